@@ -1,0 +1,52 @@
+# Two commands for a fresh machine with Python (with venv), git and make: `make demo`, `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SEEDS ?= 1000
+ROUNDS ?= 100
+
+.PHONY: help demo test check lint types sim kill bench agents lock clean
+
+help: ## what there is to make
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
+
+$(VENV)/.ready: requirements.lock requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(VENV)/.ready ## three machines, a real repository, one killed midway (REPO= and TEST= for your own)
+	$(BIN)/python demo/mission.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)")
+
+test: $(VENV)/.ready ## set up and run every test that this machine can run
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready lint types ## the linters and the types
+	$(BIN)/lint-imports --no-cache
+
+lint: $(VENV)/.ready ## ruff, rules and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready ## mypy, strict
+	$(BIN)/mypy
+
+sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
+	$(BIN)/python -m tests.sim --seeds $(SEEDS)
+
+kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
+	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)
+
+bench: $(VENV)/.ready ## every figure we promise, as a ratio in the same run
+	$(BIN)/python -m bench
+
+agents: $(VENV)/.ready ## install the real agent programs the end-to-end tests drive (npm)
+	$(BIN)/python tests/e2e/install_agents.py
+
+lock: ## pin every dependency with its hashes
+	$(BIN)/pip-compile --quiet --strip-extras --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header --extra acp -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --strip-extras --allow-unsafe --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header -o requirements-dev.lock requirements-dev.in
+
+clean: ## remove what make made
+	rm -rf $(VENV) .cache build dist demo/out

@@ -1,0 +1,67 @@
+"""Every error Muster raises on purpose, by what the caller can do about it.
+
+    MusterError
+    ├── Refused         the other side (a peer, a file, a person) broke a rule; nothing changed
+    │   ├── Malformed   bytes that are not in the format they claim
+    │   ├── Forged      a signature, hash or proof that does not hold
+    │   └── Denied      no grant allows it
+    ├── NotFound        the thing named does not exist here
+    ├── Conflict        the state moved on; ask again
+    ├── Unreachable     nobody answers; try the next channel, or later
+    └── Broken          this machine cannot: disk, installation, configuration
+
+The message is one sentence: what, where, and what to do next. `exit_code` is what a
+command ends with, so that scripts can tell the cases apart; 2 is left to usage errors.
+"""
+
+from typing import ClassVar
+
+
+class MusterError(Exception):
+    """Base of all; never raised itself."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Refused(MusterError):
+    """The other side broke a rule; nothing changed."""
+
+    exit_code = 3
+
+
+class Malformed(Refused):
+    """Bytes that are not in the format they claim."""
+
+
+class Forged(Refused):
+    """A signature, hash or proof that does not hold."""
+
+
+class Denied(Refused):
+    """No grant allows it."""
+
+    exit_code = 4
+
+
+class NotFound(MusterError):
+    """The thing named does not exist here."""
+
+    exit_code = 5
+
+
+class Conflict(MusterError):
+    """The state moved on; ask again."""
+
+    exit_code = 6
+
+
+class Unreachable(MusterError):
+    """Nobody answers; try the next channel, or later."""
+
+    exit_code = 7
+
+
+class Broken(MusterError):
+    """This machine cannot: disk, installation, configuration."""
+
+    exit_code = 8

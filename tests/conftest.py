@@ -1,0 +1,1 @@
+"""Options and fixtures every test may use."""

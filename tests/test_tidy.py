@@ -1,0 +1,106 @@
+"""The house rules that no linter knows. The numbers are ratchets: they may go down, never up."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+from tests.promise import proves
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "muster"
+BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "core_utils", "misc", "v2"}
+FILE_LINES_MAX = 1000
+FILES_OVER_400_MAX = 8
+FUNCTION_LINES_MAX = 70
+# What a person or another program starts; nobody imports it.
+DOORS = {"__main__", "main", "shim", "git_hook", "git_remote"}
+
+
+def _python(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*.py") if "__pycache__" not in p.parts)
+
+
+def _lines(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+@proves("tidy.files-stay-small")
+def test_no_file_outgrows_its_reader():
+    everything = [p for d in ("src", "tests", "bench", "verify", "demo") for p in _python(ROOT / d)]
+    assert [str(p) for p in everything if _lines(p) > FILE_LINES_MAX] == []
+    large = [str(p) for p in _python(SOURCE) if _lines(p) > 400]
+    assert len(large) <= FILES_OVER_400_MAX, large
+
+
+@proves("tidy.functions-stay-short")
+def test_no_function_outgrows_a_screen():
+    long = []
+    for path in _python(SOURCE):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                size = (node.end_lineno or 0) - node.lineno + 1
+                if size > FUNCTION_LINES_MAX:
+                    long.append(f"{path.name}:{node.name} {size}")
+    assert long == []
+
+
+@proves("tidy.names-are-nouns")
+def test_no_file_is_a_drawer():
+    assert [str(p) for p in _python(ROOT / "src") if p.stem in BANNED_NAMES] == []
+
+
+@proves("tidy.no-dead-files")
+def test_every_module_is_used_by_another():
+    text = {p: p.read_text(encoding="utf-8") for p in _python(SOURCE)}
+    dead = []
+    for path in text:
+        if path.stem in DOORS | {"__init__"}:
+            continue
+        module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
+        parent, _, name = module.rpartition(".")
+        used = re.compile(
+            rf"\b{re.escape(module)}\b|from {re.escape(parent)} import [^#]*?\b{name}\b", re.S
+        )
+        if not any(used.search(t) for p, t in text.items() if p != path):
+            dead.append(module)
+    assert dead == []
+
+
+@proves("tidy.errors-are-not-swallowed")
+def test_only_the_supervisor_catches_everything():
+    broad = []
+    for path in _python(SOURCE):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ExceptHandler):
+                continue
+            names = ast.unparse(node.type) if node.type else "everything"
+            if re.search(r"\b(Exception|BaseException|everything)\b", names):
+                broad.append(str(path.relative_to(SOURCE)))
+    assert set(broad) <= {"node/supervisor.py"}, broad
+
+
+@proves("tidy.nothing-of-a-machine-is-committed")
+def test_no_registry_host_or_machine_path_is_committed():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    hosts = ("pypi" + ".org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian")
+    found = []
+    for name in files.stdout.split():
+        path = ROOT / name
+        if not path.is_file() or path.suffix in {".png", ".bin"}:
+            continue
+        content = path.read_text(encoding="utf-8", errors="replace")
+        if any(h in content for h in hosts) or re.search(r"(?<![\w.])/(work|farm|root)/\w", content):
+            found.append(name)
+    assert found == []
+
+
+@proves("tidy.layers-hold")
+def test_the_import_contracts_are_kept():
+    import sys
+
+    run = subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-500:]
