@@ -1,0 +1,101 @@
+"""What a fold is: a pure function that turns one stream's entries into rows.
+
+Rule 1: a fold is total. A body it cannot use raises `Skip` with a stable reason; nothing else.
+Rule 2: a fold reads only rows of the stream whose entry it is given, and only through `rows`.
+Rule 3: a fold reads no clock, no other stream, no configuration: every rebuild gives equal tables.
+Rule 4: changes count together or not at all; a `Skip` after the first change takes it back.
+
+A fold declares its tables and the kinds it wants; the store creates the tables (with the writer's
+stream as first key column, and a history beside each), calls `apply` for every wanted entry in
+order, and commits the rows in the transaction that holds the entry. A fold that changes what it
+writes for the same entries raises its `version` (absent means 1): the store then refolds it.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeVar
+
+from muster import limits
+from muster.errors import Malformed
+from muster.log import canon
+from muster.log.entry import Entry
+
+Affinity = Literal["text", "int", "blob"]
+Column = tuple[str, Affinity]
+Value = str | int | bytes | None
+Key = tuple[Value, ...]
+Row = tuple[Value, ...]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a fold; `key` names a row within its stream, `columns` are the rest of it."""
+
+    name: str
+    key: tuple[Column, ...]
+    columns: tuple[Column, ...]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+class Change(NamedTuple):
+    """Put `row` at `key`; None deletes the row."""
+
+    table: str
+    key: Key
+    row: Row | None
+
+
+class Rows(Protocol):
+    """The rows of the stream that is being folded."""
+
+    def get(self, table: str, key: Key) -> Row | None:
+        """Return the columns at `key` without the key itself, None when there is no row."""
+
+
+class Skip(Exception):
+    """The entry means nothing to this fold; `reason` is a short word-with-dashes for the record."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Fold(Protocol):
+    """See the rules at the top of this file."""
+
+    @property
+    def name(self) -> str:
+        """Return the name under which skipped entries are recorded."""
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """Return the tables that only this fold writes."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Return the kinds of entries to be called for."""
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        """Return what `entry` changes.
+
+        Raises:
+            Skip: the entry changes nothing, for this reason.
+        """
+
+
+def body_as(entry: Entry, body_type: type[T]) -> T:
+    """Decode the body of `entry`.
+
+    Raises:
+        Skip: `no-body` when it was erased or withheld, `bad-body` when it is not a `body_type`.
+    """
+    if entry.body is None:
+        raise Skip("no-body")
+    try:
+        return canon.decode_as(
+            entry.body, body_type, entry.header.kind, size_max=limits.BODY_BYTES_MAX
+        )
+    except Malformed as error:
+        raise Skip("bad-body") from error

@@ -1,0 +1,1 @@
+"""Where bytes rest: the database with its streams and tables, the blobs, the high-water mark."""

@@ -1,0 +1,59 @@
+"""How a small file gets to disk whole: all of it or none of it, also when the power goes.
+
+Rule: write a temporary file beside it, fsync it, rename it over, fsync the folder.
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from muster.errors import Broken
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`; durable on return, and never seen half written.
+
+    Raises:
+        Broken: the disk refused; the old file is untouched.
+    """
+    try:
+        handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    except OSError as error:
+        raise Broken(_sentence(path, error)) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            sync_handle(file.fileno())
+        # The rename is what makes it count, so it comes only after the bytes are safe.
+        os.replace(name, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise Broken(_sentence(path, error)) from error
+
+
+def sync_handle(handle: int) -> None:
+    """Force what was written to `handle` to the platter."""
+    if sys.platform == "darwin":
+        import fcntl  # only there, and only macOS needs it: its fsync stops at the drive's cache
+
+        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(handle)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; Windows cannot, and orders renames by itself."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sentence(path: Path, error: OSError) -> str:
+    return f"Writing {path} failed ({error.strerror}); check the disk and its free space."

@@ -1,0 +1,197 @@
+"""The one file that talks to SQLite: a connection whose commits are durable or fatal.
+
+Rule 1: one connection writes, and it also checkpoints; everybody else opens `readonly`.
+Rule 2: when `commit` returns, the bytes are on the platter (WAL, synchronous=FULL, fullfsync).
+Rule 3: after a failed write nothing is retried on this connection. A failed fsync may have
+        dropped the dirty pages, so a second fsync that succeeds proves nothing (fsyncgate).
+
+SQLite before 3.51.3 can corrupt a WAL database when two connections write and checkpoint at the
+same moment. Rule 1 keeps us out of that already; refusing the version is the second fence.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from muster.errors import Broken
+
+SqlValue = None | int | float | bytes | str
+
+MEMORY: Final = ":memory:"
+SQLITE_VERSION_MIN: Final = (3, 51, 3)
+# 4000 pages are 16 MB: the checkpoint pause stays near 10 ms and the WAL stays small.
+WAL_PAGES_BEFORE_CHECKPOINT: Final = 4000
+CACHE_KIB: Final = 64 * 1024
+
+# These say that the file or the disk is not to be trusted; all others are our own mistakes in SQL.
+_DISK_ERRORS: Final = (
+    apsw.IOError,
+    apsw.FullError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.ReadOnlyError,
+    apsw.CantOpenError,
+    apsw.NoMemError,
+)
+
+
+def check_version(version: str | None = None) -> None:
+    """Refuse a SQLite that can corrupt a database.
+
+    Raises:
+        Broken: it is older than `SQLITE_VERSION_MIN`.
+    """
+    text = version or apsw.sqlite_lib_version()
+    if tuple(int(part) for part in text.split(".")[:3]) < SQLITE_VERSION_MIN:
+        need = ".".join(str(part) for part in SQLITE_VERSION_MIN)
+        raise Broken(
+            f"SQLite {text} can corrupt its write-ahead log; "
+            f"install an apsw that bundles {need} or newer."
+        )
+
+
+class Database:
+    """One connection to one database file, or to memory."""
+
+    def __init__(
+        self, path: Path | str, *, readonly: bool = False, image: bytes | None = None
+    ) -> None:
+        check_version()
+        self.path = str(path)
+        self.broken: str | None = None
+        self.in_memory = self.path == MEMORY
+        self._wal_pages = 0
+        flags = apsw.SQLITE_OPEN_READONLY if readonly else _WRITE_FLAGS
+        try:
+            # 200 statements: every fold table has about six of its own.
+            self._connection = apsw.Connection(self.path, flags=flags, statementcachesize=200)
+            if image is not None:
+                self._connection.deserialize("main", image)
+            self._configure(readonly)
+        except apsw.Error as error:
+            raise Broken(
+                f"The database {self.path} does not open ({error}); "
+                "check the disk, the permissions and that it is a Muster log."
+            ) from error
+
+    def _configure(self, readonly: bool) -> None:
+        connection = self._connection
+        connection.set_busy_timeout(5_000)
+        connection.pragma("cache_size", -CACHE_KIB)
+        connection.pragma("mmap_size", 0)
+        if readonly:
+            connection.pragma("query_only", True)
+            return
+        connection.pragma("page_size", 4096)
+        if not self.in_memory:
+            mode = connection.pragma("journal_mode", "wal")
+            if mode != "wal":
+                raise Broken(
+                    f"The database {self.path} is on a disk without shared memory ({mode}); "
+                    "move the home of Muster to a local disk."
+                )
+            connection.pragma("fullfsync", True)
+            connection.pragma("checkpoint_fullfsync", True)
+            connection.set_wal_hook(self._on_wal_commit)
+        connection.pragma("synchronous", "FULL")
+        connection.pragma("trusted_schema", False)
+
+    def _on_wal_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def begin(self) -> None:
+        """Start a write transaction."""
+        self.execute("begin immediate")
+
+    def commit(self) -> None:
+        """Make everything since `begin` durable.
+
+        Raises:
+            Broken: it may or may not be on disk; only opening the database anew will tell.
+        """
+        self.execute("commit")
+        if self._wal_pages > WAL_PAGES_BEFORE_CHECKPOINT:
+            self.checkpoint("PASSIVE")
+
+    def rollback(self) -> None:
+        """Forget everything since `begin`; harmless when SQLite already did so by itself."""
+        if self._connection.in_transaction:
+            try:
+                self._connection.execute("rollback")
+            except apsw.Error as error:
+                self.broken = str(error)
+
+    def execute(self, sql: str, bindings: Sequence[SqlValue] = ()) -> None:
+        """Run a statement that changes something."""
+        self._refuse_when_broken()
+        try:
+            self._connection.execute(sql, bindings)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[SqlValue]]) -> None:
+        """Run a changing statement once per row."""
+        self._refuse_when_broken()
+        try:
+            self._connection.executemany(sql, rows)
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def query(
+        self, sql: str, bindings: Sequence[SqlValue] = ()
+    ) -> list[tuple[SqlValue, ...]]:
+        """Return all rows; still answers what it can when writing is refused."""
+        try:
+            return self._connection.execute(sql, bindings).fetchall()
+        except _DISK_ERRORS as error:
+            raise self._failed(error) from error
+        except apsw.Error as error:
+            raise Broken(f"The query does not run ({error}); check it: {sql}") from error
+
+    def checkpoint(self, mode: str) -> None:
+        """Move the write-ahead log into the database; TRUNCATE when idle, PASSIVE under load."""
+        if self.in_memory:
+            return
+        self._refuse_when_broken()
+        number = {"PASSIVE": 0, "TRUNCATE": 3}[mode]
+        try:
+            self._connection.wal_checkpoint("main", mode=number)
+        except apsw.BusyError:
+            # A reader holds the old pages; the next checkpoint moves them.
+            return
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        self._wal_pages = 0
+
+    def image(self) -> bytes:
+        """Return the whole committed database as bytes, to be given back as `image`."""
+        raw = self._connection.serialize("main")
+        assert raw is not None, "main is always there"
+        return raw
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is forgotten."""
+        try:
+            self._connection.close(True)
+        except apsw.Error as error:
+            self.broken = str(error)
+
+    def _refuse_when_broken(self) -> None:
+        if self.broken is not None:
+            raise Broken(
+                f"The database {self.path} failed before ({self.broken}) and takes no more; "
+                "check the disk, then start Muster again."
+            )
+
+    def _failed(self, error: apsw.Error) -> Broken:
+        self.broken = f"{type(error).__name__}: {error}"
+        return Broken(
+            f"Writing to the database {self.path} failed ({self.broken}); "
+            "check the disk and its free space, then start Muster again."
+        )
+
+
+_WRITE_FLAGS: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
