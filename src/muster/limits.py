@@ -19,3 +19,161 @@ CAUSES_MAX: Final = 16
 SALT_BYTES: Final = 16
 # JSON readers in other languages keep integers exact only below 2^53.
 INT_ABS_MAX: Final = 2**53 - 1
+
+# --- task ------------------------------------------------------------------------------
+# Long enough that one lost link or a paused process does not move the work, short enough that
+# a dead machine is replaced within a minute.
+LEASE_MS: Final = 30_000
+# Four beats fit in one lease: three may be lost before work moves.
+BEAT_MS: Final = 7_000
+# The worker gives up this much before the owner does: time to end a process tree that ignores
+# the first signal.
+LEASE_MARGIN_MS: Final = 10_000
+# A task that took three machines with it is suspected of killing them (Dask and Ray use three).
+LOSSES_MAX: Final = 3
+# Eight machines that refuse one task will not be followed by a ninth that takes it.
+REFUSALS_MAX: Final = 8
+# Chosen arbitrarily; a task that fails ten times needs a person, not an eleventh try.
+RETRIES_MAX: Final = 10
+# First wait before a task is tried again; doubled each time up to the maximum.
+RETRY_DELAY_MS_MIN: Final = 1_000
+RETRY_DELAY_MS_MAX: Final = 5 * 60_000
+# A busy worker has a free slot again soon; asking at once would only make it refuse again.
+BUSY_DELAY_MS: Final = 250
+# Every candidate and why it lost is kept with the decision; sixteen fit in a body by far.
+CANDIDATES_MAX: Final = 16
+# Chosen arbitrarily; more open tasks than a fleet of this size works off in a day.
+OPEN_TASKS_MAX: Final = 100_000
+# A result's summary is read by people and put into later prompts; a report belongs in a file.
+SUMMARY_CHARS_MAX: Final = 8_000
+# An order older than this no longer moves a machine, whatever its owner says.
+EVIDENCE_AGE_MS_MAX: Final = 30 * 24 * 3_600_000
+# The causes between an assignment and an operator's statement: assign, open, run.
+EVIDENCE_BUNDLE_BYTES_MAX: Final = 1024 * 1024
+# A machine does this many attempts of the do-nothing agent at once: it costs next to nothing.
+NOOP_SLOTS: Final = 512
+# Facts change slowly; tools are asked for their version this often.
+FACTS_REFRESH_MS: Final = 10 * 60_000
+# A tool that does not tell its version in this time is taken as absent.
+PROBE_MS_MAX: Final = 4_000
+
+# --- message ---------------------------------------------------------------------------
+# Half of a body: leaves room for the JSON escapes of ordinary text and the fields around it.
+MESSAGE_TEXT_BYTES_MAX: Final = 32 * 1024
+# Chosen arbitrarily; a message to more machines goes to `all` or a group.
+MESSAGE_RECIPIENTS_MAX: Final = 64
+
+# --- git -------------------------------------------------------------------------------
+# A first clone of a large repository over a thin link takes minutes; nothing useful takes an hour.
+GIT_TIMEOUT_MS: Final = 15 * 60_000
+# Lists of refs and files of very large repositories stay well below this.
+GIT_OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
+# Only one line of it is shown.
+GIT_ERROR_BYTES_MAX: Final = 256 * 1024
+# The hub answers from one table; a hook that waits longer keeps a pusher waiting for nothing.
+GIT_HOOK_MS_MAX: Final = 10_000
+# One attempt pushes one ref and an owner three; more in one push is not ours.
+GIT_PUSH_REFS_MAX: Final = 64
+# Chosen arbitrarily; a larger push is a mistake such as a committed disk image.
+GIT_PUSH_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
+# What one side of a tunnel may send before the other grants more: a full second at 1 MiB/s.
+GIT_WINDOW_BYTES: Final = 1024 * 1024
+# One data frame; below the frame's own 256 KiB, so that heads and entries get between.
+GIT_DATA_BYTES_MAX: Final = 64 * 1024
+# Chosen arbitrarily; a phase that waits for more prerequisites needs a gathering phase.
+GIT_BASES_MAX: Final = 32
+# An interrupted git leaves its lock files; older than this, nobody holds them any more.
+GIT_LOCK_AGE_MS_MAX: Final = 60 * 60_000
+
+# --- fleet -----------------------------------------------------------------------------
+# The longest DNS label: a machine name can always be a host name.
+NAME_CHARS_MAX: Final = 63
+# A record is about 1.5 KiB; the rest is room for roles and later fields.
+RECORD_BYTES_MAX: Final = 8 * 1024
+# A statement holds hashes and names, never arguments.
+STATEMENT_BYTES_MAX: Final = 4 * 1024
+# A cut is some 180 bytes, so a machine with 250 streams fits, and the body stays below 64 KiB.
+REVOCATION_BYTES_MAX: Final = 48 * 1024
+# A join answer carries two records, two certificates and every operator.
+JOIN_BYTES_MAX: Final = 64 * 1024
+# About 100 characters are used; more than this was never one of our strings.
+INVITE_CHARS_MAX: Final = 512
+# Long enough for the other machine to be fetched from home, short enough to forget a lost string.
+INVITE_LIFE_MS: Final = 24 * 60 * 60 * 1000
+# For sshd, NATS and foreign TLS stacks, which look at the calendar; renewed at half life.
+CERTIFICATE_LIFE_MS: Final = 30 * 24 * 60 * 60 * 1000
+# Clocks of personal machines differ by seconds; a certificate or order is valid this much earlier.
+CLOCK_SKEW_MS: Final = 5 * 60 * 1000
+# A schedule signed once may run for a year, then a person looks at it again.
+STATEMENT_LIFE_MS_MAX: Final = 366 * 24 * 60 * 60 * 1000
+# Chosen arbitrarily; a role, label, verb or member list longer than this is a mistake.
+FLEET_LIST_MAX: Final = 256
+# A heartbeat comes every few seconds; three missed ones in a row are silence.
+SILENT_AFTER_MS: Final = 45 * 1000
+# A machine unheard this long is asleep, switched off or gone: its work moves on.
+AWAY_AFTER_MS: Final = 5 * 60 * 1000
+
+# --- spec ------------------------------------------------------------------------------
+# Every byte is signed, stored by every machine of the run and read by a person before it runs.
+SPEC_BYTES_MAX: Final = 256 * 1024
+# A spec needs five levels; deeper nesting is only ever an attack on a recursive reader.
+SPEC_DEPTH_MAX: Final = 16
+# Reading one value takes some 30 microseconds; this keeps the worst file below a second.
+SPEC_NODES_MAX: Final = 10_000
+# Chosen arbitrarily; a person no longer oversees a run of more phases.
+SPEC_PHASES_MAX: Final = 500
+# A hundred mistakes are enough to see that the file is another one than was meant.
+SPEC_PROBLEMS_MAX: Final = 100
+# A prompt or script longer than this belongs into a file of the repository.
+SPEC_TEXT_BYTES_MAX: Final = 16 * 1024
+# With `do`, `check` and `env` at their maxima an order still fits into an entry's body.
+SPEC_ORDER_BYTES_MAX: Final = 48 * 1024
+# Chosen arbitrarily; a phase with more matches is to be split by folder.
+EACH_MATCHES_MAX: Final = 256
+# Every racer costs a whole agent; more than eight answers nobody compares.
+RACERS_MAX: Final = 8
+# What a phase may take when it says nothing.
+PHASE_TIMEOUT_MS: Final = 30 * 60_000
+# Longer attempts than a day hide a hung agent; longer waits than a month hide a forgotten run.
+PHASE_TIMEOUT_MS_MAX: Final = 24 * 3_600_000
+PHASE_DEADLINE_MS_MAX: Final = 31 * 24 * 3_600_000
+
+# --- channel ---------------------------------------------------------------------------
+# Four of the largest bodies; small enough that a call is never stuck long behind one frame.
+FRAME_PAYLOAD_BYTES_MAX: Final = 256 * 1024
+# u8 version, u8 type, u32 channel id, then the payload (docs/spec/frames.md).
+FRAME_BYTES_MAX: Final = FRAME_PAYLOAD_BYTES_MAX + 6
+# What a WebSocket close frame has room for (RFC 6455, 5.5); the other channels follow.
+CLOSE_REASON_BYTES_MAX: Final = 123
+# Unread frames a link keeps before it stops reading: 16 of the largest are 4 MiB.
+LINK_UNREAD_FRAMES_MAX: Final = 16
+# Unread bytes a link keeps before it stops reading, where the channel can count them.
+LINK_UNREAD_BYTES_MAX: Final = 1024 * 1024
+# Written but unsent bytes above which a sender waits: one largest frame.
+LINK_UNSENT_BYTES_MAX: Final = 256 * 1024
+# Carrier NATs forget an idle flow after 30 s or more, so 10 s keeps it alive.
+KEEPALIVE_INTERVAL_MS: Final = 10_000
+# Two intervals: one lost ping or a busy peer does not cut a link.
+KEEPALIVE_TIMEOUT_MS: Final = 20_000
+# A TLS or HTTP handshake takes five round trips at most; who needs longer is stalling.
+HANDSHAKE_TIMEOUT_MS: Final = 10_000
+# A polite goodbye is worth a round trip to the other side of the world, not more.
+LINK_CLOSE_TIMEOUT_MS: Final = 2_000
+# Links that proved no machine: only enrolment uses them, and each lives for seconds.
+LINKS_UNPROVEN_MAX: Final = 32
+# Pause before the second try; most cuts are a restart and heal within a second.
+BACKOFF_FIRST_MS: Final = 500
+# A machine that comes back is found within half a minute.
+BACKOFF_MS_MAX: Final = 30_000
+# A link that lived this long was good; the next loss starts from the first pause again.
+BACKOFF_STABLE_MS: Final = 10_000
+# sun_path of Linux is 108 bytes with the final zero.
+SOCKET_PATH_BYTES_MAX: Final = 107
+
+# --- sync ------------------------------------------------------------------------------
+# Entries of one segment, so that a segment with its seal and proof fits into one frame.
+SEGMENT_BYTES_MAX: Final = 160 * 1024
+# What may be under way on one stream to one peer before it confirms: keeps a slow peer's memory small.
+LANE_BYTES_MAX: Final = 2 * 1024 * 1024
+# A head with its seal is about 600 bytes; 200 of them fit into a frame with room to spare.
+OFFER_HEADS_MAX: Final = 200

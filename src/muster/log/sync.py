@@ -1,0 +1,417 @@
+"""How streams spread between replicas: the pure half, which knows no channel and no clock.
+
+Rule 1: a writer pushes its own streams; everybody else's are offered and asked for. So in a full
+mesh an entry crosses each link once, and a machine that was away gets it from whoever holds it.
+Rule 2: nothing is settled by sending. A lane moves when the peer's *held* cosign or want says so;
+what was sent and not confirmed within `RETRY_MS` is offered again.
+Rule 3: replication follows scope. A stream is offered, served and asked for only where
+`may_hold` allows it; every other machine gets seals with consistency proofs, to witness.
+Rule 4: a peer that knows more of our own stream than we do proves that we were set back:
+`regressed` names it, and the caller opens a new incarnation before it writes again.
+
+`Sync` holds one session per link and one lane per stream in it. Methods take what arrived and
+put what is to be sent into `outbox`; the caller drains it after its commit, never before.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, Protocol
+
+from muster.errors import Refused
+from muster.limits import LANE_BYTES_MAX, OFFER_HEADS_MAX, SEGMENT_BYTES_MAX
+from muster.log import segment as segments
+from muster.log import wire
+from muster.log.entry import Entry
+from muster.log.seal import Seal
+from muster.log.segment import Segment
+from muster.log.stream import MachineId, StreamName
+
+RETRY_MS: Final = 3_000
+# Others' growth is told this often; one hop through a third machine costs at most this much more.
+GOSSIP_MS: Final = 100
+# A witness is shown a stream's seal at most this often: the exposure window's floor.
+WITNESS_MS: Final = 500
+# "Connected" is not "replicating": everything is offered anew this often.
+REFRESH_MS: Final = 60_000
+ASK_MS: Final = 2_000
+
+
+class Replica(Protocol):
+    """What the sync needs of a store; every call reads."""
+
+    def streams(self) -> Iterable[StreamName]: ...
+    def size(self, stream: StreamName) -> int: ...
+    def root_at(self, stream: StreamName, size: int) -> bytes: ...
+    def seal_of(self, stream: StreamName) -> Seal | None: ...
+    def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]: ...
+    def slice(self, stream: StreamName, start: int, bytes_max: int) -> list[Entry]: ...
+    def forks(self) -> list[bytes]: ...
+    def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]: ...
+
+
+class Outgoing(NamedTuple):
+    """One thing to send on `link`: `bulk` waits behind everything that is not."""
+
+    link: int
+    raw: bytes
+    bulk: bool
+
+
+@dataclass(slots=True)
+class Lane:
+    """One stream towards one peer; sizes in entries."""
+
+    has: int = 0
+    sent: int = 0
+    sent_ms: int = 0
+    flight_bytes: int = 0
+    serve: bool = False
+    shown: int = 0
+    shown_ms: int = -WITNESS_MS
+    witnessed: int = 0
+
+
+@dataclass(slots=True)
+class Session:
+    link: int
+    peer: MachineId
+    greeted: bool = False
+    opened_ms: int = 0
+    refreshed_ms: int = 0
+    lanes: dict[StreamName, Lane] = field(default_factory=dict)
+    cosigns: dict[tuple[StreamName, MachineId, str], int] = field(default_factory=dict)
+
+    def lane(self, stream: StreamName) -> Lane:
+        lane = self.lanes.get(stream)
+        if lane is None:
+            lane = self.lanes[stream] = Lane()
+        return lane
+
+
+class Sync:
+    """All sessions of one machine. `may_hold(stream, machine)` is asked at every step."""
+
+    def __init__(
+        self,
+        machine: MachineId,
+        replica: Replica,
+        may_hold: Callable[[StreamName, MachineId], bool],
+        body_cut: Callable[[StreamName, MachineId], int] = lambda _stream, _machine: 0,
+    ) -> None:
+        self.machine = machine
+        self.replica = replica
+        self.may_hold = may_hold
+        self.body_cut = body_cut
+        self.sessions: dict[int, Session] = {}
+        self.outbox: list[Outgoing] = []
+        self._asked: dict[StreamName, tuple[int, int]] = {}
+        self._grown: set[StreamName] = set()
+        self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
+        self._gossip_ms = 0
+
+    # --- sessions --------------------------------------------------------------------
+
+    def open(self, link: int, peer: MachineId, now_ms: int) -> None:
+        """A link to `peer` is up: tell it what we hold."""
+        session = Session(link, peer, opened_ms=now_ms, refreshed_ms=now_ms)
+        self.sessions[link] = session
+        self._offer_all(session)
+        for key, size, note in self.replica.cosigned():
+            session.cosigns[key] = size
+            self._send(link, wire.Cosigns([note.decode()]))
+
+    def close(self, link: int) -> None:
+        self.sessions.pop(link, None)
+        for stream, (asked, _) in list(self._asked.items()):
+            if asked == link:
+                del self._asked[stream]
+
+    def cut(self, peer: MachineId) -> list[int]:
+        """The links to `peer`, no longer served (it was revoked); the caller closes them."""
+        links = [s.link for s in self.sessions.values() if s.peer == peer]
+        for link in links:
+            self.close(link)
+        return links
+
+    # --- what arrives ----------------------------------------------------------------
+
+    def on_offer(self, link: int, offer: wire.Offer, now_ms: int) -> list[wire.Head]:
+        """Take sizes in; returns the heads the caller must check: seals to witness, or branches."""
+        session = self.sessions.get(link)
+        if session is None:
+            return []
+        to_check: list[wire.Head] = []
+        for head in offer.heads:
+            stream = wire.stream_of(head.stream)
+            lane = session.lane(stream)
+            mine = self.replica.size(stream)
+            if not self.may_hold(stream, self.machine):
+                to_check.append(head)
+                continue
+            if self.may_hold(stream, session.peer):
+                lane.has = max(lane.has, min(head.size, mine))
+                lane.sent = max(lane.sent, lane.has)
+            if head.size > mine:
+                self._ask(session, stream, now_ms)
+            elif head.size and head.seal:
+                to_check.append(head)
+        if offer.whole and not session.greeted:
+            session.greeted = True
+            self._pump_session(session, now_ms)
+        return to_check
+
+    def on_want(self, link: int, want: wire.Want, now_ms: int) -> None:
+        session = self.sessions.get(link)
+        stream = wire.stream_of(want.stream)
+        if session is None or not self.may_hold(stream, session.peer):
+            return
+        lane = session.lane(stream)
+        lane.has = lane.sent = min(max(want.start, 0), self.replica.size(stream))
+        lane.flight_bytes = 0
+        lane.serve = True
+        self._pump(session, stream, now_ms)
+
+    def on_witnessed(self, link: int, answer: wire.Witnessed, now_ms: int) -> None:
+        """The peer saw up to `size`: prove from there."""
+        session = self.sessions.get(link)
+        if session is None:
+            return
+        stream = wire.stream_of(answer.stream)
+        lane = session.lane(stream)
+        lane.witnessed = max(0, answer.size)
+        lane.shown = 0
+        lane.shown_ms = now_ms - WITNESS_MS
+        self._show_seal(session, stream, now_ms)
+
+    def on_cosign(self, link: int, stream: StreamName, by: MachineId, held: bool, size: int) -> None:
+        """A checked cosign arrived over `link`: a lane to its signer may move."""
+        session = self.sessions.get(link)
+        if session is not None and session.peer == by:
+            lane = session.lane(stream)
+            if held:
+                lane.has = max(lane.has, size)
+                lane.sent = max(lane.sent, lane.has)
+                if lane.has >= lane.sent:
+                    lane.flight_bytes = 0
+            else:
+                lane.witnessed = max(lane.witnessed, size)
+
+    def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
+        """A segment began beyond what we hold: ask for the missing part."""
+        session = self.sessions.get(link)
+        if session is not None:
+            self._asked.pop(stream, None)
+            self._ask(session, stream, now_ms)
+
+    # --- what the caller did ----------------------------------------------------------
+
+    def grew(self, stream: StreamName) -> None:
+        """The stream has new entries under a seal, committed or about to be."""
+        self._grown.add(stream)
+
+    def took(self, link: int, stream: StreamName, size: int) -> None:
+        """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
+        session = self.sessions.get(link)
+        if session is not None:
+            lane = session.lane(stream)
+            lane.has = max(lane.has, size)
+            lane.sent = max(lane.sent, size)
+        asked = self._asked.get(stream)
+        if asked is not None and asked[0] == link:
+            del self._asked[stream]
+        self._grown.add(stream)
+
+    def cosigned(
+        self, stream: StreamName, by: MachineId, strength: str, size: int, note: bytes
+    ) -> None:
+        """A cosign is stored: give it to the writer of the stream at once, to others soon."""
+        key = (stream, by, strength)
+        self._cosigned[key] = note
+        for session in self.sessions.values():
+            if session.peer == stream.machine and session.cosigns.get(key, -1) < size:
+                session.cosigns[key] = size
+                self._send(session.link, wire.Cosigns([note.decode()]))
+
+    def answer_cosign(
+        self, link: int, stream: StreamName, strength: str, size: int, note: bytes
+    ) -> None:
+        """Our own cosign, to the peer whose segment or seal it answers."""
+        session = self.sessions.get(link)
+        if session is not None:
+            session.cosigns[stream, self.machine, strength] = size
+            self._send(link, wire.Cosigns([note.decode()]))
+
+    def after_commit(self, now_ms: int) -> None:
+        """Push what grew; the caller sends `outbox` now that it is durable."""
+        for stream in self._grown:
+            if stream.machine == self.machine:
+                for session in self.sessions.values():
+                    if session.greeted:
+                        self._pump(session, stream, now_ms)
+            else:
+                for session in self.sessions.values():
+                    lane = session.lanes.get(stream)
+                    if lane is not None and lane.serve:
+                        self._pump(session, stream, now_ms)
+        if now_ms - self._gossip_ms >= GOSSIP_MS:
+            self._gossip(now_ms)
+
+    def tick(self, now_ms: int) -> None:
+        """Offer again what was not confirmed; call at least every `GOSSIP_MS` while links are up."""
+        if now_ms - self._gossip_ms >= GOSSIP_MS:
+            self._gossip(now_ms)
+        for session in list(self.sessions.values()):
+            if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
+                session.refreshed_ms = now_ms
+                self._offer_all(session)
+                continue
+            late = [
+                stream
+                for stream, lane in session.lanes.items()
+                if lane.sent > lane.has and now_ms - lane.sent_ms >= RETRY_MS
+            ]
+            for stream in late:
+                session.lanes[stream].sent_ms = now_ms
+            if late:
+                self._send(session.link, wire.Offer([self._head(s) for s in late]))
+
+    def regressed(self, stream: StreamName, size: int) -> bool:
+        """True where a peer holds more of our own stream than we do."""
+        return stream.machine == self.machine and size > self.replica.size(stream)
+
+    def unconfirmed(self) -> int:
+        """Entries sent on live links and not yet confirmed."""
+        return sum(
+            max(0, lane.sent - lane.has) for s in self.sessions.values() for lane in s.lanes.values()
+        )
+
+    # --- inside ------------------------------------------------------------------------
+
+    def _send(self, link: int, message: wire.Message) -> None:
+        self.outbox.append(Outgoing(link, wire.encode(message), bulk=False))
+
+    def _head(self, stream: StreamName) -> wire.Head:
+        seal = self.replica.seal_of(stream)
+        size = self.replica.size(stream)
+        return wire.Head(str(stream), size, seal.note.decode() if seal else "")
+
+    def _offer_all(self, session: Session) -> None:
+        heads: list[wire.Head] = []
+        for stream in self.replica.streams():
+            size = self.replica.size(stream)
+            if size and self.may_hold(stream, session.peer) and self.may_hold(stream, self.machine):
+                session.lane(stream).shown = size
+                heads.append(self._head(stream))
+        forks = [raw.decode() for raw in self.replica.forks()]
+        parts = [heads[i : i + OFFER_HEADS_MAX] for i in range(0, len(heads), OFFER_HEADS_MAX)]
+        for part in parts[:-1]:
+            self._send(session.link, wire.Offer(part))
+        for fork in forks[:-1]:
+            self._send(session.link, wire.Offer([], forks=[fork]))
+        last = parts[-1] if parts else []
+        self._send(session.link, wire.Offer(last, whole=True, forks=forks[-1:]))
+
+    def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
+        asked = self._asked.get(stream)
+        if asked is not None and asked[0] != session.link and now_ms - asked[1] < ASK_MS:
+            return
+        self._asked[stream] = (session.link, now_ms)
+        self._send(session.link, wire.Want(str(stream), self.replica.size(stream)))
+
+    def _pump_session(self, session: Session, now_ms: int) -> None:
+        for stream in self.replica.streams():
+            if stream.machine == self.machine:
+                self._pump(session, stream, now_ms)
+        self._gossip_session(session, now_ms)
+
+    def _pump(self, session: Session, stream: StreamName, now_ms: int) -> None:
+        """Send what the peer lacks, as far as the lane's window allows."""
+        if not self.may_hold(stream, session.peer):
+            return
+        lane = session.lane(stream)
+        size = self.replica.size(stream)
+        while lane.sent < size and lane.flight_bytes < LANE_BYTES_MAX:
+            entries = self.replica.slice(stream, lane.sent, SEGMENT_BYTES_MAX)
+            seal = self.replica.seal_of(stream)
+            if not entries or seal is None:
+                return
+            end = lane.sent + len(entries)
+            if seal.size < end:
+                return
+            proof = self.replica.consistency(stream, end, seal.size) if end < seal.size else []
+            cut = self.body_cut(stream, session.peer)
+            if cut > lane.sent:
+                entries = [e.without_body() if e.header.seq < cut else e for e in entries]
+            raw = segments.encode(Segment(stream, lane.sent, tuple(entries), seal, tuple(proof)))
+            self.outbox.append(Outgoing(session.link, raw, bulk=True))
+            lane.sent, lane.sent_ms = end, now_ms
+            lane.shown = end
+            lane.flight_bytes += len(raw)
+
+    def _gossip(self, now_ms: int) -> None:
+        self._gossip_ms = now_ms
+        if not self._grown and not self._cosigned:
+            return
+        for session in self.sessions.values():
+            if session.greeted:
+                self._gossip_session(session, now_ms)
+        held_back = {
+            stream
+            for stream in self._grown
+            if any(
+                s.lane(stream).shown < self.replica.size(stream)
+                for s in self.sessions.values()
+                if s.peer != stream.machine
+            )
+        }
+        self._grown = held_back if self.sessions else set()
+        self._cosigned.clear()
+
+    def _gossip_session(self, session: Session, now_ms: int) -> None:
+        heads: list[wire.Head] = []
+        for stream in self._grown:
+            if session.peer == stream.machine:
+                continue
+            if not self.may_hold(stream, session.peer):
+                self._show_seal(session, stream, now_ms)
+                continue
+            lane = session.lane(stream)
+            size = self.replica.size(stream)
+            if stream.machine != self.machine and max(lane.has, lane.shown) < size:
+                lane.shown = size
+                heads.append(self._head(stream))
+        for i in range(0, len(heads), OFFER_HEADS_MAX):
+            self._send(session.link, wire.Offer(heads[i : i + OFFER_HEADS_MAX]))
+        notes = []
+        for key, note in self._cosigned.items():
+            size = int(note.split(b"\n", 2)[1])
+            if key[1] != session.peer and session.cosigns.get(key, -1) < size:
+                session.cosigns[key] = size
+                notes.append(note.decode())
+        for i in range(0, len(notes), OFFER_HEADS_MAX):
+            self._send(session.link, wire.Cosigns(notes[i : i + OFFER_HEADS_MAX]))
+
+    def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None:
+        """To a machine that may not hold the stream: its seal, with the proof from what it saw."""
+        if not self.may_hold(stream, self.machine) or stream.machine == session.peer:
+            return
+        lane = session.lane(stream)
+        seal = self.replica.seal_of(stream)
+        if seal is None or seal.size > self.replica.size(stream) or seal.size <= lane.shown:
+            return
+        if now_ms - lane.shown_ms < WITNESS_MS:
+            return
+        lane.shown, lane.shown_ms = seal.size, now_ms
+        since = min(lane.witnessed, seal.size)
+        proof = self.replica.consistency(stream, since, seal.size) if since else []
+        head = wire.Head(
+            str(stream), seal.size, seal.note.decode(), since, [h.hex() for h in proof]
+        )
+        self._send(session.link, wire.Offer([head]))
+
+
+def read_segment(raw: bytes) -> Segment:
+    """The segment in `raw`, its entries parsed and hashed. Raises: Refused."""
+    if len(raw) > 4 * SEGMENT_BYTES_MAX:
+        raise Refused("a segment is larger than a frame can be; the peer must split it")
+    return segments.decode(raw)

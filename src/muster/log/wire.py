@@ -1,0 +1,95 @@
+"""What two replicas say to each other about streams; the forms of docs/spec/sync.md.
+
+Rule 1: every message is idempotent; losing, repeating or reordering one costs time, never truth.
+Rule 2: nothing here is believed: sizes and roots are hints until a seal and a proof say so.
+Rule 3: entries travel as segments (segment.py), everything else as canonical JSON.
+
+An offer says what the sender holds. To a machine that may hold the stream it invites a want;
+to one that may not it carries the seal with a consistency proof, so that everyone can witness.
+`probe`, `root`, `prove` and `leaf` find the first entry in which two branches of one stream differ.
+"""
+
+import msgspec
+
+from muster.log import canon
+from muster.log.stream import StreamName
+
+MESSAGE_BYTES_MAX = 256 * 1024
+
+
+class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One stream as the sender holds it: `size` entries under the seal `seal` (a signed note).
+
+    `since` and `proof` are for witnesses: `proof` leads from the tree of `since` entries to the seal's.
+    """
+
+    stream: str
+    size: int
+    seal: str = ""
+    since: int = 0
+    proof: list[str] = []
+
+
+class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="offer"):
+    """`whole` says that what is not named here (nor in the parts before) the sender holds nothing of."""
+
+    heads: list[Head]
+    whole: bool = False
+    forks: list[str] = []
+
+
+class Want(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="want"):
+    stream: str
+    start: int
+
+
+class Witnessed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="witnessed"):
+    """A witness's answer to a head it cannot follow: its own last size, to prove from."""
+
+    stream: str
+    size: int
+
+
+class Cosigns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="cosigns"):
+    notes: list[str]
+
+
+class Probe(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="probe"):
+    stream: str
+    size: int
+
+
+class Root(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="root"):
+    stream: str
+    size: int
+    root: str
+
+
+class Prove(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="prove"):
+    stream: str
+    index: int
+
+
+class Leaf(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="leaf"):
+    stream: str
+    index: int
+    branch: str
+
+
+Message = Offer | Want | Witnessed | Cosigns | Probe | Root | Prove | Leaf
+
+
+def encode(message: Message) -> bytes:
+    """The bytes of one message, without the frame around them."""
+    return canon.encode(msgspec.to_builtins(message))
+
+
+def decode(raw: bytes) -> Message:
+    """The message in `raw`. Raises: Malformed."""
+    found: Message = canon.decode_as(raw, Message, "sync message", size_max=MESSAGE_BYTES_MAX)
+    return found
+
+
+def stream_of(text: str) -> StreamName:
+    """The stream a message names. Raises: Malformed."""
+    return StreamName.parse(text)
