@@ -19,6 +19,26 @@ CAUSES_MAX: Final = 16
 SALT_BYTES: Final = 16
 # JSON readers in other languages keep integers exact only below 2^53.
 INT_ABS_MAX: Final = 2**53 - 1
+# A stream row id is `stream << 40 | seq`; a trillion entries outlast any machine.
+STREAM_SIZE_MAX: Final = 2**40
+# Chosen arbitrarily; an agent's or operator's name with room to spare.
+ACTOR_CHARS_MAX: Final = 128
+# Chosen arbitrarily; the longest kind in use has a third of it.
+KIND_CHARS_MAX: Final = 64
+# A few machines hold a few streams each; more only costs a second parse.
+STREAM_NAMES_CACHED: Final = 4096
+# Ten minutes: more than honest clocks differ, less than a lease or a certificate notices.
+CLOCK_AHEAD_MS_MAX: Final = 10 * 60 * 1000
+# signed-note asks readers to accept 16 signatures; nobody here writes more than one.
+NOTE_SIGNATURES_MAX: Final = 16
+# 16 signature lines of about 200 bytes and a checkpoint of under 400.
+NOTE_BYTES_MAX: Final = 8 * 1024
+# A segment travels in one frame, whose payload is at most 256 KiB.
+SEGMENT_BYTES_MAX: Final = 256 * 1024
+# Beyond a thousand entries a larger batch gains nothing (reference/ledger.md, section 3).
+SEGMENT_ENTRIES_MAX: Final = 1000
+# An RFC 6962 consistency proof between trees of up to 2^40 leaves.
+PROOF_HASHES_MAX: Final = 41
 
 # --- task ------------------------------------------------------------------------------
 # Long enough that one lost link or a paused process does not move the work, short enough that

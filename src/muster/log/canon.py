@@ -1,0 +1,151 @@
+"""Canonical JSON: one value, one spelling.
+
+Rule 1: whatever is signed or hashed as JSON is written by `encode` and read by `decode`.
+Rule 2: size and depth are checked on the bytes, before any parser sees them.
+Rule 3: text that is not already canonical is refused, never repaired.
+
+The profile is a restriction of RFC 8785: object keys are ASCII and sorted, numbers are
+integers with an absolute value below 2^53, there is no white space, and strings use the
+shortest escapes. Inside this profile msgspec's sorted encoder writes what RFC 8785 asks
+for (compared on 30,000 fuzzed documents), at a fiftieth of the price of a pure-Python one.
+
+Canonical form is a property of the bytes and not of the type they are read into: so a
+Struct may gain a field with a default, and old bodies stay readable.
+"""
+
+import re
+from types import UnionType
+from typing import Any, TypeVar, overload
+
+import msgspec
+
+from muster.errors import Malformed
+from muster.limits import INT_ABS_MAX, JSON_DEPTH_MAX
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder()
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+# Brackets inside strings do not nest. A string always matches, even one that never ends, and
+# never gives a character back: the search stays linear on hostile input.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# Numbers follow these characters in text without spaces. A hit may still lie inside a string.
+_SUSPECT_NUMBER = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]+[.eE])")
+_OPENERS = (b"[", b"{")
+_CLOSERS = (b"]", b"}")
+
+
+def encode(value: Any) -> bytes:
+    """Return the canonical JSON of `value`: builtins or msgspec Structs.
+
+    Raises: Malformed when the value has no canonical form (a float, a huge integer, a key
+    that is not ASCII text, nesting deeper than JSON_DEPTH_MAX).
+    """
+    try:
+        raw = _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError, UnicodeError) as error:
+        raise Malformed(f"This value has no canonical JSON form: {error}.") from error
+    _check_depth(raw, "The value to encode")
+    # msgspec spells NaN and the infinities as null, so only a null can hide one of them.
+    if b"null" in raw:
+        _check_no_float(value)
+    if _is_suspect(raw):
+        _check_profile(_decoder.decode(raw), "The value to encode")
+    return raw
+
+
+def decode(raw: bytes, what: str, *, size_max: int) -> Any:
+    """Return the value of canonical JSON bytes; `what` names them in errors.
+
+    Raises: Malformed on anything that `encode` would not have written byte for byte.
+    """
+    if len(raw) > size_max:
+        raise Malformed(f"{what} has {len(raw)} bytes; the limit is {size_max}.")
+    _check_depth(raw, what)
+    try:
+        value = _decoder.decode(raw)
+        again = _encoder.encode(value)
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise Malformed(f"{what} is not JSON: {error}.") from error
+    if again != raw:
+        raise Malformed(f"{what} is JSON but not in canonical form.")
+    if _is_suspect(raw):
+        _check_profile(value, what)
+    return value
+
+
+@overload
+def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int) -> T: ...
+@overload
+def decode_as(raw: bytes, type_: UnionType, what: str, *, size_max: int) -> Any: ...
+def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int) -> Any:
+    """Like `decode`, into a msgspec Struct (or a union of tagged ones) without unknown fields."""
+    decode(raw, what, size_max=size_max)
+    decoder = _decoders.get(type_)
+    if decoder is None:
+        decoder = _decoders[type_] = _typed_decoder(type_)
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(f"{what} does not have the fields it should: {error}.") from error
+
+
+def _typed_decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+    config = getattr(type_, "__struct_config__", None)
+    # A field nobody reads is a field nobody checks: our own Structs must not let one pass.
+    assert config is None or config.forbid_unknown_fields, f"{type_} allows unknown fields"
+    return msgspec.json.Decoder(type_)
+
+
+def _check_depth(raw: bytes, what: str) -> None:
+    # Counting brackets is a cheap upper bound that nearly every honest text satisfies.
+    if raw.count(b"[") + raw.count(b"{") <= JSON_DEPTH_MAX:
+        return
+    depth = 0
+    for match in _TOKEN.finditer(raw):
+        token = match[0]
+        if token in _OPENERS:
+            depth += 1
+            if depth > JSON_DEPTH_MAX:
+                raise Malformed(f"{what} nests deeper than {JSON_DEPTH_MAX} levels.")
+        elif token in _CLOSERS:
+            depth -= 1
+
+
+def _is_suspect(raw: bytes) -> bool:
+    """Whether walking the value is needed to know that it stays within the profile."""
+    if not raw.isascii() or raw[:1] not in _OPENERS:
+        return True
+    return _SUSPECT_NUMBER.search(raw) is not None
+
+
+def _check_profile(value: Any, what: str) -> None:
+    """Refuse floats, integers that other readers round, and keys outside ASCII."""
+    if isinstance(value, float):
+        raise Malformed(f"{what} holds the float {value!r}; the format has integers only.")
+    if isinstance(value, int) and not -INT_ABS_MAX <= value <= INT_ABS_MAX:
+        raise Malformed(f"{what} holds an integer beyond 2^53, which other readers would round.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not key.isascii():
+                raise Malformed(f"{what} has the key {key!r}; keys are ASCII.")
+            _check_profile(item, what)
+    elif isinstance(value, list):
+        for item in value:
+            _check_profile(item, what)
+
+
+def _check_no_float(value: Any) -> None:
+    if isinstance(value, float):
+        raise Malformed(f"The value to encode holds the float {value!r}; write an integer.")
+    if isinstance(value, dict):
+        for item in value.values():
+            _check_no_float(item)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            _check_no_float(item)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            _check_no_float(getattr(value, name))

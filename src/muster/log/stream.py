@@ -1,0 +1,130 @@
+"""How streams, machines and scopes are named.
+
+Rule 1: names are lower-case hex and `[a-z0-9-]`, joined by `/` and `.`; they are safe in a
+URL, in a C2SP key name (no space, no plus) and in a log line, and never used as a path.
+Rule 2: a name that came from outside passes `StreamName.parse` before anything else sees it.
+
+A stream is `machine/incarnation/scope`. The machine writes it, alone. The incarnation is
+128 random bits, new whenever the machine cannot be sure that it remembers what it wrote.
+The scope says who may read it:
+
+    fleet                  every machine of the fleet
+    journal                nobody but the writer
+    to.<machine>           the writer and that machine
+    g.<owner>.<name>       the members, which the owner's entries name
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple, NewType
+
+from muster.errors import Malformed
+from muster.limits import STREAM_NAMES_CACHED
+
+MachineId = NewType("MachineId", str)
+Incarnation = NewType("Incarnation", str)
+Scope = NewType("Scope", str)
+FleetId = NewType("FleetId", str)
+
+FLEET = Scope("fleet")
+JOURNAL = Scope("journal")
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_INCARNATION = re.compile(r"[0-9a-f]{32}")
+_GROUP_NAME = re.compile(r"[a-z0-9-]{1,32}")
+_SCOPE = re.compile(r"fleet|journal|to\.[0-9a-f]{64}|g\.[0-9a-f]{64}\.[a-z0-9-]{1,32}")
+
+
+class StreamName(NamedTuple):
+    """Who writes, in which incarnation, for whom."""
+
+    machine: MachineId
+    incarnation: Incarnation
+    scope: Scope
+
+    def __str__(self) -> str:
+        return f"{self.machine}/{self.incarnation}/{self.scope}"
+
+    @staticmethod
+    def parse(text: str) -> "StreamName":
+        """Return the stream that `text` names. Raises: Malformed."""
+        return _parse(text)
+
+
+def machine_id(text: str) -> MachineId:
+    """Return `text` as a machine id. Raises: Malformed."""
+    if not _KEY.fullmatch(text):
+        raise Malformed(f"{_quote(text)} is not a machine id (64 lower-case hex digits).")
+    return MachineId(text)
+
+
+def fleet_id(text: str) -> FleetId:
+    """Return `text` as a fleet id. Raises: Malformed."""
+    if not _KEY.fullmatch(text):
+        raise Malformed(f"{_quote(text)} is not a fleet id (64 lower-case hex digits).")
+    return FleetId(text)
+
+
+def incarnation(text: str) -> Incarnation:
+    """Return `text` as an incarnation. Raises: Malformed."""
+    if not _INCARNATION.fullmatch(text):
+        raise Malformed(f"{_quote(text)} is not an incarnation (32 lower-case hex digits).")
+    return Incarnation(text)
+
+
+def scope(text: str) -> Scope:
+    """Return `text` as a scope. Raises: Malformed."""
+    if not _SCOPE.fullmatch(text):
+        raise Malformed(f"{_quote(text)} is not a scope (fleet, journal, to.… or g.…).")
+    return Scope(text)
+
+
+def scope_to(machine: MachineId) -> Scope:
+    """Return the scope that only the writer and `machine` may read."""
+    return Scope(f"to.{machine_id(machine)}")
+
+
+def scope_group(owner: MachineId, name: str) -> Scope:
+    """Return the scope of the group `name` that `owner` keeps."""
+    if not _GROUP_NAME.fullmatch(name):
+        raise Malformed(f"{_quote(name)} is not a group name ([a-z0-9-], 1 to 32 characters).")
+    return Scope(f"g.{machine_id(owner)}.{name}")
+
+
+def is_direct(scope: Scope) -> bool:
+    """Whether the scope is one other machine (`to.…`)."""
+    return scope.startswith("to.")
+
+
+def is_group(scope: Scope) -> bool:
+    """Whether the scope is a group (`g.…`)."""
+    return scope.startswith("g.")
+
+
+def direct_target(scope: Scope) -> MachineId | None:
+    """Return the machine that a `to.…` scope is for, None for any other scope."""
+    return MachineId(scope[3:]) if is_direct(scope) else None
+
+
+def group_owner(scope: Scope) -> MachineId | None:
+    """Return the machine that keeps a `g.…` scope, None for any other scope."""
+    return MachineId(scope[2:66]) if is_group(scope) else None
+
+
+def group_name(scope: Scope) -> str | None:
+    """Return the name of a `g.…` scope, None for any other scope."""
+    return scope[67:] if is_group(scope) else None
+
+
+# Every header names its stream, and a segment names the same one a thousand times.
+@lru_cache(maxsize=STREAM_NAMES_CACHED)
+def _parse(text: str) -> StreamName:
+    parts = text.split("/")
+    if len(parts) != 3:
+        raise Malformed(f"{_quote(text)} is not a stream name (machine/incarnation/scope).")
+    return StreamName(machine_id(parts[0]), incarnation(parts[1]), scope(parts[2]))
+
+
+def _quote(text: str) -> str:
+    """Show a hostile name safely: escaped, and not longer than a line."""
+    return ascii(text if len(text) <= 80 else text[:80] + "…")
