@@ -1,0 +1,95 @@
+"""What an attempt is told, what it reports, and what every way of running one promises.
+
+Rule 1: the order is complete: the environment is the whole environment, nothing is inherited.
+Rule 2: an attempt always ends with exactly one outcome, whatever happens to its process.
+Rule 3: no floats in events: they become signed entries, and canonical JSON has none.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Protocol
+
+import msgspec
+
+from muster.agent.policy import Policy
+
+Status = Literal["ok", "failed", "cancelled", "timeout", "error"]
+"""ok and failed are the agent's word; error means that it could not be run or was lost."""
+
+# What a program needs to find its way; everything else is given on purpose or not at all.
+KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TERM", "TMPDIR", "USER", "LOGNAME")
+
+
+class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One attempt at one task, complete."""
+
+    task: str
+    epoch: tuple[int, int]
+    agent: str
+    """`shell`, `noop` or a name of the catalogue."""
+    cwd: str
+    env: dict[str, str]
+    """The whole environment of the agent; see `environment` for a minimal one."""
+    prompt: str = ""
+    """What an AI agent is asked; empty for a plain command."""
+    command: str = ""
+    """What /bin/sh runs for the agent `shell`; JSON options for the agent `noop`."""
+    timeout_s: float = 3600.0
+    grace_s: float = 5.0
+    """Between asking, TERM and KILL each."""
+    policy: Policy = Policy()
+    ask_timeout_s: float = 600.0
+    """After this an unanswered permission question is a no."""
+    mode: str = ""
+    """The agent's own session mode, by its own name; empty takes the catalogue's."""
+
+
+class AgentEvent(msgspec.Struct, frozen=True):
+    """Something that happened in an attempt; becomes a journal entry as it happens."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended."""
+
+    status: Status
+    exit_code: int | None = None
+    summary: str = ""
+    tail: str = ""
+    """The end of the output, standard error included."""
+    usage: dict[str, int] = {}
+    survivors: tuple[int, ...] = ()
+    """Processes that could not be ended (stuck in the kernel); nearly always empty."""
+
+
+OnEvent = Callable[[AgentEvent], None]
+
+
+class Attempt(Protocol):
+    """A running attempt."""
+
+    async def wait(self) -> Outcome:
+        """The outcome, once nothing of the attempt is left running; may be awaited twice."""
+
+    def cancel(self, reason: str) -> None:
+        """Begin to end it; harmless when it has ended or was cancelled before."""
+
+    def answer(self, ask: str, allow: bool) -> None:
+        """Answer the `agent.ask` event with this id; an unknown id is ignored."""
+
+
+class Runner(Protocol):
+    """Starts attempts of one or many agents."""
+
+    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
+        """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
+
+        Raises: NotFound when the agent is not installed, Broken when it cannot be started.
+        """
+
+
+def environment(inherited: Mapping[str, str], extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """A minimal environment for an attempt: the kept variables, then what is given on purpose."""
+    kept = {name: inherited[name] for name in KEPT_VARIABLES if name in inherited}
+    return {"LANG": "C.UTF-8", "TERM": "dumb", **kept, **extra}

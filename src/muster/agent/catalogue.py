@@ -1,0 +1,136 @@
+"""Which agents can be run here: a list of known ones, what of it is installed, and how to start it.
+
+Rule 1: nothing is ever installed; a missing program is named, with the package that has it.
+Rule 2: an agent counts as found only when its adapter AND its program are on PATH: an adapter
+that brings its own copy of the program would run another version than the person chose.
+Rule 3: a person's own entries (a JSON file of the same form) replace entries of the same name.
+
+The file follows the spirit of the ACP registry: a name, how it is started, where it comes from.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from muster.errors import Broken, NotFound
+
+# A cold Node program on a busy small machine needs seconds to say its version.
+PROBE_S_MAX: Final = 20.0
+PROBE_BYTES_MAX: Final = 64 * 1024
+VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
+BUILT_IN: Final = ("noop", "shell")
+
+
+class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one agent is found and started."""
+
+    title: str
+    protocol: Literal["acp"]
+    command: tuple[str, ...]
+    """The adapter, or the program itself where it speaks the protocol."""
+    program: str
+    program_variable: str = ""
+    """Tells the adapter which program to use instead of its bundled copy."""
+    version_probe: tuple[str, ...]
+    env: dict[str, str] = {}
+    """Defaults, below whatever the order sets."""
+    mode: str = ""
+    """The session mode in which the agent asks us before it acts."""
+    node_major_min: int = 0
+    npm: tuple[str, ...] = ()
+    notes: str = ""
+
+
+class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The file."""
+
+    version: Literal[1]
+    agents: dict[str, AgentEntry]
+
+
+class Found(NamedTuple):
+    """An installed agent: where its program is, and its version ("" when it would not say)."""
+
+    path: str
+    version: str
+
+
+def load(additions: Path | None = None) -> dict[str, AgentEntry]:
+    """The known agents, with a person's own entries over them.
+
+    Raises: Broken when the person's file is not in the form of the catalogue.
+    """
+    raw = resources.files("muster.agent").joinpath("catalogue.json").read_bytes()
+    agents = msgspec.json.decode(raw, type=Catalogue).agents
+    if additions is not None and additions.exists():
+        try:
+            agents |= msgspec.json.decode(additions.read_bytes(), type=Catalogue).agents
+        except (OSError, msgspec.MsgspecError) as error:
+            raise Broken(f"The agent catalogue {additions} is not usable: {error}.") from error
+    return agents
+
+
+def program_argv(name: str, entry: AgentEntry, path: str) -> tuple[list[str], dict[str, str]]:
+    """How to start an agent, and its default environment.
+
+    Raises: NotFound when the adapter or the program is not on `path`.
+    """
+    starter = shutil.which(entry.command[0], path=path)
+    program = shutil.which(entry.program, path=path)
+    if starter is None or program is None:
+        absent = entry.command[0] if starter is None else entry.program
+        packages = f" (npm: {', '.join(entry.npm)})" if entry.npm else ""
+        raise NotFound(f"Agent {name!r} needs {absent!r} on PATH; install {entry.title}{packages}.")
+    env = dict(entry.env)
+    if entry.program_variable:
+        env[entry.program_variable] = program
+    return [starter, *entry.command[1:]], env
+
+
+async def discover(agents: Mapping[str, AgentEntry], env: Mapping[str, str]) -> dict[str, Found]:
+    """What is installed under this environment's PATH; the built-in agents are always there."""
+    path = env.get("PATH", os.defpath)
+    here = []
+    for name, entry in agents.items():
+        with contextlib.suppress(NotFound):
+            program_argv(name, entry, path)
+            here.append(name)
+    versions = await asyncio.gather(*(_version(agents[name], path, env) for name in here))
+    found = {name: Found("", "") for name in BUILT_IN}
+    for name, version in zip(here, versions, strict=True):
+        found[name] = Found(shutil.which(agents[name].program, path=path) or "", version)
+    return found
+
+
+async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:
+    program = shutil.which(entry.version_probe[0], path=path)
+    if program is None:
+        return ""
+    probe = await asyncio.create_subprocess_exec(
+        program,
+        *entry.version_probe[1:],
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=dict(env),
+        start_new_session=True,
+    )
+    assert probe.stdout is not None
+    said = b""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PROBE_S_MAX):
+            said = await probe.stdout.read(PROBE_BYTES_MAX)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(probe.pid, signal.SIGKILL)
+    await probe.wait()
+    match = VERSION.search(said.decode("utf-8", "replace"))
+    return match[0] if match else ""

@@ -1,0 +1,72 @@
+"""Text that others wrote, cut to bounds before anyone keeps it.
+
+Rule 1: memory is bounded whatever the other side writes; a cut leaves a mark that says how much.
+Rule 2: only the standard library, because the shim imports this file on every start.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+LINE_BYTES_MAX: Final = 8 * 1024
+TAIL_BYTES_MAX: Final = 4 * 1024
+
+
+def cut(text: str, bytes_max: int) -> str:
+    """The text itself, or its beginning with a mark saying how many bytes were left out."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= bytes_max:
+        return raw.decode("utf-8")
+    kept = raw[:bytes_max].decode("utf-8", "ignore")
+    return f"{kept} …[{len(raw) - bytes_max} bytes cut]"
+
+
+class Splitter:
+    """Bytes in, whole lines out; what exceeds the bound of a line is counted, not kept."""
+
+    def __init__(self, line_bytes_max: int = LINE_BYTES_MAX) -> None:
+        self._max = line_bytes_max
+        self._part = bytearray()
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
+        """Each completed line without its newline, and how many bytes of it were dropped."""
+        pieces = data.split(b"\n")
+        for piece in pieces[:-1]:
+            self._keep(piece)
+            yield self._take()
+        self._keep(pieces[-1])
+
+    def rest(self) -> Iterator[tuple[bytes, int]]:
+        """The unfinished last line, if there is one; call it once the stream has ended."""
+        if self._part or self._dropped:
+            yield self._take()
+
+    def _keep(self, piece: bytes) -> None:
+        room = self._max - len(self._part)
+        self._part += piece[:room]
+        self._dropped += max(0, len(piece) - room)
+
+    def _take(self) -> tuple[bytes, int]:
+        line, dropped = bytes(self._part), self._dropped
+        self._part.clear()
+        self._dropped = 0
+        return line, dropped
+
+
+class Tail:
+    """The last bytes of a stream, for the report of an attempt."""
+
+    def __init__(self, bytes_max: int = TAIL_BYTES_MAX) -> None:
+        self._max = bytes_max
+        self._kept = bytearray()
+        self.total = 0
+
+    def feed(self, data: bytes) -> None:
+        self.total += len(data)
+        self._kept += data[-self._max :]
+        del self._kept[: -self._max]
+
+    def text(self) -> str:
+        kept = bytes(self._kept).decode("utf-8", "ignore")
+        left_out = self.total - len(self._kept)
+        return f"[{left_out} bytes cut]… {kept}" if left_out else kept

@@ -1,0 +1,202 @@
+"""The daemon's end of an attempt: one shim process each, fed with the order, read line by line.
+
+Rule 1: never a shell string; the shim is an argument list, the order travels on its stdin.
+Rule 2: the pipe into the shim stays open as long as the attempt may live: closing it ends it.
+Rule 3: a shim that dies still gives an outcome, and what it left behind is killed by its marker.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from muster.agent import reaper
+from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
+from muster.agent.catalogue import AgentEntry, program_argv
+from muster.agent.noop import NoopRunner
+from muster.agent.relay import boot
+from muster.errors import Broken, NotFound
+
+# The shim's lines are at most a driver's event; longer ones mean that it is not our shim.
+SHIM_LINE_BYTES_MAX: Final = 1024 * 1024
+# Chosen arbitrarily: the start costs 50 ms on a quiet machine, and machines are not quiet.
+READY_S_MAX: Final = 30.0
+# The shim gives up on its processes long before; then something is wrong with the shim itself.
+END_SLACK_S: Final = 60.0
+COMPLAINT_BYTES_MAX: Final = 2000
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """One line of the shim; exactly one of the three is set."""
+
+    ready: dict[str, Any] | None = None
+    event: tuple[str, dict[str, Any]] | None = None
+    outcome: Outcome | None = None
+
+
+_decode: Final = msgspec.json.Decoder(_Line).decode
+
+
+class ProcessAttempt:
+    """A running shim."""
+
+    def __init__(self, shim: asyncio.subprocess.Process, marker: str, on_event: OnEvent) -> None:
+        self._shim = shim
+        self._marker = marker
+        self._on_event = on_event
+        self._outcome: Outcome | None = None
+        self._complaint = b""
+        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.create_task(self._follow())
+
+    async def wait(self) -> Outcome:
+        return await asyncio.shield(self._ended)
+
+    def cancel(self, reason: str) -> None:
+        self._tell({"cancel": reason})
+
+    def answer(self, ask: str, allow: bool) -> None:
+        self._tell({"answer": {"ask": ask, "answer": "allow" if allow else "deny"}})
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        stdin = self._shim.stdin
+        assert stdin is not None
+        if not stdin.is_closing():
+            stdin.write(msgspec.json.encode(message) + b"\n")
+
+    async def _follow(self) -> Outcome:
+        complaints = asyncio.create_task(self._drain_stderr())
+        try:
+            await self._read_lines()
+            return await self._end()
+        finally:
+            complaints.cancel()
+            if not self.ready.done():
+                self.ready.set_result(0)
+
+    async def _read_lines(self) -> None:
+        stdout = self._shim.stdout
+        assert stdout is not None
+        while self._outcome is None:
+            try:
+                raw = await stdout.readline()
+                if not raw:
+                    return
+                line = _decode(raw)
+            except (ValueError, msgspec.MsgspecError) as error:
+                self._complaint += f"unreadable line: {error}".encode()
+                return
+            if line.event is not None:
+                self._on_event(AgentEvent(*line.event))
+            elif line.ready is not None:
+                self.ready.set_result(int(line.ready.get("pid", 0)))
+            elif line.outcome is not None:
+                self._outcome = line.outcome
+
+    async def _end(self) -> Outcome:
+        """Close the pipe, wait for the shim, and clean up behind one that died."""
+        stdin = self._shim.stdin
+        assert stdin is not None
+        stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_SLACK_S):
+                await self._shim.wait()
+        if self._shim.returncode is None:
+            self._shim.kill()
+            await self._shim.wait()
+        if self._outcome is not None and self._shim.returncode == 0:
+            return self._outcome
+        left = await asyncio.to_thread(reaper.sweep, self._marker)
+        if self._outcome is not None:
+            return self._outcome
+        said = self._complaint[-COMPLAINT_BYTES_MAX:].decode("utf-8", "replace").strip()
+        return Outcome(
+            status="error",
+            exit_code=self._shim.returncode,
+            summary=f"the shim of the attempt died ({_ended_by(self._shim.returncode)})",
+            tail=said,
+            survivors=tuple(sorted(left)),
+        )
+
+    async def _drain_stderr(self) -> None:
+        stderr = self._shim.stderr
+        assert stderr is not None
+        while data := await stderr.read(4096):
+            self._complaint = (self._complaint + data)[-COMPLAINT_BYTES_MAX:]
+
+
+def _ended_by(code: int | None) -> str:
+    if code is not None and code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+class ProcessRunner:
+    """Starts every agent that is a program, each attempt under its own shim."""
+
+    def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
+        self._catalogue = catalogue
+
+    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
+        if os.name != "posix":
+            raise Broken("Attempts run on Linux and macOS only; give the task to such a machine.")
+        marker = uuid.uuid4().hex
+        message = self._message(order, marker)
+        shim = await asyncio.create_subprocess_exec(
+            # No site-packages: the shim needs none, and a .pth file can cost more than itself.
+            *boot("muster.agent.shim", "-S"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={"PATH": order.env.get("PATH", os.defpath)},
+            cwd="/",
+            limit=SHIM_LINE_BYTES_MAX,
+            start_new_session=True,
+        )
+        attempt = ProcessAttempt(shim, marker, on_event)
+        assert shim.stdin is not None
+        shim.stdin.write(msgspec.json.encode(message) + b"\n")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(READY_S_MAX):
+                await asyncio.shield(attempt.ready)
+        if not attempt.ready.done():
+            shim.kill()
+        return attempt
+
+    def _message(self, order: AttemptOrder, marker: str) -> dict[str, Any]:
+        """The order as the shim reads it; raises NotFound for an agent that is not installed."""
+        message: dict[str, Any] = msgspec.to_builtins(order)
+        counter = f"{order.epoch[0]}.{order.epoch[1]}"
+        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, reaper.MARKER: marker}
+        if order.agent == "shell":
+            return message | {"driver": "shell", "env": {**order.env, **known}}
+        entry = self._catalogue.get(order.agent)
+        if entry is None:
+            raise NotFound(
+                f"No agent named {order.agent!r} is in the catalogue of this machine; "
+                f"it knows {', '.join(sorted(self._catalogue))}, shell and noop."
+            )
+        argv, defaults = program_argv(order.agent, entry, order.env.get("PATH", os.defpath))
+        return message | {
+            "driver": "acp",
+            "argv": argv,
+            "mode": order.mode or entry.mode,
+            "env": {**defaults, **order.env, **known},
+        }
+
+
+class LocalRunner:
+    """Starts any agent of this machine: noop in this process, the others under a shim."""
+
+    def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
+        self._noop = NoopRunner()
+        self._process = ProcessRunner(catalogue)
+
+    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
+        runner = self._noop if order.agent == "noop" else self._process
+        return await runner.start(order, on_event)

@@ -1,0 +1,88 @@
+"""An agent that speaks a protocol: a driver program of ours talks to it, the shim relays.
+
+Rule 1: the driver (`muster.agent.acp`) is a child of the shim like any other program, so a
+driver that hangs or crashes is ended like one; the shim itself never waits for it.
+Rule 2: only the standard library, because the shim imports this file on every start.
+
+The driver gets the order as its first line of standard input, then answers and a cancel; it
+writes events and at last one outcome, in the shim's own line format.
+"""
+
+import json
+import os
+import sys
+from typing import Any, Final
+
+from muster.agent.lines import Splitter, Tail, cut
+from muster.agent.shell import Event
+
+# A driver cuts its own events far below this; a longer line is a defect and is dropped.
+DRIVER_LINE_BYTES_MAX: Final = 256 * 1024
+
+BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import main; main()"
+SOURCE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def boot(module: str, *flags: str) -> list[str]:
+    """Argv that runs `module.main()` in an interpreter isolated from the caller's environment."""
+    return [sys.executable, "-I", *flags, "-c", BOOT.format(module=module), SOURCE_ROOT]
+
+
+class RelayDriver:
+    """Runs the driver program; everything it reports passes through here."""
+
+    asks_before_kill = True
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.argv = boot("muster.agent.acp")
+        # The driver is our own program: the agent's environment travels inside the order.
+        self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
+        self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})
+        self.cwd = str(order["cwd"])
+        self.stdin: bytes | None = json.dumps(order).encode() + b"\n"
+        self._splitter = Splitter(DRIVER_LINE_BYTES_MAX)
+        self._complaints = Tail()
+        self._outcome: dict[str, Any] | None = None
+        self.lines_dropped = 0
+
+    def opening(self) -> list[Event]:
+        return []
+
+    def output(self, stream: str, data: bytes) -> list[Event]:
+        if stream == "stderr":
+            self._complaints.feed(data)
+            return []
+        events = (self._read(line, dropped) for line, dropped in self._splitter.feed(data))
+        return [event for event in events if event is not None]
+
+    def flush(self) -> list[Event]:
+        return []
+
+    def closing(self) -> list[Event]:
+        return []
+
+    def outcome(self, code: int | None) -> dict[str, Any]:
+        if self._outcome is not None:
+            return self._outcome
+        return {
+            "status": "error",
+            "exit_code": code,
+            "summary": f"the ACP driver ended with exit code {code} and no result",
+            "tail": self._complaints.text(),
+        }
+
+    def _read(self, line: bytes, dropped: int) -> Event | None:
+        try:
+            message = {} if dropped else json.loads(line)
+        except ValueError:
+            message = {}
+        if isinstance(message, dict) and isinstance(message.get("outcome"), dict):
+            self._outcome = message["outcome"]
+            return None
+        match message:
+            case {"event": [str(kind), dict(fields)]}:
+                return kind, fields
+        # Not ours: something printed into the driver's output; kept where errors are looked for.
+        self.lines_dropped += 1
+        self._complaints.feed(cut(line.decode("utf-8", "replace"), 500).encode() + b"\n")
+        return None

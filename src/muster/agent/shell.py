@@ -1,0 +1,95 @@
+"""The plain command: `do` runs under /bin/sh, its output lines become events.
+
+Rule 1: the command text is the order itself; values reach it only as environment variables,
+never by being pasted into the text.
+Rule 2: only the standard library, because the shim imports this file on every start.
+"""
+
+from typing import Any, Final
+
+from muster.agent.lines import Splitter, Tail
+
+Event = tuple[str, dict[str, Any]]
+
+# One event becomes one journal entry, so lines travel together up to this size.
+EVENT_BYTES_MAX: Final = 16 * 1024
+# Chosen arbitrarily: nobody reads more of a build log; the tail is kept in any case.
+OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+class ShellDriver:
+    """Runs one command; the shim owns the process, this object only knows what it means."""
+
+    asks_before_kill = False
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self.argv = ["/bin/sh", "-c", str(order["command"])]
+        self.env: dict[str, str] = order["env"]
+        self.cwd = str(order["cwd"])
+        self.stdin: bytes | None = None
+        self._splitters = {"stdout": Splitter(), "stderr": Splitter()}
+        self._pending: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._pending_size = 0
+        self._tail = Tail()
+        self._sent = 0
+
+    def opening(self) -> list[Event]:
+        return [("agent.prompt", {"agent": self._order["agent"], "text": self._order["command"]})]
+
+    def output(self, stream: str, data: bytes) -> list[Event]:
+        """Take bytes of one stream; give the events that are ripe because they are full."""
+        self._tail.feed(data)
+        events: list[Event] = []
+        for line, dropped in self._splitters[stream].feed(data):
+            self._add(stream, line, dropped)
+            if self._pending_size >= EVENT_BYTES_MAX // 2:
+                events += self.flush()
+        return events
+
+    def flush(self) -> list[Event]:
+        """All whole lines that wait, as events; the shim calls it when the output pauses."""
+        events: list[Event] = []
+        for stream, lines in self._pending.items():
+            if lines:
+                text = "\n".join(lines)
+                events.append(("agent.output", {"stream": stream, "text": text}))
+                lines.clear()
+        self._pending_size = 0
+        return [event for event in events if self._within_budget(event)]
+
+    def closing(self) -> list[Event]:
+        """What is left when the process has ended, unfinished last lines included."""
+        for stream, splitter in self._splitters.items():
+            for line, dropped in splitter.rest():
+                self._add(stream, line, dropped)
+        return self.flush()
+
+    def outcome(self, code: int | None) -> dict[str, Any]:
+        tail = self._tail.text()
+        lines = [line.strip() for line in tail.splitlines() if line.strip()]
+        said = lines[-1][:500] if lines else ""
+        ended = f"exit code {code}" if code is None or code >= 0 else f"killed by signal {-code}"
+        return {
+            "status": "ok" if code == 0 else "failed",
+            "exit_code": code,
+            "summary": said if code == 0 else f"{ended}{': ' if said else ''}{said}",
+            "tail": tail,
+        }
+
+    def _add(self, stream: str, line: bytes, dropped: int) -> None:
+        text = line.decode("utf-8", "replace")
+        if dropped:
+            text += f" …[{dropped} bytes cut]"
+        self._pending[stream].append(text)
+        self._pending_size += len(line) + 1
+
+    def _within_budget(self, event: Event) -> bool:
+        size = len(event[1]["text"])
+        before = self._sent
+        self._sent += size
+        if before >= OUTPUT_BYTES_MAX:
+            return False
+        if self._sent >= OUTPUT_BYTES_MAX:
+            event[1]["text"] += "\n…[output limit reached; the rest is counted, not kept]"
+        return True

@@ -1,0 +1,370 @@
+"""The small program around one attempt; when it ends, nothing of the attempt is left.
+
+Rule 1: everything below the shim is ended when the command is done, a cancel line arrives, the
+shim's own deadline passes, a signal asks for it, or standard input ends. The daemon holds the
+other end of that pipe, so a daemon that was killed ends its attempts by dying.
+Rule 2: first ask (where the driver can be asked), then TERM, then KILL until nobody is left.
+Rule 3: the shim never blocks on anybody: its reader may be slow, its child may not read.
+Rule 4: standard library only, and little of it; the start of every attempt waits for this.
+
+Standard input, one JSON object a line: the order, then `{"cancel": reason}` and
+`{"answer": {"ask": id, "answer": "allow" | "deny"}}`.
+Standard output, one JSON object a line: `{"ready": {...}}` once, `{"event": [kind, fields]}`,
+and at the end `{"outcome": {...}}`.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from muster.agent import reaper
+from muster.agent.lines import Splitter
+from muster.agent.relay import RelayDriver
+from muster.agent.shell import Event, ShellDriver
+
+ORDER_BYTES_MAX: Final = 1024 * 1024
+# A reader that is this far behind stops the agent's output, never its deadline or cancel.
+UNSENT_BYTES_MAX: Final = 256 * 1024
+READ_BYTES: Final = 64 * 1024
+# Output that pauses this long is sent on, full or not.
+FLUSH_AFTER_S: Final = 0.2
+# The deadline counts sleep; a timer does not, so the clock is looked at this often at least.
+LOOK_S_MAX: Final = 15.0
+KILL_AGAIN_S: Final = 0.05
+# A process stuck in the kernel cannot be killed; say so instead of waiting for ever.
+KILLS_MAX: Final = 100
+FAREWELL_S: Final = 5.0
+# A pipe holds 1 MiB at most; more than that comes from a writer that escaped.
+READS_LAST_MAX: Final = 16
+
+
+# The clock that counts the machine's sleep: BOOTTIME on Linux; on macOS MONOTONIC does.
+CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def clock_s() -> float:
+    return time.clock_gettime(CLOCK)
+
+
+class Unsent:
+    """Bytes on their way into a pipe whose reader may be slow or gone."""
+
+    def __init__(self, fd: int, selector: selectors.BaseSelector, gone: Callable[[], None]) -> None:
+        os.set_blocking(fd, False)
+        self._fd, self._selector, self._gone = fd, selector, gone
+        self._bytes = bytearray()
+        self._watched = False
+        self.broken = False
+
+    def __len__(self) -> int:
+        return len(self._bytes)
+
+    def put(self, data: bytes) -> None:
+        if not self.broken:
+            self._bytes += data
+            self.push()
+
+    def push(self) -> None:
+        try:
+            while self._bytes:
+                del self._bytes[: os.write(self._fd, self._bytes)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.broken = True
+            self._bytes.clear()
+        if self._watched != bool(self._bytes):
+            self._watched = bool(self._bytes)
+            if self._watched:
+                self._selector.register(self._fd, selectors.EVENT_WRITE, self.push)
+            else:
+                self._selector.unregister(self._fd)
+        if self.broken:
+            self._gone()
+
+
+class Shim:
+    """One attempt from order to outcome."""
+
+    def __init__(self, order: dict[str, Any], commands: bytes, subreaper: bool) -> None:
+        self._driver: ShellDriver | RelayDriver
+        self._driver = ShellDriver(order) if order["driver"] == "shell" else RelayDriver(order)
+        self._grace_s = float(order["grace_s"])
+        self._deadline = clock_s() + float(order["timeout_s"])
+        self._brood = reaper.Brood(subreaper)
+        self._subreaper = subreaper
+        self._selector = selectors.DefaultSelector()
+        self._out = Unsent(1, self._selector, lambda: self._stop("orphaned"))
+        self._commands = Splitter(ORDER_BYTES_MAX)
+        self._commands_early = commands
+        self._to_child: Unsent | None = None
+        self._pipes: dict[str, int] = {}
+        self._pipes_open: set[str] = set()
+        self._child = 0
+        self._code: int | None = None
+        self._why = ""
+        self._said = ""
+        self._steps: list[tuple[Callable[[], None], float]] = []
+        self._step_at = 0.0
+        self._flush_at: float | None = None
+        self._any_children = True
+        self._kills = 0
+        self._survivors: set[int] = set()
+
+    def run(self) -> None:
+        if not self._start():
+            return
+        while not self._over():
+            for key, _ in self._selector.select(self._pause_s()):
+                key.data()
+            self._collect()
+            self._tick()
+        self._finish()
+
+    # --- starting
+
+    def _start(self) -> bool:
+        driver = self._driver
+        reading, waking = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(waking, False)
+        signal.set_wakeup_fd(waking, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, lambda *_: self._stop("cancelled", "the shim was told to end"))
+        self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))
+        try:
+            child = subprocess.Popen(
+                driver.argv,
+                stdin=subprocess.DEVNULL if driver.stdin is None else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=driver.cwd,
+                env=driver.env,
+                start_new_session=True,
+                # Safe here: the shim has one thread. It covers the shim's own sudden death.
+                preexec_fn=reaper.die_with_parent,  # noqa: PLW1509
+            )
+        except (OSError, ValueError) as error:
+            self._send_outcome({"status": "error", "summary": f"could not start: {error}"})
+            return False
+        # The shim reaps for everybody, so Popen must not wait for its child by itself.
+        child.returncode = 0
+        self._child = child.pid
+        self._connect(child)
+        self._send({"ready": {"pid": child.pid, "subreaper": self._subreaper}})
+        self._send_events(driver.opening())
+        self._obey_all(self._commands_early)
+        return True
+
+    def _connect(self, child: subprocess.Popen[bytes]) -> None:
+        if child.stdin is not None:
+            self._to_child = Unsent(os.dup(child.stdin.fileno()), self._selector, lambda: None)
+            child.stdin.close()
+            self._to_child.put(self._driver.stdin or b"")
+        for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
+            assert pipe is not None
+            self._pipes[name] = os.dup(pipe.fileno())
+            pipe.close()
+            os.set_blocking(self._pipes[name], False)
+            self._listen(name)
+        os.set_blocking(0, False)
+        self._selector.register(0, selectors.EVENT_READ, self._read_commands)
+
+    def _listen(self, name: str) -> None:
+        fd = self._pipes[name]
+        self._selector.register(fd, selectors.EVENT_READ, lambda: self._read_output(name))
+        self._pipes_open.add(name)
+
+    def _hang_up(self, name: str) -> None:
+        if name in self._pipes_open:
+            self._selector.unregister(self._pipes[name])
+            self._pipes_open.discard(name)
+
+    # --- the loop's work
+
+    def _read_commands(self) -> None:
+        try:
+            data = os.read(0, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._selector.unregister(0)
+            self._stop("orphaned")
+            return
+        self._obey_all(data)
+
+    def _obey_all(self, data: bytes) -> None:
+        for line, dropped in self._commands.feed(data):
+            self._obey(line if not dropped else b"")
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            command = json.loads(line)
+        except ValueError:
+            return
+        match command:
+            case {"cancel": str(reason)}:
+                self._stop("cancelled", reason)
+            case {"answer": dict()} if self._to_child is not None:
+                self._to_child.put(line + b"\n")
+
+    def _read_output(self, name: str) -> bool:
+        """Whether there was something."""
+        try:
+            data = os.read(self._pipes[name], READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self._hang_up(name)
+            del self._pipes[name]
+            return False
+        self._send_events(self._driver.output(name, data))
+        if self._flush_at is None:
+            self._flush_at = clock_s() + FLUSH_AFTER_S
+        return True
+
+    def _collect(self) -> None:
+        ended, any_left = reaper.reap()
+        if self._child in ended:
+            self._code = ended[self._child]
+            self._child = 0
+            self._stop("done")
+            # Nobody is there to be asked any more; go on with those it left behind.
+            if any(step == self._ask for step, _ in self._steps):
+                self._steps = [each for each in self._steps if each[0] != self._ask]
+                self._step_at = 0.0
+        self._any_children = any_left
+
+    def _tick(self) -> None:
+        now = clock_s()
+        if self._flush_at is not None and now >= self._flush_at:
+            self._flush_at = None
+            self._send_events(self._driver.flush())
+        full = len(self._out) > UNSENT_BYTES_MAX
+        for name in tuple(self._pipes):
+            if full:
+                self._hang_up(name)
+            elif name not in self._pipes_open:
+                self._listen(name)
+        if not self._why and now >= self._deadline:
+            self._stop("timeout")
+        if self._why and self._steps and now >= self._step_at:
+            step, pause_s = self._steps[0]
+            if len(self._steps) > 1:
+                self._steps.pop(0)
+            self._step_at = now + pause_s
+            step()
+
+    def _pause_s(self) -> float:
+        now = clock_s()
+        until = [now + LOOK_S_MAX if self._subreaper else now + 1.0]
+        until.append(self._step_at if self._why else self._deadline)
+        if self._flush_at is not None:
+            until.append(self._flush_at)
+        if self._why and not self._subreaper:
+            until.append(now + KILL_AGAIN_S)
+        if not self._subreaper:
+            self._brood.look()
+        return max(0.0, min(until) - now)
+
+    # --- ending
+
+    def _stop(self, why: str, said: str = "") -> None:
+        """Begin to end everything; the first reason counts, except that an orphan hurries."""
+        if not self._why:
+            self._why, self._said = why, said
+            ask = [(self._ask, self._grace_s)] if self._driver.asks_before_kill else []
+            self._steps = [
+                *(ask if why != "done" else []),
+                (self._terminate, self._grace_s),
+                (self._kill, KILL_AGAIN_S),
+            ]
+            self._step_at = 0.0
+
+    def _ask(self) -> None:
+        if self._to_child is not None:
+            self._to_child.put(json.dumps({"cancel": self._said or self._why}).encode() + b"\n")
+
+    def _terminate(self) -> None:
+        left = self._brood.look()
+        reaper.send(left, signal.SIGTERM)
+        # A stopped process sees TERM only when it goes on.
+        reaper.send(left, signal.SIGCONT)
+
+    def _kill(self) -> None:
+        self._kills += 1
+        self._survivors = self._brood.look()
+        reaper.send(self._survivors, signal.SIGKILL)
+
+    def _over(self) -> bool:
+        if not self._why or self._child:
+            return self._kills > KILLS_MAX
+        if self._subreaper and self._any_children:
+            return self._kills > KILLS_MAX
+        self._survivors = set() if self._subreaper else self._brood.look()
+        return not self._survivors or self._kills > KILLS_MAX
+
+    def _finish(self) -> None:
+        # Nobody writes any more: what the pipes still hold is the end of the output.
+        for name in tuple(self._pipes):
+            for _ in range(READS_LAST_MAX):
+                if name not in self._pipes or not self._read_output(name):
+                    break
+        self._send_events(self._driver.closing())
+        outcome = self._driver.outcome(self._code)
+        if self._why == "cancelled":
+            outcome |= {"status": "cancelled", "summary": self._said or "cancelled"}
+        elif self._why == "timeout":
+            outcome |= {"status": "timeout", "summary": "the attempt took longer than allowed"}
+        if self._survivors:
+            outcome["survivors"] = sorted(self._survivors)
+        end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
+        self._send_events([("agent.end", {"stop": self._why, **end})])
+        self._send_outcome(outcome)
+
+    # --- telling the daemon
+
+    def _send(self, message: dict[str, Any]) -> None:
+        self._out.put(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+
+    def _send_events(self, events: list[Event]) -> None:
+        for kind, fields in events:
+            self._send({"event": [kind, fields]})
+
+    def _send_outcome(self, outcome: dict[str, Any]) -> None:
+        self._send({"outcome": outcome})
+        until = clock_s() + FAREWELL_S
+        while len(self._out) and clock_s() < until:
+            self._selector.select(KILL_AGAIN_S)
+            self._out.push()
+
+
+def read_order() -> tuple[dict[str, Any], bytes]:
+    """The first line of standard input and what came after it; exits when there is none."""
+    raw = bytearray()
+    while b"\n" not in raw:
+        data = os.read(0, READ_BYTES)
+        if not data or len(raw) > ORDER_BYTES_MAX:
+            raise SystemExit("the shim got no order on its standard input")
+        raw += data
+    line, _, rest = bytes(raw).partition(b"\n")
+    order = json.loads(line)
+    assert isinstance(order, dict)
+    return order, rest
+
+
+def main() -> None:
+    order, rest = read_order()
+    Shim(order, rest, reaper.become_subreaper()).run()
+
+
+if __name__ == "__main__":
+    main()
