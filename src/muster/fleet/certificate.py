@@ -1,0 +1,272 @@
+"""X.509 papers for TLS: the fleet's certificate authority and one leaf for each machine.
+
+Rule 1: TLS keys are sub-keys of their own (`tls`, and the authority's `x509`).
+Rule 2: a link trusts the key in the machine's record, never the certificate alone: after the
+handshake compare `peer_of(der)` with the record (`check_peer`). The calendar is not asked
+(`NO_CHECK_TIME`), so a machine that slept for weeks still reaches the hub to renew.
+Rule 3: the authority's certificate is pinned by the fleet id. Its key is not the record key,
+so it carries, in an extension, a document signed by the record key that names its key.
+Whoever knows the fleet id (from an invite) can check a certificate that a stranger handed over.
+Rule 4: nothing is random. Serial numbers are hashes and ed25519 is deterministic, so the
+authority can rebuild the same bytes, and a simulation too.
+
+There is no signing request: the authority knows the TLS key from the machine's record. The
+leaf names its machine in a URI, `muster://<fleet>/<machine>`.
+"""
+
+import datetime as dt
+import hashlib
+import re
+from typing import Final, NamedTuple
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from msgspec import Struct
+
+from muster import limits
+from muster.errors import Forged, Malformed
+from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.machine import Authority, Identity
+from muster.fleet.name import Hex32
+from muster.fleet.record import MachineRecord
+from muster.log.stream import FleetId, MachineId
+
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python's ssl module has no name for:
+# `context.verify_flags |= NO_CHECK_TIME`.
+NO_CHECK_TIME: Final = 0x200000
+# An arc that needs no registration: 2.25 and the UUIDv5 of "muster/fleet-certificate/v1".
+PIN_OID: Final = x509.ObjectIdentifier("2.25.112600727232667601822691043746932430822")
+
+_PIN: Final = "muster/x509/v1"
+_PIN_BYTES_MAX: Final = 1024
+_CERTIFICATE_BYTES_MAX: Final = 8 * 1024
+_SAN: Final = re.compile(r"^muster://([0-9a-f]{64})/([0-9a-f]{64})\Z")
+# The authority lives as long as its key; RFC 5280 writes "no end" as this date.
+_CA_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+_CA_UNTIL: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+
+
+class _Pin(Struct, frozen=True, forbid_unknown_fields=True):
+    fleet: Hex32
+    x509: Hex32
+
+
+class Papers(NamedTuple):
+    """What TLS needs beside the key: the leaf certificate and the authority's, in PEM."""
+
+    tls_pem: bytes
+    ca_pem: bytes
+
+
+class Peer(NamedTuple):
+    """Whom a certificate names. Proves nothing until compared with the machine's record."""
+
+    fleet: FleetId
+    machine: MachineId
+    tls: bytes
+
+
+def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Papers:
+    """Papers for the `tls` key of this record, valid from a little before `now_ms`."""
+    check_fleet(record.fleet, authority.fleet, "The machine record")
+    key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
+    ca = _ca(authority, key)
+    leaf = _leaf(key, ca, record, now_ms)
+    return Papers(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
+
+
+def ca_pem(authority: Authority) -> bytes:
+    """The authority's certificate; the same bytes every time."""
+    key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
+    return _ca(authority, key).public_bytes(Encoding.PEM)
+
+
+def open_ca(pem: bytes, fleet: FleetId) -> bytes:
+    """`pem` itself, when the fleet's record key vouches for it; raises Forged otherwise.
+
+    This is what makes it safe to take the certificate from a server not yet trusted.
+    """
+    certificate = _load(pem, "The fleet's certificate")
+    try:
+        extension = certificate.extensions.get_extension_for_oid(PIN_OID).value
+    except (x509.ExtensionNotFound, ValueError) as error:
+        raise Forged("The fleet's certificate carries no pin of its fleet.") from error
+    what = "The pin in the fleet's certificate"
+    raw = _unwrap(extension.public_bytes(), what)
+    document = read_document(raw, _PIN, _Pin, what, size_max=_PIN_BYTES_MAX)
+    check_fleet(document.value.fleet, fleet, what)
+    pin = document.check(fleet)
+    if _ed25519(certificate, "The fleet's certificate").hex() != pin.x509:
+        raise Forged("The fleet's certificate is for another key than the fleet vouches for.")
+    try:
+        certificate.verify_directly_issued_by(certificate)
+    except (InvalidSignature, ValueError, TypeError) as error:
+        raise Forged("The fleet's certificate was changed after it was signed.") from error
+    return pem
+
+
+def tls_files(identity: Identity, ca: Papers) -> tuple[bytes, bytes, bytes]:
+    """Certificate, key and authority in PEM, as `ssl.SSLContext` reads them from files.
+
+    Raises Forged when the papers are for another key, before TLS fails with a riddle.
+    """
+    certificate = _load(ca.tls_pem, "This machine's certificate")
+    if _ed25519(certificate, "This machine's certificate").hex() != identity.keys["tls"]:
+        raise Forged(
+            "This machine's certificate is for another key: restart the daemon to renew it."
+        )
+    key = Ed25519PrivateKey.from_private_bytes(identity.secret("tls"))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return ca.tls_pem, pem, ca.ca_pem
+
+
+def peer_of(der: bytes) -> Peer:
+    """Whom a certificate names, and its TLS key.
+
+    The handshake proved that the other side holds this key and that the fleet's authority
+    signed the certificate; that the key is (still) the machine's, only `check_peer` says.
+    """
+    if len(der) > _CERTIFICATE_BYTES_MAX:
+        raise Malformed(f"The peer's certificate has {len(der)} bytes; ours have under 1000.")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+        raise Malformed("The peer's certificate names no machine of a fleet.") from error
+    match = _SAN.match(uris[0]) if len(uris) == 1 else None
+    if match is None:
+        raise Malformed("The peer's certificate names no machine of a fleet.")
+    tls = _ed25519(certificate, "The peer's certificate")
+    return Peer(FleetId(match[1]), MachineId(match[2]), tls)
+
+
+def check_peer(peer: Peer, record: MachineRecord) -> MachineId:
+    """The peer's machine id, when its certificate has the TLS key of that machine's record."""
+    check_fleet(peer.fleet, record.fleet, "The peer's certificate")
+    if peer.machine != record.machine or peer.tls != record.key("tls"):
+        raise Forged(f"The peer shows a certificate that is not of machine {record.name}.")
+    return record.machine
+
+
+def renew_at_ms(tls_pem: bytes) -> int:
+    """When half of the certificate's life is over: from then on it should be renewed."""
+    certificate = _load(tls_pem, "This machine's certificate")
+    start = certificate.not_valid_before_utc.timestamp()
+    end = certificate.not_valid_after_utc.timestamp()
+    return int((start + end) * 500)
+
+
+def _ca(authority: Authority, key: Ed25519PrivateKey) -> x509.Certificate:
+    public = key.public_key()
+    name = _common_name(f"muster fleet {authority.fleet[:16]}")
+    pin = _Pin(fleet=authority.fleet, x509=public.public_bytes_raw().hex())
+    document = write_document(_PIN, pin, authority.record)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(_serial("ca", authority.fleet))
+        .not_valid_before(_CA_FROM)
+        .not_valid_after(_CA_UNTIL)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(x509.UnrecognizedExtension(PIN_OID, _wrap(document)), critical=False)
+    )
+    return builder.sign(key, None)
+
+
+def _leaf(
+    key: Ed25519PrivateKey, ca: x509.Certificate, record: MachineRecord, now_ms: int
+) -> x509.Certificate:
+    try:
+        public = Ed25519PublicKey.from_public_bytes(record.key("tls"))
+        start = _moment(now_ms - limits.CLOCK_SKEW_MS)
+        end = _moment(now_ms + limits.CERTIFICATE_LIFE_MS)
+    except (ValueError, OverflowError) as error:
+        raise Malformed(f"No certificate can be made for {record.name}: {error}.") from error
+    uri = f"muster://{record.fleet}/{record.machine}"
+    purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
+    serial = _serial("leaf", record.fleet, record.machine, str(record.serial), str(now_ms))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_common_name(record.name))
+        .issuer_name(ca.subject)
+        .public_key(public)
+        .serial_number(serial)
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False
+        )
+        .add_extension(authority_key, critical=False)
+    )
+    return builder.sign(key, None)
+
+
+# An extension's value must be DER: a UTF8String whose length takes two bytes.
+def _wrap(text: bytes) -> bytes:
+    assert 256 <= len(text) < 65536, "a pin is some 300 bytes"
+    return b"\x0c\x82" + len(text).to_bytes(2, "big") + text
+
+
+def _unwrap(der: bytes, what: str) -> bytes:
+    if der[:2] != b"\x0c\x82" or int.from_bytes(der[2:4], "big") != len(der) - 4:
+        raise Malformed(f"{what} is damaged.")
+    return der[4:]
+
+
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _serial(*parts: str) -> int:
+    digest = hashlib.sha256("\n".join(("muster/serial/v1", *parts)).encode("ascii")).digest()
+    # RFC 5280 allows at most 20 octets, positive and not zero.
+    return int.from_bytes(digest[:19], "big") | 1 << 151
+
+
+def _moment(time_ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(time_ms // 1000, tz=dt.UTC)
+
+
+def _load(pem: bytes, what: str) -> x509.Certificate:
+    if len(pem) > _CERTIFICATE_BYTES_MAX:
+        raise Malformed(f"{what} has {len(pem)} bytes; at most {_CERTIFICATE_BYTES_MAX} are read.")
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise Malformed(f"{what} is not a PEM certificate.") from error
+
+
+def _ed25519(certificate: x509.Certificate, what: str) -> bytes:
+    try:
+        public = certificate.public_key()
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"{what} has a key of an unknown kind.") from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise Malformed(f"{what} has a key that is not ed25519.")
+    return public.public_bytes_raw()

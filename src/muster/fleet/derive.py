@@ -1,0 +1,58 @@
+"""One seed, many keys: how each purpose gets a key of its own.
+
+Rule 1: no key is used by two protocols. A NATS client signs whatever nonce the server sends;
+with one raw key for everything, a fake server obtained a valid git signature that way.
+Rule 2: the seed itself is used for one thing only, the machine's root key, which signs
+bindings and requests of this package and nothing else.
+Rule 3: a sub-key says nothing about the seed or about another sub-key (HKDF, RFC 5869), so a
+process of lower privilege can be handed the one sub-key it needs.
+
+    sub-key = HKDF-SHA256(ikm = seed, salt = "muster/v1", info = "<purpose>/v1", 32 bytes)
+
+The label ends in a version, so that one sub-key can be exchanged while the others stay.
+"""
+
+from typing import Final, Literal
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from muster.log.keys import Signer
+
+SEED_BYTES: Final = 32
+SALT: Final = b"muster/v1"
+
+Purpose = Literal[
+    "seal", "seen", "held", "git", "tls", "ssh", "nats", "wireguard", "age", "statement"
+]
+# What a machine's sub-keys are for. The order is the order of the documents that list them.
+PURPOSES: Final[tuple[Purpose, ...]] = (
+    "seal",
+    "seen",
+    "held",
+    "git",
+    "tls",
+    "ssh",
+    "nats",
+    "wireguard",
+    "age",
+    "statement",
+)
+# Key agreement, not signatures. Derived, never mapped from the ed25519 key: the proof that
+# one key may serve both covers age and does not cover WireGuard.
+AGREEMENT_PURPOSES: Final = frozenset({"wireguard", "age"})
+
+
+def derive_key(seed: bytes, purpose: str) -> bytes:
+    """The 32 secret bytes that `seed` yields for `purpose`."""
+    assert len(seed) == SEED_BYTES, "a seed has exactly 32 bytes"
+    info = f"{purpose}/v1".encode("ascii")
+    return HKDF(algorithm=SHA256(), length=32, salt=SALT, info=info).derive(seed)
+
+
+def public_key(purpose: str, secret: bytes) -> bytes:
+    """The public half of a sub-key: X25519 for key agreement, ed25519 for everything else."""
+    if purpose in AGREEMENT_PURPOSES:
+        return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return Signer(secret).public

@@ -1,0 +1,195 @@
+"""Grants: who may ask for what, until when. What no grant allows is denied.
+
+Rule 1: the answer is given once, by the machine that acts, for this one action; it cites the
+grant, and the citation is recorded. A refusal is recorded too.
+Rule 2: an operator holds everything, by the authority's record. Anybody else holds what was
+given to exactly this key, this agent on this machine, or a role of the machine.
+Rule 3: an operator may give anything. Another key may give verb V only when an operator gave
+it `grant` on V and V itself, on at least that object and for at least that long. It cannot
+hand on the right to give: authority is never more than one step away from an operator.
+Rule 4: a grant that was taken stays taken, whoever shows the old statement again.
+Rule 5: an agent is named with its machine's id, not its name: a name can be reused.
+
+There are no patterns: a verb or object is named exactly, or is `*`.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
+
+from muster import limits
+from muster.errors import Denied, Malformed
+from muster.fleet.document import document_id
+from muster.fleet.name import Milliseconds, Word, short
+from muster.fleet.statement import EVERY_MACHINE, Statement, args_hash, sign_statement
+from muster.log.keys import Signer
+from muster.log.stream import FleetId, MachineId
+
+ANYTHING: Final = "*"
+# The verb whose object is another verb: holding it lets a key give that other verb.
+GRANT: Final = "grant"
+# The verbs of the two statements about grants.
+GIVE: Final = "grant.give"
+TAKE: Final = "grant.take"
+
+_TO: Final = r"^([0-9a-f]{64}|[a-z0-9-]{1,63}@[0-9a-f]{64}|[a-z][a-z-]{0,31})\Z"
+_TO_RE: Final = re.compile(_TO)
+
+
+class Grant(Struct, frozen=True, forbid_unknown_fields=True):
+    """`to` a key, an agent (`name@<machine id>`) or a role; until `until_ms`."""
+
+    object: Word
+    to: Annotated[str, Meta(pattern=_TO)]
+    until_ms: Milliseconds
+    verb: Word
+
+
+class Given(NamedTuple):
+    """A grant, who gave it, and the id of the signed document that says so."""
+
+    id: str
+    giver: str
+    grant: Grant
+
+
+def agent_key(agent: str, machine: MachineId) -> str:
+    """What an agent on a machine is called in grants."""
+    return f"{agent}@{machine}"
+
+
+def sign_give(
+    signer: Signer, fleet: FleetId, grant: Grant, *, nonce: bytes, issued_ms: int
+) -> bytes:
+    """The statement that gives `grant`; it cannot be given by this document after its own end."""
+    if not _TO_RE.match(grant.to):
+        raise Malformed(
+            f"A grant cannot be to {grant.to!r}: name a key, a role, or an agent as "
+            "name@<machine id> (a machine's name can be reused, its id cannot)."
+        )
+    until_ms = min(grant.until_ms, issued_ms + limits.STATEMENT_LIFE_MS_MAX)
+    return sign_statement(
+        signer,
+        fleet=fleet,
+        verb=GIVE,
+        object=grant.verb,
+        target=EVERY_MACHINE,
+        args=give_args(grant),
+        nonce=nonce,
+        issued_ms=issued_ms,
+        until_ms=until_ms,
+    )
+
+
+def sign_take(
+    signer: Signer, fleet: FleetId, grant_id: str, *, nonce: bytes, issued_ms: int
+) -> bytes:
+    """The statement that takes back the grant of this id, for ever."""
+    return sign_statement(
+        signer,
+        fleet=fleet,
+        verb=TAKE,
+        object=grant_id,
+        target=EVERY_MACHINE,
+        args=take_args(grant_id),
+        nonce=nonce,
+        issued_ms=issued_ms,
+        until_ms=issued_ms + limits.STATEMENT_LIFE_MS_MAX,
+    )
+
+
+def give_args(grant: Grant) -> Any:
+    """The arguments that a statement giving `grant` signs."""
+    return msgspec.to_builtins(grant)
+
+
+def take_args(grant_id: str) -> Any:
+    """The arguments that a statement taking a grant signs."""
+    return {"id": grant_id}
+
+
+def gives(statement: Statement, grant: Grant) -> bool:
+    """Whether the statement gives exactly this grant."""
+    return (
+        statement.verb == GIVE
+        and statement.object == grant.verb
+        and statement.target == EVERY_MACHINE
+        and statement.args == args_hash(give_args(grant))
+    )
+
+
+def takes(statement: Statement, grant_id: str) -> bool:
+    """Whether the statement takes exactly this grant."""
+    return (
+        statement.verb == TAKE
+        and statement.object == grant_id
+        and statement.target == EVERY_MACHINE
+        and statement.args == args_hash(take_args(grant_id))
+    )
+
+
+def root_grant(operator: str, record: bytes) -> Given:
+    """What the authority's operator record amounts to: everything, without end."""
+    everything = Grant(object=ANYTHING, to=operator, until_ms=limits.INT_ABS_MAX, verb=ANYTHING)
+    return Given(document_id(record), "", everything)
+
+
+def effective(roots: Iterable[Given], given: Iterable[Given]) -> tuple[Given, ...]:
+    """The grants that count: the operators' own, those they gave, and one step of delegation."""
+    roots = tuple(roots)
+    given = tuple(given)
+    operators = {root.grant.to for root in roots}
+    direct = tuple(g for g in given if g.giver in operators)
+    delegated = tuple(
+        g for g in given if g.giver not in operators and _may_give(g.giver, g.grant, direct)
+    )
+    return roots + direct + delegated
+
+
+def decide(  # noqa: PLR0917 - the question has this many parts, in this order
+    grants: Iterable[Given],
+    key: str,
+    verb: str,
+    object: str,
+    now_ms: int,
+    roles: Collection[str] = (),
+) -> str:
+    """The id of the grant that lets `key` do this now; raises Denied when there is none.
+
+    `grants` are the effective ones. `roles` are those of the machine that `key` belongs to.
+    Of several grants the most exact and then the longest is cited, so that every machine
+    cites the same.
+    """
+    held = [g for g in grants if g.grant.to == key or g.grant.to in roles]
+    fitting = [g for g in held if _covers(g.grant, verb, object)]
+    standing = [g for g in fitting if now_ms <= g.grant.until_ms]
+    if standing:
+        return min(standing, key=_exactness).id
+    who = short(key) if len(key) == 64 else key.partition("@")[0]
+    if fitting:
+        ended_s = (now_ms - max(g.grant.until_ms for g in fitting)) // 1000
+        raise Denied(f"{who} may no longer {verb} {object}: the grant ended {ended_s} s ago.")
+    raise Denied(f"{who} may not {verb} {object}: no grant allows it; ask an operator for one.")
+
+
+def _exactness(given: Given) -> tuple[bool, bool, int, str]:
+    grant = given.grant
+    return (grant.verb == ANYTHING, grant.object == ANYTHING, -grant.until_ms, given.id)
+
+
+def _covers(grant: Grant, verb: str, object: str) -> bool:
+    return grant.verb in (verb, ANYTHING) and grant.object in (object, ANYTHING)
+
+
+def _may_give(giver: str, grant: Grant, direct: Iterable[Given]) -> bool:
+    # `*` would include `grant` itself, and so a second step of delegation.
+    if grant.verb in (ANYTHING, GRANT, GIVE, TAKE):
+        return False
+    held = [g.grant for g in direct if g.grant.to == giver and g.grant.until_ms >= grant.until_ms]
+    may_give = any(g.verb == GRANT and g.object in (grant.verb, ANYTHING) for g in held)
+    # Holding `grant` on V does not count as holding V: both must have been given.
+    has_it = any(g.verb != GRANT and _covers(g, grant.verb, grant.object) for g in held)
+    return may_give and has_it
