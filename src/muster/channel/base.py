@@ -1,0 +1,172 @@
+"""What every channel is: something that carries frames between two ends, in order, or breaks.
+
+Rule 1: a channel knows nothing of what it carries; a frame is bytes of a bounded size.
+Rule 2: "sent" means "handed over", never "delivered". Only the far machine's cosign says that.
+Rule 3: a link is a pipe that works or is gone. It loses, repeats and reorders nothing while
+        it works; once it is gone, every call raises Unreachable, on both sides, for ever.
+Rule 4: nobody's memory grows because somebody else is slow: `send` waits.
+Rule 5: `peer` is what the channel *proved* ("" when it proved nothing), never what was claimed.
+
+How a link is used:
+
+    link = await channel.dial(address, peer=machine)   # Unreachable, Refused
+    await link.send(frame)                             # any number of senders
+    frame = await link.receive()                       # one reader at a time
+    await link.close("done")                           # idempotent; the peer is told why
+
+The reader must keep reading: an end that reads nothing for the keepalive bound counts as dead.
+Frames that arrived before the close are still received, then `receive` raises Unreachable with
+the reason. `close` makes the calls that wait at this end raise at once.
+
+A listener runs `on_link(link)` as the life of each link: when it returns or raises, the link
+is closed. Closing the listener closes its links, too.
+
+`tests/channel/test_contract.py` holds all of this against every channel.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from muster.errors import Refused, Unreachable
+
+
+class Link(Protocol):
+    """One end of a working pipe."""
+
+    @property
+    def peer(self) -> str:
+        """The machine id that the channel proved, "" when it proved none."""
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel."""
+
+    async def send(self, frame: bytes) -> None:
+        """Hand one frame over; waits while the far end is slow.
+
+        Raises Malformed (too large, nothing was sent) and Unreachable (the link is gone).
+        A cancelled `send` was either not sent at all or will be sent whole.
+        """
+
+    async def receive(self) -> bytes:
+        """The next frame. Cancelling loses nothing. Raises Unreachable."""
+
+    async def close(self, reason: str) -> None:
+        """End the link and tell the peer why, within two seconds even if it does not listen."""
+
+    def statistics(self) -> dict[str, float]:
+        """The counters of LinkStatistics."""
+
+
+class Listener(Protocol):
+    """The end that waits to be dialled."""
+
+    @property
+    def address(self) -> str:
+        """What a dialer gives to `dial`."""
+
+    async def close(self) -> None:
+        """Take no more links, close the ones there are. Idempotent."""
+
+
+OnLink = Callable[[Link], Awaitable[None]]
+
+
+class Channel(Protocol):
+    """A way to move bytes to a machine."""
+
+    @property
+    def name(self) -> str:
+        """One word, as in the table of DESIGN 3.3."""
+
+    async def dial(self, address: str, *, peer: str = "") -> Link:
+        """Open a link, proven on both sides on return.
+
+        With `peer` the far end must prove to be that machine; a channel that cannot prove it
+        refuses. Raises Unreachable and Refused.
+        """
+
+    async def listen(self, address: str, on_link: OnLink) -> Listener:
+        """Wait for links at an address. Raises Broken and Conflict."""
+
+
+@dataclass(slots=True)
+class LinkStatistics:
+    """What went over a link. `since` is the time of the event loop when it opened."""
+
+    since: float
+    frames_in: int = 0
+    frames_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def count_in(self, size: int) -> None:
+        self.frames_in += 1
+        self.bytes_in += size
+
+    def count_out(self, size: int) -> None:
+        self.frames_out += 1
+        self.bytes_out += size
+
+    def as_dict(self) -> dict[str, float]:
+        return {
+            "since": self.since,
+            "frames_in": self.frames_in,
+            "frames_out": self.frames_out,
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+        }
+
+
+def gone(channel: str, reason: str) -> str:
+    """The sentence for a link that is no more, the same in every channel."""
+    return f"the {channel} link is closed: {reason or 'no reason was given'}; dial again"
+
+
+class Hosting:
+    """The links of one listener, each running `on_link` as its life."""
+
+    def __init__(self, on_link: OnLink) -> None:
+        self._on_link = on_link
+        self._lives: set[asyncio.Task[None]] = set()
+
+    def adopt(self, link: Link) -> None:
+        """Begin the life of a link that a dialer opened."""
+        task = asyncio.get_running_loop().create_task(self.live(link))
+        self._lives.add(task)
+        task.add_done_callback(self._ended)
+
+    async def live(self, link: Link) -> None:
+        """Run one life to its end, whatever the end is; the link is closed afterwards."""
+        reason = "this end failed"
+        try:
+            await self._on_link(link)
+            reason = "done"
+        except Unreachable:
+            # The link ended while it was used: the ordinary end of a conversation.
+            reason = "the peer is gone"
+        except Refused as refused:
+            reason = str(refused)
+        except asyncio.CancelledError:
+            reason = "the listener is closed"
+            raise
+        finally:
+            await link.close(reason)
+
+    async def close(self) -> None:
+        """End every life and wait for it."""
+        lives = tuple(self._lives)
+        for task in lives:
+            task.cancel()
+        if lives:
+            await asyncio.wait(lives)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._lives.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # A mistake of ours in `on_link`: never silent, and never the end of the listener.
+            task.get_loop().call_exception_handler(
+                {"message": "the life of a link failed", "exception": error, "task": task}
+            )

@@ -1,0 +1,108 @@
+"""The command's side of the Unix socket: blocking, and quick to import.
+
+Rule 1: nothing but `socket` and what the interpreter has loaded anyway; a command starts in
+        less than 100 ms, and asyncio alone would take half of that.
+Rule 2: the daemon must run as the same user: a socket somebody else put there is refused.
+
+    with Client(path, timeout_s=5) as client:
+        client.send(frame)
+        reply = client.receive()
+"""
+
+import os
+import socket
+import struct
+import sys
+from typing import Self
+
+from muster.channel.frame import LENGTH_BYTES, check_size, prefixed, read_length
+from muster.errors import Broken, Denied, Unreachable
+from muster.limits import SOCKET_PATH_BYTES_MAX
+
+
+class Client:
+    """A connection to the daemon of this user."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        """Connect. `timeout_s` bounds every single wait.
+
+        Raises Unreachable (no daemon), Denied (another user's), Broken (path, platform).
+        """
+        if sys.platform == "win32":
+            raise Broken("commands need a Unix socket to reach the daemon; use Linux or macOS")
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+            raise Broken(
+                f"socket path over the {SOCKET_PATH_BYTES_MAX} bytes the kernel takes: {path};"
+                " choose a shorter folder"
+            )
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.connect(path)
+            self._check_user(path)
+        except OSError as error:
+            self._socket.close()
+            raise Unreachable(
+                f"no daemon answers at {path} ({error}); start it with `muster up`"
+            ) from error
+        except Denied:
+            self._socket.close()
+            raise
+
+    def _check_user(self, path: str) -> None:
+        if sys.platform == "linux":
+            raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            _, uid, _ = struct.unpack("3i", raw)
+        else:
+            # LOCAL_PEERCRED: struct xucred begins with u32 version, u32 uid.
+            _, uid = struct.unpack_from("2I", self._socket.getsockopt(0, 1, 76))
+        if uid != os.getuid():
+            raise Denied(
+                f"the program listening at {path} runs as uid {uid}, not as you; remove it"
+            )
+
+    def send(self, frame: bytes) -> None:
+        """Send one frame whole. Raises Malformed and Unreachable."""
+        check_size(frame)
+        try:
+            self._socket.sendall(prefixed(frame))
+        except OSError as error:
+            raise Unreachable(f"the daemon took no more bytes ({error}); try again") from error
+
+    def receive(self) -> bytes:
+        """The next frame. Raises Unreachable (closed, or silent too long) and Malformed."""
+        size, last = read_length(self._read(LENGTH_BYTES))
+        body = self._read(size)
+        if last:
+            raise Unreachable(f"the daemon closed the link: {body.decode(errors='replace')}")
+        return body
+
+    def _read(self, size: int) -> bytes:
+        # A frame is read into one buffer of its announced and already bounded size.
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        filled = 0
+        while filled < size:
+            try:
+                count = self._socket.recv_into(view[filled:])
+            except TimeoutError as error:
+                raise Unreachable("the daemon is silent; see `muster doctor`") from error
+            except OSError as error:
+                raise Unreachable(f"the daemon is gone ({error}); try again") from error
+            if count == 0:
+                raise Unreachable("the daemon hung up; see `muster doctor`")
+            filled += count
+        return bytes(buffer)
+
+    def fileno(self) -> int:
+        """For `select`: readable means that a frame has begun to arrive."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
