@@ -1,0 +1,56 @@
+"""What is wrong with a spec, and where.
+
+Rule 1: a problem has a line and a column (from 1), a path such as `phases.notes.after`, and one
+sentence that says what to do.
+Rule 2: all problems are reported at once; a person should not have to run `check` ten times.
+Rule 3: a warning never stops a run; whatever could do harm or can never work is no warning.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import NamedTuple
+
+from muster.errors import Malformed
+
+
+class Problem(NamedTuple):
+    """One thing to change in a spec."""
+
+    line: int
+    column: int
+    path: str
+    sentence: str
+    warning: bool = False
+
+    def render(self, file: str) -> str:
+        """`file:line:col: sentence`, the form editors and terminals make clickable."""
+        mark = "warning: " if self.warning else ""
+        return f"{file}:{self.line}:{self.column}: {mark}{self.sentence}"
+
+
+class SpecErrors(Malformed):
+    """A spec that cannot run; `problems` is never empty and sorted by place."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        first = self.problems[0]
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        super().__init__(f"line {first.line}, column {first.column}: {first.sentence}{more}")
+
+
+# Longer words are no typing mistakes, and comparing them costs time that an attacker chooses.
+_WORD_MAX = 60
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean "after"?` when a known word is near, else nothing."""
+    if len(word) > _WORD_MAX:
+        return ""
+    near = get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
+    return f'; did you mean "{near[0]}"?' if near else ""
+
+
+def shown(text: str) -> str:
+    """A piece of hostile text, short and on one line, fit for an error message."""
+    cut = text if len(text) <= _WORD_MAX else text[: _WORD_MAX - 1] + "…"
+    return '"' + "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in cut) + '"'

@@ -1,0 +1,221 @@
+"""A spec: the file that describes a run, as types.
+
+Rule 1: the types are the format. The reader (shape.py) and the published JSON Schema
+        (spec.schema.json) are both derived from them.
+Rule 2: values stay as written ("10m", "8GiB"); a property gives the number. So the same text
+        always yields the same Spec, and the Spec can be compared with the operator's signature.
+Rule 3: what is not known is refused, with the nearest known word.
+
+`parse` tells whether the text is a spec; whether the spec makes sense is check.py's question, and
+whoever wants to run it asks `check.admit`.
+"""
+
+from typing import Annotated, Final, Literal, NamedTuple
+
+from msgspec import Meta, Struct
+
+from muster import limits
+from muster.task import shape, yaml
+from muster.task.problem import Problem, SpecErrors
+from muster.task.unit import (
+    DURATION,
+    SIZE,
+    branch_refusal,
+    duration_ms,
+    glob_refusal,
+    path_refusal,
+    size_mib,
+    system_refusal,
+    versions_refusal,
+)
+
+NAME: Final = "^[a-z0-9][a-z0-9-]{0,39}$"
+_says_name = "is not a name: 1 to 40 of a-z, 0-9 and -, not starting with -"
+
+Name = Annotated[str, Meta(pattern=NAME, extra={"says": _says_name})]
+Word = Annotated[
+    str,
+    Meta(
+        pattern="^[A-Za-z0-9][A-Za-z0-9._+-]{0,39}$",
+        extra={"says": "is not a plain word: 1 to 40 of letters, digits and . _ + -"},
+    ),
+]
+Duration = Annotated[
+    str,
+    Meta(
+        pattern=DURATION,
+        extra={"says": "is not a duration; write a number and a unit, as 45s, 10m, 2h or 1h30m"},
+    ),
+]
+Size = Annotated[
+    str,
+    Meta(
+        pattern=SIZE,
+        extra={"says": "is not an amount of memory; write a number and a unit, as 512MiB or 8GiB"},
+    ),
+]
+Versions = Annotated[str, Meta(min_length=1, max_length=128, extra={"refusal": versions_refusal})]
+System = Annotated[str, Meta(extra={"refusal": system_refusal})]
+Path = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": path_refusal})]
+Glob = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": glob_refusal})]
+Branch = Annotated[str, Meta(min_length=1, max_length=200, extra={"refusal": branch_refusal})]
+Text = Annotated[str, Meta(min_length=1, max_length=limits.SPEC_TEXT_BYTES_MAX)]
+Command = Annotated[str, Meta(min_length=1, max_length=4096)]
+Variable = Annotated[
+    str,
+    Meta(
+        pattern="^(?!MUSTER_)[A-Z_][A-Z0-9_]{0,63}$",
+        extra={"says": "is not a variable's name: A-Z, 0-9 and _, and not MUSTER_…"},
+    ),
+]
+Value = Annotated[str, Meta(max_length=1024)]
+Names = Name | Annotated[list[Name], Meta(min_length=1, max_length=16)]
+Words = Word | Annotated[list[Word], Meta(min_length=1, max_length=16)]
+
+
+class Needs(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the machine must have: every key given must hold, and route.py judges it.
+
+    A list of labels, repositories or agents means all of them; a list of os, arch or machine
+    means one of them.
+    """
+
+    label: Names | None = None
+    os: System | Annotated[list[System], Meta(min_length=1, max_length=16)] | None = None
+    arch: Words | None = None
+    cpu: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    memory: Size | None = None
+    gpu: Annotated[int, Meta(ge=1, le=64)] | None = None
+    tools: Annotated[dict[Word, Versions], Meta(max_length=32)] | None = None
+    repo: Names | None = None
+    agent: Names | None = None
+    power: Literal["mains"] | None = None
+    machine: Names | None = None
+
+    @property
+    def memory_mib(self) -> int:
+        return size_mib(self.memory) if self.memory else 0
+
+
+class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What one attempt may use up, as its agent reports it."""
+
+    tokens: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    usd: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]{1,6}(\.[0-9]{1,2})?$",
+                extra={"says": "is not an amount of dollars; write it as 2.50"},
+            ),
+        ]
+        | None
+    ) = None
+
+    @property
+    def usd_millionths(self) -> int:
+        dollars, _, cents = (self.usd or "0").partition(".")
+        return int(dollars) * 1_000_000 + int(cents.ljust(2, "0")) * 10_000
+
+
+class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One node of the graph."""
+
+    do: Text
+    after: Name | Annotated[list[Name], Meta(max_length=64)] | None = None
+    needs: Needs | None = None
+    agent: Names | None = None
+    by: Literal["human"] | None = None
+    deliver: Path | Annotated[list[Path], Meta(min_length=1, max_length=64)] | None = None
+    check: Command | None = None
+    timeout: Duration | None = None
+    deadline: Duration | None = None
+    retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] = 0
+    priority: Annotated[int, Meta(ge=-10, le=10)] = 0
+    race: Annotated[int, Meta(ge=2, le=limits.RACERS_MAX)] | None = None
+    each: Glob | None = None
+    env: Annotated[dict[Variable, Value], Meta(max_length=32)] | None = None
+    budget: Budget | None = None
+
+    @property
+    def prerequisites(self) -> tuple[str, ...]:
+        return listed(self.after)
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """In order of preference; empty when a person does it."""
+        return listed(self.agent)
+
+    @property
+    def deliverables(self) -> tuple[str, ...]:
+        return listed(self.deliver)
+
+    @property
+    def by_human(self) -> bool:
+        return self.by == "human"
+
+    @property
+    def shell(self) -> bool:
+        """Whether `do` may become shell source."""
+        return "shell" in self.agents
+
+    @property
+    def timeout_ms(self) -> int:
+        return duration_ms(self.timeout) if self.timeout else limits.PHASE_TIMEOUT_MS
+
+    @property
+    def deadline_ms(self) -> int:
+        """0 when there is none."""
+        return duration_ms(self.deadline) if self.deadline else 0
+
+
+class Spec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A run, as its author describes it."""
+
+    muster: Literal[1]
+    name: Name
+    phases: Annotated[dict[Name, Phase], Meta(min_length=1, max_length=limits.SPEC_PHASES_MAX)]
+    repo: Name | None = None
+    base: Branch | None = None
+    inputs: Annotated[dict[Name, Value], Meta(max_length=32)] | None = None
+
+
+class Document(NamedTuple):
+    """A spec with the place of everything in it, by path (`phases.notes.after`)."""
+
+    spec: Spec
+    places: shape.Places
+
+    def problem(self, path: str, sentence: str, *, warning: bool = False) -> Problem:
+        """A problem at `path`, or at the nearest place above it that the text has."""
+        line, column = shape.place(self.places, path)
+        return Problem(line, column, path, sentence, warning)
+
+
+def listed(value: str | list[str] | None) -> tuple[str, ...]:
+    """A key that takes one word or a list of them, as a tuple."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def read(text: bytes) -> Document:
+    """The spec and its places.
+
+    Raises:
+        SpecErrors: with every problem of form.
+    """
+    tree = yaml.read(text)
+    spec, places, problems = shape.fit(tree, Spec)
+    if spec is None:
+        raise SpecErrors(problems)
+    return Document(spec, places)
+
+
+def parse(text: bytes) -> Spec:
+    """The spec of a file's bytes; its form is right, its sense is not checked.
+
+    Raises:
+        SpecErrors: with every problem of form.
+    """
+    return read(text).spec

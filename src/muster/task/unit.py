@@ -1,0 +1,88 @@
+"""What a spec may write for a time, an amount of memory, a range of versions, a path and a branch.
+
+Rule 1: the text is kept as written; here it becomes milliseconds or MiB.
+Rule 2: a `…_refusal` returns the sentence that tells what is wrong, or "" when nothing is.
+"""
+
+import re
+from typing import Final
+
+from muster.errors import Malformed
+from muster.task.version import check_range
+
+DURATION: Final = "^(?=.)([0-9]{1,3}d)?([0-9]{1,4}h)?([0-9]{1,5}m)?([0-9]{1,7}s)?$"
+SIZE: Final = "^[1-9][0-9]{0,6}(M|G|T)(iB|B)?$"
+_DURATION_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
+_SIZE_MIB: Final = {"M": 1, "G": 1024, "T": 1024 * 1024}
+_COMPONENT_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
+_SYSTEMS: Final = frozenset({"linux", "darwin", "windows"})
+_GIT_NAMES: Final = frozenset({".git", "git~1"})
+_PATH_CHARS_MAX: Final = 200
+
+
+def duration_ms(text: str) -> int:
+    """`1h30m` -> 5400000. The text has been matched with DURATION."""
+    parts = re.findall(r"([0-9]+)([dhms])", text)
+    return sum(int(number) * _DURATION_MS[unit] for number, unit in parts)
+
+
+def size_mib(text: str) -> int:
+    """`8GiB`, `8GB` or `8G` -> 8192, as memory is sold. The text has been matched with SIZE."""
+    digits = text.rstrip("MGTiB")
+    return int(digits) * _SIZE_MIB[text[len(digits)]]
+
+
+def versions_refusal(wanted: str) -> str:
+    """Why this is no range of versions, or ""."""
+    try:
+        check_range(wanted)
+    except Malformed:
+        return 'is not a range of versions; write ">=3.11,<4", "3.x" or "*"'
+    return ""
+
+
+def system_refusal(name: str) -> str:
+    """Why no machine calls its operating system so, or ""."""
+    if name.lower() in {"macos", "mac", "osx"}:
+        return "is written darwin, as the system calls itself"
+    return "" if name in _SYSTEMS else "is not linux, darwin or windows"
+
+
+def path_refusal(path: str) -> str:
+    """Why this is no path inside a repository, or ""."""
+    if len(path) > _PATH_CHARS_MAX:
+        return f"a path has at most {_PATH_CHARS_MAX} characters"
+    if path.startswith(("/", "~")) or re.match(r"[A-Za-z]:", path):
+        return "must be relative to the repository, not a place on one machine"
+    if path.startswith("-"):
+        return "must not begin with a dash, which a command would take for an option"
+    if _COMPONENT_REFUSED.search(path):
+        return 'must not contain \\ : * ? " < > | or control characters'
+    for part in path.removesuffix("/").split("/"):
+        if part in ("", ".", ".."):
+            return 'must be a plain path, without "..", "." or an empty part'
+        # Windows and macOS read `.GIT`, `.git ` and `git~1` as `.git`: a push would write hooks.
+        if part.lower().rstrip(". ") in _GIT_NAMES:
+            return "must not lie in .git"
+        if part.endswith((".", " ")):
+            return "must not have a part that ends with a dot or a space"
+    return ""
+
+
+def glob_refusal(pattern: str) -> str:
+    """Why this is no pattern of paths inside a repository, or ""."""
+    if "**" in pattern and not re.fullmatch(r"([^*]*|\*\*|[^/]*)(/(\*\*|[^/]*))*", pattern):
+        return "`**` stands alone between slashes"
+    return path_refusal(re.sub(r"[*?]", "x", pattern))
+
+
+def branch_refusal(branch: str) -> str:
+    """Why git would not take this as a branch name, or ""."""
+    parts = branch.split("/")
+    bad = (
+        not re.fullmatch(r"[A-Za-z0-9._/-]{1,200}", branch)
+        or ".." in branch
+        or branch.startswith("-")
+        or any(not p or p.startswith(".") or p.endswith((".", ".lock")) for p in parts)
+    )
+    return "is not a branch name that git takes" if bad else ""

@@ -1,0 +1,235 @@
+"""The small, safe part of YAML that a spec may use.
+
+Rule 1: bounded before parsing (bytes, UTF-8, characters) and while parsing (depth, nodes).
+Rule 2: no tags, anchors, aliases, merge keys, directives, duplicate keys or second document:
+    each is either an attack or a way to make the text mean something else than it shows.
+Rule 3: a plain scalar is `null`, `true`/`false`, a decimal integer or text; nothing else has a
+    meaning of its own, so `no`, `3.10`, `12:30` and `2026-11-20` stay what was written.
+Rule 4: every node knows its line and column, counted from 1.
+
+PyYAML's event parser written in Python is used: it keeps its own stack, so 100,000 brackets are
+refused at depth 16 without recursion, where the parser in C crashes. Characters that change how
+a text is displayed (bidirectional controls, unusual line ends) are refused, because an operator
+signs what they see.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import yaml
+
+from muster import limits
+from muster.task.problem import Problem, SpecErrors, shown
+
+# U+0085, U+2028 and U+2029 end a line for PyYAML and not for an editor; the bidirectional
+# controls reorder what a person sees; a byte order mark may only come first.
+_REFUSED: Final = re.compile(
+    "[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+    "|[\u200e\u200f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
+)
+_INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,15})")
+_CONSTANTS: Final[dict[str, bool | None]] = {
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A value; `text` is what was written, `plain` tells that it had no quotes."""
+
+    line: int
+    column: int
+    text: str
+    plain: bool
+
+    @property
+    def value(self) -> str | int | bool | None:
+        if not self.plain:
+            return self.text
+        if self.text in _CONSTANTS:
+            return _CONSTANTS[self.text]
+        return int(self.text) if _INTEGER.fullmatch(self.text) else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    line: int
+    column: int
+    items: "list[Node]" = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Keys are text, whatever they look like; `keys` has the place of each."""
+
+    line: int
+    column: int
+    keys: dict[str, Scalar] = field(default_factory=dict)
+    values: "dict[str, Node]" = field(default_factory=dict)
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def read(raw: bytes) -> Node:
+    """The tree of a spec's bytes.
+
+    Raises:
+        SpecErrors: with exactly one problem, when the bytes are not the YAML that is allowed.
+    """
+    text = _decoded(raw)
+    builder = _Builder()
+    try:
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            builder.take(event)
+    except yaml.MarkedYAMLError as error:
+        raise _translated(error) from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        # int() of `\U0010FFFFF`-like escapes and of endless numbers in directives ends here.
+        raise _refused(1, 1, f"this is not YAML: {shown(str(error))}") from error
+    if builder.root is None:
+        raise _refused(1, 1, "the file is empty; a spec starts with muster: 1")
+    return builder.root
+
+
+def _refused(line: int, column: int, sentence: str) -> SpecErrors:
+    return SpecErrors([Problem(line, column, "", sentence)])
+
+
+def _decoded(raw: bytes) -> str:
+    if len(raw) > limits.SPEC_BYTES_MAX:
+        most = limits.SPEC_BYTES_MAX // 1024
+        raise _refused(1, 1, f"a spec is at most {most} KiB, this has {len(raw)} bytes")
+    try:
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode("utf-8")
+        place = _place(before)
+        byte = raw[error.start]
+        raise _refused(*place, f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from error
+    bad = _REFUSED.search(text)
+    if bad:
+        place = _place(text[: bad.start()])
+        raise _refused(
+            *place, f"the character U+{ord(bad[0]):04X} must not be in a spec; remove it"
+        )
+    return text
+
+
+def _place(before: str) -> tuple[int, int]:
+    line_start = before.rfind("\n") + 1
+    return before.count("\n") + 1, len(before) - line_start + 1
+
+
+def _translated(error: yaml.MarkedYAMLError) -> SpecErrors:
+    mark = error.problem_mark or error.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    what = error.problem or error.context or "this is not YAML"
+    hint = "; indent with spaces" if "'\\t'" in what else ""
+    return _refused(line, column, f"this is not YAML: {what}{hint}")
+
+
+class _Builder:
+    """Takes one event after the other; a frame is a collection that is still open."""
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._open: list[Sequence | Mapping] = []
+        self._keys: list[Scalar | None] = []
+        self._nodes = 0
+        self._documents = 0
+
+    def take(self, event: yaml.Event) -> None:
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        self._refuse(event, line, column)
+        match event:
+            case yaml.ScalarEvent():
+                # An escape in quotes can make what the text itself must not hold, such as NUL.
+                if bad := _REFUSED.search(event.value):
+                    what = f"the character U+{ord(bad[0]):04X} must not be in a value; remove it"
+                    raise _refused(line, column, what)
+                self._add(Scalar(line, column, event.value, event.style is None))
+            case yaml.SequenceStartEvent():
+                self._enter(Sequence(line, column))
+            case yaml.MappingStartEvent():
+                self._enter(Mapping(line, column))
+            case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                self._open.pop()
+                self._keys.pop()
+
+    def _refuse(self, event: yaml.Event, line: int, column: int) -> None:
+        if isinstance(event, yaml.DocumentStartEvent):
+            self._documents += 1
+            if self._documents > 1:
+                raise _refused(
+                    line, column, "a file holds one spec; put the second in its own file"
+                )
+            if event.version or event.tags:
+                raise _refused(
+                    line, column, "directives (%YAML, %TAG) are not allowed; remove them"
+                )
+        elif isinstance(event, yaml.AliasEvent):
+            raise _refused(line, column, "aliases (*name) are not allowed; write the value out")
+        elif isinstance(event, yaml.NodeEvent):
+            if event.anchor is not None:
+                raise _refused(line, column, "anchors (&name) are not allowed; remove it")
+            if getattr(event, "tag", None) is not None:
+                raise _refused(line, column, "tags (!name) are not allowed; remove it")
+
+    def _enter(self, node: Sequence | Mapping) -> None:
+        if len(self._open) >= limits.SPEC_DEPTH_MAX:
+            most = limits.SPEC_DEPTH_MAX
+            raise _refused(node.line, node.column, f"nested deeper than {most} levels; flatten it")
+        self._add(node)
+        self._open.append(node)
+        self._keys.append(None)
+
+    def _add(self, node: Node) -> None:
+        self._nodes += 1
+        if self._nodes > limits.SPEC_NODES_MAX:
+            most = limits.SPEC_NODES_MAX
+            raise _refused(node.line, node.column, f"more than {most} values; split the spec")
+        if not self._open:
+            self.root = node
+            return
+        parent = self._open[-1]
+        if isinstance(parent, Sequence):
+            parent.items.append(node)
+            return
+        key = self._keys[-1]
+        if key is None:
+            self._keys[-1] = self._key(parent, node)
+        else:
+            parent.keys[key.text] = key
+            parent.values[key.text] = node
+            self._keys[-1] = None
+
+    @staticmethod
+    def _key(parent: Mapping, node: Node) -> Scalar:
+        if not isinstance(node, Scalar):
+            raise _refused(node.line, node.column, "a key is a word, not a list or a mapping")
+        if node.plain and node.text == "<<":
+            raise _refused(node.line, node.column, "merge keys (<<) are not allowed; write it out")
+        if node.text in parent.keys:
+            first = parent.keys[node.text].line
+            name = shown(node.text)
+            raise _refused(
+                node.line, node.column, f"{name} is there already in line {first}; keep one"
+            )
+        return node
+
+
+def walk(node: Node) -> Iterator[Node]:
+    """Every node below and including `node`, without recursion."""
+    rest: list[Node] = [node]
+    while rest:
+        here = rest.pop()
+        yield here
+        if isinstance(here, Sequence):
+            rest.extend(reversed(here.items))
+        elif isinstance(here, Mapping):
+            rest.extend(reversed(here.values.values()))
