@@ -16,7 +16,7 @@ import stat
 import struct
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
 from muster.channel.frame import (
@@ -105,9 +105,9 @@ class IpcLink(asyncio.Protocol):
     # --- what the event loop calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.set_write_buffer_limits(high=LINK_UNSENT_BYTES_MAX)
+        # A cast, because the transports of uvloop are no subclasses.
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=LINK_UNSENT_BYTES_MAX)
         try:
             self.peer_uid = peer_uid(transport.get_extra_info("socket"))
         except Denied as denied:

@@ -1,0 +1,440 @@
+"""WebSocket over mutual TLS 1.3: the link between machines that can reach each other's port.
+
+Rule 1: the key decides, not the calendar and not the name. The certificate must come from the
+        fleet's authority and TLS proves that the far end holds its key; whether that key is a
+        machine of the fleet today is the answer of the injected `identify`. An expired
+        certificate of a good machine opens a link (it slept for weeks), a valid one of a
+        revoked machine does not.
+Rule 2: a dial returns only after the listener has judged us. In TLS 1.3 a client whose
+        certificate is refused "connects" and is cut afterwards, so the answer to the
+        WebSocket handshake is the first proof.
+Rule 3: a dialer without a certificate gets a link with peer "": enrolment needs one. There
+        are few of these at a time, and what they may ask is decided above.
+Rule 4: no session is ever resumed: each link is judged by the records of its own moment.
+Rule 5: this is the one file that imports `websockets`; its errors end here.
+
+One side dials and both push, so it is enough that one side can be reached. Live links are not
+cut by a renewal, and not by a revocation either: who learns of one closes the link.
+"""
+
+import asyncio
+import contextlib
+import http
+import logging
+import os
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.connection import Connection
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.http11 import Request, Response
+
+from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
+from muster.channel.frame import check_size, short_reason
+from muster.errors import Broken, Denied, Forged, Refused, Unreachable
+from muster.limits import (
+    FRAME_BYTES_MAX,
+    HANDSHAKE_TIMEOUT_MS,
+    KEEPALIVE_INTERVAL_MS,
+    KEEPALIVE_TIMEOUT_MS,
+    LINK_CLOSE_TIMEOUT_MS,
+    LINK_UNREAD_FRAMES_MAX,
+    LINK_UNSENT_BYTES_MAX,
+    LINKS_UNPROVEN_MAX,
+)
+
+NAME: Final = "http"
+
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it.
+_NO_CHECK_TIME: Final = 0x200000
+
+# The library logs every refused stranger as an error with a traceback. Refusals are counted
+# and raised here instead; its own bugs still surface through the closed connection.
+_LOG: Final = logging.getLogger("muster.channel.http.websockets")
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
+
+Identify = Callable[[bytes], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a machine shows in TLS. The fields with a key are never printed."""
+
+    cert_pem: bytes
+    key_pem: bytes = field(repr=False)
+    ca_pem: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How patient a channel is; tests are less so."""
+
+    keepalive_interval_s: float = KEEPALIVE_INTERVAL_MS / 1000
+    keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_MS / 1000
+    handshake_s: float = HANDSHAKE_TIMEOUT_MS / 1000
+    close_s: float = LINK_CLOSE_TIMEOUT_MS / 1000
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that a dialer and a listener share."""
+        return {
+            "ping_interval": self.keepalive_interval_s,
+            "ping_timeout": self.keepalive_timeout_s,
+            "open_timeout": self.handshake_s,
+            "close_timeout": self.close_s,
+            "ssl_handshake_timeout": self.handshake_s,
+            # Frames are signed, hashed and mostly unique: deflate would cost and gain nothing.
+            "compression": None,
+            "max_size": FRAME_BYTES_MAX,
+            "max_queue": LINK_UNREAD_FRAMES_MAX,
+            "write_limit": LINK_UNSENT_BYTES_MAX,
+            "logger": _LOG,
+        }
+
+
+class HttpLink:
+    """One end of a WebSocket."""
+
+    channel: Final = NAME
+
+    def __init__(self, socket_: Connection, peer: str, timing: Timing) -> None:
+        self.peer = peer
+        self._socket = socket_
+        self._timing = timing
+        self._counters = LinkStatistics(socket_.loop.time())
+        # One sender at a time writes and waits for room, so a hundred waiting senders hold
+        # one frame in the buffer, not a hundred.
+        self._turn = asyncio.Lock()
+        self._reason: str | None = None
+        _tune(socket_.transport.get_extra_info("socket"), timing)
+
+    async def send(self, frame: bytes) -> None:
+        check_size(frame)
+        async with self._turn:
+            self._check_open()
+            try:
+                # The keepalive ping waits behind a full buffer, so it cannot see a peer that
+                # died while it was sent much: no room for so long means the same.
+                async with asyncio.timeout(self._timing.keepalive_timeout_s):
+                    await self._socket.send(frame)
+            except ConnectionClosed as closed:
+                raise Unreachable(gone(NAME, self._why(closed))) from closed
+            except TimeoutError as error:
+                self._cut("the peer took no bytes for too long")
+                raise Unreachable(gone(NAME, self._reason or "")) from error
+            self._check_open()
+        self._counters.count_out(len(frame))
+
+    async def receive(self) -> bytes:
+        self._check_open()
+        try:
+            frame = await self._socket.recv(decode=False)
+        except ConnectionClosed as closed:
+            raise Unreachable(gone(NAME, self._why(closed))) from closed
+        self._counters.count_in(len(frame))
+        return frame
+
+    async def close(self, reason: str) -> None:
+        if self._reason is None:
+            self._reason = short_reason(reason)
+        try:
+            # The library bounds the wait for the answer, but not the one behind a full buffer.
+            async with asyncio.timeout(self._timing.close_s):
+                await self._socket.close(reason=self._reason)
+        except TimeoutError:
+            self._socket.transport.abort()
+            await self._socket.wait_closed()
+
+    def statistics(self) -> dict[str, float]:
+        return self._counters.as_dict()
+
+    def _check_open(self) -> None:
+        if self._reason is not None:
+            raise Unreachable(gone(NAME, self._reason))
+
+    def _cut(self, reason: str) -> None:
+        self._reason = reason
+        self._socket.transport.abort()
+
+    def _why(self, closed: ConnectionClosed) -> str:
+        if self._reason is not None:
+            return self._reason
+        if closed.rcvd is not None:
+            return closed.rcvd.reason or f"code {closed.rcvd.code}"
+        if closed.sent is not None and closed.sent.reason:
+            return closed.sent.reason
+        return str(closed.__cause__ or "connection lost")
+
+
+class HttpListener:
+    """Made by `HttpChannel.listen`."""
+
+    def __init__(self, channel: "HttpChannel", on_link: OnLink) -> None:
+        self.address = ""
+        # Strangers and revoked machines that were turned away, for the health page.
+        self.refused = 0
+        self._channel = channel
+        self._hosting = Hosting(on_link)
+        self._unproven = 0
+        self._server: Server | None = None
+
+    async def start(self, host: str, port: int) -> None:
+        channel = self._channel
+        self._server = await serve(
+            self._live,
+            host,
+            port,
+            process_request=self._judge,
+            ssl=channel.server_tls,
+            server_header=None,
+            **channel.timing.options(),
+        )
+        self.address = _join_address(*next(iter(self._server.sockets)).getsockname()[:2])
+
+    def _judge(self, connection: ServerConnection, _: Request) -> Response | None:
+        """Decide who this is, before the far end is told that it is welcome."""
+        try:
+            connection.username = self._channel.identify_peer(connection)
+        except Refused as refused:
+            self.refused += 1
+            return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n")
+        if not connection.username and self._unproven >= LINKS_UNPROVEN_MAX:
+            self.refused += 1
+            return connection.respond(
+                http.HTTPStatus.SERVICE_UNAVAILABLE, "too many links without a machine\n"
+            )
+        return None
+
+    async def _live(self, connection: ServerConnection) -> None:
+        link = HttpLink(connection, connection.username, self._channel.timing)
+        unproven = not link.peer
+        self._unproven += unproven
+        try:
+            self._hosting.adopt(link)
+            await connection.wait_closed()
+        finally:
+            self._unproven -= unproven
+
+    async def close(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close(reason="the listener is closed")
+        await self._hosting.close()
+        await server.wait_closed()
+
+
+class HttpChannel:
+    """Links over TLS; an address is `host:port`, `[v6 address]:port` or, to listen, `:port`."""
+
+    name: Final = NAME
+
+    def __init__(
+        self, credentials: Credentials, identify: Identify, timing: Timing | None = None
+    ) -> None:
+        """`identify` turns a certificate (DER, signed by the fleet's authority) into a machine
+        id, or raises Refused. It is asked for every link, on both sides.
+        """
+        self.timing = timing or Timing()
+        self._identify = identify
+        self._ca_pem = credentials.ca_pem
+        self.server_tls = _server_context(credentials)
+        self._client_tls = _client_context(credentials)
+
+    def renew(self, credentials: Credentials) -> None:
+        """Show new credentials from the next handshake on. Raises Broken, changing nothing."""
+        if credentials.ca_pem != self._ca_pem:
+            raise Broken("the fleet's authority differs; open a new channel for another fleet")
+        # Built first: a pair that does not match must not reach the context that is in use.
+        client_tls = _client_context(credentials)
+        _load_pair(self.server_tls, credentials)
+        self._client_tls = client_tls
+
+    def identify_peer(self, connection: Connection) -> str:
+        """The machine at the other end, "" without a certificate. Raises Refused."""
+        der = _peer_certificate(connection)
+        return self._identify(der) if der else ""
+
+    async def dial(self, address: str, *, peer: str = "") -> Link:
+        def verify(connection: Connection) -> str:
+            found = self.identify_peer(connection)
+            if peer not in ("", found):
+                raise Denied(
+                    f"{address} is machine {found[:16]}, not {peer[:16]}; its address has changed"
+                )
+            return found
+
+        return await _dial(address, self._client_tls, verify, self.timing)
+
+    async def listen(self, address: str, on_link: OnLink) -> HttpListener:
+        host, port = _split_address(address)
+        listener = HttpListener(self, on_link)
+        try:
+            await listener.start(host, port)
+        except OSError as error:
+            raise Broken(f"cannot listen at {address} ({error}); choose another port") from error
+        return listener
+
+
+async def join(address: str, pin: Identify, timing: Timing | None = None) -> Link:
+    """Dial a fleet of which only a key is known, from an invitation, without a certificate.
+
+    `pin` gets the listener's certificate, whose key TLS has proven and nothing else, and
+    returns the machine id or raises Refused: it must check the signature under the key of
+    the invitation itself. Raises Unreachable and Refused.
+    """
+    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
+    # There is no authority to check against yet: `pin` is the whole check.
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+
+    def verify(connection: Connection) -> str:
+        return pin(_peer_certificate(connection))
+
+    return await _dial(address, tls, verify, timing or Timing())
+
+
+async def _dial(
+    address: str,
+    tls: ssl.SSLContext,
+    verify: Callable[[Connection], str],
+    timing: Timing,
+) -> Link:
+    proven = ""
+
+    class Dialer(ClientConnection):
+        """Verifies the listener before it is asked anything."""
+
+        async def handshake(self, *arguments: Any, **options: Any) -> None:
+            nonlocal proven
+            proven = verify(self)
+            await super().handshake(*arguments, **options)
+
+    host, port = _split_address(address)
+    try:
+        connection = await connect(
+            f"wss://{_join_address(host, port)}/",
+            ssl=tls,
+            # No SNI: who looks on learns no name, and the name would decide nothing.
+            server_hostname="",
+            proxy=None,
+            user_agent_header=None,
+            create_connection=Dialer,
+            **timing.options(),
+        )
+    except InvalidStatus as refused:
+        body = bytes(refused.response.body or b"").decode(errors="replace").strip()
+        if refused.response.status_code == http.HTTPStatus.FORBIDDEN:
+            raise Denied(f"{address} refused this machine: {short_reason(body)}") from refused
+        raise Unreachable(
+            f"{address} answers {refused.response.status_code} {short_reason(body)}; try later"
+        ) from refused
+    except ssl.SSLCertVerificationError as error:
+        raise Forged(
+            f"the certificate of {address} is not of this fleet ({error.verify_message});"
+            " check the address"
+        ) from error
+    except (OSError, InvalidHandshake, EOFError) as error:
+        raise Unreachable(f"no link to {address} ({error or type(error).__name__})") from error
+    return HttpLink(connection, proven, timing)
+
+
+# --- TLS -----------------------------------------------------------------------------------
+
+
+def _context(side: int) -> ssl.SSLContext:
+    tls = ssl.SSLContext(side)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    tls.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    return tls
+
+
+def _server_context(credentials: Credentials) -> ssl.SSLContext:
+    tls = _context(ssl.PROTOCOL_TLS_SERVER)
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls.num_tickets = 0
+    _load_authority(tls, credentials)
+    _load_pair(tls, credentials)
+    return tls
+
+
+def _client_context(credentials: Credentials) -> ssl.SSLContext:
+    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_REQUIRED
+    _load_authority(tls, credentials)
+    _load_pair(tls, credentials)
+    return tls
+
+
+def _load_authority(tls: ssl.SSLContext, credentials: Credentials) -> None:
+    try:
+        tls.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise Broken(f"the authority's certificate is unusable ({error}); join again") from error
+
+
+def _load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
+    try:
+        with _as_file(credentials.key_pem + b"\n" + credentials.cert_pem) as path:
+            tls.load_cert_chain(path)
+    except (ssl.SSLError, OSError) as error:
+        raise Broken(f"the TLS key or certificate is unusable ({error}); renew it") from error
+
+
+@contextlib.contextmanager
+def _as_file(secret: bytes) -> Iterator[str]:
+    """OpenSSL reads a key only from a file: one in memory on Linux, else a private one."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("muster-tls", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, secret)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        # The folder is 0700; Windows knows no modes, there it inherits this user's own.
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "pair.pem")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.write(descriptor, secret)
+            finally:
+                os.close(descriptor)
+            yield path
+
+
+def _peer_certificate(connection: Connection) -> bytes:
+    tls: ssl.SSLObject = connection.transport.get_extra_info("ssl_object")
+    return tls.getpeercert(binary_form=True) or b""
+
+
+# --- sockets and addresses -----------------------------------------------------------------
+
+
+def _tune(socket_: Any, timing: Timing) -> None:
+    # A frame is a whole message; waiting for more to fill a packet only delays it.
+    socket_.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if sys.platform == "linux":
+        # Unacknowledged bytes end the connection after this, not after a quarter of an hour.
+        socket_.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.keepalive_timeout_s * 1000)
+        )
+
+
+def _split_address(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise Broken(f"address {address!r} is not host:port; write it like 192.0.2.7:7437")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _join_address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

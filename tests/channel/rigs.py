@@ -1,0 +1,104 @@
+"""One way to open a channel of every kind, so that one suite can hold all to one contract."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from tests.channel.authority import TestAuthority
+
+from muster.channel.base import Channel, Link, Listener
+from muster.channel.http import HttpChannel, Timing
+from muster.channel.ipc import IpcChannel
+from muster.channel.memory import Exchange, MemoryChannel
+
+WAIT_S = 20.0
+
+
+@dataclass
+class Rig:
+    """Two ends that can reach each other."""
+
+    near: Channel
+    far: Channel
+    address: str
+    peer: str = ""
+    links: list[Link] = field(default_factory=list)
+
+    async def listen(self, on_link: Callable[[Link], Awaitable[None]]) -> Listener:
+        return await self.far.listen(self.address, on_link)
+
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[tuple[Link, Link]]:
+        """A dialled link and its other end."""
+        arrived: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        released = asyncio.Event()
+
+        async def on_link(link: Link) -> None:
+            arrived.set_result(link)
+            await released.wait()
+
+        listener = await self.listen(on_link)
+        try:
+            near = await self.near.dial(listener.address, peer=self.peer)
+            try:
+                yield near, await arrived
+            finally:
+                await near.close("test over")
+        finally:
+            released.set()
+            await listener.close()
+
+
+def memory_rig(_: Path) -> Rig:
+    exchange = Exchange()
+    return Rig(MemoryChannel(exchange, "aa"), MemoryChannel(exchange, "bb"), "b", peer="bb")
+
+
+def ipc_rig(folder: Path) -> Rig:
+    return Rig(IpcChannel(), IpcChannel(), str(folder / "run" / "sock"))
+
+
+def http_rig(_: Path) -> Rig:
+    authority = TestAuthority("fleet")
+    (_, near), (far_id, far) = authority.issue("near"), authority.issue("far")
+    return Rig(
+        HttpChannel(near, authority.identify, Timing(close_s=0.5)),
+        HttpChannel(far, authority.identify, Timing(close_s=0.5)),
+        "127.0.0.1:0",
+        peer=far_id,
+    )
+
+
+RIGS: dict[str, Callable[[Path], Rig]] = {"memory": memory_rig, "ipc": ipc_rig, "http": http_rig}
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def run(scenario: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
+    """Run one scenario, bounded in time, and fail on whatever the loop would only log."""
+    complaints: list[str] = []
+
+    async def bounded() -> None:
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: complaints.append(repr(context))
+        )
+        async with asyncio.timeout(WAIT_S):
+            await scenario
+
+    with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+        runner.run(bounded())
+    assert complaints == []
+
+
+@contextlib.contextmanager
+def short_folder() -> Any:
+    """A private folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="m") as folder:
+        yield Path(folder)
