@@ -1,0 +1,57 @@
+"""Ed25519: signing, and every way a signature does not hold."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.log.keys import Signer, verify
+from tests.promise import proves
+
+SIGNER = Signer(bytes(32))
+
+
+@proves("log.keys-rfc8032")
+def test_the_signature_is_that_of_rfc_8032_test_2():
+    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    signer = Signer(seed)
+    assert signer.public.hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+    assert signer.sign(b"\x72").hex() == (
+        "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+        "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+    )
+
+
+@proves("log.keys-refuse")
+@given(st.binary(max_size=64), st.integers(0, 511))
+def test_a_signature_with_one_changed_bit_does_not_hold(message, bit):
+    signature = bytearray(SIGNER.sign(message))
+    assert verify(SIGNER.public, message, bytes(signature))
+    signature[bit // 8] ^= 1 << bit % 8
+    assert not verify(SIGNER.public, message, bytes(signature))
+
+
+@proves("log.keys-refuse")
+def test_another_message_or_key_does_not_hold():
+    signature = SIGNER.sign(b"yes")
+    assert not verify(SIGNER.public, b"no", signature)
+    assert not verify(Signer(b"x" * 32).public, b"yes", signature)
+
+
+@proves("log.keys-refuse")
+@pytest.mark.parametrize("size", [0, 31, 33, 63, 65, 128])
+def test_wrong_lengths_are_false_and_not_an_error(size):
+    signature = SIGNER.sign(b"yes")
+    assert not verify(SIGNER.public, b"yes", bytes(size))
+    assert not verify(bytes(size), b"yes", signature)
+
+
+@proves("log.keys-refuse")
+def test_the_all_zero_key_verifies_nothing():
+    # A small-order key would let one signature hold for many messages.
+    assert not verify(bytes(32), b"yes", bytes(64))
+
+
+@proves("log.keys-silent")
+def test_a_signer_does_not_show_its_seed():
+    seed = bytes(range(32))
+    assert seed.hex() not in repr(Signer(seed)) and repr(seed) not in repr(Signer(seed))
