@@ -1,0 +1,181 @@
+"""Plain commands and the empty agent, seen from the daemon."""
+
+import asyncio
+
+import pytest
+
+from muster.agent.base import environment
+from muster.errors import Malformed, NotFound
+from tests.promise import proves
+
+
+@proves("agent.shell")
+@pytest.mark.parametrize(
+    ("command", "status", "code"),
+    [("true", "ok", 0), ("exit 7", "failed", 7), ("kill -9 $$", "failed", -9)],
+)
+def test_the_exit_code_of_a_command_is_its_outcome(world, command, status, code):
+    outcome = world.run(world.order(command))
+    assert (outcome.status, outcome.exit_code) == (status, code)
+    assert world.events[-1].fields == {"stop": "done", "status": status, "exit_code": code}
+
+
+@proves("agent.shell")
+def test_a_command_runs_in_its_folder_and_its_lines_become_events(world):
+    outcome = world.run(world.order("pwd; echo two; echo three >&2; printf four"))
+    assert world.kinds()[0] == "agent.prompt"
+    assert world.kinds()[-1] == "agent.end"
+    assert world.text() == f"{world.cwd}\ntwo\nfour"
+    assert world.text("stderr") == "three"
+    assert "four" in outcome.tail
+
+
+@proves("agent.shell-values")
+def test_a_value_reaches_a_command_as_a_variable_and_never_as_source(world):
+    hostile = "$(touch hacked); `touch hacked`; ' \" ; touch hacked"
+    order = world.order('printf "%s" "$VALUE"', env=world.env(VALUE=hostile))
+    assert world.run(order).status == "ok"
+    assert world.text() == hostile
+    assert list(world.cwd.iterdir()) == []
+
+
+@proves("agent.environment")
+def test_an_attempt_sees_its_own_environment_and_none_of_the_daemons(world, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_DAEMON", "x")
+    world.run(world.order("env"))
+    names = {line.partition("=")[0] for line in world.text().splitlines()}
+    assert "SECRET_OF_THE_DAEMON" not in names
+    own = {"MUSTER_TASK", "MUSTER_EPOCH", "MUSTER_ATTEMPT", "MUSTER_TEST_MARK"}
+    added_by_sh = {"PWD", "OLDPWD", "SHLVL", "_"}
+    assert own <= names <= own | set(environment({})) | set(world.env()) | added_by_sh
+
+
+@proves("agent.bounded-output")
+def test_a_huge_line_is_cut_with_a_mark(world):
+    world.run(world.order("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo after"))
+    assert "bytes cut]" in world.text()
+    assert world.text().endswith("after")
+    assert max(len(e.fields.get("text", "")) for e in world.events) < 20_000
+
+
+@proves("agent.bounded-output")
+def test_output_beyond_the_limit_is_dropped_but_its_end_is_kept(world):
+    outcome = world.run(world.order("yes 0123456789 | head -c 9000000; echo; echo the end"))
+    assert outcome.status == "ok"
+    assert 4_000_000 < len(world.text()) < 4_300_000
+    assert "output limit reached" in world.text()
+    assert outcome.tail.endswith("the end\n")
+    assert outcome.summary == "the end"
+
+
+@proves("agent.bounded-output")
+def test_bytes_that_are_not_text_do_not_stop_an_attempt(world):
+    outcome = world.run(world.order("printf '\\377\\000\\033[31mred\\n'"))
+    assert outcome.status == "ok"
+    assert world.text().endswith("[31mred")
+
+
+@proves("agent.live-output")
+def test_output_arrives_while_the_command_still_runs(world):
+    async def go():
+        seen = asyncio.Event()
+        world.events = _Noticing(seen)
+        attempt = await world.start(world.order("echo early; sleep 20"))
+        async with asyncio.timeout(10):
+            await seen.wait()
+        attempt.cancel("seen enough")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "cancelled"
+
+
+class _Noticing(list):
+    def __init__(self, seen):
+        super().__init__()
+        self._seen = seen
+
+    def append(self, event):
+        super().append(event)
+        if event.kind == "agent.output":
+            self._seen.set()
+
+
+@proves("agent.start-errors")
+def test_a_folder_that_is_not_there_gives_an_error_that_names_it(world):
+    outcome = world.run(world.order("true", cwd=str(world.cwd / "absent")))
+    assert outcome.status == "error"
+    assert "absent" in outcome.summary
+
+
+@proves("agent.start-errors")
+def test_an_agent_that_is_not_in_the_catalogue_is_refused_and_nothing_starts(world):
+    with pytest.raises(NotFound, match="it knows"):
+        world.run(world.order(agent="nobody", prompt="hello"))
+    assert world.events == []
+    assert world.alive() == {}
+
+
+@proves("agent.one-outcome")
+def test_cancel_after_the_end_changes_nothing(world):
+    async def go():
+        attempt = await world.start(world.order("exit 3"))
+        first = await attempt.wait()
+        attempt.cancel("too late")
+        attempt.answer("nothing", allow=True)
+        return first, await attempt.wait()
+
+    first, second = asyncio.run(go())
+    assert first == second
+    assert first.status == "failed"
+
+
+@proves("agent.one-outcome")
+def test_two_waiting_for_one_attempt_get_the_same_outcome(world):
+    async def go():
+        attempt = await world.start(world.order("echo done"))
+        return await asyncio.gather(attempt.wait(), attempt.wait())
+
+    first, second = asyncio.run(go())
+    assert first is second
+
+
+@proves("agent.one-outcome")
+def test_a_waiter_that_gives_up_does_not_end_the_attempt(world):
+    async def go():
+        attempt = await world.start(world.order("read line || true; sleep 0.2; echo survived"))
+        waiting = asyncio.create_task(attempt.wait())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        return await attempt.wait()
+
+    assert asyncio.run(go()).summary == "survived"
+
+
+@proves("agent.noop")
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [("", "ok"), ('{"fail":true}', "failed"), ('{"sleep_ms":1}', "ok")],
+)
+def test_the_empty_agent_ends_as_told_without_a_process(world, options, status):
+    outcome = world.run(world.order(options, agent="noop"))
+    assert outcome.status == status
+    assert world.kinds() == ["agent.prompt", "agent.end"]
+
+
+@proves("agent.noop")
+def test_the_empty_agent_can_be_cancelled_and_times_out(world):
+    async def go():
+        attempt = await world.start(world.order('{"sleep_ms":60000}', agent="noop"))
+        attempt.cancel("enough")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "cancelled"
+    late = world.order('{"sleep_ms":60000}', agent="noop", timeout_s=0.01)
+    assert world.run(late).status == "timeout"
+
+
+@proves("agent.noop")
+def test_options_that_the_empty_agent_does_not_know_are_refused(world):
+    with pytest.raises(Malformed):
+        world.run(world.order('{"sleeps":1}', agent="noop"))
+    assert world.events == []

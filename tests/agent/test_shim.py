@@ -1,0 +1,170 @@
+"""Nothing outlives the daemon: proven on real process trees, looked up in /proc."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from muster.agent import reaper
+from tests.agent.world import marked, until, wait_until
+from tests.promise import proves
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proof reads /proc")
+
+DAEMON = Path(__file__).with_name("daemon.py")
+
+
+def shim_of(world):
+    """The shim's pid: the process group leader above the attempt's own processes."""
+    first = min(world.alive())
+    return reaper.procfs_table()[first].parent
+
+
+@proves("agent.cancel-ends-all")
+@pytest.mark.parametrize("shape", ["stays", "breeds", "stopped"])
+def test_a_cancelled_attempt_leaves_no_process(world, shape):
+    async def go():
+        attempt = await world.start(world.order(world.stubborn(shape)))
+        assert await until(lambda: world.announced() >= 4)
+        assert len(world.alive()) >= 4
+        attempt.cancel("changed my mind")
+        return await attempt.wait()
+
+    outcome = asyncio.run(go())
+    assert (outcome.status, outcome.summary) == ("cancelled", "changed my mind")
+    assert outcome.survivors == ()
+    assert world.alive() == {}
+
+
+@proves("agent.done-ends-all")
+def test_what_a_finished_command_left_in_the_background_is_ended(world):
+    outcome = world.run(world.order(world.stubborn("leaves")))
+    assert (outcome.status, outcome.exit_code) == ("ok", 0)
+    assert world.announced() == 3
+    assert world.alive() == {}
+
+
+@proves("agent.deadline")
+def test_an_attempt_past_its_deadline_is_ended_by_the_shim(world):
+    outcome = world.run(world.order(world.stubborn(), timeout_s=1.5))
+    assert outcome.status == "timeout"
+    assert world.announced() == 4
+    assert world.alive() == {}
+
+
+@proves("agent.dies-with-daemon")
+@pytest.mark.parametrize("shape", ["stays", "breeds"])
+def test_a_daemon_killed_with_kill_9_takes_its_attempts_with_it(world, shape):
+    order = world.order(world.stubborn(shape))
+    raw = msgspec.json.encode(order).decode()
+    with subprocess.Popen([sys.executable, DAEMON, raw]) as daemon:
+        assert wait_until(lambda: world.announced() >= 4)
+        shim = shim_of(world)
+        daemon.kill()
+    assert wait_until(lambda: not world.alive() and shim not in reaper.procfs_table())
+
+
+@proves("agent.dies-with-daemon")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_shim_told_to_end_ends_everything_first(world, signum):
+    async def go():
+        attempt = await world.start(world.order(world.stubborn()))
+        assert await until(lambda: world.announced() >= 4)
+        os.kill(shim_of(world), signum)
+        return await attempt.wait()
+
+    outcome = asyncio.run(go())
+    assert outcome.status == "cancelled"
+    assert world.alive() == {}
+
+
+@proves("agent.shim-death")
+def test_a_shim_killed_with_kill_9_gives_an_error_and_leaves_no_process(world):
+    async def go():
+        attempt = await world.start(world.order(world.stubborn()))
+        assert await until(lambda: world.announced() >= 4)
+        os.kill(shim_of(world), signal.SIGKILL)
+        return await attempt.wait()
+
+    outcome = asyncio.run(go())
+    assert outcome.status == "error"
+    assert "SIGKILL" in outcome.summary
+    assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.cancel-ends-all")
+def test_a_command_gets_the_time_to_clean_up_before_it_is_killed(world):
+    command = "trap 'echo cleaned > cleaned; exit 0' TERM; echo up; while :; do sleep 0.05; done"
+
+    async def go():
+        attempt = await world.start(world.order(command, grace_s=5))
+        assert await until(lambda: "agent.output" in world.kinds())
+        attempt.cancel("stop")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "cancelled"
+    assert (world.cwd / "cleaned").read_text() == "cleaned\n"
+
+
+@proves("agent.slow-reader")
+def test_a_daemon_that_does_not_read_delays_output_but_not_the_deadline(world):
+    order = world.order("yes 0123456789012345678901234567890123456789", timeout_s=0.7)
+    message = msgspec.to_builtins(order) | {"driver": "shell"}
+    boot = "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent.shim import main; main()"
+    root = Path(reaper.__file__).parents[2]
+    argv = [sys.executable, "-I", "-S", "-c", boot, str(root)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:
+        shim.stdin.write(msgspec.json.encode(message) + b"\n")
+        shim.stdin.flush()
+        assert wait_until(lambda: len(world.alive()) > 0)
+        assert wait_until(lambda: world.alive() == {}, 5)
+        last = shim.stdout.read().splitlines()[-1]
+    assert msgspec.json.decode(last)["outcome"]["status"] == "timeout"
+
+
+@proves("agent.no-subreaper")
+def test_without_a_subreaper_what_shares_a_remembered_group_is_found(world):
+    """Drawn for macOS: the parent is gone, the process group remains."""
+    brood = reaper.Brood(subreaper=False)
+    command = "sleep 60 & echo up"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"{command}; read line"],
+        env=world.env(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as parent:
+        parent.stdout.readline()
+        assert set(world.alive()) <= brood.look()
+    orphan = set(world.alive())
+    assert len(orphan) == 1
+    assert orphan <= brood.look()
+    reaper.send(orphan, signal.SIGKILL)
+    assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.no-subreaper")
+def test_the_ps_table_and_the_proc_table_agree():
+    own = os.getpid()
+    by_ps, by_proc = reaper.ps_table()[own], reaper.procfs_table()[own]
+    assert (by_ps.parent, by_ps.group) == (by_proc.parent, by_proc.group)
+
+
+@proves("agent.shim-death")
+def test_a_sweep_kills_only_what_carries_the_marker(world):
+    other = {"PATH": os.environ["PATH"], reaper.MARKER: world.mark + "x"}
+    mine = {"PATH": os.environ["PATH"], reaper.MARKER: world.mark}
+    with (
+        subprocess.Popen(["sleep", "60"], env=mine) as doomed,
+        subprocess.Popen(["sleep", "60"], env=other) as spared,
+    ):
+        assert wait_until(lambda: len(marked(f"{reaper.MARKER}={world.mark}")) == 1)
+        reaper.sweep(world.mark)
+        assert doomed.wait() == -signal.SIGKILL
+        assert spared.poll() is None
+        spared.kill()
