@@ -34,7 +34,7 @@ NOTE_SIGNATURES_MAX: Final = 16
 # 16 signature lines of about 200 bytes and a checkpoint of under 400.
 NOTE_BYTES_MAX: Final = 8 * 1024
 # A segment travels in one frame, whose payload is at most 256 KiB.
-SEGMENT_BYTES_MAX: Final = 256 * 1024
+SEGMENT_ENCODED_BYTES_MAX: Final = 256 * 1024
 # Beyond a thousand entries a larger batch gains nothing (reference/ledger.md, section 3).
 SEGMENT_ENTRIES_MAX: Final = 1000
 # An RFC 6962 consistency proof between trees of up to 2^40 leaves.
@@ -191,9 +191,12 @@ BACKOFF_STABLE_MS: Final = 10_000
 SOCKET_PATH_BYTES_MAX: Final = 107
 
 # --- sync ------------------------------------------------------------------------------
-# Entries of one segment, so that a segment with its seal and proof fits into one frame.
-SEGMENT_BYTES_MAX: Final = 160 * 1024
+# The entries of one segment as we make it: with header, seal and proof it still fits into a frame.
+SEGMENT_SLICE_BYTES: Final = 160 * 1024
 # What may be under way on one stream to one peer before it confirms: keeps a slow peer's memory small.
 LANE_BYTES_MAX: Final = 2 * 1024 * 1024
 # A head with its seal is about 600 bytes; 200 of them fit into a frame with room to spare.
 OFFER_HEADS_MAX: Final = 200
+# An honest peer is refused now and then (a race, an old version); one that is refused this often on
+# one link is broken or hostile, and dialling again costs it more than it costs us.
+LINK_FAULTS_MAX: Final = 100

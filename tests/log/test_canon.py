@@ -1,5 +1,6 @@
 """Canonical JSON: one spelling, bounded, and nothing but Malformed on hostile bytes."""
 
+import contextlib
 import json
 import time
 
@@ -7,11 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.limits import INT_ABS_MAX
 from muster.log import canon
-from tests.promise import proves
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 KEYS = st.text(st.characters(max_codepoint=127))
@@ -160,10 +161,8 @@ def test_arbitrary_bytes_raise_nothing_but_malformed(raw):
 def test_a_changed_byte_is_refused_or_is_another_value(value, place, change):
     raw = bytearray(canon.encode(value))
     raw[place % len(raw)] ^= change
-    try:
+    with contextlib.suppress(Malformed):
         assert read(bytes(raw)) != value
-    except Malformed:
-        pass
 
 
 @proves("log.canon-typed")

@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.promise import proves
 
 from muster.limits import CLOCK_AHEAD_MS_MAX
 from muster.log.clock import ZERO, Stamp, merge, tick
-from tests.promise import proves
 
 TIMES = st.integers(0, 2**50)
 STAMPS = st.builds(Stamp, TIMES, st.integers(0, 1000))

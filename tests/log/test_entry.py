@@ -1,11 +1,14 @@
 """Entries: written one way, read strictly, erasable."""
 
+import contextlib
 import json
 import timeit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.log.material import BUILD, SALT, STREAM, STUDIO, T, entry
+from tests.promise import proves
 
 from muster.errors import Forged, Malformed, Refused
 from muster.limits import BODY_BYTES_MAX, CAUSES_MAX, HEADER_BYTES_MAX
@@ -14,8 +17,6 @@ from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose, parse
 from muster.log.stream import StreamName
 from muster.log.tree import leaf_hash
-from tests.log.material import BUILD, SALT, STREAM, STUDIO, T, entry
-from tests.promise import proves
 
 IDS = st.lists(st.binary(min_size=32, max_size=32).map(EntryId), max_size=CAUSES_MAX)
 
@@ -201,10 +202,8 @@ def test_any_changed_byte_of_a_header_is_refused_or_changes_the_id(place, change
     first = make()
     raw = bytearray(first.raw)
     raw[place % len(raw)] ^= change
-    try:
+    with contextlib.suppress(Refused):
         assert parse(bytes(raw), first.salt, first.body).id != first.id
-    except Refused:
-        pass
 
 
 @proves("log.entry-total")

@@ -3,11 +3,6 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from muster.errors import Forged, Malformed, Refused
-from muster.log import note, seal
-from muster.log.keys import Signer
-from muster.log.tree import EMPTY_ROOT
 from tests.log.material import (
     BUILD,
     FLEET_ID,
@@ -22,6 +17,11 @@ from tests.log.material import (
     sealed,
 )
 from tests.promise import proves
+
+from muster.errors import Forged, Malformed, Refused
+from muster.log import note, seal
+from muster.log.keys import Signer
+from muster.log.tree import EMPTY_ROOT
 
 FIVE = entries(5)
 ROOT = root(FIVE)

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.log.material import BUILD, STREAM, STUDIO
+from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import stream
 from muster.log.stream import StreamName
-from tests.log.material import BUILD, STREAM, STUDIO
-from tests.promise import proves
 
 SCOPES = ["fleet", "journal", f"to.{BUILD}", f"g.{STUDIO}.release-notes"]
 
@@ -58,8 +58,10 @@ def test_arbitrary_text_raises_nothing_but_malformed(text):
 @proves("log.stream-scopes-tell")
 def test_a_scope_tells_who_it_is_for():
     direct, group = stream.scope_to(BUILD), stream.scope_group(STUDIO, "notes")
-    assert stream.is_direct(direct) and not stream.is_group(direct)
-    assert stream.is_group(group) and not stream.is_direct(group)
+    assert stream.is_direct(direct)
+    assert not stream.is_group(direct)
+    assert stream.is_group(group)
+    assert not stream.is_direct(group)
     assert stream.direct_target(direct) == BUILD
     assert stream.direct_target(group) is None
     assert (stream.group_owner(group), stream.group_name(group)) == (STUDIO, "notes")

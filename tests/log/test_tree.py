@@ -5,11 +5,11 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import tree
 from muster.log.tree import EMPTY_ROOT, Nodes, Range
-from tests.promise import proves
 
 SIZE_MAX = 130
 LEAVES = [tree.leaf_hash(b"leaf %d" % n) for n in range(SIZE_MAX)]
@@ -155,9 +155,9 @@ def mutations(proof: list[bytes], place: int, bit: int) -> list[list[bytes]]:
         wrong += [
             proof[:-1],
             proof[1:],
-            proof[:at] + [bytes(flipped)] + proof[at + 1 :],
-            proof[:at] + [proof[at][:-1]] + proof[at + 1 :],
-            proof[:at] + [proof[at], proof[at]] + proof[at + 1 :],
+            [*proof[:at], bytes(flipped), *proof[at + 1 :]],
+            [*proof[:at], proof[at][:-1], *proof[at + 1 :]],
+            [*proof[:at], proof[at], proof[at], *proof[at + 1 :]],
         ]
         if proof[::-1] != proof:
             wrong.append(proof[::-1])

@@ -26,7 +26,7 @@ from muster.limits import (
     NOTE_BYTES_MAX,
     PROOF_HASHES_MAX,
     SALT_BYTES,
-    SEGMENT_BYTES_MAX,
+    SEGMENT_ENCODED_BYTES_MAX,
     SEGMENT_ENTRIES_MAX,
     STREAM_SIZE_MAX,
 )
@@ -80,7 +80,8 @@ class _Frame(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def weight(item: Entry) -> int:
     """Return the most bytes that `item` adds to an encoded segment, for packing.
 
-    Entries fit together while their weights sum to at most SEGMENT_BYTES_MAX - FRAME_BYTES_MAX.
+    Entries fit together while their weights sum to no more than
+    SEGMENT_ENCODED_BYTES_MAX - FRAME_BYTES_MAX.
     """
     return _ROW_BYTES_MAX + len(item.raw) + len(item.salt) + len(item.body or b"")
 
@@ -120,7 +121,7 @@ def decode(raw: bytes) -> Segment:
     if len(raw) < at:
         raise Malformed("A segment ends before its header does.")
     frame = canon.decode_as(
-        raw[_LENGTH_BYTES:at], _Frame, "A segment header", size_max=SEGMENT_BYTES_MAX
+        raw[_LENGTH_BYTES:at], _Frame, "A segment header", size_max=SEGMENT_ENCODED_BYTES_MAX
     )
     stream = StreamName.parse(frame.stream)
     if frame.start + len(frame.entries) > STREAM_SIZE_MAX:
@@ -155,5 +156,5 @@ def _proof(texts: list[str]) -> tuple[bytes, ...]:
 
 
 def _check_size(size: int) -> None:
-    if size > SEGMENT_BYTES_MAX:
-        raise Malformed(f"A segment has {size} bytes; the limit is {SEGMENT_BYTES_MAX}.")
+    if size > SEGMENT_ENCODED_BYTES_MAX:
+        raise Malformed(f"A segment has {size} bytes; the limit is {SEGMENT_ENCODED_BYTES_MAX}.")
