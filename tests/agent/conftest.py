@@ -1,5 +1,4 @@
 import pytest
-
 from tests.agent.world import World
 
 

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from tests.promise import proves
 
 from muster.agent.base import environment
 from muster.errors import Malformed, NotFound
-from tests.promise import proves
 
 
 @proves("agent.shell")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
-from muster.agent import reaper
 from tests.agent.world import marked, until, wait_until
 from tests.promise import proves
+
+from muster.agent import reaper
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proof reads /proc")
 

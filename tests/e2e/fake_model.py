@@ -1,0 +1,282 @@
+"""A scripted model on loopback, so that the real agents work without credentials.
+
+    fake_model.py [LOG]      prints its port, then serves until it is killed
+
+It speaks Anthropic Messages (`/v1/messages`) and OpenAI Responses (`/v1/responses`), and keeps no
+state: the script is in the prompt, and how far it has come is the number of tool results since.
+
+    @@script [{"tool": "shell", "command": "…"}, {"tool": "write", "path": "…", "content": "…"},
+              {"text": "All done."}]
+
+One step answers one request: a tool call by the logical name (`shell`, `write`), mapped to what
+the agent offers, or a text that ends the turn. A request without tools (agents ask for titles)
+gets a text. Every request is appended to LOG, a JSON object a line, so that a test can look at
+what the model was really sent. `{"fail": 500}` answers with that HTTP status.
+"""
+
+import json
+import sys
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+MARK = "@@script"
+SHELLS = ("Bash", "exec_command", "shell_command", "shell")
+
+
+class Turn(NamedTuple):
+    """A request in words common to both protocols."""
+
+    said: list[tuple[str, str]]
+    """("user" | "result" | "other", text), oldest first."""
+    tools: dict[str, dict[str, Any]]
+
+
+class Call(NamedTuple):
+    name: str
+    arguments: dict[str, Any] | str
+    """A text for a tool with free-form input."""
+
+
+def flatten(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(flatten(each) for each in content)
+    if isinstance(content, dict):
+        return flatten(content.get("text") or content.get("content") or "")
+    return ""
+
+
+# --- the two protocols, read
+
+
+def read_messages(body: dict[str, Any]) -> Turn:
+    said = []
+    for message in body.get("messages", []):
+        content = message["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        for block in blocks:
+            if block.get("type") == "tool_result":
+                said.append(("result", flatten(block.get("content"))))
+            elif block.get("type") == "text":
+                role = "user" if message["role"] == "user" else "other"
+                said.append((role, block["text"]))
+    return Turn(said, {tool["name"]: tool for tool in body.get("tools") or []})
+
+
+def read_responses(body: dict[str, Any]) -> Turn:
+    said = []
+    for item in body.get("input", []):
+        kind = item.get("type", "message")
+        if kind.endswith("_output"):
+            said.append(("result", flatten(item.get("output"))))
+        elif kind == "message":
+            role = "user" if item.get("role") == "user" else "other"
+            said.append((role, flatten(item.get("content"))))
+    return Turn(said, {t.get("name") or t["type"]: t for t in body.get("tools") or []})
+
+
+# --- the script
+
+
+def next_step(turn: Turn) -> dict[str, Any]:
+    if not turn.tools:
+        return {"text": "A title"}
+    starts = [i for i, (who, text) in enumerate(turn.said) if who == "user" and MARK in text]
+    if not starts:
+        return {"text": "There is no script in the prompt."}
+    text = turn.said[starts[-1]][1]
+    script = text[text.rindex(MARK) + len(MARK) :].lstrip()
+    steps, _ = json.JSONDecoder().raw_decode(script)
+    results = sum(who == "result" for who, _ in turn.said[starts[-1] :])
+    return steps[min(results, len(steps) - 1)]
+
+
+def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:
+    if step["tool"] == "write" and "Write" in tools:
+        return Call("Write", {"file_path": step["path"], "content": step["content"]})
+    if step["tool"] == "write":
+        # Codex writes files by patches; where it has no tool for them it knows the command.
+        added = "".join(f"+{line}\n" for line in step["content"].splitlines())
+        patch = f"*** Begin Patch\n*** Add File: {step['path']}\n{added}*** End Patch\n"
+        if "apply_patch" in tools:
+            return Call("apply_patch", patch)
+        step = {"tool": "shell", "command": f"apply_patch <<'PATCH'\n{patch}PATCH"}
+    name = next(name for name in SHELLS if name in tools)
+    key = "cmd" if name == "exec_command" else "command"
+    command: Any = step["command"]
+    arguments = {key: ["bash", "-lc", command] if name == "shell" else command}
+    if name == "Bash":
+        arguments["description"] = "run a command"
+    return Call(name, {**arguments, **step.get("arguments", {})})
+
+
+# --- the two protocols, written
+
+
+def write_messages(body: dict[str, Any], text: str, call: Call | None) -> list[dict[str, Any]]:
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    message = {
+        "id": f"msg_{uuid.uuid4().hex[:20]}",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model"),
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
+    if call is None:
+        start: dict[str, Any] = {"type": "text", "text": ""}
+        delta = {"type": "text_delta", "text": text}
+    else:
+        identity = f"toolu_{uuid.uuid4().hex[:20]}"
+        start = {"type": "tool_use", "id": identity, "name": call.name, "input": {}}
+        delta = {"type": "input_json_delta", "partial_json": json.dumps(call.arguments)}
+    stop = "end_turn" if call is None else "tool_use"
+    if not body.get("stream"):
+        whole = start | ({"text": text} if call is None else {"input": call.arguments})
+        return [message | {"content": [whole], "stop_reason": stop, "usage": usage}]
+    return [
+        {"type": "message_start", "message": message | {"content": [], "usage": usage}},
+        {"type": "content_block_start", "index": 0, "content_block": start},
+        {"type": "content_block_delta", "index": 0, "delta": delta},
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": stop, "stop_sequence": None},
+            "usage": {"output_tokens": 5},
+        },
+        {"type": "message_stop"},
+    ]
+
+
+def response_item(text: str, call: Call | None) -> dict[str, Any]:
+    identity = uuid.uuid4().hex[:16]
+    if call is None:
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        return {"type": "message", "id": f"msg_{identity}", "role": "assistant", "content": content}
+    item = {"id": f"fc_{identity}", "call_id": f"call_{identity}", "name": call.name}
+    if isinstance(call.arguments, str):
+        return {"type": "custom_tool_call", **item, "input": call.arguments}
+    return {"type": "function_call", **item, "arguments": json.dumps(call.arguments)}
+
+
+def write_responses(body: dict[str, Any], text: str, call: Call | None) -> list[dict[str, Any]]:
+    item = response_item(text, call) | {"status": "completed"}
+    tokens = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    details = {
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": 0},
+    }
+    response = {
+        "id": f"resp_{uuid.uuid4().hex[:20]}",
+        "object": "response",
+        "created_at": 0,
+        "status": "completed",
+        "model": body.get("model"),
+        "output": [item],
+        "usage": tokens | details,
+        "error": None,
+        "incomplete_details": None,
+    }
+    if not body.get("stream"):
+        return [response]
+    begun = response | {"status": "in_progress", "output": [], "usage": None}
+    where = {"item_id": item["id"], "output_index": 0, "content_index": 0}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": begun}]
+    opened = item | {"status": "in_progress"} | ({"content": []} if call is None else {})
+    events.append({"type": "response.output_item.added", "output_index": 0, "item": opened})
+    if call is None:
+        events.append({"type": "response.output_text.delta", **where, "delta": text})
+        events.append({"type": "response.output_text.done", **where, "text": text})
+    events.append({"type": "response.output_item.done", "output_index": 0, "item": item})
+    events.append({"type": "response.completed", "response": response})
+    return [event | {"sequence_number": number} for number, event in enumerate(events)]
+
+
+PROTOCOLS = {
+    "/messages": (read_messages, write_messages),
+    "/responses": (read_responses, write_responses),
+}
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    log_path: str | None = None
+    log_lock = threading.Lock()
+
+    def do_HEAD(self) -> None:
+        self._answer({})
+
+    def do_GET(self) -> None:
+        self._answer({"object": "list", "data": [], "models": []})
+
+    def do_POST(self) -> None:
+        path = self.path.partition("?")[0]
+        body = json.loads(self._body() or b"{}")
+        if path.endswith("/count_tokens"):
+            self._answer({"input_tokens": 100})
+            return
+        protocol = next((p for end, p in PROTOCOLS.items() if path.endswith(end)), None)
+        if protocol is None:
+            self._answer({"error": {"message": f"no such path: {path}"}}, 404)
+            return
+        read, write = protocol
+        turn = read(body)
+        step = next_step(turn)
+        self._log({"path": path, "said": turn.said, "tools": sorted(turn.tools), "step": step})
+        if "fail" in step:
+            error = {"type": "error", "error": {"type": "api_error", "message": "told to fail"}}
+            self._answer(error, step["fail"])
+            return
+        call = tool_call(step, turn.tools) if "tool" in step else None
+        events = write(body, step.get("text", ""), call)
+        self._stream(events) if body.get("stream") else self._answer(events[0])
+
+    def _body(self) -> bytes:
+        if self.headers.get("transfer-encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _answer(self, value: dict[str, Any], status: int = 200) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _stream(self, events: list[dict[str, Any]]) -> None:
+        lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events]
+        data = "".join(lines).encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _log(self, record: dict[str, Any]) -> None:
+        if self.log_path:
+            with self.log_lock, open(self.log_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent; the log is LOG."""
+
+
+def main() -> None:
+    Handler.log_path = sys.argv[1] if len(sys.argv) > 1 else None
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    print(server.server_port, flush=True)
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
