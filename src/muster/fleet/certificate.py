@@ -2,8 +2,8 @@
 
 Rule 1: TLS keys are sub-keys of their own (`tls`, and the authority's `x509`).
 Rule 2: a link trusts the key in the machine's record, never the certificate alone: after the
-handshake compare `peer_of(der)` with the record (`check_peer`). The calendar is not asked
-(`NO_CHECK_TIME`), so a machine that slept for weeks still reaches the hub to renew.
+handshake compare `peer_of(der)` with the record (`check_peer`). The channel tells OpenSSL not
+to ask the calendar, so a machine that slept for weeks still reaches the hub to renew.
 Rule 3: the authority's certificate is pinned by the fleet id. Its key is not the record key,
 so it carries, in an extension, a document signed by the record key that names its key.
 Whoever knows the fleet id (from an invite) can check a certificate that a stranger handed over.
@@ -34,9 +34,6 @@ from muster.fleet.name import Hex32
 from muster.fleet.record import MachineRecord
 from muster.log.stream import FleetId, MachineId
 
-# OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python's ssl module has no name for:
-# `context.verify_flags |= NO_CHECK_TIME`.
-NO_CHECK_TIME: Final = 0x200000
 # An arc that needs no registration: 2.25 and the UUIDv5 of "muster/fleet-certificate/v1".
 PIN_OID: Final = x509.ObjectIdentifier("2.25.112600727232667601822691043746932430822")
 

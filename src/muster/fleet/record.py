@@ -70,13 +70,21 @@ class MachineRecord(Struct, frozen=True):
         return bytes.fromhex(self.keys[purpose])
 
 
-class OperatorRecord(Struct, frozen=True, forbid_unknown_fields=True):
-    """A person's key, and the name the fleet knows the person by."""
-
+class _OperatorBody(Struct, frozen=True, forbid_unknown_fields=True):
     fleet: Hex32
     issued_ms: Milliseconds
     name: Name
     operator: Hex32
+
+
+class OperatorRecord(Struct, frozen=True):
+    """A person's key, and the name the fleet knows the person by."""
+
+    fleet: FleetId
+    operator: str
+    name: str
+    issued_ms: int
+    raw: bytes
 
 
 class Revocation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,8 +169,8 @@ def binding_of(record: MachineRecord) -> bytes:
 def sign_operator(authority: Authority, key: str, name: str, issued_ms: int) -> bytes:
     """The record that makes the holder of `key` an operator of the fleet."""
     check_name(name, "The operator name")
-    record = OperatorRecord(fleet=authority.fleet, issued_ms=issued_ms, name=name, operator=key)
-    raw = write_document(_OPERATOR, record, authority.record)
+    body = _OperatorBody(fleet=authority.fleet, issued_ms=issued_ms, name=name, operator=key)
+    raw = write_document(_OPERATOR, body, authority.record)
     open_operator(raw, authority.fleet)
     return raw
 
@@ -170,9 +178,10 @@ def sign_operator(authority: Authority, key: str, name: str, issued_ms: int) -> 
 def open_operator(raw: bytes, fleet: FleetId) -> OperatorRecord:
     """The operator in `raw`, when the authority signed it."""
     what = "The operator record"
-    document = read_document(raw, _OPERATOR, OperatorRecord, what, size_max=limits.RECORD_BYTES_MAX)
+    document = read_document(raw, _OPERATOR, _OperatorBody, what, size_max=limits.RECORD_BYTES_MAX)
     check_fleet(document.value.fleet, fleet, what)
-    return document.check(fleet)
+    body = document.check(fleet)
+    return OperatorRecord(fleet, body.operator, body.name, body.issued_ms, raw)
 
 
 def sign_revocation(

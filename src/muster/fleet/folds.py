@@ -1,0 +1,331 @@
+"""From the fleet's entries to rows: machines, operators, grants, orders, invites, groups.
+
+Rule 1: a fold checks what bytes can show: form, signatures, and that a stream's own rules are
+kept (an invite is used once, a nonce is taken once). What needs more than one stream (is this
+key still an operator, which record is the newest) is the roster's to combine.
+Rule 2: no row is ever deleted where a later stream of the same machine could bring the old
+fact back: a grant taken and a member removed leave a row that says so.
+Rule 3: entries outside a stream of scope `fleet` are skipped: authority is public.
+
+Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, not-first,
+not-mine, stale, other-grant, other-target, expired, replayed, invite-known, invite-unknown,
+invite-used, incident-not-open.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from muster.errors import Refused
+from muster.fleet import kinds
+from muster.fleet.document import document_id
+from muster.fleet.facts import Facts
+from muster.fleet.grant import gives, takes
+from muster.fleet.record import open_operator, open_record, open_revocation
+from muster.fleet.statement import Statement, is_target, open_statement
+from muster.log import canon
+from muster.log.entry import Entry
+from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
+from muster.log.stream import FLEET, FleetId
+
+T = TypeVar("T")
+Handler = Callable[[Entry, Rows], Iterable[Change]]
+
+MACHINE: Final = Table(
+    "fleet_machine", (("machine", "text"),), (("serial", "int"), ("record", "text"))
+)
+INCARNATION: Final = Table(
+    "fleet_incarnation", (("incarnation", "text"),), (("heads", "text"), ("t_ms", "int"))
+)
+FACTS: Final = Table("fleet_facts", (("machine", "text"),), (("facts", "text"), ("t_ms", "int")))
+REVOKED: Final = Table(
+    "fleet_revoked", (("key", "text"),), (("issued_ms", "int"), ("revocation", "text"))
+)
+OPERATOR: Final = Table(
+    "fleet_operator", (("operator", "text"),), (("issued_ms", "int"), ("record", "text"))
+)
+GRANT: Final = Table(
+    "fleet_grant",
+    (("id", "text"),),
+    (
+        ("giver", "text"),
+        ("grantee", "text"),
+        ("verb", "text"),
+        ("object", "text"),
+        ("until_ms", "int"),
+    ),
+)
+TAKEN: Final = Table("fleet_grant_taken", (("id", "text"), ("taker", "text")), (("t_ms", "int"),))
+INVITE: Final = Table(
+    "fleet_invite",
+    (("sha256", "text"),),
+    (("name", "text"), ("roles", "text"), ("until_ms", "int"), ("machine", "text")),
+)
+ORDER: Final = Table(
+    "fleet_order",
+    (("operator", "text"), ("nonce", "text")),
+    (
+        ("verb", "text"),
+        ("object", "text"),
+        ("args", "text"),
+        ("grant_id", "text"),
+        ("entry", "blob"),
+        ("t_ms", "int"),
+        ("until_ms", "int"),
+    ),
+    # A new incarnation asks whether any stream of this machine took the nonce.
+    indexes=(("operator", "nonce"),),
+)
+DENIAL: Final = Table(
+    "fleet_denial",
+    (("seq", "int"),),
+    (("asker", "text"), ("verb", "text"), ("object", "text"), ("reason", "text"), ("t_ms", "int")),
+)
+GROUP: Final = Table("fleet_group", (("name", "text"),), (("t_ms", "int"),))
+MEMBER: Final = Table(
+    "fleet_member",
+    (("name", "text"), ("machine", "text")),
+    (("member", "int"), ("since", "text"), ("cuts", "text"), ("t_ms", "int"), ("t_n", "int")),
+)
+INCIDENT: Final = Table(
+    "fleet_incident",
+    (("key", "text"),),
+    (
+        ("open", "int"),
+        ("severity", "text"),
+        ("title", "text"),
+        ("detail", "text"),
+        ("times", "int"),
+        ("opened_ms", "int"),
+        ("t_ms", "int"),
+    ),
+)
+
+
+class FleetFold:
+    """One fold: a name, its tables, and a handler for each kind of entry."""
+
+    def __init__(
+        self, name: str, fleet: FleetId, tables: tuple[Table, ...], handlers: dict[str, Handler]
+    ) -> None:
+        self.name = name
+        self.fleet = fleet
+        self.tables = tables
+        self.kinds = frozenset(handlers)
+        self._handlers = handlers
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        if entry.stream.scope != FLEET:
+            raise Skip("wrong-scope")
+        return self._handlers[entry.header.kind](entry, rows)
+
+
+def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
+    """Every fold of the fleet's entries, for the fleet whose record key has this id."""
+    who = _Who(fleet)
+    may = _May(fleet)
+    return (
+        FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
+        FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
+        FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
+        FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
+        FleetFold("fleet.incident", fleet, (INCIDENT,), _INCIDENT_KINDS),
+    )
+
+
+class _Who:
+    """Machines and operators."""
+
+    def __init__(self, fleet: FleetId) -> None:
+        self.fleet = fleet
+        self.kinds: dict[str, Handler] = {
+            kinds.MACHINE_OPEN: self._open,
+            kinds.MACHINE_RECORD: self._record,
+            kinds.MACHINE_FACTS: self._facts,
+            kinds.MACHINE_REVOKE: self._revoke,
+            kinds.OPERATOR_RECORD: self._operator,
+        }
+
+    def _open(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.MachineOpen)
+        # Later in the stream it would rewrite what the incarnation claims to follow.
+        if entry.header.seq != 0:
+            raise Skip("not-first")
+        record = _checked("bad-record", open_record, body.record, self.fleet)
+        if record.machine != entry.header.author:
+            raise Skip("not-mine")
+        heads = canon.encode(body.heads).decode()
+        return [
+            Change(MACHINE.name, (record.machine,), (record.serial, body.record)),
+            Change(INCARNATION.name, (entry.stream.incarnation,), (heads, entry.header.t[0])),
+        ]
+
+    def _record(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        raw = body_as(entry, kinds.MachineRecorded).record
+        record = _checked("bad-record", open_record, raw, self.fleet)
+        return _newer(MACHINE, (record.machine,), (record.serial, raw), rows)
+
+    def _facts(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        facts = body_as(entry, Facts)
+        row = (canon.encode(facts).decode(), entry.header.t[0])
+        return [Change(FACTS.name, (entry.header.author,), row)]
+
+    def _revoke(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        raw = body_as(entry, kinds.MachineRevoke).revocation
+        revocation = _checked("bad-record", open_revocation, raw, self.fleet)
+        return _newer(REVOKED, (revocation.key,), (revocation.issued_ms, raw), rows)
+
+    def _operator(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        raw = body_as(entry, kinds.OperatorRecorded).record
+        record = _checked("bad-record", open_operator, raw, self.fleet)
+        return _newer(OPERATOR, (record.operator,), (record.issued_ms, raw), rows)
+
+
+class _May:
+    """Grants, and the orders that were taken or refused."""
+
+    def __init__(self, fleet: FleetId) -> None:
+        self.fleet = fleet
+        self.kinds: dict[str, Handler] = {
+            kinds.GRANT_GIVE: self._give,
+            kinds.GRANT_TAKE: self._take,
+            kinds.ORDER_TAKE: self._order,
+            kinds.ORDER_DENY: self._deny,
+        }
+
+    def _statement(self, text: str) -> Statement:
+        return _checked("bad-statement", open_statement, text, self.fleet)
+
+    def _give(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.GrantGive)
+        statement = self._statement(body.statement)
+        grant = body.grant
+        if not gives(statement, grant):
+            raise Skip("other-grant")
+        row = (statement.operator, grant.to, grant.verb, grant.object, grant.until_ms)
+        return [Change(GRANT.name, (document_id(body.statement.encode()),), row)]
+
+    def _take(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.GrantTake)
+        statement = self._statement(body.statement)
+        if not takes(statement, body.id):
+            raise Skip("other-grant")
+        return [Change(TAKEN.name, (body.id, statement.operator), (entry.header.t[0],))]
+
+    def _order(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.OrderTake)
+        statement = self._statement(body.statement)
+        if not is_target(statement, entry.stream.machine):
+            raise Skip("other-target")
+        t_ms = entry.header.t[0]
+        # The taking machine's own stamp, so every rebuild decides alike.
+        if t_ms > statement.until_ms:
+            raise Skip("expired")
+        key = (statement.operator, statement.nonce)
+        if rows.get(ORDER.name, key) is not None:
+            raise Skip("replayed")
+        row = (
+            statement.verb,
+            statement.object,
+            statement.args,
+            body.grant,
+            bytes(entry.id),
+            t_ms,
+            statement.until_ms,
+        )
+        return [Change(ORDER.name, key, row)]
+
+    def _deny(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.OrderDeny)
+        row = (body.by, body.verb, body.object, body.reason, entry.header.t[0])
+        return [Change(DENIAL.name, (entry.header.seq,), row)]
+
+
+def _invite_open(entry: Entry, rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.InviteOpen)
+    # Opened again, a used token would be good for a second machine.
+    if rows.get(INVITE.name, (body.sha256,)) is not None:
+        raise Skip("invite-known")
+    row = (body.name, " ".join(body.roles), body.until_ms, "")
+    return [Change(INVITE.name, (body.sha256,), row)]
+
+
+def _invite_use(entry: Entry, rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.InviteUse)
+    row = rows.get(INVITE.name, (body.sha256,))
+    if row is None:
+        raise Skip("invite-unknown")
+    if row[3] != "":
+        raise Skip("invite-used")
+    return [Change(INVITE.name, (body.sha256,), (*row[:3], body.machine))]
+
+
+def _group_open(entry: Entry, _rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.GroupOpen)
+    return [Change(GROUP.name, (body.name,), (entry.header.t[0],))]
+
+
+def _group_add(entry: Entry, _rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.GroupAdd)
+    cuts = canon.encode(body.cuts).decode()
+    row = (1, body.since, cuts, *entry.header.t)
+    return [Change(MEMBER.name, (body.name, body.machine), row)]
+
+
+def _group_remove(entry: Entry, _rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.GroupRemove)
+    row = (0, "start", "{}", *entry.header.t)
+    return [Change(MEMBER.name, (body.name, body.machine), row)]
+
+
+def _incident_open(entry: Entry, rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.IncidentOpen)
+    t_ms = entry.header.t[0]
+    known = rows.get(INCIDENT.name, (body.key,))
+    times, opened_ms = 1, t_ms
+    if known is not None and known[0] == 1:
+        assert isinstance(known[4], int), "times is an int column"
+        assert isinstance(known[5], int), "opened_ms is an int column"
+        times, opened_ms = known[4] + 1, known[5]
+    row = (1, body.severity, body.title, body.detail, times, opened_ms, t_ms)
+    return [Change(INCIDENT.name, (body.key,), row)]
+
+
+def _incident_close(entry: Entry, rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, kinds.IncidentClose)
+    known = rows.get(INCIDENT.name, (body.key,))
+    if known is None or known[0] != 1:
+        raise Skip("incident-not-open")
+    row = (0, known[1], known[2], body.reason, known[4], known[5], entry.header.t[0])
+    return [Change(INCIDENT.name, (body.key,), row)]
+
+
+_INVITE_KINDS: Final[dict[str, Handler]] = {
+    kinds.INVITE_OPEN: _invite_open,
+    kinds.INVITE_USE: _invite_use,
+}
+_GROUP_KINDS: Final[dict[str, Handler]] = {
+    kinds.GROUP_OPEN: _group_open,
+    kinds.GROUP_ADD: _group_add,
+    kinds.GROUP_REMOVE: _group_remove,
+}
+_INCIDENT_KINDS: Final[dict[str, Handler]] = {
+    kinds.INCIDENT_OPEN: _incident_open,
+    kinds.INCIDENT_CLOSE: _incident_close,
+}
+
+
+def _checked(reason: str, opened: Callable[[bytes, FleetId], T], text: str, fleet: FleetId) -> T:
+    try:
+        return opened(text.encode(), fleet)
+    except (Refused, UnicodeError) as error:
+        raise Skip(reason) from error
+
+
+def _newer(
+    table: Table, key: tuple[str, ...], row: tuple[int, str], rows: Rows
+) -> Iterable[Change]:
+    known = rows.get(table.name, key)
+    # Of two documents of the same number the greater text counts, everywhere the same one.
+    if known is not None and (known[0], known[1]) > row:
+        raise Skip("stale")
+    return [Change(table.name, key, row)]

@@ -1,0 +1,153 @@
+"""The bodies of the fleet's entries; docs/spec/identity.md says what each means.
+
+Rule 1: every one of these stands in a stream of scope `fleet`: who is who is for all to know.
+Rule 2: a body that grants, binds or revokes carries the signed document as text. The entry
+says who passed it on; the document says who said so.
+Rule 3: a field is only ever added, with a default. Old bodies stay readable for ever.
+"""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Meta, Struct, field
+
+from muster import limits
+from muster.fleet.grant import Grant
+from muster.fleet.name import GroupName, Hex32, Milliseconds, Name, Size, Text, Word
+from muster.fleet.record import Roles
+
+MACHINE_OPEN: Final = "machine.open"
+MACHINE_RECORD: Final = "machine.record"
+MACHINE_FACTS: Final = "machine.facts"
+MACHINE_REVOKE: Final = "machine.revoke"
+OPERATOR_RECORD: Final = "operator.record"
+GRANT_GIVE: Final = "grant.give"
+GRANT_TAKE: Final = "grant.take"
+INVITE_OPEN: Final = "invite.open"
+INVITE_USE: Final = "invite.use"
+ORDER_TAKE: Final = "order.take"
+ORDER_DENY: Final = "order.deny"
+GROUP_OPEN: Final = "group.open"
+GROUP_ADD: Final = "group.add"
+GROUP_REMOVE: Final = "group.remove"
+INCIDENT_OPEN: Final = "incident.open"
+INCIDENT_CLOSE: Final = "incident.close"
+
+Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
+Severity = Literal["notice", "warning", "critical"]
+
+
+class Head(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a stream had come, and its Merkle root there."""
+
+    root: Hex32
+    size: Size
+
+
+class MachineOpen(Struct, frozen=True, forbid_unknown_fields=True):
+    """The first entry of an incarnation: who I am, and where my earlier streams ended."""
+
+    record: str
+    heads: Annotated[dict[str, Head], Meta(max_length=limits.FLEET_LIST_MAX)] = {}
+
+
+class MachineRecorded(Struct, frozen=True, forbid_unknown_fields=True):
+    """`machine.record`: a machine was enrolled, or its keys were renewed."""
+
+    record: str
+
+
+class MachineRevoke(Struct, frozen=True, forbid_unknown_fields=True):
+    """`machine.revoke`: a machine's or an operator's key counts no more."""
+
+    revocation: str
+
+
+class OperatorRecorded(Struct, frozen=True, forbid_unknown_fields=True):
+    """`operator.record`: a person's key."""
+
+    record: str
+
+
+class GrantGive(Struct, frozen=True, forbid_unknown_fields=True):
+    """The grant, and the statement that gives exactly this one."""
+
+    grant: Grant
+    statement: str
+
+
+class GrantTake(Struct, frozen=True, forbid_unknown_fields=True):
+    """The grant's id (sha256 of the statement that gave it), and the statement that takes it."""
+
+    id: Hex32
+    statement: str
+
+
+class InviteOpen(Struct, frozen=True, forbid_unknown_fields=True):
+    """An invite's terms, under the hash of its token."""
+
+    name: Name
+    sha256: Hex32
+    until_ms: Milliseconds
+    roles: Roles = ()
+
+
+class InviteUse(Struct, frozen=True, forbid_unknown_fields=True):
+    """The machine that used an invite up."""
+
+    machine: Hex32
+    sha256: Hex32
+
+
+class OrderTake(Struct, frozen=True, forbid_unknown_fields=True):
+    """The writer obeys a statement, citing the grant that allows it; its nonce is spent."""
+
+    grant: Hex32
+    statement: str
+
+
+class OrderDeny(Struct, frozen=True, forbid_unknown_fields=True):
+    """The writer refused; `by` is the key or agent that asked, `statement` what it showed."""
+
+    by: Word
+    object: Word
+    reason: Text
+    verb: Word
+    statement: str = ""
+
+
+class GroupOpen(Struct, frozen=True, forbid_unknown_fields=True):
+    """The writer keeps a group of this name, and is a member itself."""
+
+    name: GroupName
+
+
+class GroupAdd(Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine becomes a member. From `now`: of each stream only what comes after `cuts`."""
+
+    machine: Hex32
+    name: GroupName
+    since: Literal["now", "start"] = field(name="from", default="start")
+    cuts: Cuts = {}
+
+
+class GroupRemove(Struct, frozen=True, forbid_unknown_fields=True):
+    """A machine is a member no more; what it holds it keeps."""
+
+    machine: Hex32
+    name: GroupName
+
+
+class IncidentOpen(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something a person must see. The same key while open is the same incident, once more."""
+
+    key: Word
+    severity: Severity
+    title: Text
+    detail: Text = ""
+
+
+class IncidentClose(Struct, frozen=True, forbid_unknown_fields=True):
+    """It is over, and why."""
+
+    key: Word
+    reason: Text
