@@ -1,0 +1,223 @@
+"""Who may move which ref: the rules of the fence.
+
+Rule 1: a worker pushes its own attempt, `refs/muster/attempt/<task>/<k>-<n>`, and nothing else.
+Rule 2: `<k>-<n>` is the epoch of its lease. Only the current epoch counts, and it only rises.
+Rule 3: the owner of a task moves its fence `refs/muster/fence/<task>`; the owner of a run moves its
+        branches `refs/heads/muster/<run>/<phase>`. Nobody else does.
+Rule 4: whatever is not allowed here is refused, and so is whatever cannot be decided.
+
+An epoch (k, n) is the owner's incarnation counter and its own counter in it. The owner writes a
+new epoch into the fence *before* it hands out the lease, so a worker that slept, was cut off or
+was restored from a snapshot finds its epoch spent, whether or not it ever learns why.
+
+The rules are asked twice. `pre-receive` asks the hub, which knows the machine, the task and the
+lease. `reference-transaction` then compares the attempt's epoch with the fence in the repository
+itself, because the epoch can rise between the two. A worker whose transaction had been prepared
+a moment before the fence rose has written a ref that nobody will promote: a promotion verifies
+the fence in the same transaction that moves the branch (`ref.promote`).
+
+Everything here is pure and imports nothing heavy, because git's hooks start with it.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from muster.errors import Malformed
+
+ATTEMPT_PREFIX: Final = "refs/muster/attempt/"
+FENCE_PREFIX: Final = "refs/muster/fence/"
+BRANCH_PREFIX: Final = "refs/heads/muster/"
+HEADS_PREFIX: Final = "refs/heads/"
+
+_WORD: Final = r"[a-z0-9](?:[a-z0-9-]{0,126}[a-z0-9])?"
+_NUMBER: Final = r"(?:0|[1-9][0-9]{0,15})"
+_NAME: Final = re.compile(_WORD)
+_EPOCH: Final = re.compile(rf"({_NUMBER})-({_NUMBER})")
+_ATTEMPT: Final = re.compile(rf"refs/muster/attempt/({_WORD})/({_NUMBER})-({_NUMBER})")
+_FENCE: Final = re.compile(rf"refs/muster/fence/({_WORD})")
+_BRANCH: Final = re.compile(rf"refs/heads/muster/({_WORD})/({_WORD})")
+# What people call branches; stricter than git itself, which allows nearly every byte.
+_HEAD: Final = re.compile(r"refs/heads/(?!muster(?:/|$))[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}")
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+
+class Epoch(NamedTuple):
+    """A lease's fencing number; compared from left to right."""
+
+    incarnation: int
+    counter: int
+
+    def __str__(self) -> str:
+        return f"{self.incarnation}-{self.counter}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Epoch":
+        """The epoch written as `k-n`; anything else is Malformed."""
+        found = _EPOCH.fullmatch(text)
+        if found is None:
+            raise Malformed(f"{text[:40]!r} is not an epoch of the form k-n.")
+        return cls(int(found[1]), int(found[2]))
+
+
+class Update(NamedTuple):
+    """One ref that a push wants to move, in git's own words; zeros mean 'none'."""
+
+    ref: str
+    old: str
+    new: str
+
+    @property
+    def creates(self) -> bool:
+        """True when the ref is new."""
+        return not self.old.strip("0")
+
+    @property
+    def deletes(self) -> bool:
+        """True when the ref would be gone afterwards."""
+        return not self.new.strip("0")
+
+
+class Standing(Protocol):
+    """What the hub knows about tasks, runs and machines. A lookup that fails must raise."""
+
+    def epoch(self, task: str) -> Epoch | None:
+        """The task's current epoch; None when no such task is assigned."""
+
+    def holder(self, task: str) -> str | None:
+        """The machine that holds the task's lease now."""
+
+    def owner(self, task: str) -> str | None:
+        """The machine that owns the task."""
+
+    def run_owner(self, run: str) -> str | None:
+        """The machine that owns the run."""
+
+    def writes(self, peer: str) -> bool:
+        """Whether an operator granted this machine the repository's ordinary branches."""
+
+
+def attempt_ref(task: str, epoch: Epoch) -> str:
+    """The only ref that an attempt may push."""
+    return f"{ATTEMPT_PREFIX}{_word(task, 'task')}/{epoch}"
+
+
+def fence_ref(task: str) -> str:
+    """The ref that holds the task's current epoch at the remote."""
+    return FENCE_PREFIX + _word(task, "task")
+
+
+def branch_ref(run: str, phase: str) -> str:
+    """The branch that a settled phase becomes."""
+    return f"{BRANCH_PREFIX}{_word(run, 'run')}/{_word(phase, 'phase')}"
+
+
+def fence_bytes(epoch: Epoch) -> bytes:
+    """What the fence's blob holds."""
+    return f"{epoch}\n".encode()
+
+
+def fence_epoch(raw: bytes) -> Epoch:
+    """The epoch in a fence's blob."""
+    return Epoch.parse(raw[:64].decode("ascii", "replace").removesuffix("\n"))
+
+
+def may_push(peer: str, update: Update, standing: Standing) -> str | None:
+    """Why this machine may not move this ref; None when it may.
+
+    Decided from what the hub knows. What only the repository knows (the fence as it is at
+    this moment, whether a branch is rewritten) is checked by the hooks.
+    """
+    if not peer:
+        return "the pushing machine is not known"
+    if _OBJECT_ID.fullmatch(update.old) is None or _OBJECT_ID.fullmatch(update.new) is None:
+        return "the push names something that is not an object id"
+    if update.deletes:
+        return f"{_shown(update.ref)} may not be deleted by a push"
+    if found := _ATTEMPT.fullmatch(update.ref):
+        return _may_push_attempt(peer, found[1], Epoch(int(found[2]), int(found[3])), standing)
+    if found := _FENCE.fullmatch(update.ref):
+        if standing.owner(found[1]) != peer:
+            return f"only the owner of task {found[1]} moves its fence"
+        return None
+    if found := _BRANCH.fullmatch(update.ref):
+        if standing.run_owner(found[1]) != peer:
+            return f"only the owner of run {found[1]} moves its branches"
+        return None
+    if _HEAD.fullmatch(update.ref) and ".." not in update.ref:
+        return None if standing.writes(peer) else f"{_shown(update.ref)} is not an attempt's ref"
+    return f"{_shown(update.ref)} is not a ref that may be pushed"
+
+
+def _may_push_attempt(peer: str, task: str, epoch: Epoch, standing: Standing) -> str | None:
+    current = standing.epoch(task)
+    if current is None:
+        return f"task {task} is not assigned"
+    if epoch != current:
+        word = "stale" if epoch < current else "not handed out"
+        return f"epoch {epoch} of task {task} is {word}; the current one is {current}"
+    if standing.holder(task) != peer:
+        return f"the lease of task {task} is held by another machine"
+    return None
+
+
+def may_push_all(peer: str, updates: Sequence[Update], standing: Standing) -> str | None:
+    """The first reason against a push, which is refused as a whole; None when there is none."""
+    if not updates:
+        return "the push names no ref"
+    reasons = (may_push(peer, update, standing) for update in updates)
+    return next((reason for reason in reasons if reason is not None), None)
+
+
+def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | None:
+    """Why a prepared ref transaction must abort, from the repository alone; None when it may pass.
+
+    `blob` gives the contents of an object or ref of the repository, None when it is not there.
+    """
+    try:
+        if found := _ATTEMPT.fullmatch(update.ref):
+            epoch, raw = Epoch(int(found[2]), int(found[3])), blob(fence_ref(found[1]))
+            if raw is None:
+                return f"task {found[1]} has no fence here"
+            current = fence_epoch(raw)
+            if epoch != current:
+                return f"epoch {epoch} of task {found[1]} is not {current}, which the fence holds"
+        elif found := _FENCE.fullmatch(update.ref):
+            return _may_raise(update, found[1], blob)
+        elif not (_BRANCH.fullmatch(update.ref) or _HEAD.fullmatch(update.ref)):
+            return f"{_shown(update.ref)} is not a ref that may be pushed"
+    except Malformed as error:
+        return f"the fence cannot be read: {error}"
+    return None
+
+
+def _may_raise(update: Update, task: str, blob: Callable[[str], bytes | None]) -> str | None:
+    raw = blob(update.new)
+    if raw is None:
+        return f"the fence of task {task} would hold nothing"
+    new, now = fence_epoch(raw), blob(fence_ref(task))
+    if now is not None and new <= fence_epoch(now):
+        return f"the fence of task {task} only rises, and {new} is not above {fence_epoch(now)}"
+    return None
+
+
+def must_advance(update: Update) -> bool:
+    """True when only new history may be added, so that the hook has to compare the commits."""
+    return not update.creates and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX))
+
+
+def _word(text: str, what: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise Malformed(f"{text[:80]!r} is not a {what} name; use a-z, 0-9 and inner dashes.")
+    return text
+
+
+def repository_name(text: str) -> str:
+    """The text as a repository's name; never a path."""
+    if len(text) > 64:
+        raise Malformed("A repository's name has at most 64 characters; choose a shorter one.")
+    return _word(text, "repository")
+
+
+def _shown(ref: str) -> str:
+    return "".join(mark if mark.isprintable() and mark.isascii() else "?" for mark in ref[:120])

@@ -1,0 +1,302 @@
+"""How the git command is run: the only door to it.
+
+Rule 1: git is given a list of arguments, a bounded environment and a time limit; never a shell.
+Rule 2: no configuration but ours counts. System and user files are off, hooks are off unless the
+        caller asks for them, and the settings that can start a program are overridden.
+Rule 3: an exit code is always looked at, and a failure names the first useful line git said.
+
+A repository is written by strangers: agents, and whoever pushed before. What they can influence
+are contents, ref names and messages. Submodules are therefore never entered, only four
+transports are allowed, `ext::` is not among them, and what git prints is stripped of control
+characters before a person sees it.
+
+Output goes to a temporary file and is read back up to a bound, so a hostile repository costs
+disk for a moment, never memory.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import IO, Final, NamedTuple
+
+from muster import limits
+from muster.errors import Broken, Conflict, Malformed, MusterError, NotFound, Refused, Unreachable
+
+# 2.28 brought the reference-transaction hook, on which the fence stands; 2.29 refspecs with `^`.
+VERSION_MIN: Final = (2, 29)
+
+# `ext` runs any command and `git`/`http` prove no one's identity, so they are left out.
+_TRANSPORTS: Final = "file:https:muster:ssh"
+
+# Taken over from our own environment; everything else could change what git does.
+_PASSED: Final = (
+    "HOME", "PATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "SSH_AUTH_SOCK", "MUSTER_HOME",
+    "MUSTER_SOCK",
+)  # fmt: skip
+
+_SETTINGS: Final = (
+    "core.fsmonitor=false",
+    "core.untrackedCache=false",
+    "core.quotePath=false",
+    "core.pager=cat",
+    "core.editor=false",
+    "core.sshCommand=ssh -oBatchMode=yes",
+    "core.askPass=",
+    "credential.helper=",
+    "commit.gpgSign=false",
+    "tag.gpgSign=false",
+    "submodule.recurse=false",
+    "fetch.recurseSubmodules=false",
+    "push.recurseSubmodules=no",
+    "diff.ignoreSubmodules=all",
+    "protocol.ext.allow=never",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "advice.detachedHead=false",
+    # Every directory is given by Muster itself and explicitly; git's own guess about
+    # ownership would only fail under user namespaces.
+    "safe.directory=*",
+)
+
+_OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+# First match decides; the texts are git's own in the C locale.
+_MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
+    ("No space left on device", Broken, "free some disk space and try again"),
+    ("Disk quota exceeded", Broken, "free some disk space and try again"),
+    ("Permission denied", Broken, "check who owns the folder"),
+    ("muster: unreachable", Unreachable, "try again later"),
+    ("muster: refused", Refused, "nothing was changed"),
+    ("hook declined", Refused, "nothing was changed"),
+    ("stale info", Conflict, "somebody else moved it first; read it again"),
+    ("cannot lock ref", Conflict, "somebody else moved it first; read it again"),
+    ("failed to update ref", Conflict, "somebody else moved it first; read it again"),
+    ("non-fast-forward", Conflict, "somebody else moved it first; read it again"),
+    ("fetch first", Conflict, "somebody else moved it first; read it again"),
+    ("' not allowed", Refused, "use a muster::, ssh://, https:// or local address"),
+    ("not a git repository", NotFound, "check the path"),
+    ("does not appear to be a git repository", NotFound, "check the path"),
+    ("couldn't find remote ref", NotFound, "check the name"),
+    ("Could not resolve host", Unreachable, "try again when the network is back"),
+    ("Connection refused", Unreachable, "try again when the other side is up"),
+    ("Connection timed out", Unreachable, "try again when the network is back"),
+    ("Could not read from remote repository", Unreachable, "check the address and your access"),
+    ("unable to access", Unreachable, "check the address and your access"),
+    ("hung up unexpectedly", Unreachable, "try again"),
+    ("early EOF", Unreachable, "try again"),
+)
+
+
+class Answer(NamedTuple):
+    """What a git command said."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Standard output as stripped text."""
+        return self.out.decode("utf-8", "replace").strip()
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a git command."""
+    env = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    # `git-remote-muster` is installed beside the interpreter that runs us.
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    env |= {
+        "LC_ALL": "C",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ALLOW_PROTOCOL": _TRANSPORTS,
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+    }
+    return env | dict(extra or {})
+
+
+def command(args: Sequence[str], *, hooks: bool = False) -> list[str]:
+    """The full argument list of a git command."""
+    settings = _SETTINGS if hooks else (*_SETTINGS, f"core.hooksPath={os.devnull}")
+    return ["git", *(part for setting in settings for part in ("-c", setting)), *args]
+
+
+def run(
+    args: Sequence[str],
+    cwd: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_ms: int = limits.GIT_TIMEOUT_MS,
+    codes: Sequence[int] = (0,),
+    hooks: bool = False,
+) -> Answer:
+    """Run git and wait; an exit code not in `codes` raises what it means."""
+    with _files(stdin) as (source, out, err):
+        try:
+            process = subprocess.Popen(
+                command(args, hooks=hooks),
+                cwd=cwd,
+                env=environment(env),
+                stdin=source,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _cannot_start(cwd, error) from error
+        try:
+            code = process.wait(timeout_ms / 1000)
+        except subprocess.TimeoutExpired as error:
+            raise _too_slow(args, timeout_ms) from error
+        finally:
+            _kill(process.pid, process.poll() is None)
+            process.wait()
+        return _answer(args, code, out, err, codes)
+
+
+async def run_async(
+    args: Sequence[str],
+    cwd: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    timeout_ms: int = limits.GIT_TIMEOUT_MS,
+    codes: Sequence[int] = (0,),
+    hooks: bool = False,
+) -> Answer:
+    """`run` for the loop; a cancelled caller leaves no git process behind."""
+    with _files(stdin) as (source, out, err):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command(args, hooks=hooks),
+                cwd=cwd,
+                env=environment(env),
+                stdin=source,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _cannot_start(cwd, error) from error
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                code = await process.wait()
+        except TimeoutError as error:
+            raise _too_slow(args, timeout_ms) from error
+        finally:
+            if process.returncode is None:
+                _kill(process.pid, True)
+                await process.wait()
+        return _answer(args, code, out, err, codes)
+
+
+def object_id(text: str, what: str) -> str:
+    """The text as an object id; anything else (an option, a ref, a path) is refused."""
+    if _OBJECT_ID.fullmatch(text) is None:
+        raise Malformed(f"{what} is {text[:80]!r}, not a commit id of 40 hex digits.")
+    return text
+
+
+def zero(like: str = "0" * 40) -> str:
+    """The id that means 'no object', as long as the given one."""
+    return "0" * len(like)
+
+
+@cache
+def check_version() -> tuple[int, int]:
+    """The version of the installed git; one too old to fence is refused."""
+    text = run(["--version"], Path.cwd(), timeout_ms=10_000).text
+    found = re.search(r"(\d+)\.(\d+)", text)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    if version < VERSION_MIN:
+        raise Broken(f"Muster needs git 2.29 or newer, and here is {text[:40]!r}; update git.")
+    return version
+
+
+def clean(text: str) -> str:
+    """A stranger's text in one safe, short line."""
+    return _CONTROL.sub(" ", text).strip()[:300]
+
+
+def reason(err: str) -> str:
+    """The first useful line of what git wrote to standard error."""
+    lines = [clean(line.rpartition("\r")[2]) for line in err.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
+    for mark in ("muster:", "fatal:", "error:", "!"):
+        for line in lines:
+            if mark in line:
+                return line.removeprefix("remote: ").strip()
+    return lines[0] if lines else "no reason given"
+
+
+@contextlib.contextmanager
+def _files(stdin: bytes) -> Iterator[list[IO[bytes]]]:
+    try:
+        with contextlib.ExitStack() as stack:
+            new = tempfile.TemporaryFile
+            three: list[IO[bytes]] = [stack.enter_context(new()) for _ in range(3)]
+            three[0].write(stdin)
+            three[0].seek(0)
+            yield three
+    except OSError as error:
+        raise Broken(f"git's output has no place to go: {error}; free some disk space.") from error
+
+
+def _cannot_start(cwd: Path, error: OSError) -> MusterError:
+    if not cwd.is_dir():
+        return NotFound(f"There is no folder {cwd} to run git in; check the path.")
+    return Broken(f"git cannot be started: {error}; install git 2.29 or newer.")
+
+
+def _too_slow(args: Sequence[str], timeout_ms: int) -> MusterError:
+    return Unreachable(
+        f"git {args[0]} gave no result in {timeout_ms // 1000} s and was ended; try again."
+    )
+
+
+def _kill(pid: int, alive: bool) -> None:
+    """End git and the children it started; they share its process group."""
+    if not alive:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _answer(
+    args: Sequence[str], code: int, out: IO[bytes], err: IO[bytes], codes: Sequence[int]
+) -> Answer:
+    err.seek(0)
+    said = err.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
+    size = out.seek(0, os.SEEK_END)
+    if size > limits.GIT_OUTPUT_BYTES_MAX:
+        raise Refused(f"git {args[0]} answered {size} bytes, which is more than we read.")
+    out.seek(0)
+    answer = Answer(code, out.read(), said)
+    if code not in codes:
+        raise meaning(args, answer)
+    return answer
+
+
+def meaning(args: Sequence[str], answer: Answer) -> MusterError:
+    """The error that a failed git command stands for."""
+    said = answer.err + answer.out.decode("utf-8", "replace")
+    line = reason(answer.err).rstrip(".;")
+    verb = next((arg for arg in args if not arg.startswith("-")), "")
+    for mark, kind, advice in _MEANINGS:
+        if mark in said:
+            return kind(f"git {verb} failed: {line}; {advice}.")
+    return Broken(f"git {verb} failed with code {answer.code}: {line}.")

@@ -1,0 +1,195 @@
+"""How a ref moves: by compare-and-set, or not at all.
+
+Rule 1: every move says what the ref must have been; when it was something else, nothing moves.
+Rule 2: a promotion verifies the fence and the attempt in the transaction that moves the branch.
+Rule 3: on a remote that is not ours, `git push --force-with-lease=<ref>:<old>` is the same
+        compare-and-set; what came of it is read back, because "pushed" is what a pusher says.
+
+Only owners call this. A hub owner's moves run on its own bare repository without hooks: the
+checks the hooks make for pushes are made here, with the compare-and-set as the last word.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from muster.agent import git
+from muster.agent.fence import Epoch, attempt_ref, fence_bytes, fence_epoch, fence_ref
+from muster.errors import Conflict, NotFound, Refused
+
+
+class Promotion(NamedTuple):
+    """One settled attempt that becomes its phase's branch."""
+
+    task: str
+    epoch: Epoch
+    branch: str
+    commit: str
+    base: str
+    # The branch's commit as the owner last saw it; None when the branch is new.
+    expected: str | None
+
+
+async def read(repo: Path, ref: str) -> str | None:
+    """The object a ref names; None when there is no such ref."""
+    answer = await git.run_async(["rev-parse", "--verify", "-q", ref], repo, codes=(0, 1))
+    return None if answer.code else git.object_id(answer.text, ref)
+
+
+async def read_remote(cwd: Path, url: str, ref: str) -> str | None:
+    """The object a remote's ref names; None when the remote has no such ref."""
+    answer = await git.run_async(["ls-remote", "--refs", "--end-of-options", url, ref], cwd)
+    for line in answer.text.splitlines():
+        found, _, name = line.partition("\t")
+        # A pattern also matches refs that merely end like it.
+        if name == ref:
+            return git.object_id(found, ref)
+    return None
+
+
+async def epoch(repo: Path, task: str) -> Epoch | None:
+    """The task's epoch in its fence; None when it has no fence yet."""
+    found = await read(repo, fence_ref(task))
+    return None if found is None else await _epoch_of(repo, found)
+
+
+async def register(repo: Path, task: str, new: Epoch) -> None:
+    """Raise a task's fence to a new epoch; durable on return, so the lease may go out.
+
+    Registering the current epoch again does nothing: an owner that crashed between the two steps
+    repeats both. Raises Refused for an older epoch, Conflict when another owner was faster.
+    """
+    ref = fence_ref(task)
+    old = await read(repo, ref)
+    if await _already(repo, old, task, new):
+        return
+    await swap(repo, [(ref, old, await _blob(repo, new))])
+
+
+async def register_remote(cwd: Path, url: str, task: str, new: Epoch) -> None:
+    """`register` at a remote: another machine's hub, or a foreign one without our hooks."""
+    ref = fence_ref(task)
+    old = await read_remote(cwd, url, ref)
+    if old is not None:
+        await _fetch_object(cwd, url, ref)
+    if await _already(cwd, old, task, new):
+        return
+    await swap_remote(cwd, url, ref, old, await _blob(cwd, new))
+
+
+async def promote(repo: Path, promotion: Promotion) -> None:
+    """Move a phase's branch to an attempt's commit, all or nothing.
+
+    Raises Conflict when the branch, the attempt or the fence moved on; Refused when the commit is
+    not what was attempted. Repeating a promotion that has happened does nothing.
+    """
+    if await read(repo, promotion.branch) == promotion.commit:
+        return
+    pushed = await read(repo, attempt_ref(promotion.task, promotion.epoch))
+    fence = await read(repo, fence_ref(promotion.task))
+    await _check(repo, promotion, pushed, fence)
+    checked = [
+        (fence_ref(promotion.task), fence, fence),
+        (attempt_ref(promotion.task, promotion.epoch), pushed, pushed),
+    ]
+    await swap(repo, [*checked, (promotion.branch, promotion.expected, promotion.commit)])
+
+
+async def promote_remote(cwd: Path, url: str, promotion: Promotion) -> None:
+    """`promote` at a remote, from a repository that can fetch the attempt.
+
+    The fence is read just before, not in the same transaction; the branch's compare-and-set
+    is the fence here, and it is the owner's own branch.
+    """
+    if await read_remote(cwd, url, promotion.branch) == promotion.commit:
+        return
+    attempt, barrier = attempt_ref(promotion.task, promotion.epoch), fence_ref(promotion.task)
+    pushed = await read_remote(cwd, url, attempt)
+    fence = await read_remote(cwd, url, barrier)
+    for ref, found in ((attempt, pushed), (barrier, fence)):
+        if found is not None:
+            await _fetch_object(cwd, url, ref)
+    await _check(cwd, promotion, pushed, fence)
+    await swap_remote(cwd, url, promotion.branch, promotion.expected, promotion.commit)
+
+
+async def swap(repo: Path, moves: list[tuple[str, str | None, str | None]]) -> None:
+    """Move local refs from old to new in one transaction; equal old and new only verifies."""
+    lines = ["start"]
+    for ref, old, new in moves:
+        before, after = old or git.zero(), new or git.zero()
+        lines.append(f"verify {ref} {before}" if old == new else f"update {ref} {after} {before}")
+    script = "\n".join([*lines, "prepare", "commit", ""])
+    await git.run_async(["update-ref", "--stdin"], repo, stdin=script.encode())
+
+
+async def swap_remote(
+    cwd: Path,
+    url: str,
+    ref: str,
+    old: str | None,
+    new: str,
+    *,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Move a remote's ref from old to new, and see that it is there."""
+    lease = f"--force-with-lease={ref}:{old or ''}"
+    push = ["push", "--porcelain", "--no-verify", "--no-follow-tags", lease]
+    await git.run_async([*push, "--end-of-options", url, f"{new}:{ref}"], cwd, env=env)
+    found = await read_remote(cwd, url, ref)
+    if found != new:
+        raise Conflict(f"{ref} at the remote is {found or 'absent'} after the push; read it again.")
+
+
+async def descends(repo: Path, base: str, commit: str) -> bool:
+    """True when `commit` has `base` among its ancestors, or is it."""
+    answer = await git.run_async(
+        ["merge-base", "--is-ancestor", base, commit], repo, codes=(0, 1, 128)
+    )
+    return answer.code == 0
+
+
+async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: str | None) -> None:
+    git.object_id(promotion.commit, "The reported commit")
+    git.object_id(promotion.base, "The attempt's base")
+    task = promotion.task
+    if pushed is None:
+        raise NotFound(f"The attempt {promotion.epoch} of task {task} was never pushed.")
+    if pushed != promotion.commit:
+        raise Refused(
+            f"Task {task} reported {promotion.commit[:12]} but pushed {pushed[:12]}; "
+            "the attempt does not count."
+        )
+    current = None if fence is None else await _epoch_of(repo, fence)
+    if current != promotion.epoch:
+        raise Conflict(
+            f"Task {task} is at epoch {current}, not {promotion.epoch}; a late result stays out."
+        )
+    if not await descends(repo, promotion.base, promotion.commit):
+        raise Refused(
+            f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
+            f"{promotion.base[:12]}; the attempt does not count."
+        )
+
+
+async def _already(repo: Path, old: str | None, task: str, new: Epoch) -> bool:
+    if old is None:
+        return False
+    current = await _epoch_of(repo, old)
+    if new < current:
+        raise Refused(f"The fence of task {task} is at {current} and cannot go back to {new}.")
+    return new == current
+
+
+async def _epoch_of(repo: Path, blob: str) -> Epoch:
+    return fence_epoch((await git.run_async(["cat-file", "blob", blob], repo)).out)
+
+
+async def _blob(repo: Path, epoch: Epoch) -> str:
+    answer = await git.run_async(["hash-object", "-w", "--stdin"], repo, stdin=fence_bytes(epoch))
+    return git.object_id(answer.text, "The fence's object")
+
+
+async def _fetch_object(cwd: Path, url: str, ref: str) -> None:
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+    await git.run_async([*fetch, "--end-of-options", url, ref], cwd)

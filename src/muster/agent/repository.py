@@ -1,0 +1,234 @@
+"""The bare repositories of a hub, `repos/<name>.git`, and the hooks that guard them.
+
+Rule 1: a repository is either complete under its name, or not there.
+Rule 2: what git does in it is set by the configuration and the hooks written here; `check` refuses
+        to serve a repository in which they are missing or different.
+Rule 3: nothing is ever pruned while it is pushed to; attempt refs are refs, so their commits stay.
+
+The hooks are two lines of shell that hand over to `muster.cli.git_hook` with the interpreter that
+was running when they were written. A hook whose interpreter has gone fails, and a push with it:
+the fence fails closed. `check` then writes them anew, since it compares them with what they
+should be.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from muster import limits
+from muster.agent import git
+from muster.agent.fence import repository_name
+from muster.errors import Broken, Conflict, Malformed, NotFound
+
+# Unfinished repositories start like this; a name never starts with a dot.
+_UNFINISHED: Final = ".new-"
+
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]+@[^/:]+:")
+
+# `fsync` is what makes a registered epoch survive a power cut; older versions of git ignore it.
+# Reflogs keep what a ref was before, as evidence. Automatic gc would move refs in the middle of a
+# push, where the hook would see it as a deletion; `maintain` does it instead.
+_CONFIG: Final = f"""\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = always
+\tfsync = committed,reference
+[receive]
+\tautogc = false
+\tdenyDeletes = true
+\tfsckObjects = true
+\tmaxInputSize = {limits.GIT_PUSH_BYTES_MAX}
+[gc]
+\tauto = 0
+[fetch]
+\trecurseSubmodules = false
+"""
+
+_PRE_RECEIVE: Final = """\
+#!/bin/sh
+# Muster's fence asks the hub whether this machine may push this; no answer means no.
+exec {python} -I -m muster.cli.git_hook pre-receive
+"""
+
+# Without MUSTER_PEER nobody pushes: the hub itself moves a ref, by compare-and-set.
+_REFERENCE_TRANSACTION: Final = """\
+#!/bin/sh
+# Muster's fence compares the epoch again, when the transaction is prepared.
+[ "$1" = prepared ] || exit 0
+[ -n "${{MUSTER_PEER+set}}" ] || exit 0
+exec {python} -I -m muster.cli.git_hook reference-transaction
+"""
+
+
+class Repository(NamedTuple):
+    """A bare repository of this hub."""
+
+    name: str
+    path: Path
+
+
+def find(repos: Path, name: str) -> Repository:
+    """The repository of that name; NotFound when this hub has none."""
+    path = repos / f"{repository_name(name)}.git"
+    if not (path / "HEAD").is_file():
+        raise NotFound(f"There is no repository {name!r} here; `muster repo add` makes one.")
+    return Repository(name, path)
+
+
+def listing(repos: Path) -> list[Repository]:
+    """All repositories of this hub, by name."""
+    if not repos.is_dir():
+        return []
+    found = sorted(path for path in repos.glob("*.git") if not path.name.startswith("."))
+    return [Repository(path.name.removesuffix(".git"), path) for path in found]
+
+
+async def add(repos: Path, name: str, source: str) -> Repository:
+    """Make a repository from a local checkout or an address.
+
+    On return it is complete, with its hooks; on an error nothing of it is there.
+    """
+    git.check_version()
+    target = repos / f"{repository_name(name)}.git"
+    if target.exists():
+        raise Conflict(f"There is a repository {name!r} already; choose another name.")
+    origin = _origin(source)
+    unfinished = _begin(repos)
+    try:
+        await _fill(unfinished, origin)
+        _finish(unfinished, target)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Repository(name, target)
+
+
+def _begin(repos: Path) -> Path:
+    try:
+        repos.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=repos))
+    except OSError as error:
+        raise Broken(f"A repository cannot be written under {repos}: {error}.") from error
+
+
+def _finish(unfinished: Path, target: Path) -> None:
+    try:
+        # Renaming a folder onto a non-empty one fails, so of two racing calls one wins.
+        unfinished.rename(target)
+    except OSError as error:
+        raise Conflict(f"{target.name} was made by somebody else meanwhile; use that.") from error
+
+
+async def _fill(path: Path, origin: str) -> None:
+    branch = await _default_branch(path, origin)
+    await git.run_async(["init", "-q", "--bare", "--template=", f"-b{branch}", "."], path)
+    write_guard(path)
+    # A source may be a clone of another hub's repository; its runs are not ours.
+    refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "^refs/heads/muster/*"]
+    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
+    await git.run_async([*fetch, "--end-of-options", origin, *refspecs], path)
+
+
+async def _default_branch(cwd: Path, origin: str) -> str:
+    listed = await git.run_async(["ls-remote", "--symref", "--end-of-options", origin, "HEAD"], cwd)
+    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", listed.text, re.MULTILINE)
+    branch = found[1] if found else "main"
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}", branch) is None:
+        raise Malformed(f"The source's branch {git.clean(branch)!r} has a name we do not take.")
+    return branch
+
+
+def _origin(source: str) -> str:
+    if source.startswith("-") or not source.isprintable() or not source:
+        raise Malformed(f"{git.clean(source)!r} is neither a folder nor an address.")
+    if _URL.match(source):
+        return source
+    path = Path(source).expanduser().resolve()
+    if not path.is_dir():
+        raise NotFound(f"There is no folder {path}; give a git checkout or an address.")
+    return str(path)
+
+
+async def head(path: Path) -> str:
+    """The commit of the default branch; NotFound while the repository is empty."""
+    answer = await git.run_async(
+        ["rev-parse", "--verify", "-q", "HEAD^{commit}"], path, codes=(0, 1, 128)
+    )
+    if answer.code:
+        raise NotFound(f"Repository {path.stem!r} has no commit on its default branch; push one.")
+    return git.object_id(answer.text, "HEAD")
+
+
+def hooks(python: str = sys.executable) -> dict[str, str]:
+    """Every hook's name and text."""
+    quoted = shlex.quote(str(Path(python).absolute()))
+    return {
+        "pre-receive": _PRE_RECEIVE.format(python=quoted),
+        "reference-transaction": _REFERENCE_TRANSACTION.format(python=quoted),
+    }
+
+
+def write_guard(path: Path, python: str = sys.executable) -> None:
+    """Write the configuration and the hooks; each file is replaced as a whole."""
+    try:
+        _replace(path / "config", _CONFIG, 0o600)
+        (path / "hooks").mkdir(exist_ok=True)
+        for name, text in hooks(python).items():
+            _replace(path / "hooks" / name, text, 0o700)
+    except OSError as error:
+        raise Broken(f"The fence of {path} cannot be written: {error}.") from error
+
+
+def check(path: Path, python: str = sys.executable) -> None:
+    """Make sure that the fence stands, as it must before anything is served.
+
+    A guard that was lost or changed (an update moved the interpreter, somebody edited the
+    configuration) is written anew; Broken when that is impossible.
+    """
+    if not guarded(path, python):
+        write_guard(path, python)
+        if not guarded(path, python):
+            raise Broken(f"The fence of {path} does not stand; look at its hooks folder.")
+
+
+def guarded(path: Path, python: str = sys.executable) -> bool:
+    """True when configuration and hooks are exactly ours."""
+    try:
+        if (path / "config").read_text(encoding="utf-8") != _CONFIG:
+            return False
+        for name, text in hooks(python).items():
+            hook = path / "hooks" / name
+            if hook.read_text(encoding="utf-8") != text:
+                return False
+            if not stat.S_IMODE(hook.stat().st_mode) & stat.S_IXUSR:
+                return False
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(text, encoding="utf-8")
+    beside.chmod(mode)
+    os.replace(beside, path)
+
+
+async def maintain(path: Path) -> None:
+    """Pack the repository; what no ref, attempt or reflog names is dropped after two weeks."""
+    await git.run_async(["gc", "-q", "--prune=2.weeks.ago"], path)
+
+
+def sweep(repos: Path) -> int:
+    """Remove what a crash left half made; the number of things removed."""
+    left = list(repos.glob(f"{_UNFINISHED}*")) if repos.is_dir() else []
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+    return len(left)

@@ -1,0 +1,112 @@
+"""What git's hooks run: the fence asks, and refuses whatever is not answered with a clear yes.
+
+Rule 1: every path that does not end in an explicit yes ends in exit code 1.
+Rule 2: nothing heavy is imported; a push starts this file twice.
+
+`pre-receive` learns the pushing machine from MUSTER_PEER, which the daemon set when it started
+receive-pack, and asks the daemon at MUSTER_SOCK. `reference-transaction` compares the epoch
+again with the fence in the repository, after the answer and under the ref's lock.
+docs/spec/git.md holds the call and the reply.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Final
+
+from muster import limits
+from muster.agent.fence import Update, may_commit, must_advance
+from muster.channel import ipc_client
+from muster.channel.frame import Type, decode, encode
+from muster.errors import Malformed, MusterError, Refused, Unreachable
+
+_CALL: Final = 1
+# Three fields of at most 64, 64 and 4096 bytes, a line each.
+_INPUT_BYTES_MAX: Final = limits.GIT_PUSH_REFS_MAX * 4_300
+
+
+def main() -> int:
+    """Run one hook; 0 lets git go on."""
+    try:
+        hook = {"pre-receive": pre_receive, "reference-transaction": reference_transaction}
+        hook[sys.argv[1]](updates(sys.stdin.buffer.read(_INPUT_BYTES_MAX + 1)))
+    except Unreachable as error:
+        print(f"muster: unreachable: {error}", file=sys.stderr)
+    except (MusterError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
+        print(f"muster: refused: {error}", file=sys.stderr)
+    else:
+        return 0
+    return 1
+
+
+def pre_receive(moves: list[Update]) -> None:
+    """Ask the hub, then look at the histories that only this repository knows."""
+    peer, path = os.environ.get("MUSTER_PEER", ""), os.environ.get("MUSTER_SOCK", "")
+    if not peer or not path:
+        raise Refused("this repository is pushed to as muster::<machine>/<name> only")
+    if not moves:
+        raise Refused("the push names no ref")
+    ask(path, os.environ.get("MUSTER_REPO", ""), peer, moves)
+    for move in moves:
+        if must_advance(move) and _git("merge-base", "--is-ancestor", move.old, move.new) is None:
+            raise Refused(f"{move.ref} may only move forward, not be rewritten")
+
+
+def reference_transaction(moves: list[Update]) -> None:
+    """Compare each attempt's epoch with the fence as it is now."""
+    for move in moves:
+        if (reason := may_commit(move, _blob)) is not None:
+            raise Refused(reason)
+
+
+def ask(path: str, repo: str, peer: str, moves: list[Update]) -> None:
+    """One question to the daemon; anything but its yes raises."""
+    question = {
+        "verb": "git.may-push",
+        "repo": repo,
+        "peer": peer,
+        "updates": [list(move) for move in moves],
+    }
+    payload = json.dumps(question).encode()
+    with ipc_client.Client(path, limits.GIT_HOOK_MS_MAX / 1000) as client:
+        client.send(encode(Type.CALL, _CALL, payload))
+        frame = decode(client.receive())
+    if frame.type is not Type.REPLY or frame.channel != _CALL:
+        raise Malformed("the daemon answered something else; see `muster doctor`")
+    reply = json.loads(frame.payload)
+    if not isinstance(reply, dict) or reply.get("ok") is not True:
+        reason = reply.get("error") if isinstance(reply, dict) else None
+        raise Refused(str(reason or "the daemon gave no reason")[:300])
+
+
+def updates(raw: bytes) -> list[Update]:
+    """The lines git writes to a hook. Raises Malformed."""
+    lines = raw.decode("utf-8").splitlines()
+    if len(raw) > _INPUT_BYTES_MAX or len(lines) > limits.GIT_PUSH_REFS_MAX:
+        raise Malformed(f"one push moves at most {limits.GIT_PUSH_REFS_MAX} refs")
+    moves = []
+    for line in lines:
+        old, new, ref = line.split(" ", 2)
+        moves.append(Update(ref, old, new))
+    return moves
+
+
+def _blob(name: str) -> bytes | None:
+    return _git("cat-file", "blob", name)
+
+
+def _git(*args: str) -> bytes | None:
+    """Git in the environment git gave us, which knows where the pushed objects wait."""
+    done = subprocess.run(
+        ["git", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=limits.GIT_HOOK_MS_MAX / 1000,
+        check=False,
+    )
+    return done.stdout if done.returncode == 0 else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""OpenSSH's formats for an ed25519 key: the public line, and the signature git puts in a commit.
+
+Rule 1: no private key is ever written to a file for this; the machine's `git` sub-key signs in
+        memory, and `ssh-keygen` or `git verify-commit` elsewhere checks it with the public line.
+
+The signature is OpenSSH's PROTOCOL.sshsig, version 1: what is signed is the magic, the namespace
+and a hash of the message, so a signature of a commit is good for nothing else, which is the
+domain separation every one of our signatures has.
+"""
+
+import base64
+import binascii
+import hashlib
+import struct
+from typing import Final, Protocol
+
+from muster.errors import Malformed
+
+NAMESPACE_GIT: Final = "git"
+
+_MAGIC: Final = b"SSHSIG"
+_ALGORITHM: Final = b"ssh-ed25519"
+_HASH: Final = b"sha512"
+_BEGIN: Final = "-----BEGIN SSH SIGNATURE-----"
+_END: Final = "-----END SSH SIGNATURE-----"
+# Chosen to be what ssh-keygen writes, so that both sides' bytes are the same.
+_LINE: Final = 70
+_SIGNATURE_CHARS_MAX: Final = 2_000
+
+
+class Signs(Protocol):
+    """What this file needs of `muster.log.keys.Signer`."""
+
+    public: bytes
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte ed25519 signature."""
+
+
+def public_line(public: bytes, comment: str = "") -> str:
+    """The key as a line of `authorized_keys`."""
+    blob = base64.b64encode(_key_blob(public)).decode("ascii")
+    return f"ssh-ed25519 {blob} {comment}".rstrip()
+
+
+def allowed_signer(principal: str, public: bytes) -> str:
+    """The key as a line of git's `gpg.ssh.allowedSignersFile`, for commits only."""
+    return f'{principal} namespaces="{NAMESPACE_GIT}" {public_line(public)}'
+
+
+def sign(signer: Signs, message: bytes, namespace: str = NAMESPACE_GIT) -> str:
+    """The armoured signature of a message; ends with a newline."""
+    signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message, namespace)))
+    fields = (_key_blob(signer.public), namespace.encode("ascii"), b"", _HASH, signature)
+    blob = _MAGIC + struct.pack(">I", 1) + b"".join(map(_string, fields))
+    text = base64.b64encode(blob).decode("ascii")
+    lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
+    return "\n".join([_BEGIN, *lines, _END, ""])
+
+
+def open_signature(
+    armoured: str, message: bytes, namespace: str = NAMESPACE_GIT
+) -> tuple[bytes, bytes, bytes]:
+    """Take a signature apart into (public key, signed bytes, raw signature); verify nothing.
+
+    The caller decides whether it trusts the key, and verifies with `muster.log.keys.verify`.
+    """
+    lines = armoured.strip().splitlines()
+    if len(armoured) > _SIGNATURE_CHARS_MAX or len(lines) < 3:
+        raise Malformed("This is not an SSH signature; sign the commit with the machine's key.")
+    if lines[0] != _BEGIN or lines[-1] != _END:
+        raise Malformed("This is not an SSH signature; sign the commit with the machine's key.")
+    try:
+        blob = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except binascii.Error as error:
+        raise Malformed("The SSH signature is not base64; it was damaged.") from error
+    if blob[:10] != _MAGIC + struct.pack(">I", 1):
+        raise Malformed("The SSH signature is not of version 1; sign with OpenSSH 8.1 or newer.")
+    key, space, reserved, hashed, signature = _strings(blob[10:], 5)
+    if (space, reserved, hashed) != (namespace.encode("ascii"), b"", _HASH):
+        raise Malformed(f"The SSH signature was not made for {namespace!r} with sha512.")
+    (kind, public), (kind_again, raw) = _strings(key, 2), _strings(signature, 2)
+    if kind != _ALGORITHM or kind_again != _ALGORITHM or len(public) != 32 or len(raw) != 64:
+        raise Malformed("The SSH signature is not by an ed25519 key.")
+    return public, _signed(message, namespace), raw
+
+
+def _signed(message: bytes, namespace: str) -> bytes:
+    fields = (namespace.encode("ascii"), b"", _HASH, hashlib.sha512(message).digest())
+    return _MAGIC + b"".join(map(_string, fields))
+
+
+def _key_blob(public: bytes) -> bytes:
+    assert len(public) == 32, "an ed25519 public key has 32 bytes"
+    return _string(_ALGORITHM) + _string(public)
+
+
+def _string(value: bytes) -> bytes:
+    return struct.pack(">I", len(value)) + value
+
+
+def _strings(raw: bytes, count: int) -> list[bytes]:
+    found = []
+    for _ in range(count):
+        size = int.from_bytes(raw[:4], "big")
+        if len(raw) < 4 + size or len(raw) < 4:
+            raise Malformed("The SSH signature is cut off.")
+        found.append(raw[4 : 4 + size])
+        raw = raw[4 + size :]
+    if raw:
+        raise Malformed("The SSH signature has bytes after its end.")
+    return found

@@ -1,0 +1,328 @@
+"""Bare repositories on a hub, refs that move by compare-and-set, and git itself."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.agent.repositories import checkout, commit, plain, refs, sh, wait
+from tests.promise import proves
+
+from muster.agent import git, ref, repository
+from muster.agent.fence import Epoch, attempt_ref, branch_ref, fence_ref
+from muster.errors import Broken, Conflict, Malformed, NotFound, Refused, Unreachable
+
+FIRST = Epoch(1, 1)
+BRANCH = branch_ref("r1", "test")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return checkout(tmp_path / "source")
+
+
+@pytest.fixture
+def repo(tmp_path: Path, source: Path) -> Path:
+    return wait(repository.add(tmp_path / "repos", "main", str(source))).path
+
+
+def promotion(**changes):
+    base = {
+        "task": "t1",
+        "epoch": Epoch(1, 1),
+        "branch": BRANCH,
+        "commit": "",
+        "base": "",
+        "expected": None,
+    }
+    return ref.Promotion(**base | changes)
+
+
+def attempt(repo: Path, source: Path, epoch: Epoch = FIRST) -> tuple[str, str]:
+    """Register the epoch and put a pushed attempt there; (base, commit)."""
+    base = sh(source, "rev-parse", "HEAD")
+    made = commit(source, "work", result__txt=f"done in {epoch}\n")
+    sh(source, "reset", "-q", "--hard", base)
+    wait(ref.register(repo, "t1", epoch))
+    sh(repo, "fetch", "-q", str(source), made)
+    sh(repo, "update-ref", attempt_ref("t1", epoch), made)
+    return base, made
+
+
+@proves("git.repository-add")
+def test_a_repository_is_added_with_its_branches_and_guard(tmp_path, source):
+    sh(source, "branch", "side")
+    sh(source, "branch", "muster/old/phase")
+    added = wait(repository.add(tmp_path / "repos", "main", str(source)))
+    assert set(refs(added.path)) == {"refs/heads/main", "refs/heads/side"}
+    assert repository.guarded(added.path)
+    assert repository.listing(tmp_path / "repos") == [added]
+    assert repository.find(tmp_path / "repos", "main") == added
+    assert wait(repository.head(added.path)) == sh(source, "rev-parse", "HEAD")
+
+
+@proves("git.repository-add")
+def test_a_source_with_another_default_branch_keeps_it(tmp_path, source):
+    sh(source, "checkout", "-q", "-b", "trunk")
+    added = wait(repository.add(tmp_path / "repos", "main", str(source)))
+    assert sh(added.path, "symbolic-ref", "HEAD") == "refs/heads/trunk"
+
+
+@proves("git.repository-add")
+@pytest.mark.parametrize(
+    ("name", "where", "error"),
+    [
+        ("main", "/nowhere/at/all", NotFound),
+        ("main", "ext::sh -c touch% hacked", Refused),
+        ("main", "http://127.0.0.1:1/x", Refused),
+        ("main", "-uhacked", Malformed),
+        ("main", "--upload-pack=hacked", Malformed),
+        ("../main", ".", Malformed),
+    ],
+)
+@proves("git.hostile-input")
+def test_a_bad_source_adds_nothing(tmp_path, name, where, error):
+    with pytest.raises(error):
+        wait(repository.add(tmp_path / "repos", name, where))
+    assert not list(tmp_path.rglob("*.git"))
+    assert not list(tmp_path.rglob("*hacked*"))
+    assert repository.sweep(tmp_path / "repos") == 0
+
+
+@proves("git.repository-add")
+def test_a_taken_name_is_refused_and_the_repository_stays(repo, source):
+    before = refs(repo)
+    with pytest.raises(Conflict):
+        wait(repository.add(repo.parent, "main", str(source)))
+    assert refs(repo) == before
+
+
+@proves("git.repository-add", "git.no-debris")
+def test_a_half_made_repository_is_swept(tmp_path):
+    (tmp_path / "repos" / ".new-abc" / "hooks").mkdir(parents=True)
+    assert repository.sweep(tmp_path / "repos") == 1
+    assert repository.listing(tmp_path / "repos") == []
+    assert not list((tmp_path / "repos").iterdir())
+
+
+@proves("git.guard-stands")
+@pytest.mark.parametrize("damage", ["missing", "edited", "not executable", "config", "python"])
+def test_a_damaged_guard_is_written_anew(repo, damage):
+    hook = repo / "hooks" / "pre-receive"
+    if damage == "missing":
+        hook.unlink()
+    elif damage == "edited":
+        hook.write_text("#!/bin/sh\nexit 0\n")
+    elif damage == "not executable":
+        hook.chmod(0o600)
+    elif damage == "config":
+        sh(repo, "config", "core.hooksPath", "/tmp")
+    else:
+        repository.write_guard(repo, "/gone/python")
+    assert not repository.guarded(repo)
+    repository.check(repo)
+    assert repository.guarded(repo)
+
+
+@proves("git.guard-stands")
+def test_a_push_past_the_daemon_is_refused(repo, source):
+    before = refs(repo)
+    commit(source, "more")
+    with pytest.raises(AssertionError, match="muster: refused"):
+        sh(source, "push", str(repo), "main")
+    assert refs(repo) == before
+
+
+@proves("git.epoch-rises")
+def test_a_fence_rises_and_never_falls(repo):
+    assert wait(ref.epoch(repo, "t1")) is None
+    wait(ref.register(repo, "t1", Epoch(1, 1)))
+    wait(ref.register(repo, "t1", Epoch(2, 0)))
+    wait(ref.register(repo, "t1", Epoch(2, 0)))
+    before = refs(repo)
+    with pytest.raises(Refused):
+        wait(ref.register(repo, "t1", Epoch(1, 9)))
+    assert refs(repo) == before
+    assert wait(ref.epoch(repo, "t1")) == Epoch(2, 0)
+
+
+@proves("git.epoch-rises")
+def test_of_two_racing_registrations_the_fence_keeps_the_winner(repo):
+    wait(ref.register(repo, "t1", Epoch(1, 1)))
+
+    async def race():
+        work = [ref.register(repo, "t1", Epoch(1, 2 + n)) for n in range(4)]
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    ended = wait(race())
+    assert ended.count(None) >= 1
+    assert all(isinstance(error, Conflict | Refused) for error in ended if error is not None)
+    won = max(n for n, error in enumerate(ended) if error is None)
+    assert wait(ref.epoch(repo, "t1")) == Epoch(1, 2 + won)
+
+
+@proves("git.promotion-is-atomic")
+def test_a_settled_attempt_becomes_the_branch(repo, source):
+    base, made = attempt(repo, source)
+    wait(ref.promote(repo, promotion(commit=made, base=base)))
+    assert refs(repo)[BRANCH] == made
+    wait(ref.promote(repo, promotion(commit=made, base=base)))
+
+
+@proves("git.promotion-is-atomic")
+def test_of_two_owners_promoting_exactly_one_wins(repo, source):
+    base, made = attempt(repo, source)
+    other = commit(source, "other", other__txt="x")
+    sh(repo, "fetch", "-q", str(source), other)
+    wait(ref.register(repo, "t2", Epoch(1, 1)))
+    sh(repo, "update-ref", attempt_ref("t2", Epoch(1, 1)), other)
+
+    async def race():
+        first = ref.promote(repo, promotion(commit=made, base=base))
+        second = ref.promote(repo, promotion(task="t2", commit=other, base=base))
+        return await asyncio.gather(first, second, return_exceptions=True)
+
+    ended = wait(race())
+    assert ended.count(None) == 1
+    assert sum(isinstance(error, Conflict) for error in ended) == 1
+    assert refs(repo)[BRANCH] == (made if ended[0] is None else other)
+
+
+@proves("git.promotion-is-atomic", "git.epoch-rises")
+def test_a_late_result_of_an_older_epoch_is_not_promoted(repo, source):
+    base, made = attempt(repo, source)
+    wait(ref.register(repo, "t1", Epoch(1, 2)))
+    before = refs(repo)
+    with pytest.raises(Conflict, match="late"):
+        wait(ref.promote(repo, promotion(commit=made, base=base)))
+    assert refs(repo) == before
+
+
+@proves("git.promotion-is-atomic")
+def test_a_fence_that_rises_in_the_middle_of_a_promotion_stops_it(repo, source):
+    _, made = attempt(repo, source)
+    seen = refs(repo)[fence_ref("t1")]
+    wait(ref.register(repo, "t1", Epoch(1, 2)))
+    before = refs(repo)
+    with pytest.raises(Conflict):
+        wait(ref.swap(repo, [(fence_ref("t1"), seen, seen), (BRANCH, None, made)]))
+    assert refs(repo) == before
+
+
+@proves("git.promotion-checks-commit")
+def test_a_commit_that_is_not_the_attempts_is_refused(repo, source):
+    base, made = attempt(repo, source)
+    stranger = sh(source, "commit-tree", "-m", "x", f"{base}^{{tree}}")
+    sh(repo, "fetch", "-q", str(source), f"{made}")
+    before = refs(repo)
+    cases = [
+        (promotion(commit=base, base=base), Refused),
+        (promotion(commit=made, base=stranger), Refused),
+        (promotion(commit="main", base=base), Malformed),
+        (promotion(epoch=Epoch(1, 2), commit=made, base=base), NotFound),
+        (promotion(commit=made, base=base, expected=base), Conflict),
+    ]
+    for wanted, error in cases:
+        with pytest.raises(error):
+            wait(ref.promote(repo, wanted))
+    assert refs(repo) == before
+
+
+@proves("git.foreign-remote")
+def test_a_foreign_remote_is_fenced_by_compare_and_set(tmp_path, source):
+    url = plain(tmp_path / "foreign.git", source)
+    base = sh(source, "rev-parse", "HEAD")
+    made = commit(source, "work")
+    wait(ref.register_remote(source, url, "t1", Epoch(1, 1)))
+    wait(ref.register_remote(source, url, "t1", Epoch(1, 1)))
+    wait(ref.swap_remote(source, url, attempt_ref("t1", Epoch(1, 1)), None, made))
+    with pytest.raises(Conflict):
+        wait(ref.swap_remote(source, url, attempt_ref("t1", Epoch(1, 1)), None, base))
+    wait(ref.promote_remote(source, url, promotion(commit=made, base=base)))
+    wait(ref.register_remote(source, url, "t1", Epoch(1, 2)))
+    before = refs(Path(url))
+    assert before[BRANCH] == made
+    for epoch in (Epoch(1, 1), Epoch(0, 9)):
+        with pytest.raises(Refused):
+            wait(ref.register_remote(source, url, "t1", epoch))
+    with pytest.raises(Conflict):
+        late = promotion(commit=made, base=base, branch=branch_ref("r1", "late"))
+        wait(ref.promote_remote(source, url, late))
+    assert refs(Path(url)) == before
+
+
+@proves("git.foreign-remote")
+def test_of_two_owners_at_a_foreign_remote_exactly_one_wins(tmp_path, source):
+    url = plain(tmp_path / "foreign.git", source)
+    first, second = commit(source, "one"), commit(source, "two")
+
+    async def race():
+        work = [ref.swap_remote(source, url, BRANCH, None, made) for made in (first, second)]
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    ended = wait(race())
+    assert ended.count(None) == 1
+    assert sum(isinstance(error, Conflict) for error in ended) == 1
+
+
+def test_attempts_survive_maintenance(repo, source):
+    _, made = attempt(repo, source)
+    before = refs(repo)
+    wait(repository.maintain(repo))
+    assert refs(repo) == before
+    assert sh(repo, "cat-file", "-t", made) == "commit"
+
+
+@proves("git.errors-name-the-reason")
+def test_an_error_names_what_git_said(tmp_path):
+    with pytest.raises(NotFound, match=r"not a git repository"):
+        git.run(["rev-parse", "HEAD"], tmp_path)
+    with pytest.raises(NotFound, match="no folder"):
+        git.run(["status"], tmp_path / "gone")
+    for err, kind in [
+        ("hint: x\nfatal: write error: No space left on device\n", Broken),
+        ("remote: muster: refused: stale\nerror: failed to push\n", Refused),
+        ("fatal: Could not read from remote repository.\n", Unreachable),
+        ("fatal: something new\n", Broken),
+    ]:
+        error = git.meaning(["push"], git.Answer(128, b"", err))
+        assert type(error) is kind
+    assert git.reason("hint: no\nwarning: no\nremote: muster: refused: \x1b[31mred\n").isprintable()
+
+
+@proves("git.bounded-run")
+def test_a_slow_git_is_ended_with_its_children(tmp_path, source):
+    os.mkfifo(tmp_path / "alive")
+    # Whoever lives holds the pipe open, so reading to its end means that nobody does.
+    alive = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    slow = ["-c", f"alias.slow=!exec >{tmp_path}/alive; echo on; exec sleep 60", "slow"]
+    with pytest.raises(Unreachable):
+        git.run(slow, source, timeout_ms=700)
+    with pytest.raises(Unreachable):
+        wait(git.run_async(slow, source, timeout_ms=700))
+
+    async def cancelled():
+        task = asyncio.create_task(git.run_async(slow, source))
+        done, _ = await asyncio.wait([task], timeout=0.7)
+        assert not done
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    wait(cancelled())
+    os.set_blocking(alive, True)
+    with os.fdopen(alive, "rb") as pipe:
+        assert pipe.read() == b"on\n" * 3
+
+
+@proves("git.hostile-input")
+def test_hooks_and_user_configuration_do_not_run(tmp_path, source):
+    hook = source / ".git" / "hooks" / "reference-transaction"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/hacked\n")
+    hook.chmod(0o755)
+    git.run(["update-ref", "refs/x/y", "HEAD"], source)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_the_installed_git_is_new_enough():
+    assert git.check_version() >= git.VERSION_MIN

@@ -1,0 +1,415 @@
+"""An attempt's folder, from its prerequisites to its signed and pushed commit."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.agent.repositories import (
+    SIGNATURE,
+    SIGNER,
+    checkout,
+    commit,
+    plain,
+    refs,
+    sh,
+    wait,
+)
+from tests.promise import proves
+
+from muster.agent import cache, git, ref, worktree
+from muster.agent import commit as commits
+from muster.agent.fence import Epoch
+from muster.errors import Broken, Conflict, Forged, Malformed, NotFound, Refused
+from muster.fleet import openssh
+from muster.log.keys import Signer
+
+FIRST = Epoch(1, 1)
+REF = "refs/muster/attempt/t1/1-1"
+
+
+class Place:
+    """One machine with a workshop, and a foreign remote."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.source = checkout(root / "source")
+        self.url = plain(root / "remote.git", self.source)
+        self.remote = Path(self.url)
+        self.work, self.cache = root / "work", root / "repos-cache"
+        self.shop = worktree.Workshop(self.cache, self.work)
+
+    def branch(self, name: str, **files: str) -> str:
+        """A phase's branch on the remote, from the first commit; its commit."""
+        sh(self.source, "checkout", "-q", "--detach", "main")
+        made = commit(self.source, name, **files)
+        sh(self.source, "push", "-q", self.url, f"{made}:refs/heads/muster/r1/{name}")
+        return made
+
+    def open(self, *bases: cache.Base, task: str = "t1", epoch: Epoch = FIRST) -> worktree.Worktree:
+        origin = worktree.Origin("main", self.url)
+        return wait(self.shop.open(origin, task, epoch, bases, SIGNATURE))
+
+    def collect(self, tree: worktree.Worktree, *deliver: str) -> worktree.Collected:
+        return wait(self.shop.collect(tree, deliver, "Do the work", SIGNATURE))
+
+    def show(self, commit_id: str, *args: str) -> str:
+        return sh(self.root / "repos-cache" / "main.git", "show", *args, commit_id)
+
+    def left(self) -> list[str]:
+        """Everything that should be gone when no attempt is open."""
+        found = [path.name for path in self.work.glob("*")] if self.work.is_dir() else []
+        store = self.cache / "main.git"
+        if store.is_dir():
+            found += [name for name in refs(store) if not name.startswith("refs/remote/")]
+            found += [path.name for path in store.glob("muster-*")]
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@proves("git.worktree-own")
+def test_an_attempt_without_prerequisites_starts_at_the_remotes_head(place):
+    tree = place.open()
+    assert tree.path == place.work / "t1-1-1"
+    assert (tree.path / "readme.md").read_text() == "hello\n"
+    assert tree.base == refs(place.remote)["refs/heads/main"]
+    assert sh(tree.path, "status", "--porcelain") == ""
+    assert sh(tree.path, "log", "-1", "--format=%s") == "first"
+
+
+@proves("git.worktree-own")
+def test_two_attempts_share_no_branch_stash_or_configuration(place):
+    one, two = place.open(), place.open(task="t2")
+    sh(one.path, "checkout", "-q", "-b", "idea")
+    sh(one.path, "config", "user.name", "mallory")
+    (one.path / "readme.md").write_text("changed\n")
+    sh(one.path, "stash", "-q")
+    assert sh(two.path, "branch", "--list", "idea") == ""
+    assert sh(two.path, "stash", "list") == ""
+    assert sh(two.path, "config", "user.name") == "claude@studio"
+    assert sh(two.path, "status", "--porcelain") == ""
+    assert refs(place.cache / "main.git").keys() == {
+        "refs/attempt/t1/1-1",
+        "refs/attempt/t2/1-1",
+        "refs/remote/main",
+    }
+
+
+@proves("git.collect", "git.commit-signed")
+def test_the_result_names_commit_changes_and_missing_deliverables(place):
+    tree = place.open()
+    (tree.path / ".gitignore").write_text("*.log\n")
+    (tree.path / "report.log").write_text("promised, though ignored\n")
+    (tree.path / "noise.log").write_text("ignored\n")
+    (tree.path / "readme.md").unlink()
+    found = place.collect(tree, "report.log", "summary.md", "docs/")
+    assert found.changed == (".gitignore", "readme.md", "report.log")
+    assert found.changed_count == 3
+    assert found.missing == ("summary.md", "docs")
+    assert place.show(found.commit, "-s", "--format=%an %ae|%cn %ce|%s|%P") == (
+        "claude@studio claude@studio.muster|studio muster@studio.muster|Do the work|" + tree.base
+    )
+
+
+@proves("git.collect")
+def test_an_attempt_that_changed_nothing_still_leaves_a_signed_commit(place):
+    tree = place.open()
+    found = place.collect(tree)
+    assert found.changed == ()
+    assert found.commit != tree.base
+    wait(commits.verify(tree.cache, found.commit, SIGNER.public))
+
+
+@proves("git.collect")
+def test_the_agents_own_commits_stay_below_the_signed_one(place):
+    tree = place.open()
+    sh(tree.path, "checkout", "-q", "-b", "feature")
+    own = commit(tree.path, "own", a__txt="1")
+    sh(tree.path, "pack-refs", "--all")
+    sh(tree.path, "repack", "-adq")
+    (tree.path / "b.txt").write_text("2")
+    found = place.collect(tree)
+    assert found.changed == ("a.txt", "b.txt")
+    wait(place.shop.push(tree, found.commit))
+    assert sh(place.remote, "rev-parse", f"{REF}^") == own
+    wait(place.shop.close(tree))
+    assert place.left() == []
+
+
+@proves("git.collect")
+def test_a_rewritten_history_is_refused(place):
+    tree = place.open()
+    sh(tree.path, "checkout", "-q", "--orphan", "mine")
+    commit(tree.path, "mine")
+    before = refs(place.remote)
+    with pytest.raises(Refused, match="descend"):
+        place.collect(tree)
+    assert refs(place.remote) == before
+
+
+@proves("git.hostile-input")
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "", ".git/config", "a/../../x"])
+def test_a_deliverable_outside_the_folder_is_refused(place, path):
+    with pytest.raises(Malformed):
+        place.collect(place.open(), path)
+
+
+@proves("git.collect")
+def test_a_deliverable_that_is_a_link_to_the_outside_is_missing(place):
+    tree = place.open()
+    (tree.path / "report").symlink_to("/etc/passwd")
+    found = place.collect(tree, "report")
+    assert found.missing == ("report",)
+    assert sh(tree.cache, "cat-file", "blob", f"{found.commit}:report") == "/etc/passwd"
+
+
+@proves("git.commit-signed")
+def test_git_itself_verifies_the_commit(place):
+    tree = place.open()
+    found = place.collect(tree)
+    signers = place.root / "allowed_signers"
+    signers.write_text(openssh.allowed_signer("muster@studio.muster", SIGNER.public) + "\n")
+    allowed = ["-c", f"gpg.ssh.allowedSignersFile={signers}", "-c", "gpg.format=ssh"]
+    done = subprocess.run(
+        ["git", *allowed, "verify-commit", found.commit],
+        cwd=tree.cache,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'Good "git" signature for muster@studio.muster' in done.stderr
+    assert sh(tree.cache, "fsck", "--strict", "--no-dangling") == ""
+
+
+@proves("git.forged-commit")
+def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place):
+    raw = commits.signed("1" * 40, ["2" * 40], "x", SIGNATURE)
+    commits.check(raw, SIGNER.public)
+    head, _, rest = raw.partition(b"gpgsig ")
+    forged = [
+        raw.replace(b"claude@studio", b"claude@other!", 1),
+        raw.replace(b"parent 2", b"parent 3", 1),
+        raw[:-2] + b"y\n",
+        head + rest.partition(b"-----END SSH SIGNATURE-----\n")[2],
+        raw.replace(b"gpgsig ", b"x-sig ", 1),
+        raw.replace(b"U1NIU0", b"U1NIU1", 1),
+        b"",
+    ]
+    for other in forged:
+        with pytest.raises((Forged, Malformed)):
+            commits.check(other, SIGNER.public)
+    with pytest.raises(Forged):
+        commits.check(raw, Signer(b"\x08" * 32).public)
+    text = openssh.sign(SIGNER, b"m", "file")
+    with pytest.raises(Malformed):
+        openssh.open_signature(text, b"m", "git")
+
+
+@proves("git.prerequisites-merged")
+def test_one_prerequisite_is_the_start(place):
+    made = place.branch("test", report__txt="ok")
+    tree = place.open(cache.Base("test", made))
+    assert tree.base == made
+    assert (tree.path / "report.txt").read_text() == "ok"
+
+
+@proves("git.prerequisites-merged")
+def test_several_prerequisites_are_merged_and_signed(place):
+    bases = [cache.Base(name, place.branch(name, **{name: name})) for name in ("a", "b", "c")]
+    bases.append(cache.Base("main", refs(place.remote)["refs/heads/main"]))
+    tree = place.open(*bases)
+    assert {path.name for path in tree.path.iterdir()} == {".git", "readme.md", "a", "b", "c"}
+    wait(commits.verify(tree.cache, tree.base, SIGNER.public))
+    for base in bases:
+        assert wait(ref.descends(tree.cache, base.commit, tree.base))
+    found = place.collect(tree)
+    wait(place.shop.push(tree, found.commit))
+    assert sh(place.remote, "fsck", "--strict", "--no-dangling") == ""
+    wait(place.shop.close(tree))
+    assert place.left() == []
+
+
+@proves("git.prerequisites-merged", "git.no-debris")
+def test_a_conflict_names_phases_and_files_and_leaves_nothing(place):
+    one = cache.Base("test", place.branch("test", readme__md="one\n"))
+    two = cache.Base("lint", place.branch("lint", readme__md="two\n"))
+    with pytest.raises(Refused, match=r"test and lint conflict in readme\.md"):
+        place.open(one, two)
+    assert place.left() == []
+
+
+@proves("git.prerequisites-merged")
+def test_a_prerequisite_that_is_not_on_the_remote_is_not_found(place):
+    with pytest.raises(NotFound, match="'test'"):
+        place.open(cache.Base("test", "1" * 40))
+    with pytest.raises(Malformed):
+        place.open(cache.Base("test", "--upload-pack=x"))
+    assert place.left() == []
+
+
+@proves("git.agent-configuration-ignored")
+def test_nothing_an_agent_wrote_into_its_repository_runs(place):
+    tree = place.open()
+    mark = place.root / "hacked"
+    trap = place.root / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {mark}\ncat\n")
+    trap.chmod(0o755)
+    settings = {
+        "core.fsmonitor": str(trap),
+        "core.hooksPath": str(trap.parent),
+        "filter.x.clean": str(trap),
+        "filter.x.smudge": str(trap),
+        "core.sshCommand": str(trap),
+        "gpg.program": str(trap),
+        "uploadpack.packObjectsHook": str(trap),
+        "core.worktree": "/etc",
+    }
+    for name, value in settings.items():
+        sh(tree.path, "config", "--file", ".git/config", name, value)
+    for hook in ("pre-commit", "post-index-change", "reference-transaction", "pre-push"):
+        (tree.path / ".git" / "hooks").mkdir(exist_ok=True)
+        (tree.path / ".git" / "hooks" / hook).symlink_to(trap)
+    (tree.path / ".gitattributes").write_text("* filter=x\n")
+    (tree.path / "a.txt").write_text("a")
+    found = place.collect(tree)
+    wait(place.shop.push(tree, found.commit))
+    wait(place.shop.close(tree))
+    assert not mark.exists()
+    assert found.changed == (".gitattributes", "a.txt")
+
+
+@proves("git.agent-configuration-ignored")
+def test_a_repository_inside_the_folder_stays_out(place):
+    tree = place.open()
+    inner = checkout(tree.path / "vendor #1" / "lib")
+    (tree.path / "vendor #1" / "note").write_text("x")
+    found = place.collect(tree)
+    assert inner.is_dir()
+    assert found.left_out == ("vendor #1/lib",)
+    assert found.changed == ("vendor #1/note",)
+
+
+@proves("git.agent-configuration-ignored")
+def test_a_filled_submodule_is_refused(place):
+    commit_id = sh(place.source, "rev-parse", "HEAD")
+    sh(place.source, "update-index", "--add", "--cacheinfo", f"160000,{commit_id},sub")
+    sh(place.source, "commit", "-q", "-m", "sub")
+    sh(place.source, "push", "-q", place.url, "main")
+    tree = place.open()
+    place.collect(tree)
+    (tree.path / "sub").rmdir() if (tree.path / "sub").is_dir() else None
+    checkout(tree.path / "sub")
+    before = refs(place.remote)
+    with pytest.raises(Refused, match="sub"):
+        place.collect(tree)
+    assert refs(place.remote) == before
+
+
+@proves("git.agent-configuration-ignored")
+@pytest.mark.parametrize("damage", ["gone", "file", "link", "objects", "garbage"])
+def test_a_ruined_git_folder_loses_only_the_agents_own_commits(place, damage):
+    tree = place.open()
+    (tree.path / "a.txt").write_text("a")
+    aside = place.root / "aside"
+    if damage == "garbage":
+        (tree.gitdir / "HEAD").write_bytes(b"ref: refs/heads/../../../../etc/passwd\n")
+    elif damage == "objects":
+        (tree.gitdir / "objects").rename(aside)
+        (tree.gitdir / "objects").symlink_to(aside)
+    else:
+        tree.gitdir.rename(aside)
+        if damage == "file":
+            tree.gitdir.write_text(f"gitdir: {aside}\n")
+        elif damage == "link":
+            tree.gitdir.symlink_to(aside)
+    found = place.collect(tree)
+    assert found.changed == ("a.txt",)
+    wait(place.shop.push(tree, found.commit))
+
+
+@proves("git.agent-configuration-ignored")
+def test_borrowed_objects_come_from_the_cache_only(place):
+    private = checkout(place.root / "private")
+    secret = commit(private, "secret", key__txt="s3cret")
+    tree = place.open()
+    (tree.gitdir / "objects" / "info" / "alternates").write_text(
+        f"{private}/.git/objects\n{tree.cache}/objects\n"
+    )
+    (tree.gitdir / "HEAD").write_text(secret + "\n")
+    with pytest.raises(Refused):
+        place.collect(tree)
+
+
+@proves("git.push-verified")
+def test_a_pushed_attempt_is_on_the_remote_and_repeating_it_does_nothing(place):
+    tree = place.open()
+    (tree.path / "a.txt").write_text("a")
+    found = place.collect(tree)
+    assert wait(place.shop.push(tree, found.commit)) == REF
+    assert refs(place.remote)[REF] == found.commit
+    wait(place.shop.push(tree, found.commit))
+    assert refs(place.remote)[REF] == found.commit
+
+
+@proves("git.push-verified")
+def test_a_remote_that_drops_a_push_is_noticed(place, monkeypatch):
+    tree = place.open()
+    found = place.collect(tree)
+    real = git.run_async
+
+    async def lying(args, cwd, **more):
+        if args[0] == "push":
+            return git.Answer(0, b"ok", "")
+        return await real(args, cwd, **more)
+
+    monkeypatch.setattr(git, "run_async", lying)
+    with pytest.raises(Conflict, match="absent"):
+        wait(place.shop.push(tree, found.commit))
+
+
+@proves("git.no-debris")
+def test_a_closed_attempt_leaves_nothing_even_if_read_only(place):
+    tree = place.open()
+    deep = tree.path / "pkg" / "mod"
+    deep.mkdir(parents=True)
+    (deep / "x").write_text("x")
+    deep.chmod(0o500)
+    wait(place.shop.close(tree))
+    wait(place.shop.close(tree))
+    assert place.left() == []
+
+
+@proves("git.no-debris")
+def test_a_crash_leaves_nothing_after_the_next_start(place):
+    tree, kept = place.open(), place.open(task="t2")
+    (place.cache / "main.git" / "packed-refs.lock").touch()
+    (place.cache / "half.git" / "objects").mkdir(parents=True)
+    again = worktree.Workshop(place.cache, place.work)
+    assert wait(again.sweep(keep=[kept.path])) == 1
+    assert not tree.path.exists()
+    assert sorted(place.left()) == ["refs/attempt/t2/1-1", "t2-1-1"]
+    assert wait(again.sweep()) == 1
+    assert place.left() == []
+    assert not (place.cache / "half.git").exists()
+    place.open()
+
+
+@proves("git.no-debris")
+def test_a_full_disk_is_said_clearly_and_leaves_nothing(place, monkeypatch):
+    place.open()
+    wait(place.shop.sweep())
+
+    def full(*_args, **_more):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(Broken, match="No space left"):
+        place.open()
+    monkeypatch.undo()
+    assert place.left() == []
