@@ -80,16 +80,14 @@ class Fold(Protocol):
     def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
         """Return what `entry` changes.
 
-        Raises:
-            Skip: the entry changes nothing, for this reason.
+        Raises: Skip: the entry changes nothing, for this reason.
         """
 
 
 def body_as(entry: Entry, body_type: type[T]) -> T:
     """Decode the body of `entry`.
 
-    Raises:
-        Skip: `no-body` when it was erased or withheld, `bad-body` when it is not a `body_type`.
+    Raises: Skip: `no-body` when it was erased or withheld, `bad-body` when it is not a `body_type`.
     """
     if entry.body is None:
         raise Skip("no-body")

@@ -28,8 +28,7 @@ class Blobs:
     def put(self, data: bytes, sha256: str | None = None) -> str:
         """Keep `data` and return its sha256; durable on return, putting twice is harmless.
 
-        Raises:
-            Forged: `sha256` was given and `data` is something else; nothing is kept.
+        Raises: Forged: `sha256` was given and `data` is something else; nothing is kept.
             Broken: the disk refused.
         """
         name = hashlib.sha256(data).hexdigest()
@@ -48,8 +47,7 @@ class Blobs:
     def get(self, sha256: str) -> bytes:
         """Return the blob.
 
-        Raises:
-            NotFound: it is not here.
+        Raises: NotFound: it is not here.
             Broken: it rotted on this disk; fetch it from another machine and `put` it again.
         """
         path = self._path(sha256)

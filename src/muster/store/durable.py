@@ -14,8 +14,7 @@ from muster.errors import Broken
 def write_file(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; durable on return, and never seen half written.
 
-    Raises:
-        Broken: the disk refused; the old file is untouched.
+    Raises: Broken: the disk refused; the old file is untouched.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
@@ -37,7 +36,8 @@ def write_file(path: Path, data: bytes) -> None:
 def sync_handle(handle: int) -> None:
     """Force what was written to `handle` to the platter."""
     if sys.platform == "darwin":
-        import fcntl  # only there, and only macOS needs it: its fsync stops at the drive's cache
+        # Only macOS needs it, its fsync stops at the drive's cache; Windows does not have it.
+        import fcntl  # noqa: PLC0415
 
         fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
     else:

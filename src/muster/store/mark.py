@@ -46,8 +46,7 @@ class MarkFile:
     def read(self) -> Mark | None:
         """Return the mark, None when there never was one.
 
-        Raises:
-            Malformed: the file is not a mark.
+        Raises: Malformed: the file is not a mark.
             Broken: the disk refused.
         """
         try:
@@ -117,6 +116,4 @@ def _parse(raw: bytes) -> Mark:
     if not all(isinstance(word, str) for word in words):
         raise ValueError("a mark holds words")
     incarnation, machine_id, boot_id, generation = words
-    return Mark(
-        incarnation, sizes, machine_id, boot_id, generation, int(document["written_ms"])
-    )
+    return Mark(incarnation, sizes, machine_id, boot_id, generation, int(document["written_ms"]))

@@ -37,11 +37,28 @@ _DISK_ERRORS: Final = (
 )
 
 
+def as_int(value: SqlValue) -> int:
+    """Return the value of a column declared `int not null`."""
+    assert isinstance(value, int), "strict tables hold what is declared"
+    return value
+
+
+def as_text(value: SqlValue) -> str:
+    """Return the value of a column declared `text not null`."""
+    assert isinstance(value, str), "strict tables hold what is declared"
+    return value
+
+
+def as_bytes(value: SqlValue) -> bytes:
+    """Return the value of a column declared `blob not null`."""
+    assert isinstance(value, bytes), "strict tables hold what is declared"
+    return value
+
+
 def check_version(version: str | None = None) -> None:
     """Refuse a SQLite that can corrupt a database.
 
-    Raises:
-        Broken: it is older than `SQLITE_VERSION_MIN`.
+    Raises: Broken: it is older than `SQLITE_VERSION_MIN`.
     """
     text = version or apsw.sqlite_lib_version()
     if tuple(int(part) for part in text.split(".")[:3]) < SQLITE_VERSION_MIN:
@@ -109,8 +126,7 @@ class Database:
     def commit(self) -> None:
         """Make everything since `begin` durable.
 
-        Raises:
-            Broken: it may or may not be on disk; only opening the database anew will tell.
+        Raises: Broken: it may or may not be on disk; only opening the database anew will tell.
         """
         self.execute("commit")
         if self._wal_pages > WAL_PAGES_BEFORE_CHECKPOINT:
@@ -140,9 +156,7 @@ class Database:
         except apsw.Error as error:
             raise self._failed(error) from error
 
-    def query(
-        self, sql: str, bindings: Sequence[SqlValue] = ()
-    ) -> list[tuple[SqlValue, ...]]:
+    def query(self, sql: str, bindings: Sequence[SqlValue] = ()) -> list[tuple[SqlValue, ...]]:
         """Return all rows; still answers what it can when writing is refused."""
         try:
             return self._connection.execute(sql, bindings).fetchall()

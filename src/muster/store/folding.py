@@ -1,0 +1,253 @@
+"""Folds at work: every entry that counts passes every fold that wants its kind, once, in order.
+
+Rule 1: what an entry changes counts together or not at all.
+Rule 2: an entry that a fold cannot use is recorded in `skipped` and the stream goes on: a poison
+        entry in a single-writer stream would otherwise stop it for ever, on every machine.
+Rule 3: a stream's size is every fold's cursor. A fold that is new, or whose tables or version
+        changed, is folded from the first entry before anything else happens.
+
+A fold that raises anything but `Skip` has a mistake. That is recorded under `mistake-…`, which
+`skipped` shows and a rebuild with the mended fold clears.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from muster.errors import Refused
+from muster.log.entry import Entry
+from muster.log.fold import Change, Fold, Key, Row, Skip
+from muster.store.order import Order, Run
+from muster.store.schema import pack
+from muster.store.sqlite import Database
+from muster.store.tables import FoldTable
+
+# What a mistake in a fold can look like. Disk failures are not among them: they end the store.
+MISTAKES: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    Refused,
+    TypeError,
+    ValueError,
+)
+REASON_CHARS_MAX: Final = 64
+# Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
+ENTRIES_PER_FLUSH: Final = 5_000
+
+Entries = Callable[[int, int, int], Iterable[Entry]]
+
+
+class _Rows:
+    """The rows of one fold, in the stream that is being folded."""
+
+    __slots__ = ("stream", "tables")
+
+    def __init__(self, tables: dict[str, FoldTable]) -> None:
+        self.tables = tables
+        self.stream = 0
+
+    def get(self, table: str, key: Key) -> Row | None:
+        return self.tables[table].get((self.stream, *key))
+
+
+class _Bound:
+    """A fold with its tables."""
+
+    __slots__ = ("fold", "rows", "tables")
+
+    def __init__(self, fold: Fold, database: Database) -> None:
+        self.fold = fold
+        self.tables = {table.name: FoldTable(database, table) for table in fold.tables}
+        self.rows = _Rows(self.tables)
+
+    def fingerprint(self) -> str:
+        shape = (
+            [(t.name, t.key, t.columns, t.indexes) for t in self.fold.tables],
+            sorted(self.fold.kinds),
+            getattr(self.fold, "version", 1),
+        )
+        return hashlib.sha256(repr(shape).encode()).hexdigest()
+
+
+class Folding:
+    """All folds of a store and their tables."""
+
+    def __init__(self, database: Database, folds: Sequence[Fold]) -> None:
+        self._database = database
+        self._bounds = [_Bound(fold, database) for fold in folds]
+        self._skipped: list[tuple[int, str, str]] = []
+        self.tables: dict[str, FoldTable] = {}
+        wanted: dict[str, list[_Bound]] = {}
+        for bound in self._bounds:
+            taken = self.tables.keys() & bound.tables.keys()
+            if taken:
+                raise ValueError(f"two folds write the table {min(taken)}")
+            self.tables |= bound.tables
+            for kind in bound.fold.kinds:
+                wanted.setdefault(kind, []).append(bound)
+        self._wanted = {kind: tuple(bounds) for kind, bounds in wanted.items()}
+
+    # --- folding ---------------------------------------------------------------------------
+
+    def apply(self, stream: int, entries: Iterable[Entry], number: int) -> None:
+        """Fold consecutive entries of a stream; the first has the admission number `number`."""
+        wanted = self._wanted
+        for at, entry in enumerate(entries, number):
+            bounds = wanted.get(entry.header.kind)
+            if bounds is not None:
+                for bound in bounds:
+                    self._apply_one(bound, stream, entry, at)
+
+    def _apply_one(self, bound: _Bound, stream: int, entry: Entry, at: int) -> None:
+        bound.rows.stream = stream
+        tables = bound.tables
+        try:
+            changes: list[Change] = list(bound.fold.apply(entry, bound.rows))
+            for table, key, row in changes:
+                tables[table].check(key, row)
+        except Skip as skip:
+            self._skip(bound, stream, entry, skip.reason)
+        except MISTAKES as mistake:
+            self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
+        else:
+            for table, key, row in changes:
+                tables[table].put((stream, *key), row, at)
+
+    def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
+        row = pack(stream, entry.header.seq)
+        self._skipped.append((row, bound.fold.name, reason[:REASON_CHARS_MAX]))
+
+    def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
+        """Undo the entries from `size` on, which are those admitted after `last`."""
+        self.flush()
+        for table in self.tables.values():
+            table.cut_back(stream, last, number)
+        self._database.execute(
+            "delete from skipped where entry between ? and ?",
+            (pack(stream, size), pack(stream + 1, 0) - 1),
+        )
+
+    # --- keeping ---------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Give SQLite every row and every skipped entry."""
+        for table in self.tables.values():
+            table.flush()
+        if self._skipped:
+            skipped, self._skipped = self._skipped, []
+            self._database.executemany(
+                "insert or replace into skipped(entry, fold, reason) values(?, ?, ?)", skipped
+            )
+
+    def trim(self) -> None:
+        """Keep the caches within their bounds; only between transactions."""
+        for table in self.tables.values():
+            table.trim()
+
+    def forget(self) -> None:
+        """Drop what a rolled back transaction left in memory."""
+        self._skipped.clear()
+        for table in self.tables.values():
+            table.forget()
+
+    # --- refolding -------------------------------------------------------------------------
+
+    def changed(self) -> list[str]:
+        """Make the tables of folds that are new or changed; returns the names of these folds."""
+        known = {
+            str(name): (str(fingerprint), str(tables))
+            for name, fingerprint, tables in self._database.query(
+                "select name, fingerprint, tables from fold"
+            )
+        }
+        fresh = []
+        for bound in self._bounds:
+            name = bound.fold.name
+            fingerprint, tables = known.pop(name, ("", ""))
+            if fingerprint != bound.fingerprint():
+                self._remake(bound, tables)
+                fresh.append(name)
+        # A fold that is gone leaves nothing: its tables would be stale when it comes back.
+        for name, (_, tables) in known.items():
+            self._drop(name, tables)
+        return fresh
+
+    def refold(
+        self,
+        order: Order,
+        entries: Entries,
+        *,
+        only: Sequence[str] | None = None,
+        stream: int | None = None,
+    ) -> Iterator[int]:
+        """Fold all entries again, or those of one stream; gives the number of entries done."""
+        bounds = [b for b in self._bounds if only is None or b.fold.name in only]
+        low, high = (0, -1) if stream is None else (pack(stream, 0), pack(stream + 1, 0) - 1)
+        for bound in bounds:
+            for table in bound.tables.values():
+                table.clear(stream)
+            self._database.execute(
+                "delete from skipped where fold = ?1 and (?2 > ?3 or entry between ?2 and ?3)",
+                (bound.fold.name, low, high),
+            )
+        done = 0
+        with _Only(self, bounds):
+            for run in order.runs(stream):
+                self._repeat(run, order, entries)
+                done += run.entries
+                if done // ENTRIES_PER_FLUSH != (done - run.entries) // ENTRIES_PER_FLUSH:
+                    self.flush()
+                    self.trim()
+                    yield done
+            self.flush()
+            self.trim()
+        yield done
+
+    def _repeat(self, run: Run, order: Order, entries: Entries) -> None:
+        if run.entries:
+            self.apply(run.stream, entries(run.stream, run.start, run.entries), run.number)
+            return
+        before = order.of(run.stream, run.start - 1) if run.start else None
+        last = before[0] if before is not None else -1
+        self.cut_back(run.stream, run.start, last, run.number)
+
+    def _remake(self, bound: _Bound, tables: str) -> None:
+        self._drop(bound.fold.name, tables)
+        for table in bound.tables.values():
+            table.create()
+        self._database.execute(
+            "insert into fold(name, fingerprint, tables) values(?, ?, ?)",
+            (bound.fold.name, bound.fingerprint(), ",".join(bound.tables)),
+        )
+
+    def _drop(self, name: str, tables: str) -> None:
+        for table in filter(None, tables.split(",")):
+            self._database.execute(f"drop table if exists {table}")
+            self._database.execute(f"drop table if exists {table}_hist")
+        self._database.execute("delete from skipped where fold = ?", (name,))
+        self._database.execute("delete from fold where name = ?", (name,))
+
+
+class _Only:
+    """While it lasts, only some of the folds are fed: the others have seen these entries."""
+
+    def __init__(self, folding: Folding, bounds: Sequence[_Bound]) -> None:
+        self._folding = folding
+        self._bounds = bounds
+        self._all = (folding._wanted, folding.tables)
+
+    def __enter__(self) -> None:
+        self._folding._wanted = {
+            kind: kept
+            for kind, bounds in self._all[0].items()
+            if (kept := tuple(b for b in bounds if b in self._bounds))
+        }
+        self._folding.tables = {
+            name: table for b in self._bounds for name, table in b.tables.items()
+        }
+
+    def __exit__(self, *_: object) -> None:
+        self._folding._wanted, self._folding.tables = self._all

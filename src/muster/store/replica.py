@@ -1,0 +1,361 @@
+"""What a store shows: streams, entries, proofs, tables. Nothing here changes anything.
+
+Rule 1: what a transaction has added is visible to its own reads, before the commit.
+Rule 2: bytes are checked when they are read: an entry that rotted on the disk is reported and
+        never served. It is healed by taking it from another machine.
+Rule 3: only what a seal covers is served.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from muster.errors import Broken, NotFound, Refused
+from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES
+from muster.log import entry as entries_of
+from muster.log import tree as trees
+from muster.log.admit import StreamState
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Value
+from muster.log.seal import Cosign, Seal, Strength
+from muster.log.segment import Segment, weight
+from muster.log.stream import MachineId, StreamName
+from muster.store.folding import Folding
+from muster.store.order import Order
+from muster.store.recent import Recent
+from muster.store.schema import leaf_number, pack, unpack
+from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
+from muster.store.streams import Head, Streams
+from muster.store.tables import FoldTable
+from muster.store.tree import StreamTree, Tiles
+
+# Chosen arbitrarily; whoever wants more than this asks with SQL.
+ROWS_MAX: Final = 100_000
+
+_ENTRY: Final = "select header, salt, body, id from entry"
+
+
+class Skipped(NamedTuple):
+    """An entry that a fold could not use."""
+
+    fold: str
+    stream: StreamName
+    seq: int
+    reason: str
+
+
+class Replica:
+    """The reading half of a store; `Store` adds the writing."""
+
+    _database: Database
+    _streams: Streams
+    _tiles: Tiles
+    _order: Order
+    _folding: Folding
+    _recent: Recent
+    _rows: list[tuple[SqlValue, ...]]
+
+    # --- streams ---------------------------------------------------------------------------
+
+    def streams(self) -> list[StreamName]:
+        """Return every stream that something is known of, in the order it was learned."""
+        return [head.name for head in self._streams.all()]
+
+    def size(self, stream: StreamName) -> int:
+        """Return how many entries count."""
+        head = self._streams.get(stream)
+        return 0 if head is None else head.size
+
+    def state(self, stream: StreamName) -> StreamState:
+        """Return what `admit` decides by; the range is a copy."""
+        head = self._streams.get(stream)
+        if head is None:
+            return StreamState(stream, 0, trees.Range())
+        return StreamState(stream, head.size, head.range.copy(), head.frozen is not None)
+
+    def frozen_at(self, stream: StreamName) -> int | None:
+        """Return where a forked stream was cut back, None while it lives."""
+        head = self._streams.get(stream)
+        return None if head is None else head.frozen
+
+    def seal_of(self, stream: StreamName) -> Seal | None:
+        """Return the newest seal that covers nothing beyond what is held."""
+        head = self._streams.get(stream)
+        return None if head is None else head.tip
+
+    def latest_seal(self, stream: StreamName) -> Seal | None:
+        """Return the newest seal known, which may be ahead of what is held."""
+        head = self._streams.get(stream)
+        return None if head is None else head.latest
+
+    def seals(self, stream: StreamName) -> list[Seal]:
+        """Return the seals kept: the newest of each 256 entries."""
+        head = self._streams.get(stream)
+        return [] if head is None else self._streams.kept_seals(head)
+
+    # --- entries ---------------------------------------------------------------------------
+
+    def slice(
+        self, stream: StreamName, start: int, bytes_max: int = SEGMENT_SLICE_BYTES
+    ) -> list[Entry]:
+        """Return entries from `start` that together weigh at most `bytes_max`, at least one."""
+        head = self._streams.get(stream)
+        if head is None or start >= head.size:
+            return []
+        found: list[Entry] = []
+        room = bytes_max
+        for entry in self._read(head.id, start, min(head.size - start, SEGMENT_ENTRIES_MAX)):
+            room -= weight(entry)
+            if room < 0 and found:
+                break
+            found.append(entry)
+        return found
+
+    def segment(
+        self,
+        stream: StreamName,
+        start: int,
+        bytes_max: int = SEGMENT_SLICE_BYTES,
+        bodies_from: int = 0,
+    ) -> Segment | None:
+        """Return the next entries from `start` with a seal and the proof up to it.
+
+        Entries before `bodies_from` go without their bodies. None: nothing here is sealed.
+        """
+        head = self._streams.get(stream)
+        entries = self.slice(stream, start, bytes_max)
+        if head is None or not entries:
+            return None
+        cover = self._cover(head, start, start + len(entries))
+        if cover is None:
+            return None
+        end, seal, proof = cover
+        sent = [
+            entry.without_body() if entry.header.seq < bodies_from else entry
+            for entry in entries[: end - start]
+        ]
+        return Segment(stream, start, tuple(sent), seal, proof)
+
+    def _cover(
+        self, head: Head, start: int, end: int
+    ) -> tuple[int, Seal, tuple[bytes, ...]] | None:
+        """Return the largest prefix in (start, end] that can be proved, with seal and proof."""
+        seal = head.tip
+        if (seal is None or seal.size < end) and head.frozen is not None:
+            seal = self._streams.branch_seal(head, end)
+        if seal is not None and seal.size >= end:
+            return end, seal, tuple(self.consistency(head.name, end, seal.size))
+        ahead = self._streams.prefix_seal(head, start, end)
+        tip = head.tip
+        if tip is not None and tip.size > max(start, ahead[0] if ahead else 0):
+            return tip.size, tip, ()
+        return ahead
+
+    def entry(self, entry_id: EntryId) -> Entry | None:
+        """Return the entry with this id, None when it is not held or counts no more."""
+        self._write_entries()
+        found = self._database.query(f"{_ENTRY} where leaf = ?", (leaf_number(entry_id),))
+        for row in found:
+            entry = self._parse(row)
+            if entry.id == entry_id and entry.header.seq < self.size(entry.stream):
+                return entry
+        return None
+
+    def entry_at(self, stream: StreamName, seq: int) -> Entry:
+        """Return one entry, also one beyond the place where its stream was cut back.
+
+        Raises: NotFound: the stream has no such entry here.
+        """
+        head = self._streams.get(stream)
+        found = [] if head is None else list(self._read(head.id, seq, 1))
+        if not found:
+            raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
+        return found[0]
+
+    def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
+        """Return the admission number and time (ms) of an entry, None when it is not held."""
+        head = self._streams.get(stream)
+        return None if head is None else self._order.of(head.id, seq)
+
+    def _read(self, stream: int, start: int, count: int) -> Iterator[Entry]:
+        seq, end = start, start + count
+        while seq < end:
+            recent = self._recent.get(pack(stream, seq))
+            if recent is None:
+                break
+            yield recent
+            seq += 1
+        if seq < end:
+            self._write_entries()
+            found = self._database.query(
+                f"{_ENTRY} where id >= ? and id < ? order by id",
+                (pack(stream, seq), pack(stream, end)),
+            )
+            yield from map(self._parse, found)
+
+    def _parse(self, row: tuple[SqlValue, ...]) -> Entry:
+        header, salt, body, number = row
+        raw = None if body is None else as_bytes(body)
+        try:
+            return entries_of.parse(as_bytes(header), as_bytes(salt), raw)
+        except Refused as error:
+            stream, seq = unpack(as_int(number))
+            raise Broken(
+                f"The entry {seq} of {self._streams.by_id(stream).name} rotted on this disk "
+                f"({error}); check the disk and take it from another machine."
+            ) from error
+
+    # --- proofs ----------------------------------------------------------------------------
+
+    def tree(self, stream: StreamName) -> StreamTree:
+        """Return the Merkle tree of all that is stored of the stream, as of now."""
+        self._write_entries()
+        head = self._streams.get(stream)
+        return self._tiles.of(0 if head is None else head.id)
+
+    def root_at(self, stream: StreamName, size: int) -> bytes:
+        """Return the root over the first `size` entries. Raises: NotFound."""
+        head = self._streams.get(stream)
+        if head is not None and head.size == size:
+            return head.range.root()
+        self._check_held(stream, head, size)
+        return trees.root_at(self.tree(stream), size)
+
+    def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]:
+        """Return the proof that leads from the first `old` entries to the first `new`.
+
+        Raises: NotFound: not that much is held.
+        """
+        head = self._streams.get(stream)
+        if old in (0, new):
+            return []
+        self._check_held(stream, head, new)
+        return trees.consistency_proof(self.tree(stream), old, new)
+
+    def inclusion(self, stream: StreamName, seq: int, size: int) -> list[bytes]:
+        """Return the proof that entry `seq` is among the first `size`. Raises: NotFound."""
+        self._check_held(stream, self._streams.get(stream), size)
+        return trees.inclusion_proof(self.tree(stream), seq, size)
+
+    def _check_held(self, stream: StreamName, head: Head | None, size: int) -> None:
+        held = 0 if head is None else head.held
+        if not 0 <= size <= held:
+            raise NotFound(f"Of {stream} {held} entries are here, not {size}.")
+
+    # --- what others vouch for ---------------------------------------------------------------
+
+    def forks(self) -> list[bytes]:
+        """Return the evidence for every stream that forked."""
+        found = self._database.query("select evidence from fork order by stream")
+        return [row[0] for row in found if isinstance(row[0], bytes)]
+
+    def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]:
+        """Give the newest cosign of every stream, machine and strength: key, size, note."""
+        for head in self._streams.all():
+            for each in self.cosigns(head.name):
+                yield (each.stream, each.machine, each.strength), each.size, each.note
+
+    def cosigns(self, stream: StreamName) -> list[Cosign]:
+        """Return the newest cosign of every machine and strength."""
+        head = self._streams.get(stream)
+        if head is None:
+            return []
+        found = self._database.query(
+            "select machine, strength, size, root, time_s, note from cosign where stream = ?",
+            (head.id,),
+        )
+        return [_cosign(stream, row) for row in found]
+
+    # --- tables ----------------------------------------------------------------------------
+
+    def rows(
+        self,
+        table: str,
+        *,
+        order: tuple[str, ...] = (),
+        limit: int = ROWS_MAX,
+        **equals: Value | StreamName,
+    ) -> list[dict[str, Value]]:
+        """Return rows whose columns have these values, each with its stream's name.
+
+        `order` names columns, with a minus for descending; without it the key orders.
+        """
+        found = self._table(table)
+        values: dict[str, Value] = {}
+        for column, value in equals.items():
+            if isinstance(value, StreamName) or column == "stream":
+                head = self._streams.get(StreamName.parse(str(value)))
+                values[column] = -1 if head is None else head.id
+            else:
+                values[column] = value
+        return self._named(found, found.rows(values, order, limit))
+
+    def as_of(
+        self, table: str, *, admission: int | None = None, time_ms: int | None = None
+    ) -> list[dict[str, Value]]:
+        """Return all rows as this machine had them after an admission, or at a time."""
+        if (admission is None) == (time_ms is None):
+            raise ValueError("ask for an admission or for a time")
+        at = admission if admission is not None else self._order.at(time_ms or 0)
+        found = self._table(table)
+        return self._named(found, found.as_of(at))
+
+    def query(self, sql: str, bindings: tuple[SqlValue, ...] = ()) -> list[tuple[SqlValue, ...]]:
+        """Return what a `select` of our own finds; tables name streams by number (`stream`)."""
+        self._folding.flush()
+        self._write_entries()
+        return self._database.query(sql, bindings)
+
+    def tables_digest(self, streams: Collection[StreamName] | None = None) -> dict[str, str]:
+        """Return a hash per table, equal where replicas hold the same entries.
+
+        Replicas hold different scopes: name the streams to compare.
+        """
+        names = {head.id: str(head.name) for head in self._streams.all()}
+        only = None if streams is None else {str(stream) for stream in streams}
+        return {
+            name: table.digest(names, only) for name, table in sorted(self._folding.tables.items())
+        }
+
+    def skipped(self) -> list[Skipped]:
+        """Return every entry that a fold could not use, with the reason."""
+        self._folding.flush()
+        found = self._database.query("select entry, fold, reason from skipped order by entry, fold")
+        shown = []
+        for number, fold, reason in found:
+            stream, seq = unpack(as_int(number))
+            shown.append(Skipped(str(fold), self._streams.by_id(stream).name, seq, str(reason)))
+        return shown
+
+    def recall(self, name: str) -> SqlValue:
+        """Return the setting `name`, None when it was never remembered."""
+        found = self._database.query("select value from setting where name = ?", (name,))
+        return found[0][0] if found else None
+
+    def _table(self, name: str) -> FoldTable:
+        table = self._folding.tables.get(name)
+        if table is None:
+            raise NotFound(f"No fold of this store writes a table {name}.")
+        return table
+
+    def _named(self, table: FoldTable, rows: Iterable[tuple[Value, ...]]) -> list[dict[str, Value]]:
+        shown = []
+        for stream, *values in rows:
+            name = str(self._streams.by_id(as_int(stream)).name)
+            shown.append({"stream": name, **dict(zip(table.names, values, strict=True))})
+        return shown
+
+    def _write_entries(self) -> None:
+        """Let SQLite see the entries of the running transaction."""
+        if self._rows:
+            rows, self._rows = self._rows, []
+            self._database.executemany(
+                "insert into entry(id, leaf, header, salt, body) values(?, ?, ?, ?, ?)", rows
+            )
+
+
+def _cosign(stream: StreamName, row: tuple[SqlValue, ...]) -> Cosign:
+    machine, text, size, root, time_s, note = row
+    strength: Strength = "held" if text == "held" else "seen"
+    by = MachineId(as_text(machine))
+    head = (as_int(size), as_bytes(root), as_int(time_s))
+    return Cosign(by, strength, stream, *head, as_bytes(note))

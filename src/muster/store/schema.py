@@ -1,0 +1,93 @@
+"""The tables that hold the log itself, and how rows are numbered.
+
+Rule 1: entries, the heads of their streams and what folds made of them change in one transaction.
+Rule 2: a stream's size is the cursor of every fold: there is no second number that could disagree.
+Rule 3: an entry has one row, at `stream << 40 | seq`: a stream lies together, in order.
+
+`run` is the admission order of this machine: each row says that so many entries of a stream, from
+`start`, became part of this database at `ms`, and that they carry the admission numbers from
+`number`. A row with none says that the stream was cut back to `start` at that moment.
+"""
+
+from typing import Final
+
+SEQ_BITS: Final = 40
+SEQ_MASK: Final = (1 << SEQ_BITS) - 1
+TILE_WIDTH: Final = 256
+# Four bits hold levels 0 to 15 of tiles; four levels already cover 2^32 entries.
+TILE_LEVEL_SHIFT: Final = 36
+
+FORMAT: Final = 1
+
+DDL: Final = """
+create table if not exists setting(
+  name text primary key, value any) without rowid, strict;
+create table if not exists stream(
+  id integer primary key,
+  name text not null unique,
+  size int not null,      -- entries that count
+  held int not null,      -- entries stored: more than `size` once the stream is cut back
+  range blob not null,    -- the compact range over `size` entries
+  frozen int              -- where the stream was cut back, null while it lives
+) strict;
+create table if not exists entry(
+  id integer primary key,
+  leaf int not null,      -- the first eight bytes of the leaf hash
+  header blob not null,
+  salt blob not null,
+  body blob               -- null: erased or withheld
+) strict;
+create index if not exists entry_leaf on entry(leaf);
+create table if not exists tile(
+  id integer primary key, -- stream << 40 | level << 36 | index
+  root blob not null,
+  data blob not null      -- 256 hashes of level 8 * level
+) strict;
+create table if not exists seal(
+  id integer primary key, -- stream << 40 | the size of the prefix it proves
+  size int not null,
+  root blob not null,
+  note blob not null,
+  proof blob not null     -- from the prefix to `size`; empty when they are equal
+) strict;
+create table if not exists cosign(
+  stream int not null, machine text not null, strength text not null,
+  size int not null, root blob not null, time_s int not null, note blob not null,
+  primary key(stream, machine, strength)) without rowid, strict;
+create table if not exists run(
+  number integer primary key, ms int not null,
+  stream int not null, start int not null, entries int not null) strict;
+create index if not exists run_stream on run(stream, start);
+create index if not exists run_ms on run(ms);
+create table if not exists skipped(
+  entry int not null, fold text not null, reason text not null,
+  primary key(entry, fold)) without rowid, strict;
+create table if not exists fork(
+  stream integer primary key, common int not null, ms int not null,
+  evidence blob not null) strict;
+create table if not exists branch(
+  id integer primary key, -- stream << 40 | seq, of the branch that is not ours
+  header blob not null, salt blob not null, body blob) strict;
+create table if not exists fold(
+  name text primary key, fingerprint text not null, tables text not null) without rowid, strict;
+"""
+
+
+def pack(stream: int, seq: int) -> int:
+    """Return the row number of an entry."""
+    return stream << SEQ_BITS | seq
+
+
+def unpack(row: int) -> tuple[int, int]:
+    """Return the stream and the sequence number of an entry's row."""
+    return row >> SEQ_BITS, row & SEQ_MASK
+
+
+def tile_id(stream: int, level: int, index: int) -> int:
+    """Return the row number of a tile."""
+    return stream << SEQ_BITS | level << TILE_LEVEL_SHIFT | index
+
+
+def leaf_number(leaf: bytes) -> int:
+    """Return the first eight bytes of a leaf hash as SQLite's signed integer."""
+    return int.from_bytes(leaf[:8], "big", signed=True)

@@ -1,0 +1,370 @@
+"""The store: everything a machine remembers, in one database, changed only in transactions.
+
+Rule 1: entries, the tables folded from them, heads and seals commit together or not at all. That
+        is what makes delivery exactly once.
+Rule 2: nothing leaves this machine before `transaction` returned: a crash may forget, it may never
+        equivocate.
+Rule 3: one seal per stream and commit, never per entry.
+Rule 4: after a failed commit the store refuses to write; what is true is on the disk, and only
+        opening it anew will tell.
+
+    with store.transaction():
+        store.append(journal, [Draft("note.put", "muster", (), b"{}")], now_ms)
+        store.take(taken, now_ms)
+        seals = store.seal_dirty(signer)
+    # here it is durable
+
+The store is synchronous and belongs to one thread. It reads no clock: time comes as an argument.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from muster.errors import Broken, Conflict, NotFound
+from muster.limits import SALT_BYTES
+from muster.log import clock
+from muster.log.admit import Taken
+from muster.log.clock import Stamp
+from muster.log.entry import Entry, EntryId, compose
+from muster.log.fold import Fold
+from muster.log.keys import Signer
+from muster.log.seal import Cosign, Seal, make_seal
+from muster.log.stream import FleetId, MachineId, StreamName
+from muster.log.tree import Range
+from muster.store.folding import Folding
+from muster.store.order import Order
+from muster.store.recent import Recent
+from muster.store.replica import Replica
+from muster.store.schema import DDL, FORMAT, leaf_number, pack
+from muster.store.sqlite import MEMORY, Database, SqlValue, as_int, as_text
+from muster.store.streams import Head, Streams
+from muster.store.tree import Tiles
+
+# A refold at opening reads this many entries of a run at a time.
+REFOLD_ENTRIES = 1000
+
+
+class Draft(NamedTuple):
+    """An entry to be: `body` is canonical JSON."""
+
+    kind: str
+    actor: str
+    cause: Sequence[EntryId]
+    body: bytes
+
+
+class Store(Replica):
+    """All that one machine holds of its fleet's streams."""
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        fleet: FleetId,
+        machine: MachineId,
+        rng: Callable[[int], bytes],
+        folds: Sequence[Fold] = (),
+        image: bytes | None = None,
+    ) -> None:
+        """Open the database at `path` (`:memory:` for none), or the one in `image`.
+
+        `rng` gives that many random bytes. Folds that are new or changed are folded now.
+
+        Raises: Broken: the database does not open, is of a newer Muster, or SQLite is too old.
+        """
+        self.fleet = fleet
+        self.machine = machine
+        self._rng = rng
+        self._database = Database(path, image=image)
+        self._prepare()
+        self._rows: list[tuple[SqlValue, ...]] = []
+        self._recent = Recent()
+        self._tiles = Tiles(self._database)
+        self._streams = Streams(self._database, self._tiles)
+        self._order = Order(self._database)
+        self._folding = Folding(self._database, folds)
+        self._open = False
+        self._stamp = self._stamp_kept = self._load_clock()
+        self._unsealed = self._find_unsealed()
+        with self.transaction():
+            fresh = self._folding.changed()
+            if fresh and self._order.next:
+                for _ in self._folding.refold(self._order, self._run_entries, only=fresh):
+                    pass
+
+    def _prepare(self) -> None:
+        database = self._database
+        version = as_int(database.query("pragma user_version")[0][0])
+        if version == FORMAT:
+            return
+        if version != 0:
+            raise Broken(
+                f"The database {database.path} has format {version}, this Muster reads {FORMAT}; "
+                "install the Muster that wrote it or a newer one."
+            )
+        database.begin()
+        for statement in DDL.split(";\n"):
+            if statement.strip():
+                database.execute(statement)
+        database.execute(f"pragma user_version = {FORMAT}")
+        database.commit()
+
+    # --- transactions ------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything inside durable on leaving, or nothing of it when it raises.
+
+        Raises: Broken: the disk failed; nothing is certain and nothing more is written.
+        """
+        assert not self._open, "transactions do not nest"
+        self._database.begin()
+        self._open = True
+        done = False
+        try:
+            yield
+            self._flush()
+            self._database.commit()
+            done = True
+        finally:
+            self._open = False
+            if not done:
+                self._forget()
+        self._folding.trim()
+
+    def _flush(self) -> None:
+        self._write_entries()
+        self._folding.flush()
+        self._streams.flush()
+        self._order.flush()
+        if self._stamp != self._stamp_kept:
+            self.remember("clock", f"{self._stamp.ms} {self._stamp.n}")
+            self._stamp_kept = self._stamp
+
+    def _forget(self) -> None:
+        self._database.rollback()
+        self._rows.clear()
+        self._recent.clear()
+        self._tiles.forget()
+        self._folding.forget()
+        if self._database.broken is None:
+            self._streams.load()
+            self._order.load()
+            self._stamp = self._stamp_kept = self._load_clock()
+            self._unsealed = self._find_unsealed()
+
+    def _load_clock(self) -> Stamp:
+        kept = self.recall("clock")
+        if kept is None:
+            return clock.ZERO
+        ms, n = as_text(kept).split()
+        return Stamp(int(ms), int(n))
+
+    def _find_unsealed(self) -> dict[int, Head]:
+        return {
+            head.id: head
+            for head in self._streams.all()
+            if head.name.machine == self.machine
+            and head.frozen is None
+            and head.size > (head.tip.size if head.tip else 0)
+        }
+
+    # --- our own streams -----------------------------------------------------------------------
+
+    def append(self, stream: StreamName, drafts: Sequence[Draft], now_ms: int) -> list[Entry]:
+        """Add entries to a stream of ours; durable, and to be sent, only after the transaction.
+
+        Raises: Conflict: the stream is another machine's, or forked.
+            Malformed: a draft makes no entry; nothing was added.
+        """
+        assert self._open, "append belongs into a transaction"
+        if stream.machine != self.machine:
+            raise Conflict(f"The stream {stream} is written by its own machine only.")
+        head = self._streams.open(stream)
+        if head.frozen is not None:
+            raise Conflict(f"The stream {stream} forked; open a new incarnation.")
+        salts = self._rng(SALT_BYTES * len(drafts))
+        stamp = self._stamp
+        entries = []
+        salt_at = 0
+        for seq, draft in enumerate(drafts, head.size):
+            stamp = clock.tick(stamp, now_ms)
+            salt = salts[salt_at : salt_at + SALT_BYTES]
+            salt_at += SALT_BYTES
+            entries.append(
+                compose(stream, seq, stamp, draft.kind, draft.actor, draft.cause, draft.body, salt)
+            )
+        self._stamp = stamp
+        after = head.range
+        for entry in entries:
+            after.append(entry.id)
+        self._keep(head, entries, after, now_ms)
+        self._unsealed[head.id] = head
+        return entries
+
+    def seal_dirty(self, signer: Signer) -> list[Seal]:
+        """Seal every stream of ours that grew; call it last in the transaction."""
+        assert self._open, "sealing belongs into a transaction"
+        seals = []
+        for head in self._unsealed.values():
+            seal = make_seal(self.fleet, head.name, head.size, head.range.root(), signer)
+            self._streams.seal(head, seal)
+            seals.append(seal)
+        self._unsealed = {}
+        return seals
+
+    # --- other machines' streams -----------------------------------------------------------------
+
+    def take(self, taken: Taken, now_ms: int) -> None:
+        """Keep entries that `admit` let in, with the seal that came with them.
+
+        Raises: Conflict: the stream moved since `admit` looked; admit the segment again.
+        """
+        assert self._open, "take belongs into a transaction"
+        head = self._streams.open(taken.stream)
+        if head.size != taken.start:
+            raise Conflict(f"The stream {taken.stream} moved on; admit the segment again.")
+        self._keep(head, list(taken.entries), taken.after, now_ms)
+        self._stamp = clock.merge(self._stamp, taken.entries[-1].stamp, now_ms)
+        self._streams.settle_seals(head)
+        if taken.seal.size == head.size:
+            self._streams.seal(head, taken.seal)
+        else:
+            self._streams.seal_prefix(head, taken.seal, taken.proof)
+
+    def put_seal(self, seal: Seal) -> bool:
+        """Keep a checked seal, also of a stream that is not held; False when it is not newer."""
+        return self._streams.seal(self._streams.open(seal.stream), seal)
+
+    def put_cosign(self, cosign: Cosign) -> bool:
+        """Keep a checked cosign; False when a larger one of its machine and strength is kept."""
+        head = self._streams.open(cosign.stream)
+        key = (head.id, cosign.machine, cosign.strength)
+        found = self._database.query(
+            "select size from cosign where stream = ? and machine = ? and strength = ?", key
+        )
+        if found and isinstance(found[0][0], int) and found[0][0] >= cosign.size:
+            return False
+        self._database.execute(
+            "insert or replace into cosign(stream, machine, strength, size, root, time_s, note) "
+            "values(?, ?, ?, ?, ?, ?, ?)",
+            (*key, cosign.size, cosign.root, cosign.time_s, cosign.note),
+        )
+        return True
+
+    def _keep(self, head: Head, entries: list[Entry], after: Range, now_ms: int) -> None:
+        first = pack(head.id, head.size)
+        number = self._order.add(now_ms, head.id, head.size, len(entries))
+        self._rows += [
+            (row, leaf_number(entry.id), entry.raw, entry.salt, entry.body)
+            for row, entry in enumerate(entries, first)
+        ]
+        self._recent.put(first, entries)
+        self._streams.grow(head, [entry.id for entry in entries], after)
+        self._folding.apply(head.id, entries, number)
+
+    # --- rare ------------------------------------------------------------------------------------
+
+    def freeze(
+        self,
+        stream: StreamName,
+        common: int,
+        evidence: bytes,
+        now_ms: int,
+        branch: Sequence[Entry] = (),
+    ) -> bool:
+        """Cut a forked stream back to its first `common` entries and let it grow no more.
+
+        Both branches stay: ours beyond `common` (`entry_at` still gives it), the other one as far
+        as `branch` has it. False when the stream was frozen there, or earlier, before.
+        """
+        assert self._open, "freezing belongs into a transaction"
+        head = self._streams.open(stream)
+        if head.frozen is not None and head.frozen <= common:
+            return False
+        self._write_entries()
+        size = min(common, head.size)
+        before = self._order.of(head.id, size - 1) if size else None
+        number = self._order.cut(now_ms, head.id, size)
+        self._folding.cut_back(head.id, size, before[0] if before else -1, number)
+        self._streams.cut_back(head, size, self._range_at(head, size))
+        self._unsealed.pop(head.id, None)
+        self._database.execute(
+            "insert or replace into fork(stream, common, ms, evidence) values(?, ?, ?, ?)",
+            (head.id, common, now_ms, evidence),
+        )
+        self._database.executemany(
+            "insert or replace into branch(id, header, salt, body) values(?, ?, ?, ?)",
+            [(pack(head.id, e.header.seq), e.raw, e.salt, e.body) for e in branch],
+        )
+        return True
+
+    def _range_at(self, head: Head, size: int) -> Range:
+        tree, packed, start = self._tiles.of(head.id), [size.to_bytes(8, "big")], 0
+        for level in range(size.bit_length() - 1, -1, -1):
+            if size >> level & 1:
+                packed.append(tree.subtree(level, start >> level))
+                start += 1 << level
+        return Range.decode(b"".join(packed))
+
+    def erase_body(self, stream: StreamName, seq: int) -> None:
+        """Erase one body and its salt, here; tables are refolded without it, proofs stay valid.
+
+        Raises: NotFound: there is no such entry here.
+        """
+        assert self._open, "erasing belongs into a transaction"
+        head = self._streams.get(stream)
+        if head is None or not 0 <= seq < head.held:
+            raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
+        self._write_entries()
+        row = pack(head.id, seq)
+        # Without this SQLite leaves the bytes in the freed part of the page.
+        self._database.execute("pragma secure_delete = on")
+        self._database.execute("update entry set salt = x'', body = null where id = ?", (row,))
+        self._recent.drop(row)
+        for _ in self._folding.refold(self._order, self._run_entries, stream=head.id):
+            pass
+        self._database.execute("pragma secure_delete = off")
+
+    def rebuild(self) -> Iterator[tuple[int, int]]:
+        """Fold every entry again, in admission order; gives (entries done, entries to do).
+
+        It is one transaction of its own: use nothing else of the store until it is exhausted.
+        """
+        total = self._order.next
+        with self.transaction():
+            for done in self._folding.refold(self._order, self._run_entries):
+                yield done, total
+
+    def _run_entries(self, stream: int, start: int, count: int) -> Iterator[Entry]:
+        for at in range(start, start + count, REFOLD_ENTRIES):
+            yield from self._read(stream, at, min(REFOLD_ENTRIES, start + count - at))
+
+    def remember(self, name: str, value: SqlValue) -> None:
+        """Keep a setting of this machine."""
+        self._database.execute(
+            "insert or replace into setting(name, value) values(?, ?)", (name, value)
+        )
+
+    def idle(self) -> None:
+        """Fold the write-ahead log into the database; call it when nothing happens."""
+        self._database.checkpoint("TRUNCATE")
+
+    @property
+    def broken(self) -> str | None:
+        """Why nothing more is written, None while all is well."""
+        return self._database.broken
+
+    def image(self) -> bytes:
+        """Return the committed database as bytes: what the disk would hold after a crash."""
+        assert not self._open, "an image is taken between transactions"
+        return self._database.image()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+__all__ = ["MEMORY", "Draft", "Store"]

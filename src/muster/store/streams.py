@@ -1,0 +1,234 @@
+"""The heads of the streams: how far each one is held, and what proves it.
+
+Rule 1: heads live in memory while the store is open and are written with every commit that moves
+        them; a rolled back transaction drops them, and they are read again.
+Rule 2: `tip` is the newest seal that covers exactly what we hold, so it is what we serve with;
+        `latest` is the newest seal known, which may be ahead of us.
+Rule 3: of the seals of one tile of 256 entries only the newest stays: enough to prove any
+        prefix in time, and never more bytes than the entries.
+
+A segment may arrive under a seal far ahead of its entries. The seal and the proof that came with
+it are kept at the size they prove, so that we can serve the same entries on before we hold the
+rest: the writer may be gone by then.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from muster.log.seal import Seal
+from muster.log.stream import StreamName
+from muster.log.tree import HASH_BYTES, Range
+from muster.store.schema import TILE_WIDTH, pack, unpack
+from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
+from muster.store.tree import Tiles
+
+
+@dataclass(slots=True)
+class Head:
+    """One stream; `frozen` is the size it was cut back to, None while it lives."""
+
+    id: int
+    name: StreamName
+    size: int
+    held: int
+    range: Range
+    frozen: int | None
+    tip: Seal | None = None
+    latest: Seal | None = None
+    # The leaf hashes of the incomplete tile, read when the stream first grows.
+    tail: list[bytes] | None = None
+
+
+class Streams:
+    """All heads of a database."""
+
+    def __init__(self, database: Database, tiles: Tiles) -> None:
+        self._database = database
+        self._tiles = tiles
+        self._heads: dict[StreamName, Head] = {}
+        self._by_id: dict[int, Head] = {}
+        self._moved: dict[int, Head] = {}
+        self._last_id = 0
+        self.load()
+
+    def load(self) -> None:
+        """Read all heads; what was not committed is forgotten."""
+        self._heads.clear()
+        self._by_id.clear()
+        self._moved.clear()
+        found = self._database.query("select id, name, size, held, range, frozen from stream")
+        for number, text, size, held, packed, frozen in found:
+            name = StreamName.parse(as_text(text))
+            after = Range.decode(as_bytes(packed))
+            cut = None if frozen is None else as_int(frozen)
+            head = Head(as_int(number), name, as_int(size), as_int(held), after, cut)
+            self._read_seals(head)
+            self._keep(head)
+        self._last_id = max(self._by_id, default=0)
+
+    def _read_seals(self, head: Head) -> None:
+        first, last = pack(head.id, 0), pack(head.id + 1, 0) - 1
+        columns = "select size, root, note from seal where id between ? and ?"
+        tip = self._database.query(
+            f"{columns} and proof = x'' order by id desc limit 1", (first, pack(head.id, head.size))
+        )
+        latest = self._database.query(f"{columns} order by size desc limit 1", (first, last))
+        head.tip = _seal(head.name, tip)
+        head.latest = _seal(head.name, latest)
+
+    def _keep(self, head: Head) -> None:
+        self._heads[head.name] = head
+        self._by_id[head.id] = head
+
+    # --- looking up ----------------------------------------------------------------------
+
+    def get(self, name: StreamName) -> Head | None:
+        """Return the head, None when nothing is known of the stream."""
+        return self._heads.get(name)
+
+    def by_id(self, number: int) -> Head:
+        """Return the head of a stream that rows name by its number."""
+        return self._by_id[number]
+
+    def open(self, name: StreamName) -> Head:
+        """Return the head, a new one of size 0 when the stream is new here."""
+        head = self._heads.get(name)
+        if head is None:
+            self._last_id += 1
+            head = Head(self._last_id, name, 0, 0, Range(), None, tail=[])
+            self._keep(head)
+            self._insert(head)
+        return head
+
+    def all(self) -> list[Head]:
+        """Return every head, in the order in which this machine learned of the streams."""
+        return list(self._heads.values())
+
+    # --- moving ----------------------------------------------------------------------------
+
+    def grow(self, head: Head, leaves: Iterable[bytes], after: Range) -> None:
+        """Move the head to `after`, which is its range with `leaves`; tiles are kept."""
+        tail = head.tail
+        if tail is None:
+            tail = head.tail = self._tiles.tail(head.id, head.size)
+        tile = (head.size - len(tail)) // TILE_WIDTH
+        tail.extend(leaves)
+        while len(tail) >= TILE_WIDTH:
+            self._tiles.complete(head.id, tile, tail[:TILE_WIDTH])
+            del tail[:TILE_WIDTH]
+            tile += 1
+        head.range = after
+        head.size = head.held = after.size
+        self._moved[head.id] = head
+
+    def cut_back(self, head: Head, size: int, before: Range) -> None:
+        """Let only the first `size` entries count; the rest stays as evidence."""
+        head.size = head.frozen = size
+        head.range = before
+        head.tail = None
+        self._moved[head.id] = head
+        self._read_seals(head)
+
+    def seal(self, head: Head, seal: Seal) -> bool:
+        """Keep a seal of the stream; False when a newer one is known."""
+        ahead = seal.size > head.size
+        known = head.latest if ahead else head.tip
+        if known is not None and known.size >= seal.size:
+            return False
+        if known is not None and _same_tile(known, seal) and (known.size > head.size) == ahead:
+            self._database.execute("delete from seal where id = ?", (pack(head.id, known.size),))
+        self._insert_seal(head, seal.size, seal, b"")
+        if not ahead:
+            head.tip = seal
+        if head.latest is None or head.latest.size < seal.size:
+            head.latest = seal
+        return True
+
+    def seal_prefix(self, head: Head, seal: Seal, proof: tuple[bytes, ...]) -> None:
+        """Keep a seal ahead of us with the proof from what we hold now."""
+        self.seal(head, seal)
+        if head.tip is None or head.tip.size < head.size:
+            self._insert_seal(head, head.size, seal, b"".join(proof))
+
+    def settle_seals(self, head: Head) -> None:
+        """Tidy up after growth: seals that were ahead may now cover just what we hold."""
+        if head.latest is None or head.latest is head.tip:
+            return
+        if head.latest.size > head.size:
+            self._read_seals(head)
+            return
+        head.tip = head.latest
+        self._database.execute(
+            "delete from seal where id between ? and ? and proof <> x'' and size <= ?",
+            (pack(head.id, 0), pack(head.id, head.size), head.size),
+        )
+
+    def prefix_seal(
+        self, head: Head, start: int, end: int
+    ) -> tuple[int, Seal, tuple[bytes, ...]] | None:
+        """Return the largest prefix in (start, end] that a seal ahead of us proves, and how."""
+        found = self._database.query(
+            "select id, size, root, note, proof from seal "
+            "where id > ? and id <= ? and proof <> x'' order by id desc limit 1",
+            (pack(head.id, start), pack(head.id, end)),
+        )
+        if not found:
+            return None
+        row, size, root, note, proof = found[0]
+        packed = as_bytes(proof)
+        hashes = tuple(packed[at : at + HASH_BYTES] for at in range(0, len(packed), HASH_BYTES))
+        seal = Seal(head.name, as_int(size), as_bytes(root), as_bytes(note))
+        return unpack(as_int(row))[1], seal, hashes
+
+    def branch_seal(self, head: Head, end: int) -> Seal | None:
+        """Return the smallest kept seal over [0, end) or more of what is stored here."""
+        found = self._database.query(
+            "select size, root, note from seal where id between ? and ? and proof = x'' "
+            "order by id limit 1",
+            (pack(head.id, end), pack(head.id, head.held)),
+        )
+        return _seal(head.name, found)
+
+    def kept_seals(self, head: Head) -> list[Seal]:
+        """Return the seals kept of the stream, by size."""
+        found = self._database.query(
+            "select size, root, note from seal where id between ? and ? and proof = x'' "
+            "order by id",
+            (pack(head.id, 0), pack(head.id + 1, 0) - 1),
+        )
+        return [seal for row in found if (seal := _seal(head.name, [row])) is not None]
+
+    def flush(self) -> None:
+        """Write the heads that moved."""
+        rows = [
+            (head.size, head.held, head.range.encode(), head.frozen, head.id)
+            for head in self._moved.values()
+        ]
+        self._moved = {}
+        if rows:
+            self._database.executemany(
+                "update stream set size = ?, held = ?, range = ?, frozen = ? where id = ?", rows
+            )
+
+    def _insert(self, head: Head) -> None:
+        self._database.execute(
+            "insert into stream(id, name, size, held, range, frozen) values(?, ?, 0, 0, ?, null)",
+            (head.id, str(head.name), head.range.encode()),
+        )
+
+    def _insert_seal(self, head: Head, end: int, seal: Seal, proof: bytes) -> None:
+        self._database.execute(
+            "insert or replace into seal(id, size, root, note, proof) values(?, ?, ?, ?, ?)",
+            (pack(head.id, end), seal.size, seal.root, seal.note, proof),
+        )
+
+
+def _same_tile(one: Seal, other: Seal) -> bool:
+    return (one.size - 1) // TILE_WIDTH == (other.size - 1) // TILE_WIDTH
+
+
+def _seal(name: StreamName, found: list[tuple[SqlValue, ...]]) -> Seal | None:
+    if not found:
+        return None
+    size, root, note = found[0]
+    return Seal(name, as_int(size), as_bytes(root), as_bytes(note))

@@ -1,0 +1,274 @@
+"""The tables folds write: rows as they are, and every row as it ever was.
+
+Rule 1: beside each table `x` lies `x_hist`, keyed by the row's key and the admission number of
+        the entry that wrote it; a deleted row is a history row marked `gone`.
+Rule 2: within a transaction rows are read from the cache and written once, just before anyone
+        asks SQLite for them.
+Rule 3: what a fold hands over is checked here, value by value. A value SQLite cannot hold would
+        otherwise fail the transaction for every entry in it, for ever.
+
+The first key column of every table is `stream`, the local number of the writer's stream.
+"""
+
+# ruff: noqa: S608 - table and column names are checked by `_check_names`, values are bound.
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final
+
+from muster.log.fold import Affinity, Key, Row, Skip, Table, Value
+from muster.store.sqlite import Database, SqlValue, as_int
+
+# Rows kept in memory per table; chosen so that a busy fold's working set stays, at a few megabytes.
+CACHE_ROWS_MAX: Final = 20_000
+SQL_INT_MAX: Final = 2**63 - 1
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED: Final = frozenset({"stream", "at", "gone"})
+_SQL_TYPE: Final[Mapping[Affinity, str]] = {"text": "text", "int": "int", "blob": "blob"}
+_PYTHON_TYPE: Final[Mapping[Affinity, type]] = {"text": str, "int": int, "blob": bytes}
+_NONE: Final = type(None)
+
+FullKey = tuple[Value, ...]
+
+
+class FoldTable:
+    """One table of one fold, with its history."""
+
+    def __init__(self, database: Database, table: Table) -> None:
+        _check_names(table)
+        self.table = table
+        self.cache: dict[FullKey, Row | None] = {}
+        self._database = database
+        self._dirty: dict[FullKey, Row | None] = {}
+        self._history: list[tuple[Value, ...]] = []
+        self._key_types = tuple(_PYTHON_TYPE[kind] for _, kind in table.key)
+        self._row_types = tuple(_PYTHON_TYPE[kind] for _, kind in table.columns)
+        # A row without nulls matches at once; each shape with nulls is checked once.
+        self._shapes: set[tuple[type, ...]] = {self._row_types}
+        self._texts_or_ints = any(kind != "blob" for _, kind in (*table.key, *table.columns))
+        self.key_names = tuple(name for name, _ in table.key)
+        self.row_names = tuple(name for name, _ in table.columns)
+        self.names = (*self.key_names, *self.row_names)
+        self._write_sql(table)
+
+    def _write_sql(self, table: Table) -> None:
+        name = table.name
+        key = ("stream", *self.key_names)
+        match = " and ".join(f"{column}=?" for column in key)
+        keys = ", ".join(key)
+        rows = ", ".join(self.row_names)
+        self._nulls: Row = (None,) * len(self.row_names)
+        self._get = f"select {rows or '1'} from {name} where {match}"
+        self._put = (
+            f"insert or replace into {name}({', '.join(('stream', *self.names))}) "
+            f"values({_marks(1 + len(self.names))})"
+        )
+        self._delete = f"delete from {name} where {match}"
+        self._remember = (
+            f"insert or replace into {name}_hist({keys}, at, gone{_lead(self.row_names)}) "
+            f"values({_marks(3 + len(self.names))})"
+        )
+        self._changed_since = (
+            f"select distinct {keys} from {name}_hist where stream=? and at>? order by {keys}"
+        )
+        self._as_of_row = (
+            f"select gone{_lead(self.row_names)} from {name}_hist "
+            f"where {match} and at<=? order by at desc limit 1"
+        )
+        # SQLite promises that beside a lone max() the other columns are of the row that holds it.
+        self._as_of_all = (
+            f"select max(at), gone, {', '.join(('stream', *self.names))} "
+            f"from {name}_hist where at<=? group by {keys} order by {keys}"
+        )
+
+    # --- while folding -----------------------------------------------------------------
+
+    def get(self, key: FullKey) -> Row | None:
+        """Return the row at `key`, which begins with the stream."""
+        try:
+            return self.cache[key]
+        except KeyError:
+            found = self._database.query(self._get, key)
+        row: Row | None = None
+        if found:
+            row = _values(found[0]) if self.row_names else ()
+        self.cache[key] = row
+        return row
+
+    def check(self, key: Key, row: Row | None) -> None:
+        """Refuse what SQLite could not store as declared.
+
+        Raises: Skip: the fold handed over a row of the wrong shape.
+        """
+        if tuple(map(type, key)) != self._key_types:
+            raise Skip("bad-row")
+        values = key
+        if row is not None:
+            shape = tuple(map(type, row))
+            if shape not in self._shapes:
+                self._learn(shape)
+            values = key + row
+        if self._texts_or_ints:
+            for value in values:
+                if type(value) is str:
+                    if not value.isascii():
+                        _check_text(value)
+                elif type(value) is int and not -SQL_INT_MAX <= value <= SQL_INT_MAX:
+                    raise Skip("bad-row")
+
+    def put(self, key: FullKey, row: Row | None, at: int) -> None:
+        """Set the row at `key`, None deletes it; `at` is the admission number."""
+        self.cache[key] = row
+        self._dirty[key] = row
+        if row is None:
+            self._history.append((*key, at, 1, *self._nulls))
+        else:
+            self._history.append((*key, at, 0, *row))
+
+    def flush(self) -> None:
+        """Give SQLite what was put since."""
+        if not self._dirty:
+            return
+        dirty, history = self._dirty, self._history
+        self._dirty, self._history = {}, []
+        puts = [(*key, *row) for key, row in dirty.items() if row is not None]
+        if puts:
+            self._database.executemany(self._put, puts)
+        if len(puts) < len(dirty):
+            gone = [key for key, row in dirty.items() if row is None]
+            self._database.executemany(self._delete, gone)
+        self._database.executemany(self._remember, history)
+
+    def trim(self) -> None:
+        """Keep the cache within its bound; only between transactions."""
+        if len(self.cache) > CACHE_ROWS_MAX:
+            self.cache.clear()
+
+    def forget(self) -> None:
+        """Drop everything that SQLite does not hold: the transaction was rolled back."""
+        self.cache.clear()
+        self._dirty.clear()
+        self._history.clear()
+
+    def cut_back(self, stream: int, last: int, at: int) -> None:
+        """Set every row of `stream` to what it was at admission `last`; history keeps all."""
+        self.flush()
+        for found in self._database.query(self._changed_since, (stream, last)):
+            key = _values(found)
+            before = self._database.query(self._as_of_row, (*key, last))
+            if not before or before[0][0]:
+                self.put(key, None, at)
+            else:
+                self.put(key, _values(before[0][1:]), at)
+
+    # --- making and dropping -------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make the table, its history and its indexes."""
+        table = self.table
+        columns = [f"{name} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
+        columns += [f"{name} {_SQL_TYPE[kind]}" for name, kind in table.columns]
+        lines = ", ".join(columns)
+        keys = ", ".join(("stream", *self.key_names))
+        self._database.execute(
+            f"create table {table.name}(stream int not null{_lead(columns)}, "
+            f"primary key({keys})) without rowid, strict"
+        )
+        self._database.execute(
+            f"create table {table.name}_hist(stream int not null, {lines}, "
+            f"at int not null, gone int not null, primary key({keys}, at)) without rowid, strict"
+        )
+        for number, index in enumerate(table.indexes):
+            self._database.execute(
+                f"create index {table.name}_by_{number} on {table.name}({', '.join(index)})"
+            )
+
+    def clear(self, stream: int | None = None) -> None:
+        """Empty the table and its history, or take one stream out of them."""
+        self.flush()
+        self.forget()
+        where = "" if stream is None else f" where stream = {stream:d}"
+        self._database.execute(f"delete from {self.table.name}{where}")
+        self._database.execute(f"delete from {self.table.name}_hist{where}")
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def as_of(self, at: int) -> list[tuple[Value, ...]]:
+        """Return all rows, stream first, as they were right after admission `at`."""
+        self.flush()
+        found = self._database.query(self._as_of_all, (at,))
+        return [_values(row[2:]) for row in found if not row[1]]
+
+    def rows(
+        self, equals: Mapping[str, Value], order: tuple[str, ...], limit: int
+    ) -> list[tuple[Value, ...]]:
+        """Return rows, stream first, where the columns of `equals` hold those values."""
+        self.flush()
+        for name in (*equals, *(column.removeprefix("-") for column in order)):
+            if name != "stream" and name not in self.names:
+                raise ValueError(f"the table {self.table.name} has no column {name}")
+        where = " and ".join(f"{name} is ?" for name in equals) or "true"
+        by = ", ".join(
+            f"{column[1:]} desc" if column.startswith("-") else column
+            for column in (order or ("stream", *self.key_names))
+        )
+        sql = (
+            f"select {', '.join(('stream', *self.names))} from {self.table.name} "
+            f"where {where} order by {by} limit {limit}"
+        )
+        return [_values(row) for row in self._database.query(sql, tuple(equals.values()))]
+
+    def digest(self, names: Mapping[int, str], only: Collection[str] | None) -> str:
+        """Return a hash over all rows by the name of their stream, equal on equal replicas."""
+        self.flush()
+        found = self._database.query(
+            f"select {', '.join(('stream', *self.names))} from {self.table.name}"
+        )
+        rows = [(names[as_int(row[0])], *row[1:]) for row in found]
+        if only is not None:
+            rows = [row for row in rows if row[0] in only]
+        # Rows of one stream differ in their key, so nulls in later columns are never compared.
+        rows.sort(key=lambda row: row[: 1 + len(self.key_names)])
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+    def _learn(self, shape: tuple[type, ...]) -> None:
+        fits = len(shape) == len(self._row_types) and all(
+            got is want or got is _NONE for got, want in zip(shape, self._row_types, strict=True)
+        )
+        if not fits:
+            raise Skip("bad-row")
+        self._shapes.add(shape)
+
+
+def _check_names(table: Table) -> None:
+    names = [name for name, _ in (*table.key, *table.columns)]
+    if len(set(names)) != len(names) or not table.key:
+        raise ValueError(f"the table {table.name} needs a key and distinct columns")
+    for name in (table.name, *names):
+        if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith("_hist"):
+            raise ValueError(f"{name!r} cannot be a name in the table {table.name}")
+    for index in table.indexes:
+        if not set(index) <= {*names, "stream"}:
+            raise ValueError(f"an index of the table {table.name} names an unknown column")
+
+
+def _check_text(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Skip("bad-row") from error
+
+
+def _values(row: Iterable[SqlValue]) -> tuple[Value, ...]:
+    # Strict tables hold no floats, so what comes back is what a fold may put.
+    return tuple(row)  # type: ignore[arg-type]
+
+
+def _marks(count: int) -> str:
+    return ", ".join("?" * count)
+
+
+def _lead(columns: Iterable[str]) -> str:
+    return "".join(f", {column}" for column in columns)

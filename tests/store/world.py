@@ -1,0 +1,146 @@
+"""One machine, its streams, and two folds that are small enough to reason about."""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from muster.log import canon
+from muster.log.admit import Taken, admit
+from muster.log.entry import Entry
+from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
+from muster.log.keys import Signer
+from muster.log.segment import Segment
+from muster.log.stream import FLEET, JOURNAL, FleetId, Incarnation, MachineId, StreamName
+from muster.store import MEMORY, Draft, Store
+
+OWNER = FleetId("f" * 64)
+NOW_MS = 1_790_000_000_000
+
+
+class Task(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    state: str
+
+
+class Note(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+
+class Tasks:
+    """Reads before it writes, counts moves, deletes: all a fold can do to its rows."""
+
+    name = "tasks"
+    tables = (
+        Table(
+            "job",
+            (("id", "text"),),
+            (("state", "text"), ("moves", "int"), ("entry", "blob")),
+            indexes=(("state",),),
+        ),
+    )
+    kinds = frozenset({"job.set", "job.drop"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, Task)
+        before = rows.get("job", (body.id,))
+        if entry.header.kind == "job.drop":
+            if before is None:
+                raise Skip("no-such-job")
+            yield Change("job", (body.id,), None)
+            return
+        moves = before[1] if before is not None else 0
+        assert isinstance(moves, int)
+        yield Change("job", (body.id,), (body.state, moves + 1, entry.id))
+        if body.state == "half":
+            # The change above must not count: an entry counts together or not at all.
+            raise Skip("half-done")
+
+
+class Notes:
+    name = "notes"
+    tables = (Table("note", (("seq", "int"),), (("text", "text"),)),)
+    kinds = frozenset({"note.put"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, Note)
+        if body.text == "mistake":
+            raise KeyError(body.text)
+        return [Change("note", (entry.header.seq,), (body.text,))]
+
+
+def folds() -> tuple[Fold, ...]:
+    return (Tasks(), Notes())
+
+
+class Machine:
+    """A machine with its seal key, and a store."""
+
+    def __init__(self, number: int, path: Path | str = MEMORY, image: bytes | None = None) -> None:
+        self.signer = Signer(bytes([number]) * 32)
+        self.id = MachineId(self.signer.public.hex())
+        self.random = random.Random(number)
+        self.now_ms = NOW_MS
+        self.path = path
+        self.store = self.opened(image)
+        self.journal = self.stream(JOURNAL)
+        self.fleet = self.stream(FLEET)
+
+    def opened(self, image: bytes | None = None) -> Store:
+        return Store(
+            self.path,
+            fleet=OWNER,
+            machine=self.id,
+            rng=self.random.randbytes,
+            folds=folds(),
+            image=image,
+        )
+
+    def stream(self, scope: str, incarnation: int = 0) -> StreamName:
+        return StreamName(self.id, Incarnation(f"{incarnation:032x}"), scope)  # type: ignore[arg-type]
+
+    def write(self, stream: StreamName, *drafts: Draft) -> list[Entry]:
+        self.now_ms += 1
+        with self.store.transaction():
+            entries = self.store.append(stream, drafts, self.now_ms)
+            self.store.seal_dirty(self.signer)
+        return entries
+
+    def take(self, other: "Machine", stream: StreamName, entries_max: int = 1000) -> bool:
+        """Take the next segment of somebody else's stream; False when there was none."""
+        segment = other.store.segment(stream, self.store.size(stream))
+        if segment is None:
+            return False
+        return self.take_segment(segment, other)
+
+    def take_segment(self, segment: Segment, writer: "Machine") -> bool:
+        self.now_ms += 1
+        state = self.store.state(segment.stream)
+        public = bytes.fromhex(segment.stream.machine)
+        found = admit(state, segment, OWNER, public, self.store.tree(segment.stream))
+        if not isinstance(found, Taken):
+            return False
+        with self.store.transaction():
+            self.store.take(found, self.now_ms)
+        return True
+
+    def pull(self, other: "Machine", stream: StreamName) -> None:
+        while self.take(other, stream):
+            pass
+
+
+def job(name: str, state: str) -> Draft:
+    return Draft("job.set", "muster", (), canon.encode({"id": name, "state": state}))
+
+
+def drop(name: str) -> Draft:
+    return Draft("job.drop", "muster", (), canon.encode({"id": name, "state": ""}))
+
+
+def note(text: str) -> Draft:
+    return Draft("note.put", "muster", (), canon.encode({"text": text}))
+
+
+def jobs(machine: Machine) -> Sequence[tuple[object, ...]]:
+    return [(row["id"], row["state"], row["moves"]) for row in machine.store.rows("job")]
