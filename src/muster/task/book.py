@@ -1,0 +1,338 @@
+"""The owner's book of live tasks, and the moves in it. owner.py says which event makes which move.
+
+Each move keeps four things in step: the task, its slot in the queue, its alarm, and the draft that
+tells the log. Nothing else changes a `_Task`.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+
+import msgspec
+
+from muster import limits
+from muster.errors import NotFound
+from muster.log.entry import EntryId
+from muster.log.stream import FLEET
+from muster.task import kinds
+from muster.task.instruction import (
+    AskPerson,
+    Draft,
+    Now,
+    OwnerInstruction,
+    Promote,
+    RegisterEpoch,
+    Settled,
+    Stop,
+)
+from muster.task.lease import Alarms
+from muster.task.live import Ended, Live
+from muster.task.queue import Choice, Queue
+from muster.task.route import SUCCESS_UNKNOWN, pool_of
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+def _nothing(dedupe: str) -> None:  # noqa: ARG001 - the shape of a look-up that finds nothing
+    return None
+
+
+class Book:
+    """Live tasks, the queue, alarms, and what is to be handed out."""
+
+    def __init__(
+        self,
+        order: int,
+        *,
+        settled_with_key: Callable[[str], str | None] = _nothing,
+        is_mine: Callable[[str], bool] = bool,
+        lease_ms: int = limits.LEASE_MS,
+    ) -> None:
+        self._order = order
+        self._settled_with_key = settled_with_key
+        self._is_mine = is_mine
+        self._lease_ms = lease_ms
+        self._tasks: dict[str, Live] = {}
+        self._dedupe: dict[str, str] = {}
+        self._past: dict[tuple[str, str], int] = {}
+        self._queue = Queue(self._success)
+        self._alarms = Alarms()
+        self._marks: dict[str, str] = {}
+        self._held: dict[str, set[str]] = {}
+        # Cancelled attempts whose worker has not said yet that it stopped: task -> its slot.
+        self._ghosts: dict[str, tuple[str, str]] = {}
+        self._out: list[OwnerInstruction] = []
+        self._number = 0
+
+    # --- a task begins ---------------------------------------------------------------------
+
+    def _admit(self, task: Live, group: int | None, now: Now) -> None:
+        body = task.body
+        self._tasks[body.task] = task
+        if task.dedupe:
+            self._dedupe[task.dedupe] = body.task
+        if body.deadline_ms:
+            left = max(0, body.deadline_ms - now.wall_ms)
+            self._alarms.set("deadline/" + body.task, now.boot_ms + left)
+        if task.state == "queued":
+            self._enqueue(task, group)
+
+    def _enqueue(self, task: Live, group: int | None = None) -> None:
+        task.state, task.stage, task.machine = "queued", "", ""
+        body = task.body
+        if group is None:
+            group = self._queue.group(body.template, body.repo, task.avoid)
+        self._queue.add(body.task, group, task.rank)
+
+    def _delay(self, task: Live, delay_ms: int, now: Now) -> None:
+        task.state, task.stage, task.machine = "queued", "delayed", ""
+        self._alarms.set("retry/" + task.body.task, now.boot_ms + delay_ms)
+
+    # --- a machine gets it -----------------------------------------------------------------
+
+    def _place(self, task: Live, choice: Choice, now: Now) -> None:
+        """Give the task its next epoch and a slot; with a repository, ask the fence first."""
+        body = task.body
+        task.epoch = (max(self._order, task.epoch[0]), task.epoch[1] + 1)
+        task.machine, task.agent = choice.verdict.machine, choice.verdict.agent
+        task.candidates = choice.candidates
+        self._queue.take(task.machine, pool_of(task.agent))
+        if body.repo:
+            task.stage = "fencing"
+            self._alarms.set("fencing/" + body.task, now.boot_ms + self._lease_ms)
+            self._out.append(RegisterEpoch(body.task, task.epoch, task.machine, body.repo))
+        else:
+            self._assign(task, now)
+
+    def _assign(self, task: Live, now: Now) -> None:
+        body, machine = task.body, task.machine
+        mark = self._marks.get(machine, "")
+        assign = kinds.TaskAssign(
+            body.task, task.epoch, machine, task.agent, self._lease_ms, mark, body.base,
+            task.candidates,
+        )  # fmt: skip
+        task.assigned = Draft(assign, (task.opened,), task.scope)
+        self._out.append(task.assigned)
+        task.state, task.candidates = "leased", []
+        task.session = mark.rpartition(":")[0]
+        self._run(task, now)
+
+    def _run(self, task: Live, now: Now) -> None:
+        """The lease begins; the slot is taken already."""
+        task.stage = "running"
+        self._held.setdefault(task.machine, set()).add(task.body.task)
+        self._alarms.set("lease/" + task.body.task, now.boot_ms + self._lease_ms)
+
+    def _unreserve(self, task: Live, reason: str, delay_ms: int, now: Now) -> None:
+        """The fence did not take it: the slot is free, the epoch is spent."""
+        self._release(task)
+        task.reason = reason[: limits.REASON_CHARS_MAX]
+        self._delay(task, delay_ms, now)
+
+    def _release(self, task: Live) -> None:
+        """Give back slot and lease, whatever of them the task has."""
+        name = task.body.task
+        if task.stage in {"fencing", "running"}:
+            self._queue.release(task.machine, pool_of(task.agent))
+        if task.stage == "running":
+            self._held[task.machine].discard(name)
+            self._alarms.clear("lease/" + name)
+        elif task.stage in {"fencing", "promoting"}:
+            self._alarms.clear(f"{task.stage}/{name}")
+
+    def _is_holder(self, task: Live, machine: str, epoch: kinds.Epoch) -> bool:
+        return task.state == "leased" and task.machine == machine and task.epoch == epoch
+
+    # --- an attempt ends -------------------------------------------------------------------
+
+    def _lose(self, task: Live, reason: str, entry: EntryId | None = None) -> None:
+        """The attempt is gone through no fault of the task."""
+        task.losses += 1
+        reason = reason[: limits.REASON_CHARS_MAX]
+        causes = () if entry is None else (entry,)
+        once = task.body.template.get("once") is True
+        if once or task.losses >= limits.LOSSES_MAX:
+            settle = kinds.TaskSettle(task.body.task, "lost", task.epoch, reason=reason)
+            self._settle(task, settle, causes)
+            return
+        self._release(task)
+        task.reason = reason
+        self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
+        self._enqueue(task)
+
+    def _failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
+        """The attempt did not succeed: again, or that was the last one."""
+        task.tries += 1
+        self._remember(task, 0)
+        reason = body.reason[: limits.REASON_CHARS_MAX]
+        if task.tries > task.body.retries:
+            self._settle(task, _settlement(task, body, "failed", reason), (entry,))
+            return
+        delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
+        self._again(task, entry, _retry(task, "failed", reason, delay_ms), now)
+
+    def _refused(self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now) -> None:
+        """The machine would not: another one, or the same one later when it was only busy."""
+        reason = f"{body.reason}: {body.text}"[: limits.REASON_CHARS_MAX]
+        if body.reason == "busy":
+            delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
+            task.busy += 1
+            self._again(task, entry, _retry(task, "busy", reason, delay_ms), now)
+            return
+        task.refusals += 1
+        if task.refusals >= limits.REFUSALS_MAX:
+            settle = kinds.TaskSettle(
+                task.body.task, "failed", task.epoch, reason=f"refused too often; last {reason}"
+            )
+            self._settle(task, settle, (entry,))
+            return
+        task.avoid |= {task.machine}
+        delay_ms = 0
+        group = self._queue.group(task.body.template, task.body.repo, task.avoid)
+        if not any(verdict.fits for verdict in self._queue.candidates(group)):
+            # Everybody refused: what they missed may be there later, so ask them all again then.
+            task.avoid = frozenset()
+            delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
+        self._again(task, entry, _retry(task, "refused", reason, delay_ms), now)
+
+    def _again(self, task: Live, entry: EntryId, body: kinds.TaskRetry, now: Now) -> None:
+        self._release(task)
+        task.reason = body.reason
+        self._say(task, body, (entry,))
+        if body.after_ms:
+            self._delay(task, body.after_ms, now)
+        else:
+            self._enqueue(task)
+
+    def _promote(self, task: Live, now: Now) -> None:
+        """Ask for the branch to move, again until there is an answer: asking twice is harmless."""
+        assert task.result is not None
+        body = task.body
+        task.stage = "promoting"
+        self._alarms.set("promoting/" + body.task, now.boot_ms + self._lease_ms)
+        place = (body.repo, body.run, body.phase, body.instance)
+        self._out.append(Promote(body.task, task.epoch, *place, task.result.commit))
+
+    def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
+        self._remember(task, 1000)
+        self._settle(task, _settlement(task, body, "done", ""), (entry,))
+
+    def _late(self, entry: EntryId, machine: str, body: Ended) -> None:
+        """What came too late changes nothing; a result is recorded, and its slot is free."""
+        slot = self._ghosts.get(body.task)
+        if slot is not None and slot[0] == machine:
+            self._lay(body.task)
+        if isinstance(body, kinds.AttemptRefuse) or body.status == "killed":
+            return
+        if body.task in self._tasks or self._is_mine(body.task):
+            late = kinds.TaskLate(body.task, body.epoch, machine, body.status, body.commit)
+            task = self._tasks.get(body.task)
+            self._out.append(Draft(late, (entry,), task.scope if task else FLEET))
+
+    # --- a task ends -----------------------------------------------------------------------
+
+    def _overdue(self, task: Live, now: Now) -> None:
+        self._stop(task, "the deadline passed", now)
+        settle = kinds.TaskSettle(
+            task.body.task, "failed", task.epoch, reason="the deadline passed"
+        )
+        self._settle(task, settle, ())
+
+    def _stop(self, task: Live, reason: str, now: Now) -> None:
+        """Tell a worker to end it. Its slot stays taken until it has, or can run no longer."""
+        if task.stage != "running":
+            return
+        name, pool = task.body.task, pool_of(task.agent)
+        self._ghosts[name] = (task.machine, pool)
+        self._queue.take(task.machine, pool)
+        self._alarms.set("ghost/" + name, now.boot_ms + self._lease_ms)
+        self._out.append(Stop(task.machine, name, task.epoch, reason))
+
+    def _lay(self, name: str) -> None:
+        """The stopped attempt is over for certain: its slot is free."""
+        slot = self._ghosts.pop(name, None)
+        if slot is not None:
+            self._alarms.clear("ghost/" + name)
+            self._queue.release(*slot)
+
+    def _settle(self, task: Live, settle: kinds.TaskSettle, causes: tuple[EntryId, ...]) -> None:
+        draft = self._say(task, settle, causes)
+        if len(draft.raw) > limits.BODY_BYTES_MAX:
+            # An entry that cannot be written must not stop the owner: the attempt has it all.
+            self._out.pop()
+            reason = settle.reason or "the result was too large for its entry: see the attempt"
+            settle = kinds.TaskSettle(
+                settle.task, settle.outcome, settle.epoch, reason=reason, commit=settle.commit
+            )
+            draft = self._say(task, settle, causes)
+        self._forget(task)
+        self._tell(task, draft)
+
+    def _forget(self, task: Live) -> None:
+        """The task is settled: it leaves memory, and no later event can touch it."""
+        name = task.body.task
+        self._release(task)
+        self._queue.remove(name)
+        if task.stage == "delayed":
+            self._alarms.clear("retry/" + name)
+        if task.body.deadline_ms:
+            self._alarms.clear("deadline/" + name)
+        if self._dedupe.get(task.dedupe) == name:
+            del self._dedupe[task.dedupe]
+        del self._tasks[name]
+
+    def _say(self, task: Live, body: kinds.Body, causes: tuple[EntryId, ...]) -> Draft:
+        draft = Draft(body, (task.assigned or task.opened, *causes), task.scope)
+        self._out.append(draft)
+        return draft
+
+    def _tell(self, task: Live, draft: Draft) -> None:
+        """Let the run go on; `draft` is the entry that ended the task."""
+        body, end = task.body, draft.body
+        place = (body.task, body.run, body.phase, body.instance)
+        if isinstance(end, kinds.TaskSettle):
+            result = (end.outcome, end.summary, end.commit, end.values)
+            self._out.append(Settled(*place, *result, draft))
+        elif isinstance(end, kinds.TaskCancel):
+            self._out.append(Settled(*place, "cancelled", end.reason, "", {}, draft))
+
+    def _ask(self, task: Live) -> None:
+        self._out.append(AskPerson(task.body.task, task.body.run, task.body.phase))
+
+    def _remember(self, task: Live, success: int) -> None:
+        """The success of an agent on a machine: a moving average over about eight attempts."""
+        key = (task.machine, task.agent)
+        past = self._past.get(key, SUCCESS_UNKNOWN)
+        self._past[key] = past + (success - past) // 8
+
+    def _success(self, machine: str, agent: str) -> int:
+        return self._past.get((machine, agent), SUCCESS_UNKNOWN)
+
+    def _open_task(self, name: str) -> Live:
+        task = self._tasks.get(name)
+        if task is None:
+            raise NotFound(
+                f"no open task {name[:40]!r} here: it is settled, or another owner has it"
+            )
+        return task
+
+
+def dedupe_of(body: kinds.TaskOpen, cause: str) -> str:
+    """What makes two submissions one task: the explicit key, or the content under its cause."""
+    if body.key:
+        return "key:" + body.key
+    content = (cause, body.run, body.phase, body.instance, body.template, body.values, body.repo,
+               body.base)  # fmt: skip
+    return sha256(_encode(content)).hexdigest()
+
+
+def _retry(task: Live, why: kinds.Why, reason: str, delay_ms: int) -> kinds.TaskRetry:
+    return kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
+
+
+def _settlement(
+    task: Live, body: kinds.AttemptFinish, outcome: kinds.Outcome, reason: str
+) -> kinds.TaskSettle:
+    return kinds.TaskSettle(
+        task.body.task, outcome, task.epoch, body.summary[: limits.SUMMARY_CHARS_MAX], reason,
+        body.commit, body.values, body.artefacts, body.usage,
+    )  # fmt: skip

@@ -1,0 +1,230 @@
+"""The bodies of every entry about work. One Struct per kind; `KINDS` is the whole list.
+
+Rule 1: a body is data of the moment it was written; nothing in it is computed again later.
+Rule 2: a new field has a default, so that an old entry stays readable; a field is never renamed.
+Rule 3: no floats; times are milliseconds, money is millionths of a dollar.
+
+Who writes what: the owner of a task writes `run.*` and `task.*` (but not `task.decide`), a worker
+writes `attempt.*`, a person's machine writes `task.decide`. Only the owner's entries change a
+task's state; the others are inputs that the owner cites as causes.
+
+A field is left out of the bytes where it has its default value, which keeps an entry small and
+lets an older reader ignore nothing it ought to know: a new meaning gets a new kind.
+"""
+
+from typing import Any, Final, Literal, NewType, TypeVar
+
+import msgspec
+
+from muster import limits
+from muster.log import canon
+
+TaskId = NewType("TaskId", str)
+RunId = NewType("RunId", str)
+# (owner incarnation order, counter), compared left to right: a restored owner gets a higher order.
+Epoch = tuple[int, int]
+NO_EPOCH: Final[Epoch] = (0, 0)
+
+Outcome = Literal["done", "failed", "lost"]
+Why = Literal["failed", "refused", "busy"]
+RunOutcome = Literal["done", "failed", "cancelled"]
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all bodies share: strict, immutable, small."""
+
+
+B = TypeVar("B", bound=Body)
+
+
+class RunOpen(Body, frozen=True):
+    """A spec becomes work. `statement` is the operator's signed order, in hex."""
+
+    run: str
+    name: str
+    spec: str
+    statement: str
+    repo: str = ""
+    base: str = ""
+    values: dict[str, str] = {}
+    priority: int = 0
+
+
+class RunSettle(Body, frozen=True):
+    """A run ends; never again after that."""
+
+    run: str
+    outcome: RunOutcome
+    summary: str = ""
+    values: dict[str, str] = {}
+
+
+class TaskOpen(Body, frozen=True):
+    """A piece of work exists. `template` is what the spec yields for (phase, instance)."""
+
+    task: str
+    template: dict[str, Any]
+    run: str = ""
+    phase: str = ""
+    instance: str = ""
+    values: dict[str, str] = {}
+    key: str = ""
+    digest: str = ""
+    statement: str = ""
+    repo: str = ""
+    base: str = ""
+    priority: int = 0
+    retries: int = 0
+    deadline_ms: int = 0
+
+
+class TaskAssign(Body, frozen=True):
+    """One machine may try, until its lease ends. `mark` is the worker's own clock, given back.
+
+    `candidates` is the decision for `muster why`: [machine, fits, score, reason] of each.
+    """
+
+    task: str
+    epoch: tuple[int, int]
+    machine: str
+    agent: str
+    lease_ms: int
+    mark: str = ""
+    base: str = ""
+    candidates: list[tuple[str, bool, int, str]] = []
+
+
+class TaskExpire(Body, frozen=True):
+    """The lease ended without a result: a loss of the infrastructure, not the task's fault."""
+
+    task: str
+    epoch: tuple[int, int]
+    reason: str
+
+
+class TaskRetry(Body, frozen=True):
+    """An attempt ended without success and another will follow, not before `after_ms`.
+
+    `why` is `failed` (counts against the task's retries), `refused` (the machine would not) or
+    `busy` (the machine had no free slot; counts against nothing).
+    """
+
+    task: str
+    epoch: tuple[int, int]
+    why: Why
+    reason: str
+    after_ms: int = 0
+
+
+class TaskCancel(Body, frozen=True):
+    """The task ends because somebody no longer wants it; `reason` says who or what."""
+
+    task: str
+    reason: str
+
+
+class TaskSettle(Body, frozen=True):
+    """The one outcome of a task; it never changes."""
+
+    task: str
+    outcome: Outcome
+    epoch: tuple[int, int] = NO_EPOCH
+    summary: str = ""
+    reason: str = ""
+    commit: str = ""
+    values: dict[str, str] = {}
+    artefacts: list[str] = []
+    usage: dict[str, int] = {}
+
+
+class TaskLate(Body, frozen=True):
+    """A result came after the task had moved on: recorded, and ignored."""
+
+    task: str
+    epoch: tuple[int, int]
+    machine: str
+    status: str = ""
+    commit: str = ""
+
+
+class TaskDecide(Body, frozen=True):
+    """A person's answer to a task that waits for one; `statement` is signed by the person's key."""
+
+    task: str
+    verdict: Literal["approve", "reject"]
+    statement: str
+    text: str = ""
+    values: dict[str, str] = {}
+
+
+class AttemptStart(Body, frozen=True):
+    """The worker began; `tools` are the versions it works with."""
+
+    task: str
+    epoch: tuple[int, int]
+    agent: str = ""
+    tools: dict[str, str] = {}
+
+
+class AttemptRefuse(Body, frozen=True):
+    """The worker will not; `reason` is a code of this machine, `text` says it to a person."""
+
+    task: str
+    epoch: tuple[int, int]
+    reason: str
+    text: str = ""
+
+
+class AttemptFinish(Body, frozen=True):
+    """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order."""
+
+    task: str
+    epoch: tuple[int, int]
+    status: Literal["done", "failed", "killed"]
+    summary: str = ""
+    reason: str = ""
+    commit: str = ""
+    values: dict[str, str] = {}
+    artefacts: list[str] = []
+    usage: dict[str, int] = {}
+
+
+KINDS: Final[dict[str, type[Body]]] = {
+    "run.open": RunOpen,
+    "run.settle": RunSettle,
+    "task.open": TaskOpen,
+    "task.assign": TaskAssign,
+    "task.expire": TaskExpire,
+    "task.retry": TaskRetry,
+    "task.cancel": TaskCancel,
+    "task.settle": TaskSettle,
+    "task.late": TaskLate,
+    "task.decide": TaskDecide,
+    "attempt.start": AttemptStart,
+    "attempt.refuse": AttemptRefuse,
+    "attempt.finish": AttemptFinish,
+}
+KIND_OF: Final[dict[type[Body], str]] = {body: kind for kind, body in KINDS.items()}
+
+_encoder = msgspec.json.Encoder(order="sorted")
+
+
+def body_bytes(body: msgspec.Struct) -> bytes:
+    """Canonical bytes of a body: the same bytes that log/canon.py makes of its fields."""
+    return _encoder.encode(body)
+
+
+def read(type_: type[B], raw: bytes) -> B:
+    """The body in an entry that was admitted already.
+
+    Raises:
+        Malformed: it is not such a body.
+
+    """
+    what = KIND_OF.get(type_, "the body")
+    return canon.decode_as(raw, type_, what, size_max=limits.BODY_BYTES_MAX)
+
+
+def epoch_text(epoch: Epoch) -> str:
+    """`1-7`: how an epoch is written in a ref name or to a person."""
+    return f"{epoch[0]}-{epoch[1]}"

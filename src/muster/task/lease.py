@@ -1,0 +1,93 @@
+"""Time limits on the right to try. Both sides compute; neither trusts the other's clock.
+
+Rule 1: a lease is measured on the boot clock of whoever measures it, and that clock counts sleep.
+Rule 2: the worker's lease ends before the owner's can: it is shorter by LEASE_MARGIN_MS, and it
+        runs from a moment that is certainly not later than the owner's start.
+Rule 3: nothing here reads a clock; `now` is an argument.
+
+THE MARK. How does a worker know when the owner started to count, without a common clock? With each
+beat the worker sends a mark: its own clock. The owner gives the newest mark back with whatever it
+grants. The owner granted after it had the mark, so the worker may count from the mark: at the
+latest as long as the owner does, however long the answer was under way. An assignment that was
+delayed for an hour carries an old mark and starts nothing; the worker beats first and asks.
+
+A mark is `<session>:<ms>`; the session is a random word of the worker's process, so that a mark
+from before a restart or a reboot (where the boot clock began again) means nothing.
+"""
+
+import heapq
+from typing import Final
+
+from muster import limits
+
+# What a fresh worker needs to have left, to begin at once instead of asking first.
+START_LEFT_MS: Final = limits.BEAT_MS
+
+
+def worker_lease_ms(lease_ms: int) -> int:
+    """How long a worker may count on a lease that the owner gave for `lease_ms`."""
+    return max(0, lease_ms - min(limits.LEASE_MARGIN_MS, lease_ms // 2))
+
+
+def make_mark(session: str, now_ms: int) -> str:
+    """The worker's clock, as the owner gives it back."""
+    return f"{session}:{now_ms}"
+
+
+def lease_end_ms(mark: str, session: str, lease_ms: int) -> int:
+    """When the worker's right to try ends on its clock; 0 for a mark of another session."""
+    word, colon, ms = mark.rpartition(":")
+    if not colon or word != session or not ms.isascii() or not ms.isdigit() or len(ms) > 16:
+        return 0
+    return int(ms) + worker_lease_ms(lease_ms)
+
+
+class Alarms:
+    """When something is due, by key: a heap whose old entries are dropped when they come up.
+
+    Moving an alarm later costs nothing until the old time comes; that is what a lease does with
+    every beat. One alarm per key.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[str, int] = {}
+        self._heap: list[tuple[int, str]] = []
+
+    def set(self, key: str, due_ms: int) -> None:
+        """Ring for `key` at `due_ms`, instead of any earlier setting."""
+        old = self._due.get(key)
+        self._due[key] = due_ms
+        # A later time keeps its place in the heap: it is moved when the old time comes up.
+        if old is None or due_ms < old:
+            heapq.heappush(self._heap, (due_ms, key))
+            if len(self._heap) > 4 * len(self._due) + 64:
+                self._heap = [(due, k) for k, due in self._due.items()]
+                heapq.heapify(self._heap)
+
+    def clear(self, key: str) -> None:
+        """No alarm for `key`."""
+        self._due.pop(key, None)
+
+    def due(self, now_ms: int) -> list[str]:
+        """The keys whose time has come, earliest first; each rings once."""
+        rung: list[str] = []
+        while self._heap and self._heap[0][0] <= now_ms:
+            _, key = heapq.heappop(self._heap)
+            due = self._due.get(key)
+            if due is None:
+                continue
+            if due <= now_ms:
+                del self._due[key]
+                rung.append(key)
+            else:
+                heapq.heappush(self._heap, (due, key))
+        return rung
+
+    def next_ms(self) -> int | None:
+        """No alarm rings before this; None when there is none at all."""
+        while self._heap and self._heap[0][1] not in self._due:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def __len__(self) -> int:
+        return len(self._due)

@@ -1,0 +1,96 @@
+"""What goes into the owner and what it keeps of a task while the task is open.
+
+`Live` is changed by book.py alone; everything else here is a value.
+"""
+
+from typing import NamedTuple
+
+import msgspec
+
+from muster.log.entry import EntryId
+from muster.log.stream import FLEET, Scope
+from muster.task import kinds
+from muster.task.fold import TaskRow
+from muster.task.instruction import Cite
+from muster.task.queue import Candidate
+from muster.task.route import Verdict
+
+Ended = kinds.AttemptRefuse | kinds.AttemptFinish
+
+
+class Order(NamedTuple):
+    """What `submit` takes: `body` with a fresh random task id, and why it is asked.
+
+    `cause` names what two equal submissions must share to be one task: the run, the schedule's
+    firing, or the person who ordered.
+    """
+
+    body: kinds.TaskOpen
+    cause: str
+    causes: tuple[Cite, ...] = ()
+    scope: Scope = FLEET
+    actor: str = "muster"
+    again: bool = False
+
+
+class Submitted(NamedTuple):
+    """The task that an order became; not `fresh` when it was there already."""
+
+    task: str
+    fresh: bool
+
+
+class Restored(NamedTuple):
+    """What `restore` needs of a live task: its row, its opening, and an end of its attempt."""
+
+    task: str
+    row: TaskRow
+    body: kinds.TaskOpen
+    scope: Scope = FLEET
+    ended: tuple[EntryId, str, Ended] | None = None
+
+
+class Beat(NamedTuple):
+    """One lease in a worker's beat."""
+
+    task: str
+    epoch: kinds.Epoch
+    progress: str = ""
+
+
+class Why(NamedTuple):
+    """Where a live task stands and how each machine suits it."""
+
+    state: str
+    stage: str
+    machine: str
+    epoch: kinds.Epoch
+    reason: str
+    verdicts: tuple[Verdict, ...]
+
+
+class Live(msgspec.Struct):
+    """A live task. `stage` refines the state: delayed, fencing, running, promoting."""
+
+    body: kinds.TaskOpen
+    opened: Cite
+    rank: tuple[int, int, int]
+    dedupe: str
+    scope: Scope
+    state: str = "queued"
+    stage: str = ""
+    epoch: kinds.Epoch = kinds.NO_EPOCH
+    machine: str = ""
+    agent: str = ""
+    tries: int = 0
+    losses: int = 0
+    refusals: int = 0
+    assigned: Cite | None = None
+    ended: EntryId | None = None
+    result: kinds.AttemptFinish | None = None
+    candidates: list[Candidate] = []
+    busy: int = 0
+    avoid: frozenset[str] = frozenset()
+    session: str = ""
+    progress: str = ""
+    reason: str = ""

@@ -1,0 +1,324 @@
+"""The owner of tasks: events in, instructions out. The one place that decides what a task becomes.
+
+Rule 1: methods record what happened; `flush` assigns what can be assigned and hands out every
+        instruction since the last flush, in order. Whoever drives the owner carries them out in
+        one transaction, writes the ids into the drafts, and only then lets anything leave.
+Rule 2: nothing here reads a clock, a disk or chance: the same calls give the same instructions.
+Rule 3: at most one machine holds a task: an epoch is given once, and epochs only rise.
+Rule 4: where a task has a repository, its epoch is raised at the fence *before* it is assigned.
+        No remote, no assignment.
+Rule 5: what a worker says counts only under the epoch it holds; all else is recorded as late.
+
+A task in memory is a `Live`; a settled one is forgotten here and lives on in the table. After a
+restart `restore` reads the table's live rows. Leases then begin anew, which can only make them
+longer than the worker believes; a finish that arrived before the crash is reported again.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from muster import limits
+from muster.errors import Conflict, Refused
+from muster.log.entry import EntryId
+from muster.task import kinds
+from muster.task.book import Book, dedupe_of
+from muster.task.instruction import BeatReply, Cite, Draft, Now, OwnerInstruction
+from muster.task.live import Beat, Ended, Live, Order, Restored, Submitted, Why
+from muster.task.route import Facts, Verdict, pool_of
+
+__all__ = ["Beat", "Ended", "Now", "Order", "Owner", "Restored", "Submitted", "Why"]
+
+
+class Owner(Book):
+    """See the rules at the top of this file. `order` is this incarnation's place among its kind."""
+
+    # --- work comes in ---------------------------------------------------------------------
+
+    def submit(self, orders: Sequence[Order], now: Now) -> list[Submitted]:
+        """Open the tasks; equal content under an equal cause is one task while it is unsettled.
+
+        An explicit key is one task forever. Nothing is opened when one order is refused.
+
+        Raises:
+            Malformed: the needs of a template cannot be read.
+            Refused: too many tasks are open.
+
+        """
+        if len(self._tasks) + len(orders) > limits.OPEN_TASKS_MAX:
+            raise Refused(
+                f"{len(self._tasks)} tasks are open, and {limits.OPEN_TASKS_MAX} is the most:"
+                " wait until some are settled, or cancel some"
+            )
+        # Every order is checked before the first is opened: all of them, or none.
+        groups = [self._check(order.body) for order in orders]
+        return [self._submit(o, group, now) for o, group in zip(orders, groups, strict=True)]
+
+    def _check(self, body: kinds.TaskOpen) -> int | None:
+        size = len(kinds.body_bytes(body))
+        # The digest is added later.
+        if size > limits.BODY_BYTES_MAX - 128:
+            raise Refused(f"the task has {size} bytes; put what is large into the repository")
+        if body.template.get("by") == "human":
+            return None
+        return self._queue.group(body.template, body.repo)
+
+    def _submit(self, order: Order, group: int | None, now: Now) -> Submitted:
+        body = order.body
+        dedupe = "" if order.again and not body.key else dedupe_of(body, order.cause)
+        if dedupe:
+            known = self._dedupe.get(dedupe)
+            if known is None and body.key:
+                known = self._settled_with_key(dedupe)
+            if known is not None:
+                return Submitted(known, False)
+            if not body.key:
+                body = msgspec.structs.replace(body, digest=dedupe)
+        draft = Draft(body, order.causes, order.scope, order.actor)
+        self._out.append(draft)
+        self._number += 1
+        task = Live(body, draft, (-body.priority, now.wall_ms, self._number), dedupe, order.scope)
+        if group is None:
+            task.state = "waiting"
+            self._ask(task)
+        self._admit(task, group, now)
+        return Submitted(body.task, True)
+
+    def restore(self, rows: Iterable[Restored], now: Now) -> None:
+        """Take up the live tasks of the table, once, before anything else."""
+        for found in sorted(rows, key=lambda r: (r.row.opened_ms, r.task)):
+            row, body = found.row, found.body
+            self._number += 1
+            task = Live(
+                body, EntryId(row.opened), (-row.priority, row.opened_ms, self._number),
+                row.dedupe, found.scope, row.state, "", row.epoch, row.machine, row.agent,
+                row.tries, row.losses, row.refusals,
+                EntryId(row.assigned) if row.assigned else None,
+            )  # fmt: skip
+            self._admit(task, None, now)
+            if row.state == "leased":
+                self._queue.take(task.machine, pool_of(task.agent))
+                self._run(task, now)
+                if found.ended is not None:
+                    self.report(*found.ended, now)
+
+    # --- machines come and go --------------------------------------------------------------
+
+    def machine_up(self, facts: Facts) -> None:
+        """A machine takes work, or said something new about itself."""
+        self._queue.machine_up(facts)
+
+    def machine_down(self, machine: str) -> None:
+        """No link: nothing new goes there. What it holds is its own until the lease ends."""
+        self._queue.machine_down(machine)
+
+    def machine_removed(self, machine: str) -> None:
+        """The machine is out of the fleet: whatever it holds goes elsewhere at once."""
+        self._queue.machine_down(machine)
+        for name in sorted(self._held.get(machine, ())):
+            self._lose(self._tasks[name], "machine removed from the fleet")
+
+    def beat(self, machine: str, mark: str, holds: Sequence[Beat], now: Now) -> None:
+        """A worker lives: renew the leases it names, tell it which of them it does not hold."""
+        self._marks[machine] = mark
+        session = mark.rpartition(":")[0]
+        held, gone = [], []
+        for lease in holds:
+            task = self._tasks.get(lease.task)
+            if task is not None and self._is_holder(task, machine, lease.epoch):
+                if task.stage == "running":
+                    self._alarms.set("lease/" + lease.task, now.boot_ms + self._lease_ms)
+                task.session, task.progress = session, lease.progress
+                held.append((lease.task, lease.epoch))
+            else:
+                gone.append((lease.task, lease.epoch))
+        named = {lease.task for lease in holds}
+        for name in sorted(self._held.get(machine, set()) - named):
+            task = self._tasks[name]
+            # Its process died with the session that the lease was given to; no need to wait.
+            if task.session and task.session != session and task.stage == "running":
+                self._lose(task, "the worker started anew")
+        self._out.append(BeatReply(machine, mark, tuple(held), tuple(gone)))
+
+    # --- what workers and people say ---------------------------------------------------------
+
+    def report(
+        self, entry: EntryId, machine: str, body: kinds.AttemptStart | Ended, now: Now
+    ) -> None:
+        """A worker's entry, once for each; `machine` is its author."""
+        task = self._tasks.get(body.task)
+        holds = task is not None and self._is_holder(task, machine, body.epoch)
+        if isinstance(body, kinds.AttemptStart):
+            return
+        if task is None or not holds or task.stage != "running":
+            self._late(entry, machine, body)
+        elif isinstance(body, kinds.AttemptRefuse):
+            self._refused(task, entry, body, now)
+        elif body.status == "killed":
+            self._lose(task, body.reason or "the worker ended the attempt", entry)
+        elif body.status == "failed":
+            self._failed(task, entry, body, now)
+        elif body.commit and task.body.repo:
+            task.ended, task.result = entry, body
+            self._release(task)
+            self._promote(task, now)
+        else:
+            self._done(task, entry, body)
+
+    def decide(self, entry: EntryId, body: kinds.TaskDecide) -> None:
+        """A person's decision; whether that person may decide was checked before.
+
+        Raises:
+            NotFound: no such task is open here.
+            Conflict: the task does not wait for a person.
+
+        """
+        task = self._open_task(body.task)
+        if task.state != "waiting":
+            raise Conflict(f"task {body.task[:8]} does not wait for a person; it is {task.state}")
+        outcome: kinds.Outcome = "done" if body.verdict == "approve" else "failed"
+        reason = "" if outcome == "done" else "rejected"
+        settle = kinds.TaskSettle(
+            body.task, outcome, summary=body.text, reason=reason, values=body.values
+        )
+        self._settle(task, settle, (entry,))
+
+    def cancel(self, name: str, reason: str, causes: tuple[Cite, ...], now: Now) -> None:
+        """The task ends now; a worker that runs it is told to stop.
+
+        Raises:
+            NotFound: no such task is open here.
+
+        """
+        task = self._open_task(name)
+        reason = reason[: limits.REASON_CHARS_MAX]
+        cites = (task.assigned or task.opened, *causes)
+        draft = Draft(kinds.TaskCancel(name, reason), cites, task.scope)
+        self._out.append(draft)
+        self._stop(task, reason, now)
+        self._forget(task)
+        self._tell(task, draft)
+
+    def retry(self, name: str) -> None:
+        """A delayed task is tried now.
+
+        Raises:
+            NotFound: no such task is open here (a settled one is submitted again instead).
+            Conflict: somebody works on it.
+
+        """
+        task = self._open_task(name)
+        if task.state != "queued" or task.stage == "fencing":
+            raise Conflict(f"task {name[:8]} is {task.stage or task.state}: it cannot be retried")
+        self._alarms.clear("retry/" + name)
+        task.avoid = frozenset()
+        self._queue.remove(name)
+        self._enqueue(task)
+
+    # --- the fence answers -------------------------------------------------------------------
+
+    def fenced(self, name: str, epoch: kinds.Epoch, now: Now) -> None:
+        """The fence took the epoch: the machine gets its lease."""
+        task = self._tasks.get(name)
+        if task is None or task.stage != "fencing" or task.epoch != epoch:
+            return
+        if self._queue.is_up(task.machine):
+            self._assign(task, now)
+        else:
+            self._unreserve(task, "the machine went away", 0, now)
+
+    def unfenced(
+        self, name: str, epoch: kinds.Epoch, reason: str, newest: kinds.Epoch, now: Now
+    ) -> None:
+        """The fence did not take it. `newest` is what it holds, NO_EPOCH when it did not answer."""
+        task = self._tasks.get(name)
+        if task is None or task.stage != "fencing" or task.epoch != epoch:
+            return
+        task.epoch = max(task.epoch, newest)
+        self._unreserve(task, reason, limits.RETRY_DELAY_MS_MIN, now)
+
+    def promoted(self, name: str, epoch: kinds.Epoch) -> None:
+        """The branch is at the attempt's commit: the task is done."""
+        task = self._tasks.get(name)
+        if task is None or task.stage != "promoting" or task.epoch != epoch:
+            return
+        assert task.ended is not None
+        assert task.result is not None
+        self._done(task, task.ended, task.result)
+
+    def unpromoted(
+        self, name: str, epoch: kinds.Epoch, reason: str, *, again: bool, now: Now
+    ) -> None:
+        """The branch did not move. `again`: the remote did not answer; else the attempt failed."""
+        task = self._tasks.get(name)
+        if task is None or task.stage != "promoting" or task.epoch != epoch:
+            return
+        assert task.ended is not None
+        assert task.result is not None
+        if again:
+            self._alarms.set("promoting/" + name, now.boot_ms + limits.RETRY_DELAY_MS_MIN)
+            return
+        failed = msgspec.structs.replace(task.result, status="failed", reason=reason)
+        self._failed(task, task.ended, failed, now)
+
+    # --- time passes -------------------------------------------------------------------------
+
+    def tick(self, now: Now) -> None:
+        """Ring what is due; call it at `next_alarm_ms` or later."""
+        for key in self._alarms.due(now.boot_ms):
+            what, _, name = key.partition("/")
+            task = self._tasks.get(name)
+            if what == "ghost":
+                self._lay(name)
+            elif task is None:
+                continue
+            elif what == "lease":
+                self._lose(task, "the lease ended without a word")
+            elif what == "retry":
+                self._enqueue(task)
+            elif what == "fencing":
+                self.unfenced(name, task.epoch, "the fence did not answer", kinds.NO_EPOCH, now)
+            elif what == "promoting":
+                self._promote(task, now)
+            elif what == "deadline":
+                self._overdue(task, now)
+
+    def next_alarm_ms(self) -> int | None:
+        """Boot time before which `tick` has nothing to do."""
+        return self._alarms.next_ms()
+
+    def flush(self, now: Now) -> list[OwnerInstruction]:
+        """Assign what can be assigned; then every instruction since the last flush, in order."""
+        self._queue.tidy()
+        while (choice := self._queue.next()) is not None:
+            self._place(self._tasks[choice.task], choice, now)
+        out, self._out = self._out, []
+        return out
+
+    # --- questions ---------------------------------------------------------------------------
+
+    def why(self, name: str) -> Why:
+        """Where a live task stands, and each machine's verdict.
+
+        Raises:
+            NotFound: no such task is open here.
+
+        """
+        task = self._open_task(name)
+        body, verdicts = task.body, list[Verdict]()
+        if task.state != "waiting":
+            group = self._queue.group(body.template, body.repo, task.avoid)
+            verdicts = self._queue.candidates(group)
+        return Why(task.state, task.stage, task.machine, task.epoch, task.reason, tuple(verdicts))
+
+    def holder(self, name: str) -> tuple[str, kinds.Epoch] | None:
+        """The machine that may work on a task and push for it, under which epoch."""
+        task = self._tasks.get(name)
+        if task is None or task.stage != "running":
+            return None
+        return task.machine, task.epoch
+
+    def statistics(self) -> dict[str, int]:
+        """Counts for status and metrics."""
+        held = sum(len(tasks) for tasks in self._held.values())
+        return {"open": len(self._tasks), "queued": len(self._queue), "held": held}

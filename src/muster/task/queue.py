@@ -1,0 +1,256 @@
+"""Which queued task goes to which machine next. Cost per task does not depend on the depth.
+
+Rule 1: order is priority, then age; a task that comes back keeps its age.
+Rule 2: tasks that want the same are one group; each machine is judged once per group, not per task.
+Rule 3: a machine never holds more attempts of a pool than it has slots there.
+
+HOW IT STAYS FLAT. A slot is (machine, pool). Each slot has a heap of the groups that it could
+serve, by the rank of the group's first task. A group's rank only changes when its first task does,
+and an old rank in a heap is corrected when it comes up: so a queued task costs one push into its
+group, whether ten or ten thousand wait before it. Removed tasks are dropped when they come up.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from muster import limits
+from muster.task.route import Facts, Verdict, Wants, judge, pool_of, score, slots_of, wants_of
+
+# (-priority, age, number): the smallest goes first; the number makes it unique.
+Rank = tuple[int, int, int]
+Candidate = tuple[str, bool, int, str]
+
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Choice(NamedTuple):
+    """The next task, the machine for it, and every candidate with the reason why it won or lost."""
+
+    task: str
+    verdict: Verdict
+    candidates: list[Candidate]
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """Queued tasks that want the same."""
+
+    key: bytes
+    wants: Wants
+    heap: list[tuple[Rank, str]] = field(default_factory=list)
+    fits: dict[str, Verdict] = field(default_factory=dict)
+    misfits: dict[str, Verdict] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """The slots of one pool on one machine, and the groups that could use them."""
+
+    size: int
+    used: int = 0
+    heap: list[tuple[Rank, int]] = field(default_factory=list)
+    listed: dict[int, Rank] = field(default_factory=dict)
+
+    def list_group(self, group: int, rank: Rank) -> None:
+        old = self.listed.get(group)
+        if old is None or rank < old:
+            self.listed[group] = rank
+            heapq.heappush(self.heap, (rank, group))
+
+
+class Queue:
+    """Queued tasks, machines that are up, and their slots."""
+
+    def __init__(self, success: Callable[[str, str], int]) -> None:
+        self._success = success
+        self._numbers: dict[bytes, int] = {}
+        self._groups: dict[int, _Group] = {}
+        self._where: dict[str, int] = {}
+        self._facts: dict[str, Facts] = {}
+        self._slots: dict[tuple[str, str], _Slot] = {}
+        self._next_number = 0
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, task: str) -> bool:
+        return task in self._where
+
+    def group(self, template: Mapping[str, Any], repo: str, avoid: Iterable[str] = ()) -> int:
+        """The group of tasks that want this; valid until the next `tidy`.
+
+        Raises:
+            Malformed: the template's needs cannot be read.
+
+        """
+        key = _encode((template.get("needs"), template.get("agent"), repo, sorted(avoid)))
+        number = self._numbers.get(key)
+        if number is None:
+            wants = wants_of(template, repo, avoid)
+            number = self._numbers[key] = self._next_number
+            self._next_number += 1
+            group = self._groups[number] = _Group(key, wants)
+            for facts in self._facts.values():
+                self._judge(number, group, facts)
+        return number
+
+    def add(self, task: str, number: int, rank: Rank) -> None:
+        """Queue a task in a group."""
+        group = self._groups[number]
+        self._where[task] = number
+        heapq.heappush(group.heap, (rank, task))
+        if group.heap[0][0] == rank:
+            for machine, verdict in group.fits.items():
+                self._slots[machine, verdict.pool].list_group(number, rank)
+
+    def remove(self, task: str) -> None:
+        """Take a task out; nothing happens when it is not queued."""
+        self._where.pop(task, None)
+
+    def machine_up(self, facts: Facts) -> None:
+        """A machine takes work, or its facts changed. Costs one look at each group."""
+        machine = facts.machine
+        if self._facts.get(machine) == facts:
+            return
+        self._facts[machine] = facts
+        pools = {"", *facts.slots, *(pool_of(agent) for agent in facts.agents)}
+        for pool in pools | {p for m, p in self._slots if m == machine}:
+            slot = self._slots.setdefault((machine, pool), _Slot(0))
+            slot.size = slots_of(facts, pool) if pool in pools else 0
+            slot.heap, slot.listed = [], {}
+        for number, group in self._groups.items():
+            self._judge(number, group, facts)
+
+    def machine_down(self, machine: str) -> None:
+        """A machine takes no more work; what it holds keeps its slots."""
+        self._facts.pop(machine, None)
+        for group in self._groups.values():
+            group.fits.pop(machine, None)
+            group.misfits.pop(machine, None)
+        for (name, _), slot in self._slots.items():
+            if name == machine:
+                slot.heap, slot.listed = [], {}
+
+    def take(self, machine: str, pool: str) -> None:
+        """One slot is in use (also of a machine that is not up: its lease was restored)."""
+        self._slots.setdefault((machine, pool), _Slot(0)).used += 1
+
+    def release(self, machine: str, pool: str) -> None:
+        """One slot is free again."""
+        slot = self._slots[machine, pool]
+        # More releases than takes would let a machine be overbooked forever.
+        assert slot.used > 0
+        slot.used -= 1
+
+    def is_up(self, machine: str) -> bool:
+        """Whether the machine takes work."""
+        return machine in self._facts
+
+    def next(self) -> Choice | None:
+        """Take the first task that a free slot fits out of the queue, with the best machine."""
+        best: tuple[Rank, int] | None = None
+        for slot in self._slots.values():
+            if slot.used < slot.size and slot.heap:
+                top = self._top(slot)
+                if top is not None and (best is None or top < best):
+                    best = top
+        if best is None:
+            return None
+        group = self._groups[best[1]]
+        task = heapq.heappop(group.heap)[1]
+        del self._where[task]
+        verdict, candidates = self._choose(group)
+        return Choice(task, verdict, candidates)
+
+    def candidates(self, number: int) -> list[Verdict]:
+        """Every machine's verdict on a task of this group, for `why`; best first."""
+        wants = self._groups[number].wants
+        verdicts = [judge(wants, facts) for facts in self._facts.values()]
+        return sorted(verdicts, key=lambda v: (not v.fits, -v.score, v.machine))
+
+    def free(self, machine: str, pool: str) -> int:
+        """How many more attempts the machine takes."""
+        slot = self._slots.get((machine, pool))
+        return 0 if slot is None else max(0, slot.size - slot.used)
+
+    def tidy(self) -> None:
+        """Drop groups without tasks, when there are many: rare needs may never come again."""
+        if len(self._groups) <= 2 * len(self._where) + 64:
+            return
+        for number, group in list(self._groups.items()):
+            if self._first(group, number) is None:
+                del self._groups[number], self._numbers[group.key]
+
+    def _judge(self, number: int, group: _Group, facts: Facts) -> None:
+        verdict = judge(group.wants, facts)
+        group.fits.pop(facts.machine, None)
+        group.misfits.pop(facts.machine, None)
+        (group.fits if verdict.fits else group.misfits)[facts.machine] = verdict
+        first = self._first(group, number)
+        if verdict.fits and first is not None:
+            self._slots[facts.machine, verdict.pool].list_group(number, first)
+
+    def _first(self, group: _Group, number: int) -> Rank | None:
+        """The rank of the group's first task that is still queued there."""
+        heap = group.heap
+        while heap and self._where.get(heap[0][1]) != number:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def _top(self, slot: _Slot) -> tuple[Rank, int] | None:
+        """The best group of a slot, after correcting what its heap remembers."""
+        while slot.heap:
+            rank, number = slot.heap[0]
+            group = self._groups.get(number)
+            if group is None or slot.listed.get(number) != rank:
+                heapq.heappop(slot.heap)
+                if group is None:
+                    slot.listed.pop(number, None)
+                continue
+            first = self._first(group, number)
+            if first == rank:
+                return rank, number
+            if first is None:
+                heapq.heappop(slot.heap)
+                del slot.listed[number]
+            else:
+                slot.listed[number] = first
+                heapq.heapreplace(slot.heap, (first, number))
+        return None
+
+    def _choose(self, group: _Group) -> tuple[Verdict, list[Candidate]]:
+        scored: list[tuple[int, str, Verdict]] = []
+        full: list[Candidate] = []
+        for verdict in group.fits.values():
+            slot = self._slots[verdict.machine, verdict.pool]
+            if slot.used < slot.size:
+                success = self._success(verdict.machine, verdict.agent)
+                value = score(verdict, slot.used, slot.size, success)
+                scored.append((-value, verdict.machine, verdict))
+            else:
+                full.append((verdict.machine, True, verdict.score, "no free slot"))
+        # A group reaches a slot's heap only through a verdict that fits, and that slot is free.
+        assert scored
+        scored.sort(key=lambda s: s[:2])
+        rows = list(self._candidates(group, scored, full))
+        return scored[0][2], rows
+
+    def _candidates(
+        self, group: _Group, scored: list[tuple[int, str, Verdict]], full: list[Candidate]
+    ) -> Iterator[Candidate]:
+        room = limits.CANDIDATES_MAX
+        for place, (value, machine, verdict) in enumerate(scored[:room]):
+            reason = "chosen" if place == 0 else "lower score"
+            parts = ", ".join(verdict.reasons)
+            text = f"{reason}: {parts}" if parts else reason
+            yield machine, True, -value, text[: limits.REASON_CHARS_MAX]
+        room -= len(scored)
+        yield from full[: max(0, room)]
+        room -= len(full)
+        for verdict in list(group.misfits.values())[: max(0, room)]:
+            reason = "; ".join(verdict.reasons)
+            yield verdict.machine, False, 0, reason[: limits.REASON_CHARS_MAX]

@@ -1,0 +1,178 @@
+"""Which machine fits a piece of work, which of them is best, and why the others lost.
+
+Rule 1: a need is hard: a machine that misses one is out, with every reason, not only the first.
+Rule 2: among those that fit, integers decide; equal scores go to the lower machine id. The same
+        facts give the same answer on every machine, so the decision can be checked later.
+Rule 3: nothing is hidden: `judge` gives a verdict for each machine, fitting or not.
+
+The score starts at 1,000. An agent further down the list of a phase costs so much that load never
+outweighs it: "claude, else shell" means claude wherever one is. Below that: the share of slots in
+use, the load of the machine, battery, cost, the success of this agent there, and whether the
+repository is there already.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from muster.errors import Malformed
+from muster.task.spec import Needs, listed
+from muster.task.version import check_range, in_range
+
+# What an agent costs a machine: the agents named here have slots of their own, all others share "".
+OWN_POOL: Final = frozenset({"noop"})
+AGENT_RANK_COST: Final = 10_000
+# From here on work is heavy, and a laptop on battery does not take it.
+HEAVY_CPUS: Final = 4
+HEAVY_MEMORY_MIB: Final = 8_192
+# A machine without a past is taken for a good one, else nobody would ever try it.
+SUCCESS_UNKNOWN: Final = 900
+
+
+class Facts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a machine says about itself. `slots` is how many attempts it runs at once, by pool."""
+
+    machine: str
+    name: str
+    os: str = ""
+    arch: str = ""
+    cpus: int = 1
+    memory_mib: int = 0
+    gpus: list[str] = []
+    tools: dict[str, str] = {}
+    labels: list[str] = []
+    agents: list[str] = []
+    repos: list[str] = []
+    power: Literal["mains", "battery", "unknown"] = "unknown"
+    battery_percent: int = -1
+    load_percent: int = 0
+    cost: int = 0
+    slots: dict[str, int] = {}
+
+
+class Wants(NamedTuple):
+    """What a piece of work needs of a machine: the spec's `needs`, its agents, its repository."""
+
+    needs: Needs
+    agents: tuple[str, ...]
+    repo: str = ""
+    avoid: frozenset[str] = frozenset()
+
+
+class Verdict(NamedTuple):
+    """What became of one candidate. `reasons` says what it lacks, or what made its score."""
+
+    machine: str
+    fits: bool
+    reasons: tuple[str, ...]
+    score: int
+    agent: str = ""
+
+    @property
+    def pool(self) -> str:
+        """The slots this verdict would take."""
+        return pool_of(self.agent)
+
+
+def pool_of(agent: str) -> str:
+    """The slots an agent takes."""
+    return agent if agent in OWN_POOL else ""
+
+
+def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] = ()) -> Wants:
+    """What a task's template wants of a machine; a phase without an agent runs in the shell.
+
+    Raises:
+        Malformed: a need is unknown or of the wrong kind.
+
+    """
+    try:
+        needs = msgspec.convert(template.get("needs") or {}, Needs)
+        agents = msgspec.convert(template.get("agent") or "shell", str | list[str])
+    except msgspec.ValidationError as error:
+        raise Malformed(f"the needs of this task cannot be read: {error}") from error
+    for wanted in (needs.tools or {}).values():
+        check_range(wanted)
+    return Wants(needs, listed(agents), repo, frozenset(avoid))
+
+
+def judge(wants: Wants, facts: Facts) -> Verdict:
+    """Whether a machine fits, and its score without what changes from task to task."""
+    agent = next((a for a in wants.agents if a in facts.agents), "")
+    lacks = [*_lacks_place(wants, facts), *_lacks_strength(wants.needs, facts)]
+    lacks += _lacks_tools(wants, facts)
+    if not agent:
+        lacks.append(f"no agent {' or '.join(wants.agents)}")
+    if lacks:
+        return Verdict(facts.machine, False, tuple(lacks), 0)
+    parts = {
+        "agent": -AGENT_RANK_COST * wants.agents.index(agent),
+        "load": -min(max(facts.load_percent, 0), 200),
+        "battery": -100 if facts.power == "battery" else 0,
+        "cost": -min(max(facts.cost, 0), 1000),
+        "repository": 200 if wants.repo and wants.repo in facts.repos else 0,
+    }
+    reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)
+    return Verdict(facts.machine, True, reasons, 1000 + sum(parts.values()), agent)
+
+
+def score(verdict: Verdict, used: int, slots: int, success: int = SUCCESS_UNKNOWN) -> int:
+    """The score with what changes: slots in use, and successes per thousand of this agent there."""
+    return verdict.score - 300 * used // max(slots, 1) + (success - SUCCESS_UNKNOWN) // 5
+
+
+def slots_of(facts: Facts, pool: str) -> int:
+    """How many attempts of a pool the machine runs at once."""
+    return max(0, facts.slots.get(pool, 0 if pool else max(1, facts.cpus)))
+
+
+def _lacks_place(wants: Wants, facts: Facts) -> list[str]:
+    needs, lacks = wants.needs, []
+    machines, systems, archs = listed(needs.machine), listed(needs.os), listed(needs.arch)
+    if machines and facts.name not in machines and facts.machine not in machines:
+        lacks.append(f"is not {' or '.join(machines)}")
+    if systems and facts.os not in systems:
+        lacks.append(f"os {facts.os or 'unknown'}, not {' or '.join(systems)}")
+    if archs and facts.arch not in archs:
+        lacks.append(f"arch {facts.arch or 'unknown'}, not {' or '.join(archs)}")
+    lacks += [f"no label {label}" for label in listed(needs.label) if label not in facts.labels]
+    if facts.machine in wants.avoid:
+        lacks.append("refused this task before")
+    return lacks
+
+
+def _lacks_strength(needs: Needs, facts: Facts) -> list[str]:
+    lacks = []
+    cpus, memory = needs.cpu or 0, needs.memory_mib
+    if cpus > facts.cpus:
+        lacks.append(f"{facts.cpus} cpus, not {cpus}")
+    if memory > facts.memory_mib:
+        lacks.append(f"{facts.memory_mib} MiB memory, not {memory}")
+    if needs.gpu:
+        lacks += _lacks_gpu(needs.gpu, facts)
+    heavy = cpus >= HEAVY_CPUS or memory >= HEAVY_MEMORY_MIB or needs.gpu or needs.power == "mains"
+    if facts.power == "battery" and heavy:
+        lacks.append("on battery, and the work is heavy")
+    return lacks
+
+
+def _lacks_gpu(wanted: str | int, facts: Facts) -> list[str]:
+    if isinstance(wanted, int):
+        enough = len(facts.gpus) >= wanted
+        return [] if enough else [f"{len(facts.gpus)} gpus, not {wanted}"]
+    found = any(wanted.lower() in gpu.lower() for gpu in facts.gpus)
+    return [] if found or (wanted == "any" and facts.gpus) else [f"no gpu {wanted}"]
+
+
+def _lacks_tools(wants: Wants, facts: Facts) -> list[str]:
+    lacks = []
+    for tool, wanted in sorted((wants.needs.tools or {}).items()):
+        have = facts.tools.get(tool)
+        if have is None:
+            lacks.append(f"no {tool}")
+        elif not in_range(have, wanted):
+            lacks.append(f"{tool} {have}, not {wanted}")
+    if wants.repo and "git" not in facts.tools:
+        lacks.append("no git for the repository")
+    return lacks

@@ -1,0 +1,187 @@
+"""An owner with its table and its workers, in memory: what the owner asks is carried out at once."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster.log.clock import Stamp
+from muster.log.entry import Entry, EntryId, compose
+from muster.log.fold import Change, Skip
+from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.task import kinds
+from muster.task.fold import AttemptFold, DecisionFold, TaskFold, TaskRow
+from muster.task.instruction import Draft, Now, OwnerInstruction
+from muster.task.live import Order, Restored
+from muster.task.owner import Owner
+from muster.task.route import Facts
+
+OWNER = "0" * 64
+BUILD = "b" * 64
+STUDIO = "5" * 64
+
+
+class MemoryRows:
+    """The rows of one stream."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+
+    def get(self, table: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        return self.tables.get(table, {}).get(key)
+
+    def apply(self, changes: Iterable[Change]) -> None:
+        for table, key, row in list(changes):
+            if row is None:
+                self.tables.get(table, {}).pop(key, None)
+            else:
+                self.tables.setdefault(table, {})[key] = row
+
+
+@dataclass
+class Stream:
+    """One machine's stream, folded as it grows."""
+
+    machine: str
+    rows: MemoryRows = field(default_factory=MemoryRows)
+    entries: list[Entry] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    folds: tuple[Any, ...] = (TaskFold(), AttemptFold(), DecisionFold())
+
+    def append(
+        self, body: Any, causes: Iterable[EntryId] = (), at_ms: int = 1000, actor: str = "muster"
+    ) -> Entry:
+        kind = kinds.KIND_OF[type(body)]
+        return self.append_raw(kind, kinds.body_bytes(body), causes, at_ms, actor)
+
+    def append_raw(
+        self, kind: str, raw: bytes, causes: Iterable[EntryId] = (), at_ms: int = 1000,
+        actor: str = "muster",
+    ) -> Entry:  # fmt: skip
+        name = StreamName(MachineId(self.machine), Incarnation("1" * 32), FLEET)
+        seq = len(self.entries)
+        stamp = Stamp(at_ms, 0)
+        entry = compose(name, seq, stamp, kind, actor, list(causes), raw, bytes(16))
+        self.entries.append(entry)
+        for fold in self.folds:
+            if entry.header.kind in fold.kinds:
+                try:
+                    self.rows.apply(fold.apply(entry, self.rows))
+                except Skip as skip:
+                    self.skipped.append(skip.reason)
+        return entry
+
+    def task(self, name: str) -> TaskRow:
+        row = self.rows.get("task", (name,))
+        assert row is not None
+        return TaskRow(*row)
+
+
+def facts(machine: str, **changes: Any) -> Facts:
+    """A machine with a shell, git and two slots."""
+    known: dict[str, Any] = {
+        "name": "build" if machine == BUILD else "studio",
+        "os": "linux",
+        "agents": ["shell"],
+        "tools": {"git": "2.43.0", "python": "3.12.1"},
+        "slots": {"": 2},
+    }
+    return Facts(machine, **{**known, **changes})
+
+
+def order(name: str, cause: str = "op:ann", again: bool = False, **changes: Any) -> Order:
+    """An order for a shell task; `name` is its id."""
+    known: dict[str, Any] = {"template": {"agent": "shell", "do": "make test"}}
+    return Order(kinds.TaskOpen(name, **{**known, **changes}), cause, again=again)
+
+
+class World:
+    """An owner whose drafts are appended and folded at once."""
+
+    def __init__(self, *machines: Facts, incarnation_order: int = 1, **options: Any) -> None:
+        self.now = Now(1_000, 1_790_000_000_000)
+        self.stream = Stream(OWNER)
+        self.workers: dict[str, Stream] = {}
+        self.seen: list[OwnerInstruction] = []
+        self.options = options
+        self.machines = machines
+        self.owner = self._new_owner(incarnation_order)
+
+    def _new_owner(self, incarnation_order: int) -> Owner:
+        owner = Owner(
+            incarnation_order,
+            settled_with_key=self._settled_with_key,
+            is_mine=lambda task: self.stream.rows.get("task", (task,)) is not None,
+            **self.options,
+        )
+        for machine in self.machines:
+            owner.machine_up(machine)
+        return owner
+
+    def _settled_with_key(self, dedupe: str) -> str | None:
+        for key, row in self.stream.rows.tables.get("task", {}).items():
+            if TaskRow(*row).dedupe == dedupe:
+                return str(key[0])
+        return None
+
+    def later(self, ms: int) -> None:
+        self.now = Now(self.now.boot_ms + ms, self.now.wall_ms + ms)
+
+    def flush(self) -> list[OwnerInstruction]:
+        """Carry out the drafts; return everything."""
+        out = self.owner.flush(self.now)
+        for each in out:
+            if isinstance(each, Draft):
+                entry = self.stream.append_raw(
+                    each.kind, each.raw, each.cites(), self.now.wall_ms, each.actor
+                )
+                each.id = entry.id
+        self.seen += out
+        assert self.stream.skipped == [], "the owner wrote what its own fold does not take"
+        return out
+
+    def submit(self, *orders: Order) -> list[OwnerInstruction]:
+        self.owner.submit(orders, self.now)
+        return self.flush()
+
+    def finish(self, name: str, status: Any = "done", **changes: Any) -> list[OwnerInstruction]:
+        """The holder finishes its attempt."""
+        row = self.stream.task(name)
+        return self.say(row.machine, kinds.AttemptFinish(name, row.epoch, status, **changes))
+
+    def say(self, machine: str, body: Any) -> list[OwnerInstruction]:
+        """A worker writes an entry, and the owner hears of it."""
+        worker = self.workers.setdefault(machine, Stream(machine))
+        entry = worker.append(body)
+        self.owner.report(entry.id, machine, body, self.now)
+        return self.flush()
+
+    def restart(self, incarnation_order: int) -> None:
+        """The owner dies and reads its table again; what it had not flushed is gone."""
+        self.owner = self._new_owner(incarnation_order)
+        bodies = {e.id: e.body for e in self.stream.entries}
+        restored = []
+        for key, row in self.stream.rows.tables.get("task", {}).items():
+            task = TaskRow(*row)
+            if task.state in {"queued", "waiting", "leased"}:
+                raw = bodies[EntryId(task.opened)]
+                assert raw is not None
+                body = kinds.read(kinds.TaskOpen, raw)
+                restored.append(Restored(str(key[0]), task, body, ended=self._ended(key[0], task)))
+        self.owner.restore(restored, self.now)
+
+    def _ended(self, name: str, task: TaskRow) -> Any:
+        worker = self.workers.get(task.machine)
+        for entry in worker.entries if worker else []:
+            body = kinds.read(kinds.KINDS[entry.header.kind], entry.body or b"")
+            if not isinstance(body, kinds.AttemptStart) and (body.task, body.epoch) == (
+                name, task.epoch,
+            ):  # fmt: skip
+                return entry.id, task.machine, body
+        return None
+
+
+def of(out: list[Any], wanted: type[Any]) -> list[Any]:
+    """The instructions of one type, or the bodies of the drafts of one kind."""
+    if issubclass(wanted, kinds.Body):
+        return [e.body for e in out if isinstance(e, Draft) and isinstance(e.body, wanted)]
+    return [each for each in out if isinstance(each, wanted)]
