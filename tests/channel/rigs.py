@@ -94,7 +94,7 @@ def run(scenario: Coroutine[Any, Any, None], loop: str = "asyncio") -> None:
 
     with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
         runner.run(bounded())
-    assert complaints == []
+    assert complaints == [], complaints
 
 
 @contextlib.contextmanager

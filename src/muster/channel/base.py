@@ -130,12 +130,12 @@ class Hosting:
 
     def __init__(self, on_link: OnLink) -> None:
         self._on_link = on_link
-        self._lives: set[asyncio.Task[None]] = set()
+        self._lives: dict[asyncio.Task[None], Link] = {}
 
     def adopt(self, link: Link) -> None:
         """Begin the life of a link that a dialer opened."""
         task = asyncio.get_running_loop().create_task(self.live(link))
-        self._lives.add(task)
+        self._lives[task] = link
         task.add_done_callback(self._ended)
 
     async def live(self, link: Link) -> None:
@@ -157,14 +157,17 @@ class Hosting:
 
     async def close(self) -> None:
         """End every life and wait for it."""
-        lives = tuple(self._lives)
+        lives = dict(self._lives)
         for task in lives:
             task.cancel()
         if lives:
             await asyncio.wait(lives)
+        for link in lives.values():
+            # A life that was cancelled before its first step has closed nothing.
+            await link.close("the listener is closed")
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._lives.discard(task)
+        self._lives.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             # A mistake of ours in `on_link`: never silent, and never the end of the listener.
             task.get_loop().call_exception_handler(

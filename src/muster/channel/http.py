@@ -33,12 +33,17 @@ from typing import Any, Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
 from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.exceptions import (
+    ConnectionClosed,
+    InvalidHandshake,
+    InvalidStatus,
+    WebSocketException,
+)
 from websockets.http11 import Request, Response
 
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
 from muster.channel.frame import check_size, short_reason
-from muster.errors import Broken, Denied, Forged, Refused, Unreachable
+from muster.errors import Broken, Denied, Forged, MusterError, Refused, Unreachable
 from muster.limits import (
     FRAME_BYTES_MAX,
     HANDSHAKE_TIMEOUT_MS,
@@ -55,10 +60,25 @@ NAME: Final = "http"
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it.
 _NO_CHECK_TIME: Final = 0x200000
 
-# The library logs every refused stranger as an error with a traceback. Refusals are counted
-# and raised here instead; its own bugs still surface through the closed connection.
+
+class _Complaints(logging.Handler):
+    """Where the library's log goes: a mistake of ours is reported, a stranger's is not.
+
+    The library logs and goes on. What a peer or the network did comes to us as an exception
+    as well, so only what can have no other cause than a bug is passed on.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        expected = (OSError, EOFError, WebSocketException, MusterError)
+        if isinstance(error, Exception) and not isinstance(error, expected):
+            asyncio.get_running_loop().call_exception_handler(
+                {"message": record.getMessage(), "exception": error}
+            )
+
+
 _LOG: Final = logging.getLogger("muster.channel.http.websockets")
-_LOG.addHandler(logging.NullHandler())
+_LOG.addHandler(_Complaints(logging.ERROR))
 _LOG.propagate = False
 
 Identify = Callable[[bytes], str]
@@ -183,14 +203,28 @@ class HttpListener:
         self._channel = channel
         self._hosting = Hosting(on_link)
         self._unproven = 0
+        self._opening: set[ServerConnection] = set()
         self._server: Server | None = None
 
     async def start(self, host: str, port: int) -> None:
-        channel = self._channel
+        channel, opening = self._channel, self._opening
+
+        class Opening(ServerConnection):
+            """Remembered until it is judged, so that closing need not wait for a staller."""
+
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                opening.add(self)
+                super().connection_made(transport)
+
+            def connection_lost(self, exc: Exception | None) -> None:
+                opening.discard(self)
+                super().connection_lost(exc)
+
         self._server = await serve(
             self._live,
             host,
             port,
+            create_connection=Opening,
             process_request=self._judge,
             ssl=channel.server_tls,
             server_header=None,
@@ -213,6 +247,7 @@ class HttpListener:
         return None
 
     async def _live(self, connection: ServerConnection) -> None:
+        self._opening.discard(connection)
         link = HttpLink(connection, connection.username, self._channel.timing)
         unproven = not link.peer
         self._unproven += unproven
@@ -226,9 +261,14 @@ class HttpListener:
         server, self._server = self._server, None
         if server is None:
             return
-        server.close(reason="the listener is closed")
+        server.close(close_connections=False)
+        for connection in tuple(self._opening):
+            connection.transport.abort()
         await self._hosting.close()
-        await server.wait_closed()
+        # What is left are TLS handshakes, which end by their own timeout and reach nobody.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._channel.timing.close_s):
+                await server.wait_closed()
 
 
 class HttpChannel:
@@ -317,9 +357,15 @@ async def _dial(
             proven = verify(self)
             await super().handshake(*arguments, **options)
 
+    class Direct(connect):
+        """Follows no redirect: the address was chosen here and nobody else may choose."""
+
+        def process_redirect(self, exc: Exception) -> Exception:
+            return exc
+
     host, port = _split_address(address)
     try:
-        connection = await connect(
+        connection = await Direct(
             f"wss://{_join_address(host, port)}/",
             ssl=tls,
             # No SNI: who looks on learns no name, and the name would decide nothing.
@@ -329,21 +375,32 @@ async def _dial(
             create_connection=Dialer,
             **timing.options(),
         )
-    except InvalidStatus as refused:
-        body = bytes(refused.response.body or b"").decode(errors="replace").strip()
-        if refused.response.status_code == http.HTTPStatus.FORBIDDEN:
-            raise Denied(f"{address} refused this machine: {short_reason(body)}") from refused
-        raise Unreachable(
-            f"{address} answers {refused.response.status_code} {short_reason(body)}; try later"
-        ) from refused
-    except ssl.SSLCertVerificationError as error:
-        raise Forged(
+    except (OSError, InvalidHandshake, EOFError) as error:
+        raise _translated(address, error) from error
+    return HttpLink(connection, proven, timing)
+
+
+def _translated(address: str, error: Exception) -> MusterError:
+    """Whose fault a failed dial was, in our words."""
+    if isinstance(error, InvalidStatus):
+        body = bytes(error.response.body or b"").decode(errors="replace").strip()
+        if error.response.status_code == http.HTTPStatus.FORBIDDEN:
+            return Denied(f"{address} refused this machine: {short_reason(body)}")
+        return Unreachable(
+            f"{address} answers {error.response.status_code} {short_reason(body)}; try later"
+        )
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Forged(
             f"the certificate of {address} is not of this fleet ({error.verify_message});"
             " check the address"
-        ) from error
-    except (OSError, InvalidHandshake, EOFError) as error:
-        raise Unreachable(f"no link to {address} ({error or type(error).__name__})") from error
-    return HttpLink(connection, proven, timing)
+        )
+    if isinstance(error.__cause__, EOFError):
+        # All that TLS 1.3 lets us see when the far end does not accept our certificate.
+        return Unreachable(
+            f"{address} hung up on the handshake: it stops, or does not know this machine's"
+            " certificate; try later, or join again"
+        )
+    return Unreachable(f"no link to {address} ({error or type(error).__name__}); try later")
 
 
 # --- TLS -----------------------------------------------------------------------------------

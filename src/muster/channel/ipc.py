@@ -113,6 +113,8 @@ class IpcLink(asyncio.Protocol):
         except Denied as denied:
             self.refusal = str(denied)
             self._cut(self.refusal)
+            if self._listener is not None:
+                self._listener.turned_away.add(self)
             return
         if self._listener is not None:
             self._listener.hosting.adopt(self)
@@ -166,6 +168,8 @@ class IpcLink(asyncio.Protocol):
         self._inbox.end(f"connection lost ({exc})" if exc else "the peer hung up")
         self._may_write.set()
         self._lost.set()
+        if self._listener is not None:
+            self._listener.turned_away.discard(self)
 
 
 class IpcListener:
@@ -174,6 +178,8 @@ class IpcListener:
     def __init__(self, path: Path, lock: int, on_link: OnLink) -> None:
         self.address = str(path)
         self.hosting = Hosting(on_link)
+        # Links of other users on their way out: they have no life, but they have a socket.
+        self.turned_away: set[IpcLink] = set()
         self._path = path
         self._lock = lock
         self._server: asyncio.Server | None = None
@@ -187,7 +193,12 @@ class IpcListener:
         if server is None:
             return
         server.close()
+        # The loop may have accepted a socket that has not reached us; two turns bring it here.
+        for _ in range(3):
+            await asyncio.sleep(0)
         await self.hosting.close()
+        for link in tuple(self.turned_away):
+            await link.close("the listener is closed")
         self._path.unlink(missing_ok=True)
         os.close(self._lock)
 
@@ -211,6 +222,7 @@ class IpcChannel:
                 f"no daemon answers at {address} ({error}); start it with `muster up`"
             ) from error
         if link.refusal is not None:
+            await link.close(link.refusal)
             raise Denied(link.refusal)
         return link
 
