@@ -66,6 +66,8 @@ CANDIDATES_MAX: Final = 16
 OPEN_TASKS_MAX: Final = 100_000
 # A result's summary is read by people and put into later prompts; a report belongs in a file.
 SUMMARY_CHARS_MAX: Final = 8_000
+# A reason is one sentence, shown in a table; what is longer is cut.
+REASON_CHARS_MAX: Final = 300
 # An order older than this no longer moves a machine, whatever its owner says.
 EVIDENCE_AGE_MS_MAX: Final = 30 * 24 * 3_600_000
 # The causes between an assignment and an operator's statement: assign, open, run.
@@ -150,6 +152,8 @@ SPEC_TEXT_BYTES_MAX: Final = 16 * 1024
 SPEC_ORDER_BYTES_MAX: Final = 48 * 1024
 # Chosen arbitrarily; a phase with more matches is to be split by folder.
 EACH_MATCHES_MAX: Final = 256
+# Values are bounded one by one; a prompt that repeats a long one ends here, before the agent.
+PROMPT_BYTES_MAX: Final = 256 * 1024
 # Every racer costs a whole agent; more than eight answers nobody compares.
 RACERS_MAX: Final = 8
 # What a phase may take when it says nothing.
@@ -200,3 +204,16 @@ OFFER_HEADS_MAX: Final = 200
 # An honest peer is refused now and then (a race, an old version); one that is refused this often on
 # one link is broken or hostile, and dialling again costs it more than it costs us.
 LINK_FAULTS_MAX: Final = 100
+
+# --- node ------------------------------------------------------------------------------
+# A call and its answer; a spec of 256 KiB as JSON text fits, several large answers go in parts.
+CALL_BYTES_MAX: Final = 8 * 1024 * 1024
+# A part of an answer, below the payload of a frame.
+REPLY_PART_BYTES: Final = 200 * 1024
+# A call goes to its machine directly or through one hub.
+CALL_HOPS_MAX: Final = 2
+HELLO_BYTES_MAX: Final = 1024
+# Enough for a person's mistakes and a test's; a flood of forged orders is counted, not written.
+DENIALS_PER_MINUTE_MAX: Final = 60
+# How long a start waits for a peer to confirm our own head before it goes on alone.
+CONFIRM_MS: Final = 3_000

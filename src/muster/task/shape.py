@@ -6,11 +6,12 @@ Rule 2: the type is read through msgspec's own inspection, so that this reader, 
         published schema can never disagree about which keys there are.
 Rule 3: nothing is guessed or repaired; a tree with one problem yields no value.
 
-A type's Meta(extra=…) may hold `says` (the sentence for a text that its pattern refuses) or
-`refusal` (a function from text to a sentence, "" when the text is fine).
+A type's Meta(extra=…) may hold `pattern` with `says`, the sentence for a text that does not match
+it, or `refusal`, a function from a text to a sentence ("" when the text is fine).
 """
 
 import re
+from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from functools import cache
 from typing import Any, TypeVar
@@ -43,9 +44,7 @@ def place(places: Places, path: str) -> tuple[int, int]:
     return places.get(path, (1, 1))
 
 
-@cache
-def _type_info(type_: type[Any]) -> inspect.Type:
-    return inspect.type_info(type_)
+_type_info: Callable[[Any], inspect.Type] = cache(inspect.type_info)
 
 
 class _Reader:
@@ -56,6 +55,8 @@ class _Reader:
         self.places: dict[str, tuple[int, int]] = {}
 
     def take(self, node: Node, wanted: inspect.Type, path: str) -> Any:
+        if self._full():
+            return None
         self.places.setdefault(path, (node.line, node.column))
         extra: dict[str, Any] = {}
         while isinstance(wanted, inspect.Metadata):
@@ -78,6 +79,10 @@ class _Reader:
                 return self._word(node, wanted, path)
         raise AssertionError(f"spec.py uses a type that shape.py does not read: {wanted}")
 
+    def _full(self) -> bool:
+        """Whether to stop: looking for the nearest word is slow enough to be an attack."""
+        return len(self.problems) >= limits.SPEC_PROBLEMS_MAX
+
     def _bad(self, node: Node, path: str, sentence: str) -> None:
         colon = ":" if sentence.startswith('"') else ""
         name = path or "the spec"
@@ -98,6 +103,8 @@ class _Reader:
         plain: dict[str, Any] = {}
         for key, value in node.values.items():
             here = f"{path}.{key}" if path else key
+            if key not in fields and self._full():
+                break
             if key not in fields:
                 where = path or "a spec"
                 hint = did_you_mean(key, fields) or f"; known are {', '.join(sorted(fields))}"
@@ -156,7 +163,7 @@ class _Reader:
             return self._bad(node, path, "is a text, not a list or a mapping")
         text = node.text
         if node.plain and node.value is None and wanted.min_length != 0:
-            if wanted.min_length or wanted.pattern:
+            if wanted.min_length or "pattern" in extra:
                 return self._bad(node, path, "has no value; give it one or leave the key out")
             text = ""
         if wanted.max_length is not None and len(text.encode()) > wanted.max_length:
@@ -164,8 +171,8 @@ class _Reader:
             return self._bad(node, path, f"has more than {most} bytes; put it into a file")
         if wanted.min_length is not None and len(text.strip()) < wanted.min_length:
             return self._bad(node, path, "is empty; give it a value or leave the key out")
-        if wanted.pattern is not None and not re.fullmatch(wanted.pattern, text):
-            return self._bad(node, path, f"{shown(text)} {extra.get('says', 'is not allowed')}")
+        if "pattern" in extra and not re.fullmatch(extra["pattern"], text):
+            return self._bad(node, path, f"{shown(text)} {extra['says']}")
         refusal = extra["refusal"](text) if "refusal" in extra else ""
         if refusal:
             return self._bad(node, path, f"{shown(text)} {refusal}")

@@ -80,6 +80,7 @@ def read(raw: bytes) -> Node:
 
     Raises:
         SpecErrors: with exactly one problem, when the bytes are not the YAML that is allowed.
+
     """
     text = _decoded(raw)
     builder = _Builder()
@@ -144,7 +145,9 @@ class _Builder:
         self._documents = 0
 
     def take(self, event: yaml.Event) -> None:
-        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        mark = event.start_mark
+        assert mark is not None, "the parser in Python marks every event"
+        line, column = mark.line + 1, mark.column + 1
         self._refuse(event, line, column)
         match event:
             case yaml.ScalarEvent():

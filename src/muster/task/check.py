@@ -1,0 +1,295 @@
+"""Whether a spec makes sense: everything that can be known before it runs, with its place.
+
+Rule 1: `admit` is the only way from a text to a spec that runs; it refuses what `check` refuses.
+Rule 2: all problems are found in one pass; what follows from another problem (a reference to an
+        unknown phase) is said once.
+Rule 3: a spec that passes proceeds: it has no cycle, every phase can be checked when it is done,
+        every reference will have a value, and (given the fleet) a machine that can do it.
+
+The fleet is judged by route.py, the same code that assigns the task later.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple
+
+from muster import limits
+from muster.task import route, source
+from muster.task.cycle import cycles, prerequisites
+from muster.task.local import local_files
+from muster.task.order import EACH_PATH, order_size, phase_order, texts_of
+from muster.task.problem import Problem, SpecErrors, did_you_mean, shown
+from muster.task.spec import Document, Phase, Spec, read
+from muster.task.unit import duration_ms
+from muster.task.values import (
+    EACH_VALUES,
+    PHASE_VALUES,
+    RESERVED,
+    RUN_VALUES,
+    Reference,
+    misspelt,
+    named_variables,
+    references,
+    variable,
+)
+
+
+class Report(NamedTuple):
+    """What a check found. `spec` is None when there is an error; warnings stop nothing."""
+
+    spec: Spec | None
+    problems: tuple[Problem, ...]
+
+
+def check(
+    text: bytes,
+    fleet: Sequence[route.Facts] | None = None,
+    files: Collection[str] | None = None,
+) -> Report:
+    """Every problem of a spec. `fleet`: the machines it is for; `files`: the paths of the commit
+    it starts from. Without them the questions they answer are left open.
+    """
+    try:
+        document = read(text)
+    except SpecErrors as errors:
+        return Report(None, errors.problems)
+    # Cut while they are found: the search for the nearest word is slow enough to be an attack.
+    found = _Check(document, fleet, files).problems()
+    problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
+    failed = any(not problem.warning for problem in problems)
+    return Report(None if failed else document.spec, tuple(problems))
+
+
+def admit(
+    text: bytes,
+    fleet: Sequence[route.Facts] | None = None,
+    files: Collection[str] | None = None,
+) -> Spec:
+    """The spec, when it can run.
+
+    Raises:
+        SpecErrors: with every problem.
+
+    """
+    report = check(text, fleet, files)
+    if report.spec is None:
+        raise SpecErrors([problem for problem in report.problems if not problem.warning])
+    return report.spec
+
+
+class _Check:
+    """One pass over one document; each method yields the problems of one kind."""
+
+    def __init__(
+        self,
+        document: Document,
+        fleet: Sequence[route.Facts] | None,
+        files: Collection[str] | None,
+    ) -> None:
+        self.document = document
+        self.spec = document.spec
+        self.fleet = fleet
+        self.files = files
+        self.before = prerequisites(self.spec)
+        self.yields = {variable(n, v): n for n in self.spec.phases for v in PHASE_VALUES}
+
+    def problems(self) -> Iterator[Problem]:
+        yield from self._cycles()
+        for name, phase in self.spec.phases.items():
+            yield from self._names(name, phase)
+            yield from self._doer(name, phase)
+            yield from self._combination(name, phase)
+            yield from self._times(name, phase)
+            yield from self._references(name, phase)
+            yield from self._shell(name, phase)
+            yield from self._order(name, phase)
+        for found in local_files(self.spec, self.before, self.files):
+            yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
+
+    def _at(self, phase: str, key: str, sentence: str, *, warning: bool = False) -> Problem:
+        """A problem at the value of a phase's key, or at the phase's name when key is ""."""
+        path = f"phases.{phase}.{key}" if key else f"phases.{phase}"
+        where = path if key else f"{path}:"
+        found = self.document.problem(where, f"{path} {sentence}", warning=warning)
+        return found._replace(path=path)
+
+    def _cycles(self) -> Iterator[Problem]:
+        for cycle in cycles(self.spec, self.before):
+            name = cycle[0]
+            if len(cycle) == 1:
+                yield self._at(
+                    name, "after", f"names {name} itself; a phase cannot wait for itself"
+                )
+                continue
+            way = " waits for ".join([*cycle, name])
+            yield self._at(name, "after", f"closes a cycle: {way}; take one `after` away")
+
+    def _names(self, name: str, phase: Phase) -> Iterator[Problem]:
+        if name in RESERVED:
+            yield self._at(name, "", "is a reserved name (each, inputs, run); choose another")
+        for value in PHASE_VALUES if name.startswith("inputs-") else ():
+            taken = f"{name}-{value}".removeprefix("inputs-")
+            if taken in (self.spec.inputs or {}):
+                shared = variable(name, value)
+                yield self._at(name, "", f"and the input {taken} share {shared}; rename one")
+        seen: set[str] = set()
+        for number, other in enumerate(phase.prerequisites):
+            key = f"after[{number}]"
+            if other in seen:
+                yield self._at(name, key, f"names {other} a second time; keep one")
+            elif other not in self.spec.phases:
+                hint = did_you_mean(other, self.spec.phases.keys() - {name})
+                yield self._at(name, key, f"names {other}, which is no phase{hint}")
+            seen.add(other)
+
+    def _doer(self, name: str, phase: Phase) -> Iterator[Problem]:
+        if phase.by_human:
+            for key in _NOT_BY_HUMAN:
+                if getattr(phase, key) not in (None, 0):
+                    yield self._at(name, key, "does not go with by: human; leave it out")
+            return
+        if not phase.agents:
+            yield self._at(name, "", "says nobody to do it; add agent: shell, or by: human")
+        if len(set(phase.agents)) < len(phase.agents):
+            yield self._at(name, "agent", "names an agent twice; keep the first")
+        if phase.check is None and not phase.deliverables:
+            what = "cannot be checked; say what it delivers (deliver: [FILE]) or a check: COMMAND"
+            yield self._at(name, "", what)
+        if phase.shell and len(set(phase.agents)) > 1:
+            what = "may go to the shell or to another agent, and the same `do` is source to one "
+            what += "and a prompt to the other; make sure that it fits both"
+            yield self._at(name, "agent", what, warning=True)
+
+    def _combination(self, name: str, phase: Phase) -> Iterator[Problem]:
+        if phase.race is not None and phase.each is not None:
+            yield self._at(name, "race", "does not go with each; make two phases of it")
+        paths = [(f"deliver[{i}]", path) for i, path in enumerate(phase.deliverables)]
+        if isinstance(phase.deliver, str):
+            paths = [("deliver", phase.deliver)]
+        if len({path.rstrip("/") for _, path in paths}) < len(paths):
+            yield self._at(name, "deliver", "names a path twice; keep one")
+        for key, path in paths:
+            if phase.each is not None and EACH_PATH not in path:
+                what = f"{shown(path)} is the same for every match; begin it with {EACH_PATH}/"
+                yield self._at(name, key, what)
+            if "${" in path.replace(EACH_PATH, ""):
+                yield self._at(name, key, f"{shown(path)} may refer to {EACH_PATH} only")
+        if phase.each is not None and not self._uses_match(phase):
+            yield self._at(name, "each", f"is never used; say {EACH_PATH} in do")
+
+    @staticmethod
+    def _uses_match(phase: Phase) -> bool:
+        return any(
+            Reference("each", "path") in references(text)
+            or variable("each", "path") in named_variables(text)
+            for text in texts_of(phase)
+        )
+
+    def _times(self, name: str, phase: Phase) -> Iterator[Problem]:
+        for key, most in _TIME_MS_MAX.items():
+            text = getattr(phase, key)
+            if text is None:
+                continue
+            if not 0 < duration_ms(text) <= most:
+                hours = most // 3_600_000
+                yield self._at(name, key, f"is {text}; it must be above 0 and at most {hours}h")
+        limit = phase.deadline_ms
+        if phase.timeout and limit and duration_ms(phase.timeout) > limit:
+            what = f"is {phase.timeout}, longer than the deadline {phase.deadline}; make it shorter"
+            yield self._at(name, "timeout", what)
+        if phase.budget and phase.budget.usd is not None and not phase.budget.usd_millionths:
+            yield self._at(name, "budget.usd", "is 0, which no agent can keep; leave it out")
+        if phase.shell and len(phase.agents) == 1 and phase.budget:
+            yield self._at(name, "budget", "does not go with agent: shell, which uses no tokens")
+
+    def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
+        for key, text in _keyed_texts(phase):
+            for wrong in misspelt(text):
+                yield self._at(name, key, f"has {shown(wrong)}; write it as ${{phase.value}}")
+            for reference in references(text):
+                sentence = self._reference(name, phase, reference)
+                if sentence:
+                    yield self._at(name, key, f"refers to {reference}, {sentence}")
+            if key == "check" or phase.shell:
+                yield from self._variables(name, key, text)
+
+    def _reference(self, name: str, phase: Phase, reference: Reference) -> str:
+        source_name, value = reference
+        if source_name == "each":
+            return self._reference_to_match(phase, value)
+        if source_name == "inputs":
+            known = self.spec.inputs or {}
+            return "" if value in known else f"which is no input{did_you_mean(value, known)}"
+        if source_name == "run":
+            return "" if value in RUN_VALUES else "but a run has only id and name"
+        if source_name not in self.spec.phases:
+            return f"which is no phase{did_you_mean(source_name, self.spec.phases)}"
+        if value not in PHASE_VALUES:
+            hint = did_you_mean(value, PHASE_VALUES) or f"; it has {', '.join(PHASE_VALUES)}"
+            return f"but a phase has no {value}{hint}"
+        if source_name == name:
+            return "its own result, which is not there yet"
+        if source_name not in self.before[name]:
+            return f"but does not come after {source_name}; add after: [{source_name}]"
+        return ""
+
+    @staticmethod
+    def _reference_to_match(phase: Phase, value: str) -> str:
+        if phase.each is None:
+            return "but the phase has no each"
+        return "" if value in EACH_VALUES else "but a match has only a path"
+
+    def _variables(self, name: str, key: str, text: str) -> Iterator[Problem]:
+        """A shell phase may name the variables itself; a value that never comes is a mistake."""
+        for used in sorted(named_variables(text)):
+            other = self.yields.get(used)
+            if other is not None and other not in self.before[name]:
+                what = f"uses ${used}, but does not come after {other}"
+                yield self._at(name, key, f"{what}; add after: [{other}]")
+
+    def _shell(self, name: str, phase: Phase) -> Iterator[Problem]:
+        texts = [("check", phase.check or "")]
+        if phase.shell:
+            texts.append(("do", phase.do))
+        for key, text in texts:
+            for sentence in source.placed(text)[1]:
+                yield self._at(name, key, f"is shell source: {sentence}")
+
+    def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
+        if phase.by_human:
+            return
+        instance = "1" if phase.race else "x" if phase.each else ""
+        order = phase_order(self.spec, name, instance)
+        size, most = order_size(order), limits.SPEC_ORDER_BYTES_MAX
+        if size > most:
+            yield self._at(name, "", f"takes {size} bytes, at most {most}; put texts into files")
+        if self.fleet is not None:
+            yield from self._machines(name, order)
+
+    def _machines(self, name: str, order: dict[str, object]) -> Iterator[Problem]:
+        if not self.fleet:
+            yield self._at(name, "", "finds no machine: the fleet has none; invite one")
+            return
+        wants = route.wants_of(order, self.spec.repo or "")
+        verdicts = [(route.judge(wants, facts), facts.name) for facts in self.fleet]
+        if any(verdict.fits for verdict, _ in verdicts):
+            return
+        nearest, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
+        why = ", ".join(nearest.reasons)
+        key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
+        yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
+
+
+_NOT_BY_HUMAN = tuple(["agent", "needs", "deliver", "check", "timeout", "retries", "race", "each", "env", "budget"])
+_TIME_MS_MAX = {
+    "timeout": limits.PHASE_TIMEOUT_MS_MAX,
+    "deadline": limits.PHASE_DEADLINE_MS_MAX,
+}
+
+
+def _keyed_texts(phase: Phase) -> Iterator[tuple[str, str]]:
+    yield "do", phase.do
+    if phase.check:
+        yield "check", phase.check
+    for name, value in (phase.env or {}).items():
+        yield f"env.{name}", value
