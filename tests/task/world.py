@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from muster.fleet.facts import Facts
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose
 from muster.log.fold import Change, Skip
@@ -13,7 +14,7 @@ from muster.task.fold import AttemptFold, DecisionFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
 from muster.task.live import Order, Restored
 from muster.task.owner import Owner
-from muster.task.route import Facts
+from muster.task.route import Machine
 
 OWNER = "0" * 64
 BUILD = "b" * 64
@@ -76,16 +77,20 @@ class Stream:
         return TaskRow(*row)
 
 
-def facts(machine: str, **changes: Any) -> Facts:
-    """A machine with a shell, git and two slots."""
+def machine(id: str, slots: dict[str, int] | None = None, **changes: Any) -> Machine:
+    """A machine with a shell, git and two slots; what is no field of Machine is a fact."""
+    own = {name: changes.pop(name) for name in ("load_percent", "cost", "name") if name in changes}
     known: dict[str, Any] = {
-        "name": "build" if machine == BUILD else "studio",
         "os": "linux",
-        "agents": ["shell"],
-        "tools": {"git": "2.43.0", "python": "3.12.1"},
-        "slots": {"": 2},
+        "arch": "x86_64",
+        "cpus": 4,
+        "memory_mib": 8192,
+        "agents": {"shell": ""},
+        "tools": {"git": "git version 2.43.0", "python": "Python 3.12.1"},
     }
-    return Facts(machine, **{**known, **changes})
+    own.setdefault("name", {BUILD: "build", STUDIO: "studio"}.get(id, "other"))
+    sizes = {"": 2} if slots is None else slots
+    return Machine(id, facts=Facts(**{**known, **changes}), slots=sizes, **own)
 
 
 def order(name: str, cause: str = "op:ann", again: bool = False, **changes: Any) -> Order:
@@ -97,7 +102,7 @@ def order(name: str, cause: str = "op:ann", again: bool = False, **changes: Any)
 class World:
     """An owner whose drafts are appended and folded at once."""
 
-    def __init__(self, *machines: Facts, incarnation_order: int = 1, **options: Any) -> None:
+    def __init__(self, *machines: Machine, incarnation_order: int = 1, **options: Any) -> None:
         self.now = Now(1_000, 1_790_000_000_000)
         self.stream = Stream(OWNER)
         self.workers: dict[str, Stream] = {}
@@ -113,8 +118,8 @@ class World:
             is_mine=lambda task: self.stream.rows.get("task", (task,)) is not None,
             **self.options,
         )
-        for machine in self.machines:
-            owner.machine_up(machine)
+        for each in self.machines:
+            owner.machine_up(each)
         return owner
 
     def _settled_with_key(self, dedupe: str) -> str | None:

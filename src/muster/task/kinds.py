@@ -60,14 +60,17 @@ class RunSettle(Body, frozen=True):
 
 
 class TaskOpen(Body, frozen=True):
-    """A piece of work exists. `template` is what the spec yields for (phase, instance)."""
+    """A piece of work exists. `template` is what the spec yields for (phase, instance).
+
+    `values` are the results of the phases before, by phase. `deadline_ms` is a moment, 0 for none.
+    """
 
     task: str
     template: dict[str, Any]
     run: str = ""
     phase: str = ""
     instance: str = ""
-    values: dict[str, str] = {}
+    values: dict[str, dict[str, str]] = {}
     key: str = ""
     digest: str = ""
     statement: str = ""

@@ -25,7 +25,7 @@ from muster.task import kinds
 from muster.task.book import Book, dedupe_of
 from muster.task.instruction import BeatReply, Cite, Draft, Now, OwnerInstruction
 from muster.task.live import Beat, Ended, Live, Order, Restored, Submitted, Why
-from muster.task.route import Facts, Verdict, pool_of
+from muster.task.route import Machine, Verdict, pool_of
 
 __all__ = ["Beat", "Ended", "Now", "Order", "Owner", "Restored", "Submitted", "Why"]
 
@@ -104,9 +104,9 @@ class Owner(Book):
 
     # --- machines come and go --------------------------------------------------------------
 
-    def machine_up(self, facts: Facts) -> None:
+    def machine_up(self, machine: Machine) -> None:
         """A machine takes work, or said something new about itself."""
-        self._queue.machine_up(facts)
+        self._queue.machine_up(machine)
 
     def machine_down(self, machine: str) -> None:
         """No link: nothing new goes there. What it holds is its own until the lease ends."""

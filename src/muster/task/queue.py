@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from muster import limits
-from muster.task.route import Facts, Verdict, Wants, judge, pool_of, score, slots_of, wants_of
+from muster.task.route import Machine, Verdict, Wants, judge, pool_of, score, slots_of, wants_of
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
 Rank = tuple[int, int, int]
@@ -70,7 +70,7 @@ class Queue:
         self._numbers: dict[bytes, int] = {}
         self._groups: dict[int, _Group] = {}
         self._where: dict[str, int] = {}
-        self._facts: dict[str, Facts] = {}
+        self._machines: dict[str, Machine] = {}
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._next_number = 0
 
@@ -94,8 +94,8 @@ class Queue:
             number = self._numbers[key] = self._next_number
             self._next_number += 1
             group = self._groups[number] = _Group(key, wants)
-            for facts in self._facts.values():
-                self._judge(number, group, facts)
+            for machine in self._machines.values():
+                self._judge(number, group, machine)
         return number
 
     def add(self, task: str, number: int, rank: Rank) -> None:
@@ -111,23 +111,22 @@ class Queue:
         """Take a task out; nothing happens when it is not queued."""
         self._where.pop(task, None)
 
-    def machine_up(self, facts: Facts) -> None:
+    def machine_up(self, machine: Machine) -> None:
         """A machine takes work, or its facts changed. Costs one look at each group."""
-        machine = facts.machine
-        if self._facts.get(machine) == facts:
+        if self._machines.get(machine.id) == machine:
             return
-        self._facts[machine] = facts
-        pools = {"", *facts.slots, *(pool_of(agent) for agent in facts.agents)}
-        for pool in pools | {p for m, p in self._slots if m == machine}:
-            slot = self._slots.setdefault((machine, pool), _Slot(0))
-            slot.size = slots_of(facts, pool) if pool in pools else 0
+        self._machines[machine.id] = machine
+        pools = {"", *machine.slots, *(pool_of(agent) for agent in machine.facts.agents)}
+        for pool in pools | {p for m, p in self._slots if m == machine.id}:
+            slot = self._slots.setdefault((machine.id, pool), _Slot(0))
+            slot.size = slots_of(machine, pool) if pool in pools else 0
             slot.heap, slot.listed = [], {}
         for number, group in self._groups.items():
-            self._judge(number, group, facts)
+            self._judge(number, group, machine)
 
     def machine_down(self, machine: str) -> None:
         """A machine takes no more work; what it holds keeps its slots."""
-        self._facts.pop(machine, None)
+        self._machines.pop(machine, None)
         for group in self._groups.values():
             group.fits.pop(machine, None)
             group.misfits.pop(machine, None)
@@ -148,7 +147,7 @@ class Queue:
 
     def is_up(self, machine: str) -> bool:
         """Whether the machine takes work."""
-        return machine in self._facts
+        return machine in self._machines
 
     def next(self) -> Choice | None:
         """Take the first task that a free slot fits out of the queue, with the best machine."""
@@ -169,7 +168,7 @@ class Queue:
     def candidates(self, number: int) -> list[Verdict]:
         """Every machine's verdict on a task of this group, for `why`; best first."""
         wants = self._groups[number].wants
-        verdicts = [judge(wants, facts) for facts in self._facts.values()]
+        verdicts = [judge(wants, machine) for machine in self._machines.values()]
         return sorted(verdicts, key=lambda v: (not v.fits, -v.score, v.machine))
 
     def free(self, machine: str, pool: str) -> int:
@@ -185,14 +184,14 @@ class Queue:
             if self._first(group, number) is None:
                 del self._groups[number], self._numbers[group.key]
 
-    def _judge(self, number: int, group: _Group, facts: Facts) -> None:
-        verdict = judge(group.wants, facts)
-        group.fits.pop(facts.machine, None)
-        group.misfits.pop(facts.machine, None)
-        (group.fits if verdict.fits else group.misfits)[facts.machine] = verdict
+    def _judge(self, number: int, group: _Group, machine: Machine) -> None:
+        verdict = judge(group.wants, machine)
+        group.fits.pop(machine.id, None)
+        group.misfits.pop(machine.id, None)
+        (group.fits if verdict.fits else group.misfits)[machine.id] = verdict
         first = self._first(group, number)
         if verdict.fits and first is not None:
-            self._slots[facts.machine, verdict.pool].list_group(number, first)
+            self._slots[machine.id, verdict.pool].list_group(number, first)
 
     def _first(self, group: _Group, number: int) -> Rank | None:
         """The rank of the group's first task that is still queued there."""

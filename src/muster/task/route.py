@@ -12,13 +12,14 @@ repository is there already.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from muster.errors import Malformed
+from muster.fleet.facts import Facts
 from muster.task.spec import Needs, listed
-from muster.task.version import check_range, in_range
+from muster.task.version import check_range, in_range, version_of
 
 # What an agent costs a machine: the agents named here have slots of their own, all others share "".
 OWN_POOL: Final = frozenset({"noop"})
@@ -26,29 +27,27 @@ AGENT_RANK_COST: Final = 10_000
 # From here on work is heavy, and a laptop on battery does not take it.
 HEAVY_CPUS: Final = 4
 HEAVY_MEMORY_MIB: Final = 8_192
+# People and platforms have several names for the same; the right one is what facts use.
+_SAME: Final = {
+    "macos": "darwin", "osx": "darwin", "win32": "windows",
+    "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64",
+}  # fmt: skip
 # A machine without a past is taken for a good one, else nobody would ever try it.
 SUCCESS_UNKNOWN: Final = 900
 
 
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a machine says about itself. `slots` is how many attempts it runs at once, by pool."""
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A candidate: what it says it is, and what it can take. `slots` are attempts at once, by pool.
 
-    machine: str
+    Without `slots` a machine takes one attempt per cpu.
+    """
+
+    id: str
     name: str
-    os: str = ""
-    arch: str = ""
-    cpus: int = 1
-    memory_mib: int = 0
-    gpus: list[str] = []
-    tools: dict[str, str] = {}
-    labels: list[str] = []
-    agents: list[str] = []
-    repos: list[str] = []
-    power: Literal["mains", "battery", "unknown"] = "unknown"
-    battery_percent: int = -1
+    facts: Facts
+    slots: dict[str, int] = {}
     load_percent: int = 0
     cost: int = 0
-    slots: dict[str, int] = {}
 
 
 class Wants(NamedTuple):
@@ -97,24 +96,24 @@ def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] =
     return Wants(needs, listed(agents), repo, frozenset(avoid))
 
 
-def judge(wants: Wants, facts: Facts) -> Verdict:
+def judge(wants: Wants, machine: Machine) -> Verdict:
     """Whether a machine fits, and its score without what changes from task to task."""
-    agent = next((a for a in wants.agents if a in facts.agents), "")
-    lacks = [*_lacks_place(wants, facts), *_lacks_strength(wants.needs, facts)]
-    lacks += _lacks_tools(wants, facts)
+    agent = next((a for a in wants.agents if a in machine.facts.agents), "")
+    lacks = [*_lacks_place(wants, machine), *_lacks_strength(wants.needs, machine.facts)]
+    lacks += _lacks_tools(wants, machine.facts)
     if not agent:
         lacks.append(f"no agent {' or '.join(wants.agents)}")
     if lacks:
-        return Verdict(facts.machine, False, tuple(lacks), 0)
+        return Verdict(machine.id, False, tuple(lacks), 0)
     parts = {
         "agent": -AGENT_RANK_COST * wants.agents.index(agent),
-        "load": -min(max(facts.load_percent, 0), 200),
-        "battery": -100 if facts.power == "battery" else 0,
-        "cost": -min(max(facts.cost, 0), 1000),
-        "repository": 200 if wants.repo and wants.repo in facts.repos else 0,
+        "load": -min(max(machine.load_percent, 0), 200),
+        "battery": -100 if machine.facts.power == "battery" else 0,
+        "cost": -min(max(machine.cost, 0), 1000),
+        "repository": 200 if wants.repo and wants.repo in machine.facts.repositories else 0,
     }
     reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)
-    return Verdict(facts.machine, True, reasons, 1000 + sum(parts.values()), agent)
+    return Verdict(machine.id, True, reasons, 1000 + sum(parts.values()), agent)
 
 
 def score(verdict: Verdict, used: int, slots: int, success: int = SUCCESS_UNKNOWN) -> int:
@@ -122,22 +121,23 @@ def score(verdict: Verdict, used: int, slots: int, success: int = SUCCESS_UNKNOW
     return verdict.score - 300 * used // max(slots, 1) + (success - SUCCESS_UNKNOWN) // 5
 
 
-def slots_of(facts: Facts, pool: str) -> int:
+def slots_of(machine: Machine, pool: str) -> int:
     """How many attempts of a pool the machine runs at once."""
-    return max(0, facts.slots.get(pool, 0 if pool else max(1, facts.cpus)))
+    return max(0, machine.slots.get(pool, limits.NOOP_SLOTS if pool else machine.facts.cpus))
 
 
-def _lacks_place(wants: Wants, facts: Facts) -> list[str]:
-    needs, lacks = wants.needs, []
+def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
+    needs, facts, lacks = wants.needs, machine.facts, []
     machines, systems, archs = listed(needs.machine), listed(needs.os), listed(needs.arch)
-    if machines and facts.name not in machines and facts.machine not in machines:
+    if machines and machine.name not in machines and machine.id not in machines:
         lacks.append(f"is not {' or '.join(machines)}")
-    if systems and facts.os not in systems:
+    if systems and facts.os not in {_SAME.get(s.lower(), s) for s in systems}:
         lacks.append(f"os {facts.os or 'unknown'}, not {' or '.join(systems)}")
-    if archs and facts.arch not in archs:
+    arch = _SAME.get(facts.arch.lower(), facts.arch)
+    if archs and arch not in {_SAME.get(a.lower(), a) for a in archs}:
         lacks.append(f"arch {facts.arch or 'unknown'}, not {' or '.join(archs)}")
     lacks += [f"no label {label}" for label in listed(needs.label) if label not in facts.labels]
-    if facts.machine in wants.avoid:
+    if machine.id in wants.avoid:
         lacks.append("refused this task before")
     return lacks
 
@@ -172,7 +172,9 @@ def _lacks_tools(wants: Wants, facts: Facts) -> list[str]:
         if have is None:
             lacks.append(f"no {tool}")
         elif not in_range(have, wanted):
-            lacks.append(f"{tool} {have}, not {wanted}")
+            found = version_of(have)
+            number = ".".join(map(str, found)) if found else "of unknown version"
+            lacks.append(f"{tool} {number}, not {wanted}")
     if wants.repo and "git" not in facts.tools:
         lacks.append("no git for the repository")
     return lacks
