@@ -43,7 +43,7 @@ class Report(NamedTuple):
 
 def check(
     text: bytes,
-    fleet: Sequence[route.Facts] | None = None,
+    fleet: Sequence[route.Machine] | None = None,
     files: Collection[str] | None = None,
 ) -> Report:
     """Every problem of a spec. `fleet`: the machines it is for; `files`: the paths of the commit
@@ -62,7 +62,7 @@ def check(
 
 def admit(
     text: bytes,
-    fleet: Sequence[route.Facts] | None = None,
+    fleet: Sequence[route.Machine] | None = None,
     files: Collection[str] | None = None,
 ) -> Spec:
     """The spec, when it can run.
@@ -83,7 +83,7 @@ class _Check:
     def __init__(
         self,
         document: Document,
-        fleet: Sequence[route.Facts] | None,
+        fleet: Sequence[route.Machine] | None,
         files: Collection[str] | None,
     ) -> None:
         self.document = document
@@ -205,7 +205,8 @@ class _Check:
     def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, text in _keyed_texts(phase):
             for wrong in misspelt(text):
-                yield self._at(name, key, f"has {shown(wrong)}; write it as ${{phase.value}}")
+                right = "".join(wrong.split())
+                yield self._at(name, key, f"has {shown(wrong)}; write it as {shown(right)}")
             for reference in references(text):
                 sentence = self._reference(name, phase, reference)
                 if sentence:
@@ -271,7 +272,7 @@ class _Check:
             yield self._at(name, "", "finds no machine: the fleet has none; invite one")
             return
         wants = route.wants_of(order, self.spec.repo or "")
-        verdicts = [(route.judge(wants, facts), facts.name) for facts in self.fleet]
+        verdicts = [(route.judge(wants, machine), machine.name) for machine in self.fleet]
         if any(verdict.fits for verdict, _ in verdicts):
             return
         nearest, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
@@ -280,7 +281,18 @@ class _Check:
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
 
 
-_NOT_BY_HUMAN = tuple(["agent", "needs", "deliver", "check", "timeout", "retries", "race", "each", "env", "budget"])
+_NOT_BY_HUMAN = (
+    "agent",
+    "needs",
+    "deliver",
+    "check",
+    "timeout",
+    "retries",
+    "race",
+    "each",
+    "env",
+    "budget",
+)
 _TIME_MS_MAX = {
     "timeout": limits.PHASE_TIMEOUT_MS_MAX,
     "deadline": limits.PHASE_DEADLINE_MS_MAX,

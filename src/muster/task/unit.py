@@ -15,7 +15,7 @@ SIZE: Final = "^[1-9][0-9]{0,6}(M|G|T)(iB|B)?$"
 _DURATION_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _SIZE_MIB: Final = {"M": 1, "G": 1024, "T": 1024 * 1024}
 _COMPONENT_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
-_SYSTEMS: Final = frozenset({"linux", "darwin", "windows"})
+_SYSTEMS: Final = frozenset({"linux", "macos", "darwin", "windows"})
 _GIT_NAMES: Final = frozenset({".git", "git~1"})
 _PATH_CHARS_MAX: Final = 200
 
@@ -43,9 +43,7 @@ def versions_refusal(wanted: str) -> str:
 
 def system_refusal(name: str) -> str:
     """Why no machine calls its operating system so, or ""."""
-    if name.lower() in {"macos", "mac", "osx"}:
-        return "is written darwin, as the system calls itself"
-    return "" if name in _SYSTEMS else "is not linux, darwin or windows"
+    return "" if name in _SYSTEMS else "is not linux, macos, darwin or windows"
 
 
 def path_refusal(path: str) -> str:

@@ -45,7 +45,9 @@ _ALWAYS: Final = frozenset({"branch", "commit", "status", "summary", "path", "id
 _KEEP_END: Final = frozenset({"output"})
 
 _REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\}")
-_LOOSE: Final = re.compile(r"\$\{ *([A-Za-z0-9_-]{1,60}) *\. *([A-Za-z0-9_-]{0,60}) *\}")
+_LOOSE: Final = re.compile(
+    r"\$\{ {0,8}[A-Za-z0-9_-]{1,60} {0,8}\. {0,8}[A-Za-z0-9_-]{1,60} {0,8}\}"
+)
 _VARIABLE: Final = re.compile(r"MUSTER_[A-Z0-9_]+")
 _CONTROL: Final = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -69,7 +71,7 @@ def references(text: str) -> list[Reference]:
 
 
 def misspelt(text: str) -> list[str]:
-    """What was probably meant to be a reference: `${ test.summary }`, `${test.}`."""
+    """What was probably meant to be a reference: `${ test.summary }`."""
     return [m[0] for m in _LOOSE.finditer(text) if not _REFERENCE.fullmatch(m[0])]
 
 

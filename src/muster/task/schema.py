@@ -1,0 +1,97 @@
+"""The published JSON Schema of a spec, derived from its types, for editors and other tools.
+
+Rule 1: spec.schema.json beside this file is exactly `text()`; a test compares them.
+Rule 2: every key has one sentence here; docs/spec/spec.md and an editor's hover show it.
+
+The schema says what form a spec has. What makes sense is more than a schema can say: check.py.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from muster.task.spec import Spec
+
+KEYS: Final[dict[str, dict[str, str]]] = {
+    "Spec": {
+        "muster": "The version of this format.",
+        "name": "What the run is called.",
+        "repo": "The fleet's repository that every phase works in; without it, in an empty one.",
+        "base": "The branch that the first phases start from; without it, the default branch.",
+        "inputs": "What may be given when the run starts, with the default of each: "
+        "${inputs.NAME}.",
+        "phases": "The phases by name.",
+    },
+    "Phase": {
+        "do": "What is to be done: a prompt for an agent, source for the shell, a question for a "
+        "person.",
+        "after": "The phases that must be done before; this one starts from their commits.",
+        "needs": "What the machine must have.",
+        "agent": "Who does it; of several, the first that is available.",
+        "by": "human: a person decides.",
+        "deliver": "The paths that must exist in the repository when it is done.",
+        "check": "A shell command that must succeed when it is done.",
+        "timeout": "How long one attempt may take; 30m if nothing is said.",
+        "deadline": "How long the phase may take from when it could start, attempts and waits "
+        "included.",
+        "retries": "How often a failed attempt is repeated; lost machines do not count.",
+        "priority": "From -10 to 10; higher goes first where machines are scarce.",
+        "race": "That many try at once; the first that passes wins, the others are cancelled.",
+        "each": "One task for each path that matches in the repository: ${each.path}.",
+        "env": "Environment variables of the attempt.",
+        "budget": "What one attempt may use up.",
+    },
+    "Needs": {
+        "label": "Labels, all of them.",
+        "os": "linux, macos (or darwin) or windows; of several, any.",
+        "arch": "The processor, as the machine's system names it; of several, any.",
+        "cpu": "Processors, at least.",
+        "memory": "Memory, at least, as 8GiB.",
+        "gpu": "GPUs, at least.",
+        "tools": 'Tools with a range of versions, as python: ">=3.11,<4"; * is any version.',
+        "repo": "Repositories that the machine has a clone of already, all of them.",
+        "agent": "Agents that the machine has, all of them.",
+        "power": "mains: not on battery.",
+        "machine": "The machine's name; of several, any.",
+    },
+    "Budget": {
+        "tokens": "Tokens in and out.",
+        "usd": "Dollars, as 2.50.",
+    },
+}
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a spec."""
+    result = _without_null(msgspec.json.schema(Spec))
+    for name, keys in KEYS.items():
+        properties = result["$defs"][name]["properties"]
+        for key, sentence in keys.items():
+            properties[key] = {"description": sentence, **properties[key]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A Muster spec, version 1",
+        **result,
+    }
+
+
+def _without_null(node: Any) -> Any:
+    """A key is left out, never null: the reader refuses `repo:` with nothing behind it."""
+    if isinstance(node, list):
+        return [_without_null(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _without_null(value) for key, value in node.items()}
+    if kept.get("default", 0) is None:
+        del kept["default"]
+    if "anyOf" in kept:
+        choices = [choice for choice in kept.pop("anyOf") if choice != {"type": "null"}]
+        kept = {**kept, **choices[0]} if len(choices) == 1 else {**kept, "anyOf": choices}
+    if isinstance(kept.get("enum"), list):
+        kept["enum"] = [value for value in kept["enum"] if value is not None]
+    return kept
+
+
+def text() -> str:
+    """The schema as the published file holds it."""
+    return msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode() + "\n"
