@@ -19,6 +19,9 @@ from muster.agent.shell import Event
 # A driver cuts its own events far below this; a longer line is a defect and is dropped.
 DRIVER_LINE_BYTES_MAX: Final = 256 * 1024
 
+# Unlike the shim the driver needs site-packages.
+DRIVER_FLAGS: tuple[str, ...] = ()
+
 BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import main; main()"
 SOURCE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -34,7 +37,7 @@ class RelayDriver:
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.argv = boot("muster.agent.driver")
+        self.argv = boot("muster.agent.driver", *DRIVER_FLAGS)
         # The driver is our own program: the agent's environment travels inside the order.
         self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
         self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})

@@ -115,8 +115,10 @@ class Transcript:
         return "agent.output", {"stream": "message", "text": text}
 
     def _tool(self, update: Mapping[str, Any]) -> list[Event]:
-        state = self.tool(update)
         call = str(update.get("toolCallId", ""))
+        if self._tools.get(call, {}).get("status") in FINAL:
+            return []  # It was reported as ended; agents send remarks about it later.
+        state = self.tool(update)
         self._watch_terminal(call, update.get("_meta"))
         shown: dict[str, Any] = {name: _title(state[name]) for name in SHOWN if name in state}
         shown["paths"] = paths(state)

@@ -1,0 +1,154 @@
+"""An ACP agent out of the standard library that behaves as badly as it is told.
+
+usage: acp_agent.py BEHAVIOUR     -- the prompt is answered by the function of that name
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+
+REQUEST = {}
+
+
+def send(message):
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def receive():
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+
+def reply(request, result):
+    send({"id": request["id"], "result": result})
+
+
+def update(**fields):
+    send({"method": "session/update", "params": {"sessionId": "s1", "update": fields}})
+
+
+def say(text, kind="agent_message_chunk"):
+    update(sessionUpdate=kind, content={"type": "text", "text": text})
+
+
+def ask(kind, path, options=("allow_once", "reject_once")):
+    """Ask for a permission and say which option was chosen."""
+    call = {"toolCallId": "c1", "title": "a tool", "kind": kind, "status": "pending"}
+    if path:
+        call["locations"] = [{"path": path}]
+    listed = [{"optionId": f"id-{o}", "name": o, "kind": o} for o in options]
+    params = {"sessionId": "s1", "toolCall": call, "options": listed}
+    send({"id": 900, "method": "session/request_permission", "params": params})
+    outcome = receive()["result"]["outcome"]
+    say(outcome.get("optionId") or outcome["outcome"])
+
+
+def words():
+    say("thinking", "agent_thought_chunk")
+    for piece in ("First para", "graph.\n\nSecond ", "one."):
+        say(piece)
+    entries = [{"content": "do it", "priority": "high", "status": "pending"}]
+    update(sessionUpdate="plan", entries=entries)
+    cost = {"amount": 0.1 + 0.2, "currency": "USD"}
+    update(sessionUpdate="usage_update", used=5, size=100, cost=cost)
+    say("The end.")
+
+
+def floods_stderr():
+    sys.stderr.write("x" * 3_000_000)
+    sys.stderr.flush()
+    say("still here")
+
+
+def speaks_long():
+    say("y" * 300_000)
+
+
+def prints_garbage():
+    print("this is no JSON", flush=True)
+    say("went on")
+
+
+def dies():
+    sys.stderr.write("out of memory\n")
+    sys.stderr.flush()
+    os._exit(7)
+
+
+def refuses():
+    return "refusal"
+
+
+def needs_login():
+    data = {"details": "run the login first"}
+    error = {"code": -32000, "message": "Authentication required", "data": data}
+    send({"id": REQUEST["id"], "error": error})
+    time.sleep(60)
+
+
+def asks_inside():
+    ask("edit", os.path.join(os.getcwd(), "file"))
+
+
+def asks_outside():
+    ask("edit", "/etc/passwd")
+
+
+def asks_through_link():
+    os.symlink("/etc", "link")
+    ask("edit", os.path.join(os.getcwd(), "link", "passwd"))
+
+
+def offers_only_always():
+    ask("read", None, ("allow_always", "reject_always"))
+
+
+def ignores_cancel():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    say("working\n\n")
+    while True:
+        time.sleep(60)
+
+
+def obeys_cancel():
+    say("working\n\n")
+    while receive().get("method") != "session/cancel":
+        pass
+    with open("obeyed", "w", encoding="utf-8") as file:
+        file.write("yes")
+    return "cancelled"
+
+
+def main(behaviour):
+    if behaviour == "silent":
+        time.sleep(60)
+    while True:
+        request = receive()
+        method = request.get("method")
+        if method == "initialize":
+            offered = request["params"].get("clientCapabilities", {})
+            with open("offered", "w", encoding="utf-8") as file:
+                json.dump(offered, file)
+            reply(request, {"protocolVersion": 1, "agentCapabilities": {}})
+        elif method == "session/new":
+            modes = [{"id": "careful", "name": "c"}, {"id": "wild", "name": "w"}]
+            state = {"currentModeId": "wild", "availableModes": modes}
+            reply(request, {"sessionId": "s1", "modes": state})
+        elif method == "session/set_mode":
+            with open("mode", "w", encoding="utf-8") as file:
+                file.write(request["params"]["modeId"])
+            reply(request, {})
+        elif method == "session/prompt":
+            REQUEST.update(request)
+            stop = globals()[behaviour]() or "end_turn"
+            usage = {"totalTokens": 15, "inputTokens": 10, "outputTokens": 5}
+            reply(request, {"stopReason": stop, "usage": usage})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

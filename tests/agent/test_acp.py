@@ -1,0 +1,255 @@
+"""One turn over ACP with an agent that behaves badly; the real ones are in tests/e2e."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from tests.agent.world import until
+from tests.promise import proves
+
+from muster.agent import relay
+from muster.agent.catalogue import AgentEntry
+from muster.agent.policy import ASK, Policy, uniform
+
+BAD = Path(__file__).with_name("acp_agent.py")
+
+
+def catalogue(behaviour, mode=""):
+    return {
+        "bad": AgentEntry(
+            title="A bad agent",
+            protocol="acp",
+            command=(sys.executable, str(BAD), behaviour),
+            program=sys.executable,
+            version_probe=(sys.executable, "--version"),
+            mode=mode,
+        )
+    }
+
+
+def run(world, behaviour, mode="", **changes):
+    order = world.order(agent="bad", prompt="go", **changes)
+    return world.run(order, catalogue(behaviour, mode))
+
+
+def decision(world):
+    (only,) = [e.fields for e in world.events if e.kind == "agent.decision"]
+    return only
+
+
+@proves("agent.acp-events")
+def test_what_an_agent_says_becomes_events_joined_to_paragraphs(world):
+    outcome = run(world, "words")
+    assert [(e.kind, e.fields) for e in world.events] == [
+        ("agent.prompt", {"agent": "bad", "text": "go", "session": "s1"}),
+        ("agent.thought", {"text": "thinking"}),
+        ("agent.output", {"stream": "message", "text": "First paragraph."}),
+        ("agent.output", {"stream": "message", "text": "Second one."}),
+        (
+            "agent.plan",
+            {"entries": [{"content": "do it", "priority": "high", "status": "pending"}]},
+        ),
+        (
+            "agent.usage",
+            {"context_used": 5, "context_size": 100, "cost": "0.300000", "currency": "USD"},
+        ),
+        ("agent.usage", {"total_tokens": 15, "input_tokens": 10, "output_tokens": 5}),
+        ("agent.output", {"stream": "message", "text": "The end."}),
+        ("agent.end", {"stop": "done", "status": "ok", "exit_code": 0}),
+    ]
+    assert (outcome.status, outcome.summary) == ("ok", "The end.")
+    assert outcome.usage == {"total_tokens": 15, "input_tokens": 10, "output_tokens": 5}
+
+
+@proves("agent.acp-no-capabilities")
+def test_no_file_and_no_terminal_is_offered_to_an_agent(world):
+    run(world, "words")
+    offered = json.loads((world.cwd / "offered").read_text())
+    assert not offered.get("terminal")
+    assert not any(offered.get("fs", {}).values())
+
+
+@proves("agent.acp-mode")
+def test_an_agent_is_put_into_the_mode_in_which_it_asks(world):
+    run(world, "words", mode="careful")
+    assert (world.cwd / "mode").read_text() == "careful"
+
+
+@proves("agent.acp-mode")
+def test_a_mode_that_the_agent_does_not_have_is_an_error_and_nothing_is_asked(world):
+    outcome = run(world, "words", mode="absent")
+    assert outcome.status == "error"
+    assert "careful, wild" in outcome.summary
+    assert "agent.prompt" not in world.kinds()
+
+
+@proves("agent.bounded-output")
+def test_a_flood_on_standard_error_neither_hangs_nor_fills_anything(world):
+    assert run(world, "floods_stderr").summary == "still here"
+
+
+@proves("agent.bounded-output")
+def test_a_message_of_300_kilobytes_is_cut_with_a_mark(world):
+    outcome = run(world, "speaks_long")
+    assert outcome.status == "ok"
+    assert "bytes cut]" in outcome.summary
+    assert max(len(json.dumps(e.fields)) for e in world.events) < 20_000
+
+
+@proves("agent.acp-errors")
+def test_garbage_between_the_messages_does_not_end_a_turn(world):
+    assert run(world, "prints_garbage").summary == "went on"
+
+
+@proves("agent.acp-errors")
+def test_an_agent_that_dies_in_the_middle_is_an_error_with_its_last_words(world):
+    outcome = run(world, "dies")
+    assert outcome.status == "error"
+    assert "out of memory" in outcome.tail
+
+
+@proves("agent.acp-errors")
+def test_a_refusal_is_a_failure(world):
+    outcome = run(world, "refuses")
+    assert (outcome.status, outcome.exit_code) == ("failed", 1)
+    assert "refusal" in outcome.summary
+
+
+@proves("agent.acp-errors")
+def test_a_login_that_is_missing_is_named_with_the_detail_that_the_agent_gave(world):
+    outcome = run(world, "needs_login")
+    assert outcome.status == "error"
+    assert outcome.summary == "the agent is not logged in: run the login first"
+
+
+@proves("agent.deadline")
+def test_an_agent_that_never_answers_is_ended_at_the_deadline(world):
+    outcome = run(world, "silent", timeout_s=1.5)
+    assert outcome.status == "timeout"
+    assert world.alive() == {}
+
+
+@proves("agent.policy")
+@pytest.mark.parametrize(
+    ("behaviour", "answer", "option"),
+    [
+        ("asks_inside", "allow", "id-allow_once"),
+        ("asks_outside", "deny", "id-reject_once"),
+        ("asks_through_link", "deny", "id-reject_once"),
+    ],
+)
+def test_an_edit_is_allowed_inside_the_worktree_and_denied_outside(
+    world, behaviour, answer, option
+):
+    outcome = run(world, behaviour)
+    assert outcome.summary == option
+    assert (decision(world)["answer"], decision(world)["by"]) == (answer, "policy")
+
+
+@proves("agent.policy-once")
+def test_a_permission_for_ever_is_never_given(world):
+    outcome = run(world, "offers_only_always", policy=uniform("allow"))
+    assert outcome.summary == "cancelled"
+    assert decision(world)["answer"] == "deny"
+
+
+@proves("agent.permission-ask")
+@pytest.mark.parametrize(("allow", "option"), [(True, "allow"), (False, "reject")])
+def test_a_question_waits_for_the_answer_of_a_person(world, allow, option):
+    async def go():
+        order = world.order(agent="bad", prompt="go", policy=Policy({"edit": ASK}))
+        attempt = await world.start(order, catalogue("asks_inside"))
+        assert await until(lambda: "agent.ask" in world.kinds())
+        (asked,) = [e.fields for e in world.events if e.kind == "agent.ask"]
+        attempt.answer("another", allow=True)
+        attempt.answer(asked["ask"], allow)
+        return await attempt.wait()
+
+    assert asyncio.run(go()).summary == f"id-{option}_once"
+    assert decision(world)["by"] == "person"
+
+
+@proves("agent.permission-ask")
+def test_a_cancel_while_a_question_waits_answers_no(world):
+    async def go():
+        order = world.order(agent="bad", prompt="go", policy=Policy({"edit": ASK}), grace_s=5)
+        attempt = await world.start(order, catalogue("asks_inside"))
+        assert await until(lambda: "agent.ask" in world.kinds())
+        attempt.cancel("never mind")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "cancelled"
+    assert decision(world)["answer"] == "deny"
+
+
+@proves("agent.cancel-ends-all")
+def test_a_cancelled_agent_is_asked_first(world):
+    outcome = cancel(world, "obeys_cancel", grace_s=5)
+    assert outcome.status == "cancelled"
+    assert (world.cwd / "obeyed").exists()
+
+
+@proves("agent.cancel-ends-all")
+def test_an_agent_that_ignores_cancel_and_term_is_killed(world):
+    outcome = cancel(world, "ignores_cancel", grace_s=0.3)
+    assert outcome.status == "cancelled"
+    assert world.alive() == {}
+
+
+def cancel(world, behaviour, **changes):
+    async def go():
+        order = world.order(agent="bad", prompt="go", **changes)
+        attempt = await world.start(order, catalogue(behaviour))
+        assert await until(lambda: "agent.output" in world.kinds())
+        attempt.cancel("enough")
+        return await attempt.wait()
+
+    return asyncio.run(go())
+
+
+@proves("agent.acp-missing")
+def test_without_the_protocol_library_one_sentence_names_what_to_install(world, monkeypatch):
+    # The driver runs without site-packages, where the library is not to be found.
+    monkeypatch.setattr(relay, "DRIVER_FLAGS", ("-S",))
+    order = world.order(agent="bad", prompt="go")
+    driver = relay.RelayDriver({**json.loads(json.dumps(_plain(order))), "argv": ["x"]})
+    outcome = asyncio.run(_drive_alone(driver))
+    assert outcome["status"] == "error"
+    assert "muster-fleet[acp]" in outcome["summary"]
+
+
+def _plain(order):
+    return {"env": order.env, "cwd": order.cwd}
+
+
+async def _drive_alone(driver):
+    process = await asyncio.create_subprocess_exec(
+        *driver.argv,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate(driver.stdin)
+    driver.output("stdout", out)
+    return driver.outcome(process.returncode)
+
+
+@proves("agent.dies-with-daemon")
+def test_the_daemon_never_imports_the_protocol_library():
+    code = "import sys, muster.agent.process; sys.exit('acp' in sys.modules)"
+    assert asyncio.run(_exit_code("-c", code)) == 0
+
+
+@proves("agent.shim-start")
+def test_the_shim_imports_nothing_but_the_standard_library():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import muster.agent.shim; "
+        "heavy = {'asyncio', 'msgspec', 'logging', 'socket'} & set(sys.modules); sys.exit(len(heavy))"
+    )
+    assert asyncio.run(_exit_code("-I", "-S", "-c", code, relay.SOURCE_ROOT)) == 0
+
+
+async def _exit_code(*arguments):
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    return await process.wait()
