@@ -121,6 +121,10 @@ def test_a_daemon_of_another_user_is_not_believed(
         with pytest.raises(Denied, match="not as you"):
             await asyncio.to_thread(Client, str(path), 5.0)
         monkeypatch.undo()
+        # Sockets are accepted in order, so now the loop has seen the two others as well:
+        # CPython 3.11 leaks a socket that it accepts in the turn in which its server is closed.
+        link = await IpcChannel().dial(str(path))
+        await link.close("over")
         await listener.close()
 
     run(scenario())

@@ -193,7 +193,7 @@ class IpcListener:
         if server is None:
             return
         server.close()
-        # The loop may have accepted a socket that has not reached us; two turns bring it here.
+        # The loop may have accepted a socket that has not reached us yet; this brings it here.
         for _ in range(3):
             await asyncio.sleep(0)
         await self.hosting.close()
