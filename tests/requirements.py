@@ -8,6 +8,24 @@ from typing import Final
 
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.verifier-revocation": (
+        "The verifier names entries beyond a revocation's cut, and lets a revoked machine vouch for nothing."
+    ),
+    "log.verifier-names-documents": (
+        "The verifier names a manifest or machine record that does not hold, and causes left out."
+    ),
+    "log.verifier-names-seals": (
+        "The verifier names forks, missing, forged and inconsistent seals and cosigns."
+    ),
+    "log.verifier-names-entries": (
+        "The verifier names the stream and the place of a changed, missing, repeated or swapped entry."
+    ),
+    "log.verifier-every-byte": (
+        "The verifier finds any changed or inserted byte anywhere in an export, and never crashes."
+    ),
+    "log.verifier-accepts": (
+        "The stand-alone verifier accepts an honest export, without Muster, and states the exposure window."
+    ),
     "log.segment-total": (
         "Arbitrary or changed segment bytes raise nothing but a refusal or read as another segment."
     ),
@@ -102,8 +120,115 @@ PROMISES: Final[dict[str, str]] = {
     ),
     # --- store
     # --- fleet
+    "fleet.vectors": "The bytes of every document of the fleet stay what they were.",
+    "fleet.hostile-bytes": "Hostile bytes in any document of the fleet are refused, never a crash.",
+    "fleet.presence": (
+        "A machine unheard is silent, then away; one that slept itself blames nobody for it."
+    ),
+    "fleet.incidents": "The same incident while open is counted, not repeated.",
+    "fleet.groups": (
+        "A group's owner alone says who its members are, and a removed member gets nothing more."
+    ),
+    "fleet.scope-holders": "A machine outside a stream's scope may not hold it.",
+    "fleet.roster-order": (
+        "The order in which streams arrive changes nothing about who is in the fleet."
+    ),
+    "fleet.folds-total": (
+        "An entry about the fleet that does not hold is skipped with its reason and changes nothing."
+    ),
+    "fleet.renewal": "A machine whose key counts renews its papers, however long ago they expired.",
+    "fleet.join-answer": (
+        "A newcomer trusts its invite alone: every part of the hub's answer is checked against the fleet's key."
+    ),
+    "fleet.possession-first": (
+        "A join without proof of the root key is refused before its token is looked at."
+    ),
+    "fleet.invite-once": "An invite enrols one machine, of one name, once, until its time.",
+    "fleet.invite-string": (
+        "A damaged invite is recognised before anything is sent, with a sentence that says what is wrong."
+    ),
+    "fleet.capability": (
+        "An agent's capability allows its own verbs for its own task until its time; only a hash of it is kept."
+    ),
+    "fleet.grant-taken": "A grant that was taken stays taken, whoever shows it again.",
+    "fleet.delegation": (
+        "Only an operator, or a key that an operator lets, can give a grant, and never a wider one than it holds."
+    ),
+    "fleet.default-deny": (
+        "What no grant allows is denied, and the answer cites the grant that allows it."
+    ),
+    "fleet.statement-once": "An order that is shown again does nothing.",
+    "fleet.statement-bounds": (
+        "An order counts for its fleet, target, verb, object and arguments, until its time, and for nothing else."
+    ),
+    "fleet.certificate-key": (
+        "A link trusts the TLS key in the machine's record, never a certificate alone."
+    ),
+    "fleet.certificate-pin": (
+        "The fleet's certificate can be checked by anyone who knows the fleet's id."
+    ),
+    "fleet.cuts": "Of a revoked machine's streams only what its revocation names still counts.",
+    "fleet.tombstone": (
+        "A revoked key is never enrolled again and may do nothing; its name is free for another key."
+    ),
+    "fleet.names": "A name is [a-z0-9-] and can never be a path.",
+    "fleet.one-kind": "A signature under one kind of document counts for no other kind.",
+    "fleet.other-fleet": "A document of another fleet is refused.",
+    "fleet.record-two-signatures": (
+        "A machine is known only by a record that the fleet's authority and the machine's root key both signed."
+    ),
+    "fleet.secrets-stay-inside": (
+        "A seed is never printed, copied into a document or serialised, and neither is a token."
+    ),
+    "fleet.sub-keys": (
+        "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one."
+    ),
     # --- task
+    "task.settles-once": "A task has one outcome, and it never changes, whatever comes later.",
     # --- spec
+    "spec.same-order": (
+        "The same spec text gives the same order for a phase on every machine, and a changed one another."
+    ),
+    "spec.human": "A phase by human asks a person and goes on only when the person approves.",
+    "spec.each": (
+        "A phase with each is done when every match is, and matching nothing is a failure."
+    ),
+    "spec.race": "The first racer that passes wins; the others are cancelled and told who won.",
+    "spec.run-settles": (
+        "In whatever order tasks end, a run is settled, and every phase that could not run says why."
+    ),
+    "spec.start-after": "A phase starts only when all its prerequisites are done.",
+    "spec.bounded-values": (
+        "A value is handed on bounded and marked where cut; one with NUL is refused."
+    ),
+    "spec.no-injection": "No value of an earlier phase ever becomes shell source.",
+    "spec.local-files": "A phase that needs a file of another machine is refused.",
+    "spec.fitting-machine": (
+        "A phase that fits no machine is refused with what the nearest machine lacks."
+    ),
+    "spec.known-references": (
+        "A reference to a phase that is unknown, or not done before, is refused."
+    ),
+    "spec.sensible": (
+        "Keys that make no sense together, and times and budgets out of range, are refused."
+    ),
+    "spec.checkable": "A phase that nothing can check is refused.",
+    "spec.cycle": "A spec whose phases wait for each other is refused, and the cycle is named.",
+    "spec.one-form": "Reader, types and published schema agree on what form a spec has.",
+    "spec.inside-repository": "A deliverable is a path inside the repository and never in .git.",
+    "spec.nearest-word": "An unknown key or name in a spec is refused with the nearest known word.",
+    "spec.every-mistake": (
+        "All mistakes of a spec are told at once, each with line, column and path."
+    ),
+    "spec.plain-values": (
+        "A value in a spec is what was written: no, 3.10, 12:30 and a date stay text."
+    ),
+    "spec.safe-yaml": (
+        "A spec is a safe part of YAML: no tags, anchors, aliases, merge keys, directives, duplicate keys or second document."
+    ),
+    "spec.hostile-text": (
+        "Hostile bytes for a spec (brackets, bombs, NUL, bad UTF-8) are refused within a second by one sentence with its place."
+    ),
     # --- message
     # --- channel
     "channel.link-cut-noticed": (
@@ -166,6 +291,39 @@ PROMISES: Final[dict[str, str]] = {
         "Frames arrive whole, once and in order while a link works, however many send at once."
     ),
     # --- agent
+    "agent.discover": (
+        "An agent counts as installed only when its adapter and its program are on PATH; its version is reported."
+    ),
+    "agent.catalogue": "The known agents are a list that a person can add to and override.",
+    "agent.shim-start": (
+        "The shim starts with the standard library alone, so that an attempt starts in tens of milliseconds."
+    ),
+    "agent.policy-once": "A permission holds once: no option that lasts is ever chosen.",
+    "agent.policy": (
+        "An agent may change what is inside its worktree, links resolved, and nothing outside, unless its task says otherwise."
+    ),
+    "agent.permission-ask": (
+        "A question to a person waits for the answer, and without one in time it is a no."
+    ),
+    "agent.permission-recorded": (
+        "Each permission request is answered by the policy, and the answer is recorded with its reason."
+    ),
+    "agent.acp-missing": (
+        "Without the ACP library the outcome is one sentence that names what to install."
+    ),
+    "agent.acp-errors": (
+        "An agent that dies, refuses, is not logged in or loses its model says so in the outcome."
+    ),
+    "agent.acp-mode": (
+        "An agent is put into the mode in which it asks before it acts, or is not prompted at all."
+    ),
+    "agent.acp-no-capabilities": "No file and no terminal capability is offered to an agent.",
+    "agent.acp-events": (
+        "What an agent says, plans, does and costs over ACP becomes journal events, joined, bounded and without floats."
+    ),
+    "agent.real-agents": (
+        "The real Claude Code and Codex write, commit and are cancelled through the whole chain, without a credential."
+    ),
     "agent.noop": "The empty agent ends as told without a process.",
     "agent.one-outcome": (
         "An attempt has exactly one outcome, however often it is awaited or cancelled."
@@ -204,6 +362,77 @@ PROMISES: Final[dict[str, str]] = {
         "A cancelled attempt leaves no process behind, whatever its processes do to escape, after a chance to clean up."
     ),
     # --- git
+    "git.flow-control": (
+        "Neither side of a git tunnel sends more than it was granted, and one that does is cut off."
+    ),
+    "git.light-start": "The programs that git starts import nothing heavy.",
+    "git.remote-owner": (
+        "An owner on another machine than the hub raises fences and promotes through the same tunnel and rules."
+    ),
+    "git.zombie-harmless": (
+        "A worker whose epoch is spent changes nothing at the remote, even when the epoch rises between the two hooks."
+    ),
+    "git.fails-closed": (
+        "A push is refused when the daemon is gone, silent or unclear, when the machine is not proven, or when a hook cannot run."
+    ),
+    "git.tunnel": (
+        "git reaches a repository on another machine as muster::<machine>/<name>, whatever the size, and a cut tunnel changes nothing."
+    ),
+    "git.no-debris": (
+        "Nothing of an attempt stays after it is closed, or after the next start when the daemon crashed."
+    ),
+    "git.push-verified": "A pushed attempt is read back from the remote before it counts.",
+    "git.collect": (
+        "The result of an attempt names its commit, its changed files and the promised deliverables that are missing."
+    ),
+    "git.agent-configuration-ignored": (
+        "Configuration, hooks, filters and repositories an agent leaves in its folder run nothing and enter no commit."
+    ),
+    "git.forged-commit": (
+        "A commit without a signature, by another key, or changed after signing is refused."
+    ),
+    "git.commit-signed": (
+        "An attempt's commit has the agent as author, its machine as committer and a signature by the machine's git key that git verify-commit accepts."
+    ),
+    "git.prerequisites-merged": (
+        "Several prerequisites are merged into a signed commit; a conflict is refused with the phases and files and leaves nothing behind."
+    ),
+    "git.worktree-own": (
+        "Every attempt works in its own folder, which starts at its prerequisites' commits and shares no branch, stash or configuration with another."
+    ),
+    "git.bounded-run": (
+        "A git command that takes too long or is cancelled is ended with all its children."
+    ),
+    "git.errors-name-the-reason": (
+        "A git command that fails raises what it means for the caller, with the first useful line git said, in one clean line."
+    ),
+    "git.hostile-input": (
+        "Transports that run commands, options in place of names, and names that are paths are refused before git acts on them."
+    ),
+    "git.guard-stands": (
+        "A repository whose hooks or configuration were changed gets them back before it is served."
+    ),
+    "git.repository-add": (
+        "A repository is added from a checkout or an address, whole with its hooks, or not at all."
+    ),
+    "git.foreign-remote": (
+        "On a remote without hooks, compare-and-set pushes fence epochs and branches, and are read back."
+    ),
+    "git.promotion-checks-commit": (
+        "A promotion refuses a commit that was not the one pushed, or that does not descend from the attempt's base."
+    ),
+    "git.promotion-is-atomic": (
+        "A promotion moves the branch only if fence, attempt and branch are still what the owner saw, in one transaction."
+    ),
+    "git.transaction-checks-fence": (
+        "A prepared ref transaction aborts unless the attempt's epoch is the one the fence in the repository holds."
+    ),
+    "git.epoch-rises": (
+        "A fence takes only a higher epoch; an older one is refused and changes nothing."
+    ),
+    "git.attempt-ref-only": (
+        "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
+    ),
     # --- node
     # --- cli
     # --- sim
