@@ -1,0 +1,183 @@
+"""The safe part of YAML: what it refuses, where, and how fast."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster import limits
+from muster.task import yaml
+from muster.task.problem import Problem, SpecErrors
+from tests.promise import proves
+
+
+def refusal(raw: bytes) -> Problem:
+    with pytest.raises(SpecErrors) as caught:
+        yaml.read(raw)
+    (problem,) = caught.value.problems
+    return problem
+
+
+def plain(node: yaml.Node) -> object:
+    if isinstance(node, yaml.Scalar):
+        return node.value
+    if isinstance(node, yaml.Sequence):
+        return [plain(item) for item in node.items]
+    return {key: plain(value) for key, value in node.values.items()}
+
+
+HOSTILE = {
+    "brackets": (b"[" * 100_000, "nested deeper than 16 levels"),
+    "braces": (b"{" * 100_000, "a key is a word"),
+    "dashes": (b"- " * 100_000, "nested deeper than 16 levels"),
+    "indents": (b"".join(b" " * i + b"a:\n" for i in range(600)), "nested deeper"),
+    "laughs": (b"a: &a [x, x]\nb: [*a, *a]\n", "anchors (&name) are not allowed"),
+    "alias": (b"*" + b"a" * 250_000, "aliases (*name) are not allowed"),
+    "NUL": (b"a: \0", "the character U+0000 must not be in a spec"),
+    "NUL by escape": (b'a: "\\0"', "the character U+0000 must not be in a value"),
+    "surrogate by escape": (b'a: "\\ud800"', "the character U+D800 must not be in a value"),
+    "no character": (b'"\\U0FFFFFFF"', "this is not YAML"),
+    "not UTF-8": (b"a: b\nc: \xff", "byte 0xff is not UTF-8"),
+    "reordered text": ("a: \u202eb".encode(), "the character U+202E must not be in a spec"),
+    "other line end": ("a: b\u2028c: d".encode(), "the character U+2028"),
+    "huge": (b"x" * (limits.SPEC_BYTES_MAX + 1), "at most 256 KiB"),
+    "items": (b"[" + b"a," * 130_000, "more than 10000 values"),
+    "keys": (b"".join(b"k%d: v\n" % i for i in range(25_000)), "more than 10000 values"),
+    "documents": (b"---\n" * 60_000, "a file holds one spec"),
+    "directives": (b"%a b\n" * 50_000, "this is not YAML"),
+    "version": (b"%YAML 1." + b"9" * 200_000 + b"\n---\na", "this is not YAML"),
+    "tabs": (b"a:\n\tb: c", "indent with spaces"),
+    "open quote": (b'"' + b"x " * 131_000, "this is not YAML"),
+    "ampersands": (b"&" * 260_000, "this is not YAML"),
+    "question marks": (b"? " * 130_000, "a key is a word"),
+    "comments": (b"[" + b"#\n" * 130_000, "this is not YAML"),
+    "blank lines": (b"a: x" + b"\n" * 260_000 + b"y", "this is not YAML"),
+    "nothing": (b"", "the file is empty"),
+    "only a comment": (b"#" + b" x" * 131_000, "the file is empty"),
+}
+
+
+@proves("spec.hostile-text")
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bytes_are_refused_quickly_by_one_sentence(name):
+    raw, sentence = HOSTILE[name]
+    start = time.process_time()
+    problem = refusal(raw)
+    assert time.process_time() - start < 1
+    assert sentence in problem.sentence
+    assert problem.line >= 1
+    assert problem.column >= 1
+    assert len(problem.sentence) < 200
+    assert problem.sentence.isprintable()
+
+
+@proves("spec.hostile-text")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"a: " + b"x" * 262_000,
+        b"a: " + b"x " * 131_000,
+        b"a: |\n" + b" x\n" * 87_000,
+        b"a: >\n x\n" + b"\n" * 250_000 + b" y\n",
+        b'"' + b"\\n" * 131_000 + b'"',
+    ],
+)
+def test_a_large_scalar_is_read_within_a_second(raw):
+    start = time.process_time()
+    yaml.read(raw)
+    assert time.process_time() - start < 1
+
+
+@proves("spec.hostile-text")
+def test_a_refusal_names_the_place_in_the_text():
+    assert refusal(b"a: b\nc:\n  d: \xff")[:2] == (3, 6)
+    assert refusal("ä: \0".encode())[:2] == (1, 4)
+    assert refusal(b"a: 1\n\n b: 2")[:2] == (3, 3)
+    assert refusal(b"[" * 17)[:2] == (1, 17)
+    assert refusal(b"a: 1\nb: &x 2")[:2] == (2, 4)
+
+
+@proves("spec.safe-yaml")
+@pytest.mark.parametrize(
+    ("raw", "sentence"),
+    [
+        (b"a: !!python/object:os.system x", "tags"),
+        (b"a: !x b", "tags"),
+        (b"a: ! b", "tags"),
+        (b"a: !!str b", "tags"),
+        (b"! [a]", "tags"),
+        (b"a: &x b", "anchors"),
+        (b"a: *x", "aliases"),
+        (b"<<: {a: b}", "merge keys"),
+        (b"%YAML 1.1\n---\na: b", "directives"),
+        (b"%TAG ! x\n---\na: b", "directives"),
+        (b"a: b\n---\nc: d", "one spec"),
+        (b"a: b\n...\n---\nc: d", "one spec"),
+        (b"a: b\nc: d\na: e", "there already in line 1"),
+        (b'a: b\n"a": e', "there already in line 1"),
+        (b"? [a]\n: b", "a key is a word"),
+    ],
+)
+def test_what_could_mean_something_else_than_it_shows_is_refused(raw, sentence):
+    assert sentence in refusal(raw).sentence
+
+
+@proves("spec.plain-values")
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("3.10", "3.10"),
+        ("1e3", "1e3"),
+        ("12:30:45", "12:30:45"),
+        ("2026-11-20", "2026-11-20"),
+        ("0x10", "0x10"),
+        ("007", "007"),
+        ("1_000", "1_000"),
+        (".inf", ".inf"),
+        ("=", "="),
+        ("9" * 30, "9" * 30),
+        ("7", 7),
+        ("-7", -7),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("'7'", "7"),
+        ('"true"', "true"),
+        ("''", ""),
+        ("|\n  7", "7"),
+    ],
+)
+def test_a_value_is_what_was_written(raw, value):
+    result = plain(yaml.read(f"a: {raw}".encode()))
+    assert result == {"a": value}
+    assert type(result["a"]) is type(value)
+
+
+@proves("spec.plain-values")
+def test_a_key_is_text_whatever_it_looks_like():
+    assert plain(yaml.read(b"on: a\n1: b\nnull: c")) == {"on": "a", "1": "b", "null": "c"}
+
+
+def test_every_node_knows_its_place():
+    tree = yaml.read(b"\xef\xbb\xbfa: [x, {b: y}]\nc:\n  - |\n    z\n")
+    places = [(node.line, node.column) for node in yaml.walk(tree)]
+    assert places == [(1, 1), (1, 4), (1, 5), (1, 8), (1, 12), (3, 3), (3, 5)]
+
+
+@proves("spec.hostile-text")
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab:-[]{},#&*!|>'\"%@`?~<\n\t \\0\u00e9", max_size=200) | st.binary(max_size=200))
+def test_any_bytes_give_a_tree_or_one_problem_inside_the_text(data):
+    raw = data if isinstance(data, bytes) else data.encode()
+    try:
+        yaml.read(raw)
+    except SpecErrors as errors:
+        (problem,) = errors.problems
+        assert 1 <= problem.line <= raw.count(b"\n") + raw.count(b"\r") + 2
+        assert problem.sentence.isprintable()
