@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from muster import limits
 from muster.errors import Malformed
 from muster.fleet.facts import Facts
 from muster.task.spec import Needs, listed

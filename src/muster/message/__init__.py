@@ -1,0 +1,1 @@
+"""What machines, agents and people tell each other, and how far it got (pure)."""

@@ -1,0 +1,120 @@
+"""Messages and receipts become rows, each in the table of its own writer's stream.
+
+Rule 1: `message` is keyed by (sender's stream, id), `receipt` by (reader's stream, message, actor).
+Rule 2: a key is used once per stream: the second message with it is skipped (`same-key`).
+Rule 3: the first receipt counts. Acting on a message means having read it.
+Rule 4: a receipt for a message that is not here yet is kept: arrival order is never an input.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from muster.errors import Malformed
+from muster.log.entry import Entry
+from muster.log.fold import Change, Rows, Skip, Table, body_as
+from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
+
+
+class MessageRow(NamedTuple):
+    """Columns of `message`; `to` is one address per line."""
+
+    seq: int
+    actor: str
+    recipients: str
+    thread: str
+    reply_to: str
+    subject: str
+    about: str
+    text: str
+    at_ms: int
+
+    @property
+    def to(self) -> tuple[str, ...]:
+        """The addresses."""
+        return tuple(self.recipients.split("\n"))
+
+
+class ReceiptRow(NamedTuple):
+    """Columns of `receipt`; 0 and b"" where it has not happened."""
+
+    read_ms: int
+    acted_ms: int
+    result: str
+    text: str
+    read: bytes
+    acted: bytes
+
+
+_TYPES: Final = {int: "int", str: "text", bytes: "blob"}
+
+
+def _columns(row: type[Any]) -> tuple[Any, ...]:
+    return tuple((name, _TYPES[type_]) for name, type_ in row.__annotations__.items())
+
+
+MESSAGE_TABLE: Final = Table("message", (("id", "blob"),), _columns(MessageRow), (("thread",),))
+KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),))
+RECEIPT_TABLE: Final = Table(
+    "receipt", (("message", "blob"), ("actor", "text")), _columns(ReceiptRow), (("message",),)
+)
+
+
+class MessageFold:
+    """What a stream's writer sent."""
+
+    name = "message"
+    tables = (MESSAGE_TABLE, KEY_TABLE)
+    kinds = frozenset({"message.send"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        """See the rules at the top of this file."""
+        try:
+            body = check_send(body_as(entry, MessageSend))
+        except Malformed as error:
+            raise Skip("bad-message") from error
+        changes = []
+        if body.key:
+            if rows.get("message_key", (body.key,)) is not None:
+                raise Skip("same-key")
+            changes.append(Change("message_key", (body.key,), (entry.id,)))
+        header = entry.header
+        row = MessageRow(
+            header.seq,
+            header.actor,
+            "\n".join(body.to),
+            body.thread or body.reply_to or entry.id.hex(),
+            body.reply_to,
+            body.subject,
+            body.about,
+            body.text,
+            header.t[0],
+        )
+        return [*changes, Change("message", (entry.id,), row)]
+
+
+class ReceiptFold:
+    """What a stream's writer read and acted on."""
+
+    name = "receipt"
+    tables = (RECEIPT_TABLE,)
+    kinds = frozenset({"message.read", "message.act"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        """See the rules at the top of this file."""
+        acted = entry.header.kind == "message.act"
+        body = body_as(entry, MessageAct) if acted else body_as(entry, MessageRead)
+        if not is_id(body.message):
+            raise Skip("bad-message-id")
+        key = (bytes.fromhex(body.message), entry.header.actor)
+        found = rows.get("receipt", key)
+        row = ReceiptRow(*found) if found is not None else ReceiptRow(0, 0, "", "", b"", b"")
+        now = entry.header.t[0]
+        if isinstance(body, MessageAct):
+            if row.acted:
+                raise Skip("acted-already")
+            row = row._replace(acted_ms=now, result=body.result, text=body.text, acted=entry.id)
+        elif row.read:
+            raise Skip("read-already")
+        if not row.read:
+            row = row._replace(read_ms=now, read=entry.id)
+        return [Change("receipt", key, row)]

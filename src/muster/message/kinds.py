@@ -1,0 +1,117 @@
+"""The bodies of messages and of what readers say about them.
+
+Rule 1: a message is one entry in its sender's stream; its id is the entry's id. Who may read it is
+        the stream's scope: `to.<machine>`, a group, or the fleet. `to` says whom it is for.
+Rule 2: a receipt is an entry of the reader. Nobody else can say that something was read.
+Rule 3: text is data with an origin. No text of a message is an instruction of an operator.
+
+An address is one of
+
+    <machine id>            whoever is at that machine
+    <agent>@<machine id>    one agent there
+    role:<role>             every machine with the role
+    all                     every machine that may read the stream
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from muster import limits
+from muster.errors import Malformed
+from muster.log import canon
+
+EVERYONE: Final = "all"
+_ADDRESS: Final = re.compile(
+    r"all|[0-9a-f]{64}|[a-z0-9][a-z0-9-]{0,62}@[0-9a-f]{64}|role:[a-z][a-z-]{0,31}"
+)
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What all bodies share: strict, immutable, small."""
+
+
+class MessageSend(Body, frozen=True):
+    """A message. `reply_to` is the id of the message it answers, `about` a task or run.
+
+    `key` makes it one message however often it is sent: the second is no message.
+    """
+
+    to: list[str]
+    text: str
+    thread: str = ""
+    reply_to: str = ""
+    subject: str = ""
+    key: str = ""
+    about: str = ""
+
+
+class MessageRead(Body, frozen=True):
+    """The message was shown to the reader: a person, or an agent's context."""
+
+    message: str
+
+
+class MessageAct(Body, frozen=True):
+    """The reader did what the message was about, or decided not to; `result` says which."""
+
+    message: str
+    result: str = "done"
+    text: str = ""
+
+
+KINDS: Final[dict[str, type[Body]]] = {
+    "message.send": MessageSend,
+    "message.read": MessageRead,
+    "message.act": MessageAct,
+}
+KIND_OF: Final[dict[type[Body], str]] = {body: kind for kind, body in KINDS.items()}
+
+
+def body_bytes(body: Body) -> bytes:
+    """Canonical bytes of a body."""
+    return canon.encode(body)
+
+
+def check_send(body: MessageSend) -> MessageSend:
+    """The message, if it can be sent.
+
+    Raises:
+        Malformed: an address is none, there are too many, or the text is too long.
+
+    """
+    if not body.to:
+        raise Malformed("a message needs a recipient: a machine, an agent, a role, or all")
+    if len(body.to) > limits.MESSAGE_RECIPIENTS_MAX:
+        raise Malformed(f"a message has at most {limits.MESSAGE_RECIPIENTS_MAX} recipients")
+    for address in body.to:
+        if not _ADDRESS.fullmatch(address):
+            raise Malformed(f"{address[:80]!r} is not an address of a machine, agent or role")
+    if len(body.text.encode()) > limits.MESSAGE_TEXT_BYTES_MAX:
+        most = limits.MESSAGE_TEXT_BYTES_MAX
+        raise Malformed(f"the text has more than {most} bytes; send a file instead")
+    if body.reply_to and not is_id(body.reply_to):
+        raise Malformed(f"{body.reply_to[:80]!r} is not the id of a message")
+    if max(len(body.thread), len(body.subject), len(body.key), len(body.about)) > _SHORT_MAX:
+        raise Malformed(f"thread, subject, key and about have at most {_SHORT_MAX} characters")
+    return body
+
+
+def is_id(text: str) -> bool:
+    """Whether a text is an entry id in hex."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
+def read(type_: Any, raw: bytes) -> Any:
+    """The body in an entry that was admitted already.
+
+    Raises:
+        Malformed: it is not such a body.
+
+    """
+    return canon.decode_as(raw, type_, "a message", size_max=limits.BODY_BYTES_MAX)
+
+
+# Chosen arbitrarily: what fits on a line.
+_SHORT_MAX: Final = 200

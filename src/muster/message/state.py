@@ -1,0 +1,194 @@
+"""How far a message got, with the proof of each step; and what is in an inbox. Views, never stored.
+
+Rule 1: *stored* is proven by the recipient machine's `held` cosign over the sender's stream, *read*
+        and *acted* by an entry of the recipient. A channel's "sent" proves nothing and is no state.
+Rule 2: a receipt counts only from a machine that the message is for, and for an agent only from
+        that agent there.
+Rule 3: order is the sender's clock and then the id: equal on every machine, whatever came first.
+
+    sent ──held cosign──▶ stored ──message.read──▶ read ──message.act──▶ acted
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Final, Literal, NamedTuple
+
+from muster.log.stream import MachineId, StreamName
+from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.kinds import EVERYONE
+
+Step = Literal["sent", "stored", "read", "acted"]
+STEPS: Final[tuple[Step, ...]] = ("sent", "stored", "read", "acted")
+
+
+class Sent(NamedTuple):
+    """A row of `message` with its key."""
+
+    stream: StreamName
+    id: bytes
+    row: MessageRow
+
+
+class Receipt(NamedTuple):
+    """A row of `receipt` with its key; `machine` is the writer of its stream."""
+
+    machine: MachineId
+    message: bytes
+    actor: str
+    row: ReceiptRow
+
+
+class Peer(NamedTuple):
+    """A machine that may be a recipient: its id and its roles."""
+
+    machine: MachineId
+    roles: Collection[str] = ()
+
+
+class Delivery(NamedTuple):
+    """How far a message got with one recipient.
+
+    `proof` is the size of the stream that a `held` cosign covers, or the id of the entry.
+    """
+
+    machine: MachineId
+    agent: str
+    step: Step
+    proof: int | bytes
+    at_ms: int = 0
+
+
+class Item(NamedTuple):
+    """A message in an inbox. `trust` is never `operator`: text confers no authority."""
+
+    id: bytes
+    sender: MachineId
+    actor: str
+    trust: Literal["person", "agent", "machine"]
+    row: MessageRow
+    read: bool
+    acted: bool
+
+
+def recipients(message: Sent, peers: Iterable[Peer]) -> list[tuple[MachineId, str]]:
+    """(machine, agent) of everyone a message is for; the agent is "" where none is named.
+
+    The sender's machine is a recipient only when it is named itself.
+    """
+    found: list[tuple[MachineId, str]] = []
+    known = list(peers)
+    for address in message.row.to:
+        agent, at, machine = address.rpartition("@")
+        if at:
+            found.append((MachineId(machine), agent))
+        elif address == EVERYONE or address.startswith("role:"):
+            role = address.removeprefix("role:")
+            found += [
+                (peer.machine, "")
+                for peer in known
+                if peer.machine != message.stream.machine
+                and (address == EVERYONE or role in peer.roles)
+            ]
+        else:
+            found.append((MachineId(address), ""))
+    return sorted(set(found))
+
+
+def deliveries(
+    message: Sent,
+    peers: Iterable[Peer],
+    held_size: Callable[[MachineId], int],
+    receipts: Iterable[Receipt],
+) -> list[Delivery]:
+    """Each recipient's step. `held_size` is how much of this stream a machine's cosign covers."""
+    mine = [r for r in receipts if r.message == message.id]
+    return [
+        _delivery(message, machine, agent, held_size(machine), mine)
+        for machine, agent in recipients(message, peers)
+    ]
+
+
+def slowest(steps: Sequence[Delivery]) -> Step:
+    """How far the message got with everybody; `sent` when it is for nobody."""
+    return min((d.step for d in steps), key=STEPS.index, default="sent")
+
+
+def inbox(
+    me: Peer,
+    agent: str,
+    messages: Iterable[Sent],
+    receipts: Iterable[Receipt],
+    *,
+    unread_only: bool = False,
+) -> list[Item]:
+    """What an agent of this machine (or, with "", whoever is at it) received, oldest first.
+
+    An agent also sees what is for its whole machine. Receipts are those of this machine's streams.
+    """
+    seen = _seen(me.machine, agent, receipts)
+    items = []
+    for message in messages:
+        for_me = {a for m, a in recipients(message, [me]) if m == me.machine}
+        # A person at the machine sees what is for its agents too: it is their machine.
+        if not for_me or (agent and not for_me & {"", agent}):
+            continue
+        read, acted = seen.get(message.id, (False, False))
+        if unread_only and read:
+            continue
+        row, sender = message.row, message.stream.machine
+        items.append(Item(message.id, sender, row.actor, _trust(row.actor), row, read, acted))
+    return sorted(items, key=lambda i: (i.row.at_ms, i.id))
+
+
+def unread(items: Iterable[Item]) -> dict[str, int]:
+    """Unread messages by thread."""
+    counts: dict[str, int] = {}
+    for item in items:
+        if not item.read:
+            counts[item.row.thread] = counts.get(item.row.thread, 0) + 1
+    return counts
+
+
+def thread(name: str, messages: Iterable[Sent]) -> list[Sent]:
+    """The messages of a thread, oldest first. A thread begun by a message is named by its id."""
+    found = [m for m in messages if m.row.thread == name or m.id.hex() == name]
+    return sorted(found, key=lambda m: (m.row.at_ms, m.id))
+
+
+def _delivery(
+    message: Sent, machine: MachineId, agent: str, held: int, receipts: Iterable[Receipt]
+) -> Delivery:
+    best = Delivery(machine, agent, "sent", 0)
+    # A machine holds what it wrote itself.
+    if held > message.row.seq or machine == message.stream.machine:
+        best = Delivery(machine, agent, "stored", max(held, message.row.seq + 1))
+    for receipt in receipts:
+        if receipt.machine != machine or (agent and receipt.actor.partition("@")[0] != agent):
+            continue
+        row = receipt.row
+        if row.acted:
+            step = Delivery(machine, agent, "acted", row.acted, row.acted_ms)
+        else:
+            step = Delivery(machine, agent, "read", row.read, row.read_ms)
+        if STEPS.index(step.step) > STEPS.index(best.step):
+            best = step
+    return best
+
+
+def _seen(
+    machine: MachineId, agent: str, receipts: Iterable[Receipt]
+) -> Mapping[bytes, tuple[bool, bool]]:
+    seen: dict[bytes, tuple[bool, bool]] = {}
+    for receipt in receipts:
+        name = receipt.actor.partition("@")[0]
+        if receipt.machine != machine or (agent and name != agent):
+            continue
+        read, acted = seen.get(receipt.message, (False, False))
+        row = receipt.row
+        seen[receipt.message] = (read or bool(row.read), acted or bool(row.acted))
+    return seen
+
+
+def _trust(actor: str) -> Literal["person", "agent", "machine"]:
+    if actor.startswith("op:"):
+        return "person"
+    return "agent" if "@" in actor else "machine"

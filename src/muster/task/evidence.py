@@ -1,0 +1,172 @@
+"""Why a machine may run this: every cause of an assignment, back to an operator's signature.
+
+Rule 1: bytes convince, not the owner's word. The owner may decide *when and where*; *what* is run
+        was signed by an operator, and is computed again here from what was signed.
+Rule 2: every way to fail has its own reason; a worker that refuses writes it down.
+Rule 3: nothing is fetched. What is missing is a refusal; the assignment can be repeated.
+
+    task.assign ──cause──▶ task.open ──cause──▶ run.open ──body──▶ the operator's statement
+     this machine            same owner          spec text          verb, object, args, target
+                             template == what the spec yields
+
+A task without a run carries the statement in its own `task.open`.
+
+Entries that `lookup` returns were admitted: their stream's seal covers them. A worker that may not
+read the owner's stream gets a bundle instead (bundle.py): the same entries, each with its inclusion
+proof and the seal, opened against the owner's key.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from muster import limits
+from muster.errors import Denied, Malformed, MusterError
+from muster.fleet.statement import Statement, check_order, open_statement
+from muster.log.entry import Entry, EntryId
+from muster.log.stream import FleetId, MachineId
+from muster.task import kinds
+from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
+
+Lookup = Callable[[EntryId], Entry | None]
+# (statement, moment) -> raises MusterError when that operator may not order that, then.
+Authority = Callable[[Statement, int], object]
+# (run, phase, instance) -> the template that the signed spec yields; raises MusterError.
+Recompute = Callable[[RunOpen, str, str], dict[str, Any]]
+
+
+class Unproven(Denied):
+    """An assignment without sufficient evidence; `reason` is a stable word-with-dashes."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class Evidence(NamedTuple):
+    """What was found: the entries that lead from the assignment to the order."""
+
+    assign: TaskAssign
+    opened: TaskOpen
+    run: RunOpen | None
+    statement: Statement
+
+
+def run_args(run: RunOpen) -> dict[str, Any]:
+    """What an operator signs as arguments of `run`: the spec's text and all that shapes it."""
+    return {"base": run.base, "repo": run.repo, "spec": run.spec, "values": run.values}
+
+
+def task_args(opened: TaskOpen) -> dict[str, Any]:
+    """What an operator signs as arguments of `task`, for a task without a run."""
+    return {"base": opened.base, "repo": opened.repo, "template": opened.template}
+
+
+def check_evidence(
+    entry: Entry,
+    *,
+    me: MachineId,
+    fleet: FleetId,
+    lookup: Lookup,
+    authority: Authority,
+    recompute: Recompute,
+    now_ms: int,
+) -> Evidence:
+    """The chain of causes of an assignment, checked link by link.
+
+    Raises:
+        Unproven: with the reason of the first link that does not hold.
+
+    """
+    assign = _read(entry, "task.assign", TaskAssign, "assign")
+    if assign.machine != me:
+        raise Unproven("assign-other-machine", "the assignment is for another machine")
+    opener = _cause(entry, "task.open", lookup)
+    opened = _read(opener, "task.open", TaskOpen, "open")
+    if opened.task != assign.task:
+        raise Unproven("open-other-task", "the assignment cites the opening of another task")
+    if not opened.run:
+        statement = _order(opened.statement, opener, fleet)
+        _ordered(statement, opener, "task", opened.task, task_args(opened))
+        _allowed(statement, opener, authority, now_ms)
+        return Evidence(assign, opened, None, statement)
+    starter = _cause(opener, "run.open", lookup)
+    run = _read(starter, "run.open", RunOpen, "run")
+    if run.run != opened.run:
+        raise Unproven("run-other-run", "the task cites the opening of another run")
+    statement = _order(run.statement, starter, fleet)
+    _ordered(statement, starter, "run", run.name, run_args(run))
+    _allowed(statement, starter, authority, now_ms)
+    _same_work(run, opened, recompute)
+    return Evidence(assign, opened, run, statement)
+
+
+def _read(entry: Entry, kind: str, type_: type[kinds.B], what: str) -> kinds.B:
+    if entry.header.kind != kind:
+        raise Unproven(f"{what}-other-kind", f"a cause is {entry.header.kind}, not {kind}")
+    if entry.body is None:
+        raise Unproven(f"{what}-no-body", f"the body of {kind} was erased or withheld")
+    try:
+        return kinds.read(type_, entry.body)
+    except Malformed as error:
+        text = f"the body of {kind} cannot be read: {error}"
+        raise Unproven(f"{what}-bad-body", text) from error
+
+
+def _cause(entry: Entry, kind: str, lookup: Lookup) -> Entry:
+    """The one cause of that kind. It must be of the same owner: nobody opens for another."""
+    word = kind.partition(".")[0] if kind == "run.open" else "open"
+    for cause in entry.causes:
+        found = lookup(cause)
+        if found is not None and found.header.kind == kind:
+            if found.header.author != entry.header.author:
+                raise Unproven(f"{word}-other-owner", f"{kind} was written by another machine")
+            return found
+    raise Unproven(f"{word}-missing", f"this machine has no {kind} for {entry.header.kind}")
+
+
+def _order(raw: str, entry: Entry, fleet: FleetId) -> Statement:
+    """The operator's statement in an entry; whom it convinces of what comes next."""
+    if not raw:
+        raise Unproven("statement-missing", f"no operator's order stands in {entry.header.kind}")
+    try:
+        return open_statement(bytes.fromhex(raw), fleet)
+    except (MusterError, ValueError) as error:
+        text = f"the operator's order does not hold: {error}"
+        raise Unproven("statement-forged", text) from error
+
+
+def _ordered(
+    statement: Statement, entry: Entry, verb: str, object: str, args: dict[str, Any]
+) -> None:
+    """The statement orders exactly this, of this owner, at the moment when the owner took it."""
+    machine, at_ms = MachineId(entry.header.author), entry.header.t[0]
+    try:
+        check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=at_ms)
+    except MusterError as error:
+        text = f"the operator ordered something else: {error}"
+        raise Unproven("statement-other-order", text) from error
+
+
+def _allowed(statement: Statement, entry: Entry, authority: Authority, now_ms: int) -> None:
+    at_ms = entry.header.t[0]
+    if at_ms > now_ms + limits.CLOCK_AHEAD_MS_MAX:
+        raise Unproven("order-in-the-future", "the order was taken in this machine's future")
+    if now_ms - at_ms > limits.EVIDENCE_AGE_MS_MAX:
+        raise Unproven("order-too-old", "the order is older than any run may be: give it again")
+    try:
+        authority(statement, at_ms)
+    except MusterError as error:
+        raise Unproven("operator-not-allowed", str(error)) from error
+
+
+def _same_work(run: RunOpen, opened: TaskOpen, recompute: Recompute) -> None:
+    if opened.repo != run.repo:
+        raise Unproven("task-other-repo", "the task names another repository than the run")
+    try:
+        expected = recompute(run, opened.phase, opened.instance)
+    except MusterError as error:
+        raise Unproven(
+            "spec-yields-nothing", f"the signed spec has no such task: {error}"
+        ) from error
+    if expected != opened.template:
+        raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
