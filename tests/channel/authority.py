@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from muster.channel.http import Credentials
+from muster.channel.tls import Credentials
 from muster.errors import Denied, Forged
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

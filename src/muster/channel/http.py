@@ -21,13 +21,11 @@ import asyncio
 import contextlib
 import http
 import logging
-import os
 import socket
 import ssl
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -41,8 +39,16 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Request, Response
 
+from muster.channel.address import join_address, split_address
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
 from muster.channel.frame import check_size, short_reason
+from muster.channel.tls import (
+    Credentials,
+    client_context,
+    joining_context,
+    load_pair,
+    server_context,
+)
 from muster.errors import Broken, Denied, Forged, MusterError, Refused, Unreachable
 from muster.limits import (
     FRAME_BYTES_MAX,
@@ -55,10 +61,10 @@ from muster.limits import (
     LINKS_UNPROVEN_MAX,
 )
 
-NAME: Final = "http"
+# Credentials belong to `tls`, and to everybody who opens an HttpChannel.
+__all__ = ["Credentials", "HttpChannel", "HttpLink", "HttpListener", "Timing", "join"]
 
-# OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it.
-_NO_CHECK_TIME: Final = 0x200000
+NAME: Final = "http"
 
 
 class _Complaints(logging.Handler):
@@ -82,15 +88,6 @@ _LOG.addHandler(_Complaints(logging.ERROR))
 _LOG.propagate = False
 
 Identify = Callable[[bytes], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a machine shows in TLS. The fields with a key are never printed."""
-
-    cert_pem: bytes
-    key_pem: bytes = field(repr=False)
-    ca_pem: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +227,7 @@ class HttpListener:
             server_header=None,
             **channel.timing.options(),
         )
-        self.address = _join_address(*next(iter(self._server.sockets)).getsockname()[:2])
+        self.address = join_address(*next(iter(self._server.sockets)).getsockname()[:2])
 
     def _judge(self, connection: ServerConnection, _: Request) -> Response | None:
         """Decide who this is, before the far end is told that it is welcome."""
@@ -285,16 +282,16 @@ class HttpChannel:
         self.timing = timing or Timing()
         self._identify = identify
         self._ca_pem = credentials.ca_pem
-        self.server_tls = _server_context(credentials)
-        self._client_tls = _client_context(credentials)
+        self.server_tls = server_context(credentials)
+        self._client_tls = client_context(credentials)
 
     def renew(self, credentials: Credentials) -> None:
         """Show new credentials from the next handshake on. Raises Broken, changing nothing."""
         if credentials.ca_pem != self._ca_pem:
             raise Broken("the fleet's authority differs; open a new channel for another fleet")
         # Built first: a pair that does not match must not reach the context that is in use.
-        client_tls = _client_context(credentials)
-        _load_pair(self.server_tls, credentials)
+        client_tls = client_context(credentials)
+        load_pair(self.server_tls, credentials)
         self._client_tls = client_tls
 
     def identify_peer(self, connection: Connection) -> str:
@@ -314,7 +311,7 @@ class HttpChannel:
         return await _dial(address, self._client_tls, verify, self.timing)
 
     async def listen(self, address: str, on_link: OnLink) -> HttpListener:
-        host, port = _split_address(address)
+        host, port = split_address(address)
         listener = HttpListener(self, on_link)
         try:
             await listener.start(host, port)
@@ -330,15 +327,11 @@ async def join(address: str, pin: Identify, timing: Timing | None = None) -> Lin
     returns the machine id or raises Refused: it must check the signature under the key of
     the invitation itself. Raises Unreachable and Refused.
     """
-    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
-    # There is no authority to check against yet: `pin` is the whole check.
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_NONE
 
     def verify(connection: Connection) -> str:
         return pin(_peer_certificate(connection))
 
-    return await _dial(address, tls, verify, timing or Timing())
+    return await _dial(address, joining_context(), verify, timing or Timing())
 
 
 async def _dial(
@@ -363,10 +356,10 @@ async def _dial(
         def process_redirect(self, exc: Exception) -> Exception:
             return exc
 
-    host, port = _split_address(address)
+    host, port = split_address(address)
     try:
         connection = await Direct(
-            f"wss://{_join_address(host, port)}/",
+            f"wss://{join_address(host, port)}/",
             ssl=tls,
             # No SNI: who looks on learns no name, and the name would decide nothing.
             server_hostname="",
@@ -403,77 +396,9 @@ def _translated(address: str, error: Exception) -> MusterError:
     return Unreachable(f"no link to {address} ({error or type(error).__name__}); try later")
 
 
-# --- TLS -----------------------------------------------------------------------------------
-
-
-def _context(side: int) -> ssl.SSLContext:
-    tls = ssl.SSLContext(side)
-    tls.minimum_version = ssl.TLSVersion.TLSv1_3
-    tls.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
-    return tls
-
-
-def _server_context(credentials: Credentials) -> ssl.SSLContext:
-    tls = _context(ssl.PROTOCOL_TLS_SERVER)
-    tls.verify_mode = ssl.CERT_OPTIONAL
-    tls.num_tickets = 0
-    _load_authority(tls, credentials)
-    _load_pair(tls, credentials)
-    return tls
-
-
-def _client_context(credentials: Credentials) -> ssl.SSLContext:
-    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_REQUIRED
-    _load_authority(tls, credentials)
-    _load_pair(tls, credentials)
-    return tls
-
-
-def _load_authority(tls: ssl.SSLContext, credentials: Credentials) -> None:
-    try:
-        tls.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise Broken(f"the authority's certificate is unusable ({error}); join again") from error
-
-
-def _load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
-    try:
-        with _as_file(credentials.key_pem + b"\n" + credentials.cert_pem) as path:
-            tls.load_cert_chain(path)
-    except (ssl.SSLError, OSError) as error:
-        raise Broken(f"the TLS key or certificate is unusable ({error}); renew it") from error
-
-
-@contextlib.contextmanager
-def _as_file(secret: bytes) -> Iterator[str]:
-    """OpenSSL reads a key only from a file: one in memory on Linux, else a private one."""
-    if sys.platform == "linux":
-        descriptor = os.memfd_create("muster-tls", os.MFD_CLOEXEC)
-        try:
-            os.write(descriptor, secret)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        # The folder is 0700; Windows knows no modes, there it inherits this user's own.
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "pair.pem")
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.write(descriptor, secret)
-            finally:
-                os.close(descriptor)
-            yield path
-
-
 def _peer_certificate(connection: Connection) -> bytes:
     tls: ssl.SSLObject = connection.transport.get_extra_info("ssl_object")
     return tls.getpeercert(binary_form=True) or b""
-
-
-# --- sockets and addresses -----------------------------------------------------------------
 
 
 def _tune(socket_: Any, timing: Timing) -> None:
@@ -484,14 +409,3 @@ def _tune(socket_: Any, timing: Timing) -> None:
         socket_.setsockopt(
             socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.keepalive_timeout_s * 1000)
         )
-
-
-def _split_address(address: str) -> tuple[str, int]:
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise Broken(f"address {address!r} is not host:port; write it like 192.0.2.7:7437")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
-def _join_address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,102 @@
+"""What TLS checks for us, and what it does not.
+
+Rule 1: the chain is checked, the calendar and the name are not: see `http`.
+Rule 2: no session is resumed, so every link is judged anew.
+Rule 3: a key is never written where another user could read it, nor for longer than a load.
+"""
+
+import contextlib
+import os
+import ssl
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from muster.errors import Broken
+
+# OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it.
+_NO_CHECK_TIME: Final = 0x200000
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a machine shows in TLS. The fields with a key are never printed."""
+
+    cert_pem: bytes
+    key_pem: bytes = field(repr=False)
+    ca_pem: bytes
+
+
+def _context(side: int) -> ssl.SSLContext:
+    tls = ssl.SSLContext(side)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_3
+    tls.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    return tls
+
+
+def server_context(credentials: Credentials) -> ssl.SSLContext:
+    """For a listener: a dialer may show a certificate, and a shown one must be of the fleet."""
+    tls = _context(ssl.PROTOCOL_TLS_SERVER)
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls.num_tickets = 0
+    _load_authority(tls, credentials)
+    load_pair(tls, credentials)
+    return tls
+
+
+def client_context(credentials: Credentials) -> ssl.SSLContext:
+    """For a dialer: the listener must show a certificate of the fleet."""
+    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_REQUIRED
+    _load_authority(tls, credentials)
+    load_pair(tls, credentials)
+    return tls
+
+
+def joining_context() -> ssl.SSLContext:
+    """For a dialer that knows no authority yet; the caller's pin is then the whole check."""
+    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
+    return tls
+
+
+def _load_authority(tls: ssl.SSLContext, credentials: Credentials) -> None:
+    try:
+        tls.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise Broken(f"the authority's certificate is unusable ({error}); join again") from error
+
+
+def load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
+    """Show this certificate from the next handshake on. Raises Broken."""
+    try:
+        with _as_file(credentials.key_pem + b"\n" + credentials.cert_pem) as path:
+            tls.load_cert_chain(path)
+    except (ssl.SSLError, OSError) as error:
+        raise Broken(f"the TLS key or certificate is unusable ({error}); renew it") from error
+
+
+@contextlib.contextmanager
+def _as_file(secret: bytes) -> Iterator[str]:
+    """OpenSSL reads a key only from a file: one in memory on Linux, else a private one."""
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("muster-tls", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, secret)
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        # The folder is 0700; Windows knows no modes, there it inherits this user's own.
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "pair.pem")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.write(descriptor, secret)
+            finally:
+                os.close(descriptor)
+            yield path
