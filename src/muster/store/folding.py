@@ -11,7 +11,7 @@ A fold that raises anything but `Skip` has a mistake. That is recorded under `mi
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from muster.errors import Refused
@@ -20,7 +20,7 @@ from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.store.order import Order, Run
 from muster.store.schema import pack
 from muster.store.sqlite import Database
-from muster.store.tables import FoldTable
+from muster.store.tables import CHANGES_MAX, FoldTable
 
 # What a mistake in a fold can look like. Disk failures are not among them: they end the store.
 MISTAKES: Final = (
@@ -106,15 +106,14 @@ class Folding:
         tables = bound.tables
         try:
             changes: list[Change] = list(bound.fold.apply(entry, bound.rows))
-            for table, key, row in changes:
-                tables[table].check(key, row)
+            check_changes(changes, tables)
         except Skip as skip:
             self._skip(bound, stream, entry, skip.reason)
         except MISTAKES as mistake:
             self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
         else:
-            for table, key, row in changes:
-                tables[table].put((stream, *key), row, at)
+            for number, (table, key, row) in enumerate(changes):
+                tables[table].put((stream, *key), row, at, number)
 
     def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
         row = pack(stream, entry.header.seq)
@@ -229,6 +228,14 @@ class Folding:
             self._database.execute(f"drop table if exists {table}_hist")
         self._database.execute("delete from skipped where fold = ?", (name,))
         self._database.execute("delete from fold where name = ?", (name,))
+
+
+def check_changes(changes: Sequence[Change], tables: Mapping[str, FoldTable]) -> None:
+    """Refuse what SQLite could not store as declared. Raises: Skip."""
+    if len(changes) > CHANGES_MAX:
+        raise Skip("too-many-rows")
+    for table, key, row in changes:
+        tables[table].check(key, row)
 
 
 class _Only:

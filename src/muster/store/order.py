@@ -1,7 +1,8 @@
 """The admission order: in which order, and when, this machine took entries in.
 
 Rule 1: every entry has one admission number here, and it is never used again.
-Rule 2: cutting a stream back takes a number too, so that a rebuild repeats it at its place.
+Rule 2: cutting a stream back takes numbers too, so that a rebuild repeats it at its place.
+Rule 3: admission time never runs backwards, whatever the clock does.
 
 Numbers are given in runs: one row for entries that came together. History rows of the fold
 tables carry these numbers, which is what makes "as of a past moment" well defined although
@@ -9,9 +10,12 @@ machines never agree on an order between streams.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from muster.store.sqlite import Database, SqlValue
+from muster.store.sqlite import Database, SqlValue, as_int
+
+# Cutting a stream back changes any number of rows, and an admission has room for 4096 of them.
+CUT_NUMBERS: Final = 1 << 20
 
 
 class Run(NamedTuple):
@@ -23,6 +27,11 @@ class Run(NamedTuple):
     start: int
     entries: int
 
+    @property
+    def end(self) -> int:
+        """The number after the last one of this run."""
+        return self.number + (self.entries or CUT_NUMBERS)
+
 
 class Order:
     """The admission order of a database."""
@@ -30,37 +39,33 @@ class Order:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending: list[Run] = []
-        self._next = 0
+        # The number that the next entry will get, and the time of the last.
+        self.next = 0
+        self._ms = 0
         self.load()
 
     def load(self) -> None:
         """Read where the order stands; what was not committed is forgotten."""
         self._pending.clear()
         found = self._database.query("select * from run order by number desc limit 1")
-        self._next = 0
-        if found:
-            last = _run(found[0])
-            self._next = last.number + max(1, last.entries)
+        last = _run(found[0]) if found else Run(0, 0, 0, 0, 0)
+        self.next = last.end if found else 0
+        self._ms = last.ms
 
-    def add(self, ms: int, stream: int, start: int, count: int) -> int:
-        """Give `count` entries their numbers; returns the first."""
-        number = self._next
-        self._next += count
-        if self._pending:
-            last = self._pending[-1]
-            follows = last.stream == stream and last.start + last.entries == start and last.entries
-            if follows and last.ms == ms:
-                self._pending[-1] = last._replace(entries=last.entries + count)
-                return number
-        self._pending.append(Run(number, ms, stream, start, count))
-        return number
+    def add(self, ms: int, stream: int, start: int, entries: int) -> int:
+        """Give so many entries their numbers; returns the first."""
+        return self._append(ms, stream, start, entries)
 
     def cut(self, ms: int, stream: int, size: int) -> int:
-        """Give the cutting back of a stream its number."""
-        number = self._next
-        self._next += 1
-        self._pending.append(Run(number, ms, stream, size, 0))
-        return number
+        """Give the cutting back of a stream its numbers; returns the first."""
+        return self._append(ms, stream, size, 0)
+
+    def _append(self, ms: int, stream: int, start: int, entries: int) -> int:
+        self._ms = max(self._ms, ms)
+        run = Run(self.next, self._ms, stream, start, entries)
+        self._pending.append(run)
+        self.next = run.end
+        return run.number
 
     def flush(self) -> None:
         """Write the runs that were added."""
@@ -87,18 +92,20 @@ class Order:
     def at(self, ms: int) -> int:
         """Return the last admission number given at `ms` or before, -1 when there was none."""
         self.flush()
-        found = self._database.query(
-            "select * from run where ms <= ? order by ms desc, number desc limit 1", (ms,)
-        )
-        if not found:
-            return -1
-        run = _run(found[0])
-        return run.number + max(1, run.entries) - 1
+        low, high = -1, self.next - 1
+        # Times rise with the numbers, so the border is found without an index over times.
+        while low < high:
+            middle = (low + high + 1) // 2
+            run = self._holding(middle)
+            if run.ms <= ms:
+                low = run.end - 1
+            else:
+                high = run.number - 1
+        return low
 
-    def runs(self, stream: int | None = None) -> Iterator[Run]:
-        """Give all runs in order, or those of one stream."""
+    def runs(self, stream: int | None = None, *, after: int = -1) -> Iterator[Run]:
+        """Give the runs with numbers beyond `after` in order, all or those of one stream."""
         self.flush()
-        after = -1
         while found := self._database.query(
             "select * from run where number > ?1 and (?2 is null or stream = ?2) "
             "order by number limit 1000",
@@ -109,10 +116,16 @@ class Order:
                 after = run.number
                 yield run
 
-    @property
-    def next(self) -> int:
-        """The number that the next entry will get."""
-        return self._next
+    def entries(self) -> int:
+        """Return how many entries were ever admitted."""
+        self.flush()
+        return as_int(self._database.query("select coalesce(sum(entries), 0) from run")[0][0])
+
+    def _holding(self, number: int) -> Run:
+        found = self._database.query(
+            "select * from run where number <= ? order by number desc limit 1", (number,)
+        )
+        return _run(found[0])
 
 
 def _run(row: tuple[SqlValue, ...]) -> Run:

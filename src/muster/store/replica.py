@@ -19,10 +19,11 @@ from muster.log.fold import Value
 from muster.log.seal import Cosign, Seal, Strength
 from muster.log.segment import Segment, weight
 from muster.log.stream import MachineId, StreamName
+from muster.store.directory import Directory
 from muster.store.folding import Folding
 from muster.store.order import Order
 from muster.store.recent import Recent
-from muster.store.schema import leaf_number, pack, unpack
+from muster.store.schema import pack, unpack
 from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
 from muster.store.streams import Head, Streams
 from muster.store.tables import FoldTable
@@ -50,9 +51,9 @@ class Replica:
     _streams: Streams
     _tiles: Tiles
     _order: Order
+    _directory: Directory
     _folding: Folding
     _recent: Recent
-    _rows: list[tuple[SqlValue, ...]]
 
     # --- streams ---------------------------------------------------------------------------
 
@@ -152,12 +153,13 @@ class Replica:
 
     def entry(self, entry_id: EntryId) -> Entry | None:
         """Return the entry with this id, None when it is not held or counts no more."""
-        self._write_entries()
-        found = self._database.query(f"{_ENTRY} where leaf = ?", (leaf_number(entry_id),))
-        for row in found:
-            entry = self._parse(row)
-            if entry.id == entry_id and entry.header.seq < self.size(entry.stream):
-                return entry
+        self._settle()
+        for row in self._directory.rows(entry_id):
+            stream, seq = unpack(row)
+            if seq < self._streams.by_id(stream).size:
+                for entry in self._read(stream, seq, 1):
+                    if entry.id == entry_id:
+                        return entry
         return None
 
     def entry_at(self, stream: StreamName, seq: int) -> Entry:
@@ -173,11 +175,13 @@ class Replica:
 
     def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
         """Return the admission number and time (ms) of an entry, None when it is not held."""
+        self._settle()
         head = self._streams.get(stream)
         return None if head is None else self._order.of(head.id, seq)
 
     def _read(self, stream: int, start: int, count: int) -> Iterator[Entry]:
         seq, end = start, start + count
+        self._settle()
         while seq < end:
             recent = self._recent.get(pack(stream, seq))
             if recent is None:
@@ -185,7 +189,6 @@ class Replica:
             yield recent
             seq += 1
         if seq < end:
-            self._write_entries()
             found = self._database.query(
                 f"{_ENTRY} where id >= ? and id < ? order by id",
                 (pack(stream, seq), pack(stream, end)),
@@ -208,7 +211,7 @@ class Replica:
 
     def tree(self, stream: StreamName) -> StreamTree:
         """Return the Merkle tree of all that is stored of the stream, as of now."""
-        self._write_entries()
+        self._settle()
         head = self._streams.get(stream)
         return self._tiles.of(0 if head is None else head.id)
 
@@ -279,6 +282,7 @@ class Replica:
 
         `order` names columns, with a minus for descending; without it the key orders.
         """
+        self._settle()
         found = self._table(table)
         values: dict[str, Value] = {}
         for column, value in equals.items():
@@ -293,6 +297,7 @@ class Replica:
         self, table: str, *, admission: int | None = None, time_ms: int | None = None
     ) -> list[dict[str, Value]]:
         """Return all rows as this machine had them after an admission, or at a time."""
+        self._settle()
         if (admission is None) == (time_ms is None):
             raise ValueError("ask for an admission or for a time")
         at = admission if admission is not None else self._order.at(time_ms or 0)
@@ -301,8 +306,8 @@ class Replica:
 
     def query(self, sql: str, bindings: tuple[SqlValue, ...] = ()) -> list[tuple[SqlValue, ...]]:
         """Return what a `select` of our own finds; tables name streams by number (`stream`)."""
+        self._settle()
         self._folding.flush()
-        self._write_entries()
         return self._database.query(sql, bindings)
 
     def tables_digest(self, streams: Collection[StreamName] | None = None) -> dict[str, str]:
@@ -310,6 +315,7 @@ class Replica:
 
         Replicas hold different scopes: name the streams to compare.
         """
+        self._settle()
         names = {head.id: str(head.name) for head in self._streams.all()}
         only = None if streams is None else {str(stream) for stream in streams}
         return {
@@ -318,6 +324,7 @@ class Replica:
 
     def skipped(self) -> list[Skipped]:
         """Return every entry that a fold could not use, with the reason."""
+        self._settle()
         self._folding.flush()
         found = self._database.query("select entry, fold, reason from skipped order by entry, fold")
         shown = []
@@ -344,13 +351,30 @@ class Replica:
             shown.append({"stream": name, **dict(zip(table.names, values, strict=True))})
         return shown
 
-    def _write_entries(self) -> None:
-        """Let SQLite see the entries of the running transaction."""
-        if self._rows:
-            rows, self._rows = self._rows, []
-            self._database.executemany(
-                "insert into entry(id, leaf, header, salt, body) values(?, ?, ?, ?, ?)", rows
-            )
+    def _settle(self) -> None:
+        """Bring tables, tiles and numbers up to the heads.
+
+        Appending only hashes; the rest waits for the commit or the first reader, because it is
+        much cheaper for many entries at once.
+        """
+        for head in self._streams.moved.values():
+            if head.fresh:
+                self._settle_stream(head)
+
+    def _settle_stream(self, head: Head) -> None:
+        entries, head.fresh = head.fresh, []
+        start = head.size - len(entries)
+        first = pack(head.id, start)
+        number = self._order.add(head.fresh_ms, head.id, start, len(entries))
+        self._database.executemany(
+            "insert into entry(id, header, salt, body) values(?, ?, ?, ?)",
+            [(row, e.raw, e.salt, e.body) for row, e in enumerate(entries, first)],
+        )
+        ids = [entry.id for entry in entries]
+        self._recent.put(first, entries)
+        self._directory.put(first, ids)
+        self._streams.tile(head, ids, start)
+        self._folding.apply(head.id, entries, number)
 
 
 def _cosign(stream: StreamName, row: tuple[SqlValue, ...]) -> Cosign:

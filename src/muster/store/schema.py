@@ -32,12 +32,18 @@ create table if not exists stream(
 ) strict;
 create table if not exists entry(
   id integer primary key,
-  leaf int not null,      -- the first eight bytes of the leaf hash
   header blob not null,
   salt blob not null,
   body blob               -- null: erased or withheld
 ) strict;
-create index if not exists entry_leaf on entry(leaf);
+create table if not exists leaf(
+  run int not null,       -- see directory.py
+  first blob not null,    -- the smallest key in `data`
+  data blob not null,     -- pairs of the first eight bytes of a leaf hash and an entry's row
+  primary key(run, first)) without rowid, strict;
+create table if not exists directory(
+  run integer primary key,
+  upto int not null) strict; -- the last admission number that the run covers
 create table if not exists tile(
   id integer primary key, -- stream << 40 | level << 36 | index
   root blob not null,
@@ -58,7 +64,6 @@ create table if not exists run(
   number integer primary key, ms int not null,
   stream int not null, start int not null, entries int not null) strict;
 create index if not exists run_stream on run(stream, start);
-create index if not exists run_ms on run(ms);
 create table if not exists skipped(
   entry int not null, fold text not null, reason text not null,
   primary key(entry, fold)) without rowid, strict;
@@ -86,8 +91,3 @@ def unpack(row: int) -> tuple[int, int]:
 def tile_id(stream: int, level: int, index: int) -> int:
     """Return the row number of a tile."""
     return stream << SEQ_BITS | level << TILE_LEVEL_SHIFT | index
-
-
-def leaf_number(leaf: bytes) -> int:
-    """Return the first eight bytes of a leaf hash as SQLite's signed integer."""
-    return int.from_bytes(leaf[:8], "big", signed=True)

@@ -33,11 +33,12 @@ from muster.log.keys import Signer
 from muster.log.seal import Cosign, Seal, make_seal
 from muster.log.stream import FleetId, MachineId, StreamName
 from muster.log.tree import Range
+from muster.store.directory import Directory
 from muster.store.folding import Folding
 from muster.store.order import Order
 from muster.store.recent import Recent
 from muster.store.replica import Replica
-from muster.store.schema import DDL, FORMAT, leaf_number, pack
+from muster.store.schema import DDL, FORMAT, pack
 from muster.store.sqlite import MEMORY, Database, SqlValue, as_int, as_text
 from muster.store.streams import Head, Streams
 from muster.store.tree import Tiles
@@ -79,14 +80,15 @@ class Store(Replica):
         self._rng = rng
         self._database = Database(path, image=image)
         self._prepare()
-        self._rows: list[tuple[SqlValue, ...]] = []
         self._recent = Recent()
         self._tiles = Tiles(self._database)
         self._streams = Streams(self._database, self._tiles)
         self._order = Order(self._database)
+        self._directory = Directory(self._database, self._order)
         self._folding = Folding(self._database, folds)
         self._open = False
-        self._stamp = self._stamp_kept = self._load_clock()
+        self._heard = False
+        self._stamp = self._load_clock()
         self._unsealed = self._find_unsealed()
         with self.transaction():
             fresh = self._folding.changed()
@@ -135,32 +137,41 @@ class Store(Replica):
         self._folding.trim()
 
     def _flush(self) -> None:
-        self._write_entries()
+        self._settle()
         self._folding.flush()
         self._streams.flush()
         self._order.flush()
-        if self._stamp != self._stamp_kept:
+        self._directory.flush()
+        # Our own entries carry our own time; only what others told us must be remembered.
+        if self._heard:
             self.remember("clock", f"{self._stamp.ms} {self._stamp.n}")
-            self._stamp_kept = self._stamp
+            self._heard = False
 
     def _forget(self) -> None:
         self._database.rollback()
-        self._rows.clear()
         self._recent.clear()
         self._tiles.forget()
         self._folding.forget()
         if self._database.broken is None:
             self._streams.load()
             self._order.load()
-            self._stamp = self._stamp_kept = self._load_clock()
+            self._directory.load()
+            self._heard = False
+            self._stamp = self._load_clock()
             self._unsealed = self._find_unsealed()
 
     def _load_clock(self) -> Stamp:
+        stamps = [
+            entry.stamp
+            for head in self._streams.all()
+            if head.name.machine == self.machine and head.held
+            for entry in self._read(head.id, head.held - 1, 1)
+        ]
         kept = self.recall("clock")
-        if kept is None:
-            return clock.ZERO
-        ms, n = as_text(kept).split()
-        return Stamp(int(ms), int(n))
+        if kept is not None:
+            ms, n = as_text(kept).split()
+            stamps.append(Stamp(int(ms), int(n)))
+        return max(stamps, default=clock.ZERO)
 
     def _find_unsealed(self) -> dict[int, Head]:
         return {
@@ -200,7 +211,9 @@ class Store(Replica):
         after = head.range
         for entry in entries:
             after.append(entry.id)
-        self._keep(head, entries, after, now_ms)
+        if head.fresh and head.fresh_ms != now_ms:
+            self._settle_stream(head)
+        self._streams.grow(head, entries, after, now_ms)
         self._unsealed[head.id] = head
         return entries
 
@@ -226,8 +239,11 @@ class Store(Replica):
         head = self._streams.open(taken.stream)
         if head.size != taken.start:
             raise Conflict(f"The stream {taken.stream} moved on; admit the segment again.")
-        self._keep(head, list(taken.entries), taken.after, now_ms)
+        if head.fresh:
+            self._settle_stream(head)
+        self._streams.grow(head, taken.entries, taken.after, now_ms)
         self._stamp = clock.merge(self._stamp, taken.entries[-1].stamp, now_ms)
+        self._heard = True
         self._streams.settle_seals(head)
         if taken.seal.size == head.size:
             self._streams.seal(head, taken.seal)
@@ -254,17 +270,6 @@ class Store(Replica):
         )
         return True
 
-    def _keep(self, head: Head, entries: list[Entry], after: Range, now_ms: int) -> None:
-        first = pack(head.id, head.size)
-        number = self._order.add(now_ms, head.id, head.size, len(entries))
-        self._rows += [
-            (row, leaf_number(entry.id), entry.raw, entry.salt, entry.body)
-            for row, entry in enumerate(entries, first)
-        ]
-        self._recent.put(first, entries)
-        self._streams.grow(head, [entry.id for entry in entries], after)
-        self._folding.apply(head.id, entries, number)
-
     # --- rare ------------------------------------------------------------------------------------
 
     def freeze(
@@ -284,7 +289,7 @@ class Store(Replica):
         head = self._streams.open(stream)
         if head.frozen is not None and head.frozen <= common:
             return False
-        self._write_entries()
+        self._settle()
         size = min(common, head.size)
         before = self._order.of(head.id, size - 1) if size else None
         number = self._order.cut(now_ms, head.id, size)
@@ -318,7 +323,7 @@ class Store(Replica):
         head = self._streams.get(stream)
         if head is None or not 0 <= seq < head.held:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
-        self._write_entries()
+        self._settle()
         row = pack(head.id, seq)
         # Without this SQLite leaves the bytes in the freed part of the page.
         self._database.execute("pragma secure_delete = on")
@@ -333,7 +338,7 @@ class Store(Replica):
 
         It is one transaction of its own: use nothing else of the store until it is exhausted.
         """
-        total = self._order.next
+        total = self._order.entries()
         with self.transaction():
             for done in self._folding.refold(self._order, self._run_entries):
                 yield done, total

@@ -12,9 +12,10 @@ it are kept at the size they prove, so that we can serve the same entries on bef
 rest: the writer may be gone by then.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from muster.log.entry import Entry
 from muster.log.seal import Seal
 from muster.log.stream import StreamName
 from muster.log.tree import HASH_BYTES, Range
@@ -37,6 +38,9 @@ class Head:
     latest: Seal | None = None
     # The leaf hashes of the incomplete tile, read when the stream first grows.
     tail: list[bytes] | None = None
+    # The last entries, which the tables do not show yet; see `Replica._settle`.
+    fresh: list[Entry] = field(default_factory=list)
+    fresh_ms: int = 0
 
 
 class Streams:
@@ -47,7 +51,8 @@ class Streams:
         self._tiles = tiles
         self._heads: dict[StreamName, Head] = {}
         self._by_id: dict[int, Head] = {}
-        self._moved: dict[int, Head] = {}
+        # Heads that the database does not show as they are.
+        self.moved: dict[int, Head] = {}
         self._last_id = 0
         self.load()
 
@@ -55,7 +60,7 @@ class Streams:
         """Read all heads; what was not committed is forgotten."""
         self._heads.clear()
         self._by_id.clear()
-        self._moved.clear()
+        self.moved.clear()
         found = self._database.query("select id, name, size, held, range, frozen from stream")
         for number, text, size, held, packed, frozen in found:
             name = StreamName.parse(as_text(text))
@@ -106,27 +111,32 @@ class Streams:
 
     # --- moving ----------------------------------------------------------------------------
 
-    def grow(self, head: Head, leaves: Iterable[bytes], after: Range) -> None:
-        """Move the head to `after`, which is its range with `leaves`; tiles are kept."""
+    def grow(self, head: Head, entries: Sequence[Entry], after: Range, now_ms: int) -> None:
+        """Move the head to `after`, its range with `entries`; `settle` does the rest of it."""
+        head.fresh += entries
+        head.fresh_ms = now_ms
+        head.range = after
+        head.size = head.held = after.size
+        self.moved[head.id] = head
+
+    def tile(self, head: Head, ids: Sequence[bytes], start: int) -> None:
+        """Keep the tiles that the entries from `start` complete."""
         tail = head.tail
         if tail is None:
-            tail = head.tail = self._tiles.tail(head.id, head.size)
-        tile = (head.size - len(tail)) // TILE_WIDTH
-        tail.extend(leaves)
+            tail = head.tail = self._tiles.tail(head.id, start)
+        tile = (start - len(tail)) // TILE_WIDTH
+        tail += ids
         while len(tail) >= TILE_WIDTH:
             self._tiles.complete(head.id, tile, tail[:TILE_WIDTH])
             del tail[:TILE_WIDTH]
             tile += 1
-        head.range = after
-        head.size = head.held = after.size
-        self._moved[head.id] = head
 
     def cut_back(self, head: Head, size: int, before: Range) -> None:
         """Let only the first `size` entries count; the rest stays as evidence."""
         head.size = head.frozen = size
         head.range = before
         head.tail = None
-        self._moved[head.id] = head
+        self.moved[head.id] = head
         self._read_seals(head)
 
     def seal(self, head: Head, seal: Seal) -> bool:
@@ -202,9 +212,9 @@ class Streams:
         """Write the heads that moved."""
         rows = [
             (head.size, head.held, head.range.encode(), head.frozen, head.id)
-            for head in self._moved.values()
+            for head in self.moved.values()
         ]
-        self._moved = {}
+        self.moved.clear()
         if rows:
             self._database.executemany(
                 "update stream set size = ?, held = ?, range = ?, frozen = ? where id = ?", rows

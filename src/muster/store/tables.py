@@ -1,13 +1,15 @@
 """The tables folds write: rows as they are, and every row as it ever was.
 
-Rule 1: beside each table `x` lies `x_hist`, keyed by the row's key and the admission number of
-        the entry that wrote it; a deleted row is a history row marked `gone`.
+Rule 1: beside each table `x` lies `x_hist` with every row it ever held, in admission order; a
+        deleted row is a history row marked `gone`.
 Rule 2: within a transaction rows are read from the cache and written once, just before anyone
         asks SQLite for them.
 Rule 3: what a fold hands over is checked here, value by value. A value SQLite cannot hold would
         otherwise fail the transaction for every entry in it, for ever.
 
-The first key column of every table is `stream`, the local number of the writer's stream.
+The first key column of every table is `stream`, the local number of the writer's stream. History
+has no index by key: keyed, it would dirty one page per change at random (measured: a third of the
+time of a commit), so a question about the past reads the history up to that moment instead.
 """
 
 # ruff: noqa: S608 - table and column names are checked by `_check_names`, values are bound.
@@ -23,9 +25,12 @@ from muster.store.sqlite import Database, SqlValue, as_int
 # Rows kept in memory per table; chosen so that a busy fold's working set stays, at a few megabytes.
 CACHE_ROWS_MAX: Final = 20_000
 SQL_INT_MAX: Final = 2**63 - 1
+# The low bits of a history row's number count the changes of one entry to one table.
+CHANGE_BITS: Final = 12
+CHANGES_MAX: Final = 1 << CHANGE_BITS
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED: Final = frozenset({"stream", "at", "gone"})
+_RESERVED: Final = frozenset({"stream", "id_", "gone"})
 _SQL_TYPE: Final[Mapping[Affinity, str]] = {"text": "text", "int": "int", "blob": "blob"}
 _PYTHON_TYPE: Final[Mapping[Affinity, type]] = {"text": str, "int": int, "blob": bytes}
 _NONE: Final = type(None)
@@ -67,20 +72,16 @@ class FoldTable:
         )
         self._delete = f"delete from {name} where {match}"
         self._remember = (
-            f"insert or replace into {name}_hist({keys}, at, gone{_lead(self.row_names)}) "
+            f"insert or replace into {name}_hist(id_, gone, {', '.join(('stream', *self.names))}) "
             f"values({_marks(3 + len(self.names))})"
         )
         self._changed_since = (
-            f"select distinct {keys} from {name}_hist where stream=? and at>? order by {keys}"
-        )
-        self._as_of_row = (
-            f"select gone{_lead(self.row_names)} from {name}_hist "
-            f"where {match} and at<=? order by at desc limit 1"
+            f"select distinct {keys} from {name}_hist where id_ >= ? and stream = ? order by {keys}"
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
-        self._as_of_all = (
-            f"select max(at), gone, {', '.join(('stream', *self.names))} "
-            f"from {name}_hist where at<=? group by {keys} order by {keys}"
+        self._as_of = (
+            f"select max(id_), gone, {', '.join(('stream', *self.names))} from {name}_hist "
+            f"where id_ < ?1 and (?2 is null or stream = ?2) group by {keys} order by {keys}"
         )
 
     # --- while folding -----------------------------------------------------------------
@@ -118,14 +119,15 @@ class FoldTable:
                 elif type(value) is int and not -SQL_INT_MAX <= value <= SQL_INT_MAX:
                     raise Skip("bad-row")
 
-    def put(self, key: FullKey, row: Row | None, at: int) -> None:
-        """Set the row at `key`, None deletes it; `at` is the admission number."""
+    def put(self, key: FullKey, row: Row | None, at: int, change: int) -> None:
+        """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
         self.cache[key] = row
         self._dirty[key] = row
+        number = at << CHANGE_BITS | change
         if row is None:
-            self._history.append((*key, at, 1, *self._nulls))
+            self._history.append((number, 1, *key, *self._nulls))
         else:
-            self._history.append((*key, at, 0, *row))
+            self._history.append((number, 0, *key, *row))
 
     def flush(self) -> None:
         """Give SQLite what was put since."""
@@ -155,13 +157,12 @@ class FoldTable:
     def cut_back(self, stream: int, last: int, at: int) -> None:
         """Set every row of `stream` to what it was at admission `last`; history keeps all."""
         self.flush()
-        for found in self._database.query(self._changed_since, (stream, last)):
+        width = 1 + len(self.key_names)
+        before = {row[:width]: row[width:] for row in self.as_of(last, stream)}
+        changed = self._database.query(self._changed_since, ((last + 1) << CHANGE_BITS, stream))
+        for number, found in enumerate(changed):
             key = _values(found)
-            before = self._database.query(self._as_of_row, (*key, last))
-            if not before or before[0][0]:
-                self.put(key, None, at)
-            else:
-                self.put(key, _values(before[0][1:]), at)
+            self.put(key, before.get(key), at, number)
 
     # --- making and dropping -------------------------------------------------------------
 
@@ -177,8 +178,8 @@ class FoldTable:
             f"primary key({keys})) without rowid, strict"
         )
         self._database.execute(
-            f"create table {table.name}_hist(stream int not null, {lines}, "
-            f"at int not null, gone int not null, primary key({keys}, at)) without rowid, strict"
+            f"create table {table.name}_hist(id_ integer primary key, gone int not null, "
+            f"stream int not null, {lines}) strict"
         )
         for number, index in enumerate(table.indexes):
             self._database.execute(
@@ -195,10 +196,10 @@ class FoldTable:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def as_of(self, at: int) -> list[tuple[Value, ...]]:
-        """Return all rows, stream first, as they were right after admission `at`."""
+    def as_of(self, at: int, stream: int | None = None) -> list[tuple[Value, ...]]:
+        """Return the rows, stream first, as they were right after admission `at`."""
         self.flush()
-        found = self._database.query(self._as_of_all, (at,))
+        found = self._database.query(self._as_of, ((at + 1) << CHANGE_BITS, stream))
         return [_values(row[2:]) for row in found if not row[1]]
 
     def rows(
