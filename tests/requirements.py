@@ -8,6 +8,9 @@ from typing import Final
 
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.vectors-refused": "Every frozen vector of a wrong form is refused.",
+    "log.vectors-accepted": "Every frozen vector is read, and written again, byte for byte.",
+    "log.vectors-frozen": "The test vectors are the bytes that were frozen.",
     "log.verifier-revocation": (
         "The verifier names entries beyond a revocation's cut, and lets a revoked machine vouch for nothing."
     ),
