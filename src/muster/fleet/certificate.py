@@ -4,14 +4,15 @@ Rule 1: TLS keys are sub-keys of their own (`tls`, and the authority's `x509`).
 Rule 2: a link trusts the key in the machine's record, never the certificate alone: after the
 handshake compare `peer_of(der)` with the record (`check_peer`). The channel tells OpenSSL not
 to ask the calendar, so a machine that slept for weeks still reaches the hub to renew.
-Rule 3: the authority's certificate is pinned by the fleet id. Its key is not the record key,
-so it carries, in an extension, a document signed by the record key that names its key.
-Whoever knows the fleet id (from an invite) can check a certificate that a stranger handed over.
+Rule 3: every certificate is pinned by the fleet id. The key that signs them is not the record
+key, so each carries, in an extension, a document signed by the record key that names it.
+Whoever knows the fleet id (from an invite) can check a certificate that a stranger shows.
 Rule 4: nothing is random. Serial numbers are hashes and ed25519 is deterministic, so the
 authority can rebuild the same bytes, and a simulation too.
 
 There is no signing request: the authority knows the TLS key from the machine's record. The
-leaf names its machine in a URI, `muster://<fleet>/<machine>`.
+leaf names its machine in a URI, `muster://<fleet>/<machine>`, and its roles in the subject: a
+newcomer hands its token to a hub only, not to any machine that got in between.
 """
 
 import datetime as dt
@@ -27,7 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from msgspec import Struct
 
 from muster import limits
-from muster.errors import Forged, Malformed
+from muster.errors import Denied, Forged, Malformed
 from muster.fleet.document import check_fleet, read_document, write_document
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex32
@@ -71,7 +72,7 @@ def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Papers:
     check_fleet(record.fleet, authority.fleet, "The machine record")
     key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
     ca = _ca(authority, key)
-    leaf = _leaf(key, ca, record, now_ms)
+    leaf = _leaf(authority, key, record, now_ms)
     return Papers(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
 
 
@@ -86,18 +87,10 @@ def open_ca(pem: bytes, fleet: FleetId) -> bytes:
 
     This is what makes it safe to take the certificate from a server not yet trusted.
     """
-    certificate = _load(pem, "The fleet's certificate")
-    try:
-        extension = certificate.extensions.get_extension_for_oid(PIN_OID).value
-    except (x509.ExtensionNotFound, ValueError) as error:
-        raise Forged("The fleet's certificate carries no pin of its fleet.") from error
-    what = "The pin in the fleet's certificate"
-    raw = _unwrap(extension.public_bytes(), what)
-    document = read_document(raw, _PIN, _Pin, what, size_max=_PIN_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
-    pin = document.check(fleet)
-    if _ed25519(certificate, "The fleet's certificate").hex() != pin.x509:
-        raise Forged("The fleet's certificate is for another key than the fleet vouches for.")
+    what = "The fleet's certificate"
+    certificate = _load(pem, what)
+    if _ed25519(certificate, what) != _pinned_key(certificate, fleet, what):
+        raise Forged(f"{what} is for another key than the fleet vouches for.")
     try:
         certificate.verify_directly_issued_by(certificate)
     except (InvalidSignature, ValueError, TypeError) as error:
@@ -127,7 +120,7 @@ def peer_of(der: bytes) -> Peer:
     signed the certificate; that the key is (still) the machine's, only `check_peer` says.
     """
     if len(der) > _CERTIFICATE_BYTES_MAX:
-        raise Malformed(f"The peer's certificate has {len(der)} bytes; ours have under 1000.")
+        raise Malformed(f"The peer's certificate has {len(der)} bytes; ours have under 2000.")
     try:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -139,6 +132,27 @@ def peer_of(der: bytes) -> Peer:
         raise Malformed("The peer's certificate names no machine of a fleet.")
     tls = _ed25519(certificate, "The peer's certificate")
     return Peer(FleetId(match[1]), MachineId(match[2]), tls)
+
+
+def hub_of(der: bytes, fleet: FleetId) -> Peer:
+    """The hub that shows this certificate, for a newcomer who knows only the fleet's id.
+
+    Raises Forged when the fleet does not vouch for it, Denied when it is no hub. That its key
+    is in use TLS has proven; whether it was revoked, a newcomer cannot know.
+    """
+    what = "The hub's certificate"
+    peer = peer_of(der)
+    check_fleet(peer.fleet, fleet, what)
+    certificate = x509.load_der_x509_certificate(der)
+    issuer = Ed25519PublicKey.from_public_bytes(_pinned_key(certificate, fleet, what))
+    try:
+        issuer.verify(certificate.signature, certificate.tbs_certificate_bytes)
+    except InvalidSignature as error:
+        raise Forged(f"{what} is not signed by the fleet.") from error
+    units = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    if "hub" not in {unit.value for unit in units}:
+        raise Denied("The machine at this address is not a hub: check the invite's address.")
+    return peer
 
 
 def check_peer(peer: Peer, record: MachineRecord) -> MachineId:
@@ -159,9 +173,7 @@ def renew_at_ms(tls_pem: bytes) -> int:
 
 def _ca(authority: Authority, key: Ed25519PrivateKey) -> x509.Certificate:
     public = key.public_key()
-    name = _common_name(f"muster fleet {authority.fleet[:16]}")
-    pin = _Pin(fleet=authority.fleet, x509=public.public_bytes_raw().hex())
-    document = write_document(_PIN, pin, authority.record)
+    name = _subject(f"muster fleet {authority.fleet[:16]}")
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -173,13 +185,30 @@ def _ca(authority: Authority, key: Ed25519PrivateKey) -> x509.Certificate:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(ca=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.UnrecognizedExtension(PIN_OID, _wrap(document)), critical=False)
+        .add_extension(_pin(authority, key), critical=False)
     )
     return builder.sign(key, None)
 
 
+def _pin(authority: Authority, key: Ed25519PrivateKey) -> x509.UnrecognizedExtension:
+    pin = _Pin(fleet=authority.fleet, x509=key.public_key().public_bytes_raw().hex())
+    return x509.UnrecognizedExtension(PIN_OID, _wrap(write_document(_PIN, pin, authority.record)))
+
+
+def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> bytes:
+    try:
+        extension = certificate.extensions.get_extension_for_oid(PIN_OID).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+        raise Forged(f"{what} carries no pin of its fleet.") from error
+    pin_what = f"{what}: its pin"
+    raw = _unwrap(extension.public_bytes(), pin_what)
+    document = read_document(raw, _PIN, _Pin, pin_what, size_max=_PIN_BYTES_MAX)
+    check_fleet(document.value.fleet, fleet, pin_what)
+    return bytes.fromhex(document.check(fleet).x509)
+
+
 def _leaf(
-    key: Ed25519PrivateKey, ca: x509.Certificate, record: MachineRecord, now_ms: int
+    authority: Authority, key: Ed25519PrivateKey, record: MachineRecord, now_ms: int
 ) -> x509.Certificate:
     try:
         public = Ed25519PublicKey.from_public_bytes(record.key("tls"))
@@ -193,8 +222,8 @@ def _leaf(
     serial = _serial("leaf", record.fleet, record.machine, str(record.serial), str(now_ms))
     builder = (
         x509.CertificateBuilder()
-        .subject_name(_common_name(record.name))
-        .issuer_name(ca.subject)
+        .subject_name(_subject(record.name, *record.roles))
+        .issuer_name(_subject(f"muster fleet {authority.fleet[:16]}"))
         .public_key(public)
         .serial_number(serial)
         .not_valid_before(start)
@@ -206,6 +235,7 @@ def _leaf(
             x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False
         )
         .add_extension(authority_key, critical=False)
+        .add_extension(_pin(authority, key), critical=False)
     )
     return builder.sign(key, None)
 
@@ -222,8 +252,9 @@ def _unwrap(der: bytes, what: str) -> bytes:
     return der[4:]
 
 
-def _common_name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+def _subject(name: str, *units: str) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit) for unit in units]
+    return x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

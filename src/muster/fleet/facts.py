@@ -35,4 +35,5 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     labels: Texts = ()
     agents: Versions = {}
     repositories: Texts = ()
+    slots: Annotated[int, Meta(ge=0, le=4096)] = 2
     muster: Short = UNKNOWN

@@ -9,8 +9,8 @@ the answer is signed by that key, and the hub's certificate is pinned by it.
 Rule 4: a request holds the token: it travels over pinned TLS and is never stored or shown.
 Rule 5: a renewal is signed by the root key of a record that counts; the calendar is not asked.
 
-A join in steps: fetch the hub's CA certificate unverified; `open_ca` it with the invite's
-fleet id; connect again, verified by it; send the request; `open_answer`.
+A join in steps: dial the invite's address without a certificate of one's own; `hub_of` the
+certificate shown there, with the invite's fleet id; send the request; `open_answer`.
 """
 
 from typing import Annotated, Any, Final, Literal, NamedTuple

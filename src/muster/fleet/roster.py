@@ -20,7 +20,7 @@ import msgspec
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet import folds
 from muster.fleet.facts import Facts
-from muster.fleet.grant import Given, Grant, decide, effective, root_grant
+from muster.fleet.grant import Given, Grant, decide, effective, gives, root_grant
 from muster.fleet.name import short
 from muster.fleet.record import (
     Binding,
@@ -168,6 +168,24 @@ class Roster:
         """
         check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=now_ms)
         return self.decide(statement.operator, verb, object, now_ms)
+
+    def check_give(self, statement: Statement, grant: Grant) -> None:
+        """Raises Denied unless the signer of this opened statement may give this grant.
+
+        A grant that was written all the same counts for nothing; this is the sentence for
+        the person who tried.
+        """
+        if not gives(statement, grant):
+            raise Forged("The statement gives another grant than the one shown with it.")
+        giver = statement.operator
+        candidate = Given("", giver, grant)
+        roots = [each for each in self.grants if each.giver == ""]
+        others = [each for each in self.grants if each.giver != ""]
+        if self.is_dead(giver) or candidate not in effective(roots, (*others, candidate)):
+            raise Denied(
+                f"{short(giver)} may not give {grant.verb} {grant.object}: "
+                "an operator must, or let this key do so."
+            )
 
     def is_dead(self, key: str) -> bool:
         """Whether a key was revoked, or is a sub-key of a machine that was."""

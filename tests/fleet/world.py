@@ -1,0 +1,187 @@
+"""A small fleet for tests: an authority, two machines, two operators, and streams to write."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from muster.fleet import kinds
+from muster.fleet.folds import fleet_folds
+from muster.fleet.grant import Grant, sign_give, sign_take
+from muster.fleet.machine import Authority, Identity, Operator
+from muster.fleet.record import (
+    MachineRecord,
+    open_record,
+    sign_binding,
+    sign_operator,
+    sign_record,
+    sign_revocation,
+)
+from muster.fleet.roster import Roster, assemble
+from muster.log import canon
+from muster.log.clock import Stamp
+from muster.log.entry import Entry, compose
+from muster.log.fold import Key, Row, Skip
+from muster.log.stream import FLEET, Incarnation, MachineId, Scope, StreamName
+
+NOW = 1_790_000_000_000
+HOUR = 3_600_000
+SALT = bytes(16)
+NONCE = bytes(range(16))
+
+AUTHORITY = Authority.from_seed(b"authority".ljust(32))
+OTHER_AUTHORITY = Authority.from_seed(b"other authority".ljust(32))
+STUDIO = Identity.from_seed(b"studio".ljust(32))
+BUILD = Identity.from_seed(b"build".ljust(32))
+LAPTOP = Identity.from_seed(b"laptop".ljust(32))
+ALICE = Operator.from_seed(b"alice".ljust(32))
+MALLORY = Operator.from_seed(b"mallory".ljust(32))
+FLEET_ID = AUTHORITY.fleet
+ADDRESS = "hub.example:7433"
+
+
+def record(
+    identity: Identity,
+    name: str,
+    *,
+    serial: int = 1,
+    roles: tuple[Any, ...] = (),
+    authority: Authority = AUTHORITY,
+    issued_ms: int = NOW,
+) -> MachineRecord:
+    binding = sign_binding(identity, authority.fleet, name)
+    raw = sign_record(authority, binding, roles=roles, serial=serial, issued_ms=issued_ms)
+    return open_record(raw, authority.fleet)
+
+
+STUDIO_RECORD = record(STUDIO, "studio", roles=("hub",))
+BUILD_RECORD = record(BUILD, "build")
+LAPTOP_RECORD = record(LAPTOP, "laptop", roles=("mobile",))
+
+
+def operator(who: Operator, name: str, authority: Authority = AUTHORITY) -> bytes:
+    return sign_operator(authority, who.key, name, NOW)
+
+
+def revocation(
+    identity: Identity,
+    name: str = "laptop",
+    cuts: dict[str, int] | None = None,
+    authority: Authority = AUTHORITY,
+    issued_ms: int = NOW,
+) -> str:
+    raw = sign_revocation(
+        authority,
+        of="machine",
+        key=identity.machine,
+        name=name,
+        cuts=cuts or {},
+        reason="lost on a train",
+        issued_ms=issued_ms,
+    )
+    return raw.decode()
+
+
+def stream(
+    identity: Identity | MachineId, scope: Scope = FLEET, incarnation: int = 0
+) -> StreamName:
+    machine = identity.machine if isinstance(identity, Identity) else identity
+    return StreamName(machine, Incarnation(f"{incarnation:032x}"), scope)
+
+
+def give(
+    grant: Grant, by: Operator | Identity = ALICE, nonce: bytes = NONCE, issued_ms: int = NOW
+) -> kinds.GrantGive:
+    signer = by.statement if isinstance(by, Operator) else by.signer("statement")
+    raw = sign_give(signer, FLEET_ID, grant, nonce=nonce, issued_ms=issued_ms)
+    return kinds.GrantGive(grant=grant, statement=raw.decode())
+
+
+def take(grant_id: str, by: Operator = ALICE) -> kinds.GrantTake:
+    raw = sign_take(by.statement, FLEET_ID, grant_id, nonce=NONCE, issued_ms=NOW)
+    return kinds.GrantTake(id=grant_id, statement=raw.decode())
+
+
+class _StreamRows:
+    def __init__(self, rows: dict[tuple[str, StreamName, Key], Row], name: StreamName) -> None:
+        self.rows = rows
+        self.name = name
+
+    def get(self, table: str, key: Key) -> Row | None:
+        return self.rows.get((table, self.name, key))
+
+
+class World:
+    """The streams of a fleet and their rows, as a store keeps them, without a store."""
+
+    def __init__(self) -> None:
+        self.folds = fleet_folds(FLEET_ID)
+        self.tables = {table.name: table for fold in self.folds for table in fold.tables}
+        self.rows: dict[tuple[str, StreamName, Key], Row] = {}
+        self.sizes: dict[StreamName, int] = {}
+        self.skipped: list[str] = []
+
+    def write(
+        self,
+        by: Identity | StreamName,
+        kind: str,
+        body: Any,
+        *,
+        now_ms: int = NOW,
+        raw_body: bytes | None = None,
+        erased: bool = False,
+    ) -> Entry:
+        name = by if isinstance(by, StreamName) else stream(by)
+        seq = self.sizes.get(name, 0)
+        self.sizes[name] = seq + 1
+        raw = canon.encode(body) if raw_body is None else raw_body
+        entry = compose(name, seq, Stamp(now_ms, seq), kind, "muster", [], raw, SALT)
+        self.fold(entry.without_body() if erased else entry)
+        return entry
+
+    def fold(self, entry: Entry) -> None:
+        for fold in self.folds:
+            if entry.header.kind not in fold.kinds:
+                continue
+            try:
+                changes = list(fold.apply(entry, _StreamRows(self.rows, entry.stream)))
+            except Skip as skip:
+                self.skipped.append(skip.reason)
+                continue
+            for table, key, row in changes:
+                declared = self.tables[table]
+                assert len(key) == len(declared.key)
+                assert row is not None, "the fleet's folds never delete"
+                assert len(row) == len(declared.columns)
+                for (_, affinity), value in zip(
+                    (*declared.key, *declared.columns), (*key, *row), strict=True
+                ):
+                    assert type(value) is {"text": str, "int": int, "blob": bytes}[affinity]
+                self.rows[table, entry.stream, key] = row
+
+    def select(self, table: str) -> Iterable[dict[str, Any]]:
+        declared = self.tables[table]
+        names = [name for name, _ in (*declared.key, *declared.columns)]
+        for (found, name, key), row in self.rows.items():
+            if found == table:
+                yield {"stream": str(name), **dict(zip(names, (*key, *row), strict=True))}
+
+    @property
+    def roster(self) -> Roster:
+        return assemble(FLEET_ID, self.select)
+
+    def enrol(self, *records: MachineRecord) -> None:
+        for each in records:
+            body = kinds.MachineRecorded(record=each.raw.decode())
+            self.write(STUDIO, kinds.MACHINE_RECORD, body)
+
+    def operator(self, who: Operator, name: str) -> None:
+        body = kinds.OperatorRecorded(record=operator(who, name).decode())
+        self.write(STUDIO, kinds.OPERATOR_RECORD, body)
+
+
+def small_fleet() -> World:
+    """Studio (the hub), build and laptop are enrolled; Alice is the operator."""
+    world = World()
+    world.write(STUDIO, kinds.MACHINE_OPEN, kinds.MachineOpen(record=STUDIO_RECORD.raw.decode()))
+    world.enrol(BUILD_RECORD, LAPTOP_RECORD)
+    world.operator(ALICE, "alice")
+    return world
