@@ -38,7 +38,8 @@ def say(text, kind="agent_message_chunk"):
 
 def ask(kind, path, options=("allow_once", "reject_once")):
     """Ask for a permission and say which option was chosen."""
-    call = {"toolCallId": "c1", "title": "a tool", "kind": kind, "status": "pending"}
+    identity = "c1" if path else "c9"
+    call = {"toolCallId": identity, "title": "a tool", "kind": kind, "status": "pending"}
     if path:
         call["locations"] = [{"path": path}]
     listed = [{"optionId": f"id-{o}", "name": o, "kind": o} for o in options]
@@ -102,6 +103,15 @@ def asks_outside():
 def asks_through_link():
     os.symlink("/etc", "link")
     ask("edit", os.path.join(os.getcwd(), "link", "passwd"))
+
+
+def asks_for_many():
+    """The one path that matters hides behind many harmless ones."""
+    inside = [{"path": os.path.join(os.getcwd(), f"f{n}")} for n in range(500)]
+    call = {"toolCallId": "c9", "title": "many", "kind": "edit", "status": "pending"}
+    call["locations"] = [*inside, {"path": "/etc/passwd"}]
+    update(sessionUpdate="tool_call", **call)
+    ask("edit", None)
 
 
 def offers_only_always():

@@ -9,12 +9,13 @@ import sys
 import msgspec
 
 from muster.agent.base import AttemptOrder
+from muster.agent.catalogue import load
 from muster.agent.process import LocalRunner
 
 
 async def main(raw):
     order = msgspec.json.decode(raw, type=AttemptOrder)
-    attempt = await LocalRunner({}).start(order, lambda _event: None)
+    attempt = await LocalRunner(load()).start(order, lambda _event: None)
     await attempt.wait()
 
 

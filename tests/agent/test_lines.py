@@ -18,8 +18,8 @@ def test_a_cut_never_splits_a_character_and_says_how_much_is_gone():
 @proves("agent.bounded-output")
 def test_lines_come_out_whole_however_the_bytes_come_in():
     splitter = Splitter()
-    fed = [list(splitter.feed(bytes([byte]))) for byte in b"one\ntwo\n\nthr"]
-    assert sum(fed, []) == [(b"one", 0), (b"two", 0), (b"", 0)]
+    fed = [line for byte in b"one\ntwo\n\nthr" for line in splitter.feed(bytes([byte]))]
+    assert fed == [(b"one", 0), (b"two", 0), (b"", 0)]
     assert list(splitter.rest()) == [(b"thr", 0)]
     assert list(splitter.rest()) == []
 

@@ -50,6 +50,9 @@ def resolve(path):
         ("/work/tree/out/passwd", False),
         ("/etc/passwd", False),
         ("/", False),
+        ("~/.ssh/config", False),
+        ("file:///work/tree/a", False),
+        ("a\0b", False),
     ],
 )
 def test_a_path_is_inside_only_when_it_ends_up_there(path, inside):

@@ -1,12 +1,21 @@
 """Plain commands and the empty agent, seen from the daemon."""
 
 import asyncio
+import os
+from pathlib import Path
 
+import msgspec
 import pytest
+import uvloop
+from tests.agent.world import until
 from tests.promise import proves
 
+from muster.agent import reaper
 from muster.agent.base import environment
+from muster.agent.lines import ORDER_BYTES_MAX
+from muster.agent.process import LocalRunner
 from muster.errors import Malformed, NotFound
+from muster.limits import BODY_BYTES_MAX
 
 
 @proves("agent.shell")
@@ -179,3 +188,78 @@ def test_options_that_the_empty_agent_does_not_know_are_refused(world):
     with pytest.raises(Malformed):
         world.run(world.order('{"sleeps":1}', agent="noop"))
     assert world.events == []
+
+
+@proves("agent.bounded-output")
+def test_every_event_fits_into_an_entry_whatever_the_bytes_are(world):
+    world.run(world.order("head -c 200000 /dev/zero; head -c 200000 /dev/zero | tr '\\0' '\\n'"))
+    sizes = [len(msgspec.json.encode(event.fields)) for event in world.events]
+    assert max(sizes) < BODY_BYTES_MAX
+
+
+@proves("agent.start-errors")
+def test_an_order_that_is_too_large_is_refused_and_nothing_starts(world):
+    with pytest.raises(Malformed, match="put long texts into a file"):
+        world.run(world.order("true", env=world.env(LONG="x" * ORDER_BYTES_MAX)))
+    assert world.events == []
+    assert world.alive() == {}
+
+
+@proves("agent.dies-with-daemon")
+def test_an_event_handler_that_fails_ends_the_attempt(world):
+    def fail(_event):
+        raise ZeroDivisionError
+
+    async def go():
+        order = world.order("echo one; sleep 60")
+        attempt = await LocalRunner({}).start(order, fail)
+        with pytest.raises(ZeroDivisionError):
+            await attempt.wait()
+        assert await until(lambda: world.alive() == {})
+
+    asyncio.run(go())
+
+
+@proves("agent.dies-with-daemon")
+def test_a_start_that_is_given_up_leaves_no_process(world):
+    async def give_up_after(turns):
+        starting = asyncio.create_task(world.start(world.order("sleep 60")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert children() == {}
+
+    # At every point of the start: before, while and after the process appears.
+    for turns in (0, 1, 2, 3, 5, 8, 13, 40):
+        asyncio.run(give_up_after(turns))
+    assert world.alive() == {}
+
+
+def children():
+    """Living child processes of this test."""
+    below = reaper.descendants(os.getpid(), reaper.procfs_table())
+    return {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below}
+
+
+@proves("agent.one-outcome")
+def test_fifty_attempts_at_once_all_end_with_their_own_outcome(world):
+    async def one(number):
+        attempt = await LocalRunner({}).start(world.order(f"exit {number}"), lambda _event: None)
+        return (await attempt.wait()).exit_code
+
+    async def go():
+        return await asyncio.gather(*(one(number) for number in range(50)))
+
+    assert asyncio.run(go()) == list(range(50))
+
+
+@proves("agent.one-outcome")
+def test_attempts_run_under_uvloop_as_well(world):
+    async def go():
+        return await (await world.start(world.order("echo fast; sleep 0.1 & exit 4"))).wait()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(go()).exit_code == 4
+    assert world.text() == "fast"

@@ -12,7 +12,7 @@ import pytest
 from tests.agent.world import marked, until, wait_until
 from tests.promise import proves
 
-from muster.agent import reaper
+from muster.agent import cgroup, reaper
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proof reads /proc")
 
@@ -23,6 +23,18 @@ def shim_of(world):
     """The shim's pid: the process group leader above the attempt's own processes."""
     first = min(world.alive())
     return reaper.procfs_table()[first].parent
+
+
+def group_of(pid):
+    """The folder of the control group that a process is in."""
+    lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    below = next(line[3:] for line in lines if line.startswith("0::"))
+    own = next(
+        line[3:]
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.startswith("0::")
+    )
+    return cgroup.own_folder() + below.removeprefix(own.rstrip("/"))
 
 
 @proves("agent.cancel-ends-all")
@@ -95,6 +107,47 @@ def test_a_shim_killed_with_kill_9_gives_an_error_and_leaves_no_process(world):
     assert outcome.status == "error"
     assert "SIGKILL" in outcome.summary
     assert wait_until(lambda: world.alive() == {})
+
+
+@pytest.mark.skipif(not os.access(cgroup.own_folder(), os.W_OK), reason="no writable cgroup v2")
+@proves("agent.shim-death")
+def test_a_process_without_marker_and_parent_is_found_by_its_group(world):
+    """The shim is killed; its processes left their parents and cleared their environment."""
+
+    def living():
+        return {int(file.name) for file in world.pids.iterdir()} & set(reaper.procfs_table())
+
+    async def go():
+        command = world.stubborn().replace("exec", "exec env -i")
+        attempt = await world.start(world.order(command))
+        assert await until(lambda: world.announced() >= 4)
+        assert world.alive() == {}
+        assert len(living()) == 4
+        first = min(living())
+        world.group = group_of(first)
+        os.kill(reaper.procfs_table()[first].parent, signal.SIGKILL)
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "error"
+    assert wait_until(lambda: living() == set())
+    assert not Path(world.group).exists()
+
+
+@pytest.mark.skipif(not os.access(cgroup.own_folder(), os.W_OK), reason="no writable cgroup v2")
+@proves("agent.cancel-ends-all")
+def test_the_group_of_an_attempt_is_removed_with_it(world):
+    async def go():
+        attempt = await world.start(world.order("echo up; read line || sleep 60"))
+        assert await until(lambda: "agent.output" in world.kinds())
+        group = Path(group_of(min(world.alive())))
+        assert group.is_dir()
+        attempt.cancel("seen")
+        await attempt.wait()
+        return group
+
+    group = asyncio.run(go())
+    assert group.name.startswith(cgroup.PREFIX)
+    assert not group.exists()
 
 
 @proves("agent.cancel-ends-all")

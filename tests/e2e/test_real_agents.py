@@ -11,13 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import discover, load
 from muster.agent.policy import ASK, DENY, Policy
 from muster.agent.process import LocalRunner
-from tests.agent.world import marked, until
+from tests.agent.world import marked, until, wait_until
 from tests.e2e import install_agents
 from tests.promise import proves
 
@@ -248,6 +249,17 @@ def test_cancel_in_the_middle_of_a_tool_leaves_no_process(stage):
     outcome = asyncio.run(go())
     assert (outcome.status, outcome.summary) == ("cancelled", "the person changed their mind")
     assert marked(stage.mark) == {}
+
+
+@proves("agent.real-agents", "agent.dies-with-daemon")
+def test_a_daemon_killed_with_kill_9_takes_a_real_agent_and_its_tool_with_it(stage):
+    order = stage.order(stage.shell(f"{sys.executable} -c 'import time; time.sleep(98)'"))
+    raw = msgspec.json.encode(order).decode()
+    with subprocess.Popen([sys.executable, HERE.parent / "agent" / "daemon.py", raw]) as daemon:
+        tool = "import time; time.sleep(98)"
+        assert wait_until(lambda: any(tool in c for c in marked(stage.mark).values()), 60)
+        daemon.kill()
+    assert wait_until(lambda: marked(stage.mark) == {}, 20)
 
 
 @proves("agent.acp-errors")

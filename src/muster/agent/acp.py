@@ -29,9 +29,9 @@ from acp.schema import (
 )
 
 import muster
-from muster.agent.lines import Tail, cut
+from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut
 from muster.agent.policy import Decision, Policy, decide
-from muster.agent.transcript import TITLE_BYTES_MAX, Transcript, paths
+from muster.agent.transcript import TITLE_BYTES_MAX, Transcript, paths, shown_paths
 from muster.agent.wire import Line
 
 # Cold Node programs on a small busy machine took up to 10 s.
@@ -92,8 +92,8 @@ class Session:
             "call": cut(str(call.get("toolCallId", "")), TITLE_BYTES_MAX),
             "kind": kind,
             "title": cut(str(call.get("title", "")), TITLE_BYTES_MAX),
-            "paths": named,
-            "because": decision.because,
+            "paths": shown_paths(named),
+            "because": cut(decision.because, TITLE_BYTES_MAX * 2),
         }
         answer, by = await self._settle(decision, question)
         option = next((o for k in OPTIONS[answer] for o in options if o.kind == k), None)
@@ -162,7 +162,7 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
             limit=MESSAGE_BYTES_MAX,
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return {"status": "error", "summary": f"could not start {order['argv'][0]}: {error}"}
     complaints = Tail()
     assert agent.stderr is not None
@@ -208,7 +208,8 @@ async def _turn(
                 summary = f"the agent has no mode {wanted!r}; it has {', '.join(modes)}"
                 return {"status": "error", "summary": summary}
             await connection.set_session_mode(mode_id=wanted, session_id=opened.session_id)
-    prompt = {"agent": order["agent"], "text": order["prompt"], "session": opened.session_id}
+    asked = cut(order["prompt"], PROMPT_BYTES_MAX)
+    prompt = {"agent": order["agent"], "text": asked, "session": opened.session_id}
     line.tell([("agent.prompt", prompt)])
     turn = asyncio.create_task(
         connection.prompt(session_id=opened.session_id, prompt=[acp.text_block(order["prompt"])])

@@ -9,6 +9,10 @@ from typing import Final
 
 LINE_BYTES_MAX: Final = 8 * 1024
 TAIL_BYTES_MAX: Final = 4 * 1024
+# An order is a prompt and an environment; what is larger belongs into a file of the worktree.
+ORDER_BYTES_MAX: Final = 1024 * 1024
+# The journal shows what was asked; the order itself is in the task.
+PROMPT_BYTES_MAX: Final = 24 * 1024
 
 
 def cut(text: str, bytes_max: int) -> str:

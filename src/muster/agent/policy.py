@@ -86,6 +86,9 @@ def uniform(answer: Answer) -> Policy:
 
 def contains(folder: str, path: str, resolve: Callable[[str], str]) -> bool:
     """Whether `path`, taken from `folder` when relative, ends up within it."""
+    # A program may read these as somewhere else than the file system does.
+    if "\0" in path or path.startswith("~") or "://" in path:
+        return False
     root = resolve(folder)
     target = resolve(os.path.join(root, path))
     return os.path.commonpath((root, target)) == root

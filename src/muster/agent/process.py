@@ -18,9 +18,11 @@ import msgspec
 from muster.agent import reaper
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
+from muster.agent.lines import ORDER_BYTES_MAX, cut
 from muster.agent.noop import NoopRunner
 from muster.agent.relay import boot
-from muster.errors import Broken, NotFound
+from muster.errors import Broken, Malformed, NotFound
+from muster.limits import BODY_BYTES_MAX
 
 # The shim's lines are at most a driver's event; longer ones mean that it is not our shim.
 SHIM_LINE_BYTES_MAX: Final = 1024 * 1024
@@ -29,6 +31,9 @@ READY_S_MAX: Final = 30.0
 # The shim gives up on its processes long before; then something is wrong with the shim itself.
 END_SLACK_S: Final = 60.0
 COMPLAINT_BYTES_MAX: Final = 2000
+# An entry's body holds 64 KiB; the rest is for what the daemon adds.
+EVENT_FIELDS_BYTES_MAX: Final = BODY_BYTES_MAX - 8 * 1024
+CUT_BYTES_MAX: Final = 1000
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -63,6 +68,11 @@ class ProcessAttempt:
     def answer(self, ask: str, allow: bool) -> None:
         self._tell({"answer": {"ask": ask, "answer": "allow" if allow else "deny"}})
 
+    def abandon(self) -> None:
+        """Close the pipe: the shim takes it for the daemon's death and ends everything."""
+        assert self._shim.stdin is not None
+        self._shim.stdin.close()
+
     def _tell(self, message: dict[str, Any]) -> None:
         stdin = self._shim.stdin
         assert stdin is not None
@@ -76,6 +86,8 @@ class ProcessAttempt:
             return await self._end()
         finally:
             complaints.cancel()
+            # Also when the daemon's own event handler failed: no attempt goes on unobserved.
+            self.abandon()
             if not self.ready.done():
                 self.ready.set_result(0)
 
@@ -92,7 +104,7 @@ class ProcessAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
-                self._on_event(AgentEvent(*line.event))
+                self._on_event(_fit(*line.event))
             elif line.ready is not None:
                 self.ready.set_result(int(line.ready.get("pid", 0)))
             elif line.outcome is not None:
@@ -100,9 +112,7 @@ class ProcessAttempt:
 
     async def _end(self) -> Outcome:
         """Close the pipe, wait for the shim, and clean up behind one that died."""
-        stdin = self._shim.stdin
-        assert stdin is not None
-        stdin.close()
+        self.abandon()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(END_SLACK_S):
                 await self._shim.wait()
@@ -130,6 +140,37 @@ class ProcessAttempt:
             self._complaint = (self._complaint + data)[-COMPLAINT_BYTES_MAX:]
 
 
+async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> ProcessAttempt:
+    shim = await asyncio.create_subprocess_exec(
+        # No site-packages: the shim needs none, and a .pth file can cost more than itself.
+        *boot("muster.agent.shim", "-S"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": order.env.get("PATH", os.defpath)},
+        cwd="/",
+        limit=SHIM_LINE_BYTES_MAX,
+        start_new_session=True,
+    )
+    attempt = ProcessAttempt(shim, marker, on_event)
+    assert shim.stdin is not None
+    shim.stdin.write(raw)
+    try:
+        async with asyncio.timeout(READY_S_MAX):
+            await asyncio.shield(attempt.ready)
+    except TimeoutError:
+        shim.kill()
+    return attempt
+
+
+def _fit(kind: str, fields: dict[str, Any]) -> AgentEvent:
+    """The event, cut when it would not fit into an entry; a driver cuts by itself before that."""
+    if len(msgspec.json.encode(fields)) > EVENT_FIELDS_BYTES_MAX:
+        texts = {name: v if isinstance(v, int | str) else repr(v) for name, v in fields.items()}
+        fields = {n: cut(v, CUT_BYTES_MAX) if isinstance(v, str) else v for n, v in texts.items()}
+    return AgentEvent(kind, fields)
+
+
 def _ended_by(code: int | None) -> str:
     if code is not None and code < 0:
         return signal.Signals(-code).name
@@ -146,27 +187,21 @@ class ProcessRunner:
         if os.name != "posix":
             raise Broken("Attempts run on Linux and macOS only; give the task to such a machine.")
         marker = uuid.uuid4().hex
-        message = self._message(order, marker)
-        shim = await asyncio.create_subprocess_exec(
-            # No site-packages: the shim needs none, and a .pth file can cost more than itself.
-            *boot("muster.agent.shim", "-S"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={"PATH": order.env.get("PATH", os.defpath)},
-            cwd="/",
-            limit=SHIM_LINE_BYTES_MAX,
-            start_new_session=True,
-        )
-        attempt = ProcessAttempt(shim, marker, on_event)
-        assert shim.stdin is not None
-        shim.stdin.write(msgspec.json.encode(message) + b"\n")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_S_MAX):
-                await asyncio.shield(attempt.ready)
-        if not attempt.ready.done():
-            shim.kill()
-        return attempt
+        raw = msgspec.json.encode(self._message(order, marker)) + b"\n"
+        if len(raw) > ORDER_BYTES_MAX:
+            raise Malformed(
+                f"The order of task {order.task} has {len(raw)} bytes and {ORDER_BYTES_MAX} are "
+                "allowed; put long texts into a file that the task names."
+            )
+        starting = asyncio.create_task(_spawn(raw, order, marker, on_event))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # A start cannot be undone halfway, and nobody else could end what it started.
+            attempt = await starting
+            attempt.abandon()
+            await attempt.wait()
+            raise
 
     def _message(self, order: AttemptOrder, marker: str) -> dict[str, Any]:
         """The order as the shim reads it; raises NotFound for an agent that is not installed."""

@@ -9,7 +9,7 @@ walk over parent links from the shim finds all of them. Where there is no subrea
 walk sees parent links and process groups at the moment it looks; the shim looks regularly and
 remembers, which finds all but a process that double-forks into a new session between two looks.
 Last resort on Linux, when the shim itself was killed: every process of an attempt carries the
-marker in its environment, unless it cleared it.
+marker in its environment unless it cleared it, and is in its control group where there is one.
 """
 
 import ctypes
@@ -17,12 +17,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from typing import Final, NamedTuple
+
+from muster.agent import cgroup
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
 MARKER: Final = "MUSTER_ATTEMPT"
+# The killed need a moment to be gone.
+SWEEP_PAUSE_S: Final = 0.02
 ON_LINUX: Final = sys.platform == "linux"
 
 
@@ -161,12 +166,18 @@ def marked(marker: str) -> set[int]:
     return found
 
 
-def sweep(marker: str, rounds_max: int = 20) -> set[int]:
-    """Kill whatever carries the marker until nothing does; what is left after all rounds."""
+def sweep(marker: str, rounds_max: int = 100) -> set[int]:
+    """Kill whatever belongs to the marker until nothing does; what is left after all rounds."""
+    group = cgroup.find(marker)
     left: set[int] = set()
     for _ in range(rounds_max):
-        left = marked(marker)
+        left = marked(marker) | (group.members() if group else set())
         if not left:
             break
+        if group:
+            group.kill()
         send(left, signal.SIGKILL)
+        time.sleep(SWEEP_PAUSE_S)
+    if group:
+        group.remove()
     return left

@@ -7,12 +7,13 @@ Rule 2: only the standard library, because the shim imports this file on every s
 
 from typing import Any, Final
 
-from muster.agent.lines import Splitter, Tail
+from muster.agent.lines import PROMPT_BYTES_MAX, Splitter, Tail, cut
 
 Event = tuple[str, dict[str, Any]]
 
-# One event becomes one journal entry, so lines travel together up to this size.
-EVENT_BYTES_MAX: Final = 16 * 1024
+# One event becomes one journal entry, so lines travel together up to this size. A byte can take
+# six in JSON, and an entry holds 64 KiB.
+EVENT_BYTES_MAX: Final = 8 * 1024
 # Chosen arbitrarily: nobody reads more of a build log; the tail is kept in any case.
 OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 
@@ -35,16 +36,17 @@ class ShellDriver:
         self._sent = 0
 
     def opening(self) -> list[Event]:
-        return [("agent.prompt", {"agent": self._order["agent"], "text": self._order["command"]})]
+        text = cut(str(self._order["command"]), PROMPT_BYTES_MAX)
+        return [("agent.prompt", {"agent": self._order["agent"], "text": text})]
 
     def output(self, stream: str, data: bytes) -> list[Event]:
         """Take bytes of one stream; give the events that are ripe because they are full."""
         self._tail.feed(data)
         events: list[Event] = []
         for line, dropped in self._splitters[stream].feed(data):
-            self._add(stream, line, dropped)
-            if self._pending_size >= EVENT_BYTES_MAX // 2:
+            if self._pending_size + len(line) > EVENT_BYTES_MAX:
                 events += self.flush()
+            self._add(stream, line, dropped)
         return events
 
     def flush(self) -> list[Event]:

@@ -22,12 +22,11 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from muster.agent import reaper
-from muster.agent.lines import Splitter
+from muster.agent import cgroup, reaper
+from muster.agent.lines import ORDER_BYTES_MAX, Splitter
 from muster.agent.relay import RelayDriver
 from muster.agent.shell import Event, ShellDriver
 
-ORDER_BYTES_MAX: Final = 1024 * 1024
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
 READ_BYTES: Final = 64 * 1024
@@ -98,6 +97,7 @@ class Shim:
         self._deadline = clock_s() + float(order["timeout_s"])
         self._brood = reaper.Brood(subreaper)
         self._subreaper = subreaper
+        self._group = cgroup.make(str(order["env"].get(reaper.MARKER, "")))
         self._selector = selectors.DefaultSelector()
         self._out = Unsent(1, self._selector, lambda: self._stop("orphaned"))
         self._commands = Splitter(ORDER_BYTES_MAX)
@@ -147,8 +147,8 @@ class Shim:
                 cwd=driver.cwd,
                 env=driver.env,
                 start_new_session=True,
-                # Safe here: the shim has one thread. It covers the shim's own sudden death.
-                preexec_fn=reaper.die_with_parent,  # noqa: PLW1509
+                # Safe here: the shim has one thread.
+                preexec_fn=self._bind_child,  # noqa: PLW1509
             )
         except (OSError, ValueError) as error:
             self._send_outcome({"status": "error", "summary": f"could not start: {error}"})
@@ -161,6 +161,12 @@ class Shim:
         self._send_events(driver.opening())
         self._obey_all(self._commands_early)
         return True
+
+    def _bind_child(self) -> None:
+        """Between fork and exec: what covers the shim's own sudden death."""
+        reaper.die_with_parent()
+        if self._group is not None:
+            self._group.enter()
 
     def _connect(self, child: subprocess.Popen[bytes]) -> None:
         if child.stdin is not None:
@@ -301,6 +307,8 @@ class Shim:
 
     def _kill(self) -> None:
         self._kills += 1
+        if self._group is not None:
+            self._group.kill()
         self._survivors = self._brood.look()
         reaper.send(self._survivors, signal.SIGKILL)
 
@@ -340,6 +348,8 @@ class Shim:
             self._send({"event": [kind, fields]})
 
     def _send_outcome(self, outcome: dict[str, Any]) -> None:
+        if self._group is not None:
+            self._group.remove()
         self._send({"outcome": outcome})
         until = clock_s() + FAREWELL_S
         while len(self._out) and clock_s() < until:

@@ -18,11 +18,16 @@ TEXT_BYTES_MAX: Final = 8 * 1024
 INPUT_BYTES_MAX: Final = 4 * 1024
 OUTPUT_BYTES_MAX: Final = 4 * 1024
 TITLE_BYTES_MAX: Final = 300
-PATHS_MAX: Final = 50
+PATHS_SHOWN_MAX: Final = 20
+PATH_BYTES_MAX: Final = 300
 PLAN_ENTRIES_MAX: Final = 50
 TOOLS_MAX: Final = 10_000
 # Where agents name files in the raw input of their tools.
-PATH_KEYS: Final = ("file_path", "filePath", "path", "notebook_path", "abs_path", "cwd", "workdir")
+PATH_KEYS: Final = (
+    *("file_path", "filePath", "path", "notebook_path", "abs_path", "absolute_path"),
+    *("cwd", "workdir", "directory", "dir_path"),
+    *("source", "destination", "old_path", "new_path"),
+)
 SHOWN: Final = ("title", "kind", "status")
 FINAL: Final = frozenset({"completed", "failed"})
 KEPT: Final = (*SHOWN, "toolCallId", "locations", "content", "rawInput", "rawOutput")
@@ -121,7 +126,7 @@ class Transcript:
         state = self.tool(update)
         self._watch_terminal(call, update.get("_meta"))
         shown: dict[str, Any] = {name: _title(state[name]) for name in SHOWN if name in state}
-        shown["paths"] = paths(state)
+        shown["paths"] = shown_paths(paths(state))
         if self._shown.get(call) == shown:
             return []  # Only content that streams; its end is shown with the final status.
         self._shown[call] = shown
@@ -158,8 +163,15 @@ def paths(state: Mapping[str, Any]) -> list[str]:
         # Codex names the files of a patch as the keys of its changes.
         changes = raw.get("changes")
         named += list(changes) if isinstance(changes, Mapping) else []
-    found = [path for path in named if isinstance(path, str) and path and "\0" not in path]
-    return list(dict.fromkeys(found))[:PATHS_MAX]
+    found = [path for path in named if isinstance(path, str) and path]
+    return list(dict.fromkeys(found))
+
+
+def shown_paths(named: list[str]) -> list[str]:
+    """The paths for an event; a decision takes all of them, the journal the first ones."""
+    shown = [cut(path, PATH_BYTES_MAX) for path in named[:PATHS_SHOWN_MAX]]
+    left_out = len(named) - len(shown)
+    return [*shown, f"…[{left_out} more]"] if left_out else shown
 
 
 def _plan(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -185,11 +197,11 @@ def _diffs(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     diffs = [c for c in state.get("content") or [] if c.get("type") == "diff"]
     return [
         {
-            "path": str(diff.get("path", "")),
+            "path": cut(str(diff.get("path", "")), PATH_BYTES_MAX),
             "lines_before": len(str(diff.get("oldText") or "").splitlines()),
             "lines_after": len(str(diff.get("newText") or "").splitlines()),
         }
-        for diff in diffs[:PATHS_MAX]
+        for diff in diffs[:PATHS_SHOWN_MAX]
     ]
 
 

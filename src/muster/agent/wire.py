@@ -4,11 +4,10 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any, Final
+from typing import Any
 
+from muster.agent.lines import ORDER_BYTES_MAX
 from muster.agent.shell import Event
-
-ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
 class Line:
@@ -19,7 +18,7 @@ class Line:
 
     @classmethod
     async def open(cls) -> "Line":
-        commands = asyncio.StreamReader(limit=ORDER_BYTES_MAX)
+        commands = asyncio.StreamReader(limit=ORDER_BYTES_MAX + 1024)
         protocol = asyncio.StreamReaderProtocol(commands)
         await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
         return cls(commands)
