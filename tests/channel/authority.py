@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
@@ -97,6 +98,6 @@ class TestAuthority:
         issuer = Ed25519PublicKey.from_public_bytes(self.public)
         try:
             issuer.verify(leaf.signature, leaf.tbs_certificate_bytes)
-        except Exception as error:
+        except InvalidSignature as error:
             raise Forged("not signed by the fleet of the invitation") from error
         return ""

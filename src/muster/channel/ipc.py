@@ -10,6 +10,7 @@ no asyncio. Windows has no user-checked counterpart here yet (a named pipe will 
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import stat
@@ -232,12 +233,11 @@ class IpcChannel:
         path = Path(address)
         _check_folder(path.parent)
         lock = _take_lock(path)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, lock)
             listener = IpcListener(path, lock, on_link)
             await listener.start(_bind(path))
-        except BaseException:
-            os.close(lock)
-            raise
+            undo.pop_all()
         return listener
 
 
