@@ -3,10 +3,9 @@
 
     python3 muster_verify.py EXPORT_DIRECTORY [--fleet FLEET_ID]
 
-Needs Python 3.9 and one Ed25519 library: PyNaCl or cryptography. The formats are those of
-docs/spec/log.md; nothing of Muster is imported. Exit 0: everything that the export claims
-holds, and the summary says what it cannot prove. Exit 1: each line names what is wrong.
-Exit 2: the arguments are wrong or nothing can be read.
+Needs Python 3.9 and PyNaCl or cryptography. The formats are those of docs/spec/log.md. Exit 0:
+everything that the export claims holds, and the summary says what it cannot prove. Exit 1:
+each line names what is wrong. Exit 2: the arguments are wrong or nothing can be read.
 
 What exit 0 means: since another machine cosigned a stream at some size, nobody, its writer
 and owner included, changed, removed, reordered or backdated an entry below that size. For
@@ -19,27 +18,23 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 import time
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from collections import namedtuple
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 try:
     from nacl.exceptions import BadSignatureError as BadSignature
     from nacl.signing import VerifyKey
-
-    def _verify(public: bytes, message: bytes, signature: bytes) -> None:
-        VerifyKey(public).verify(message, signature)
 except ImportError:
-    from cryptography.exceptions import InvalidSignature as BadSignature
+    from cryptography.exceptions import InvalidSignature as BadSignature  # type: ignore[assignment]
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-    def _verify(public: bytes, message: bytes, signature: bytes) -> None:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
-
+    VerifyKey = None  # type: ignore[assignment, misc]
 
 HEX32, HEX64, HEX128 = "[0-9a-f]{32}", "[0-9a-f]{64}", "[0-9a-f]{128}"
 STREAM = rf"{HEX64}/{HEX32}/(?:fleet|journal|to\.{HEX64}|g\.{HEX64}\.[a-z0-9-]{{1,32}})"
@@ -53,6 +48,32 @@ KIND = r"[a-z]+(?:\.[a-z-]+)+"
 ACTOR = r"muster|op:[A-Za-z0-9._-]+|[A-Za-z0-9._:/-]+@[A-Za-z0-9._-]+"
 INT_MAX, SIZE_MAX, LINE_MAX = 2**53 - 1, 2**40, 1 << 20
 FUTURE_S_MAX = 600
+# What a field must be: a pattern, a condition, or fields of its own.
+Rules = dict[str, Any]
+SIZE = lambda v: is_int(v, SIZE_MAX)  # noqa: E731 - a rule as any other
+HEADER: Rules = {
+    "actor": rf"(?=.{{1,128}}\Z)(?:{ACTOR})",
+    "author": HEX64,
+    "body": {"sha256": HEX64, "size": lambda v: is_int(v, 65536)},
+    "cause": lambda v: isinstance(v, list) and len(v) <= 16 and all(matches(HEX64, e) for e in v),
+    "kind": rf"(?=.{{1,64}}\Z)(?:{KIND})",
+    "seq": lambda v: is_int(v, SIZE_MAX - 1),
+    "stream": STREAM,
+    "t": lambda v: isinstance(v, list) and [is_int(n, INT_MAX) for n in v] == [True, True],
+    "v": lambda v: is_int(v, 1) and v == 1,
+}
+LINE: Rules = {
+    "body": lambda v: v is None or isinstance(v, (str, dict)),
+    "header": lambda v: isinstance(v, str),
+    "salt": lambda v: v is None or matches(HEX32, v),
+}
+LISTED: Rules = {"file": "0|[1-9][0-9]{0,8}", "root": HEX64, "size": SIZE, "stream": STREAM}
+MANIFEST: Rules = {
+    "closed": lambda v: isinstance(v, bool),
+    "fleet": HEX64,
+    **dict.fromkeys(("records", "revocations", "streams"), lambda v: isinstance(v, list)),
+    "v": HEADER["v"],
+}
 # What a key of each purpose signs first, and the type in its key id.
 STATEMENTS = {
     "seal": ("", b"\x01"),
@@ -65,23 +86,11 @@ class Wrong(Exception):
     """Something in the export does not hold."""
 
 
-class Head(NamedTuple):
-    """A stream's size and root, as some machine signed it."""
-
-    machine: str
-    purpose: str
-    size: int
-    root: bytes
-    time_s: int
-
-
-class Trust(NamedTuple):
-    """Whose signatures count: the machines' keys, and how much of a revoked key's streams."""
-
-    fleet: str
-    machines: dict[str, Any]
-    revoked: dict[str, dict[str, int]]
-    now_s: int
+Verdict = tuple[list[str], list[str]]
+# A stream's size and root, as a key of some machine signed it.
+Head = namedtuple("Head", "machine purpose size root time_s")  # noqa: PYI024 - kept short
+# Whose signatures count: the machines' keys, and how much of a revoked key's streams.
+Trust = namedtuple("Trust", "fleet machines revoked now_s")  # noqa: PYI024 - kept short
 
 
 def need(condition: bool, what: str) -> None:
@@ -103,7 +112,10 @@ def sha256(*parts: bytes) -> bytes:
 
 def signed(public: bytes, message: bytes, signature: bytes) -> bool:
     try:
-        _verify(public, message, signature)
+        if VerifyKey is not None:
+            VerifyKey(public).verify(message, signature)
+        else:
+            Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
     except (BadSignature, ValueError):
         return False
     return True
@@ -122,15 +134,19 @@ def canonical(raw: bytes, what: str) -> Any:
     return value
 
 
-def fields(value: Any, rules: dict[str, Callable[[Any], bool]], what: str) -> dict[str, Any]:
+def fields(value: Any, rules: Rules, what: str) -> Any:
     """Return `value` when it has exactly the fields of `rules`, each as its rule wants it."""
     need(isinstance(value, dict) and set(value) == set(rules), f"{what} has other fields")
     for name, rule in rules.items():
-        need(rule(value[name]), f"the field {name} of {what} is malformed")
+        if isinstance(rule, dict):
+            fields(value[name], rule, f"the {name} of {what}")
+        else:
+            fits = rule(value[name]) if callable(rule) else matches(rule, value[name])
+            need(fits, f"the field {name} of {what} is malformed")
     return value
 
 
-def document(text: Any, kind: str, what: str, fleet: str, key: str | None) -> dict[str, Any]:
+def document(text: Any, kind: str, what: str, fleet: str, key: str | None) -> Any:
     """Return the contents of a document signed by `key`, or by the machine that it names."""
     found = DOCUMENT.fullmatch(text) if isinstance(text, str) else None
     if found is None or not text.startswith(kind + "\n"):
@@ -151,8 +167,9 @@ def machine_record(text: Any, fleet: str) -> tuple[str, dict[str, Any]]:
     binding = document(record.get("binding"), "muster/binding/v1", what, fleet, None)
     serial, name, keys = record.get("serial"), binding.get("name"), binding.get("keys")
     need(is_int(serial, INT_MAX) and isinstance(name, str), f"{what} has no serial or name")
-    if not isinstance(keys, dict) or not all(matches(HEX64, keys.get(p)) for p in STATEMENTS):
+    if not isinstance(keys, dict) or not all(matches(HEX64, each) for each in keys.values()):
         raise Wrong(f"{what} has no keys")
+    need(set(STATEMENTS) <= set(keys), f"{what} lacks a key")
     need(len({*keys.values(), binding["machine"]}) == len(keys) + 1, f"{what} reuses a key")
     public = {purpose: bytes.fromhex(keys[purpose]) for purpose in STATEMENTS}
     return binding["machine"], {"serial": serial, "name": name, **public}
@@ -170,9 +187,7 @@ def revocation(text: Any, fleet: str) -> tuple[str, dict[str, int]]:
     return str(key), cuts
 
 
-def read_heads(
-    raw: bytes, fleet: str, stream: str, machines: dict[str, Any], what: str
-) -> list[Head]:
+def read_heads(raw: bytes, stream: str, trust: Trust, what: str) -> list[Head]:
     """Return the heads in a file of seals or cosigns, every signature checked."""
     lines = raw.decode("utf-8", "replace").split("\n")
     need(lines.pop() == "" and len(lines) % 5 == 0, f"{what} is cut or has extra lines")
@@ -182,19 +197,20 @@ def read_heads(
         found = NOTE.fullmatch("\n".join(lines[at : at + 5]) + "\n")
         if found is None:
             raise Wrong(f"{place} is not a checkpoint with one signature")
-        need(found["fleet"] == fleet, f"{place} belongs to another fleet")
-        need(found["stream"] == stream, f"{place} is of stream {found['stream']}")
+        ours = (found["fleet"], found["stream"]) == (trust.fleet, stream)
+        need(ours, f"{place} is of another fleet or stream")
         for each in (found["root"], found["data"]):
             only = len(each) % 4 == 0 and b64encode(b64decode(each)).decode() == each
             need(only, f"{place} is not in canonical base64")
         if what.endswith(".seals"):
-            need(found["name"] == f"muster/{fleet}/{stream}", f"{place} has another key name")
-            machine, purposes = stream[:64], ("seal",)
+            need(found["name"] == f"muster/{trust.fleet}/{stream}", f"{place} has another key name")
+            machine, purposes = stream[:64], ["seal"]
         else:
-            machine, purposes = found["name"].partition("/")[2], ("seen", "held")
-            ours = found["name"].startswith("muster/") and machine in machines
-            need(ours, f"{place} is by {found['name']}, no machine of the fleet")
-        heads.append(check_note(found, machine, {p: machines[machine][p] for p in purposes}, place))
+            brand, _, machine = found["name"].partition("/")
+            ours, purposes = brand == "muster" and machine in trust.machines, ["seen", "held"]
+            need(ours, f"{place} is by {found['name']!a}, no machine of the fleet")
+        keys = {purpose: trust.machines[machine][purpose] for purpose in purposes}
+        heads.append(check_note(found, machine, keys, place))
     return heads
 
 
@@ -214,44 +230,16 @@ def check_note(found: re.Match[str], machine: str, keys: dict[str, bytes], place
     raise Wrong(f"{place} is signed by another key")
 
 
-def check_header(text: str, stream: str, seq: int) -> dict[str, Any]:
-    """Return the fields of the header that stands at `seq` of `stream`."""
-    raw = text.encode("utf-8", "replace")
-    need(len(raw) <= 4096, "the header is too long")
-    rules: dict[str, Callable[[Any], bool]] = {
-        "v": lambda v: is_int(v, 1) and v == 1,
-        "actor": lambda v: matches(ACTOR, v) and len(v) <= 128,
-        "author": lambda v: matches(HEX64, v),
-        "body": lambda v: isinstance(v, dict),
-        "cause": lambda v: (
-            isinstance(v, list) and len(v) <= 16 and all(matches(HEX64, each) for each in v)
-        ),
-        "kind": lambda v: matches(KIND, v) and len(v) <= 64,
-        "seq": lambda v: is_int(v, SIZE_MAX - 1),
-        "stream": lambda v: matches(STREAM, v),
-        "t": lambda v: isinstance(v, list) and [is_int(n, INT_MAX) for n in v] == [True, True],
-    }
-    header = fields(canonical(raw, "the header"), rules, "the header")
-    need(header["seq"] == seq, f"the header says seq {header['seq']}")
-    need(header["stream"] == stream, f"the header names the stream {header['stream']}")
-    need(header["author"] == stream[:64], "the author is not the stream's machine")
-    rules = {"sha256": lambda v: matches(HEX64, v), "size": lambda v: is_int(v, 65536)}
-    fields(header["body"], rules, "the header's body")
-    return header
-
-
 def check_body(salt: Any, body: Any, named: dict[str, Any]) -> bool:
     """Return whether the body is here; it must then be the one that the header names."""
     if body is None:
         need(salt is None, "the body is gone but its salt is not")
         return False
-    need(matches(HEX32, salt), "the body has no salt")
+    need(salt is not None, "the body has no salt")
     if isinstance(body, dict):
-        fields(body, {"hex": lambda v: matches(r"(?:[0-9a-f]{2})*", v)}, "the body")
-        raw = bytes.fromhex(body["hex"])
+        raw = bytes.fromhex(fields(body, {"hex": "(?:[0-9a-f]{2})*"}, "the body")["hex"])
     else:
-        need(isinstance(body, str), "the body is not text")
-        raw = body.encode()
+        raw = body.encode("utf-8", "replace")
     same = len(raw) == named["size"] and sha256(bytes.fromhex(salt), raw).hex() == named["sha256"]
     need(same, "the body is not the one that the header names")
     return True
@@ -287,13 +275,16 @@ class Stream:
 
     def _entry(self, raw: bytes, last: list[int]) -> list[int]:
         need(len(raw) <= LINE_MAX, "the line is too long")
-        anything: Callable[[Any], bool] = lambda _: True  # noqa: E731 - it is a rule in a table
-        rules = {"body": anything, "header": lambda v: isinstance(v, str), "salt": anything}
-        line = fields(canonical(raw, "the line"), rules, "the line")
-        header = check_header(line["header"], self.name, self.size)
+        line = fields(canonical(raw, "the line"), LINE, "the line")
+        raw = line["header"].encode("utf-8", "replace")
+        need(len(raw) <= 4096, "the header is too long")
+        header = fields(canonical(raw, "the header"), HEADER, "the header")
+        wanted = {"seq": self.size, "stream": self.name, "author": self.name[:64]}
+        for name, its in wanted.items():
+            need(header[name] == its, f"the header says {name} {header[name]}")
         self.withheld += not check_body(line["salt"], line["body"], header["body"])
         need(header["t"] > last, "the time is not later than that of the entry before")
-        node = sha256(b"\x00", line["header"].encode())
+        node = sha256(b"\x00", raw)
         self.ids.append(node.hex())
         self.causes += [(self.size, each) for each in header["cause"]]
         bits, self.size = self.size, self.size + 1
@@ -326,13 +317,12 @@ def check_heads(stream: Stream, heads: list[Head], whole: bool, now_s: int) -> I
 
 def check_stream(stream: Stream, item: Any, files: dict[str, bytes], trust: Trust) -> Iterator[str]:
     """Yield what is wrong with one stream of the manifest; fill in `stream`."""
-    name, file, owner = stream.name, item["file"], stream.name[:64]
-    whole = False
+    name, file, owner, whole = stream.name, item["file"], stream.name[:64], False
     heads: list[Head] = []
     try:
         need(owner in trust.machines, f"there is no machine record of {owner}")
         for what in (f"{file}.seals", f"{file}.cosigns"):
-            heads += read_heads(files[what], trust.fleet, name, trust.machines, what)
+            heads += read_heads(files[what], name, trust, what)
         stream.read(files[f"{file}.jsonl"], {head.size for head in heads})
         whole = True
         same = item["size"] == stream.size and item["root"] == stream.root().hex()
@@ -351,36 +341,22 @@ def check_stream(stream: Stream, item: Any, files: dict[str, bytes], trust: Trus
     stream.vouched = min(max(others, default=0), stream.size)
 
 
-def read_manifest(files: dict[str, bytes]) -> dict[str, Any]:
+def read_manifest(files: dict[str, bytes]) -> Any:
     """Return the manifest, when it is well-formed and names exactly the files that are here."""
-    need("manifest.json" in files, "manifest.json is missing")
-    raw = files["manifest.json"]
-    need(raw.endswith(b"\n"), "manifest.json is cut")
-    rules: dict[str, Callable[[Any], bool]] = {
-        "v": lambda v: is_int(v, 1) and v == 1,
-        "closed": lambda v: isinstance(v, bool),
-        "fleet": lambda v: matches(HEX64, v),
-        **dict.fromkeys(("records", "revocations", "streams"), lambda v: isinstance(v, list)),
-    }
-    manifest = fields(canonical(raw[:-1], "manifest.json"), rules, "manifest.json")
-    rules = {
-        "file": lambda v: matches(r"0|[1-9][0-9]{0,8}", v),
-        "root": lambda v: matches(HEX64, v),
-        "size": lambda v: is_int(v, SIZE_MAX),
-        "stream": lambda v: matches(STREAM, v),
-    }
-    items = [fields(each, rules, "a stream in manifest.json") for each in manifest["streams"]]
+    raw = files.get("manifest.json", b"")
+    need(raw.endswith(b"\n"), "manifest.json is missing or cut")
+    manifest = fields(canonical(raw[:-1], "manifest.json"), MANIFEST, "manifest.json")
+    items = [fields(each, LISTED, "a stream in manifest.json") for each in manifest["streams"]]
     names = [each["file"] + end for each in items for end in (".jsonl", ".seals", ".cosigns")]
     twice = len({each["stream"] for each in items}) < len(items) or len(set(names)) < len(names)
     need(not twice, "manifest.json names a stream or file twice")
     for name in sorted({"manifest.json", *names} ^ set(files)):
-        raise Wrong(f"the file {name} is {'missing' if name in names else 'not in the manifest'}")
+        fault = "missing" if name in names else "not in the manifest"
+        raise Wrong(f"the file {name!a} is {fault}")
     return manifest
 
 
-def verify_export(
-    files: dict[str, bytes], fleet: str | None, now_s: int
-) -> tuple[list[str], list[str]]:
+def verify_export(files: dict[str, bytes], fleet: str | None, now_s: int) -> Verdict:
     """Check an export, given as file name -> bytes; return what is wrong, and the summary."""
     machines: dict[str, Any] = {}
     revoked: dict[str, dict[str, int]] = {}
@@ -394,7 +370,8 @@ def verify_export(
                 machines[machine] = record
         for text in manifest["revocations"]:
             key, cuts = revocation(text, ours)
-            revoked[key] = cuts
+            before = revoked.get(key, cuts)
+            revoked[key] = {each: min(cuts[each], before.get(each, 0)) for each in cuts}
     except Wrong as error:
         return [f"export: {error}"], []
     trust, wrong = Trust(ours, machines, revoked, now_s), []
@@ -405,20 +382,14 @@ def verify_export(
     known = {each for stream in streams for each in stream.ids}
     outside = [(s.name, *each) for s in streams for each in s.causes if each[1] not in known]
     if manifest["closed"] and not wrong:
-        for name, seq, each in outside:
-            wrong.append(f"stream {name}: seq {seq}: its cause {each} is not in the export")
-    return wrong, summary(trust, streams, len(outside))
-
-
-def summary(trust: Trust, streams: list[Stream], outside: int) -> list[str]:
-    withheld = sum(stream.withheld for stream in streams)
+        wrong = [f"stream {s}: seq {n}: its cause {e} is not in the export" for s, n, e in outside]
     exposed = [stream for stream in streams if stream.vouched < stream.size]
     count = sum(stream.size - stream.vouched for stream in exposed)
-    return [
-        f"fleet {trust.fleet}: {len(trust.machines)} machines, {len(streams)} streams",
+    return wrong, [
+        f"fleet {ours} (is it yours?): {len(machines)} machines, {len(streams)} streams",
         f"{sum(stream.size for stream in streams)} entries hold",
-        f"{withheld} of them are without their body (erased or withheld)",
-        f"{outside} causes lie outside of this export",
+        f"{sum(s.withheld for s in streams)} of them are without their body (erased or withheld)",
+        f"{len(outside)} causes lie outside of this export",
         f"exposure window: {count} entries that no other machine has cosigned",
         *(f"  {each.name}: seq {each.vouched} to {each.size - 1}" for each in exposed),
     ]
@@ -429,24 +400,17 @@ def main() -> int:
     parser.add_argument("directory")
     parser.add_argument("--fleet", help="the id of the fleet you trust")
     arguments = parser.parse_args()
-    files = {}
     try:
-        for name in os.listdir(arguments.directory):
-            with open(os.path.join(arguments.directory, name), "rb") as file:
-                files[name] = file.read()
+        folder = Path(arguments.directory)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
     except OSError as error:
-        print(f"cannot read the export: {error}", file=sys.stderr)
-        return 2
+        parser.error(f"cannot read the export: {error}")
     now_s = int(time.time())  # noqa: TID251 - this script is a program of its own
     wrong, lines = verify_export(files, arguments.fleet, now_s)
     if wrong:
-        print("\n".join(f"WRONG {line}" for line in wrong))
-        print(f"{len(wrong)} findings: this export does not hold")
-        return 1
+        lines = [*(f"WRONG {each}" for each in wrong), f"{len(wrong)} findings: it does not hold"]
     print("\n".join(lines))
-    if arguments.fleet is None:
-        print("the fleet id was taken from the export: compare it with the one you know")
-    return 0
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
