@@ -104,8 +104,8 @@ GIT_WINDOW_BYTES: Final = 1024 * 1024
 GIT_DATA_BYTES_MAX: Final = 64 * 1024
 # Chosen arbitrarily; a phase that waits for more prerequisites needs a gathering phase.
 GIT_BASES_MAX: Final = 32
-# An interrupted git leaves its lock files; older than this, nobody holds them any more.
-GIT_LOCK_AGE_MS_MAX: Final = 60 * 60_000
+# An interrupted git leaves its locks and half a push; older than a push may take, nobody has them.
+GIT_LOCK_AGE_MS_MAX: Final = 20 * 60_000
 
 # --- fleet -----------------------------------------------------------------------------
 # The longest DNS label: a machine name can always be a host name.

@@ -69,7 +69,9 @@ def open_fork(raw: bytes, fleet: FleetId, public: bytes) -> ForkProof:
     if leaf_a == leaf_b:
         raise Forged(f"fork proof of {proof.stream}: both branches hold the same entry")
     if left_a != left_b:
-        raise Forged(f"fork proof of {proof.stream}: entry {proof.index} is not the first to differ")
+        raise Forged(
+            f"fork proof of {proof.stream}: entry {proof.index} is not the first to differ"
+        )
     return proof
 
 

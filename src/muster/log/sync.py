@@ -17,11 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from muster.errors import Refused
-from muster.limits import LANE_BYTES_MAX, OFFER_HEADS_MAX, SEGMENT_BYTES_MAX
+from muster.limits import LANE_BYTES_MAX, OFFER_HEADS_MAX, SEGMENT_SLICE_BYTES
 from muster.log import segment as segments
 from muster.log import wire
-from muster.log.entry import Entry
 from muster.log.seal import Seal
 from muster.log.segment import Segment
 from muster.log.stream import MachineId, StreamName
@@ -41,10 +39,11 @@ class Replica(Protocol):
 
     def streams(self) -> Iterable[StreamName]: ...
     def size(self, stream: StreamName) -> int: ...
-    def root_at(self, stream: StreamName, size: int) -> bytes: ...
     def seal_of(self, stream: StreamName) -> Seal | None: ...
     def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]: ...
-    def slice(self, stream: StreamName, start: int, bytes_max: int) -> list[Entry]: ...
+    def segment(
+        self, stream: StreamName, start: int, bytes_max: int, bodies_from: int
+    ) -> Segment | None: ...
     def forks(self) -> list[bytes]: ...
     def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]: ...
 
@@ -96,12 +95,12 @@ class Sync:
         machine: MachineId,
         replica: Replica,
         may_hold: Callable[[StreamName, MachineId], bool],
-        body_cut: Callable[[StreamName, MachineId], int] = lambda _stream, _machine: 0,
+        bodies_from: Callable[[StreamName, MachineId], int] = lambda _stream, _machine: 0,
     ) -> None:
         self.machine = machine
         self.replica = replica
         self.may_hold = may_hold
-        self.body_cut = body_cut
+        self.bodies_from = bodies_from
         self.sessions: dict[int, Session] = {}
         self.outbox: list[Outgoing] = []
         self._asked: dict[StreamName, tuple[int, int]] = {}
@@ -183,7 +182,9 @@ class Sync:
         lane.shown_ms = now_ms - WITNESS_MS
         self._show_seal(session, stream, now_ms)
 
-    def on_cosign(self, link: int, stream: StreamName, by: MachineId, held: bool, size: int) -> None:
+    def on_cosign(
+        self, link: int, stream: StreamName, by: MachineId, held: bool, size: int
+    ) -> None:
         """A checked cosign arrived over `link`: a lane to its signer may move."""
         session = self.sessions.get(link)
         if session is not None and session.peer == by:
@@ -275,6 +276,16 @@ class Sync:
             if late:
                 self._send(session.link, wire.Offer([self._head(s) for s in late]))
 
+    def say(self, link: int, message: wire.Message) -> None:
+        """Send one message on a live link."""
+        if link in self.sessions:
+            self._send(link, message)
+
+    def spread_fork(self, raw: bytes) -> None:
+        """Tell every peer of a fork; it is proof enough by itself."""
+        for link in self.sessions:
+            self._send(link, wire.Offer([], forks=[raw.decode()]))
+
     def regressed(self, stream: StreamName, size: int) -> bool:
         """True where a peer holds more of our own stream than we do."""
         return stream.machine == self.machine and size > self.replica.size(stream)
@@ -282,7 +293,9 @@ class Sync:
     def unconfirmed(self) -> int:
         """Entries sent on live links and not yet confirmed."""
         return sum(
-            max(0, lane.sent - lane.has) for s in self.sessions.values() for lane in s.lanes.values()
+            max(0, lane.sent - lane.has)
+            for s in self.sessions.values()
+            for lane in s.lanes.values()
         )
 
     # --- inside ------------------------------------------------------------------------
@@ -331,21 +344,14 @@ class Sync:
         lane = session.lane(stream)
         size = self.replica.size(stream)
         while lane.sent < size and lane.flight_bytes < LANE_BYTES_MAX:
-            entries = self.replica.slice(stream, lane.sent, SEGMENT_BYTES_MAX)
-            seal = self.replica.seal_of(stream)
-            if not entries or seal is None:
+            bodies_from = self.bodies_from(stream, session.peer)
+            segment = self.replica.segment(stream, lane.sent, SEGMENT_SLICE_BYTES, bodies_from)
+            if segment is None:
                 return
-            end = lane.sent + len(entries)
-            if seal.size < end:
-                return
-            proof = self.replica.consistency(stream, end, seal.size) if end < seal.size else []
-            cut = self.body_cut(stream, session.peer)
-            if cut > lane.sent:
-                entries = [e.without_body() if e.header.seq < cut else e for e in entries]
-            raw = segments.encode(Segment(stream, lane.sent, tuple(entries), seal, tuple(proof)))
+            raw = segments.encode(segment)
             self.outbox.append(Outgoing(session.link, raw, bulk=True))
-            lane.sent, lane.sent_ms = end, now_ms
-            lane.shown = end
+            lane.sent, lane.sent_ms = segment.end, now_ms
+            lane.shown = segment.end
             lane.flight_bytes += len(raw)
 
     def _gossip(self, now_ms: int) -> None:
@@ -409,9 +415,3 @@ class Sync:
         )
         self._send(session.link, wire.Offer([head]))
 
-
-def read_segment(raw: bytes) -> Segment:
-    """The segment in `raw`, its entries parsed and hashed. Raises: Refused."""
-    if len(raw) > 4 * SEGMENT_BYTES_MAX:
-        raise Refused("a segment is larger than a frame can be; the peer must split it")
-    return segments.decode(raw)

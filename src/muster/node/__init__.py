@@ -1,0 +1,1 @@
+"""The daemon: the only loop, clock, signals and configuration."""

@@ -1,0 +1,284 @@
+"""One attempt of ours, from its folder to its pushed commit.
+
+    open a folder at the prerequisites' commits ── run the agent ── check ── commit ── push
+
+Rule 1: it always ends as one `AttemptEnded`, and nothing of it is left running by then.
+Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task only.
+Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
+repository the commit is on the remote under this attempt's ref.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.agent import policy as policies
+from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
+from muster.agent.cache import Base
+from muster.agent.commit import Signature
+from muster.agent.fence import Epoch
+from muster.agent.worktree import Origin, Worktree
+from muster.errors import Broken, MusterError, Refused
+from muster.fleet.capability import make_capability
+from muster.node import clock
+from muster.node import event as ev
+from muster.task import values as values_of
+
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+# What an agent may ask its daemon for, on behalf of its task.
+AGENT_VERBS: Final = ("send", "reply", "ack")
+CHECK_TIMEOUT_S: Final = 600.0
+
+
+class Trial:
+    """See the top of this file. `stop` may come at any time; `over` is set after the end."""
+
+    def __init__(self, daemon: "Daemon", start: ev.StartAttempt) -> None:
+        self.daemon = daemon
+        self.start = start
+        self.task = start.assign.task
+        self.epoch = start.assign.epoch
+        self.template = start.open.template
+        self.over = asyncio.Event()
+        self.agent = start.assign.agent
+        self.actor = f"{self.agent}@{daemon.core.name}"
+        self._stopped = ""
+        self._running: Any = None
+        self._tree: Worktree | None = None
+        self._folder: Path | None = None
+
+    def stop(self, reason: str) -> None:
+        """End it soon; harmless when repeated."""
+        self._stopped = self._stopped or reason
+        if self._running is not None:
+            self._running.cancel(reason)
+
+    async def run(self) -> ev.AttemptEnded:
+        """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
+        try:
+            folder = await self._open()
+            return await self._work(folder)
+        except Refused as error:
+            return self._failed(str(error))
+        except MusterError as error:
+            return self._ended("killed", reason=str(error))
+        except OSError as error:
+            return self._ended("killed", reason=f"this machine could not go on: {error}")
+        finally:
+            await self._clean()
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    async def _open(self) -> Path:
+        repo = self.start.open.repo
+        if not repo:
+            self._folder = Path(self.daemon.home.work) / f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir(parents=True)
+            return self._folder
+        path, url = self.daemon.hands.place_of(repo)
+        bases = [
+            Base(f"prerequisite {n}", commit)
+            for n, commit in enumerate(self.start.open.base.split(), 1)
+        ]
+        self._tree = await self.daemon.hands.workshop.open(
+            Origin(repo, url or self._own_url(path)),
+            self.task,
+            Epoch(*self.epoch),
+            bases,
+            self._signature(),
+        )
+        return self._tree.path
+
+    def _own_url(self, path: Path | None) -> str:
+        """Our own repository, reached through our own fence like anybody else's."""
+        assert path is not None, "a repository is here or it has an address"
+        return f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
+
+    def _signature(self) -> Signature:
+        signer = self.daemon.core.standing.signer("git")
+        seconds = clock.read().wall_ms // 1000
+        return Signature(self.actor, self.daemon.core.name, seconds, signer)
+
+    async def _work(self, folder: Path) -> ev.AttemptEnded:
+        if self._stopped:
+            return self._ended("killed", reason=self._stopped)
+        outcome = await self._run(self._order(folder))
+        if self._stopped or outcome.status in ("cancelled", "error"):
+            reason = self._stopped or outcome.summary
+            status = "failed" if outcome.status == "error" and not self._stopped else "killed"
+            return self._ended(status, outcome, reason=reason)
+        if outcome.status != "ok":
+            return self._ended("failed", outcome, reason=outcome.summary or outcome.status)
+        check = str(self.template.get("check", ""))
+        if check:
+            checked = await self._run(self._check(folder, check))
+            if checked.status != "ok":
+                reason = f"the check failed: {checked.tail[-400:] or checked.summary}"
+                return self._ended("failed", outcome, reason=reason)
+        return await self._deliver(folder, outcome)
+
+    async def _run(self, order: AttemptOrder) -> Outcome:
+        self._running = await self.daemon.hands.runner.start(order, self._happened)
+        if self._stopped:
+            self._running.cancel(self._stopped)
+        outcome: Outcome = await self._running.wait()
+        if outcome.survivors:
+            raise Broken(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
+        return outcome
+
+    def _order(self, folder: Path) -> AttemptOrder:
+        found = self.start.values
+        text = str(self.template.get("do", ""))
+        plain = self.agent in ("shell", "noop")
+        extra = self._environment(found)
+        capability, token = self._capability()
+        if token:
+            self.daemon.core.orders.allow_agent(capability)
+            extra["MUSTER_CAPABILITY"] = token
+        return AttemptOrder(
+            task=self.task,
+            epoch=self.epoch,
+            agent=self.agent,
+            cwd=str(folder),
+            env=environment(os.environ, extra),
+            prompt="" if plain else self._prompt(text, found),
+            command=values_of.command(text) if self.agent == "shell" else text,
+            timeout_s=self._timeout_s(),
+            policy=policies.Policy(),
+        )
+
+    def _prompt(self, text: str, found: values_of.Values) -> str:
+        """What the agent is asked: the order, and what will be looked at when it is done."""
+        lines = [values_of.prompt(text, found)]
+        deliver = self.template.get("deliver") or []
+        if deliver:
+            lines.append("Write these files in the current folder: " + ", ".join(deliver))
+        if self.template.get("check"):
+            lines.append(f"When you are done this command must succeed: {self.template['check']}")
+        return "\n\n".join(lines)
+
+    def _environment(self, found: values_of.Values) -> dict[str, str]:
+        texts = [str(self.template.get("do", "")), str(self.template.get("check", ""))]
+        own = self.template.get("env") or {}
+        texts += [str(text) for text in own.values()]
+        variables = values_of.environment(texts, found)
+        variables.update({name: values_of.prompt(str(t), found) for name, t in own.items()})
+        variables["MUSTER_HOME"] = str(self.daemon.home.path)
+        variables["MUSTER_SOCK"] = self.daemon.home.socket
+        variables["MUSTER_TASK"] = self.task
+        for name in self.daemon.machine.agent_variables:
+            if name in os.environ:
+                variables[name] = os.environ[name]
+        return variables
+
+    def _capability(self) -> tuple[Any, str]:
+        until = clock.read().wall_ms + int(self._timeout_s() * 1000)
+        token, capability = make_capability(
+            secrets.token_bytes(32),
+            task=self.task,
+            agent=self.agent,
+            verbs=AGENT_VERBS,
+            until_ms=until,
+        )
+        return capability, token
+
+    def _timeout_s(self) -> float:
+        return float(self.template.get("timeout_ms", 3_600_000)) / 1000
+
+    def _check(self, folder: Path, check: str) -> AttemptOrder:
+        found = self.start.values
+        return AttemptOrder(
+            task=self.task,
+            epoch=self.epoch,
+            agent="shell",
+            cwd=str(folder),
+            env=environment(os.environ, self._environment(found)),
+            command=values_of.command(check),
+            timeout_s=min(CHECK_TIMEOUT_S, self._timeout_s()),
+        )
+
+    async def _deliver(self, folder: Path, outcome: Outcome) -> ev.AttemptEnded:
+        deliver = [str(path) for path in self.template.get("deliver") or []]
+        if self._tree is None:
+            missing = [path for path in deliver if not (folder / path).exists()]
+            if missing:
+                return self._ended("failed", outcome, reason=_missing(missing))
+            return self._ended("done", outcome, values=self._values(outcome))
+        message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
+        collected = await self.daemon.hands.workshop.collect(
+            self._tree, deliver, message, self._signature()
+        )
+        if collected.missing:
+            return self._ended("failed", outcome, reason=_missing(collected.missing))
+        if self._stopped:
+            return self._ended("killed", outcome, reason=self._stopped)
+        await self.daemon.hands.workshop.push(self._tree, collected.commit)
+        return self._ended(
+            "done",
+            outcome,
+            commit=collected.commit,
+            values=self._values(outcome),
+            artefacts=collected.changed[:100],
+        )
+
+    def _values(self, outcome: Outcome) -> dict[str, str]:
+        return {
+            "agent": self.agent,
+            "machine": self.daemon.core.name,
+            "output": values_of.bounded("", "output", outcome.tail.replace("\0", "")),
+        }
+
+    def _summary(self, outcome: Outcome) -> str:
+        text = outcome.summary or outcome.tail.strip().rpartition("\n")[2]
+        return text.replace("\0", "")[:400] or "done"
+
+    # --- ends ----------------------------------------------------------------------------------
+
+    def _happened(self, event: AgentEvent) -> None:
+        self.daemon.post(
+            ev.AttemptEvent(self.task, self.epoch, event.kind, event.fields, self.actor)
+        )
+
+    def _failed(self, reason: str) -> ev.AttemptEnded:
+        return self._ended("failed", reason=reason)
+
+    def _ended(
+        self,
+        status: str,
+        outcome: Outcome | None = None,
+        *,
+        reason: str = "",
+        commit: str = "",
+        values: Mapping[str, str] | None = None,
+        artefacts: tuple[str, ...] = (),
+    ) -> ev.AttemptEnded:
+        return ev.AttemptEnded(
+            self.task,
+            self.epoch,
+            status,
+            summary=self._summary(outcome) if outcome is not None else reason[:400],
+            reason=reason[:2000],
+            commit=commit,
+            values=values or {},
+            artefacts=artefacts,
+            usage=outcome.usage if outcome is not None else {},
+        )
+
+    async def _clean(self) -> None:
+        if self._tree is not None:
+            await self.daemon.hands.workshop.close(self._tree)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _missing(paths: Any) -> str:
+    return "promised and not there: " + ", ".join(paths)
+
+

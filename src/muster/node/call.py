@@ -1,0 +1,288 @@
+"""Calls and answers: from a command, an agent or another machine to a verb, and back.
+
+Rule 1: only what the table of verbs names can be called; the table says what authority each needs,
+and it is checked here, once, by the machine that acts, before the handler sees anything.
+Rule 2: a call carries canonical JSON of bounded size; its statement is signed over its arguments.
+Rule 3: a call for another machine is passed on as it is. Passing on adds no authority: the
+statement inside names its target.
+
+An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from muster.channel.frame import Type
+from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable
+from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES
+from muster.log import canon
+from muster.log.entry import EntryId
+from muster.node import event as ev
+
+if TYPE_CHECKING:
+    from muster.node.core import Bound, Core
+
+Answer = Mapping[str, Any]
+LATER: Final = object()
+
+
+@dataclass(slots=True)
+class Link:
+    """A live link as the core sees it."""
+
+    id: int
+    peer: str
+    local: bool
+    channel: str
+    up_ms: int
+    heard_ms: int
+    skew_ms: int = 0
+    version: str = ""
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+
+class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a CALL frame holds. `on` names the machine that is to act, "" the one called.
+
+    `args` are what a statement signs; `options` change how, never what.
+    """
+
+    verb: str
+    args: dict[str, Any] = {}
+    on: str = ""
+    statement: str = ""
+    capability: str = ""
+    options: dict[str, Any] = {}
+    hops: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """One call as its handler sees it: who asks, by what authority, and how to answer."""
+
+    core: "Core"
+    verb: str
+    args: Mapping[str, Any]
+    link: int
+    channel: int
+    peer: str
+    local: bool
+    actor: str = "muster"
+    cites: tuple[EntryId, ...] = ()
+    statement: str = ""
+    object: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def more(self, value: Any) -> None:
+        """One of several answers."""
+        self.core.router.answer(self.link, self.channel, {"ok": True, "value": value}, last=False)
+
+    def end(self, value: Any) -> None:
+        """The last answer of a handler that returned LATER."""
+        self.core.router.answer(self.link, self.channel, {"ok": True, "value": value})
+
+    def fail(self, error: MusterError) -> None:
+        self.core.router.answer(self.link, self.channel, failure(error))
+
+
+def failure(error: MusterError) -> Answer:
+    """An error as an answer; the command ends with its exit code."""
+    kind = type(error).__name__
+    return {"ok": False, "error": {"kind": kind, "text": str(error), "exit": error.exit_code}}
+
+
+class Router:
+    """Finds the handler of a call, passes calls on, and brings answers back."""
+
+    def __init__(self, core: "Core", verbs: "Mapping[str, Bound]") -> None:
+        self.core = core
+        self.verbs = verbs
+        self.waiting: list[tuple[int, int, Request]] = []
+        self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
+        self._asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
+        self._parts: dict[tuple[int, int], bytes] = {}
+        self.open: dict[tuple[int, int], Callable[[], None]] = {}
+
+    # --- calls in -----------------------------------------------------------------------
+
+    def on_call(self, link: Link, channel: int, payload: bytes) -> None:
+        try:
+            request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
+        except Malformed as error:
+            self.answer(link.id, channel, failure(error))
+            return
+        if not self.core.members.settled and link.local and self._writes(request):
+            # Our own history is not confirmed yet: what would write waits a moment.
+            self.waiting.append((link.id, channel, request))
+            return
+        self._begin(link, channel, request)
+
+    def resume(self) -> None:
+        """Our history is confirmed: do what waited for it."""
+        waiting, self.waiting = self.waiting, []
+        for number, channel, request in waiting:
+            link = self.core.links.get(number)
+            if link is not None:
+                self._begin(link, channel, request)
+
+    def _writes(self, request: Request) -> bool:
+        verb = self.verbs.get(request.verb)
+        return verb is not None and verb.need in ("order", "agent", "nothing")
+
+    def _begin(self, link: Link, channel: int, request: Request) -> None:
+        try:
+            if request.on and not self._is_here(request.on):
+                self._forward(link, channel, request)
+                return
+            verb = self.verbs.get(request.verb)
+            if verb is None or verb.place == "client":
+                raise NotFound(f"there is no verb {request.verb[:40]!r} to call; see `muster --help`")
+            call = Call(
+                self.core, request.verb, request.args, link.id, channel, link.peer, link.local
+            )
+            call.options = request.options
+            self._authorise(verb, call, request)
+            if verb.place == "loop":
+                self.core.do(
+                    ev.Perform(link.id, channel, request.verb, request.args, link.peer, call.actor)
+                )
+                return
+            value = verb.load()(self.core, call)
+            if value is not LATER and channel:
+                self.answer(link.id, channel, {"ok": True, "value": value})
+        except MusterError as error:
+            self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
+            if channel:
+                self.answer(link.id, channel, failure(error))
+
+    def _is_here(self, on: str) -> bool:
+        return on in (self.core.machine, self.core.name)
+
+    def _authorise(self, verb: "Bound", call: Call, request: Request) -> None:
+        """Raises: Denied, Forged, Conflict where the call brings less than the verb needs."""
+        if verb.need == "nothing":
+            return
+        if verb.need == "peer":
+            if not call.peer:
+                raise Denied(f"{call.verb} is for machines of the fleet only")
+            self.core.roster.machine(call.peer)
+            return
+        if verb.need == "local" and call.local:
+            return
+        if verb.need == "agent" and request.capability and call.local:
+            call.actor = self.core.orders.capability(request.capability, call.verb)
+            return
+        if not request.statement:
+            raise Denied(
+                f"{call.verb} needs an operator's signature: run it as the operator, on a machine "
+                "that holds the operator's key"
+            )
+        object = None
+        if verb.object != "statement":
+            object = str(request.args.get(verb.object, "*"))[:200] if verb.object else "*"
+        order = self.core.orders.take(call.verb, object, request.args, request.statement)
+        call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
+        call.object = order.object
+
+    # --- passing on -----------------------------------------------------------------------
+
+    def _forward(self, link: Link, channel: int, request: Request) -> None:
+        record = self.core.roster.find(request.on)
+        if request.hops >= CALL_HOPS_MAX:
+            raise Unreachable(f"{record.name} is not to be reached: the call went round too often")
+        target = self._way_to(record.machine, link.id)
+        if target is None:
+            raise Unreachable(f"{record.name} is away: nobody here has a link to it; try again later")
+        number = next(self.core.links[target].numbers)
+        self._forwards[target, number] = (link.id, channel)
+        passed = msgspec.structs.replace(request, hops=request.hops + 1, on=record.machine)
+        raw = canon.encode(msgspec.to_builtins(passed))
+        self.core.send(target, Type.CALL, number, raw)
+
+    def _way_to(self, machine: str, came_from: int) -> int | None:
+        direct = self.core.link_to(machine)
+        if direct is not None:
+            return direct
+        for hub in self.core.roster.hubs():
+            link = self.core.link_to(hub.machine)
+            if link is not None and link != came_from:
+                return link
+        return None
+
+    # --- calls out ------------------------------------------------------------------------
+
+    def ask(
+        self, machine: str, verb: str, args: Mapping[str, Any], then: Callable[[Answer], None]
+    ) -> None:
+        """Call a verb of another machine; `then` gets its one answer, or that it is away."""
+        link = self.core.link_to(machine)
+        if link is None:
+            then(failure(Unreachable(f"{self.core.standing.name_of(machine)} is away")))
+            return
+        number = next(self.core.links[link].numbers)
+        self._asked[link, number] = then
+        raw = canon.encode({"args": dict(args), "verb": verb})
+        self.core.send(link, Type.CALL, number, raw)
+
+    def on_reply(self, link: Link, channel: int, payload: bytes) -> None:
+        key = (link.id, channel)
+        origin = self._forwards.get(key)
+        if origin is not None:
+            self.core.send(origin[0], Type.REPLY, origin[1], payload)
+            if payload[:1] == b".":
+                del self._forwards[key]
+            return
+        then = self._asked.get(key)
+        if then is None:
+            return
+        raw = self._parts.pop(key, b"") + payload[1:]
+        if len(raw) > CALL_BYTES_MAX:
+            del self._asked[key]
+            raise Malformed("an answer is longer than any answer can be")
+        if payload[:1] == b"+":
+            self._parts[key] = raw
+            return
+        del self._asked[key]
+        then(msgspec.json.decode(raw, type=dict[str, Any]))
+
+    def on_close(self, link: Link, channel: int) -> None:
+        """The caller wants no more answers."""
+        stop = self.open.pop((link.id, channel), None)
+        if stop is not None:
+            stop()
+
+    def link_down(self, link: int) -> None:
+        gone = failure(Unreachable("the link was cut before the answer came; ask again"))
+        for key in [k for k in self._asked if k[0] == link]:
+            self._asked.pop(key)(gone)
+        for key, origin in list(self._forwards.items()):
+            if key[0] == link:
+                del self._forwards[key]
+                self.answer(origin[0], origin[1], gone)
+            elif origin[0] == link:
+                del self._forwards[key]
+                self.core.send(key[0], Type.CLOSE, key[1], b"")
+        for key in [k for k in self.open if k[0] == link]:
+            self.open.pop(key)()
+
+    # --- answers --------------------------------------------------------------------------
+
+    def answer(self, link: int, channel: int, answer: Answer, *, last: bool = True) -> None:
+        """Send an answer, in as many parts as it takes. To a link that is gone: nothing."""
+        if link not in self.core.links:
+            return
+        raw = msgspec.json.encode(answer)
+        while len(raw) > REPLY_PART_BYTES:
+            self.core.send(link, Type.REPLY, channel, b"+" + raw[:REPLY_PART_BYTES])
+            raw = raw[REPLY_PART_BYTES:]
+        self.core.send(link, Type.REPLY, channel, (b"." if last else b"*") + raw)
+
+    def streaming(self, call: Call, stop: Callable[[], None]) -> None:
+        """Call `stop` when the caller hangs up."""
+        if (call.link, call.channel) in self.open:
+            raise Conflict("this channel already streams")
+        self.open[call.link, call.channel] = stop

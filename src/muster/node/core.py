@@ -1,0 +1,297 @@
+"""One machine as one synchronous state machine over its store.
+
+Rule 1: `step` takes a batch of events, does all of them in ONE transaction, commits, and returns
+the effects. Nothing leaves before the commit: what was sent, answered or begun is durable.
+Rule 2: there is no clock, thread, socket or process here. The daemon and the simulator drive the
+same code; randomness comes from the `rng` given.
+Rule 3: one event cannot harm another: what breaks a rule is refused, counted by name, answered
+where somebody waits for an answer, and the batch goes on. A failing disk ends the machine.
+Rule 4: everything kept in memory can be derived from the store again; `start` does it.
+
+The parts: `Replication` moves streams, `Orders` decides who may, `Work` owns and works on tasks,
+`Members` looks after incarnations and presence. Each reacts to entries by their kind, our own and
+others' alike, in the transaction that brought them.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from muster.channel import frame as frames
+from muster.channel.frame import Type
+from muster.errors import Malformed, MusterError, Refused
+from muster.fleet.machine import Authority, Identity
+from muster.log import canon
+from muster.log.entry import Entry, EntryId
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
+from muster.log.sync import Sync
+from muster.node import event as ev
+from muster.node.call import Call, Link, Router
+from muster.node.member import Members
+from muster.node.order import Orders
+from muster.node.replication import Replication
+from muster.node.standing import Standing
+from muster.node.work import Work
+from muster.store.store import Draft, Store
+from muster.task.instruction import Now
+
+React = Callable[[StreamName, Entry], None]
+
+SYNC_TYPES: Final = frozenset({Type.OFFER, Type.WANT, Type.COSIGN})
+
+
+class Random(Protocol):
+    """What the core needs of chance."""
+
+    def randbytes(self, count: int, /) -> bytes: ...
+
+
+class Core:
+    """See the rules at the top of this file. `verbs` maps a name to what answers it."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        identity: Identity,
+        fleet: FleetId,
+        incarnation: Incarnation,
+        rng: Random,
+        verbs: Mapping[str, "Bound"],
+        authority: Authority | None = None,
+        settings: Mapping[str, Any] | None = None,
+        now: Now,
+    ) -> None:
+        self.store = store
+        self.rng = rng
+        self.now = now
+        self.authority = authority
+        self.settings: Mapping[str, Any] = settings or {}
+        self.counters: Counter[str] = Counter()
+        self.effects: list[ev.Effect] = []
+        self.links: dict[int, Link] = {}
+        self._fresh: deque[tuple[StreamName, Entry]] = deque()
+        self._reacts: dict[str, list[React]] = {}
+        self._after: list[Callable[[], None]] = []
+        self.standing = Standing(fleet, identity, store, incarnation)
+        self.sync = Sync(
+            identity.machine, store, self.standing.may_hold, lambda s, m: self.roster.held_from(s, m)
+        )
+        self.replication = Replication(
+            store, self.standing, self.sync, self._took, lambda s, why: self.members.regressed(s, why)
+        )
+        self.orders = Orders(self)
+        self.router = Router(self, verbs)
+        self.members = Members(self)
+        self.work = Work(self)
+
+    # --- what everybody asks --------------------------------------------------------------
+
+    @property
+    def machine(self) -> MachineId:
+        return self.standing.machine
+
+    @property
+    def roster(self) -> Any:
+        return self.standing.roster
+
+    @property
+    def name(self) -> str:
+        return self.standing.name_of(self.machine)
+
+    def on(self, kind: str, react: React) -> None:
+        """Call `react` for every entry of this kind, in the transaction that brings it."""
+        self._reacts.setdefault(kind, []).append(react)
+
+    def link_to(self, machine: str) -> int | None:
+        """A live link whose peer proved to be `machine`."""
+        found = [n for n, link in self.links.items() if link.peer == machine]
+        return found[-1] if found else None
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def append(
+        self,
+        kind: str,
+        body: bytes,
+        *,
+        scope: Scope = FLEET,
+        cause: Sequence[EntryId] = (),
+        actor: str = "muster",
+    ) -> Entry:
+        """One entry in our stream of `scope`; durable when this step returns."""
+        return self.append_all(scope, (Draft(kind, actor, tuple(cause), body),))[0]
+
+    def append_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Entry]:
+        """Several entries at once, in order."""
+        stream = self.standing.own(scope)
+        entries = self.store.append(stream, drafts, self.now.wall_ms)
+        self.sync.grew(stream)
+        reacts = self._reacts
+        self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
+        return entries
+
+    def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
+        reacts = self._reacts
+        self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
+
+    # --- sending ---------------------------------------------------------------------------
+
+    def send(self, link: int, type: Type, channel: int, payload: bytes) -> None:
+        self.effects.append(ev.Send(link, frames.encode(type, channel, payload)))
+
+    def do(self, effect: ev.Effect) -> None:
+        self.effects.append(effect)
+
+    def later(self, action: Callable[[], None]) -> None:
+        """Do this once more before the transaction ends (once per step, in order)."""
+        if action not in self._after:
+            self._after.append(action)
+
+    # --- one step -----------------------------------------------------------------------------
+
+    def start(self, now: Now) -> list[ev.Effect]:
+        """Take up what the store says was going on. Call once, before any `step`."""
+        self.now = now
+        with self.store.transaction():
+            self.members.start()
+            self._settle_down()
+            self.work.start()
+            self._settle_down()
+            self._sign()
+        return self._released()
+
+    def step(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:
+        """Do everything the events ask for; returns what is to be done now that it is durable.
+
+        Raises: Broken when the disk fails; the machine must then stop without sending anything.
+        """
+        self.now = now
+        with self.store.transaction():
+            for event in events:
+                self._handle(event)
+                if self._fresh:
+                    self._react()
+            self._settle_down()
+            self._sign()
+        return self._released()
+
+    def _handle(self, event: ev.Event) -> None:
+        match event:
+            case ev.Arrived():
+                self._arrived(event)
+            case ev.LinkUp():
+                self.members.link_up(event)
+            case ev.LinkDown():
+                self.members.link_down(event)
+            case ev.Tick():
+                self.members.tick()
+                self.sync.tick(self.now.boot_ms)
+                self.replication.retry_disputes()
+                self.work.tick()
+            case ev.FactsChanged():
+                self.members.facts_changed(event.facts)
+            case _:
+                self.work.on_event(event)
+
+    def _arrived(self, event: ev.Arrived) -> None:
+        link = self.links.get(event.link)
+        if link is None:
+            return
+        link.heard_ms = self.now.boot_ms
+        try:
+            if event.type is Type.CALL:
+                self.router.on_call(link, event.channel, event.payload)
+            elif event.type is Type.REPLY:
+                self.router.on_reply(link, event.channel, event.payload)
+            elif event.type is Type.CLOSE:
+                self.router.on_close(link, event.channel)
+            elif not link.peer:
+                raise Refused("a frame about streams on a link that proved no machine")
+            elif event.type is Type.SEGMENT:
+                self.replication.on_segment(
+                    event.link, event.payload, self.now.boot_ms, self.now.wall_ms
+                )
+            elif event.type in SYNC_TYPES:
+                self.replication.on_message(
+                    event.link, event.payload, self.now.boot_ms, self.now.wall_ms
+                )
+            elif event.type is Type.HELLO:
+                self.members.on_hello(link, event.payload)
+            else:
+                raise Malformed(f"a {event.type.name} frame has no place here")
+        except Refused as error:
+            if self.replication.fault(event.link, error):
+                self.do(ev.Cut(event.link, "too many frames were refused"))
+            self.do(ev.Note(f"refused from {self.standing.name_of(link.peer) or 'a peer'}: {error}"))
+        except MusterError as error:
+            self.counters[f"failed-{type(error).__name__.lower()}"] += 1
+
+    def _react(self) -> None:
+        """Let everybody see the new entries; what they append in answer is seen as well."""
+        fresh = self._fresh
+        while fresh:
+            stream, entry = fresh.popleft()
+            for react in self._reacts[entry.header.kind]:
+                react(stream, entry)
+
+    def _settle_down(self) -> None:
+        """Run what was put off, until nothing new comes of it."""
+        self._react()
+        self.work.flush()
+        self._react()
+        while self._after:
+            actions, self._after = self._after, []
+            for action in actions:
+                action()
+            self._react()
+            self.work.flush()
+            self._react()
+
+    def _sign(self) -> None:
+        """One seal for each of our streams that grew, one receipt for each that came."""
+        self.store.seal_dirty(self.standing.signer("seal"))
+        self.replication.receipts(self.now.wall_ms)
+
+    def _released(self) -> list[ev.Effect]:
+        """After the commit: what this step wants done, and what the sync wants sent."""
+        self.sync.after_commit(self.now.boot_ms)
+        effects, self.effects = self.effects, []
+        for out in self.sync.outbox:
+            type = Type.SEGMENT if out.bulk else Type.OFFER
+            effects.append(ev.Send(out.link, frames.encode(type, 0, out.raw), out.bulk))
+        self.sync.outbox.clear()
+        return effects
+
+    # --- for verbs ---------------------------------------------------------------------------
+
+    def body(self, value: Any) -> bytes:
+        """A JSON value as the canonical bytes of a body."""
+        return canon.encode(value)
+
+    def draw(self, count: int) -> bytes:
+        return self.rng.randbytes(count)
+
+    def call(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
+        """A one-way call to another machine; False when there is no link to it."""
+        link = self.link_to(machine)
+        if link is None:
+            return False
+        payload = canon.encode({"args": dict(args), "verb": verb})
+        self.send(link, Type.CALL, 0, payload)
+        return True
+
+
+class Bound(Protocol):
+    """A verb as the daemon is handed it: its declaration, and how to load its handler."""
+
+    @property
+    def need(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def object(self) -> str: ...
+
+    def load(self) -> Callable[[Core, Call], Any]: ...

@@ -1,0 +1,312 @@
+"""The daemon: the one loop around one core.
+
+Rule 1: everything that happens becomes an event; `_flush` gives all that have gathered to the core
+at once, which is what makes one commit, and one fsync, serve many.
+Rule 2: effects are carried out after `step` returned, never before.
+Rule 3: one writer per link. What must be quick (answers, offers, cosigns) overtakes segments.
+Rule 4: the step runs in the loop. A commit costs a third of a millisecond here, a thread between
+would cost as much again; while the disk stalls this machine could promise nothing anyway (ADR-4).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from muster.channel import frame as frames
+from muster.channel.backoff import Backoff
+from muster.channel.base import Link, Listener
+from muster.channel.frame import Type
+from muster.channel.http import Credentials, HttpChannel
+from muster.channel.ipc import IpcChannel
+from muster.errors import Malformed, MusterError, Refused, Unreachable
+from muster.fleet import certificate
+from muster.limits import REPLY_PART_BYTES
+from muster.node import clock
+from muster.node import event as ev
+from muster.node.call import failure
+from muster.node.core import Core
+from muster.node.hand import Hands
+from muster.node.installation import Installation
+from muster.node.supervisor import Supervisor, say
+
+TICK_S: Final = 0.1
+QUIET_TICK_S: Final = 0.5
+FACTS_S: Final = 60.0
+
+
+class Outbox:
+    """What is to be sent on one link: two queues and a bell."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.quick: deque[bytes] = deque()
+        self.bulk: deque[bytes] = deque()
+        self.bell = asyncio.Event()
+
+    def put(self, frame: bytes, *, bulk: bool) -> None:
+        (self.bulk if bulk else self.quick).append(frame)
+        self.bell.set()
+
+    async def run(self) -> None:
+        """Send until the link is gone."""
+        while True:
+            while self.quick or self.bulk:
+                queue = self.quick or self.bulk
+                await self.link.send(queue.popleft())
+            self.bell.clear()
+            await self.bell.wait()
+
+
+class Daemon:
+    """One running machine. `run` returns when it was told to stop."""
+
+    def __init__(self, machine: Installation, verbs: Mapping[str, Any]) -> None:
+        self.machine = machine
+        self.home = machine.home
+        self.verbs = verbs
+        self.why_stopped = ""
+        self.supervisor = Supervisor(self.stop)
+        self._events: list[ev.Event] = []
+        self._due = False
+        self._outboxes: dict[int, Outbox] = {}
+        self._numbers = iter(range(1, 2**53))
+        self._tunnels: dict[tuple[int, int], asyncio.Queue[tuple[str, bytes]]] = {}
+        self._listeners: list[Listener] = []
+        self._stopping = asyncio.Event()
+        self._dialled: set[str] = set()
+        self.core: Core = machine.core(verbs)
+        self.hands = Hands(self)
+        self.http = HttpChannel(_credentials(machine), self._identify)
+
+    # --- life ---------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until stopped. Raises: Broken, Conflict when it cannot begin."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, self.stop, "")
+        os.environ["MUSTER_SOCK"] = self.home.socket
+        Path(self.home.socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._listeners.append(await IpcChannel().listen(self.home.socket, self._local_link))
+        try:
+            await self.hands.prepare()
+            self._perform(self.core.start(clock.read()))
+            self.post(ev.FactsChanged(await self.hands.facts()))
+            if self.machine.config.listen:
+                listener = await self.http.listen(self.machine.config.listen, self._peer_link)
+                self._listeners.append(listener)
+            self.supervisor.run("ticks", self._ticks())
+            self.supervisor.run("facts", self._facts())
+            self.supervisor.run("papers", self._papers())
+            self._dial_all()
+            ready()
+            await self._stopping.wait()
+        finally:
+            await self._close()
+
+    def stop(self, why: str = "") -> None:
+        """End soon; `why` is what went wrong, "" for an ordinary end."""
+        self.why_stopped = self.why_stopped or why
+        if why:
+            say(f"stopping: {why}")
+        self._stopping.set()
+
+    async def _close(self) -> None:
+        for listener in self._listeners:
+            await listener.close()
+        await self.hands.close()
+        await self.supervisor.stop()
+        self.machine.close()
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def post(self, event: ev.Event) -> None:
+        """Something happened; the core hears of it in this turn of the loop."""
+        self._events.append(event)
+        if not self._due:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._due = False
+        events, self._events = self._events, []
+        if not events or self._stopping.is_set():
+            return
+        try:
+            effects = self.core.step(events, clock.read())
+        except MusterError as error:
+            # The transaction was undone, and what is in memory no longer fits: begin anew.
+            self.stop(str(error))
+            return
+        self._perform(effects)
+        self.machine.note_heads()
+
+    def _perform(self, effects: list[ev.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case ev.Send(link, frame, bulk):
+                    outbox = self._outboxes.get(link)
+                    if outbox is not None:
+                        outbox.put(frame, bulk=bulk)
+                case ev.Cut(link, reason):
+                    self._cut(link, reason)
+                case ev.Perform():
+                    self.supervisor.run(effect.verb, self._wait_for(effect))
+                case ev.Note(text):
+                    say(text)
+                case _:
+                    self.hands.carry_out(effect)
+
+    async def _wait_for(self, call: ev.Perform) -> None:
+        """A verb that waits for input or output."""
+        handler: Callable[[Daemon, ev.Perform], Awaitable[Any]] = self.verbs[call.verb].load()
+        try:
+            value = await handler(self, call)
+        except MusterError as error:
+            self.answer(call, failure(error))
+            return
+        if value is not None:
+            self.answer(call, {"ok": True, "value": value})
+
+    def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
+        raw = json.dumps(answer, separators=(",", ":"), default=str).encode()
+        head = b"." if last else b"*"
+        while len(raw) > REPLY_PART_BYTES:
+            self.put(call.link, Type.REPLY, call.channel, b"+" + raw[:REPLY_PART_BYTES])
+            raw = raw[REPLY_PART_BYTES:]
+        self.put(call.link, Type.REPLY, call.channel, head + raw)
+
+    def put(self, link: int, type: Type, channel: int, payload: bytes) -> None:
+        """Send a frame that is no effect of a step."""
+        outbox = self._outboxes.get(link)
+        if outbox is not None:
+            outbox.put(frames.encode(type, channel, payload), bulk=type is Type.DATA)
+
+    # --- links ------------------------------------------------------------------------------------
+
+    async def _local_link(self, link: Link) -> None:
+        await self._serve(link, local=True)
+
+    async def _peer_link(self, link: Link) -> None:
+        await self._serve(link, local=False)
+
+    async def _serve(self, link: Link, *, local: bool) -> None:
+        """The life of one link: read frames until it ends."""
+        number = next(self._numbers)
+        outbox = self._outboxes[number] = Outbox(link)
+        writer = self.supervisor.run("writer", self._write(outbox))
+        self.post(ev.LinkUp(number, link.peer, local, link.channel))
+        try:
+            while True:
+                self._arrived(number, await link.receive())
+        except Unreachable:
+            # The ordinary end of a link.
+            pass
+        finally:
+            del self._outboxes[number]
+            writer.cancel()
+            for key in [k for k in self._tunnels if k[0] == number]:
+                self._tunnels[key].put_nowait(("close", b""))
+            self.post(ev.LinkDown(number))
+
+    async def _write(self, outbox: Outbox) -> None:
+        with contextlib.suppress(Unreachable):
+            await outbox.run()
+
+    def _arrived(self, number: int, raw: bytes) -> None:
+        frame = frames.decode(raw)
+        tunnel = self._tunnels.get((number, frame.channel))
+        if tunnel is not None and frame.type in _TUNNEL_KINDS:
+            tunnel.put_nowait((_TUNNEL_KINDS[frame.type], frame.payload))
+            return
+        self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
+
+    def _cut(self, number: int, reason: str) -> None:
+        outbox = self._outboxes.get(number)
+        if outbox is not None:
+            self.supervisor.run("cut", outbox.link.close(reason))
+
+    def tunnel(self, link: int, channel: int) -> "asyncio.Queue[tuple[str, bytes]]":
+        """From now on DATA, CREDIT and CLOSE of this channel go into the queue."""
+        if (link, channel) in self._tunnels:
+            raise Malformed(f"channel {channel} is a tunnel already")
+        queue = self._tunnels[link, channel] = asyncio.Queue()
+        return queue
+
+    def close_tunnel(self, link: int, channel: int) -> None:
+        self._tunnels.pop((link, channel), None)
+
+    def _identify(self, der: bytes) -> str:
+        """Which machine shows this certificate. Raises: Refused."""
+        peer = certificate.peer_of(der)
+        roster = self.core.standing.roster
+        return certificate.check_peer(peer, roster.machine(peer.machine))
+
+    # --- dialling -----------------------------------------------------------------------------------
+
+    def _dial_all(self) -> None:
+        for peer, address in self.machine.dials().items():
+            if peer not in self._dialled:
+                self._dialled.add(peer)
+                self.supervisor.run("dial", self._keep_dialled(peer, address))
+
+    async def _keep_dialled(self, peer: str, address: str) -> None:
+        """Keep one link to a machine up, for as long as it is in the fleet."""
+        backoff = Backoff(random.SystemRandom().random)
+        loop = asyncio.get_running_loop()
+        while peer not in self.core.standing.roster.revoked:
+            began = loop.time()
+            try:
+                link = await self.http.dial(address, peer=peer)
+            except (Unreachable, Refused) as error:
+                self.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
+                await asyncio.sleep(backoff.failed() / 1000)
+                continue
+            try:
+                await self._serve(link, local=False)
+            except Malformed as error:
+                await link.close(str(error))
+            await asyncio.sleep(backoff.lost(int((loop.time() - began) * 1000)) / 1000)
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    async def _ticks(self) -> None:
+        while True:
+            busy = len(self._outboxes) > 0
+            await asyncio.sleep(TICK_S if busy else QUIET_TICK_S)
+            self.post(ev.Tick())
+
+    async def _facts(self) -> None:
+        while True:
+            await asyncio.sleep(FACTS_S)
+            self.post(ev.FactsChanged(await self.hands.facts()))
+
+    async def _papers(self) -> None:
+        """Renew our TLS certificate at half of its life, also after weeks asleep."""
+        while True:
+            await asyncio.sleep(5)
+            if self.machine.papers_due(clock.read().wall_ms):
+                await self.machine.renew(self)
+            self._dial_all()
+
+    def renewed(self) -> None:
+        """New papers are in place: show them from the next handshake on."""
+        self.http.renew(_credentials(self.machine))
+
+
+_TUNNEL_KINDS: Final = {Type.DATA: "data", Type.CREDIT: "credit", Type.CLOSE: "close"}
+
+
+def _credentials(machine: Installation) -> Credentials:
+    cert, key, ca = certificate.tls_files(machine.identity, machine.papers())
+    return Credentials(cert, key, ca)
+
+

@@ -1,0 +1,223 @@
+"""What reaches the core of a machine, and what the core wants done; both plain data.
+
+Whoever drives the core (the daemon, the simulator) turns the world into events, and carries
+effects out only after `Core.step` has returned: by then everything they speak of is durable.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from muster.channel.frame import Type
+from muster.task.kinds import Epoch, TaskAssign, TaskOpen
+
+# --- events ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkUp:
+    """A link works. `peer` is what the channel proved; `local` is a program of the same user."""
+
+    link: int
+    peer: str = ""
+    local: bool = False
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDown:
+    link: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """One frame came in."""
+
+    link: int
+    type: Type
+    channel: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time passed; nothing else happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class FactsChanged:
+    """The machine looked at itself again; `facts` as fleet/facts.py writes them."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEvent:
+    """An attempt of ours did something: for the journal."""
+
+    task: str
+    epoch: Epoch
+    kind: str
+    fields: Mapping[str, Any]
+    actor: str = "muster"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """An attempt of ours ended; `status` is done, failed or killed."""
+
+    task: str
+    epoch: Epoch
+    status: str
+    summary: str = ""
+    reason: str = ""
+    commit: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    artefacts: tuple[str, ...] = ()
+    usage: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """The repository's fence took (or refused, with the reason) a new epoch."""
+
+    task: str
+    epoch: Epoch
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """The branch of a phase moved to `commit`; or did not, with the reason: `again` it may."""
+
+    task: str
+    epoch: Epoch
+    commit: str = ""
+    reason: str = ""
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What the glob of an `each:` phase matches in the commit it starts from."""
+
+    run: str
+    phase: str
+    matches: tuple[str, ...]
+    reason: str = ""
+
+
+Event = (
+    LinkUp
+    | LinkDown
+    | Arrived
+    | Tick
+    | FactsChanged
+    | AttemptEvent
+    | AttemptEnded
+    | Fenced
+    | Promoted
+    | Matched
+)
+
+# --- effects -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a frame; `bulk` waits behind what is not."""
+
+    link: int
+    frame: bytes
+    bulk: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Close a link."""
+
+    link: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Perform:
+    """A call that has to wait for input or output: run its handler in the loop."""
+
+    link: int
+    channel: int
+    verb: str
+    args: Mapping[str, Any]
+    peer: str
+    caller: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartAttempt:
+    """Run an agent on a task that this machine holds."""
+
+    open: TaskOpen
+    assign: TaskAssign
+    values: Mapping[str, Mapping[str, str]]
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopAttempt:
+    task: str
+    epoch: Epoch
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RaiseFence:
+    """Register a task's new epoch at its repository; answer with `Fenced`."""
+
+    task: str
+    epoch: Epoch
+    machine: str
+    repo: str
+
+
+@dataclass(frozen=True, slots=True)
+class MoveBranch:
+    """Promote an attempt's commit by compare-and-set; answer with `Promoted`."""
+
+    task: str
+    epoch: Epoch
+    repo: str
+    branch: str
+    commit: str
+    bases: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGlob:
+    """List what a glob matches; answer with `Matched`."""
+
+    run: str
+    phase: str
+    repo: str
+    commit: str
+    glob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something for the daemon's own log; never more than a sentence, never a secret."""
+
+    text: str
+
+
+Effect = (
+    Send
+    | Cut
+    | Perform
+    | StartAttempt
+    | StopAttempt
+    | RaiseFence
+    | MoveBranch
+    | MatchGlob
+    | Note
+)

@@ -1,0 +1,185 @@
+"""The daemon's hands: attempts, fences, branches, tunnels; everything that takes time outside.
+
+Rule 1: whatever is begun here ends as exactly one event, also when it fails; the core waits for it.
+Rule 2: an attempt's process tree is gone before its end is reported.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.agent import cache, catalogue, ref, repository
+from muster.agent import git as gits
+from muster.agent.fence import Epoch
+from muster.agent.process import LocalRunner
+from muster.agent.ref import Promotion
+from muster.agent.worktree import Workshop
+from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.node import clock
+from muster.node import event as ev
+from muster.node.attempt import Trial
+from muster.node.facts import probe
+from muster.node.glob import matching
+from muster.task.kinds import Epoch as Pair
+
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+
+class Hands:
+    """What the daemon does for its core."""
+
+    def __init__(self, daemon: "Daemon") -> None:
+        self.daemon = daemon
+        home = daemon.home
+        self.repos = Path(home.repos)
+        self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
+        self.agents = catalogue.load(_existing(home.path / "agents.json"))
+        self.runner = LocalRunner(self.agents)
+        self._trials: dict[tuple[str, Pair], Trial] = {}
+
+    async def prepare(self) -> None:
+        """Clear away what a crash left: work folders, half-made repositories."""
+        self.repos.mkdir(parents=True, exist_ok=True)
+        await self.workshop.sweep()
+        repository.sweep(self.repos, clock.read().wall_ms / 1000)
+
+    async def close(self) -> None:
+        """End every attempt and wait until nothing of it is left."""
+        trials = list(self._trials.values())
+        for trial in trials:
+            trial.stop("the daemon is stopping")
+        if trials:
+            await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in trials], timeout=15)
+
+    async def facts(self) -> Mapping[str, Any]:
+        """What this machine is and has, now."""
+        config = self.daemon.machine.config
+        found = await catalogue.discover(self.agents, os.environ)
+        agents = {name: each.version for name, each in found.items()}
+        repos = [each.name for each in repository.listing(self.repos)]
+        return await probe(
+            labels=config.labels, agents=agents, repositories=repos, slots=config.slots
+        )
+
+    # --- effects ------------------------------------------------------------------------------
+
+    def carry_out(self, effect: ev.Effect) -> None:
+        run = self.daemon.supervisor.run
+        match effect:
+            case ev.StartAttempt():
+                trial = Trial(self.daemon, effect)
+                self._trials[effect.assign.task, effect.assign.epoch] = trial
+                run("attempt", self._attempt(trial))
+            case ev.StopAttempt(task, epoch, reason):
+                found = self._trials.get((task, epoch))
+                if found is not None:
+                    found.stop(reason)
+            case ev.RaiseFence():
+                run("fence", self._raise_fence(effect))
+            case ev.MoveBranch():
+                run("promote", self._move_branch(effect))
+            case ev.MatchGlob():
+                run("match", self._match(effect))
+            case _:
+                raise AssertionError(f"nobody carries out {effect}")
+
+    async def _attempt(self, trial: Trial) -> None:
+        key = (trial.task, trial.epoch)
+        try:
+            self.daemon.post(await trial.run())
+        finally:
+            trial.over.set()
+            self._trials.pop(key, None)
+
+    def place_of(self, repo: str) -> tuple[Path | None, str]:
+        """Where a repository is: our own folder, or the address of the hub that has it."""
+        try:
+            return repository.find(self.repos, repo).path, ""
+        except NotFound:
+            roster = self.daemon.core.roster
+            for machine in sorted(roster.machines):
+                facts = roster.facts.get(machine)
+                if facts is not None and repo in facts.repositories:
+                    return None, f"muster::{roster.machines[machine].name}/{repo}"
+            raise
+
+    async def _raise_fence(self, effect: ev.RaiseFence) -> None:
+        reason = ""
+        try:
+            path, url = self.place_of(effect.repo)
+            epoch = Epoch(*effect.epoch)
+            if path is not None:
+                await ref.register(path, effect.task, epoch)
+            else:
+                await ref.register_remote(await self._scratch(effect.repo, url), url, effect.task, epoch)
+        except MusterError as error:
+            reason = str(error)
+        self.daemon.post(ev.Fenced(effect.task, effect.epoch, reason))
+
+    async def _scratch(self, name: str, url: str) -> Path:
+        """A cache of a repository elsewhere, to run git in."""
+        store = self.daemon.home.path / "repos-cache" / f"{name}.git"
+        await cache.refresh(store, url)
+        return store
+
+    async def _move_branch(self, effect: ev.MoveBranch) -> None:
+        reason, again = "", False
+        try:
+            path, url = self.place_of(effect.repo)
+            where = path or await self._scratch(effect.repo, url)
+            branch = f"refs/heads/{effect.branch}"
+            old = await (ref.read(where, branch) if path else ref.read_remote(where, url, branch))
+            base = effect.bases[0] if effect.bases else await repository.head(where)
+            promotion = Promotion(
+                effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old
+            )
+            if path is not None:
+                await ref.promote(path, promotion)
+            else:
+                await ref.promote_remote(where, url, promotion)
+        except (Unreachable, Conflict) as error:
+            reason, again = str(error), True
+        except MusterError as error:
+            reason = str(error)
+        self.daemon.post(
+            ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again)
+        )
+
+    async def _match(self, effect: ev.MatchGlob) -> None:
+        found: tuple[str, ...] = ()
+        reason = ""
+        try:
+            path, url = self.place_of(effect.repo)
+            where = path or await self._scratch(effect.repo, url)
+            commit = effect.commit or (await repository.head(where))
+            listed = await gits.run_async(["ls-tree", "-r", "-z", "--name-only", commit], where)
+            files = [raw.decode("utf-8", "replace") for raw in listed.out.split(b"\0") if raw]
+            found = matching(files, effect.glob)
+        except MusterError as error:
+            reason = str(error)
+        self.daemon.post(ev.Matched(effect.run, effect.phase, found, reason))
+
+    # --- questions -----------------------------------------------------------------------------
+
+    async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
+        """A verb of another machine; its value, None when it is away or refused."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
+        self.daemon.core.router.ask(
+            machine, verb, args, lambda answer: None if future.done() else future.set_result(answer)
+        )
+        self.daemon.post(ev.Tick())
+        try:
+            answer = await asyncio.wait_for(future, 30)
+        except TimeoutError:
+            return None
+        return answer.get("value") if answer.get("ok") else None
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+

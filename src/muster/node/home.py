@@ -1,0 +1,226 @@
+"""Where one machine keeps what it is: its seeds, its configuration, its log.
+
+Rule 1: seeds are created once (O_EXCL, 0600, in a 0700 folder, synced) and never overwritten.
+Rule 2: a seed that others may read is refused: the person hears how to mend it.
+Rule 3: only this file knows the names inside a home.
+
+`$MUSTER_HOME` names the home; without it the platform's data folder is taken. The high-water mark
+lies in another folder (`mark_folder`), so that restoring the home from a backup is noticed. The
+socket lies in the home where its path fits into 107 bytes, else in a short runtime folder.
+"""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import platformdirs
+
+from muster.errors import Broken, NotFound, Refused
+
+SOCKET_PATH_BYTES_MAX: Final = 107
+SEED_BYTES: Final = 32
+NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What `config.toml` says; every value has a default, so an empty file is a whole one."""
+
+    name: str = ""
+    role: str = "workstation"
+    listen: str = ""
+    hub: str = ""
+    labels: tuple[str, ...] = ()
+    slots: int = 2
+    agent_env: tuple[str, ...] = ()
+    peers: dict[str, str] = field(default_factory=dict)
+
+
+class Home:
+    """One home folder; creating the object touches nothing."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path or os.environ.get("MUSTER_HOME") or default_home()).absolute()
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "seed").exists()
+
+    def require(self) -> None:
+        """Raises: NotFound where no machine lives here."""
+        if not self.exists:
+            raise NotFound(
+                f"no machine lives in {self.path}: start a fleet with `muster init`, or join one "
+                "with `muster join`"
+            )
+
+    # --- paths -----------------------------------------------------------------------
+
+    @property
+    def database(self) -> str:
+        return str(self.path / "log.db")
+
+    @property
+    def blobs(self) -> str:
+        return str(self.path / "blobs")
+
+    @property
+    def repos(self) -> str:
+        return str(self.path / "repos")
+
+    @property
+    def work(self) -> str:
+        return str(self.path / "work")
+
+    @property
+    def socket(self) -> str:
+        inside = str(self.path / "run" / "sock")
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
+            return inside
+        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return str(Path(base) / f"muster-{os.getuid()}-{short}" / "sock")
+
+    @property
+    def mark_folder(self) -> str:
+        """Outside the home on purpose; `$MUSTER_STATE` moves it (tests, several homes)."""
+        base = os.environ.get("MUSTER_STATE") or platformdirs.user_state_dir("muster", appauthor=False)
+        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return str(Path(base) / short)
+
+    @property
+    def daemon_log(self) -> str:
+        return str(self.path / "daemon.log")
+
+    @property
+    def pid_file(self) -> str:
+        return str(self.path / "run" / "pid")
+
+    # --- seeds and files ---------------------------------------------------------------
+
+    def create(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.chmod(0o700)
+        (self.path / "run").mkdir(exist_ok=True, mode=0o700)
+
+    def has_seed(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def seed(self, name: str = "seed") -> bytes:
+        """The 32 bytes of `seed`, `authority.seed` or `operator.seed`.
+
+        Raises: NotFound; Refused where others may read it; Broken where it is damaged.
+        """
+        path = self.path / name
+        try:
+            mode = path.stat().st_mode & 0o077
+            raw = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} is not there: this machine does not hold that key") from error
+        except OSError as error:
+            raise Broken(f"{path} cannot be read: {error.strerror}") from error
+        if mode and sys.platform != "win32":
+            raise Refused(f"others can read {path}: run `chmod 600 {path}` and ask who saw it")
+        if len(raw) != SEED_BYTES:
+            raise Broken(f"{path} is damaged: {len(raw)} bytes instead of {SEED_BYTES}")
+        return raw
+
+    def put_seed(self, name: str, seed: bytes) -> None:
+        """Raises: Refused where there is one already: a key is never overwritten."""
+        path = self.path / name
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise Refused(f"{path} exists; a machine never gets a second key in one home") from error
+        with os.fdopen(handle, "wb") as file:
+            file.write(seed)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
+        path = self.path / name
+        fresh = path.with_name(f".{path.name}.new")
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+
+    def facts(self) -> dict[str, Any]:
+        """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial."""
+        try:
+            found = json.loads((self.path / "fleet.json").read_bytes())
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.path}/fleet.json is not there: run `muster init`") from error
+        except ValueError as error:
+            raise Broken(f"{self.path}/fleet.json is damaged: {error}") from error
+        if not isinstance(found, dict):
+            raise Broken(f"{self.path}/fleet.json is damaged: it is no object")
+        return found
+
+    def put_facts(self, facts: dict[str, Any]) -> None:
+        self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())
+
+    def config(self) -> Config:
+        """Raises: Broken naming the line where the file is not TOML or a value is of no use."""
+        path = self.path / "config.toml"
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return Config()
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Broken(f"{path}: {error}; mend the file") from error
+        return _config(found, path)
+
+
+def _config(found: dict[str, Any], path: Path) -> Config:
+    known = {f: type(getattr(Config(), f)) for f in Config.__dataclass_fields__}
+    values: dict[str, Any] = {}
+    for key, value in found.items():
+        if key not in known:
+            raise Broken(f"{path}: `{key}` is not a setting; there are {', '.join(sorted(known))}")
+        kind = known[key]
+        if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+            values[key] = tuple(value)
+        elif isinstance(value, kind) and not isinstance(value, bool):
+            values[key] = value
+        else:
+            raise Broken(f"{path}: `{key}` must be a {kind.__name__}, not {value!r}")
+    return Config(**values)
+
+
+def config_text(config: Config) -> bytes:
+    """A config file a person would like to edit."""
+    labels = ", ".join(json.dumps(label) for label in config.labels)
+    lines = [
+        "# This machine, as its owner wants it. `muster doctor` checks the file.",
+        f"name = {json.dumps(config.name)}",
+        f"role = {json.dumps(config.role)}  # hub, workstation, mobile or edge",
+        f"listen = {json.dumps(config.listen)}  # host:port others may dial; empty: we dial only",
+        f"hub = {json.dumps(config.hub)}  # host:port of the hub; empty on the hub itself",
+        f"labels = [{labels}]  # what `needs: label` of a spec asks for",
+        f"slots = {config.slots}  # attempts that may run at once",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def valid_name(name: str) -> str:
+    """`name` itself. Raises: Refused where it is not [a-z0-9-], 1 to 40 long."""
+    if not NAME.fullmatch(name):
+        raise Refused(f"{name!r} is no name: take 1 to 40 of a-z, 0-9 and - (not at the ends)")
+    return name
+
+
+def default_home() -> str:
+    """The platform's folder for a person's data."""
+    return platformdirs.user_data_dir("muster", appauthor=False)

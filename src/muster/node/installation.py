@@ -1,0 +1,204 @@
+"""One machine as it lies on the disk: home, identity, papers, store, and the core made of them.
+
+Rule 1: which incarnation goes on is decided here, once per start, from what the database, the
+high-water mark outside the home and the machine itself say. Any doubt means a new one.
+Rule 2: the mark is written after commits, at most once a second: it may lag, never lead.
+"""
+
+import random
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from muster import __version__
+from muster.errors import Malformed
+from muster.fleet import certificate
+from muster.fleet.certificate import Papers
+from muster.fleet.folds import fleet_folds
+from muster.fleet.join import open_answer, sign_renew
+from muster.fleet.machine import Authority, Identity
+from muster.log.stream import FLEET, FleetId, Incarnation, StreamName
+from muster.message.fold import MessageFold, ReceiptFold
+from muster.node import clock
+from muster.node.core import Core
+from muster.node.home import Home
+from muster.store.blobs import Blobs
+from muster.store.mark import Mark, MarkFile, doubts
+from muster.store.store import Store
+from muster.task.fold import AttemptFold, DecisionFold, TaskFold
+
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+MARK_MS: Final = 1_000
+_MACHINE_ID: Final = "/etc/machine-id"
+_GENERATION: Final = "/sys/firmware/acpi/tables/VMGENID"
+
+
+class Installation:
+    """Opens everything; raises what a person can act on where something is missing or wrong."""
+
+    def __init__(self, home: Home) -> None:
+        home.require()
+        self.home = home
+        self.config = home.config()
+        self.facts = home.facts()
+        self.fleet = FleetId(self.facts["fleet"])
+        self.identity = Identity.from_seed(home.seed())
+        self.authority = (
+            Authority.from_seed(home.seed("authority.seed"))
+            if home.has_seed("authority.seed")
+            else None
+        )
+        self.agent_variables = tuple(self.config.agent_env)
+        self.blobs = Blobs(Path(home.blobs))
+        self.store = self.open_store()
+        self.doubts: tuple[str, ...] = ()
+        self._mark_due = 0
+        self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
+        self._core: Core | None = None
+
+    def open_store(self) -> Store:
+        return Store(
+            self.home.database,
+            fleet=self.fleet,
+            machine=self.identity.machine,
+            rng=secrets.token_bytes,
+            folds=all_folds(self.fleet),
+        )
+
+    def core(self, verbs: Mapping[str, Any]) -> Core:
+        """The core in the incarnation that goes on (or begins)."""
+        now = clock.read()
+        self._core = Core(
+            store=self.store,
+            identity=self.identity,
+            fleet=self.fleet,
+            incarnation=self._incarnation(),
+            rng=random.SystemRandom(),
+            verbs=verbs,
+            authority=self.authority,
+            settings=self._settings(),
+            now=now,
+        )
+        self._core.members.reasons = list(self.doubts)
+        return self._core
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "record": self.facts["record"],
+            "operators": self.facts.get("operators", []),
+            "machines": self.facts.get("machines", []),
+            "ca": self.facts["ca"],
+            "dials": bool(self.dials()),
+            "version": __version__,
+            "address": self.facts.get("address", ""),
+            "listen": self.config.listen,
+        }
+
+    def dials(self) -> dict[str, str]:
+        """Whom this machine dials: machine id -> address."""
+        found = dict(self.facts.get("dial", {}))
+        return {**found, **self.config.peers}
+
+    # --- incarnations ---------------------------------------------------------------------
+
+    def _incarnation(self) -> Incarnation:
+        mine = [
+            s
+            for s in self.store.streams()
+            if s.machine == self.identity.machine and s.scope == FLEET
+        ]
+        if not mine:
+            self.doubts = ("there was none",)
+            return _fresh()
+        last = max(mine, key=self._opened)
+        sizes = {str(s): self.store.size(s) for s in self.store.streams()
+                 if s.machine == self.identity.machine and s.incarnation == last.incarnation}  # fmt: skip
+        try:
+            mark = self._mark.read()
+            self.doubts = tuple(doubts(mark, sizes, _read(_MACHINE_ID), _read(_GENERATION)))
+        except Malformed as error:
+            self.doubts = (str(error),)
+        if self.store.frozen_at(last) is not None:
+            self.doubts = (*self.doubts, "its stream forked")
+        return _fresh() if self.doubts else last.incarnation
+
+    def _opened(self, stream: StreamName) -> tuple[int, int]:
+        first = self.store.slice(stream, 0, 1)
+        return first[0].stamp if first else (0, 0)
+
+    def note_heads(self) -> None:
+        """Keep the high-water mark outside the home; cheap when it was just done."""
+        core = self._core
+        if core is None or core.now.boot_ms < self._mark_due:
+            return
+        self._mark_due = core.now.boot_ms + MARK_MS
+        self._write_mark(core)
+
+    def _write_mark(self, core: Core) -> None:
+        incarnation = core.standing.incarnation
+        sizes = {str(s): self.store.size(s) for s in self.store.streams()
+                 if s.machine == self.identity.machine and s.incarnation == incarnation}  # fmt: skip
+        machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
+        mark = Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
+        self._mark.write(mark, core.now.wall_ms, force=True)
+
+    # --- papers ----------------------------------------------------------------------------
+
+    def papers(self) -> Papers:
+        return Papers(self.facts["certificate"].encode(), self.facts["ca"].encode())
+
+    def papers_due(self, wall_ms: int) -> bool:
+        return wall_ms >= certificate.renew_at_ms(self.facts["certificate"].encode())
+
+    async def renew(self, daemon: "Daemon") -> None:
+        """Fresh papers: from our own authority, or from the machine that holds it."""
+        wall_ms = clock.read().wall_ms
+        record = daemon.core.roster.machines.get(self.identity.machine)
+        if record is None:
+            return
+        if self.authority is not None:
+            issued = certificate.issue(self.authority, record, wall_ms)
+            self._keep_papers(record.raw.decode(), issued.tls_pem.decode())
+            daemon.renewed()
+            return
+        for hub in daemon.core.roster.hubs():
+            nonce = secrets.token_bytes(16)
+            request = sign_renew(self.identity, record, nonce=nonce, issued_ms=wall_ms)
+            raw = await daemon.hands.ask(hub.machine, "renew", {"request": request.decode()})
+            if raw is not None:
+                fresh = open_answer(str(raw).encode(), self.identity, self.fleet).answer
+                self._keep_papers(fresh.record, fresh.tls_pem)
+                daemon.renewed()
+                return
+
+    def _keep_papers(self, record: str, pem: str) -> None:
+        self.facts = {**self.facts, "certificate": pem, "record": record}
+        self.home.put_facts(self.facts)
+
+    def close(self) -> None:
+        if self._core is not None and self.store.broken is None:
+            self._write_mark(self._core)
+            self.store.idle()
+        self.store.close()
+
+
+def all_folds(fleet: FleetId) -> tuple[Any, ...]:
+    """Every fold of this Muster, in the order in which an entry meets them."""
+    work = (TaskFold(), AttemptFold(), DecisionFold())
+    return (*fleet_folds(fleet), *work, MessageFold(), ReceiptFold())
+
+
+def _fresh() -> Incarnation:
+    return Incarnation(secrets.token_hex(16))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii").strip()[:64]
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+

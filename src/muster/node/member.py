@@ -1,0 +1,208 @@
+"""This machine as a member: its incarnation, its links, and how the others are.
+
+Rule 1: nothing of ours is written before our own history is confirmed: after a start the peers are
+asked for the head of our own stream first. Alone and in doubt means a new incarnation; alone and
+not in doubt (a plain crash: what was sent was durable first) the old one goes on.
+Rule 2: whoever holds more of our stream than we do proves that we were set back; a new incarnation
+begins at once, citing where the old one ended as we know it.
+Rule 3: a revoked machine's links are cut in the step that learns of it.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.channel.frame import Type
+from muster.errors import Malformed
+from muster.fleet import kinds
+from muster.fleet.roster import Roster
+from muster.limits import CONFIRM_MS, HELLO_BYTES_MAX
+from muster.log import canon
+from muster.log.entry import Entry
+from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.call import Link
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+FLEET_KINDS = (
+    kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_REVOKE,
+    kinds.OPERATOR_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
+    kinds.GROUP_ADD, kinds.GROUP_REMOVE,
+)  # fmt: skip
+
+
+class Members:
+    """See the rules at the top of this file."""
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.settled = False
+        self.reasons: list[str] = []
+        self._started_ms = 0
+        self._opened: dict[MachineId, dict[Incarnation, tuple[int, int]]] = {}
+        self._clones: set[MachineId] = set()
+        self._facts: Mapping[str, Any] = {}
+        for kind in FLEET_KINDS:
+            core.on(kind, self._on_fleet_entry)
+        core.on(kinds.MACHINE_OPEN, self._on_open)
+        core.standing.on_change.append(self._on_roster)
+
+    # --- incarnations -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open this incarnation's stream if it is new; find out whether we must ask first."""
+        core = self.core
+        self._started_ms = core.now.boot_ms
+        own = core.standing.own(FLEET)
+        fresh = core.store.size(own) == 0
+        for stream in core.store.streams():
+            if stream.scope == FLEET:
+                first = core.store.slice(stream, 0, 1)
+                if first:
+                    self._opened.setdefault(stream.machine, {})[stream.incarnation] = first[0].stamp
+        if fresh:
+            self._open_incarnation()
+        self.settled = fresh or not core.settings.get("dials") or not self.must_ask()
+        core.standing.changed()
+
+    def must_ask(self) -> bool:
+        """Whether our own head is to be confirmed by a peer before we write; always, but for tests."""
+        return True
+
+    def _open_incarnation(self) -> None:
+        core = self.core
+        own = core.standing.own(FLEET)
+        heads = {
+            str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
+            for s in core.store.streams()
+            if s.machine == core.machine and s.incarnation != own.incarnation
+        }
+        newest = dict(list(heads.items())[-64:])
+        body = kinds.MachineOpen(str(core.settings["record"]), newest)
+        core.append(kinds.MACHINE_OPEN, canon.encode(msgspec.to_builtins(body)))
+        for raw in core.settings.get("operators", ()):
+            core.append(kinds.OPERATOR_RECORD, canon.encode({"record": raw}))
+        for raw in core.settings.get("machines", ()):
+            core.append(kinds.MACHINE_RECORD, canon.encode({"record": raw}))
+        if self._facts:
+            core.append(kinds.MACHINE_FACTS, canon.encode(dict(self._facts)))
+
+    def regressed(self, stream: StreamName, why: str) -> None:
+        """This incarnation is over: we were set back, or somebody else writes in our name."""
+        core = self.core
+        if stream.incarnation != core.standing.incarnation:
+            return
+        core.counters["incarnations"] += 1
+        core.standing.renewed(Incarnation(core.draw(16).hex()))
+        self._open_incarnation()
+        self.incident("incarnation", "warning", f"{core.name} opened a new incarnation: {why}")
+        core.work.incarnation_changed()
+        self._settle()
+
+    def _settle(self) -> None:
+        if not self.settled:
+            self.settled = True
+            self.core.router.resume()
+            self.core.work.settled()
+
+    def _on_open(self, stream: StreamName, entry: Entry) -> None:
+        self._opened.setdefault(stream.machine, {})[stream.incarnation] = entry.stamp
+
+    def advanced(self, stream: StreamName, last: Entry) -> None:
+        """Entries came: does an older incarnation go on although a newer one has begun?"""
+        opened = self._opened.get(stream.machine)
+        if opened is None or len(opened) < 2 or stream.machine in self._clones:
+            return
+        mine = opened.get(stream.incarnation, (0, 0))
+        if any(mine < other < last.stamp for i, other in opened.items() if i != stream.incarnation):
+            self._clones.add(stream.machine)
+            name = self.core.standing.name_of(stream.machine)
+            self.incident(
+                f"clone-{stream.machine[:16]}",
+                "critical",
+                f"two copies of {name} run at once: revoke it and join one of them anew",
+            )
+
+    def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
+        """Something a person must see."""
+        body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
+        self.core.append(kinds.INCIDENT_OPEN, canon.encode(body))
+
+    # --- links ---------------------------------------------------------------------------
+
+    def link_up(self, event: ev.LinkUp) -> None:
+        core = self.core
+        now = core.now.boot_ms
+        link = Link(event.link, event.peer, event.local, event.channel, now, now)
+        core.links[event.link] = link
+        if not event.peer:
+            return
+        if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
+            core.do(ev.Cut(event.link, "this machine is not in the fleet"))
+            return
+        hello = {"muster": str(core.settings.get("version", "")), "wall_ms": core.now.wall_ms}
+        core.send(event.link, Type.HELLO, 0, json.dumps(hello).encode())
+        core.sync.open(event.link, MachineId(event.peer), now)
+        core.work.machine_here(event.peer)
+
+    def link_down(self, event: ev.LinkDown) -> None:
+        core = self.core
+        link = core.links.pop(event.link, None)
+        if link is None:
+            return
+        core.router.link_down(event.link)
+        core.sync.close(event.link)
+        core.replication.closed(event.link)
+        if link.peer and core.link_to(link.peer) is None:
+            core.work.machine_gone(link.peer)
+
+    def on_hello(self, link: Link, payload: bytes) -> None:
+        """The peer's version and clock: for status, never for decisions."""
+        if len(payload) > HELLO_BYTES_MAX:
+            raise Malformed("a hello is longer than any hello can be")
+        try:
+            hello = json.loads(payload)
+            link.version = str(hello["muster"])[:40]
+            link.skew_ms = int(hello["wall_ms"]) - self.core.now.wall_ms
+        except (ValueError, KeyError, TypeError) as error:
+            raise Malformed("a hello cannot be read") from error
+
+    def tick(self) -> None:
+        """Settle when a peer has confirmed our head, or when we waited long enough alone."""
+        core = self.core
+        if self.settled:
+            return
+        confirmed = any(s.greeted for s in core.sync.sessions.values())
+        waited = core.now.boot_ms - self._started_ms
+        if confirmed or waited >= CONFIRM_MS:
+            self._settle()
+
+    # --- roster ----------------------------------------------------------------------------
+
+    def _on_fleet_entry(self, stream: StreamName, entry: Entry) -> None:
+        self.core.standing.changed()
+
+    def _on_roster(self, after: Roster, before: Roster | None) -> None:
+        core = self.core
+        for machine in after.revoked:
+            if before is not None and machine in before.revoked:
+                continue
+            for link in core.sync.cut(MachineId(machine)):
+                core.do(ev.Cut(link, "this machine was revoked"))
+            for link in [n for n, each in core.links.items() if each.peer == machine]:
+                core.do(ev.Cut(link, "this machine was revoked"))
+            core.work.machine_removed(machine)
+        core.work.roster_changed(after)
+
+    def facts_changed(self, facts: Mapping[str, Any]) -> None:
+        """Tell the fleet what this machine is, when that is news."""
+        if facts == self._facts:
+            return
+        self._facts = facts
+        stored = self.core.roster.facts.get(self.core.machine)
+        if stored is None or msgspec.to_builtins(stored) != msgspec.to_builtins(facts):
+            self.core.append(kinds.MACHINE_FACTS, canon.encode(dict(facts)))

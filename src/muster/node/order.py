@@ -1,0 +1,106 @@
+"""Orders: whether somebody may, decided once by the machine that acts, and written down.
+
+Rule 1: an operator's statement is the only source of authority; a socket, a link or a role is none.
+Rule 2: taking an order and its effect are one transaction; the entry `order.take` spends its nonce,
+so the same statement shown again does nothing.
+Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from muster.errors import Conflict, Denied, MusterError, Refused
+from muster.fleet import kinds
+from muster.fleet.capability import Capability, check_capability, read_token
+from muster.fleet.statement import open_statement
+from muster.limits import DENIALS_PER_MINUTE_MAX
+from muster.log import canon
+from muster.log.entry import EntryId
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class Order(NamedTuple):
+    """An order taken: by whom, and the entry that says so."""
+
+    actor: str
+    entry: EntryId
+    operator: str
+    object: str
+
+
+class Orders:
+    """Statements and capabilities of one machine."""
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._capabilities: dict[str, Capability] = {}
+        self._denied: list[int] = []
+
+    def take(self, verb: str, object: str | None, args: Any, raw: str) -> Order:
+        """Obey a statement, spending its nonce; without `object` its own counts.
+
+        Raises: Denied, Forged, Malformed; Conflict where it was obeyed before.
+        """
+        core = self.core
+        statement = open_statement(raw.encode(), core.standing.fleet)
+        object = statement.object if object is None else object
+        if core.store.rows("fleet_order", operator=statement.operator, nonce=statement.nonce):
+            raise Conflict(f"this order to {verb} was taken already: nothing was done again")
+        try:
+            grant = core.roster.allow(
+                statement,
+                verb=verb,
+                object=object,
+                machine=core.machine,
+                args=args,
+                now_ms=core.now.wall_ms,
+            )
+        except Refused as error:
+            self.deny(statement.operator, verb, object, error, raw)
+            raise
+        body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
+        operator = core.roster.operators.get(statement.operator)
+        actor = f"op:{operator.name}" if operator is not None else f"op:{statement.operator[:12]}"
+        entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
+        return Order(actor, entry.id, statement.operator, object)
+
+    def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None:
+        """Write down that somebody was refused."""
+        core = self.core
+        core.counters["denied"] += 1
+        minute_ago = core.now.boot_ms - 60_000
+        self._denied = [t for t in self._denied if t > minute_ago]
+        if len(self._denied) >= DENIALS_PER_MINUTE_MAX:
+            core.counters["denied-unrecorded"] += 1
+            return
+        self._denied.append(core.now.boot_ms)
+        body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
+        core.append(kinds.ORDER_DENY, canon.encode(msgspec.to_builtins(body)))
+
+    # --- agents ---------------------------------------------------------------------------
+
+    def allow_agent(self, capability: Capability) -> None:
+        """An attempt begins: its agent may ask for the verbs that its capability names."""
+        self._capabilities[capability.sha256] = capability
+
+    def forget_agent(self, task: str) -> None:
+        for key in [k for k, c in self._capabilities.items() if c.task == task]:
+            del self._capabilities[key]
+
+    def capability(self, token: str, verb: str) -> str:
+        """The actor that a token stands for. Raises: Denied."""
+        _, sha256 = read_token(token)
+        capability = self._capabilities.get(sha256)
+        if capability is None:
+            error = Denied("no running task has this capability")
+            self.deny("agent", verb, "*", error)
+            raise error
+        try:
+            check_capability(capability, token, verb, self.core.now.wall_ms)
+        except Denied as error:
+            self.deny(capability.agent, verb, capability.task, error)
+            raise
+        return f"{capability.agent}@{self.core.name}"

@@ -1,0 +1,261 @@
+"""This machine as an owner of tasks: from entries and calls to `task/owner.py`, and back to entries.
+
+Rule 1: what the owner asks for is carried out in its order: drafts become entries in one append per
+run of equal scope, everything else becomes an effect, which leaves only after the commit.
+Rule 2: live tasks are read back from the tables after a start; nothing about them is kept elsewhere.
+Rule 3: tasks of an incarnation that ended are opened anew in the present one, under the same id, so
+that there is again one stream that says what becomes of them.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, MachineId, StreamName
+from muster.node import event as ev
+from muster.store.store import Draft as StoreDraft
+from muster.task import kinds
+from muster.task.fold import TaskRow
+from muster.task.instruction import (
+    AskPerson,
+    BeatReply,
+    Draft,
+    OwnerInstruction,
+    Promote,
+    RegisterEpoch,
+    Settled,
+    Stop,
+)
+from muster.task.live import Beat, Ended, Order, Restored, Submitted
+from muster.task.owner import Owner
+from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+_ATTEMPT_KINDS = ("attempt.start", "attempt.refuse", "attempt.finish")
+_TASK_COLUMNS = TaskRow._fields
+
+
+class Owning:
+    """The owner of this machine's tasks; `on_settled` is told of every outcome."""
+
+    def __init__(self, core: "Core", on_settled: Callable[[Settled], None]) -> None:
+        self.core = core
+        self._on_settled = on_settled
+        self.owner = self._make()
+        self._ready = False
+        for kind in _ATTEMPT_KINDS:
+            core.on(kind, self._on_attempt)
+
+    def _make(self) -> Owner:
+        return Owner(
+            self._order(),
+            settled_with_key=self._settled_with_key,
+            is_mine=lambda task: bool(self.core.store.rows("task", task=task)),
+        )
+
+    def _order(self) -> int:
+        """This incarnation's place: when its first entry was written, so that later is higher."""
+        store, own = self.core.store, self.core.standing.own(FLEET)
+        first = store.slice(own, 0, 1)
+        mine = first[0].stamp.ms if first else self.core.now.wall_ms
+        known = [r["epoch_order"] for r in self._own_rows()]
+        highest = max((int(o) for o in known if isinstance(o, int)), default=0)
+        return mine if mine >= highest else highest + 1
+
+    def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
+        mine = self.core.machine
+        rows = self.core.store.rows("task", **equals)
+        return [row for row in rows if str(row["stream"]).startswith(mine)]
+
+    def _settled_with_key(self, dedupe: str) -> str | None:
+        rows = self._own_rows(dedupe=dedupe)
+        return str(rows[0]["task"]) if rows else None
+
+    # --- starting ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up the live tasks of our streams."""
+        self.owner = self._make()
+        own = str(self.core.standing.own(FLEET))
+        live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
+        self.owner.restore([self._restored(r) for r in live if r["stream"] == own], self.core.now)
+        self._ready = True
+        self.roster_changed()
+
+    def adopt(self) -> None:
+        """Open the live tasks of earlier incarnations anew, in the present one."""
+        own = str(self.core.standing.own(FLEET))
+        here = {r["task"] for r in self._own_rows(stream=self.core.standing.own(FLEET))}
+        settled = {r["task"] for r in self._own_rows() if r["state"] not in LIVE}
+        orders = []
+        for state in sorted(LIVE):
+            for row in self._own_rows(state=state):
+                if row["stream"] == own or row["task"] in here or row["task"] in settled:
+                    continue
+                opened = EntryId(row["opened"])
+                body = self._body(opened, kinds.TaskOpen)
+                orders.append(Order(body, body.run or body.task, (opened,), again=True))
+                here.add(row["task"])
+        if orders:
+            self.owner.submit(orders, self.core.now)
+
+    def _restored(self, row: dict[str, Any]) -> Restored:
+        task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
+        body = self._body(EntryId(task.opened), kinds.TaskOpen)
+        return Restored(str(row["task"]), task, body, FLEET, self._ended(str(row["task"]), task))
+
+    def _ended(self, name: str, task: TaskRow) -> tuple[EntryId, str, Ended] | None:
+        """The end of the attempt that holds the task, where it came before we were stopped."""
+        if task.state != "leased":
+            return None
+        order, count = task.epoch
+        for row in self.core.store.rows(
+            "attempt", task=name, epoch_order=order, epoch_count=count
+        ):
+            machine = StreamName.parse(str(row["stream"])).machine
+            ended = row["ended"]
+            if machine == task.machine and isinstance(ended, bytes) and ended:
+                entry = self.core.store.entry(EntryId(ended))
+                if entry is not None:
+                    return entry.id, machine, self._end_body(entry)
+        return None
+
+    def _end_body(self, entry: Entry) -> Ended:
+        if entry.header.kind == "attempt.refuse":
+            return body_as(entry, kinds.AttemptRefuse)
+        return body_as(entry, kinds.AttemptFinish)
+
+    def _body(self, entry: EntryId, type: type[kinds.TaskOpen]) -> kinds.TaskOpen:
+        found = self.core.store.entry(entry)
+        assert found is not None, "a row names an entry that the store holds"
+        return body_as(found, type)
+
+    # --- work comes in ----------------------------------------------------------------------
+
+    def submit(self, orders: Sequence[Order]) -> list[Submitted]:
+        return self.owner.submit(orders, self.core.now)
+
+    def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
+        self.owner.beat(machine, mark, holds, self.core.now)
+
+    def _on_attempt(self, stream: StreamName, entry: Entry) -> None:
+        kind = entry.header.kind
+        if kind == "attempt.start" or not self._ready:
+            return
+        try:
+            body = self._end_body(entry)
+        except Skip:
+            return
+        self.owner.report(entry.id, stream.machine, body, self.core.now)
+
+    # --- machines ---------------------------------------------------------------------------
+
+    def machine_here(self, machine: str) -> None:
+        """A link to it is up (or it is ourselves): it may be given work."""
+        roster = self.core.roster
+        if machine in roster.machines and machine in roster.facts:
+            self.owner.machine_up(self.core.standing.candidate(MachineId(machine)))
+
+    def machine_gone(self, machine: str) -> None:
+        self.owner.machine_down(machine)
+
+    def machine_removed(self, machine: str) -> None:
+        self.owner.machine_removed(machine)
+
+    def roster_changed(self) -> None:
+        if not self._ready:
+            return
+        self.machine_here(self.core.machine)
+        for link in self.core.links.values():
+            if link.peer:
+                self.machine_here(link.peer)
+
+    # --- carrying out -----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        self.owner.tick(self.core.now)
+
+    def flush(self) -> bool:
+        """Carry out what the owner wants; False when it wanted nothing."""
+        instructions = self.owner.flush(self.core.now)
+        drafts: list[Draft] = []
+        for each in instructions:
+            if isinstance(each, Draft):
+                if drafts and drafts[-1].scope != each.scope:
+                    self._write(drafts)
+                drafts.append(each)
+                continue
+            self._write(drafts)
+            self._carry_out(each)
+        self._write(drafts)
+        return bool(instructions)
+
+    def _write(self, drafts: list[Draft]) -> None:
+        """Append drafts of one scope; a cause may be the draft just before, so ids come first."""
+        while drafts:
+            ready = 0
+            for draft in drafts:
+                if not all(c.id is not None for c in draft.causes if isinstance(c, Draft)):
+                    break
+                ready += 1
+            part, drafts[:] = drafts[:ready], drafts[ready:]
+            made = [StoreDraft(d.kind, d.actor, tuple(d.cites()), d.raw) for d in part]
+            for draft, entry in zip(part, self.core.append_all(part[0].scope, made), strict=True):
+                draft.id = entry.id
+
+    def _carry_out(self, each: OwnerInstruction) -> None:
+        core = self.core
+        match each:
+            case RegisterEpoch(task, epoch, machine, repo):
+                core.do(ev.RaiseFence(task, epoch, machine, repo))
+            case Promote():
+                branch = branch_of(each.run or each.task, each.phase, each.instance)
+                bases = self._bases(each.task)
+                core.do(
+                    ev.MoveBranch(each.task, each.epoch, each.repo, branch, each.commit, bases)
+                )
+            case Stop(machine, task, epoch, reason):
+                self._tell(machine, "release", {"task": task, "epoch": list(epoch), "reason": reason})
+            case BeatReply(machine, mark, held, gone):
+                args = {
+                    "mark": mark,
+                    "held": [[task, *epoch] for task, epoch in held],
+                    "gone": [[task, *epoch] for task, epoch in gone],
+                }
+                self._tell(machine, "hold", args)
+            case AskPerson(task, run, phase):
+                title = f"phase {phase or task[:8]} of run {run[:8]} waits for a decision"
+                core.members.incident(f"ask-{task[:32]}", "notice", title)
+            case Settled():
+                self._on_settled(each)
+
+    def _bases(self, task: str) -> tuple[str, ...]:
+        rows = self._own_rows(task=task)
+        if not rows:
+            return ()
+        return tuple(self._body(EntryId(rows[-1]["opened"]), kinds.TaskOpen).base.split())
+
+    def _tell(self, machine: str, verb: str, args: dict[str, Any]) -> None:
+        if machine == self.core.machine:
+            self.core.work.told(machine, verb, args)
+        else:
+            self.core.call(machine, verb, args)
+
+
+def branch_of(run: str, phase: str, instance: str = "") -> str:
+    """The branch that a phase's work ends on; an instance is told apart by the hash of its name."""
+    tail = phase or "task"
+    if instance:
+        tail += "-" + instance_word(instance)
+    return f"muster/{run}/{tail}"
+
+
+def instance_word(instance: str) -> str:
+    """A match or a racer's number as part of a ref name: what is safe of it, and its hash."""
+    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower()).strip("-")
+    return f"{safe[:24] or 'x'}-{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
+

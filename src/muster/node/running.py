@@ -1,0 +1,289 @@
+"""Runs that this machine owns: from a spec's graph to tasks, from outcomes to the next tasks.
+
+Rule 1: a run's progress is asked of `task/graph.py` anew after every change; what is kept here is
+read back from the log after a start.
+Rule 2: a dependent task starts from the commits its prerequisites ended on, and gets their values.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from muster.errors import Conflict, NotFound
+from muster.log.entry import EntryId
+from muster.log.fold import body_as
+from muster.log.stream import FLEET, StreamName
+from muster.node import event as ev
+from muster.node.owning import Owning, branch_of
+from muster.task import graph, kinds, order
+from muster.task.graph import Fact, Slot
+from muster.task.instruction import Settled
+from muster.task.live import Order
+from muster.task.spec import Spec, parse
+from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+Watcher = Callable[[dict[str, Any]], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """An open run. `ends` has what each settled slot yielded."""
+
+    run: str
+    body: kinds.RunOpen
+    spec: Spec
+    opened: EntryId
+    facts: dict[Slot, Fact] = field(default_factory=dict)
+    tasks: dict[Slot, str] = field(default_factory=dict)
+    ends: dict[Slot, Settled] = field(default_factory=dict)
+    matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    cancelled: str = ""
+    number: int = 0
+
+
+class Running:
+    """All open runs of this owner."""
+
+    def __init__(self, core: "Core", owning: Owning) -> None:
+        self.core = core
+        self.owning = owning
+        self.runs: dict[str, Run] = {}
+        self.watchers: dict[str, list[Watcher]] = {}
+        self._moved: dict[str, None] = {}
+
+    # --- beginning ---------------------------------------------------------------------------
+
+    def open(self, body: kinds.RunOpen, causes: tuple[EntryId, ...], actor: str) -> str:
+        """Begin a run; its spec was checked before."""
+        raw = kinds.body_bytes(body)
+        entry = self.core.append("run.open", raw, cause=causes, actor=actor)
+        self.runs[body.run] = Run(body.run, body, parse(body.spec.encode()), entry.id)
+        self.moved(body.run)
+        return body.run
+
+    def start(self) -> None:
+        """Read the open runs of our streams back."""
+        for row in self.core.store.rows("run", state="open"):
+            stream = StreamName.parse(str(row["stream"]))
+            if stream.machine != self.core.machine or row["run"] in self.runs:
+                continue
+            entry = self.core.store.entry(EntryId(_bytes(row["opened"])))
+            if entry is None:
+                continue
+            body = body_as(entry, kinds.RunOpen)
+            run = Run(body.run, body, parse(body.spec.encode()), entry.id)
+            self._read_tasks(run)
+            self.runs[body.run] = run
+            if stream != self.core.standing.own(FLEET):
+                self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
+            self.moved(body.run)
+
+    def _read_tasks(self, run: Run) -> None:
+        rows = [
+            r
+            for r in self.core.store.rows("task", run=run.run)
+            if str(r["stream"]).startswith(self.core.machine)
+        ]
+        for row in sorted(rows, key=lambda r: _int(r["opened_ms"])):
+            slot = Slot(str(row["phase"]), str(row["instance"]))
+            run.tasks[slot] = str(row["task"])
+            run.number += 1
+            state: Any = row["state"]
+            run.facts[slot] = Fact(state, run.number, self._name(str(row["machine"])))
+            if state not in LIVE and row["settled"]:
+                run.ends[slot] = self._ended(slot, run, row)
+        for name, phase in run.spec.phases.items():
+            found = tuple(s.instance for s in run.tasks if s.phase == name)
+            if phase.each is not None and found:
+                run.matches[name] = found
+
+    def _ended(self, slot: Slot, run: Run, row: Mapping[str, Any]) -> Settled:
+        entry = self.core.store.entry(EntryId(_bytes(row["settled"])))
+        values: dict[str, str] = {}
+        if entry is not None and entry.header.kind == "task.settle":
+            values = body_as(entry, kinds.TaskSettle).values
+        return Settled(
+            str(row["task"]), run.run, slot.phase, slot.instance, str(row["state"]),
+            str(row["summary"]), str(row["commit_id"]), values, None,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    # --- going on ------------------------------------------------------------------------------
+
+    def moved(self, run: str) -> None:
+        """Ask the graph again before this step ends."""
+        self._moved[run] = None
+
+    def flush(self) -> bool:
+        """Start, ask, match and cancel what the graphs say; False when there was nothing."""
+        moved, self._moved = list(self._moved), {}
+        for name in moved:
+            run = self.runs.get(name)
+            if run is not None:
+                self._advance(run)
+        return bool(moved)
+
+    def _advance(self, run: Run) -> None:
+        plan = graph.plan(run.spec, run.facts, run.matches, run.cancelled)
+        starts = [*plan.start, *plan.ask]
+        if starts:
+            orders = [self._order(run, slot) for slot in starts]
+            for slot, done in zip(starts, self.owning.submit(orders), strict=True):
+                run.tasks[slot] = done.task
+                run.number += 1
+                state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
+                run.facts[slot] = Fact(state, run.number)
+                self.tell(run.run, {"phase": slot.phase, "instance": slot.instance,
+                                    "task": done.task, "state": state})  # fmt: skip
+        for name in plan.match:
+            if name not in run.asked:
+                run.asked.add(name)
+                self._match(run, name)
+        for slot, reason in plan.cancel:
+            try:
+                self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
+            except NotFound:
+                # It settled in this very step; its outcome is on the way.
+                continue
+        if plan.settled:
+            self._settle(run, plan)
+
+    def _order(self, run: Run, slot: Slot) -> Order:
+        phase = run.spec.phases[slot.phase]
+        template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
+        body = kinds.TaskOpen(
+            task=self.core.draw(16).hex(),
+            template=template,
+            run=run.run,
+            phase=slot.phase,
+            instance=slot.instance,
+            values=self._values(run, slot),
+            repo=run.body.repo,
+            base=self._base(run, slot.phase),
+            priority=run.body.priority + (phase.priority or 0),
+            retries=phase.retries or 0,
+            deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
+        )
+        causes = [run.opened]
+        for before in phase.prerequisites:
+            causes += [self._cite(end) for s, end in run.ends.items() if s.phase == before][:3]
+        known = tuple(dict.fromkeys(c for c in causes if c))[:15]
+        return Order(body, run.run, known)
+
+    def _cite(self, end: Settled) -> EntryId:
+        return end.cite.id or EntryId(b"") if end.cite is not None else EntryId(b"")
+
+    def _values(self, run: Run, slot: Slot) -> dict[str, dict[str, str]]:
+        """What earlier phases yielded, by phase; of a phase with `each` a line per match."""
+        found: dict[str, dict[str, str]] = {"run": {"id": run.run, "name": run.body.name}}
+        if run.spec.phases[slot.phase].each is not None:
+            found["each"] = {"path": slot.instance}
+        if inputs := {**(run.spec.inputs or {}), **run.body.values}:
+            found["inputs"] = inputs
+        for before in graph.in_order(run.spec):
+            ends = [e for s, e in sorted(run.ends.items()) if s.phase == before]
+            done = [e for e in ends if e.outcome == "done"]
+            for end in done or ends:
+                known = found.setdefault(before, {})
+                for name, text in self._yields(run, end).items():
+                    known[name] = f"{known[name]}\n{text}" if name in known else text
+        return found
+
+    def _yields(self, run: Run, end: Settled) -> dict[str, str]:
+        found = dict(end.values)
+        found.update(status=end.outcome, summary=end.summary, commit=end.commit)
+        if end.commit:
+            found["branch"] = branch_of(run.run, end.phase, end.instance)
+        return found
+
+    def _base(self, run: Run, phase: str) -> str:
+        """The commits that a phase starts from: those its prerequisites ended on."""
+        before = run.spec.phases[phase].prerequisites
+        ends = [e for s, e in sorted(run.ends.items()) if s.phase in before and e.commit]
+        return " ".join(dict.fromkeys(e.commit for e in ends if e.outcome == "done")) or run.body.base
+
+    def _match(self, run: Run, name: str) -> None:
+        phase = run.spec.phases[name]
+        commit = self._base(run, name).partition(" ")[0]
+        self.core.do(ev.MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
+
+    def matched(self, event: ev.Matched) -> None:
+        run = self.runs.get(event.run)
+        if run is None or event.phase in run.matches:
+            return
+        if event.reason:
+            run.asked.discard(event.phase)
+            self.cancel(run.run, event.reason)
+            return
+        run.matches[event.phase] = event.matches
+        self.moved(run.run)
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def settled(self, end: Settled) -> None:
+        """A task has its outcome."""
+        run = self.runs.get(end.run)
+        if run is None:
+            return
+        slot = Slot(end.phase, end.instance)
+        run.ends[slot] = end
+        run.number += 1
+        state: Any = end.outcome
+        machine = self._machine_of(end.task)
+        run.facts[slot] = Fact(state, run.number, machine)
+        self.tell(run.run, {"phase": end.phase, "instance": end.instance, "task": end.task,
+                            "state": end.outcome, "summary": end.summary, "machine": machine,
+                            "commit": end.commit})  # fmt: skip
+        self.moved(run.run)
+
+    def _machine_of(self, task: str) -> str:
+        rows = self.core.store.rows("task", task=task)
+        return self._name(str(rows[-1]["machine"])) if rows else ""
+
+    def _name(self, machine: str) -> str:
+        return self.core.standing.name_of(machine) if machine else ""
+
+    def cancel(self, name: str, reason: str) -> None:
+        """Raises: NotFound where no such run is open here."""
+        run = self.runs.get(name)
+        if run is None:
+            raise NotFound(f"no open run {name[:12]} here: it is settled, or another machine owns it")
+        if run.cancelled:
+            raise Conflict(f"run {name[:12]} is being cancelled already")
+        run.cancelled = reason or "nobody wants it any more"
+        self.moved(name)
+
+    def _settle(self, run: Run, plan: graph.Plan) -> None:
+        outcome: Any = plan.settled
+        body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
+        causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
+        self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
+        del self.runs[run.run]
+        self.tell(run.run, {"run": run.run, "settled": plan.settled, "reason": plan.reason})
+        self.watchers.pop(run.run, None)
+
+    # --- watching --------------------------------------------------------------------------------
+
+    def tell(self, run: str, change: dict[str, Any]) -> None:
+        for watcher in self.watchers.get(run, ()):
+            watcher(change)
+
+    def progress(self, name: str) -> dict[str, graph.PhaseProgress]:
+        """Where the phases of an open run stand. Raises: NotFound."""
+        run = self.runs.get(name)
+        if run is None:
+            raise NotFound(f"no open run {name[:12]} here")
+        return graph.plan(run.spec, run.facts, run.matches, run.cancelled).phases
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+

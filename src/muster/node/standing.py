@@ -1,0 +1,119 @@
+"""Where this machine stands: who it is, who the others are, which streams are its own.
+
+Rule 1: the roster is combined anew from rows whenever an entry about the fleet was folded, and
+at no other time; nothing here is believed because somebody said it on a link.
+Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ours carries it.
+"""
+
+from collections.abc import Callable
+
+from muster.errors import Refused
+from muster.fleet.facts import Facts
+from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
+from muster.fleet.machine import Identity
+from muster.fleet.record import open_record
+from muster.fleet.roster import Roster, assemble
+from muster.limits import NOOP_SLOTS
+from muster.log.entry import Entry
+from muster.log.fold import Skip, body_as
+from muster.log.keys import Signer
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
+from muster.store.store import Store
+from muster.task.route import Machine
+
+
+class Standing:
+    """Our identity and the roster; `changed` after each entry about the fleet."""
+
+    def __init__(
+        self, fleet: FleetId, identity: Identity, store: Store, incarnation: Incarnation
+    ) -> None:
+        self.fleet = fleet
+        self.identity = identity
+        self.machine: MachineId = identity.machine
+        self.incarnation = incarnation
+        self._store = store
+        self._roster: Roster | None = None
+        self._signers: dict[str, Signer] = {}
+        self._own: dict[Scope, StreamName] = {}
+        self._keys: dict[tuple[MachineId, str], bytes | None] = {}
+        self._holders: dict[tuple[StreamName, MachineId], bool] = {}
+        self.on_change: list[Callable[[Roster, Roster | None], None]] = []
+
+    @property
+    def roster(self) -> Roster:
+        if self._roster is None:
+            self._roster = assemble(self.fleet, self._store.rows)
+        return self._roster
+
+    def changed(self) -> None:
+        """Rows about the fleet changed: combine them anew and tell whoever listens."""
+        before = self._roster
+        self._roster = None
+        self._keys.clear()
+        self._holders.clear()
+        for listener in self.on_change:
+            listener(self.roster, before)
+
+    def renewed(self, incarnation: Incarnation) -> None:
+        """From here on we write streams of another incarnation."""
+        self.incarnation = incarnation
+        self._own.clear()
+
+    def own(self, scope: Scope) -> StreamName:
+        """Our stream of a scope, in the present incarnation."""
+        found = self._own.get(scope)
+        if found is None:
+            found = self._own[scope] = StreamName(self.machine, self.incarnation, scope)
+        return found
+
+    def signer(self, purpose: str) -> Signer:
+        found = self._signers.get(purpose)
+        if found is None:
+            found = self._signers[purpose] = self.identity.signer(purpose)
+        return found
+
+    def key_of(self, machine: MachineId, purpose: str) -> bytes | None:
+        """A machine's public sub-key; None for a machine nobody vouched for."""
+        key = (machine, purpose)
+        if key not in self._keys:
+            if machine == self.machine:
+                self._keys[key] = self.signer(purpose).public
+            else:
+                record = self.roster.known.get(machine)
+                self._keys[key] = None if record is None else record.key(purpose)
+        return self._keys[key]
+
+    def introduced(self, stream: StreamName, first: Entry) -> bytes | None:
+        """The seal key in the CA-signed record with which an unknown machine opens its stream.
+
+        Raises: Refused where the record is not of that machine.
+        """
+        if first.header.kind != MACHINE_OPEN or stream.scope != FLEET:
+            return None
+        try:
+            body = body_as(first, MachineOpen)
+        except Skip as skip:
+            raise Refused(f"{stream} opens with an entry that names no machine") from skip
+        record = open_record(body.record.encode(), self.fleet)
+        if record.machine != stream.machine:
+            raise Refused(f"{stream} opens with the record of another machine")
+        return record.key("seal")
+
+    def may_hold(self, stream: StreamName, machine: MachineId) -> bool:
+        key = (stream, machine)
+        found = self._holders.get(key)
+        if found is None:
+            found = self._holders[key] = self.roster.may_hold(stream, machine)
+        return found
+
+    def candidate(self, machine: MachineId) -> Machine:
+        """A machine as the routing reads it; one that said nothing yet fits nothing."""
+        facts = self.roster.facts.get(machine, Facts("", ""))
+        slots = {"": facts.slots, "noop": NOOP_SLOTS}
+        return Machine(machine, self.name_of(machine), facts, slots)
+
+    def name_of(self, machine: str) -> str:
+        """What people call a machine; its short id where nobody named it."""
+        record = self.roster.known.get(MachineId(machine))
+        return machine[:12] if record is None else record.name

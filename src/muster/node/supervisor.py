@@ -1,0 +1,59 @@
+"""The one place that catches everything: tasks of the daemon that must not end it.
+
+Rule 1: a mistake of ours in one task is counted by name, reported with its traceback to the
+daemon's own log, and ends that task only. `Broken` (disk, installation) ends the daemon.
+Rule 2: nobody else in Muster writes `except Exception`.
+"""
+
+import asyncio
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from muster.errors import Broken, MusterError
+
+
+class Supervisor:
+    """Runs tasks by name; `fatal` is called once when the daemon must stop."""
+
+    def __init__(self, fatal: Callable[[str], None]) -> None:
+        self.counters: Counter[str] = Counter()
+        self._fatal = fatal
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def run(self, name: str, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[None]":
+        """Start `work`; how it ends is looked after here."""
+        task = asyncio.get_running_loop().create_task(self._guard(name, work), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Broken as error:
+            self.counters[f"{name}-broken"] += 1
+            self._fatal(str(error))
+        except MusterError as error:
+            self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
+            say(f"{name}: {error}")
+        except Exception:
+            self.counters[f"{name}-failed"] += 1
+            say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
+
+    async def stop(self) -> None:
+        """End every task and wait for it."""
+        tasks = [t for t in self._tasks if t is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=10)
+
+
+def say(text: str) -> None:
+    """A line in the daemon's own log, which is its standard error."""
+    print(text, file=sys.stderr, flush=True)

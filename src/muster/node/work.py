@@ -1,0 +1,120 @@
+"""Work on this machine: as owner (owning.py, running.py) and as worker (working.py), in step.
+
+The core tells it of machines, time and events; it answers with entries and effects. Owner and
+worker may be the same machine: what one tells the other then goes through `told`.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from muster.fleet.roster import Roster
+from muster.node import event as ev
+from muster.node.owning import Owning
+from muster.node.running import Running
+from muster.node.working import Working
+from muster.task.instruction import Settled
+from muster.task.kinds import NO_EPOCH
+from muster.task.live import Beat
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# After a new incarnation, the time for our earlier streams to come back from peers before their
+# live tasks are opened anew: what they settled must be known first.
+ADOPT_MS = 2_000
+
+
+class Work:
+    """See the top of this file."""
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.owning = Owning(core, self._settled)
+        self.running = Running(core, self.owning)
+        self.working = Working(core)
+        self._adopt_at: int | None = None
+        self._told: list[tuple[str, Mapping[str, Any]]] = []
+
+    def start(self) -> None:
+        self.working.start()
+        self.owning.start()
+        self._adopt_at = self.core.now.boot_ms + ADOPT_MS
+
+    def settled(self) -> None:
+        """Our own history is confirmed."""
+
+    def incarnation_changed(self) -> None:
+        """We write another stream from now on: open there what is still live."""
+        self.owning.start()
+        self._adopt_at = self.core.now.boot_ms + ADOPT_MS
+
+    # --- machines -------------------------------------------------------------------------
+
+    def machine_here(self, machine: str) -> None:
+        self.owning.machine_here(machine)
+        self.working.machine_here(machine)
+
+    def machine_gone(self, machine: str) -> None:
+        self.owning.machine_gone(machine)
+
+    def machine_removed(self, machine: str) -> None:
+        self.owning.machine_removed(machine)
+
+    def roster_changed(self, roster: Roster) -> None:
+        self.owning.roster_changed()
+        self.working.facts_changed()
+
+    # --- events ---------------------------------------------------------------------------
+
+    def on_event(self, event: ev.Event) -> None:
+        match event:
+            case ev.AttemptEvent():
+                self.working.happened(event)
+            case ev.AttemptEnded():
+                self.working.ended(event)
+            case ev.Fenced(task, epoch, ""):
+                self.owning.owner.fenced(task, epoch, self.core.now)
+            case ev.Fenced(task, epoch, reason):
+                self.owning.owner.unfenced(task, epoch, reason, NO_EPOCH, self.core.now)
+            case ev.Promoted(task, epoch, _, ""):
+                self.owning.owner.promoted(task, epoch)
+            case ev.Promoted(task, epoch, _, reason, again):
+                self.owning.owner.unpromoted(task, epoch, reason, again=again, now=self.core.now)
+            case ev.Matched():
+                self.running.matched(event)
+            case _:
+                raise AssertionError(f"{event} reached work")
+
+    def tick(self) -> None:
+        if not self.core.members.settled:
+            return
+        if self._adopt_at is not None and self.core.now.boot_ms >= self._adopt_at:
+            self._adopt_at = None
+            self.owning.adopt()
+            self.running.start()
+        self.owning.tick()
+        self.working.tick()
+
+    def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None:
+        """What the owner tells the worker on the same machine; done before this step ends."""
+        assert machine == self.core.machine, "only this machine is told directly"
+        self._told.append((verb, args))
+
+    def beat(self, machine: str, mark: str, holds: list[Beat]) -> None:
+        """A worker (perhaps ourselves) lives."""
+        self.owning.beat(machine, mark, holds)
+
+    def flush(self) -> None:
+        """Everything the owner, its runs and the worker still want, until nobody wants anything."""
+        busy = True
+        while busy:
+            busy = self.running.flush()
+            busy |= self.owning.flush()
+            busy |= self.working.flush()
+            while self._told:
+                verb, args = self._told.pop(0)
+                self.working.on_owner(self.core.machine, verb, args)
+                busy = True
+
+    def _settled(self, end: Settled) -> None:
+        self.running.settled(end)

@@ -1,0 +1,291 @@
+"""This machine as a worker: assignments in the log become attempts, their ends become entries.
+
+Rule 1: an assignment is acted on once its entry is in our log and its evidence holds; the link it
+came over proves nothing.
+Rule 2: what an attempt does is written to our journal as it happens.
+Rule 3: `noop` runs here, in the step that accepts it: it measures everything but itself.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.errors import MusterError
+from muster.fleet.statement import Statement
+from muster.log import canon
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import JOURNAL, StreamName
+from muster.node import event as ev
+from muster.store.store import Draft as StoreDraft
+from muster.task import evidence, kinds, order
+from muster.task.instruction import Draft
+from muster.task.route import Machine
+from muster.task.spec import parse
+from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+BEAT_MS: Final = 5_000
+_SPECS_KEPT: Final = 64
+
+
+class Working:
+    """The worker of this machine."""
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.session = core.draw(8).hex()
+        self.worker = Worker(self._me(), self.session)
+        self._beat_at = 0
+        self._seen_ready = False
+        self._specs: dict[str, Any] = {}
+        core.on("task.assign", self._on_assign)
+
+    def _me(self) -> Machine:
+        return self.core.standing.candidate(self.core.machine)
+
+    # --- starting ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """What ran when we were stopped is over: our shims died with us. Say so."""
+        unfinished = []
+        for row in self.core.store.rows("attempt", state="running"):
+            if not str(row["stream"]).startswith(self.core.machine):
+                continue
+            started = EntryId(_bytes(row["started"]))
+            epoch = (_int(row["epoch_order"]), _int(row["epoch_count"]))
+            unfinished.append(Unfinished(str(row["task"]), epoch, started, self._owner_of(started)))
+        self.worker.restore(unfinished)
+        self._seen_ready = True
+        self._recall_assignments()
+
+    def _owner_of(self, started: EntryId) -> str:
+        entry = self.core.store.entry(started)
+        for cause in entry.causes if entry is not None else ():
+            assign = self.core.store.entry(cause)
+            if assign is not None and assign.header.kind == "task.assign":
+                return assign.header.author
+        return ""
+
+    def _recall_assignments(self) -> None:
+        """Assignments that came just before we were stopped, and that we never answered."""
+        for row in self.core.store.rows("task", state="leased", machine=self.core.machine):
+            mine = self.core.store.rows(
+                "attempt",
+                task=row["task"],
+                epoch_order=row["epoch_order"],
+                epoch_count=row["epoch_count"],
+            )
+            if any(str(r["stream"]).startswith(self.core.machine) for r in mine):
+                continue
+            entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
+            if entry is not None:
+                self._on_assign(entry.stream, entry)
+
+    # --- assignments ----------------------------------------------------------------------------
+
+    def _on_assign(self, stream: StreamName, entry: Entry) -> None:
+        if not self._seen_ready:
+            return
+        try:
+            assign = body_as(entry, kinds.TaskAssign)
+        except Skip:
+            return
+        if assign.machine != self.core.machine:
+            return
+        opened = self._opened(entry)
+        if opened is None:
+            self.core.counters["assignment-without-opening"] += 1
+            return
+        unproven = self._check(entry)
+        given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
+        self.worker.accept(given, self.core.now)
+
+    def _opened(self, entry: Entry) -> kinds.TaskOpen | None:
+        for cause in entry.causes:
+            found = self.core.store.entry(cause)
+            if found is not None and found.header.kind == "task.open":
+                try:
+                    return body_as(found, kinds.TaskOpen)
+                except Skip:
+                    return None
+        return None
+
+    def _check(self, entry: Entry) -> evidence.Unproven | None:
+        core = self.core
+        try:
+            evidence.check_evidence(
+                entry,
+                me=core.machine,
+                fleet=core.standing.fleet,
+                lookup=core.store.entry,
+                authority=self._authority,
+                recompute=self._recompute,
+                now_ms=core.now.wall_ms,
+            )
+        except evidence.Unproven as unproven:
+            core.counters[f"unproven-{unproven.reason}"] += 1
+            return unproven
+        return None
+
+    def _authority(self, statement: Statement, at_ms: int) -> object:
+        return self.core.roster.decide(
+            statement.operator, statement.verb, statement.object, at_ms
+        )
+
+    def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
+        spec = self._specs.get(run.run)
+        if spec is None:
+            if len(self._specs) >= _SPECS_KEPT:
+                self._specs.clear()
+            spec = self._specs[run.run] = parse(run.spec.encode())
+        return order.phase_order(spec, phase, instance, run.values)
+
+    # --- the owner speaks ---------------------------------------------------------------------
+
+    def on_owner(self, owner: str, verb: str, args: Mapping[str, Any]) -> None:
+        """`hold` (an answer to a beat) or `release` from the owner of a task."""
+        if verb == "release":
+            task, epoch = str(args["task"]), _epoch(args["epoch"])
+            self.worker.stop(owner, task, epoch, str(args.get("reason", ""))[:500])
+        elif verb == "hold":
+            held = [(str(t), (int(a), int(b))) for t, a, b in args["held"]]
+            gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
+            self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
+        self.core.later(self._flush)
+
+    def machine_here(self, machine: str) -> None:
+        """A link came up: its owner should hear from us at once."""
+        self.worker.beats([machine], self.core.now)
+        self.core.later(self._flush)
+
+    def facts_changed(self) -> None:
+        self.worker.machine_is(self._me())
+
+    def tick(self) -> None:
+        self.worker.tick(self.core.now)
+        if self.core.now.boot_ms >= self._beat_at:
+            self._beat_at = self.core.now.boot_ms + BEAT_MS
+            owners = {link.peer for link in self.core.links.values() if link.peer}
+            self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
+
+    # --- attempts -------------------------------------------------------------------------------
+
+    def happened(self, event: ev.AttemptEvent) -> None:
+        """Write what an attempt did into our journal."""
+        body = canon.encode(
+            {"epoch": list(event.epoch), "task": event.task, **_bounded(event.fields)}
+        )
+        self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+
+    def ended(self, event: ev.AttemptEnded) -> None:
+        status: Any = event.status
+        body = kinds.AttemptFinish(
+            event.task,
+            event.epoch,
+            status,
+            summary=event.summary,
+            reason=event.reason,
+            commit=event.commit,
+            values=dict(event.values),
+            artefacts=list(event.artefacts),
+            usage=dict(event.usage),
+        )
+        self.worker.ended(body)
+        self.core.orders.forget_agent(event.task)
+
+    def _flush(self) -> None:
+        self.flush()
+
+    def flush(self) -> bool:
+        """Carry out what the worker wants; False when it wanted nothing."""
+        instructions = self.worker.flush()
+        drafts: list[Draft] = []
+        for each in instructions:
+            if isinstance(each, Draft):
+                drafts.append(each)
+                continue
+            if isinstance(each, Start) and each.assign.agent == "noop":
+                self._noop(each)
+                continue
+            self._write(drafts)
+            self._carry_out(each)
+        self._write(drafts)
+        return bool(instructions)
+
+    def _noop(self, start: Start) -> None:
+        """Nothing to do, so it is done: the end is written in the same transaction."""
+        options = _noop_options(start.opened)
+        if options.get("sleep_ms"):
+            self.core.do(ev.StartAttempt(start.opened, start.assign, {}, start.owner))
+            return
+        status: Any = "failed" if options.get("fail") else "done"
+        self.worker.ended(
+            kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary="noop")
+        )
+
+    def _write(self, drafts: list[Draft]) -> None:
+        while drafts:
+            ready = 0
+            for draft in drafts:
+                if not all(c.id is not None for c in draft.causes if isinstance(c, Draft)):
+                    break
+                if draft.scope != drafts[0].scope:
+                    break
+                ready += 1
+            part, drafts[:] = drafts[:ready], drafts[ready:]
+            made = [StoreDraft(d.kind, d.actor, tuple(d.cites()), d.raw) for d in part]
+            for draft, entry in zip(part, self.core.append_all(part[0].scope, made), strict=True):
+                draft.id = entry.id
+
+    def _carry_out(self, each: Start | Kill | SendBeat) -> None:
+        match each:
+            case Start(owner, assign, opened):
+                self.core.do(ev.StartAttempt(opened, assign, opened.values, owner))
+            case Kill(task, epoch, reason):
+                self.core.do(ev.StopAttempt(task, epoch, reason))
+            case SendBeat(owner, mark, holds):
+                if owner == self.core.machine:
+                    self.core.work.beat(owner, mark, list(holds))
+                else:
+                    args = {
+                        "holds": [[b.task, *b.epoch, b.progress] for b in holds],
+                        "mark": mark,
+                    }
+                    self.core.call(owner, "beat", args)
+
+
+def _noop_options(opened: kinds.TaskOpen) -> dict[str, Any]:
+    try:
+        found = canon.decode(str(opened.template.get("do", "{}")).encode(), "noop", size_max=1024)
+    except MusterError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _bounded(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of an event as they fit into an entry: long texts are cut, with a mark."""
+    kept: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, str) and len(value) > 16_000:
+            kept[name] = value[:16_000] + "…[cut]"
+        elif isinstance(value, float):
+            kept[name] = round(value)
+        else:
+            kept[name] = value
+    return kept
+
+
+def _epoch(value: Any) -> kinds.Epoch:
+    order_, count = value
+    return (int(order_), int(count))
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
