@@ -8,6 +8,29 @@ from typing import Final
 
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.admit-limits": "A segment of another stream, or a larger one than is allowed, is refused.",
+    "log.admit-frozen": "A frozen stream does not grow on either branch.",
+    "log.admit-diverged": (
+        "A genuine seal that does not fit what is held is reported as a possible fork, never taken or dropped."
+    ),
+    "log.admit-seal": (
+        "Entries count only where they lead to the root that the seal signs, itself or by a consistency proof."
+    ),
+    "log.admit-signer": (
+        "A segment that the stream's own machine did not seal and write is refused and changes nothing."
+    ),
+    "log.admit-gap": (
+        "A segment that begins beyond what is held is not taken; the answer says from where to ask."
+    ),
+    "log.admit-duplicates": (
+        "Entries that are held already are skipped by position, however late and often they arrive."
+    ),
+    "log.admit-takes": (
+        "A segment that follows what is held, under a genuine seal, is taken as far as it is new."
+    ),
+    "log.fold-body": (
+        "A fold reads a body only through a check; an erased or unreadable one is skipped with a reason."
+    ),
     "log.vectors-refused": "Every frozen vector of a wrong form is refused.",
     "log.vectors-accepted": "Every frozen vector is read, and written again, byte for byte.",
     "log.vectors-frozen": "The test vectors are the bytes that were frozen.",
@@ -187,6 +210,60 @@ PROMISES: Final[dict[str, str]] = {
         "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one."
     ),
     # --- task
+    "task.flat-cost": "The owner's cost per task does not depend on how many tasks are queued.",
+    "task.restart-keeps-work": "A restarted owner takes up every live task where it was.",
+    "task.promotes-before-done": (
+        "A task with a commit is done only after its branch was moved to that commit."
+    ),
+    "task.fence-first": (
+        "A task with a repository is assigned only after the repository's fence has the new epoch."
+    ),
+    "task.person-decides": (
+        "A task for a person is given to no machine and settled by that person's decision."
+    ),
+    "task.deadline": "A task past its deadline fails, wherever it is.",
+    "task.cancel": (
+        "A cancelled task ends at once, its worker is told to stop, and its slot is free when it has."
+    ),
+    "task.late-is-ignored": "A result that comes too late is recorded and changes nothing.",
+    "task.refusal-has-a-reason": (
+        "A machine that will not run a task says why, and another is asked."
+    ),
+    "task.retries": (
+        "A failed attempt is tried again as often as the task allows, after a growing wait."
+    ),
+    "task.loss-is-not-failure": (
+        "A lost machine does not use up a task's retries: losses have their own counter and limit."
+    ),
+    "task.one-holder": (
+        "At most one machine holds a task, and what another machine says about it changes nothing."
+    ),
+    "task.lost-lease-moves-work": (
+        "A lease that is not renewed ends, and the task goes elsewhere under a higher epoch."
+    ),
+    "task.sent-twice-is-one": (
+        "Equal content under an equal cause is one task while it is unsettled, and an explicit key is one task for ever."
+    ),
+    "task.why": (
+        "Every assignment keeps each candidate and the reason why it won or lost, and a queued task can say what it waits for."
+    ),
+    "task.slots": "A machine never holds more attempts than it has slots.",
+    "task.order": "Queued tasks are assigned by priority, then by age.",
+    "task.tool-versions": (
+        "A range of tool versions means what people mean by it, for versions as tools print them."
+    ),
+    "task.worker-ends-first": (
+        "A worker's lease ends before its owner's does, whatever delays and clocks are between them."
+    ),
+    "task.folds-are-total": (
+        "A body that cannot be read is skipped with a reason and changes no row, whatever the kind."
+    ),
+    "task.epochs-rise": (
+        "A task's epochs only rise, and whatever ends an attempt must name the epoch that holds the lease."
+    ),
+    "task.owner-decides": (
+        "Only entries in the owner's stream change a task's state; what a worker writes is an input."
+    ),
     "task.settles-once": "A task has one outcome, and it never changes, whatever comes later.",
     # --- spec
     "spec.same-order": (

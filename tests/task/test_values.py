@@ -1,0 +1,282 @@
+"""Values of earlier phases: text in prompts, variables in the shell, never source."""
+
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from muster.errors import Malformed, NotFound
+from muster.task import source
+from muster.task.order import order_fits, phase_order
+from muster.task.spec import parse
+from muster.task.values import (
+    PHASE_VALUES,
+    Reference,
+    bounded,
+    command,
+    environment,
+    misspelt,
+    prompt,
+    references,
+    variable,
+)
+from tests.promise import proves
+from tests.task.specs import text
+
+HOSTILE = [
+    "$(rm -rf /)",
+    "`id`",
+    "'; id; '",
+    '"; id; "',
+    "a\nid\n",
+    "\\",
+    "${MUSTER_TEST_STATUS}",
+    "${test.commit}",
+    "* ? [a-z]",
+    "a  b",
+    "-n",
+    "$IFS",
+    "&& id",
+    "a[$(id)]",
+    "ü\u202e",
+    "",
+]
+
+
+def shell(script: str, values: dict) -> str:
+    done = subprocess.run(
+        ["/bin/sh", "-c", command(script)],
+        env=environment([script], values),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+@proves("spec.no-injection")
+@pytest.mark.parametrize("value", HOSTILE)
+@pytest.mark.parametrize(
+    ("script", "frame"),
+    [
+        ("printf %s ${test.summary}", "{}"),
+        ('printf %s "${test.summary}"', "{}"),
+        ('printf %s "<${test.summary}>"', "<{}>"),
+        ("printf %s a${test.summary}b", "a{}b"),
+        ('printf %s "$(printf %s ${test.summary}x)"', "{}x"),
+        ('x=${test.summary}; printf %s "$x"', "{}"),
+        ("# don't ${test.summary}\nprintf %s \"${test.summary}\"", "{}"),
+        ("(printf %s ${test.summary})", "{}"),
+        ("printf '%s' ${test.summary}", "{}"),
+        ('printf %s "\\"${test.summary}\\""', '"{}"'),
+    ],
+)
+def test_a_shell_gets_exactly_the_value_and_never_runs_it(script, frame, value):
+    assert shell(script, {"test": {"summary": value}}) == frame.format(value)
+
+
+@proves("spec.no-injection")
+@given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cc", "Cs"])))
+@settings(max_examples=100, deadline=None)
+def test_the_source_that_runs_does_not_depend_on_any_value(value):
+    script = 'echo ${test.summary} "${test.status}"'
+    assert command(script) == 'echo "${MUSTER_TEST_SUMMARY}" "${MUSTER_TEST_STATUS}"'
+    told = environment([script], {"test": {"summary": value, "status": value[:5]}})
+    assert set(told) == {"MUSTER_TEST_SUMMARY", "MUSTER_TEST_STATUS"}
+
+
+@proves("spec.no-injection")
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("echo '${a.summary}'", "single quotes"),
+        ("echo $'x\\'${a.summary}'", "$'…'"),
+        ("echo $((${a.summary} + 1))", "arithmetic"),
+        ("echo $[${a.summary}]", "arithmetic"),
+        ("((x = ${a.summary}))", "arithmetic"),
+        ("echo `echo ${a.summary}`", "backticks"),
+        ("echo ${x:-${a.summary}}", "inside ${…}"),
+        ("cat <<EOF\n${a.summary}\nEOF", "after <<"),
+        ("eval ${a.summary}", "eval"),
+        ('sh -c "echo ${a.summary}"', "sh, which may take it as source"),
+        ('bash -lc "echo ${a.summary}"', "bash"),
+        ('python3 -c "print(${a.summary})"', "python3"),
+        ('ssh host "echo ${a.summary}"', "ssh"),
+        ("let x=${a.summary}", "let"),
+        ("[[ ${a.summary} -eq 1 ]]", "[["),
+        ('trap "${a.summary}" EXIT', "trap"),
+        ("echo $${a.summary}", "means nothing in a shell"),
+    ],
+)
+def test_a_reference_where_a_shell_would_not_take_one_word_is_refused(script, why):
+    with pytest.raises(Malformed, match="^") as caught:
+        command(script)
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "make eval",
+        'sh run.sh "${a.summary}"',
+        "python -m pytest ${a.summary}",
+        '[[ "${a.summary}" == x ]]',
+        "./eval ${a.summary}",
+        "case ${a.status} in done) echo y;; esac; echo ${a.summary}",
+        'cat <<< "${a.summary}"',
+    ],
+)
+def test_ordinary_source_is_left_alone(script):
+    assert source.placed(script)[1] == []
+
+
+def test_source_without_references_is_byte_for_byte_what_was_signed():
+    script = "for f in *.c; do cc -o \"${f%.c}\" '$f'; done <<EOF\n$(x) `y` ${Z:-a.b}\nEOF"
+    assert command(script) == script
+
+
+@proves("spec.no-injection")
+def test_a_value_in_a_prompt_is_text_and_is_not_read_again():
+    values = {"a": {"summary": "${b.commit} $(id)"}, "b": {"commit": "c0ffee"}}
+    assert prompt("${a.summary} on ${b.commit}", values) == "${b.commit} $(id) on c0ffee"
+    assert prompt("$${a.summary} ${HOME} $x", values) == "${a.summary} ${HOME} $x"
+
+
+def test_a_prompt_with_a_value_that_never_came_is_refused():
+    with pytest.raises(Malformed, match=r"\$\{a\.summary\} has no value"):
+        prompt("${a.summary}", {"a": {}})
+
+
+@proves("spec.bounded-values")
+def test_a_value_with_nul_is_refused_for_prompt_and_shell():
+    values = {"a": {"summary": "x\0y"}}
+    with pytest.raises(Malformed, match=r"a\.summary contains a NUL"):
+        prompt("${a.summary}", values)
+    with pytest.raises(Malformed, match=r"a\.summary contains a NUL"):
+        environment(["echo ${a.summary}"], values)
+
+
+@proves("spec.bounded-values")
+def test_a_long_value_is_cut_with_a_mark():
+    long = "ä" * 50_000
+    cut = bounded("a", "summary", long)
+    assert cut == "ä" * 2048 + "\n[cut: 4096 of 100000 bytes]"
+    end = bounded("a", "output", "x" * 100_000 + "the end")
+    assert end.startswith("[cut: 16384 of 100007 bytes]\nx")
+    assert end.endswith("the end")
+
+
+@proves("spec.bounded-values")
+def test_what_steers_a_terminal_is_replaced():
+    assert bounded("a", "summary", "a\x1b[2Jb\r\nc\td\ud800") == "a\ufffd[2Jb\nc\td\ufffd"
+
+
+@proves("spec.bounded-values")
+def test_a_prompt_that_repeats_a_long_value_ends_before_it_fills_the_memory():
+    with pytest.raises(Malformed, match="the prompt is over"):
+        prompt("${a.output}" * 1_000, {"a": {"output": "x" * 16_000}})
+
+
+def test_a_shell_gets_short_values_and_what_it_names():
+    values = {
+        "a": {"summary": "s", "output": "o", "usage": "u"},
+        "each": {"path": "p"},
+        "inputs": {"x": "y"},
+        "run": {"id": "1", "name": "n"},
+    }
+    always = {
+        "MUSTER_A_SUMMARY": "s",
+        "MUSTER_EACH_PATH": "p",
+        "MUSTER_INPUTS_X": "y",
+        "MUSTER_RUN_ID": "1",
+        "MUSTER_RUN_NAME": "n",
+    }
+    assert environment(["make"], values) == always
+    assert environment(["echo $MUSTER_A_OUTPUT"], values) == {**always, "MUSTER_A_OUTPUT": "o"}
+    assert environment(["echo ${a.usage}"], values) == {**always, "MUSTER_A_USAGE": "u"}
+
+
+def test_no_two_values_share_a_variable():
+    names = ["a", "a-b", "b", "sign-off", "summary", "a-summary"]
+    pairs = [(name, value) for name in names for value in PHASE_VALUES]
+    assert len({variable(*pair) for pair in pairs}) == len(pairs)
+
+
+def test_references_are_found_once_and_misspelt_ones_apart():
+    told = "${a.summary} ${a.summary} ${sign-off.branch} $${x.y} ${HOME} ${f%.c} ${ b.status }"
+    assert references(told) == [Reference("a", "summary"), Reference("sign-off", "branch")]
+    assert misspelt(told) == ["${ b.status }"]
+
+
+# --- the order of a phase
+
+SPEC = text(
+    {
+        "a": "timeout: 1m",
+        "b": "after: a\ndo: x ${a.summary} ${inputs.word}\nagent: [claude, shell]\ndeliver: N.md\n"
+        "needs: {memory: 2GiB, label: x}\nbudget: {tokens: 5, usd: '1.5'}",
+        "c": "each: s/*\ndo: x ${each.path}\nagent: claude\ndeliver: '${each.path}/R.md'",
+        "d": "race: 2\ndo: x\nagent: claude\ncheck: y",
+        "e": "by: human\ndo: look",
+    },
+    "repo: main\ninputs: {word: hello, other: no}",
+)
+
+
+@proves("spec.same-order")
+def test_an_order_is_what_the_text_says_and_nothing_else():
+    spec = parse(SPEC)
+    assert phase_order(spec, "b") == {
+        "v": 1,
+        "spec": "trial",
+        "phase": "b",
+        "do": "x ${a.summary} ${inputs.word}",
+        "after": ["a"],
+        "agent": ["claude", "shell"],
+        "needs": {"memory": "2GiB", "label": "x"},
+        "deliver": ["N.md"],
+        "timeout_ms": 1_800_000,
+        "budget": {"tokens": 5, "usd_millionths": 1_500_000},
+        "repo": "main",
+        "inputs": {"word": "hello"},
+    }
+    assert phase_order(spec, "b", inputs={"word": "bye"})["inputs"] == {"word": "bye"}
+    assert phase_order(spec, "c", "s/x")["deliver"] == ["s/x/R.md"]
+    assert phase_order(spec, "d", "2")["instance"] == "2"
+    assert phase_order(spec, "e") == {
+        "v": 1,
+        "spec": "trial",
+        "phase": "e",
+        "do": "look",
+        "by": "human",
+        "repo": "main",
+    }
+    assert all(order_fits(phase_order(spec, name)) for name in "abe")
+
+
+@proves("spec.same-order")
+def test_the_same_text_gives_the_same_order_and_a_changed_one_another():
+    assert phase_order(parse(SPEC), "b") == phase_order(parse(SPEC), "b")
+    commented = SPEC.replace(b"phases:", b"phases:   # nothing\n")
+    assert phase_order(parse(commented), "b") == phase_order(parse(SPEC), "b")
+    for old, new in ((b"x ${a", b"y ${a"), (b"2GiB", b"3GiB"), (b"N.md", b"O.md")):
+        assert phase_order(parse(SPEC.replace(old, new)), "b") != phase_order(parse(SPEC), "b")
+
+
+@proves("spec.same-order")
+@pytest.mark.parametrize(
+    ("phase", "instance"),
+    [("c", ""), ("c", "../x"), ("c", "/x"), ("c", "${a.b}"), ("d", ""), ("d", "0"), ("d", "3")]
+    + [("d", "01"), ("a", "1"), ("c", "a\nb"), ("c", ".git/hooks")],
+)
+def test_an_instance_that_the_phase_does_not_have_is_refused(phase, instance):
+    with pytest.raises(Malformed):
+        phase_order(parse(SPEC), phase, instance)
+
+
+def test_an_order_of_no_phase_or_with_no_input_of_the_spec_is_refused():
+    with pytest.raises(NotFound):
+        phase_order(parse(SPEC), "z")
+    with pytest.raises(Malformed, match="has no input wrd"):
+        phase_order(parse(SPEC), "b", inputs={"wrd": "x"})
