@@ -47,6 +47,12 @@ def check(files: Files, fleet: str | None = None, now_s: int = NOW_S) -> list[st
     return verifier.verify_export(files, fleet, now_s)[0]
 
 
+def signed_text(kind: str, body: dict[str, object], signer) -> str:
+    """A document of the fleet, well signed whatever it says."""
+    message = f"{kind}\n" + json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return f"{message}\n{signer.sign(message.encode()).hex()}\n"
+
+
 def record(identity: Identity, name: str, authority: Authority = CA) -> bytes:
     binding = sign_binding(identity, authority.fleet, name)
     return sign_record(authority, binding, roles=["hub"], serial=1, issued_ms=T_MS)
@@ -408,3 +414,42 @@ def test_what_a_revoked_machine_cosigned_no_longer_vouches():
     )
     assert wrong == []
     assert "exposure window: 4 entries" in "\n".join(lines)
+
+
+@proves("log.verifier-accepts")
+def test_the_script_reads_alike_with_the_cryptography_library(monkeypatch):
+    for name in ("nacl", "nacl.exceptions", "nacl.signing"):
+        monkeypatch.setitem(sys.modules, name, None)
+    other = load()
+    assert other.VerifyKey is None
+    assert other.verify_export(HONEST, CA.fleet, NOW_S) == verifier.verify_export(
+        HONEST, CA.fleet, NOW_S
+    )
+    first, second = (HONEST[f"{n}.seals"].split(b"\n") for n in (0, 1))
+    # The signature of another seal, under the right name and key id: only Ed25519 can tell.
+    lines = [*first[:4], first[9], *first[5:]]
+    assert lines != first != second
+    assert (
+        "does not hold"
+        in other.verify_export(HONEST | {"0.seals": b"\n".join(lines)}, None, NOW_S)[0][0]
+    )
+
+
+@proves("log.verifier-every-byte")
+def test_a_record_of_a_hostile_fleet_is_a_finding_and_never_a_crash():
+    # The authority of an export is whoever made it: signed does not mean well-formed.
+    for keys in ({}, [], {"seal": []}, {"seal": {}, "seen": 1, "held": None}, 7, None):
+        body = {"fleet": CA.fleet, "keys": keys, "machine": STUDIO.machine, "name": "studio"}
+        binding = signed_text("muster/binding/v1", body, STUDIO.root)
+        text = signed_text(
+            "muster/record/v1", {"binding": binding, "fleet": CA.fleet, "serial": 1}, CA.record
+        )
+        assert check(pack(drafts(), records=[text.encode(), RECORDS[1]]))
+
+
+@proves("log.verifier-every-byte")
+def test_a_name_in_an_export_cannot_speak_to_the_terminal():
+    note = drafts()[0].seals[0].replace(b" muster/", b" \x1b[2Jmuster/")
+    wrong = check(HONEST | {"0.cosigns": note, "\x1b[2J": b""})
+    assert wrong
+    assert all("\x1b" not in each for each in wrong + check(HONEST | {"0.cosigns": note}))

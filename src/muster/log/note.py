@@ -15,6 +15,7 @@ byte keeps statements of different meaning apart even under one name:
     0xff  our own, followed by a longer identifier as the spec asks     (cosign: held)
 """
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from hashlib import sha256
@@ -30,6 +31,9 @@ TYPE_HELD: Final = b"\xffmuster-held/v1"
 
 KEY_ID_BYTES: Final = 4
 _DASH: Final = "— "
+# Every control character of ASCII but the newline.
+_CONTROL: Final = re.compile(r"[\x00-\x09\x0b-\x1f]")
+_NOT_IN_NAME: Final = re.compile(r"[\s+]")
 
 
 class Signature(NamedTuple):
@@ -75,7 +79,7 @@ def parse(raw: bytes) -> Note:
         whole = raw.decode()
     except UnicodeDecodeError as error:
         raise Malformed("A note is not UTF-8 text.") from error
-    if any(ord(char) < 0x20 and char != "\n" for char in whole):
+    if _CONTROL.search(whole):
         raise Malformed("A note holds a control character.")
     text, gap, tail = whole.rpartition("\n\n")
     if not gap or not tail.endswith("\n"):
@@ -105,7 +109,7 @@ def verify(note: Note, name: str, public: bytes) -> bool:
 
 def check_name(name: str) -> None:
     """Refuse what a key name must not contain. Raises: Malformed."""
-    if not name or "+" in name or any(char.isspace() for char in name):
+    if not name or _NOT_IN_NAME.search(name):
         raise Malformed("A key name is empty, or holds a space or a plus.")
 
 
