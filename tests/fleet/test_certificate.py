@@ -185,6 +185,8 @@ def test_a_certificate_for_an_old_tls_key_is_refused():
     assert peer.machine == STUDIO.machine
     with pytest.raises(Forged, match="not of machine studio"):
         check_peer(peer._replace(tls=bytes(32)), STUDIO_RECORD)
+    with pytest.raises(Forged, match="not of machine studio"):
+        check_peer(peer._replace(machine=BUILD.machine), STUDIO_RECORD)
 
 
 @proves("fleet.other-fleet")

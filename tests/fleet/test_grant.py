@@ -209,6 +209,34 @@ def test_holding_everything_but_the_right_to_give_hands_on_nothing():
     assert world.roster.grants == before
 
 
+@proves("fleet.delegation")
+@pytest.mark.parametrize("verb", ["grant", "grant.give", "grant.take", ANYTHING])
+def test_who_holds_everything_and_may_give_everything_still_cannot_hand_on_the_right_to_give(
+    verb: str,
+):
+    world = small_fleet()
+    everything = grant(verb=ANYTHING, object=ANYTHING)
+    given(world, give(everything, nonce=b"1" * 16))
+    given(world, give(grant(verb="grant", object=ANYTHING), nonce=b"2" * 16))
+    before = world.roster.grants
+    given(world, give(grant(to=CLAUDE, verb=verb, object="run"), by=BOB))
+    assert world.roster.grants == before
+    given(world, give(grant(to=CLAUDE, verb="run"), by=BOB))
+    assert world.roster.grants != before
+
+
+@proves("fleet.delegation", "fleet.tombstone")
+def test_what_a_revoked_machine_handed_on_counts_no_more():
+    world = small_fleet()
+    key = LAPTOP.keys["statement"]
+    given(world, give(grant(to=key), nonce=b"1" * 16))
+    given(world, give(grant(to=key, verb="grant", object="run"), nonce=b"2" * 16))
+    given(world, give(grant(to=CLAUDE), by=LAPTOP))
+    assert may(world, CLAUDE)
+    world.write(STUDIO, kinds.MACHINE_REVOKE, kinds.MachineRevoke(revocation=revocation(LAPTOP)))
+    assert not may(world, CLAUDE)
+
+
 @proves("fleet.grant-taken")
 def test_a_grant_that_was_taken_stays_taken_whoever_shows_it_again():
     world = small_fleet()
