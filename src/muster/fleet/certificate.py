@@ -21,7 +21,7 @@ import re
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -41,6 +41,16 @@ PIN_OID: Final = x509.ObjectIdentifier("2.25.11260072723266760182269104374693243
 _PIN: Final = "muster/x509/v1"
 _PIN_BYTES_MAX: Final = 1024
 _CERTIFICATE_BYTES_MAX: Final = 8 * 1024
+# What the library raises on a certificate that somebody bent.
+_UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _SAN: Final = re.compile(r"^muster://([0-9a-f]{64})/([0-9a-f]{64})\Z")
 # The authority lives as long as its key; RFC 5280 writes "no end" as this date.
 _CA_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -93,7 +103,7 @@ def open_ca(pem: bytes, fleet: FleetId) -> bytes:
         raise Forged(f"{what} is for another key than the fleet vouches for.")
     try:
         certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, ValueError, TypeError) as error:
+    except (InvalidSignature, *_UNREADABLE) as error:
         raise Forged("The fleet's certificate was changed after it was signed.") from error
     return pem
 
@@ -125,7 +135,7 @@ def peer_of(der: bytes) -> Peer:
         certificate = x509.load_der_x509_certificate(der)
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise Malformed("The peer's certificate names no machine of a fleet.") from error
     match = _SAN.match(uris[0]) if len(uris) == 1 else None
     if match is None:
@@ -198,7 +208,7 @@ def _pin(authority: Authority, key: Ed25519PrivateKey) -> x509.UnrecognizedExten
 def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> bytes:
     try:
         extension = certificate.extensions.get_extension_for_oid(PIN_OID).value
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
+    except _UNREADABLE as error:
         raise Forged(f"{what} carries no pin of its fleet.") from error
     pin_what = f"{what}: its pin"
     raw = _unwrap(extension.public_bytes(), pin_what)
@@ -286,14 +296,14 @@ def _load(pem: bytes, what: str) -> x509.Certificate:
         raise Malformed(f"{what} has {len(pem)} bytes; at most {_CERTIFICATE_BYTES_MAX} are read.")
     try:
         return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise Malformed(f"{what} is not a PEM certificate.") from error
 
 
 def _ed25519(certificate: x509.Certificate, what: str) -> bytes:
     try:
         public = certificate.public_key()
-    except (ValueError, TypeError) as error:
+    except _UNREADABLE as error:
         raise Malformed(f"{what} has a key of an unknown kind.") from error
     if not isinstance(public, Ed25519PublicKey):
         raise Malformed(f"{what} has a key that is not ed25519.")
