@@ -145,6 +145,68 @@ PROMISES: Final[dict[str, str]] = {
         "Every value of the canonical JSON profile is read back as it was written."
     ),
     # --- store
+    "store.mark-doubts": (
+        "A database that fell behind its mark, or moved to another machine, is noticed."
+    ),
+    "store.mark": "The high-water mark is written whole, at most once a second, and on demand.",
+    "store.blob-name": "A blob's name can never lead out of its folder.",
+    "store.blob-rot": (
+        "A blob that rotted, or came as other bytes than its name says, is refused, and can be healed."
+    ),
+    "store.blob": "A blob is kept whole under its hash or not at all.",
+    "store.old-sqlite": (
+        "A SQLite that can corrupt its write-ahead log, and a database of a newer Muster, are refused in one sentence."
+    ),
+    "store.rot": "An entry that rotted on the disk is reported and never served.",
+    "store.torn": "A torn write-ahead log opens at the last whole commit.",
+    "store.kill": (
+        "A process killed at any moment loses no entry whose commit returned, and keeps no part of another."
+    ),
+    "store.broken": "After a failed write the store refuses to write and still reads what it has.",
+    "store.image": "An image holds exactly what was committed.",
+    "store.clock": (
+        "Stamps of our entries rise, across restarts and past what other machines stamped."
+    ),
+    "store.erase": "An erased body is gone from entry and tables, and every proof stays valid.",
+    "store.freeze": (
+        "A forked stream falls back to the common prefix, its tables with it, and both branches stay."
+    ),
+    "store.new-fold": (
+        "A fold that is new or changed is folded from the first entry when the store opens."
+    ),
+    "store.as-of": "Any table can be asked as of a past admission or time of this machine.",
+    "store.order-free": "In whatever order streams arrive, the tables are the same.",
+    "store.rebuild": "Folding all entries again gives the same tables and the same history.",
+    "store.bad-rows": (
+        "A row that SQLite could not store as declared is skipped, and the transaction goes on."
+    ),
+    "store.poison": (
+        "An entry that a fold cannot use is recorded with its reason and stops neither its stream nor another fold."
+    ),
+    "store.fold-together": "What an entry changes in the tables counts together or not at all.",
+    "store.cosigns": "Of every machine and strength the largest cosign of a stream is kept.",
+    "store.kept-seals": (
+        "Of the seals of 256 entries the newest is kept, and a seal that is not newer changes nothing."
+    ),
+    "store.entry-by-id": "Every entry that counts is found by its id.",
+    "store.proofs": "Inclusion and consistency proofs from tiles verify, for every size held.",
+    "store.serves-sealed": (
+        "What is served is covered by a seal and its proof, also while the rest of the stream is missing."
+    ),
+    "store.take-conflict": "Entries admitted against an older state are not kept.",
+    "store.take": "Taken entries give the same entries, tables and root on every machine.",
+    "store.one-seal": (
+        "A commit makes one seal per stream that grew, however many entries it holds."
+    ),
+    "store.own-streams": (
+        "The store appends only to streams of its own machine, and to none that forked."
+    ),
+    "store.atomic": (
+        "A transaction that fails leaves entries, tables, heads and clock as they were."
+    ),
+    "store.append-durable": (
+        "What a transaction appended, sealed and folded is there after the database is opened again."
+    ),
     # --- fleet
     "fleet.vectors": "The bytes of every document of the fleet stay what they were.",
     "fleet.hostile-bytes": "Hostile bytes in any document of the fleet are refused, never a crash.",
@@ -210,6 +272,12 @@ PROMISES: Final[dict[str, str]] = {
         "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one."
     ),
     # --- task
+    "task.first-agent-wins": (
+        "A phase that lists agents gets the first one that any machine has, whatever the load."
+    ),
+    "task.needs-are-hard": (
+        "A machine that misses one need of a task never gets it, and every missing need is named."
+    ),
     "task.flat-cost": "The owner's cost per task does not depend on how many tasks are queued.",
     "task.restart-keeps-work": "A restarted owner takes up every live task where it was.",
     "task.promotes-before-done": (

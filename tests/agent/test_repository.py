@@ -1,15 +1,16 @@
 """Bare repositories on a hub, refs that move by compare-and-set, and git itself."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import checkout, commit, plain, refs, sh, wait
+from tests.agent.repositories import SIGNER, checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
 
 from muster.agent import git, ref, repository
 from muster.agent.fence import Epoch, attempt_ref, branch_ref, fence_ref
-from muster.errors import Broken, Conflict, Malformed, NotFound, Refused, Unreachable
+from muster.errors import Broken, Conflict, Forged, Malformed, NotFound, Refused, Unreachable
 
 FIRST = Epoch(1, 1)
 BRANCH = branch_ref("r1", "test")
@@ -85,7 +86,7 @@ def test_a_bad_source_adds_nothing(tmp_path, name, where, error):
         wait(repository.add(tmp_path / "repos", name, where))
     assert not list(tmp_path.rglob("*.git"))
     assert not list(tmp_path.rglob("*hacked*"))
-    assert repository.sweep(tmp_path / "repos") == 0
+    assert not list((tmp_path / "repos").glob("*"))
 
 
 @proves("git.repository-add")
@@ -97,11 +98,24 @@ def test_a_taken_name_is_refused_and_the_repository_stays(repo, source):
 
 
 @proves("git.repository-add", "git.no-debris")
-def test_a_half_made_repository_is_swept(tmp_path):
-    (tmp_path / "repos" / ".new-abc" / "hooks").mkdir(parents=True)
-    assert repository.sweep(tmp_path / "repos") == 1
-    assert repository.listing(tmp_path / "repos") == []
-    assert not list((tmp_path / "repos").iterdir())
+def test_what_a_crash_left_is_swept_and_what_is_in_use_stays(repo):
+    left = [
+        repo.parent / ".new-abc" / "hooks",
+        repo / "objects" / "tmp_objdir-incoming-x" / "pack",
+        repo / "refs" / "muster" / "fence" / "t1.lock",
+        repo / "packed-refs.lock",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if path.suffix != ".lock" else path.touch()
+    began_s = left[-1].stat().st_mtime
+    before = refs(repo)
+    assert repository.sweep(repo.parent, began_s + 1) == 0
+    assert repository.sweep(repo.parent, began_s + 3600) == 4
+    assert not any(path.exists() for path in left)
+    assert refs(repo) == before
+    assert repository.sweep(repo.parent / "gone", began_s) == 0
+    wait(ref.register(repo, "t1", FIRST))
 
 
 @proves("git.guard-stands")
@@ -224,6 +238,15 @@ def test_a_commit_that_is_not_the_attempts_is_refused(repo, source):
     for wanted, error in cases:
         with pytest.raises(error):
             wait(ref.promote(repo, wanted))
+    assert refs(repo) == before
+
+
+@proves("git.promotion-checks-commit", "git.forged-commit")
+def test_a_commit_that_its_machine_did_not_sign_is_not_promoted(repo, source):
+    base, made = attempt(repo, source)
+    before = refs(repo)
+    with pytest.raises(Forged):
+        wait(ref.promote(repo, promotion(commit=made, base=base, signer=SIGNER.public)))
     assert refs(repo) == before
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from muster.agent import git
+from muster.agent import commit, git
 from muster.agent.fence import Epoch, attempt_ref, fence_bytes, fence_epoch, fence_ref
 from muster.errors import Conflict, NotFound, Refused
 
@@ -28,6 +28,8 @@ class Promotion(NamedTuple):
     base: str
     # The branch's commit as the owner last saw it; None when the branch is new.
     expected: str | None
+    # The worker's public `git` key; None where another kind of remote keeps unsigned work.
+    signer: bytes | None = None
 
 
 async def read(repo: Path, ref: str) -> str | None:
@@ -170,6 +172,8 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
             f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
             f"{promotion.base[:12]}; the attempt does not count."
         )
+    if promotion.signer is not None:
+        await commit.verify(repo, promotion.commit, promotion.signer)
 
 
 async def _already(repo: Path, old: str | None, task: str, new: Epoch) -> bool:

@@ -24,11 +24,10 @@ from typing import Final, Literal, NamedTuple, cast
 
 from muster import limits
 from muster.agent import git, repository
-from muster.errors import Broken, Malformed
+from muster.errors import Broken, Malformed, MusterError
 
 Kind = Literal["data", "credit", "close"]
 Service = Literal["git-upload-pack", "git-receive-pack"]
-Piece = tuple[Kind, bytes]
 Send = Callable[[Kind, bytes], Awaitable[None]]
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -122,53 +121,127 @@ async def serve(repo: Path, service: Service, *, peer: str, sock: str) -> Server
     return Server(process)
 
 
-async def tunnel(pair: Pair, send: Send, frames: "asyncio.Queue[Piece]") -> None:
-    """Carry one stream pair over frames until the reader has ended or the far side closed.
+class Tunnel:
+    """One stream pair carried over frames.
 
-    `send` may wait; `frames` gets the far side's frames and needs no bound of its own, since a
-    peer that sends more than it was granted is refused. Raises Malformed.
+    `feed` is called with each frame of the far side, from the moment the tunnel is announced;
+    `run` joins it to git. What waits for git is bounded by what was granted.
     """
-    reader, writer = pair
-    window = _Window()
-    # `taking` goes on after the far side's last data, because its credit is still needed; it
-    # ends only when the far side closes, and `giving` when git has said everything.
-    taking = asyncio.create_task(_take(writer, send, frames, window))
-    giving = asyncio.create_task(_give(reader, send, window))
-    try:
-        await asyncio.wait([taking, giving], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (taking, giving):
-            task.cancel()
-        await asyncio.wait([taking, giving])
-    for task in (taking, giving):
-        if not task.cancelled():
-            task.result()
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._window = _Window()
+        self._granted = limits.GIT_WINDOW_BYTES
+        # Bytes, not frames: a million frames of one byte each must cost a million bytes.
+        self._waiting = bytearray()
+        self._ended = False
+        self._arrived = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._fault: Malformed | None = None
+
+    def feed(self, kind: Kind, payload: bytes) -> None:
+        """Take one frame; never waits, never raises. A frame against the rules ends the tunnel."""
+        if self._gone.is_set():
+            return
+        try:
+            self._accept(kind, payload)
+        except Malformed as error:
+            self._fault = error
+            self._gone.set()
+
+    async def run(self, pair: Pair) -> bool:
+        """Carry until the reader has ended (True) or the far side has left (False).
+
+        Raises Malformed when the far side broke the rules.
+        """
+        reader, writer = pair
+        giving = asyncio.create_task(self._give(reader))
+        others = [asyncio.create_task(self._take(writer)), asyncio.create_task(self._gone.wait())]
+        try:
+            await asyncio.wait([giving, *others], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._gone.set()
+            for task in (giving, *others):
+                task.cancel()
+            await asyncio.wait([giving, *others])
+        if self._fault is not None:
+            raise self._fault
+        for task in (giving, others[0]):
+            if not task.cancelled():
+                task.result()
+        return not giving.cancelled()
+
+    async def close(self, payload: bytes) -> None:
+        """Tell the far side how it ended."""
+        await self._send("close", payload)
+
+    def _accept(self, kind: Kind, payload: bytes) -> None:
+        if kind == "close":
+            self._gone.set()
+        elif kind == "credit":
+            if len(payload) != 4:
+                raise Malformed("A credit frame holds four bytes.")
+            self._window.add(int.from_bytes(payload, "big"))
+        elif self._ended or len(payload) > self._granted:
+            raise Malformed("The other side sent more bytes than it was granted.")
+        else:
+            self._granted -= len(payload)
+            self._waiting += payload
+            self._ended = not payload
+            self._arrived.set()
+
+    async def _give(self, reader: asyncio.StreamReader) -> None:
+        """What git says, as far as the window is open."""
+        while True:
+            chunk = await reader.read(await self._window.wait())
+            self._window.add(-len(chunk))
+            await self._send("data", chunk)
+            if not chunk:
+                return
+
+    async def _take(self, writer: asyncio.StreamWriter) -> None:
+        """What the far side says, to git; what git has taken is granted again."""
+        owed = 0
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            data, self._waiting = bytes(self._waiting), bytearray()
+            ended = self._ended
+            await _write(writer, data, ended)
+            owed += len(data)
+            if owed >= _GRANT_BYTES and not ended:
+                self._granted += owed
+                await self._send("credit", owed.to_bytes(4, "big"))
+                owed = 0
 
 
 async def serve_tunnel(
     repo: Path,
     service: Service,
-    send: Send,
-    frames: "asyncio.Queue[Piece]",
+    tunnel: Tunnel,
     *,
     peer: str,
     sock: str,
 ) -> int:
-    """`serve` and `tunnel` together, to the closing frame; git's exit code."""
-    server = await serve(repo, service, peer=peer, sock=sock)
-    code, said = 1, "the tunnel was cut"
+    """`serve` and a tunnel together, to the closing frame; git's exit code. Raises nothing.
+
+    The far side learns of every end by the closing frame, also when git could not be started.
+    """
+    code, said, server = 1, "the tunnel was cut", None
     try:
-        await tunnel(server.pair, send, frames)
-        async with asyncio.timeout(_GRACE_S):
-            code, said = await server.wait()
+        server = await serve(repo, service, peer=peer, sock=sock)
+        if await tunnel.run(server.pair):
+            async with asyncio.timeout(_GRACE_S):
+                code, said = await server.wait()
     except TimeoutError:
         said = "git did not end; it was stopped"
-    except Malformed as error:
+    except MusterError as error:
         said = str(error)
     finally:
-        await server.stop()
+        if server is not None:
+            await server.stop()
     answer = {"code": 0} if code == 0 else {"code": 1, "error": said}
-    await send("close", json.dumps(answer).encode())
+    await tunnel.close(json.dumps(answer).encode())
     return code
 
 
@@ -194,44 +267,10 @@ class _Window:
             self._open.clear()
 
 
-async def _give(reader: asyncio.StreamReader, send: Send, window: _Window) -> None:
-    """What git says, as far as the window is open."""
-    while True:
-        chunk = await reader.read(await window.wait())
-        window.add(-len(chunk))
-        await send("data", chunk)
-        if not chunk:
-            return
-
-
-async def _take(
-    writer: asyncio.StreamWriter, send: Send, frames: "asyncio.Queue[Piece]", window: _Window
-) -> None:
-    """What the far side says, to git, until it closes the tunnel."""
-    granted, owed = limits.GIT_WINDOW_BYTES, 0
-    while True:
-        kind, payload = await frames.get()
-        if kind == "close":
-            return
-        if kind == "credit":
-            if len(payload) != 4:
-                raise Malformed("A credit frame holds four bytes.")
-            window.add(int.from_bytes(payload, "big"))
-        elif payload:
-            granted -= len(payload)
-            if granted < 0:
-                raise Malformed("The other side sent more bytes than it was granted.")
-            await _write(writer, payload)
-            owed += len(payload)
-            if owed >= _GRANT_BYTES:
-                await send("credit", owed.to_bytes(4, "big"))
-                granted, owed = granted + owed, 0
-        elif writer.can_write_eof():
-            writer.write_eof()
-
-
-async def _write(writer: asyncio.StreamWriter, payload: bytes) -> None:
+async def _write(writer: asyncio.StreamWriter, data: bytes, ended: bool) -> None:
     # Git may have ended with an error before it read everything; its answer is still to come.
     with contextlib.suppress(ConnectionError):
-        writer.write(payload)
+        writer.write(data)
         await writer.drain()
+        if ended:
+            writer.write_eof()

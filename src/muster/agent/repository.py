@@ -226,9 +226,21 @@ async def maintain(path: Path) -> None:
     await git.run_async(["gc", "-q", "--prune=2.weeks.ago"], path)
 
 
-def sweep(repos: Path) -> int:
-    """Remove what a crash left half made; the number of things removed."""
-    left = list(repos.glob(f"{_UNFINISHED}*")) if repos.is_dir() else []
-    for path in left:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(left)
+def sweep(repos: Path, now_s: float) -> int:
+    """Remove what a crash left: half-made repositories, locks and pushes nobody finishes.
+
+    `now_s` is the wall clock. Anything younger than the longest a push may hold it stays, so
+    this may run at any time. The number of things removed.
+    """
+    if not repos.is_dir():
+        return 0
+    left = [*repos.glob(f"{_UNFINISHED}*"), *repos.glob("*.git/objects/tmp_objdir-incoming-*")]
+    left += [*repos.glob("*.git/*.lock"), *repos.glob("*.git/refs/**/*.lock")]
+    oldest_s = now_s - limits.GIT_LOCK_AGE_MS_MAX / 1000
+    old = [path for path in left if path.lstat().st_mtime < oldest_s]
+    for path in old:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(old)

@@ -57,6 +57,11 @@ class Worktree(NamedTuple):
         """The agent's own `.git`; never read as a repository by us."""
         return self.path / ".git"
 
+    @property
+    def reads(self) -> tuple[Path, ...]:
+        """What a sandbox must let the agent read besides its folder, and never write."""
+        return (self.cache / "objects",)
+
 
 class Collected(NamedTuple):
     """What an attempt produced."""

@@ -16,7 +16,7 @@ import sys
 from typing import Final
 
 from muster import limits
-from muster.agent.fence import Update, may_commit, must_advance
+from muster.agent.fence import HEADS_PREFIX, Update, may_commit, must_advance
 from muster.channel import ipc_client
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Malformed, MusterError, Refused, Unreachable
@@ -55,7 +55,11 @@ def pre_receive(moves: list[Update]) -> None:
 
 def reference_transaction(moves: list[Update]) -> None:
     """Compare each attempt's epoch with the fence as it is now."""
+    branches = {move[1:] for move in moves if move.ref.startswith(HEADS_PREFIX)}
     for move in moves:
+        # Git lists HEAD beside the branch it stands for; nothing but its log is written then.
+        if move.ref == "HEAD" and move[1:] in branches:
+            continue
         if (reason := may_commit(move, _blob)) is not None:
             raise Refused(reason)
 

@@ -154,7 +154,8 @@ class Tunnel:
         reply = json.loads(frame.payload or b"{}")
         code = reply.get("code") if isinstance(reply, dict) else None
         if code != 0 and isinstance(reply, dict) and reply.get("error"):
-            print(f"muster: {str(reply['error'])[:300]}", file=sys.stderr)
+            said = str(reply["error"])[:300].removeprefix("muster: ")
+            print(f"muster: {said}", file=sys.stderr)
         return 0 if code == 0 else 1
 
     def _upwards(self) -> None:
