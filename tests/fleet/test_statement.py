@@ -183,3 +183,13 @@ def test_a_refusal_is_kept_with_who_asked_and_why():
     world.write(BUILD, kinds.ORDER_DENY, body)
     (row,) = world.select("fleet_denial")
     assert (row["asker"], row["verb"], row["reason"]) == (MALLORY.key, "run", "no grant")
+
+
+@proves("fleet.default-deny", "fleet.folds-total")
+def test_a_refusal_of_anything_however_odd_is_kept():
+    world = small_fleet()
+    odd = kinds.OrderDeny(by="", verb="rm -rf /", object="ä\n\x00", reason="no", statement="x")
+    world.write(BUILD, kinds.ORDER_DENY, odd)
+    assert world.skipped == []
+    (row,) = world.select("fleet_denial")
+    assert (row["verb"], row["object"]) == ("rm -rf /", "ä\n\x00")

@@ -108,10 +108,11 @@ class OrderTake(Struct, frozen=True, forbid_unknown_fields=True):
 class OrderDeny(Struct, frozen=True, forbid_unknown_fields=True):
     """The writer refused; `by` is the key or agent that asked, `statement` what it showed."""
 
-    by: Word
-    object: Word
+    # Free text: what was refused may be anything, and a refusal must never fail to be recorded.
+    by: Text
+    object: Text
     reason: Text
-    verb: Word
+    verb: Text
     statement: str = ""
 
 
