@@ -238,3 +238,12 @@ def test_composing_and_parsing_cost_microseconds():
     # Measured 3.5 µs each with hashing; the bound leaves room for a loaded machine.
     assert fastest(lambda: entry(body=first.body)) < 40
     assert fastest(lambda: parse(first.raw, first.salt, first.body)) < 40
+
+
+@proves("log.entry-body-bound")
+def test_a_header_with_the_right_hash_and_another_size_is_forged():
+    first = make(body=b"{}")
+    digest = first.header.body.sha256
+    with pytest.raises(Forged):
+        parse(edit(body={"sha256": digest, "size": 3}), SALT, b"{}")
+    assert parse(edit(body={"sha256": digest, "size": 2}), SALT, b"{}").body == b"{}"

@@ -200,3 +200,16 @@ def test_an_impossible_time_is_not_signed():
     for time_s in (-1, 2**53):
         with pytest.raises(Malformed):
             seal.make_cosign(FLEET_ID, STREAM, 5, ROOT, BUILD, "seen", SEEN, time_s)
+
+
+@proves("log.seal-refuses")
+def test_a_longer_spelling_that_the_writer_itself_signed_is_refused():
+    text = note.parse(SEALED.note).text
+    origin, size, head = text.splitlines()
+    # The character before the padding carries two spare bits.
+    spare = head[:-2] + chr(ord(head[-2]) + 1) + "="
+    for respelled in (f"{origin}\n0{size}\n{head}\n", f"{origin}\n{size}\n{spare}\n"):
+        signed = note.sign(respelled, origin, SEAL)
+        assert note.verify(note.parse(signed), origin, SEAL.public)
+        with pytest.raises(Malformed, match="shortest"):
+            seal.open_seal(signed, FLEET_ID, SEAL.public)

@@ -223,3 +223,14 @@ def test_a_proof_asks_for_few_subtrees(pair):
     tree.inclusion_proof(asked, old - 1, new)
     tree.root_at(asked, new)
     assert asked.asked <= 2 * 2 * new.bit_length() + new.bit_length()
+
+
+@proves("log.tree-proofs-refused")
+def test_a_proof_that_ends_too_early_for_the_claimed_size_does_not_hold():
+    proof = tree.consistency_proof(ALL, 2, 3)
+    assert tree.verify_consistency(2, 3, ROOTS[2], ROOTS[3], proof)
+    for claimed in (5, 8, 100):
+        assert not tree.verify_consistency(2, claimed, ROOTS[2], ROOTS[3], proof)
+    path = tree.inclusion_proof(ALL, 0, 3)
+    for claimed in (5, 8, 100):
+        assert not tree.verify_inclusion(LEAVES[0], 0, claimed, path, ROOTS[3])

@@ -453,3 +453,24 @@ def test_a_name_in_an_export_cannot_speak_to_the_terminal():
     wrong = check(HONEST | {"0.cosigns": note, "\x1b[2J": b""})
     assert wrong
     assert all("\x1b" not in each for each in wrong + check(HONEST | {"0.cosigns": note}))
+
+
+@proves("log.verifier-every-byte")
+def test_a_spare_bit_of_base64_is_found():
+    for name in ("0.seals", "1.cosigns"):
+        raw = HONEST[name]
+        end = len(raw.rstrip(b"=\n")) - 1
+        assert raw[end + 1 :] in {b"=\n", b"==\n"}
+        changed = raw[:end] + bytes([raw[end] + 1]) + raw[end + 1 :]
+        assert any("canonical base64" in each for each in check(HONEST | {name: changed}))
+
+
+@proves("log.verifier-revocation")
+def test_of_two_revocations_of_one_machine_the_stricter_cut_counts():
+    streams = drafts()
+    name = str(streams[0].name)
+    for pair in ([{name: 7}, {name: 5}], [{name: 5}, {name: 7}]):
+        wrong = check(pack(streams, revocations=[revoke(each) for each in pair]))
+        assert len(wrong) == 1
+        assert "seq 5: from here on" in wrong[0]
+    assert check(pack(streams, revocations=[revoke({}), revoke({name: 7})]))
