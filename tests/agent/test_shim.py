@@ -139,13 +139,13 @@ def test_the_group_of_an_attempt_is_removed_with_it(world):
     async def go():
         attempt = await world.start(world.order("echo up; read line || sleep 60"))
         assert await until(lambda: "agent.output" in world.kinds())
-        group = Path(group_of(min(world.alive())))
-        assert group.is_dir()
+        group = group_of(min(world.alive()))
+        assert cgroup.Group(group).members() >= set(world.alive())
         attempt.cancel("seen")
         await attempt.wait()
         return group
 
-    group = asyncio.run(go())
+    group = Path(asyncio.run(go()))
     assert group.name.startswith(cgroup.PREFIX)
     assert not group.exists()
 
@@ -199,6 +199,29 @@ def test_without_a_subreaper_what_shares_a_remembered_group_is_found(world):
     assert orphan <= brood.look()
     reaper.send(orphan, signal.SIGKILL)
     assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.no-subreaper")
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [("sleep 60 & sleep 60 & exit 0", "ok"), ("setsid sleep 60 & sleep 60", "timeout")],
+)
+def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, command, status):
+    """As on macOS: parent links and process groups are all there is."""
+    order = world.order(command, timeout_s=1.5)
+    message = msgspec.to_builtins(order) | {"driver": "shell"}
+    boot = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent import reaper, shim; "
+        "reaper.become_subreaper = lambda: False; shim.main()"
+    )
+    argv = [sys.executable, "-I", "-S", "-c", boot, str(Path(reaper.__file__).parents[2])]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:
+        shim.stdin.write(msgspec.json.encode(message) + b"\n")
+        shim.stdin.flush()
+        lines = [msgspec.json.decode(line) for line in shim.stdout]
+    assert lines[0]["ready"]["subreaper"] is False
+    assert lines[-1]["outcome"]["status"] == status
+    assert world.alive() == {}
 
 
 @proves("agent.no-subreaper")

@@ -59,7 +59,7 @@ def find(marker: str) -> Group | None:
 def make(marker: str) -> Group | None:
     """A new group for an attempt; None where we may not make one."""
     group = find(marker)
-    if group is None:
+    if group is None or not marker:
         return None
     try:
         os.mkdir(group.path)

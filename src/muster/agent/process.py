@@ -50,9 +50,13 @@ _decode: Final = msgspec.json.Decoder(_Line).decode
 class ProcessAttempt:
     """A running shim."""
 
-    def __init__(self, shim: asyncio.subprocess.Process, marker: str, on_event: OnEvent) -> None:
+    def __init__(
+        self, shim: asyncio.subprocess.Process, marker: str, grace_s: float, on_event: OnEvent
+    ) -> None:
         self._shim = shim
         self._marker = marker
+        # The shim may ask and then TERM, each for the grace, before it kills.
+        self._end_s_max = 2 * grace_s + END_SLACK_S
         self._on_event = on_event
         self._outcome: Outcome | None = None
         self._complaint = b""
@@ -83,13 +87,13 @@ class ProcessAttempt:
         complaints = asyncio.create_task(self._drain_stderr())
         try:
             await self._read_lines()
-            return await self._end()
         finally:
-            complaints.cancel()
             # Also when the daemon's own event handler failed: no attempt goes on unobserved.
-            self.abandon()
+            await self._close()
+            complaints.cancel()
             if not self.ready.done():
                 self.ready.set_result(0)
+        return await self._settle()
 
     async def _read_lines(self) -> None:
         stdout = self._shim.stdout
@@ -105,20 +109,30 @@ class ProcessAttempt:
                 return
             if line.event is not None:
                 self._on_event(_fit(*line.event))
-            elif line.ready is not None:
+            elif line.ready is not None and not self.ready.done():
                 self.ready.set_result(int(line.ready.get("pid", 0)))
             elif line.outcome is not None:
                 self._outcome = line.outcome
 
-    async def _end(self) -> Outcome:
-        """Close the pipe, wait for the shim, and clean up behind one that died."""
+    async def _close(self) -> None:
+        """Close the pipe and wait for the shim, which ends everything first."""
         self.abandon()
+        rest = asyncio.create_task(self._discard_rest())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(END_SLACK_S):
+            async with asyncio.timeout(self._end_s_max):
                 await self._shim.wait()
         if self._shim.returncode is None:
             self._shim.kill()
             await self._shim.wait()
+        rest.cancel()
+
+    async def _discard_rest(self) -> None:
+        assert self._shim.stdout is not None
+        while await self._shim.stdout.read(SHIM_LINE_BYTES_MAX):
+            pass
+
+    async def _settle(self) -> Outcome:
+        """The shim's outcome, or one for a shim that died, with a cleaning behind it."""
         if self._outcome is not None and self._shim.returncode == 0:
             return self._outcome
         left = await asyncio.to_thread(reaper.sweep, self._marker)
@@ -152,7 +166,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
     )
-    attempt = ProcessAttempt(shim, marker, on_event)
+    attempt = ProcessAttempt(shim, marker, order.grace_s, on_event)
     assert shim.stdin is not None
     shim.stdin.write(raw)
     try:

@@ -113,6 +113,10 @@ class Brood:
         self._subreaper = subreaper
         self._groups: set[int] = set()
 
+    def remember(self, group: int) -> None:
+        """A process group that is ours from its start on, seen by a look or not."""
+        self._groups.add(group)
+
     def look(self) -> set[int]:
         """The process ids that live now."""
         processes = table()

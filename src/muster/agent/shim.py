@@ -156,6 +156,7 @@ class Shim:
         # The shim reaps for everybody, so Popen must not wait for its child by itself.
         child.returncode = 0
         self._child = child.pid
+        self._brood.remember(child.pid)
         self._connect(child)
         self._send({"ready": {"pid": child.pid, "subreaper": self._subreaper}})
         self._send_events(driver.opening())
