@@ -3,13 +3,13 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.promise import proves
+from tests.task.specs import graph
 
 from muster.errors import Malformed
 from muster.task.graph import SETTLED, Fact, Plan, Slot, in_order, plan, slots_of
 from muster.task.spec import Spec
 from muster.task.state import LIVE
-from tests.promise import proves
-from tests.task.specs import graph
 
 Facts = dict[Slot, Fact]
 
@@ -212,7 +212,7 @@ def test_any_order_of_outcomes_settles_and_starts_nothing_too_early(world, data)
             for before in spec.phases[slot.phase].prerequisites:
                 assert found.phases[before].state == "done"
                 _assert_done(spec, before, known, matches)
-            known[slot] = Fact("waiting" if slot in found.ask else "queued")
+            known[slot] = Fact("waiting" if slot in found.ask else "leased")
         matches.update({name: globs[name] for name in found.match})
         for slot, reason in found.cancel:
             assert reason
@@ -220,7 +220,7 @@ def test_any_order_of_outcomes_settles_and_starts_nothing_too_early(world, data)
         live = [slot for slot, fact in known.items() if fact.state in LIVE]
         if live:
             slot = data.draw(st.sampled_from(live))
-            outcome = data.draw(st.sampled_from(["leased", "done", "done", "failed", "lost"]))
+            outcome = data.draw(st.sampled_from(["done", "done", "failed", "lost"]))
             known[slot] = Fact(outcome, order := order + 1)
         if not cancelled and data.draw(st.integers(0, 30)) == 30:
             cancelled = "somebody said so"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.promise import proves
+from tests.task.specs import text
 
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
 from muster.task.spec import Budget, Needs, Phase, Spec, parse, read
 from muster.task.unit import duration_ms, path_refusal, size_mib
-from tests.promise import proves
-from tests.task.specs import text
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -67,14 +67,20 @@ phases:
         'x:2:1: a spec has no key "nme"; did you mean "name"?',
         'x:4:3: phases: "Test" is not a name: 1 to 40 of a-z, 0-9 and -, not starting with -',
         'x:6:5: phases.build has no key "aftr"; did you mean "after"?',
-        'x:7:14: phases.build.timeout: "10" is not a duration; write a number and a unit, '
-        "as 45s, 10m, 2h or 1h30m",
+        (
+            'x:7:14: phases.build.timeout: "10" is not a duration; write a number and a unit, '
+            "as 45s, 10m, 2h or 1h30m"
+        ),
         "x:8:14: phases.build.retries is 99; it must be from 0 to 10",
         "x:9:12: phases.build.agent is a text, not a list or a mapping",
-        'x:10:21: phases.build.needs.memory: "8" is not an amount of memory; write a number and '
-        "a unit, as 512MiB or 8GiB",
-        'x:10:40: phases.build.needs.tools.python: "~>3" is not a range of versions; write '
-        '">=3.11,<4", "3.x" or "*"',
+        (
+            'x:10:21: phases.build.needs.memory: "8" is not an amount of memory; write a number and '
+            "a unit, as 512MiB or 8GiB"
+        ),
+        (
+            'x:10:40: phases.build.needs.tools.python: "~>3" is not a range of versions; write '
+            '">=3.11,<4", "3.x" or "*"'
+        ),
         "x:10:51: phases.build.needs.gpu is a whole number from 1 to 64, without quotes",
         'x:10:56: phases.build.needs has no key "pwer"; did you mean "power"?',
         "x:11:9: phases.build.do is a text, not a list or a mapping",
@@ -193,7 +199,7 @@ def test_the_place_of_everything_is_known():
 def test_the_published_schema_is_the_generated_one():
     published = (ROOT / "src/muster/task/spec.schema.json").read_text(encoding="utf-8")
     assert published == schema.text(), (
-        'run: python -c "from muster.task import schema; print(schema.text(), end=\'\')" '
+        "run: python -c \"from muster.task import schema; print(schema.text(), end='')\" "
         "> src/muster/task/spec.schema.json"
     )
 
@@ -241,10 +247,9 @@ def fits(value: object, rule: dict, root: dict) -> bool:
     if "type" in rule and type(value) is not kinds[rule["type"]]:
         return False
     if isinstance(value, str):
-        return (
-            re.search(rule.get("pattern", ""), value) is not None
-            and rule.get("minLength", 0) <= len(value) <= rule.get("maxLength", 10**9)
-        )
+        return re.search(rule.get("pattern", ""), value) is not None and rule.get(
+            "minLength", 0
+        ) <= len(value) <= rule.get("maxLength", 10**9)
     if isinstance(value, int):
         return rule.get("minimum", value) <= value <= rule.get("maximum", value)
     if isinstance(value, list):

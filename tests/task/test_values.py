@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.promise import proves
+from tests.task.specs import text
 
 from muster.errors import Malformed, NotFound
 from muster.task import source
@@ -21,8 +23,6 @@ from muster.task.values import (
     references,
     variable,
 )
-from tests.promise import proves
-from tests.task.specs import text
 
 HOSTILE = [
     "$(rm -rf /)",
@@ -66,7 +66,7 @@ def shell(script: str, values: dict) -> str:
         ("printf %s a${test.summary}b", "a{}b"),
         ('printf %s "$(printf %s ${test.summary}x)"', "{}x"),
         ('x=${test.summary}; printf %s "$x"', "{}"),
-        ("# don't ${test.summary}\nprintf %s \"${test.summary}\"", "{}"),
+        ('# don\'t ${test.summary}\nprintf %s "${test.summary}"', "{}"),
         ("(printf %s ${test.summary})", "{}"),
         ("printf '%s' ${test.summary}", "{}"),
         ('printf %s "\\"${test.summary}\\""', '"{}"'),
@@ -110,7 +110,7 @@ def test_the_source_that_runs_does_not_depend_on_any_value(value):
     ],
 )
 def test_a_reference_where_a_shell_would_not_take_one_word_is_refused(script, why):
-    with pytest.raises(Malformed, match="^") as caught:
+    with pytest.raises(Malformed) as caught:
         command(script)
     assert why in str(caught.value)
 
@@ -267,8 +267,19 @@ def test_the_same_text_gives_the_same_order_and_a_changed_one_another():
 @proves("spec.same-order")
 @pytest.mark.parametrize(
     ("phase", "instance"),
-    [("c", ""), ("c", "../x"), ("c", "/x"), ("c", "${a.b}"), ("d", ""), ("d", "0"), ("d", "3")]
-    + [("d", "01"), ("a", "1"), ("c", "a\nb"), ("c", ".git/hooks")],
+    [
+        ("c", ""),
+        ("c", "../x"),
+        ("c", "/x"),
+        ("c", "${a.b}"),
+        ("d", ""),
+        ("d", "0"),
+        ("d", "3"),
+        ("d", "01"),
+        ("a", "1"),
+        ("c", "a\nb"),
+        ("c", ".git/hooks"),
+    ],
 )
 def test_an_instance_that_the_phase_does_not_have_is_refused(phase, instance):
     with pytest.raises(Malformed):

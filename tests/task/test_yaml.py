@@ -5,11 +5,11 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.promise import proves
 
 from muster import limits
 from muster.task import yaml
 from muster.task.problem import Problem, SpecErrors
-from tests.promise import proves
 
 
 def refusal(raw: bytes) -> Problem:

@@ -1,0 +1,322 @@
+"""Whether a spec makes sense: each refusal with its place and its way out."""
+
+import time
+from pathlib import Path
+
+import pytest
+from tests.promise import proves
+from tests.task.specs import text
+
+from muster.errors import Malformed
+from muster.fleet.facts import Facts
+from muster.task.check import admit, check
+from muster.task.problem import SpecErrors
+from muster.task.route import Machine
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+
+
+def told(raw: bytes, *, warnings: bool = False, **view: object) -> list[str]:
+    """`phases.a.after: sentence` of every problem."""
+    report = check(raw, **view)
+    assert (report.spec is None) == any(not p.warning for p in report.problems)
+    return [p.sentence for p in report.problems if p.warning == warnings]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+def test_every_example_can_run(file):
+    assert told(file.read_bytes()) == []
+    admit(file.read_bytes())
+
+
+@proves("spec.every-mistake")
+def test_form_and_sense_are_both_told_with_their_place():
+    report = check(b"muster: 1\nname: x\nphases: {a: {do: x, tmeout: 1m}}\n")
+    assert report.spec is None
+    assert [(p.line, p.column, p.path) for p in report.problems] == [(3, 21, "phases.a.tmeout")]
+    report = check(text({"a": "after: z", "b": "timeout: 0s"}))
+    assert [(p.line, p.column, p.path) for p in report.problems] == [
+        (8, 12, "phases.a.after[0]"),
+        (13, 14, "phases.b.timeout"),
+    ]
+
+
+def test_what_has_an_error_is_not_admitted_and_what_has_a_warning_is():
+    with pytest.raises(SpecErrors, match="which is no phase") as caught:
+        admit(text({"a": "after: z"}))
+    assert isinstance(caught.value, Malformed)
+    mixed = text({"a": "agent: [claude, shell]\ndo: x\ncheck: y"})
+    assert "prompt to the other" in told(mixed, warnings=True)[0]
+    admit(mixed)
+
+
+@proves("spec.cycle")
+@pytest.mark.parametrize(
+    ("phases", "cycle"),
+    [
+        ({"a": "after: a"}, ["phases.a.after names a itself; a phase cannot wait for itself"]),
+        (
+            {"a": "after: b", "b": "after: a"},
+            ["phases.a.after closes a cycle: a waits for b waits for a; take one `after` away"],
+        ),
+        (
+            {"z": "", "a": "after: [z, c]", "b": "after: a", "c": "after: b", "d": "after: c"},
+            [
+                (
+                    "phases.a.after closes a cycle: a waits for c waits for b waits for a; "
+                    "take one `after` away"
+                )
+            ],
+        ),
+        (
+            {"a": "after: b", "b": "after: a", "c": "after: d", "d": "after: c"},
+            [
+                "phases.a.after closes a cycle: a waits for b waits for a; take one `after` away",
+                "phases.c.after closes a cycle: c waits for d waits for c; take one `after` away",
+            ],
+        ),
+    ],
+)
+def test_a_cycle_is_named_once(phases, cycle):
+    assert told(text(phases)) == cycle
+
+
+@proves("spec.nearest-word")
+def test_an_unknown_phase_is_told_with_the_nearest():
+    assert told(text({"test": "", "b": "after: tset"})) == [
+        'phases.b.after[0] names tset, which is no phase; did you mean "test"?'
+    ]
+
+
+@proves("spec.checkable")
+def test_a_phase_needs_a_deliverable_a_check_or_a_person():
+    bare = text({"a": "agent: shell\ndo: make"})
+    assert told(bare) == [
+        "phases.a cannot be checked; say what it delivers (deliver: [FILE]) or a check: COMMAND"
+    ]
+    assert check(bare).problems[0][:2] == (4, 3)
+    assert told(text({"a": "agent: shell\ndo: make\ndeliver: x.txt"})) == []
+    assert told(text({"a": "agent: shell\ndo: make\ncheck: make test"})) == []
+    assert told(text({"a": "by: human\ndo: look"})) == []
+
+
+@proves("spec.sensible")
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ("do: x\ncheck: y", "says nobody to do it"),
+        ("agent: [a, a]\ndo: x\ncheck: y", "names an agent twice"),
+        ("by: human\ndo: x\nrace: 2", "race does not go with by: human"),
+        ("by: human\ndo: x\nagent: shell", "agent does not go with by: human"),
+        ("by: human\ndo: x\ncheck: y", "check does not go with by: human"),
+        ("by: human\ndo: x\nretries: 1", "retries does not go with by: human"),
+        ("by: human\ndo: x\nneeds: {os: linux}", "needs does not go with by: human"),
+        ("race: 2\neach: s/*\nenv: {P: '${each.path}'}", "race does not go with each"),
+        ("each: s/*", "each is never used; say ${each.path} in do"),
+        ("each: s/*\nenv: {P: '${each.path}'}\ndeliver: x.md", "is the same for every match"),
+        ("deliver: ['${inputs.x}/y']", "may refer to ${each.path} only"),
+        ("deliver: [a/, a]", "names a path twice"),
+        ("timeout: 25h", "timeout is 25h; it must be above 0 and at most 24h"),
+        ("timeout: 0m", "timeout is 0m; it must be above 0"),
+        ("deadline: 32d", "deadline is 32d; it must be above 0 and at most 744h"),
+        ("timeout: 2h\ndeadline: 1h", "timeout is 2h, longer than the deadline 1h"),
+        ("budget: {tokens: 5}", "budget does not go with agent: shell"),
+        ("agent: claude\ndo: x\ncheck: y\nbudget: {usd: '0'}", "budget.usd is 0"),
+        ("after: [b, b]", "names b a second time"),
+    ],
+)
+def test_keys_that_make_no_sense_together_are_refused(body, sentence):
+    found = [p for p in told(text({"a": body, "b": ""})) if sentence in p]
+    assert len(found) == 1, told(text({"a": body, "b": ""}))
+
+
+@proves("spec.sensible")
+def test_reserved_names_and_shared_variables_are_refused():
+    assert "reserved name" in told(text({"each": ""}))[0]
+    shared = told(text({"inputs-a": ""}, "inputs: {a-summary: x}"))
+    assert shared == [
+        "phases.inputs-a and the input a-summary share MUSTER_INPUTS_A_SUMMARY; rename one"
+    ]
+
+
+@proves("spec.sensible")
+def test_an_order_too_large_for_an_entry_is_refused():
+    body = 'agent: claude\ncheck: y\ndo: "x' + "\\t" * 16_000 + '"\nenv:\n'
+    body += "".join(f"  V{i}: '{'x' * 1_000}'\n" for i in range(31))
+    (sentence,) = told(text({"a": body}))
+    assert "at most 49152; put texts into files" in sentence
+
+
+@proves("spec.known-references", "spec.nearest-word")
+@pytest.mark.parametrize(
+    ("ref", "sentence"),
+    [
+        ("tset.summary", 'which is no phase; did you mean "test"?'),
+        ("test.sumary", 'but a phase has no sumary; did you mean "summary"?'),
+        ("later.summary", "but does not come after later; add after: [later]"),
+        ("here.summary", "its own result, which is not there yet"),
+        ("each.path", "but the phase has no each"),
+        ("inputs.wrod", 'which is no input; did you mean "word"?'),
+        ("run.number", "but a run has only id and name"),
+        (" test.summary ", 'write it as "${test.summary}"'),
+    ],
+)
+def test_a_reference_that_will_have_no_value_is_refused(ref, sentence):
+    phases = {"test": "", "mid": "after: test", "later": "after: here"}
+    body = f'after: mid\nagent: claude\ncheck: y\ndo: "${{{ref}}}"'
+    found = told(text({**phases, "here": body}, "inputs: {word: x}"))
+    assert len(found) == 1
+    assert sentence in found[0]
+
+
+@proves("spec.known-references")
+def test_a_reference_to_a_far_prerequisite_and_to_the_run_is_taken():
+    body = 'after: mid\ndo: echo ${test.summary} ${run.id} ${inputs.word}\ncheck: "true"\n'
+    raw = text({"test": "", "mid": "after: test", "x": body + "agent: shell"}, "inputs: {word: x}")
+    assert told(raw) == []
+
+
+@proves("spec.known-references")
+def test_a_variable_of_a_phase_that_is_not_done_before_is_refused():
+    raw = text({"a": "", "b": "agent: shell\ndo: echo $MUSTER_A_SUMMARY\ncheck: y"})
+    assert told(raw) == [
+        "phases.b.do uses $MUSTER_A_SUMMARY, but does not come after a; add after: [a]"
+    ]
+    mine = text({"b": "agent: shell\ndo: echo $MUSTER_HOME $MUSTER_Z_SUMMARY\ncheck: y"})
+    assert told(mine) == []
+
+
+@proves("spec.no-injection")
+def test_a_reference_in_a_place_that_is_no_word_of_the_shell_is_refused_before_it_runs():
+    raw = text({"a": "", "b": "after: a\nagent: shell\ndo: echo '${a.summary}'\ncheck: 'true'"})
+    (sentence,) = told(raw)
+    assert sentence.startswith("phases.b.do is shell source: ${a.summary} stands in single quotes")
+    prompt = raw.replace(b"agent: shell\n    do: echo", b"agent: claude\n    do: say")
+    assert told(prompt) == []
+
+
+# --- local files
+
+
+@proves("spec.local-files")
+@pytest.mark.parametrize(
+    "do",
+    [
+        "cat /home/me/data.csv",
+        "cp ~/x y",
+        "cp ~me/x y",
+        "read $HOME/x",
+        "ls --dir=/Users/me/x",
+        "open C:\\data\\x",
+        "see file:///x/y",
+        "cat </mnt/disk/x",
+        "PATH=/bin:/root/bin make",
+    ],
+)
+def test_a_personal_file_is_refused_unless_the_phase_is_pinned(do):
+    body = f"agent: claude\ncheck: y\ndo: |\n  {do}\n"
+    (sentence,) = told(text({"a": body}))
+    assert sentence.startswith("phases.a.do names ")
+    assert "a file of one machine" in sentence
+    assert told(text({"a": body + "needs: {machine: studio}"})) == []
+    assert len(told(text({"a": body + "needs: {machine: [studio, lab]}"}))) == 1
+
+
+@proves("spec.local-files")
+@pytest.mark.parametrize(
+    "do",
+    [
+        "/usr/bin/env true > /dev/null",
+        "curl https://host/home/me/x",
+        "add the /login and /home route",
+        "a/home/b and ../mnt/x",
+        "1 ~ 2, x~y/z",
+        "ratio 3:/4",
+        "mktemp /tmp/x.XXX",
+        "and/or, I/O",
+    ],
+)
+def test_what_is_no_personal_file_is_left_alone(do):
+    assert told(text({"a": f"agent: claude\ncheck: y\ndo: |\n  {do}\n"})) == []
+
+
+@proves("spec.local-files")
+def test_a_temporary_file_between_two_phases_is_refused():
+    one, two = "agent: shell\ncheck: y\ndo: x > /tmp/x", "agent: shell\ncheck: y\ndo: cat /tmp/x"
+    assert told(text({"a": one, "b": f"after: a\n{two}"})) == [
+        'phases.b.do names "/tmp/x", as a does, which may run on another machine; let a deliver it'
+    ]
+    pin = "\nneeds: {machine: m}"
+    assert told(text({"a": one + pin, "b": f"after: a\n{two}{pin}"})) == []
+    assert told(text({"a": one.replace("check: y", "check: test -s /tmp/x")})) == []
+
+
+@proves("spec.local-files")
+def test_a_deliverable_read_by_a_phase_that_does_not_come_after_is_refused():
+    make = "agent: shell\ndo: make > report.txt\ndeliver: report.txt"
+    read = "agent: shell\ndo: sort ./report.txt\ncheck: y"
+    told_plain = 'phases.b.do reads "report.txt", which a delivers; add after: [a]'
+    raw = text({"a": make, "b": read})
+    assert told(raw) == [told_plain]
+    assert told(text({"a": make, "b": f"after: a\n{read}"})) == []
+    with_repo = raw.replace(b"phases:", b"repo: main\nphases:")
+    assert told(with_repo) == []
+    assert told(with_repo, warnings=True) == [told_plain]
+    assert told(with_repo, files={"report.txt"}, warnings=True) == []
+    assert told(with_repo, files={"other.txt"}) == [told_plain]
+    early = text({"b": read, "a": f"after: b\n{make}"})
+    assert "which runs after this phase" in told(early)[0]
+
+
+# --- machines
+
+
+def machine(name: str, **facts: object) -> Machine:
+    base = {"os": "linux", "arch": "x86_64", "cpus": 4, "agents": {"shell": "1"}}
+    return Machine(id=name * 8, name=name, facts=Facts(**{**base, **facts}))
+
+
+@proves("spec.fitting-machine")
+def test_a_phase_that_fits_no_machine_says_what_the_nearest_lacks():
+    raw = text({"a": "needs: {label: gpu, memory: 64GiB, os: linux}"})
+    fleet = [
+        machine("mac", os="darwin", memory_mib=8_192),
+        machine("lab", memory_mib=131_072),
+    ]
+    assert told(raw, fleet=fleet) == [
+        "phases.a.needs fits no machine; the nearest is lab: no label gpu"
+    ]
+    assert told(raw, fleet=[*fleet, machine("big", memory_mib=65_536, labels=("gpu",))]) == []
+    assert told(raw, fleet=[]) == ["phases.a finds no machine: the fleet has none; invite one"]
+    assert told(raw) == []
+
+
+@proves("spec.fitting-machine")
+def test_an_agent_that_no_machine_has_is_told():
+    raw = text({"a": "agent: claude\ndo: x\ncheck: y", "b": "by: human\ndo: look"})
+    assert told(raw, fleet=[machine("lab")]) == [
+        "phases.a.agent fits no machine; the nearest is lab: no agent claude"
+    ]
+
+
+@proves("spec.hostile-text")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        text({f"p{i}": "after: [" + ", ".join(f"p{j}" for j in range(max(0, i - 15), i)) + "]"
+              for i in range(400)}),
+        text({f"p{i}": f"after: p{(i + 1) % 500}" for i in range(500)}),
+        text({f"phase-{i}": f"after: [phsae-{i}, phaze-{i}]" for i in range(500)}),
+        text({f"p{i}": "agent: shell\ncheck: y\ndo: " + "sh [[ ${a.b} " * 1_200 for i in range(15)}),
+        text({f"p{i}": "agent: claude\ncheck: y\ndo: " + "~a/b /tmp/x${ a" * 1_000
+              for i in range(15)}),
+        text({"a": "deliver: [" + ", ".join(f"d{i}.txt" for i in range(60)) + "]",
+              **{f"p{i}": "agent: claude\ncheck: y\ndo: " + "d1.txt d2.txt " * 1_100
+                 for i in range(15)}}),
+    ],
+)  # fmt: skip
+def test_a_large_spec_made_to_be_slow_is_checked_in_seconds(raw):
+    start = time.process_time()
+    report = check(raw)
+    assert time.process_time() - start < 4
+    assert len(report.problems) <= 100
