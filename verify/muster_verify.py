@@ -36,28 +36,26 @@ except ImportError:
 
     VerifyKey = None  # type: ignore[assignment, misc]
 
-HEX32, HEX64, HEX128 = "[0-9a-f]{32}", "[0-9a-f]{64}", "[0-9a-f]{128}"
+HEX32, HEX64 = "[0-9a-f]{32}", "[0-9a-f]{64}"
 STREAM = rf"{HEX64}/{HEX32}/(?:fleet|journal|to\.{HEX64}|g\.{HEX64}\.[a-z0-9-]{{1,32}})"
 NOTE = re.compile(
     rf"(?P<text>muster/(?P<fleet>{HEX64})/(?P<stream>{STREAM})\n"
     r"(?P<size>0|[1-9][0-9]{0,12})\n(?P<root>[A-Za-z0-9+/]{43}=)\n)"
     r"\n— (?P<name>\S+) (?P<data>[A-Za-z0-9+/]+={0,2})\n"
 )
-DOCUMENT = re.compile(rf"([a-z/0-9]+\n([^\n]*))\n({HEX128})\n")
+DOCUMENT = re.compile(rf"([a-z/0-9]+\n([^\n]*))\n({HEX64}{HEX64})\n")
 KIND = r"[a-z]+(?:\.[a-z-]+)+"
 ACTOR = r"muster|op:[A-Za-z0-9._-]+|[A-Za-z0-9._:/-]+@[A-Za-z0-9._-]+"
-INT_MAX, SIZE_MAX, LINE_MAX = 2**53 - 1, 2**40, 1 << 20
-FUTURE_S_MAX = 600
+INT_MAX, SIZE_MAX, LINE_MAX, FUTURE_S_MAX = 2**53 - 1, 2**40, 1 << 20, 600
 # What a field must be: a pattern, a condition, or fields of its own.
 Rules = dict[str, Any]
-SIZE = lambda v: is_int(v, SIZE_MAX)  # noqa: E731 - a rule as any other
 HEADER: Rules = {
     "actor": rf"(?=.{{1,128}}\Z)(?:{ACTOR})",
     "author": HEX64,
     "body": {"sha256": HEX64, "size": lambda v: is_int(v, 65536)},
     "cause": lambda v: isinstance(v, list) and len(v) <= 16 and all(matches(HEX64, e) for e in v),
     "kind": rf"(?=.{{1,64}}\Z)(?:{KIND})",
-    "seq": lambda v: is_int(v, SIZE_MAX - 1),
+    "seq": lambda v: is_int(v, SIZE_MAX),
     "stream": STREAM,
     "t": lambda v: isinstance(v, list) and [is_int(n, INT_MAX) for n in v] == [True, True],
     "v": lambda v: is_int(v, 1) and v == 1,
@@ -67,7 +65,12 @@ LINE: Rules = {
     "header": lambda v: isinstance(v, str),
     "salt": lambda v: v is None or matches(HEX32, v),
 }
-LISTED: Rules = {"file": "0|[1-9][0-9]{0,8}", "root": HEX64, "size": SIZE, "stream": STREAM}
+LISTED: Rules = {
+    "file": "0|[1-9][0-9]{0,8}",
+    "root": HEX64,
+    "size": HEADER["seq"],
+    "stream": STREAM,
+}
 MANIFEST: Rules = {
     "closed": lambda v: isinstance(v, bool),
     "fleet": HEX64,
