@@ -16,6 +16,7 @@ own commits are read through its object folder; of its `.git` only HEAD is parse
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -107,13 +108,12 @@ class Workshop:
         )
         tree = Worktree(origin, task, epoch, path, store, base)
         self._discard(path)
-        try:
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self.close, tree)
             # Held by a ref, so that maintenance of the cache cannot drop what is worked on.
             await git.run_async(["update-ref", _held(tree), base], store)
             await _populate(tree, signature.agent)
-        except BaseException:
-            await self.close(tree)
-            raise
+            undo.pop_all()
         return tree
 
     async def collect(
