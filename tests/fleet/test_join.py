@@ -93,6 +93,13 @@ def test_an_invite_and_its_entry_do_not_show_the_token():
     assert (body.sha256, body.until_ms) == (token_hash(TOKEN), NOW + limits.INVITE_LIFE_MS)
 
 
+@proves("fleet.names")
+def test_nobody_is_invited_under_a_name_that_no_machine_may_have():
+    for name in ("../etc", "All", "fleet", ""):
+        with pytest.raises(Malformed, match="machine name"):
+            open_invite(TOKEN, name, (), NOW)
+
+
 class Hub:
     """A hub with one open invite for `phone`; a join runs as its daemon would run it."""
 

@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.errors import Malformed
 from muster.fleet.kinds import InviteOpen
+from muster.fleet.name import check_name
 from muster.fleet.record import Role
 from muster.log.stream import FleetId
 
@@ -98,6 +99,7 @@ def open_invite(
     life_ms: int = limits.INVITE_LIFE_MS,
 ) -> InviteOpen:
     """The body of the entry that makes a token valid."""
+    check_name(name, "The machine name")
     return InviteOpen(
         name=name, sha256=token_hash(token), until_ms=now_ms + life_ms, roles=tuple(roles)
     )
