@@ -16,8 +16,8 @@ from muster.agent.policy import (
     uniform,
 )
 
-TREE = "/work/tree"
-LINKS = {"/work/tree/out": "/etc", "/work/alias": "/work/tree"}
+TREE = "/srv/tree"
+LINKS = {"/srv/tree/out": "/etc", "/srv/alias": "/srv/tree"}
 
 
 def resolve(path):
@@ -36,22 +36,22 @@ def resolve(path):
 @pytest.mark.parametrize(
     ("path", "inside"),
     [
-        ("/work/tree/a", True),
-        ("/work/tree", True),
+        ("/srv/tree/a", True),
+        ("/srv/tree", True),
         ("a/b", True),
         ("./a/../b", True),
-        ("/work/alias/a", True),
+        ("/srv/alias/a", True),
         ("../tree/a", True),
-        ("/work/tree2/a", False),
+        ("/srv/tree2/a", False),
         ("..", False),
         ("../other", False),
-        ("/work/tree/../secret", False),
+        ("/srv/tree/../secret", False),
         ("out/passwd", False),
-        ("/work/tree/out/passwd", False),
+        ("/srv/tree/out/passwd", False),
         ("/etc/passwd", False),
         ("/", False),
         ("~/.ssh/config", False),
-        ("file:///work/tree/a", False),
+        ("file:///srv/tree/a", False),
         ("a\0b", False),
     ],
 )
