@@ -28,12 +28,16 @@ from muster.log.tree import Range, Subtrees, root_at, verify_consistency
 
 @dataclass(slots=True)
 class StreamState:
-    """A stream as we hold it; `range` is over its first `size` entries."""
+    """A stream as we hold it; `range` is over its first `size` entries.
+
+    A frozen stream may still be filled up to `common`, the last size its branches share.
+    """
 
     name: StreamName
     size: int
     range: Range
     frozen: bool = False
+    common: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def admit(
     check_limits(state, segment)
     seal = claimed_seal(segment.note)
     check_signer(segment, seal, fleet, public)
-    check_frozen(state)
+    check_frozen(state, segment)
     if segment.start > state.size:
         return Gap(state.name, state.size)
     fresh = segment.entries[state.size - segment.start :]
@@ -157,9 +161,9 @@ def check_signer(segment: Segment, seal: Seal, fleet: FleetId, public: bytes) ->
             raise Forged(f"A segment of {text} holds another entry at the place of {seq}.")
 
 
-def check_frozen(state: StreamState) -> None:
+def check_frozen(state: StreamState, segment: Segment) -> None:
     """Refuse to let a forked stream grow, on either branch, before its owner decided."""
-    if state.frozen:
+    if state.frozen and segment.end > state.common:
         raise Refused(f"The stream {state.name} forked and is frozen until its owner decides.")
 
 

@@ -71,7 +71,9 @@ class Replica:
         head = self._streams.get(stream)
         if head is None:
             return StreamState(stream, 0, trees.Range())
-        return StreamState(stream, head.size, head.range.copy(), head.frozen is not None)
+        return StreamState(
+            stream, head.size, head.range.copy(), head.frozen is not None, head.frozen or 0
+        )
 
     def frozen_at(self, stream: StreamName) -> int | None:
         """Return where a forked stream was cut back, None while it lives."""

@@ -131,9 +131,10 @@ class Streams:
             del tail[:TILE_WIDTH]
             tile += 1
 
-    def cut_back(self, head: Head, size: int, before: Range) -> None:
-        """Let only the first `size` entries count; the rest stays as evidence."""
-        head.size = head.frozen = size
+    def cut_back(self, head: Head, common: int, before: Range) -> None:
+        """Let only the entries in `before` count, `common` at most; the rest stays as evidence."""
+        head.frozen = common
+        head.size = before.size
         head.range = before
         head.tail = None
         self.moved[head.id] = head

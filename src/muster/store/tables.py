@@ -48,11 +48,13 @@ class FoldTable:
         self._database = database
         self._dirty: dict[FullKey, Row | None] = {}
         self._history: list[tuple[Value, ...]] = []
-        self._key_types = tuple(_PYTHON_TYPE[kind] for _, kind in table.key)
-        self._row_types = tuple(_PYTHON_TYPE[kind] for _, kind in table.columns)
+        columns = (*table.key, *table.columns)
+        self._key_width = len(table.key)
+        self._types = tuple(_PYTHON_TYPE[kind] for _, kind in columns)
         # A row without nulls matches at once; each shape with nulls is checked once.
-        self._shapes: set[tuple[type, ...]] = {self._row_types}
-        self._texts_or_ints = any(kind != "blob" for _, kind in (*table.key, *table.columns))
+        self._shapes = {self._types}
+        self._ints = [at for at, (_, kind) in enumerate(columns) if kind == "int"]
+        self._texts = [at for at, (_, kind) in enumerate(columns) if kind == "text"]
         self.key_names = tuple(name for name, _ in table.key)
         self.row_names = tuple(name for name, _ in table.columns)
         self.names = (*self.key_names, *self.row_names)
@@ -103,21 +105,22 @@ class FoldTable:
 
         Raises: Skip: the fold handed over a row of the wrong shape.
         """
-        if tuple(map(type, key)) != self._key_types:
+        if row is None:
+            row = self._nulls
+        if len(key) != self._key_width:
             raise Skip("bad-row")
-        values = key
-        if row is not None:
-            shape = tuple(map(type, row))
-            if shape not in self._shapes:
-                self._learn(shape)
-            values = key + row
-        if self._texts_or_ints:
-            for value in values:
-                if type(value) is str:
-                    if not value.isascii():
-                        _check_text(value)
-                elif type(value) is int and not -SQL_INT_MAX <= value <= SQL_INT_MAX:
-                    raise Skip("bad-row")
+        values = key + row
+        shape = tuple(map(type, values))
+        if shape not in self._shapes:
+            self._learn(shape)
+        for at in self._ints:
+            number = values[at]
+            if number is not None and not -SQL_INT_MAX <= number <= SQL_INT_MAX:  # type: ignore[operator]
+                raise Skip("bad-row")
+        for at in self._texts:
+            text = values[at]
+            if text is not None and not text.isascii():  # type: ignore[union-attr]
+                _check_text(text)  # type: ignore[arg-type]
 
     def put(self, key: FullKey, row: Row | None, at: int, change: int) -> None:
         """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
@@ -235,11 +238,11 @@ class FoldTable:
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
     def _learn(self, shape: tuple[type, ...]) -> None:
-        fits = len(shape) == len(self._row_types) and all(
-            got is want or got is _NONE for got, want in zip(shape, self._row_types, strict=True)
-        )
-        if not fits:
+        if len(shape) != len(self._types):
             raise Skip("bad-row")
+        for at, (got, want) in enumerate(zip(shape, self._types, strict=True)):
+            if got is not want and (got is not _NONE or at < self._key_width):
+                raise Skip("bad-row")
         self._shapes.add(shape)
 
 

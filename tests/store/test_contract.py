@@ -1,0 +1,638 @@
+"""What every store does, in a file or in memory."""
+
+from dataclasses import replace
+
+import pytest
+from tests.promise import proves
+from tests.store.world import NOW_MS, OWNER, Machine, Notes, Tasks, drop, folds, job, jobs, note
+
+from muster.errors import Conflict, Forged, Malformed, NotFound
+from muster.log import tree
+from muster.log.admit import Taken, admit
+from muster.log.clock import Stamp
+from muster.log.entry import EntryId
+from muster.log.fold import Change, Table
+from muster.log.seal import make_cosign, make_seal, open_seal
+from muster.log.stream import scope_to
+from muster.store import MEMORY, Draft, Store
+from muster.store.schema import DDL
+from muster.store.sqlite import Database
+from muster.store.tree import Tiles
+
+
+@pytest.fixture(params=["file", "memory"])
+def machines(request, tmp_path):
+    """Make machine number n."""
+    made = []
+
+    def make(number):
+        path = tmp_path / f"{number}.db" if request.param == "file" else MEMORY
+        made.append(Machine(number, path))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        machine.store.close()
+
+
+def again(machine):
+    """The same machine after a restart: what counts is what was committed."""
+    if machine.path == MEMORY:
+        return Machine(machine.random.randrange(100, 200), image=machine.store.image()).store
+    machine.store.close()
+    machine.store = machine.opened()
+    return machine.store
+
+
+def everything(store):
+    """All that can be asked of a store, to compare."""
+    return (
+        [(str(s), store.size(s), store.state(s).range.root()) for s in store.streams()],
+        [store.slice(s, 0) for s in store.streams()],
+        [store.seals(s) for s in store.streams()],
+        store.tables_digest(),
+        [store.query(f"select * from {name}_hist") for name in ("job", "note")],
+        store.skipped(),
+        list(store.cosigned()),
+        store.forks(),
+    )
+
+
+# --- appending -----------------------------------------------------------------------------
+
+
+@proves("store.append-durable")
+def test_what_was_appended_is_there_after_a_restart(machines):
+    a = machines(1)
+    entries = a.write(a.journal, job("x", "open"), note("hi"))
+    a.write(a.fleet, job("x", "done"))
+    before = everything(a.store)
+    assert [e.header.seq for e in entries] == [0, 1]
+    assert a.store.slice(a.journal, 0) == entries
+    assert everything(again(a)) == before
+
+
+@proves("store.atomic")
+@pytest.mark.parametrize("when", ["before sealing", "after sealing", "after reading"])
+def test_a_transaction_that_fails_leaves_nothing(machines, when):
+    a = machines(1)
+    a.write(a.journal, job("x", "open"), note("hi"))
+    before = everything(a.store)
+    with pytest.raises(LookupError), a.store.transaction():
+        a.store.append(a.journal, [job("x", "lost"), drop("q")], NOW_MS + 50_000)
+        a.store.append(a.fleet, [job("y", "lost")] * 300, NOW_MS + 60_000)
+        if when != "before sealing":
+            a.store.seal_dirty(a.signer)
+        if when == "after reading":
+            assert len(a.store.rows("job")) == 2
+            assert a.store.root_at(a.fleet, 200)
+        raise LookupError
+    assert everything(a.store) == before
+    (entry,) = a.write(a.journal, note("after"))
+    assert entry.header.seq == 2
+    assert entry.stamp < Stamp(NOW_MS + 50_000, 0)
+
+
+@proves("store.atomic")
+def test_a_bad_draft_adds_nothing(machines):
+    a = machines(1)
+    with a.store.transaction():
+        with pytest.raises(Malformed):
+            a.store.append(
+                a.journal, [note("good"), Draft("bad kind", "muster", (), b"{}")], NOW_MS
+            )
+        assert a.store.size(a.journal) == 0
+        a.store.append(a.journal, [note("good")], NOW_MS)
+    assert a.store.size(a.journal) == 1
+
+
+@proves("store.own-streams")
+def test_another_machines_stream_cannot_be_appended_to(machines):
+    a, b = machines(1), machines(2)
+    with a.store.transaction(), pytest.raises(Conflict):
+        a.store.append(b.fleet, [note("not mine")], NOW_MS)
+    assert a.store.size(b.fleet) == 0
+
+
+@proves("store.one-seal")
+def test_a_commit_makes_one_seal_per_stream_that_grew(machines):
+    a = machines(1)
+    with a.store.transaction():
+        for at in range(64):
+            a.store.append(a.journal, [note(str(at))], NOW_MS)
+        a.store.append(a.fleet, [note("x")], NOW_MS)
+        seals = a.store.seal_dirty(a.signer)
+    assert [(s.stream, s.size) for s in seals] == [(a.journal, 64), (a.fleet, 1)]
+    for seal in seals:
+        assert open_seal(seal.note, OWNER, a.signer.public) == seal
+        assert seal.root == a.store.root_at(seal.stream, seal.size)
+        assert a.store.seal_of(seal.stream) == seal
+    with a.store.transaction():
+        assert a.store.seal_dirty(a.signer) == []
+
+
+@proves("store.one-seal")
+def test_what_was_not_sealed_is_sealed_later(machines):
+    a = machines(1)
+    with a.store.transaction():
+        a.store.append(a.journal, [note("x")], NOW_MS)
+    store = again(a)
+    if store.machine == a.id:
+        with store.transaction():
+            assert [s.size for s in store.seal_dirty(a.signer)] == [1]
+
+
+@proves("store.clock")
+def test_stamps_rise_across_restarts_and_past_others(machines):
+    a, b = machines(1), machines(2)
+    b.now_ms += 5_000
+    (theirs,) = b.write(b.fleet, note("from the future"))
+    (first,) = a.write(a.fleet, note("x"))
+    a.pull(b, b.fleet)
+    if a.path != MEMORY:
+        again(a)
+    (second,) = a.write(a.fleet, note("y"))
+    assert first.stamp < theirs.stamp < second.stamp
+    (third,) = a.write(a.journal, note("z"))
+    assert second.stamp < third.stamp
+
+
+# --- taking and serving ------------------------------------------------------------------------
+
+
+@proves("store.take")
+def test_taken_entries_give_the_same_entries_tables_and_root(machines):
+    a, b = machines(1), machines(2)
+    for at in range(300):
+        a.write(a.fleet, job(f"j{at % 7}", str(at)), note("x" * at))
+    b.pull(a, a.fleet)
+    assert b.store.size(a.fleet) == 600
+    assert b.store.root_at(a.fleet, 600) == a.store.root_at(a.fleet, 600)
+    assert b.store.tables_digest() == a.store.tables_digest()
+    assert [b.store.entry_at(a.fleet, n) for n in (0, 599)] == [
+        a.store.entry_at(a.fleet, n) for n in (0, 599)
+    ]
+
+
+@proves("store.take-conflict")
+def test_what_was_admitted_against_an_older_state_is_not_kept(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, note("x"), note("y"))
+    segment = a.store.segment(a.fleet, 0)
+    found = admit(b.store.state(a.fleet), segment, OWNER, a.signer.public)
+    assert isinstance(found, Taken)
+    b.pull(a, a.fleet)
+    before = everything(b.store)
+    with b.store.transaction(), pytest.raises(Conflict):
+        b.store.take(found, NOW_MS)
+    assert everything(b.store) == before
+
+
+@proves("store.serves-sealed")
+def test_what_is_not_sealed_is_not_served(machines):
+    a = machines(1)
+    with a.store.transaction():
+        a.store.append(a.fleet, [note("x")], NOW_MS)
+    assert a.store.segment(a.fleet, 0) is None
+    a.write(a.fleet, note("y"))
+    with a.store.transaction():
+        a.store.append(a.fleet, [note("z")], NOW_MS)
+    segment = a.store.segment(a.fleet, 0)
+    assert (segment.end, segment.seal.size) == (2, 2)
+    assert a.store.segment(a.fleet, 2) is None
+
+
+@proves("store.serves-sealed")
+def test_a_part_is_served_on_while_the_rest_is_missing(machines):
+    """The writer may be gone before anyone has all of its entries."""
+    a, b, c = machines(1), machines(2), machines(3)
+    a.write(a.fleet, *[note("x" * 2000) for _ in range(300)])
+    for _ in range(2):
+        b.take(a, a.fleet)
+    held = b.store.size(a.fleet)
+    assert 0 < held < 300
+    assert b.store.seal_of(a.fleet) is None
+    assert b.store.latest_seal(a.fleet).size == 300
+    again_b = again(b) if b.path != MEMORY else b.store
+    assert again_b.latest_seal(a.fleet).size == 300
+    c.pull(b, a.fleet)
+    assert c.store.size(a.fleet) == held
+    c.pull(a, a.fleet)
+    assert c.store.seal_of(a.fleet).size == 300
+    assert c.store.tables_digest() == a.store.tables_digest()
+
+
+@proves("store.serves-sealed")
+def test_bodies_before_a_place_are_withheld(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, note("secret"), note("open"))
+    assert b.take_segment(a.store.segment(a.fleet, 0, bodies_from=1), a)
+    assert [e.body is None for e in b.store.slice(a.fleet, 0)] == [True, False]
+    assert [row["text"] for row in b.store.rows("note")] == ["open"]
+    assert b.store.skipped()[0].reason == "no-body"
+
+
+@proves("store.proofs")
+@pytest.mark.parametrize("size", [1, 2, 255, 256, 257, 700])
+def test_proofs_from_tiles_verify(machines, size):
+    a = machines(1)
+    entries = a.write(a.fleet, *[note(str(at)) for at in range(size)])
+    store = a.store
+    root = store.root_at(a.fleet, size)
+    sizes = sorted({1, size // 3, size // 2, max(1, size - 1), size} - {0})
+    for at in {0, size // 2, size - 1}:
+        proof = store.inclusion(a.fleet, at, size)
+        assert tree.verify_inclusion(entries[at].id, at, size, proof, root)
+    for old in sizes:
+        proof = store.consistency(a.fleet, old, size)
+        assert tree.verify_consistency(old, size, store.root_at(a.fleet, old), root, proof)
+    with pytest.raises(NotFound):
+        store.root_at(a.fleet, size + 1)
+
+
+@proves("store.proofs")
+def test_tiles_of_tiles_give_the_root_of_the_range():
+    database = Database(MEMORY)
+    for statement in DDL.split(";\n"):
+        database.execute(statement)
+    tiles, after, leaves = Tiles(database), tree.Range(), []
+    for at in range(257 * 256):
+        leaves.append(tree.leaf_hash(at.to_bytes(4, "big")))
+        after.append(leaves[-1])
+        if len(leaves) == 256:
+            tiles.complete(7, at // 256, leaves)
+            leaves.clear()
+        if at + 1 in (256, 65_536, 256 * 257):
+            assert tree.root_at(tiles.of(7), at + 1) == after.root()
+
+
+@proves("store.entry-by-id")
+def test_every_entry_is_found_by_its_id(machines, monkeypatch):
+    monkeypatch.setattr("muster.store.directory.RUN_ENTRIES", 50)
+    a, b = machines(1), machines(2)
+    entries = [a.write(a.fleet, note(str(at)), job("x", str(at))) for at in range(70)]
+    b.pull(a, a.fleet)
+    stores = [a.store, b.store] if a.path == MEMORY else [again(a), again(b)]
+    for store in stores:
+        for pair in entries:
+            assert [store.entry(e.id) for e in pair] == pair
+        assert store.entry(EntryId(b"\0" * 32)) is None
+
+
+@proves("store.entry-by-id")
+def test_an_entry_is_found_before_it_is_committed(machines):
+    a = machines(1)
+    with a.store.transaction():
+        (entry,) = a.store.append(a.fleet, [note("x")], NOW_MS)
+        assert a.store.entry(entry.id) == entry
+        assert [row["text"] for row in a.store.rows("note")] == ["x"]
+
+
+# --- seals and cosigns ----------------------------------------------------------------------
+
+
+@proves("store.kept-seals")
+def test_of_the_seals_of_a_tile_the_newest_is_kept(machines):
+    a = machines(1)
+    for _ in range(130):
+        a.write(a.fleet, *[note("x")] * 4)
+    assert [s.size for s in a.store.seals(a.fleet)] == [256, 512, 520]
+    assert a.store.seal_of(a.fleet).size == 520
+
+
+@proves("store.kept-seals")
+def test_a_seal_of_a_stream_that_is_not_held_is_witnessed(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, note("x"))
+    old = a.store.seal_of(a.fleet)
+    a.write(a.fleet, note("y"))
+    new = a.store.seal_of(a.fleet)
+    with b.store.transaction():
+        assert b.store.put_seal(new)
+        assert not b.store.put_seal(old)
+        assert not b.store.put_seal(new)
+    store = again(b)
+    assert (store.size(a.fleet), store.seal_of(a.fleet)) == (0, None)
+    assert store.latest_seal(a.fleet) == new
+
+
+@proves("store.cosigns")
+def test_of_the_cosigns_the_largest_is_kept(machines):
+    a, b = machines(1), machines(2)
+
+    def cosign(size, strength):
+        root = a.store.root_at(a.fleet, size)
+        return make_cosign(OWNER, a.fleet, size, root, b.id, strength, b.signer, size)
+
+    a.write(a.fleet, note("x"), note("y"), note("z"))
+    one, two, seen = cosign(1, "held"), cosign(2, "held"), cosign(1, "seen")
+    with a.store.transaction():
+        assert [a.store.put_cosign(each) for each in (one, two, seen, one, two)] == [
+            True,
+            True,
+            True,
+            False,
+            False,
+        ]
+    store = again(a)
+    assert sorted(store.cosigns(a.fleet), key=lambda c: c.size) == [seen, two]
+    assert ((a.fleet, b.id, "held"), 2, two.note) in list(store.cosigned())
+
+
+# --- folds -------------------------------------------------------------------------------------
+
+
+@proves("store.fold-together", "store.poison")
+def test_a_skip_takes_the_changes_of_its_entry_back(machines):
+    a = machines(1)
+    a.write(a.fleet, job("x", "open"), job("x", "half"), drop("nobody"), job("x", "done"))
+    assert jobs(a) == [("x", "done", 2)]
+    assert [(s.fold, s.seq, s.reason) for s in a.store.skipped()] == [
+        ("tasks", 1, "half-done"),
+        ("tasks", 2, "no-such-job"),
+    ]
+
+
+@proves("store.poison")
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"text":1}', b'{"text":"mistake"}'])
+def test_a_poison_entry_stops_nothing(machines, body):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, Draft("note.put", "muster", (), body), note("after"), job("x", "open"))
+    b.pull(a, a.fleet)
+    for machine in (a, b):
+        assert [row["text"] for row in machine.store.rows("note")] == ["after"]
+        assert jobs(machine) == [("x", "open", 1)]
+        (skipped,) = machine.store.skipped()
+        assert (skipped.fold, skipped.seq) == ("notes", 0)
+        assert skipped.reason in {"bad-body", "mistake-keyerror"}
+
+
+class Wild:
+    """A fold that hands over whatever the test wants."""
+
+    name = "wild"
+    kinds = frozenset({"note.put"})
+    tables = (Table("wild", (("id", "text"),), (("number", "int"), ("raw", "blob"))),)
+
+    def __init__(self, changes):
+        self.changes = changes
+
+    def apply(self, entry, rows):
+        return self.changes
+
+
+@proves("store.bad-rows")
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change("wild", ("x",), (1.5, b"")),
+        Change("wild", ("x",), (True, b"")),
+        Change("wild", ("x",), (2**63, b"")),
+        Change("wild", ("x",), (1, "text")),
+        Change("wild", ("x",), (1,)),
+        Change("wild", ("x", 1), (b"",)),
+        Change("wild", (None,), (1, b"")),
+        Change("wild", ("\ud800",), (1, b"")),
+        Change("wild", (), None),
+        Change("other", ("x",), (1, b"")),
+        "nonsense",
+    ],
+)
+def test_a_row_that_cannot_be_stored_is_skipped(change):
+    good = Change("wild", ("good",), (None, b""))
+    a = Machine(1)
+    a.store = Store(
+        MEMORY,
+        fleet=OWNER,
+        machine=a.id,
+        rng=a.random.randbytes,
+        folds=[Wild([good, change]), Notes()],
+    )
+    a.write(a.fleet, note("x"))
+    assert a.store.rows("wild") == []
+    assert len(a.store.rows("note")) == 1
+    assert [s.fold for s in a.store.skipped()] == ["wild"]
+
+
+@proves("store.bad-rows")
+def test_more_changes_than_one_entry_may_make_are_skipped():
+    many = [Change("wild", (str(at),), (at, b"")) for at in range(5000)]
+    a = Machine(1)
+    a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Wild(many)])
+    a.write(a.fleet, note("x"))
+    assert [s.reason for s in a.store.skipped()] == ["too-many-rows"]
+
+
+@proves("store.rebuild")
+def test_folding_again_gives_the_same_tables_and_history(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, *[job(f"j{at % 5}", str(at)) for at in range(40)], drop("j1"), drop("j9"))
+    b.write(b.fleet, *[note(str(at)) for at in range(40)])
+    a.pull(b, b.fleet)
+    before = everything(a.store)
+    assert list(a.store.rebuild())[-1] == (82, 82)
+    assert everything(a.store) == before
+
+
+@proves("store.as-of")
+def test_a_table_can_be_asked_as_of_the_past(machines):
+    a = machines(1)
+    times = []
+    for draft in (job("x", "open"), job("y", "open"), job("x", "done"), drop("y")):
+        a.write(a.fleet, draft)
+        times.append(a.now_ms)
+
+    def shown(**when):
+        return [(r["id"], r["state"]) for r in a.store.as_of("job", **when)]
+
+    past = [
+        [],
+        [("x", "open")],
+        [("x", "open"), ("y", "open")],
+        [("x", "done"), ("y", "open")],
+        [("x", "done")],
+    ]
+    assert [shown(admission=at) for at in range(-1, 4)] == past
+    assert [shown(time_ms=at) for at in [NOW_MS, *times]] == past
+    assert [a.store.admitted(a.fleet, at) for at in range(5)] == [
+        *[(at, times[at]) for at in range(4)],
+        None,
+    ]
+
+
+@proves("store.as-of")
+def test_a_clock_set_back_does_not_reorder_the_past(machines):
+    a = machines(1)
+    a.write(a.fleet, note("x"))
+    a.now_ms -= 10_000
+    a.write(a.fleet, note("y"))
+    assert a.store.admitted(a.fleet, 1) == (1, NOW_MS + 1)
+
+
+@proves("store.new-fold")
+def test_a_new_or_changed_fold_is_folded_from_the_first_entry(tmp_path):
+    a = Machine(1, tmp_path / "log.db")
+    a.write(a.fleet, note("x"), job("y", "open"), job("y", "done"))
+    whole = a.store.tables_digest()
+
+    def opened(*folds):
+        a.store.close()
+        a.store = Store(a.path, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=folds)
+        return a.store
+
+    class Upper(Notes):
+        version = 2
+
+        def apply(self, entry, rows):
+            return [c._replace(row=(c.row[0].upper(),)) for c in super().apply(entry, rows)]
+
+    assert [r["text"] for r in opened(Upper()).rows("note")] == ["X"]
+    with pytest.raises(NotFound):
+        a.store.rows("job")
+    a.write(a.fleet, job("y", "late"))
+    assert [r["state"] for r in opened(Tasks(), Notes()).rows("job")] == ["late"]
+    assert a.store.tables_digest()["note"] == whole["note"]
+
+
+def test_two_folds_cannot_write_one_table():
+    a = Machine(1)
+    with pytest.raises(ValueError, match="two folds"):
+        Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[*folds(), Notes()])
+
+
+# --- forks and erasure --------------------------------------------------------------------------
+
+
+def forked(machines):
+    """`a` told `b` and `c` the same ten entries, then each something else."""
+    a, b, c = machines(1), machines(2), machines(3)
+    a.write(a.fleet, *[job(f"j{at % 3}", str(at)) for at in range(10)])
+    b.pull(a, a.fleet)
+    c.pull(a, a.fleet)
+    prefix = b.store.tables_digest()
+    twin = Machine(1, image=a.store.image())
+    a.write(a.fleet, drop("j0"), job("j1", "ours"), job("j5", "ours"), drop("q"))
+    twin.write(twin.fleet, job("j1", "theirs"))
+    b.pull(a, a.fleet)
+    c.pull(twin, a.fleet)
+    return a, b, c, prefix
+
+
+@proves("store.freeze")
+def test_a_forked_stream_falls_back_to_its_common_prefix(machines):
+    a, b, c, prefix = forked(machines)
+    ours, theirs = b.store.slice(a.fleet, 10), c.store.slice(a.fleet, 10)
+    for machine, other in ((b, theirs), (c, ours)):
+        with machine.store.transaction():
+            assert machine.store.freeze(a.fleet, 10, b"proof", machine.now_ms + 1, other)
+            assert not machine.store.freeze(a.fleet, 10, b"again", machine.now_ms + 1)
+        assert machine.store.tables_digest() == prefix
+        assert machine.store.size(a.fleet) == 10
+        assert machine.store.skipped() == []
+        before = everything(machine.store)
+        list(machine.store.rebuild())
+        assert everything(machine.store) == before
+        store = again(machine)
+        assert everything(store) == before
+        assert (store.forks(), store.frozen_at(a.fleet)) == ([b"proof"], 10)
+    assert b.store.entry_at(a.fleet, 10) == ours[0]
+    assert b.store.entry(ours[0].id) is None
+    assert len(b.store.query("select * from branch")) == len(theirs)
+
+
+@proves("store.freeze")
+def test_a_frozen_stream_grows_no_more_and_is_served_up_to_the_fork(machines):
+    a, b, _, prefix = forked(machines)
+    with b.store.transaction():
+        b.store.freeze(a.fleet, 8, b"proof", b.now_ms + 1)
+    d = machines(4)
+    with d.store.transaction():
+        d.store.freeze(a.fleet, 8, b"proof", d.now_ms + 1)
+    d.pull(b, a.fleet)
+    assert d.store.size(a.fleet) == 8
+    assert d.store.tables_digest() == b.store.tables_digest() != prefix
+    with a.store.transaction():
+        a.store.freeze(a.fleet, 8, b"proof", a.now_ms + 1)
+        with pytest.raises(Conflict):
+            a.store.append(a.fleet, [note("more")], a.now_ms)
+        assert a.store.seal_dirty(a.signer) == []
+    assert a.store.size(a.fleet) == 8
+
+
+@proves("store.freeze", "store.as-of")
+def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
+    a, b, _, _ = forked(machines)
+    before = b.store.as_of("job", admission=13)
+    with b.store.transaction():
+        b.store.freeze(a.fleet, 10, b"proof", b.now_ms + 1)
+    assert b.store.as_of("job", admission=13) == before != b.store.rows("job")
+    assert b.store.as_of("job", time_ms=b.now_ms + 1) == b.store.rows("job")
+
+
+@proves("store.erase")
+def test_an_erased_body_is_gone_and_every_proof_stays_valid(machines):
+    a = machines(1)
+    entries = a.write(a.fleet, note("keep"), note("a secret nobody may keep"), job("x", "open"))
+    root = a.store.root_at(a.fleet, 3)
+    with a.store.transaction():
+        a.store.erase_body(a.fleet, 1)
+    a.store.idle()
+    store = again(a) if a.path != MEMORY else a.store
+    erased = store.entry_at(a.fleet, 1)
+    assert (erased.id, erased.body, erased.salt) == (entries[1].id, None, b"")
+    assert [row["text"] for row in store.rows("note")] == ["keep"]
+    proof = store.inclusion(a.fleet, 1, 3)
+    assert tree.verify_inclusion(erased.id, 1, 3, proof, root)
+    assert b"a secret nobody" not in store.image()
+    with store.transaction(), pytest.raises(NotFound):
+        store.erase_body(a.fleet, 3)
+
+
+# --- the rest -----------------------------------------------------------------------------------
+
+
+@proves("store.image")
+def test_an_image_holds_what_was_committed():
+    a = Machine(1)
+    a.write(a.fleet, note("x"), job("y", "open"))
+    image = a.store.image()
+    before = everything(a.store)
+    a.write(a.fleet, note("lost"))
+    twin = Machine(1, image=image)
+    assert everything(twin.store) == before
+    twin.write(twin.fleet, note("other"))
+    assert twin.store.size(twin.fleet) == 3
+
+
+def test_rows_are_found_by_their_columns(machines):
+    a = machines(1)
+    a.write(a.fleet, job("x", "open"), job("y", "done"), job("z", "done"))
+    a.write(a.journal, job("x", "done"))
+    found = a.store.rows("job", state="done", stream=a.fleet, order=("-id",), limit=5)
+    assert [row["id"] for row in found] == ["z", "y"]
+    assert found[0]["stream"] == str(a.fleet)
+    assert a.store.rows("job", stream=a.stream(scope_to(a.id))) == []
+    assert len(a.store.rows("job", limit=3)) == 3
+    with pytest.raises(ValueError, match="no column"):
+        a.store.rows("job", nothing=1)
+    with pytest.raises(NotFound):
+        a.store.rows("nothing")
+
+
+def test_settings_are_remembered(machines):
+    a = machines(1)
+    with a.store.transaction():
+        a.store.remember("incarnation", "0" * 32)
+    store = again(a)
+    assert (store.recall("incarnation"), store.recall("other")) == ("0" * 32, None)
+
+
+def test_a_forged_segment_changes_nothing(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, note("x"))
+    before = everything(b.store)
+    segment = a.store.segment(a.fleet, 0)
+    forged = make_seal(OWNER, a.fleet, 1, segment.seal.root, b.signer)
+    with pytest.raises(Forged):
+        b.take_segment(replace(segment, seal=forged), a)
+    assert everything(b.store) == before
