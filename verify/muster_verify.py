@@ -44,17 +44,15 @@ NOTE = re.compile(
     r"\n— (?P<name>\S+) (?P<data>[A-Za-z0-9+/]+={0,2})\n"
 )
 DOCUMENT = re.compile(rf"([a-z/0-9]+\n([^\n]*))\n({HEX64}{HEX64})\n")
-KIND = r"[a-z]+(?:\.[a-z-]+)+"
-ACTOR = r"muster|op:[A-Za-z0-9._-]+|[A-Za-z0-9._:/-]+@[A-Za-z0-9._-]+"
 INT_MAX, SIZE_MAX, LINE_MAX, FUTURE_S_MAX = 2**53 - 1, 2**40, 1 << 20, 600
 # What a field must be: a pattern, a condition, or fields of its own.
 Rules = dict[str, Any]
 HEADER: Rules = {
-    "actor": rf"(?=.{{1,128}}\Z)(?:{ACTOR})",
+    "actor": r"(?=.{1,128}\Z)(?:muster|op:[A-Za-z0-9._-]+|[A-Za-z0-9._:/-]+@[A-Za-z0-9._-]+)",
     "author": HEX64,
     "body": {"sha256": HEX64, "size": lambda v: is_int(v, 65536)},
     "cause": lambda v: isinstance(v, list) and len(v) <= 16 and all(matches(HEX64, e) for e in v),
-    "kind": rf"(?=.{{1,64}}\Z)(?:{KIND})",
+    "kind": r"(?=.{1,64}\Z)[a-z]+(?:\.[a-z-]+)+",
     "seq": lambda v: is_int(v, SIZE_MAX),
     "stream": STREAM,
     "t": lambda v: isinstance(v, list) and [is_int(n, INT_MAX) for n in v] == [True, True],
@@ -65,12 +63,7 @@ LINE: Rules = {
     "header": lambda v: isinstance(v, str),
     "salt": lambda v: v is None or matches(HEX32, v),
 }
-LISTED: Rules = {
-    "file": "0|[1-9][0-9]{0,8}",
-    "root": HEX64,
-    "size": HEADER["seq"],
-    "stream": STREAM,
-}
+LISTED: Rules = {"file": "0|[1-9][0-9]*", "root": HEX64, "size": HEADER["seq"], "stream": STREAM}
 MANIFEST: Rules = {
     "closed": lambda v: isinstance(v, bool),
     "fleet": HEX64,
@@ -404,8 +397,7 @@ def main() -> int:
     parser.add_argument("--fleet", help="the id of the fleet you trust")
     arguments = parser.parse_args()
     try:
-        folder = Path(arguments.directory)
-        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        files = {each.name: each.read_bytes() for each in Path(arguments.directory).iterdir()}
     except OSError as error:
         parser.error(f"cannot read the export: {error}")
     now_s = int(time.time())  # noqa: TID251 - this script is a program of its own
