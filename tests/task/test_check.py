@@ -210,7 +210,7 @@ def test_a_reference_in_a_place_that_is_no_word_of_the_shell_is_refused_before_i
         "open C:\\data\\x",
         "see file:///x/y",
         "cat </mnt/disk/x",
-        "PATH=/bin:/root/bin make",
+        "PATH=/bin:/srv/bin make",
     ],
 )
 def test_a_personal_file_is_refused_unless_the_phase_is_pinned(do):

@@ -143,9 +143,18 @@ def test_a_value_in_a_prompt_is_text_and_is_not_read_again():
     assert prompt("$${a.summary} ${HOME} $x", values) == "${a.summary} ${HOME} $x"
 
 
-def test_a_prompt_with_a_value_that_never_came_is_refused():
-    with pytest.raises(Malformed, match=r"\$\{a\.summary\} has no value"):
-        prompt("${a.summary}", {"a": {}})
+def test_a_value_of_a_phase_that_is_not_known_is_refused_and_one_it_did_not_yield_is_empty():
+    for ref, values in (("a.summary", {}), ("a.summary", {"a": {}}), ("a.x", {"a": {"x1": "y"}})):
+        with pytest.raises(Malformed, match="has no value"):
+            prompt(f"${{{ref}}}", values)
+        with pytest.raises(Malformed, match="has no value"):
+            environment([f"echo ${{{ref}}}"], values)
+    values = {"a": {"status": "done"}}
+    assert prompt("<${a.summary}>", values) == "<>"
+    assert environment(["echo ${a.usage}"], values) == {
+        "MUSTER_A_STATUS": "done",
+        "MUSTER_A_USAGE": "",
+    }
 
 
 @proves("spec.bounded-values")

@@ -168,7 +168,13 @@ def environment(texts: Iterable[str], values: Values) -> dict[str, str]:
 
 
 def _value(values: Values, reference: Reference) -> str:
-    text = values.get(reference.source, {}).get(reference.value)
+    known = values.get(reference.source)
+    # A phase that is done need not yield everything: a check has no commit, a shell no usage.
+    text = (
+        known.get(reference.value, "" if reference.value in PHASE_VALUES else None)
+        if known
+        else None
+    )
     if text is None:
-        raise Malformed(f"{reference} has no value; the phase it names yielded none")
+        raise Malformed(f"{reference} has no value; nothing is known of {reference.source}")
     return bounded(reference.source, reference.value, text)
