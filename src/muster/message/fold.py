@@ -107,7 +107,7 @@ class ReceiptFold:
             raise Skip("bad-message-id")
         key = (bytes.fromhex(body.message), entry.header.actor)
         found = rows.get("receipt", key)
-        row = ReceiptRow(*found) if found is not None else ReceiptRow(0, 0, "", "", b"", b"")
+        row = ReceiptRow._make(found) if found is not None else ReceiptRow(0, 0, "", "", b"", b"")
         now = entry.header.t[0]
         if isinstance(body, MessageAct):
             if row.acted:

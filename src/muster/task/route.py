@@ -11,6 +11,7 @@ use, the load of the machine, battery, cost, the success of this agent there, an
 repository is there already.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ from muster import limits
 from muster.errors import Malformed
 from muster.fleet.facts import Facts
 from muster.task.spec import Needs, listed
+from muster.task.unit import SIZE
 from muster.task.version import check_range, in_range, version_of
 
 # What an agent costs a machine: the agents named here have slots of their own, all others share "".
@@ -92,8 +94,11 @@ def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] =
         agents = msgspec.convert(template.get("agent") or "shell", str | list[str])
     except msgspec.ValidationError as error:
         raise Malformed(f"the needs of this task cannot be read: {error}") from error
+    # Checked here as well: an order need not come from a spec that was read.
     for wanted in (needs.tools or {}).values():
         check_range(wanted)
+    if needs.memory is not None and not re.fullmatch(SIZE, needs.memory):
+        raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
     return Wants(needs, listed(agents), repo, frozenset(avoid))
 
 

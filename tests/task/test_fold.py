@@ -1,0 +1,171 @@
+"""Entries about work become rows, and what breaks a rule is skipped and changes nothing."""
+
+import copy
+
+import pytest
+from tests.promise import proves
+from tests.task.world import BUILD, OWNER, Stream
+
+from muster.log.fold import Skip
+from muster.task import kinds
+from muster.task.fold import AttemptFold, DecisionFold, TaskFold
+
+OPEN = kinds.TaskOpen("t1", {"do": "make"}, run="r1", phase="test", retries=2)
+ASSIGN = kinds.TaskAssign("t1", (1, 1), BUILD, "shell", 30_000)
+
+
+def stream(*bodies):
+    made = Stream(OWNER)
+    for body in bodies:
+        made.append(body)
+    assert made.skipped == []
+    return made
+
+
+def skips(made, body, reason):
+    before = copy.deepcopy(made.rows.tables)
+    made.append(body)
+    assert made.skipped == [reason]
+    assert made.rows.tables == before
+
+
+@proves("task.owner-decides")
+def test_the_owners_entries_lead_a_task_through_its_life():
+    made = stream(OPEN, ASSIGN)
+    assert made.task("t1").state == "leased"
+    assert made.task("t1").machine == BUILD
+    made.append(kinds.TaskExpire("t1", (1, 1), "silence"))
+    assert (made.task("t1").state, made.task("t1").losses, made.task("t1").tries) == (
+        "queued",
+        1,
+        0,
+    )
+    made.append(kinds.TaskAssign("t1", (1, 2), BUILD, "shell", 30_000))
+    made.append(kinds.TaskRetry("t1", (1, 2), "failed", "exit 1"))
+    assert (made.task("t1").losses, made.task("t1").tries) == (1, 1)
+    made.append(kinds.TaskAssign("t1", (2, 3), BUILD, "shell", 30_000))
+    last = made.append(kinds.TaskSettle("t1", "done", (2, 3), summary="green", commit="c0ffee"))
+    row = made.task("t1")
+    assert (row.state, row.epoch, row.summary, row.commit_id) == ("done", (2, 3), "green", "c0ffee")
+    assert row.settled == last.id
+    assert made.skipped == []
+
+
+@proves("task.owner-decides")
+def test_a_workers_entries_never_touch_the_task_table():
+    made = stream(OPEN, ASSIGN)
+    before = made.task("t1")
+    made.append(kinds.AttemptStart("t1", (1, 1), "shell"))
+    made.append(kinds.AttemptFinish("t1", (1, 1), "done", "green"))
+    assert made.task("t1") == before
+    assert not AttemptFold.kinds & TaskFold.kinds
+    assert not DecisionFold.kinds & TaskFold.kinds
+
+
+@proves("task.epochs-rise")
+@pytest.mark.parametrize("epoch", [(1, 1), (1, 0), (0, 99)])
+def test_an_assignment_under_an_epoch_that_is_not_higher_is_skipped(epoch):
+    made = stream(OPEN, ASSIGN, kinds.TaskExpire("t1", (1, 1), "silence"))
+    skips(made, kinds.TaskAssign("t1", epoch, BUILD, "shell", 30_000), "epoch-not-higher")
+
+
+@proves("task.epochs-rise")
+@pytest.mark.parametrize(
+    "body",
+    [
+        kinds.TaskSettle("t1", "done", (1, 0)),
+        kinds.TaskExpire("t1", (2, 1), "silence"),
+        kinds.TaskRetry("t1", (1, 2), "failed", "exit 1"),
+    ],
+)
+def test_an_end_under_another_epoch_than_the_lease_is_skipped(body):
+    skips(stream(OPEN, ASSIGN), body, "stale-epoch")
+
+
+@proves("task.settles-once")
+@pytest.mark.parametrize(
+    "body",
+    [
+        kinds.TaskSettle("t1", "failed", (1, 1)),
+        kinds.TaskCancel("t1", "no"),
+        kinds.TaskRetry("t1", (1, 1), "failed", "exit 1"),
+        kinds.TaskExpire("t1", (1, 1), "silence"),
+        kinds.TaskAssign("t1", (9, 9), BUILD, "shell", 30_000),
+    ],
+)
+def test_nothing_changes_a_settled_task(body):
+    made = stream(OPEN, ASSIGN, kinds.TaskSettle("t1", "done", (1, 1)))
+    skips(made, body, "illegal-transition")
+
+
+def test_a_late_result_has_a_row_of_its_own_and_leaves_the_task_alone():
+    made = stream(OPEN, ASSIGN, kinds.TaskSettle("t1", "done", (1, 1)))
+    before = made.task("t1")
+    made.append(kinds.TaskLate("t1", (1, 0), BUILD, "done", "abc"))
+    assert made.task("t1") == before
+    assert made.rows.get("late", ("t1", 1, 0)) is not None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (OPEN, "task-exists"),
+        (kinds.TaskSettle("t2", "done"), "no-such-task"),
+        (kinds.TaskLate("t2", (1, 1), BUILD), "no-such-task"),
+        (kinds.TaskSettle("t1", "done"), "illegal-transition"),
+        (kinds.TaskExpire("t1", (0, 0), "silence"), "illegal-transition"),
+        (kinds.RunSettle("r1", "done"), "no-such-run"),
+    ],
+)
+def test_what_the_table_does_not_allow_is_skipped(body, reason):
+    skips(stream(OPEN), body, reason)
+
+
+def test_a_run_is_opened_once_and_settled_once():
+    opened = kinds.RunOpen("r1", "notes", "muster: 1", "00")
+    made = stream(opened, kinds.RunSettle("r1", "done", "all"))
+    assert made.rows.get("run", ("r1",))[1] == "done"
+    skips(made, kinds.RunSettle("r1", "failed"), "illegal-transition")
+    made.skipped.clear()
+    skips(made, opened, "run-exists")
+
+
+def test_a_task_for_a_person_waits_and_the_first_decision_counts():
+    made = stream(kinds.TaskOpen("t1", {"by": "human", "do": "approve"}))
+    assert made.task("t1").state == "waiting"
+    skips(made, ASSIGN, "illegal-transition")
+    made.skipped.clear()
+    made.append(kinds.TaskDecide("t1", "approve", "00"))
+    assert made.task("t1").state == "waiting"
+    skips(made, kinds.TaskDecide("t1", "reject", "00"), "already-decided")
+
+
+def test_an_attempt_is_started_once_and_ended_once():
+    made = stream(kinds.AttemptStart("t1", (1, 1), "shell", {"make": "4.3"}))
+    skips(made, kinds.AttemptStart("t1", (1, 1), "shell"), "attempt-started")
+    made.skipped.clear()
+    made.append(kinds.AttemptFinish("t1", (1, 1), "failed", "red", "exit 1"))
+    assert made.rows.get("attempt", ("t1", 1, 1))[0] == "failed"
+    skips(made, kinds.AttemptRefuse("t1", (1, 1), "busy"), "attempt-over")
+
+
+@proves("task.folds-are-total")
+@pytest.mark.parametrize("kind", sorted(kinds.KINDS))
+@pytest.mark.parametrize(
+    "raw", [b"{}", b"null", b"[]", b'{"task":1}', b"\xff", b"", b'{"task":"t1","x":1}', b"{" * 99]
+)
+def test_a_body_that_is_none_is_skipped_whatever_the_kind(kind, raw):
+    made = stream(OPEN)
+    before = copy.deepcopy(made.rows.tables)
+    made.append_raw(kind, raw)
+    assert made.skipped == ["bad-body"]
+    assert made.rows.tables == before
+    made.skipped.clear()
+    erased = made.entries[-1].without_body()
+    fold = next(f for f in made.folds if kind in f.kinds)
+    with pytest.raises(Skip, match="no-body"):
+        list(fold.apply(erased, made.rows))
+
+
+def test_the_fold_knows_every_kind():
+    assert TaskFold.kinds | AttemptFold.kinds | DecisionFold.kinds == set(kinds.KINDS)

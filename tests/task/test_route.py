@@ -1,0 +1,149 @@
+"""Which machine fits, which is best, and why the others lost."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.promise import proves
+from tests.task.world import BUILD, STUDIO, machine
+
+from muster import limits
+from muster.errors import Malformed
+from muster.task.route import judge, score, slots_of, wants_of
+
+
+def verdict(needs, agent="shell", repo="", **facts):
+    return judge(wants_of({"needs": needs, "agent": agent}, repo), machine(BUILD, **facts))
+
+
+@proves("task.needs-are-hard")
+@pytest.mark.parametrize(
+    ("needs", "facts", "reason"),
+    [
+        ({"label": ["gpu", "big"]}, {"labels": ["gpu"]}, "no label big"),
+        ({"os": ["darwin", "windows"]}, {}, "os linux, not darwin or windows"),
+        ({"arch": "arm64"}, {}, "arch x86_64, not arm64"),
+        ({"machine": "studio"}, {}, "is not studio"),
+        ({"cpu": 8}, {}, "4 cpus, not 8"),
+        ({"memory": "16GiB"}, {}, "8192 MiB memory, not 16384"),
+        ({"gpu": 2}, {"gpus": ["RTX 4090"]}, "1 gpus, not 2"),
+        ({"tools": {"python": ">=3.13"}}, {}, "python 3.12.1, not >=3.13"),
+        ({"tools": {"node": "*"}}, {}, "no node"),
+        ({"tools": {"x": ">=1"}}, {"tools": {"x": "dev"}}, "x of unknown version, not >=1"),
+        ({"power": "mains"}, {"power": "battery"}, "on battery, and the work is heavy"),
+        ({"cpu": 4}, {"power": "battery"}, "on battery, and the work is heavy"),
+    ],
+)
+def test_a_machine_that_misses_a_need_is_out_and_says_which(needs, facts, reason):
+    got = verdict(needs, **facts)
+    assert not got.fits
+    assert got.reasons == (reason,)
+
+
+@proves("task.needs-are-hard")
+@pytest.mark.parametrize(
+    ("needs", "facts"),
+    [
+        ({"os": "macos"}, {"os": "darwin"}),
+        ({"arch": "arm64"}, {"arch": "aarch64"}),
+        ({"arch": "amd64"}, {}),
+        ({"machine": ["studio", "build"]}, {}),
+        ({"machine": "build"}, {}),
+        ({"memory": "8GiB", "cpu": 4}, {}),
+        ({"gpu": 1}, {"gpus": ["RTX 4090"]}),
+        ({"cpu": 2}, {"power": "battery"}),
+        ({"tools": {"python": "3.12", "git": ">=2"}}, {}),
+        ({}, {}),
+        (None, {}),
+    ],
+)
+def test_a_machine_that_meets_every_need_fits(needs, facts):
+    assert verdict(needs, **facts).fits
+
+
+def test_every_missing_need_is_named():
+    got = verdict({"cpu": 8, "os": "windows", "label": "x"}, agent=["claude", "codex"])
+    assert len(got.reasons) == 4
+    assert got.reasons[-1] == "no agent claude or codex"
+
+
+def test_a_repository_needs_git():
+    assert verdict({}, repo="main", tools={}).reasons == ("no git for the repository",)
+
+
+def test_a_machine_that_refused_is_out():
+    wants = wants_of({"do": "x"}, avoid=[BUILD])
+    assert judge(wants, machine(BUILD)).reasons == ("refused this task before",)
+    assert judge(wants, machine(STUDIO)).fits
+
+
+@proves("task.first-agent-wins")
+def test_the_first_available_agent_outweighs_every_load():
+    wants = wants_of({"agent": ["claude", "shell"]})
+    loaded = judge(
+        wants, machine(BUILD, agents={"claude": "", "shell": ""}, load_percent=200, cost=1000)
+    )
+    idle = judge(wants, machine(STUDIO))
+    assert (loaded.agent, idle.agent) == ("claude", "shell")
+    assert score(loaded, 4, 4, 0) > score(idle, 0, 4, 1000)
+
+
+def test_load_battery_cost_queue_and_past_failures_lower_a_score():
+    wants = wants_of({"do": "x"}, "main")
+    plain = judge(wants, machine(BUILD))
+    assert judge(wants, machine(BUILD, load_percent=50)).score < plain.score
+    assert judge(wants, machine(BUILD, power="battery")).score < plain.score
+    assert judge(wants, machine(BUILD, cost=3)).score < plain.score
+    assert judge(wants, machine(BUILD, repositories=["main"])).score > plain.score
+    assert score(plain, 1, 2) < score(plain, 0, 2)
+    assert score(plain, 0, 2, 100) < score(plain, 0, 2)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"needs": {"colour": "red"}},
+        {"needs": ["label"]},
+        {"needs": {"cpu": "4"}},
+        {"needs": {"memory": "lots"}},
+        {"needs": {"tools": {"python": "new"}}},
+        {"agent": 5},
+        {"agent": [1]},
+    ],
+)
+def test_needs_that_cannot_be_read_are_refused(template):
+    with pytest.raises(Malformed):
+        wants_of(template)
+
+
+def test_slots_default_to_cpus_and_plenty_for_nothing():
+    bare = machine(BUILD, slots={}, cpus=6)
+    assert slots_of(bare, "") == 6
+    assert slots_of(bare, "noop") == limits.NOOP_SLOTS
+    assert slots_of(machine(BUILD, slots={"": 0}), "") == 0
+
+
+needs = st.fixed_dictionaries(
+    {},
+    optional={"cpu": st.integers(1, 16), "label": st.sampled_from(["a", "b"]), "gpu": st.just(1)},
+)
+machines = st.builds(
+    machine,
+    st.sampled_from([BUILD, STUDIO]),
+    cpus=st.integers(1, 16),
+    labels=st.lists(st.sampled_from(["a", "b"])),
+    gpus=st.lists(st.just("g")),
+    load_percent=st.integers(0, 900),
+)
+
+
+@given(needs, machines)
+def test_a_verdict_fits_exactly_when_nothing_is_missing(wanted, one):
+    got = judge(wants_of({"needs": wanted}), one)
+    assert got == judge(wants_of({"needs": wanted}), one)
+    fits = (
+        one.facts.cpus >= wanted.get("cpu", 1)
+        and wanted.get("label", "") in {"", *one.facts.labels}
+        and len(one.facts.gpus) >= wanted.get("gpu", 0)
+    )
+    assert got.fits == fits
+    assert got.fits or got.reasons

@@ -1,0 +1,41 @@
+"""The table of a task's life, walked."""
+
+from itertools import chain
+
+from tests.promise import proves
+
+from muster.task.kinds import KINDS
+from muster.task.state import LIVE, RUN_TRANSITIONS, SETTLED, TRANSITIONS, follow
+
+
+def test_every_state_is_reached_and_each_is_live_or_settled():
+    reached = set(TRANSITIONS.values())
+    assert reached == LIVE | SETTLED
+    assert not LIVE & SETTLED
+
+
+@proves("task.settles-once")
+def test_no_event_leads_out_of_a_settled_state():
+    assert [key for key in TRANSITIONS if key[0] in SETTLED] == []
+
+
+def test_every_live_state_can_end():
+    ends = {state for (state, _), after in TRANSITIONS.items() if after in SETTLED}
+    assert ends == LIVE
+
+
+def test_every_event_is_a_kind_that_owners_write():
+    events = {event.partition(":")[0] for _, event in chain(TRANSITIONS, RUN_TRANSITIONS)}
+    assert events <= set(KINDS)
+    assert not any(event.startswith("attempt.") for event in events)
+
+
+def test_a_lease_is_only_had_by_assignment():
+    assert [key for key, after in TRANSITIONS.items() if after == "leased"] == [
+        ("queued", "task.assign")
+    ]
+
+
+def test_what_the_table_does_not_name_leads_nowhere():
+    assert follow("queued", "task.settle:done") is None
+    assert follow("done", "task.retry") is None
