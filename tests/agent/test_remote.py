@@ -125,7 +125,7 @@ def test_a_far_side_that_breaks_the_window_is_cut(frames):
         for kind, payload in frames:
             far.put(kind, payload)
         with pytest.raises(Malformed):
-            await task
+            await asyncio.wait_for(task, 10)
         await finish(git_in, git_out, transports)
 
     wait(play())

@@ -9,7 +9,7 @@ from tests.agent.repositories import SIGNER, checkout, commit, plain, refs, sh, 
 from tests.promise import proves
 
 from muster.agent import git, ref, repository
-from muster.agent.fence import Epoch, attempt_ref, branch_ref, fence_ref
+from muster.agent.fence import Epoch, attempt_ref, branch_ref
 from muster.errors import Broken, Conflict, Forged, Malformed, NotFound, Refused, Unreachable
 
 FIRST = Epoch(1, 1)
@@ -212,14 +212,20 @@ def test_a_late_result_of_an_older_epoch_is_not_promoted(repo, source):
 
 
 @proves("git.promotion-is-atomic")
-def test_a_fence_that_rises_in_the_middle_of_a_promotion_stops_it(repo, source):
-    _, made = attempt(repo, source)
-    seen = refs(repo)[fence_ref("t1")]
-    wait(ref.register(repo, "t1", Epoch(1, 2)))
-    before = refs(repo)
+def test_a_fence_that_rises_in_the_middle_of_a_promotion_stops_it(repo, source, monkeypatch):
+    base, made = attempt(repo, source)
+    real = ref.swap
+
+    async def rise_first(where, moves):
+        monkeypatch.setattr(ref, "swap", real)
+        await ref.register(repo, "t1", Epoch(1, 2))
+        await real(where, moves)
+
+    monkeypatch.setattr(ref, "swap", rise_first)
     with pytest.raises(Conflict):
-        wait(ref.swap(repo, [(fence_ref("t1"), seen, seen), (BRANCH, None, made)]))
-    assert refs(repo) == before
+        wait(ref.promote(repo, promotion(commit=made, base=base)))
+    assert BRANCH not in refs(repo)
+    assert wait(ref.epoch(repo, "t1")) == Epoch(1, 2)
 
 
 @proves("git.promotion-checks-commit")
