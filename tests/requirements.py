@@ -272,6 +272,15 @@ PROMISES: Final[dict[str, str]] = {
         "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one."
     ),
     # --- task
+    "task.evidence-travels": (
+        "Evidence in a bundle stands alone: every entry is proven to be under the owner's seal."
+    ),
+    "task.evidence": (
+        "A machine runs a task only when every cause, back to an operator's signature over exactly this work, holds."
+    ),
+    "task.duplicates-start-once": (
+        "An assignment starts at most one attempt, however often it arrives."
+    ),
     "task.first-agent-wins": (
         "A phase that lists agents gets the first one that any machine has, whatever the load."
     ),

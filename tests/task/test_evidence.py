@@ -1,0 +1,272 @@
+"""Nothing runs without a signature: each link of the chain, and each way to break it."""
+
+from typing import Any
+
+import pytest
+from tests.promise import proves
+
+from muster import limits
+from muster.errors import Denied, Forged, Malformed, NotFound
+from muster.fleet.statement import sign_statement
+from muster.log.clock import Stamp
+from muster.log.entry import compose
+from muster.log.keys import Signer
+from muster.log.seal import make_seal
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
+from muster.log.tree import Nodes, inclusion_proof, root_at
+from muster.task import kinds
+from muster.task.bundle import ENTRIES_MAX, Proven, encode_bundle, open_bundle
+from muster.task.evidence import Unproven, check_evidence, run_args, task_args
+
+SPEC = "muster: 1\nname: notes\n"
+TEMPLATE = {"agent": ["shell"], "do": "make test", "phase": "test"}
+ORDERED_MS = 1_790_000_000_000
+FLEET_ID = FleetId("f" * 64)
+OPERATOR = Signer(b"o" * 32)
+OWNER = MachineId("1" * 64)
+ME = MachineId("b" * 64)
+OTHER = MachineId("5" * 64)
+
+
+class Chain:
+    """An assignment with its causes. A test changes one argument, and one link breaks."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.entries: dict[Any, Any] = {}
+        self.lost: set[str] = changes.get("lost", set())
+        self.changes = changes
+        run = self._run()
+        opener = self._open(run)
+        body = kinds.TaskAssign("t1", (1, 1), changes.get("machine", ME), "shell", 30_000)
+        kind = changes.get("assign_kind", "task.assign")
+        self.assign = self._append(kind, body, [opener.id], OWNER)
+
+    def _append(self, kind, body, causes, author, at_ms=ORDERED_MS + 5):
+        raw = body if isinstance(body, bytes) else kinds.body_bytes(body)
+        stream = StreamName(author, Incarnation("2" * 32), FLEET)
+        entry = compose(
+            stream, len(self.entries), Stamp(at_ms, 0), kind, "muster", causes, raw, bytes(16)
+        )
+        if kind not in self.lost:
+            self.entries[entry.id] = entry
+        return entry
+
+    def _run(self):
+        made = kinds.RunOpen("r1", "notes", SPEC, "", repo="main", values={"tag": "v1"})
+        args = {**run_args(made), **self.changes.get("args", {})}
+        statement = self.changes.get("statement", self.statement("run", "notes", args))
+        made = kinds.RunOpen(
+            self.changes.get("run", "r1"),
+            "notes",
+            SPEC,
+            statement,
+            repo="main",
+            values={"tag": "v1"},
+        )
+        author = self.changes.get("run_author", OWNER)
+        at_ms = self.changes.get("at_ms", ORDERED_MS + 5)
+        return self._append("run.open", self.changes.get("run_body", made), [], author, at_ms)
+
+    def _open(self, run):
+        known = {"template": TEMPLATE, "run": "r1", "phase": "test", "repo": "main"}
+        made = kinds.TaskOpen(
+            self.changes.get("task", "t1"), **{**known, **self.changes.get("open", {})}
+        )
+        causes = [] if self.changes.get("uncaused") else [run.id]
+        author = self.changes.get("open_author", OWNER)
+        return self._append("task.open", self.changes.get("open_body", made), causes, author)
+
+    def statement(self, verb, name, args):
+        known = {
+            "fleet": FLEET_ID, "verb": verb, "object": name, "target": OWNER, "args": args,
+            "nonce": bytes(16), "issued_ms": ORDERED_MS, "until_ms": ORDERED_MS + 60_000,
+        }  # fmt: skip
+        return sign_statement(OPERATOR, **{**known, **self.changes.get("signed", {})}).hex()
+
+    def lookup(self, entry_id):
+        entry = self.entries.get(entry_id)
+        erased = entry is not None and entry.header.kind == self.changes.get("erased")
+        return entry.without_body() if erased else entry
+
+    def check(self, **changes):
+        known = {
+            "me": ME, "fleet": FLEET_ID, "lookup": self.lookup, "authority": authority,
+            "recompute": recompute, "now_ms": ORDERED_MS + 3_600_000,
+        }  # fmt: skip
+        return check_evidence(self.assign, **{**known, **changes})
+
+
+def authority(statement, at_ms):
+    if statement.operator != OPERATOR.public.hex():
+        raise Denied("this key is no operator's")
+
+
+def recompute(run, phase, instance):
+    if (run.spec, phase, instance) != (SPEC, "test", ""):
+        raise NotFound("the spec has no such phase")
+    return TEMPLATE
+
+
+@proves("task.evidence")
+def test_an_assignment_leads_back_to_the_operators_signature():
+    found = Chain().check()
+    assert found.assign.task == found.opened.task == "t1"
+    assert found.run is not None
+    assert found.statement.operator == OPERATOR.public.hex()
+
+
+FORGED = sign_statement(
+    OPERATOR, fleet=FLEET_ID, verb="run", object="notes", target=OWNER, args={}, nonce=bytes(16),
+    issued_ms=ORDERED_MS, until_ms=ORDERED_MS + 60_000,
+)  # fmt: skip
+
+
+@proves("task.evidence")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"assign_kind": "task.open"}, "assign-other-kind"),
+        ({"machine": OTHER}, "assign-other-machine"),
+        ({"lost": {"task.open"}}, "open-missing"),
+        ({"erased": "task.open"}, "open-no-body"),
+        ({"open_body": b'{"task":1}'}, "open-bad-body"),
+        ({"open_author": OTHER}, "open-other-owner"),
+        ({"task": "t2"}, "open-other-task"),
+        ({"lost": {"run.open"}}, "run-missing"),
+        ({"uncaused": True}, "run-missing"),
+        ({"erased": "run.open"}, "run-no-body"),
+        ({"run_body": b"[]"}, "run-bad-body"),
+        ({"run_author": OTHER}, "run-other-owner"),
+        ({"run": "r2"}, "run-other-run"),
+        ({"statement": ""}, "statement-missing"),
+        ({"statement": "zz"}, "statement-forged"),
+        ({"statement": "00ff"}, "statement-forged"),
+        ({"statement": FORGED[:-1].hex() + f"{FORGED[-1] ^ 1:02x}"}, "statement-forged"),
+        ({"signed": {"fleet": FleetId("e" * 64)}}, "statement-forged"),
+        ({"signed": {"verb": "ask"}}, "statement-other-order"),
+        ({"signed": {"object": "other"}}, "statement-other-order"),
+        ({"signed": {"target": OTHER}}, "statement-other-order"),
+        ({"args": {"spec": "another spec"}}, "statement-other-order"),
+        ({"args": {"values": {}}}, "statement-other-order"),
+        ({"at_ms": ORDERED_MS + 60_001}, "statement-other-order"),
+        ({"open": {"template": {**TEMPLATE, "do": "rm -r /"}}}, "task-not-in-spec"),
+        ({"open": {"phase": "notes"}}, "spec-yields-nothing"),
+        ({"open": {"instance": "2"}}, "spec-yields-nothing"),
+        ({"open": {"repo": "secrets"}}, "task-other-repo"),
+        ({"open": {"run": ""}}, "statement-missing"),
+    ],
+)
+def test_each_broken_link_has_its_own_reason(changes, reason):
+    chain = Chain(**changes)
+    with pytest.raises(Unproven) as refused:
+        chain.check()
+    assert refused.value.reason == reason
+
+
+@proves("task.evidence")
+def test_a_key_that_may_not_order_convinces_nobody():
+    def nobody(statement, at_ms):
+        raise Denied("revoked")
+
+    with pytest.raises(Unproven) as refused:
+        Chain().check(authority=nobody)
+    assert refused.value.reason == "operator-not-allowed"
+
+
+@proves("task.evidence")
+@pytest.mark.parametrize(
+    ("now_ms", "reason"),
+    [
+        (ORDERED_MS - limits.CLOCK_AHEAD_MS_MAX, "order-in-the-future"),
+        (ORDERED_MS + limits.EVIDENCE_AGE_MS_MAX + 6, "order-too-old"),
+    ],
+)
+def test_an_order_of_another_time_moves_nothing(now_ms, reason):
+    with pytest.raises(Unproven) as refused:
+        Chain().check(now_ms=now_ms)
+    assert refused.value.reason == reason
+
+
+@proves("task.evidence")
+def test_a_task_without_a_run_carries_its_own_order():
+    chain = Chain()
+    bare = kinds.TaskOpen("t1", TEMPLATE, repo="main")
+
+    def open_with(args):
+        return {
+            "run": "", "phase": "", "statement": chain.statement("task", "t1", args),
+        }  # fmt: skip
+
+    found = Chain(open=open_with(task_args(bare))).check()
+    assert found.run is None
+    with pytest.raises(Unproven) as refused:
+        Chain(open=open_with({**task_args(bare), "template": {}})).check()
+    assert refused.value.reason == "statement-other-order"
+
+
+# --- bundles -------------------------------------------------------------------------------------
+
+SEALER = Signer(b"s" * 32)
+
+
+def bundle(seal_by=SEALER, fleet=FLEET_ID, swap=False):
+    chain = Chain()
+    entries = [*chain.entries.values()]
+    nodes = Nodes()
+    for entry in entries:
+        nodes.append(entry.id)
+    root = root_at(nodes, len(entries))
+    seal = make_seal(fleet, entries[0].stream, len(entries), root, seal_by)
+    proven = [
+        Proven(e, tuple(inclusion_proof(nodes, n, len(entries)))) for n, e in enumerate(entries)
+    ]
+    if swap:
+        proven = [Proven(proven[0].entry, proven[1].proof), *proven[1:]]
+    return chain, encode_bundle(seal, proven)
+
+
+def keys(machine):
+    assert machine == OWNER
+    return SEALER.public
+
+
+@proves("task.evidence-travels")
+def test_a_bundle_proves_the_chain_without_the_owners_stream():
+    chain, raw = bundle()
+    entries = open_bundle(raw, FLEET_ID, keys)
+    assert chain.check(lookup=entries.get).run is not None
+
+
+@proves("task.evidence-travels")
+@pytest.mark.parametrize(
+    "changes",
+    [{"seal_by": OPERATOR}, {"fleet": FleetId("e" * 64)}, {"swap": True}],
+)
+def test_a_bundle_under_another_seal_or_proof_is_void(changes):
+    _, raw = bundle(**changes)
+    with pytest.raises(Forged):
+        open_bundle(raw, FLEET_ID, keys)
+
+
+@proves("task.evidence-travels")
+def test_a_bundle_with_any_byte_changed_is_void():
+    _, raw = bundle()
+    for at in range(0, len(raw), 7):
+        broken = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+        with pytest.raises((Forged, Malformed)):
+            open_bundle(broken, FLEET_ID, lambda machine: SEALER.public)
+    for size in range(0, len(raw), 97):
+        with pytest.raises((Forged, Malformed)):
+            open_bundle(raw[:size], FLEET_ID, keys)
+
+
+def test_a_bundle_has_its_bounds():
+    chain, _ = bundle()
+    entry = chain.assign
+    seal = make_seal(FLEET_ID, entry.stream, 1, entry.id, SEALER)
+    with pytest.raises(Malformed):
+        encode_bundle(seal, [Proven(entry, ())] * (ENTRIES_MAX + 1))
+    with pytest.raises(Malformed):
+        encode_bundle(seal, [Proven(entry.without_body(), ())])
+    with pytest.raises(Malformed):
+        open_bundle(bytes(limits.EVIDENCE_BUNDLE_BYTES_MAX + 1), FLEET_ID, keys)

@@ -1,0 +1,235 @@
+"""What a worker does with an assignment, and when it stops."""
+
+import pytest
+from tests.promise import proves
+from tests.task.world import BUILD, OWNER, STUDIO, machine, of
+
+from muster import limits
+from muster.log.entry import EntryId
+from muster.task import kinds
+from muster.task.evidence import Unproven
+from muster.task.instruction import Draft, Now
+from muster.task.lease import worker_lease_ms
+from muster.task.live import Beat
+from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
+
+ENTRY = EntryId(b"a" * 32)
+WORK_MS = worker_lease_ms(limits.LEASE_MS)
+
+
+def now(ms):
+    return Now(ms, 1_790_000_000_000 + ms)
+
+
+def given(name="t1", epoch=(1, 1), mark="s1:1000", owner=OWNER, unproven=None, **changes):
+    template = changes.pop("template", {"agent": "shell", "do": "make"})
+    known = {"machine": BUILD, "agent": "shell", "lease_ms": limits.LEASE_MS, "mark": mark}
+    assign = kinds.TaskAssign(name, epoch, **{**known, **changes})
+    return Assignment(owner, ENTRY, assign, kinds.TaskOpen(name, template), unproven)
+
+
+def worker(**changes):
+    return Worker(machine(BUILD, **changes), "s1")
+
+
+def refusals(out):
+    return [(b.task, b.reason) for b in of(out, kinds.AttemptRefuse)]
+
+
+def drafts(out):
+    return [each.body for each in out if isinstance(each, Draft)]
+
+
+def test_a_proven_assignment_starts_at_once_with_the_versions_it_works_with():
+    one = worker()
+    template = {"agent": "shell", "do": "make", "needs": {"tools": {"python": ">=3"}}}
+    one.accept(given(template=template), now(2000))
+    out = one.flush()
+    start = of(out, kinds.AttemptStart)[0]
+    assert start.tools == {"python": "Python 3.12.1"}
+    assert [type(e) for e in out] == [Draft, Start]
+    assert one.holds("t1") == (1, 1)
+
+
+@proves("task.duplicates-start-once")
+def test_an_assignment_counts_once_whatever_is_repeated():
+    one = worker()
+    for _ in range(3):
+        one.accept(given(), now(2000))
+    assert len(of(one.flush(), Start)) == 1
+    one.accept(given(epoch=(1, 0)), now(2000))
+    one.accept(given(epoch=(0, 9)), now(2000))
+    assert one.flush() == []
+    one.ended(kinds.AttemptFinish("t1", (1, 1), "done"))
+    one.flush()
+    one.accept(given(), now(2000))
+    assert one.flush() == []
+
+
+@proves("task.refusal-has-a-reason")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"unproven": Unproven("statement-missing", "no order")}, "statement-missing"),
+        ({"template": {"do": "x", "needs": {"tools": {"python": ">=3.13"}}}}, "misfit"),
+        ({"template": {"do": "x", "needs": {"os": "windows"}}}, "misfit"),
+        ({"template": {"do": "x", "needs": {"colour": "red"}}}, "bad-needs"),
+        ({"agent": "claude"}, "other-agent"),
+    ],
+)
+def test_what_is_not_proven_or_does_not_fit_is_refused_and_never_starts(changes, reason):
+    one = worker()
+    one.accept(given(**changes), now(2000))
+    out = one.flush()
+    assert refusals(out) == [("t1", reason)]
+    assert of(out, Start) == []
+    assert one.statistics() == {"asking": 0, "running": 0, "ending": 0}
+
+
+def test_an_assignment_for_another_machine_is_nothing():
+    one = worker()
+    one.accept(given(machine=STUDIO), now(2000))
+    assert one.flush() == []
+
+
+@proves("task.slots")
+def test_a_worker_refuses_more_than_its_slots_whoever_asks():
+    one = worker(slots={"": 1})
+    one.accept(given("t1"), now(2000))
+    one.accept(given("t2", owner=STUDIO), now(2000))
+    assert refusals(one.flush()) == [("t2", "busy")]
+    one.ended(kinds.AttemptFinish("t1", (1, 1), "done"))
+    one.accept(given("t2", (1, 2), owner=STUDIO), now(2000))
+    assert len(of(one.flush(), Start)) == 1
+
+
+@proves("task.one-holder")
+def test_another_owner_cannot_touch_an_attempt_by_using_its_name():
+    one = worker()
+    one.accept(given(), now(2000))
+    one.flush()
+    one.accept(given(epoch=(9, 9), owner=STUDIO), now(2000))
+    assert refusals(one.flush()) == [("t1", "other-owner")]
+    one.stop(STUDIO, "t1", (1, 1), "mine now")
+    one.beat_answered(STUDIO, "s1:2000", [], [("t1", (1, 1))], now(2000))
+    assert one.flush() == []
+    assert one.holds("t1") == (1, 1)
+
+
+# --- leases --------------------------------------------------------------------------------------
+
+
+@proves("task.worker-ends-first")
+def test_without_an_answer_the_worker_ends_its_process_tree_before_the_owners_lease_ends():
+    one = worker()
+    one.accept(given(mark="s1:1000"), now(1500))
+    one.flush()
+    assert one.next_alarm_ms() == 1000 + WORK_MS
+    one.tick(now(1000 + WORK_MS - 1))
+    assert one.flush() == []
+    one.tick(now(1000 + WORK_MS))
+    assert of(one.flush(), Kill) == [Kill("t1", (1, 1), "the lease could not be renewed in time")]
+    assert one.holds("t1") is None
+    one.ended(kinds.AttemptFinish("t1", (1, 1), "done", "half", commit="c0"))
+    finish = drafts(one.flush())[0]
+    assert (finish.status, finish.commit) == ("killed", "")
+
+
+@proves("task.worker-ends-first")
+def test_a_beat_renews_from_the_moment_of_the_question_not_of_the_answer():
+    one = worker()
+    one.accept(given(mark="s1:1000"), now(1500))
+    one.beats([OWNER], now(9_000))
+    sent = of(one.flush(), SendBeat)[0]
+    assert sent == SendBeat(OWNER, "s1:9000", (Beat("t1", (1, 1)),))
+    one.beat_answered(OWNER, sent.mark, [("t1", (1, 1))], [], now(20_000))
+    assert one.next_alarm_ms() == 9_000 + WORK_MS
+    one.beat_answered(OWNER, "s1:2000", [("t1", (1, 1))], [], now(20_000))
+    assert one.next_alarm_ms() == 9_000 + WORK_MS
+
+
+@proves("task.worker-ends-first")
+@pytest.mark.parametrize("mark", ["", "s0:1000", "s1:1000"])
+def test_a_delayed_assignment_starts_only_after_the_owner_said_so_again(mark):
+    one = worker()
+    one.accept(given(mark=mark), now(3_600_000))
+    out = one.flush()
+    assert of(out, Start) == []
+    assert of(out, SendBeat)[0].holds == (Beat("t1", (1, 1)),)
+    one.beat_answered(OWNER, "s1:3600000", [("t1", (1, 1))], [], now(3_600_050))
+    assert len(of(one.flush(), Start)) == 1
+    assert one.next_alarm_ms() == 3_600_000 + WORK_MS
+
+
+@proves("task.worker-ends-first")
+def test_a_delayed_assignment_that_the_owner_took_back_never_starts():
+    one = worker()
+    one.accept(given(mark=""), now(3_600_000))
+    one.flush()
+    one.beat_answered(OWNER, "s1:3600000", [], [("t1", (1, 1))], now(3_600_050))
+    out = one.flush()
+    assert of(out, Start) == []
+    assert refusals(out) == [("t1", "no-lease")]
+    assert one.statistics()["asking"] == 0
+
+
+def test_an_assignment_whose_owner_never_answers_is_given_up():
+    one = worker()
+    one.accept(given(mark=""), now(10_000))
+    one.flush()
+    one.tick(now(10_000 + limits.LEASE_MS))
+    assert refusals(one.flush()) == [("t1", "no-lease")]
+
+
+@proves("task.cancel")
+def test_an_attempt_is_ended_by_order_and_by_a_newer_assignment():
+    one = worker()
+    one.accept(given("t1"), now(2000))
+    one.accept(given("t2"), now(2000))
+    one.flush()
+    one.stop(OWNER, "t1", (1, 1), "no longer wanted")
+    one.stop(OWNER, "t1", (1, 1), "again")
+    assert of(one.flush(), Kill) == [Kill("t1", (1, 1), "no longer wanted")]
+    one.accept(given("t2", (1, 2)), now(2000))
+    out = one.flush()
+    assert of(out, Kill) == [Kill("t2", (1, 1), "a newer attempt was assigned here")]
+    assert refusals(out) == [("t2", "busy")]
+
+
+def test_an_end_of_something_else_is_nothing():
+    one = worker()
+    one.accept(given(), now(2000))
+    one.flush()
+    assert one.ended(kinds.AttemptFinish("t1", (1, 9), "done")) is None
+    assert one.ended(kinds.AttemptFinish("t2", (1, 1), "done")) is None
+    assert one.flush() == []
+    assert one.holds("t1") == (1, 1)
+
+
+def test_a_finish_cites_the_assignment_and_the_start():
+    one = worker()
+    one.accept(given(), now(2000))
+    started = of(one.flush(), Draft)[0]
+    draft = one.ended(kinds.AttemptFinish("t1", (1, 1), "done", "green"))
+    assert draft is not None
+    assert draft.causes == (ENTRY, started)
+
+
+@proves("task.restart-keeps-work")
+def test_a_worker_that_starts_anew_says_what_it_lost():
+    one = worker()
+    one.restore([Unfinished("t1", (1, 1), ENTRY, OWNER)])
+    finish = drafts(one.flush())[0]
+    assert (finish.status, finish.reason) == ("killed", "the worker started anew")
+    one.accept(given(), now(2000))
+    assert one.flush() == []
+
+
+def test_progress_goes_with_the_beats():
+    one = worker()
+    one.accept(given(), now(2000))
+    one.progressed("t1", (1, 1), "half way")
+    one.progressed("t1", (9, 9), "not mine")
+    one.beats([OWNER, STUDIO], now(2000))
+    sent = of(one.flush(), SendBeat)
+    assert [beat.holds for beat in sent] == [(Beat("t1", (1, 1), "half way"),), ()]
