@@ -97,6 +97,15 @@ def test_a_taken_name_is_refused_and_the_repository_stays(repo, source):
     assert refs(repo) == before
 
 
+@proves("git.repository-add")
+def test_a_shallow_source_is_refused_instead_of_losing_its_branches(tmp_path, source):
+    commit(source, "second")
+    sh(tmp_path, "clone", "-q", "--depth", "1", f"file://{source}", "shallow")
+    with pytest.raises(Refused, match="unshallow"):
+        wait(repository.add(tmp_path / "repos", "main", str(tmp_path / "shallow")))
+    assert not list((tmp_path / "repos").glob("*"))
+
+
 @proves("git.repository-add", "git.no-debris")
 def test_what_a_crash_left_is_swept_and_what_is_in_use_stays(repo):
     left = [

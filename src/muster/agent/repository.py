@@ -23,8 +23,8 @@ from typing import Final, NamedTuple
 
 from muster import limits
 from muster.agent import git
-from muster.agent.fence import repository_name
-from muster.errors import Broken, Conflict, Malformed, NotFound
+from muster.agent.fence import BRANCH_PREFIX, repository_name
+from muster.errors import Broken, Conflict, Malformed, NotFound, Refused
 
 # Unfinished repositories start like this; a name never starts with a dot.
 _UNFINISHED: Final = ".new-"
@@ -134,6 +134,20 @@ async def _fill(path: Path, origin: str) -> None:
     refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "^refs/heads/muster/*"]
     fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
     await git.run_async([*fetch, "--end-of-options", origin, *refspecs], path)
+    await _check_whole(path, origin)
+
+
+async def _check_whole(path: Path, origin: str) -> None:
+    """Git leaves out a shallow clone's branches, with exit code 0."""
+    listed = await git.run_async(["ls-remote", "--heads", "--end-of-options", origin], path)
+    there = {line.partition("\t")[2] for line in listed.text.splitlines()}
+    taken = await git.run_async(["for-each-ref", "--format=%(refname)", "refs/heads"], path)
+    lost = {ref for ref in there if not ref.startswith(BRANCH_PREFIX)} - set(taken.text.split())
+    if lost:
+        raise Refused(
+            f"The branch {git.clean(min(lost))} could not be taken in whole; "
+            "if the source is a shallow clone, run `git fetch --unshallow` there first."
+        )
 
 
 async def _default_branch(cwd: Path, origin: str) -> str:
