@@ -228,6 +228,10 @@ class Router:
         raw = canon.encode({"args": dict(args), "verb": verb})
         self.core.send(link, Type.CALL, number, raw)
 
+    def expect(self, link: int, channel: int, then: Callable[[Answer], None]) -> None:
+        """`then` gets the one answer that comes on this channel."""
+        self._asked[link, channel] = then
+
     def on_reply(self, link: Link, channel: int, payload: bytes) -> None:
         key = (link.id, channel)
         origin = self._forwards.get(key)

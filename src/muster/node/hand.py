@@ -16,7 +16,9 @@ from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
 from muster.agent.ref import Promotion
 from muster.agent.worktree import Workshop
+from muster.channel.frame import Type
 from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.log import canon
 from muster.node import clock
 from muster.node import event as ev
 from muster.node.attempt import Trial
@@ -163,6 +165,20 @@ class Hands:
         self.daemon.post(ev.Matched(effect.run, effect.phase, found, reason))
 
     # --- questions -----------------------------------------------------------------------------
+
+    async def ask_on(
+        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Call a verb on a link's channel that goes on as a tunnel; the answer, failures included."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
+        self.daemon.core.router.expect(
+            link, channel, lambda answer: None if future.done() else future.set_result(answer)
+        )
+        raw = canon.encode({"args": dict(args), "verb": verb})
+        self.daemon.put(link, Type.CALL, channel, raw)
+        async with asyncio.timeout(30):
+            return await future
 
     async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
         """A verb of another machine; its value, None when it is away or refused."""

@@ -47,7 +47,7 @@ class Orders:
         core = self.core
         statement = open_statement(raw.encode(), core.standing.fleet)
         object = statement.object if object is None else object
-        if core.store.rows("fleet_order", operator=statement.operator, nonce=statement.nonce):
+        if self._spent(statement.operator, statement.nonce):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
         try:
             grant = core.roster.allow(
@@ -66,6 +66,11 @@ class Orders:
         actor = f"op:{operator.name}" if operator is not None else f"op:{statement.operator[:12]}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
         return Order(actor, entry.id, statement.operator, object)
+
+    def _spent(self, operator: str, nonce: str) -> bool:
+        """Whether we obeyed it before; another machine's rows say nothing about us."""
+        rows = self.core.store.rows("fleet_order", operator=operator, nonce=nonce)
+        return any(str(row["stream"]).startswith(self.core.machine) for row in rows)
 
     def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None:
         """Write down that somebody was refused."""

@@ -47,6 +47,7 @@ class Owning:
         self._on_settled = on_settled
         self.owner = self._make()
         self._ready = False
+        self._owned = False
         for kind in _ATTEMPT_KINDS:
             core.on(kind, self._on_attempt)
 
@@ -54,8 +55,11 @@ class Owning:
         return Owner(
             self._order(),
             settled_with_key=self._settled_with_key,
-            is_mine=lambda task: bool(self.core.store.rows("task", task=task)),
+            is_mine=self._is_mine,
         )
+
+    def _is_mine(self, task: str) -> bool:
+        return bool(self._own_rows(task=task))
 
     def _order(self) -> int:
         """This incarnation's place: when its first entry was written, so that later is higher."""
@@ -84,6 +88,7 @@ class Owning:
         live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
         self.owner.restore([self._restored(r) for r in live if r["stream"] == own], self.core.now)
         self._ready = True
+        self._owned = bool(live) or bool(self._own_rows())
         self.roster_changed()
 
     def adopt(self) -> None:
@@ -101,7 +106,7 @@ class Owning:
                 orders.append(Order(body, body.run or body.task, (opened,), again=True))
                 here.add(row["task"])
         if orders:
-            self.owner.submit(orders, self.core.now)
+            self.submit(orders)
 
     def _restored(self, row: dict[str, Any]) -> Restored:
         task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
@@ -137,6 +142,7 @@ class Owning:
     # --- work comes in ----------------------------------------------------------------------
 
     def submit(self, orders: Sequence[Order]) -> list[Submitted]:
+        self._owned = True
         return self.owner.submit(orders, self.core.now)
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
@@ -144,7 +150,8 @@ class Owning:
 
     def _on_attempt(self, stream: StreamName, entry: Entry) -> None:
         kind = entry.header.kind
-        if kind == "attempt.start" or not self._ready:
+        # A machine that never owned a task need not look at what other owners' workers report.
+        if kind == "attempt.start" or not self._ready or not self._owned:
             return
         try:
             body = self._end_body(entry)

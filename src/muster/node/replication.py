@@ -9,6 +9,7 @@ this machine was set back; a peer that holds another branch proves a clone. Both
 
 from collections import Counter
 from collections.abc import Callable
+from typing import NamedTuple
 
 from muster.errors import Forged, MusterError, Refused
 from muster.limits import LINK_FAULTS_MAX
@@ -24,6 +25,14 @@ from muster.log.stream import FleetId, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.standing import Standing
 from muster.store.store import Store
+
+
+class Awaited(NamedTuple):
+    """Somebody waits until these machines hold so much of a stream."""
+
+    size: int
+    machines: set[MachineId]
+    then: Callable[[], None]
 
 
 class Replication:
@@ -46,6 +55,7 @@ class Replication:
         self._touched: dict[StreamName, set[int]] = {}
         self._search: dict[StreamName, tuple[int, Search]] = {}
         self._faults: Counter[int] = Counter()
+        self._awaited: dict[StreamName, list[Awaited]] = {}
         # Forks proved beyond what we hold: (common size, proof).
         self._pending: dict[StreamName, tuple[int, bytes]] = {}
 
@@ -170,7 +180,37 @@ class Replication:
             return
         self.sync.on_cosign(link, cosign.stream, by, cosign.strength == "held", cosign.size)
         if self.store.put_cosign(cosign):
+            self._settle_awaited(cosign)
             self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
+
+    def when_held(
+        self, stream: StreamName, size: int, machines: set[MachineId], then: Callable[[], None]
+    ) -> None:
+        """Call `then` once, when all of `machines` have receipted `size` entries of `stream`."""
+        for cosign in self.store.cosigns(stream):
+            if cosign.strength == "held" and cosign.size >= size:
+                machines.discard(cosign.machine)
+        if machines:
+            self._awaited.setdefault(stream, []).append(Awaited(size, machines, then))
+        else:
+            then()
+
+    def _settle_awaited(self, cosign: Cosign) -> None:
+        waiting = self._awaited.get(cosign.stream)
+        if not waiting or cosign.strength != "held":
+            return
+        left = []
+        for each in waiting:
+            if each.size <= cosign.size:
+                each.machines.discard(cosign.machine)
+            if each.machines:
+                left.append(each)
+            else:
+                each.then()
+        if left:
+            self._awaited[cosign.stream] = left
+        else:
+            del self._awaited[cosign.stream]
 
     def _make_cosign(
         self, strength: seals.Strength, stream: StreamName, size: int, root: bytes, wall_ms: int

@@ -183,9 +183,13 @@ class Running:
             found["each"] = {"path": slot.instance}
         if inputs := {**(run.spec.inputs or {}), **run.body.values}:
             found["inputs"] = inputs
+        progress = graph.plan(run.spec, run.facts, run.matches, run.cancelled).phases
         for before in graph.in_order(run.spec):
+            winner = progress[before].winner if before in progress else None
             ends = [e for s, e in sorted(run.ends.items()) if s.phase == before]
             done = [e for e in ends if e.outcome == "done"]
+            if winner is not None and winner in run.ends:
+                done = [run.ends[winner]]
             for end in done or ends:
                 known = found.setdefault(before, {})
                 for name, text in self._yields(run, end).items():

@@ -6,7 +6,7 @@ Rule 2: what an attempt does is written to our journal as it happens.
 Rule 3: `noop` runs here, in the step that accepts it: it measures everything but itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import MusterError
@@ -40,6 +40,8 @@ class Working:
         self._beat_at = 0
         self._seen_ready = False
         self._specs: dict[str, Any] = {}
+        # Who wants a task's journal as it is written; None tells that the attempt is over.
+        self.followers: dict[str, list[Callable[[Entry | None], None]]] = {}
         core.on("task.assign", self._on_assign)
 
     def _me(self) -> Machine:
@@ -177,7 +179,9 @@ class Working:
         body = canon.encode(
             {"epoch": list(event.epoch), "task": event.task, **_bounded(event.fields)}
         )
-        self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+        entry = self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+        for follower in list(self.followers.get(event.task, ())):
+            follower(entry)
 
     def ended(self, event: ev.AttemptEnded) -> None:
         status: Any = event.status
@@ -194,6 +198,8 @@ class Working:
         )
         self.worker.ended(body)
         self.core.orders.forget_agent(event.task)
+        for follower in self.followers.pop(event.task, ()):
+            follower(None)
 
     def _flush(self) -> None:
         self.flush()

@@ -47,7 +47,7 @@ class Order:
     def load(self) -> None:
         """Read where the order stands; what was not committed is forgotten."""
         self._pending.clear()
-        found = self._database.query("select * from run order by number desc limit 1")
+        found = self._database.query("select * from admission order by number desc limit 1")
         last = _run(found[0]) if found else Run(0, 0, 0, 0, 0)
         self.next = last.end if found else 0
         self._ms = last.ms
@@ -72,14 +72,14 @@ class Order:
         if self._pending:
             pending, self._pending = self._pending, []
             self._database.executemany(
-                "insert into run(number, ms, stream, start, entries) values(?, ?, ?, ?, ?)", pending
+                "insert into admission(number, ms, stream, start, entries) values(?, ?, ?, ?, ?)", pending
             )
 
     def of(self, stream: int, seq: int) -> tuple[int, int] | None:
         """Return the admission number and the time of an entry."""
         self.flush()
         found = self._database.query(
-            "select * from run where stream = ? and start <= ? and entries > 0 "
+            "select * from admission where stream = ? and start <= ? and entries > 0 "
             "order by start desc limit 1",
             (stream, seq),
         )
@@ -107,7 +107,7 @@ class Order:
         """Give the runs with numbers beyond `after` in order, all or those of one stream."""
         self.flush()
         while found := self._database.query(
-            "select * from run where number > ?1 and (?2 is null or stream = ?2) "
+            "select * from admission where number > ?1 and (?2 is null or stream = ?2) "
             "order by number limit 1000",
             (after, stream),
         ):
@@ -119,11 +119,11 @@ class Order:
     def entries(self) -> int:
         """Return how many entries were ever admitted."""
         self.flush()
-        return as_int(self._database.query("select coalesce(sum(entries), 0) from run")[0][0])
+        return as_int(self._database.query("select coalesce(sum(entries), 0) from admission")[0][0])
 
     def _holding(self, number: int) -> Run:
         found = self._database.query(
-            "select * from run where number <= ? order by number desc limit 1", (number,)
+            "select * from admission where number <= ? order by number desc limit 1", (number,)
         )
         return _run(found[0])
 

@@ -60,10 +60,10 @@ create table if not exists cosign(
   stream int not null, machine text not null, strength text not null,
   size int not null, root blob not null, time_s int not null, note blob not null,
   primary key(stream, machine, strength)) without rowid, strict;
-create table if not exists run(
+create table if not exists admission(
   number integer primary key, ms int not null,
   stream int not null, start int not null, entries int not null) strict;
-create index if not exists run_stream on run(stream, start);
+create index if not exists admission_stream on admission(stream, start);
 create table if not exists skipped(
   entry int not null, fold text not null, reason text not null,
   primary key(entry, fold)) without rowid, strict;

@@ -1,0 +1,290 @@
+"""Verbs about machines and who may what."""
+
+
+from typing import Any
+
+import msgspec
+
+from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
+from muster.fleet import kinds
+from muster.fleet import join as joining
+from muster.fleet.grant import Grant, agent_key
+from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
+from muster.fleet.presence import Presence
+from muster.fleet.record import ROLES, sign_revocation
+from muster.log import canon
+from muster.log.stream import MachineId
+from muster.node.call import Call
+from muster.node.core import Core
+
+HOUR_MS = 3_600_000
+
+
+def invite(core: Core, call: Call) -> Any:
+    """One string that lets one machine of this name join, once."""
+    _authority(core)
+    name, args = str(call.args["name"]), call.args
+    address = check_address(str(args.get("address") or core.settings.get("address") or ""))
+    roles = [role for role in str(args.get("roles", "workstation")).split(",") if role]
+    if unknown := [role for role in roles if role not in ROLES]:
+        raise Malformed(f"{unknown[0]!r} is not a role; there are {', '.join(ROLES)}")
+    if any(m.name == name for m in core.roster.machines.values()):
+        raise Conflict(f"a machine named {name} is in the fleet already; choose another name")
+    token = core.draw(16)
+    life_ms = max(1, int(args.get("hours", 24))) * HOUR_MS
+    body = open_invite(token, name, roles, core.now.wall_ms, life_ms)  # type: ignore[arg-type]
+    _append(core, call, kinds.INVITE_OPEN, body)
+    text = write_invite(core.standing.fleet, token, address)
+    return {"invitation": text, "name": name, "until_ms": body.until_ms}
+
+
+def authority(core: Core, call: Call) -> Any:
+    """The fleet's certificate, for a machine that is about to join; it is pinned by the invite."""
+    return {"ca": core.settings["ca"]}
+
+
+def enrol(core: Core, call: Call) -> Any:
+    """Take a machine in: proof of possession, then the token, both in this one transaction."""
+    authority = _authority(core)
+    join = joining.open_join(str(call.args.get("request", "")).encode(), core.standing.fleet)
+    enrolment = joining.enrol(
+        authority,
+        core.roster,
+        join,
+        _open_invite(core, join.sha256),
+        hub=core.roster.machine(core.machine),
+        address=str(core.settings.get("address") or ""),
+        now_ms=core.now.wall_ms,
+    )
+    for kind, body in enrolment.entries:
+        core.append(kind, canon.encode(msgspec.to_builtins(body)))
+    return enrolment.answer.decode()
+
+
+def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
+    for row in core.store.rows("fleet_invite", sha256=sha256):
+        if str(row["stream"]).startswith(core.machine):
+            return OpenInvite(
+                str(row["name"]), str(row["roles"]), int(str(row["until_ms"])), str(row["machine"] or "")
+            )
+    return None
+
+
+def renew(core: Core, call: Call) -> Any:
+    """Fresh papers for a member, also after weeks asleep."""
+    enrolment = joining.renew(
+        _authority(core),
+        core.roster,
+        str(call.args.get("request", "")).encode(),
+        hub=core.roster.machine(core.machine),
+        address=str(core.settings.get("address") or ""),
+        now_ms=core.now.wall_ms,
+    )
+    for kind, body in enrolment.entries:
+        core.append(kind, canon.encode(msgspec.to_builtins(body)))
+    return enrolment.answer.decode()
+
+
+def revoke(core: Core, call: Call) -> Any:
+    """Shut a machine (or an operator's key) out: what we hold of its streams still counts."""
+    authority = _authority(core)
+    name = str(call.args["name"])
+    roster = core.roster
+    operator = next((o.operator for o in roster.operators.values() if o.name == name), None)
+    key = operator or roster.find(name).machine
+    if key == core.machine:
+        raise Refused("a machine cannot revoke itself; do it from the machine with the authority")
+    cuts = {str(s): core.store.size(s) for s in core.store.streams() if s.machine == key}
+    raw = sign_revocation(
+        authority,
+        of="operator" if operator else "machine",
+        key=key,
+        name=name,
+        cuts=cuts,
+        reason=str(call.args.get("reason") or "no reason given"),
+        issued_ms=core.now.wall_ms,
+    )
+    _append(core, call, kinds.MACHINE_REVOKE, kinds.MachineRevoke(raw.decode()))
+    return {"revoked": name, "key": key}
+
+
+def grant(core: Core, call: Call) -> Any:
+    """Write a grant down. Its own statement, which the command signed, is what gives it."""
+    statement = str(call.options.get("statement", ""))
+    if not statement:
+        raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
+    if call.args.get("take"):
+        body: Any = kinds.GrantTake(str(call.options.get("id", "")), statement)
+        kind = kinds.GRANT_TAKE
+    else:
+        kind = kinds.GRANT_GIVE
+        body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
+    before = len(core.store.skipped())
+    entry = _append(core, call, kind, body)
+    skipped = core.store.skipped()[before:]
+    if any(s.seq == entry.header.seq and s.stream == entry.stream for s in skipped):
+        raise Refused(f"the grant does not count: {skipped[-1].reason}")
+    return {"entry": entry.id.hex()}
+
+
+def grantee(core: Core, to: str) -> str:
+    """A key, an agent's name in grants, or a role, for what a person wrote."""
+    if to in ROLES or len(to) == 64:
+        return to
+    agent, at, machine = to.partition("@")
+    if at:
+        return agent_key(agent, core.roster.find(machine).machine)
+    return core.roster.find(to).machine
+
+
+def target(core: Core, call: Call) -> Any:
+    """The machine that should own new work: a hub when we reach one, else ourselves.
+
+    The answer also names the key of `--on`, so that an order can be signed for its target.
+    """
+    wanted = str(call.args.get("on") or "")
+    roster = core.roster
+    if wanted:
+        record = roster.find(wanted)
+    else:
+        hubs = [h for h in roster.hubs() if h.machine == core.machine or core.link_to(h.machine)]
+        record = hubs[0] if hubs else roster.machine(core.machine)
+    to = str(call.args.get("to") or "")
+    answer = {
+        "machine": record.machine,
+        "name": record.name,
+        "here": record.machine == core.machine,
+        "fleet": core.standing.fleet,
+        "now_ms": core.now.wall_ms,
+    }
+    if to:
+        answer["grantee"] = grantee(core, to)
+        answer["grants"] = [
+            {"id": g.id, "verb": g.grant.verb, "object": g.grant.object, "to": g.grant.to}
+            for g in roster.grants
+        ]
+    return answer
+
+
+def facts(core: Core, call: Call) -> Any:
+    """What this machine says about itself."""
+    found = core.roster.facts.get(core.machine)
+    return None if found is None else msgspec.to_builtins(found)
+
+
+def machines(core: Core, call: Call) -> Any:
+    """Every machine of the fleet, live and revoked, as this machine sees it."""
+    roster, answer = core.roster, []
+    for machine in sorted(roster.known, key=lambda m: roster.known[m].name):
+        record = roster.known[machine]
+        found = roster.facts.get(machine)
+        answer.append(
+            {
+                "name": record.name,
+                "machine": machine,
+                "roles": list(record.roles),
+                "state": _presence(core, machine),
+                "facts": None if found is None else msgspec.to_builtins(found),
+                "streams": _held(core, machine),
+                **_link(core, machine),
+            }
+        )
+    return answer
+
+
+def _presence(core: Core, machine: MachineId) -> str:
+    if machine in core.roster.revoked:
+        return "revoked"
+    if machine == core.machine:
+        return "here"
+    if core.link_to(machine) is not None:
+        return Presence.UP.value
+    return Presence.AWAY.value
+
+
+def _held(core: Core, machine: MachineId) -> dict[str, int]:
+    """Our entries that this machine has receipted, per scope."""
+    found = {}
+    for stream in core.store.streams():
+        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
+            for cosign in core.store.cosigns(stream):
+                if cosign.machine == machine and cosign.strength == "held":
+                    found[stream.scope.partition(".")[0]] = cosign.size
+    return found
+
+
+def _link(core: Core, machine: MachineId) -> dict[str, Any]:
+    number = core.link_to(machine)
+    if number is None:
+        return {}
+    link = core.links[number]
+    return {
+        "channel": link.channel,
+        "heard_ms_ago": core.now.boot_ms - link.heard_ms,
+        "skew_ms": link.skew_ms,
+        "muster": link.version,
+    }
+
+
+def status(core: Core, call: Call) -> Any:
+    """This machine in one screen: who it is, who is here, what it does, what is wrong."""
+    owner = core.work.owning.owner.statistics()
+    worker = core.work.working.worker.statistics()
+    unread = sum(1 for _ in core.store.rows("message", limit=1))
+    sizes = [(s, core.store.size(s)) for s in core.store.streams()]
+    mine = [n for s, n in sizes if s.machine == core.machine]
+    return {
+        "name": core.name,
+        "machine": core.machine,
+        "fleet": core.standing.fleet,
+        "incarnation": core.standing.incarnation,
+        "settled": core.members.settled,
+        "machines": {
+            "known": len(core.roster.machines),
+            "linked": len({link.peer for link in core.links.values() if link.peer}),
+        },
+        "owner": owner,
+        "worker": worker,
+        "runs": len(core.work.running.runs),
+        "log": {"streams": len(sizes), "entries": sum(n for _, n in sizes), "own": sum(mine)},
+        "unconfirmed": core.sync.unconfirmed(),
+        "messages": bool(unread),
+        "incidents": [r for r in incidents(core, call) if r["open"]][:5],
+        "exposed": exposed(core),
+        "counters": {
+            **{k: n for k, n in sorted(core.counters.items())},
+            **{k: n for k, n in sorted(core.replication.counters.items())},
+        },
+    }
+
+
+def exposed(core: Core) -> int:
+    """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
+    exposed = 0
+    for stream in core.store.streams():
+        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
+            sizes = [c.size for c in core.store.cosigns(stream) if c.machine != core.machine]
+            exposed += core.store.size(stream) - max(sizes, default=0)
+    return exposed
+
+
+def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
+    """What a person must see, the newest first."""
+    rows = core.store.rows("fleet_incident")
+    found: list[dict[str, Any]] = [
+        {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])} for row in rows
+    ]
+    return sorted(found, key=lambda r: (not r["open"], str(r["key"])))
+
+
+def _authority(core: Core) -> Any:
+    if core.authority is None:
+        raise NotFound("this machine does not hold the fleet's authority; ask the one where init ran")
+    return core.authority
+
+
+def _append(core: Core, call: Call, kind: str, body: Any) -> Any:
+    raw = canon.encode(msgspec.to_builtins(body))
+    return core.append(kind, raw, cause=call.cites, actor=call.actor)
+
+

@@ -1,0 +1,92 @@
+"""Verbs about what an agent did: read from the journal of the machine that did it, by a grant."""
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from muster.log import canon
+from muster.log.entry import Entry
+from muster.log.stream import JOURNAL, StreamName
+from muster.node.call import LATER, Call
+from muster.node.core import Core
+from muster.verbs.work import find_task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHOWN_MAX = 2000
+
+
+def where(core: Core, call: Call) -> Any:
+    """The machines that worked on a task, the newest last: their journals hold what happened."""
+    row = find_task(core, str(call.args.get("task", "")))
+    found = []
+    for attempt in core.store.rows("attempt", order=("started_ms",), task=row["task"]):
+        machine = StreamName.parse(str(attempt["stream"])).machine
+        found.append({"machine": machine, "name": core.standing.name_of(machine)})
+    return {"task": row["task"], "state": row["state"], "machines": found}
+
+
+def journal(core: Core, call: Call) -> Any:
+    """What this machine's journal says about a task; with `follow`, also what comes."""
+    task = str(call.args.get("task", ""))
+    for entry in _entries(core, task):
+        call.more(_view(core, entry))
+    if not call.args.get("follow") or not _running(core, task):
+        return {"task": task, "end": True}
+    _Follower(core, call, task).begin()
+    return LATER
+
+
+def _running(core: Core, task: str) -> bool:
+    return core.work.working.worker.holds(task) is not None
+
+
+def _entries(core: Core, task: str) -> "Iterator[Entry]":
+    """Entries of all our journals about one task, in their order; the last `SHOWN_MAX`."""
+    found: list[Entry] = []
+    for stream in core.store.streams():
+        if stream.machine != core.machine or stream.scope != JOURNAL:
+            continue
+        start = 0
+        while entries := core.store.slice(stream, start):
+            found += [e for e in entries if e.body is not None and task.encode() in e.body]
+            found = found[-SHOWN_MAX:]
+            start += len(entries)
+    yield from found
+
+
+def _view(core: Core, entry: Entry) -> dict[str, Any]:
+    body: Any = {}
+    if entry.body is not None:
+        body = canon.decode(entry.body, "journal", size_max=1 << 20)
+    return {"t_ms": entry.header.t[0], "kind": entry.header.kind, "actor": entry.header.actor,
+            "machine": core.name, **body}  # fmt: skip
+
+
+class _Follower:
+    """Sends journal entries of a task as they are written, until the attempt ends."""
+
+    def __init__(self, core: Core, call: Call, task: str) -> None:
+        self.core, self.call, self.task = core, call, task
+        self.open = True
+
+    def begin(self) -> None:
+        self.core.router.streaming(self.call, self.stop)
+        self.core.work.working.followers.setdefault(self.task, []).append(self.tell)
+
+    def stop(self) -> None:
+        self.open = False
+        with contextlib.suppress(KeyError, ValueError):
+            self.core.work.working.followers[self.task].remove(self.tell)
+
+    def tell(self, entry: Entry | None) -> None:
+        """The next entry; None when there will be no more."""
+        if not self.open:
+            return
+        if entry is None:
+            self.core.router.open.pop((self.call.link, self.call.channel), None)
+            self.call.end({"task": self.task, "end": True})
+        else:
+            self.call.more(_view(self.core, entry))
+
+

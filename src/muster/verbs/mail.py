@@ -1,0 +1,294 @@
+"""Verbs about messages. Delivered means: the recipient's machine has receipted it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from muster.errors import Conflict, NotFound, Refused
+from muster.fleet import kinds as fleet_kinds
+from muster.fleet.record import ROLES
+from muster.log import canon
+from muster.log.stream import FLEET, MachineId, Scope, StreamName, scope_group, scope_to
+from muster.message import kinds
+from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.state import Peer, Receipt, Sent, deliveries, recipients
+from muster.message.state import inbox as inbox_of
+from muster.node.call import LATER, Call
+from muster.node.core import Core
+
+SHOWN_MAX = 500
+
+
+def send(core: Core, call: Call) -> Any:
+    """Send; with `wait` the answer comes when every recipient's machine has stored it."""
+    args = call.args
+    text = _text(args.get("text", ""))
+    scope, to = _place(core, str(args["to"]))
+    body = kinds.check_send(kinds.MessageSend(to, text, key=str(args.get("key") or "")))
+    return _send(core, call, scope, body, wait=bool(args.get("wait")))
+
+
+def reply(core: Core, call: Call) -> Any:
+    """Answer a message, where it was said."""
+    message = find(core, str(call.args["message"]))
+    scope = message.stream.scope
+    if scope.startswith("to."):
+        scope = scope_to(message.stream.machine)
+    sender = message.row.actor
+    agent, at, _ = sender.partition("@")
+    to = f"{agent}@{message.stream.machine}" if at else str(message.stream.machine)
+    everyone = scope != FLEET and scope.startswith("g.")
+    body = kinds.check_send(
+        kinds.MessageSend(
+            ["all"] if everyone else [to],
+            _text(call.args.get("text", "")),
+            thread=message.row.thread,
+            reply_to=message.id.hex(),
+        )
+    )
+    return _send(core, call, scope, body, wait=False)
+
+
+def ack(core: Core, call: Call) -> Any:
+    """Say that a message was acted on."""
+    message = find(core, str(call.args["message"]))
+    body = kinds.MessageAct(message.id.hex(), text=str(call.args.get("note") or "")[:2000])
+    core.append("message.act", kinds.body_bytes(body), scope=_receipt_scope(core, message),
+                cause=(message.id, *call.cites), actor=call.actor)  # fmt: skip
+    return {"message": message.id.hex(), "state": "acted"}
+
+
+def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait: bool) -> Any:
+    stream = core.standing.own(scope)
+    if body.key:
+        for row in core.store.rows("message_key", stream=stream, dedupe=body.key):
+            return {"message": _blob(row["id"]).hex(), "fresh": False}
+    entry = core.append("message.send", kinds.body_bytes(body), scope=scope,
+                        cause=call.cites, actor=call.actor)  # fmt: skip
+    answer = {"message": entry.id.hex(), "fresh": True, "to": body.to}
+    if not wait:
+        return answer
+    waiting = {m for m, _ in recipients(_sent(core, stream, entry.id), _peers(core))}
+    waiting.discard(core.machine)
+    if not waiting:
+        return answer
+    core.replication.when_held(stream, entry.header.seq + 1, waiting, _ending(call, answer))
+    return LATER
+
+
+def _ending(call: Call, answer: dict[str, Any]) -> Callable[[], None]:
+    return lambda: call.end({**answer, "state": "stored"})
+
+
+def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
+    """The stream a message belongs into, and its addresses. Raises: NotFound."""
+    if to == "all":
+        return FLEET, ["all"]
+    if to.startswith("role:"):
+        if to.removeprefix("role:") not in ROLES:
+            raise NotFound(f"{to} is no role; there are {', '.join(ROLES)}")
+        return FLEET, [to]
+    if to.startswith("thread:"):
+        return _group(core, to.removeprefix("thread:")), ["all"]
+    agent, at, name = to.rpartition("@")
+    machine = core.roster.find(name).machine
+    scope = scope_to(machine)
+    return scope, [f"{agent}@{machine}" if at else machine]
+
+
+def _group(core: Core, name: str) -> Scope:
+    """The group of this name that we belong to. Raises: NotFound, Refused."""
+    found = [
+        scope
+        for scope, members in core.roster.groups.items()
+        if scope.rpartition(".")[2] == name and core.machine in members
+    ]
+    if not found:
+        raise NotFound(f"this machine is in no thread {name!r}; open it with `muster thread {name}`")
+    if len(found) > 1:
+        mine = scope_group(core.machine, name)
+        if mine in found:
+            return mine
+        raise Refused(f"several machines keep a thread {name!r}; rename one of them")
+    return found[0]
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def inbox(core: Core, call: Call) -> Any:
+    """Messages for this machine, or for one agent on it; `mark` says they were shown."""
+    agent = str(call.args.get("agent") or "")
+    peers, me = _peers(core), core.machine
+    roles = next((p.roles for p in peers if p.machine == me), ())
+    items = inbox_of(Peer(me, roles), agent, _messages(core), _receipts(core))
+    shown = [i for i in items if call.args.get("all") or not i.read][-SHOWN_MAX:]
+    answer = []
+    for item in shown:
+        answer.append(
+            {
+                "message": item.id.hex(),
+                "from": item.actor,
+                "machine": core.standing.name_of(item.sender),
+                "trust": item.trust,
+                "text": item.row.text,
+                "thread": item.row.thread,
+                "subject": item.row.subject,
+                "t_ms": item.row.at_ms,
+                "read": item.read,
+                "acted": item.acted,
+            }
+        )
+        if call.args.get("mark") and not item.read:
+            message = find(core, item.id.hex())
+            actor = f"{agent}@{core.name}" if agent else "muster"
+            body = kinds.MessageRead(item.id.hex())
+            core.append("message.read", kinds.body_bytes(body),
+                        scope=_receipt_scope(core, message), cause=(message.id,), actor=actor)  # fmt: skip
+    return answer
+
+
+def sent(core: Core, call: Call) -> Any:
+    """What was sent from here, and how far it came with each recipient, with the proof."""
+    receipts, peers = _receipts(core), _peers(core)
+    answer = []
+    for message in _messages(core):
+        if message.stream.machine != core.machine:
+            continue
+        steps = deliveries(message, peers, _held_size(core, message.stream), receipts)
+        answer.append(
+            {
+                "message": message.id.hex(),
+                "text": message.row.text,
+                "t_ms": message.row.at_ms,
+                "to": [
+                    {
+                        "machine": core.standing.name_of(d.machine),
+                        "agent": d.agent,
+                        "state": d.step,
+                        "proof": d.proof.hex() if isinstance(d.proof, bytes) else d.proof,
+                    }
+                    for d in steps
+                ],
+            }
+        )
+    return answer[-SHOWN_MAX:]
+
+
+def thread(core: Core, call: Call) -> Any:
+    """Open a thread, change who belongs to it, or say who does."""
+    name = str(call.args["name"])
+    scope = scope_group(core.machine, name)
+    groups = core.roster.groups
+    if scope not in groups:
+        others = [s for s in groups if s.rpartition(".")[2] == name and core.machine in groups[s]]
+        if others and not (call.args.get("add") or call.args.get("remove")):
+            return _members(core, others[0])
+        _append(core, call, fleet_kinds.GROUP_OPEN, fleet_kinds.GroupOpen(name))
+    since: Any = "now" if call.args.get("fresh") else "start"
+    for each in call.args.get("add") or ():
+        machine = core.roster.find(str(each)).machine
+        cuts = _sizes(core, scope) if since == "now" else {}
+        body = fleet_kinds.GroupAdd(machine=machine, name=name, since=since, cuts=cuts)
+        _append(core, call, fleet_kinds.GROUP_ADD, body)
+    for each in call.args.get("remove") or ():
+        machine = core.roster.find(str(each)).machine
+        if machine == core.machine:
+            raise Conflict("the keeper of a thread stays in it")
+        _append(core, call, fleet_kinds.GROUP_REMOVE, fleet_kinds.GroupRemove(machine, name))
+    core.standing.changed()
+    return _members(core, scope)
+
+
+def _members(core: Core, scope: Scope) -> dict[str, Any]:
+    members = core.roster.groups.get(scope, {})
+    said = [_message_view(core, m) for m in _messages(core) if m.stream.scope == scope]
+    return {
+        "thread": scope.rpartition(".")[2],
+        "members": sorted(core.standing.name_of(m) for m in members),
+        "messages": said[-SHOWN_MAX:],
+    }
+
+
+def _message_view(core: Core, message: Sent) -> dict[str, Any]:
+    return {
+        "message": message.id.hex(),
+        "from": message.row.actor,
+        "machine": core.standing.name_of(message.stream.machine),
+        "text": message.row.text,
+        "t_ms": message.row.at_ms,
+    }
+
+
+def _sizes(core: Core, scope: Scope) -> dict[str, int]:
+    return {str(s): core.store.size(s) for s in core.store.streams() if s.scope == scope}
+
+
+# --- rows -----------------------------------------------------------------------------------
+
+
+def find(core: Core, text: str) -> Sent:
+    """The one message whose id begins like this. Raises: NotFound, Refused."""
+    found = [m for m in _messages(core) if m.id.hex().startswith(text)] if text else []
+    if not found:
+        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
+    if len(found) > 1:
+        raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
+    return found[0]
+
+
+def _receipt_scope(core: Core, message: Sent) -> Scope:
+    """Where the sender can read what we say about its message."""
+    scope = message.stream.scope
+    if scope.startswith("to."):
+        return scope_to(message.stream.machine) if message.stream.machine != core.machine else scope
+    return scope
+
+
+def _messages(core: Core) -> list[Sent]:
+    rows = core.store.rows("message", order=("at_ms",), limit=100_000)
+    names = MessageRow._fields
+    found = []
+    for row in rows:
+        values: Any = {name: row[name] for name in names}
+        stream = StreamName.parse(str(row["stream"]))
+        found.append(Sent(stream, _blob(row["id"]), MessageRow(**values)))
+    return found
+
+
+def _sent(core: Core, stream: StreamName, entry: bytes) -> Sent:
+    return next(m for m in _messages(core) if m.id == entry and m.stream == stream)
+
+
+def _receipts(core: Core) -> list[Receipt]:
+    found = []
+    for row in core.store.rows("receipt", limit=100_000):
+        values: Any = {name: row[name] for name in ReceiptRow._fields}
+        machine = StreamName.parse(str(row["stream"])).machine
+        found.append(
+            Receipt(machine, _blob(row["message"]), str(row["actor"]), ReceiptRow(**values))
+        )
+    return found
+
+
+def _peers(core: Core) -> list[Peer]:
+    return [Peer(m, record.roles) for m, record in core.roster.machines.items()]
+
+
+def _held_size(core: Core, stream: StreamName) -> Callable[[MachineId], int]:
+    sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
+    return lambda machine: sizes.get(machine, 0)
+
+
+def _append(core: Core, call: Call, kind: str, body: Any) -> None:
+    raw = canon.encode(msgspec.to_builtins(body))
+    core.append(kind, raw, cause=call.cites, actor=call.actor)
+
+
+def _text(value: Any) -> str:
+    return " ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""

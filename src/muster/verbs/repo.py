@@ -1,0 +1,160 @@
+"""Verbs about repositories, and the tunnels git goes through."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from muster.agent import remote, repository
+from muster.agent.fence import Epoch, Update, may_push_all, repository_name
+from muster.channel.frame import Type
+from muster.errors import Denied, Malformed, MusterError, Unreachable
+from muster.node import event as ev
+from muster.node.call import Call
+from muster.node.core import Core
+
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+_TYPES = {"data": Type.DATA, "credit": Type.CREDIT, "close": Type.CLOSE}
+
+
+async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
+    """Add a repository to the fleet, kept on this machine, or list those that are here."""
+    folder = daemon.hands.repos
+    if call.args.get("action") == "list":
+        return [{"name": each.name, "head": await _head(each.path)} for each in repository.listing(folder)]
+    name, source = str(call.args.get("name") or ""), str(call.args.get("path") or "")
+    if not name or not source:
+        raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
+    made = await repository.add(folder, repository_name(name), source)
+    daemon.post(ev.FactsChanged(await daemon.hands.facts()))
+    return {"name": made.name, "head": await _head(made.path)}
+
+
+async def _head(path: Path) -> str:
+    try:
+        return await repository.head(path)
+    except MusterError:
+        return ""
+
+
+async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
+    """A local git wants a repository: our own is served here, another machine's through a link."""
+    request = remote.parse(dict(call.args))
+    core = daemon.core
+    record = core.roster.find(request.machine)
+    if record.machine == core.machine:
+        await _serve(daemon, call, request, core.machine)
+        return None
+    link = core.link_to(record.machine)
+    if link is None:
+        raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
+    channel = next(core.links[link].numbers)
+    here = daemon.tunnel(call.link, call.channel)
+    there = daemon.tunnel(link, channel)
+    try:
+        answer = await daemon.hands.ask_on(link, channel, "git.serve", dict(call.args))
+        if not answer.get("ok"):
+            raise Denied(str(answer.get("error", {}).get("text", "the hub refused")))
+        daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
+        pumps = [
+            asyncio.ensure_future(_pump(daemon, here, link, channel)),
+            asyncio.ensure_future(_pump(daemon, there, call.link, call.channel)),
+        ]
+        await asyncio.wait(pumps)
+    finally:
+        daemon.close_tunnel(call.link, call.channel)
+        daemon.close_tunnel(link, channel)
+    return None
+
+
+async def _pump(daemon: "Daemon", queue: "asyncio.Queue[tuple[str, bytes]]", link: int, channel: int) -> None:
+    """Frames from one side to the other, to the closing one. Credit bounds what is under way."""
+    while True:
+        kind, payload = await queue.get()
+        daemon.put(link, _TYPES[kind], channel, payload)
+        if kind == "close":
+            return
+
+
+async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
+    """A repository of ours, to a machine whose link proved who it is."""
+    await _serve(daemon, call, remote.parse(dict(call.args)), call.peer)
+    return None
+
+
+async def _serve(daemon: "Daemon", call: ev.Perform, request: remote.Request, peer: str) -> None:
+    found = repository.find(daemon.hands.repos, request.repo)
+    frames: Any = daemon.tunnel(call.link, call.channel)
+
+    async def send(kind: remote.Kind, payload: bytes) -> None:
+        daemon.put(call.link, _TYPES[kind], call.channel, payload)
+
+    daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
+    try:
+        await remote.serve_tunnel(
+            found.path, request.service, send, frames, peer=peer, sock=daemon.home.socket
+        )
+    finally:
+        with contextlib.suppress(KeyError):
+            daemon.close_tunnel(call.link, call.channel)
+
+
+def ask(core: Core, call: Call) -> Any:
+    """The fence's question: may this machine move these refs? Anything unclear is a no."""
+    peer, moves = str(call.args.get("peer", "")), call.args.get("updates")
+    if not peer or not isinstance(moves, list):
+        raise Malformed("a fence question names a peer and its updates")
+    core.roster.machine(peer)
+    try:
+        updates = [Update(str(ref), str(old), str(new)) for ref, old, new in moves]
+    except (TypeError, ValueError) as error:
+        raise Malformed("a fence question's updates cannot be read") from error
+    refusal = may_push_all(peer, updates, Standing(core))
+    if refusal is not None:
+        core.counters["push-refused"] += 1
+        raise Denied(refusal)
+    return {"allowed": True}
+
+
+class Standing:
+    """What this machine knows about tasks, for the fence."""
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+
+    def _row(self, task: str) -> dict[str, Any] | None:
+        rows = self.core.store.rows("task", task=task)
+        return max(rows, key=lambda r: (r["epoch_order"], r["epoch_count"]), default=None)
+
+    def epoch(self, task: str) -> Epoch | None:
+        row = self._row(task)
+        if row is None or not row["assigned"]:
+            return None
+        return Epoch(int(row["epoch_order"]), int(row["epoch_count"]))
+
+    def holder(self, task: str) -> str | None:
+        held = self.core.work.owning.owner.holder(task)
+        if held is not None:
+            return held[0]
+        row = self._row(task)
+        return str(row["machine"]) if row is not None and row["state"] == "leased" else None
+
+    def owner(self, task: str) -> str | None:
+        row = self._row(task)
+        return None if row is None else str(row["stream"]).partition("/")[0]
+
+    def run_owner(self, run: str) -> str | None:
+        rows = self.core.store.rows("run", run=run)
+        return str(rows[0]["stream"]).partition("/")[0] if rows else None
+
+    def writes(self, peer: str) -> bool:
+        """Ordinary branches: only to a machine that was granted `push`."""
+        try:
+            self.core.roster.decide(peer, "push", "*", self.core.now.wall_ms)
+        except MusterError:
+            return False
+        return True
+
+

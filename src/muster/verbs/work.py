@@ -1,0 +1,375 @@
+"""Verbs about runs and tasks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.fleet.statement import check_order, open_statement
+from muster.log import canon
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.node.call import LATER, Call
+from muster.node.core import Core
+from muster.task import check as checks
+from muster.task import kinds
+from muster.task.evidence import task_args
+from muster.task.live import Order
+from muster.task.spec import read
+from muster.task.state import LIVE
+
+SHOWN_MAX = 1000
+
+
+def run(core: Core, call: Call) -> Any:
+    """Hand in a spec: check it against the fleet, write it down with its order, begin."""
+    args = call.args
+    text = str(args.get("spec", ""))
+    spec = checks.admit(text.encode(), _candidates(core))
+    if spec.name != call.object:
+        raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
+    if (known := _running(core, text)) and not call.options.get("again"):
+        return {"run": known, "fresh": False, "owner": core.name}
+    body = kinds.RunOpen(
+        run=core.draw(16).hex(),
+        name=spec.name,
+        spec=text,
+        statement=call.statement.encode().hex(),
+        repo=str(args.get("repo", "")),
+        base=str(args.get("base", "")),
+        values={str(k): str(v) for k, v in dict(args.get("values", {})).items()},
+    )
+    core.work.running.open(body, call.cites, call.actor)
+    return {"run": body.run, "fresh": True, "owner": core.name}
+
+
+def _running(core: Core, text: str) -> str | None:
+    """The open run of this very spec: handing it in twice in error is one run."""
+    for run in core.work.running.runs.values():
+        if run.body.spec == text:
+            return run.run
+    return None
+
+
+def _candidates(core: Core) -> list[Any]:
+    return [core.standing.candidate(m) for m in core.roster.machines if m in core.roster.facts]
+
+
+def check(core: Core, call: Call) -> Any:
+    """Everything that is wrong with a spec, with line and column; nothing is changed."""
+    text = str(call.args.get("spec", ""))
+    report = checks.check(text.encode(), None if call.args.get("alone") else _candidates(core))
+    answer: dict[str, Any] = {"problems": [_problem(p) for p in report.problems]}
+    if report.spec is not None:
+        spec = report.spec
+        answer.update(name=spec.name, phases=len(spec.phases), repo=spec.repo or "")
+    return answer
+
+
+def _problem(problem: Any) -> dict[str, Any]:
+    return {
+        "line": problem.line,
+        "column": problem.column,
+        "path": problem.path,
+        "text": problem.sentence,
+        "warning": problem.warning,
+    }
+
+
+def submit(core: Core, call: Call) -> Any:
+    """Single tasks, each with the statement that orders exactly it."""
+    items = call.args.get("tasks")
+    if not isinstance(items, list) or not items:
+        raise Malformed("`tasks` is a list of {task, template, repo, base, statement}")
+    orders = [_order(core, item) for item in items]
+    done = core.work.owning.submit(orders)
+    return {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
+
+
+def _order(core: Core, item: Mapping[str, Any]) -> Order:
+    statement = str(item.get("statement", ""))
+    body = kinds.TaskOpen(
+        task=str(item["task"]),
+        template=dict(item["template"]),
+        repo=str(item.get("repo", "")),
+        base=str(item.get("base", "")),
+        statement=statement.encode().hex(),
+        key=str(item.get("key", "")),
+        priority=int(item.get("priority", 0)),
+        retries=int(item.get("retries", 0)),
+    )
+    order = open_statement(statement.encode(), core.standing.fleet)
+    check_order(order, verb="task", object=body.task, machine=core.machine,
+                args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
+    core.roster.decide(order.operator, "task", body.task, core.now.wall_ms)
+    if core.store.rows("task", task=body.task):
+        raise Conflict(f"task {body.task[:12]} was ordered before: nothing was done again")
+    operator = core.roster.operators.get(order.operator)
+    actor = f"op:{operator.name}" if operator else f"op:{order.operator[:12]}"
+    return Order(body, order.operator, actor=actor, again=True)
+
+
+def find_task(core: Core, text: str) -> dict[str, Any]:
+    """The newest row of the one task whose id begins like this."""
+    rows = core.store.query(
+        "select distinct task from task where task >= ? and task < ? limit 2", (text, text + "g")
+    )
+    if not text or not rows:
+        raise NotFound(f"no task begins with {text[:40]!r}; `muster tasks --all` lists them")
+    if len(rows) > 1:
+        raise Refused(f"more than one task begins with {text[:40]!r}; give more of its id")
+    found = core.store.rows("task", task=rows[0][0])
+    return max(found, key=lambda r: (int(str(r["opened_ms"])), int(str(r["changed_ms"]))))
+
+
+def tasks(core: Core, call: Call) -> Any:
+    """Tasks, the live ones first; settled ones with `all`."""
+    where = {"run": str(call.args["run"])} if call.args.get("run") else {}
+    rows: list[dict[str, Any]] = []
+    for row in core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where):
+        if call.args.get("all") or where or row["state"] in LIVE:
+            rows.append(task_view(core, row))
+    return rows
+
+
+def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A task's row as a person reads it."""
+    machine = str(row["machine"])
+    return {
+        "task": row["task"],
+        "state": row["state"],
+        "run": row["run"],
+        "phase": row["phase"],
+        "instance": row["instance"],
+        "machine": core.standing.name_of(machine) if machine else "",
+        "agent": row["agent"],
+        "epoch": [row["epoch_order"], row["epoch_count"]],
+        "tries": row["tries"],
+        "losses": row["losses"],
+        "reason": row["reason"],
+        "summary": row["summary"],
+        "commit": row["commit_id"],
+        "owner": core.standing.name_of(str(row["stream"]).partition("/")[0]),
+        "opened_ms": row["opened_ms"],
+        "changed_ms": row["changed_ms"],
+    }
+
+
+def runs(core: Core, call: Call) -> Any:
+    """Runs, or one run with its phases, its tasks and why they stand where they stand."""
+    wanted = str(call.args.get("run") or "")
+    rows = [
+        r
+        for r in core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX)
+        if str(r["run"]).startswith(wanted)
+    ]
+    if not wanted:
+        return [_run_view(core, row) for row in rows]
+    if not rows:
+        raise NotFound(f"no run begins with {wanted[:40]!r}; `muster runs` lists them")
+    view = _run_view(core, rows[0])
+    entry = core.store.entry(EntryId(_blob(rows[0]["opened"])))
+    body = body_as(entry, kinds.RunOpen) if entry is not None else None
+    view["tasks"] = [
+        task_view(core, r)
+        for r in core.store.rows("task", order=("opened_ms",), run=rows[0]["run"])
+    ]
+    if body is not None:
+        document = read(body.spec.encode())
+        view["phases"] = {
+            name: {"after": list(p.prerequisites), "agent": list(p.agents), "human": p.by_human}
+            for name, p in document.spec.phases.items()
+        }
+    if rows[0]["run"] in core.work.running.runs:
+        progress = core.work.running.progress(str(rows[0]["run"]))
+        view["progress"] = {n: {"state": p.state, "reason": p.reason} for n, p in progress.items()}
+    return view
+
+
+def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "run": row["run"],
+        "name": row["name"],
+        "state": row["state"],
+        "repo": row["repo"],
+        "summary": row["summary"],
+        "opened_ms": row["opened_ms"],
+        "changed_ms": row["changed_ms"],
+        "owner": core.standing.name_of(str(row["stream"]).partition("/")[0]),
+    }
+
+
+def why(core: Core, call: Call) -> Any:
+    """Every candidate and its reason: of a live task as it is now, and as it was when assigned."""
+    row = find_task(core, str(call.args.get("task", "")))
+    task = str(row["task"])
+    answer: dict[str, Any] = {"task": task_view(core, row), "decisions": _decisions(core, task)}
+    try:
+        found = core.work.owning.owner.why(task)
+    except NotFound:
+        return answer
+    answer["now"] = {
+        "state": found.state,
+        "stage": found.stage,
+        "reason": found.reason,
+        "candidates": [_verdict(core, v) for v in found.verdicts],
+    }
+    return answer
+
+
+def _verdict(core: Core, verdict: Any) -> dict[str, Any]:
+    return {
+        "machine": core.standing.name_of(verdict.machine),
+        "fits": verdict.fits,
+        "score": verdict.score,
+        "reasons": list(verdict.reasons),
+    }
+
+
+def _decisions(core: Core, task: str) -> list[dict[str, Any]]:
+    """Each assignment of a task, with the candidates as they were."""
+    found = []
+    for entry in history(core, task):
+        if entry.header.kind != "task.assign":
+            continue
+        try:
+            body = body_as(entry, kinds.TaskAssign)
+        except Skip:
+            continue
+        found.append(
+            {
+                "t_ms": entry.header.t[0],
+                "machine": core.standing.name_of(body.machine),
+                "agent": body.agent,
+                "epoch": list(body.epoch),
+                "candidates": [
+                    {
+                        "machine": core.standing.name_of(machine),
+                        "fits": fits,
+                        "score": score,
+                        "reasons": [reason] if reason else [],
+                    }
+                    for machine, fits, score, reason in body.candidates
+                ],
+            }
+        )
+    return found
+
+
+def history(core: Core, task: str) -> list[Entry]:
+    """Every entry about a task that this machine holds, oldest first."""
+    rows = core.store.query(
+        "select leaf_id from (select opened leaf_id from task where task = ?1"
+        " union select assigned from task where task = ?1"
+        " union select settled from task where task = ?1"
+        " union select started from attempt where task = ?1"
+        " union select ended from attempt where task = ?1"
+        " union select assigned from task_hist where task = ?1) where length(leaf_id) = 32",
+        (task,),
+    )
+    found = [core.store.entry(EntryId(_blob(row[0]))) for row in rows]
+    entries = {entry.id: entry for entry in found if entry is not None}
+    return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
+
+
+def explain(core: Core, call: Call) -> Any:
+    """The decision, reconstructed: each entry about a task, with what it cites, to its order."""
+    row = find_task(core, str(call.args.get("task", "")))
+    seen: dict[bytes, Entry] = {}
+    todo = history(core, str(row["task"]))
+    while todo:
+        entry = todo.pop()
+        if entry.id in seen or len(seen) > SHOWN_MAX:
+            continue
+        seen[entry.id] = entry
+        todo += [e for e in (core.store.entry(c) for c in entry.causes) if e is not None]
+    ordered = sorted(seen.values(), key=lambda e: (e.header.t, e.id))
+    return {"task": task_view(core, row), "entries": [_entry_view(core, e) for e in ordered]}
+
+
+def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
+    body: Any = None
+    if entry.body is not None:
+        body = canon.decode(entry.body, "body", size_max=1 << 20)
+    held = [
+        core.standing.name_of(c.machine)
+        for c in core.store.cosigns(entry.stream)
+        if c.strength == "held" and c.size > entry.header.seq
+    ]
+    return {
+        "id": entry.id.hex(),
+        "kind": entry.header.kind,
+        "machine": core.standing.name_of(entry.header.author),
+        "actor": entry.header.actor,
+        "t_ms": entry.header.t[0],
+        "seq": entry.header.seq,
+        "causes": list(entry.header.cause),
+        "body": body,
+        "held_by": sorted(held),
+    }
+
+
+def cancel(core: Core, call: Call) -> Any:
+    """Stop a task or a whole run that this machine owns."""
+    what, reason = str(call.args["what"]), str(call.args.get("reason") or f"{call.actor} cancelled it")
+    found = [r for r in core.work.running.runs if r.startswith(what)]
+    if len(found) == 1 and len(what) >= 4:
+        core.work.running.cancel(found[0], reason)
+        return {"run": found[0], "cancelled": True}
+    task = str(find_task(core, what)["task"])
+    core.work.owning.owner.cancel(task, reason, call.cites, core.now)
+    return {"task": task, "cancelled": True}
+
+
+def retry(core: Core, call: Call) -> Any:
+    """Try a task again that waits for its next try."""
+    task = str(find_task(core, str(call.args["task"]))["task"])
+    core.work.owning.owner.retry(task)
+    return {"task": task}
+
+
+def decide(core: Core, call: Call) -> Any:
+    """A person's answer to a phase that waits for one."""
+    task = str(find_task(core, str(call.args["task"]))["task"])
+    approve = call.args.get("answer") == "yes"
+    body = kinds.TaskDecide(
+        task,
+        "approve" if approve else "reject",
+        call.statement.encode().hex(),
+        str(call.args.get("note", ""))[:2000],
+    )
+    if core.work.owning.owner.why(task).state != "waiting":
+        raise Conflict(f"task {task[:12]} does not wait for a person")
+    entry = core.append(
+        "task.decide", kinds.body_bytes(body), cause=call.cites, actor=call.actor
+    )
+    core.work.owning.owner.decide(entry.id, body)
+    return {"task": task, "answer": body.verdict}
+
+
+def watch(core: Core, call: Call) -> Any:
+    """Changes of a run as they happen, until it is settled."""
+    rows = [r for r in core.store.rows("run") if str(r["run"]).startswith(str(call.args["run"]))]
+    if not rows:
+        raise NotFound(f"no run begins with {str(call.args['run'])[:40]!r} here")
+    run, state = str(rows[0]["run"]), str(rows[0]["state"])
+    for row in core.store.rows("task", order=("opened_ms",), run=run):
+        view = task_view(core, row)
+        call.more({k: view[k] for k in ("phase", "instance", "task", "state", "machine", "summary", "commit")})
+    if run not in core.work.running.runs:
+        return {"run": run, "settled": state, "reason": rows[0]["summary"]}
+    watchers = core.work.running.watchers.setdefault(run, [])
+
+    def tell(change: dict[str, Any]) -> None:
+        if "settled" in change:
+            core.router.open.pop((call.link, call.channel), None)
+            call.end(change)
+        else:
+            call.more(change)
+
+    watchers.append(tell)
+    core.router.streaming(call, lambda: tell in watchers and watchers.remove(tell))
+    return LATER
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
