@@ -387,6 +387,19 @@ PROMISES: Final[dict[str, str]] = {
         "Hostile bytes for a spec (brackets, bombs, NUL, bad UTF-8) are refused within a second by one sentence with its place."
     ),
     # --- message
+    "message.inbox": (
+        "An inbox holds what is for this machine or agent, in the senders' order, whatever arrived first."
+    ),
+    "message.steps-have-proofs": (
+        "Stored is proven by the recipient machine's cosign, read and acted by its entries; nothing else counts."
+    ),
+    "message.bad-ones-are-refused": (
+        "A message that cannot be delivered is refused before it is sent, and skipped with a reason when it comes."
+    ),
+    "message.receipts-are-the-readers": (
+        "That a message was read or acted on is said only by its recipient."
+    ),
+    "message.key-counts-once": "A message that is sent twice under one key counts once.",
     # --- channel
     "channel.link-cut-noticed": (
         "A cut link is noticed within the keepalive bound, and dialling again works once it heals."
