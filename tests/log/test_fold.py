@@ -1,10 +1,16 @@
 """How folds read bodies."""
 
+from typing import Any
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.log.material import entry
 from tests.promise import proves
 
+from muster.errors import Malformed
+from muster.log import canon
 from muster.log.fold import Skip, body_as
 
 
@@ -33,3 +39,88 @@ def test_an_unreadable_body_is_skipped_as_bad(body):
     with pytest.raises(Skip) as skip:
         body_as(entry(body=body), Text)
     assert skip.value.reason == "bad-body"
+
+
+class Flat(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+    many: list[str] = []
+    number: int | None = None
+    small: bool = False
+
+
+class Deep(msgspec.Struct, forbid_unknown_fields=True):
+    flat: Flat
+    anything: Any = None
+
+
+def by_the_long_way(body, body_type):
+    try:
+        return canon.decode_as(body, body_type, "x", size_max=1 << 16)
+    except Malformed:
+        return None
+
+
+PIECES = st.sampled_from(
+    [
+        b"{",
+        b"}",
+        b'"text":',
+        b'"x"',
+        b",",
+        b'"number":',
+        b"1",
+        b"9007199254740993",
+        b"-9007199254740991",
+        b"1.0",
+        b"null",
+        b" ",
+        b'"many":',
+        b"[]",
+        b'["a"]',
+        b'"small":',
+        b"true",
+        b'"flat":',
+        b"[[1]]",
+        b'"\\ud800"',
+        b'"\\u00e9"',
+        '"é"'.encode(),
+        b"\xff",
+        b'"anything":',
+        b'{"text":"x"}',
+    ]
+)
+VALUES = st.builds(
+    lambda text, many, number, small, drop: canon.encode(
+        {
+            key: value
+            for key, value in {"text": text, "many": many, "number": number, "small": small}.items()
+            if key not in drop
+        }
+    ),
+    st.text(max_size=5).filter(lambda t: "\0" not in t),
+    st.lists(st.sampled_from(["", "é", "0123456789abcdef" * 2]), max_size=2),
+    st.one_of(st.none(), st.integers(-(2**53) + 1, 2**53 - 1)),
+    st.booleans(),
+    st.sets(st.sampled_from(["text", "many", "number", "small"]), max_size=2),
+)
+
+
+@proves("log.fold-body")
+@given(st.one_of(VALUES, st.lists(PIECES, max_size=10).map(b"".join)))
+def test_the_short_way_of_reading_a_body_decides_like_the_long_way(body):
+    for body_type in (Flat, Deep):
+        expected = by_the_long_way(body, body_type)
+        try:
+            found = body_as(entry(body=body), body_type)
+        except Skip:
+            found = None
+        assert found == expected
+
+
+@proves("log.fold-body")
+def test_a_number_that_other_readers_round_is_skipped():
+    body = b'{"many":[],"number":9007199254740993,"small":false,"text":""}'
+    with pytest.raises(Skip):
+        body_as(entry(body=body), Flat)
+    fine = body.replace(b"993", b"991")
+    assert body_as(entry(body=fine), Flat).number == 2**53 - 1

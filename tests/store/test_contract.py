@@ -13,6 +13,7 @@ from muster.log.clock import Stamp
 from muster.log.entry import EntryId
 from muster.log.fold import Change, Table
 from muster.log.seal import make_cosign, make_seal, open_seal
+from muster.log.segment import Segment
 from muster.log.stream import scope_to
 from muster.store import MEMORY, Draft, Store
 from muster.store.schema import DDL
@@ -80,7 +81,7 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
     before = everything(a.store)
     with pytest.raises(LookupError), a.store.transaction():
         a.store.append(a.journal, [job("x", "lost"), drop("q")], NOW_MS + 50_000)
-        a.store.append(a.fleet, [job("y", "lost")] * 300, NOW_MS + 60_000)
+        lost = a.store.append(a.fleet, [job("y", "lost")] * 300, NOW_MS + 60_000)
         if when != "before sealing":
             a.store.seal_dirty(a.signer)
         if when == "after reading":
@@ -88,6 +89,10 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
             assert a.store.root_at(a.fleet, 200)
         raise LookupError
     assert everything(a.store) == before
+    assert [a.store.entry(each.id) for each in lost] == [None] * 300
+    kept = a.write(a.fleet, *[note(str(at)) for at in range(300)])
+    assert a.store.slice(a.fleet, 0) == kept
+    assert tree.root_at(a.store.tree(a.fleet), 300) == a.store.state(a.fleet).range.root()
     (entry,) = a.write(a.journal, note("after"))
     assert entry.header.seq == 2
     assert entry.stamp < Stamp(NOW_MS + 50_000, 0)
@@ -220,6 +225,22 @@ def test_a_part_is_served_on_while_the_rest_is_missing(machines):
     c.pull(a, a.fleet)
     assert c.store.seal_of(a.fleet).size == 300
     assert c.store.tables_digest() == a.store.tables_digest()
+
+
+@proves("store.serves-sealed")
+def test_a_seal_that_was_known_ahead_serves_once_its_entries_are_here(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, *[note("x")] * 8)
+    witnessed = a.store.seal_of(a.fleet)
+    a.write(a.fleet, *[note("y")] * 4)
+    with b.store.transaction():
+        b.store.put_seal(witnessed)
+    entries = tuple(a.store.slice(a.fleet, 0)[:9])
+    proof = tuple(a.store.consistency(a.fleet, 9, 12))
+    assert b.take_segment(Segment(a.fleet, 0, entries, a.store.seal_of(a.fleet), proof), a)
+    assert b.store.seal_of(a.fleet) == witnessed
+    assert b.store.latest_seal(a.fleet).size == 12
+    assert [b.store.segment(a.fleet, start).end for start in (0, 8)] == [9, 9]
 
 
 @proves("store.serves-sealed")
