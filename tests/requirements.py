@@ -604,6 +604,12 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.facts-are-bounded": (
+        "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell."
+    ),
+    "node.facts-are-asked-not-guessed": (
+        "A tool or agent is a fact of a machine only when the program itself answered."
+    ),
     # --- cli
     # --- sim
     # --- tidy

@@ -164,6 +164,38 @@ def test_each_broken_link_has_its_own_reason(changes, reason):
 
 
 @proves("task.evidence")
+def test_what_a_new_incarnation_of_the_owner_repeats_is_proven_by_the_first_writing():
+    chain = Chain()
+    run, opener = list(chain.entries.values())[:2]
+    late = ORDERED_MS + 100_000
+    again = chain._append("run.open", run.body, [run.id], OWNER, late)
+    reopened = chain._append("task.open", opener.body, [opener.id, again.id], OWNER, late)
+    body = kinds.TaskAssign("t1", (2, 1), ME, "shell", 30_000)
+    chain.assign = chain._append("task.assign", body, [reopened.id], OWNER, late)
+    assert chain.check().run is not None
+    changed = kinds.TaskOpen("t1", {"do": "rm"}, run="r1", phase="test", repo="main")
+    forged = chain._append("task.open", kinds.body_bytes(changed), [opener.id], OWNER, late)
+    chain.assign = chain._append("task.assign", body, [forged.id], OWNER, late)
+    with pytest.raises(Unproven) as refused:
+        chain.check()
+    assert refused.value.reason == "run-missing"
+
+
+@proves("task.evidence")
+def test_a_remembered_run_is_still_asked_for_authority_and_age():
+    chain, known = Chain(), {}
+    chain.check(known=known)
+    assert len(known) == 1
+    chain.check(known=known)
+    with pytest.raises(Unproven):
+        chain.check(known=known, now_ms=ORDERED_MS + limits.EVIDENCE_AGE_MS_MAX + 6)
+    broken = Chain(statement="")
+    with pytest.raises(Unproven):
+        broken.check(known=known)
+    assert len(known) == 1
+
+
+@proves("task.evidence")
 def test_a_key_that_may_not_order_convinces_nobody():
     def nobody(statement, at_ms):
         raise Denied("revoked")

@@ -171,6 +171,16 @@ def test_a_restarted_owner_still_knows_what_it_has():
     assert known == [("t1", False), ("t2", False)]
 
 
+@proves("task.sent-twice-is-one")
+def test_an_owner_can_open_its_own_task_anew_in_a_new_stream():
+    old, new = World(), World(machine(BUILD))
+    old.submit(order("t1", key="k"))
+    new.stream.rows = old.stream.rows
+    assert new.owner.submit([order("t1", key="k", again=True)], new.now) == [("t1", True)]
+    assert new.owner.submit([order("t1", key="k", again=True)], new.now) == [("t1", False)]
+    assert new.owner.submit([order("t2", key="k", again=True)], new.now) == [("t1", False)]
+
+
 def test_one_bad_order_opens_none():
     world = World(machine(BUILD))
     bad = order("t2", template={"do": "x", "needs": {"color": "red"}})

@@ -9,6 +9,9 @@ Rule 3: nothing is fetched. What is missing is a refusal; the assignment can be 
      this machine            same owner          spec text          verb, object, args, target
                              template == what the spec yields
 
+An owner that had to begin a new incarnation repeats what is still open, citing what it repeats:
+the chain is then followed to where it was first written.
+
 A task without a run carries the statement in its own `task.open`.
 
 Entries that `lookup` returns were admitted: their stream's seal covers them. A worker that may not
@@ -17,7 +20,7 @@ proof and the seal, opened against the owner's key.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from muster import limits
 from muster.errors import Denied, Malformed, MusterError
@@ -32,6 +35,12 @@ Lookup = Callable[[EntryId], Entry | None]
 Authority = Callable[[Statement, int], object]
 # (run, phase, instance) -> the template that the signed spec yields; raises MusterError.
 Recompute = Callable[[RunOpen, str, str], dict[str, Any]]
+Known = dict[EntryId, tuple[RunOpen, Statement]]
+
+# Chosen arbitrarily; few machines work on more runs at a time.
+_RUNS_KNOWN_MAX: Final = 256
+# Every new incarnation of an owner may repeat an opening once.
+_REPETITIONS_MAX: Final = 64
 
 
 class Unproven(Denied):
@@ -70,8 +79,11 @@ def check_evidence(
     authority: Authority,
     recompute: Recompute,
     now_ms: int,
+    known: Known | None = None,
 ) -> Evidence:
     """The chain of causes of an assignment, checked link by link.
+
+    `known` remembers the runs whose signature held: a run's many tasks share one.
 
     Raises:
         Unproven: with the reason of the first link that does not hold.
@@ -80,7 +92,7 @@ def check_evidence(
     assign = _read(entry, "task.assign", TaskAssign, "assign")
     if assign.machine != me:
         raise Unproven("assign-other-machine", "the assignment is for another machine")
-    opener = _cause(entry, "task.open", lookup)
+    opener = _origin(_cause(entry, "task.open", lookup), lookup)
     opened = _read(opener, "task.open", TaskOpen, "open")
     if opened.task != assign.task:
         raise Unproven("open-other-task", "the assignment cites the opening of another task")
@@ -89,15 +101,47 @@ def check_evidence(
         _ordered(statement, opener, "task", opened.task, task_args(opened))
         _allowed(statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement)
-    starter = _cause(opener, "run.open", lookup)
-    run = _read(starter, "run.open", RunOpen, "run")
+    starter = _origin(_cause(opener, "run.open", lookup), lookup)
+    run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
-    statement = _order(run.statement, starter, fleet)
-    _ordered(statement, starter, "run", run.name, run_args(run))
     _allowed(statement, starter, authority, now_ms)
     _same_work(run, opened, recompute)
     return Evidence(assign, opened, run, statement)
+
+
+def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen, Statement]:
+    """The run and its order; remembered, because an entry's id is a hash of all of this."""
+    if starter.body is not None and starter.id in known:
+        return known[starter.id]
+    run = _read(starter, "run.open", RunOpen, "run")
+    statement = _order(run.statement, starter, fleet)
+    _ordered(statement, starter, "run", run.name, run_args(run))
+    if len(known) >= _RUNS_KNOWN_MAX:
+        known.clear()
+    known[starter.id] = (run, statement)
+    return run, statement
+
+
+def _origin(entry: Entry, lookup: Lookup) -> Entry:
+    """Where the owner first wrote this: in a new incarnation it repeats what is still open.
+
+    A repetition has the same kind, author and body, and cites what it repeats.
+    """
+    for _ in range(_REPETITIONS_MAX):
+        for cause in entry.causes:
+            found = lookup(cause)
+            if found is not None and _repeats(entry, found):
+                entry = found
+                break
+        else:
+            return entry
+    raise Unproven("repeated-too-often", "the order was repeated more often than anyone restarts")
+
+
+def _repeats(entry: Entry, found: Entry) -> bool:
+    same = (found.header.kind, found.header.author) == (entry.header.kind, entry.header.author)
+    return same and found.body is not None and found.body == entry.body
 
 
 def _read(entry: Entry, kind: str, type_: type[kinds.B], what: str) -> kinds.B:

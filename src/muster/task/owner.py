@@ -70,7 +70,8 @@ class Owner(Book):
             known = self._dedupe.get(dedupe)
             if known is None and body.key:
                 known = self._settled_with_key(dedupe)
-            if known is not None:
+            # The same task again is no duplicate: it was open in a stream that ended.
+            if known is not None and (known != body.task or known in self._tasks):
                 return Submitted(known, False)
             if not body.key:
                 body = msgspec.structs.replace(body, digest=dedupe)

@@ -1,0 +1,106 @@
+"""A machine looks at itself: bounded, without a shell, and never wrong about what is absent."""
+
+import asyncio
+import os
+import stat
+from types import SimpleNamespace
+
+import msgspec
+import psutil
+import pytest
+from tests.promise import proves
+
+from muster import limits
+from muster.fleet.facts import Facts
+from muster.log import canon
+from muster.node import clock
+from muster.node.facts import TOOLS, Tools, probe, pulse, run_tool
+from muster.task.route import Machine, judge, wants_of
+
+
+def program(folder, name, script):
+    path = folder / name
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def answers(**known):
+    asked = []
+
+    def run(argv):
+        asked.append(tuple(argv))
+        return known.get(argv[0])
+
+    return run, asked
+
+
+@proves("node.facts-are-asked-not-guessed")
+def test_a_tool_that_answers_is_a_fact_and_one_that_does_not_is_absent():
+    run, asked = answers(**{"git": "\ngit version 2.43.0\nlicence\n", "nvidia-smi": None})
+    found = Tools(run).installed(0)
+    assert found == ({"git": "git version 2.43.0"}, ())
+    assert set(TOOLS.values()) <= set(asked)
+
+
+def test_each_gpu_is_named():
+    run, _ = answers(**{"nvidia-smi": "RTX 4090\nRTX 4090\n\n"})
+    assert Tools(run).installed(0).gpus == ("RTX 4090", "RTX 4090")
+
+
+def test_facts_are_plain_data_that_fit_an_entry_and_that_route_can_judge():
+    plain = asyncio.run(probe(labels=["gpu"], agents={"shell": ""}, repositories=["main"]))
+    assert canon.encode(plain)
+    facts = msgspec.convert(plain, Facts)
+    assert msgspec.to_builtins(facts) == plain
+    assert (facts.labels, facts.repositories, facts.slots) == (("gpu",), ("main",), 2)
+    machine = Machine("a" * 64, "here", facts)
+    assert judge(wants_of({"do": "x", "needs": {"os": facts.os, "cpu": 1}}), machine).fits
+
+
+def test_tools_are_asked_again_only_after_a_while_or_on_request():
+    run, asked = answers(git="git version 1.0")
+    tools = Tools(run)
+    tools.installed(0)
+    once = len(asked)
+    tools.installed(limits.FACTS_REFRESH_MS - 1)
+    assert len(asked) == once
+    tools.installed(limits.FACTS_REFRESH_MS)
+    tools.installed(limits.FACTS_REFRESH_MS, again=True)
+    assert len(asked) == 3 * once
+
+
+@proves("node.facts-are-bounded")
+def test_a_tool_that_hangs_fails_or_is_not_there_is_absent_in_bounded_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(limits, "PROBE_MS_MAX", 200)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    program(tmp_path, "hangs", "exec sleep 60")
+    program(tmp_path, "fails", "echo 1.0; exit 3")
+    program(tmp_path, "works", 'echo "works $1"')
+    began = clock.read().boot_ms
+    assert [run_tool([n, "-v"]) for n in ("hangs", "fails", "missing")] == [None, None, None]
+    assert clock.read().boot_ms - began < 5_000
+    assert run_tool(["works", "$(id); 1.2"]) == "works $(id); 1.2\n"
+
+
+def test_what_a_tool_prints_cannot_steer_a_terminal_or_grow():
+    run, _ = answers(git="\x1b[31mgit\x07 2.0" + "x" * 5000)
+    told = Tools(run).installed(0).tools["git"]
+    assert told.isprintable()
+    assert len(told) <= 200
+
+
+@pytest.mark.parametrize(
+    ("battery", "power", "percent"),
+    [
+        (None, "mains", -1),
+        (SimpleNamespace(percent=80.4, power_plugged=True), "mains", 80),
+        (SimpleNamespace(percent=12.9, power_plugged=False), "battery", 12),
+        (SimpleNamespace(percent=50, power_plugged=None), "mains", 50),
+    ],
+)
+def test_only_an_unplugged_battery_is_battery_power(monkeypatch, battery, power, percent):
+    monkeypatch.setattr(psutil, "sensors_battery", lambda: battery, raising=False)
+    now = pulse()
+    assert (now.power, now.battery_percent) == (power, percent)
+    assert now.load_percent >= 0
