@@ -124,9 +124,9 @@ class Hub:
                 if found.type is frame.Type.CALL:
                     question = json.loads(found.payload)
                     if question["verb"] == "git.may-push":
-                        await self._may_push(link, question)
+                        await self._may_push(link, question["args"])
                     else:
-                        serving = asyncio.create_task(self._connect(link, peer, question, tunnel))
+                        serving = asyncio.create_task(self._connect(link, peer, question["args"], tunnel))
                 else:
                     tunnel.feed(found.type.name.lower(), found.payload)
         except Unreachable:
@@ -141,13 +141,13 @@ class Hub:
         reason = may_push_all(question["peer"], moves, self)
         if reason is None and self.before_yes is not None:
             await self.before_yes()
-        said = {"ok": True} if reason is None else {"ok": False, "error": reason}
-        payload = json.dumps(said).encode() if self.answer is None else self.answer
+        said = {"ok": True} if reason is None else {"ok": False, "error": {"text": reason}}
+        payload = b"." + json.dumps(said).encode() if self.answer is None else self.answer
         await link.send(frame.encode(frame.Type.REPLY, 1, payload))
 
     async def _connect(self, link: Link, peer: str, question: dict, tunnel) -> None:
         async def reply(**said) -> None:
-            await link.send(frame.encode(frame.Type.REPLY, 1, json.dumps(said).encode()))
+            await link.send(frame.encode(frame.Type.REPLY, 1, b"." + json.dumps(said).encode()))
 
         try:
             asked = remote.parse(question)
@@ -155,9 +155,9 @@ class Hub:
                 raise NotFound(f"There is no machine {asked.machine!r} in this fleet.")
             repo = repository.find(self.repos, asked.repo).path
         except MusterError as error:
-            await reply(ok=False, error=str(error))
+            await reply(ok=False, error={"text": str(error)})
             return
-        await reply(ok=True, channel=9)
+        await reply(ok=True, value={"channel": 9})
         code = await remote.serve_tunnel(
             repo, asked.service, tunnel, peer=peer, sock=self.sock("hub")
         )

@@ -66,21 +66,18 @@ def reference_transaction(moves: list[Update]) -> None:
 
 def ask(path: str, repo: str, peer: str, moves: list[Update]) -> None:
     """One question to the daemon; anything but its yes raises."""
-    question = {
-        "verb": "git.may-push",
-        "repo": repo,
-        "peer": peer,
-        "updates": [list(move) for move in moves],
-    }
-    payload = json.dumps(question).encode()
+    args = {"peer": peer, "repo": repo, "updates": [list(move) for move in moves]}
+    question = {"args": args, "verb": "git.may-push"}
+    payload = json.dumps(question, separators=(",", ":"), ensure_ascii=False).encode()
     with ipc_client.Client(path, limits.GIT_HOOK_MS_MAX / 1000) as client:
         client.send(encode(Type.CALL, _CALL, payload))
         frame = decode(client.receive())
     if frame.type is not Type.REPLY or frame.channel != _CALL:
         raise Malformed("the daemon answered something else; see `muster doctor`")
-    reply = json.loads(frame.payload)
+    reply = json.loads(frame.payload[1:]) if frame.payload[:1] == b"." else None
     if not isinstance(reply, dict) or reply.get("ok") is not True:
-        reason = reply.get("error") if isinstance(reply, dict) else None
+        error = reply.get("error") if isinstance(reply, dict) else None
+        reason = error.get("text") if isinstance(error, dict) else None
         raise Refused(str(reason or "the daemon gave no reason")[:300])
 
 

@@ -92,21 +92,20 @@ def socket_path() -> str:
 
 def call(client: ipc_client.Client, address: Address, service: str) -> int:
     """Ask the daemon for a tunnel; the channel it runs on."""
-    question = {
-        "verb": "git.connect",
-        "machine": address.machine,
-        "repo": address.repo,
-        "service": service,
-    }
-    client.send(encode(Type.CALL, _CALL, json.dumps(question).encode()))
+    args = {"machine": address.machine, "repo": address.repo, "service": service}
+    question = {"args": args, "verb": "git.connect"}
+    payload = json.dumps(question, separators=(",", ":"), ensure_ascii=False).encode()
+    client.send(encode(Type.CALL, _CALL, payload))
     frame = decode(client.receive())
     if frame.type is not Type.REPLY or frame.channel != _CALL:
         raise Malformed("the daemon answered something else; see `muster doctor`")
-    reply = json.loads(frame.payload)
+    reply = json.loads(frame.payload[1:]) if frame.payload[:1] == b"." else None
     if not isinstance(reply, dict) or reply.get("ok") is not True:
-        reason = reply.get("error") if isinstance(reply, dict) else None
+        error = reply.get("error") if isinstance(reply, dict) else None
+        reason = error.get("text") if isinstance(error, dict) else None
         raise Refused(str(reason or "the daemon gave no reason")[:300])
-    channel = reply.get("channel")
+    value = reply.get("value")
+    channel = value.get("channel") if isinstance(value, dict) else None
     if type(channel) is not int:
         raise Malformed("the daemon named no channel; see `muster doctor`")
     return channel

@@ -21,6 +21,7 @@ from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import Malformed, MusterError, Refused
 from muster.fleet.machine import Authority, Identity
+from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
@@ -92,7 +93,7 @@ class Core:
         return self.standing.machine
 
     @property
-    def roster(self) -> Any:
+    def roster(self) -> Roster:
         return self.standing.roster
 
     @property

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from muster.agent.remote import Kind
 from muster.channel import frame as frames
 from muster.channel.backoff import Backoff
 from muster.channel.base import Link, Listener
@@ -39,6 +40,7 @@ from muster.node.supervisor import Supervisor, say
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
+OUTBOX_FRAMES_MAX: Final = 16
 
 
 class Outbox:
@@ -49,6 +51,7 @@ class Outbox:
         self.quick: deque[bytes] = deque()
         self.bulk: deque[bytes] = deque()
         self.bell = asyncio.Event()
+        self.room = asyncio.Event()
 
     def put(self, frame: bytes, *, bulk: bool) -> None:
         (self.bulk if bulk else self.quick).append(frame)
@@ -60,6 +63,7 @@ class Outbox:
             while self.quick or self.bulk:
                 queue = self.quick or self.bulk
                 await self.link.send(queue.popleft())
+                self.room.set()
             self.bell.clear()
             await self.bell.wait()
 
@@ -77,7 +81,7 @@ class Daemon:
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
         self._numbers = iter(range(1, 2**53))
-        self._tunnels: dict[tuple[int, int], asyncio.Queue[tuple[str, bytes]]] = {}
+        self._tunnels: dict[tuple[int, int], Feed] = {}
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
         self._dialled: set[str] = set()
@@ -188,7 +192,16 @@ class Daemon:
         """Send a frame that is no effect of a step."""
         outbox = self._outboxes.get(link)
         if outbox is not None:
-            outbox.put(frames.encode(type, channel, payload), bulk=type is Type.DATA)
+            outbox.put(frames.encode(type, channel, payload), bulk=type in _ORDERED)
+
+    async def put_waiting(self, link: int, type: Type, channel: int, payload: bytes) -> None:
+        """As `put`, but waits while the link has much to send: for tunnels."""
+        outbox = self._outboxes.get(link)
+        if outbox is not None:
+            outbox.put(frames.encode(type, channel, payload), bulk=type in _ORDERED)
+            while len(outbox.bulk) > OUTBOX_FRAMES_MAX and link in self._outboxes:
+                outbox.room.clear()
+                await outbox.room.wait()
 
     # --- links ------------------------------------------------------------------------------------
 
@@ -212,9 +225,10 @@ class Daemon:
             pass
         finally:
             del self._outboxes[number]
+            outbox.room.set()
             writer.cancel()
             for key in [k for k in self._tunnels if k[0] == number]:
-                self._tunnels[key].put_nowait(("close", b""))
+                self._tunnels.pop(key)("close", b"")
             self.post(ev.LinkDown(number))
 
     async def _write(self, outbox: Outbox) -> None:
@@ -225,7 +239,7 @@ class Daemon:
         frame = frames.decode(raw)
         tunnel = self._tunnels.get((number, frame.channel))
         if tunnel is not None and frame.type in _TUNNEL_KINDS:
-            tunnel.put_nowait((_TUNNEL_KINDS[frame.type], frame.payload))
+            tunnel(_TUNNEL_KINDS[frame.type], frame.payload)
             return
         self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
 
@@ -234,12 +248,11 @@ class Daemon:
         if outbox is not None:
             self.supervisor.run("cut", outbox.link.close(reason))
 
-    def tunnel(self, link: int, channel: int) -> "asyncio.Queue[tuple[str, bytes]]":
-        """From now on DATA, CREDIT and CLOSE of this channel go into the queue."""
+    def tunnel(self, link: int, channel: int, feed: "Feed") -> None:
+        """From now on DATA, CREDIT and CLOSE of this channel go to `feed`, to the link's end."""
         if (link, channel) in self._tunnels:
             raise Malformed(f"channel {channel} is a tunnel already")
-        queue = self._tunnels[link, channel] = asyncio.Queue()
-        return queue
+        self._tunnels[link, channel] = feed
 
     def close_tunnel(self, link: int, channel: int) -> None:
         self._tunnels.pop((link, channel), None)
@@ -302,7 +315,14 @@ class Daemon:
         self.http.renew(_credentials(self.machine))
 
 
-_TUNNEL_KINDS: Final = {Type.DATA: "data", Type.CREDIT: "credit", Type.CLOSE: "close"}
+_TUNNEL_KINDS: Final[dict[Type, Kind]] = {
+    Type.DATA: "data",
+    Type.CREDIT: "credit",
+    Type.CLOSE: "close",
+}
+Feed = Callable[[Kind, bytes], None]
+# The end of a tunnel must not overtake its bytes.
+_ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
 
 
 def _credentials(machine: Installation) -> Credentials:

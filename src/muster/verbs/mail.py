@@ -9,6 +9,7 @@ from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import ROLES
 from muster.log import canon
+from muster.log.entry import EntryId
 from muster.log.stream import FLEET, MachineId, Scope, StreamName, scope_group, scope_to
 from muster.message import kinds
 from muster.message.fold import MessageRow, ReceiptRow
@@ -55,7 +56,7 @@ def ack(core: Core, call: Call) -> Any:
     message = find(core, str(call.args["message"]))
     body = kinds.MessageAct(message.id.hex(), text=str(call.args.get("note") or "")[:2000])
     core.append("message.act", kinds.body_bytes(body), scope=_receipt_scope(core, message),
-                cause=(message.id, *call.cites), actor=call.actor)  # fmt: skip
+                cause=(EntryId(message.id), *call.cites), actor=call.actor)  # fmt: skip
     return {"message": message.id.hex(), "state": "acted"}
 
 
@@ -145,7 +146,7 @@ def inbox(core: Core, call: Call) -> Any:
             actor = f"{agent}@{core.name}" if agent else "muster"
             body = kinds.MessageRead(item.id.hex())
             core.append("message.read", kinds.body_bytes(body),
-                        scope=_receipt_scope(core, message), cause=(message.id,), actor=actor)  # fmt: skip
+                        scope=_receipt_scope(core, message), cause=(EntryId(message.id),), actor=actor)  # fmt: skip
     return answer
 
 

@@ -1,7 +1,6 @@
 """Verbs about repositories, and the tunnels git goes through."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,31 +50,30 @@ async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
     if link is None:
         raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
     channel = next(core.links[link].numbers)
-    here = daemon.tunnel(call.link, call.channel)
-    there = daemon.tunnel(link, channel)
+    over = asyncio.Event()
+    daemon.tunnel(call.link, call.channel, _passing(daemon, link, channel, over))
+    daemon.tunnel(link, channel, _passing(daemon, call.link, call.channel, over))
     try:
         answer = await daemon.hands.ask_on(link, channel, "git.serve", dict(call.args))
         if not answer.get("ok"):
-            raise Denied(str(answer.get("error", {}).get("text", "the hub refused")))
+            raise Denied(str(answer.get("error", {}).get("text", "the other machine refused")))
         daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
-        pumps = [
-            asyncio.ensure_future(_pump(daemon, here, link, channel)),
-            asyncio.ensure_future(_pump(daemon, there, call.link, call.channel)),
-        ]
-        await asyncio.wait(pumps)
+        await over.wait()
     finally:
         daemon.close_tunnel(call.link, call.channel)
         daemon.close_tunnel(link, channel)
     return None
 
 
-async def _pump(daemon: "Daemon", queue: "asyncio.Queue[tuple[str, bytes]]", link: int, channel: int) -> None:
-    """Frames from one side to the other, to the closing one. Credit bounds what is under way."""
-    while True:
-        kind, payload = await queue.get()
+def _passing(daemon: "Daemon", link: int, channel: int, over: asyncio.Event) -> Any:
+    """Pass frames on, to the closing one. Credit, end to end, bounds what is under way."""
+
+    def feed(kind: remote.Kind, payload: bytes) -> None:
         daemon.put(link, _TYPES[kind], channel, payload)
         if kind == "close":
-            return
+            over.set()
+
+    return feed
 
 
 async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
@@ -86,19 +84,19 @@ async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
 
 async def _serve(daemon: "Daemon", call: ev.Perform, request: remote.Request, peer: str) -> None:
     found = repository.find(daemon.hands.repos, request.repo)
-    frames: Any = daemon.tunnel(call.link, call.channel)
 
     async def send(kind: remote.Kind, payload: bytes) -> None:
-        daemon.put(call.link, _TYPES[kind], call.channel, payload)
+        await daemon.put_waiting(call.link, _TYPES[kind], call.channel, payload)
 
+    tunnel = remote.Tunnel(send)
+    daemon.tunnel(call.link, call.channel, tunnel.feed)
     daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
     try:
         await remote.serve_tunnel(
-            found.path, request.service, send, frames, peer=peer, sock=daemon.home.socket
+            found.path, request.service, tunnel, peer=peer, sock=daemon.home.socket
         )
     finally:
-        with contextlib.suppress(KeyError):
-            daemon.close_tunnel(call.link, call.channel)
+        daemon.close_tunnel(call.link, call.channel)
 
 
 def ask(core: Core, call: Call) -> Any:

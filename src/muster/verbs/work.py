@@ -117,7 +117,7 @@ def find_task(core: Core, text: str) -> dict[str, Any]:
         raise NotFound(f"no task begins with {text[:40]!r}; `muster tasks --all` lists them")
     if len(rows) > 1:
         raise Refused(f"more than one task begins with {text[:40]!r}; give more of its id")
-    found = core.store.rows("task", task=rows[0][0])
+    found = core.store.rows("task", task=str(rows[0][0]))
     return max(found, key=lambda r: (int(str(r["opened_ms"])), int(str(r["changed_ms"]))))
 
 
@@ -366,8 +366,12 @@ def watch(core: Core, call: Call) -> Any:
         else:
             call.more(change)
 
+    def stop() -> None:
+        if tell in watchers:
+            watchers.remove(tell)
+
     watchers.append(tell)
-    core.router.streaming(call, lambda: tell in watchers and watchers.remove(tell))
+    core.router.streaming(call, stop)
     return LATER
 
 
