@@ -515,10 +515,33 @@ def test_a_new_or_changed_fold_is_folded_from_the_first_entry(tmp_path):
     assert a.store.tables_digest()["note"] == whole["note"]
 
 
-def test_two_folds_cannot_write_one_table():
+class Odd(Wild):
+    """A fold whose columns have the names of keywords, and whose table the test chooses."""
+
+    def __init__(self, table="odd"):
+        super().__init__([Change(table, ("x",), (1, "y"))])
+        self.tables = (
+            Table(table, (("order", "text"),), (("to", "int"), ("group", "text")), (("to",),)),
+        )
+
+
+def test_columns_may_have_the_names_of_keywords():
     a = Machine(1)
-    with pytest.raises(ValueError, match="two folds"):
-        Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[*folds(), Notes()])
+    a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Odd()])
+    a.write(a.fleet, note("x"))
+    found = a.store.rows("odd", to=1, order=("-group",))
+    assert found == [{"stream": str(a.fleet), "order": "x", "to": 1, "group": "y"}]
+    assert a.store.as_of("odd", admission=0) == found
+    list(a.store.rebuild())
+    assert a.store.rows("odd") == found
+
+
+@pytest.mark.parametrize("name", ["note", "entry", "admission", "fold"])
+def test_a_fold_cannot_have_the_table_of_another_or_of_the_store(name):
+    a = Machine(1)
+    wanted = [*folds(), Odd(name)]
+    with pytest.raises(ValueError, match=f"cannot have the table {name}"):
+        Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=wanted)
 
 
 # --- forks and erasure --------------------------------------------------------------------------

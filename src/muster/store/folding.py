@@ -18,7 +18,7 @@ from muster.errors import Refused
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.store.order import Order, Run
-from muster.store.schema import pack
+from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
 from muster.store.tables import CHANGES_MAX, FoldTable
 
@@ -82,9 +82,9 @@ class Folding:
         self.tables: dict[str, FoldTable] = {}
         wanted: dict[str, list[_Bound]] = {}
         for bound in self._bounds:
-            taken = self.tables.keys() & bound.tables.keys()
+            taken = bound.tables.keys() & (self.tables.keys() | CORE_TABLES)
             if taken:
-                raise ValueError(f"two folds write the table {min(taken)}")
+                raise ValueError(f"the fold {bound.fold.name} cannot have the table {min(taken)}")
             self.tables |= bound.tables
             for kind in bound.fold.kinds:
                 wanted.setdefault(kind, []).append(bound)

@@ -72,7 +72,8 @@ class Order:
         if self._pending:
             pending, self._pending = self._pending, []
             self._database.executemany(
-                "insert into admission(number, ms, stream, start, entries) values(?, ?, ?, ?, ?)", pending
+                "insert into admission(number, ms, stream, start, entries) values(?, ?, ?, ?, ?)",
+                pending,
             )
 
     def of(self, stream: int, seq: int) -> tuple[int, int] | None:

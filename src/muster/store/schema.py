@@ -4,11 +4,12 @@ Rule 1: entries, the heads of their streams and what folds made of them change i
 Rule 2: a stream's size is the cursor of every fold: there is no second number that could disagree.
 Rule 3: an entry has one row, at `stream << 40 | seq`: a stream lies together, in order.
 
-`run` is the admission order of this machine: each row says that so many entries of a stream, from
-`start`, became part of this database at `ms`, and that they carry the admission numbers from
+`admission` is the admission order of this machine: each row says that so many entries of a stream,
+from `start`, became part of this database at `ms`, and that they carry the admission numbers from
 `number`. A row with none says that the stream was cut back to `start` at that moment.
 """
 
+import re
 from typing import Final
 
 SEQ_BITS: Final = 40
@@ -76,6 +77,9 @@ create table if not exists branch(
 create table if not exists fold(
   name text primary key, fingerprint text not null, tables text not null) without rowid, strict;
 """
+
+# No fold may have a table of these names.
+CORE_TABLES: Final = frozenset(re.findall(r"create table if not exists (\w+)\(", DDL))
 
 
 def pack(stream: int, seq: int) -> int:

@@ -252,10 +252,12 @@ class Store(Replica):
 
     def put_seal(self, seal: Seal) -> bool:
         """Keep a checked seal, also of a stream that is not held; False when it is not newer."""
+        assert self._open, "keeping a seal belongs into a transaction"
         return self._streams.seal(self._streams.open(seal.stream), seal)
 
     def put_cosign(self, cosign: Cosign) -> bool:
         """Keep a checked cosign; False when a larger one of its machine and strength is kept."""
+        assert self._open, "keeping a cosign belongs into a transaction"
         head = self._streams.open(cosign.stream)
         key = (head.id, cosign.machine, cosign.strength)
         found = self._database.query(
@@ -349,6 +351,7 @@ class Store(Replica):
 
     def remember(self, name: str, value: SqlValue) -> None:
         """Keep a setting of this machine."""
+        assert self._open, "remembering belongs into a transaction"
         self._database.execute(
             "insert or replace into setting(name, value) values(?, ?)", (name, value)
         )

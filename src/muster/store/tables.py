@@ -62,19 +62,17 @@ class FoldTable:
 
     def _write_sql(self, table: Table) -> None:
         name = table.name
-        key = ("stream", *self.key_names)
-        match = " and ".join(f"{column}=?" for column in key)
-        keys = ", ".join(key)
-        rows = ", ".join(self.row_names)
+        # Quoted, because `to` and `order` are good names for a column and keywords of SQL.
+        keys = ", ".join(map(_quote, ("stream", *self.key_names)))
+        every = ", ".join(map(_quote, ("stream", *self.names)))
+        match = " and ".join(f"{_quote(column)}=?" for column in ("stream", *self.key_names))
+        rows = ", ".join(map(_quote, self.row_names))
         self._nulls: Row = (None,) * len(self.row_names)
         self._get = f"select {rows or '1'} from {name} where {match}"
-        self._put = (
-            f"insert or replace into {name}({', '.join(('stream', *self.names))}) "
-            f"values({_marks(1 + len(self.names))})"
-        )
+        self._put = f"insert or replace into {name}({every}) values({_marks(1 + len(self.names))})"
         self._delete = f"delete from {name} where {match}"
         self._remember = (
-            f"insert or replace into {name}_hist(id_, gone, {', '.join(('stream', *self.names))}) "
+            f"insert or replace into {name}_hist(id_, gone, {every}) "
             f"values({_marks(3 + len(self.names))})"
         )
         self._changed_since = (
@@ -82,9 +80,10 @@ class FoldTable:
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
         self._as_of = (
-            f"select max(id_), gone, {', '.join(('stream', *self.names))} from {name}_hist "
+            f"select max(id_), gone, {every} from {name}_hist "
             f"where id_ < ?1 and (?2 is null or stream = ?2) group by {keys} order by {keys}"
         )
+        self._all = f"select {every} from {name}"
 
     # --- while folding -----------------------------------------------------------------
 
@@ -111,7 +110,7 @@ class FoldTable:
             raise Skip("bad-row")
         values = key + row
         shape = tuple(map(type, values))
-        if shape not in self._shapes:
+        if shape != self._types and shape not in self._shapes:
             self._learn(shape)
         for at in self._ints:
             number = values[at]
@@ -172,12 +171,12 @@ class FoldTable:
     def create(self) -> None:
         """Make the table, its history and its indexes."""
         table = self.table
-        columns = [f"{name} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
-        columns += [f"{name} {_SQL_TYPE[kind]}" for name, kind in table.columns]
+        columns = [f"{_quote(name)} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
+        columns += [f"{_quote(name)} {_SQL_TYPE[kind]}" for name, kind in table.columns]
         lines = ", ".join(columns)
-        keys = ", ".join(("stream", *self.key_names))
+        keys = ", ".join(map(_quote, ("stream", *self.key_names)))
         self._database.execute(
-            f"create table {table.name}(stream int not null{_lead(columns)}, "
+            f"create table {table.name}(stream int not null, {lines}, "
             f"primary key({keys})) without rowid, strict"
         )
         self._database.execute(
@@ -186,7 +185,8 @@ class FoldTable:
         )
         for number, index in enumerate(table.indexes):
             self._database.execute(
-                f"create index {table.name}_by_{number} on {table.name}({', '.join(index)})"
+                f"create index {table.name}_by_{number} "
+                f"on {table.name}({', '.join(map(_quote, index))})"
             )
 
     def clear(self, stream: int | None = None) -> None:
@@ -213,23 +213,18 @@ class FoldTable:
         for name in (*equals, *(column.removeprefix("-") for column in order)):
             if name != "stream" and name not in self.names:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
-        where = " and ".join(f"{name} is ?" for name in equals) or "true"
+        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
         by = ", ".join(
-            f"{column[1:]} desc" if column.startswith("-") else column
+            f"{_quote(column[1:])} desc" if column.startswith("-") else _quote(column)
             for column in (order or ("stream", *self.key_names))
         )
-        sql = (
-            f"select {', '.join(('stream', *self.names))} from {self.table.name} "
-            f"where {where} order by {by} limit {limit}"
-        )
+        sql = f"{self._all} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, tuple(equals.values()))]
 
     def digest(self, names: Mapping[int, str], only: Collection[str] | None) -> str:
         """Return a hash over all rows by the name of their stream, equal on equal replicas."""
         self.flush()
-        found = self._database.query(
-            f"select {', '.join(('stream', *self.names))} from {self.table.name}"
-        )
+        found = self._database.query(self._all)
         rows = [(names[as_int(row[0])], *row[1:]) for row in found]
         if only is not None:
             rows = [row for row in rows if row[0] in only]
@@ -274,5 +269,5 @@ def _marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def _lead(columns: Iterable[str]) -> str:
-    return "".join(f", {column}" for column in columns)
+def _quote(name: str) -> str:
+    return f'"{name}"'
