@@ -54,7 +54,10 @@ class Rows(Protocol):
     """The rows of the stream that is being folded."""
 
     def get(self, table: str, key: Key) -> Row | None:
-        """Return the columns at `key` without the key itself, None when there is no row."""
+        """Return the columns at `key` without the key itself, None when there is no row.
+
+        They are as before this entry, whatever `apply` has yielded so far.
+        """
 
 
 class Skip(Exception):
