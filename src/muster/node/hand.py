@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from muster.agent import cache, catalogue, ref, repository
 from muster.agent import git as gits
 from muster.agent.fence import Epoch
@@ -24,7 +22,7 @@ from muster.log import canon
 from muster.node import clock
 from muster.node import event as ev
 from muster.node.attempt import Trial
-from muster.node.facts import Probe
+from muster.node.facts import probe
 from muster.node.glob import matching
 from muster.task.kinds import Epoch as Pair
 
@@ -42,7 +40,6 @@ class Hands:
         self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
         self.agents = catalogue.load(_existing(home.path / "agents.json"))
         self.runner = LocalRunner(self.agents)
-        self._probe = Probe()
         self._trials: dict[tuple[str, Pair], Trial] = {}
 
     async def prepare(self) -> None:
@@ -65,14 +62,9 @@ class Hands:
         found = await catalogue.discover(self.agents, os.environ)
         agents = {name: each.version for name, each in found.items()}
         repos = [each.name for each in repository.listing(self.repos)]
-        self._probe.labels = config.labels
-        self._probe.repositories = tuple(repos)
-        measured = await asyncio.to_thread(self._probe.facts, clock.read().boot_ms)
-        facts = msgspec.structs.replace(
-            measured, agents={"noop": "", "shell": "", **agents}, slots=config.slots
+        return await probe(
+            labels=config.labels, agents=agents, repositories=repos, slots=config.slots
         )
-        found_facts: Mapping[str, Any] = msgspec.to_builtins(facts)
-        return found_facts
 
     # --- effects ------------------------------------------------------------------------------
 
