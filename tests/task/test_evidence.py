@@ -1,5 +1,7 @@
 """Nothing runs without a signature: each link of the chain, and each way to break it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -302,3 +304,14 @@ def test_a_bundle_has_its_bounds():
         encode_bundle(seal, [Proven(entry.without_body(), ())])
     with pytest.raises(Malformed):
         open_bundle(bytes(limits.EVIDENCE_BUNDLE_BYTES_MAX + 1), FLEET_ID, keys)
+
+
+def test_the_specification_names_every_reason():
+    root = Path(__file__).parents[2]
+    page = (root / "docs" / "spec" / "task.md").read_text(encoding="utf-8")
+    source = (root / "src" / "muster" / "task" / "evidence.py").read_text(encoding="utf-8")
+    found = set(re.findall(r'Unproven\(\s*"([a-z-]+)"', source))
+    found |= {f"{w}-{e}" for w in ("open", "run") for e in ("missing", "other-owner")}
+    found |= {f"{w}-{e}" for w in ("assign", "open", "run") for e in ("no-body", "bad-body")}
+    assert len(found) > 20
+    assert {reason for reason in found if f"`{reason}`" not in page} == set()

@@ -1,6 +1,8 @@
 """The table of a task's life, walked."""
 
+import re
 from itertools import chain
+from pathlib import Path
 
 from tests.promise import proves
 
@@ -39,3 +41,14 @@ def test_a_lease_is_only_had_by_assignment():
 def test_what_the_table_does_not_name_leads_nowhere():
     assert follow("queued", "task.settle:done") is None
     assert follow("done", "task.retry") is None
+
+
+def test_the_specification_has_the_same_table_and_every_kind_with_every_field():
+    text = (Path(__file__).parents[2] / "docs" / "spec" / "task.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:\(none\)|\w+) \| `task\..*$", text, re.MULTILINE)
+    drawn = [f"| {a or '(none)'} | `{event}` | {b} |" for (a, event), b in TRANSITIONS.items()]
+    assert rows == drawn
+    for kind, body in KINDS.items():
+        line = next(row for row in text.splitlines() if row.startswith(f"| `{kind}` |"))
+        fields = set(body.__struct_fields__)
+        assert set(re.findall(r"`(\w+)`", line)) == fields, kind

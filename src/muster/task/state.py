@@ -23,7 +23,6 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
     ("", "task.open:human"): "waiting",
     ("queued", "task.assign"): "leased",
     ("queued", "task.settle:failed"): "failed",
-    ("queued", "task.settle:lost"): "lost",
     ("queued", "task.cancel"): "cancelled",
     ("waiting", "task.settle:done"): "done",
     ("waiting", "task.settle:failed"): "failed",
