@@ -18,13 +18,14 @@ from muster.fleet.certificate import Papers
 from muster.fleet.folds import fleet_folds
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
-from muster.log.stream import FLEET, FleetId, Incarnation, StreamName
+from muster.log.stream import FleetId, Incarnation
 from muster.message.fold import MessageFold, ReceiptFold
 from muster.node import clock
 from muster.node.core import Core
 from muster.node.home import Home
+from muster.node.member import going_on
 from muster.store.blobs import Blobs
-from muster.store.mark import Mark, MarkFile, doubts
+from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store
 from muster.task.fold import AttemptFold, DecisionFold, TaskFold
 
@@ -105,29 +106,15 @@ class Installation:
     # --- incarnations ---------------------------------------------------------------------
 
     def _incarnation(self) -> Incarnation:
-        mine = [
-            s
-            for s in self.store.streams()
-            if s.machine == self.identity.machine and s.scope == FLEET
-        ]
-        if not mine:
-            self.doubts = ("there was none",)
-            return _fresh()
-        last = max(mine, key=self._opened)
-        sizes = {str(s): self.store.size(s) for s in self.store.streams()
-                 if s.machine == self.identity.machine and s.incarnation == last.incarnation}  # fmt: skip
         try:
             mark = self._mark.read()
-            self.doubts = tuple(doubts(mark, sizes, _read(_MACHINE_ID), _read(_GENERATION)))
         except Malformed as error:
             self.doubts = (str(error),)
-        if self.store.frozen_at(last) is not None:
-            self.doubts = (*self.doubts, "its stream forked")
-        return _fresh() if self.doubts else last.incarnation
-
-    def _opened(self, stream: StreamName) -> tuple[int, int]:
-        first = self.store.slice(stream, 0, 1)
-        return first[0].stamp if first else (0, 0)
+            return _fresh()
+        going, self.doubts = going_on(
+            self.store, mark, _read(_MACHINE_ID), _read(_GENERATION)
+        )
+        return going or _fresh()
 
     def note_heads(self) -> None:
         """Keep the high-water mark outside the home; cheap when it was just done."""

@@ -24,6 +24,8 @@ from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call import Link
+from muster.store.mark import Mark, doubts
+from muster.store.store import Store
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -33,6 +35,22 @@ FLEET_KINDS = (
     kinds.OPERATOR_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
     kinds.GROUP_ADD, kinds.GROUP_REMOVE,
 )  # fmt: skip
+
+
+def going_on(
+    store: Store, mark: Mark | None, machine_id: str, generation: str
+) -> tuple[Incarnation | None, tuple[str, ...]]:
+    """The incarnation that goes on after a start; None, and why, when a new one must begin."""
+    mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
+    opened = [s for s in mine if s.scope == FLEET]
+    if not opened:
+        return None, ("there was none",)
+    last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
+    same = [s for s in mine if s.incarnation == last.incarnation]
+    found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
+    if any(store.frozen_at(s) is not None for s in same):
+        found.append("its stream forked")
+    return (None if found else last.incarnation), tuple(found)
 
 
 class Members:
