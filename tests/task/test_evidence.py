@@ -11,14 +11,14 @@ from muster import limits
 from muster.errors import Denied, Forged, Malformed, NotFound
 from muster.fleet.statement import sign_statement
 from muster.log.clock import Stamp
-from muster.log.entry import compose
+from muster.log.entry import EntryId, compose
 from muster.log.keys import Signer
 from muster.log.seal import make_seal
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.log.tree import Nodes, inclusion_proof, root_at
 from muster.task import kinds
 from muster.task.bundle import ENTRIES_MAX, Proven, encode_bundle, open_bundle
-from muster.task.evidence import Unproven, check_evidence, run_args, task_args
+from muster.task.evidence import Unproven, check_bundle, check_evidence, run_args, task_args
 
 SPEC = "muster: 1\nname: notes\n"
 TEMPLATE = {"agent": ["shell"], "do": "make test", "phase": "test"}
@@ -264,11 +264,28 @@ def keys(machine):
     return SEALER.public
 
 
+def check(raw, assign):
+    return check_bundle(
+        raw, assign, seal_key=keys, me=ME, fleet=FLEET_ID, authority=authority,
+        recompute=recompute, now_ms=ORDERED_MS + 60_000,
+    )  # fmt: skip
+
+
 @proves("task.evidence-travels")
 def test_a_bundle_proves_the_chain_without_the_owners_stream():
     chain, raw = bundle()
-    entries = open_bundle(raw, FLEET_ID, keys)
-    assert chain.check(lookup=entries.get).run is not None
+    assert check(raw, chain.assign.id).run is not None
+
+
+@proves("task.evidence-travels")
+def test_a_bundle_for_another_assignment_or_with_a_broken_proof_proves_nothing():
+    chain, raw = bundle()
+    with pytest.raises(Unproven) as refused:
+        check(raw, EntryId(bytes(32)))
+    assert refused.value.reason == "assign-missing"
+    with pytest.raises(Unproven) as refused:
+        check(bundle(swap=True)[1], chain.assign.id)
+    assert refused.value.reason == "bundle-void"
 
 
 @proves("task.evidence-travels")

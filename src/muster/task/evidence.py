@@ -23,11 +23,12 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from muster import limits
-from muster.errors import Denied, Malformed, MusterError
+from muster.errors import Denied, Malformed, MusterError, Refused
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
 from muster.task import kinds
+from muster.task.bundle import open_bundle
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 
 Lookup = Callable[[EntryId], Entry | None]
@@ -108,6 +109,36 @@ def check_evidence(
     _allowed(statement, starter, authority, now_ms)
     _same_work(run, opened, recompute)
     return Evidence(assign, opened, run, statement)
+
+
+def check_bundle(
+    raw: bytes,
+    assign: EntryId,
+    *,
+    seal_key: Callable[[MachineId], bytes],
+    me: MachineId,
+    fleet: FleetId,
+    authority: Authority,
+    recompute: Recompute,
+    now_ms: int,
+) -> Evidence:
+    """The same from a bundle, for a worker that may not read the owner's stream.
+
+    Raises:
+        Unproven: the bundle does not hold (`bundle-void`), or a link in it.
+
+    """
+    try:
+        entries = open_bundle(raw, fleet, seal_key)
+    except Refused as error:
+        raise Unproven("bundle-void", f"the evidence does not hold: {error}") from error
+    entry = entries.get(assign)
+    if entry is None:
+        raise Unproven("assign-missing", "the evidence does not hold the assignment")
+    return check_evidence(
+        entry, me=me, fleet=fleet, lookup=entries.get, authority=authority, recompute=recompute,
+        now_ms=now_ms,
+    )  # fmt: skip
 
 
 def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen, Statement]:
