@@ -612,6 +612,9 @@ PROMISES: Final[dict[str, str]] = {
     ),
     # --- cli
     # --- sim
+    "sim.peace-converges": (
+        "Real cores over a faultless network reach the same streams, settle every task and deliver every message."
+    ),
     # --- tidy
     "tidy.layers-hold": "Imports point down and the mind does no input or output.",
     "tidy.nothing-of-a-machine-is-committed": (

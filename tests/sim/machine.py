@@ -1,0 +1,252 @@
+"""One simulated computer: a disk, clocks, and the product's `Core` while its process runs.
+
+Rule 1: the disk is what the last modelled fsync left: an image of the database, and beside it, in
+another folder, the high-water mark. An image is only taken when a crash or a snapshot wants one.
+Rule 2: what a step wants done happens after its fsync, as in the daemon; a crash may come before
+the write, before the fsync, or between the fsync and the first byte that leaves.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.fleet.facts import Facts
+from muster.fleet.machine import Identity
+from muster.fleet.record import sign_binding, sign_record
+from muster.log.stream import Incarnation
+from muster.node import event as ev
+from muster.node.core import Core
+from muster.node.installation import all_folds
+from muster.node.member import going_on
+from muster.store.mark import Mark
+from muster.store.store import Store
+from muster.task.instruction import Now
+from muster.verbs.table import VERBS
+from tests.sim.tally import Tally
+
+if TYPE_CHECKING:
+    from tests.sim.world import World
+
+WALL_MS = 1_790_000_000_000
+LOCAL = 1
+MARK_MS = 1_000
+CRASHES = ("before-write", "before-fsync", "before-ack")
+
+
+@dataclass
+class Disk:
+    """What survives: the database, the mark beside it, and the id of the (virtual) hardware."""
+
+    image: bytes | None = None
+    mark: Mark | None = None
+
+
+class Machine:
+    """See the top of this file. `place` names the computer; clones share `name` and identity."""
+
+    def __init__(self, world: "World", name: str, index: int, place: str = "") -> None:
+        self.world = world
+        self.name = name
+        self.place = place or name
+        self.index = index
+        self.identity = identity_of(world.seed, name)
+        roles: list[Any] = ["hub", "workstation"] if index == 0 else ["workstation"]
+        binding = sign_binding(self.identity, world.fleet, name)
+        self.record = sign_record(
+            world.authority, binding, roles=roles, serial=1, issued_ms=WALL_MS
+        )
+        self.core: Core | None = None
+        self.disk = Disk()
+        self.generation = 0
+        self.skew_ms = 0
+        self.asleep = False
+        self.starts = 0
+        self.inbox: list[ev.Event] = []
+        self.woken = False
+        self.hostile = False
+        self.fresh_mark_ms = 0
+        self.next_channel = 0
+        self.booted_ms = 0
+        self.attempts: dict[tuple[str, tuple[int, int]], bool] = {}
+        # Why this machine may, through no fault of the product, have forgotten or forked.
+        self.set_back_ms: int | None = None
+
+    @property
+    def id(self) -> str:
+        return self.identity.machine
+
+    @property
+    def awake(self) -> bool:
+        return self.core is not None and not self.asleep
+
+    def now(self) -> Now:
+        return Now(self.world.ms - self.booted_ms, WALL_MS + self.world.ms + self.skew_ms)
+
+    # --- life ----------------------------------------------------------------------------
+
+    def boot(self) -> None:
+        """Start a process from what the disk holds."""
+        world = self.world
+        self.starts += 1
+        self.asleep = False
+        self.inbox.clear()
+        self.attempts.clear()
+        self.booted_ms = world.ms - 10_000
+        rng = random.Random(f"{world.seed}/{self.place}/{self.starts}")
+        store = Store(
+            ":memory:",
+            fleet=world.fleet,
+            machine=self.identity.machine,
+            rng=rng.randbytes,
+            folds=(*all_folds(world.fleet), Tally()),
+            image=self.disk.image,
+        )
+        going, why = going_on(store, self.disk.mark, "installation", str(self.generation))
+        if self.disk.image is not None and going is None:
+            world.reached["new-incarnation-on-doubt"] += 1
+        self.core = Core(
+            store=store,
+            identity=self.identity,
+            fleet=world.fleet,
+            incarnation=going or Incarnation(rng.randbytes(16).hex()),
+            rng=rng,
+            verbs=VERBS,
+            settings=self._settings(),
+            now=self.now(),
+        )
+        self.core.members.reasons = list(why)
+        world.trace("boot", f"{self.place} {'goes on' if going else 'anew'}")
+        effects = self.core.start(self.now())
+        world.checker.booted(self)
+        self.perform(effects)
+        self.arrive(ev.FactsChanged(self.facts()))
+        self.arrive(ev.LinkUp(LOCAL, "", True, "ipc"))
+        world.network.dial_all(self)
+        self._tick_later(self.starts)
+
+    def _settings(self) -> dict[str, Any]:
+        world = self.world
+        return {
+            "record": self.record.decode(),
+            "operators": [world.operator_record.decode()],
+            "machines": [m.record.decode() for m in world.founders if m.name != self.name],
+            "ca": "",
+            "dials": True,
+            "version": "sim",
+        }
+
+    def facts(self) -> Mapping[str, Any]:
+        facts = Facts(
+            "linux", "x86_64", cpus=2, memory_mib=4096, agents={"noop": "1"}, tools={"git": "2.40"}
+        )
+        found: Mapping[str, Any] = msgspec.to_builtins(facts)
+        return found
+
+    def crash(self, image: bytes | None = None) -> None:
+        """The process is gone; `image` is what its disk holds, else what it holds now."""
+        core = self.core
+        if core is None:
+            return
+        self.world.checker.crashed(self)
+        self.disk.image = core.store.image() if image is None else image
+        self.core = None
+        core.store.close()
+        self.inbox.clear()
+        self.world.network.died(self)
+        self.world.crashed(self)
+
+    # --- steps ---------------------------------------------------------------------------
+
+    def arrive(self, event: ev.Event) -> None:
+        """The event is handled with all others of this moment, in one step."""
+        self.inbox.append(event)
+        if not self.woken:
+            self.woken = True
+            self.world.at(self.world.ms, self._wake)
+
+    def _wake(self) -> None:
+        self.woken = False
+        if not self.awake or not self.inbox:
+            return
+        events, self.inbox = self.inbox, []
+        self.step(events)
+
+    def _tick_later(self, start: int) -> None:
+        def tick() -> None:
+            if self.starts == start and self.core is not None:
+                if not self.asleep:
+                    self.arrive(ev.Tick())
+                self._tick_later(start)
+
+        self.world.later(self.world.tick_ms(), tick)
+
+    def step(self, events: list[ev.Event]) -> None:
+        """One batch through the core, its fsync, and then its effects; a crash anywhere between."""
+        world, core = self.world, self.core
+        assert core is not None
+        world.counts["steps"] += 1
+        crash = world.draw_crash(self)
+        if crash == "before-write":
+            self.crash()
+            return
+        image = core.store.image() if crash == "before-fsync" else None
+        effects = core.step(events, self.now())
+        world.trace("step", f"{self.place} {len(events)} {len(effects)}")
+        if image is not None:
+            self.lost(effects)
+            self.crash(image)
+            return
+        world.checker.stepped(self)
+        self._note_mark()
+        if crash is not None:
+            self.crash()
+            return
+        self.perform(effects)
+
+    def lost(self, effects: list[ev.Effect]) -> None:
+        """The fsync never came back, so nothing of this step may leave; removals let it."""
+
+    def _note_mark(self) -> None:
+        core = self.core
+        assert core is not None
+        if self.world.ms < self.fresh_mark_ms:
+            return
+        self.fresh_mark_ms = self.world.ms + MARK_MS
+        incarnation = core.standing.incarnation
+        sizes = {
+            str(s): core.store.size(s)
+            for s in core.store.streams()
+            if s.machine == self.id and s.incarnation == incarnation
+        }
+        self.disk.mark = Mark(
+            incarnation, sizes, "installation", str(self.starts), str(self.generation)
+        )
+
+    # --- effects ---------------------------------------------------------------------------
+
+    def perform(self, effects: list[ev.Effect]) -> None:
+        world = self.world
+        for effect in effects:
+            match effect:
+                case ev.Send(link, frame, _) if link == LOCAL:
+                    world.workload.answered(self, frame)
+                case ev.Send(link, frame, _):
+                    world.checker.sent(self, frame)
+                    world.network.send(self, link, frame)
+                case ev.Cut(link, reason):
+                    wire = world.network.wires.get(link)
+                    if wire is not None:
+                        world.network.down(wire, reason)
+                case ev.StartAttempt() | ev.StopAttempt() | ev.RaiseFence() | ev.MoveBranch():
+                    world.workload.carry_out(self, effect)
+                case ev.Note(text):
+                    world.trace("note", f"{self.place} {text}")
+                case _:
+                    raise AssertionError(f"nobody carries out {effect}")
+
+
+def identity_of(seed: object, name: str) -> Identity:
+    return Identity.from_seed(random.Random(f"{seed}/{name}").randbytes(32))

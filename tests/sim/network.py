@@ -1,0 +1,148 @@
+"""Links between simulated machines: what is sent may be lost, doubled, late, or in another order.
+
+Rule 1: a link belongs to two running processes. When one of them dies, or a partition parts
+them, the link is gone for good and the other end learns of it; a new one has new numbers.
+Rule 2: what a link carries is frames, as bytes; the network never looks inside.
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from muster.channel import frame as frames
+from muster.node import event as ev
+
+if TYPE_CHECKING:
+    from tests.sim.machine import Machine
+    from tests.sim.world import World
+
+DIAL_MS_MIN, DIAL_MS_MAX = 20, 300
+
+
+@dataclass(slots=True)
+class Wire:
+    """One link: its two ends, and when the last frame towards each will have arrived."""
+
+    number: int
+    ends: "tuple[Machine, Machine]"
+    up: bool = True
+    last_ms: dict[str, int] = field(default_factory=dict)
+
+    def other(self, machine: "Machine") -> "Machine":
+        return self.ends[1] if self.ends[0] is machine else self.ends[0]
+
+
+class Network:
+    """Every link of one world."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.wires: dict[int, Wire] = {}
+        self.healthy = False
+        self.parted: set[frozenset[str]] = set()
+        self._dialling: set[frozenset[str]] = set()
+        self._last = 10
+
+    # --- links ---------------------------------------------------------------------------
+
+    def between(self, one: "Machine", other: "Machine") -> Wire | None:
+        for wire in self.wires.values():
+            if one in wire.ends and other in wire.ends:
+                return wire
+        return None
+
+    def of(self, machine: "Machine") -> list[Wire]:
+        return [w for w in self.wires.values() if machine in w.ends]
+
+    def dial_all(self, machine: "Machine") -> None:
+        """The machine runs: it and every other dial each other, each pair after its own delay."""
+        for other in self.world.machines.values():
+            if other is not machine and other.id != machine.id:
+                self.dial(machine, other)
+
+    def dial(self, one: "Machine", other: "Machine", after_ms: int = 0) -> None:
+        pair = frozenset((one.place, other.place))
+        if pair in self._dialling:
+            return
+        self._dialling.add(pair)
+        delay = after_ms + self.world.rng.randint(DIAL_MS_MIN, DIAL_MS_MAX)
+        self.world.later(delay, lambda: self._dialled(one, other, pair))
+
+    def _dialled(self, one: "Machine", other: "Machine", pair: frozenset[str]) -> None:
+        self._dialling.discard(pair)
+        if not (one.awake and other.awake) or pair in self.parted or self.between(one, other):
+            return
+        self._last += 1
+        wire = self.wires[self._last] = Wire(self._last, (one, other))
+        self.world.trace("link", f"{one.place} {other.place} {wire.number}")
+        for end in wire.ends:
+            peer = wire.other(end)
+            end.arrive(ev.LinkUp(wire.number, peer.id, False, "sim"))
+
+    def part(self, one: "Machine", other: "Machine") -> None:
+        """A partition between two machines."""
+        self.parted.add(frozenset((one.place, other.place)))
+        wire = self.between(one, other)
+        if wire is not None:
+            self.down(wire, "partition")
+
+    def join(self, one: "Machine", other: "Machine") -> None:
+        self.parted.discard(frozenset((one.place, other.place)))
+        self.dial(one, other)
+
+    def down(self, wire: Wire, reason: str) -> None:
+        """The link is gone; both ends learn of it, as far as they live."""
+        if self.wires.pop(wire.number, None) is None:
+            return
+        wire.up = False
+        self.world.trace("cut", f"{wire.number} {reason}")
+        for end in wire.ends:
+            if end.core is not None:
+                end.arrive(ev.LinkDown(wire.number, reason))
+        one, other = wire.ends
+        self.dial(one, other, 500 if reason == "lost" else 2_000)
+
+    def died(self, machine: "Machine") -> None:
+        """A process is gone: its links are, too."""
+        for wire in self.of(machine):
+            del self.wires[wire.number]
+            wire.up = False
+            other = wire.other(machine)
+            if other.core is not None:
+                other.arrive(ev.LinkDown(wire.number, "gone"))
+
+    # --- frames ----------------------------------------------------------------------------
+
+    def send(self, sender: "Machine", number: int, frame: bytes) -> None:
+        world, wire = self.world, self.wires.get(number)
+        if wire is None or sender not in wire.ends:
+            return
+        faults, rng = world.faults, world.rng
+        world.counts["frames"] += 1
+        if self.healthy:
+            self._deliver_at(world.ms + 1, wire, wire.other(sender), frame)
+            return
+        if faults.loss and rng.random() < faults.loss:
+            world.reached["loss"] += 1
+            return
+        copies = 1
+        if faults.duplication and rng.random() < faults.duplication:
+            world.reached["duplication"] += 1
+            copies = 2
+        for _ in range(copies):
+            at = world.ms + 1 + int(rng.random() ** 3 * faults.delay_ms_max)
+            self._deliver_at(at, wire, wire.other(sender), frame)
+
+    def _deliver_at(self, at: int, wire: Wire, to: "Machine", frame: bytes) -> None:
+        last = wire.last_ms.get(to.place, 0)
+        if at < last:
+            if self.world.faults.reorder and not self.healthy:
+                self.world.reached["reorder"] += 1
+            else:
+                at = last
+        wire.last_ms[to.place] = max(at, last)
+        self.world.at(at, lambda: self._deliver(wire, to, frame))
+
+    def _deliver(self, wire: Wire, to: "Machine", frame: bytes) -> None:
+        if wire.up and to.core is not None:
+            found = frames.decode(frame)
+            to.arrive(ev.Arrived(wire.number, found.type, found.channel, found.payload))

@@ -1,0 +1,181 @@
+"""What people and agents do in the simulated fleet: orders, messages, attempts."""
+
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.channel import frame as frames
+from muster.channel.frame import Type
+from muster.fleet.statement import sign_statement
+from muster.log import canon
+from muster.node import event as ev
+from muster.task.evidence import task_args
+from muster.task.kinds import TaskOpen
+from tests.sim.machine import LOCAL, WALL_MS
+
+if TYPE_CHECKING:
+    from tests.sim.machine import Machine
+    from tests.sim.world import World
+
+Answered = Callable[[dict[str, Any]], None]
+
+
+class Workload:
+    """See the top of this file."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.rng = random.Random(f"work/{world.seed}")
+        self.stopped = False
+        self._waiting: dict[tuple[str, int, int], Answered] = {}
+        # Every task that an operator ordered: id -> the machine that answered for it.
+        self.ordered: dict[str, str] = {}
+        # What was acknowledged: task -> owner's place; message entry -> (place, recipient).
+        self.tasks: dict[str, str] = {}
+        self.messages: dict[str, tuple[str, str]] = {}
+
+    def start(self) -> None:
+        faults = self.world.faults
+        for _ in range(faults.tasks):
+            self._sometime(self.submit)
+        for _ in range(faults.messages):
+            self._sometime(self.send)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def _sometime(self, what: Callable[[], None]) -> None:
+        span = max(1, self.world.faults.stormy_ms - self.world.ms - 500)
+        self.world.later(self.rng.randrange(span), what)
+
+    def _anyone(self) -> "Machine | None":
+        up = [m for m in self.world.machines.values() if m.awake and not m.hostile]
+        return self.rng.choice(up) if up else None
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def call(
+        self,
+        machine: "Machine",
+        verb: str,
+        args: Mapping[str, Any],
+        then: Answered,
+        statement: bytes = b"",
+    ) -> None:
+        """A command on this computer asks its daemon."""
+        machine.next_channel += 1
+        channel = machine.next_channel
+        self._waiting[machine.place, machine.starts, channel] = then
+        request: dict[str, Any] = {"args": dict(args), "verb": verb}
+        if statement:
+            request["statement"] = statement.decode()
+        machine.arrive(ev.Arrived(LOCAL, Type.CALL, channel, canon.encode(request)))
+
+    def answered(self, machine: "Machine", raw: bytes) -> None:
+        frame = frames.decode(raw)
+        if frame.type is Type.REPLY and frame.payload[:1] == b".":
+            then = self._waiting.pop((machine.place, machine.starts, frame.channel), None)
+            if then is not None:
+                then(msgspec.json.decode(frame.payload[1:]))
+
+    def order(self, machine: "Machine", verb: str, object: str, args: Any) -> bytes:
+        """An operator's signature under one order."""
+        at = WALL_MS + self.world.ms
+        return sign_statement(
+            self.world.operator.statement,
+            fleet=self.world.fleet,
+            verb=verb,
+            object=object,
+            target=machine.id,
+            args=args,
+            nonce=self.rng.randbytes(16),
+            issued_ms=at - 3_600_000,
+            until_ms=at + 3_600_000,
+        )
+
+    # --- tasks ---------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        """Somebody orders a task."""
+        machine = self._anyone()
+        if machine is None:
+            return
+        options = self.rng.choice(({}, {"sleep_ms": 400}, {"sleep_ms": 2_500}))
+        do = canon.encode(options).decode()
+        repo = "app" if options and self.rng.random() < 0.6 else ""
+        body = TaskOpen(
+            task=self.rng.randbytes(16).hex(),
+            template={"v": 1, "agent": ["noop"], "do": do},
+            repo=repo,
+        )
+        statement = self.order(machine, "task", body.task, task_args(body))
+        self.ordered[body.task] = machine.place
+        item = {
+            "task": body.task,
+            "template": body.template,
+            "repo": repo,
+            "statement": statement.decode(),
+        }
+
+        def then(answer: dict[str, Any]) -> None:
+            self.world.trace("submitted", f"{body.task[:8]} {answer.get('ok')}")
+            if answer["ok"]:
+                self.tasks[body.task] = machine.place
+            else:
+                self.world.checker.surprise("submit", answer)
+
+        self.call(machine, "submit", {"tasks": [item]}, then)
+
+    # --- messages --------------------------------------------------------------------------------
+
+    def send(self) -> None:
+        """Somebody sends a message to another machine, or to all."""
+        machine = self._anyone()
+        if machine is None:
+            return
+        others = [m for m in self.world.founders if m.name != machine.name]
+        to = self.rng.choice([*(m.name for m in others), "all"])
+        args = {"to": to, "text": [f"hello {self.rng.random()}"], "wait": self.rng.random() < 0.5}
+        statement = self.order(machine, "send", to, args)
+
+        def then(answer: dict[str, Any]) -> None:
+            self.world.trace("sent", f"{machine.place} {to} {answer.get('ok')}")
+            if answer["ok"]:
+                value = answer["value"]
+                stored = to if value.get("state") == "stored" else ""
+                self.messages[value["message"]] = (machine.place, stored)
+            else:
+                self.world.checker.surprise("send", answer)
+
+        self.call(machine, "send", args, then, statement)
+
+    # --- attempts ----------------------------------------------------------------------------------
+
+    def carry_out(self, machine: "Machine", effect: ev.Effect) -> None:
+        """What a core wants done outside."""
+        world, start = self.world, machine.starts
+
+        def answer(event: ev.Event) -> None:
+            if machine.starts == start and machine.core is not None:
+                machine.arrive(event)
+
+        match effect:
+            case ev.StartAttempt(opened, assign):
+                key = (assign.task, assign.epoch)
+                machine.attempts[key] = True
+                sleep = canon.decode(str(opened.template["do"]).encode(), "do", size_max=1024)
+
+                def end() -> None:
+                    if machine.starts == start and machine.attempts.pop(key, False):
+                        answer(ev.AttemptEnded(*key, "done", summary="noop"))
+
+                world.later(sleep.get("sleep_ms", 1), end)
+            case ev.StopAttempt(task, epoch, reason):
+                if machine.attempts.pop((task, epoch), False):
+                    answer(ev.AttemptEnded(task, epoch, "killed", reason=reason))
+            case ev.RaiseFence(task, epoch):
+                world.later(5, lambda: answer(ev.Fenced(task, epoch)))
+            case ev.MoveBranch(task, epoch):
+                world.later(5, lambda: answer(ev.Promoted(task, epoch, "c")))
