@@ -268,8 +268,9 @@ class _Window:
 
 
 async def _write(writer: asyncio.StreamWriter, data: bytes, ended: bool) -> None:
-    # Git may have ended with an error before it read everything; its answer is still to come.
-    with contextlib.suppress(ConnectionError):
+    # Git may have ended before it read everything; its answer is still to come. uvloop reports
+    # a closed pipe as a RuntimeError, asyncio as a ConnectionError.
+    with contextlib.suppress(ConnectionError, RuntimeError):
         writer.write(data)
         await writer.drain()
         if ended:

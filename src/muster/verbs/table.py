@@ -367,7 +367,7 @@ _TRUTH: Final = (
         "muster.verbs.repo:serve", hidden=True,
     ),
     Verb(
-        "fence.ask", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
+        "git.may-push", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
         hidden=True,
     ),
     Verb("version", "the version", "local", "client", "muster.verbs.completion:version"),
