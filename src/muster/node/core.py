@@ -38,6 +38,7 @@ from muster.task.instruction import Now
 
 React = Callable[[StreamName, Entry], None]
 
+TUNNEL_TYPES: Final = frozenset({Type.DATA, Type.CREDIT})
 SYNC_TYPES: Final = frozenset({Type.OFFER, Type.WANT, Type.COSIGN})
 
 
@@ -207,6 +208,9 @@ class Core:
                 self.router.on_reply(link, event.channel, event.payload)
             elif event.type is Type.CLOSE:
                 self.router.on_close(link, event.channel)
+            elif event.type in TUNNEL_TYPES:
+                # The last words of a tunnel that has ended here already.
+                self.counters["frames-after-a-tunnel"] += 1
             elif not link.peer:
                 raise Refused("a frame about streams on a link that proved no machine")
             elif event.type is Type.SEGMENT:
