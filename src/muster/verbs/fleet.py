@@ -1,7 +1,8 @@
 """Verbs about machines and who may what."""
 
-
-from typing import Any
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -14,10 +15,16 @@ from muster.fleet.presence import Presence
 from muster.fleet.record import ROLES, sign_revocation
 from muster.log import canon
 from muster.log.stream import MachineId
+from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
 
-HOUR_MS = 3_600_000
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+HOUR_MS: Final = 3_600_000
+# The answer must be written to its link before the links are closed.
+STOP_DELAY_S: Final = 0.05
 
 
 def invite(core: Core, call: Call) -> Any:
@@ -35,12 +42,8 @@ def invite(core: Core, call: Call) -> Any:
     body = open_invite(token, name, roles, core.now.wall_ms, life_ms)  # type: ignore[arg-type]
     _append(core, call, kinds.INVITE_OPEN, body)
     text = write_invite(core.standing.fleet, token, address)
-    return {"invitation": text, "name": name, "until_ms": body.until_ms}
-
-
-def authority(core: Core, call: Call) -> Any:
-    """The fleet's certificate, for a machine that is about to join; it is pinned by the invite."""
-    return {"ca": core.settings["ca"]}
+    # The name travels with it, so that `join` needs nothing else; the hub compares it.
+    return {"invitation": f"{text}#{name}", "name": name, "until_ms": body.until_ms}
 
 
 def enrol(core: Core, call: Call) -> Any:
@@ -288,3 +291,7 @@ def _append(core: Core, call: Call, kind: str, body: Any) -> Any:
     return core.append(kind, raw, cause=call.cites, actor=call.actor)
 
 
+async def stop(daemon: "Daemon", call: ev.Perform) -> Any:
+    """End the daemon, a moment after this answer left."""
+    asyncio.get_running_loop().call_later(STOP_DELAY_S, daemon.stop)
+    return {"pid": os.getpid()}

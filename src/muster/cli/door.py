@@ -1,0 +1,172 @@
+"""One command at work: calls verbs, signs what must be signed, shows the answers.
+
+Rule 1: what can be answered with one call to the socket is answered with one.
+Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one order each.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from muster.cli import call as calls
+from muster.cli import show
+from muster.cli.call import socket_path
+from muster.cli.parse import Command
+from muster.errors import MusterError, NotFound, Refused, Unreachable
+from muster.verbs.table import VERBS, Verb
+
+if TYPE_CHECKING:
+    from muster.node.home import Home
+
+__all__ = ["Door", "socket_path"]
+
+
+class Door:
+    """See `verbs/client.py` for what verbs inside the command may ask of it."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.json = command.json
+        self.on = command.on
+        self.path = socket_path(command.home)
+        self._home: Home | None = None
+
+    def run(self) -> int:
+        """Do what the command asks for; its exit code."""
+        command, verb = self.command, self.command.verb
+        if verb.name == "run":
+            from muster.cli import live  # noqa: PLC0415 - only for runs
+
+            return live.run(self)
+        if verb.place == "client":
+            return self._inside(verb, command.args)
+        if command.on == "all" or command.on.startswith("label="):
+            return self._everywhere(verb, command.args)
+        code = 0
+        for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
+            code = self.show(value)
+        return code
+
+    def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
+        if self.on and verb.name not in ("down", "ask", "logs"):
+            raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
+        answer = verb.load()(self, args)
+        # A finding: the answer, and the exit code it stands for.
+        value, code = answer if isinstance(answer, tuple) else (answer, 0)
+        if value is not None:
+            self.show(value)
+        return int(code)
+
+    def _everywhere(self, verb: Verb, args: Mapping[str, Any]) -> int:
+        """The verb on each machine that is meant; the worst exit code of all."""
+        code, answers = 0, {}
+        for name in self._meant(self.on):
+            try:
+                answers[name] = self.ask(verb.name, args, on=name)
+            except MusterError as error:
+                kind = type(error).__name__
+                answers[name] = {"error": {"kind": kind, "text": str(error)}}
+                code = max(code, error.exit_code)
+        if self.json:
+            show.put_json(answers)
+        for name, value in answers.items() if not self.json else ():
+            print(show.heading(name))
+            failed = isinstance(value, dict) and "error" in value
+            print(f"muster: {value['error']['text']}" if failed else show.text(verb.name, value))
+        return code
+
+    def _meant(self, on: str) -> list[str]:
+        _, _, label = on.partition("=")
+        found = [
+            str(m["name"])
+            for m in self.ask("machines", {})
+            if m["state"] != "revoked" and (not label or label in (m["facts"] or {})["labels"])
+        ]
+        if not found:
+            raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
+        return found
+
+    # --- for verbs ----------------------------------------------------------------------------
+
+    @property
+    def home(self) -> "Home":
+        if self._home is None:
+            from muster.node.home import Home  # noqa: PLC0415 - a quick command needs none
+
+            self._home = Home()
+        return self._home
+
+    def ask(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        on: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        found: Any = None
+        for found in self.stream(verb, args, on=on, options=options):
+            pass
+        return found
+
+    def stream(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        on: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Iterator[Any]:
+        bound = VERBS[verb]
+        patient = verb in ("watch", "journal") or bool(args.get("wait"))
+        for fields in self._authority(bound, args, on, dict(options or {})):
+            yield from calls.stream(self.path, verb, args, patient=patient, **fields)
+
+    def _authority(
+        self, verb: Verb, args: Mapping[str, Any], on: str, options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What each call must bring beside its arguments; nearly always one call."""
+        if verb.need in ("nothing", "local", "peer") and not on:
+            return [{"options": options}]
+        from muster.cli import order  # noqa: PLC0415 - signing costs 100 ms
+
+        if verb.need == "agent" and not on and (token := order.capability()):
+            return [{"capability": token, "options": options}]
+        to = order.target(self._plain, verb, args, on)
+        if verb.name == "grant":
+            extra = order.grant_options(self._plain, args, to)
+        else:
+            extra = [options]
+        object = str(options.pop("object", "")) or order.object_of(verb, args)
+        return [
+            {
+                "on": to.machine,
+                "options": each,
+                "statement": order.sign(verb.name, args, to, object),
+            }
+            for each in extra
+        ]
+
+    def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
+        return calls.ask(self.path, verb, args)
+
+    def running(self) -> bool:
+        try:
+            self._plain("status", {})
+        except Unreachable:
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        if not self.json:
+            print(text, file=sys.stderr, flush=True)
+
+    def show(self, value: Any) -> int:
+        """Print one answer; the exit code it stands for."""
+        if self.json:
+            show.put_json(value)
+        else:
+            text = show.text(self.command.verb.name, value, self.command.files)
+            if text:
+                print(text, flush=True)
+        return show.code(self.command.verb.name, value)

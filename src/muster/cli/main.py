@@ -1,0 +1,111 @@
+"""`muster …`: the command line. Parse, call one verb, show its answer.
+
+Rule 1: a command ends with an exit code that a script can trust: 0 it was done, 1 what was asked
+about is not well, 2 the words make no sense, 3 and more as errors.py says, 130 after Ctrl-C.
+Rule 2: an error is one sentence on standard error (JSON with --json), never a traceback.
+Rule 3: what only some verbs need is imported by them: a start costs time on every call.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final
+
+from muster.cli import parse
+from muster.errors import Broken, MusterError, Unreachable
+
+INTERRUPTED_EXIT: Final = 130
+# 128 + SIGPIPE: what a shell reports for a program that nobody listened to.
+PIPE_EXIT: Final = 141
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The program; returns its exit code."""
+    words = sys.argv[1:] if words is None else words
+    sys.excepthook = _surprise
+    as_json = "--json" in words
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except parse.Shown as text:
+        return _print(str(text))
+    except parse.Usage as error:
+        return _fail("Usage", str(error), parse.USAGE_EXIT, as_json)
+    except MusterError as error:
+        return _fail(type(error).__name__, str(error), error.exit_code, as_json)
+    except BrokenPipeError:
+        return _nobody_listens()
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        text = f"the operating system says: {error.strerror or error}{name}"
+        return _fail("Broken", text, Broken.exit_code, as_json)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return INTERRUPTED_EXIT
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
+    command = parse.parse(words)
+    parse.set_home(command.home)
+    from muster.cli import door  # noqa: PLC0415 - not for --help and --version
+
+    try:
+        return door.Door(command).run()
+    except Unreachable:
+        _explain_absence(door.socket_path(command.home))
+        raise
+
+
+def _explain_absence(path: str) -> None:
+    """Raises a better sentence where there is no daemon, or no machine at all."""
+    if os.path.exists(path):
+        return
+    from muster.node.home import Home  # noqa: PLC0415 - only for a mistake
+
+    Home().require()
+    raise Unreachable("this machine's daemon is not running; start it with `muster up --detach`")
+
+
+def _print(text: str) -> int:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _nobody_listens()
+    return 0
+
+
+def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
+    if as_json:
+        answer: dict[str, Any] = {"error": {"exit": code, "kind": kind, "text": text}}
+        print(json.dumps(answer, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(f"muster: {text}", file=sys.stderr)
+    return code
+
+
+def _nobody_listens() -> int:
+    # Else the interpreter complains while it flushes on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return PIPE_EXIT
+
+
+def _surprise(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """An error that nobody foresaw: our mistake, said in one sentence."""
+    if os.environ.get("MUSTER_TRACEBACK"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(
+        f"muster: that is our mistake, not yours ({kind.__name__}: {error}); "
+        "MUSTER_TRACEBACK=1 shows where, please report it",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Orders: what a person asks for, signed with the person's key.
+
+Rule 1: a statement is signed here, in the command, where the person is; the daemon never holds
+the key. So an order needs `operator.seed` in this home, or comes from an agent that shows the
+capability of its task instead.
+Rule 2: an order names the machine that is to act and counts for five minutes, once.
+Rule 3: nothing here is imported by a command that orders nothing: signing costs 100 ms.
+"""
+
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from muster.errors import Denied, Malformed, NotFound
+from muster.fleet.grant import Grant, sign_give, sign_take
+from muster.fleet.machine import Operator
+from muster.fleet.statement import sign_statement
+from muster.node.home import Home
+from muster.verbs.table import Verb
+
+LIFE_MS: Final = 5 * 60_000
+_NONCE_BYTES: Final = 16
+_DAY_MS: Final = 24 * 3_600_000
+
+Ask = Callable[[str, Mapping[str, Any]], Any]
+
+
+class Target(NamedTuple):
+    """The machine that is to act, as this machine's daemon names it."""
+
+    machine: str
+    name: str
+    fleet: str
+    now_ms: int
+
+
+def target(ask: Ask, verb: Verb, args: Mapping[str, Any], on: str) -> Target:
+    """Who acts: the machine named by `--on`, else by the verb's own rule."""
+    if not on and verb.acts == "owner":
+        on = _owner(ask, str(args.get(verb.object, "")))
+    if not on and verb.acts == "here":
+        on = str(ask("status", {})["machine"])
+    found = ask("target", {"on": on} if on else {})
+    return Target(found["machine"], found["name"], found["fleet"], found["now_ms"])
+
+
+def _owner(ask: Ask, what: str) -> str:
+    """The owner of the task or run that begins like this; "" leaves it to the daemon."""
+    if not what:
+        return ""
+    works = [*ask("runs", {}), *ask("tasks", {"all": True})]
+    owners = {
+        str(work["owner"])
+        for work in works
+        if what in (work.get("task", work["run"])[: len(what)], work["run"][: len(what)])
+    }
+    return owners.pop() if len(owners) == 1 else ""
+
+
+def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
+    """The signed order. Raises: Denied where this home holds no operator's key."""
+    return sign_statement(
+        operator(verb).statement,
+        fleet=to.fleet,  # type: ignore[arg-type]
+        verb=verb,
+        object=object or "*",
+        target=to.machine,
+        args=dict(args),
+        nonce=secrets.token_bytes(_NONCE_BYTES),
+        issued_ms=to.now_ms,
+        until_ms=to.now_ms + LIFE_MS,
+    ).decode()
+
+
+def operator(verb: str) -> Operator:
+    """The operator who sits here. Raises: Denied."""
+    home = Home()
+    try:
+        return Operator.from_seed(home.seed("operator.seed"))
+    except NotFound as error:
+        raise Denied(
+            f"{verb} is an operator's to order, and {home.path} holds no operator.seed: do it on "
+            "the machine where `muster init` ran, or bring that file here (mode 0600)"
+        ) from error
+
+
+def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
+    """What a grant may name: the argument that the table says, `*` without one."""
+    return str(args.get(verb.object, "*"))[:200] if verb.object else "*"
+
+
+def capability() -> str:
+    """What an agent was given for its task, "" for a person."""
+    return os.environ.get("MUSTER_CAPABILITY", "")
+
+
+def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
+    """The options of each `grant` call: one to give, as many to take as grants are meant."""
+    verb = str(args["verb"])
+    found = ask("target", {"to": str(args["to"])})
+    signer, nonce = operator("grant").statement, secrets.token_bytes(_NONCE_BYTES)
+    fleet: Any = to.fleet
+    if not args.get("take"):
+        until_ms = to.now_ms + int(args["days"]) * _DAY_MS
+        grant = Grant(str(args["object"]), found["grantee"], until_ms, verb)
+        raw = sign_give(signer, fleet, grant, nonce=nonce, issued_ms=to.now_ms)
+        shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
+        return [{"grant": shown, "statement": raw.decode()}]
+    meant = (verb, str(args["object"]), found["grantee"])
+    ids = [g["id"] for g in found["grants"] if (g["verb"], g["object"], g["to"]) == meant]
+    if not ids:
+        raise NotFound(f"{args['to']} holds no grant of {verb} on {args['object']}")
+    options = []
+    for each in ids:
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        raw = sign_take(signer, fleet, each, nonce=nonce, issued_ms=to.now_ms)
+        options.append({"id": each, "statement": raw.decode()})
+    return options
+
+
+def run_args(args: Mapping[str, Any], repo: str) -> dict[str, Any]:
+    """What an operator signs for a run, exactly as `task/evidence.py` computes it again."""
+    values = {}
+    for each in args.get("value", ()):
+        name, equals, text = str(each).partition("=")
+        if not equals or not name:
+            raise Malformed(f"--value {each!r} is not NAME=TEXT")
+        values[name] = text
+    return {
+        "base": str(args.get("base", "")),
+        "repo": str(args.get("repo") or repo),
+        "spec": str(args["spec"]),
+        "values": values,
+    }

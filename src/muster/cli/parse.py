@@ -1,0 +1,178 @@
+"""The command line: from words to a verb and its arguments.
+
+Rule 1: only the parser of the verb that is asked for is built; a command starts quickly.
+Rule 2: `--json`, `--on` and `--home` may stand before or after the verb.
+Rule 3: whatever cannot be understood is one sentence, and exit code 2.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, NoReturn
+
+from muster import __version__
+from muster.verbs.table import GROUPS, VERBS, Arg, Verb
+
+USAGE_EXIT: Final = 2
+_VALUED: Final = ("--on", "--home")
+_COMMON: Final = (
+    ("--json", "print the answer as JSON"),
+    ("--on MACHINE", "let another machine do it: a name, `all` or label=NAME"),
+    ("--home FOLDER", "the home of this machine (default: $MUSTER_HOME)"),
+)
+
+
+class Usage(Exception):
+    """The command line makes no sense; the text says why."""
+
+
+class Shown(Exception):
+    """What was asked for is a text: help, the version."""
+
+
+class Command(NamedTuple):
+    """A command that makes sense. `files` are the names of arguments that were read from files."""
+
+    verb: Verb
+    args: dict[str, Any]
+    options: dict[str, Any]
+    files: dict[str, str]
+    json: bool
+    on: str
+    home: str
+
+
+def parse(words: Sequence[str]) -> Command:
+    """What the words ask for. Raises Usage and Shown."""
+    name, rest = _split(words)
+    if name is None:
+        if "--version" in words or "-V" in words:
+            raise Shown(f"muster {__version__}\n")
+        if not words or "--help" in words or "-h" in words:
+            raise Shown(overview())
+        raise Usage(f"{words[0]} alone asks for nothing; `muster --help` lists what can be asked")
+    verb = VERBS.get(name)
+    if verb is None:
+        raise Usage(_unknown(name))
+    found = vars(_parser(verb).parse_args(rest))
+    files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
+    args: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for arg in verb.args:
+        value = found[arg.name.replace("-", "_")]
+        if value in (None, "", False, []):
+            continue
+        target = options if arg.bare else args
+        target[arg.name] = read_file(value) if arg.kind == "file" else value
+    return Command(verb, args, options, files, found["json"], found["on"], found["home"])
+
+
+def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The verb, and all other words in their order."""
+    rest = list(words)
+    at = 0
+    while at < len(rest):
+        if rest[at] in _VALUED:
+            at += 2
+        elif rest[at].startswith("-"):
+            at += 1
+        else:
+            return rest.pop(at), rest
+    return None, rest
+
+
+def _unknown(name: str) -> str:
+    import difflib  # noqa: PLC0415 - only for a mistake
+
+    shown = [v.name for v in VERBS.values() if not v.hidden]
+    near = difflib.get_close_matches(name, shown, n=2, cutoff=0.55)
+    hint = f"did you mean `{'` or `'.join(near)}`?" if near else "`muster --help` lists the verbs"
+    return f"there is no verb {name[:60]!r}; {hint}"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of printing and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{self.prog}: {message}; see `{self.prog} --help`")
+
+    def print_help(self, file: Any = None) -> NoReturn:
+        raise Shown(self.format_help())
+
+
+def _parser(verb: Verb) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"muster {verb.name}",
+        description=verb.summary[:1].upper() + verb.summary[1:] + ".",
+        allow_abbrev=False,
+    )
+    for arg in verb.args:
+        _add(parser, arg)
+    common = parser.add_argument_group("for every verb")
+    common.add_argument("--json", action="store_true", help=_COMMON[0][1])
+    common.add_argument("--on", default="", metavar="MACHINE", help=_COMMON[1][1])
+    common.add_argument("--home", default="", metavar="FOLDER", help=_COMMON[2][1])
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
+    more: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
+    if arg.choices:
+        more["choices"] = arg.choices
+    if arg.kind == "int":
+        more["type"] = int
+    if arg.position:
+        if arg.kind == "words":
+            more["nargs"] = "+" if arg.required else "*"
+        elif not arg.required:
+            more["nargs"] = "?"
+        more["metavar"] = arg.name.upper() if not arg.choices else None
+        parser.add_argument(arg.name, **more)
+        return
+    flags = [f"--{arg.name}"]
+    if arg.name in ("follow", "detach", "yes", "all"):
+        flags.insert(0, f"-{arg.name[0]}")
+    if arg.kind == "flag":
+        more["action"] = "store_true"
+    else:
+        more["default"] = arg.default
+        more["metavar"] = arg.name.upper()
+        if arg.kind == "words":
+            more["action"] = "append"
+            more["default"] = None
+    parser.add_argument(*flags, **more)
+
+
+def read_file(name: str) -> str:
+    """The text of a file, `-` for standard input. Raises Usage."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read().decode()
+        with open(name, "rb") as file:
+            return file.read().decode()
+    except OSError as error:
+        raise Usage(f"{name} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Usage(f"{name} is not UTF-8 text (byte {error.start})") from error
+
+
+def overview() -> str:
+    """The help page: every verb with one sentence, in groups."""
+    shown = {title: [v for v in verbs if not v.hidden] for title, verbs in GROUPS.items()}
+    width = max(len(v.name) for verbs in shown.values() for v in verbs) + 2
+    lines = ["usage: muster VERB …", "", "The machines you own, as one fleet of AI agents.", ""]
+    for title, verbs in shown.items():
+        lines += [f"{title}:", *(f"  {v.name:<{width}}{v.summary}" for v in verbs), ""]
+    lines.append("For every verb:")
+    lines += [f"  {flag:<{width + 4}}{text}" for flag, text in _COMMON]
+    lines += ["", "`muster VERB --help` says what a verb takes. To begin: `muster init`.", ""]
+    return "\n".join(lines)
+
+
+def set_home(home: str) -> None:
+    """`--home` counts for everything this command starts, too."""
+    if home:
+        os.environ["MUSTER_HOME"] = os.path.abspath(home)
+        # The socket of another home must not answer for this one.
+        os.environ.pop("MUSTER_SOCK", None)

@@ -1,0 +1,77 @@
+"""Answers for people: plain text, aligned, with colour only on a terminal.
+
+Rule 1: `--json` prints the answer as it came; everything here is for eyes and may change.
+Rule 2: one file per theme (`show_fleet`, `show_work`, `show_mail`, `show_truth`), loaded on use.
+Rule 3: what no file knows is shown as an indented list of its fields, never dropped.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, Final
+
+from muster.cli.text import paint
+
+_FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
+_MAIL, _TRUTH = "muster.cli.show_mail", "muster.cli.show_truth"
+
+_THEME: Final = {
+    "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
+    "revoke": _FLEET, "grant": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
+    "run": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
+    "cancel": _WORK, "retry": _WORK, "decide": _WORK, "logs": _WORK, "repo": _WORK,
+    "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL, "thread": _MAIL,
+    "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH,
+}  # fmt: skip
+
+
+def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
+    """What a person reads; `files` are the names of the arguments that were files."""
+    if isinstance(value, str):
+        return value.rstrip("\n")
+    theme = _THEME.get(verb)
+    if theme is None:
+        return fields(value)
+    function: Callable[[Any, Mapping[str, str]], str] = getattr(import_module(theme), verb)
+    return function(value, files or {})
+
+
+def code(verb: str, value: Any) -> int:
+    """What an answer means to a script: 1 where it is about something that is not well."""
+    if verb == "check":
+        return int(any(not p["warning"] for p in value["problems"]))
+    return 0
+
+
+def heading(name: str) -> str:
+    """The line above one machine's answer."""
+    return paint(f"== {name}", "bold")
+
+
+def put_json(value: Any) -> None:
+    """One answer as JSON: a line of its own, so that several can be read one by one."""
+    indent = 2 if sys.stdout.isatty() else None
+    print(json.dumps(value, ensure_ascii=False, indent=indent), flush=True)
+
+
+def fields(value: Any, indent: str = "") -> str:
+    """Any JSON value as an indented list."""
+    if isinstance(value, dict):
+        return "\n".join(
+            f"{indent}{key}:\n{fields(each, indent + '  ')}"
+            if isinstance(each, dict | list) and each
+            else f"{indent}{key}: {_plain(each)}"
+            for key, each in value.items()
+        )
+    if isinstance(value, list):
+        return "\n".join(
+            fields(each, indent + "  ").replace(indent + "  ", indent + "- ", 1) for each in value
+        )
+    return f"{indent}{_plain(value)}"
+
+
+def _plain(value: Any) -> str:
+    if value in (None, "", [], {}):
+        return "-"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

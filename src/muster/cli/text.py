@@ -1,0 +1,109 @@
+"""Tables, times and colours for a terminal, without any library.
+
+Rule: colour never carries meaning alone, and only a terminal gets any (https://no-color.org).
+What machines and agents wrote is stripped of control characters: text must not move the cursor.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+_COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
+
+_STATES: Final = {
+    "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
+    "running": "yellow", "leased": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
+    "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
+}  # fmt: skip
+
+
+def paint(text: str, colour: str) -> str:
+    """The text in a colour, on a terminal."""
+    if not text or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def state(name: Any) -> str:
+    """The name of a state in its colour."""
+    text = clean(name)
+    return paint(text, _STATES[text]) if text in _STATES else text
+
+
+def clean(value: Any, width: int = 0) -> str:
+    """Foreign text on one line, without control characters, cut to `width`."""
+    text = " ".join(_CONTROL.sub(" ", str("" if value is None else value)).split())
+    return f"{text[: width - 1]}…" if width and len(text) > width else text
+
+
+def block(value: Any, indent: str = "  ") -> str:
+    """Foreign text on as many lines as it has."""
+    lines = str("" if value is None else value).rstrip().splitlines()
+    return "\n".join(indent + _CONTROL.sub(" ", line) for line in lines)
+
+
+def short(identifier: Any) -> str:
+    """As much of an id as a person types."""
+    return clean(identifier)[:12]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none") -> str:
+    """Columns as wide as they need to be; the last one is cut at the terminal's edge."""
+    body = [[c if isinstance(c, str) else clean(c) for c in row] for row in rows]
+    if not body:
+        return empty
+    used = [i for i in range(len(head)) if any(row[i] for row in body)]
+    lines = [[paint(head[i].upper(), "dim") for i in used], *([row[i] for i in used] for row in body)]
+    widths = [max(_width(line[i]) for line in lines) for i in range(len(used))]
+    return "\n".join(
+        "  ".join(
+            [c + " " * (w - _width(c)) for c, w in zip(line[:-1], widths, strict=False)] + line[-1:]
+        ).rstrip()
+        for line in lines
+    )
+
+
+def pairs(items: Iterable[tuple[str, Any]]) -> str:
+    """Names and values, aligned; empty values are left out."""
+    found = [(name, each if isinstance(each, str) else clean(each)) for name, each in items]
+    found = [(name, each) for name, each in found if each]
+    width = max((len(name) for name, _ in found), default=0)
+    return "\n".join(f"{paint(f'{name:<{width}}', 'dim')}  {each}" for name, each in found)
+
+
+def ago(then_ms: Any) -> str:
+    """How long ago a moment was, or how soon it will be."""
+    if not isinstance(then_ms, int) or not then_ms:
+        return ""
+    past = time.time_ns() // 1_000_000 - then_ms
+    return f"{span(past)} ago" if past >= 0 else f"in {span(-past)}"
+
+
+def span(ms: int) -> str:
+    """A duration in its one or two largest units."""
+    seconds = ms // 1000
+    if seconds < 1:
+        return f"{ms} ms"
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min"
+    if seconds < 2 * 86_400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+    return f"{seconds // 86_400} days"
+
+
+def clock(then_ms: Any) -> str:
+    """A moment as local time."""
+    if not isinstance(then_ms, int):
+        return ""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then_ms / 1000))
+
+
+def _width(text: str) -> int:
+    return len(_ESCAPE.sub("", text))

@@ -1,0 +1,49 @@
+"""What a verb that runs inside the command is handed, and what it gives back.
+
+Rule 1: such a verb gets a `Door` and its arguments: `handler(door, args)`. It prints nothing
+itself: progress goes through `say`, its answer is what it returns.
+Rule 2: an answer is JSON. A `Finding` is an answer that is not a good one: the command shows it
+and ends with its exit code.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from muster.node.home import Home
+
+
+class Finding(NamedTuple):
+    """An answer, and the exit code it stands for."""
+
+    value: Any
+    code: int
+
+
+class Door(Protocol):
+    """The command, as a verb inside it sees it."""
+
+    @property
+    def home(self) -> Home:
+        """The home of this machine, which may not exist yet."""
+
+    @property
+    def on(self) -> str:
+        """The machine that the person named with `--on`, "" for none."""
+
+    def ask(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Any:
+        """The answer of a verb of the daemon, signed where it needs to be.
+
+        Raises: Unreachable where no daemon runs, and whatever the verb raises.
+        """
+
+    def stream(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Iterator[Any]:
+        """The answers of a verb as they come."""
+
+    def running(self) -> bool:
+        """Whether the daemon of this home answers."""
+
+    def say(self, text: str) -> None:
+        """A line of progress for the person; nothing with --json."""
+
+    def show(self, value: Any) -> None:
+        """One of several answers, at once."""

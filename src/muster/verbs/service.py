@@ -1,0 +1,173 @@
+"""The daemon as a program: started, found, stopped.
+
+Rule 1: one daemon per home. Whoever is second says so and changes nothing.
+Rule 2: `up --detach` returns when the daemon answers, or says why it does not; it waits for the
+daemon's own word through a pipe, not for time.
+Rule 3: `down` returns when the process is gone, so that the next command may use the database.
+"""
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from muster.errors import Broken, Conflict, Unreachable
+from muster.node.daemon import Daemon
+from muster.node.home import Home
+from muster.node.installation import Installation
+from muster.verbs.client import Door
+from muster.verbs.table import VERBS
+
+READY_FD: Final = "MUSTER_READY_FD"
+READY_S: Final = 60.0
+# An agent gets fifteen seconds to end; then the daemon closes its database and goes.
+GONE_S: Final = 40.0
+
+
+def up(door: Door, args: Mapping[str, Any]) -> Any:
+    """Run the daemon, here until it is stopped, or in the background."""
+    home = door.home
+    home.require()
+    if door.running():
+        raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
+    if args.get("detach"):
+        pid = _detach(home)
+        return {"name": door.ask("status", {})["name"], "pid": pid, "log": home.daemon_log}
+    _serve(home, door.say)
+    return None
+
+
+def _serve(home: Home, say: Callable[[str], None]) -> None:
+    """The life of the daemon, in this process. Raises: Broken when it ended badly."""
+    daemon = Daemon(Installation(home), VERBS)
+    pid_file = Path(home.pid_file)
+    pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
+
+    def ready() -> None:
+        say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
+        if inherited := os.environ.pop(READY_FD, ""):
+            os.write(int(inherited), b"1")
+            os.close(int(inherited))
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(daemon.run(ready))
+    finally:
+        pid_file.unlink(missing_ok=True)
+    if daemon.why_stopped:
+        raise Broken(f"the daemon stopped: {daemon.why_stopped}")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _detach(home: Home) -> int:
+    """Start the daemon as a session of its own; its pid, once it answers. Raises: Broken."""
+    reader, writer = os.pipe()
+    log = os.open(home.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    began = os.fstat(log).st_size
+    try:
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "muster", "--home", str(home.path), "up"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(writer,),
+            env={**os.environ, READY_FD: str(writer)},
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(writer)
+        os.close(log)
+    try:
+        readable, _, _ = select.select([reader], [], [], READY_S)
+        said = os.read(reader, 1) if readable else b""
+    finally:
+        os.close(reader)
+    if said:
+        # It outlives us on purpose; without this the interpreter warns of it.
+        child.returncode = 0
+        return child.pid
+    if not readable:
+        child.terminate()
+    child.wait()
+    raise Broken(f"the daemon did not start: {_last_line(home, began)}; see {home.daemon_log}")
+
+
+def _last_line(home: Home, began: int) -> str:
+    with open(home.daemon_log, "rb") as file:
+        file.seek(began)
+        lines = file.read()[-4000:].decode("utf-8", "replace").split("\n")
+    said = [line.removeprefix("muster: ") for line in lines if line.strip()]
+    return said[-1][:300] if said else "it said nothing"
+
+
+def down(door: Door, args: Mapping[str, Any]) -> Any:
+    """Stop the daemon, and wait until it is gone."""
+    if door.on:
+        door.ask("stop", args, on=door.on)
+        return {"stopped": door.on}
+    home = door.home
+    home.require()
+    try:
+        pid = int(door.ask("stop", {})["pid"])
+    except Unreachable:
+        pid = _pid_on_file(home)
+        if pid == 0:
+            return {"stopped": "", "was": "not running"}
+        os.kill(pid, signal.SIGTERM)
+    _wait_gone(pid)
+    return {"stopped": str(home.path), "pid": pid}
+
+
+def _pid_on_file(home: Home) -> int:
+    """The daemon that the pid file names, 0 where that process is no daemon of this home."""
+    try:
+        pid = int(Path(home.pid_file).read_text(encoding="ascii"))
+        os.kill(pid, 0)
+        # A number that was given to another program since must not be hit.
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return 0
+    return pid if b"muster" in line and b"up" in line.split(b"\0") else 0
+
+
+def _wait_gone(pid: int) -> None:
+    """Returns when the process has ended. Raises: Broken when it does not."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            handle = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            gone, _, _ = select.select([handle], [], [], GONE_S)
+        finally:
+            os.close(handle)
+    else:
+        gone = _poll_gone(pid)
+    if not gone:
+        raise Broken(f"the daemon (process {pid}) does not end; `kill -9 {pid}` ends it")
+
+
+def _poll_gone(pid: int) -> list[int]:
+    # Without pidfd nothing tells when a process that is not our child ends.
+    for _ in range(int(GONE_S * 20)):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return [pid]
+        time.sleep(0.05)
+    return []

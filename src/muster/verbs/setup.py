@@ -1,0 +1,276 @@
+"""Starting a fleet, and joining one: what turns a folder into a machine.
+
+Rule 1: everything is checked before anything is written, and the machine's seed is put in place
+last: a home without `seed` is no machine yet, and the same command can be given again.
+Rule 2: a seed is never written twice. A join whose answer was lost goes on with the same seed, for
+which the hub answers again; a join that was refused leaves nothing behind.
+Rule 3: the newcomer trusts the invitation alone: the hub must prove itself against the fleet's id
+in it before the token is sent.
+"""
+
+import asyncio
+import contextlib
+import getpass
+import os
+import re
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from muster.channel import http
+from muster.channel.address import split_address
+from muster.channel.frame import Type, decode, encode
+from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, Unreachable
+from muster.fleet import certificate
+from muster.fleet.invite import Invite, check_address, read_invite
+from muster.fleet.join import Welcome, open_answer, sign_join
+from muster.fleet.machine import Authority, Identity, Operator
+from muster.fleet.name import check_name
+from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
+from muster.limits import CALL_BYTES_MAX
+from muster.log import canon
+from muster.node import clock
+from muster.node.home import SEED_BYTES, Config, Home, config_text
+from muster.verbs.client import Door
+
+JOINING: Final = "joining.seed"
+ANSWER_S: Final = 30.0
+_ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
+
+
+def init(door: Door, args: Mapping[str, Any]) -> Any:
+    """A fleet of one machine, with its authority and its first operator in this home."""
+    home = door.home
+    _refuse_second(home)
+    name = check_name(str(args.get("name") or _made_valid(socket.gethostname())), "The name")
+    login = _made_valid(_login())
+    person = check_name(str(args.get("operator") or login), "The operator's name")
+    listen = _listen(str(args.get("listen") or ""))
+    address = _address(str(args.get("address") or ""), listen)
+    home.create()
+    authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
+    operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
+    seed = _kept_seed(home, JOINING)
+    identity, now_ms = Identity.from_seed(seed), clock.read().wall_ms
+    binding = sign_binding(identity, authority.fleet, name)
+    raw = sign_record(
+        authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms
+    )
+    papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
+    home.put("config.toml", config_text(Config(name, "hub", listen, "", _labels(args))))
+    home.put_facts(
+        {
+            "fleet": authority.fleet,
+            "record": raw.decode(),
+            "operators": [sign_operator(authority, operator.key, person, now_ms).decode()],
+            "machines": [],
+            "ca": papers.ca_pem.decode(),
+            "certificate": papers.tls_pem.decode(),
+            "address": address,
+            "dial": {},
+        }
+    )
+    _become(home)
+    return {
+        "name": name,
+        "machine": identity.machine,
+        "fleet": authority.fleet,
+        "operator": person,
+        "home": str(home.path),
+        "listen": listen,
+        "address": address,
+    }
+
+
+def join(door: Door, args: Mapping[str, Any]) -> Any:
+    """Make this machine a member of the fleet that the invitation is from."""
+    home = door.home
+    _refuse_second(home)
+    text, _, invited = str(args["invitation"]).strip().partition("#")
+    invite = read_invite(text)
+    wanted = str(args.get("name") or invited or _made_valid(socket.gethostname()))
+    name = check_name(wanted, "The name")
+    listen = _listen(str(args.get("listen") or ""))
+    address = _address(str(args.get("address") or ""), listen) if listen else ""
+    was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
+    home.create()
+    seed = _kept_seed(home, JOINING)
+    identity = Identity.from_seed(seed)
+    door.say(f"asking {invite.address} to take {name} in")
+    try:
+        welcome = asyncio.run(_ask_in(identity, invite, name))
+    except _Unanswered:
+        # The hub may have taken us in before its answer was lost: the seed stays.
+        raise
+    except MusterError as error:
+        if fresh or not isinstance(error, Unreachable):
+            _forget(home, remove=not was_there)
+        raise
+    role = welcome.record.roles[0] if welcome.record.roles else "workstation"
+    home.put("config.toml", config_text(Config(name, role, listen, invite.address, _labels(args))))
+    home.put_facts(
+        {
+            "fleet": invite.fleet,
+            "record": welcome.answer.record,
+            "operators": list(welcome.answer.operators),
+            "machines": [welcome.answer.hub],
+            "ca": welcome.answer.ca_pem,
+            "certificate": welcome.answer.tls_pem,
+            "address": address,
+            # The address that just worked from here, not what the hub believes of itself.
+            "dial": {welcome.hub.machine: invite.address},
+        }
+    )
+    _become(home)
+    return {
+        "name": name,
+        "machine": identity.machine,
+        "fleet": invite.fleet,
+        "hub": welcome.hub.name,
+        "roles": list(welcome.record.roles),
+        "home": str(home.path),
+        "listen": listen,
+    }
+
+
+# --- asking the hub --------------------------------------------------------------------------
+
+
+class _Unanswered(Unreachable):
+    """The request was sent, and whether it was obeyed is not known."""
+
+
+async def _ask_in(identity: Identity, invite: Invite, name: str) -> Welcome:
+    """One link, one call. Raises: Unreachable, or what the hub or the checks refuse."""
+
+    def pin(der: bytes) -> str:
+        return certificate.hub_of(der, invite.fleet).machine
+
+    link = await http.join(invite.address, pin)
+    try:
+        request = sign_join(identity, invite, name)
+        call = canon.encode({"args": {"request": request.decode()}, "verb": "enrol"})
+        async with asyncio.timeout(ANSWER_S):
+            await link.send(encode(Type.CALL, 1, call))
+            answer = await _answer(link)
+    except (TimeoutError, Unreachable) as error:
+        raise _Unanswered(
+            f"{invite.address} took the request but did not answer ({error or 'it is silent'}); "
+            "give the same command again"
+        ) from error
+    finally:
+        await link.close("enrolled")
+    return open_answer(answer.encode(), identity, invite.fleet)
+
+
+async def _answer(link: Any) -> str:
+    raw = b""
+    while len(raw) <= CALL_BYTES_MAX:
+        frame = decode(await link.receive())
+        if frame.type is not Type.REPLY or frame.channel != 1:
+            continue
+        raw += frame.payload[1:]
+        if frame.payload[:1] == b".":
+            break
+    answer: Any = msgspec.json.decode(raw)
+    if answer.get("ok"):
+        return str(answer["value"])
+    error = answer.get("error", {})
+    said = str(error.get("text", "it gave no reason"))[:500]
+    kinds: dict[str, type[MusterError]] = {"Conflict": Conflict, "Broken": Broken}
+    raise kinds.get(str(error.get("kind")), Refused)(f"the hub refused: {said}")
+
+
+# --- what a machine is called and where it listens ----------------------------------------------
+
+
+def _made_valid(text: str) -> str:
+    """The nearest name to what the system calls something."""
+    first = text.partition(".")[0].lower()
+    return re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:40] or "machine"
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container's user without a name.
+        return f"uid{os.getuid()}"
+
+
+def _listen(text: str) -> str:
+    if text:
+        split_address(text)
+    return text
+
+
+def _address(text: str, listen: str) -> str:
+    """Where others reach this machine, "" when nowhere. Raises: Malformed."""
+    if text:
+        return check_address(text)
+    if not listen:
+        return ""
+    host, port = split_address(listen)
+    if host not in _ANY_HOST:
+        return check_address(listen)
+    return check_address(f"{_own_ip()}:{port}")
+
+
+def _own_ip() -> str:
+    """The address of the interface that leads outside; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # An address of documentation (RFC 5737): only the routing table is asked.
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
+
+
+def _labels(args: Mapping[str, Any]) -> tuple[str, ...]:
+    labels = tuple(str(label) for label in args.get("label") or ())
+    for label in labels:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", label):
+            raise Malformed(f"{label!r} is no label: take 1 to 40 letters, digits and . _ + -")
+    return labels
+
+
+# --- the home -------------------------------------------------------------------------------------
+
+
+def _refuse_second(home: Home) -> None:
+    if home.exists:
+        raise Conflict(
+            f"a machine lives in {home.path} already; give another folder with --home, or set "
+            "MUSTER_HOME"
+        )
+
+
+def _kept_seed(home: Home, name: str) -> bytes:
+    """The seed of this name; the one of an earlier try that was cut short counts."""
+    if not home.has_seed(name):
+        home.put_seed(name, secrets.token_bytes(SEED_BYTES))
+    return home.seed(name)
+
+
+def _become(home: Home) -> None:
+    """The last step: from here on a machine lives in this home."""
+    (home.path / JOINING).rename(home.path / "seed")
+    handle = os.open(home.path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _forget(home: Home, *, remove: bool) -> None:
+    """Undo a join that was refused."""
+    (home.path / JOINING).unlink(missing_ok=True)
+    if remove:
+        with contextlib.suppress(OSError):
+            # Somebody put something there meanwhile: it is theirs.
+            (home.path / "run").rmdir()
+            home.path.rmdir()
