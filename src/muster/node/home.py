@@ -39,6 +39,7 @@ class Config:
     hub: str = ""
     labels: tuple[str, ...] = ()
     slots: int = 2
+    lease_s: int = 30
     agent_env: tuple[str, ...] = ()
     peers: dict[str, str] = field(default_factory=dict)
 

@@ -96,6 +96,7 @@ class Installation:
             "version": __version__,
             "address": self.facts.get("address", ""),
             "listen": self.config.listen,
+            "lease_ms": self.config.lease_s * 1000,
         }
 
     def dials(self) -> dict[str, str]:

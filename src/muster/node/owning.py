@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from muster.limits import LEASE_MS
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
@@ -56,6 +57,7 @@ class Owning:
             self._order(),
             settled_with_key=self._settled_with_key,
             is_mine=self._is_mine,
+            lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
         )
 
     def _is_mine(self, task: str) -> bool:

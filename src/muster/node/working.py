@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import MusterError
 from muster.fleet.statement import Statement
+from muster.limits import BEAT_MS
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
@@ -26,7 +27,6 @@ from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Wo
 if TYPE_CHECKING:
     from muster.node.core import Core
 
-BEAT_MS: Final = 5_000
 _SPECS_KEPT: Final = 64
 
 
@@ -40,6 +40,7 @@ class Working:
         self._beat_at = 0
         self._seen_ready = False
         self._specs: dict[str, Any] = {}
+        self._known: dict[Any, Any] = {}
         # Who wants a task's journal as it is written; None tells that the attempt is over.
         self.followers: dict[str, list[Callable[[Entry | None], None]]] = {}
         core.on("task.assign", self._on_assign)
@@ -125,6 +126,7 @@ class Working:
                 authority=self._authority,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,
+                known=self._known,
             )
         except evidence.Unproven as unproven:
             core.counters[f"unproven-{unproven.reason}"] += 1
@@ -137,11 +139,11 @@ class Working:
         )
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
-        spec = self._specs.get(run.run)
+        spec = self._specs.get(run.spec)
         if spec is None:
             if len(self._specs) >= _SPECS_KEPT:
                 self._specs.clear()
-            spec = self._specs[run.run] = parse(run.spec.encode())
+            spec = self._specs[run.spec] = parse(run.spec.encode())
         return order.phase_order(spec, phase, instance, run.values)
 
     # --- the owner speaks ---------------------------------------------------------------------
@@ -168,7 +170,7 @@ class Working:
     def tick(self) -> None:
         self.worker.tick(self.core.now)
         if self.core.now.boot_ms >= self._beat_at:
-            self._beat_at = self.core.now.boot_ms + BEAT_MS
+            self._beat_at = self.core.now.boot_ms + min(BEAT_MS, self.worker.lease_ms_min() // 4)
             owners = {link.peer for link in self.core.links.values() if link.peer}
             self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
 

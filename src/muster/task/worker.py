@@ -285,6 +285,11 @@ class Worker:
         self._drop(attempt)
         return draft
 
+    def lease_ms_min(self) -> int:
+        """The shortest lease held: beats must come several times within it."""
+        held = (a.given.assign.lease_ms for a in self._attempts.values())
+        return min(held, default=limits.LEASE_MS)
+
     def holds(self, task: str) -> kinds.Epoch | None:
         """The epoch under which this machine works on a task."""
         attempt = self._attempts.get(task)
