@@ -616,6 +616,24 @@ PROMISES: Final[dict[str, str]] = {
         "Real cores over a faultless network reach the same streams, settle every task and deliver every message."
     ),
     # --- tidy
+    "tidy.docs-name-no-registry": "No document names a package registry or a path of one machine.",
+    "tidy.docs-dependencies-are-decided": (
+        "Every library the product installs stands in the decision about dependencies."
+    ),
+    "tidy.docs-architecture-is-a-page": "The architecture fits on a page and names every layer.",
+    "tidy.docs-one-word-for-one-thing": (
+        "The glossary explains each word once, and each is used in the code."
+    ),
+    "tidy.docs-decisions-are-whole": (
+        "Every decision says status, context, options and consequences, and names sources that exist."
+    ),
+    "tidy.docs-links-resolve": (
+        "Every link in the documents, and every document the source names, leads to something."
+    ),
+    "tidy.docs-name-every-area": "The README names every area of promises.",
+    "tidy.docs-name-every-verb": (
+        "The README names every verb for people, and no verb or option that is not there."
+    ),
     "tidy.layers-hold": "Imports point down and the mind does no input or output.",
     "tidy.nothing-of-a-machine-is-committed": (
         "No committed file names a package registry host or a path of one machine."
