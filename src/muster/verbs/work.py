@@ -198,6 +198,21 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def result(core: Core, call: Call) -> Any:
+    """What a settled task yielded: its values, its commit, what it cost."""
+    row = find_task(core, str(call.args.get("task", "")))
+    entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
+    if entry is None or entry.header.kind != "task.settle":
+        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+    body = body_as(entry, kinds.TaskSettle)
+    return {
+        **task_view(core, row),
+        "values": body.values,
+        "artefacts": list(body.artefacts),
+        "usage": body.usage,
+    }
+
+
 def why(core: Core, call: Call) -> Any:
     """Every candidate and its reason: of a live task as it is now, and as it was when assigned."""
     row = find_task(core, str(call.args.get("task", "")))
