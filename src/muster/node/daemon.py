@@ -144,11 +144,8 @@ class Daemon:
         events, self._events = self._events, []
         if not events or self._stopping.is_set():
             return
-        try:
-            effects = self.core.step(events, clock.read())
-        except MusterError as error:
-            # The transaction was undone, and what is in memory no longer fits: begin anew.
-            self.stop(str(error))
+        effects = self.supervisor.step(lambda: self.core.step(events, clock.read()))
+        if effects is None:
             return
         self._perform(effects)
         self.machine.note_heads()

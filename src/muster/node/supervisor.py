@@ -10,9 +10,12 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from muster.errors import Broken, MusterError
+
+
+T = TypeVar("T")
 
 
 class Supervisor:
@@ -29,6 +32,22 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def step(self, work: Callable[[], T]) -> T | None:
+        """Do one step of the core; None after it failed, which ends the daemon.
+
+        Its transaction was undone and its memory no longer fits the store: only a fresh start
+        is right. What was not answered is asked again, and every message may come twice.
+        """
+        try:
+            return work()
+        except MusterError as error:
+            self.counters["step-failed"] += 1
+            self._fatal(str(error))
+        except Exception:
+            self.counters["step-failed"] += 1
+            self._fatal(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
+        return None
 
     async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         try:
