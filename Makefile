@@ -17,7 +17,7 @@ $(VENV)/.ready: requirements.lock requirements-dev.lock pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.ready ## three machines, a real repository, one killed midway (REPO= and TEST= for your own)
-	$(BIN)/python demo/mission.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)")
+	$(BIN)/python demo/mission.py $(if $(REPO),--repo "$(REPO)") $(if $(TEST),--test "$(TEST)") $(if $(AGENT),--agent "$(AGENT)")
 
 test: $(VENV)/.ready ## set up and run every test that this machine can run
 	$(BIN)/python -m pytest
