@@ -216,6 +216,10 @@ _WORK: Final = (
         ),
     ),
     Verb(
+        "result", "what a settled task yielded", "local", "daemon", "muster.verbs.work:result",
+        (_TASK,), hidden=True,
+    ),
+    Verb(
         "why", "every candidate for a task, and why it won or lost", "local", "daemon",
         "muster.verbs.work:why", (_TASK,),
     ),

@@ -1,0 +1,119 @@
+"""`muster run`: hand a spec in, and follow the run to its end.
+
+Rule 1: the run belongs to its owner; whoever follows it may leave and come back at any time.
+Rule 2: the exit code is 0 only when the run is done.
+Rule 3: a terminal gets one table that moves, everything else a line per change; `rich` is
+imported for the table alone.
+"""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.cli import order, show, show_work
+from muster.cli.text import clean, short, state
+from muster.errors import Malformed, Unreachable
+
+if TYPE_CHECKING:
+    from muster.cli.door import Door
+
+NOT_DONE_EXIT: Final = 1
+
+
+def run(door: "Door") -> int:
+    """Order the run, follow it; the exit code."""
+    command = door.command
+    text = command.args["spec"]
+    checked = door.ask("check", {"alone": True, "spec": text})
+    errors = [each for each in checked["problems"] if not each["warning"]]
+    if errors:
+        raise Malformed(
+            "\n".join(
+                [f"{command.files['spec']} is no spec that can run:"]
+                + [show_work.problem(each, command.files["spec"]) for each in errors]
+            )
+        )
+    args = order.run_args(command.args, checked["repo"])
+    options = {k: v for k, v in command.options.items() if k != "detach"}
+    begun = door.ask(
+        "run", args, on=command.on, options={**options, "object": checked["name"]}
+    )
+    if command.options.get("detach"):
+        door.show(begun)
+        return 0
+    return follow(door, begun)
+
+
+def follow(door: "Door", begun: Mapping[str, Any]) -> int:
+    """Show a run as it goes, then its graph. Ctrl-C leaves it running."""
+    name, owner = str(begun["run"]), str(begun["owner"])
+    if not begun["fresh"]:
+        door.say(f"the same spec runs already as {short(name)}; --again starts another")
+    changes = door.stream("watch", {"run": name}, on=_elsewhere(door, owner))
+    settled = ""
+    try:
+        settled = _watch(door, changes)
+    except KeyboardInterrupt:
+        door.say(f"\nrun {short(name)} goes on; `muster runs {short(name)}` shows it, "
+                 f"`muster cancel {short(name)}` stops it")  # fmt: skip
+        raise
+    except Unreachable as error:
+        raise Unreachable(
+            f"lost sight of run {short(name)} ({error}); it goes on without us, "
+            f"`muster runs {short(name)}` shows it"
+        ) from error
+    door.show(door.ask("runs", {"run": name}, on=_elsewhere(door, owner)))
+    return 0 if settled == "done" else NOT_DONE_EXIT
+
+
+def _elsewhere(door: "Door", owner: str) -> str:
+    """The owner for `--on`, "" when it is this machine: then nothing needs to be signed."""
+    here = door.ask("status", {})["name"]
+    return "" if owner == here else owner
+
+
+def _watch(door: "Door", changes: Iterator[Any]) -> str:
+    """How the run ended."""
+    if door.json or not sys.stdout.isatty():
+        for change in changes:
+            if "settled" in change:
+                return str(change["settled"])
+            if door.json:
+                show.put_json(change)
+            else:
+                print(line(change), flush=True)
+        return ""
+    return _table(changes)
+
+
+def line(change: Mapping[str, Any]) -> str:
+    """One change, as a line."""
+    where = f" on {clean(change['machine'])}" if change.get("machine") else ""
+    said = f"  {clean(change['summary'], 80)}" if change.get("summary") else ""
+    return f"{show_work.phase(change)}: {state(change['state'])}{where}{said}"
+
+
+def _table(changes: Iterator[Any]) -> str:
+    # On a terminal only: rich costs 60 ms, and a script has no use for it.
+    from rich.live import Live  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+
+    def picture() -> Table:
+        table = Table("phase", "state", "machine", "summary", box=None, pad_edge=False)
+        for each in rows.values():
+            cells = (show_work.phase(each), state(each["state"]), clean(each.get("machine")))
+            table.add_row(
+                *(Text.from_ansi(cell) for cell in cells), Text(clean(each.get("summary"), 80))
+            )
+        return table
+
+    with Live(picture(), auto_refresh=False, transient=True) as live:
+        for change in changes:
+            if "settled" in change:
+                return str(change["settled"])
+            rows[str(change["phase"]), str(change.get("instance", ""))] = change
+            live.update(picture(), refresh=True)
+    return ""

@@ -1,0 +1,59 @@
+"""What people read about messages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import ago, block, clean, paint, pairs, short, state, table
+
+Files = Mapping[str, str]
+
+
+def send(value: Any, _files: Files) -> str:
+    done = value.get("state", "written down; `muster sent` shows how far it came")
+    again = "" if value["fresh"] else " (the same key: it was sent before)"
+    return f"{short(value['message'])}  {done}{again}"
+
+
+reply = send
+
+
+def ack(value: Any, _files: Files) -> str:
+    return f"{short(value['message'])}  {value['state']}"
+
+
+def inbox(value: Any, _files: Files) -> str:
+    return "\n\n".join(_message(each) for each in value) or "No unread messages."
+
+
+def _message(each: Any) -> str:
+    marks = [word for word in ("read", "acted") if each.get(word)]
+    head = [
+        paint(clean(each["from"]), "bold"),
+        f"on {clean(each['machine'])}",
+        ago(each["t_ms"]),
+        short(each["message"]),
+        f"thread {clean(each['thread'])}" if each.get("thread") else "",
+        f"[{each['trust']}]" if each.get("trust") else "",
+        ", ".join(marks),
+    ]
+    return "  ".join(part for part in head if part) + "\n" + block(each["text"])
+
+
+def sent(value: Any, _files: Files) -> str:
+    rows = []
+    for each in value:
+        text = clean(each["text"], 40)
+        for to in each["to"] or [{"machine": "-", "agent": "", "state": "", "proof": ""}]:
+            whom = f"{to['agent']}@{to['machine']}" if to["agent"] else to["machine"]
+            proof = short(to["proof"]) if to["proof"] else ""
+            rows.append(
+                (short(each["message"]), ago(each["t_ms"]), whom, state(to["state"]), proof, text)
+            )
+    return table(("message", "sent", "to", "state", "proof", "text"), rows, "Nothing was sent.")
+
+
+def thread(value: Any, _files: Files) -> str:
+    who = ", ".join(value["members"])
+    head = pairs([("thread", value["thread"]), ("members", who)])
+    said = "\n\n".join(_message(each) for each in value["messages"])
+    return f"{head}\n\n{said}" if said else head

@@ -1,0 +1,167 @@
+"""What people read about runs and tasks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import ago, block, clean, clock, paint, pairs, short, state, table
+
+Files = Mapping[str, str]
+
+
+def check(value: Any, files: Files) -> str:
+    name = files.get("spec", "spec")
+    lines = [problem(each, name) for each in value["problems"]]
+    if not any(not each["warning"] for each in value["problems"]):
+        phases = value["phases"]
+        lines.append(f"{value['name']}: {phases} {'phase' if phases == 1 else 'phases'}, ready to run")
+    return "\n".join(lines)
+
+
+def problem(each: Any, name: str) -> str:
+    """A problem as compilers write them, so that editors find the place."""
+    kind = paint("warning", "yellow") if each["warning"] else paint("error", "red")
+    return f"{name}:{each['line']}:{each['column']}: {kind}: {clean(each['text'])}"
+
+
+def tasks(value: Any, _files: Files) -> str:
+    return table(
+        ("task", "state", "phase", "machine", "agent", "changed", "summary"),
+        (_task(each) for each in value),
+        "No task is open; `muster tasks --all` shows settled ones.",
+    )
+
+
+def _task(each: Any) -> tuple[Any, ...]:
+    said = each["summary"] or each["reason"]
+    return (
+        short(each["task"]),
+        state(each["state"]),
+        phase(each),
+        each["machine"],
+        each["agent"],
+        ago(each["changed_ms"]),
+        clean(said, 60),
+    )
+
+
+def phase(each: Any) -> str:
+    """A phase, and the instance of it where there are several."""
+    instance = clean(each.get("instance") or "")
+    return f"{clean(each['phase'])}[{instance}]" if instance else clean(each["phase"])
+
+
+def runs(value: Any, _files: Files) -> str:
+    if isinstance(value, dict):
+        return graph(value)
+    return table(
+        ("run", "state", "name", "repo", "owner", "begun", "summary"),
+        (
+            (
+                short(each["run"]),
+                state(each["state"]),
+                each["name"],
+                each["repo"],
+                each["owner"],
+                ago(each["opened_ms"]),
+                clean(each["summary"], 50),
+            )
+            for each in value
+        ),
+        "There is no run yet; `muster run SPEC` begins one.",
+    )
+
+
+def graph(run: Any) -> str:
+    """A run: its phases in their order, what came of each, and of what each waits."""
+    head = f"{paint(clean(run['name']), 'bold')}  {short(run['run'])}  {state(run['state'])}"
+    lines = [head + (f"  {clean(run['summary'], 100)}" if run["summary"] else "")]
+    phases, progress = run.get("phases") or {}, run.get("progress") or {}
+    done: dict[str, list[Any]] = {}
+    for each in run.get("tasks", ()):
+        done.setdefault(str(each["phase"]), []).append(each)
+    rows = []
+    for name in [*phases, *(n for n in done if n not in phases)]:
+        waits = ", ".join(phases.get(name, {}).get("after", ()))
+        found = done.get(name)
+        if not found:
+            now = progress.get(name, {})
+            rows.append((name, state(now.get("state", "-")), "", "", waits, clean(now.get("reason"), 60)))
+        for each in found or ():
+            said = clean(each["summary"] or each["reason"], 60)
+            commit = clean(each["commit"])[:10]
+            rows.append((phase(each), state(each["state"]), each["machine"], commit, waits, said))
+    lines.append(table(("phase", "state", "machine", "commit", "after", "summary"), rows, ""))
+    return "\n".join(line for line in lines if line)
+
+
+def run(value: Any, files: Files) -> str:
+    if "phases" in value:
+        return graph(value)
+    again = "" if value["fresh"] else " (it runs already; --again starts another)"
+    return (
+        f"run {short(value['run'])} on {value['owner']}{again}; "
+        f"`muster runs {short(value['run'])}` shows how it goes"
+    )
+
+
+def why(value: Any, _files: Files) -> str:
+    task = value["task"]
+    lines = [
+        f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
+        pairs([("now", value.get("now", {}).get("reason")), ("reason", task["reason"])]),
+    ]
+    for each in value["decisions"]:
+        lines += [
+            "",
+            f"{clock(each['t_ms'])}  given to {clean(each['machine'])} "
+            f"({clean(each['agent'])}), epoch {each['epoch'][0]}.{each['epoch'][1]}",
+            _candidates(each["candidates"]),
+        ]
+    if (now := value.get("now")) and now["candidates"]:
+        lines += ["", "now:", _candidates(now["candidates"])]
+    return "\n".join(line for line in lines if line is not None)
+
+
+def _candidates(found: Any) -> str:
+    rows = (
+        (
+            f"  {each['machine']}",
+            paint("fits", "green") if each["fits"] else "no",
+            str(each["score"]) if each["fits"] else "",
+            clean("; ".join(each["reasons"]), 100),
+        )
+        for each in found
+    )
+    return table(("  machine", "fits", "score", "why"), rows, "  nobody was asked")
+
+
+def cancel(value: Any, _files: Files) -> str:
+    what = "run" if "run" in value else "task"
+    return f"{what} {short(value[what])} is being cancelled"
+
+
+def retry(value: Any, _files: Files) -> str:
+    return f"task {short(value['task'])} is tried again now"
+
+
+def decide(value: Any, _files: Files) -> str:
+    return f"task {short(value['task'])}: {value['answer']}"
+
+
+def logs(value: Any, _files: Files) -> str:
+    """One entry of a journal; the kinds that agents write most are shown as what they are."""
+    kind = str(value.get("kind", ""))
+    known = ("t_ms", "kind", "actor", "machine", "task", "epoch")
+    rest = {k: v for k, v in value.items() if k not in known}
+    text = next((rest[k] for k in ("text", "output", "data", "summary", "title") if k in rest), None)
+    head = f"{clock(value.get('t_ms'))[11:]}  {paint(kind, 'bold')}  {clean(value.get('actor'))}"
+    if isinstance(text, str) and text.strip():
+        return f"{head}\n{block(text)}"
+    return f"{head}  {clean(', '.join(f'{k}={v}' for k, v in rest.items()), 300)}"
+
+
+def repo(value: Any, _files: Files) -> str:
+    if isinstance(value, dict):
+        return f"{value['name']} is in the fleet now, at {short(value['head'])}"
+    rows = ((each["name"], short(each["head"])) for each in value)
+    return table(("name", "head"), rows, "No repository yet; `muster repo add NAME FOLDER` adds one.")

@@ -1,0 +1,37 @@
+"""`muster logs`: the journals of every machine that worked on a task, one after the other.
+
+A journal never leaves its machine by replication: each machine is asked, by an order, and what
+it shows is in its log as asked for.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.errors import NotFound, Unreachable
+from muster.verbs.client import Door
+
+
+def logs(door: Door, args: Mapping[str, Any]) -> Any:
+    """What the agent of a task did, the oldest attempt first."""
+    where = door.ask("journal.where", {"task": str(args["task"])}, on=door.on)
+    machines = list(dict.fromkeys(each["machine"] for each in where["machines"]))
+    names = {each["machine"]: each["name"] for each in where["machines"]}
+    if not machines:
+        raise NotFound(
+            f"no machine has begun task {where['task'][:12]} yet; `muster why {where['task'][:12]}` "
+            "says what it waits for"
+        )
+    shown = 0
+    for machine in machines:
+        asked = {"task": where["task"]}
+        if args.get("follow") and machine == machines[-1]:
+            asked["follow"] = True
+        try:
+            for each in door.stream("journal", asked, on=machine):
+                if not each.get("end"):
+                    door.show(each)
+                    shown += 1
+        except Unreachable as error:
+            door.say(f"the journal of {names[machine]} cannot be read now: {error}")
+    if not shown:
+        door.say("nothing was written into the journals yet")
