@@ -7,6 +7,7 @@
     │   └── Denied      no grant allows it
     ├── NotFound        the thing named does not exist here
     ├── Conflict        the state moved on; ask again
+    │   └── Unsettled   not yet: our own log is still being confirmed by peers
     ├── Unreachable     nobody answers; try the next channel, or later
     └── Broken          this machine cannot: disk, installation, configuration
 
@@ -53,6 +54,10 @@ class Conflict(MusterError):
     """The state moved on; ask again."""
 
     exit_code = 6
+
+
+class Unsettled(Conflict):
+    """Not yet: a peer may know more of our own log than we do."""
 
 
 class Unreachable(MusterError):

@@ -6,8 +6,9 @@ Rule 2: nothing is settled by sending. A lane moves when the peer's *held* cosig
 what was sent and not confirmed within `RETRY_MS` is offered again.
 Rule 3: replication follows scope. A stream is offered, served and asked for only where
 `may_hold` allows it; every other machine gets seals with consistency proofs, to witness.
-Rule 4: a peer that knows more of our own stream than we do proves that we were set back:
-`regressed` names it, and the caller opens a new incarnation before it writes again.
+Rule 4: to the writer of a stream everybody shows the newest seal they know of it, members or not:
+that is how a machine that was set back learns of it before it writes.
+Rule 5: the same calls give the same messages in the same order; nothing iterates over a set.
 
 `Sync` holds one session per link and one lane per stream in it. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
@@ -40,11 +41,11 @@ class Replica(Protocol):
     def streams(self) -> Iterable[StreamName]: ...
     def size(self, stream: StreamName) -> int: ...
     def seal_of(self, stream: StreamName) -> Seal | None: ...
+    def latest_seal(self, stream: StreamName) -> Seal | None: ...
     def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]: ...
     def segment(
         self, stream: StreamName, start: int, bytes_max: int, bodies_from: int
     ) -> Segment | None: ...
-    def forks(self) -> list[bytes]: ...
     def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]: ...
 
 
@@ -67,6 +68,7 @@ class Lane:
     serve: bool = False
     shown: int = 0
     shown_ms: int = -WITNESS_MS
+    # A witness's lane only: how much of the stream its *seen* cosigns cover.
     witnessed: int = 0
 
 
@@ -77,6 +79,7 @@ class Session:
     greeted: bool = False
     opened_ms: int = 0
     refreshed_ms: int = 0
+    retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)
     cosigns: dict[tuple[StreamName, MachineId, str], int] = field(default_factory=dict)
 
@@ -96,15 +99,18 @@ class Sync:
         replica: Replica,
         may_hold: Callable[[StreamName, MachineId], bool],
         bodies_from: Callable[[StreamName, MachineId], int] = lambda _stream, _machine: 0,
+        forks: Callable[[], Iterable[bytes]] = tuple,
     ) -> None:
         self.machine = machine
         self.replica = replica
         self.may_hold = may_hold
         self.bodies_from = bodies_from
+        self.forks = forks
         self.sessions: dict[int, Session] = {}
         self.outbox: list[Outgoing] = []
         self._asked: dict[StreamName, tuple[int, int]] = {}
-        self._grown: set[StreamName] = set()
+        # In the order in which they grew, as a dict because a set has no order to rely on.
+        self._grown: dict[StreamName, None] = {}
         self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
         self._gossip_ms = 0
 
@@ -112,12 +118,14 @@ class Sync:
 
     def open(self, link: int, peer: MachineId, now_ms: int) -> None:
         """A link to `peer` is up: tell it what we hold."""
-        session = Session(link, peer, opened_ms=now_ms, refreshed_ms=now_ms)
+        session = Session(link, peer, opened_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms)
         self.sessions[link] = session
         self._offer_all(session)
+        notes = []
         for key, size, note in self.replica.cosigned():
             session.cosigns[key] = size
-            self._send(link, wire.Cosigns([note.decode()]))
+            notes.append(note.decode())
+        self._send_cosigns(link, notes)
 
     def close(self, link: int) -> None:
         self.sessions.pop(link, None)
@@ -145,7 +153,8 @@ class Sync:
             lane = session.lane(stream)
             mine = self.replica.size(stream)
             if not self.may_hold(stream, self.machine):
-                to_check.append(head)
+                if head.seal:
+                    to_check.append(head)
                 continue
             if self.may_hold(stream, session.peer):
                 lane.has = max(lane.has, min(head.size, mine))
@@ -183,19 +192,22 @@ class Sync:
         self._show_seal(session, stream, now_ms)
 
     def on_cosign(
-        self, link: int, stream: StreamName, by: MachineId, held: bool, size: int
+        self, link: int, stream: StreamName, held: bool, size: int, now_ms: int
     ) -> None:
-        """A checked cosign arrived over `link`: a lane to its signer may move."""
+        """A checked cosign by the peer at the other end of `link`: its lane moves."""
         session = self.sessions.get(link)
-        if session is not None and session.peer == by:
-            lane = session.lane(stream)
-            if held:
-                lane.has = max(lane.has, size)
-                lane.sent = max(lane.sent, lane.has)
-                if lane.has >= lane.sent:
-                    lane.flight_bytes = 0
-            else:
-                lane.witnessed = max(lane.witnessed, size)
+        if session is None:
+            return
+        lane = session.lane(stream)
+        if not held:
+            lane.witnessed = max(lane.witnessed, size)
+            return
+        lane.has = max(lane.has, size)
+        lane.sent = max(lane.sent, lane.has)
+        if lane.has >= lane.sent:
+            lane.flight_bytes = 0
+            if stream.machine == self.machine or lane.serve:
+                self._pump(session, stream, now_ms)
 
     def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
         """A segment began beyond what we hold: ask for the missing part."""
@@ -208,7 +220,7 @@ class Sync:
 
     def grew(self, stream: StreamName) -> None:
         """The stream has new entries under a seal, committed or about to be."""
-        self._grown.add(stream)
+        self._grown[stream] = None
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
@@ -220,7 +232,7 @@ class Sync:
         asked = self._asked.get(stream)
         if asked is not None and asked[0] == link:
             del self._asked[stream]
-        self._grown.add(stream)
+        self._grown[stream] = None
 
     def cosigned(
         self, stream: StreamName, by: MachineId, strength: str, size: int, note: bytes
@@ -242,18 +254,24 @@ class Sync:
             session.cosigns[stream, self.machine, strength] = size
             self._send(link, wire.Cosigns([note.decode()]))
 
+    def cut_back(self, stream: StreamName, size: int) -> None:
+        """The stream was frozen at `size`: what was agreed beyond it counts no more."""
+        for session in self.sessions.values():
+            lane = session.lanes.get(stream)
+            if lane is not None:
+                lane.has, lane.sent = min(lane.has, size), min(lane.sent, size)
+                lane.shown, lane.flight_bytes = 0, 0
+        self._asked.pop(stream, None)
+        self._grown[stream] = None
+
     def after_commit(self, now_ms: int) -> None:
         """Push what grew; the caller sends `outbox` now that it is durable."""
         for stream in self._grown:
-            if stream.machine == self.machine:
-                for session in self.sessions.values():
-                    if session.greeted:
-                        self._pump(session, stream, now_ms)
-            else:
-                for session in self.sessions.values():
-                    lane = session.lanes.get(stream)
-                    if lane is not None and lane.serve:
-                        self._pump(session, stream, now_ms)
+            ours = stream.machine == self.machine
+            for session in self.sessions.values():
+                lane = session.lanes.get(stream)
+                if (ours and session.greeted) or (lane is not None and lane.serve):
+                    self._pump(session, stream, now_ms)
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
 
@@ -265,16 +283,23 @@ class Sync:
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
                 session.refreshed_ms = now_ms
                 self._offer_all(session)
+            elif now_ms - session.retried_ms >= RETRY_MS:
+                session.retried_ms = now_ms
+                self._retry(session, now_ms)
+
+    def _retry(self, session: Session, now_ms: int) -> None:
+        late = []
+        for stream, lane in session.lanes.items():
+            if not self.may_hold(stream, session.peer):
+                if lane.witnessed < lane.shown and now_ms - lane.shown_ms >= RETRY_MS:
+                    lane.shown = lane.witnessed
+                    self._show_seal(session, stream, now_ms)
                 continue
-            late = [
-                stream
-                for stream, lane in session.lanes.items()
-                if lane.sent > lane.has and now_ms - lane.sent_ms >= RETRY_MS
-            ]
-            for stream in late:
-                session.lanes[stream].sent_ms = now_ms
-            if late:
-                self._send(session.link, wire.Offer([self._head(s) for s in late]))
+            told = max(lane.sent, lane.shown)
+            if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
+                lane.sent_ms = now_ms
+                late.append(stream)
+        self._send_heads(session, late)
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
@@ -285,10 +310,6 @@ class Sync:
         """Tell every peer of a fork; it is proof enough by itself."""
         for link in self.sessions:
             self._send(link, wire.Offer([], forks=[raw.decode()]))
-
-    def regressed(self, stream: StreamName, size: int) -> bool:
-        """True where a peer holds more of our own stream than we do."""
-        return stream.machine == self.machine and size > self.replica.size(stream)
 
     def unconfirmed(self) -> int:
         """Entries sent on live links and not yet confirmed."""
@@ -303,26 +324,45 @@ class Sync:
     def _send(self, link: int, message: wire.Message) -> None:
         self.outbox.append(Outgoing(link, wire.encode(message), bulk=False))
 
-    def _head(self, stream: StreamName) -> wire.Head:
-        seal = self.replica.seal_of(stream)
+    def _send_cosigns(self, link: int, notes: list[str]) -> None:
+        for i in range(0, len(notes), OFFER_HEADS_MAX):
+            self._send(link, wire.Cosigns(notes[i : i + OFFER_HEADS_MAX]))
+
+    def _send_heads(self, session: Session, streams: list[StreamName]) -> None:
+        heads = [self._head(session, stream) for stream in streams]
+        for i in range(0, len(heads), OFFER_HEADS_MAX):
+            self._send(session.link, wire.Offer(heads[i : i + OFFER_HEADS_MAX]))
+
+    def _head(self, session: Session, stream: StreamName) -> wire.Head:
         size = self.replica.size(stream)
+        if stream.machine == session.peer:
+            seal = self.replica.latest_seal(stream)
+            size = max(size, seal.size if seal is not None else 0)
+        else:
+            seal = self.replica.seal_of(stream)
         return wire.Head(str(stream), size, seal.note.decode() if seal else "")
 
     def _offer_all(self, session: Session) -> None:
-        heads: list[wire.Head] = []
+        offered = []
+        theirs = []
         for stream in self.replica.streams():
-            size = self.replica.size(stream)
-            if size and self.may_hold(stream, session.peer) and self.may_hold(stream, self.machine):
-                session.lane(stream).shown = size
-                heads.append(self._head(stream))
-        forks = [raw.decode() for raw in self.replica.forks()]
-        parts = [heads[i : i + OFFER_HEADS_MAX] for i in range(0, len(heads), OFFER_HEADS_MAX)]
-        for part in parts[:-1]:
-            self._send(session.link, wire.Offer(part))
-        for fork in forks[:-1]:
-            self._send(session.link, wire.Offer([], forks=[fork]))
-        last = parts[-1] if parts else []
-        self._send(session.link, wire.Offer(last, whole=True, forks=forks[-1:]))
+            if stream.machine == session.peer:
+                theirs.append(stream)
+            elif (
+                self.replica.size(stream)
+                and self.may_hold(stream, session.peer)
+                and self.may_hold(stream, self.machine)
+            ):
+                session.lane(stream).shown = self.replica.size(stream)
+                offered.append(stream)
+        for fork in self.forks():
+            self._send(session.link, wire.Offer([], forks=[fork.decode()]))
+        # Its own streams come in the very message that says `whole`: when that one arrives, the
+        # peer knows what we know of it, whatever became of the parts before.
+        last = theirs[-OFFER_HEADS_MAX:]
+        self._send_heads(session, [*offered, *theirs[: -OFFER_HEADS_MAX]])
+        heads = [self._head(session, stream) for stream in last]
+        self._send(session.link, wire.Offer(heads, whole=True))
 
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
         asked = self._asked.get(stream)
@@ -333,9 +373,10 @@ class Sync:
 
     def _pump_session(self, session: Session, now_ms: int) -> None:
         for stream in self.replica.streams():
-            if stream.machine == self.machine:
+            if not self.may_hold(stream, session.peer):
+                self._show_seal(session, stream, now_ms)
+            elif stream.machine == self.machine:
                 self._pump(session, stream, now_ms)
-        self._gossip_session(session, now_ms)
 
     def _pump(self, session: Session, stream: StreamName, now_ms: int) -> None:
         """Send what the peer lacks, as far as the lane's window allows."""
@@ -361,20 +402,20 @@ class Sync:
         for session in self.sessions.values():
             if session.greeted:
                 self._gossip_session(session, now_ms)
-        held_back = {
-            stream
-            for stream in self._grown
-            if any(
-                s.lane(stream).shown < self.replica.size(stream)
-                for s in self.sessions.values()
-                if s.peer != stream.machine
-            )
-        }
-        self._grown = held_back if self.sessions else set()
         self._cosigned.clear()
+        self._grown = {s: None for s in self._grown if self._is_held_back(s)}
+
+    def _is_held_back(self, stream: StreamName) -> bool:
+        """Whether some live peer was not told yet how far the stream has come."""
+        size = self.replica.size(stream)
+        return any(
+            session.lane(stream).shown < size
+            for session in self.sessions.values()
+            if session.greeted and session.peer != stream.machine
+        )
 
     def _gossip_session(self, session: Session, now_ms: int) -> None:
-        heads: list[wire.Head] = []
+        news = []
         for stream in self._grown:
             if session.peer == stream.machine:
                 continue
@@ -384,18 +425,18 @@ class Sync:
             lane = session.lane(stream)
             size = self.replica.size(stream)
             if stream.machine != self.machine and max(lane.has, lane.shown) < size:
-                lane.shown = size
-                heads.append(self._head(stream))
-        for i in range(0, len(heads), OFFER_HEADS_MAX):
-            self._send(session.link, wire.Offer(heads[i : i + OFFER_HEADS_MAX]))
+                lane.shown, lane.sent_ms = size, now_ms
+                news.append(stream)
+            elif lane.has >= size:
+                lane.shown = max(lane.shown, size)
+        self._send_heads(session, news)
         notes = []
         for key, note in self._cosigned.items():
             size = int(note.split(b"\n", 2)[1])
             if key[1] != session.peer and session.cosigns.get(key, -1) < size:
                 session.cosigns[key] = size
                 notes.append(note.decode())
-        for i in range(0, len(notes), OFFER_HEADS_MAX):
-            self._send(session.link, wire.Cosigns(notes[i : i + OFFER_HEADS_MAX]))
+        self._send_cosigns(session.link, notes)
 
     def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None:
         """To a machine that may not hold the stream: its seal, with the proof from what it saw."""

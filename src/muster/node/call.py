@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.channel.frame import Type
-from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable
+from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable, Unsettled
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES
 from muster.log import canon
 from muster.log.entry import EntryId
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Answer = Mapping[str, Any]
 LATER: Final = object()
+# Verbs that write although they need no order of their own.
+_WRITING: Final = frozenset({"submit", "renew"})
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class Router:
         except Malformed as error:
             self.answer(link.id, channel, failure(error))
             return
-        if not self.core.members.settled and link.local and self._writes(request):
+        if not self.core.members.settled and self._writes(request):
             # Our own history is not confirmed yet: what would write waits a moment.
             self.waiting.append((link.id, channel, request))
             return
@@ -131,7 +133,9 @@ class Router:
 
     def _writes(self, request: Request) -> bool:
         verb = self.verbs.get(request.verb)
-        return verb is not None and verb.need in ("order", "agent", "nothing")
+        if verb is None or request.on and not self._is_here(request.on):
+            return False
+        return verb.need in ("order", "agent", "nothing") or request.verb in _WRITING
 
     def _begin(self, link: Link, channel: int, request: Request) -> None:
         try:
@@ -154,6 +158,8 @@ class Router:
             value = verb.load()(self.core, call)
             if value is not LATER and channel:
                 self.answer(link.id, channel, {"ok": True, "value": value})
+        except Unsettled:
+            self.waiting.append((link.id, channel, request))
         except MusterError as error:
             self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
             if channel:
@@ -251,7 +257,11 @@ class Router:
             self._parts[key] = raw
             return
         del self._asked[key]
-        then(msgspec.json.decode(raw, type=dict[str, Any]))
+        try:
+            found = msgspec.json.decode(raw, type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise Malformed("an answer is not a JSON object") from error
+        then(found)
 
     def on_close(self, link: Link, channel: int) -> None:
         """The caller wants no more answers."""

@@ -77,10 +77,19 @@ class Core:
         self._after: list[Callable[[], None]] = []
         self.standing = Standing(fleet, identity, store, incarnation)
         self.sync = Sync(
-            identity.machine, store, self.standing.may_hold, lambda s, m: self.roster.held_from(s, m)
+            identity.machine,
+            store,
+            self.standing.may_hold,
+            lambda s, m: self.roster.held_from(s, m),
+            lambda: self.replication.proofs().values(),
         )
         self.replication = Replication(
-            store, self.standing, self.sync, self._took, lambda s, why: self.members.regressed(s, why)
+            store,
+            self.standing,
+            self.sync,
+            self._took,
+            lambda s, why: self.members.regressed(s, why),
+            lambda s, what: self.members.contradicted(s, what),
         )
         self.orders = Orders(self)
         self.router = Router(self, verbs)
@@ -125,7 +134,8 @@ class Core:
         return self.append_all(scope, (Draft(kind, actor, tuple(cause), body),))[0]
 
     def append_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Entry]:
-        """Several entries at once, in order."""
+        """Several entries at once, in order. Raises: Unsettled while our head is unconfirmed."""
+        self.members.check_settled()
         stream = self.standing.own(scope)
         entries = self.store.append(stream, drafts, self.now.wall_ms)
         self.sync.grew(stream)
@@ -136,6 +146,7 @@ class Core:
     def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         reacts = self._reacts
         self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
+        self.members.advanced(stream, entries[-1])
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -189,7 +200,7 @@ class Core:
             case ev.Tick():
                 self.members.tick()
                 self.sync.tick(self.now.boot_ms)
-                self.replication.retry_disputes()
+                self.replication.retry_disputes(self.now.boot_ms)
                 self.work.tick()
             case ev.FactsChanged():
                 self.members.facts_changed(event.facts)

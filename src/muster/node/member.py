@@ -5,7 +5,7 @@ asked for the head of our own stream first. Alone and in doubt means a new incar
 not in doubt (a plain crash: what was sent was durable first) the old one goes on.
 Rule 2: whoever holds more of our stream than we do proves that we were set back; a new incarnation
 begins at once, citing where the old one ended as we know it.
-Rule 3: a revoked machine's links are cut in the step that learns of it.
+Rule 3: a revoked machine's links are cut, and its streams ended, in the step that learns of it.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from muster.channel.frame import Type
-from muster.errors import Malformed
+from muster.errors import Malformed, Unsettled
 from muster.fleet import kinds
 from muster.fleet.roster import Roster
 from muster.limits import CONFIRM_MS, HELLO_BYTES_MAX
@@ -61,8 +61,11 @@ class Members:
         self.settled = False
         self.reasons: list[str] = []
         self._started_ms = 0
+        # What is to be written once our own head is confirmed.
+        self._put_off: list[tuple[str, bytes]] = []
         self._opened: dict[MachineId, dict[Incarnation, tuple[int, int]]] = {}
         self._clones: set[MachineId] = set()
+        self._contradicted: set[StreamName] = set()
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
@@ -82,9 +85,9 @@ class Members:
                 first = core.store.slice(stream, 0, 1)
                 if first:
                     self._opened.setdefault(stream.machine, {})[stream.incarnation] = first[0].stamp
+        self.settled = fresh or not core.settings.get("dials") or not self.must_ask()
         if fresh:
             self._open_incarnation()
-        self.settled = fresh or not core.settings.get("dials") or not self.must_ask()
         core.standing.changed()
 
     def must_ask(self) -> bool:
@@ -116,16 +119,41 @@ class Members:
             return
         core.counters["incarnations"] += 1
         core.standing.renewed(Incarnation(core.draw(16).hex()))
+        # Nobody can know more of an incarnation that begins here.
+        first, self.settled = not self.settled, True
         self._open_incarnation()
         self.incident("incarnation", "warning", f"{core.name} opened a new incarnation: {why}")
         core.work.incarnation_changed()
-        self._settle()
+        if first:
+            self._settled()
 
-    def _settle(self) -> None:
+    def check_settled(self) -> None:
+        """Raises: Unsettled while a peer may know more of our own stream than we do."""
         if not self.settled:
-            self.settled = True
-            self.core.router.resume()
-            self.core.work.settled()
+            raise Unsettled("this machine is still asking its peers how far its own log goes")
+
+    def _settled(self) -> None:
+        """Our head is confirmed: do what waited for it."""
+        put_off, self._put_off = self._put_off, []
+        for kind, body in put_off:
+            self.core.append(kind, body)
+        self.core.router.resume()
+        self.core.work.settled()
+
+    def _write(self, kind: str, body: Any) -> None:
+        """An entry in our fleet stream, as soon as we may write."""
+        raw = canon.encode(body)
+        if self.settled:
+            self.core.append(kind, raw)
+        else:
+            self._put_off.append((kind, raw))
+
+    def contradicted(self, stream: StreamName, what: str) -> None:
+        """A writer showed two histories of a stream that we may not hold: only a person can tell."""
+        if stream not in self._contradicted:
+            self._contradicted.add(stream)
+            key = f"fork-{stream.machine[:16]}"
+            self.incident(key, "critical", "a machine shows different histories", what)
 
     def _on_open(self, stream: StreamName, entry: Entry) -> None:
         self._opened.setdefault(stream.machine, {})[stream.incarnation] = entry.stamp
@@ -148,7 +176,7 @@ class Members:
     def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
         """Something a person must see."""
         body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
-        self.core.append(kinds.INCIDENT_OPEN, canon.encode(body))
+        self._write(kinds.INCIDENT_OPEN, body)
 
     # --- links ---------------------------------------------------------------------------
 
@@ -190,14 +218,15 @@ class Members:
             raise Malformed("a hello cannot be read") from error
 
     def tick(self) -> None:
-        """Settle when a peer has confirmed our head, or when we waited long enough alone."""
+        """Settle when every linked peer has told what it holds, or when we waited long enough."""
         core = self.core
         if self.settled:
             return
-        confirmed = any(s.greeted for s in core.sync.sessions.values())
+        sessions = core.sync.sessions.values()
         waited = core.now.boot_ms - self._started_ms
-        if confirmed or waited >= CONFIRM_MS:
-            self._settle()
+        if (sessions and all(s.greeted for s in sessions)) or waited >= CONFIRM_MS:
+            self.settled = True
+            self._settled()
 
     # --- roster ----------------------------------------------------------------------------
 
@@ -214,6 +243,7 @@ class Members:
             for link in [n for n, each in core.links.items() if each.peer == machine]:
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.work.machine_removed(machine)
+            core.replication.bury(MachineId(machine), core.now.wall_ms)
         core.work.roster_changed(after)
 
     def facts_changed(self, facts: Mapping[str, Any]) -> None:
@@ -223,4 +253,4 @@ class Members:
         self._facts = facts
         stored = self.core.roster.facts.get(self.core.machine)
         if stored is None or msgspec.to_builtins(stored) != msgspec.to_builtins(facts):
-            self.core.append(kinds.MACHINE_FACTS, canon.encode(dict(facts)))
+            self._write(kinds.MACHINE_FACTS, dict(facts))

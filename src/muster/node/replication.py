@@ -3,26 +3,30 @@
 Rule 1: a cosign is stored in the transaction that makes it true, and given only after its commit.
 Rule 2: what is refused still moves on: a bad segment is counted by name, never asked for again
 from the same link at once, and never stops another stream.
-Rule 3: our own stream is written by us alone. A peer that holds more of it than we do proves that
-this machine was set back; a peer that holds another branch proves a clone. Both end the incarnation.
+Rule 3: our own stream is written by us alone. A seal of ours over more than we hold proves that
+this machine was set back, another branch proves a clone. Both end the incarnation. Only our own
+signature proves it: what a cosigner claims about us moves nothing.
+Rule 4: a forked stream is frozen at the first difference, a revoked machine's at the size that the
+revocation names; in both cases everybody ends at the same entry, in whatever order the news came.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from muster.errors import Forged, MusterError, Refused
-from muster.limits import LINK_FAULTS_MAX
+from muster.errors import Forged, Malformed, MusterError, Refused
+from muster.limits import DISPUTE_MS, LINK_FAULTS_MAX
 from muster.log import fork as forks
 from muster.log import segment as segments
 from muster.log import seal as seals
-from muster.log import tree, wire
+from muster.log import canon, tree, wire
 from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
 from muster.log.entry import Entry
 from muster.log.fork import Branch, Search
 from muster.log.seal import Cosign, Seal
 from muster.log.stream import FleetId, MachineId, StreamName
-from muster.log.sync import Sync
+from muster.log.sync import RETRY_MS, Sync
 from muster.node.standing import Standing
 from muster.store.store import Store
 
@@ -35,6 +39,16 @@ class Awaited(NamedTuple):
     then: Callable[[], None]
 
 
+@dataclass(slots=True)
+class Dispute:
+    """A search for the first difference, asked of the peer at the end of `link`."""
+
+    link: int
+    search: Search
+    asked_ms: int
+    until_ms: int
+
+
 class Replication:
     """Between the links and the store. The core calls it inside its transaction."""
 
@@ -45,6 +59,7 @@ class Replication:
         sync: Sync,
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
         on_regressed: Callable[[StreamName, str], None],
+        on_contradiction: Callable[[StreamName, str], None] = lambda _stream, _what: None,
     ) -> None:
         self.store = store
         self.standing = standing
@@ -52,12 +67,13 @@ class Replication:
         self.counters: Counter[str] = Counter()
         self._on_entries = on_entries
         self._on_regressed = on_regressed
-        self._touched: dict[StreamName, set[int]] = {}
-        self._search: dict[StreamName, tuple[int, Search]] = {}
+        self._on_contradiction = on_contradiction
+        self._touched: dict[StreamName, dict[int, None]] = {}
+        self._disputes: dict[StreamName, Dispute] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
-        # Forks proved beyond what we hold: (common size, proof).
-        self._pending: dict[StreamName, tuple[int, bytes]] = {}
+        self._proofs: dict[StreamName, bytes] | None = None
+        self._now_ms = 0
 
     @property
     def _fleet(self) -> FleetId:
@@ -68,6 +84,7 @@ class Replication:
     def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
         """One sync message. Raises: Refused (count it; cut the link when it happens too often)."""
         message = wire.decode(raw)
+        self._now_ms = now_ms
         match message:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
@@ -77,7 +94,7 @@ class Replication:
                 self.sync.on_witnessed(link, message, now_ms)
             case wire.Cosigns():
                 for note in message.notes:
-                    self._on_cosign(link, note.encode())
+                    self._on_cosign(link, note.encode(), now_ms)
             case wire.Probe() | wire.Root() | wire.Prove() | wire.Leaf():
                 self._on_dispute(link, message, wall_ms)
 
@@ -89,25 +106,51 @@ class Replication:
 
     def closed(self, link: int) -> None:
         self._faults.pop(link, None)
-        for stream, (at, _) in list(self._search.items()):
-            if at == link:
-                del self._search[stream]
+        for stream, dispute in list(self._disputes.items()):
+            if dispute.link == link:
+                del self._disputes[stream]
 
     def _on_offer(self, link: int, offer: wire.Offer, now_ms: int, wall_ms: int) -> None:
         for raw in offer.forks:
             self.learn_fork(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            if self.sync.regressed(stream, head.size) and stream == self.standing.own(stream.scope):
-                seal = self._open(head.seal.encode())
-                if seal is not None and seal.size > self.store.size(stream):
-                    self._on_regressed(stream, "a peer holds more of our stream than we do")
+            if self.is_ours(stream) and head.size > self.store.size(stream):
+                self._is_longer(stream, head.seal.encode())
+        living = [h for h in offer.heads if not self._is_over(link, h, wall_ms)]
+        offer = wire.Offer(living, whole=offer.whole)
         for head in self.sync.on_offer(link, offer, now_ms):
             stream = wire.stream_of(head.stream)
             if self.sync.may_hold(stream, self.standing.machine):
                 self._compare(link, stream, head)
             else:
                 self._witness(link, stream, head, wall_ms)
+
+    def is_ours(self, stream: StreamName) -> bool:
+        """Whether it is a stream that we write now."""
+        return stream == self.standing.own(stream.scope)
+
+    def _is_longer(self, stream: StreamName, note: bytes) -> None:
+        """Somebody shows more of our stream than we hold; our own seal on it settles it."""
+        seal = self._open(note) if note else None
+        if seal is not None and seal.stream == stream and seal.size > self.store.size(stream):
+            self._on_regressed(stream, "a peer holds more of our stream than we do")
+
+    def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
+        """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
+        stream = wire.stream_of(head.stream)
+        self._bury(stream, wall_ms)
+        frozen = self.store.frozen_at(stream)
+        if frozen is None or head.size <= frozen:
+            return False
+        self._tell_frozen(link, stream)
+        return self.store.size(stream) >= frozen
+
+    def _tell_frozen(self, link: int, stream: StreamName) -> None:
+        self.counters["beyond-the-end-of-a-frozen-stream"] += 1
+        proof = self.proofs().get(stream)
+        if proof is not None:
+            self.sync.say(link, wire.Offer([], forks=[proof.decode()]))
 
     def _open(self, note: bytes) -> Seal | None:
         """The seal, checked; None when the machine is not (yet) known here."""
@@ -145,26 +188,39 @@ class Replication:
     def _witness(self, link: int, stream: StreamName, head: wire.Head, wall_ms: int) -> None:
         """A stream we may not hold: check that its seal follows what we saw, then say so."""
         seal = self._open(head.seal.encode())
-        if seal is None or seal.stream != stream:
+        if seal is None or seal.stream != stream or self.store.frozen_at(stream) is not None:
             return
         seen = self.store.latest_seal(stream)
         size, root = (seen.size, seen.root) if seen is not None else (0, tree.EMPTY_ROOT)
         if seal.size < size:
             return
         if seal.size > size or seal.root != root:
-            if head.since != size:
+            if head.since != size and seal.size > size:
                 self.sync.say(link, wire.Witnessed(str(stream), size))
                 return
-            path = [bytes.fromhex(h) for h in head.proof]
-            if size and not tree.verify_consistency(size, seal.size, root, seal.root, path):
-                self.counters["seal-contradicts-what-was-seen"] += 1
-                raise Forged(f"the seal of {stream} contradicts the one this machine has seen")
+            if size and not self._follows(size, root, seal, head.proof):
+                self._contradicts(stream, size)
             self.store.put_seal(seal)
         cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
         self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
         self.sync.cosigned(stream, self.standing.machine, "seen", seal.size, cosign.note)
 
-    def _on_cosign(self, link: int, note: bytes) -> None:
+    def _follows(self, size: int, root: bytes, seal: Seal, proof: list[str]) -> bool:
+        """Whether the proof leads from what we saw to the seal. Raises: Malformed."""
+        try:
+            path = [bytes.fromhex(text) for text in proof]
+        except ValueError as error:
+            raise Malformed(f"a proof about {seal.stream} is not made of hashes") from error
+        return tree.verify_consistency(size, seal.size, root, seal.root, path)
+
+    def _contradicts(self, stream: StreamName, size: int) -> None:
+        """A genuine seal that does not follow what we saw: never vouched for, and not silent."""
+        self.counters["seal-contradicts-what-was-seen"] += 1
+        what = f"a seal of {stream} contradicts the one over {size} entries that this machine saw"
+        self._on_contradiction(stream, what)
+        raise Forged(what)
+
+    def _on_cosign(self, link: int, note: bytes, now_ms: int) -> None:
         by = seals.peek_cosigner(note)
         seen, held = self.standing.key_of(by, "seen"), self.standing.key_of(by, "held")
         if seen is None or held is None:
@@ -175,10 +231,14 @@ class Replication:
             if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
                 self.counters["cosign-of-another-branch"] += 1
                 return
-        elif cosign.stream == self.standing.own(cosign.stream.scope):
-            self._on_regressed(cosign.stream, "a peer vouches for more of our stream than we hold")
+        elif self.is_ours(cosign.stream):
+            self.counters["cosign-ahead-of-us"] += 1
             return
-        self.sync.on_cosign(link, cosign.stream, by, cosign.strength == "held", cosign.size)
+        session = self.sync.sessions.get(link)
+        if session is not None and session.peer == by:
+            self.sync.on_cosign(
+                link, cosign.stream, cosign.strength == "held", cosign.size, now_ms
+            )
         if self.store.put_cosign(cosign):
             self._settle_awaited(cosign)
             self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
@@ -234,18 +294,22 @@ class Replication:
         """Entries of somebody's stream. Raises: Refused."""
         segment = segments.decode(raw)
         stream = segment.stream
+        self._now_ms = now_ms
         if not self.sync.may_hold(stream, self.standing.machine):
             raise Refused(f"a segment of {stream} came here, which may not hold it")
-        if stream == self.standing.own(stream.scope):
-            self._own_segment(stream, segment)
+        if self.is_ours(stream):
+            self._is_longer(stream, segment.note)
+            return
+        self._bury(stream, wall_ms)
+        frozen = self.store.frozen_at(stream)
+        if frozen is not None and segment.end > frozen:
+            # It may not have heard yet: no fault of the peer.
+            self._tell_frozen(link, stream)
             return
         public = self._key_for(segment)
-        pending = self._pending.get(stream)
         outcome = admit(
             self.store.state(stream), segment, self._fleet, public, self.store.tree(stream)
         )
-        if isinstance(outcome, Taken) and pending is not None and outcome.end > pending[0]:
-            outcome = self._up_to(outcome, pending[0])
         match outcome:
             case Taken():
                 self._take(link, outcome, wall_ms)
@@ -265,36 +329,19 @@ class Replication:
             raise Refused(f"the machine of {segment.stream} is not known here yet")
         return public
 
-    def _up_to(self, taken: Taken, common: int) -> Taken:
-        """Of a forked stream only the part before the fork counts."""
-        entries = taken.entries[: common - taken.start]
-        after = self.store.state(taken.stream).range
-        for entry in entries:
-            after.append(entry.id)
-        return Taken(taken.stream, taken.start, entries, after, taken.seal, taken.proof)
-
     def _take(self, link: int, taken: Taken, wall_ms: int) -> None:
         if taken.entries:
             self.store.take(taken, wall_ms)
-            self._touched.setdefault(taken.stream, set()).add(link)
+            self._touched.setdefault(taken.stream, {})[link] = None
             self.sync.took(link, taken.stream, taken.end)
             self.counters["entries-taken"] += len(taken.entries)
             self._on_entries(taken.stream, taken.entries)
-        pending = self._pending.get(taken.stream)
-        if pending is not None and taken.end >= pending[0]:
-            self.learn_fork(pending[1], wall_ms)
 
     def _again(self, link: int, stream: StreamName) -> None:
         """All of it is here already: the receipt was lost, give it again."""
         held = self._held(stream)
         if held is not None:
             self.sync.answer_cosign(link, stream, "held", held.size, held.note)
-
-    def _own_segment(self, stream: StreamName, segment: segments.Segment) -> None:
-        """Our own words come back. More than we know: we were set back. Else: nothing new."""
-        seal = self._open(segment.note)
-        if seal is not None and seal.size > self.store.size(stream):
-            self._on_regressed(stream, "our own stream came back longer than we know it")
 
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""
@@ -311,29 +358,36 @@ class Replication:
 
     def _dispute(self, link: int, stream: StreamName, differ: int) -> None:
         """Our tree and a peer's differ at `differ` entries: look for the first difference."""
-        if stream == self.standing.own(stream.scope):
+        if self.is_ours(stream):
             self._on_regressed(stream, "a peer holds another branch of our stream")
-        if self.store.frozen_at(stream) is not None or differ <= 0:
+        frozen = self.store.frozen_at(stream)
+        if differ <= 0 or (frozen is not None and frozen < differ):
             return
-        old = self._search.get(stream)
-        if old is not None and old[0] in self.sync.sessions:
+        old = self._disputes.get(stream)
+        if old is not None and old.link in self.sync.sessions:
             return
-        self._search[stream] = (link, Search(0, differ))
+        now_ms = self._now_ms
+        self._disputes[stream] = Dispute(link, Search(0, differ), now_ms, now_ms + DISPUTE_MS)
         self.counters["disputes"] += 1
         self._ask_next(stream)
 
     def _ask_next(self, stream: StreamName) -> None:
-        link, search = self._search[stream]
-        size = search.probe()
+        dispute = self._disputes[stream]
+        dispute.asked_ms = self._now_ms
+        size = dispute.search.probe()
         if size is None:
-            self.sync.say(link, wire.Prove(str(stream), search.equal))
+            self.sync.say(dispute.link, wire.Prove(str(stream), dispute.search.equal))
         else:
-            self.sync.say(link, wire.Probe(str(stream), size))
+            self.sync.say(dispute.link, wire.Probe(str(stream), size))
 
-    def retry_disputes(self) -> None:
-        """A lost question is asked again; call now and then."""
-        for stream in list(self._search):
-            self._ask_next(stream)
+    def retry_disputes(self, now_ms: int) -> None:
+        """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
+        self._now_ms = now_ms
+        for stream, dispute in list(self._disputes.items()):
+            if now_ms >= dispute.until_ms or dispute.link not in self.sync.sessions:
+                del self._disputes[stream]
+            elif now_ms - dispute.asked_ms >= RETRY_MS:
+                self._ask_next(stream)
 
     def _on_dispute(
         self, link: int, message: wire.Probe | wire.Root | wire.Prove | wire.Leaf, wall_ms: int
@@ -342,69 +396,104 @@ class Replication:
         session = self.sync.sessions.get(link)
         if session is None or not self.sync.may_hold(stream, session.peer):
             raise Refused(f"a question about {stream} from a machine that may not hold it")
+        dispute = self._disputes.get(stream)
+        asked = dispute is not None and dispute.link == link
         match message:
             case wire.Probe(size=size):
                 if 0 < size <= self.store.size(stream):
                     root = self.store.root_at(stream, size)
                     self.sync.say(link, wire.Root(str(stream), size, root.hex()))
+                elif self.store.frozen_at(stream) is not None:
+                    self._tell_frozen(link, stream)
             case wire.Root(size=size, root=root_hex):
-                found = self._search.get(stream)
-                if found is not None and found[0] == link and size <= self.store.size(stream):
+                if dispute is not None and asked and 0 < size <= self.store.size(stream):
                     same = self.store.root_at(stream, size).hex() == root_hex
-                    found[1].learn(size, same=same)
+                    dispute.search.learn(size, same=same)
                     self._ask_next(stream)
             case wire.Prove(index=index):
                 branch = self._branch(stream, index)
                 if branch is not None:
-                    self.sync.say(
-                        link, wire.Leaf(str(stream), index, forks.encode_branch(branch))
-                    )
+                    text = forks.encode_branch(branch)
+                    self.sync.say(link, wire.Leaf(str(stream), index, text))
+                elif self.store.frozen_at(stream) is not None:
+                    self._tell_frozen(link, stream)
             case wire.Leaf(index=index, branch=text):
-                self._on_leaf(stream, index, text, wall_ms)
+                if asked:
+                    self._on_leaf(stream, index, text, wall_ms)
 
     def _on_leaf(self, stream: StreamName, index: int, text: str, wall_ms: int) -> None:
         ours = self._branch(stream, index)
-        self._search.pop(stream, None)
-        if ours is None:
-            return
-        self.learn_fork(
-            forks.make_fork(stream, index, ours, forks.decode_branch(text)), wall_ms
-        )
+        del self._disputes[stream]
+        if ours is not None:
+            theirs = forks.decode_branch(text)
+            self.learn_fork(forks.make_fork(stream, index, ours, theirs), wall_ms)
 
     def _branch(self, stream: StreamName, index: int) -> Branch | None:
         """Our side of a dispute, under the latest seal that our tree reaches."""
         seal = self.store.seal_of(stream)
-        if seal is None or not index < seal.size <= self.store.size(stream):
+        if seal is None or not 0 <= index < seal.size <= self.store.size(stream):
             return None
         entries = self.store.slice(stream, index, 1)
         proof = tree.inclusion_proof(self.store.tree(stream), index, seal.size)
         header = entries[0].raw.decode()
         return Branch(seal.note.decode(), header, [h.hex() for h in proof])
 
+    def proofs(self) -> dict[StreamName, bytes]:
+        """The fork proofs we have; a stream frozen by a revocation has none."""
+        if self._proofs is None:
+            found = {}
+            for raw in self.store.forks():
+                try:
+                    found[forks.stream_of(raw)] = raw
+                except Refused:
+                    continue
+            self._proofs = found
+        return self._proofs
+
     def learn_fork(self, raw: bytes, wall_ms: int) -> None:
         """A fork proof: freeze, roll back to the common prefix, spread. Raises: Refused.
 
-        A replica that has not come as far as the fork takes entries up to it first, so that
-        everybody's frozen stream ends at the same place.
+        Of several proofs the one with the earliest difference counts, so that everybody's stream
+        ends at the same entry. Who has not come so far freezes all the same, and fills up to it.
         """
         stream = forks.stream_of(raw)
-        if self.store.frozen_at(stream) is not None:
-            return
         public = self.standing.key_of(stream.machine, "seal")
-        if public is None:
+        frozen = self.store.frozen_at(stream)
+        if public is None or (frozen is not None and self.proofs().get(stream) == raw):
             return
         proof = forks.open_fork(raw, self._fleet, public)
-        if stream not in self._pending:
-            self.counters["forks"] += 1
-            self.sync.spread_fork(raw)
-        self._search.pop(stream, None)
-        if self.store.size(stream) < proof.index and self.sync.may_hold(
-            stream, self.standing.machine
-        ):
-            self._pending[stream] = (proof.index, raw)
-        else:
-            self._pending.pop(stream, None)
-            self.store.freeze(stream, proof.index, raw, wall_ms)
-            self.standing.changed()
-        if stream == self.standing.own(stream.scope):
+        if frozen is not None and frozen <= proof.index:
+            return
+        self.counters["forks"] += 1
+        self._freeze(stream, proof.index, raw, wall_ms)
+        self.sync.spread_fork(raw)
+
+    def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
+        self.store.freeze(stream, common, evidence, wall_ms)
+        # Before anybody hears of it: what is written in answer must not meet a frozen stream.
+        if self.is_ours(stream):
             self._on_regressed(stream, "our stream has two branches")
+        self._proofs = None
+        self._disputes.pop(stream, None)
+        self.sync.cut_back(stream, common)
+        self.standing.changed()
+
+    # --- revoked machines ----------------------------------------------------------------
+
+    def _bury(self, stream: StreamName, wall_ms: int) -> None:
+        """End a revoked machine's stream where its revocation says."""
+        cut = self.standing.roster.cut(stream)
+        if cut is None or stream.machine == self.standing.machine:
+            return
+        frozen = self.store.frozen_at(stream)
+        if frozen is None or frozen > cut:
+            # The revocation itself is an entry of whoever wrote it; this only points there.
+            evidence = canon.encode({"cut": cut, "revoked": stream.machine})
+            self._freeze(stream, cut, evidence, wall_ms)
+            self.counters["streams-of-revoked-machines"] += 1
+
+    def bury(self, machine: MachineId, wall_ms: int) -> None:
+        """A machine was revoked: end every stream of it that we know."""
+        for stream in self.store.streams():
+            if stream.machine == machine:
+                self._bury(stream, wall_ms)

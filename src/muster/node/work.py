@@ -105,8 +105,11 @@ class Work:
         self.owning.beat(machine, mark, holds)
 
     def flush(self) -> None:
-        """Everything the owner, its runs and the worker still want, until nobody wants anything."""
-        busy = True
+        """Everything the owner, its runs and the worker still want, until nobody wants anything.
+
+        Nothing before our own history is confirmed: all of it would be written.
+        """
+        busy = self.core.members.settled
         while busy:
             busy = self.running.flush()
             busy |= self.owning.flush()
