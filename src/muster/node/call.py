@@ -9,10 +9,9 @@ statement inside names its target.
 An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -22,29 +21,12 @@ from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.node import event as ev
+from muster.node.link import Answer, Link
+from muster.node.whole import Bound, Whole
 
-if TYPE_CHECKING:
-    from muster.node.core import Bound, Core
-
-Answer = Mapping[str, Any]
 LATER: Final = object()
 # Verbs that write although they need no order of their own.
 _WRITING: Final = frozenset({"submit", "renew"})
-
-
-@dataclass(slots=True)
-class Link:
-    """A live link as the core sees it."""
-
-    id: int
-    peer: str
-    local: bool
-    channel: str
-    up_ms: int
-    heard_ms: int
-    skew_ms: int = 0
-    version: str = ""
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,7 +48,7 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Call:
     """One call as its handler sees it: who asks, by what authority, and how to answer."""
 
-    core: "Core"
+    core: Whole
     verb: str
     args: Mapping[str, Any]
     link: int
@@ -100,7 +82,7 @@ def failure(error: MusterError) -> Answer:
 class Router:
     """Finds the handler of a call, passes calls on, and brings answers back."""
 
-    def __init__(self, core: "Core", verbs: "Mapping[str, Bound]") -> None:
+    def __init__(self, core: Whole, verbs: Mapping[str, Bound]) -> None:
         self.core = core
         self.verbs = verbs
         self.waiting: list[tuple[int, int, Request]] = []
@@ -168,7 +150,7 @@ class Router:
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)
 
-    def _authorise(self, verb: "Bound", call: Call, request: Request) -> None:
+    def _authorise(self, verb: Bound, call: Call, request: Request) -> None:
         """Raises: Denied, Forged, Conflict where the call brings less than the verb needs."""
         if verb.need == "nothing":
             return

@@ -27,16 +27,16 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.call import Call, Link, Router
+from muster.node.call import Router
+from muster.node.link import Link
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
 from muster.node.standing import Standing
+from muster.node.whole import Bound, React
 from muster.node.work import Work
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
-
-React = Callable[[StreamName, Entry], None]
 
 TUNNEL_TYPES: Final = frozenset({Type.DATA, Type.CREDIT})
 SYNC_TYPES: Final = frozenset({Type.OFFER, Type.WANT, Type.COSIGN})
@@ -59,7 +59,7 @@ class Core:
         fleet: FleetId,
         incarnation: Incarnation,
         rng: Random,
-        verbs: Mapping[str, "Bound"],
+        verbs: Mapping[str, Bound],
         authority: Authority | None = None,
         settings: Mapping[str, Any] | None = None,
         now: Now,
@@ -93,7 +93,7 @@ class Core:
         )
         self.orders = Orders(self)
         self.router = Router(self, verbs)
-        self.members = Members(self)
+        self.members: Members = Members(self)
         self.work = Work(self)
 
     # --- what everybody asks --------------------------------------------------------------
@@ -297,17 +297,3 @@ class Core:
         self.send(link, Type.CALL, 0, payload)
         return True
 
-
-class Bound(Protocol):
-    """A verb as the daemon is handed it: its declaration, and how to load its handler."""
-
-    @property
-    def need(self) -> str: ...
-
-    @property
-    def place(self) -> str: ...
-
-    @property
-    def object(self) -> str: ...
-
-    def load(self) -> Callable[[Core, Call], Any]: ...

@@ -10,7 +10,7 @@ Rule 3: a revoked machine's links are cut, and its streams ended, in the step th
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,12 +23,10 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.call import Link
+from muster.node.link import Link
+from muster.node.whole import Whole
 from muster.store.mark import Mark, doubts
 from muster.store.store import Store
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_REVOKE,
@@ -56,7 +54,7 @@ def going_on(
 class Members:
     """See the rules at the top of this file."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Whole) -> None:
         self.core = core
         self.settled = False
         self.reasons: list[str] = []

@@ -6,7 +6,7 @@ so the same statement shown again does nothing.
 Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,30 +16,18 @@ from muster.fleet.capability import Capability, check_capability, read_token
 from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
-from muster.log.entry import EntryId
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
-
-
-class Order(NamedTuple):
-    """An order taken: by whom, and the entry that says so."""
-
-    actor: str
-    entry: EntryId
-    operator: str
-    object: str
+from muster.node.whole import OrderTaken, Whole
 
 
 class Orders:
     """Statements and capabilities of one machine."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Whole) -> None:
         self.core = core
         self._capabilities: dict[str, Capability] = {}
         self._denied: list[int] = []
 
-    def take(self, verb: str, object: str | None, args: Any, raw: str) -> Order:
+    def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
 
         Raises: Denied, Forged, Malformed; Conflict where it was obeyed before.
@@ -65,7 +53,7 @@ class Orders:
         operator = core.roster.operators.get(statement.operator)
         actor = f"op:{operator.name}" if operator is not None else f"op:{statement.operator[:12]}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
-        return Order(actor, entry.id, statement.operator, object)
+        return OrderTaken(actor, entry.id, statement.operator, object)
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""

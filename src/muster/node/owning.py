@@ -9,13 +9,14 @@ that there is again one stream that says what becomes of them.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muster.limits import LEASE_MS
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.whole import Whole
 from muster.store.store import Draft as StoreDraft
 from muster.task import kinds
 from muster.task.fold import TaskRow
@@ -33,9 +34,6 @@ from muster.task.live import Beat, Ended, Order, Restored, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
 
-if TYPE_CHECKING:
-    from muster.node.core import Core
-
 _ATTEMPT_KINDS = ("attempt.start", "attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
@@ -43,7 +41,7 @@ _TASK_COLUMNS = TaskRow._fields
 class Owning:
     """The owner of this machine's tasks; `on_settled` is told of every outcome."""
 
-    def __init__(self, core: "Core", on_settled: Callable[[Settled], None]) -> None:
+    def __init__(self, core: Whole, on_settled: Callable[[Settled], None]) -> None:
         self.core = core
         self._on_settled = on_settled
         self.owner = self._make()

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 from muster.errors import Forged, Malformed, MusterError, Refused
 from muster.limits import DISPUTE_MS, LINK_FAULTS_MAX
-from muster.log import fork as forks
-from muster.log import segment as segments
-from muster.log import seal as seals
 from muster.log import canon, tree, wire
+from muster.log import fork as forks
+from muster.log import seal as seals
+from muster.log import segment as segments
 from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
 from muster.log.entry import Entry
 from muster.log.fork import Branch, Search

@@ -7,7 +7,7 @@ Rule 2: a dependent task starts from the commits its prerequisites ended on, and
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muster.errors import Conflict, NotFound
 from muster.log.entry import EntryId
@@ -15,15 +15,13 @@ from muster.log.fold import body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.owning import Owning, branch_of
+from muster.node.whole import Whole
 from muster.task import graph, kinds, order
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
 from muster.task.live import Order
 from muster.task.spec import Spec, parse
 from muster.task.state import LIVE
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
 
 Watcher = Callable[[dict[str, Any]], None]
 
@@ -48,7 +46,7 @@ class Run:
 class Running:
     """All open runs of this owner."""
 
-    def __init__(self, core: "Core", owning: Owning) -> None:
+    def __init__(self, core: Whole, owning: Owning) -> None:
         self.core = core
         self.owning = owning
         self.runs: dict[str, Run] = {}

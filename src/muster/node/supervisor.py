@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from muster.errors import Broken, MusterError
 
-
 T = TypeVar("T")
 
 

@@ -5,19 +5,17 @@ worker may be the same machine: what one tells the other then goes through `told
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.owning import Owning
 from muster.node.running import Running
+from muster.node.whole import Whole
 from muster.node.working import Working
 from muster.task.instruction import Settled
 from muster.task.kinds import NO_EPOCH
 from muster.task.live import Beat
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
 
 # After a new incarnation, the time for our earlier streams to come back from peers before their
 # live tasks are opened anew: what they settled must be known first.
@@ -27,7 +25,7 @@ ADOPT_MS = 2_000
 class Work:
     """See the top of this file."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Whole) -> None:
         self.core = core
         self.owning = Owning(core, self._settled)
         self.running = Running(core, self.owning)

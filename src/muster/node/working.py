@@ -7,7 +7,7 @@ Rule 3: `noop` runs here, in the step that accepts it: it measures everything bu
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from muster.errors import MusterError
 from muster.fleet.statement import Statement
@@ -17,6 +17,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, StreamName
 from muster.node import event as ev
+from muster.node.whole import Whole
 from muster.store.store import Draft as StoreDraft
 from muster.task import evidence, kinds, order
 from muster.task.instruction import Draft
@@ -24,16 +25,13 @@ from muster.task.route import Machine
 from muster.task.spec import parse
 from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
 
-if TYPE_CHECKING:
-    from muster.node.core import Core
-
 _SPECS_KEPT: Final = 64
 
 
 class Working:
     """The worker of this machine."""
 
-    def __init__(self, core: "Core") -> None:
+    def __init__(self, core: Whole) -> None:
         self.core = core
         self.session = core.draw(8).hex()
         self.worker = Worker(self._me(), self.session)

@@ -1,0 +1,148 @@
+"""What a part of the core may ask of the whole, and of the other parts. Nothing else.
+
+The parts (calls, orders, members, work) are written against these Protocols; `core.py` is the one
+file that knows them all. So each part can be read, and tried, alone.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from muster.channel.frame import Type
+from muster.fleet.capability import Capability
+from muster.fleet.machine import Authority
+from muster.fleet.roster import Roster
+from muster.log.entry import Entry, EntryId
+from muster.log.stream import FLEET, MachineId, Scope, StreamName
+from muster.log.sync import Sync
+from muster.node import event as ev
+from muster.node.link import Answer, Link
+from muster.node.standing import Standing
+from muster.store.store import Draft, Store
+from muster.task.instruction import Now
+from muster.task.live import Beat
+
+React = Callable[[StreamName, Entry], None]
+
+
+class Bound(Protocol):
+    """A verb as the daemon is handed it: its declaration, and how to load its handler."""
+
+    @property
+    def need(self) -> str: ...
+
+    @property
+    def place(self) -> str: ...
+
+    @property
+    def object(self) -> str: ...
+
+    def load(self) -> Callable[..., Any]: ...
+
+
+class OrderTaken(NamedTuple):
+    """An order taken: by whom, and the entry that says so."""
+
+    actor: str
+    entry: EntryId
+    operator: str
+    object: str
+
+
+class OrdersPart(Protocol):
+    def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken: ...
+    def capability(self, token: str, verb: str) -> str: ...
+    def allow_agent(self, capability: Capability) -> None: ...
+    def forget_agent(self, task: str) -> None: ...
+
+
+class MembersPart(Protocol):
+    @property
+    def settled(self) -> bool: ...
+
+    def incident(self, key: str, severity: str, title: str, detail: str = "") -> None: ...
+
+
+class RouterPart(Protocol):
+    def answer(self, link: int, channel: int, answer: Answer, *, last: bool = True) -> None: ...
+    def link_down(self, link: int) -> None: ...
+    def resume(self) -> None: ...
+
+
+class WorkPart(Protocol):
+    def beat(self, machine: str, mark: str, holds: list[Beat]) -> None: ...
+    def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None: ...
+    def settled(self) -> None: ...
+    def incarnation_changed(self) -> None: ...
+    def machine_here(self, machine: str) -> None: ...
+    def machine_gone(self, machine: str) -> None: ...
+    def machine_removed(self, machine: str) -> None: ...
+    def roster_changed(self, roster: Roster) -> None: ...
+
+
+class ReplicationPart(Protocol):
+    def bury(self, machine: MachineId, wall_ms: int) -> None: ...
+    def closed(self, link: int) -> None: ...
+
+
+class Whole(Protocol):
+    """The core, as its parts see it."""
+
+    now: Now
+    store: Store
+    standing: Standing
+    sync: Sync
+    settings: Mapping[str, Any]
+    counters: Counter[str]
+    links: dict[int, Link]
+    authority: Authority | None
+
+    @property
+    def machine(self) -> MachineId: ...
+
+    @property
+    def roster(self) -> Roster: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def orders(self) -> OrdersPart: ...
+
+    @property
+    def members(self) -> MembersPart: ...
+
+    @property
+    def router(self) -> RouterPart: ...
+
+    @property
+    def work(self) -> WorkPart: ...
+
+    @property
+    def replication(self) -> ReplicationPart: ...
+
+    def on(self, kind: str, react: React) -> None: ...
+
+    def link_to(self, machine: str) -> int | None: ...
+
+    def append(
+        self,
+        kind: str,
+        body: bytes,
+        *,
+        scope: Scope = FLEET,
+        cause: Sequence[EntryId] = (),
+        actor: str = "muster",
+    ) -> Entry: ...
+
+    def append_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Entry]: ...
+
+    def send(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
+
+    def do(self, effect: ev.Effect) -> None: ...
+
+    def later(self, action: Callable[[], None]) -> None: ...
+
+    def draw(self, count: int) -> bytes: ...
+
+    def call(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool: ...
