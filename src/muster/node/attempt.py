@@ -14,7 +14,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from muster.agent import policy as policies
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
@@ -26,10 +26,8 @@ from muster.errors import Broken, MusterError, Refused
 from muster.fleet.capability import make_capability
 from muster.node import clock
 from muster.node import event as ev
+from muster.node.loop import Loop
 from muster.task import values as values_of
-
-if TYPE_CHECKING:
-    from muster.node.daemon import Daemon
 
 # What an agent may ask its daemon for, on behalf of its task.
 AGENT_VERBS: Final = ("send", "reply", "ack")
@@ -39,7 +37,7 @@ CHECK_TIMEOUT_S: Final = 600.0
 class Trial:
     """See the top of this file. `stop` may come at any time; `over` is set after the end."""
 
-    def __init__(self, daemon: "Daemon", start: ev.StartAttempt) -> None:
+    def __init__(self, daemon: Loop, start: ev.StartAttempt) -> None:
         self.daemon = daemon
         self.start = start
         self.task = start.assign.task

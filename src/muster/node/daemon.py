@@ -304,11 +304,24 @@ class Daemon:
         while True:
             await asyncio.sleep(5)
             if self.machine.papers_due(clock.read().wall_ms):
-                await self.machine.renew(self)
+                await self._renew()
             self._dial_all()
 
-    def renewed(self) -> None:
-        """New papers are in place: show them from the next handshake on."""
+    async def _renew(self) -> None:
+        """Fresh papers: from our own authority, or from a hub; shown from the next handshake on."""
+        wall_ms = clock.read().wall_ms
+        record = self.core.roster.machines.get(self.core.machine)
+        if record is None:
+            return
+        if not self.machine.renewed_here(record, wall_ms):
+            request = self.machine.renewal(record, wall_ms)
+            for hub in self.core.roster.hubs():
+                raw = await self.hands.ask(hub.machine, "renew", {"request": request})
+                if raw is not None:
+                    self.machine.take_renewal(str(raw))
+                    break
+            else:
+                return
         self.http.renew(_credentials(self.machine))
 
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from muster.agent import cache, catalogue, ref, repository
 from muster.agent import git as gits
@@ -24,16 +24,14 @@ from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.facts import probe
 from muster.node.glob import matching
+from muster.node.loop import Loop
 from muster.task.kinds import Epoch as Pair
-
-if TYPE_CHECKING:
-    from muster.node.daemon import Daemon
 
 
 class Hands:
     """What the daemon does for its core."""
 
-    def __init__(self, daemon: "Daemon") -> None:
+    def __init__(self, daemon: Loop) -> None:
         self.daemon = daemon
         home = daemon.home
         self.repos = Path(home.repos)

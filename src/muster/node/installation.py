@@ -9,7 +9,7 @@ import random
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from muster import __version__
 from muster.errors import Malformed
@@ -18,6 +18,7 @@ from muster.fleet.certificate import Papers
 from muster.fleet.folds import fleet_folds
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
+from muster.fleet.record import MachineRecord
 from muster.log.stream import FleetId, Incarnation
 from muster.message.fold import MessageFold, ReceiptFold
 from muster.node import clock
@@ -28,9 +29,6 @@ from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store
 from muster.task.fold import AttemptFold, DecisionFold, TaskFold
-
-if TYPE_CHECKING:
-    from muster.node.daemon import Daemon
 
 MARK_MS: Final = 1_000
 _MACHINE_ID: Final = "/etc/machine-id"
@@ -141,26 +139,23 @@ class Installation:
     def papers_due(self, wall_ms: int) -> bool:
         return wall_ms >= certificate.renew_at_ms(self.facts["certificate"].encode())
 
-    async def renew(self, daemon: "Daemon") -> None:
-        """Fresh papers: from our own authority, or from the machine that holds it."""
-        wall_ms = clock.read().wall_ms
-        record = daemon.core.roster.machines.get(self.identity.machine)
-        if record is None:
-            return
-        if self.authority is not None:
-            issued = certificate.issue(self.authority, record, wall_ms)
-            self._keep_papers(record.raw.decode(), issued.tls_pem.decode())
-            daemon.renewed()
-            return
-        for hub in daemon.core.roster.hubs():
-            nonce = secrets.token_bytes(16)
-            request = sign_renew(self.identity, record, nonce=nonce, issued_ms=wall_ms)
-            raw = await daemon.hands.ask(hub.machine, "renew", {"request": request.decode()})
-            if raw is not None:
-                fresh = open_answer(str(raw).encode(), self.identity, self.fleet).answer
-                self._keep_papers(fresh.record, fresh.tls_pem)
-                daemon.renewed()
-                return
+    def renewed_here(self, record: MachineRecord, wall_ms: int) -> bool:
+        """Fresh papers from our own authority; False where we hold none."""
+        if self.authority is None:
+            return False
+        issued = certificate.issue(self.authority, record, wall_ms)
+        self._keep_papers(record.raw.decode(), issued.tls_pem.decode())
+        return True
+
+    def renewal(self, record: MachineRecord, wall_ms: int) -> str:
+        """The request for fresh papers, signed by our root key."""
+        nonce = secrets.token_bytes(16)
+        return sign_renew(self.identity, record, nonce=nonce, issued_ms=wall_ms).decode()
+
+    def take_renewal(self, raw: str) -> None:
+        """Keep the papers in an answer. Raises: Refused where a part of it is not for us."""
+        fresh = open_answer(raw.encode(), self.identity, self.fleet).answer
+        self._keep_papers(fresh.record, fresh.tls_pem)
 
     def _keep_papers(self, record: str, pem: str) -> None:
         self.facts = {**self.facts, "certificate": pem, "record": record}

@@ -1,0 +1,42 @@
+"""What the hands and attempts may ask of the daemon around them."""
+
+from pathlib import Path
+from typing import Protocol
+
+from muster.agent.base import Runner
+from muster.agent.worktree import Workshop
+from muster.channel.frame import Type
+from muster.node import event as ev
+from muster.node.core import Core
+from muster.node.home import Home
+from muster.node.installation import Installation
+from muster.node.supervisor import Supervisor
+
+
+class HandsPart(Protocol):
+    """What an attempt needs of the hands."""
+
+    @property
+    def workshop(self) -> Workshop: ...
+
+    @property
+    def runner(self) -> Runner: ...
+
+    def place_of(self, repo: str) -> tuple[Path | None, str]: ...
+
+
+class Loop(Protocol):
+    """The daemon, as its hands see it."""
+
+    core: Core
+    home: Home
+    machine: Installation
+    supervisor: Supervisor
+
+    @property
+    def hands(self) -> HandsPart: ...
+
+    def post(self, event: ev.Event) -> None: ...
+
+    def put(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
+
