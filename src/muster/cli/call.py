@@ -55,10 +55,15 @@ def socket_path(home: str = "") -> str:
 
 def ask(path: str, verb: str, args: Args | None = None, **more: Any) -> Any:
     """The one answer of a verb. Raises what the daemon raised; Unreachable without one."""
-    found: Any = None
-    for found in stream(path, verb, args, **more):
-        pass
-    return found
+    return last(stream(path, verb, args, **more))
+
+
+def last(answers: Iterator[Any]) -> Any:
+    """The last of several answers, which is the only one of nearly every verb."""
+    answer: Any = None
+    for each in answers:
+        answer = each
+    return answer
 
 
 def stream(

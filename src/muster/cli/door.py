@@ -34,10 +34,6 @@ class Door:
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
         command, verb = self.command, self.command.verb
-        if verb.name == "run":
-            from muster.cli import live  # noqa: PLC0415 - only for runs
-
-            return live.run(self)
         if verb.place == "client":
             return self._inside(verb, command.args)
         if command.on == "all" or command.on.startswith("label="):
@@ -104,10 +100,7 @@ class Door:
         on: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> Any:
-        found: Any = None
-        for found in self.stream(verb, args, on=on, options=options):
-            pass
-        return found
+        return calls.last(self.stream(verb, args, on=on, options=options))
 
     def stream(
         self,
@@ -133,10 +126,9 @@ class Door:
         if verb.need == "agent" and not on and (token := order.capability()):
             return [{"capability": token, "options": options}]
         to = order.target(self._plain, verb, args, on)
+        each_option = [options]
         if verb.name == "grant":
-            extra = order.grant_options(self._plain, args, to)
-        else:
-            extra = [options]
+            each_option = order.grant_options(self._plain, args, to)
         object = str(options.pop("object", "")) or order.object_of(verb, args)
         return [
             {
@@ -144,7 +136,7 @@ class Door:
                 "options": each,
                 "statement": order.sign(verb.name, args, to, object),
             }
-            for each in extra
+            for each in each_option
         ]
 
     def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:

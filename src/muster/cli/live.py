@@ -8,19 +8,17 @@ imported for the table alone.
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from muster.cli import order, show, show_work
+from muster.cli.door import Door
 from muster.cli.text import clean, short, state
 from muster.errors import Malformed, Unreachable
-
-if TYPE_CHECKING:
-    from muster.cli.door import Door
 
 NOT_DONE_EXIT: Final = 1
 
 
-def run(door: "Door") -> int:
+def run(door: Door) -> int:
     """Order the run, follow it; the exit code."""
     command = door.command
     text = command.args["spec"]
@@ -35,16 +33,14 @@ def run(door: "Door") -> int:
         )
     args = order.run_args(command.args, checked["repo"])
     options = {k: v for k, v in command.options.items() if k != "detach"}
-    begun = door.ask(
-        "run", args, on=command.on, options={**options, "object": checked["name"]}
-    )
+    begun = door.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
         door.show(begun)
         return 0
     return follow(door, begun)
 
 
-def follow(door: "Door", begun: Mapping[str, Any]) -> int:
+def follow(door: Door, begun: Mapping[str, Any]) -> int:
     """Show a run as it goes, then its graph. Ctrl-C leaves it running."""
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
@@ -66,13 +62,13 @@ def follow(door: "Door", begun: Mapping[str, Any]) -> int:
     return 0 if settled == "done" else NOT_DONE_EXIT
 
 
-def _elsewhere(door: "Door", owner: str) -> str:
+def _elsewhere(door: Door, owner: str) -> str:
     """The owner for `--on`, "" when it is this machine: then nothing needs to be signed."""
     here = door.ask("status", {})["name"]
     return "" if owner == here else owner
 
 
-def _watch(door: "Door", changes: Iterator[Any]) -> str:
+def _watch(door: Door, changes: Iterator[Any]) -> str:
     """How the run ended."""
     if door.json or not sys.stdout.isatty():
         for change in changes:

@@ -29,8 +29,8 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         code = _run(words)
         sys.stdout.flush()
-    except parse.Shown as text:
-        return _print(str(text))
+    except parse.Shown as shown:
+        return _print(str(shown))
     except parse.Usage as error:
         return _fail("Usage", str(error), parse.USAGE_EXIT, as_json)
     except MusterError as error:
@@ -53,6 +53,10 @@ def _run(words: Sequence[str]) -> int:
     from muster.cli import door  # noqa: PLC0415 - not for --help and --version
 
     try:
+        if command.verb.name == "run":
+            from muster.cli import live  # noqa: PLC0415 - only for runs
+
+            return live.run(door.Door(command))
         return door.Door(command).run()
     except Unreachable:
         _explain_absence(door.socket_path(command.home))
@@ -93,9 +97,7 @@ def _nobody_listens() -> int:
     return PIPE_EXIT
 
 
-def _surprise(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
+def _surprise(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """An error that nobody foresaw: our mistake, said in one sentence."""
     if os.environ.get("MUSTER_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)

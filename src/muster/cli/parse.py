@@ -97,7 +97,7 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{self.prog}: {message}; see `{self.prog} --help`")
 
-    def print_help(self, file: Any = None) -> NoReturn:
+    def print_help(self, _file: Any = None) -> NoReturn:
         raise Shown(self.format_help())
 
 

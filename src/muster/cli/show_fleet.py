@@ -30,8 +30,7 @@ def init(value: Any, _files: Files) -> str:
 def join(value: Any, _files: Files) -> str:
     return "\n".join(
         [
-            f"{value['name']} belongs to the fleet of {value['hub']} now "
-            f"({', '.join(value['roles'])}).",
+            f"{value['name']} belongs to the fleet of {value['hub']} now ({_roles(value)}).",
             pairs([("home", value["home"]), ("fleet", value["fleet"])]),
             "",
             "Next: `muster up --detach`, then `muster status`.",
@@ -39,10 +38,14 @@ def join(value: Any, _files: Files) -> str:
     )
 
 
+def _roles(value: Any) -> str:
+    return ", ".join(value["roles"])
+
+
 def invite(value: Any, _files: Files) -> str:
     return "\n".join(
         [
-            f"On {value['name']}, run this ({ago(value['until_ms'])} it is void, and after one use):",
+            f"On {value['name']}, run this once ({ago(value['until_ms'])} it is void):",
             "",
             f"  muster join {value['invitation']}",
         ]
@@ -72,9 +75,10 @@ def status(value: Any, _files: Files) -> str:
     settled = "" if value["settled"] else "asking the others where its own log ended"
     exposed = value["exposed"]
     lines = [
-        paint(value["name"], "bold") + f"  {short(value['machine'])}…  fleet {short(value['fleet'])}…",
+        paint(value["name"], "bold"),
         pairs(
             [
+                ("machine", f"{short(value['machine'])}… of fleet {short(value['fleet'])}…"),
                 ("starting", settled),
                 ("machines", f"{machines['known']} known, {machines['linked']} linked now"),
                 ("runs", f"{value['runs']} open"),
@@ -127,12 +131,13 @@ def _machine(each: Any) -> tuple[Any, ...]:
 
 
 def doctor(value: Any, _files: Files) -> str:
-    marks = {"ok": paint("ok  ", "green"), "note": paint("note", "yellow"), "wrong": paint("!!  ", "red")}
+    colours = {"ok": "green", "note": "yellow", "wrong": "red"}
     lines = []
     for each in value["checks"]:
-        lines.append(f"{marks[each['state']]}  {each['name']}: {clean(each['text'])}")
+        mark = paint(f"{each['state']:<5}", colours[each["state"]])
+        lines.append(f"{mark}  {each['name']}: {clean(each['text'])}")
         if each["mend"]:
-            lines.append(f"      {clean(each['mend'])}")
+            lines.append(f"       {clean(each['mend'])}")
     wrong = sum(each["state"] == "wrong" for each in value["checks"])
     lines += ["", f"{wrong} to mend." if wrong else "Nothing is wrong."]
     return "\n".join(lines)

@@ -32,11 +32,15 @@ def _message(each: Any) -> str:
         f"on {clean(each['machine'])}",
         ago(each["t_ms"]),
         short(each["message"]),
-        f"thread {clean(each['thread'])}" if each.get("thread") else "",
+        f"in {short(each['thread'])}" if _is_answer(each) else "",
         f"[{each['trust']}]" if each.get("trust") else "",
         ", ".join(marks),
     ]
     return "  ".join(part for part in head if part) + "\n" + block(each["text"])
+
+
+def _is_answer(each: Any) -> bool:
+    return each.get("thread") not in ("", None, each["message"])
 
 
 def sent(value: Any, _files: Files) -> str:

@@ -13,7 +13,8 @@ def check(value: Any, files: Files) -> str:
     lines = [problem(each, name) for each in value["problems"]]
     if not any(not each["warning"] for each in value["problems"]):
         phases = value["phases"]
-        lines.append(f"{value['name']}: {phases} {'phase' if phases == 1 else 'phases'}, ready to run")
+        count = "1 phase" if phases == 1 else f"{phases} phases"
+        lines.append(f"{value['name']}: {count}, ready to run")
     return "\n".join(lines)
 
 
@@ -85,7 +86,8 @@ def graph(run: Any) -> str:
         found = done.get(name)
         if not found:
             now = progress.get(name, {})
-            rows.append((name, state(now.get("state", "-")), "", "", waits, clean(now.get("reason"), 60)))
+            reason = clean(now.get("reason"), 60)
+            rows.append((name, state(now.get("state", "-")), "", "", waits, reason))
         for each in found or ():
             said = clean(each["summary"] or each["reason"], 60)
             commit = clean(each["commit"])[:10]
@@ -94,7 +96,7 @@ def graph(run: Any) -> str:
     return "\n".join(line for line in lines if line)
 
 
-def run(value: Any, files: Files) -> str:
+def run(value: Any, _files: Files) -> str:
     if "phases" in value:
         return graph(value)
     again = "" if value["fresh"] else " (it runs already; --again starts another)"
@@ -113,13 +115,17 @@ def why(value: Any, _files: Files) -> str:
     for each in value["decisions"]:
         lines += [
             "",
-            f"{clock(each['t_ms'])}  given to {clean(each['machine'])} "
-            f"({clean(each['agent'])}), epoch {each['epoch'][0]}.{each['epoch'][1]}",
+            _decision(each),
             _candidates(each["candidates"]),
         ]
     if (now := value.get("now")) and now["candidates"]:
         lines += ["", "now:", _candidates(now["candidates"])]
-    return "\n".join(line for line in lines if line is not None)
+    return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
+
+
+def _decision(each: Any) -> str:
+    who = f"{clean(each['machine'])} ({clean(each['agent'])})"
+    return f"{clock(each['t_ms'])}  given to {who}, epoch {each['epoch'][0]}.{each['epoch'][1]}"
 
 
 def _candidates(found: Any) -> str:
@@ -153,7 +159,8 @@ def logs(value: Any, _files: Files) -> str:
     kind = str(value.get("kind", ""))
     known = ("t_ms", "kind", "actor", "machine", "task", "epoch")
     rest = {k: v for k, v in value.items() if k not in known}
-    text = next((rest[k] for k in ("text", "output", "data", "summary", "title") if k in rest), None)
+    said = [rest[k] for k in ("text", "output", "data", "summary", "title") if k in rest]
+    text = said[0] if said else None
     head = f"{clock(value.get('t_ms'))[11:]}  {paint(kind, 'bold')}  {clean(value.get('actor'))}"
     if isinstance(text, str) and text.strip():
         return f"{head}\n{block(text)}"
@@ -164,4 +171,4 @@ def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
         return f"{value['name']} is in the fleet now, at {short(value['head'])}"
     rows = ((each["name"], short(each["head"])) for each in value)
-    return table(("name", "head"), rows, "No repository yet; `muster repo add NAME FOLDER` adds one.")
+    return table(("name", "head"), rows, "None yet; `muster repo add NAME FOLDER` adds one.")

@@ -58,7 +58,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none
     if not body:
         return empty
     used = [i for i in range(len(head)) if any(row[i] for row in body)]
-    lines = [[paint(head[i].upper(), "dim") for i in used], *([row[i] for i in used] for row in body)]
+    title = [paint(head[i].upper(), "dim") for i in used]
+    lines = [title, *([row[i] for i in used] for row in body)]
     widths = [max(_width(line[i]) for line in lines) for i in range(len(used))]
     return "\n".join(
         "  ".join(

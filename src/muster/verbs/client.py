@@ -30,7 +30,14 @@ class Door(Protocol):
     def on(self) -> str:
         """The machine that the person named with `--on`, "" for none."""
 
-    def ask(self, verb: str, args: Mapping[str, Any], *, on: str = "") -> Any:
+    def ask(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        on: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
         """The answer of a verb of the daemon, signed where it needs to be.
 
         Raises: Unreachable where no daemon runs, and whatever the verb raises.

@@ -18,8 +18,8 @@ def logs(door: Door, args: Mapping[str, Any]) -> Any:
     names = {each["machine"]: each["name"] for each in where["machines"]}
     if not machines:
         raise NotFound(
-            f"no machine has begun task {where['task'][:12]} yet; `muster why {where['task'][:12]}` "
-            "says what it waits for"
+            f"no machine has begun task {where['task'][:12]} yet; "
+            f"`muster why {where['task'][:12]}` says what it waits for"
         )
     shown = 0
     for machine in machines:

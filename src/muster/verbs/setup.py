@@ -56,9 +56,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     seed = _kept_seed(home, JOINING)
     identity, now_ms = Identity.from_seed(seed), clock.read().wall_ms
     binding = sign_binding(identity, authority.fleet, name)
-    raw = sign_record(
-        authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms
-    )
+    raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
     home.put("config.toml", config_text(Config(name, "hub", listen, "", _labels(args))))
     home.put_facts(

@@ -1,0 +1,121 @@
+"""What people read about what happened, and whether it is true."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import ago, clean, clock, paint, short, state, table
+
+Files = Mapping[str, str]
+
+
+def audit(value: Any, _files: Files) -> str:
+    if "explain" in value:
+        return _explain(value["explain"])
+    if "export" in value:
+        closed = "every cause is in it" if value["closed"] else "some causes lie outside of it"
+        return (
+            f"{value['entries']} entries of {value['streams']} streams are in {value['export']}; "
+            f"{closed}.\nAnyone can check them: python3 verify/muster_verify.py {value['export']}"
+        )
+    rows = (
+        (
+            paint("OK", "green") if each["ok"] else paint("WRONG", "red"),
+            each["machine"],
+            each["scope"][:24],
+            str(each["entries"]),
+            str(each["exposed"] or ""),
+            each["stream"].split("/")[1][:8],
+        )
+        for each in value["streams"]
+    )
+    lines = [table(("", "machine", "scope", "entries", "exposed", "incarnation"), rows), ""]
+    lines += [f"{paint('WRONG', 'red')} {clean(each)}" for each in value["wrong"]]
+    if value["wrong"]:
+        count = len(value["wrong"])
+        lines.append(f"The log does not hold: {count} {'finding' if count == 1 else 'findings'}.")
+        return "\n".join(lines)
+    lines.append(
+        f"{value['entries']} entries hold, signed by {value['machines']} "
+        f"{'machine' if value['machines'] == 1 else 'machines'} of fleet {short(value['fleet'])}…."
+    )
+    if value["withheld"]:
+        lines.append(f"{value['withheld']} of them are without their body (erased or withheld).")
+    lines.append(
+        f"Exposure window: {value['exposed']} entries that no other machine has vouched for yet; "
+        "for these the writing machine alone is trusted."
+        if value["exposed"]
+        else "Exposure window: none, another machine has vouched for every entry."
+    )
+    return "\n".join(lines)
+
+
+def _explain(value: Any) -> str:
+    """The chain of causes, from the order to the result."""
+    task = value["task"]
+    numbers = {each["id"]: at for at, each in enumerate(value["entries"], 1)}
+    lines = [f"task {short(task['task'])}  {state(task['state'])}  {clean(task['summary'])}", ""]
+    for each in value["entries"]:
+        because = ", ".join(str(numbers[c]) if c in numbers else short(c) for c in each["causes"])
+        held = ", ".join(each["held_by"])
+        lines.append(
+            f"{numbers[each['id']]:>3}  {clock(each['t_ms'])}  {paint(clean(each['kind']), 'bold')}"
+            f"  by {clean(each['actor'])} on {clean(each['machine'])}"
+            + (f"  because of {because}" if because else "")
+        )
+        lines += [f"       {line}" for line in _body(each["body"])]
+        lines.append(
+            f"       entry {short(each['id'])}… seq {each['seq']}"
+            + (f", also held by {held}" if held else ", held by nobody else yet")
+        )
+    return "\n".join(lines)
+
+
+def _body(body: Any) -> list[str]:
+    if not isinstance(body, dict):
+        return ["(body erased or withheld)"]
+    lines = []
+    for name, value in body.items():
+        if name in ("statement", "record"):
+            lines.append(f"{name}: {_signed(value)}")
+        elif value not in ("", [], {}, None):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"{name}: {clean(text, 160)}")
+    return lines
+
+
+def _signed(value: Any) -> str:
+    """What a signed document inside a body says, without its signature."""
+    text = str(value)
+    try:
+        document = text if text.startswith("muster/") else bytes.fromhex(text).decode()
+        kind, contents, _ = document.split("\n", 2)
+        found = json.loads(contents)
+    except (ValueError, UnicodeDecodeError):
+        return clean(text, 60)
+    shown = ("verb", "object", "operator", "target", "name", "machine")
+    said = ", ".join(f"{k} {clean(found[k], 24)}" for k in shown if k in found)
+    return f"signed {kind}: {said}"
+
+
+def rebuild(value: Any, _files: Files) -> str:
+    skipped = f"; {value['skipped']} could not be used, as before" if value["skipped"] else ""
+    return f"Every table was folded anew from {value['entries']} entries{skipped}."
+
+
+def incidents(value: Any, _files: Files) -> str:
+    return table(
+        ("state", "severity", "since", "times", "machine", "what"),
+        (
+            (
+                paint("open", "red") if each["open"] else "closed",
+                state(each["severity"]),
+                ago(each["opened_ms"]),
+                str(each["times"]),
+                each["machine"],
+                clean(each["title"], 120),
+            )
+            for each in value
+        ),
+        "Nothing needs a person.",
+    )

@@ -1,0 +1,195 @@
+"""`muster audit`: whether the log holds, why a task was done, and a copy for others to check.
+
+Rule 1: verifying and exporting read the database beside the daemon and change nothing.
+Rule 2: an export is complete in its folder, or not there.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.log import export
+from muster.log.entry import parse
+from muster.log.stream import FleetId, fleet_id
+from muster.log.tree import Range
+from muster.node.installation import Installation
+from muster.verbs.client import Door, Finding
+from muster.verbs.proof import Checked, Report, verify
+from muster.verbs.source import DatabaseSource, Source, Stream, open_source
+
+NOT_WELL: Final = 1
+# Below this nobody waits long enough to want to hear of it.
+_PROGRESS_FROM: Final = 100_000
+
+
+def audit(door: Door, args: Mapping[str, Any]) -> Any:
+    """The three actions of `muster audit`."""
+    action, what = str(args["action"]), str(args.get("what") or "")
+    if action == "explain":
+        if not what:
+            raise Malformed("`audit explain` needs a task id; `muster tasks --all` lists them")
+        return {"explain": door.ask("explain", {"task": what})}
+    path = str(args.get("file") or "")
+    if not path:
+        door.home.require()
+    source = open_source(path or door.home.database)
+    fleet = _fleet(door, str(args.get("fleet") or ""), source)
+    if action == "export":
+        if not what:
+            raise Malformed("`audit export` needs the folder to write; it must not exist yet")
+        return _export(door, source, fleet, Path(what))
+    report = verify(source, fleet, _progress(door))
+    answer = _answer(report)
+    return Finding(answer, NOT_WELL) if answer["wrong"] else answer
+
+
+def _fleet(door: Door, named: str, source: Source) -> FleetId:
+    """Whose log it must be: as named, else this machine's, else as it says itself."""
+    if named:
+        return fleet_id(named)
+    if door.home.exists:
+        return FleetId(str(door.home.facts()["fleet"]))
+    found = source.fleet()
+    if not found:
+        raise NotFound("the log names no fleet: give its id with --fleet")
+    door.say(f"taking its own word for the fleet: {found} - is it yours?")
+    return fleet_id(found)
+
+
+def _progress(door: Door) -> Any:
+    shown = _PROGRESS_FROM
+
+    def hear(done: int) -> None:
+        nonlocal shown
+        if done >= shown:
+            door.say(f"{done} entries checked")
+            shown = done + _PROGRESS_FROM
+
+    return hear
+
+
+def _answer(report: Report) -> dict[str, Any]:
+    return {
+        "fleet": report.fleet,
+        "machines": len(report.machines),
+        "entries": sum(each.entries for each in report.streams),
+        "withheld": sum(each.withheld for each in report.streams),
+        "exposed": sum(each.exposed for each in report.streams),
+        "wrong": report.findings(),
+        "streams": [_stream(each, report) for each in report.streams],
+    }
+
+
+def _stream(each: Checked, report: Report) -> dict[str, Any]:
+    record = report.machines.get(each.stream.name.machine)
+    return {
+        "stream": each.name,
+        "machine": record.name if record else "",
+        "scope": each.stream.name.scope,
+        "entries": each.entries,
+        "exposed": each.exposed,
+        "ok": not each.wrong,
+    }
+
+
+# --- export ---------------------------------------------------------------------------------------
+
+
+def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Any:
+    """Write the format of docs/spec/log.md, section 8; everything is verified first."""
+    if folder.exists():
+        raise Conflict(f"{folder} exists; name a folder that is not there yet")
+    if not isinstance(source, DatabaseSource):
+        raise Malformed("an export is made from a database, not from another export")
+    report = verify(source, fleet, _progress(door))
+    if report.findings():
+        raise Refused(f"the log does not hold: {report.findings()[0]}; see `muster audit verify`")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        listed: list[export.Listed] = []
+        ids, causes = set[str](), set[str]()
+        for checked in report.streams:
+            one = _write_stream(source, checked, unfinished, str(len(listed)), ids, causes)
+            if one is not None:
+                listed.append(one)
+        raw = export.manifest(
+            fleet,
+            listed,
+            [record.raw for record in report.machines.values()],
+            [each.encode() for each in _revocations(source, report)],
+            closed=causes <= ids,
+        )
+        (unfinished / export.MANIFEST).write_bytes(raw)
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return {
+        "export": str(folder.absolute()),
+        "streams": len(listed),
+        "entries": sum(each.size for each in listed),
+        "closed": causes <= ids,
+    }
+
+
+def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill together
+    source: DatabaseSource,
+    checked: Checked,
+    folder: Path,
+    file: str,
+    ids: set[str],
+    causes: set[str],
+) -> export.Listed | None:
+    """The three files of a stream, up to its newest seal; None where there is nothing to show."""
+    stream = checked.stream
+    seals = [h for h in stream.seals if not h.proof and h.upto <= stream.size]
+    size = max((head.upto for head in seals), default=0)
+    if size == 0:
+        return None
+    grown = Range()
+    with open(folder / f"{file}.jsonl", "wb") as out:
+        for seq, (header, salt, body) in enumerate(source.rows(stream)):
+            if seq == size:
+                break
+            entry = parse(header, salt, body)
+            grown.append(entry.id)
+            ids.add(entry.id.hex())
+            causes.update(entry.header.cause)
+            out.write(export.line(entry))
+    (folder / f"{file}.seals").write_bytes(b"".join(head.note for head in seals))
+    cosigns = _countable(stream, size)
+    (folder / f"{file}.cosigns").write_bytes(b"".join(cosigns))
+    return export.Listed(file, stream.name, size, grown.root())
+
+
+def _countable(stream: Stream, size: int) -> list[bytes]:
+    return [head.note for head in stream.cosigns if head.upto <= size]
+
+
+def _revocations(source: DatabaseSource, report: Report) -> list[str]:
+    """The signed texts of the revocations that count, as the tables hold them."""
+    found = source.database.query("select key, revocation from fleet_revoked")
+    return [str(raw) for key, raw in found if key in report.revoked]
+
+
+# --- rebuild --------------------------------------------------------------------------------------
+
+
+def rebuild(door: Door, _args: Mapping[str, Any]) -> Any:
+    """Fold every table anew; the daemon must be down, for one program writes at a time."""
+    home = door.home
+    home.require()
+    if door.running():
+        raise Conflict("the daemon is running: stop it first with `muster down`")
+    machine = Installation(home)
+    try:
+        done, hear = 0, _progress(door)
+        for done, _total in machine.store.rebuild():
+            hear(done)
+        skipped = len(machine.store.skipped())
+    finally:
+        machine.close()
+    return {"entries": done, "skipped": skipped}

@@ -1,0 +1,219 @@
+"""`muster doctor`: what is wrong with this machine, and how it is mended.
+
+Rule 1: every check says what it found in one sentence and, where something is to be done, what.
+Rule 2: three answers: `ok`; `note` is worth knowing and no fault; `wrong` must be mended, and one
+of them makes the exit code 1.
+Rule 3: a check never changes anything, and one that cannot be made says so.
+"""
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from muster.agent import catalogue
+from muster.agent import git as gits
+from muster.errors import MusterError
+from muster.fleet import certificate
+from muster.node import clock
+from muster.node.home import SOCKET_PATH_BYTES_MAX, Home
+from muster.store.sqlite import check_version
+from muster.verbs.client import Door, Finding
+
+SKEW_MS_MAX: Final = 30_000
+FREE_BYTES_LOW: Final = 1024**3
+FREE_BYTES_MIN: Final = 128 * 1024**2
+# What a person may install beside Muster, and what it is for.
+_EXTRAS: Final = {"acp": "agents that speak ACP (pip install 'muster-fleet[acp]')"}
+
+
+class Check(NamedTuple):
+    """One thing looked at; `mend` says what to do, "" where there is nothing to do."""
+
+    name: str
+    state: str
+    text: str
+    mend: str = ""
+
+
+def doctor(door: Door, _args: Mapping[str, Any]) -> Any:
+    """Look at everything; exit code 1 when something is to be mended."""
+    checks = [*_system(), *_of_home(door.home)]
+    if door.home.exists:
+        checks += _of_daemon(door)
+    value = {"checks": [check._asdict() for check in checks]}
+    return Finding(value, 1) if any(check.state == "wrong" for check in checks) else value
+
+
+def _guarded(name: str, mend: str, look: Callable[[], str]) -> Check:
+    """A check that is well when it raises nothing."""
+    try:
+        return Check(name, "ok", look())
+    except (MusterError, OSError) as error:
+        return Check(name, "wrong", str(error), mend)
+
+
+# --- the system -----------------------------------------------------------------------------------
+
+
+def _system() -> Iterator[Check]:
+    def sqlite() -> str:
+        check_version()
+        return "new enough"
+
+    def git() -> str:
+        gits.check_version()
+        return "new enough"
+
+    yield _guarded("SQLite", "install the newest apsw: pip install -U apsw", sqlite)
+    yield _guarded("git", "install git 2.29 or newer", git)
+    yield from _agents()
+    for module, what in _EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        yield Check(f"extra {module}", "ok" if there else "note", "installed" if there else
+                    f"not installed: it is for {what}")  # fmt: skip
+
+
+def _agents() -> Iterator[Check]:
+    known = catalogue.load()
+    found = asyncio.run(catalogue.discover(known, os.environ))
+    names = ", ".join(f"{name} {each.version}".strip() for name, each in sorted(found.items()))
+    yield Check("agents", "ok", f"found: {names}")
+    user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
+    yield Check(
+        "sandbox",
+        "note",
+        f"agents run as {user}, unsandboxed: each is as powerful as you are, and can read this "
+        "home's keys",
+        "run Muster under a user of its own, or give it only specs whose agents you trust",
+    )
+
+
+# --- the home ----------------------------------------------------------------------
+
+
+def _of_home(home: Home) -> Iterator[Check]:
+    if not home.exists:
+        yield Check("home", "wrong", f"no machine lives in {home.path}",
+                    "start a fleet with `muster init`, or join one with `muster join`")  # fmt: skip
+        return
+    yield Check("home", "ok", str(home.path))
+
+    def config() -> str:
+        home.config()
+        home.facts()
+        return "config.toml and fleet.json can be read"
+
+    yield _guarded("configuration", "mend the file it names", config)
+    for name in ("seed", "authority.seed", "operator.seed"):
+        if home.has_seed(name):
+            yield _guarded(name, "then ask who else could read it", partial(_seed, home, name))
+    yield _folder_mode(home)
+    yield _socket(home)
+    yield _space(home)
+    yield _papers(home)
+
+
+def _seed(home: Home, name: str) -> str:
+    home.seed(name)
+    return "for nobody else to read"
+
+
+def _folder_mode(home: Home) -> Check:
+    mode = stat.S_IMODE(home.path.stat().st_mode)
+    if mode & 0o077 and sys.platform != "win32":
+        return Check("home's mode", "wrong", f"others can look into {home.path} ({mode:o})",
+                     f"chmod 700 {home.path}")  # fmt: skip
+    return Check("home's mode", "ok", f"{mode:o}")
+
+
+def _socket(home: Home) -> Check:
+    size = len(os.fsencode(home.socket))
+    if size > SOCKET_PATH_BYTES_MAX:
+        return Check("socket", "wrong", f"its path has {size} bytes, {SOCKET_PATH_BYTES_MAX} fit",
+                     "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
+    inside = home.socket.startswith(str(home.path))
+    return Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
+
+
+def _space(home: Home) -> Check:
+    free = shutil.disk_usage(home.path).free
+    text = f"{free // 1024**2} MiB free"
+    if free < FREE_BYTES_LOW:
+        state = "wrong" if free < FREE_BYTES_MIN else "note"
+        return Check("disk", state, text, "free some space: a full disk stops this machine")
+    return Check("disk", "ok", text)
+
+
+def _papers(home: Home) -> Check:
+    now_ms = clock.read().wall_ms
+    try:
+        half_ms = certificate.renew_at_ms(str(home.facts()["certificate"]).encode())
+    except (MusterError, KeyError) as error:
+        return Check("certificate", "wrong", f"it cannot be read: {error}", "join again")
+    days = (now_ms - half_ms) // 86_400_000
+    if days >= 1:
+        return Check(
+            "certificate",
+            "note",
+            f"its renewal is {days} days late",
+            "it renews itself when this machine reaches the hub: check `muster machines`",
+        )
+    return Check("certificate", "ok", f"renews itself in {-days} days")
+
+
+# --- the daemon --------------------------------------------------------------------
+
+
+def _of_daemon(door: Door) -> Iterator[Check]:
+    try:
+        status = door.ask("status", {})
+    except MusterError as error:
+        yield Check("daemon", "wrong", str(error), "muster up --detach")
+        return
+    yield Check("daemon", "ok", f"{status['name']} answers")
+    yield _links(door)
+    yield from _skews(door)
+    exposed = int(status["exposed"])
+    alone = status["machines"]["known"] < 2
+    yield Check(
+        "witnesses",
+        "note" if exposed else "ok",
+        f"{exposed} own entries that no other machine vouched for yet" if exposed
+        else "another machine vouched for every own entry",
+        "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
+        else "a link to any other machine closes this gap",
+    )  # fmt: skip
+    for incident in status["incidents"]:
+        state = "wrong" if incident["severity"] == "critical" else "note"
+        yield Check("incident", state, str(incident["title"]), "muster incidents")
+
+
+def _links(door: Door) -> Check:
+    away = [m["name"] for m in door.ask("machines", {}) if m["state"] == "away"]
+    if away:
+        return Check("links", "note", f"away: {', '.join(away)}",
+                     "they catch up by themselves when they are back")  # fmt: skip
+    return Check("links", "ok", "nobody is away")
+
+
+def _skews(door: Door) -> Iterator[Check]:
+    far = [
+        (str(m["name"]), int(m["skew_ms"]))
+        for m in door.ask("machines", {})
+        if abs(int(m.get("skew_ms") or 0)) > SKEW_MS_MAX
+    ]
+    for name, skew_ms in far:
+        yield Check(
+            "clock",
+            "wrong",
+            f"{name} is {skew_ms // 1000} s off from here",
+            "let both take their time from the network (timedatectl set-ntp true)",
+        )
+    if not far:
+        yield Check("clock", "ok", "no linked machine is half a minute off")
