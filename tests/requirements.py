@@ -604,6 +604,33 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.calls-bounded": (
+        "A call that is too large, too deep or no call at all is refused before it is read."
+    ),
+    "node.arguments-checked": (
+        "Arguments of a wrong type or content get one clear sentence; nothing changes and the machine goes on."
+    ),
+    "node.capability-bounds": (
+        "A capability counts for its verbs, its task and its time, on the machine that gave it."
+    ),
+    "node.statement-once": (
+        "A statement is obeyed once, however often and by whatever link it arrives."
+    ),
+    "node.statement-exact": (
+        "A statement orders exactly its verb, object, target, arguments, fleet and time, and nothing else."
+    ),
+    "node.revoked-asks-nothing": (
+        "A revoked machine or operator is answered nothing, also on a link that is still open."
+    ),
+    "node.forwarding-adds-nothing": (
+        "A call that was passed on never counts as a call of the machine that passed it on."
+    ),
+    "node.order-needs-statement": (
+        "No link, socket or role replaces the statement of an operator; nothing but the table names a verb."
+    ),
+    "node.stranger-enrols-only": (
+        "A link that proved no machine is answered nothing but enrolment, here and through forwarding."
+    ),
     "node.facts-are-bounded": (
         "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell."
     ),
@@ -616,6 +643,7 @@ PROMISES: Final[dict[str, str]] = {
         "Real cores over a faultless network reach the same streams, settle every task and deliver every message."
     ),
     # --- tidy
+    "tidy.docs-show-sound-specs": "Every spec that a document shows passes muster check.",
     "tidy.docs-name-no-registry": "No document names a package registry or a path of one machine.",
     "tidy.docs-dependencies-are-decided": (
         "Every library the product installs stands in the decision about dependencies."
