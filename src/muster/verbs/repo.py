@@ -50,30 +50,50 @@ async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
     if link is None:
         raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
     channel = next(core.links[link].numbers)
-    over = asyncio.Event()
-    daemon.tunnel(call.link, call.channel, _passing(daemon, link, channel, over))
-    daemon.tunnel(link, channel, _passing(daemon, call.link, call.channel, over))
+    there = _Passing(daemon, link, channel)
+    here = _Passing(daemon, call.link, call.channel)
+    daemon.tunnel(call.link, call.channel, there.feed)
+    daemon.tunnel(link, channel, here.feed)
     try:
         answer = await daemon.hands.ask_on(link, channel, "git.serve", dict(call.args))
         if not answer.get("ok"):
             raise Denied(str(answer.get("error", {}).get("text", "the other machine refused")))
         daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
-        await over.wait()
+        there.begin()
+        here.begin()
+        done = [asyncio.ensure_future(side.over.wait()) for side in (there, here)]
+        await asyncio.wait(done, return_when=asyncio.FIRST_COMPLETED)
+        for each in done:
+            each.cancel()
     finally:
         daemon.close_tunnel(call.link, call.channel)
         daemon.close_tunnel(link, channel)
     return None
 
 
-def _passing(daemon: "Daemon", link: int, channel: int, over: asyncio.Event) -> Any:
-    """Pass frames on, to the closing one. Credit, end to end, bounds what is under way."""
+class _Passing:
+    """Passes frames on to one side, to the closing one; credit, end to end, bounds what waits.
 
-    def feed(kind: remote.Kind, payload: bytes) -> None:
-        daemon.put(link, _TYPES[kind], channel, payload)
+    Git's first bytes can be here before the answer that announces them: they wait for `begin`.
+    """
+
+    def __init__(self, daemon: "Daemon", link: int, channel: int) -> None:
+        self.over = asyncio.Event()
+        self._daemon, self._link, self._channel = daemon, link, channel
+        self._waiting: list[tuple[remote.Kind, bytes]] | None = []
+
+    def begin(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        for kind, payload in waiting:
+            self.feed(kind, payload)
+
+    def feed(self, kind: remote.Kind, payload: bytes) -> None:
+        if self._waiting is not None:
+            self._waiting.append((kind, payload))
+            return
+        self._daemon.put(self._link, _TYPES[kind], self._channel, payload)
         if kind == "close":
-            over.set()
-
-    return feed
+            self.over.set()
 
 
 async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
