@@ -34,6 +34,22 @@ class MessageRow(NamedTuple):
         return tuple(self.recipients.split("\n"))
 
 
+def row_of(entry: Entry, body: MessageSend) -> MessageRow:
+    """The row of a message."""
+    header = entry.header
+    return MessageRow(
+        header.seq,
+        header.actor,
+        "\n".join(body.to),
+        body.thread or body.reply_to or entry.id.hex(),
+        body.reply_to,
+        body.subject,
+        body.about,
+        body.text,
+        header.t[0],
+    )
+
+
 class ReceiptRow(NamedTuple):
     """Columns of `receipt`; 0 and b"" where it has not happened."""
 
@@ -77,19 +93,7 @@ class MessageFold:
             if rows.get("message_key", (body.key,)) is not None:
                 raise Skip("same-key")
             changes.append(Change("message_key", (body.key,), (entry.id,)))
-        header = entry.header
-        row = MessageRow(
-            header.seq,
-            header.actor,
-            "\n".join(body.to),
-            body.thread or body.reply_to or entry.id.hex(),
-            body.reply_to,
-            body.subject,
-            body.about,
-            body.text,
-            header.t[0],
-        )
-        return [*changes, Change("message", (entry.id,), row)]
+        return [*changes, Change("message", (entry.id,), row_of(entry, body))]
 
 
 class ReceiptFold:

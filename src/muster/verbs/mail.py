@@ -12,7 +12,7 @@ from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET, MachineId, Scope, StreamName, scope_group, scope_to
 from muster.message import kinds
-from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.fold import MessageRow, ReceiptRow, row_of
 from muster.message.state import Peer, Receipt, Sent, deliveries, recipients
 from muster.message.state import inbox as inbox_of
 from muster.node.call import LATER, Call
@@ -70,7 +70,8 @@ def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait
     answer = {"message": entry.id.hex(), "fresh": True, "to": body.to}
     if not wait:
         return answer
-    waiting = {m for m, _ in recipients(_sent(core, stream, entry.id), _peers(core))}
+    sent = Sent(stream, entry.id, row_of(entry, body))
+    waiting = {m for m, _ in recipients(sent, _peers(core))}
     waiting.discard(core.machine)
     if not waiting:
         return answer
@@ -256,10 +257,6 @@ def _messages(core: Core) -> list[Sent]:
         stream = StreamName.parse(str(row["stream"]))
         found.append(Sent(stream, _blob(row["id"]), MessageRow(**values)))
     return found
-
-
-def _sent(core: Core, stream: StreamName, entry: bytes) -> Sent:
-    return next(m for m in _messages(core) if m.id == entry and m.stream == stream)
 
 
 def _receipts(core: Core) -> list[Receipt]:
