@@ -4,7 +4,7 @@ The core tells it of machines, time and events; it answers with entries and effe
 worker may be the same machine: what one tells the other then goes through `told`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from muster.fleet.roster import Roster
@@ -32,6 +32,8 @@ class Work:
         self.working = Working(core)
         self._adopt_at: int | None = None
         self._told: list[tuple[str, Mapping[str, Any]]] = []
+        # Who waits for a task's outcome; it is told in the step that settles the task.
+        self._awaited: dict[str, list[Callable[[Settled], None]]] = {}
 
     def start(self) -> None:
         self.working.start()
@@ -117,5 +119,32 @@ class Work:
                 self.working.on_owner(self.core.machine, verb, args)
                 busy = True
 
+    def when_settled(
+        self, tasks: Sequence[str], then: Callable[[list[Settled]], None]
+    ) -> Callable[[], None]:
+        """Call `then` once, with every end, when all of these open tasks have one.
+
+        Returns what to call when nobody waits any more.
+        """
+        left, ends = set(tasks), list[Settled]()
+
+        def settled(end: Settled) -> None:
+            left.discard(end.task)
+            ends.append(end)
+            if not left:
+                then(ends)
+
+        def stop() -> None:
+            for task in left:
+                waiting = self._awaited.get(task, [])
+                if settled in waiting:
+                    waiting.remove(settled)
+
+        for task in left:
+            self._awaited.setdefault(task, []).append(settled)
+        return stop
+
     def _settled(self, end: Settled) -> None:
         self.running.settled(end)
+        for waiting in self._awaited.pop(end.task, ()):
+            waiting(end)

@@ -13,6 +13,7 @@ from muster.node.core import Core
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task.evidence import task_args
+from muster.task.instruction import Settled
 from muster.task.live import Order
 from muster.task.spec import read
 from muster.task.state import LIVE
@@ -76,13 +77,31 @@ def _problem(problem: Any) -> dict[str, Any]:
 
 
 def submit(core: Core, call: Call) -> Any:
-    """Single tasks, each with the statement that orders exactly it."""
+    """Single tasks, each with the statement that orders exactly it.
+
+    With `wait` the answer comes when all are settled, with each one's outcome.
+    """
     items = call.args.get("tasks")
     if not isinstance(items, list) or not items:
         raise Malformed("`tasks` is a list of {task, template, repo, base, statement}")
     orders = [_order(core, item) for item in items]
     done = core.work.owning.submit(orders)
-    return {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
+    answer = {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
+    if not call.args.get("wait"):
+        return answer
+
+    def tell(ends: list[Settled]) -> None:
+        core.router.open.pop((call.link, call.channel), None)
+        found = [
+            {"task": e.task, "outcome": e.outcome, "summary": e.summary, "commit": e.commit,
+             "values": e.values}
+            for e in ends
+        ]  # fmt: skip
+        call.end({**answer, "ends": found})
+
+    stop = core.work.when_settled([d.task for d in done], tell)
+    core.router.streaming(call, stop)
+    return LATER
 
 
 def _order(core: Core, item: Mapping[str, Any]) -> Order:

@@ -1,0 +1,147 @@
+"""Noop tasks between real daemons: one at a time, a thousand at once, and a graph.
+
+The hub owns the tasks and works on none: their template needs the label `worker`, which the two
+other daemons have. Every task has an operator's statement of its own, signed before the clock
+starts; the hub checks it and opens the task, a worker checks the whole chain again, and each step
+(open, assign, start, finish, settle) is an entry, sealed, committed with fsync, replicated over
+mutual TLS. `submit` with `wait` answers when all are settled.
+
+The graph is ten layers of ten phases, each phase after all of the layer before, handed in as one
+signed spec with `run` and followed with `watch`.
+
+The peer is Huey on SQLite with fsync: two worker processes, results awaited, the same graph as a
+chord per layer. It signs and replicates nothing, and delivers at most once.
+"""
+
+import asyncio
+import secrets
+import time
+from typing import Any, Final
+
+from bench.figure import Figure, p50, p99, ratio
+from bench.fleet import Caller, Fleet
+from bench.huey_peer import Huey
+from bench.message import idle as messages
+
+TEMPLATE: Final[dict[str, Any]] = {
+    "v": 1,
+    "agent": ["noop"],
+    "do": "{}",
+    "needs": {"label": "worker"},
+}
+GAP_S = 0.005
+LAYERS = 10
+
+
+def prepared(caller: Caller, count: int) -> bytes:
+    """A call that submits so many tasks and waits for them all."""
+    tasks = []
+    for _ in range(count):
+        task = secrets.token_hex(16)
+        args = {"base": "", "key": "", "repo": "", "template": TEMPLATE}
+        args = task_args(task)
+        statement = caller.fleet.statement("task", task, args)
+        tasks.append({"task": task, "template": TEMPLATE, "statement": statement})
+    return caller.prepare("submit", {"tasks": tasks, "wait": True})
+
+
+def task_args(task: str) -> dict[str, Any]:
+    """What the operator signs for one task."""
+    from muster.task import evidence, kinds
+
+    return evidence.task_args(kinds.TaskOpen(task=task, template=TEMPLATE))
+
+
+def spec(name: str) -> str:
+    """Ten layers of ten phases."""
+    lines = ["muster: 1", f"name: {name}", "phases:"]
+    for layer in range(LAYERS):
+        after = ", ".join(f"p{layer - 1}x{n}" for n in range(10)) if layer else ""
+        for number in range(10):
+            lines += [f"  p{layer}x{number}:", "    agent: noop", '    do: "{}"']
+            lines += ["    needs: {label: worker}", '    check: "true"']
+            if after:
+                lines.append(f"    after: [{after}]")
+    return "\n".join(lines) + "\n"
+
+
+async def submit(caller: Caller, call: bytes) -> float:
+    """Seconds from the call to the last result."""
+    start = time.perf_counter()
+    answer = await caller.begin(call)
+    spent = time.perf_counter() - start
+    bad = [end for end in answer["ends"] if end["outcome"] != "done"]
+    assert not bad, bad[0]
+    return spent
+
+
+async def graph(caller: Caller) -> float:
+    """Seconds from handing the spec in to its end."""
+    name = f"g{secrets.token_hex(6)}"
+    args = {"base": "", "repo": "", "spec": spec(name), "values": {}}
+    call = caller.ordered("run", name, args)
+    start = time.perf_counter()
+    run = (await caller.begin(call))["run"]
+    end = await caller.call("watch", {"run": run})
+    spent = time.perf_counter() - start
+    assert end["settled"] == "done", end
+    return spent
+
+
+async def one_by_one(caller: Caller, count: int) -> list[float]:
+    times = []
+    for call in [prepared(caller, 1) for _ in range(count)]:
+        await asyncio.sleep(GAP_S)
+        times.append(await submit(caller, call) * 1000)
+    return times
+
+
+async def measure(*, rounds: int, singles: int, many: int) -> list[Figure]:
+    receipts, tasks = [], []
+    ours, theirs, our_graphs, their_graphs = [], [], [], []
+    with Fleet(3) as fleet, Huey() as peer:
+        caller = await fleet.caller()
+        await messages(caller, 30)
+        await one_by_one(caller, 20)
+        await submit(caller, prepared(caller, 100))
+        await graph(caller)
+        for _ in range(rounds):
+            receipts.append(await messages(caller, singles))
+            tasks.append(await one_by_one(caller, singles))
+        for _ in range(rounds):
+            theirs.append(many / peer.many(many))
+            ours.append(many / await submit(caller, prepared(caller, many)))
+            their_graphs.append(peer.graph())
+            our_graphs.append(await graph(caller))
+        caller.close()
+    flat, heard = [t for r in tasks for t in r], [t for r in receipts for t in r]
+    return [
+        Figure(
+            "task submit to settled, idle p50 / receipt p50",
+            ratio([p50(r) for r in tasks], [p50(r) for r in receipts]),
+            6.0,
+            f"task p50 {p50(flat):.2f} p99 {p99(flat):.1f} ms; receipt p50 {p50(heard):.2f} ms",
+        ),
+        Figure(
+            f"{many:,} noop tasks, two workers / Huey fsync",
+            ratio(ours, theirs),
+            1.0,
+            f"ours {p50(ours):,.0f}/s; Huey {p50(theirs):,.0f}/s",
+            upper=False,
+            target=1.7,
+        ),
+        Figure(
+            "10 x 10 graph of noop phases",
+            p50(our_graphs),
+            0.118,
+            f"ours {p50(our_graphs):.3f} s; Huey here {p50(their_graphs):.3f} s",
+            target=0.086,
+            unit="s",
+        ),
+    ]
+
+
+async def run(*, short: bool) -> list[Figure]:
+    if short:
+        return await measure(rounds=3, singles=50, many=1000)
+    return await measure(rounds=7, singles=200, many=1000)
