@@ -22,6 +22,8 @@ from bench.figure import Figure, p50, p99, ratio
 from bench.fleet import Caller, Fleet
 from bench.huey_peer import Huey
 from bench.message import idle as messages
+from muster.task.evidence import task_args
+from muster.task.kinds import TaskOpen
 
 TEMPLATE: Final[dict[str, Any]] = {
     "v": 1,
@@ -30,26 +32,21 @@ TEMPLATE: Final[dict[str, Any]] = {
     "needs": {"label": "worker"},
 }
 GAP_S = 0.005
+CALL_TASKS = 200
 LAYERS = 10
 
 
-def prepared(caller: Caller, count: int) -> bytes:
-    """A call that submits so many tasks and waits for them all."""
-    tasks = []
-    for _ in range(count):
-        task = secrets.token_hex(16)
-        args = {"base": "", "key": "", "repo": "", "template": TEMPLATE}
-        args = task_args(task)
-        statement = caller.fleet.statement("task", task, args)
-        tasks.append({"task": task, "template": TEMPLATE, "statement": statement})
-    return caller.prepare("submit", {"tasks": tasks, "wait": True})
-
-
-def task_args(task: str) -> dict[str, Any]:
-    """What the operator signs for one task."""
-    from muster.task import evidence, kinds
-
-    return evidence.task_args(kinds.TaskOpen(task=task, template=TEMPLATE))
+def prepared(caller: Caller, count: int) -> list[bytes]:
+    """Calls that submit so many tasks and wait for them all; a call fits into one frame."""
+    calls = []
+    for first in range(0, count, CALL_TASKS):
+        tasks = []
+        for _ in range(min(CALL_TASKS, count - first)):
+            opened = TaskOpen(task=secrets.token_hex(16), template=TEMPLATE)
+            statement = caller.fleet.statement("task", opened.task, task_args(opened))
+            tasks.append({"task": opened.task, "template": TEMPLATE, "statement": statement})
+        calls.append(caller.prepare("submit", {"tasks": tasks, "wait": True}))
+    return calls
 
 
 def spec(name: str) -> str:
@@ -65,12 +62,12 @@ def spec(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-async def submit(caller: Caller, call: bytes) -> float:
-    """Seconds from the call to the last result."""
+async def submit(caller: Caller, calls: list[bytes]) -> float:
+    """Seconds from the first call to the last result."""
     start = time.perf_counter()
-    answer = await caller.begin(call)
+    answers = await asyncio.gather(*(caller.begin(call) for call in calls))
     spent = time.perf_counter() - start
-    bad = [end for end in answer["ends"] if end["outcome"] != "done"]
+    bad = [end for answer in answers for end in answer["ends"] if end["outcome"] != "done"]
     assert not bad, bad[0]
     return spent
 
