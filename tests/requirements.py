@@ -604,6 +604,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.unfinished-attempts-are-told": (
+        "An attempt that was running when its machine was killed is reported as ended after the start, and not before the machine's own head is confirmed."
+    ),
     "node.calls-bounded": (
         "A call that is too large, too deep or no call at all is refused before it is read."
     ),
@@ -638,6 +641,71 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.check-exit": (
+        "`muster check` ends with 1 when the spec cannot run, and names line and column as compilers do."
+    ),
+    "cli.shows-everything": "Every answer is shown: on its own page, or with all its fields.",
+    "cli.text-is-aligned": "Tables are aligned, and times are said as people say them.",
+    "cli.text-is-harmless": "Text of machines and agents is shown without control characters.",
+    "cli.grant": (
+        "A grant is given and taken back by statements of its own, which say exactly that."
+    ),
+    "cli.order-target": (
+        "An order without --on goes to the hub, to this machine, or to the owner of the work that it names."
+    ),
+    "cli.run-args": "A run is signed over exactly what its workers compute again from the log.",
+    "cli.orders-need-the-key": (
+        "Without the operator's key nothing is ordered, and the command says where the key is."
+    ),
+    "cli.orders-are-signed": (
+        "An order is signed in the command for one machine, one object, exactly its arguments, and five minutes."
+    ),
+    "cli.socket": (
+        "A command finds the socket that the daemon of its home listens on, however deep the home is."
+    ),
+    "cli.call-errors": (
+        "An error of the daemon reaches the person with its sentence, and the script with its exit code."
+    ),
+    "cli.call": (
+        "A call names its verb and arguments, and its answers are put together from parts or come one by one."
+    ),
+    "cli.call-canonical": (
+        "A command writes canonical JSON byte for byte as the log does, without the log's libraries."
+    ),
+    "cli.starts-light": (
+        "A quick command loads no heavy library, so that it starts in less than 100 ms."
+    ),
+    "cli.doctor": (
+        "`muster doctor` names each fault with its mend, and ends with 1 when there is one."
+    ),
+    "cli.operator-only": "What only makes sense on this machine refuses to act on another.",
+    "cli.join-leaves-nothing": "A join that is refused leaves nothing behind on the newcomer.",
+    "cli.init-once": (
+        "A home gets one machine: a refused init leaves none, and a repeated one changes nothing."
+    ),
+    "cli.init": (
+        "`muster init` makes a private home with the keys of a machine, its fleet and its operator."
+    ),
+    "cli.completion": (
+        "The completion scripts are made from the table of verbs and can be read by their shells."
+    ),
+    "cli.pipe": "A reader that leaves early ends a command quietly.",
+    "cli.interrupt": "Ctrl-C ends a command with exit code 130 and without noise.",
+    "cli.no-traceback": "No command ever shows a traceback, unless it is asked for.",
+    "cli.common-flags": "--json, --on and --home may stand before or after any verb.",
+    "cli.absent": (
+        "A command without a machine or a daemon says which of the two is missing and how to get it."
+    ),
+    "cli.errors-as-json": (
+        "With --json an error is one JSON object on standard error, with the same exit code."
+    ),
+    "cli.usage": (
+        "Words that make no sense end with exit code 2 and one sentence that says what would."
+    ),
+    "cli.help": (
+        "The help page names every verb with one sentence, and each verb explains its arguments."
+    ),
+    "cli.version": "`muster --version` says the version in one line and needs no machine.",
     # --- sim
     "sim.peace-converges": (
         "Real cores over a faultless network reach the same streams, settle every task and deliver every message."

@@ -155,12 +155,10 @@ class Working:
             held = [(str(t), (int(a), int(b))) for t, a, b in args["held"]]
             gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
             self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
-        self.core.later(self._flush)
 
     def machine_here(self, machine: str) -> None:
         """A link came up: its owner should hear from us at once."""
         self.worker.beats([machine], self.core.now)
-        self.core.later(self._flush)
 
     def facts_changed(self) -> None:
         self.worker.machine_is(self._me())
@@ -200,9 +198,6 @@ class Working:
         self.core.orders.forget_agent(event.task)
         for follower in self.followers.pop(event.task, ()):
             follower(None)
-
-    def _flush(self) -> None:
-        self.flush()
 
     def flush(self) -> bool:
         """Carry out what the worker wants; False when it wanted nothing."""

@@ -1,0 +1,41 @@
+"""One daemon of a test fleet, as a process: `python -m tests.e2e.machine HOME`.
+
+It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off, and
+MUSTER_TEST_FILE_BYTES lets no file of it grow larger, which is how a full disk looks from inside.
+"""
+
+import os
+import resource
+import signal
+import sys
+
+from muster.errors import MusterError
+from muster.node import clock
+from muster.node.home import Home
+from muster.task.instruction import Now
+from muster.verbs import service
+
+
+def main() -> int:
+    if bytes_max := int(os.environ.get("MUSTER_TEST_FILE_BYTES", "0")):
+        # Without this the kernel ends the process; with it a write fails, as on a full disk.
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    if off_ms := int(os.environ.get("MUSTER_TEST_CLOCK_MS", "0")):
+        read = clock.read
+
+        def wrong() -> Now:
+            now = read()
+            return Now(now.boot_ms, now.wall_ms + off_ms)
+
+        clock.read = wrong
+    try:
+        service._serve(Home(sys.argv[1]), lambda text: print(text, file=sys.stderr, flush=True))
+    except MusterError as error:
+        print(f"muster: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

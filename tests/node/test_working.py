@@ -1,0 +1,37 @@
+"""This machine as a worker, through real cores."""
+
+from muster.node import event as ev
+from tests.node.cores import Cores
+from tests.promise import proves
+
+
+def begun(world: Cores) -> str:
+    """A task of the hub that the studio has begun to work on; its id."""
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    needs = {"machine": "studio"}
+    task = world["hub"].submit(agent=["shell"], do="sleep 60", needs=needs)
+    world.drain()
+    assert any(isinstance(e, ev.StartAttempt) for e in world["studio"].effects)
+    return task
+
+
+@proves("node.unfinished-attempts-are-told")
+def test_a_worker_that_was_killed_says_so_only_once_its_own_head_is_confirmed():
+    """The link comes up before the peer has told what it holds of us: nothing is written yet."""
+    world = Cores("hub", "studio")
+    task = begun(world)
+    studio = world["studio"]
+    studio.dials = True
+    world.restart("studio")
+    assert not studio.core.members.settled
+    before = studio.own_size
+    # One side alone sees the link at first, so that its head is not confirmed in the same step.
+    studio.step(ev.LinkUp(99, world["hub"].id, False, "http"))
+    assert (studio.own_size, studio.entries("attempt.finish")) == (before, [])
+    studio.step(ev.LinkDown(99))
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    assert studio.core.members.settled
+    assert [e.header.author for e in studio.entries("attempt.finish")] == [studio.id]
+    assert world["hub"].task(task)["losses"] == 1
