@@ -31,6 +31,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bench.figure import Figure
 from muster.log import canon
 from muster.log.admit import Taken, admit
 from muster.log.entry import Entry
@@ -255,6 +256,38 @@ def proofs(bench: Bench, size: int) -> float:
         times.append(time.perf_counter() - start)
     store.close()
     return statistics.median(times) * 1000
+
+
+async def run(*, short: bool) -> list[Figure]:
+    """The two promised ratios, for the table of all."""
+    ways = ("raw", "append", "folded")
+    rates = await asyncio.to_thread(_rates, ways, 3 if short else 7)
+    raw = f"raw {statistics.median(rates['raw']):,.0f}/s"
+    return [
+        Figure(
+            f"append, 64 callers{label} / raw SQLite inserts",
+            statistics.median(a / b for a, b in zip(rates[way], rates["raw"], strict=True)),
+            promise,
+            f"ours {statistics.median(rates[way]):,.0f}/s; {raw}",
+            upper=False,
+        )
+        for way, label, promise in (("append", "", 0.75), ("folded", ", folded", 0.5))
+    ]
+
+
+def _rates(names: Sequence[str], rounds: int) -> dict[str, list[float]]:
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder))
+        ways = {
+            "raw": bench.raw,
+            "append": lambda: bench.called(folds=False),
+            "folded": lambda: bench.called(folds=True),
+        }
+        for _ in range(rounds):
+            for name in names:
+                rates[name].append(ways[name]())
+    return rates
 
 
 def main() -> None:

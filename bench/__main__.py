@@ -1,0 +1,47 @@
+"""All promised figures in one table: `python -m bench [--short] [--only NAME]`.
+
+A figure passes or misses; nothing here fails a build. Every figure is a ratio to a peer that runs
+in turn with ours, or a bound on this machine; other load on the machine shows in the raw figures.
+"""
+
+import argparse
+import time
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from bench import append, audit, depth, message, start, tasks
+from bench.figure import Figure
+
+BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
+    "append": append.run,
+    "message": message.run,
+    "tasks": tasks.run,
+    "depth": depth.run,
+    "audit": audit.run,
+    "start": start.run,
+}
+
+
+async def measure(names: list[str], *, short: bool) -> None:
+    lines = []
+    for name in names:
+        began = time.monotonic()
+        print(f"# {name} …", flush=True)
+        for figure in await BENCHES[name](short=short):
+            lines.append(figure.line())
+            print(lines[-1], flush=True)
+        print(f"# {name} took {time.monotonic() - began:.0f} s", flush=True)
+    print("\n" + "\n".join(lines))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="less than two minutes in all")
+    parser.add_argument("--only", action="append", choices=sorted(BENCHES), help="only this")
+    given = parser.parse_args()
+    uvloop.run(measure(given.only or list(BENCHES), short=given.short))
+
+
+if __name__ == "__main__":
+    main()
