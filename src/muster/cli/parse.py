@@ -61,7 +61,7 @@ def parse(words: Sequence[str]) -> Command:
     options: dict[str, Any] = {}
     for arg in verb.args:
         value = found[arg.name.replace("-", "_")]
-        if value in (None, "", False, []):
+        if value in (None, "", False, []) and not arg.required:
             continue
         target = options if arg.bare else args
         target[arg.name] = read_file(value) if arg.kind == "file" else value

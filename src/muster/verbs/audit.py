@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.fleet.record import open_record
 from muster.log import export
 from muster.log.entry import parse
 from muster.log.stream import FleetId, fleet_id
@@ -41,7 +42,7 @@ def audit(door: Door, args: Mapping[str, Any]) -> Any:
         if not what:
             raise Malformed("`audit export` needs the folder to write; it must not exist yet")
         return _export(door, source, fleet, Path(what))
-    report = verify(source, fleet, _progress(door))
+    report = verify(source, fleet, _progress(door), "" if path else _own(door))
     answer = _answer(report)
     return Finding(answer, NOT_WELL) if answer["wrong"] else answer
 
@@ -57,6 +58,12 @@ def _fleet(door: Door, named: str, source: Source) -> FleetId:
         raise NotFound("the log names no fleet: give its id with --fleet")
     door.say(f"taking its own word for the fleet: {found} - is it yours?")
     return fleet_id(found)
+
+
+def _own(door: Door) -> str:
+    """The machine whose log this is."""
+    facts = door.home.facts()
+    return open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
 
 
 def _progress(door: Door) -> Any:

@@ -65,6 +65,7 @@ class Report:
     """The answer."""
 
     fleet: FleetId
+    own: str = ""
     streams: list[Checked] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     machines: dict[MachineId, MachineRecord] = field(default_factory=dict)
@@ -77,9 +78,15 @@ class Report:
         return found
 
 
-def verify(source: Source, fleet: FleetId, progress: Callable[[int], None]) -> Report:
-    """Check everything; `progress` hears how many entries are done."""
-    report = Report(fleet)
+def verify(
+    source: Source, fleet: FleetId, progress: Callable[[int], None], own: str = ""
+) -> Report:
+    """Check everything; `progress` hears how many entries are done.
+
+    Of the streams of `own`, the machine whose log this is, every entry must be here: a head that
+    anybody signed beyond them says that the end was cut off.
+    """
+    report = Report(fleet, own)
     for raw in source.records():
         _take(report, "a machine record", partial(_record, report, raw))
     for raw in source.revocations():
@@ -221,6 +228,8 @@ def _cosign(checked: Checked, head: Head, report: Report) -> Iterator[str]:
         raise Malformed(f"a cosign of {cosign.stream} lies here")
     if cosign.size > checked.stream.held:
         # Of a stream we do not hold so far (or may not read): nothing here to compare it with.
+        if checked.stream.name.machine == report.own:
+            yield f"seq {checked.stream.held}: missing, {record.name} saw {cosign.size} entries"
         return
     _check_root(checked, head, cosign.size, cosign.root, f"the {cosign.strength} of {record.name}")
     # A revoked key may sign anything, so what it vouches for vouches for nothing.

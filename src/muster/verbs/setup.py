@@ -201,7 +201,10 @@ def _login() -> str:
 
 def _listen(text: str) -> str:
     if text:
-        split_address(text)
+        try:
+            split_address(text)
+        except Broken as error:
+            raise Malformed(str(error)) from error
     return text
 
 

@@ -1,0 +1,326 @@
+"""The command line as a person and a script meet it, without any daemon."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from muster.cli import parse
+from muster.verbs.table import VERBS
+from tests.cli.world import environment, everything_in, muster
+from tests.promise import proves
+
+SHOWN = [v for v in VERBS.values() if not v.hidden]
+
+
+@proves("cli.version")
+def test_the_version_is_one_line_and_needs_no_machine(tmp_path):
+    for words in (("--version",), ("version",)):
+        said = muster(tmp_path / "none", *words)
+        assert (said.code, said.err) == (0, "")
+        assert re.fullmatch(r"muster \d+\.\d+\.\d+\n", said.out)
+    assert not (tmp_path / "none").exists()
+
+
+@proves("cli.help")
+def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
+    for words in ((), ("--help",)):
+        said = muster(tmp_path, *words)
+        assert said.code == 0
+        for verb in SHOWN:
+            assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", said.out, re.M)
+        assert "enrol" not in said.out
+
+
+@proves("cli.help")
+@pytest.mark.parametrize("verb", [v.name for v in SHOWN])
+def test_each_verb_explains_itself_and_takes_json_on_and_home(verb):
+    with pytest.raises(parse.Shown) as shown:
+        parse.parse([verb, "--help"])
+    text = str(shown.value)
+    assert all(flag in text for flag in ("--json", "--on", "--home"))
+    for arg in VERBS[verb].args:
+        assert (",".join(arg.choices) or arg.name.upper()) in text or f"--{arg.name}" in text
+
+
+@proves("cli.usage")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["stats"], "did you mean `status`"),
+        (["zzzzzz"], "muster --help"),
+        (["--on", "build"], "asks for nothing"),
+        (["invite"], "NAME"),
+        (["invite", "laptop", "--hours", "soon"], "--hours"),
+        (["invite", "laptop", "--what"], "--what"),
+        (["completion", "tcsh"], "tcsh"),
+        (["check", "/nonexistent/spec.yaml"], "/nonexistent/spec.yaml"),
+        (["status", "too", "many"], "too many"),
+    ],
+)
+def test_words_that_make_no_sense_end_with_2_and_one_sentence(tmp_path, words, says):
+    said = muster(tmp_path, *words)
+    assert said.code == 2
+    assert said.out == ""
+    assert says in said.err
+    assert said.err.startswith("muster: ")
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+
+
+@proves("cli.errors-as-json")
+def test_with_json_an_error_is_json_on_standard_error_with_the_same_exit_code(tmp_path):
+    usage = muster(tmp_path, "stats", "--json")
+    assert usage.error["kind"] == "Usage"
+    assert usage.error["exit"] == usage.code == 2
+    absent = muster(tmp_path / "none", "--json", "status")
+    assert absent.error["kind"] == "NotFound"
+    assert absent.error["exit"] == absent.code == 5
+    assert absent.out == ""
+
+
+@proves("cli.absent")
+def test_without_a_machine_or_a_daemon_the_command_says_what_to_do(tmp_path):
+    home = tmp_path / "home"
+    none = muster(home, "status")
+    assert (none.code, "muster init" in none.err) == (5, True)
+    assert not home.exists()
+    assert muster(home, "init", "--listen", "").code == 0
+    down = muster(home, "status")
+    assert (down.code, "muster up --detach" in down.err) == (7, True)
+    assert down.err.count("\n") == 1
+
+
+@proves("cli.common-flags")
+def test_json_on_and_home_may_stand_before_or_after_the_verb(tmp_path):
+    before = parse.parse(["--json", "--on", "build", "--home", "/h", "tasks", "--all"])
+    after = parse.parse(["tasks", "--all", "--home", "/h", "--on", "build", "--json"])
+    assert before == after
+    assert (before.verb.name, before.on, before.home, before.json) == ("tasks", "build", "/h", True)
+    assert before.args == {"all": True}
+    other = tmp_path / "other"
+    said = muster(tmp_path / "home", "--home", str(other), "status")
+    assert str(other) in said.err
+
+
+@proves("cli.common-flags")
+def test_an_argument_of_a_file_is_read_and_a_dash_is_standard_input(tmp_path):
+    (tmp_path / "a.yaml").write_text("muster: 1\n")
+    found = parse.parse(["run", str(tmp_path / "a.yaml"), "--again", "--key", "k"])
+    assert found.args == {"spec": "muster: 1\n"}
+    assert found.options == {"again": True, "key": "k"}
+    assert found.files == {"spec": str(tmp_path / "a.yaml")}
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in muster(tmp_path, "check", str(tmp_path / "b.yaml")).err
+
+
+@proves("cli.no-traceback")
+def test_an_error_nobody_foresaw_is_a_sentence_and_the_traceback_only_when_asked_for(tmp_path):
+    script = (
+        "import sys; from muster.cli import main, parse\n"
+        "parse.parse = lambda words: 1 / 0\n"
+        "sys.exit(main.main(['status']))"
+    )
+    for more, traceback in (({}, False), ({"MUSTER_TRACEBACK": "1"}, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=environment(tmp_path, **more), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert ("Traceback" in done.stderr) == traceback
+        assert "ZeroDivisionError" in done.stderr
+
+
+@proves("cli.interrupt")
+def test_ctrl_c_ends_a_waiting_command_with_130_and_no_traceback(tmp_path):
+    home = tmp_path / "home"
+    (home / "run").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(home / "run" / "sock"))
+        deaf.listen()
+        command = subprocess.Popen(
+            [sys.executable, "-m", "muster", "status"],
+            env=environment(home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        link, _ = deaf.accept()
+        link.recv(1)
+        command.send_signal(signal.SIGINT)
+        out, err = command.communicate(timeout=20)
+        link.close()
+    assert (command.returncode, out, err.strip()) == (130, "", "")
+
+
+@proves("cli.pipe")
+def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "muster", "completion", "bash"],
+        env=environment(tmp_path), stdout=writer, stderr=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@proves("cli.completion")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_names_every_verb_and_is_a_script_its_shell_can_read(tmp_path, shell):
+    said = muster(tmp_path, "completion", shell)
+    assert said.code == 0
+    for verb in SHOWN:
+        assert re.search(rf"\b{verb.name}\b", said.out)
+    assert "git.serve" not in said.out
+    file = tmp_path / "script"
+    file.write_text(said.out)
+    try:
+        done = subprocess.run([shell, "-n", str(file)], capture_output=True, check=False)
+    except FileNotFoundError:
+        return
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@proves("cli.completion")
+def test_bash_completes_a_verb_and_its_flags(tmp_path):
+    file = tmp_path / "script"
+    file.write_text(muster(tmp_path, "completion", "bash").out)
+    ask = (
+        f"source {file}; COMP_WORDS=(muster inv); COMP_CWORD=1; _muster; echo ${{COMPREPLY[@]}};"
+        "COMP_WORDS=(muster --json invite --ho); COMP_CWORD=3; _muster; echo ${COMPREPLY[@]}"
+    )
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["invite", "--hours --home"]
+
+
+@proves("cli.init")
+def test_init_makes_a_private_home_with_every_key_once(tmp_path):
+    home = tmp_path / "home"
+    said = muster(home, "init", "--name", "studio", "--operator", "alice", "--label", "gpu",
+                  "--listen", "127.0.0.1:7000", "--json")  # fmt: skip
+    assert said.code == 0, said.err
+    assert (said.value["name"], said.value["address"]) == ("studio", "127.0.0.1:7000")
+    assert home.stat().st_mode & 0o077 == 0
+    for name in ("seed", "authority.seed", "operator.seed"):
+        assert (home / name).stat().st_mode & 0o177 == 0
+        assert len((home / name).read_bytes()) == 32
+    assert len({(home / n).read_bytes() for n in ("seed", "authority.seed", "operator.seed")}) == 3
+    assert 'labels = ["gpu"]' in (home / "config.toml").read_text()
+
+
+@proves("cli.init-once")
+def test_a_second_init_is_refused_and_changes_nothing(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "init").code == 0
+    before = everything_in(home)
+    again = muster(home, "init", "--name", "other")
+    assert again.code == 6
+    assert everything_in(home) == before
+
+
+@proves("cli.init-once")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--name", "No Spaces"),
+        ("--name", "../up"),
+        ("--name", "fleet"),
+        ("--operator", "Al ice"),
+        ("--listen", "nowhere"),
+        ("--address", "http://x"),
+        ("--label", "a b"),
+    ],
+)
+def test_an_init_that_is_refused_leaves_no_home(tmp_path, words):
+    home = tmp_path / "home"
+    said = muster(home, "init", *words)
+    assert said.code == 3, said.err
+    assert said.err.count("\n") == 1
+    assert not (home / "seed").exists()
+    assert muster(home, "init").code == 0
+
+
+@proves("cli.init-once")
+def test_an_init_that_was_cut_short_goes_on_with_the_same_keys(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "init").code == 0
+    kept = (home / "authority.seed").read_bytes()
+    (home / "seed").rename(home / "joining.seed")
+    (home / "fleet.json").unlink()
+    assert muster(home, "init").code == 0
+    assert (home / "authority.seed").read_bytes() == kept
+
+
+@proves("cli.join-leaves-nothing")
+@pytest.mark.parametrize(
+    ("invitation", "code"),
+    [("hello", 3), ("muster1.abc.host:1", 3), ("", 3)],
+)
+def test_a_join_with_a_string_that_is_no_invitation_leaves_nothing_behind(
+    tmp_path, invitation, code
+):
+    said = muster(tmp_path / "home", "join", invitation)
+    assert (said.code, said.err.count("\n")) == (code, 1)
+    assert not (tmp_path / "home").exists()
+
+
+@proves("cli.operator-only")
+def test_client_verbs_refuse_to_act_elsewhere(tmp_path):
+    said = muster(tmp_path / "home", "init", "--on", "build")
+    assert (said.code, "build" in said.err) == (3, True)
+    assert not (tmp_path / "home").exists()
+
+
+@proves("cli.doctor")
+def test_doctor_names_what_is_wrong_how_to_mend_it_and_ends_with_1(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "doctor").code == 1
+    assert muster(home, "init", "--listen", "").code == 0
+    (home / "operator.seed").chmod(0o644)
+    said = muster(home, "doctor", "--json")
+    checks = {c["name"]: c for c in said.value["checks"]}
+    assert said.code == 1
+    assert checks["operator.seed"]["state"] == "wrong"
+    assert "chmod 600" in checks["operator.seed"]["text"]
+    assert checks["seed"]["state"] == "ok"
+    assert checks["daemon"]["mend"] == "muster up --detach"
+    assert "as powerful as you" in checks["sandbox"]["text"]
+
+
+@proves("cli.starts-light")
+def test_no_heavy_library_is_loaded_by_a_quick_command(tmp_path):
+    script = (
+        "import sys, os\nfrom muster.cli import main\n"
+        "code = main.main(['status'])\n"
+        "heavy = {'msgspec', 'asyncio', 'nacl', 'cryptography', 'rich', 'dataclasses', 'apsw',"
+        " 'platformdirs', 'tempfile', 'pathlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), code)"
+    )
+    home = tmp_path / "home"
+    (home / "run").mkdir(parents=True)
+    with socket.socket(socket.AF_UNIX) as daemon:
+        daemon.bind(str(home / "run" / "sock"))
+        daemon.listen()
+        done = subprocess.Popen(
+            [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}\n{script}"],
+            env=environment(home), stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        link, _ = daemon.accept()
+        link.recv(1)
+        link.close()
+        out, _ = done.communicate(timeout=20)
+    assert out == "[] 7\n"
+
+
+@proves("cli.starts-light")
+def test_how_long_a_start_takes_is_printed(tmp_path, capsys):
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        assert muster(tmp_path, "--version").code == 0
+        times.append(time.perf_counter() - began)
+    with capsys.disabled():
+        print(f" start: {sorted(times)[2] * 1000:.0f} ms", end="")

@@ -1,0 +1,123 @@
+"""Orders are signed in the command, for one machine, over exactly what the verb gets."""
+
+import pytest
+
+from muster.cli import order
+from muster.errors import Denied, Malformed, NotFound, Refused
+from muster.fleet.grant import gives, takes
+from muster.fleet.machine import Authority, Operator
+from muster.fleet.statement import check_order, open_statement
+from muster.task.evidence import run_args
+from muster.task.kinds import RunOpen
+from muster.verbs.table import VERBS
+from tests.promise import proves
+
+FLEET = Authority.from_seed(b"a" * 32).fleet
+HUB = "b" * 64
+NOW = 1_790_000_000_000
+TO = order.Target(HUB, "hub", FLEET, NOW)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
+    (tmp_path / "operator.seed").write_bytes(b"o" * 32)
+    (tmp_path / "operator.seed").chmod(0o600)
+    return tmp_path
+
+
+@proves("cli.orders-are-signed")
+def test_an_order_names_its_machine_its_arguments_and_five_minutes(home):
+    raw = order.sign("invite", {"name": "laptop"}, TO, "laptop")
+    statement = open_statement(raw.encode(), FLEET)
+    assert statement.operator == Operator.from_seed(b"o" * 32).key
+    assert statement.until_ms - statement.issued_ms == 5 * 60_000
+    order_is = {"verb": "invite", "object": "laptop", "machine": HUB, "now_ms": NOW}
+    check_order(statement, args={"name": "laptop"}, **order_is)
+    for wrong in ({"args": {"name": "other"}}, {"args": {"name": "laptop"}, "machine": "c" * 64}):
+        with pytest.raises(Refused):
+            check_order(statement, **{**order_is, **wrong})
+
+
+@proves("cli.orders-are-signed")
+def test_two_orders_of_the_same_never_share_a_nonce(home):
+    first, second = (
+        open_statement(order.sign("retry", {"task": "t"}, TO, "t").encode(), FLEET)
+        for _ in range(2)
+    )
+    assert first.nonce != second.nonce
+
+
+@proves("cli.orders-need-the-key")
+def test_without_the_operators_key_the_command_says_where_it_is_and_signs_nothing(home):
+    (home / "operator.seed").unlink()
+    with pytest.raises(Denied, match="muster init"):
+        order.sign("invite", {"name": "laptop"}, TO, "laptop")
+
+
+@proves("cli.run-args")
+def test_a_run_is_signed_over_what_the_worker_will_compute_again():
+    args = {"spec": "muster: 1\n", "base": "abc", "value": ["a=1", "b=x=y"]}
+    body = RunOpen("r", "n", "muster: 1\n", "", repo="main", base="abc",
+                   values={"a": "1", "b": "x=y"})  # fmt: skip
+    assert order.run_args(args, "main") == run_args(body)
+    assert order.run_args({**args, "repo": "other"}, "main")["repo"] == "other"
+    with pytest.raises(Malformed, match="NAME=TEXT"):
+        order.run_args({"spec": "", "value": ["oops"]}, "")
+
+
+@proves("cli.order-target")
+def test_an_order_goes_to_the_hub_to_here_or_to_the_owner_of_what_it_names():
+    asked = []
+
+    def ask(verb, args):
+        asked.append((verb, args))
+        return {
+            "status": {"machine": "here" * 16},
+            "target": {"machine": HUB, "name": "hub", "fleet": FLEET, "now_ms": NOW},
+            "runs": [{"run": "aa11", "owner": "studio"}],
+            "tasks": [{"task": "bb22", "run": "aa11", "owner": "studio"},
+                      {"task": "bb33", "run": "cc33", "owner": "hub"}],
+        }[verb]  # fmt: skip
+
+    def target_of(verb, args, on=""):
+        asked.clear()
+        assert order.target(ask, VERBS[verb], args, on) == TO
+        return asked[-1][1].get("on", "")
+
+    assert target_of("invite", {"name": "x"}) == ""
+    assert target_of("invite", {"name": "x"}, on="build") == "build"
+    assert target_of("send", {"to": "x"}) == "here" * 16
+    assert target_of("cancel", {"what": "aa"}) == "studio"
+    assert target_of("retry", {"task": "bb2"}) == "studio"
+    assert target_of("retry", {"task": "bb3"}) == "hub"
+    assert target_of("retry", {"task": "bb"}) == ""
+
+
+def _grants(grants):
+    return lambda verb, args: {"grantee": "shell@" + HUB, "grants": grants}
+
+
+@proves("cli.grant")
+def test_a_grant_carries_its_own_statement_that_gives_exactly_it(home):
+    args = {"to": "shell@hub", "verb": "send", "object": "*", "days": 1}
+    (options,) = order.grant_options(_grants([]), args, TO)
+    from muster.fleet.grant import Grant
+
+    statement = open_statement(options["statement"].encode(), FLEET)
+    assert gives(statement, Grant(**options["grant"]))
+    assert options["grant"]["until_ms"] == NOW + 86_400_000
+
+
+@proves("cli.grant")
+def test_taking_back_names_each_grant_that_is_meant_and_no_other(home):
+    held = {"verb": "send", "object": "*", "to": "shell@" + HUB}
+    grants = [{"id": "1" * 64, **held}, {"id": "2" * 64, **held, "verb": "run"},
+              {"id": "3" * 64, **held}]  # fmt: skip
+    args = {"to": "shell@hub", "verb": "send", "object": "*", "days": 1, "take": True}
+    found = order.grant_options(_grants(grants), args, TO)
+    assert [options["id"] for options in found] == ["1" * 64, "3" * 64]
+    for options in found:
+        assert takes(open_statement(options["statement"].encode(), FLEET), options["id"])
+    with pytest.raises(NotFound):
+        order.grant_options(_grants([]), args, TO)

@@ -1,0 +1,55 @@
+"""What people read: aligned, dated, and harmless."""
+
+import time
+
+from muster.cli import show, show_work, text
+from muster.verbs.table import VERBS
+from tests.promise import proves
+
+
+@proves("cli.text-is-harmless")
+def test_what_an_agent_wrote_cannot_move_the_cursor_or_hide_text():
+    evil = "ok\x1b[2J\x1b]0;title\x07 \u202egnp.exe\r\nnext"
+    for shown in (text.clean(evil), text.block(evil)):
+        assert not set("\x1b\x07\r\u202e") & set(shown)
+    assert text.clean("a\nb") == "a b"
+    assert text.clean("abcdef", 4) == "abc…"
+
+
+@proves("cli.text-is-aligned")
+def test_a_table_is_aligned_and_leaves_out_columns_without_values():
+    shown = text.table(("name", "none", "n"), [("a", "", "1"), ("long name", "", "22")])
+    assert shown.splitlines() == ["NAME       N", "a          1", "long name  22"]
+    assert text.table(("name",), [], "nobody") == "nobody"
+
+
+@proves("cli.text-is-aligned")
+def test_times_are_said_as_people_say_them():
+    now = time.time_ns() // 1_000_000
+    assert text.ago(now - 5_100) == "5 s ago"
+    assert text.ago(now + 3_700_000) == "in 1 h 1 min"
+    assert [text.span(n) for n in (5, 59_000, 61_000, 90_000_000, 2 * 86_400_000)] == [
+        "5 ms", "59 s", "1 min", "25 h 0 min", "2 days",
+    ]  # fmt: skip
+    assert text.ago(None) == ""
+
+
+@proves("cli.shows-everything")
+def test_an_answer_that_no_page_knows_is_shown_with_all_its_fields():
+    shown = show.text("target", {"name": "hub", "list": [1, {"a": "b"}], "none": None})
+    assert shown == "name: hub\nlist:\n  - 1\n  - a: b\nnone: -"
+
+
+@proves("cli.shows-everything")
+def test_every_page_that_is_named_exists():
+    for verb, module in show._THEME.items():
+        assert verb in VERBS
+        assert callable(getattr(__import__(module, fromlist=[verb]), verb))
+
+
+@proves("cli.check-exit")
+def test_a_spec_with_errors_is_exit_1_and_one_with_warnings_is_0():
+    problem = {"line": 3, "column": 5, "text": "no such agent", "warning": False}
+    assert show.code("check", {"problems": [problem]}) == 1
+    assert show.code("check", {"problems": [{**problem, "warning": True}]}) == 0
+    assert show_work.problem(problem, "a.yaml") == "a.yaml:3:5: error: no such agent"

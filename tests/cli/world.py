@@ -1,0 +1,63 @@
+"""Real homes in a temporary folder, and the command run as a person runs it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LIMIT_S = 90
+
+
+class Said(NamedTuple):
+    """What a command printed, and its exit code."""
+
+    out: str
+    err: str
+    code: int
+
+    @property
+    def value(self) -> Any:
+        """The answer of a command with --json."""
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> Any:
+        """The error of a command with --json."""
+        return json.loads(self.err.strip().splitlines()[-1])["error"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Nothing of the person who runs the tests: neither a home, nor an agent's capability."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+    state = str(home.parent / f"{home.name}-state")
+    return {**kept, "MUSTER_HOME": str(home), "MUSTER_STATE": state, **more}
+
+
+def muster(home: Path, *words: str, stdin: str | None = None, **more: str) -> Said:
+    """`muster WORDS` with this home."""
+    done = subprocess.run(
+        [sys.executable, "-m", "muster", *words],
+        env=environment(home, **more),
+        input=stdin or "",
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    return Said(done.stdout, done.stderr, done.returncode)
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder: what must be the same after a refusal."""
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
