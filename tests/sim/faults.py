@@ -2,7 +2,9 @@
 
 import random
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tests.sim.machine import Disk, Machine
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -10,21 +12,104 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Faults:
-    """One world's faults. Rates are per event or per second; 0 is never."""
+    """One world's faults. `loss` and `duplication` are per frame, `crash` per step, the rest per second."""
 
     machines: int = 0
-    stormy_ms: int = 8_000
-    healing_ms: int = 150_000
-    tasks: int = 6
-    messages: int = 8
+    stormy_ms: int = 6_000
+    healing_ms: int = 200_000
+    tasks: int = 5
+    messages: int = 6
+    repository: float = 0.6
     loss: float = 0.0
     duplication: float = 0.0
     delay_ms_max: int = 30
     reorder: bool = False
     crash: float = 0.0
+    # Where a crash comes, when not anywhere.
+    crash_kind: str = ""
+    kill: float = 0.0
+    partition: float = 0.0
+    one_way: float = 0.0
+    snapshot: float = 0.0
+    restore: float = 0.0
+    # How much of the trace of a restore is restored, too: "", "mark", "generation", "blind".
+    restore_kind: str = ""
+    clone: float = 0.0
+    clock: float = 0.0
+    sleep: float = 0.0
+    sleep_ms_max: int = 8_000
+    hostile: bool = False
+    attacks: tuple[str, ...] = ()
+    attack: float = 2.0
+    revoke: bool = False
 
 
 PEACE = Faults()
+
+# What a swarm draws from: name -> how strongly, given a random number.
+_SWARM: dict[str, Any] = {
+    "loss": lambda rng: rng.uniform(0.01, 0.3),
+    "duplication": lambda rng: rng.uniform(0.01, 0.5),
+    "reorder": lambda rng: True,
+    "delay_ms_max": lambda rng: rng.choice((5, 200, 2_000)),
+    "crash": lambda rng: rng.uniform(0.001, 0.02),
+    "kill": lambda rng: rng.uniform(0.05, 0.4),
+    "partition": lambda rng: rng.uniform(0.1, 0.8),
+    "one_way": lambda rng: rng.uniform(0.1, 0.5),
+    "restore": lambda rng: rng.uniform(0.1, 0.5),
+    "clone": lambda rng: 0.3,
+    "clock": lambda rng: rng.uniform(0.1, 1.0),
+    "sleep": lambda rng: rng.uniform(0.1, 0.4),
+    "hostile": lambda rng: True,
+    "revoke": lambda rng: True,
+}
+# Rarer than the others, since a world with one of them says less about the rest.
+_RARE = {"clone": 0.08, "restore": 0.25, "revoke": 0.12, "hostile": 0.3, "sleep": 0.2}
+
+PROFILES: dict[str, Faults] = {
+    "peace": PEACE,
+    "lossy": Faults(loss=0.3, duplication=0.3, reorder=True, delay_ms_max=300),
+    "crash": Faults(crash=0.02, kill=0.3),
+    "partition": Faults(partition=1.0, one_way=0.3, kill=0.1),
+    # Named for the safeguard that it makes necessary; see ablations.py.
+    "incarnation-guard": Faults(
+        machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="mark", messages=20,
+        tasks=0,
+    ),
+    "own-head-first": Faults(
+        machines=3, snapshot=3.0, restore=1.0, restore_kind="blind", messages=20, tasks=4
+    ),
+    "cursor-in-the-transaction": Faults(machines=3, crash=0.01, crash_kind="before-fsync"),
+    "seal-check": Faults(machines=3, hostile=True, attacks=("mutate",), attack=4.0, tasks=2),
+    "signer-check": Faults(machines=3, hostile=True, attacks=("forge",), attack=4.0, tasks=2),
+    "evidence-check": Faults(machines=3, hostile=True, attacks=("task",), attack=2.0, tasks=2),
+    "fence": Faults(
+        machines=3, stormy_ms=60_000, sleep=0.04, sleep_ms_max=60_000, tasks=8, messages=0,
+        repository=1.0,
+    ),
+    "witness-persists": Faults(
+        machines=4, hostile=True, attacks=("split",), attack=6.0, crash=0.04,
+        crash_kind="before-fsync", tasks=0, messages=2,
+    ),
+}  # fmt: skip
+
+
+def swarm(seed: int) -> Faults:
+    """The faults that this seed draws."""
+    rng = random.Random(f"swarm/{seed}")
+    eager = rng.choice((0.15, 0.3, 0.5))
+    chosen = {
+        name: draw(rng)
+        for name, draw in _SWARM.items()
+        if rng.random() < eager * _RARE.get(name, 0.6) / 0.6
+    }
+    if "restore" in chosen:
+        chosen["snapshot"] = 1.0
+    if chosen.get("sleep") and rng.random() < 0.3:
+        chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
+        for name in ("crash", "kill"):
+            chosen[name] = chosen.get(name, 0.0) / 5
+    return replace(PEACE, **chosen)
 
 
 class Injector:
@@ -34,12 +119,143 @@ class Injector:
         self.world = world
         self.rng = random.Random(f"faults/{world.seed}")
         self.stopped = False
+        self.saved: dict[str, tuple[Disk, int]] = {}
+        self.blocked: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         """The storm begins."""
+        self._second()
+        if self.world.faults.revoke:
+            self.world.later(self.rng.randint(500, 3_000), self._revoke)
 
     def stop(self) -> None:
         self.stopped = True
+        self.blocked.clear()
 
+    def _second(self) -> None:
+        if self.stopped:
+            return
+        faults = self.world.faults
+        for name in ("snapshot", "kill", "partition", "one_way", "restore", "clone", "clock", "sleep"):
+            rate = getattr(faults, name)
+            if rate and self.rng.random() < rate / 2:
+                self.world.later(self.rng.randrange(500), getattr(self, "_" + name))
+        self.world.later(500, self._second)
 
-__all__ = ["PEACE", "Faults", "Injector", "replace"]
+    def _one(self, *, honest: bool = True) -> Machine | None:
+        up = [m for m in self.world.machines.values() if m.awake and not (honest and m.hostile)]
+        return self.rng.choice(up) if up else None
+
+    def _reached(self, what: str, machine: Machine) -> None:
+        self.world.reached[what] += 1
+        self.world.trace("fault", f"{what} {machine.place}")
+
+    # --- faults ------------------------------------------------------------------------------
+
+    def _kill(self) -> None:
+        machine = self._one()
+        if machine is not None and not self.stopped:
+            self._reached("kill", machine)
+            machine.crash()
+
+    def _partition(self) -> None:
+        one, other = self._one(honest=False), self._one(honest=False)
+        if self.stopped or one is None or other is None:
+            return
+        network, span = self.world.network, self.rng.choice((300, 2_000, 6_000))
+        others = [other]
+        if self.rng.random() < 0.6:
+            others = list(self.world.machines.values())
+        self._reached("partition", one)
+        for each in others:
+            if each.id != one.id:
+                network.part(one, each)
+                self.world.later(span, lambda each=each: network.join(one, each))
+
+    def _one_way(self) -> None:
+        one, other = self._one(honest=False), self._one(honest=False)
+        if self.stopped or one is None or other is None or one is other:
+            return
+        self._reached("one-way", one)
+        way = (one.place, other.place)
+        self.blocked.add(way)
+        self.world.later(self.rng.randint(300, 5_000), lambda: self.blocked.discard(way))
+
+    def _clock(self) -> None:
+        machine = self._one(honest=False)
+        if machine is not None and not self.stopped:
+            machine.skew_ms = self.rng.choice((-1, 1)) * self.rng.randrange(600_000)
+            self._reached("clock-jump", machine)
+
+    def _sleep(self) -> None:
+        machine = self._one()
+        if machine is not None and not self.stopped:
+            self._reached("sleep", machine)
+            machine.fall_asleep(self.rng.randint(500, self.world.faults.sleep_ms_max))
+
+    def _snapshot(self) -> None:
+        machine = self._one()
+        if machine is not None and machine.core is not None and not self.stopped:
+            disk = Disk(machine.core.store.image(), machine.disk.mark)
+            self.saved[machine.place] = (disk, machine.generation)
+
+    def _restore(self) -> None:
+        """A disk is set back to a snapshot: with it the mark, the hardware's id, or both."""
+        machine = self._one()
+        if machine is None or machine.place not in self.saved or self.stopped:
+            return
+        disk, _ = self.saved[machine.place]
+        kind = self.world.faults.restore_kind or self.rng.choice(("mark", "generation", "blind"))
+        self._reached("restore-" + kind, machine)
+        mark = machine.disk.mark if kind == "mark" else disk.mark
+        machine.crash()
+        machine.disk = Disk(disk.image, mark)
+        if kind == "generation":
+            machine.generation += 1
+        elif kind == "blind":
+            machine.blind_ms = self.world.ms
+        machine.set_back_ms = self.world.ms
+        self.world.checker.set_back(machine)
+
+    def _clone(self) -> None:
+        """A copy of a running machine is started elsewhere, and both go on."""
+        machine, world = self._one(), self.world
+        if machine is None or machine.core is None or self.stopped or world.cloned:
+            return
+        twin = Machine(world, machine.name, machine.index, f"{machine.place}b")
+        twin.disk = Disk(machine.core.store.image(), machine.disk.mark)
+        twin.generation = machine.generation
+        twin.cloned = machine.cloned = True
+        if self.rng.random() < 0.5:
+            twin.generation += 1
+            self._reached("clone-seen", machine)
+        else:
+            twin.blind_ms = machine.blind_ms = world.ms
+            self._reached("clone-blind", machine)
+        world.cloned.add(machine.id)
+        world.checker.unsure.add(machine.id)
+        world.machines[twin.place] = twin
+        twin.boot()
+
+    def _revoke(self) -> None:
+        """The operator revokes a machine; it goes on writing."""
+        world = self.world
+        hub = world.founders[0]
+        victim = world.founders[-1]
+        if not hub.awake or victim.id in world.revoked:
+            if not self.stopped:
+                world.later(500, self._revoke)
+            return
+        args = {"name": victim.name, "reason": "test"}
+
+        def then(answer: dict[str, Any]) -> None:
+            if answer["ok"]:
+                self._reached("revoked", victim)
+            else:
+                world.checker.surprise("revoke", answer)
+
+        # From now on: a crash may keep the answer from us.
+        world.revoked.add(victim.id)
+        victim.hostile = True
+        statement = world.workload.order(hub, "revoke", victim.name, args)
+        world.workload.call(hub, "revoke", args, then, statement)

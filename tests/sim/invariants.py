@@ -1,13 +1,51 @@
-"""What must always hold, and how it is looked at; `Violation` names the invariant."""
+"""What must always hold, and how it is looked at; `Violation` names the invariant.
 
+    I1   two replicas of a stream hold prefixes of one history, or both hold the proof of its fork
+    I2   what was durable, and so what was acknowledged, is there after a crash
+    I3   each fold meets each entry once, in order                             (tally.py)
+    I4   equal streams give equal tables, and a rebuild gives the live ones
+    I5   nothing is accepted that the stream's own key did not write
+    I6   no key of an honest machine writes two entries at one place
+    I7   at the repository epochs only rise, and each has one holder
+    I8   after healing all replicas are equal, within bounded time, and then it is quiet
+    I9   whatever one machine cosigned of one stream lies on one history
+    I10  no attempt without an operator's order
+    I11  what an intact replica holds reaches everybody
+    I12  whatever was submitted settles, though entries are poisoned and streams frozen
+
+I1, I5, I6, I7, I10 and the sizes of I2 are looked at after every step, for what that step
+changed; the rest once everything is quiet at the end.
+
+The ground truth is `written`: for each place in each stream the entries that the holder of the key
+made, by whoever of the honest and hostile made them. An honest machine that the world set back
+without a trace (mark and hardware id restored, too) and that could reach nobody who knew more may
+fork; that is excused, and then the fork must be proved and frozen everywhere.
+"""
+
+from base64 import b64decode
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from muster.errors import MusterError
-from muster.node import event as ev
+import msgspec
+
+from muster.channel import frame as frames
+from muster.channel.frame import Type
+from muster.limits import CONFIRM_MS
+
+from muster.log.entry import Entry, EntryId
+from muster.log.stream import JOURNAL, StreamName
+from muster.log.tree import Range
+from muster.task.kinds import AttemptStart, TaskAssign, read
+from tests.sim.tally import KINDS, chained
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
+
+SETTLED = ("done", "failed", "cancelled", "lost")
+QUIET_MS = 8_000
+# Refreshes and beats go on when nothing happens; a resend loop makes far more than this.
+QUIET_SEGMENTS_MAX = 0
 
 
 class Violation(Exception):  # noqa: N818 - it is what was found, not what went wrong in here
@@ -19,44 +57,321 @@ class Checker:
 
     def __init__(self, world: "World") -> None:
         self.world = world
+        self.written: dict[StreamName, list[dict[bytes, str]]] = defaultdict(list)
+        # The full histories of hostile machines, for what was cosigned of them.
+        self.branches: dict[StreamName, list[list[bytes]]] = defaultdict(list)
+        self.forked: dict[StreamName, int] = {}
+        self.sizes: dict[str, dict[StreamName, int]] = {}
+        self.segments = 0
+        self.unsure: set[str] = set()
+        self._cosigned: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
+        self._assigned: dict[tuple[str, tuple[int, int]], str] = {}
+        self._pushed: dict[str, tuple[tuple[int, int], str]] = {}
 
     def fail(self, invariant: str, what: str) -> None:
         raise Violation(f"{invariant}: {what} (seed {self.world.seed}, {self.world.ms} ms)")
+
+    def died(self, machine: "Machine", error: Exception) -> Violation:
+        """No event may end a daemon."""
+        world = self.world
+        what = f"{machine.place} died of {type(error).__name__}: {error}"
+        return Violation(f"I12: {what} (seed {world.seed}, {world.ms} ms)")
 
     def surprise(self, what: str, answer: dict[str, Any]) -> None:
         """An order was refused: that may be, but not silently."""
         self.world.reached[f"{what}-refused-{answer['error']['kind'].lower()}"] += 1
 
-    def booted(self, machine: "Machine") -> None: ...
+    # --- after every step --------------------------------------------------------------------
 
-    def crashed(self, machine: "Machine") -> None: ...
+    def booted(self, machine: "Machine") -> None:
+        """A process started: is all there that was durable? (I2)"""
+        assert machine.core is not None
+        store, before = machine.core.store, self.sizes.get(machine.place)
+        if before is not None:
+            for stream, size in before.items():
+                if store.size(stream) < size:
+                    self.fail("I2", f"{machine.place} lost {stream} beyond {store.size(stream)}")
+        self.stepped(machine)
 
-    def stepped(self, machine: "Machine") -> None: ...
+    def set_back(self, machine: "Machine") -> None:
+        """The world gave this disk an older state."""
+        self.sizes.pop(machine.place, None)
+        self.unsure.add(machine.id)
 
-    def sent(self, machine: "Machine", frame: bytes) -> None: ...
+    def stepped(self, machine: "Machine") -> None:
+        """Look at what the step changed in this machine's streams."""
+        core = machine.core
+        assert core is not None
+        known = self.sizes.setdefault(machine.place, {})
+        store = core.store
+        for stream in store.streams():
+            size, before = store.size(stream), known.get(stream, 0)
+            if size == before:
+                continue
+            if size < before and store.frozen_at(stream) is None:
+                self.fail("I2", f"{machine.place} holds {size} of {before} entries of {stream}")
+            known[stream] = size
+            at = before
+            while at < size:
+                for entry in store.slice(stream, at):
+                    self._check(machine, stream, entry)
+                    at += 1
+
+    def _check(self, machine: "Machine", stream: StreamName, entry: Entry) -> None:
+        places = self.written[stream]
+        seq = entry.header.seq
+        if seq < len(places) and entry.id in places[seq]:
+            return
+        core = machine.core
+        assert core is not None
+        if stream.machine != machine.id or stream.incarnation != core.standing.incarnation:
+            self.fail("I5", f"{machine.place} accepted entry {seq} of {stream}, which is forged")
+        self.write(stream, entry, machine.place)
+        if len(places[seq]) > 1 and not machine.hostile:
+            self.forked[stream] = min(seq, self.forked.get(stream, seq))
+            if not self._is_excused(machine, stream, seq):
+                self.fail("I6", f"{machine.place} wrote a second entry {seq} of {stream}")
+            self.world.reached["honest-fork-excused"] += 1
+        self._check_meaning(machine, entry)
+
+    def write(self, stream: StreamName, entry: Entry, by: str) -> None:
+        """The holder of the key made this entry."""
+        places = self.written[stream]
+        while len(places) <= entry.header.seq:
+            places.append({})
+        places[entry.header.seq][entry.id] = by
+        if len(places[entry.header.seq]) > 1:
+            self.forked[stream] = min(entry.header.seq, self.forked.get(stream, 1 << 40))
+
+    def _is_excused(self, machine: "Machine", stream: StreamName, seq: int) -> bool:
+        """Only a trace-less set-back that nobody within reach could reveal is no fault of ours."""
+        if machine.blind_ms is None:
+            return False
+        if machine.cloned:
+            return True
+        for wire in self.world.network.of(machine):
+            peer = wire.other(machine)
+            held = self.sizes.get(peer.place, {}).get(stream, 0)
+            patient = self.world.ms - max(wire.since_ms, machine.started_ms) < CONFIRM_MS
+            if peer.awake and held > seq and patient and not peer.hostile:
+                return False
+        return True
+
+    def _check_meaning(self, machine: "Machine", entry: Entry) -> None:
+        kind, world = entry.header.kind, self.world
+        if machine.hostile or entry.body is None:
+            return
+        if kind == "attempt.start":
+            body = read(AttemptStart, entry.body)
+            if body.task not in world.workload.ordered:
+                self.fail("I10", f"{machine.place} began {body.task}, which nobody ordered")
+        elif kind == "task.assign":
+            given = read(TaskAssign, entry.body)
+            key = (given.task, given.epoch)
+            holder = self._assigned.setdefault(key, given.machine)
+            if holder != given.machine and machine.id not in self.unsure:
+                self.fail("I7", f"epoch {given.epoch} of {given.task} has two holders")
+
+    # --- the repository ------------------------------------------------------------------------
+
+    def pushed(self, machine: "Machine", task: str, epoch: tuple[int, int], now: Any) -> None:
+        """The repository took a worker's push; `now` is the highest epoch raised there."""
+        last = self._pushed.get(task)
+        if now is not None and epoch < now:
+            self.fail("I7", f"{machine.place} pushed {task} under {epoch}, after {now} was raised")
+        if last is not None and (
+            epoch < last[0] or (epoch == last[0] and machine.id != last[1])
+        ):
+            self.fail("I7", f"{machine.place} pushed {task} under {epoch}, after {last}")
+        self._pushed[task] = (epoch, machine.id)
+
+    # --- cosigns ---------------------------------------------------------------------------------
+
+    def sent(self, machine: "Machine", raw: bytes) -> None:
+        """A frame leaves an honest machine: what does it vouch for? (I9)"""
+        frame = frames.decode(raw)
+        if frame.type is Type.SEGMENT:
+            self.segments += 1
+        if machine.hostile or frame.type is not Type.OFFER or b'"cosigns"' not in frame.payload:
+            return
+        mine = f"muster/{machine.id} ".encode()
+        for text in msgspec.json.decode(frame.payload)["notes"]:
+            note = text.encode()
+            if mine not in note:
+                continue
+            claimed = note.split(b"\n", 3)
+            key = (machine.id, claimed[0].decode())
+            size, root = int(claimed[1]), claimed[2]
+            known = self._cosigned[key]
+            if known.setdefault(size, root) != root and machine.id not in self.unsure:
+                self.fail("I9", f"{machine.place} cosigned two trees of {size} of {key[1]}")
+
+    def _check_cosigns(self) -> None:
+        """Different sizes, too, must lie on one history: looked at where a hostile writer forked."""
+        for stream, branches in self.branches.items():
+            origin = f"muster/{self.world.fleet}/{stream}"
+            for (machine, text), known in self._cosigned.items():
+                if text != origin or machine in self.unsure:
+                    continue
+                wanted = {size: b64decode(root) for size, root in known.items()}
+                full = self._written_branch(stream)
+                if not any(_lies_on(branch, wanted) for branch in [full, *branches]):
+                    self.fail("I9", f"{machine[:8]} cosigned two histories of {stream}")
+
+    def _written_branch(self, stream: StreamName) -> list[bytes]:
+        """What the hostile machine's own log says; its other branches are made by hand."""
+        full = []
+        for place in self.written[stream]:
+            leaf = next((leaf for leaf, by in place.items() if by != "attacker"), None)
+            if leaf is None:
+                break
+            full.append(leaf)
+        return full
+
+    # --- at the end ------------------------------------------------------------------------------
+
+    def honest(self) -> "list[Machine]":
+        """The machines that must agree with each other."""
+        return [
+            m
+            for m in self.world.machines.values()
+            if not m.hostile and m.id not in self.world.revoked
+        ]
 
     def settled(self) -> bool:
         return not self.unsettled()
 
     def unsettled(self) -> str:
-        machines = [m for m in self.world.machines.values() if not m.hostile]
-        sizes = []
+        """What is still missing until everything is at rest; empty when nothing is. (I8, I11)"""
+        machines = self.honest()
+        heads: dict[StreamName, tuple[int, int | None, str]] = {}
         for machine in machines:
             if machine.core is None:
                 return f"{machine.place} does not run"
-            store = machine.core.store
-            sizes.append({str(s): store.size(s) for s in store.streams() if s.scope == "fleet"})
-        if any(each != sizes[0] for each in sizes):
-            return "the fleet's streams differ"
-        for task in self.world.workload.tasks:
-            core = machines[0].core
-            assert core is not None
-            rows = core.store.rows("task", task=task)
-            if not any(r["state"] in ("done", "failed", "cancelled", "lost") for r in rows):
-                return f"task {task[:8]} is {[r['state'] for r in rows]}"
+            if not machine.core.members.settled:
+                return f"{machine.place} is not settled"
+        for stream in {s: None for m in machines for s in _core(m).store.streams()}:
+            if stream.scope == JOURNAL:
+                continue
+            for machine in machines:
+                core = _core(machine)
+                if not core.standing.may_hold(stream, machine.id):
+                    continue
+                found = (core.store.size(stream), core.store.frozen_at(stream))
+                first = heads.setdefault(stream, (*found, machine.place))
+                if first[:2] != found:
+                    return f"{stream}: {first[2]} has {first[:2]}, {machine.place} {found}"
+        return self._unsettled_task()
+
+    def _unsettled_task(self) -> str:
+        """A submitted task that has no outcome yet. (I12)"""
+        world = self.world
+        for task, place in world.workload.tasks.items():
+            owner = world.machines[place]
+            if owner.hostile or owner.id in world.revoked or owner.id in world.cloned:
+                continue
+            rows = _core(self.honest()[0]).store.rows("task", task=task)
+            if any(r["state"] in SETTLED for r in rows):
+                continue
+            if not rows and owner.id in self.unsure:
+                continue
+            return f"task {task[:8]} of {place} is {[r['state'] for r in rows]}"
         return ""
 
-    def finally_(self) -> None: ...
+    def finally_(self) -> None:
+        """Everything is at rest: look at all of it, and whether it stays quiet."""
+        world = self.world
+        self._check_forks()
+        self._check_messages()
+        self._check_cosigns()
+        before = self.segments
+        world.run_until(world.ms + QUIET_MS)
+        if self.segments - before > QUIET_SEGMENTS_MAX:
+            self.fail("I8", f"{self.segments - before} segments were sent after all was at rest")
+        if missing := self.unsettled():
+            self.fail("I8", f"it did not stay at rest: {missing}")
+        self._check_tables()
+
+    def _check_forks(self) -> None:
+        """Every fork that two honest machines could see is proved, and frozen at its place. (I1)"""
+        for stream, at in self.forked.items():
+            for machine in self.honest():
+                frozen = _core(machine).store.frozen_at(stream)
+                size = _core(machine).store.size(stream)
+                if frozen is not None and frozen < at:
+                    self.fail("I1", f"{machine.place} froze {stream} at {frozen}, not {at}")
+                if frozen is not None:
+                    self.world.reached["fork-frozen"] += 1
+                elif size > at and not self._is_alone(stream, at):
+                    self.fail("I1", f"{machine.place} does not know that {stream} forked at {at}")
+
+    def _is_alone(self, stream: StreamName, at: int) -> bool:
+        """Whether all honest replicas hold the same branch, so that nobody saw two."""
+        seen = set()
+        for machine in self.honest():
+            store = _core(machine).store
+            if store.size(stream) > at:
+                seen.add(store.slice(stream, at, 1)[0].id)
+        return len(seen) <= 1
+
+    def _check_messages(self) -> None:
+        """An acknowledged message is in its sender's log, and where it was said to be. (I2)"""
+        for name, (place, to) in self.world.workload.messages.items():
+            sender = self.world.machines[place]
+            if sender.id in self.unsure or sender.hostile or sender.id in self.world.revoked:
+                continue
+            entry = EntryId(bytes.fromhex(name))
+            for machine in self.honest():
+                if machine is not sender and machine.name != to:
+                    continue
+                if _core(machine).store.entry(entry) is None:
+                    self.fail("I2", f"the message {name[:8]} of {place} is not on {machine.place}")
+
+    def _check_tables(self) -> None:
+        """Equal streams give equal tables; a rebuild gives the same; the tally is right. (I3, I4)"""
+        digests: dict[str, tuple[dict[str, str], str]] = {}
+        for machine in self.honest():
+            store = _core(machine).store
+            fleet = [s for s in store.streams() if s.scope == "fleet"]
+            live = store.tables_digest()
+            self._check_tally(machine)
+            shared = store.tables_digest(fleet)
+            key = ",".join(sorted(str(s) for s in fleet))
+            other = digests.setdefault(key, (shared, machine.place))
+            if other[0] != shared:
+                names = [t for t in shared if shared[t] != other[0][t]]
+                self.fail("I4", f"{machine.place} and {other[1]} have different tables {names}")
+            for _ in store.rebuild():
+                pass
+            if store.tables_digest() != live:
+                again = store.tables_digest()
+                names = [t for t in live if live[t] != again[t]]
+                self.fail("I4", f"a rebuild on {machine.place} changes the tables {names}")
+
+    def _check_tally(self, machine: "Machine") -> None:
+        store = _core(machine).store
+        rows = {str(r["stream"]): r for r in store.rows("tally")}
+        for stream in store.streams():
+            seen, chain, at, size = 0, b"", 0, store.size(stream)
+            while at < size:
+                for entry in store.slice(stream, at):
+                    at += 1
+                    if entry.header.kind in KINDS:
+                        seen, chain = seen + 1, chained(chain, entry)
+            row = rows.get(str(stream), {"seen": 0, "chain": b""})
+            if (row["seen"], row["chain"]) != (seen, chain):
+                self.fail("I3", f"{machine.place} folded {row['seen']} of {seen} of {stream}")
 
 
-__all__ = ["Checker", "MusterError", "Violation", "ev"]
+def _core(machine: "Machine") -> Any:
+    assert machine.core is not None
+    return machine.core
+
+
+def _lies_on(branch: list[bytes], wanted: dict[int, bytes]) -> bool:
+    tree = Range()
+    found = {0: tree.root()}
+    for leaf in branch:
+        tree.append(leaf)
+        found[tree.size] = tree.root()
+    return all(found.get(size) == root for size, root in wanted.items())

@@ -7,7 +7,8 @@ the write, before the fsync, or between the fsync and the first byte that leaves
 """
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,19 @@ class Machine:
         self.asleep = False
         self.starts = 0
         self.inbox: list[ev.Event] = []
+        self.dues: list[Callable[[], None]] = []
         self.woken = False
         self.hostile = False
         self.fresh_mark_ms = 0
         self.next_channel = 0
         self.booted_ms = 0
         self.attempts: dict[tuple[str, tuple[int, int]], bool] = {}
+        self.started_ms = 0
+        self.tally: Counter[str] = Counter()
         # Why this machine may, through no fault of the product, have forgotten or forked.
         self.set_back_ms: int | None = None
+        self.blind_ms: int | None = None
+        self.cloned = False
 
     @property
     def id(self) -> str:
@@ -92,9 +98,11 @@ class Machine:
         world = self.world
         self.starts += 1
         self.asleep = False
+        self.dues.clear()
         self.inbox.clear()
         self.attempts.clear()
         self.booted_ms = world.ms - 10_000
+        self.started_ms = world.ms
         rng = random.Random(f"{world.seed}/{self.place}/{self.starts}")
         store = Store(
             ":memory:",
@@ -114,6 +122,7 @@ class Machine:
             incarnation=going or Incarnation(rng.randbytes(16).hex()),
             rng=rng,
             verbs=VERBS,
+            authority=world.authority if self.index == 0 else None,
             settings=self._settings(),
             now=self.now(),
         )
@@ -150,13 +159,71 @@ class Machine:
         core = self.core
         if core is None:
             return
-        self.world.checker.crashed(self)
+        self.count()
         self.disk.image = core.store.image() if image is None else image
         self.core = None
         core.store.close()
         self.inbox.clear()
         self.world.network.died(self)
         self.world.crashed(self)
+
+    def count(self) -> None:
+        """Keep what the core counted: the paths of the product that were reached."""
+        if self.core is not None:
+            for counters in (self.core.counters, self.core.replication.counters):
+                self.tally.update({f"core-{name}": times for name, times in counters.items()})
+
+    def fall_asleep(self, span_ms: int) -> None:
+        """Suspended: nothing runs, time passes; what is sent here waits or is given up."""
+        world, start = self.world, self.starts
+        self.asleep = True
+
+        def wake() -> None:
+            if self.asleep and self.starts == start and self.core is not None:
+                self.wake()
+
+        def given_up() -> None:
+            if self.asleep and self.starts == start:
+                for wire in world.network.of(self):
+                    world.network.down(wire, "asleep")
+
+        world.later(span_ms, wake)
+        world.later(10_000, given_up)
+
+    def wake(self) -> None:
+        """It goes on where it was; everything that came meanwhile comes at once."""
+        self.asleep = False
+        self.world.trace("wake", self.place)
+        dues, self.dues = self.dues, []
+        # What had become due runs before the process looks at its clock.
+        for due in dues:
+            due()
+        self._wake()
+        self.arrive(ev.Tick())
+        self.world.network.dial_all(self)
+
+    def when_awake(self, start: int, due: Callable[[], None]) -> None:
+        """Do it now, or as soon as the machine wakes; never in another process."""
+        if self.starts != start or self.core is None:
+            return
+        if self.asleep:
+            self.dues.append(due)
+        else:
+            due()
+
+    def act(self, write: Callable[[Core], object]) -> None:
+        """The machine's own program writes something, outside of any event (the attacker does)."""
+        core = self.core
+        if core is None or not core.members.settled:
+            return
+        core.now = self.now()
+        with core.store.transaction():
+            write(core)
+            core._settle_down()
+            core._sign()
+        effects = core._released()
+        self.world.checker.stepped(self)
+        self.perform(effects)
 
     # --- steps ---------------------------------------------------------------------------
 
@@ -193,7 +260,10 @@ class Machine:
             self.crash()
             return
         image = core.store.image() if crash == "before-fsync" else None
-        effects = core.step(events, self.now())
+        try:
+            effects = core.step(events, self.now())
+        except Exception as error:  # noqa: BLE001 - whatever it is, a daemon would have died of it
+            raise world.checker.died(self, error) from error
         world.trace("step", f"{self.place} {len(events)} {len(effects)}")
         if image is not None:
             self.lost(effects)
@@ -234,6 +304,8 @@ class Machine:
                 case ev.Send(link, frame, _) if link == LOCAL:
                     world.workload.answered(self, frame)
                 case ev.Send(link, frame, _):
+                    if world.attacker is not None and world.attacker.machine is self:
+                        world.attacker.heard = [*world.attacker.heard[-50:], frame]
                     world.checker.sent(self, frame)
                     world.network.send(self, link, frame)
                 case ev.Cut(link, reason):

@@ -24,6 +24,7 @@ class Wire:
 
     number: int
     ends: "tuple[Machine, Machine]"
+    since_ms: int = 0
     up: bool = True
     last_ms: dict[str, int] = field(default_factory=dict)
 
@@ -68,11 +69,12 @@ class Network:
         self.world.later(delay, lambda: self._dialled(one, other, pair))
 
     def _dialled(self, one: "Machine", other: "Machine", pair: frozenset[str]) -> None:
+        world = self.world
         self._dialling.discard(pair)
         if not (one.awake and other.awake) or pair in self.parted or self.between(one, other):
             return
         self._last += 1
-        wire = self.wires[self._last] = Wire(self._last, (one, other))
+        wire = self.wires[self._last] = Wire(self._last, (one, other), world.ms)
         self.world.trace("link", f"{one.place} {other.place} {wire.number}")
         for end in wire.ends:
             peer = wire.other(end)
@@ -124,6 +126,9 @@ class Network:
         if faults.loss and rng.random() < faults.loss:
             world.reached["loss"] += 1
             return
+        if (sender.place, wire.other(sender).place) in world.injector.blocked:
+            world.reached["one-way-loss"] += 1
+            return
         copies = 1
         if faults.duplication and rng.random() < faults.duplication:
             world.reached["duplication"] += 1
@@ -145,4 +150,7 @@ class Network:
     def _deliver(self, wire: Wire, to: "Machine", frame: bytes) -> None:
         if wire.up and to.core is not None:
             found = frames.decode(frame)
+            attacker = self.world.attacker
+            if attacker is not None and attacker.machine is to:
+                attacker.heard = [*attacker.heard[-50:], frame]
             to.arrive(ev.Arrived(wire.number, found.type, found.channel, found.payload))

@@ -12,13 +12,14 @@ from muster.fleet.statement import sign_statement
 from muster.log import canon
 from muster.node import event as ev
 from muster.task.evidence import task_args
-from muster.task.kinds import TaskOpen
+from muster.task.kinds import TaskAssign, TaskOpen
 from tests.sim.machine import LOCAL, WALL_MS
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
+DURATIONS: Any = ({}, {"sleep_ms": 400}, {"sleep_ms": 2_500})
 Answered = Callable[[dict[str, Any]], None]
 
 
@@ -102,9 +103,9 @@ class Workload:
         machine = self._anyone()
         if machine is None:
             return
-        options = self.rng.choice(({}, {"sleep_ms": 400}, {"sleep_ms": 2_500}))
+        options = self.rng.choice(DURATIONS)
         do = canon.encode(options).decode()
-        repo = "app" if options and self.rng.random() < 0.6 else ""
+        repo = "app" if options and self.rng.random() < self.world.faults.repository else ""
         body = TaskOpen(
             task=self.rng.randbytes(16).hex(),
             template={"v": 1, "agent": ["noop"], "do": do},
@@ -156,26 +157,48 @@ class Workload:
     def carry_out(self, machine: "Machine", effect: ev.Effect) -> None:
         """What a core wants done outside."""
         world, start = self.world, machine.starts
+        repository = world.repository
 
-        def answer(event: ev.Event) -> None:
-            if machine.starts == start and machine.core is not None:
-                machine.arrive(event)
+        def answer(after_ms: int, event: Callable[[], ev.Event]) -> None:
+            def due() -> None:
+                machine.arrive(event())
+
+            world.later(after_ms, lambda: machine.when_awake(start, due))
 
         match effect:
             case ev.StartAttempt(opened, assign):
-                key = (assign.task, assign.epoch)
-                machine.attempts[key] = True
-                sleep = canon.decode(str(opened.template["do"]).encode(), "do", size_max=1024)
-
-                def end() -> None:
-                    if machine.starts == start and machine.attempts.pop(key, False):
-                        answer(ev.AttemptEnded(*key, "done", summary="noop"))
-
-                world.later(sleep.get("sleep_ms", 1), end)
+                machine.attempts[assign.task, assign.epoch] = True
+                do = canon.decode(str(opened.template["do"]).encode(), "do", size_max=1024)
+                end = self._ending(machine, opened, assign)
+                world.later(
+                    int(do.get("sleep_ms", 1)), lambda: machine.when_awake(start, end)
+                )
             case ev.StopAttempt(task, epoch, reason):
                 if machine.attempts.pop((task, epoch), False):
-                    answer(ev.AttemptEnded(task, epoch, "killed", reason=reason))
+                    world.reached["attempt-stopped"] += 1
+                    answer(1, lambda: ev.AttemptEnded(task, epoch, "killed", reason=reason))
             case ev.RaiseFence(task, epoch):
-                world.later(5, lambda: answer(ev.Fenced(task, epoch)))
-            case ev.MoveBranch(task, epoch):
-                world.later(5, lambda: answer(ev.Promoted(task, epoch, "c")))
+                answer(5, lambda: ev.Fenced(task, epoch, repository.raise_fence(task, epoch)))
+            case ev.MoveBranch(task, epoch, _, _, commit):
+
+                def moved() -> ev.Event:
+                    reason = repository.promote(task, epoch)
+                    return ev.Promoted(task, epoch, "" if reason else commit, reason)
+
+                answer(5, moved)
+
+    def _ending(
+        self, machine: "Machine", opened: TaskOpen, assign: TaskAssign
+    ) -> Callable[[], None]:
+        """What happens when the attempt's program is done: a push, and the word that it ended."""
+        key = (assign.task, assign.epoch)
+
+        def end() -> None:
+            if not machine.attempts.pop(key, False):
+                return
+            reason = self.world.repository.push(machine, *key) if opened.repo else ""
+            commit = "1" * 40 if opened.repo and not reason else ""
+            status = "failed" if reason else "done"
+            machine.arrive(ev.AttemptEnded(*key, status, "noop", reason, commit))
+
+        return end

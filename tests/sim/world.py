@@ -16,10 +16,12 @@ from collections.abc import Callable
 
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.record import sign_operator
+from tests.sim.attacker import Attacker
 from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
 from tests.sim.network import Network
+from tests.sim.repository import Repository
 from tests.sim.workload import Workload
 
 TICK_MS = 200
@@ -48,12 +50,16 @@ class World:
         self.network = Network(self)
         self.checker = Checker(self)
         self.workload = Workload(self)
+        self.repository = Repository(self)
         self.machines: dict[str, Machine] = {}
         self.founders: list[Machine] = []
         count = faults.machines or self.rng.randint(3, 5)
         self.founders = [Machine(self, f"m{i}", i) for i in range(count)]
         self.machines = {m.place: m for m in self.founders}
         self.injector = Injector(self)
+        self.revoked: set[str] = set()
+        self.cloned: set[str] = set()
+        self.attacker = Attacker(self, self.founders[-1]) if faults.hostile else None
 
     # --- time ------------------------------------------------------------------------------
 
@@ -98,6 +104,8 @@ class World:
             machine.boot()
         self.run_until(1_500)
         self.injector.start()
+        if self.attacker is not None:
+            self.attacker.start()
         self.workload.start()
         self.run_until(self.faults.stormy_ms)
         self.heal()
@@ -115,7 +123,7 @@ class World:
             if machine.core is None:
                 machine.boot()
             elif machine.asleep:
-                machine.asleep = False
+                machine.wake()
             self.network.dial_all(machine)
         self.workload.stop()
 
@@ -124,7 +132,7 @@ class World:
         crash = self.faults.crash
         if self.healed or not crash or machine.hostile or self.rng.random() >= crash:
             return None
-        kind = self.rng.choice(CRASHES)
+        kind = self.faults.crash_kind or self.rng.choice(CRASHES)
         self.reached["crash-" + kind] += 1
         return kind
 
@@ -137,5 +145,6 @@ class World:
     def close(self) -> None:
         for machine in self.machines.values():
             if machine.core is not None:
+                machine.count()
                 machine.core.store.close()
                 machine.core = None

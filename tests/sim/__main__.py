@@ -1,0 +1,126 @@
+"""`python -m tests.sim --seeds 1000`: the whole fleet, many times; `--seed N --trace` replays one.
+
+Each seed draws its own faults, unless `--profile` names them. A failing seed is printed with what
+broke; put it into tests/sim/corpus.txt, so that it is never forgotten.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from multiprocessing import get_context
+from typing import NamedTuple
+
+from tests.sim.ablations import REMOVALS, removed
+from tests.sim.faults import PROFILES, Faults, swarm
+from tests.sim.invariants import Violation
+from tests.sim.world import World
+
+
+class Outcome(NamedTuple):
+    """What became of one seed."""
+
+    seed: int
+    violation: str
+    reached: dict[str, int]
+    steps: int
+    digest: str
+
+
+def faults_of(seed: int, profile: str) -> Faults:
+    """What goes wrong under this seed."""
+    return PROFILES[profile] if profile else swarm(seed)
+
+
+def play(seed: int, profile: str = "", removal: str = "", *, show: bool = False) -> Outcome:
+    """Run one seed."""
+    violation = ""
+    with removed(removal):
+        world = World(seed, faults_of(seed, profile), show=show)
+        try:
+            world.run()
+        except Violation as found:
+            violation = str(found)
+            if show and found.__cause__ is not None:
+                raise
+        finally:
+            world.close()
+    reached = dict(world.reached)
+    for machine in world.machines.values():
+        reached.update(machine.tally)
+    return Outcome(seed, violation, reached, world.counts["steps"], world.digest())
+
+
+def _play(job: tuple[int, str, str]) -> Outcome:
+    return play(*job)
+
+
+def sweep(seeds: range, profile: str, removal: str, processes: int) -> list[Outcome]:
+    """Run many seeds."""
+    jobs = [(seed, profile, removal) for seed in seeds]
+    if processes == 1:
+        return [_play(job) for job in jobs]
+    with get_context("spawn").Pool(processes) as pool:
+        return list(pool.imap(_play, jobs, chunksize=4))
+
+
+def report(outcomes: list[Outcome], seconds: float, *, counts: bool) -> int:
+    """Print what was found; 1 when anything broke."""
+    failed = [o for o in outcomes if o.violation]
+    reached: Counter[str] = Counter()
+    for outcome in outcomes:
+        reached.update({name: 1 for name, times in outcome.reached.items() if times})
+    if counts:
+        print("reached, in how many seeds:")
+        for name, seeds in sorted(reached.items()):
+            print(f"  {seeds:6d}  {name}")
+    steps = sum(o.steps for o in outcomes)
+    rate = len(outcomes) / seconds
+    print(f"{len(outcomes)} seeds, {steps} steps, {seconds:.1f} s: {rate:.1f} seeds/s")
+    for outcome in failed:
+        print(f"FAILED seed {outcome.seed}: {outcome.violation}")
+    print(f"{len(failed)} failed; replay one with --seed N --trace" if failed else "all held")
+    return 1 if failed else 0
+
+
+def ablations(seeds: int) -> int:
+    """Remove each safeguard in turn; print the seed that noticed."""
+    missed = 0
+    for name in REMOVALS:
+        started = time.perf_counter()
+        for seed in range(seeds):
+            found = play(seed, name, name).violation
+            if found:
+                break
+        else:
+            found, missed = "NOT CAUGHT", missed + 1
+        print(f"{name:28s} seed {seed:3d} {time.perf_counter() - started:5.1f} s  {found}")
+    return 1 if missed else 0
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=100, help="how many")
+    parser.add_argument("--start", type=int, default=0, help="the first of them")
+    parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--trace", action="store_true", help="print every event")
+    parser.add_argument("--profile", default="", choices=["", *PROFILES], help="faults by name")
+    parser.add_argument("--remove", default="", choices=["", *REMOVALS], help="a safeguard")
+    parser.add_argument("--ablations", action="store_true", help="remove every safeguard in turn")
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    if chosen.ablations:
+        return ablations(200)
+    started = time.perf_counter()
+    if chosen.seed is not None:
+        outcomes = [play(chosen.seed, chosen.profile, chosen.remove, show=chosen.trace)]
+        print(f"trace {outcomes[0].digest}")
+    else:
+        seeds = range(chosen.start, chosen.start + chosen.seeds)
+        outcomes = sweep(seeds, chosen.profile, chosen.remove, chosen.processes)
+    return report(outcomes, time.perf_counter() - started, counts=chosen.seed is None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

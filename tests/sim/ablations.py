@@ -1,0 +1,95 @@
+"""What the safeguards are for: each can be taken away here, and its loss must be noticed.
+
+A removal patches one named function of the product (or of the world, where the safeguard is the
+order of a write and a send) and nothing else. Its fault profile has the same name.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from muster.agent import fence
+from muster.log import admit
+from muster.node import event as ev
+from muster.node import member
+from muster.store.sqlite import Database
+from muster.task import evidence
+from tests.sim import machine as machines
+
+Patch = tuple[Any, str, Any]
+
+
+def _genuine_or_not(*_: Any) -> None:
+    """Whoever signed it: fine."""
+
+
+def _no_proof_needed(entry: Any, **_: Any) -> None:
+    """Whatever an owner assigns is run."""
+
+
+def _leaves_early(self: machines.Machine, effects: list[ev.Effect]) -> None:
+    """What a step wants sent leaves before its fsync came back."""
+    self.perform(effects)
+
+
+REMOVALS: dict[str, tuple[Patch, ...]] = {
+    "incarnation-guard": ((member, "doubts", lambda *_: []),),
+    "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
+    "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
+    "seal-check": ((admit, "check_seal", lambda *_: True),),
+    "signer-check": ((admit, "check_signer", _genuine_or_not),),
+    "evidence-check": ((evidence, "check_evidence", _no_proof_needed),),
+    "fence": ((fence, "may_commit", lambda *_: None),),
+    "witness-persists": ((machines.Machine, "lost", _leaves_early),),
+}
+
+
+def _crash_with_tables_of_their_own(
+    crash: Callable[..., None],
+) -> Callable[..., None]:
+    """The tables are written in another transaction than the entries: it came through, the
+    entries did not."""
+
+    def torn(self: machines.Machine, image: bytes | None = None) -> None:
+        if image is not None and self.core is not None:
+            store = self.core.store
+            image = _with_tables_of(image, store.image(), list(store._folding.tables))
+        crash(self, image)
+
+    return torn
+
+
+def _with_tables_of(older: bytes, newer: bytes, tables: list[str]) -> bytes:
+    """The older database, with the tables of the newer one."""
+    target, source = Database(":memory:", image=older), Database(":memory:", image=newer)
+    try:
+        target.begin()
+        for name in (t for table in tables for t in (table, table + "_hist")):
+            rows = source.query(f"select * from {name}")  # noqa: S608 - our own table names
+            target.execute(f"delete from {name}")  # noqa: S608
+            if rows:
+                marks = ", ".join("?" * len(rows[0]))
+                target.executemany(f"insert into {name} values({marks})", rows)  # noqa: S608
+        target.commit()
+        return target.image()
+    finally:
+        target.close()
+        source.close()
+
+
+@contextmanager
+def removed(name: str) -> Iterator[None]:
+    """Without this safeguard, as long as it lasts; no name removes nothing."""
+    kept: list[Patch] = []
+    try:
+        for place, attribute, instead in REMOVALS.get(name, ()):
+            before = getattr(place, attribute)
+            kept.append((place, attribute, before))
+            setattr(place, attribute, instead or _crash_with_tables_of_their_own(before))
+        yield
+    finally:
+        for place, attribute, before in kept:
+            setattr(place, attribute, before)
+
+
+__all__ = ["REMOVALS", "removed"]
