@@ -604,6 +604,30 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.second-daemon": (
+        "A second daemon in a home ends with a sentence, and the first one does not notice."
+    ),
+    "node.torn-log": (
+        "A torn write-ahead log loses nothing that another machine holds, and the machine goes on without contradicting itself."
+    ),
+    "node.disk-full": (
+        "A daemon that cannot write stops with one sentence, and once there is room it has everything it acknowledged."
+    ),
+    "node.wrong-clock": (
+        "A clock that is a year off neither cuts a machine off nor moves the clock of another."
+    ),
+    "node.one-side-reachable": (
+        "Two machines push both ways although only one of them can be dialled."
+    ),
+    "node.third-member-serves": (
+        "A machine that was away gets what it missed from any member that holds it, also when the writer is gone."
+    ),
+    "node.run-survives-its-worker": (
+        "A killed worker takes its attempts with it, says so when it is back, and the run goes on without waiting for the lease."
+    ),
+    "node.run-survives-its-owner": (
+        "A run goes on after its owner was killed; an attempt that ran meanwhile is neither lost nor repeated."
+    ),
     "node.unfinished-attempts-are-told": (
         "An attempt that was running when its machine was killed is reported as ended after the start, and not before the machine's own head is confirmed."
     ),
@@ -641,6 +665,37 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.rebuild": "`muster rebuild` folds every table anew, and only while the daemon is down.",
+    "cli.audit-explain": "`muster audit explain` leads from a result back to the operator's order.",
+    "cli.audit-damage": (
+        "Damage to the log is named with stream and place, and ends with exit code 1."
+    ),
+    "cli.audit": (
+        "`muster audit` verifies the own log beside the daemon, and exports what proves itself."
+    ),
+    "cli.messages": (
+        "A message sent from the command line arrives, and its sender sees how far it came."
+    ),
+    "cli.on-others": (
+        "--on lets another machine, all machines or those with a label answer, by the operator's order."
+    ),
+    "cli.run-follows": (
+        "`muster run` follows a run to its end; its exit code is 0 only when the run is done."
+    ),
+    "cli.down": (
+        "`muster down` returns when the daemon is gone, and the next `up` goes on in the same incarnation."
+    ),
+    "cli.up-says-why": (
+        "An `up` that cannot begin says why, also with --detach, and leaves nothing running."
+    ),
+    "cli.up-once": "One daemon runs per home; a second `up` says so and changes nothing.",
+    "cli.join-pins": "A newcomer gives its token to a hub of the inviting fleet only.",
+    "cli.join-again": (
+        "A join whose answer was lost can be given again, and makes the same machine a member."
+    ),
+    "cli.join": (
+        "`muster join` makes a machine a member, with nothing but the string that `muster invite` printed."
+    ),
     "cli.check-exit": (
         "`muster check` ends with 1 when the spec cannot run, and names line and column as compilers do."
     ),

@@ -33,7 +33,7 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
         said = muster(tmp_path, *words)
         assert said.code == 0
         for verb in SHOWN:
-            assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", said.out, re.M)
+            assert re.search(rf"^  {verb.name} +{re.escape(verb.summary)}$", said.out, re.MULTILINE)
         assert "enrol" not in said.out
 
 
