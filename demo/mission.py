@@ -170,11 +170,8 @@ class Mission:
         source = sqlite3.connect(f"file:{self.home('studio') / 'log.db'}?mode=ro", uri=True)
         with contextlib.closing(source), contextlib.closing(sqlite3.connect(copy)) as target:
             source.backup(target)
-        raw = bytearray(copy.read_bytes())
-        place = raw.rfind(b'"kind":"task.settle"') + len(b'"kind":"task.')
-        raw[place] ^= 1
-        copy.write_bytes(raw)
-        say(f"byte {place} of {copy.name}: {chr(raw[place] ^ 1)!r} is {chr(raw[place])!r} now")
+        place, old, new = flip(copy, b'"kind":"task.settle"')
+        say(f"byte {place} of {copy.name}: {old!r} is {new!r} now")
         said = self.muster("studio", "audit", "verify", "--file", str(copy), code=1)
         if "task." not in said and "entry" not in said:
             fail("the verification does not say what is wrong")
@@ -246,6 +243,27 @@ def pick_agent(mission: Mission, wanted: str) -> str:
     say("\nThe notes are written by the shell agent from the git log. With an agent program and")
     say("a model at hand, `make demo AGENT=claude` lets it write them.")
     return "shell"
+
+
+def flip(database: Path, words: bytes) -> tuple[int, str, str]:
+    """Change one byte of the first entry that holds `words`: where, from what, to what.
+
+    A database file also holds stale copies of pages; the byte must be one that is read.
+    """
+    raw = bytearray(database.read_bytes())
+    place = -1
+    while (place := raw.find(words, place + 1)) >= 0:
+        at = place + len(words) - 2
+        old = raw[at]
+        raw[at] ^= 1
+        database.write_bytes(raw)
+        with contextlib.closing(sqlite3.connect(database)) as changed:
+            wrong = words[:-2] + bytes([raw[at]]) + words[-1:]
+            query = "select count(*) from entry where instr(header, ?) > 0"
+            if changed.execute(query, (wrong,)).fetchone()[0] == 1:
+                return at, chr(old), chr(raw[at])
+        raw[at] = old
+    return fail("the copy holds no such entry")  # type: ignore[no-any-return]
 
 
 def free_ports(count: int) -> list[int]:
