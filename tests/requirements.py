@@ -604,6 +604,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.patient-push": (
+        "A worker whose repository is out of reach keeps its work and pushes it as soon as it can, while its lease lasts."
+    ),
     "node.second-daemon": (
         "A second daemon in a home ends with a sentence, and the first one does not notice."
     ),
@@ -665,6 +668,18 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.calls-documented": (
+        "The page about calls names every field of a call, every need and every exit code."
+    ),
+    "cli.audit-fork": (
+        "A fork is named with its place, and evidence that does not hold is not believed."
+    ),
+    "cli.audit-revoked": (
+        "Entries beyond a revocation are named, and what a revoked machine vouches for vouches for nothing."
+    ),
+    "cli.audit-signers": (
+        "A seal or cosign counts only by the key that a record signed by the fleet names for it."
+    ),
     "cli.rebuild": "`muster rebuild` folds every table anew, and only while the daemon is down.",
     "cli.audit-explain": "`muster audit explain` leads from a result back to the operator's order.",
     "cli.audit-damage": (

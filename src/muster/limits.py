@@ -216,6 +216,16 @@ REPLY_PART_BYTES: Final = 200 * 1024
 # A call goes to its machine directly or through one hub.
 CALL_HOPS_MAX: Final = 2
 HELLO_BYTES_MAX: Final = 1024
+# A refusal is one sentence; what it quotes of a hostile text must not make it a page.
+SENTENCE_CHARS_MAX: Final = 600
+# `thread --add` and the words of a message.
+ARGUMENT_WORDS_MAX: Final = 4096
+# Calls of one link that others are still to answer, and streams that it still listens to.
+LINK_CALLS_OPEN_MAX: Final = 256
+# One `submit`; what no statement signs (a task's priority) must not reach everybody's place.
+TASKS_SUBMIT_MAX: Final = 10_000
+TASK_PRIORITY_MAX: Final = 1_000_000
+INVITE_HOURS_MAX: Final = 366 * 24
 # Enough for a person's mistakes and a test's; a flood of forged orders is counted, not written.
 DENIALS_PER_MINUTE_MAX: Final = 60
 # How long a start waits for a peer to confirm our own head before it goes on alone.

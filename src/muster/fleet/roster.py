@@ -96,7 +96,7 @@ class Roster:
             ids = ", ".join(sorted(short(each.machine) for each in found))
             raise Conflict(f"More than one machine is named {name} ({ids}): revoke one of them.")
         names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
-        raise NotFound(f"No machine is named {name}; the fleet has: {names}.")
+        raise NotFound(f"No machine is named {name[:64]!r}; the fleet has: {names}.")
 
     def find(self, text: str) -> MachineRecord:
         """The live machine that a person means by a name or a full id."""

@@ -3,25 +3,28 @@
 Rule 1: only what the table of verbs names can be called; the table says what authority each needs,
 and it is checked here, once, by the machine that acts, before the handler sees anything.
 Rule 2: a call carries canonical JSON of bounded size; its statement is signed over its arguments.
-Rule 3: a call for another machine is passed on as it is. Passing on adds no authority: the
-statement inside names its target.
+Rule 3: a call for another machine is passed on as it is, for members and local programs only.
+Passing on adds no authority: the statement inside names its target, and what a link proves counts
+for calls that were not passed on.
+Rule 4: a link that proved no live machine of the fleet gets enrolment and nothing else.
 
 An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from muster.channel.frame import Type
 from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable, Unsettled
-from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES
+from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, REPLY_PART_BYTES
 from muster.log import canon
 from muster.log.entry import EntryId
+from muster.node import argument
 from muster.node import event as ev
-from muster.node.link import Answer, Link
+from muster.node.link import Answer, Link, sentence
 from muster.node.whole import Bound, Whole
 
 LATER: Final = object()
@@ -41,7 +44,8 @@ class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statement: str = ""
     capability: str = ""
     options: dict[str, Any] = {}
-    hops: int = 0
+    # Never negative: a call must not go round for ever.
+    hops: Annotated[int, msgspec.Meta(ge=0, le=CALL_HOPS_MAX)] = 0
 
 
 @dataclass(slots=True)
@@ -76,7 +80,8 @@ class Call:
 def failure(error: MusterError) -> Answer:
     """An error as an answer; the command ends with its exit code."""
     kind = type(error).__name__
-    return {"ok": False, "error": {"kind": kind, "text": str(error), "exit": error.exit_code}}
+    text = sentence(str(error))
+    return {"ok": False, "error": {"kind": kind, "text": text, "exit": error.exit_code}}
 
 
 class Router:
@@ -96,14 +101,35 @@ class Router:
     def on_call(self, link: Link, channel: int, payload: bytes) -> None:
         try:
             request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
-        except Malformed as error:
-            self.answer(link.id, channel, failure(error))
-            return
-        if not self.core.members.settled and self._writes(request):
-            # Our own history is not confirmed yet: what would write waits a moment.
-            self.waiting.append((link.id, channel, request))
+            self._check_caller(link, request)
+            if not self.core.members.settled and self._writes(request):
+                # Our own history is not confirmed yet: what would write waits a moment.
+                self._wait(link, channel, request)
+                return
+        except MusterError as error:
+            self._failed(link, channel, error)
             return
         self._begin(link, channel, request)
+
+    def _check_caller(self, link: Link, request: Request) -> None:
+        """Before anything is looked up: who is no live member may ask to be enrolled, here."""
+        verb = self.verbs.get(request.verb)
+        if link.local or (verb is not None and verb.need == "nothing" and not request.on):
+            return
+        if not link.peer:
+            raise Denied("only machines of the fleet are answered here; join first")
+        self.core.roster.machine(link.peer)
+
+    def _wait(self, link: Link, channel: int, request: Request) -> None:
+        mine = sum(number == link.id for number, _, _ in self.waiting)
+        if mine >= LINK_CALLS_OPEN_MAX and not link.local:
+            raise Conflict("this machine is starting, and enough calls wait for it; ask again soon")
+        self.waiting.append((link.id, channel, request))
+
+    def _failed(self, link: Link, channel: int, error: MusterError) -> None:
+        self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
+        if channel:
+            self.answer(link.id, channel, failure(error))
 
     def resume(self) -> None:
         """Our history is confirmed: do what waited for it."""
@@ -127,6 +153,7 @@ class Router:
             verb = self.verbs.get(request.verb)
             if verb is None or verb.place == "client":
                 raise NotFound(f"there is no verb {request.verb[:40]!r} to call; see `muster --help`")
+            argument.check(request.verb, verb.args, request.args, request.options)
             call = Call(
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
             )
@@ -143,9 +170,7 @@ class Router:
         except Unsettled:
             self.waiting.append((link.id, channel, request))
         except MusterError as error:
-            self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
-            if channel:
-                self.answer(link.id, channel, failure(error))
+            self._failed(link, channel, error)
 
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)
@@ -157,7 +182,9 @@ class Router:
         if verb.need == "peer":
             if not call.peer:
                 raise Denied(f"{call.verb} is for machines of the fleet only")
-            self.core.roster.machine(call.peer)
+            if request.hops:
+                # The link proves who passed it on, not who asks.
+                raise Denied(f"{call.verb} was passed on: it is for machines with a link of their own")
             return
         if verb.need == "local" and call.local:
             return
@@ -185,6 +212,8 @@ class Router:
         target = self._way_to(record.machine, link.id)
         if target is None:
             raise Unreachable(f"{record.name} is away: nobody here has a link to it; try again later")
+        if sum(origin[0] == link.id for origin in self._forwards.values()) >= LINK_CALLS_OPEN_MAX:
+            raise Conflict("too many calls of this link wait for other machines; ask again later")
         number = next(self.core.links[target].numbers)
         self._forwards[target, number] = (link.id, channel)
         passed = msgspec.structs.replace(request, hops=request.hops + 1, on=record.machine)
@@ -234,6 +263,7 @@ class Router:
         raw = self._parts.pop(key, b"") + payload[1:]
         if len(raw) > CALL_BYTES_MAX:
             del self._asked[key]
+            then(failure(Malformed("the answer of the other machine is longer than any can be")))
             raise Malformed("an answer is longer than any answer can be")
         if payload[:1] == b"+":
             self._parts[key] = raw
@@ -241,8 +271,10 @@ class Router:
         del self._asked[key]
         try:
             found = msgspec.json.decode(raw, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise Malformed("an answer is not a JSON object") from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            broken = Malformed("the answer of the other machine is not a JSON object")
+            then(failure(broken))
+            raise broken from error
         then(found)
 
     def on_close(self, link: Link, channel: int) -> None:
@@ -250,10 +282,15 @@ class Router:
         stop = self.open.pop((link.id, channel), None)
         if stop is not None:
             stop()
+        for key, origin in list(self._forwards.items()):
+            if origin == (link.id, channel):
+                del self._forwards[key]
+                self.core.send(key[0], Type.CLOSE, key[1], b"")
 
     def link_down(self, link: int) -> None:
         gone = failure(Unreachable("the link was cut before the answer came; ask again"))
         for key in [k for k in self._asked if k[0] == link]:
+            self._parts.pop(key, None)
             self._asked.pop(key)(gone)
         for key, origin in list(self._forwards.items()):
             if key[0] == link:
@@ -281,4 +318,6 @@ class Router:
         """Call `stop` when the caller hangs up."""
         if (call.link, call.channel) in self.open:
             raise Conflict("this channel already streams")
+        if sum(key[0] == call.link for key in self.open) >= LINK_CALLS_OPEN_MAX:
+            raise Conflict("this link follows too much at once; close something first")
         self.open[call.link, call.channel] = stop

@@ -28,7 +28,7 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, Str
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
-from muster.node.link import Link
+from muster.node.link import Link, sentence
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
@@ -239,7 +239,8 @@ class Core:
         except Refused as error:
             if self.replication.fault(event.link, error):
                 self.do(ev.Cut(event.link, "too many frames were refused"))
-            self.do(ev.Note(f"refused from {self.standing.name_of(link.peer) or 'a peer'}: {error}"))
+            who = self.standing.name_of(link.peer) or "a peer"
+            self.do(ev.Note(sentence(f"refused from {who}: {error}")))
         except MusterError as error:
             self.counters[f"failed-{type(error).__name__.lower()}"] += 1
 

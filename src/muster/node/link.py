@@ -1,9 +1,11 @@
-"""A live link as the core sees it, and what an answer is."""
+"""A live link as the core sees it, what an answer is, and what may stand in one."""
 
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from muster.limits import SENTENCE_CHARS_MAX
 
 Answer = Mapping[str, Any]
 
@@ -21,3 +23,12 @@ class Link:
     skew_ms: int = 0
     version: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+
+def sentence(text: str) -> str:
+    """One line of bounded length that moves no cursor, whatever hostile text it quotes."""
+    cut = text if len(text) <= SENTENCE_CHARS_MAX else text[: SENTENCE_CHARS_MAX - 1] + "…"
+    if cut.isprintable():
+        return cut
+    words = " ".join(cut.split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)

@@ -16,6 +16,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
+from muster.node.argument import Declared
 from muster.node.link import Answer, Link
 from muster.node.standing import Standing
 from muster.store.store import Draft, Store
@@ -36,6 +37,9 @@ class Bound(Protocol):
 
     @property
     def object(self) -> str: ...
+
+    @property
+    def args(self) -> Sequence[Declared]: ...
 
     def load(self) -> Callable[..., Any]: ...
 

@@ -12,7 +12,7 @@ A field is left out of the bytes where it has its default value, which keeps an 
 lets an older reader ignore nothing it ought to know: a new meaning gets a new kind.
 """
 
-from typing import Any, Final, Literal, NewType, TypeVar
+from typing import Annotated, Any, Final, Literal, NewType, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ RunId = NewType("RunId", str)
 # (owner incarnation order, counter), compared left to right: a restored owner gets a higher order.
 Epoch = tuple[int, int]
 NO_EPOCH: Final[Epoch] = (0, 0)
+
+# Ids become parts of ref names and of folder names: nothing that leads out of a folder is one.
+TaskWord = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z")]
 
 Outcome = Literal["done", "failed", "lost"]
 Why = Literal["failed", "refused", "busy"]
@@ -40,7 +43,7 @@ B = TypeVar("B", bound=Body)
 class RunOpen(Body, frozen=True):
     """A spec becomes work. `statement` is the operator's signed order, in hex."""
 
-    run: str
+    run: TaskWord
     name: str
     spec: str
     statement: str
@@ -65,7 +68,7 @@ class TaskOpen(Body, frozen=True):
     `values` are the results of the phases before, by phase. `deadline_ms` is a moment, 0 for none.
     """
 
-    task: str
+    task: TaskWord
     template: dict[str, Any]
     run: str = ""
     phase: str = ""
@@ -87,7 +90,7 @@ class TaskAssign(Body, frozen=True):
     `candidates` is the decision for `muster why`: [machine, fits, score, reason] of each.
     """
 
-    task: str
+    task: TaskWord
     epoch: tuple[int, int]
     machine: str
     agent: str

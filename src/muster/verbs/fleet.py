@@ -13,6 +13,8 @@ from muster.fleet.grant import Grant, agent_key
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.presence import Presence
 from muster.fleet.record import ROLES, sign_revocation
+from muster.fleet.statement import open_statement
+from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -38,7 +40,10 @@ def invite(core: Core, call: Call) -> Any:
     if any(m.name == name for m in core.roster.machines.values()):
         raise Conflict(f"a machine named {name} is in the fleet already; choose another name")
     token = core.draw(16)
-    life_ms = max(1, int(args.get("hours", 24))) * HOUR_MS
+    hours = int(args.get("hours", 24))
+    if not 1 <= hours <= INVITE_HOURS_MAX:
+        raise Malformed(f"an invitation counts for 1 to {INVITE_HOURS_MAX} hours, not for {hours}")
+    life_ms = hours * HOUR_MS
     body = open_invite(token, name, roles, core.now.wall_ms, life_ms)  # type: ignore[arg-type]
     _append(core, call, kinds.INVITE_OPEN, body)
     text = write_invite(core.standing.fleet, token, address)
@@ -116,12 +121,18 @@ def grant(core: Core, call: Call) -> Any:
     statement = str(call.options.get("statement", ""))
     if not statement:
         raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
-    if call.args.get("take"):
-        body: Any = kinds.GrantTake(str(call.options.get("id", "")), statement)
-        kind = kinds.GRANT_TAKE
-    else:
-        kind = kinds.GRANT_GIVE
-        body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
+    body: Any
+    try:
+        if call.args.get("take"):
+            kind = kinds.GRANT_TAKE
+            body = msgspec.convert({"id": call.options.get("id"), "statement": statement}, kinds.GrantTake)
+        else:
+            kind = kinds.GRANT_GIVE
+            body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"the grant cannot be read: {error}") from error
+    if isinstance(body, kinds.GrantGive):
+        core.roster.check_give(open_statement(statement.encode(), core.standing.fleet), body.grant)
     before = len(core.store.skipped())
     entry = _append(core, call, kind, body)
     skipped = core.store.skipped()[before:]

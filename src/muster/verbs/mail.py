@@ -183,21 +183,22 @@ def thread(core: Core, call: Call) -> Any:
     name = str(call.args["name"])
     scope = scope_group(core.machine, name)
     groups = core.roster.groups
+    # Found before anything is written: a name that is wrong must leave no half of a change.
+    added = [core.roster.find(each).machine for each in _names(call.args.get("add"))]
+    removed = [core.roster.find(each).machine for each in _names(call.args.get("remove"))]
+    if core.machine in removed:
+        raise Conflict("the keeper of a thread stays in it")
     if scope not in groups:
         others = [s for s in groups if s.rpartition(".")[2] == name and core.machine in groups[s]]
-        if others and not (call.args.get("add") or call.args.get("remove")):
+        if others and not (added or removed):
             return _members(core, others[0])
         _append(core, call, fleet_kinds.GROUP_OPEN, fleet_kinds.GroupOpen(name))
     since: Any = "now" if call.args.get("fresh") else "start"
-    for each in call.args.get("add") or ():
-        machine = core.roster.find(str(each)).machine
+    for machine in added:
         cuts = _sizes(core, scope) if since == "now" else {}
         body = fleet_kinds.GroupAdd(machine=machine, name=name, since=since, cuts=cuts)
         _append(core, call, fleet_kinds.GROUP_ADD, body)
-    for each in call.args.get("remove") or ():
-        machine = core.roster.find(str(each)).machine
-        if machine == core.machine:
-            raise Conflict("the keeper of a thread stays in it")
+    for machine in removed:
         _append(core, call, fleet_kinds.GROUP_REMOVE, fleet_kinds.GroupRemove(machine, name))
     core.standing.changed()
     return _members(core, scope)
@@ -282,6 +283,10 @@ def _held_size(core: Core, stream: StreamName) -> Callable[[MachineId], int]:
 def _append(core: Core, call: Call, kind: str, body: Any) -> None:
     raw = canon.encode(msgspec.to_builtins(body))
     core.append(kind, raw, cause=call.cites, actor=call.actor)
+
+
+def _names(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) and value else list(value or ())
 
 
 def _text(value: Any) -> str:

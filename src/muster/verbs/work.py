@@ -1,10 +1,13 @@
 """Verbs about runs and tasks."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.statement import check_order, open_statement
+from muster.limits import RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_SUBMIT_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
@@ -82,8 +85,10 @@ def submit(core: Core, call: Call) -> Any:
     With `wait` the answer comes when all are settled, with each one's outcome.
     """
     items = call.args.get("tasks")
-    if not isinstance(items, list) or not items:
-        raise Malformed("`tasks` is a list of {task, template, repo, base, statement}")
+    if not isinstance(items, list) or not 0 < len(items) <= TASKS_SUBMIT_MAX:
+        raise Malformed(
+            f"`tasks` is a list of 1 to {TASKS_SUBMIT_MAX} of {{task, template, repo, base, statement}}"
+        )
     orders = [_order(core, item) for item in items]
     done = core.work.owning.submit(orders)
     answer = {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
@@ -104,19 +109,35 @@ def submit(core: Core, call: Call) -> Any:
     return LATER
 
 
-def _order(core: Core, item: Mapping[str, Any]) -> Order:
-    statement = str(item.get("statement", ""))
+class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One task of `submit`. What the statement does not sign is bounded here."""
+
+    task: kinds.TaskWord
+    template: dict[str, Any]
+    statement: str
+    repo: str = ""
+    base: str = ""
+    key: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    priority: Annotated[int, msgspec.Meta(ge=-TASK_PRIORITY_MAX, le=TASK_PRIORITY_MAX)] = 0
+    retries: Annotated[int, msgspec.Meta(ge=0, le=RETRIES_MAX)] = 0
+
+
+def _order(core: Core, raw: Any) -> Order:
+    try:
+        item = msgspec.convert(raw, _Item)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"a task to submit cannot be read: {error}") from error
     body = kinds.TaskOpen(
-        task=str(item["task"]),
-        template=dict(item["template"]),
-        repo=str(item.get("repo", "")),
-        base=str(item.get("base", "")),
-        statement=statement.encode().hex(),
-        key=str(item.get("key", "")),
-        priority=int(item.get("priority", 0)),
-        retries=int(item.get("retries", 0)),
+        task=item.task,
+        template=item.template,
+        repo=item.repo,
+        base=item.base,
+        statement=item.statement.encode().hex(),
+        key=item.key,
+        priority=item.priority,
+        retries=item.retries,
     )
-    order = open_statement(statement.encode(), core.standing.fleet)
+    order = open_statement(item.statement.encode(), core.standing.fleet)
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
     core.roster.decide(order.operator, "task", body.task, core.now.wall_ms)
