@@ -294,6 +294,7 @@ class Fleet:
         for machine in self.machines.values():
             wanted = len(machine.home.facts()["dial"])
             until(lambda m=machine, n=wanted: len(m.linked()) >= n, f"{machine.name} has its links")
+        until(lambda: all(m["facts"] for m in self.hub.ask("machines")), "the hub knows everybody")
         return self
 
     def environment(self, machine: Machine) -> dict[str, str]:

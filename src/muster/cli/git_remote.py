@@ -103,7 +103,10 @@ def call(client: ipc_client.Client, address: Address, service: str) -> int:
     if not isinstance(reply, dict) or reply.get("ok") is not True:
         error = reply.get("error") if isinstance(reply, dict) else None
         reason = error.get("text") if isinstance(error, dict) else None
-        raise Refused(str(reason or "the daemon gave no reason")[:300])
+        away = isinstance(error, dict) and error.get("kind") == "Unreachable"
+        # A worker tries again while the hub is away, and gives up where it is refused.
+        meaning = Unreachable if away else Refused
+        raise meaning(str(reason or "the daemon gave no reason")[:300])
     value = reply.get("value")
     channel = value.get("channel") if isinstance(value, dict) else None
     if type(channel) is not int:

@@ -6,15 +6,19 @@ Rule 1: it always ends as one `AttemptEnded`, and nothing of it is left running 
 Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task only.
 Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
 repository the commit is on the remote under this attempt's ref.
+Rule 4: a repository that is out of reach is waited for, while the lease lasts: what an agent
+did is not thrown away because a hub restarts.
 """
 
 import asyncio
+import contextlib
 import os
+import random
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from muster.agent import policy as policies
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
@@ -22,7 +26,8 @@ from muster.agent.cache import Base
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.worktree import Origin, Worktree
-from muster.errors import Broken, MusterError, Refused
+from muster.channel.backoff import Backoff
+from muster.errors import Broken, MusterError, Refused, Unreachable
 from muster.fleet.capability import make_capability
 from muster.node import clock
 from muster.node import event as ev
@@ -32,6 +37,10 @@ from muster.task import values as values_of
 # What an agent may ask its daemon for, on behalf of its task.
 AGENT_VERBS: Final = ("send", "reply", "ack")
 CHECK_TIMEOUT_S: Final = 600.0
+# Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
+REACH_S: Final = 600.0
+
+T = TypeVar("T")
 
 
 class Trial:
@@ -47,6 +56,7 @@ class Trial:
         self.agent = start.assign.agent
         self.actor = f"{self.agent}@{daemon.core.name}"
         self._stopped = ""
+        self._stop = asyncio.Event()
         self._running: Any = None
         self._tree: Worktree | None = None
         self._folder: Path | None = None
@@ -54,6 +64,7 @@ class Trial:
     def stop(self, reason: str) -> None:
         """End it soon; harmless when repeated."""
         self._stopped = self._stopped or reason
+        self._stop.set()
         if self._running is not None:
             self._running.cancel(reason)
 
@@ -85,14 +96,26 @@ class Trial:
             Base(f"prerequisite {n}", commit)
             for n, commit in enumerate(self.start.open.base.split(), 1)
         ]
-        self._tree = await self.daemon.hands.workshop.open(
-            Origin(repo, url or self._own_url(path)),
-            self.task,
-            Epoch(*self.epoch),
-            bases,
-            self._signature(),
+        origin, workshop = Origin(repo, url or self._own_url(path)), self.daemon.hands.workshop
+        self._tree = await self._patiently(
+            lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """`work`, and again while the repository is out of reach, until somebody stops us."""
+        backoff = Backoff(random.SystemRandom().random)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + REACH_S
+        while True:
+            try:
+                return await work()
+            except Unreachable:
+                if self._stopped or loop.time() > end:
+                    raise
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(backoff.failed() / 1000):
+                    await self._stop.wait()
 
     def _own_url(self, path: Path | None) -> str:
         """Our own repository, reached through our own fence like anybody else's."""
@@ -217,7 +240,8 @@ class Trial:
             return self._ended("failed", outcome, reason=_missing(collected.missing))
         if self._stopped:
             return self._ended("killed", outcome, reason=self._stopped)
-        await self.daemon.hands.workshop.push(self._tree, collected.commit)
+        tree, workshop = self._tree, self.daemon.hands.workshop
+        await self._patiently(lambda: workshop.push(tree, collected.commit))
         return self._ended(
             "done",
             outcome,

@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from muster.agent import cache, catalogue, ref, repository
 from muster.agent import git as gits
@@ -26,6 +26,9 @@ from muster.node.facts import probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
 from muster.task.kinds import Epoch as Pair
+
+# Chosen arbitrarily; a machine that is up answers within a step.
+ANSWER_S: Final = 30.0
 
 
 class Hands:
@@ -167,7 +170,10 @@ class Hands:
     async def ask_on(
         self, link: int, channel: int, verb: str, args: Mapping[str, Any]
     ) -> Mapping[str, Any]:
-        """Call a verb on a link's channel that goes on as a tunnel; the answer, failures included."""
+        """Call a verb on a link's channel that goes on as a tunnel; the answer, failures included.
+
+        Raises: Unreachable when none comes.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
         self.daemon.core.router.expect(
@@ -175,8 +181,11 @@ class Hands:
         )
         raw = canon.encode({"args": dict(args), "verb": verb})
         self.daemon.put(link, Type.CALL, channel, raw)
-        async with asyncio.timeout(30):
-            return await future
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except TimeoutError as error:
+            raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
 
     async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
         """A verb of another machine; its value, None when it is away or refused."""
@@ -187,7 +196,7 @@ class Hands:
         )
         self.daemon.post(ev.Tick())
         try:
-            answer = await asyncio.wait_for(future, 30)
+            answer = await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
             return None
         return answer.get("value") if answer.get("ok") else None

@@ -1,6 +1,7 @@
 """Verbs about repositories, and the tunnels git goes through."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,7 @@ async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
     try:
         answer = await daemon.hands.ask_on(link, channel, "git.serve", dict(call.args))
         if not answer.get("ok"):
-            raise Denied(str(answer.get("error", {}).get("text", "the other machine refused")))
+            raise _refusal(answer.get("error", {}))
         daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
         there.begin()
         here.begin()
@@ -69,6 +70,12 @@ async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
         daemon.close_tunnel(call.link, call.channel)
         daemon.close_tunnel(link, channel)
     return None
+
+
+def _refusal(error: Mapping[str, Any]) -> MusterError:
+    """The other machine's no; one that may become a yes by waiting stays that."""
+    text = str(error.get("text", "the other machine refused"))
+    return Unreachable(text) if error.get("kind") == "Unreachable" else Denied(text)
 
 
 class _Passing:

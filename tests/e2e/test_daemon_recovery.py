@@ -1,0 +1,216 @@
+"""Real daemons that die, are cut off, run out of disk, and come back."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from muster.errors import Unreachable
+from tests.e2e import checks
+from tests.e2e.fleet import Fleet, Machine, until
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+SPEC = """\
+muster: 1
+name: two
+repo: main
+phases:
+  first:
+    needs: {label: on-studio}
+    agent: shell
+    do: echo "$MUSTER_TASK $MUSTER_EPOCH" >> "$E2E_NOTES"; sleep 1.5; echo one > one.txt
+    deliver: one.txt
+  second:
+    after: first
+    agent: shell
+    do: cat one.txt > two.txt
+    deliver: two.txt
+"""
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    """A hub, and a studio that dials it."""
+    with Fleet(["hub", "studio"]) as made:
+        yield made
+
+
+def say(sender: Machine, to: str, text: str, *, wait: bool = True) -> str:
+    """A message; its id once it is stored (at the other end, too, with `wait`)."""
+    args = {"text": [text], "to": to, "wait": wait}
+    return str(sender.order("send", to, args)["message"])
+
+
+def texts(machine: Machine) -> set[str]:
+    return {m["text"] for m in machine.ask("inbox", {"all": True})}
+
+
+def begin_run(fleet: Fleet) -> str:
+    """A run whose first attempt has begun on the studio."""
+    fleet.add_repository()
+    fleet.start()
+    args = {"base": "", "repo": "main", "spec": SPEC, "values": {}}
+    run = str(fleet.hub.order("run", "two", args)["run"])
+    until(fleet.notes.exists, "the first attempt runs")
+    return run
+
+
+def wait_done(fleet: Fleet, run: str) -> list[dict[str, object]]:
+    def settled() -> bool:
+        return bool(fleet.hub.ask("runs", {"run": run})["state"] != "open")
+
+    until(settled, lambda: str(fleet.hub.ask("runs", {"run": run})), within_s=60)
+    view = fleet.hub.ask("runs", {"run": run})
+    assert view["state"] == "done", [(t["state"], t["reason"]) for t in view["tasks"]]
+    return list(view["tasks"])
+
+
+@proves("node.run-survives-its-owner", "node.patient-push")
+def test_a_run_goes_on_when_its_owner_is_killed_and_the_running_attempt_is_not_repeated(fleet):
+    run = begin_run(fleet)
+    fleet.hub.kill()
+    time.sleep(0.5)
+    fleet.hub.start()
+    tasks = wait_done(fleet, run)
+    assert [t["losses"] for t in tasks] == [0, 0]
+    assert len(fleet.notes.read_text().splitlines()) == 1
+    assert not fleet.orphans()
+
+
+@proves("node.run-survives-its-worker")
+def test_a_run_goes_on_when_its_worker_is_killed_and_nothing_of_the_attempt_lives_on(fleet):
+    run = begin_run(fleet)
+    began = time.perf_counter()
+    fleet["studio"].kill()
+    until(lambda: not fleet.orphans(), "the attempt ends with its daemon", within_s=10)
+    fleet["studio"].start()
+    first, _ = wait_done(fleet, run)
+    assert first["losses"] == 1
+    epochs = [line.split()[1] for line in fleet.notes.read_text().splitlines()]
+    assert len(set(epochs)) == 2
+    # The worker says what died with it; nobody waits for the lease to run out.
+    assert time.perf_counter() - began < 25
+    repo = Path(fleet.hub.home.repos) / "main.git"
+    moves = checks.git(repo, "reflog", "show", "--format=%H", f"muster/{run}/first").split()
+    assert len(moves) == 1
+
+
+@proves("node.third-member-serves")
+def test_a_machine_that_was_away_gets_everything_from_a_third_member_when_the_writer_is_gone():
+    dials = {"studio": ["hub"], "laptop": ["hub"]}
+    with Fleet(["hub", "studio", "laptop"], dials=dials) as fleet:
+        fleet.start()
+        fleet["studio"].kill()
+        for number in range(20):
+            say(fleet["laptop"], "all", f"news {number}", wait=False)
+        held = fleet["laptop"].ask("status")
+        until(lambda: fleet["laptop"].ask("status")["exposed"] == 0, str(held))
+        fleet["laptop"].kill()
+        fleet["studio"].start()
+        until(lambda: len(texts(fleet["studio"])) == 20, "all news came through the hub")
+        assert texts(fleet["studio"]) == {f"news {n}" for n in range(20)}
+
+
+@proves("node.one-side-reachable")
+def test_two_machines_talk_both_ways_although_only_one_of_them_can_be_dialled():
+    with Fleet(["hub", "studio"], deaf=["studio"]) as fleet:
+        fleet.start()
+        say(fleet.hub, "studio", "from the hub")
+        say(fleet["studio"], "hub", "from the studio")
+        assert texts(fleet["studio"]) == {"from the hub"}
+        assert texts(fleet.hub) == {"from the studio"}
+
+
+@proves("node.wrong-clock")
+@pytest.mark.parametrize("off_ms", [400 * 86_400_000, -400 * 86_400_000])
+def test_a_machine_with_a_clock_a_year_off_is_linked_and_sets_nobody_elses(fleet, off_ms):
+    fleet["studio"].env["MUSTER_TEST_CLOCK_MS"] = str(off_ms)
+    fleet.start()
+    say(fleet.hub, "studio", "what time is it")
+    until(lambda: texts(fleet["studio"]), "it came")
+    log = checks.Log(fleet.hub)
+    try:
+        stamps = [
+            int(row[0])
+            for row in log.rows(
+                "select json_extract(cast(header as text), '$.t[0]') from entry join stream on "
+                "stream.id = entry.id >> 40 where stream.name like ?", fleet.hub.id + "%",
+            )  # fmt: skip
+        ]
+    finally:
+        log.close()
+    ahead_ms = max(stamps) - time.time_ns() // 1_000_000
+    assert ahead_ms <= 11 * 60_000
+    skew = next(m["skew_ms"] for m in fleet.hub.ask("machines") if m["name"] == "studio")
+    assert abs(skew - off_ms) < 60_000
+
+
+@proves("node.disk-full")
+def test_a_daemon_whose_disk_is_full_stops_with_one_sentence_and_comes_back_whole(fleet):
+    studio = fleet["studio"]
+    fleet.start()
+    size = os.path.getsize(studio.home.database + "-wal")
+    assert studio.stop() == 0
+    studio.start(MUSTER_TEST_FILE_BYTES=str(size + 3_000_000))
+    sent = []
+    with pytest.raises(Unreachable), studio.client() as client:
+        while True:
+            text = "x" * 20_000 + str(len(sent))
+            args = {"text": [text], "to": "hub"}
+            sent.append(client.order("send", "hub", args)["message"])
+    assert studio.wait(20) == 8
+    assert studio.log().count("stopping:") == 1
+    assert "mistake" not in studio.log()
+    assert "stopping: " in studio.log().splitlines()[-2]
+    studio.env.clear()
+    studio.start()
+    found = {m["message"] for m in studio.ask("sent")}
+    assert sent
+    assert set(sent) <= found
+    until(lambda: len(texts(fleet.hub)) >= len(sent), "the hub has them as well")
+
+
+@proves("node.torn-log")
+def test_a_torn_write_ahead_log_loses_nothing_that_another_machine_holds(fleet):
+    fleet.start()
+    studio = fleet["studio"]
+    sent = {say(studio, "hub", f"held {n}") for n in range(10)}
+    studio.kill()
+    wal = Path(studio.home.database + "-wal")
+    size = wal.stat().st_size
+    with wal.open("r+b") as file:
+        file.seek(size * 2 // 3)
+        file.write(b"\xa5" * 64)
+        file.truncate(size * 5 // 6)
+    studio.start()
+    until(lambda: "hub" in studio.linked(), "the link is back")
+    again = say(studio, "hub", "after the tear")
+    on_hub = {m["message"] for m in fleet.hub.ask("inbox", {"all": True})}
+    assert on_hub == sent | {again}
+    until(lambda: not checks.converged(fleet), lambda: checks.converged(fleet))
+    log = checks.Log(studio)
+    try:
+        held = {r[0].hex() for r in log.rows("select id from message")}
+    finally:
+        log.close()
+    assert sent <= held, "what the hub holds of us came back"
+    checks.check_logs(fleet)
+
+
+@proves("node.second-daemon")
+def test_a_second_daemon_in_the_same_home_says_so_and_changes_nothing(fleet):
+    fleet.start()
+    first = fleet.hub.process
+    reader = fleet.hub.begin()
+    os.close(reader)
+    assert fleet.hub.wait(20) == 6
+    fleet.hub.process = first
+    assert fleet.hub.ask("status")["name"] == "hub"
+    database = sqlite3.connect(f"file:{fleet.hub.home.database}?mode=ro", uri=True)
+    assert database.execute("pragma quick_check").fetchone() == ("ok",)
+    database.close()
