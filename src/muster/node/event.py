@@ -80,11 +80,15 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class Fenced:
-    """The repository's fence took (or refused, with the reason) a new epoch."""
+    """The repository's fence took (or refused, with the reason) a new epoch.
+
+    `newest` is what the fence holds where it refused because of that.
+    """
 
     task: str
     epoch: Epoch
     reason: str = ""
+    newest: Epoch = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)

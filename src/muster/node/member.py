@@ -176,6 +176,11 @@ class Members:
         body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
         self._write(kinds.INCIDENT_OPEN, body)
 
+    def resolved(self, key: str, reason: str) -> None:
+        """An incident is over."""
+        body = {"key": key[:64], "reason": reason[:500]}
+        self.core.append(kinds.INCIDENT_CLOSE, canon.encode(body))
+
     # --- links ---------------------------------------------------------------------------
 
     def link_up(self, event: ev.LinkUp) -> None:

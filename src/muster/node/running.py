@@ -234,6 +234,8 @@ class Running:
         run.ends[slot] = end
         run.number += 1
         state: Any = end.outcome
+        if run.spec.phases[slot.phase].by_human:
+            self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         machine = self._machine_of(end.task)
         run.facts[slot] = Fact(state, run.number, machine)
         self.tell(run.run, {"phase": end.phase, "instance": end.instance, "task": end.task,

@@ -14,7 +14,6 @@ from muster.node.running import Running
 from muster.node.whole import Whole
 from muster.node.working import Working
 from muster.task.instruction import Settled
-from muster.task.kinds import NO_EPOCH
 from muster.task.live import Beat
 
 # After a new incarnation, the time for our earlier streams to come back from peers before their
@@ -74,8 +73,8 @@ class Work:
                 self.working.ended(event)
             case ev.Fenced(task, epoch, ""):
                 self.owning.owner.fenced(task, epoch, self.core.now)
-            case ev.Fenced(task, epoch, reason):
-                self.owning.owner.unfenced(task, epoch, reason, NO_EPOCH, self.core.now)
+            case ev.Fenced(task, epoch, reason, newest):
+                self.owning.owner.unfenced(task, epoch, reason, newest, self.core.now)
             case ev.Promoted(task, epoch, _, ""):
                 self.owning.owner.promoted(task, epoch)
             case ev.Promoted(task, epoch, _, reason, again):
