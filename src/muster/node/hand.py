@@ -25,6 +25,7 @@ from muster.node.attempt import Trial
 from muster.node.facts import probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
+from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
 
 # Chosen arbitrarily; a machine that is up answers within a step.
@@ -110,7 +111,7 @@ class Hands:
             raise
 
     async def _raise_fence(self, effect: ev.RaiseFence) -> None:
-        reason = ""
+        reason, newest = "", NO_EPOCH
         try:
             path, url = self.place_of(effect.repo)
             epoch = Epoch(*effect.epoch)
@@ -120,7 +121,17 @@ class Hands:
                 await ref.register_remote(await self._scratch(effect.repo, url), url, effect.task, epoch)
         except MusterError as error:
             reason = str(error)
-        self.daemon.post(ev.Fenced(effect.task, effect.epoch, reason))
+            newest = await self._newest(effect)
+        self.daemon.post(ev.Fenced(effect.task, effect.epoch, reason, newest))
+
+    async def _newest(self, effect: ev.RaiseFence) -> Pair:
+        """The epoch that our own repository's fence holds; NO_EPOCH where nobody can tell."""
+        try:
+            path, _ = self.place_of(effect.repo)
+            held = await ref.epoch(path, effect.task) if path is not None else None
+        except MusterError:
+            return NO_EPOCH
+        return NO_EPOCH if held is None else (held.incarnation, held.counter)
 
     async def _scratch(self, name: str, url: str) -> Path:
         """A cache of a repository elsewhere, to run git in."""
