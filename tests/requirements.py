@@ -604,6 +604,16 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.papers-renew": (
+        "Papers are renewed at half of their life, and also when they expired long ago, without cutting a link."
+    ),
+    "node.revoke-cuts": (
+        "A revocation cuts the live links of a machine everywhere within a second, and nothing of it is taken any more."
+    ),
+    "node.cloned-home": "Two copies of one machine running at once are a critical incident.",
+    "node.restored-home": (
+        "A home restored from a backup opens a new incarnation, gets its own earlier words back from its peers, and contradicts nothing it said."
+    ),
     "node.patient-push": (
         "A worker whose repository is out of reach keeps its work and pushes it as soon as it can, while its lease lasts."
     ),

@@ -157,3 +157,29 @@ def test_the_socket_of_a_home_is_the_one_that_its_daemon_uses(tmp_path, monkeypa
     monkeypatch.setenv("MUSTER_SOCK", "/run/agent")
     assert call.socket_path() == "/run/agent"
     assert call.socket_path(str(deep)) == Home(deep).socket
+
+
+@proves("cli.calls-documented")
+def test_the_page_about_calls_names_every_field_need_and_exit_code():
+    from pathlib import Path
+    from typing import get_args
+
+    import msgspec
+
+    from muster import errors
+    from muster.node.call import Request
+    from muster.verbs.table import Need
+
+    text = (Path(__file__).parents[2] / "docs" / "spec" / "calls.md").read_text()
+    for field in msgspec.structs.fields(Request):
+        assert f"| `{field.name}` |" in text
+    for need in get_args(Need):
+        assert f"| `{need}` |" in text
+    for name, found in vars(errors).items():
+        if (
+            isinstance(found, type)
+            and issubclass(found, errors.MusterError)
+            and found is not (errors.MusterError)
+        ):
+            row = next((line for line in text.splitlines() if f"`{name}`" in line), name)
+            assert row.startswith(f"| {found.exit_code} ")

@@ -11,8 +11,9 @@ import time
 import pytest
 
 from muster.cli import parse
+from muster.fleet.invite import write_invite
 from muster.verbs.table import VERBS
-from tests.cli.world import environment, everything_in, muster
+from tests.cli.world import environment, everything_in, free_port, muster
 from tests.promise import proves
 
 SHOWN = [v for v in VERBS.values() if not v.hidden]
@@ -264,6 +265,14 @@ def test_a_join_with_a_string_that_is_no_invitation_leaves_nothing_behind(
 ):
     said = muster(tmp_path / "home", "join", invitation)
     assert (said.code, said.err.count("\n")) == (code, 1)
+    assert not (tmp_path / "home").exists()
+
+
+@proves("cli.join-leaves-nothing")
+def test_a_join_at_an_address_where_nobody_is_says_so_and_leaves_nothing_behind(tmp_path):
+    invitation = write_invite("ab" * 32, b"t" * 16, f"127.0.0.1:{free_port()}")
+    said = muster(tmp_path / "home", "join", invitation)
+    assert (said.code, "127.0.0.1" in said.err) == (7, True)
     assert not (tmp_path / "home").exists()
 
 

@@ -85,7 +85,7 @@ def stream(
             f"{verb} with all its arguments is {len(raw)} bytes; at most "
             f"{FRAME_PAYLOAD_BYTES_MAX} fit into a call"
         )
-    with Client(path, PATIENCE_S if patient else SILENCE_S) as client:
+    with _connect(path, PATIENCE_S if patient else SILENCE_S) as client:
         client.send(encode(Type.CALL, _CHANNEL, raw))
         parts = b""
         while True:
@@ -101,6 +101,24 @@ def stream(
             if mark == b".":
                 return
             parts = b""
+
+
+def _connect(path: str, timeout_s: float) -> Client:
+    """A link to the daemon. Raises: Unreachable without one, NotFound without a machine."""
+    try:
+        return Client(path, timeout_s)
+    except Unreachable as error:
+        from muster.node.home import Home  # noqa: PLC0415 - only where something is missing
+
+        home = Home()
+        if path == home.socket:
+            home.require()
+        if os.path.exists(path):
+            # Its program died without tidying up; the next one clears it away.
+            raise Unreachable(f"{error}; if it was killed, `muster up` starts it anew") from error
+        raise Unreachable(
+            f"no daemon runs here ({path} is not there); start it with `muster up --detach`"
+        ) from error
 
 
 def _value(verb: str, raw: bytes) -> Any:

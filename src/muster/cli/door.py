@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
 from muster.cli import show
-from muster.cli.call import socket_path
 from muster.cli.parse import Command
 from muster.errors import MusterError, NotFound, Refused, Unreachable
 from muster.verbs.table import VERBS, Verb
 
 if TYPE_CHECKING:
     from muster.node.home import Home
-
-__all__ = ["Door", "socket_path"]
 
 
 class Door:
@@ -28,7 +25,7 @@ class Door:
         self.command = command
         self.json = command.json
         self.on = command.on
-        self.path = socket_path(command.home)
+        self.path = calls.socket_path(command.home)
         self._home: Home | None = None
 
     def run(self) -> int:

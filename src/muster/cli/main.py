@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from muster.cli import parse
-from muster.errors import Broken, MusterError, Unreachable
+from muster.errors import Broken, MusterError
 
 INTERRUPTED_EXIT: Final = 130
 # 128 + SIGPIPE: what a shell reports for a program that nobody listened to.
@@ -52,25 +52,11 @@ def _run(words: Sequence[str]) -> int:
     parse.set_home(command.home)
     from muster.cli import door  # noqa: PLC0415 - not for --help and --version
 
-    try:
-        if command.verb.name == "run":
-            from muster.cli import live  # noqa: PLC0415 - only for runs
+    if command.verb.name == "run":
+        from muster.cli import live  # noqa: PLC0415 - only for runs
 
-            return live.run(door.Door(command))
-        return door.Door(command).run()
-    except Unreachable:
-        _explain_absence(door.socket_path(command.home))
-        raise
-
-
-def _explain_absence(path: str) -> None:
-    """Raises a better sentence where there is no daemon, or no machine at all."""
-    if os.path.exists(path):
-        return
-    from muster.node.home import Home  # noqa: PLC0415 - only for a mistake
-
-    Home().require()
-    raise Unreachable("this machine's daemon is not running; start it with `muster up --detach`")
+        return live.run(door.Door(command))
+    return door.Door(command).run()
 
 
 def _print(text: str) -> int:

@@ -26,13 +26,14 @@ from muster.fleet.kinds import (
     MachineRevoke,
 )
 from muster.fleet.record import MachineRecord, Revocation, open_record, open_revocation
-from muster.log import tree
+from muster.log import canon, tree
 from muster.log.entry import Entry, parse
 from muster.log.fold import Skip, body_as
 from muster.log.fork import open_fork, stream_of
 from muster.log.seal import open_cosign_by, open_seal, peek_cosigner
 from muster.log.stream import FLEET, FleetId, MachineId
 from muster.log.tree import Range
+from muster.log.wire import MESSAGE_BYTES_MAX
 from muster.verbs.source import Head, Source, Stream
 
 # How often somebody who waits hears something.
@@ -102,7 +103,7 @@ def verify(
         checked.wrong += _signatures(checked, report)
         checked.wrong += _revoked(checked, report)
     for evidence in source.forks():
-        _fork(evidence, report)
+        _cut_back(evidence, report)
     return report
 
 
@@ -204,6 +205,8 @@ def _signatures(checked: Checked, report: Report) -> Iterator[str]:
                 raise Malformed(f"a seal of {seal.stream} lies here")
             _check_root(checked, head, seal.size, seal.root, "the seal of its writer")
             sealed = max(sealed, head.upto)
+            if head.upto > stream.held and stream.name.machine == report.own:
+                yield f"seq {stream.held}: missing, its own seal is over {seal.size} entries"
         except MusterError as error:
             yield f"seal at {head.upto}: {error}"
     if checked.entries == stream.held and sealed < stream.size:
@@ -254,12 +257,19 @@ def _revoked(checked: Checked, report: Report) -> Iterator[str]:
     if revocation is None:
         return
     cut = revocation.cuts.get(checked.name, 0)
-    if checked.entries > cut:
+    # What was cut back is kept as evidence and does not count.
+    if min(checked.entries, checked.stream.size) > cut:
         yield f"seq {cut}: from here on nothing counts, its machine is revoked"
 
 
-def _fork(evidence: bytes, report: Report) -> None:
+def _cut_back(evidence: bytes, report: Report) -> None:
+    """Why a stream was cut back here: its machine was revoked, or its key forked it."""
     try:
+        found = canon.decode(evidence, "the evidence", size_max=MESSAGE_BYTES_MAX)
+        if isinstance(found, dict) and "revoked" in found:
+            if found["revoked"] not in report.revoked:
+                raise Malformed(f"nothing in the log revokes {found['revoked']}")
+            return
         stream = stream_of(evidence)
         record = report.machines.get(stream.machine)
         if record is None:
@@ -270,4 +280,4 @@ def _fork(evidence: bytes, report: Report) -> None:
             "both branches are kept"
         )
     except Refused as error:
-        report.wrong.append(f"the evidence of a fork does not hold: {error}")
+        report.wrong.append(f"the reason why a stream was cut back does not hold: {error}")
