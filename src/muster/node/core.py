@@ -198,6 +198,7 @@ class Core:
             case ev.LinkDown():
                 self.members.link_down(event)
             case ev.Tick():
+                self.store.hurry()
                 self.members.tick()
                 self.sync.tick(self.now.boot_ms)
                 self.replication.retry_disputes(self.now.boot_ms)

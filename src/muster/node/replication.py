@@ -1,6 +1,7 @@
 """Streams in and out: what the core does with offers, segments, cosigns and forks.
 
-Rule 1: a cosign is stored in the transaction that makes it true, and given only after its commit.
+Rule 1: our cosign is stored in the transaction that makes it true, and given only after its commit;
+another machine's is proof by itself, and waits for the next commit or tick.
 Rule 2: what is refused still moves on: a bad segment is counted by name, never asked for again
 from the same link at once, and never stops another stream.
 Rule 3: our own stream is written by us alone. A seal of ours over more than we hold proves that
@@ -239,7 +240,7 @@ class Replication:
             self.sync.on_cosign(
                 link, cosign.stream, cosign.strength == "held", cosign.size, now_ms
             )
-        if self.store.put_cosign(cosign):
+        if self.store.put_cosign(cosign, may_wait=True):
             self._settle_awaited(cosign)
             self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
 

@@ -16,9 +16,10 @@ from muster.log import tree as trees
 from muster.log.admit import StreamState
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Value
-from muster.log.seal import Cosign, Seal, Strength
+from muster.log.seal import Cosign, Seal
 from muster.log.segment import Segment, weight
 from muster.log.stream import MachineId, StreamName
+from muster.store.cosigns import Cosigns
 from muster.store.directory import Directory
 from muster.store.folding import Folding
 from muster.store.order import Order
@@ -31,6 +32,9 @@ from muster.store.tree import StreamTree, Tiles
 
 # Chosen arbitrarily; whoever wants more than this asks with SQL.
 ROWS_MAX: Final = 100_000
+
+# Receipts come for the sizes of the last moments, each of them from several machines.
+ROOTS_KEPT: Final = 4_096
 
 _ENTRY: Final = "select header, salt, body, id from entry"
 
@@ -54,6 +58,8 @@ class Replica:
     _directory: Directory
     _folding: Folding
     _recent: Recent
+    _cosigns: Cosigns
+    _roots: dict[tuple[int, int], bytes]
 
     # --- streams ---------------------------------------------------------------------------
 
@@ -220,10 +226,19 @@ class Replica:
     def root_at(self, stream: StreamName, size: int) -> bytes:
         """Return the root over the first `size` entries. Raises: NotFound."""
         head = self._streams.get(stream)
+        number = 0 if head is None else head.id
+        root = self._roots.get((number, size))
+        if root is not None:
+            return root
         if head is not None and head.size == size:
-            return head.range.root()
-        self._check_held(stream, head, size)
-        return trees.root_at(self.tree(stream), size)
+            root = head.range.root()
+        else:
+            self._check_held(stream, head, size)
+            root = trees.root_at(self.tree(stream), size)
+        if len(self._roots) >= ROOTS_KEPT:
+            self._roots.clear()
+        self._roots[number, size] = root
+        return root
 
     def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]:
         """Return the proof that leads from the first `old` entries to the first `new`.
@@ -264,11 +279,7 @@ class Replica:
         head = self._streams.get(stream)
         if head is None:
             return []
-        found = self._database.query(
-            "select machine, strength, size, root, time_s, note from cosign where stream = ?",
-            (head.id,),
-        )
-        return [_cosign(stream, row) for row in found]
+        return list(self._cosigns.of(head).values())
 
     # --- tables ----------------------------------------------------------------------------
 
@@ -377,11 +388,3 @@ class Replica:
         self._directory.put(first, ids)
         self._streams.tile(head, ids, start)
         self._folding.apply(head.id, entries, number)
-
-
-def _cosign(stream: StreamName, row: tuple[SqlValue, ...]) -> Cosign:
-    machine, text, size, root, time_s, note = row
-    strength: Strength = "held" if text == "held" else "seen"
-    by = MachineId(as_text(machine))
-    head = (as_int(size), as_bytes(root), as_int(time_s))
-    return Cosign(by, strength, stream, *head, as_bytes(note))

@@ -134,6 +134,10 @@ class Database:
         if self._wal_pages > WAL_PAGES_BEFORE_CHECKPOINT:
             self.checkpoint("PASSIVE")
 
+    def changes(self) -> int:
+        """Return how many rows this connection has ever changed."""
+        return self._connection.total_changes()
+
     def rollback(self) -> None:
         """Forget everything since `begin`; harmless when SQLite already did so by itself."""
         if self._connection.in_transaction:

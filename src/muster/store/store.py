@@ -33,6 +33,7 @@ from muster.log.keys import Signer
 from muster.log.seal import Cosign, Seal, make_seal
 from muster.log.stream import FleetId, MachineId, StreamName
 from muster.log.tree import Range
+from muster.store.cosigns import Cosigns
 from muster.store.directory import Directory
 from muster.store.folding import Folding
 from muster.store.order import Order
@@ -81,6 +82,9 @@ class Store(Replica):
         self._database = Database(path, image=image)
         self._prepare()
         self._recent = Recent()
+        self._cosigns = Cosigns(self._database)
+        self._roots = {}
+        self._changes = 0
         self._tiles = Tiles(self._database)
         self._streams = Streams(self._database, self._tiles)
         self._order = Order(self._database)
@@ -123,6 +127,7 @@ class Store(Replica):
         """
         assert not self._open, "transactions do not nest"
         self._database.begin()
+        self._changes = self._database.changes()
         self._open = True
         done = False
         try:
@@ -146,10 +151,13 @@ class Store(Replica):
         if self._heard:
             self.remember("clock", f"{self._stamp.ms} {self._stamp.n}")
             self._heard = False
+        self._cosigns.flush(writes=self._database.changes() != self._changes)
 
     def _forget(self) -> None:
         self._database.rollback()
         self._recent.clear()
+        self._cosigns.forget()
+        self._roots.clear()
         self._tiles.forget()
         self._folding.forget()
         if self._database.broken is None:
@@ -255,22 +263,17 @@ class Store(Replica):
         assert self._open, "keeping a seal belongs into a transaction"
         return self._streams.seal(self._streams.open(seal.stream), seal)
 
-    def put_cosign(self, cosign: Cosign) -> bool:
-        """Keep a checked cosign; False when a larger one of its machine and strength is kept."""
+    def put_cosign(self, cosign: Cosign, *, may_wait: bool = False) -> bool:
+        """Keep a checked cosign; False when a larger one of its machine and strength is kept.
+
+        Another machine's `may_wait` for the next transaction that writes: see `Cosigns`.
+        """
         assert self._open, "keeping a cosign belongs into a transaction"
-        head = self._streams.open(cosign.stream)
-        key = (head.id, cosign.machine, cosign.strength)
-        found = self._database.query(
-            "select size from cosign where stream = ? and machine = ? and strength = ?", key
-        )
-        if found and isinstance(found[0][0], int) and found[0][0] >= cosign.size:
-            return False
-        self._database.execute(
-            "insert or replace into cosign(stream, machine, strength, size, root, time_s, note) "
-            "values(?, ?, ?, ?, ?, ?, ?)",
-            (*key, cosign.size, cosign.root, cosign.time_s, cosign.note),
-        )
-        return True
+        return self._cosigns.put(self._streams.open(cosign.stream), cosign, may_wait=may_wait)
+
+    def hurry(self) -> None:
+        """Write with this transaction what waited for one; call it now and then."""
+        self._cosigns.hurry()
 
     # --- rare ------------------------------------------------------------------------------------
 
@@ -292,6 +295,7 @@ class Store(Replica):
         if head.frozen is not None and head.frozen <= common:
             return False
         self._settle()
+        self._roots.clear()
         size = min(common, head.size)
         before = self._order.of(head.id, size - 1) if size else None
         number = self._order.cut(now_ms, head.id, size)

@@ -1,0 +1,82 @@
+"""What machines vouch for: the newest cosign of every stream, machine and strength.
+
+Rule 1: this machine's own cosign is written by the transaction that makes it true.
+Rule 2: another machine's cosign may wait in memory for the next transaction that writes anything,
+        or for `hurry`: a commit of its own would cost an fsync for each receipt. Nothing is lost
+        in a crash: it is proof by itself, its maker keeps it, and shows it again on every link.
+"""
+
+from muster.log.seal import Cosign, Strength
+from muster.log.stream import MachineId
+from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
+from muster.store.streams import Head
+
+_Key = tuple[MachineId, Strength]
+
+
+class Cosigns:
+    """All cosigns of a database; read once per stream, then kept in memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[int, dict[_Key, Cosign]] = {}
+        self._waiting: dict[tuple[int, MachineId, Strength], Cosign] = {}
+        self._due = False
+
+    def of(self, head: Head) -> dict[_Key, Cosign]:
+        """Return the newest cosigns of a stream."""
+        known = self._known.get(head.id)
+        if known is None:
+            found = self._database.query(
+                "select machine, strength, size, root, time_s, note from cosign where stream = ?",
+                (head.id,),
+            )
+            cosigns = [_cosign(head, row) for row in found]
+            known = self._known[head.id] = {(c.machine, c.strength): c for c in cosigns}
+        return known
+
+    def put(self, head: Head, cosign: Cosign, *, may_wait: bool) -> bool:
+        """Keep a cosign; False when a larger one of its machine and strength is kept."""
+        known = self.of(head)
+        key = (cosign.machine, cosign.strength)
+        before = known.get(key)
+        if before is not None and before.size >= cosign.size:
+            return False
+        known[key] = cosign
+        self._waiting[head.id, *key] = cosign
+        self._due |= not may_wait
+        return True
+
+    def hurry(self) -> None:
+        """Write with this transaction what waits."""
+        self._due |= bool(self._waiting)
+
+    def flush(self, *, writes: bool) -> None:
+        """Write what waits, where something is due or the transaction writes anyway."""
+        if not self._waiting or not (writes or self._due):
+            return
+        rows = [
+            (stream, *key, c.size, c.root, c.time_s, c.note)
+            for (stream, *key), c in self._waiting.items()
+        ]
+        self._database.executemany(
+            "insert or replace into cosign(stream, machine, strength, size, root, time_s, note) "
+            "values(?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self._waiting.clear()
+        self._due = False
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction was rolled back."""
+        self._known.clear()
+        self._waiting.clear()
+        self._due = False
+
+
+def _cosign(head: Head, row: tuple[SqlValue, ...]) -> Cosign:
+    machine, text, size, root, time_s, note = row
+    strength: Strength = "held" if text == "held" else "seen"
+    by = MachineId(as_text(machine))
+    covered = (as_int(size), as_bytes(root), as_int(time_s))
+    return Cosign(by, strength, head.name, *covered, as_bytes(note))
