@@ -284,6 +284,11 @@ class Checker:
         self._check_forks()
         self._check_messages()
         self._check_cosigns()
+        # A hostile machine never rests: it is switched off, and what is on its way arrives.
+        for machine in world.machines.values():
+            if machine.hostile:
+                machine.retire()
+        world.run_until(world.ms + QUIET_MS // 2)
         before = self.segments
         world.run_until(world.ms + QUIET_MS)
         if self.segments - before > QUIET_SEGMENTS_MAX:

@@ -79,6 +79,7 @@ class Machine:
         self.set_back_ms: int | None = None
         self.blind_ms: int | None = None
         self.cloned = False
+        self.retired = False
 
     @property
     def id(self) -> str:
@@ -166,6 +167,12 @@ class Machine:
         self.inbox.clear()
         self.world.network.died(self)
         self.world.crashed(self)
+
+    def retire(self) -> None:
+        """Switched off, for good."""
+        if self.core is not None:
+            self.retired = True
+            self.crash()
 
     def count(self) -> None:
         """Keep what the core counted: the paths of the product that were reached."""

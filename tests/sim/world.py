@@ -140,7 +140,7 @@ class World:
         """A process died; it is started again after a while."""
         self.trace("crash", machine.place)
         delay = self.rng.choice((50, 500, 3_000)) if not self.healed else 50
-        self.later(delay, lambda: machine.core is None and machine.boot())
+        self.later(delay, lambda: machine.core is None and not machine.retired and machine.boot())
 
     def close(self) -> None:
         for machine in self.machines.values():

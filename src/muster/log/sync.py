@@ -62,6 +62,8 @@ class Lane:
     """One stream towards one peer; sizes in entries."""
 
     has: int = 0
+    # What the peer last said it holds: asked for until it came, from one peer after the other.
+    claims: int = 0
     sent: int = 0
     sent_ms: int = 0
     flight_bytes: int = 0
@@ -156,11 +158,15 @@ class Sync:
                 if head.seal:
                     to_check.append(head)
                 continue
-            if self.may_hold(stream, session.peer):
+            # A witness shows us seals of streams that it cannot serve.
+            holds = self.may_hold(stream, session.peer)
+            if holds:
                 lane.has = max(lane.has, min(head.size, mine))
                 lane.sent = max(lane.sent, lane.has)
+                lane.claims = head.size
             if head.size > mine:
-                self._ask(session, stream, now_ms)
+                if holds:
+                    self._ask(session, stream, now_ms)
             elif head.size and head.seal:
                 to_check.append(head)
         if offer.whole and not session.greeted:
@@ -260,6 +266,7 @@ class Sync:
             lane = session.lanes.get(stream)
             if lane is not None:
                 lane.has, lane.sent = min(lane.has, size), min(lane.sent, size)
+                lane.claims = min(lane.claims, size)
                 lane.shown, lane.flight_bytes = 0, 0
         self._asked.pop(stream, None)
         self._grown[stream] = None
@@ -295,6 +302,8 @@ class Sync:
                     lane.shown = lane.witnessed
                     self._show_seal(session, stream, now_ms)
                 continue
+            if lane.claims > self.replica.size(stream) and self.may_hold(stream, self.machine):
+                self._ask(session, stream, now_ms)
             told = max(lane.sent, lane.shown)
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
