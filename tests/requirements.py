@@ -604,6 +604,12 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.private-streams-stay": (
+        "A member that may not hold a stream gets no entry, proof or leaf of it, whatever it asks."
+    ),
+    "node.poison-is-taken-and-ignored": (
+        "Whatever a member writes into its own streams, replicas take it, no fold or reader stumbles, nothing is begun on its word."
+    ),
     "node.papers-renew": (
         "Papers are renewed at half of their life, and also when they expired long ago, without cutting a link."
     ),
@@ -678,6 +684,9 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.table": (
+        "Every verb of the table has its handler, and whatever changes something for others needs an order."
+    ),
     "cli.calls-documented": (
         "The page about calls names every field of a call, every need and every exit code."
     ),
