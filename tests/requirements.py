@@ -532,6 +532,9 @@ PROMISES: Final[dict[str, str]] = {
         "A cancelled attempt leaves no process behind, whatever its processes do to escape, after a chance to clean up."
     ),
     # --- git
+    "git.fence-believes-orders-only": (
+        "A task or run belongs to the machine that an operator ordered it of, and a member that writes its name into its own stream moves no ref."
+    ),
     "git.flow-control": (
         "Neither side of a git tunnel sends more than it was granted, and one that does is cut off."
     ),
@@ -604,6 +607,24 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.other-users-get-nothing": (
+        "A process of another user reaches neither the socket nor a seed."
+    ),
+    "node.agents-get-their-capability": (
+        "An agent may do for its task what its capability names, and cannot give orders."
+    ),
+    "node.replay-does-nothing": (
+        "An order shown again, here, elsewhere or after a restart, changes nothing."
+    ),
+    "node.passing-on-adds-nothing": (
+        "A call that was passed on has no authority of the machine that passed it."
+    ),
+    "node.no-forged-orders": (
+        "A machine can neither forge an order of an operator, nor use one with other arguments, elsewhere or later; it gets no verb that is local."
+    ),
+    "node.strangers-enrol-only": (
+        "Whoever proves no machine of the fleet gets enrolment and nothing else, whatever is called or sent."
+    ),
     "node.private-streams-stay": (
         "A member that may not hold a stream gets no entry, proof or leaf of it, whatever it asks."
     ),

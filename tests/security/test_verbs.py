@@ -13,7 +13,7 @@ from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
 from muster.node import event as ev
 from muster.verbs.table import VERBS, Verb
-from tests.fleet.world import ALICE, BUILD, LAPTOP, MALLORY, OTHER_AUTHORITY
+from tests.fleet.world import BUILD, LAPTOP, MALLORY, OTHER_AUTHORITY
 from tests.promise import proves
 from tests.security.target import (
     EVERY_MACHINE,
@@ -379,7 +379,7 @@ def test_hostile_arguments_get_a_sentence_and_never_end_the_machine(
             object = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
             try:
                 more = {"statement": target.order(verb.name, object, args)}
-            except Exception:  # noqa: BLE001, S112 - nobody can sign that
+            except Exception:  # noqa: BLE001 - nobody can sign that
                 continue
             spent = 1
         entries = count(target)

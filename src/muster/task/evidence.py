@@ -111,6 +111,38 @@ def check_evidence(
     return Evidence(assign, opened, run, statement)
 
 
+def check_ordered(
+    entry: Entry,
+    *,
+    fleet: FleetId,
+    lookup: Lookup,
+    authority: Authority,
+    now_ms: int,
+    known: Known | None = None,
+) -> None:
+    """An operator ordered, of the machine that wrote this `run.open` or `task.open`, what it begins.
+
+    Without this an entry that names a run or a task says only that its writer knows the name.
+
+    Raises:
+        Unproven: with the reason of the first link that does not hold.
+
+    """
+    starter = _origin(entry, lookup)
+    if starter.header.kind == "task.open":
+        opened = _read(starter, "task.open", TaskOpen, "open")
+        if not opened.run:
+            statement = _order(opened.statement, starter, fleet)
+            _ordered(statement, starter, "task", opened.task, task_args(opened))
+            _allowed(statement, starter, authority, now_ms)
+            return
+        starter = _origin(_cause(starter, "run.open", lookup), lookup)
+        if _read(starter, "run.open", RunOpen, "run").run != opened.run:
+            raise Unproven("run-other-run", "the task cites the opening of another run")
+    _, statement = _ordered_run(starter, fleet, {} if known is None else known)
+    _allowed(statement, starter, authority, now_ms)
+
+
 def check_bundle(
     raw: bytes,
     assign: EntryId,
