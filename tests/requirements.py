@@ -461,6 +461,12 @@ PROMISES: Final[dict[str, str]] = {
         "Frames arrive whole, once and in order while a link works, however many send at once."
     ),
     # --- agent
+    "agent.works-in-a-run": (
+        "A real agent works in a run between machines: its deliverables are checked, its commit is signed by its machine and pushed through the fence, its journal is readable elsewhere while it works, and its words reach later phases."
+    ),
+    "agent.answer-unbroken": (
+        "What an agent said reaches later phases as it was said: pauses, tools and blank lines break nothing."
+    ),
     "agent.discover": (
         "An agent counts as installed only when its adapter and its program are on PATH; its version is reported."
     ),
@@ -607,6 +613,15 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.secrets-stay-out": (
+        "Where an attempt says the value of a secret it was given, entries hold the name of the secret."
+    ),
+    "node.agents-env": (
+        "Keys of agents may lie in agents.env, which only its owner may read and which is read for each attempt."
+    ),
+    "node.agent-variables": (
+        "An attempt gets the variables that its agent reads, the network's, and what `agent_env` names; no key of another agent."
+    ),
     "node.other-users-get-nothing": (
         "A process of another user reaches neither the socket nor a seed."
     ),
@@ -705,6 +720,9 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.logs": (
+        "`muster logs` shows what an agent did, read by an order from the machine that did it, live with --follow."
+    ),
     "cli.table": (
         "Every verb of the table has its handler, and whatever changes something for others needs an order."
     ),

@@ -121,3 +121,27 @@ def test_taking_back_names_each_grant_that_is_meant_and_no_other(home):
         assert takes(open_statement(options["statement"].encode(), FLEET), options["id"])
     with pytest.raises(NotFound):
         order.grant_options(_grants([]), args, TO)
+
+
+@proves("cli.table")
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_verb_has_its_handler_and_names_only_what_it_takes(name):
+    verb = VERBS[name]
+    assert callable(verb.load())
+    names = {arg.name for arg in verb.args}
+    assert verb.object in names | {"", "statement"} or verb.hidden
+    assert verb.summary[-1:] not in {"", "."}
+    assert len(names) == len(verb.args)
+    if verb.acts == "owner":
+        assert verb.object in names
+
+
+@proves("cli.table")
+def test_whatever_changes_something_for_others_needs_an_order():
+    free = {v.name for v in VERBS.values() if v.need == "nothing"}
+    assert free == {"enrol"}
+    ordered = {v.name for v in VERBS.values() if v.need in {"order", "agent"}}
+    assert ordered == {
+        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "journal", "repo",
+        "send", "reply", "ack", "thread",
+    }  # fmt: skip

@@ -73,7 +73,7 @@ class Door:
         found = [
             str(m["name"])
             for m in self.ask("machines", {})
-            if m["state"] != "revoked" and (not label or label in (m["facts"] or {})["labels"])
+            if m["state"] != "revoked" and (not label or label in _labels(m))
         ]
         if not found:
             raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
@@ -159,3 +159,8 @@ class Door:
             if text:
                 print(text, flush=True)
         return show.code(self.command.verb.name, value)
+
+
+def _labels(machine: Mapping[str, Any]) -> list[str]:
+    """What its owner calls a machine; one that was never up has said nothing yet."""
+    return list((machine["facts"] or {}).get("labels") or ())

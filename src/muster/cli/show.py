@@ -19,7 +19,7 @@ _MAIL, _TRUTH = "muster.cli.show_mail", "muster.cli.show_truth"
 _THEME: Final = {
     "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
     "revoke": _FLEET, "grant": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
-    "run": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
+    "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "logs": _WORK, "repo": _WORK,
     "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL, "thread": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH,

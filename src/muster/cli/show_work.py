@@ -106,6 +106,12 @@ def run(value: Any, _files: Files) -> str:
     )
 
 
+def ask(value: Any, _files: Files) -> str:
+    if "missing" in value:
+        return f"{clean(value['text'])}:\n\n{block(value['skeleton'], '')}"
+    return run(value, _files) if value["run"] else "Nothing was run."
+
+
 def why(value: Any, _files: Files) -> str:
     task = value["task"]
     lines = [
