@@ -174,7 +174,7 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
     try:
         outcome = await _turn(order, line, session, connection)
     except acp.RequestError as error:
-        outcome = {"status": "error", "summary": _explain(error)}
+        outcome = {"status": "error", "summary": _explain(error, str(order.get("login") or ""))}
     except TimeoutError:
         outcome = {"status": "error", "summary": "the agent did not answer the ACP handshake"}
     except (ConnectionError, EOFError) as error:
@@ -261,12 +261,13 @@ async def _end(agent: asyncio.subprocess.Process, connection: acp.ClientSideConn
     await connection.close()
 
 
-def _explain(error: acp.RequestError) -> str:
+def _explain(error: acp.RequestError, login: str) -> str:
     """One sentence out of a protocol error; agents hide the cause in `data`."""
     data = error.data
     if isinstance(data, dict):
         data = data.get("details") or data.get("message") or data
     detail = f": {data}" if data else ""
-    asks_login = error.code == AUTH_REQUIRED
-    start = "the agent is not logged in" if asks_login else f"the agent answered {str(error)!r}"
-    return cut(f"{start}{detail}", SUMMARY_BYTES_MAX)
+    if error.code == AUTH_REQUIRED:
+        advice = f"; {login} (in its daemon's environment or agents.env)" if login else ""
+        return cut(f"the agent is not logged in{detail}{advice}", SUMMARY_BYTES_MAX)
+    return cut(f"the agent answered {str(error)!r}{detail}", SUMMARY_BYTES_MAX)

@@ -43,6 +43,10 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     version_probe: tuple[str, ...]
     env: dict[str, str] = {}
     """Defaults, below whatever the order sets."""
+    variables: tuple[str, ...] = ()
+    """What the program itself reads of its environment: keys, addresses, where its files are."""
+    login: str = ""
+    """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""
     """The session mode in which the agent asks us before it acts."""
     node_major_min: int = 0

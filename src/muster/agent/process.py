@@ -235,6 +235,7 @@ class ProcessRunner:
             "driver": "acp",
             "argv": argv,
             "mode": order.mode or entry.mode,
+            "login": entry.login,
             "env": {**defaults, **order.env, **known},
         }
 

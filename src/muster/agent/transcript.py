@@ -17,6 +17,8 @@ TEXT_BYTES_MAX: Final = 8 * 1024
 # The input of a tool is the reason of a decision; its output is evidence, less often read.
 INPUT_BYTES_MAX: Final = 4 * 1024
 OUTPUT_BYTES_MAX: Final = 4 * 1024
+# As much as a phase hands on of its output (task/values.py).
+MESSAGE_BYTES_MAX: Final = 16 * 1024
 TITLE_BYTES_MAX: Final = 300
 PATHS_SHOWN_MAX: Final = 20
 PATH_BYTES_MAX: Final = 300
@@ -40,6 +42,8 @@ TOKENS: Final = (
     "cachedWriteTokens",
 )
 
+# What ends a message: text after it is a new one.
+_TURNS: Final = frozenset({"tool_call", "plan"})
 _JOINED: Final = {"agent_message_chunk": "agent.output", "agent_thought_chunk": "agent.thought"}
 
 
@@ -49,14 +53,14 @@ class Transcript:
     def __init__(self) -> None:
         self._kind = ""
         self._text = ""
+        self._message = ""
         self._tools: dict[str, dict[str, Any]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._inputs: dict[str, Any] = {}
         self._terminals: dict[str, Tail] = {}
         self._usage_shown: dict[str, Any] = {}
-        self.tail = Tail()
+        self.tail = Tail(MESSAGE_BYTES_MAX)
         self.usage: dict[str, int] = {}
-        self.last_message = ""
 
     def update(self, update: Mapping[str, Any]) -> list[Event]:
         """Take one `session/update`; unknown kinds give nothing."""
@@ -64,6 +68,8 @@ class Transcript:
         if what in _JOINED:
             return self._chunk(_JOINED[what], update.get("content") or {})
         events = self.flush()
+        if what in _TURNS:
+            self._kind = ""
         if what in {"tool_call", "tool_call_update"}:
             events += self._tool(update)
         elif what == "plan":
@@ -76,6 +82,11 @@ class Transcript:
         elif what == "current_mode_update":
             events.append(("agent.mode", {"mode": _title(update.get("currentModeId"))}))
         return events
+
+    @property
+    def last_message(self) -> str:
+        """The last paragraph of what the agent said last."""
+        return self._message.strip().rpartition("\n\n")[2].strip("\n")
 
     def flush(self) -> list[Event]:
         """The text that waits for the end of its paragraph."""
@@ -102,21 +113,34 @@ class Transcript:
 
     def _chunk(self, kind: str, content: Mapping[str, Any]) -> list[Event]:
         events = self.flush() if kind != self._kind else []
+        if kind != self._kind and kind == "agent.output":
+            self._begin_message()
         self._kind = kind
         is_text = content.get("type") == "text"
-        self._text += str(content.get("text", "")) if is_text else f"[{content.get('type')}]"
+        piece = str(content.get("text", "")) if is_text else f"[{content.get('type')}]"
+        self._text += piece
+        if kind == "agent.output":
+            self._keep(piece)
         *whole, self._text = self._text.split("\n\n")
         events += [self._say(part) for part in whole if part.strip()]
         if len(self._text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
             events += self.flush()
         return events
 
+    def _begin_message(self) -> None:
+        if self._message and not self._message.endswith("\n"):
+            self.tail.feed(b"\n")
+        self._message = ""
+
+    def _keep(self, piece: str) -> None:
+        """Keep what was said exactly as it was said: later phases use it, blank lines and all."""
+        self.tail.feed(piece.encode("utf-8", "replace"))
+        self._message = (self._message + piece)[-MESSAGE_BYTES_MAX:]
+
     def _say(self, text: str) -> Event:
         text = cut(text.strip("\n"), TEXT_BYTES_MAX)
         if self._kind == "agent.thought":
             return "agent.thought", {"text": text}
-        self.last_message = text
-        self.tail.feed(text.encode() + b"\n")
         return "agent.output", {"stream": "message", "text": text}
 
     def _tool(self, update: Mapping[str, Any]) -> list[Event]:

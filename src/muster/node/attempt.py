@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 from muster.agent import policy as policies
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
 from muster.agent.cache import Base
+from muster.agent.catalogue import AgentEntry
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.worktree import Origin, Worktree
@@ -31,6 +32,7 @@ from muster.errors import Broken, MusterError, Refused, Unreachable
 from muster.fleet.capability import make_capability
 from muster.node import clock
 from muster.node import event as ev
+from muster.node.environ import Redaction, given
 from muster.node.loop import Loop
 from muster.task import values as values_of
 
@@ -60,6 +62,7 @@ class Trial:
         self._running: Any = None
         self._tree: Worktree | None = None
         self._folder: Path | None = None
+        self._redaction = Redaction({})
 
     def stop(self, reason: str) -> None:
         """End it soon; harmless when repeated."""
@@ -152,17 +155,21 @@ class Trial:
         outcome: Outcome = await self._running.wait()
         if outcome.survivors:
             raise Broken(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
-        return outcome
+        clean = self._redaction.text
+        return msgspec.structs.replace(
+            outcome, summary=clean(outcome.summary), tail=clean(outcome.tail)
+        )
 
     def _order(self, folder: Path) -> AttemptOrder:
         found = self.start.values
         text = str(self.template.get("do", ""))
         plain = self.agent in ("shell", "noop")
-        extra = self._environment(found)
+        extra = self._environment(found, self.daemon.hands.agents.get(self.agent))
         capability, token = self._capability()
         if token:
             self.daemon.core.orders.allow_agent(capability)
             extra["MUSTER_CAPABILITY"] = token
+        self._redaction = Redaction(extra)
         return AttemptOrder(
             task=self.task,
             epoch=self.epoch,
@@ -185,7 +192,9 @@ class Trial:
             lines.append(f"When you are done this command must succeed: {self.template['check']}")
         return "\n\n".join(lines)
 
-    def _environment(self, found: values_of.Values) -> dict[str, str]:
+    def _environment(
+        self, found: values_of.Values, entry: AgentEntry | None = None
+    ) -> dict[str, str]:
         texts = [str(self.template.get("do", "")), str(self.template.get("check", ""))]
         own = self.template.get("env") or {}
         texts += [str(text) for text in own.values()]
@@ -194,10 +203,10 @@ class Trial:
         variables["MUSTER_HOME"] = str(self.daemon.home.path)
         variables["MUSTER_SOCK"] = self.daemon.home.socket
         variables["MUSTER_TASK"] = self.task
-        for name in self.daemon.machine.agent_variables:
-            if name in os.environ:
-                variables[name] = os.environ[name]
-        return variables
+        source = {**os.environ, **self.daemon.home.agent_variables()}
+        named = self.daemon.machine.agent_variables
+        # The machine wins over the spec: a key must not be sent to an address the spec names.
+        return {**variables, **given(source, entry, named)}
 
     def _capability(self) -> tuple[Any, str]:
         until = clock.read().wall_ms + int(self._timeout_s() * 1000)
@@ -265,7 +274,9 @@ class Trial:
 
     def _happened(self, event: AgentEvent) -> None:
         self.daemon.post(
-            ev.AttemptEvent(self.task, self.epoch, event.kind, event.fields, self.actor)
+            ev.AttemptEvent(
+                self.task, self.epoch, event.kind, self._redaction.fields(event.fields), self.actor
+            )
         )
 
     def _failed(self, reason: str) -> ev.AttemptEnded:

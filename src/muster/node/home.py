@@ -23,6 +23,7 @@ from typing import Any, Final
 import platformdirs
 
 from muster.errors import Broken, NotFound, Refused
+from muster.node import environ
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 SEED_BYTES: Final = 32
@@ -156,6 +157,23 @@ class Home:
             os.fsync(file.fileno())
         fresh.replace(path)
 
+    def agent_variables(self) -> dict[str, str]:
+        """`agents.env`: keys of agents, for a daemon that no shell started; {} without one.
+
+        Raises: Refused where others may read it; Broken naming a line of no use.
+        """
+        path = self.path / "agents.env"
+        try:
+            mode = path.stat().st_mode & 0o077
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise Broken(f"{path} cannot be read: {error}") from error
+        if mode and sys.platform != "win32":
+            raise Refused(f"others can read {path}, which holds keys: run `chmod 600 {path}`")
+        return environ.parse(text, str(path))
+
     def facts(self) -> dict[str, Any]:
         """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial."""
         try:
@@ -199,9 +217,21 @@ def _config(found: dict[str, Any], path: Path) -> Config:
     return Config(**values)
 
 
+_AGENT_NOTES: Final = (
+    "",
+    "# Agents find their login in your home folder. Keys come from the environment in which the",
+    "# daemon starts, or from the file agents.env beside this one (NAME=VALUE lines, mode 0600),",
+    "# which a service needs and which is read anew for each attempt. Each agent gets only the",
+    "# variables that it is known to read: claude gets ANTHROPIC_API_KEY, codex OPENAI_API_KEY and",
+    "# CODEX_HOME, and so on. agent_env names more, for EVERY attempt, shell phases among them:",
+    '# agent_env = ["AWS_PROFILE"]',
+)
+
+
 def config_text(config: Config) -> bytes:
     """A config file a person would like to edit."""
     labels = ", ".join(json.dumps(label) for label in config.labels)
+    named = ", ".join(json.dumps(name) for name in config.agent_env)
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
         f"name = {json.dumps(config.name)}",
@@ -210,6 +240,9 @@ def config_text(config: Config) -> bytes:
         f"hub = {json.dumps(config.hub)}  # host:port of the hub; empty on the hub itself",
         f"labels = [{labels}]  # what `needs: label` of a spec asks for",
         f"slots = {config.slots}  # attempts that may run at once",
+        f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
+        *_AGENT_NOTES,
+        *([f"agent_env = [{named}]"] if named else []),
         "",
     ]
     return "\n".join(lines).encode()

@@ -1,9 +1,11 @@
 """What the hands and attempts may ask of the daemon around them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from muster.agent.base import Runner
+from muster.agent.catalogue import AgentEntry
 from muster.agent.worktree import Workshop
 from muster.channel.frame import Type
 from muster.node import event as ev
@@ -21,6 +23,9 @@ class HandsPart(Protocol):
 
     @property
     def runner(self) -> Runner: ...
+
+    @property
+    def agents(self) -> Mapping[str, AgentEntry]: ...
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
 

@@ -59,8 +59,11 @@ def _view(core: Core, entry: Entry) -> dict[str, Any]:
     body: Any = {}
     if entry.body is not None:
         body = canon.decode(entry.body, "journal", size_max=1 << 20)
-    return {"t_ms": entry.header.t[0], "kind": entry.header.kind, "actor": entry.header.actor,
-            "machine": core.name, **body}  # fmt: skip
+    # What an agent calls the kind of its tool must not hide what kind of entry this is.
+    if "kind" in body:
+        body["tool"] = body.pop("kind")
+    return {**body, "t_ms": entry.header.t[0], "kind": entry.header.kind,
+            "actor": entry.header.actor, "machine": core.name}  # fmt: skip
 
 
 class _Follower:

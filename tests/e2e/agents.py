@@ -1,0 +1,186 @@
+"""A fleet of real daemons whose workers have real agents, and a scripted model for them.
+
+    with agent_fleet(url) as fleet:
+        run = begin(fleet, spec(greet, agent="claude", ...))
+
+The hub holds the repository and the operator's key and has no agent; studio and laptop have Claude
+Code and Codex on PATH, each machine with a HOME of its own. Nobody needs credentials: the key is a
+word that no log may ever contain (`KEY`), and the model is fake_model.py on 127.0.0.1.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from muster.node.home import Config, config_text
+from tests.agent.world import marked
+from tests.cli.world import Said
+from tests.e2e import install_agents
+from tests.e2e.fleet import NOTES, ROOT, Fleet, Machine, until
+
+HERE = Path(__file__).parent
+AGENTS = ("claude", "codex")
+WORKERS = ("studio", "laptop")
+# A secret that is easy to look for: it must be in no log, no journal and no argument list.
+KEY = "sk-ant-e2e-do-not-tell-7f3a9c"
+LEASE_S = 5
+
+
+def absent(name: str) -> str:
+    """Why an agent cannot be tested here; "" when it can."""
+    missing = install_agents.missing(install_agents.folder(), name)
+    if not missing:
+        return ""
+    return f"{', '.join(missing)} not installed: run tests/e2e/install_agents.py"
+
+
+@contextlib.contextmanager
+def scripted_model(folder: Path) -> Iterator[str]:
+    """The address of a scripted model; what it was sent is in `folder/requests`."""
+    (folder / "requests").touch()
+    argv = [sys.executable, str(HERE / "fake_model.py"), str(folder / "requests")]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{server.stdout.readline().strip()}"
+        finally:
+            server.kill()
+
+
+@contextlib.contextmanager
+def agent_fleet(url: str) -> Iterator[Fleet]:
+    """Three daemons, up and linked, that see each other's agents."""
+    with Fleet(["hub", *WORKERS]) as fleet:
+        fleet.hub.home.put_seed("operator.seed", fleet.operator_seed)
+        fleet.add_repository()
+        for machine in fleet.machines.values():
+            settle(machine, url)
+        fleet.start()
+        names = {name for name in AGENTS if not absent(name)}
+        for worker in WORKERS:
+            until(lambda w=worker: names <= agents_of(fleet, w), f"{worker}'s agents are known")
+        yield fleet
+
+
+def agents_of(fleet: Fleet, name: str) -> set[str]:
+    found = {m["name"]: m["facts"] for m in fleet.hub.ask("machines")}
+    return set((found[name] or {}).get("agents", ()))
+
+
+def settle(machine: Machine, url: str) -> None:
+    """Configuration and environment of a machine, as its owner would set them."""
+    config = Config(
+        name=machine.name,
+        listen=f"127.0.0.1:{machine.port}",
+        labels=(f"on-{machine.name}",),
+        lease_s=LEASE_S,
+        agent_env=(NOTES, "MODEL_PROVIDER"),
+    )
+    machine.home.put("config.toml", config_text(config))
+    home = machine.fleet.root / f"{machine.name}-user"
+    (home / ".codex").mkdir(parents=True)
+    (home / ".codex" / "config.toml").write_text(CODEX.format(url=url))
+    machine.env = {"HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    if machine.name in WORKERS:
+        agents = install_agents.programs_path(install_agents.folder())
+        path = machine.fleet.environment(machine)["PATH"]
+        machine.env |= {
+            "PATH": agents + os.pathsep + path,
+            "ANTHROPIC_BASE_URL": url,
+            "ANTHROPIC_API_KEY": KEY,
+            "MODEL_PROVIDER": "scripted",
+        }
+
+
+CODEX = """
+model = "scripted"
+model_provider = "scripted"
+approval_policy = "on-request"
+sandbox_mode = "workspace-write"
+check_for_update_on_startup = false
+[model_providers.scripted]
+name = "scripted"
+base_url = "{url}/v1"
+wire_api = "responses"
+request_max_retries = 0
+stream_max_retries = 0
+[analytics]
+enabled = false
+"""
+
+
+def shell_step(agent: str, command: str) -> dict[str, Any]:
+    """A shell command of the model; Codex asks us only for what leaves its own sandbox."""
+    beyond = {"sandbox_permissions": "require_escalated", "justification": "the test asks"}
+    return {
+        "tool": "shell",
+        "command": command,
+        **({"arguments": beyond} if agent == "codex" else {}),
+    }
+
+
+def prompt(*steps: dict[str, Any]) -> str:
+    """What makes the scripted model take these steps; quoted for YAML."""
+    return json.dumps(f"Do what the script says. @@script {json.dumps(steps)}")
+
+
+def begin(fleet: Fleet, text: str, name: str) -> str:
+    """Hand a spec in on the hub; the run's id."""
+    args = {"base": "", "repo": "main", "spec": text, "values": {}}
+    return str(fleet.hub.order("run", name, args)["run"])
+
+
+def tasks(fleet: Fleet, run: str) -> dict[str, dict[str, Any]]:
+    """The tasks of a run by their phase, as the hub sees them."""
+    return {t["phase"]: t for t in fleet.hub.ask("runs", {"run": run})["tasks"]}
+
+
+def settled(fleet: Fleet, run: str, within_s: float = 90.0) -> dict[str, Any]:
+    """The run, once it has ended."""
+    until(
+        lambda: fleet.hub.ask("runs", {"run": run})["state"] != "open",
+        lambda: json.dumps(fleet.hub.ask("runs", {"run": run}), indent=1),
+        within_s=within_s,
+    )
+    view: dict[str, Any] = fleet.hub.ask("runs", {"run": run})
+    return view
+
+
+def muster(fleet: Fleet, machine: Machine, *words: str, stdin: str = "") -> Said:
+    """`muster WORDS` as the operator types it on this machine."""
+    done = subprocess.run(
+        [sys.executable, "-m", "muster", *words],
+        env=typing_environment(fleet, machine), cwd=ROOT, input=stdin, capture_output=True,
+        text=True, timeout=120, check=False,
+    )  # fmt: skip
+    return Said(done.stdout, done.stderr, done.returncode)
+
+
+def typing_environment(fleet: Fleet, machine: Machine) -> dict[str, str]:
+    """The person's environment; it lacks the fleet's mark, for a command is no daemon's child."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MUSTER_")}
+    return env | {"MUSTER_HOME": str(machine.home.path)}
+
+
+def lines(said: Said) -> list[Any]:
+    """The answers of a command with --json."""
+    return [json.loads(line) for line in said.out.splitlines()]
+
+
+def below(machine: Machine) -> dict[int, str]:
+    """What runs of this machine's attempts: their environment names its home."""
+    found = marked(f"MUSTER_HOME={machine.home.path}")
+    daemon = machine.process.pid if machine.process is not None else 0
+    return {pid: line for pid, line in found.items() if pid != daemon and _of_attempt(pid)}
+
+
+def _of_attempt(pid: int) -> bool:
+    try:
+        return b"MUSTER_ATTEMPT=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False

@@ -1,0 +1,159 @@
+"""Real Claude Code and Codex in runs between real daemons: no credentials, no network.
+
+The hub has the repository and the operator; studio and laptop have the agents. See agents.py.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from muster.agent import commit as commits
+from tests.agent.repositories import wait
+from tests.e2e import agents
+from tests.e2e.agents import below, begin, muster, prompt, settled, shell_step, tasks
+from tests.e2e.fleet import until
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+GREET = """\
+muster: 1
+name: {name}
+repo: main
+phases:
+  write:
+    needs: {{label: on-studio}}
+    agent: [{agent}]
+    do: {do}
+    deliver: hello.txt
+    check: grep -q "hello from {agent}" hello.txt
+  report:
+    after: write
+    needs: {{label: on-hub}}
+    agent: shell
+    do: |
+      printf '%s|%s|%s\\n' "${{write.summary}}" "${{write.agent}}" "${{write.machine}}" > report.txt
+      printf '%s\\n' "${{write.output}}" >> report.txt
+    deliver: report.txt
+"""
+ALONE = """\
+muster: 1
+name: {name}
+repo: main
+phases:
+  work:
+    agent: [{agent}]
+    {more}
+    do: {do}
+    deliver: hello.txt
+"""
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    if all(agents.absent(name) for name in agents.AGENTS):
+        pytest.skip("; ".join(agents.absent(name) for name in agents.AGENTS))
+    with (
+        agents.scripted_model(tmp_path_factory.mktemp("model")) as url,
+        agents.agent_fleet(url) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(params=agents.AGENTS)
+def agent(request):
+    if why := agents.absent(request.param):
+        pytest.skip(why)
+    return request.param
+
+
+def git(fleet, *words):
+    where = Path(fleet.hub.home.repos) / "main.git"
+    done = subprocess.run(
+        ["git", "-C", str(where), *words], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def journal(fleet, task, *words):
+    """The journal of a task as the operator reads it on the hub, another machine."""
+    said = muster(fleet, fleet.hub, "logs", task, "--json", *words)
+    assert said.code == 0, said
+    return agents.lines(said)
+
+
+def greeting(agent, *, commits_itself):
+    steps = [shell_step(agent, f"echo 'hello from {agent}' > hello.txt")]
+    if commits_itself:
+        steps.append(shell_step(agent, "git add hello.txt && git commit -q -m 'say hello'"))
+    return prompt(*steps, {"text": f"{agent} wrote the greeting."})
+
+
+@proves("agent.works-in-a-run", "agent.real-agents")
+def test_a_real_agent_delivers_in_a_run_and_its_work_reaches_the_next_phase(fleet, agent):
+    name = f"greet-{agent}"
+    do = greeting(agent, commits_itself=agent == "claude")
+    run = begin(fleet, GREET.format(name=name, agent=agent, do=do), name)
+    view = settled(fleet, run)
+    found = tasks(fleet, run)
+    assert view["state"] == "done", json.dumps(view, indent=1)
+    write = found["write"]
+    assert (write["machine"], write["agent"]) == ("studio", agent)
+    branch = f"muster/{run}/write"
+    assert git(fleet, "show", f"{branch}:hello.txt") == f"hello from {agent}\n"
+    assert git(fleet, "rev-parse", branch).strip() == write["commit"]
+    refs = git(fleet, "for-each-ref", "--format=%(refname) %(objectname)", "refs/muster/attempt")
+    assert f"refs/muster/attempt/{write['task']}/" in refs
+    assert write["commit"] in refs
+    author = git(fleet, "log", "-1", "--format=%an <%ae> by %cn", branch).strip()
+    assert author == f"{agent}@studio <{agent}@studio.muster> by studio"
+    key = fleet["studio"].identity.signer("git").public
+    wait(commits.verify(Path(fleet.hub.home.repos) / "main.git", write["commit"], key))
+    report = git(fleet, "show", f"muster/{run}/report:report.txt").splitlines()
+    assert report[0] == f"{agent} wrote the greeting.|{agent}|studio"
+    assert f"{agent} wrote the greeting." in report[1:]
+
+
+@proves("agent.works-in-a-run", "cli.logs")
+def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agent):
+    name = f"tell-{agent}"
+    steps = [shell_step(agent, "echo hello > hello.txt; sleep 3"), {"text": "It is told."}]
+    text = ALONE.format(name=name, agent=agent, do=prompt(*steps), more="retries: 0")
+    run = begin(fleet, text, name)
+    work = until(lambda: _begun(fleet, run), "the attempt began", within_s=60)
+    live = subprocess.Popen(
+        [sys.executable, "-m", "muster", "logs", work["task"], "--follow", "--json"],
+        env=agents.typing_environment(fleet, fleet.hub), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    seen = []
+    for line in live.stdout:
+        seen.append((json.loads(line), fleet.hub.ask("runs", {"run": run})["state"]))
+    assert live.wait(30) == 0
+    assert settled(fleet, run)["state"] == "done"
+    told = json.dumps([entry for entry, _ in seen], indent=1)
+    early = {entry["kind"] for entry, state in seen if state == "open"}
+    assert {"agent.prompt", "agent.tool", "agent.decision"} <= early, told
+    after = journal(fleet, work["task"])
+    kinds = [entry["kind"] for entry in after]
+    assert [entry["kind"] for entry, _ in seen] == kinds, told
+    assert kinds[0] == "agent.prompt"
+    assert {"agent.output", "agent.usage", "agent.end"} <= set(kinds), told
+    assert {e["actor"] for e in after} == {f"{agent}@{work['machine']}"}
+    assert {e["machine"] for e in after} == {work["machine"]}
+    decision = next(e for e in after if e["kind"] == "agent.decision")
+    assert (decision["tool"], decision["answer"], decision["by"]) == ("execute", "allow", "policy")
+    assert any("It is told." in e.get("text", "") for e in after)
+    usage = [e for e in after if e["kind"] == "agent.usage" and "input_tokens" in e]
+    assert usage, told
+    assert agents.KEY not in told
+
+
+def _begun(fleet, run):
+    """The task once an attempt of it has begun, as far as the hub knows."""
+    work = tasks(fleet, run).get("work")
+    if work is None or not fleet.hub.ask("journal.where", {"task": work["task"]})["machines"]:
+        return None
+    return work
