@@ -204,6 +204,8 @@ OFFER_HEADS_MAX: Final = 200
 # An honest peer is refused now and then (a race, an old version); one that is refused this often on
 # one link is broken or hostile, and dialling again costs it more than it costs us.
 LINK_FAULTS_MAX: Final = 100
+# Half a kilobyte each; in a full mesh every cosign comes once from each neighbour.
+COSIGNS_KNOWN: Final = 4096
 # A search for the first difference takes about forty questions; a peer that leaves it unanswered
 # for this long is given up, and another one asked.
 DISPUTE_MS: Final = 30_000

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
+BATCH_MS = 4
+HEALTHY_MS = 20
 DIAL_MS_MIN, DIAL_MS_MAX = 20, 300
 
 
@@ -121,7 +123,8 @@ class Network:
         faults, rng = world.faults, world.rng
         world.counts["frames"] += 1
         if self.healthy:
-            self._deliver_at(world.ms + 1, wire, wire.other(sender), frame)
+            at = (world.ms // HEALTHY_MS + 1) * HEALTHY_MS
+            self._deliver_at(at, wire, wire.other(sender), frame)
             return
         if faults.loss and rng.random() < faults.loss:
             world.reached["loss"] += 1
@@ -135,6 +138,8 @@ class Network:
             copies = 2
         for _ in range(copies):
             at = world.ms + 1 + int(rng.random() ** 3 * faults.delay_ms_max)
+            # What arrives within a few milliseconds is one batch, as for the daemon.
+            at += -at % BATCH_MS
             self._deliver_at(at, wire, wire.other(sender), frame)
 
     def _deliver_at(self, at: int, wire: Wire, to: "Machine", frame: bytes) -> None:

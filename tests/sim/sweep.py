@@ -1,12 +1,18 @@
 """Playing seeds: one, or many on several processes."""
 
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import NamedTuple
 
+from muster.log import keys
 from tests.sim.ablations import removed
 from tests.sim.faults import PROFILES, Faults, swarm
 from tests.sim.invariants import Violation
 from tests.sim.world import World
+
+
+# Pure, and by far the most expensive thing a machine does: every machine checks the same ones.
+keys.verify = lru_cache(maxsize=100_000)(keys.verify)
 
 
 class Outcome(NamedTuple):

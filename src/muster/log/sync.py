@@ -197,15 +197,19 @@ class Sync:
         lane.shown_ms = now_ms - WITNESS_MS
         self._show_seal(session, stream, now_ms)
 
-    def on_cosign(
-        self, link: int, stream: StreamName, held: bool, size: int, now_ms: int
+    def heard_cosign(
+        self, link: int, stream: StreamName, by: MachineId, strength: str, size: int, now_ms: int
     ) -> None:
-        """A checked cosign by the peer at the other end of `link`: its lane moves."""
+        """A checked cosign came over `link`; one by the peer itself moves its lane."""
         session = self.sessions.get(link)
         if session is None:
             return
+        key = (stream, by, strength)
+        session.cosigns[key] = max(session.cosigns.get(key, -1), size)
+        if session.peer != by:
+            return
         lane = session.lane(stream)
-        if not held:
+        if strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
         lane.has = max(lane.has, size)

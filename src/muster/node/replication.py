@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from muster.errors import Forged, Malformed, MusterError, Refused
-from muster.limits import DISPUTE_MS, LINK_FAULTS_MAX
+from muster.limits import COSIGNS_KNOWN, DISPUTE_MS, LINK_FAULTS_MAX
 from muster.log import canon, tree, wire
 from muster.log import fork as forks
 from muster.log import seal as seals
@@ -71,6 +71,7 @@ class Replication:
         self._on_contradiction = on_contradiction
         self._touched: dict[StreamName, dict[int, None]] = {}
         self._disputes: dict[StreamName, Dispute] = {}
+        self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
         self._proofs: dict[StreamName, bytes] | None = None
@@ -222,6 +223,11 @@ class Replication:
         raise Forged(what)
 
     def _on_cosign(self, link: int, note: bytes, now_ms: int) -> None:
+        known = self._known_cosigns.get(note)
+        if known is not None:
+            # Three peers pass the same one on: its signature was checked the first time.
+            self._heard_cosign(link, known, now_ms)
+            return
         by = seals.peek_cosigner(note)
         seen, held = self.standing.key_of(by, "seen"), self.standing.key_of(by, "held")
         if seen is None or held is None:
@@ -235,14 +241,19 @@ class Replication:
         elif self.is_ours(cosign.stream):
             self.counters["cosign-ahead-of-us"] += 1
             return
-        session = self.sync.sessions.get(link)
-        if session is not None and session.peer == by:
-            self.sync.on_cosign(
-                link, cosign.stream, cosign.strength == "held", cosign.size, now_ms
-            )
+        if len(self._known_cosigns) >= COSIGNS_KNOWN:
+            self._known_cosigns.clear()
+        self._known_cosigns[note] = cosign
+        self._heard_cosign(link, cosign, now_ms)
         if self.store.put_cosign(cosign, may_wait=True):
             self._settle_awaited(cosign)
             self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
+
+    def _heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
+        """A genuine cosign came over `link`: its peer has it, and may be the one who gave it."""
+        self.sync.heard_cosign(
+            link, cosign.stream, cosign.machine, cosign.strength, cosign.size, now_ms
+        )
 
     def when_held(
         self, stream: StreamName, size: int, machines: set[MachineId], then: Callable[[], None]
