@@ -117,7 +117,7 @@ class Target:
         request = {"args": {} if args is None else args, "verb": verb, **more}
         return self.raw_call(link, msgspec.json.encode(request, order="sorted"))
 
-    def order(  # noqa: PLR0913 - an order has this many parts
+    def order(
         self,
         verb: str,
         object: str,

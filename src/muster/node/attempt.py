@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import msgspec
+
 from muster.agent import policy as policies
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
 from muster.agent.cache import Base
@@ -278,6 +280,10 @@ class Trial:
                 self.task, self.epoch, event.kind, self._redaction.fields(event.fields), self.actor
             )
         )
+
+    def given_up(self) -> ev.AttemptEnded:
+        """How it ends when this machine itself failed at it."""
+        return self._ended("killed", reason="this machine failed at it; its daemon.log says how")
 
     def _failed(self, reason: str) -> ev.AttemptEnded:
         return self._ended("failed", reason=reason)

@@ -92,11 +92,14 @@ class Hands:
 
     async def _attempt(self, trial: Trial) -> None:
         key = (trial.task, trial.epoch)
+        # A mistake of ours must not leave a slot taken for ever by an attempt that never ends.
+        ended = trial.given_up()
         try:
-            self.daemon.post(await trial.run())
+            ended = await trial.run()
         finally:
             trial.over.set()
             self._trials.pop(key, None)
+            self.daemon.post(ended)
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the hub that has it."""

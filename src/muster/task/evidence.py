@@ -120,7 +120,7 @@ def check_ordered(
     now_ms: int,
     known: Known | None = None,
 ) -> None:
-    """An operator ordered, of the machine that wrote this `run.open` or `task.open`, what it begins.
+    """An operator ordered, of the machine that wrote this opening, what it begins.
 
     Without this an entry that names a run or a task says only that its writer knows the name.
 
