@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.errors import NotFound, Refused
+from muster.task import schema as specs
 from muster.verbs.client import Door, Finding
 
 TRIES_MAX: Final = 3
@@ -75,6 +76,11 @@ def ask(door: Door, args: Mapping[str, Any]) -> Any:
     begun = door.ask("run", wanted, options={"object": name})
     door.say(f"run {begun['run'][:12]} began; follow it with `muster runs {begun['run'][:12]}`")
     return {"spec": spec, **begun}
+
+
+def schema(door: Door, args: Mapping[str, Any]) -> Any:  # noqa: ARG001 - takes nothing
+    """The JSON Schema of specs, as editors want it."""
+    return specs.schema()
 
 
 def _planned(

@@ -374,6 +374,10 @@ _TRUTH: Final = (
         "git.may-push", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
         hidden=True,
     ),
+    Verb(
+        "schema", "print the JSON Schema of specs, for editors", "local", "client",
+        "muster.verbs.plan:schema",
+    ),
     Verb("version", "the version", "local", "client", "muster.verbs.completion:version"),
     Verb(
         "completion", "print a script that completes commands in your shell", "local", "client",
