@@ -25,7 +25,7 @@ is closed. Closing the listener closes its links, too.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,9 @@ class Link(Protocol):
         Raises Malformed (too large, nothing was sent) and Unreachable (the link is gone).
         A cancelled `send` was either not sent at all or will be sent whole.
         """
+
+    async def send_all(self, frames: Sequence[bytes]) -> None:
+        """As `send` of each in turn, in as few writes as the channel can: they arrive together."""
 
     async def receive(self) -> bytes:
         """The next frame. Cancelling loses nothing. Raises Unreachable."""

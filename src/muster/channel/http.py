@@ -24,7 +24,7 @@ import logging
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -133,21 +133,34 @@ class HttpLink:
         _tune(socket_.transport.get_extra_info("socket"), timing)
 
     async def send(self, frame: bytes) -> None:
-        check_size(frame)
+        await self.send_all((frame,))
+
+    async def send_all(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            check_size(frame)
         async with self._turn:
             self._check_open()
             try:
                 # The keepalive ping waits behind a full buffer, so it cannot see a peer that
                 # died while it was sent much: no room for so long means the same.
                 async with asyncio.timeout(self._timing.keepalive_timeout_s):
-                    await self._socket.send(frame)
+                    async with self._socket.send_context():
+                        self._write(frames)
             except ConnectionClosed as closed:
                 raise Unreachable(gone(NAME, self._why(closed))) from closed
             except TimeoutError as error:
                 self._cut("the peer took no bytes for too long")
                 raise Unreachable(gone(NAME, self._reason or "")) from error
             self._check_open()
-        self._counters.count_out(len(frame))
+        for frame in frames:
+            self._counters.count_out(len(frame))
+
+    def _write(self, frames: Sequence[bytes]) -> None:
+        """In one piece: else each frame is a TLS record, a system call and a wake-up over there."""
+        protocol = self._socket.protocol
+        for frame in frames:
+            protocol.send_binary(frame)
+        self._socket.transport.write(b"".join(protocol.data_to_send()))
 
     async def receive(self) -> bytes:
         self._check_open()

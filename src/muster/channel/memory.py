@@ -9,7 +9,7 @@ the whole link, with everything that was still under way. `Faults` says how ofte
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -62,6 +62,10 @@ class MemoryLink:
         self._carry(bytes(frame))
         if not self._room.is_set():
             await self._wait_room()
+
+    async def send_all(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            await self.send(frame)
 
     async def _wait_room(self) -> None:
         while not self._room.is_set():

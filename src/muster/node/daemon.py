@@ -41,6 +41,8 @@ TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
 OUTBOX_FRAMES_MAX: Final = 16
+# So much is written at once: what is quick waits behind no more than this.
+OUTBOX_BATCH_BYTES: Final = 64 * 1024
 
 
 class Outbox:
@@ -57,12 +59,20 @@ class Outbox:
         (self.bulk if bulk else self.quick).append(frame)
         self.bell.set()
 
+    def _next(self) -> list[bytes]:
+        """What goes out in one write: together it arrives, and is committed, together."""
+        batch: list[bytes] = []
+        room = OUTBOX_BATCH_BYTES
+        while room > 0 and (queue := self.quick or self.bulk):
+            batch.append(queue.popleft())
+            room -= len(batch[-1])
+        return batch
+
     async def run(self) -> None:
         """Send until the link is gone."""
         while True:
             while self.quick or self.bulk:
-                queue = self.quick or self.bulk
-                await self.link.send(queue.popleft())
+                await self.link.send_all(self._next())
                 self.room.set()
             self.bell.clear()
             await self.bell.wait()
@@ -338,5 +348,3 @@ _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
 def _credentials(machine: Installation) -> Credentials:
     cert, key, ca = certificate.tls_files(machine.identity, machine.papers())
     return Credentials(cert, key, ca)
-
-
