@@ -613,6 +613,34 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.agent-events-bounded": (
+        "Whatever an agent says becomes an entry that fits, or a counter; it never ends the machine or speaks for another task."
+    ),
+    "node.notes-are-one-line": (
+        "What a peer can put into the daemon's log is one printable line of bounded length."
+    ),
+    "node.frames-never-end-it": (
+        "No frame of any type, from any link, ends the machine, changes what is durable, or spoils what it reports."
+    ),
+    "node.same-run-once": (
+        "The same spec handed in while it runs is the same run, unless another is asked for."
+    ),
+    "node.cancel": "A cancelled run stops what runs, opens nothing more, and takes no late result.",
+    "node.matches": (
+        "A phase over matches asks for them once and opens one task for each; matches that cannot be listed end the run with the reason."
+    ),
+    "node.restart-takes-up": (
+        "An owner that restarts, also in a new incarnation, takes up each run where it stood and settles it once."
+    ),
+    "node.promotion-settles": (
+        "A phase with a repository is done when its branch stands at the commit, and not before."
+    ),
+    "node.fence-before-lease": (
+        "No machine gets a lease before the fence of the repository has taken its epoch."
+    ),
+    "node.graph-in-order": (
+        "Phases begin when all before them are done; a failed phase fails the run and nothing that depends on it begins."
+    ),
     "node.secrets-stay-out": (
         "Where an attempt says the value of a secret it was given, entries hold the name of the secret."
     ),

@@ -74,13 +74,12 @@ class Core:
         self.links: dict[int, Link] = {}
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
         self._reacts: dict[str, list[React]] = {}
-        self._after: list[Callable[[], None]] = []
         self.standing = Standing(fleet, identity, store, incarnation)
         self.sync = Sync(
             identity.machine,
             store,
             self.standing.may_hold,
-            lambda s, m: self.roster.held_from(s, m),
+            lambda s, m: self.roster.held_from(s, m),  # noqa: PLW0108 - the roster is remade
             lambda: self.replication.proofs().values(),
         )
         self.replication = Replication(
@@ -88,8 +87,9 @@ class Core:
             self.standing,
             self.sync,
             self._took,
-            lambda s, why: self.members.regressed(s, why),
-            lambda s, what: self.members.contradicted(s, what),
+            # The members do not exist yet: they need the sync, which needs the replication.
+            lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
+            lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
         )
         self.orders = Orders(self)
         self.router = Router(self, verbs)
@@ -155,11 +155,6 @@ class Core:
 
     def do(self, effect: ev.Effect) -> None:
         self.effects.append(effect)
-
-    def later(self, action: Callable[[], None]) -> None:
-        """Do this once more before the transaction ends (once per step, in order)."""
-        if action not in self._after:
-            self._after.append(action)
 
     # --- one step -----------------------------------------------------------------------------
 
@@ -254,17 +249,12 @@ class Core:
                 react(stream, entry)
 
     def _settle_down(self) -> None:
-        """Run what was put off, until nothing new comes of it."""
+        """Let everybody do what they still want, until nothing new comes of it."""
         self._react()
         self.work.flush()
-        self._react()
-        while self._after:
-            actions, self._after = self._after, []
-            for action in actions:
-                action()
+        while self._fresh:
             self._react()
             self.work.flush()
-            self._react()
 
     def _sign(self) -> None:
         """One seal for each of our streams that grew, one receipt for each that came."""
@@ -298,4 +288,3 @@ class Core:
         payload = canon.encode({"args": dict(args), "verb": verb})
         self.send(link, Type.CALL, 0, payload)
         return True
-

@@ -1,0 +1,276 @@
+"""Runs and their owner through real cores: what is started, what is read back, what is repeated."""
+
+from typing import Any
+
+import pytest
+
+from muster.node import event as ev
+from muster.node.owning import branch_of, instance_word
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+CHAIN = """\
+muster: 1
+name: chain
+phases:
+  first:
+    agent: noop
+    do: "{}"
+    check: "true"
+  second:
+    after: first
+    agent: noop
+    do: "{}"
+    check: "true"
+"""
+SLOW = CHAIN.replace('do: "{}"', "do: '{\"sleep_ms\":1000}'")
+REPO = SLOW.replace("name: chain", "name: chain\nrepo: main")
+EACH = """\
+muster: 1
+name: swarm
+repo: main
+phases:
+  all:
+    each: "src/*/"
+    agent: shell
+    do: ls "${each.path}"
+    check: "true"
+"""
+OTHER, DONE = "1" * 40, "2" * 40
+
+
+def hand_in(machine: One, spec: str, name: str = "chain") -> str:
+    args = {"base": "", "repo": "main" if "repo:" in spec else "", "spec": spec, "values": {}}
+    answer = machine.order("run", name, args)
+    assert answer["ok"], answer
+    return str(answer["value"]["run"])
+
+
+def state(machine: One, run: str) -> str:
+    """As the newest of our rows says."""
+    rows = [r for r in machine.core.store.rows("run", run=run)]
+    return str(max(rows, key=lambda r: r["changed_ms"])["state"])
+
+
+def wanted(machine: One, kind: type) -> list[Any]:
+    """Effects of a kind since the last look."""
+    found = [e for e in machine.effects if isinstance(e, kind)]
+    machine.effects[:] = [e for e in machine.effects if not isinstance(e, kind)]
+    return found
+
+
+def end(machine: One, status: str = "done", **more: Any) -> None:
+    """End the one attempt that was started here."""
+    (start,) = wanted(machine, ev.StartAttempt)
+    task, epoch = start.assign.task, start.assign.epoch
+    machine.step(ev.AttemptEnded(task, epoch, status, summary=status, **more))
+
+
+def fence(machine: One, reason: str = "") -> ev.RaiseFence:
+    (asked,) = wanted(machine, ev.RaiseFence)
+    machine.step(ev.Fenced(asked.task, asked.epoch, reason))
+    return asked  # type: ignore[no-any-return]
+
+
+def promote(machine: One, reason: str = "", *, again: bool = False) -> ev.MoveBranch:
+    (asked,) = wanted(machine, ev.MoveBranch)
+    machine.step(ev.Promoted(asked.task, asked.epoch, asked.commit, reason, again))
+    return asked  # type: ignore[no-any-return]
+
+
+def renew(world: Cores, name: str) -> None:
+    """The machine starts in a new incarnation, as after a restore."""
+    machine = world[name]
+    machine.incarnation = type(machine.incarnation)(machine.core.draw(16).hex())
+    world.restart(name)
+
+
+@pytest.fixture
+def hub() -> One:
+    world = Cores("hub")
+    know(world["hub"])
+    return world["hub"]
+
+
+def know(machine: One) -> None:
+    """It looks at itself, and has beaten once, so that work begins as soon as it is assigned."""
+    machine.step(ev.FactsChanged(machine.facts(repositories=["main"], tools={"git": "2.40"})))
+    machine.world.pass_ms(3_000)
+
+
+@proves("node.graph-in-order")
+def test_a_phase_begins_when_the_one_before_it_is_done_and_the_run_ends_with_the_last(hub):
+    run = hand_in(hub, SLOW)
+    end(hub)
+    assert state(hub, run) == "open"
+    end(hub)
+    assert state(hub, run) == "done"
+    assert len(hub.entries("task.settle")) == 2
+    assert not hub.core.work.running.runs
+
+
+@proves("node.graph-in-order")
+def test_a_failed_phase_fails_the_run_and_what_depends_on_it_never_begins(hub):
+    run = hand_in(hub, SLOW)
+    end(hub, "failed", reason="no")
+    assert state(hub, run) == "failed"
+    assert wanted(hub, ev.StartAttempt) == []
+    assert len(hub.entries("task.open")) == 1
+
+
+@proves("node.fence-before-lease")
+def test_nobody_gets_a_lease_before_the_fence_has_taken_its_epoch(hub):
+    hand_in(hub, REPO)
+    assert hub.entries("task.assign") == []
+    asked = fence(hub)
+    (assign,) = hub.entries("task.assign")
+    assert f'"epoch":[{asked.epoch[0]},{asked.epoch[1]}]'.encode() in assign.body
+
+
+@proves("node.fence-before-lease")
+def test_a_fence_that_refuses_is_asked_again_later_under_a_higher_epoch(hub):
+    hand_in(hub, REPO)
+    first = fence(hub, "the disk is full")
+    assert hub.entries("task.assign") == []
+    hub.world.pass_ms(2_000)
+    assert fence(hub).epoch > first.epoch
+    assert len(hub.entries("task.assign")) == 1
+
+
+@proves("node.promotion-settles")
+def test_a_phase_is_done_only_when_its_branch_stands_at_the_commit(hub):
+    run = hand_in(hub, REPO)
+    fence(hub)
+    end(hub, commit=DONE)
+    assert hub.entries("task.settle") == []
+    moved = promote(hub)
+    assert (moved.branch, moved.commit) == (branch_of(run, "first"), DONE)
+    assert len(hub.entries("task.settle")) == 1
+    (second,) = wanted(hub, ev.RaiseFence)
+    opened = next(e for e in hub.entries("task.open") if second.task.encode() in e.body)
+    assert DONE.encode() in opened.body, "the second phase starts from the first one's commit"
+
+
+@proves("node.promotion-settles")
+def test_a_branch_that_cannot_be_moved_now_is_tried_again_and_one_that_may_not_fails_the_attempt(hub):
+    run = hand_in(hub, REPO)
+    fence(hub)
+    end(hub, commit=DONE)
+    promote(hub, "the remote is away", again=True)
+    hub.world.pass_ms(1_500)
+    promote(hub, "not what was attempted")
+    assert state(hub, run) == "failed"
+
+
+@proves("node.restart-takes-up")
+@pytest.mark.parametrize("at", ["fencing", "running", "promoting"])
+def test_a_restart_takes_up_a_run_at_any_point_and_ends_it_once(hub, at):
+    run = hand_in(hub, REPO)
+    if at == "fencing":
+        hub.world.restart("hub")
+        know(hub)
+        fence(hub)
+        end(hub, commit=DONE)
+        promote(hub)
+    elif at == "running":
+        fence(hub)
+        hub.world.restart("hub")
+        know(hub)
+        fence(hub)
+        end(hub, commit=DONE)
+        promote(hub)
+    else:
+        fence(hub)
+        end(hub, commit=DONE)
+        hub.world.restart("hub")
+        know(hub)
+        promote(hub)
+    fence(hub)
+    end(hub, commit=OTHER)
+    promote(hub)
+    assert state(hub, run) == "done"
+    assert len(hub.entries("run.settle")) == 1
+    assert len(hub.entries("task.settle")) == 2
+
+
+@proves("node.restart-takes-up")
+def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(hub):
+    run = hand_in(hub, SLOW)
+    end(hub)
+    task = next(iter(hub.core.work.running.runs[run].tasks.values()))
+    renew(hub.world, "hub")
+    hub.world.pass_ms(4_000)
+    end(hub)
+    assert state(hub, run) == "done"
+    assert hub.task(task)["state"] == "done"
+    size = hub.own_size
+    for _ in range(2):
+        hub.world.restart("hub")
+        hub.world.pass_ms(4_000)
+        assert hub.core.work.running.runs == {}
+        assert hub.core.work.owning.owner.statistics()["open"] == 0
+    assert hub.own_size == size
+    assert hub.core.store.skipped() == []
+    assert [r["state"] for r in hub.call("runs", {})["value"]] == ["done"]
+    assert [t["state"] for t in hub.call("tasks", {"all": True})["value"]] == ["done", "done"]
+
+
+@proves("node.matches")
+def test_an_each_phase_asks_for_its_matches_once_and_opens_a_task_for_each(hub):
+    run = hand_in(hub, EACH, "swarm")
+    (asked,) = wanted(hub, ev.MatchGlob)
+    assert asked.glob == "src/*/"
+    hub.step(ev.Matched(run, "all", ("src/a", "src/b")))
+    hub.step(ev.Matched(run, "all", ("src/c",)))
+    fences = wanted(hub, ev.RaiseFence)
+    assert len(fences) == len(hub.entries("task.open")) == 2
+    for each in fences:
+        hub.step(ev.Fenced(each.task, each.epoch, ""))
+    for start in wanted(hub, ev.StartAttempt):
+        hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "done", commit=DONE))
+    moves = wanted(hub, ev.MoveBranch)
+    assert len({m.branch for m in moves}) == 2
+    for each in moves:
+        hub.step(ev.Promoted(each.task, each.epoch, each.commit))
+    assert state(hub, run) == "done"
+
+
+@proves("node.matches")
+def test_a_glob_that_cannot_be_listed_ends_the_run_with_the_reason(hub):
+    run = hand_in(hub, EACH, "swarm")
+    wanted(hub, ev.MatchGlob)
+    hub.step(ev.Matched(run, "all", (), "there is no repository 'main' here"))
+    assert state(hub, run) == "cancelled"
+    assert b"no repository" in hub.entries("run.settle")[0].body
+
+
+@proves("node.cancel")
+def test_a_cancelled_run_stops_what_runs_and_opens_nothing_more(hub):
+    run = hand_in(hub, SLOW)
+    (start,) = wanted(hub, ev.StartAttempt)
+    assert hub.order("cancel", run, {"what": run, "reason": "enough"})["ok"]
+    (stop,) = wanted(hub, ev.StopAttempt)
+    assert (stop.task, stop.epoch) == (start.assign.task, start.assign.epoch)
+    assert state(hub, run) == "cancelled"
+    hub.step(ev.AttemptEnded(stop.task, stop.epoch, "done", commit=DONE))
+    assert hub.task(stop.task)["state"] == "cancelled"
+    assert wanted(hub, ev.StartAttempt) == []
+    again = hub.order("cancel", run, {"what": run})
+    assert again["ok"] is False
+
+
+@proves("node.same-run-once")
+def test_the_same_spec_handed_in_while_it_runs_is_the_same_run(hub):
+    run = hand_in(hub, SLOW)
+    args = {"base": "", "repo": "", "spec": SLOW, "values": {}}
+    answer = hub.order("run", "chain", args)["value"]
+    assert (answer["run"], answer["fresh"]) == (run, False)
+    assert len(hub.entries("run.open")) == 1
+    other = hub.order("run", "chain", args, options={"again": True})["value"]
+    assert other["fresh"] is True
+
+
+def test_a_match_becomes_a_safe_and_unmistakable_part_of_a_branch_name():
+    words = {instance_word(m) for m in ("src/a", "src-a", "src/a/", "../x", "", "é")}
+    assert len(words) == 6
+    assert all(set(w) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for w in words)
