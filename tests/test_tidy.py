@@ -9,7 +9,17 @@ from tests.promise import proves
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "muster"
-BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "common", "core_utils", "misc", "v2"}
+BANNED_NAMES = {
+    "utils",
+    "util",
+    "helpers",
+    "helper",
+    "manager",
+    "common",
+    "core_utils",
+    "misc",
+    "v2",
+}
 FILE_LINES_MAX = 1000
 FILES_OVER_400_MAX = 8
 FUNCTION_LINES_MAX = 70
@@ -62,7 +72,7 @@ def test_every_module_is_used_by_another():
         module = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts)
         parent, _, name = module.rpartition(".")
         used = re.compile(
-            rf"\b{re.escape(module)}\b|from {re.escape(parent)} import [^#]*?\b{name}\b", re.S
+            rf"\b{re.escape(module)}\b|from {re.escape(parent)} import [^#]*?\b{name}\b", re.DOTALL
         )
         if module not in FAKES and not any(used.search(t) for p, t in text.items() if p != path):
             dead.append(module)
@@ -84,7 +94,9 @@ def test_only_the_supervisor_catches_everything():
 
 @proves("tidy.nothing-of-a-machine-is-committed")
 def test_no_registry_host_or_machine_path_is_committed():
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    files = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     hosts = ("pypi" + ".org", "python" + "hosted", "registry." + "npmjs", "deb." + "debian")
     found = []
     for name in files.stdout.split():
@@ -92,7 +104,9 @@ def test_no_registry_host_or_machine_path_is_committed():
         if not path.is_file() or path.suffix in {".png", ".bin"}:
             continue
         content = path.read_text(encoding="utf-8", errors="replace")
-        if any(h in content for h in hosts) or re.search(r"(?<![\w.])/(work|farm|root)/\w", content):
+        if any(h in content for h in hosts) or re.search(
+            r"(?<![\w.])/(work|farm|root)/\w", content
+        ):
             found.append(name)
     assert found == []
 
@@ -103,6 +117,9 @@ def test_the_import_contracts_are_kept():
 
     run = subprocess.run(
         [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-500:]

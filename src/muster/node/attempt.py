@@ -92,7 +92,9 @@ class Trial:
     async def _open(self) -> Path:
         repo = self.start.open.repo
         if not repo:
-            self._folder = Path(self.daemon.home.work) / f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
+            self._folder = (
+                Path(self.daemon.home.work) / f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
+            )
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
             return self._folder
@@ -319,5 +321,3 @@ class Trial:
 
 def _missing(paths: Any) -> str:
     return "promised and not there: " + ", ".join(paths)
-
-

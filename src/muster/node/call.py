@@ -141,7 +141,7 @@ class Router:
 
     def _writes(self, request: Request) -> bool:
         verb = self.verbs.get(request.verb)
-        if verb is None or request.on and not self._is_here(request.on):
+        if verb is None or (request.on and not self._is_here(request.on)):
             return False
         return verb.need in ("order", "agent", "nothing") or request.verb in _WRITING
 
@@ -152,7 +152,9 @@ class Router:
                 return
             verb = self.verbs.get(request.verb)
             if verb is None or verb.place == "client":
-                raise NotFound(f"there is no verb {request.verb[:40]!r} to call; see `muster --help`")
+                raise NotFound(
+                    f"there is no verb {request.verb[:40]!r} to call; see `muster --help`"
+                )
             argument.check(request.verb, verb.args, request.args, request.options)
             call = Call(
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
@@ -184,7 +186,9 @@ class Router:
                 raise Denied(f"{call.verb} is for machines of the fleet only")
             if request.hops:
                 # The link proves who passed it on, not who asks.
-                raise Denied(f"{call.verb} was passed on: it is for machines with a link of their own")
+                raise Denied(
+                    f"{call.verb} was passed on: it is for machines with a link of their own"
+                )
             return
         if verb.need == "local" and call.local:
             return
@@ -211,7 +215,9 @@ class Router:
             raise Unreachable(f"{record.name} is not to be reached: the call went round too often")
         target = self._way_to(record.machine, link.id)
         if target is None:
-            raise Unreachable(f"{record.name} is away: nobody here has a link to it; try again later")
+            raise Unreachable(
+                f"{record.name} is away: nobody here has a link to it; try again later"
+            )
         if sum(origin[0] == link.id for origin in self._forwards.values()) >= LINK_CALLS_OPEN_MAX:
             raise Conflict("too many calls of this link wait for other machines; ask again later")
         number = next(self.core.links[target].numbers)

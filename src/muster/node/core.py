@@ -14,7 +14,7 @@ others' alike, in the transaction that brought them.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from muster.channel import frame as frames

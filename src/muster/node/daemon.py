@@ -270,7 +270,7 @@ class Daemon:
         roster = self.core.standing.roster
         return certificate.check_peer(peer, roster.machine(peer.machine))
 
-    # --- dialling -----------------------------------------------------------------------------------
+    # --- dialling -----------------------------------------------------------------------------
 
     def _dial_all(self) -> None:
         for peer, address in self.machine.dials().items():
@@ -296,7 +296,7 @@ class Daemon:
                 await link.close(str(error))
             await asyncio.sleep(backoff.lost(int((loop.time() - began) * 1000)) / 1000)
 
-    # --- time ---------------------------------------------------------------------------------------
+    # --- time ---------------------------------------------------------------------------------
 
     async def _ticks(self) -> None:
         while True:

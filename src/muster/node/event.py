@@ -215,13 +215,5 @@ class Note:
 
 
 Effect = (
-    Send
-    | Cut
-    | Perform
-    | StartAttempt
-    | StopAttempt
-    | RaiseFence
-    | MoveBranch
-    | MatchGlob
-    | Note
+    Send | Cut | Perform | StartAttempt | StopAttempt | RaiseFence | MoveBranch | MatchGlob | Note
 )

@@ -121,7 +121,9 @@ class Hands:
             if path is not None:
                 await ref.register(path, effect.task, epoch)
             else:
-                await ref.register_remote(await self._scratch(effect.repo, url), url, effect.task, epoch)
+                await ref.register_remote(
+                    await self._scratch(effect.repo, url), url, effect.task, epoch
+                )
         except MusterError as error:
             reason = str(error)
             newest = await self._newest(effect)
@@ -161,9 +163,7 @@ class Hands:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
-        self.daemon.post(
-            ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again)
-        )
+        self.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
 
     async def _match(self, effect: ev.MatchGlob) -> None:
         found: tuple[str, ...] = ()
@@ -218,5 +218,3 @@ class Hands:
 
 def _existing(path: Path) -> Path | None:
     return path if path.exists() else None
-
-

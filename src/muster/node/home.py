@@ -93,7 +93,9 @@ class Home:
     @property
     def mark_folder(self) -> str:
         """Outside the home on purpose; `$MUSTER_STATE` moves it (tests, several homes)."""
-        base = os.environ.get("MUSTER_STATE") or platformdirs.user_state_dir("muster", appauthor=False)
+        base = os.environ.get("MUSTER_STATE") or platformdirs.user_state_dir(
+            "muster", appauthor=False
+        )
         short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return str(Path(base) / short)
 
@@ -140,7 +142,9 @@ class Home:
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
-            raise Refused(f"{path} exists; a machine never gets a second key in one home") from error
+            raise Refused(
+                f"{path} exists; a machine never gets a second key in one home"
+            ) from error
         with os.fdopen(handle, "wb") as file:
             file.write(seed)
             file.flush()

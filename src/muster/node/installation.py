@@ -110,9 +110,7 @@ class Installation:
         except Malformed as error:
             self.doubts = (str(error),)
             return _fresh()
-        going, self.doubts = going_on(
-            self.store, mark, _read(_MACHINE_ID), _read(_GENERATION)
-        )
+        going, self.doubts = going_on(self.store, mark, _read(_MACHINE_ID), _read(_GENERATION))
         return going or _fresh()
 
     def note_heads(self) -> None:
@@ -124,9 +122,9 @@ class Installation:
         self._write_mark(core)
 
     def _write_mark(self, core: Core) -> None:
-        incarnation = core.standing.incarnation
-        sizes = {str(s): self.store.size(s) for s in self.store.streams()
-                 if s.machine == self.identity.machine and s.incarnation == incarnation}  # fmt: skip
+        incarnation, me = core.standing.incarnation, self.identity.machine
+        own = [s for s in self.store.streams() if (s.machine, s.incarnation) == (me, incarnation)]
+        sizes = {str(stream): self.store.size(stream) for stream in own}
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
         mark = Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
         self._mark.write(mark, core.now.wall_ms, force=True)
@@ -183,5 +181,3 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="ascii").strip()[:64]
     except (OSError, UnicodeDecodeError):
         return ""
-
-

@@ -215,10 +215,15 @@ class Members:
             raise Malformed("a hello is longer than any hello can be")
         try:
             hello = json.loads(payload)
-            link.version = str(hello["muster"])[:40]
-            link.skew_ms = int(hello["wall_ms"]) - self.core.now.wall_ms
-        except (ValueError, KeyError, TypeError) as error:
+            version, wall_ms = hello["muster"], hello["wall_ms"]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Malformed("a hello cannot be read") from error
+        if not isinstance(version, str) or type(wall_ms) is not int:
+            raise Malformed("a hello names a version and a time in whole milliseconds")
+        if not 0 <= wall_ms <= INT_ABS_MAX:
+            raise Malformed("the time in a hello is none")
+        link.version = sentence(version[:40])
+        link.skew_ms = wall_ms - self.core.now.wall_ms
 
     def tick(self) -> None:
         """Settle when every linked peer has told what it holds, or when we waited long enough."""
@@ -247,7 +252,7 @@ class Members:
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.work.machine_removed(machine)
             core.replication.bury(MachineId(machine), core.now.wall_ms)
-        core.work.roster_changed(after)
+        core.work.roster_changed()
 
     def facts_changed(self, facts: Mapping[str, Any]) -> None:
         """Tell the fleet what this machine is, when that is news."""

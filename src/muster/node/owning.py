@@ -1,8 +1,8 @@
-"""This machine as an owner of tasks: from entries and calls to `task/owner.py`, and back to entries.
+"""This machine as an owner of tasks: entries and calls go to `task/owner.py`, entries come back.
 
 Rule 1: what the owner asks for is carried out in its order: drafts become entries in one append per
 run of equal scope, everything else becomes an effect, which leaves only after the commit.
-Rule 2: live tasks are read back from the tables after a start; nothing about them is kept elsewhere.
+Rule 2: live tasks are read back from the tables after a start; nothing of them is kept elsewhere.
 Rule 3: tasks of an incarnation that ended are opened anew in the present one, under the same id, so
 that there is again one stream that says what becomes of them.
 """
@@ -118,9 +118,7 @@ class Owning:
         if task.state != "leased":
             return None
         order, count = task.epoch
-        for row in self.core.store.rows(
-            "attempt", task=name, epoch_order=order, epoch_count=count
-        ):
+        for row in self.core.store.rows("attempt", task=name, epoch_order=order, epoch_count=count):
             machine = StreamName.parse(str(row["stream"])).machine
             ended = row["ended"]
             if machine == task.machine and isinstance(ended, bytes) and ended:
@@ -222,11 +220,11 @@ class Owning:
             case Promote():
                 branch = branch_of(each.run or each.task, each.phase, each.instance)
                 bases = self._bases(each.task)
-                core.do(
-                    ev.MoveBranch(each.task, each.epoch, each.repo, branch, each.commit, bases)
-                )
+                core.do(ev.MoveBranch(each.task, each.epoch, each.repo, branch, each.commit, bases))
             case Stop(machine, task, epoch, reason):
-                self._tell(machine, "release", {"task": task, "epoch": list(epoch), "reason": reason})
+                self._tell(
+                    machine, "release", {"task": task, "epoch": list(epoch), "reason": reason}
+                )
             case BeatReply(machine, mark, held, gone):
                 args = {
                     "mark": mark,
@@ -265,4 +263,3 @@ def instance_word(instance: str) -> str:
     """A match or a racer's number as part of a ref name: what is safe of it, and its hash."""
     safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower()).strip("-")
     return f"{safe[:24] or 'x'}-{hashlib.sha256(instance.encode()).hexdigest()[:8]}"
-

@@ -205,7 +205,9 @@ class Running:
         """The commits that a phase starts from: those its prerequisites ended on."""
         before = run.spec.phases[phase].prerequisites
         ends = [e for s, e in sorted(run.ends.items()) if s.phase in before and e.commit]
-        return " ".join(dict.fromkeys(e.commit for e in ends if e.outcome == "done")) or run.body.base
+        return (
+            " ".join(dict.fromkeys(e.commit for e in ends if e.outcome == "done")) or run.body.base
+        )
 
     def _match(self, run: Run, name: str) -> None:
         phase = run.spec.phases[name]
@@ -254,7 +256,9 @@ class Running:
         """Raises: NotFound where no such run is open here."""
         run = self.runs.get(name)
         if run is None:
-            raise NotFound(f"no open run {name[:12]} here: it is settled, or another machine owns it")
+            raise NotFound(
+                f"no open run {name[:12]} here: it is settled, or another machine owns it"
+            )
         if run.cancelled:
             raise Conflict(f"run {name[:12]} is being cancelled already")
         run.cancelled = reason or "nobody wants it any more"
@@ -289,5 +293,3 @@ def _bytes(value: object) -> bytes:
 
 def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
-
-

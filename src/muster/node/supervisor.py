@@ -43,7 +43,7 @@ class Supervisor:
         except MusterError as error:
             self.counters["step-failed"] += 1
             self._fatal(str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - this is the one supervisor
             self.counters["step-failed"] += 1
             self._fatal(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
         return None
@@ -59,7 +59,7 @@ class Supervisor:
         except MusterError as error:
             self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
             say(f"{name}: {error}")
-        except Exception:
+        except Exception:  # noqa: BLE001 - this is the one supervisor
             self.counters[f"{name}-failed"] += 1
             say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
 
@@ -74,4 +74,5 @@ class Supervisor:
 
 def say(text: str) -> None:
     """A line in the daemon's own log, which is its standard error."""
-    print(text, file=sys.stderr, flush=True)
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()

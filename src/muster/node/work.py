@@ -7,7 +7,6 @@ worker may be the same machine: what one tells the other then goes through `told
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.owning import Owning
 from muster.node.running import Running
@@ -59,7 +58,7 @@ class Work:
     def machine_removed(self, machine: str) -> None:
         self.owning.machine_removed(machine)
 
-    def roster_changed(self, roster: Roster) -> None:
+    def roster_changed(self) -> None:
         self.owning.roster_changed()
         self.working.facts_changed()
 

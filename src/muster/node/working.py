@@ -132,9 +132,7 @@ class Working:
         return None
 
     def _authority(self, statement: Statement, at_ms: int) -> object:
-        return self.core.roster.decide(
-            statement.operator, statement.verb, statement.object, at_ms
-        )
+        return self.core.roster.decide(statement.operator, statement.verb, statement.object, at_ms)
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
         spec = self._specs.get(run.spec)
@@ -289,4 +287,3 @@ def _bytes(value: object) -> bytes:
 
 def _int(value: object) -> int:
     return value if isinstance(value, int) else 0
-

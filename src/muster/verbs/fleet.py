@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
-from muster.fleet import kinds
 from muster.fleet import join as joining
+from muster.fleet import kinds
 from muster.fleet.grant import Grant, agent_key
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.presence import Presence
@@ -73,7 +73,10 @@ def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
     for row in core.store.rows("fleet_invite", sha256=sha256):
         if str(row["stream"]).startswith(core.machine):
             return OpenInvite(
-                str(row["name"]), str(row["roles"]), int(str(row["until_ms"])), str(row["machine"] or "")
+                str(row["name"]),
+                str(row["roles"]),
+                int(str(row["until_ms"])),
+                str(row["machine"] or ""),
             )
     return None
 
@@ -125,7 +128,9 @@ def grant(core: Core, call: Call) -> Any:
     try:
         if call.args.get("take"):
             kind = kinds.GRANT_TAKE
-            body = msgspec.convert({"id": call.options.get("id"), "statement": statement}, kinds.GrantTake)
+            body = msgspec.convert(
+                {"id": call.options.get("id"), "statement": statement}, kinds.GrantTake
+            )
         else:
             kind = kinds.GRANT_GIVE
             body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
@@ -266,8 +271,8 @@ def status(core: Core, call: Call) -> Any:
         "incidents": [r for r in incidents(core, call) if r["open"]][:5],
         "exposed": exposed(core),
         "counters": {
-            **{k: n for k, n in sorted(core.counters.items())},
-            **{k: n for k, n in sorted(core.replication.counters.items())},
+            **dict(sorted(core.counters.items())),
+            **dict(sorted(core.replication.counters.items())),
         },
     }
 
@@ -286,14 +291,17 @@ def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
     """What a person must see, the newest first."""
     rows = core.store.rows("fleet_incident")
     found: list[dict[str, Any]] = [
-        {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])} for row in rows
+        {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])}
+        for row in rows
     ]
     return sorted(found, key=lambda r: (not r["open"], str(r["key"])))
 
 
 def _authority(core: Core) -> Any:
     if core.authority is None:
-        raise NotFound("this machine does not hold the fleet's authority; ask the one where init ran")
+        raise NotFound(
+            "this machine does not hold the fleet's authority; ask the one where init ran"
+        )
     return core.authority
 
 

@@ -91,5 +91,3 @@ class _Follower:
             self.call.end({"task": self.task, "end": True})
         else:
             self.call.more(_view(self.core, entry))
-
-

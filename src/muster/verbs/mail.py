@@ -107,7 +107,9 @@ def _group(core: Core, name: str) -> Scope:
         if scope.rpartition(".")[2] == name and core.machine in members
     ]
     if not found:
-        raise NotFound(f"this machine is in no thread {name!r}; open it with `muster thread {name}`")
+        raise NotFound(
+            f"this machine is in no thread {name!r}; open it with `muster thread {name}`"
+        )
     if len(found) > 1:
         mine = scope_group(core.machine, name)
         if mine in found:
@@ -146,8 +148,10 @@ def inbox(core: Core, call: Call) -> Any:
             message = find(core, item.id.hex())
             actor = f"{agent}@{core.name}" if agent else "muster"
             body = kinds.MessageRead(item.id.hex())
-            core.append("message.read", kinds.body_bytes(body),
-                        scope=_receipt_scope(core, message), cause=(EntryId(message.id),), actor=actor)  # fmt: skip
+            scope, cause = _receipt_scope(core, message), (EntryId(message.id),)
+            core.append(
+                "message.read", kinds.body_bytes(body), scope=scope, cause=cause, actor=actor
+            )
     return answer
 
 

@@ -25,7 +25,10 @@ async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
     """Add a repository to the fleet, kept on this machine, or list those that are here."""
     folder = daemon.hands.repos
     if call.args.get("action") == "list":
-        return [{"name": each.name, "head": await _head(each.path)} for each in repository.listing(folder)]
+        return [
+            {"name": each.name, "head": await _head(each.path)}
+            for each in repository.listing(folder)
+        ]
     name, source = str(call.args.get("name") or ""), str(call.args.get("path") or "")
     if not name or not source:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
@@ -217,5 +220,3 @@ class Standing:
         except MusterError:
             return False
         return True
-
-

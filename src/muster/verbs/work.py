@@ -87,7 +87,8 @@ def submit(core: Core, call: Call) -> Any:
     items = call.args.get("tasks")
     if not isinstance(items, list) or not 0 < len(items) <= TASKS_SUBMIT_MAX:
         raise Malformed(
-            f"`tasks` is a list of 1 to {TASKS_SUBMIT_MAX} of {{task, template, repo, base, statement}}"
+            f"`tasks` is a list of 1 to {TASKS_SUBMIT_MAX} of "
+            "{task, template, repo, base, statement}"
         )
     orders = [_order(core, item) for item in items]
     done = core.work.owning.submit(orders)
@@ -164,11 +165,11 @@ def find_task(core: Core, text: str) -> dict[str, Any]:
 def tasks(core: Core, call: Call) -> Any:
     """Tasks, the live ones first; settled ones with `all`."""
     where = {"run": str(call.args["run"])} if call.args.get("run") else {}
-    rows: list[dict[str, Any]] = []
-    for row in core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where):
-        if call.args.get("all") or where or row["state"] in LIVE:
-            rows.append(task_view(core, row))
-    return rows
+    return [
+        task_view(core, row)
+        for row in core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
+        if call.args.get("all") or where or row["state"] in LIVE
+    ]
 
 
 def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -365,7 +366,10 @@ def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
 
 def cancel(core: Core, call: Call) -> Any:
     """Stop a task or a whole run that this machine owns."""
-    what, reason = str(call.args["what"]), str(call.args.get("reason") or f"{call.actor} cancelled it")
+    what, reason = (
+        str(call.args["what"]),
+        str(call.args.get("reason") or f"{call.actor} cancelled it"),
+    )
     found = [r for r in core.work.running.runs if r.startswith(what)]
     if len(found) == 1 and len(what) >= 4:
         core.work.running.cancel(found[0], reason)
@@ -394,9 +398,7 @@ def decide(core: Core, call: Call) -> Any:
     )
     if core.work.owning.owner.why(task).state != "waiting":
         raise Conflict(f"task {task[:12]} does not wait for a person")
-    entry = core.append(
-        "task.decide", kinds.body_bytes(body), cause=call.cites, actor=call.actor
-    )
+    entry = core.append("task.decide", kinds.body_bytes(body), cause=call.cites, actor=call.actor)
     core.work.owning.owner.decide(entry.id, body)
     return {"task": task, "answer": body.verdict}
 
@@ -409,7 +411,12 @@ def watch(core: Core, call: Call) -> Any:
     run, state = str(rows[0]["run"]), str(rows[0]["state"])
     for row in core.store.rows("task", order=("opened_ms",), run=run):
         view = task_view(core, row)
-        call.more({k: view[k] for k in ("phase", "instance", "task", "state", "machine", "summary", "commit")})
+        call.more(
+            {
+                k: view[k]
+                for k in ("phase", "instance", "task", "state", "machine", "summary", "commit")
+            }
+        )
     if run not in core.work.running.runs:
         return {"run": run, "settled": state, "reason": rows[0]["summary"]}
     watchers = core.work.running.watchers.setdefault(run, [])
