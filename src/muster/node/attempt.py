@@ -160,9 +160,10 @@ class Trial:
         if outcome.survivors:
             raise Broken(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
         clean = self._redaction.text
-        return msgspec.structs.replace(
+        redacted: Outcome = msgspec.structs.replace(
             outcome, summary=clean(outcome.summary), tail=clean(outcome.tail)
         )
+        return redacted
 
     def _order(self, folder: Path) -> AttemptOrder:
         found = self.start.values
