@@ -1,12 +1,14 @@
 """One daemon, as `muster up` runs it: `python -m bench.machine HOME`.
 
-With $BENCH_PROFILE naming a file, the daemon runs under cProfile and writes there when it stops.
+With $BENCH_PROFILE naming a file, cProfile runs from SIGUSR1 to SIGUSR2 and is written there.
 """
 
 import asyncio
 import cProfile
 import os
+import signal
 import sys
+from pathlib import Path
 
 import uvloop
 
@@ -25,16 +27,22 @@ async def serve(home: str) -> None:
 
 def main() -> None:
     target = os.environ.get("BENCH_PROFILE", "")
-    if not target:
+    if target:
+        profile = cProfile.Profile()
+
+        def dump() -> None:
+            profile.disable()
+            profile.dump_stats(f"{target}.{Path(sys.argv[1]).name}")
+
+        async def profiled() -> None:
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGUSR1, profile.enable)
+            loop.add_signal_handler(signal.SIGUSR2, dump)
+            await serve(sys.argv[1])
+
+        uvloop.run(profiled())
+    else:
         uvloop.run(serve(sys.argv[1]))
-        return
-    profile = cProfile.Profile()
-    profile.enable()
-    try:
-        asyncio.run(serve(sys.argv[1])) if os.environ.get("BENCH_ASYNCIO") else uvloop.run(serve(sys.argv[1]))
-    finally:
-        profile.disable()
-        profile.dump_stats(target + "." + os.path.basename(sys.argv[1]))
 
 
 if __name__ == "__main__":
