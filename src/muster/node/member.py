@@ -18,12 +18,12 @@ from muster.channel.frame import Type
 from muster.errors import Malformed, Unsettled
 from muster.fleet import kinds
 from muster.fleet.roster import Roster
-from muster.limits import CONFIRM_MS, HELLO_BYTES_MAX
+from muster.limits import CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.link import Link
+from muster.node.link import Link, sentence
 from muster.node.whole import Whole
 from muster.store.mark import Mark, doubts
 from muster.store.store import Store

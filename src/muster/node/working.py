@@ -9,7 +9,7 @@ Rule 3: `noop` runs here, in the step that accepts it: it measures everything bu
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from muster.errors import MusterError
+from muster.errors import Malformed, MusterError
 from muster.fleet.statement import Statement
 from muster.limits import BEAT_MS
 from muster.log import canon
@@ -17,6 +17,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, StreamName
 from muster.node import event as ev
+from muster.node import report
 from muster.node.whole import Whole
 from muster.store.store import Draft as StoreDraft
 from muster.task import evidence, kinds, order
@@ -172,27 +173,17 @@ class Working:
 
     def happened(self, event: ev.AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
-        body = canon.encode(
-            {"epoch": list(event.epoch), "task": event.task, **_bounded(event.fields)}
-        )
-        entry = self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+        try:
+            body = report.event_body(event)
+            entry = self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+        except Malformed:
+            self.core.counters["events-of-no-form"] += 1
+            return
         for follower in list(self.followers.get(event.task, ())):
             follower(entry)
 
     def ended(self, event: ev.AttemptEnded) -> None:
-        status: Any = event.status
-        body = kinds.AttemptFinish(
-            event.task,
-            event.epoch,
-            status,
-            summary=event.summary,
-            reason=event.reason,
-            commit=event.commit,
-            values=dict(event.values),
-            artefacts=list(event.artefacts),
-            usage=dict(event.usage),
-        )
-        self.worker.ended(body)
+        self.worker.ended(report.finish_body(event))
         self.core.orders.forget_agent(event.task)
         for follower in self.followers.pop(event.task, ()):
             follower(None)
@@ -261,19 +252,6 @@ def _noop_options(opened: kinds.TaskOpen) -> dict[str, Any]:
     except MusterError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _bounded(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of an event as they fit into an entry: long texts are cut, with a mark."""
-    kept: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, str) and len(value) > 16_000:
-            kept[name] = value[:16_000] + "…[cut]"
-        elif isinstance(value, float):
-            kept[name] = round(value)
-        else:
-            kept[name] = value
-    return kept
 
 
 def _epoch(value: Any) -> kinds.Epoch:
