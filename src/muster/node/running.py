@@ -12,7 +12,7 @@ from typing import Any
 from muster.errors import Conflict, NotFound
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
-from muster.log.stream import FLEET, StreamName
+from muster.log.stream import FLEET
 from muster.node import event as ev
 from muster.node.owning import Owning, branch_of
 from muster.node.whole import Whole
@@ -64,28 +64,32 @@ class Running:
         return body.run
 
     def start(self) -> None:
-        """Read the open runs of our streams back."""
-        for row in self.core.store.rows("run", state="open"):
-            stream = StreamName.parse(str(row["stream"]))
-            if stream.machine != self.core.machine or row["run"] in self.runs:
+        """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
+        own = str(self.core.standing.own(FLEET))
+        found = self.core.store.rows("run", state="open")
+        for name in dict.fromkeys(str(row["run"]) for row in found):
+            rows = self._own_rows("run", run=name)
+            # A stream that ended says "open" for ever; what counts is whether any of ours settled.
+            if not rows or name in self.runs or any(r["state"] != "open" for r in rows):
                 continue
-            entry = self.core.store.entry(EntryId(_bytes(row["opened"])))
+            here = [r for r in rows if r["stream"] == own]
+            entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
             if entry is None:
                 continue
             body = body_as(entry, kinds.RunOpen)
             run = Run(body.run, body, parse(body.spec.encode()), entry.id)
             self._read_tasks(run)
             self.runs[body.run] = run
-            if stream != self.core.standing.own(FLEET):
+            if not here:
                 self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
             self.moved(body.run)
 
+    def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
+        rows = self.core.store.rows(table, **equals)
+        return [row for row in rows if str(row["stream"]).startswith(self.core.machine)]
+
     def _read_tasks(self, run: Run) -> None:
-        rows = [
-            r
-            for r in self.core.store.rows("task", run=run.run)
-            if str(r["stream"]).startswith(self.core.machine)
-        ]
+        rows = self._own_rows("task", run=run.run)
         for row in sorted(rows, key=lambda r: _int(r["opened_ms"])):
             slot = Slot(str(row["phase"]), str(row["instance"]))
             run.tasks[slot] = str(row["task"])

@@ -1,6 +1,6 @@
 """Verbs about runs and tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -165,11 +165,26 @@ def find_task(core: Core, text: str) -> dict[str, Any]:
 def tasks(core: Core, call: Call) -> Any:
     """Tasks, the live ones first; settled ones with `all`."""
     where = {"run": str(call.args["run"])} if call.args.get("run") else {}
+    rows = core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
     return [
         task_view(core, row)
-        for row in core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
+        for row in newest(rows, "task")
         if call.args.get("all") or where or row["state"] in LIVE
     ]
+
+
+def newest(rows: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Of each task or run the row that counts.
+
+    An owner that began anew opened it again in its new stream; the old row stays as it was.
+    """
+    found: dict[tuple[str, object], dict[str, Any]] = {}
+    for row in rows:
+        key = (str(row["stream"]).partition("/")[0], row[name])
+        known = found.get(key)
+        if known is None or int(str(row["changed_ms"])) >= int(str(known["changed_ms"])):
+            found[key] = row
+    return list(found.values())
 
 
 def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,11 +213,8 @@ def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
 def runs(core: Core, call: Call) -> Any:
     """Runs, or one run with its phases, its tasks and why they stand where they stand."""
     wanted = str(call.args.get("run") or "")
-    rows = [
-        r
-        for r in core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX)
-        if str(r["run"]).startswith(wanted)
-    ]
+    every = newest(core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX), "run")
+    rows = [r for r in every if str(r["run"]).startswith(wanted)]
     if not wanted:
         return [_run_view(core, row) for row in rows]
     if not rows:
@@ -212,7 +224,7 @@ def runs(core: Core, call: Call) -> Any:
     body = body_as(entry, kinds.RunOpen) if entry is not None else None
     view["tasks"] = [
         task_view(core, r)
-        for r in core.store.rows("task", order=("opened_ms",), run=rows[0]["run"])
+        for r in newest(core.store.rows("task", order=("opened_ms",), run=rows[0]["run"]), "task")
     ]
     if body is not None:
         document = read(body.spec.encode())
@@ -405,11 +417,12 @@ def decide(core: Core, call: Call) -> Any:
 
 def watch(core: Core, call: Call) -> Any:
     """Changes of a run as they happen, until it is settled."""
-    rows = [r for r in core.store.rows("run") if str(r["run"]).startswith(str(call.args["run"]))]
+    wanted = str(call.args["run"])
+    rows = [r for r in newest(core.store.rows("run"), "run") if str(r["run"]).startswith(wanted)]
     if not rows:
-        raise NotFound(f"no run begins with {str(call.args['run'])[:40]!r} here")
+        raise NotFound(f"no run begins with {wanted[:40]!r} here")
     run, state = str(rows[0]["run"]), str(rows[0]["state"])
-    for row in core.store.rows("task", order=("opened_ms",), run=run):
+    for row in newest(core.store.rows("task", order=("opened_ms",), run=run), "task"):
         view = task_view(core, row)
         call.more(
             {
