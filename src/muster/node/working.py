@@ -53,7 +53,8 @@ class Working:
         """What ran when we were stopped is over: our shims died with us. Say so."""
         unfinished = []
         for row in self.core.store.rows("attempt", state="running"):
-            if not str(row["stream"]).startswith(self.core.machine):
+            # A stream that ended says "running" for ever; the end may stand in a later one.
+            if not str(row["stream"]).startswith(self.core.machine) or self._is_over(row):
                 continue
             started = EntryId(_bytes(row["started"]))
             epoch = (_int(row["epoch_order"]), _int(row["epoch_count"]))
@@ -61,6 +62,19 @@ class Working:
         self.worker.restore(unfinished)
         self._seen_ready = True
         self._recall_assignments()
+
+    def _is_over(self, row: Mapping[str, Any]) -> bool:
+        return any(r["state"] != "running" for r in self._own_attempts(row))
+
+    def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What our streams say of this epoch of a task."""
+        found = self.core.store.rows(
+            "attempt",
+            task=row["task"],
+            epoch_order=row["epoch_order"],
+            epoch_count=row["epoch_count"],
+        )
+        return [r for r in found if str(r["stream"]).startswith(self.core.machine)]
 
     def _owner_of(self, started: EntryId) -> str:
         entry = self.core.store.entry(started)
@@ -73,13 +87,7 @@ class Working:
     def _recall_assignments(self) -> None:
         """Assignments that came just before we were stopped, and that we never answered."""
         for row in self.core.store.rows("task", state="leased", machine=self.core.machine):
-            mine = self.core.store.rows(
-                "attempt",
-                task=row["task"],
-                epoch_order=row["epoch_order"],
-                epoch_count=row["epoch_count"],
-            )
-            if any(str(r["stream"]).startswith(self.core.machine) for r in mine):
+            if self._own_attempts(row):
                 continue
             entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
             if entry is not None:
