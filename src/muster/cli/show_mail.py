@@ -56,6 +56,10 @@ def sent(value: Any, _files: Files) -> str:
     return table(("message", "sent", "to", "state", "proof", "text"), rows, "Nothing was sent.")
 
 
+def threads(value: Any, files: Files) -> str:
+    return "\n\n".join(thread(each, files) for each in value) or "This machine is in no thread."
+
+
 def thread(value: Any, _files: Files) -> str:
     who = ", ".join(value["members"])
     head = pairs([("thread", value["thread"]), ("members", who)])

@@ -208,6 +208,19 @@ def thread(core: Core, call: Call) -> Any:
     return _members(core, scope)
 
 
+def threads(core: Core, call: Call) -> Any:
+    """The threads this machine belongs to; with a name, what was said in it."""
+    wanted = str(call.args.get("name") or "")
+    found = [
+        _members(core, scope)
+        for scope, members in sorted(core.roster.groups.items())
+        if core.machine in members and wanted in ("", scope.rpartition(".")[2])
+    ]
+    if wanted and not found:
+        raise NotFound(f"this machine is in no thread {wanted!r}; `muster threads` lists them")
+    return found
+
+
 def _members(core: Core, scope: Scope) -> dict[str, Any]:
     members = core.roster.groups.get(scope, {})
     said = [_message_view(core, m) for m in _messages(core) if m.stream.scope == scope]

@@ -318,7 +318,11 @@ _MESSAGES: Final = (
         (_MESSAGE, _opt("note", "what came of it")), object="message",
     ),
     Verb(
-        "thread", "open a group thread, list its messages, change its members", "agent",
+        "threads", "the threads this machine belongs to, and what was said", "local", "daemon",
+        "muster.verbs.mail:threads", (_pos("name", "one thread", required=False),),
+    ),
+    Verb(
+        "thread", "open a group thread, or change its members", "agent",
         "daemon", "muster.verbs.mail:thread",
         (
             _pos("name", "the thread"),
