@@ -23,6 +23,7 @@ from muster.log.tree import Range, consistency_proof
 from muster.node.core import Core
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
+from muster.task.live import Order
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -260,11 +261,17 @@ class Attacker:
         """Work that no operator ordered, assigned to a victim."""
         victim = at.other(self.machine)
         task = self.rng.randbytes(16).hex()
-        template = {"v": 1, "agent": ["noop"], "do": "{}"}
+        needs = {"machine": victim.name}
+        template = {"v": 1, "agent": ["noop"], "do": "{}", "needs": needs}
+        body = TaskOpen(task, template)
+        # Its own owner, lease and all, or an assignment out of nothing.
+        if self.rng.random() < 0.7:
+            self.machine.act(lambda core: core.work.owning.submit([Order(body, "x", again=True)]))
+            return
         epoch = (1_790_000_000_000, self.rng.randrange(1 << 20))
 
         def write(core: Core) -> None:
-            opened = core.append("task.open", kinds.body_bytes(TaskOpen(task, template)))
+            opened = core.append("task.open", kinds.body_bytes(body))
             assign = TaskAssign(task, epoch, victim.id, "noop", 30_000)
             core.append("task.assign", kinds.body_bytes(assign), cause=(opened.id,))
 

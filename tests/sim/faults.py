@@ -80,11 +80,14 @@ PROFILES: dict[str, Faults] = {
         machines=3, snapshot=3.0, restore=1.0, restore_kind="blind", messages=20, tasks=4
     ),
     "cursor-in-the-transaction": Faults(machines=3, crash=0.01, crash_kind="before-fsync"),
-    "seal-check": Faults(machines=3, hostile=True, attacks=("mutate",), attack=4.0, tasks=2),
+    "seal-check": Faults(
+        machines=3, hostile=True, attacks=("mutate",), attack=8.0, tasks=2,
+        messages=20, delay_ms_max=1_500, reorder=True,
+    ),
     "signer-check": Faults(machines=3, hostile=True, attacks=("forge",), attack=4.0, tasks=2),
     "evidence-check": Faults(machines=3, hostile=True, attacks=("task",), attack=2.0, tasks=2),
     "fence": Faults(
-        machines=3, stormy_ms=60_000, sleep=0.04, sleep_ms_max=60_000, tasks=8, messages=0,
+        machines=3, stormy_ms=70_000, sleep=0.12, sleep_ms_max=70_000, tasks=20, messages=0,
         repository=1.0,
     ),
     "witness-persists": Faults(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
-DURATIONS: Any = ({}, {"sleep_ms": 400}, {"sleep_ms": 2_500})
+DURATIONS: Any = ({}, {"sleep_ms": 400}, {"sleep_ms": 2_500}, {"sleep_ms": 4_000})
 Answered = Callable[[dict[str, Any]], None]
 
 
