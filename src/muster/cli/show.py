@@ -21,7 +21,8 @@ _THEME: Final = {
     "revoke": _FLEET, "grant": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "logs": _WORK, "repo": _WORK,
-    "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL, "thread": _MAIL, "threads": _MAIL,
+    "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL,
+    "thread": _MAIL, "threads": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH,
 }  # fmt: skip
 

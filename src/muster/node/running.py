@@ -5,7 +5,7 @@ read back from the log after a start.
 Rule 2: a dependent task starts from the commits its prerequisites ended on, and gets their values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -207,11 +207,14 @@ class Running:
 
     def _base(self, run: Run, phase: str) -> str:
         """The commits that a phase starts from: those its prerequisites ended on."""
-        before = run.spec.phases[phase].prerequisites
-        ends = [e for s, e in sorted(run.ends.items()) if s.phase in before and e.commit]
-        return (
-            " ".join(dict.fromkeys(e.commit for e in ends if e.outcome == "done")) or run.body.base
-        )
+        return " ".join(dict.fromkeys(self._commits_before(run, phase))) or run.body.base
+
+    def _commits_before(self, run: Run, phase: str) -> Iterator[str]:
+        for before in run.spec.phases[phase].prerequisites:
+            ends = [e for s, e in sorted(run.ends.items()) if s.phase == before and e.commit]
+            commits = [e.commit for e in ends if e.outcome == "done"]
+            # A phase without commits, such as a person's decision, hands on what it was given.
+            yield from commits or self._commits_before(run, before)
 
     def _match(self, run: Run, name: str) -> None:
         phase = run.spec.phases[name]
