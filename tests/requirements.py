@@ -613,6 +613,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.outbox-bounded": (
+        "A peer that asks faster than it reads the answers is cut before it costs memory."
+    ),
     "node.agent-events-bounded": (
         "Whatever an agent says becomes an entry that fits, or a counter; it never ends the machine or speaks for another task."
     ),

@@ -275,3 +275,38 @@ def test_a_match_becomes_a_safe_and_unmistakable_part_of_a_branch_name():
     words = {instance_word(m) for m in ("src/a", "src-a", "src/a/", "../x", "", "é")}
     assert len(words) == 6
     assert all(set(w) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for w in words)
+
+
+@proves("node.restart-takes-up")
+def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
+    """hub: run opened, image taken, more written; then the image comes back and meets its peer."""
+    world = Cores("hub", "studio")
+    world["studio"].step(ev.FactsChanged(world["studio"].facts(agents={})))
+    world.link("hub", "studio")
+    hub = world["hub"]
+    know(hub)
+    run = hand_in(hub, SLOW)
+    world.drain()
+    image = hub.core.store.image()
+    assert hub.order("send", "studio", {"text": ["later"], "to": "studio"})["ok"]
+    world.pass_ms(1_000)
+    old = hub.incarnation
+    world.restart("hub", image)
+    world.pass_ms(3_000)
+    assert len(hub.core.work.running.runs) == 1
+    world.link("hub", "studio")
+    world.pass_ms(4_000)
+    assert hub.core.standing.incarnation != old
+    # What it had begun before is asked to stop; the attempt of the new incarnation counts.
+    (stop,) = wanted(hub, ev.StopAttempt)
+    wanted(hub, ev.StartAttempt)
+    hub.step(ev.AttemptEnded(stop.task, stop.epoch, "killed"))
+    world.pass_ms(10_000)
+    end(hub)
+    world.pass_ms(1_000)
+    end(hub)
+    world.pass_ms(1_000)
+    assert state(hub, run) == "done"
+    assert hub.core.work.running.runs == {}
+    assert [r["state"] for r in world["studio"].call("runs", {})["value"]] == ["done"]
+    assert hub.core.store.skipped() == []

@@ -70,19 +70,21 @@ class Running:
         for name in dict.fromkeys(str(row["run"]) for row in found):
             rows = self._own_rows("run", run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
-            if not rows or name in self.runs or any(r["state"] != "open" for r in rows):
+            if not rows or any(r["state"] != "open" for r in rows):
                 continue
             here = [r for r in rows if r["stream"] == own]
+            if name in self.runs and here:
+                continue
             entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
             if entry is None:
                 continue
-            body = body_as(entry, kinds.RunOpen)
-            run = Run(body.run, body, parse(body.spec.encode()), entry.id)
-            self._read_tasks(run)
-            self.runs[body.run] = run
+            if name not in self.runs:
+                body = body_as(entry, kinds.RunOpen)
+                self.runs[name] = Run(name, body, parse(body.spec.encode()), entry.id)
+                self._read_tasks(self.runs[name])
             if not here:
                 self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
-            self.moved(body.run)
+            self.moved(name)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
         rows = self.core.store.rows(table, **equals)
