@@ -11,7 +11,8 @@ state: the script is in the prompt, and how far it has come is the number of too
 One step answers one request: a tool call by the logical name (`shell`, `write`), mapped to what
 the agent offers, or a text that ends the turn. A request without tools (agents ask for titles)
 gets a text. Every request is appended to LOG, a JSON object a line, so that a test can look at
-what the model was really sent. `{"fail": 500}` answers with that HTTP status.
+what the model was really sent. `{"fail": 500}` answers with that HTTP status. A step with `when`
+or `unless` counts only if the prompt before the script has, or has not, these words.
 """
 
 import json
@@ -88,10 +89,17 @@ def next_step(turn: Turn) -> dict[str, Any]:
     if not starts:
         return {"text": "There is no script in the prompt."}
     text = turn.said[starts[-1]][1]
-    script = text[text.rindex(MARK) + len(MARK) :].lstrip()
-    steps, _ = json.JSONDecoder().raw_decode(script)
+    steps = read_script(text)
     results = sum(who == "result" for who, _ in turn.said[starts[-1] :])
     return steps[min(results, len(steps) - 1)]
+
+
+def read_script(prompt: str) -> list[dict[str, Any]]:
+    """The steps that count: `when` needs its words before the script, `unless` forbids them."""
+    before, _, script = prompt.rpartition(MARK)
+    steps, _ = json.JSONDecoder().raw_decode(script.lstrip())
+    counting = [s for s in steps if s.get("when", "") in before]
+    return [s for s in counting if s.get("unless") is None or s["unless"] not in before]
 
 
 def tool_call(step: dict[str, Any], tools: dict[str, dict[str, Any]]) -> Call:

@@ -1,4 +1,4 @@
-"""`muster run`: hand a spec in, and follow the run to its end.
+"""`muster run` and `muster ask`: hand a spec in, and follow the run to its end.
 
 Rule 1: the run belongs to its owner; whoever follows it may leave and come back at any time.
 Rule 2: the exit code is 0 only when the run is done.
@@ -38,6 +38,18 @@ def run(door: Door) -> int:
         door.show(begun)
         return 0
     return follow(door, begun)
+
+
+def ask(door: Door) -> int:
+    """Let an agent plan, then run the plan as `run` would; the exit code."""
+    command = door.command
+    answer = command.verb.load()(door, command.args)
+    value, code = answer if isinstance(answer, tuple) else (answer, 0)
+    if code or command.options.get("detach") or door.json:
+        door.show(value)
+    if code or command.options.get("detach"):
+        return int(code)
+    return follow(door, value)
 
 
 def follow(door: Door, begun: Mapping[str, Any]) -> int:

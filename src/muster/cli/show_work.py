@@ -109,7 +109,10 @@ def run(value: Any, _files: Files) -> str:
 def ask(value: Any, _files: Files) -> str:
     if "missing" in value:
         return f"{clean(value['text'])}:\n\n{block(value['skeleton'], '')}"
-    return run(value, _files) if value["run"] else "Nothing was run."
+    if "phases" in value or value["run"]:
+        return run(value, _files)
+    # Without anybody to say yes the plan is the answer, fit for `muster ask … > plan.yaml`.
+    return "Nothing was run." if value.get("declined") else str(value["spec"]).rstrip("\n")
 
 
 def why(value: Any, _files: Files) -> str:

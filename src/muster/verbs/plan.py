@@ -7,6 +7,7 @@ only when `check` finds nothing wrong with it; what is wrong goes back to the ag
 Rule 3: nothing the agent wrote runs before the person said yes (or typed `--yes`).
 """
 
+import contextlib
 import json
 import re
 import sys
@@ -20,8 +21,15 @@ from muster.verbs.client import Door, Finding
 TRIES_MAX: Final = 3
 PLAIN_AGENTS: Final = frozenset({"shell", "noop"})
 
-_FENCE: Final = re.compile(r"```(?:ya?ml)?[ \t]*\n(.*?)```", re.DOTALL)
-_NAME: Final = re.compile(r"^name:[ \t]*([a-z0-9-]+)[ \t]*$", re.MULTILINE)
+# A machine a line; a planner does not read a thousand of them.
+MACHINES_SHOWN_MAX: Final = 100
+TIMEOUT: Final = "15m"
+NOT_RUN_EXIT: Final = 1
+
+# A fence at the start of a line, or a shell phase that writes Markdown would end the plan early.
+_FENCE: Final = re.compile(r"^```(?:ya?ml)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+_REFERENCE: Final = re.compile(r"\$\{[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\}")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
 _TASK: Final = """\
 Turn an intention into a plan for a fleet of machines. Answer with ONE YAML document in a ```yaml
@@ -58,72 +66,102 @@ at the same time on different machines. Name only labels, tools and agents that 
 """
 
 
+class Plan(NamedTuple):
+    """A spec that can run."""
+
+    spec: str
+    name: str
+    repo: str
+
+
 def ask(door: Door, args: Mapping[str, Any]) -> Any:
     """Plan, show, run. The answer is the run that began, or what is missing."""
-    intention = _text(args.get("intention"))
+    intention = _text(args.get("intention")).strip()
+    if not intention:
+        raise Malformed('say what you want: muster ask "…"')
     repo = str(args.get("repo") or "")
     machines = door.ask("machines", {})
+    _known_repository(machines, repo)
     agent = _agent(machines, str(args.get("agent") or ""))
     if not agent:
         return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
     door.say(f"{agent} is planning …")
-    spec = _planned(door, agent, intention, repo, machines)
-    door.say(spec)
-    if not args.get("yes") and not _agreed():
-        return Finding({"spec": spec, "run": None}, 1)
-    name = _name(spec)
-    wanted = {"base": "", "repo": repo or _repo_of(spec), "spec": spec, "values": {}}
-    begun = door.ask("run", wanted, options={"object": name})
-    door.say(f"run {begun['run'][:12]} began; follow it with `muster runs {begun['run'][:12]}`")
-    return {"spec": spec, **begun}
-
-
-def schema(door: Door, args: Mapping[str, Any]) -> Any:  # noqa: ARG001 - takes nothing
-    """The JSON Schema of specs, as editors want it."""
-    return specs.schema()
+    plan = _planned(door, agent, intention, repo, machines)
+    answer = {"spec": plan.spec, "name": plan.name, "run": None}
+    if not args.get("yes"):
+        if not sys.stdin.isatty():
+            door.say("nobody is here to say yes: hand the plan to `muster run`, or ask with --yes")
+            return Finding(answer, NOT_RUN_EXIT)
+        door.say(f"\n{plan.spec}")
+        if not _agreed():
+            return Finding({**answer, "declined": True}, NOT_RUN_EXIT)
+    else:
+        door.say(f"\n{plan.spec}")
+    # Exactly what `muster run` would sign for this spec: the workers compute it again.
+    wanted = {"base": "", "repo": repo or plan.repo, "spec": plan.spec, "values": {}}
+    begun = door.ask("run", wanted, on=door.on, options={"object": plan.name})
+    return {**answer, **begun}
 
 
 def _planned(
     door: Door, agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
-) -> str:
-    """A spec that the check has nothing against. Raises: Refused when the agent gives none."""
+) -> Plan:
+    """A plan that the check has nothing against. Raises: Refused when the agent gives none."""
     problems = ""
     for attempt in range(1, TRIES_MAX + 1):
-        prompt = _prompt(intention, repo, machines, problems)
-        answer = _answer_of(door, agent, prompt)
+        answer = _answer_of(door, agent, _prompt(intention, repo, machines, problems))
         spec = _spec_in(answer)
         if not spec:
             problems = "Your last answer held no YAML document in a ```yaml fence."
+            door.say(f"answer {attempt} of {TRIES_MAX} holds no plan")
             continue
-        found = [p for p in door.ask("check", {"spec": spec})["problems"] if not p["warning"]]
+        checked = door.ask("check", {"spec": spec})
+        found = [p for p in checked["problems"] if not p["warning"]]
         if not found:
-            return spec
+            return Plan(spec, str(checked["name"]), str(checked["repo"]))
         lines = "\n".join(f"line {p['line']}, column {p['column']}: {p['text']}" for p in found)
         problems = f"Your last plan was:\n\n{spec}\n\nIt has these problems; mend them:\n{lines}"
-        door.say(f"plan {attempt} of {TRIES_MAX} has {len(found)} problems; asking again …")
+        door.say(f"plan {attempt} of {TRIES_MAX} cannot run yet:\n{lines}")
     raise Refused(f"{agent} gave no plan that can run in {TRIES_MAX} tries; write the spec yourself")
 
 
 def _answer_of(door: Door, agent: str, prompt: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
-    spec = "muster: 1\nname: plan\nphases:\n  plan:\n    agent: %s\n    do: %s\n    check: 'true'\n" % (
-        json.dumps([agent]),
-        json.dumps(prompt, ensure_ascii=False).replace("${", "$${"),
-    )
+    spec = _planning_spec(agent, prompt)
     wanted = {"base": "", "repo": "", "spec": spec, "values": {}}
     begun = door.ask("run", wanted, options={"object": "plan", "again": True})
+    here = door.ask("status", {})["name"]
+    on = "" if begun["owner"] == here else str(begun["owner"])
     last: dict[str, Any] = {}
-    for change in door.stream("watch", {"run": begun["run"]}, on=begun["owner"]):
-        last = change if change.get("task") else last
+    try:
+        for change in door.stream("watch", {"run": begun["run"]}, on=on):
+            last = change if change.get("task") else last
+    except KeyboardInterrupt:
+        # Nobody waits for the answer any more, and thinking costs.
+        with contextlib.suppress(MusterError):
+            door.ask("cancel", {"what": begun["run"], "reason": "the person left"}, on=on)
+        raise
     if not last or last.get("state") != "done":
         why = last.get("summary") or "it ended without an answer"
         raise Refused(f"{agent} could not plan: {why}; see `muster logs {last.get('task', '')[:12]}`")
-    result = door.ask("result", {"task": last["task"]}, on=begun["owner"])
+    result = door.ask("result", {"task": last["task"]}, on=on)
     return str(result["values"].get("output", ""))
 
 
+def _planning_spec(agent: str, prompt: str) -> str:
+    """The spec of the run that plans. What the prompt says of values is text in it, never one."""
+    quoted = json.dumps(_REFERENCE.sub(r"$\g<0>", prompt), ensure_ascii=False)
+    return (
+        f"muster: 1\nname: plan\nphases:\n  plan:\n    agent: [{json.dumps(agent)}]\n"
+        f"    do: {quoted}\n    check: 'true'\n    timeout: {TIMEOUT}\n    retries: 1\n"
+    )
+
+
 def _prompt(intention: str, repo: str, machines: list[dict[str, Any]], problems: str) -> str:
-    parts = [_TASK, "The fleet:\n" + "\n".join(_machine(m) for m in machines if m["facts"])]
+    known = [m for m in machines if m["facts"] and m["state"] != "revoked"]
+    here = [m for m in known if m["state"] != "away"]
+    shown = [*here, *(m for m in known if m not in here)][:MACHINES_SHOWN_MAX]
+    parts = [_TASK, "The fleet:\n" + "\n".join(_machine(m) for m in shown)]
     if repo:
         parts.append(f"The repository to work in is named {repo}.")
     if problems:
@@ -134,9 +172,10 @@ def _prompt(intention: str, repo: str, machines: list[dict[str, Any]], problems:
 
 def _machine(machine: Mapping[str, Any]) -> str:
     facts = machine["facts"]
+    agents = set(facts["agents"]) - {"noop"}
     return (
         f"- {machine['name']} ({machine['state']}): {facts['os']} {facts['arch']}, "
-        f"{facts['cpus']} cpus, labels {_list(facts['labels'])}, agents {_list(facts['agents'])}, "
+        f"{facts['cpus']} cpus, labels {_list(facts['labels'])}, agents {_list(agents)}, "
         f"tools {_list(facts['tools'])}, repositories {_list(facts['repositories'])}"
     )
 
@@ -147,8 +186,8 @@ def _list(items: Any) -> str:
 
 def _agent(machines: list[dict[str, Any]], wanted: str) -> str:
     """The agent that plans: the one wanted, else the first that is up. "" when there is none."""
-    here = [m for m in machines if m["state"] in ("here", "up") and m["facts"]]
-    known = sorted({a for m in here for a in m["facts"]["agents"]} - PLAIN_AGENTS)
+    here = [m for m in machines if m["state"] in ("here", "up")]
+    known = sorted({agent for m in here for agent in _planners(m)})
     if wanted:
         if wanted not in known:
             raise NotFound(f"no machine that is up has the agent {wanted}; there are: {_list(known)}")
@@ -156,17 +195,24 @@ def _agent(machines: list[dict[str, Any]], wanted: str) -> str:
     return known[0] if known else ""
 
 
+def _planners(machine: Mapping[str, Any]) -> set[str]:
+    return set(machine["facts"]["agents"]) - PLAIN_AGENTS if machine["facts"] else set()
+
+
 def _skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict[str, Any]:
     """Without an agent: what is missing, and a spec to fill in."""
     from muster.agent import catalogue  # noqa: PLC0415 - only where planning is impossible
 
     agents = sorted(set(catalogue.load()) - PLAIN_AGENTS)
+    words = " ".join(_CONTROL.sub("", intention).split())[:60]
     lines = ["muster: 1", "name: my-plan", *([f"repo: {repo}"] if repo else []), "phases:",
-             "  work:", "    agent: shell", f"    do: |  # {intention[:60]}",
+             "  work:", "    agent: shell", f"    do: |  # {words}",
              "      echo 'replace this'", "    check: 'true'", ""]  # fmt: skip
+    away = [str(m["name"]) for m in machines if m["state"] == "away" and _planners(m)]
+    asleep = f" ({_list(away)} would have one and is away)" if away else ""
     return {
         "missing": agents,
-        "text": "no machine that is up has a planning agent; install one of "
+        "text": f"no machine that is up has a planning agent{asleep}; install one of "
         f"{', '.join(agents)} on any machine, or fill in this spec and hand it to `muster run`",
         "skeleton": "\n".join(lines),
     }
@@ -174,26 +220,22 @@ def _skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict
 
 def _spec_in(answer: str) -> str:
     """The spec in what an agent said: the last fence, or the whole when it begins like a spec."""
-    fences = _FENCE.findall(answer)
+    text = _CONTROL.sub("", answer.replace("\r\n", "\n"))
+    fences = [each for each in _FENCE.findall(text) if "muster:" in each]
     if fences:
         return str(fences[-1])
-    start = answer.find("muster: 1")
-    return answer[start:] if start >= 0 else ""
+    start = re.search(r"^muster: 1$", text, re.MULTILINE)
+    return text[start.start() :].rstrip() + "\n" if start else ""
 
 
-def _name(spec: str) -> str:
-    found = _NAME.search(spec)
-    return found[1] if found else ""
-
-
-def _repo_of(spec: str) -> str:
-    found = re.search(r"^repo:[ \t]*([a-z0-9-]+)[ \t]*$", spec, re.MULTILINE)
-    return found[1] if found else ""
+def _known_repository(machines: list[dict[str, Any]], repo: str) -> None:
+    """Raises: NotFound before an agent plans for a repository that nobody has."""
+    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
+    if repo and repo not in known:
+        raise NotFound(f"no machine has the repository {repo}; there are: {_list(known)}")
 
 
 def _agreed() -> bool:
-    if not sys.stdin.isatty():
-        raise Refused("nobody is there to say yes; look at the plan and run it with --yes")
     print("Run this? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 

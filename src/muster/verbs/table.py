@@ -203,8 +203,9 @@ _WORK: Final = (
         (
             _pos("intention", "what you want, in your words", kind="words"),
             _opt("repo", "the repository it is about"),
-            _opt("agent", "the planning agent (default: the first one this machine has)"),
+            _opt("agent", "the planning agent (default: the first that is up)"),
             _flag("yes", "run the plan without asking"),
+            _flag("detach", "begin the run and return", bare=True),
         ),
     ),
     Verb(

@@ -1,0 +1,72 @@
+"""An ACP agent out of the standard library that follows the script in its prompt.
+
+It is for what does not need a real program: planning, and questions to a person. Steps are those
+of fake_model.py, and `{"ask": KIND, "title": …}` asks for a permission and says what came of it.
+"""
+
+import json
+import sys
+from typing import Any
+
+from tests.e2e.fake_model import MARK, read_script
+
+
+def send(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+    sys.stdout.flush()
+
+
+def receive() -> dict[str, Any]:
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    message: dict[str, Any] = json.loads(line)
+    return message
+
+
+def say(text: str) -> None:
+    content = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
+    send({"method": "session/update", "params": {"sessionId": "s1", "update": content}})
+
+
+def ask(step: dict[str, Any]) -> None:
+    call = {"toolCallId": "c1", "title": step["title"], "kind": step["ask"], "status": "pending"}
+    options = [{"optionId": o, "name": o, "kind": o} for o in ("allow_once", "reject_once")]
+    params = {"sessionId": "s1", "toolCall": call, "options": options}
+    send({"id": 900, "method": "session/request_permission", "params": params})
+    outcome = receive()["result"]["outcome"]
+    say(f"the person said {outcome.get('optionId') or outcome['outcome']}")
+
+
+def prompt(request: dict[str, Any]) -> str:
+    text = "".join(part.get("text", "") for part in request["params"]["prompt"])
+    for step in read_script(text) if MARK in text else [{"text": "There is no script."}]:
+        if "ask" in step:
+            ask(step)
+        elif "write" in step:
+            with open(step["write"], "w", encoding="utf-8") as file:
+                file.write(step["content"])
+        else:
+            say(step["text"])
+            break
+    return "end_turn"
+
+
+def main() -> None:
+    answers: dict[str, dict[str, Any]] = {
+        "initialize": {"protocolVersion": 1, "agentCapabilities": {}},
+        "session/new": {"sessionId": "s1"},
+    }
+    while True:
+        request = receive()
+        method = request.get("method", "")
+        if method == "session/prompt":
+            answer: dict[str, Any] = {"stopReason": prompt(request)}
+        else:
+            answer = answers.get(method, {})
+        if "id" in request:
+            send({"id": request["id"], "result": answer})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""`muster ask`, from words to a run that is done: real daemons, real command line.
+
+The planner is a program that speaks ACP and follows a script (scripted_agent.py); the last test
+lets the real Claude Code and Codex plan, where they are installed.
+"""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from muster.node.home import Config, config_text
+from tests.e2e import agents
+from tests.e2e.agents import lines, muster
+from tests.e2e.fleet import ROOT, Fleet, until
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+PLAN = """\
+muster: 1
+name: planned
+repo: main
+phases:
+  write:
+    agent: shell
+    do: |
+      echo "as ${run.name} said" > planned.txt
+
+      echo "```" >> planned.txt
+    deliver: [planned.txt]
+"""
+BROKEN = PLAN.replace("agent: shell", "agent: nobody").replace("deliver:", "delivr:")
+
+
+def intention(*steps):
+    return f"Write a file. @@script {json.dumps(steps)}"
+
+
+def said(plan):
+    return {"text": f"Here is the plan.\n\n```yaml\n{plan}```\nGood luck!"}
+
+
+def plain(machine):
+    """The machine's programs without whatever agents the person who runs the tests has."""
+    here = machine.fleet.environment(machine)["PATH"].split(os.pathsep)[:2]
+    machine.env["PATH"] = os.pathsep.join([*here, "/usr/local/bin", "/usr/bin", "/bin"])
+    config = Config(name=machine.name, listen=f"127.0.0.1:{machine.port}")
+    machine.home.put("config.toml", config_text(config))
+
+
+def give_planner(machine, name="planner"):
+    entry = {
+        "title": "Planner",
+        "protocol": "acp",
+        "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],
+        "program": sys.executable,
+        "version_probe": [sys.executable, "--version"],
+        "env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+    }
+    machine.home.put("agents.json", json.dumps({"version": 1, "agents": {name: entry}}).encode())
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    with Fleet(["hub", "studio"]) as made:
+        made.hub.home.put_seed("operator.seed", made.operator_seed)
+        made.add_repository()
+        for machine in made.machines.values():
+            plain(machine)
+        give_planner(made["studio"])
+        made.start()
+        until(lambda: "planner" in agents.agents_of(made, "studio"), "the planner is known")
+        yield made
+
+
+def runs(fleet, name="planned"):
+    return [r for r in fleet.hub.ask("runs") if r["name"] == name]
+
+
+@proves("cli.ask")
+def test_an_agent_plans_and_the_plan_runs_to_its_end(fleet):
+    before = len(runs(fleet))
+    answer = muster(fleet, fleet.hub, "ask", intention(said(PLAN)), "--yes", "--json")
+    assert answer.code == 0, answer
+    first, *_, last = lines(answer)
+    assert first["spec"] == PLAN
+    assert (last["state"], last["tasks"][0]["phase"]) == ("done", "write")
+    assert len(runs(fleet)) == before + 1
+    shown = subprocess.run(
+        ["git", "-C", f"{fleet.hub.home.repos}/main.git", "show",
+         f"muster/{last['run']}/write:planned.txt"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stdout == "as planned said\n```\n"
+
+
+@proves("cli.ask-mends")
+def test_a_plan_that_cannot_run_goes_back_with_what_is_wrong_and_is_mended(fleet):
+    steps = ({**said(BROKEN), "unless": "mend them"}, {**said(PLAN), "when": "`delivr`"})
+    before, planned = len(runs(fleet)), len(runs(fleet, "plan"))
+    answer = muster(fleet, fleet.hub, "ask", intention(*steps), "--yes", "--detach")
+    assert answer.code == 0, answer
+    assert "plan 1 of 3 cannot run yet" in answer.err
+    assert "line 7, column 5" in answer.err
+    assert PLAN in answer.err
+    assert len(runs(fleet)) == before + 1
+    assert len(runs(fleet, "plan")) == planned + 2
+
+
+@proves("cli.ask-mends")
+def test_an_agent_that_never_gives_a_plan_is_given_up_and_nothing_runs(fleet):
+    before = len(runs(fleet))
+    answer = muster(fleet, fleet.hub, "ask", intention({"text": "I would rather not."}), "--yes")
+    assert (answer.code, "write the spec yourself" in answer.err) == (3, True), answer
+    assert len(runs(fleet)) == before
+
+
+@proves("cli.ask-asks")
+def test_without_anybody_to_say_yes_the_plan_is_the_answer_and_nothing_runs(fleet):
+    before = len(runs(fleet))
+    answer = muster(fleet, fleet.hub, "ask", intention(said(PLAN)))
+    assert (answer.code, answer.out) == (1, PLAN), answer
+    assert "--yes" in answer.err
+    as_json = muster(fleet, fleet.hub, "ask", intention(said(PLAN)), "--json")
+    assert as_json.code == 1
+    assert (as_json.value["spec"], as_json.value["run"]) == (PLAN, None)
+    assert len(runs(fleet)) == before
+
+
+@proves("cli.ask-asks")
+@pytest.mark.parametrize(("word", "code"), [("no", 1), ("", 1), ("yes", 0)])
+def test_a_person_at_a_terminal_sees_the_plan_and_decides(fleet, word, code):
+    before = len(runs(fleet))
+    ours, theirs = pty.openpty()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "muster", "ask", "--detach", intention(said(PLAN))],
+        env=agents.typing_environment(fleet, fleet.hub), cwd=ROOT, stdin=theirs,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = ""
+    while "Run this? [y/N] " not in shown:
+        piece = os.read(command.stderr.fileno(), 65536).decode()
+        assert piece, shown
+        shown += piece
+    assert PLAN in shown
+    assert len(runs(fleet)) == before
+    os.write(ours, f"{word}\n".encode())
+    out, _ = command.communicate(timeout=60)
+    os.close(ours)
+    assert command.returncode == code, out
+    assert len(runs(fleet)) == before + (code == 0)
+    assert ("Nothing was run." in out) == (code == 1)
+
+
+@proves("cli.ask")
+def test_what_is_wrong_with_the_question_is_said_before_an_agent_thinks(fleet):
+    planned = len(runs(fleet, "plan"))
+    for words, text in (
+        (("ask", "a b", "--agent", "nobody"), "there are: planner"),
+        (("ask", "a b", "--repo", "nothing"), "there are: main"),
+    ):
+        answer = muster(fleet, fleet.hub, *words)
+        assert (answer.code, text in answer.err) == (5, True), answer
+    assert len(runs(fleet, "plan")) == planned
+
+
+@proves("cli.ask-without-agent")
+def test_without_any_agent_the_person_hears_which_are_missing_and_gets_a_skeleton(tmp_path):
+    with Fleet(["hub"]) as alone:
+        alone.hub.home.put_seed("operator.seed", alone.operator_seed)
+        alone.add_repository()
+        plain(alone.hub)
+        alone.start()
+        words = ("ask", "tidy\nup", "--repo", "main")
+        answer = muster(alone, alone.hub, *words, "--json")
+        assert answer.code == 5, answer
+        assert {"claude", "codex"} <= set(answer.value["missing"])
+        (tmp_path / "skeleton.yaml").write_text(answer.value["skeleton"])
+        check = muster(alone, alone.hub, "check", str(tmp_path / "skeleton.yaml"))
+        assert check.code == 0, check
+        text = muster(alone, alone.hub, *words)
+        assert (text.code, "claude" in text.out, "muster: 1" in text.out) == (5, True, True)
+        assert runs(alone, "plan") == []
+
+
+@proves("cli.ask", "agent.real-agents")
+@pytest.mark.parametrize("agent", agents.AGENTS)
+def test_a_real_agent_plans(agent, tmp_path):
+    if why := agents.absent(agent):
+        pytest.skip(why)
+    with agents.scripted_model(tmp_path) as url, agents.agent_fleet(url) as fleet:
+        words = intention(said(PLAN))
+        answer = muster(fleet, fleet.hub, "ask", words, "--agent", agent, "--yes", "--json")
+        assert answer.code == 0, (answer, (tmp_path / "requests").read_text()[-3000:])
+        assert lines(answer)[0]["spec"] == PLAN
+        assert lines(answer)[-1]["state"] == "done"
