@@ -224,6 +224,13 @@ SENTENCE_CHARS_MAX: Final = 600
 ARGUMENT_WORDS_MAX: Final = 4096
 # Calls of one link that others are still to answer, and streams that it still listens to.
 LINK_CALLS_OPEN_MAX: Final = 256
+# Git tunnels of one link; each is a process of ours.
+LINK_TUNNELS_MAX: Final = 64
+# What waits to be sent to a peer that does not read. A stranger's answers are sentences.
+OUTBOX_BYTES_MAX: Final = 64 * 1024 * 1024
+OUTBOX_STRANGER_BYTES_MAX: Final = 1024 * 1024
+# Lines about others' faults in the daemon's own log; the rest is counted.
+NOTES_PER_MINUTE_MAX: Final = 120
 # One `submit`; what no statement signs (a task's priority) must not reach everybody's place.
 TASKS_SUBMIT_MAX: Final = 10_000
 TASK_PRIORITY_MAX: Final = 1_000_000

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 
 from muster.channel.frame import Type
-from muster.limits import FRAME_PAYLOAD_BYTES_MAX, HELLO_BYTES_MAX, LINK_CALLS_OPEN_MAX
+from muster.limits import (
+    FRAME_PAYLOAD_BYTES_MAX,
+    HELLO_BYTES_MAX,
+    LINK_CALLS_OPEN_MAX,
+    NOTES_PER_MINUTE_MAX,
+)
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
@@ -74,10 +79,12 @@ def test_no_frame_changes_what_is_durable_or_leaves_the_core_broken(
     payloads = [b"", b"\0", b"{}", b"[" * 5000, bytes(FRAME_PAYLOAD_BYTES_MAX), *HELLOS]
     payloads += messages(rng, 80)
     payloads += [rng.randbytes(rng.randint(1, 300)) for _ in range(40)]
-    payloads += [h + p for h in (b"+", b"*", b".") for p in (b"", b"{}", b"[]", b"\xff", b"[" * 5000)]
+    payloads += [
+        h + p for h in (b"+", b"*", b".") for p in (b"", b"{}", b"[]", b"\xff", b"[" * 5000)
+    ]
     for payload in payloads:
         # After too many faults the daemon cuts; a core must bear what was under way.
-        target.frame(link, type_, payload, rng.choice([0, 1, 101, 2**32 - 1]))
+        target.frame(link, type_, payload, rng.choice([0, 1, 77, 2**32 - 1]))
     target.step(ev.Tick())
     assert target.state() == before
     assert not [e for e in target.deeds() if not isinstance(e, ev.Cut)]
@@ -173,9 +180,15 @@ def test_no_event_of_an_agent_ends_the_machine(target: Target) -> None:
     target.step(ev.Tick())
     assert target.call(LOCAL, "status")[0]["ok"]
     bodies = [
-        e.body
-        for s in target.store.streams()
-        if s.scope != FLEET
-        for e in target.store.slice(s, 0)
+        e.body for s in target.store.streams() if s.scope != FLEET for e in target.store.slice(s, 0)
     ]
     assert all(b"other" not in (body or b"") for body in bodies), "a task speaks for itself only"
+
+
+@proves("node.stranger-enrols-only")
+def test_a_stranger_that_goes_on_asking_is_cut_and_fills_no_log(target: Target) -> None:
+    effects: list[ev.Effect] = []
+    for _ in range(300):
+        effects += target.frame(STRANGER, Type.CALL, b'{"verb":"status"}', 7)
+    assert any(isinstance(e, ev.Cut) and e.link == STRANGER for e in effects)
+    assert sum(isinstance(e, ev.Note) for e in effects) <= NOTES_PER_MINUTE_MAX

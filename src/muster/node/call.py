@@ -108,6 +108,9 @@ class Router:
                 return
         except MusterError as error:
             self._failed(link, channel, error)
+            if not link.local and not link.peer:
+                # A stranger that goes on asking is cut for it.
+                raise
             return
         self._begin(link, channel, request)
 

@@ -22,6 +22,7 @@ from muster.channel.frame import Type
 from muster.errors import Malformed, MusterError, Refused
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.roster import Roster
+from muster.limits import NOTES_PER_MINUTE_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
@@ -74,6 +75,7 @@ class Core:
         self.links: dict[int, Link] = {}
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
         self._reacts: dict[str, list[React]] = {}
+        self._noted: deque[int] = deque()
         self.standing = Standing(fleet, identity, store, incarnation)
         self.sync = Sync(
             identity.machine,
@@ -236,9 +238,20 @@ class Core:
             if self.replication.fault(event.link, error):
                 self.do(ev.Cut(event.link, "too many frames were refused"))
             who = self.standing.name_of(link.peer) or "a peer"
-            self.do(ev.Note(sentence(f"refused from {who}: {error}")))
+            self._note(f"refused from {who}: {error}")
         except MusterError as error:
             self.counters[f"failed-{type(error).__name__.lower()}"] += 1
+
+    def _note(self, text: str) -> None:
+        """A line in the daemon's log; whoever is refused all the time must not fill the disk."""
+        minute_ago = self.now.boot_ms - 60_000
+        while self._noted and self._noted[0] <= minute_ago:
+            self._noted.popleft()
+        if len(self._noted) >= NOTES_PER_MINUTE_MAX:
+            self.counters["notes-unwritten"] += 1
+            return
+        self._noted.append(self.now.boot_ms)
+        self.do(ev.Note(sentence(text)))
 
     def _react(self) -> None:
         """Let everybody see the new entries; what they append in answer is seen as well."""

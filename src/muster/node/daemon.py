@@ -26,9 +26,14 @@ from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
-from muster.errors import Malformed, MusterError, Refused, Unreachable
+from muster.errors import Conflict, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
-from muster.limits import REPLY_PART_BYTES
+from muster.limits import (
+    LINK_TUNNELS_MAX,
+    OUTBOX_BYTES_MAX,
+    OUTBOX_STRANGER_BYTES_MAX,
+    REPLY_PART_BYTES,
+)
 from muster.node import clock
 from muster.node import event as ev
 from muster.node.call import failure
@@ -46,16 +51,27 @@ OUTBOX_BATCH_BYTES: Final = 64 * 1024
 
 
 class Outbox:
-    """What is to be sent on one link: two queues and a bell."""
+    """What is to be sent on one link: two queues and a bell.
 
-    def __init__(self, link: Link) -> None:
+    A peer that asks and does not read the answers is cut: `on_full` is called once.
+    """
+
+    def __init__(self, link: Link, bytes_max: int, on_full: Callable[[], None]) -> None:
         self.link = link
+        self._room = bytes_max
+        self._on_full: Callable[[], None] | None = on_full
         self.quick: deque[bytes] = deque()
         self.bulk: deque[bytes] = deque()
         self.bell = asyncio.Event()
         self.room = asyncio.Event()
 
     def put(self, frame: bytes, *, bulk: bool) -> None:
+        self._room -= len(frame)
+        if self._room < 0:
+            if self._on_full is not None:
+                self._on_full()
+                self._on_full = None
+            return
         (self.bulk if bulk else self.quick).append(frame)
         self.bell.set()
 
@@ -66,6 +82,7 @@ class Outbox:
         while room > 0 and (queue := self.quick or self.bulk):
             batch.append(queue.popleft())
             room -= len(batch[-1])
+        self._room += sum(map(len, batch))
         return batch
 
     async def run(self) -> None:
@@ -221,7 +238,12 @@ class Daemon:
     async def _serve(self, link: Link, *, local: bool) -> None:
         """The life of one link: read frames until it ends."""
         number = next(self._numbers)
-        outbox = self._outboxes[number] = Outbox(link)
+        proven = local or bool(link.peer)
+        outbox = self._outboxes[number] = Outbox(
+            link,
+            OUTBOX_BYTES_MAX if proven else OUTBOX_STRANGER_BYTES_MAX,
+            lambda: self._cut(number, "it asks faster than it reads the answers"),
+        )
         writer = self.supervisor.run("writer", self._write(outbox))
         self.post(ev.LinkUp(number, link.peer, local, link.channel))
         try:
@@ -259,6 +281,8 @@ class Daemon:
         """From now on DATA, CREDIT and CLOSE of this channel go to `feed`, to the link's end."""
         if (link, channel) in self._tunnels:
             raise Malformed(f"channel {channel} is a tunnel already")
+        if sum(key[0] == link for key in self._tunnels) >= LINK_TUNNELS_MAX:
+            raise Conflict("this link has as many git tunnels as one may have; try again later")
         self._tunnels[link, channel] = feed
 
     def close_tunnel(self, link: int, channel: int) -> None:

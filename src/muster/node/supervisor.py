@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from muster.errors import Broken, MusterError
+from muster.node.link import sentence
 
 T = TypeVar("T")
 
@@ -58,7 +59,8 @@ class Supervisor:
             self._fatal(str(error))
         except MusterError as error:
             self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
-            say(f"{name}: {error}")
+            # A peer chooses the reason of its close: one line of it, and no control characters.
+            say(sentence(f"{name}: {error}"))
         except Exception:  # noqa: BLE001 - this is the one supervisor
             self.counters[f"{name}-failed"] += 1
             say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
@@ -74,5 +76,6 @@ class Supervisor:
 
 def say(text: str) -> None:
     """A line in the daemon's own log, which is its standard error."""
-    sys.stderr.write(f"{text}\n")
+    shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    sys.stderr.write(f"{shown}\n")
     sys.stderr.flush()
