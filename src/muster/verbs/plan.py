@@ -12,9 +12,9 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from muster.errors import NotFound, Refused
+from muster.errors import Malformed, MusterError, NotFound, Refused
 from muster.task import schema as specs
 from muster.verbs.client import Door, Finding
 
@@ -64,6 +64,11 @@ phases:
 Every phase needs `deliver` or `check`, or `by: human`. Phases that do not depend on each other run
 at the same time on different machines. Name only labels, tools and agents that exist below.
 """
+
+
+def schema(door: Door, args: Mapping[str, Any]) -> Any:
+    """The JSON Schema of specs, as editors want it."""
+    return specs.schema()
 
 
 class Plan(NamedTuple):
@@ -122,7 +127,9 @@ def _planned(
         lines = "\n".join(f"line {p['line']}, column {p['column']}: {p['text']}" for p in found)
         problems = f"Your last plan was:\n\n{spec}\n\nIt has these problems; mend them:\n{lines}"
         door.say(f"plan {attempt} of {TRIES_MAX} cannot run yet:\n{lines}")
-    raise Refused(f"{agent} gave no plan that can run in {TRIES_MAX} tries; write the spec yourself")
+    raise Refused(
+        f"{agent} gave no plan that can run in {TRIES_MAX} tries; write the spec yourself"
+    )
 
 
 def _answer_of(door: Door, agent: str, prompt: str) -> str:
@@ -143,7 +150,9 @@ def _answer_of(door: Door, agent: str, prompt: str) -> str:
         raise
     if not last or last.get("state") != "done":
         why = last.get("summary") or "it ended without an answer"
-        raise Refused(f"{agent} could not plan: {why}; see `muster logs {last.get('task', '')[:12]}`")
+        raise Refused(
+            f"{agent} could not plan: {why}; see `muster logs {last.get('task', '')[:12]}`"
+        )
     result = door.ask("result", {"task": last["task"]}, on=on)
     return str(result["values"].get("output", ""))
 
@@ -190,7 +199,9 @@ def _agent(machines: list[dict[str, Any]], wanted: str) -> str:
     known = sorted({agent for m in here for agent in _planners(m)})
     if wanted:
         if wanted not in known:
-            raise NotFound(f"no machine that is up has the agent {wanted}; there are: {_list(known)}")
+            raise NotFound(
+                f"no machine that is up has the agent {wanted}; there are: {_list(known)}"
+            )
         return wanted
     return known[0] if known else ""
 
@@ -236,7 +247,8 @@ def _known_repository(machines: list[dict[str, Any]], repo: str) -> None:
 
 
 def _agreed() -> bool:
-    print("Run this? [y/N] ", end="", file=sys.stderr, flush=True)
+    sys.stderr.write("Run this? [y/N] ")
+    sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
