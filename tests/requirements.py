@@ -613,6 +613,39 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.denials-are-kept": (
+        "Refused orders are written down; a flood of them is counted and fills no log."
+    ),
+    "node.orders-exact": (
+        "An order is obeyed for exactly what was signed: verb, object, arguments, machine and time."
+    ),
+    "node.orders-once": (
+        "An order is obeyed once by each machine it names, whatever restarts, and its effects cite it."
+    ),
+    "node.streams-end-with-the-caller": "Whoever follows and hangs up is forgotten.",
+    "node.calls-wait-for-the-head": (
+        "An order given before the machine knows its own head waits for that and is then carried out."
+    ),
+    "node.calls-are-passed-on": (
+        "A call for a machine behind the hub gets its answer, or the sentence that the machine is away."
+    ),
+    "node.large-answers": "An answer of any size comes whole, in parts that fit into frames.",
+    "node.calls-are-checked": (
+        "A call is answered when its form is exact, the table names its verb, and the caller brings what the verb needs."
+    ),
+    "node.receipts": "A message that waits is answered once the other machine has stored it.",
+    "node.own-work-at-once": (
+        "A task that an owner gives to itself begins in the step that opened it."
+    ),
+    "node.bad-links-are-cut": (
+        "A link that proved no machine may not speak of streams, and one that brings too much that is refused is cut."
+    ),
+    "node.events-are-apart": (
+        "No frame, however malformed, changes what becomes of the other events of its batch."
+    ),
+    "node.step-is-one-transaction": (
+        "A step is one commit; of a step that failed nothing is sent, kept or spent."
+    ),
     "node.outbox-bounded": (
         "A peer that asks faster than it reads the answers is cut before it costs memory."
     ),

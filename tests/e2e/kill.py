@@ -60,10 +60,7 @@ class Rounds:
         until(lambda: not self.fleet.orphans(), lambda: f"no orphan is left: {self.fleet.orphans()}", within_s=10)
 
     def _kill(self, chance: random.Random) -> None:
-        if chance.random() < 0.15 and (shims := self._shims()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(shims), signal.SIGKILL)
-            self.kills["shim"] += 1
+        if chance.random() < 0.3 and self._kill_shim(chance):
             return
         victims = chance.sample(list(self.fleet.machines.values()), chance.choice((1, 1, 1, 2, 3)))
         for victim in victims:
@@ -80,6 +77,18 @@ class Rounds:
             readers.append((victim, victim.begin()))
         for victim, reader in readers:
             victim.ready(reader)
+
+    def _kill_shim(self, chance: random.Random) -> bool:
+        """The shim of an attempt, as soon as there is one; False when there was none for a second."""
+        end = time.perf_counter() + 1.0
+        while not (shims := self._shims()):
+            if time.perf_counter() > end:
+                return False
+            time.sleep(0.02)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(shims), signal.SIGKILL)
+        self.kills["shim"] += 1
+        return True
 
     def _shims(self) -> list[int]:
         return sorted(pid for pid, line in self.fleet.processes().items() if "agent.shim" in line)

@@ -1,0 +1,165 @@
+"""Calls: who may ask what, how answers come back, and how calls are passed on."""
+
+import json
+
+import pytest
+
+from muster.channel.frame import Type
+from muster.limits import REPLY_PART_BYTES
+from muster.log import canon
+from muster.node import event as ev
+from muster.verbs.table import VERBS
+from tests.node.cores import LOCAL, Cores, One
+from tests.promise import proves
+
+
+@pytest.fixture
+def world() -> Cores:
+    made = Cores("hub", "studio", "laptop")
+    made.link("hub", "studio")
+    made.link("hub", "laptop")
+    made.pass_ms(500)
+    return made
+
+
+def kind(answer: object) -> str:
+    assert isinstance(answer, dict), answer
+    return "ok" if answer["ok"] else str(answer["error"]["kind"])
+
+
+@proves("node.calls-are-checked")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", b"null", b"[]", b"{}", b'{"verb":"status","args":{},"extra":1}', b'{"verb":"status","args":[]}',
+        b'{ "args":{},"verb":"status"}', b'{"args":{},"verb":"status","verb":"stop"}',
+        b'{"args":{},"hops":-1,"verb":"status"}', b'{"args":{},"hops":3,"verb":"status"}',
+        b'{"args":{"a":1.5},"verb":"status"}', b'{"args":{},"verb":"' + b"x" * 70_000 + b'"', b"\xff\xfe",
+    ],
+)  # fmt: skip
+def test_a_call_of_another_form_is_refused_with_a_sentence(world, payload):
+    before = world["hub"].sizes()
+    assert kind(world["hub"].raw(payload)) == "Malformed"
+    assert world["hub"].sizes() == before
+
+
+@proves("node.calls-are-checked")
+@pytest.mark.parametrize("verb", ["", "no-such", "__init__", "Status", "init", "up", "rebuild", "x" * 60])
+def test_only_verbs_of_the_table_that_a_daemon_answers_can_be_called(world, verb):
+    assert kind(world["hub"].call(verb, {})) == "NotFound"
+
+
+@proves("node.calls-are-checked")
+def test_a_verb_of_each_need_is_refused_to_whoever_brings_less(world):
+    hub = world["hub"]
+    stranger = world.stranger("hub")
+    member = next(n for n, each in hub.core.links.items() if each.peer)
+    before = hub.sizes()
+    for verb in VERBS.values():
+        if verb.place == "client":
+            continue
+        args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
+        if verb.need != "nothing":
+            assert kind(hub.call(verb.name, args, stranger)) == "Denied", verb.name
+        if verb.need in ("order", "agent"):
+            assert kind(hub.call(verb.name, args)) == "Denied", verb.name
+        if verb.need in ("order", "agent", "local"):
+            payload = canon.encode({"args": args, "verb": verb.name})
+            effects = hub.core.step([ev.Arrived(member, Type.CALL, 5, payload)], world.now())
+            (sent,) = [e for e in effects if isinstance(e, ev.Send)]
+            assert b'"Denied"' in sent.frame, verb.name
+    assert hub.sizes() == before
+
+
+@proves("node.large-answers")
+def test_an_answer_larger_than_a_frame_comes_in_parts(world):
+    hub = world["hub"]
+    for number in range(8):
+        args = {"text": [f"{number}" * 30_000], "to": "all"}
+        assert hub.order("send", "all", args)["ok"]
+    payload = canon.encode({"args": {}, "verb": "sent"})
+    effects = hub.core.step([ev.Arrived(LOCAL, Type.CALL, 4, payload)], world.now())
+    parts = [e.frame[6:] for e in effects if isinstance(e, ev.Send)]
+    assert len(parts) > 1
+    assert all(len(p) <= REPLY_PART_BYTES + 1 for p in parts)
+    assert [p[:1] for p in parts] == [b"+"] * (len(parts) - 1) + [b"."]
+    whole = json.loads(b"".join(p[1:] for p in parts))
+    assert len(whole["value"]) == 8
+
+
+@proves("node.calls-are-passed-on")
+def test_a_call_for_a_machine_behind_the_hub_is_passed_on_and_its_answer_comes_back(world):
+    studio, laptop = world["studio"], world["laptop"]
+    args = {"text": ["through the hub"], "to": "all"}
+    signed = world.sign("send", "all", laptop, args)
+    answer = studio.call("send", args, statement=signed, on="laptop")
+    assert kind(answer) == "ok"
+    assert [e.header.author for e in laptop.entries("message.send")] == [laptop.id]
+    # The very same call once more, by another way: the order is spent.
+    assert kind(world["hub"].call("send", args, statement=signed, on="laptop")) == "Conflict"
+
+
+@proves("node.passing-on-adds-nothing")
+def test_an_order_for_one_machine_is_not_obeyed_by_another_it_is_passed_to(world):
+    args = {"text": ["not for you"], "to": "all"}
+    signed = world.sign("send", "all", world["hub"], args)
+    answer = world["studio"].call("send", args, statement=signed, on="laptop")
+    assert kind(answer) == "Denied"
+    assert world["laptop"].entries("message.send") == []
+
+
+@proves("node.passing-on-adds-nothing")
+def test_local_and_peer_verbs_are_not_reached_by_passing_on(world):
+    for verb in VERBS.values():
+        if verb.need in ("local", "peer") and verb.place != "client":
+            args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
+            answer = world["studio"].call(verb.name, args, on="laptop")
+            assert kind(answer) == "Denied", verb.name
+
+
+@proves("node.calls-are-passed-on")
+def test_a_call_for_a_machine_that_is_away_or_lost_on_the_way_says_so(world):
+    studio = world["studio"]
+    assert kind(studio.call("status", {}, on="nobody")) == "NotFound"
+    world.cut("laptop")
+    assert kind(studio.call("status", {}, on="laptop")) == "Unreachable"
+    world.link("hub", "laptop")
+    hub: One = world["hub"]
+    args = {"text": ["x"], "to": "all"}
+    signed = world.sign("send", "all", world["laptop"], args)
+    link = hub.core.link_to(world["laptop"].id)
+    hub.answers.clear()
+    payload = canon.encode({"args": args, "on": "laptop", "statement": signed, "verb": "send"})
+    hub.step(ev.Arrived(LOCAL, Type.CALL, 6, payload), ev.LinkDown(link))
+    assert kind(hub.answers[-1]) == "Unreachable"
+
+
+@proves("node.calls-wait-for-the-head")
+def test_an_order_that_comes_before_our_head_is_confirmed_waits_and_is_then_done(world):
+    hub = world["hub"]
+    hub.dials = True
+    world.restart("hub")
+    assert not hub.core.members.settled
+    args = {"text": ["early"], "to": "all"}
+    assert hub.order("send", "all", args) is None
+    assert hub.entries("message.send") == []
+    assert kind(hub.call("status", {})) == "ok", "questions are answered at once"
+    world.pass_ms(4_000)
+    assert hub.core.members.settled, "nobody is there to ask: it goes on alone"
+    assert kind(hub.answers[-1]) == "ok"
+    assert len(hub.entries("message.send")) == 1
+
+
+@proves("node.streams-end-with-the-caller")
+def test_a_follower_that_hangs_up_is_forgotten(world):
+    hub = world["hub"]
+    hub.step(ev.FactsChanged(hub.facts()))
+    world.pass_ms(300)
+    spec = 'muster: 1\nname: one\nphases:\n  a:\n    agent: noop\n    do: \'{"sleep_ms":1}\'\n    check: "true"\n'
+    args = {"base": "", "repo": "", "spec": spec, "values": {}}
+    run = hub.order("run", "one", args)["value"]["run"]
+    hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
+    assert len(hub.core.work.running.watchers[run]) == 1
+    hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
+    assert hub.core.work.running.watchers[run] == []
+    assert hub.core.router.open == {}

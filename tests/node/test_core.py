@@ -1,0 +1,134 @@
+"""The rules of a step: one transaction, nothing before it, and no event harms another."""
+
+import pytest
+
+from muster.channel import frame as frames
+from muster.channel.frame import Type
+from muster.errors import Broken
+from muster.limits import LINK_FAULTS_MAX
+from muster.log import canon
+from muster.node import event as ev
+from tests.node.cores import LOCAL, Cores
+from tests.promise import proves
+
+PAYLOAD = canon.encode({"args": {}, "verb": "status"})
+
+
+@proves("node.step-is-one-transaction")
+def test_nothing_leaves_a_step_whose_commit_failed(monkeypatch):
+    hub = Cores("hub")["hub"]
+    args = {"text": ["hi"], "to": "all"}
+    call = {"args": args, "statement": hub.world.sign("send", "all", hub, args), "verb": "send"}
+    event = ev.Arrived(LOCAL, Type.CALL, 3, canon.encode(call))
+    before = hub.sizes()
+
+    def fails() -> None:
+        raise Broken("the disk is full")
+
+    monkeypatch.setattr(hub.core.store._database, "commit", fails)
+    with pytest.raises(Broken):
+        hub.core.step([event], hub.world.now())
+    monkeypatch.undo()
+    hub.world.restart("hub")
+    assert hub.sizes().items() >= before.items()
+    assert hub.entries("message.send") == hub.entries("order.take") == []
+    assert hub.raw(canon.encode(call))["ok"], "the order was not spent"
+
+
+@proves("node.step-is-one-transaction")
+def test_a_batch_is_one_commit_whatever_it_holds(monkeypatch):
+    hub = Cores("hub")["hub"]
+    commits = []
+    commit = hub.core.store._database.commit
+    monkeypatch.setattr(hub.core.store._database, "commit", lambda: (commits.append(1), commit()))
+    texts = [{"text": [str(n)], "to": "all"} for n in range(50)]
+    calls = [
+        canon.encode({"args": a, "statement": hub.world.sign("send", "all", hub, a), "verb": "send"})
+        for a in texts
+    ]
+    hub.step(*[ev.Arrived(LOCAL, Type.CALL, n + 1, c) for n, c in enumerate(calls)])
+    assert len(commits) == 1
+    assert len(hub.answers) == len(hub.entries("message.send")) == 50
+
+
+@proves("node.events-are-apart")
+def test_a_hostile_frame_in_a_batch_harms_none_of_the_others():
+    world = Cores("hub", "studio")
+    here, _ = world.link("hub", "studio")
+    hub = world["hub"]
+    bad = [
+        ev.Arrived(here, kind, 5, raw)
+        for kind in Type
+        for raw in (b"", b"\xff" * 40, b"{}", b'{"verb":1}', b"." + b"[" * 2000, b"null")
+    ]
+    hub.answers.clear()
+    hub.step(*bad, ev.Arrived(LOCAL, Type.CALL, 9, PAYLOAD), *bad)
+    assert [a["ok"] for a in hub.answers if a["ok"]] == [True]
+    assert hub.core.replication.counters.total() > 0
+
+
+@proves("node.events-are-apart")
+def test_a_frame_on_a_link_that_is_gone_or_never_was_changes_nothing():
+    hub = Cores("hub")["hub"]
+    before = hub.sizes()
+    hub.step(*[ev.Arrived(77, kind, 1, PAYLOAD) for kind in Type], ev.LinkDown(77))
+    assert hub.sizes() == before
+
+
+@proves("node.bad-links-are-cut")
+def test_a_link_that_brings_too_much_that_is_refused_is_cut():
+    world = Cores("hub", "studio")
+    here, _ = world.link("hub", "studio")
+    hub = world["hub"]
+    hub.effects.clear()
+    bad = ev.Arrived(here, Type.SEGMENT, 0, b"\0\0\0\2{}")
+    hub.step(*[bad] * LINK_FAULTS_MAX)
+    assert not any(isinstance(e, ev.Cut) for e in hub.effects)
+    hub.step(bad)
+    assert ev.Cut(here, "too many frames were refused") in hub.effects
+
+
+@proves("node.bad-links-are-cut")
+def test_who_proved_no_machine_may_not_speak_of_streams():
+    hub = Cores("hub")["hub"]
+    link = hub.world.stranger("hub")
+    before = hub.sizes()
+    hub.step(*[ev.Arrived(link, t, 0, b"{}") for t in (Type.OFFER, Type.SEGMENT, Type.COSIGN)])
+    assert hub.sizes() == before
+    assert sum("refused from a peer" in e.text for e in hub.effects if isinstance(e, ev.Note)) == 3
+
+
+@proves("node.bad-links-are-cut")
+def test_a_link_to_a_machine_that_is_not_in_the_fleet_is_cut_at_once():
+    hub = Cores("hub")["hub"]
+    hub.step(ev.LinkUp(55, "ab" * 32, False, "http"))
+    assert any(isinstance(e, ev.Cut) and e.link == 55 for e in hub.effects)
+    assert 55 not in hub.core.sync.sessions
+
+
+@proves("node.own-work-at-once")
+def test_what_an_owner_gives_itself_begins_in_the_same_step():
+    hub = Cores("hub")["hub"]
+    hub.world.pass_ms(300)
+    task = hub.submit()
+    assert hub.task(task)["state"] == "done"
+
+
+@proves("node.receipts")
+def test_a_message_that_waits_is_answered_when_the_other_machine_has_stored_it():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    args = {"text": ["hi"], "to": "studio", "wait": True}
+    assert hub.order("send", "studio", args) is None, "nobody is there to store it"
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    assert [a["value"]["state"] for a in hub.answers] == ["stored"]
+    assert world["studio"].call("inbox", {})["value"][0]["text"] == "hi"
+
+
+def test_frames_that_a_core_sends_are_frames():
+    world = Cores("hub", "studio")
+    here, _ = world.link("hub", "studio")
+    effects = world["hub"].core.step([ev.Arrived(here, Type.CALL, 3, PAYLOAD)], world.now())
+    sent = [e for e in effects if isinstance(e, ev.Send)]
+    assert [frames.decode(e.frame).type for e in sent] == [Type.REPLY]

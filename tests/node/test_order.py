@@ -1,0 +1,115 @@
+"""Orders: obeyed once, by the machine they name, and written down; refusals are, too."""
+
+import pytest
+
+from muster.fleet.capability import make_capability
+from muster.fleet.machine import Operator
+from muster.limits import DENIALS_PER_MINUTE_MAX
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+ARGS = {"text": ["hi"], "to": "all"}
+
+
+@pytest.fixture
+def hub() -> One:
+    return Cores("hub", "studio")["hub"]
+
+
+def kind(answer: dict[str, object]) -> object:
+    error = answer.get("error")
+    return error["kind"] if isinstance(error, dict) else "ok"
+
+
+@proves("node.orders-once")
+def test_an_order_is_obeyed_once_also_by_a_machine_that_restarted(hub):
+    signed = hub.world.sign("send", "all", hub, ARGS)
+    assert kind(hub.call("send", ARGS, statement=signed)) == "ok"
+    assert kind(hub.call("send", ARGS, statement=signed)) == "Conflict"
+    hub.world.restart("hub")
+    assert kind(hub.call("send", ARGS, statement=signed)) == "Conflict"
+    assert len(hub.entries("message.send")) == 1
+    (taken,) = hub.entries("order.take")
+    assert taken.header.actor == "op:alice"
+    assert hub.entries("message.send")[0].causes == (taken.id,)
+
+
+@proves("node.orders-once")
+def test_an_order_for_the_whole_fleet_is_obeyed_once_by_each_machine(hub):
+    world = hub.world
+    signed = world.sign("send", "all", hub, ARGS, to="fleet")
+    world.link("hub", "studio")
+    for name in ("hub", "studio"):
+        assert kind(world[name].call("send", ARGS, statement=signed)) == "ok"
+        world.pass_ms(500)
+        assert kind(world[name].call("send", ARGS, statement=signed)) == "Conflict"
+    assert len(hub.entries("message.send")) == 2
+    assert hub.core.store.skipped() == []
+
+
+@proves("node.orders-exact")
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"args": {"text": ["other"], "to": "all"}}, "Forged"),
+        ({"args": {"text": ["hi"], "to": "studio"}}, "Denied"),
+        ({"verb": "thread", "args": {"name": "all"}}, "Denied"),
+        ({"statement": ""}, "Denied"),
+        ({"statement": "muster/statement/v1\n{}\n"}, "Malformed"),
+    ],
+)
+def test_an_order_orders_exactly_what_was_signed(hub, change, expected):
+    call = {"verb": "send", "args": ARGS, "statement": hub.world.sign("send", "all", hub, ARGS)}
+    call |= change
+    assert kind(hub.call(call.pop("verb"), call.pop("args"), **call)) == expected
+    assert hub.entries("message.send") == hub.entries("order.take") == []
+
+
+@proves("node.orders-exact")
+def test_an_order_late_early_elsewhere_or_of_a_stranger_is_refused(hub):
+    world = hub.world
+    stranger = Operator.from_seed(b"x" * 32).statement
+    late = world.sign("send", "all", hub, ARGS, life_ms=1_000)
+    for signed in (
+        world.sign("send", "all", world["studio"], ARGS),
+        world.sign("send", "all", hub, ARGS, signer=stranger),
+        world.sign("send", "all", hub, ARGS, signer=hub.identity.root),
+    ):
+        assert kind(hub.call("send", ARGS, statement=signed)) == "Denied"
+    world.pass_ms(2_000)
+    assert kind(hub.call("send", ARGS, statement=late)) == "Denied"
+    assert hub.entries("message.send") == hub.entries("order.take") == []
+
+
+@proves("node.denials-are-kept")
+def test_refusals_are_written_down_but_a_flood_of_them_is_only_counted(hub):
+    stranger = Operator.from_seed(b"x" * 32).statement
+    for _ in range(DENIALS_PER_MINUTE_MAX + 20):
+        signed = hub.world.sign("send", "all", hub, ARGS, signer=stranger)
+        assert kind(hub.call("send", ARGS, statement=signed)) == "Denied"
+    assert len(hub.entries("order.deny")) == DENIALS_PER_MINUTE_MAX
+    assert hub.core.counters["denied-unrecorded"] == 20
+    hub.world.pass_ms(61_000)
+    hub.call("send", ARGS, statement=hub.world.sign("send", "all", hub, ARGS, signer=stranger))
+    assert len(hub.entries("order.deny")) == DENIALS_PER_MINUTE_MAX + 1
+
+
+@proves("node.capability-bounds")
+def test_a_capability_counts_for_its_verbs_its_time_and_its_running_task(hub):
+    now = hub.world.now().wall_ms
+    token, capability = make_capability(
+        b"t" * 32, task="ab" * 16, agent="claude", verbs=("send",), until_ms=now + 5_000
+    )
+    assert kind(hub.call("send", ARGS, capability=token)) == "Denied", "not allowed yet"
+    hub.core.orders.allow_agent(capability)
+    assert kind(hub.call("send", ARGS, capability=token)) == "ok"
+    assert hub.entries("message.send")[0].header.actor == "claude@hub"
+    assert kind(hub.call("thread", {"name": "x"}, capability=token)) == "Denied"
+    assert kind(hub.call("revoke", {"name": "studio"}, capability=token)) == "Denied"
+    link = hub.world.stranger("hub")
+    assert kind(hub.call("send", ARGS, link, capability=token)) == "Denied"
+    hub.world.pass_ms(6_000)
+    assert kind(hub.call("send", ARGS, capability=token)) == "Denied", "its time is over"
+    hub.core.orders.forget_agent("ab" * 16)
+    assert kind(hub.call("send", ARGS, capability=token)) == "Denied"
+    assert len(hub.entries("message.send")) == 1
