@@ -52,10 +52,11 @@ def _run(words: Sequence[str]) -> int:
     parse.set_home(command.home)
     from muster.cli import door  # noqa: PLC0415 - not for --help and --version
 
-    if command.verb.name == "run":
+    if command.verb.name in ("run", "ask"):
         from muster.cli import live  # noqa: PLC0415 - only for runs
 
-        return live.run(door.Door(command))
+        follow = live.run if command.verb.name == "run" else live.ask
+        return follow(door.Door(command))
     return door.Door(command).run()
 
 
