@@ -56,7 +56,7 @@ _SWARM: dict[str, Any] = {
     "kill": lambda rng: rng.uniform(0.05, 0.4),
     "partition": lambda rng: rng.uniform(0.1, 0.8),
     "one_way": lambda rng: rng.uniform(0.1, 0.5),
-    "restore": lambda rng: rng.uniform(0.1, 0.5),
+    "restore": lambda rng: rng.uniform(0.2, 0.8),
     "clone": lambda rng: 0.3,
     "clock": lambda rng: rng.uniform(0.1, 1.0),
     "sleep": lambda rng: rng.uniform(0.1, 0.4),
@@ -64,7 +64,7 @@ _SWARM: dict[str, Any] = {
     "revoke": lambda rng: True,
 }
 # Rarer than the others, since a world with one of them says less about the rest.
-_RARE = {"clone": 0.08, "restore": 0.25, "revoke": 0.12, "hostile": 0.3, "sleep": 0.2}
+_RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 0.4}
 
 PROFILES: dict[str, Faults] = {
     "peace": PEACE,
@@ -100,7 +100,7 @@ PROFILES: dict[str, Faults] = {
 def swarm(seed: int) -> Faults:
     """The faults that this seed draws."""
     rng = random.Random(f"swarm/{seed}")
-    eager = rng.choice((0.15, 0.3, 0.5))
+    eager = rng.choice((0.2, 0.4, 0.6))
     chosen = {
         name: draw(rng)
         for name, draw in _SWARM.items()
