@@ -613,6 +613,19 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.hostile-bytes": (
+        "Every reader of others' bytes takes or refuses any of them in bounded time, raising nothing but what errors.py names; what is refused changes nothing."
+    ),
+    "node.globs": (
+        "A glob matches files, or folders where it ends in a slash; one star stays within a name, two cross folders."
+    ),
+    "node.files-whole-or-not": "A file of the home is replaced whole or not at all.",
+    "node.config-is-checked": (
+        "A setting that is unknown or of another type is named and refused; what is written is read back."
+    ),
+    "node.seeds-are-kept": (
+        "A seed is written once, for its user alone, never overwritten, and refused where others may read it."
+    ),
     "node.denials-are-kept": (
         "Refused orders are written down; a flood of them is counted and fills no log."
     ),

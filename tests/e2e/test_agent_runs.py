@@ -157,3 +157,97 @@ def _begun(fleet, run):
     if work is None or not fleet.hub.ask("journal.where", {"task": work["task"]})["machines"]:
         return None
     return work
+
+
+SLEEPER = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(97)"
+
+
+def sleepers(machine):
+    return [line for line in below(machine).values() if "time.sleep(97)" in line and " -c " in line]
+
+
+@proves("agent.works-in-a-run", "agent.cancel-ends-all")
+def test_cancel_in_the_middle_of_a_tool_ends_the_task_and_every_process(fleet, agent):
+    """One of the tool's processes left its session and both ignore TERM."""
+    name = f"stop-{agent}"
+    tool = f"setsid {sys.executable} -c '{SLEEPER}' & {sys.executable} -c '{SLEEPER}'"
+    do = prompt(shell_step(agent, tool), {"text": "never said"})
+    more = "needs: {label: on-studio}"
+    run = begin(fleet, ALONE.format(name=name, agent=agent, do=do, more=more), name)
+    studio = fleet["studio"]
+    until(lambda: len(sleepers(studio)) >= 2, lambda: str(below(studio)), within_s=60)
+    task = tasks(fleet, run)["work"]["task"]
+    said = muster(fleet, fleet.hub, "cancel", task, "--reason", "changed my mind")
+    assert said.code == 0, said
+    view = settled(fleet, run, 30)
+    assert (view["state"], tasks(fleet, run)["work"]["state"]) == ("failed", "cancelled"), view
+    until(lambda: not below(studio), lambda: str(below(studio)), within_s=20)
+    assert not git(fleet, "for-each-ref", f"refs/heads/muster/{run}")
+    ends = [e for e in journal(fleet, task) if e["kind"] == "agent.end"]
+    assert [e["stop"] for e in ends] == ["cancelled"], ends
+
+
+@proves("agent.works-in-a-run", "agent.dies-with-daemon", "node.run-survives-its-worker")
+def test_a_killed_worker_leaves_nothing_and_another_takes_the_task_over(fleet, agent):
+    name = f"kill-{agent}"
+    notes = f"{fleet.notes}-{agent}"
+    tool = (
+        f"echo began >> {notes}; "
+        f"[ $(wc -l < {notes}) -gt 1 ] || {sys.executable} -c '{SLEEPER}'; echo hello > hello.txt"
+    )
+    do = prompt(shell_step(agent, tool), {"text": "It is there now."})
+    run = begin(fleet, ALONE.format(name=name, agent=agent, do=do, more="retries: 2"), name)
+    victim = until(
+        lambda: next((m for m in map(fleet.__getitem__, agents.WORKERS) if sleepers(m)), None),
+        lambda: str(fleet.processes()),
+        within_s=60,
+    )
+    assert tasks(fleet, run)["work"]["machine"] == victim.name
+    victim.kill()
+    try:
+        until(lambda: not below(victim), lambda: str(below(victim)), within_s=20)
+        view = settled(fleet, run)
+    finally:
+        victim.start()
+        until(lambda: "hub" in victim.linked(), f"{victim.name} is back")
+    assert view["state"] == "done", json.dumps(view, indent=1)
+    (other,) = set(agents.WORKERS) - {victim.name}
+    work = tasks(fleet, run)["work"]
+    assert (work["machine"], work["losses"]) == (other, 1)
+    author = git(fleet, "log", "-1", "--format=%an", f"muster/{run}/work").strip()
+    assert author == f"{agent}@{other}"
+
+
+@proves("node.secrets-stay-out")
+def test_a_key_is_in_no_log_even_when_the_agent_says_it(fleet):
+    if why := agents.absent("claude"):
+        pytest.skip(why)
+    steps = [
+        shell_step("claude", "echo key=$ANTHROPIC_API_KEY; touch hello.txt; sleep 1"),
+        {"text": "It was said."},
+    ]
+    text = ALONE.format(name="leak", agent="claude", do=prompt(*steps), more="retries: 0")
+    run = begin(fleet, text, "leak")
+    until(lambda: _begun(fleet, run), "the attempt began", within_s=60)
+    assert settled(fleet, run)["state"] == "done"
+    told = json.dumps(journal(fleet, tasks(fleet, run)["work"]["task"]))
+    assert "key=[ANTHROPIC_API_KEY]" in told, told
+    for machine in fleet.machines.values():
+        for file in machine.home.path.rglob("*"):
+            assert not file.is_file() or agents.KEY.encode() not in file.read_bytes(), file
+
+
+@proves("node.secrets-stay-out")
+def test_a_key_is_in_no_argument_list(fleet, agent):
+    name = f"argv-{agent}"
+    do = prompt(shell_step(agent, "sleep 2; touch hello.txt"), {"text": "done"})
+    run = begin(fleet, ALONE.format(name=name, agent=agent, do=do, more="retries: 0"), name)
+    seen = set()
+
+    def over():
+        seen.update(fleet.processes().values())
+        return fleet.hub.ask("runs", {"run": run})["state"] != "open"
+
+    until(over, "the run ends", within_s=90)
+    assert any(agent in line for line in seen)
+    assert not [line for line in seen if agents.KEY in line]

@@ -30,10 +30,10 @@ phases:
     do: |
       echo "as ${run.name} said" > planned.txt
 
-      echo "```" >> planned.txt
+      echo '```' >> planned.txt
     deliver: [planned.txt]
 """
-BROKEN = PLAN.replace("agent: shell", "agent: nobody").replace("deliver:", "delivr:")
+BROKEN = PLAN.replace("deliver:", "delivr:")
 
 
 def intention(*steps):
@@ -85,7 +85,7 @@ def runs(fleet, name="planned"):
 def test_an_agent_plans_and_the_plan_runs_to_its_end(fleet):
     before = len(runs(fleet))
     answer = muster(fleet, fleet.hub, "ask", intention(said(PLAN)), "--yes", "--json")
-    assert answer.code == 0, answer
+    assert answer.code == 0, answer.out[-2000:]
     first, *_, last = lines(answer)
     assert first["spec"] == PLAN
     assert (last["state"], last["tasks"][0]["phase"]) == ("done", "write")
@@ -100,12 +100,12 @@ def test_an_agent_plans_and_the_plan_runs_to_its_end(fleet):
 
 @proves("cli.ask-mends")
 def test_a_plan_that_cannot_run_goes_back_with_what_is_wrong_and_is_mended(fleet):
-    steps = ({**said(BROKEN), "unless": "mend them"}, {**said(PLAN), "when": "`delivr`"})
+    steps = ({**said(BROKEN), "unless": "mend them"}, {**said(PLAN), "when": "mend them"})
     before, planned = len(runs(fleet)), len(runs(fleet, "plan"))
     answer = muster(fleet, fleet.hub, "ask", intention(*steps), "--yes", "--detach")
     assert answer.code == 0, answer
     assert "plan 1 of 3 cannot run yet" in answer.err
-    assert "line 7, column 5" in answer.err
+    assert "line 11, column 5" in answer.err
     assert PLAN in answer.err
     assert len(runs(fleet)) == before + 1
     assert len(runs(fleet, "plan")) == planned + 2

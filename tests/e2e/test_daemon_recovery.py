@@ -206,11 +206,13 @@ def test_a_torn_write_ahead_log_loses_nothing_that_another_machine_holds(fleet):
 def test_a_second_daemon_in_the_same_home_says_so_and_changes_nothing(fleet):
     fleet.start()
     first = fleet.hub.process
+    pid = Path(fleet.hub.home.pid_file).read_text()
     reader = fleet.hub.begin()
     os.close(reader)
     assert fleet.hub.wait(20) == 6
     fleet.hub.process = first
     assert fleet.hub.ask("status")["name"] == "hub"
+    assert Path(fleet.hub.home.pid_file).read_text() == pid == f"{first.pid}\n"
     database = sqlite3.connect(f"file:{fleet.hub.home.database}?mode=ro", uri=True)
     assert database.execute("pragma quick_check").fetchone() == ("ok",)
     database.close()

@@ -48,9 +48,13 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
     daemon = Daemon(Installation(home), VERBS)
     pid_file = Path(home.pid_file)
     pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
+    serving = False
 
     def ready() -> None:
+        # Only now is it certain that no other daemon serves this home and owns the file.
+        nonlocal serving
+        serving = True
+        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
         say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
         if inherited := os.environ.pop(READY_FD, ""):
             os.write(int(inherited), b"1")
@@ -60,7 +64,8 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(daemon.run(ready))
     finally:
-        pid_file.unlink(missing_ok=True)
+        if serving:
+            pid_file.unlink(missing_ok=True)
     if daemon.why_stopped:
         raise Broken(f"the daemon stopped: {daemon.why_stopped}")
 

@@ -1,0 +1,132 @@
+"""What a home keeps, and what it refuses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from muster.errors import Broken, NotFound, Refused
+from muster.node.home import SOCKET_PATH_BYTES_MAX, Config, Home, config_text, valid_name
+from tests.promise import proves
+
+SEED = bytes(range(32))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    made.create()
+    return made
+
+
+def files(home: Home) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in home.path.iterdir() if p.is_file()}
+
+
+@proves("node.seeds-are-kept")
+def test_a_seed_is_written_once_for_its_user_alone_and_never_again(home):
+    home.put_seed("seed", SEED)
+    assert (home.path / "seed").stat().st_mode & 0o777 == 0o600
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(Refused, match="never gets a second key"):
+        home.put_seed("seed", bytes(32))
+    assert home.seed() == SEED
+
+
+@proves("node.seeds-are-kept")
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666])
+def test_a_seed_that_others_may_read_is_refused_with_the_way_to_mend_it(home, mode):
+    home.put_seed("seed", SEED)
+    (home.path / "seed").chmod(mode)
+    with pytest.raises(Refused, match="chmod 600"):
+        home.seed()
+
+
+@proves("node.seeds-are-kept")
+@pytest.mark.parametrize("raw", [b"", SEED[:31], SEED + b"\n"])
+def test_a_seed_of_another_length_is_damaged(home, raw):
+    home.put_seed("seed", raw)
+    with pytest.raises(Broken, match="damaged"):
+        home.seed()
+
+
+def test_a_seed_that_is_not_there_says_which(home):
+    with pytest.raises(NotFound, match=r"authority\.seed"):
+        home.seed("authority.seed")
+
+
+@proves("node.config-is-checked")
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nmae = 'x'", "`nmae` is not a setting"),
+        ("slots = 'two'", "`slots` must be a int"),
+        ("slots = true", "`slots` must be a int"),
+        ("labels = 'gpu'", "`labels` must be a tuple"),
+        ("labels = [1]", "`labels` must be a tuple"),
+        ("name = ", "mend the file"),
+        ("peers = []", "`peers` must be a dict"),
+    ],
+)
+def test_a_config_with_a_mistake_is_refused_and_the_setting_named(home, text, says):
+    home.put("config.toml", text.encode())
+    with pytest.raises(Broken, match=says):
+        home.config()
+
+
+@proves("node.config-is-checked")
+def test_a_written_config_is_read_back_and_none_is_a_whole_one(home):
+    assert home.config() == Config()
+    config = Config(name='a"b', listen="127.0.0.1:1", labels=("gpu", "big\\"), slots=5)
+    home.put("config.toml", config_text(config))
+    assert home.config() == config
+
+
+@proves("node.files-whole-or-not")
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(home, monkeypatch):
+    home.put_facts({"fleet": "one"})
+    before = files(home)
+
+    def fails(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="No space"):
+        home.put_facts({"fleet": "two"})
+    assert home.facts() == {"fleet": "one"}
+    assert files(home)["fleet.json"] == before["fleet.json"]
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b"\xff"])
+def test_damaged_facts_are_named(home, raw):
+    home.put("fleet.json", raw)
+    with pytest.raises(Broken, match=r"fleet\.json is damaged"):
+        home.facts()
+
+
+def test_a_socket_path_fits_into_what_the_kernel_takes_and_two_homes_share_none(tmp_path):
+    deep = [Home(tmp_path / ("x" * 90) / name) for name in ("a", "b")]
+    paths = [h.socket for h in deep]
+    assert all(len(os.fsencode(p)) <= SOCKET_PATH_BYTES_MAX for p in paths)
+    assert len(set(paths)) == 2
+    near = Home("/h")
+    assert near.socket == "/h/run/sock"
+
+
+def test_the_mark_lies_outside_the_home(home, monkeypatch, tmp_path):
+    monkeypatch.setenv("MUSTER_STATE", str(tmp_path / "state"))
+    assert not Path(home.mark_folder).is_relative_to(home.path)
+    assert home.mark_folder != Home(tmp_path / "other").mark_folder
+
+
+def test_an_empty_place_says_how_to_begin(tmp_path):
+    with pytest.raises(NotFound, match="muster init"):
+        Home(tmp_path / "nothing").require()
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("name", ["", "-a", "a-", "A", "a b", "a/b", "x" * 41, "ä", "a\n"])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(Refused, match="is no name"):
+        valid_name(name)
+    assert valid_name("a-1") == "a-1"
