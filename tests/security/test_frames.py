@@ -20,7 +20,6 @@ from muster.node import event as ev
 from muster.task.kinds import NO_EPOCH
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
 from tests.promise import proves
-from tests.security.peer import Peer
 from tests.security.target import LOCAL, MEMBER, STRANGER, Target, check_sentence
 
 STREAMS = [
