@@ -1,16 +1,11 @@
-#!/usr/bin/env python3
-"""Check an export of a Muster fleet, without Muster.
+"""Check an export of a Muster fleet, without Muster: muster_verify.py DIRECTORY [--fleet ID]
 
-    python3 muster_verify.py EXPORT_DIRECTORY [--fleet FLEET_ID]
+Needs Python 3.9 and PyNaCl or cryptography; the formats are those of docs/spec/log.md. Exit 0:
+what the export claims holds. Exit 1: each line names what is wrong. Exit 2: nothing can be read.
 
-Needs Python 3.9 and PyNaCl or cryptography. The formats are those of docs/spec/log.md. Exit 0:
-everything that the export claims holds, and the summary says what it cannot prove. Exit 1:
-each line names what is wrong. Exit 2: the arguments are wrong or nothing can be read.
-
-What exit 0 means: since another machine cosigned a stream at some size, nobody, its writer
-and owner included, changed, removed, reordered or backdated an entry below that size. For
-the entries above it (the exposure window) the writing machine alone is trusted. Whose
-fleet it is you must know: compare the fleet id, or pass it with --fleet.
+Exit 0 means: since another machine cosigned a stream at some size, nobody, its writer and owner
+included, changed, removed, reordered or backdated an entry below it. Above it (the exposure
+window) the writing machine alone is trusted. Compare the fleet id with yours, or pass --fleet.
 """
 
 from __future__ import annotations
@@ -82,7 +77,6 @@ class Wrong(Exception):
     """Something in the export does not hold."""
 
 
-Verdict = tuple[list[str], list[str]]
 # A stream's size and root, as a key of some machine signed it.
 Head = namedtuple("Head", "machine purpose size root time_s")  # noqa: PYI024 - kept short
 # Whose signatures count: the machines' keys, and how much of a revoked key's streams.
@@ -145,8 +139,7 @@ def fields(value: Any, rules: Rules, what: str) -> Any:
 def document(text: Any, kind: str, what: str, fleet: str, key: str | None) -> Any:
     """Return the contents of a document signed by `key`, or by the machine that it names."""
     found = DOCUMENT.fullmatch(text) if isinstance(text, str) else None
-    if found is None or not text.startswith(kind + "\n"):
-        raise Wrong(f"{what} is not a {kind} document")
+    need(found is not None and text.startswith(kind + "\n"), f"{what} is not a {kind} document")
     body = canonical(found[2].encode(), what)
     need(isinstance(body, dict) and body.get("fleet") == fleet, f"{what} is of another fleet")
     public = key or body.get("machine")
@@ -163,9 +156,8 @@ def machine_record(text: Any, fleet: str) -> tuple[str, dict[str, Any]]:
     binding = document(record.get("binding"), "muster/binding/v1", what, fleet, None)
     serial, name, keys = record.get("serial"), binding.get("name"), binding.get("keys")
     need(is_int(serial, INT_MAX) and isinstance(name, str), f"{what} has no serial or name")
-    if not isinstance(keys, dict) or not all(matches(HEX64, each) for each in keys.values()):
-        raise Wrong(f"{what} has no keys")
-    need(set(STATEMENTS) <= set(keys), f"{what} lacks a key")
+    usable = isinstance(keys, dict) and all(matches(HEX64, each) for each in keys.values())
+    need(usable and set(STATEMENTS) <= set(keys), f"{what} lacks a key")
     need(len({*keys.values(), binding["machine"]}) == len(keys) + 1, f"{what} reuses a key")
     public = {purpose: bytes.fromhex(keys[purpose]) for purpose in STATEMENTS}
     return binding["machine"], {"serial": serial, "name": name, **public}
@@ -175,8 +167,7 @@ def revocation(text: Any, fleet: str) -> tuple[str, dict[str, int]]:
     """Return the revoked key, and how many entries of each of its streams still count."""
     body = document(text, "muster/revocation/v1", "a revocation", fleet, fleet)
     key, cuts = body.get("key"), body.get("cuts")
-    if not matches(HEX64, key) or not isinstance(cuts, dict):
-        raise Wrong("a revocation has no key or cuts")
+    need(matches(HEX64, key) and isinstance(cuts, dict), "a revocation has no key or cuts")
     for stream, size in cuts.items():
         need(matches(STREAM, stream) and stream[:64] == key, "a revocation cuts a foreign stream")
         need(is_int(size, INT_MAX), "a revocation has a cut that is no size")
@@ -191,8 +182,7 @@ def read_heads(raw: bytes, stream: str, trust: Trust, what: str) -> list[Head]:
     for at in range(0, len(lines), 5):
         place = f"{what}, note {at // 5}"
         found = NOTE.fullmatch("\n".join(lines[at : at + 5]) + "\n")
-        if found is None:
-            raise Wrong(f"{place} is not a checkpoint with one signature")
+        need(found is not None, f"{place} is not a checkpoint with one signature")
         ours = (found["fleet"], found["stream"]) == (trust.fleet, stream)
         need(ours, f"{place} is of another fleet or stream")
         for each in (found["root"], found["data"]):
@@ -232,10 +222,9 @@ def check_body(salt: Any, body: Any, named: dict[str, Any]) -> bool:
         need(salt is None, "the body is gone but its salt is not")
         return False
     need(salt is not None, "the body has no salt")
-    if isinstance(body, dict):
-        raw = bytes.fromhex(fields(body, {"hex": "(?:[0-9a-f]{2})*"}, "the body")["hex"])
-    else:
-        raw = body.encode("utf-8", "replace")
+    odd = isinstance(body, dict)
+    text = fields(body, {"hex": "(?:[0-9a-f]{2})*"}, "the body")["hex"] if odd else body
+    raw = bytes.fromhex(text) if odd else text.encode("utf-8", "replace")
     same = len(raw) == named["size"] and sha256(bytes.fromhex(salt), raw).hex() == named["sha256"]
     need(same, "the body is not the one that the header names")
     return True
@@ -352,7 +341,7 @@ def read_manifest(files: dict[str, bytes]) -> Any:
     return manifest
 
 
-def verify_export(files: dict[str, bytes], fleet: str | None, now_s: int) -> Verdict:
+def verify_export(files: dict[str, bytes], fleet: str | None, now_s: int) -> Any:
     """Check an export, given as file name -> bytes; return what is wrong, and the summary."""
     machines: dict[str, Any] = {}
     revoked: dict[str, dict[str, int]] = {}
@@ -400,8 +389,7 @@ def main() -> int:
         files = {each.name: each.read_bytes() for each in Path(arguments.directory).iterdir()}
     except OSError as error:
         parser.error(f"cannot read the export: {error}")
-    now_s = int(time.time())  # noqa: TID251 - this script is a program of its own
-    wrong, lines = verify_export(files, arguments.fleet, now_s)
+    wrong, lines = verify_export(files, arguments.fleet, int(time.time()))  # noqa: TID251 - a program
     if wrong:
         lines = [*(f"WRONG {each}" for each in wrong), f"{len(wrong)} findings: it does not hold"]
     print("\n".join(lines))
