@@ -797,6 +797,9 @@ PROMISES: Final[dict[str, str]] = {
         "A tool or agent is a fact of a machine only when the program itself answered."
     ),
     # --- cli
+    "cli.terminal-is-safe": (
+        "Whatever machines and agents wrote, nothing of it moves the cursor, changes the title or hides text on a person's terminal."
+    ),
     "cli.ask-without-agent": (
         "Without an agent `muster ask` names the missing ones, gives a skeleton that passes the check, and ends with 5."
     ),
@@ -928,6 +931,9 @@ PROMISES: Final[dict[str, str]] = {
         "Real cores over a faultless network reach the same streams, settle every task and deliver every message."
     ),
     # --- tidy
+    "tidy.the-verifier-can-be-read": (
+        "The stand-alone verifier has at most 400 lines, so that an auditor can read all of it."
+    ),
     "tidy.docs-show-sound-specs": "Every spec that a document shows passes muster check.",
     "tidy.docs-name-no-registry": "No document names a package registry or a path of one machine.",
     "tidy.docs-dependencies-are-decided": (

@@ -45,6 +45,11 @@ def test_no_file_outgrows_its_reader():
     assert len(large) <= FILES_OVER_400_MAX, large
 
 
+@proves("tidy.the-verifier-can-be-read")
+def test_the_stand_alone_verifier_fits_on_400_lines():
+    assert _lines(ROOT / "verify" / "muster_verify.py") <= 400
+
+
 @proves("tidy.functions-stay-short")
 def test_no_function_outgrows_a_screen():
     long = []

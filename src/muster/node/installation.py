@@ -59,6 +59,8 @@ class Installation:
         self._core: Core | None = None
 
     def open_store(self) -> Store:
+        # SQLite gives its companion files the mode of the database: nobody else reads any of them.
+        Path(self.home.database).touch(mode=0o600)
         return Store(
             self.home.database,
             fleet=self.fleet,
