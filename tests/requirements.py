@@ -461,6 +461,15 @@ PROMISES: Final[dict[str, str]] = {
         "Frames arrive whole, once and in order while a link works, however many send at once."
     ),
     # --- agent
+    "agent.question-ends": (
+        "A question is over with its answer, its time or its attempt, and the fleet hears that it is."
+    ),
+    "agent.answered-by-a-person": (
+        "A permission that the policy leaves to a person is answered by an operator's signed order from any machine; the decision names the operator."
+    ),
+    "agent.shim-dies-early": (
+        "A shim that is killed before it has its order gives an outcome, whichever event loop runs."
+    ),
     "agent.works-in-a-run": (
         "A real agent works in a run between machines: its deliverables are checked, its commit is signed by its machine and pushed through the fence, its journal is readable elsewhere while it works, and its words reach later phases."
     ),
@@ -613,6 +622,15 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.doubt-means-new": (
+        "A database that may be a copy or fell back begins a new incarnation, once; an ordinary crash goes on."
+    ),
+    "node.attempt-stops": (
+        "An attempt that is stopped, at any point, ends as killed, pushes nothing, and names what could not be ended."
+    ),
+    "node.attempt-done-means": (
+        "An attempt is done when the agent succeeded, what it promised is there, its check passed and its commit is pushed; nothing of it is left behind."
+    ),
     "node.hostile-bytes": (
         "Every reader of others' bytes takes or refuses any of them in bounded time, raising nothing but what errors.py names; what is refused changes nothing."
     ),

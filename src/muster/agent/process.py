@@ -168,7 +168,9 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
     )
     attempt = ProcessAttempt(shim, marker, order.grace_s, on_event)
     assert shim.stdin is not None
-    shim.stdin.write(raw)
+    # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
+    if not shim.stdin.is_closing():
+        shim.stdin.write(raw)
     try:
         async with asyncio.timeout(READY_S_MAX):
             await asyncio.shield(attempt.ready)

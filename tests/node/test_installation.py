@@ -1,0 +1,101 @@
+"""Which incarnation goes on: any doubt about the database means a new one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from muster.fleet import certificate
+from muster.fleet.machine import Authority, Identity, Operator
+from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
+from muster.node import clock, installation
+from muster.node.home import Home
+from muster.node.installation import Installation
+from muster.verbs.table import VERBS
+from tests.promise import proves
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("MUSTER_STATE", str(tmp_path / "state"))
+    made, now = Home(tmp_path / "home"), clock.read().wall_ms
+    authority, identity = Authority.from_seed(b"a" * 32), Identity.from_seed(b"m" * 32)
+    operator = Operator.from_seed(b"o" * 32)
+    binding = sign_binding(identity, authority.fleet, "hub")
+    record = sign_record(authority, binding, roles=["hub"], serial=1, issued_ms=now)
+    papers = certificate.issue(authority, open_record(record, authority.fleet), now)
+    made.create()
+    made.put_seed("seed", b"m" * 32)
+    facts = {
+        "fleet": authority.fleet,
+        "record": record.decode(),
+        "operators": [sign_operator(authority, operator.key, "alice", now).decode()],
+        "machines": [],
+        "ca": papers.ca_pem.decode(),
+        "certificate": papers.tls_pem.decode(),
+    }
+    made.put_facts(facts)
+    return made
+
+
+def incarnation(home: Home) -> tuple[str, tuple[str, ...]]:
+    """Start and stop once: the incarnation, and the doubts about the one before."""
+    made = Installation(home)
+    core = made.core(VERBS)
+    core.start(clock.read())
+    made.close()
+    return core.standing.incarnation, made.doubts
+
+
+@proves("node.doubt-means-new")
+def test_an_ordinary_restart_goes_on(home):
+    first, _ = incarnation(home)
+    assert incarnation(home) == (first, ())
+
+
+@proves("node.doubt-means-new")
+def test_a_crash_that_left_no_farewell_goes_on(home):
+    first, _ = incarnation(home)
+    made = Installation(home)
+    core = made.core(VERBS)
+    core.start(clock.read())
+    core.step([], clock.read())
+    made.store.close()
+    assert incarnation(home) == (first, ())
+
+
+@proves("node.doubt-means-new")
+@pytest.mark.parametrize("what", ["mark-gone", "mark-ahead", "mark-damaged", "machine-id", "vm"])
+def test_every_sign_of_a_copy_begins_a_new_incarnation(home, monkeypatch, what):
+    first, _ = incarnation(home)
+    mark = Path(home.mark_folder) / "mark.json"
+    if what == "mark-gone":
+        mark.unlink()
+    elif what == "mark-damaged":
+        mark.write_text("{")
+    elif what == "mark-ahead":
+        found = json.loads(mark.read_text())
+        found["sizes"] = {name: size + 1 for name, size in found["sizes"].items()}
+        mark.write_text(json.dumps(found))
+    else:
+        path = installation._MACHINE_ID if what == "machine-id" else installation._GENERATION
+        plain = installation._read
+        monkeypatch.setattr(installation, "_read", lambda p: "other" if p == path else plain(p))
+    second, doubts = incarnation(home)
+    assert second != first
+    assert len(doubts) == 1
+    third, doubts = incarnation(home)
+    assert (third, doubts) == (second, ()), "one doubt, one new incarnation"
+
+
+@proves("node.doubt-means-new")
+def test_an_incarnation_whose_stream_forked_does_not_go_on(home):
+    first, _ = incarnation(home)
+    made = Installation(home)
+    stream = next(s for s in made.store.streams() if s.incarnation == first and s.scope == "fleet")
+    with made.store.transaction():
+        made.store.freeze(stream, 1, b"proof", 1)
+    made.store.close()
+    second, doubts = incarnation(home)
+    assert second != first
+    assert any("fork" in doubt for doubt in doubts)
