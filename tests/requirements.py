@@ -622,6 +622,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.nothing-acknowledged-is-lost": (
+        "Whatever is killed under load: nothing acknowledged is lost, no entry is applied twice, each phase is promoted once, no stale push is taken, every run ends, nothing runs on."
+    ),
     "node.doubt-means-new": (
         "A database that may be a copy or fell back begins a new incarnation, once; an ordinary crash goes on."
     ),

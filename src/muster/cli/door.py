@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from muster.cli import call as calls
 from muster.cli import show
 from muster.cli.parse import Command
+from muster.cli.text import safe
 from muster.errors import MusterError, NotFound, Refused, Unreachable
 from muster.verbs.table import VERBS, Verb
 
@@ -64,8 +65,10 @@ class Door:
             show.put_json(answers)
         for name, value in answers.items() if not self.json else ():
             print(show.heading(name))
-            failed = isinstance(value, dict) and "error" in value
-            print(f"muster: {value['error']['text']}" if failed else show.text(verb.name, value))
+            if isinstance(value, dict) and "error" in value:
+                print(safe(f"muster: {value['error']['text']}"))
+            else:
+                print(show.text(verb.name, value))
         return code
 
     def _meant(self, on: str) -> list[str]:
@@ -148,7 +151,7 @@ class Door:
 
     def say(self, text: str) -> None:
         if not self.json:
-            print(text, file=sys.stderr, flush=True)
+            print(safe(text), file=sys.stderr, flush=True)
 
     def show(self, value: Any) -> int:
         """Print one answer; the exit code it stands for."""

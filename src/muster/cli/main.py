@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from muster.cli import parse
+from muster.cli.text import safe
 from muster.errors import Broken, MusterError
 
 INTERRUPTED_EXIT: Final = 130
@@ -72,9 +73,10 @@ def _print(text: str) -> int:
 def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
     if as_json:
         answer: dict[str, Any] = {"error": {"exit": code, "kind": kind, "text": text}}
-        print(json.dumps(answer, ensure_ascii=False), file=sys.stderr)
+        print(json.dumps(answer), file=sys.stderr)
     else:
-        print(f"muster: {text}", file=sys.stderr)
+        # A refusal may quote what a machine or a file said.
+        print(f"muster: {safe(text)}", file=sys.stderr)
     return code
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from muster.cli.text import paint
+from muster.cli.text import ACTING_IN_JSON, clean, paint, safe
 
 _FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
 _MAIL, _TRUTH = "muster.cli.show_mail", "muster.cli.show_truth"
@@ -20,7 +20,8 @@ _THEME: Final = {
     "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
     "revoke": _FLEET, "grant": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
-    "cancel": _WORK, "retry": _WORK, "decide": _WORK, "logs": _WORK, "repo": _WORK,
+    "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
+    "logs": _WORK, "repo": _WORK,
     "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL,
     "thread": _MAIL, "threads": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH,
@@ -30,12 +31,12 @@ _THEME: Final = {
 def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     """What a person reads; `files` are the names of the arguments that were files."""
     if isinstance(value, str):
-        return value.rstrip("\n")
+        return safe(value.rstrip("\n"))
     theme = _THEME.get(verb)
     if theme is None:
-        return fields(value)
+        return safe(fields(value))
     function: Callable[[Any, Mapping[str, str]], str] = getattr(import_module(theme), verb)
-    return function(value, files or {})
+    return safe(function(value, files or {}))
 
 
 def code(verb: str, value: Any) -> int:
@@ -47,13 +48,15 @@ def code(verb: str, value: Any) -> int:
 
 def heading(name: str) -> str:
     """The line above one machine's answer."""
-    return paint(f"== {name}", "bold")
+    return paint(f"== {clean(name)}", "bold")
 
 
 def put_json(value: Any) -> None:
     """One answer as JSON: a line of its own, so that several can be read one by one."""
     indent = 2 if sys.stdout.isatty() else None
-    print(json.dumps(value, ensure_ascii=False, indent=indent), flush=True)
+    raw = json.dumps(value, ensure_ascii=False, indent=indent)
+    # JSON itself escapes only what is below a space; a terminal obeys more than that.
+    print(ACTING_IN_JSON.sub(lambda c: f"\\u{ord(c[0]):04x}", raw), flush=True)
 
 
 def fields(value: Any, indent: str = "") -> str:

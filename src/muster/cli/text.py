@@ -14,6 +14,13 @@ from typing import Any, Final
 _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
+# What acts on a terminal, bidirectional marks and line separators included, except our colours.
+_ACTING: Final = re.compile(
+    r"(\x1b\[(?:0|1|2|31|32|33)m)"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
+)
+
+ACTING_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
@@ -39,6 +46,11 @@ def clean(value: Any, width: int = 0) -> str:
     """Foreign text on one line, without control characters, cut to `width`."""
     text = " ".join(_CONTROL.sub(" ", str("" if value is None else value)).split())
     return f"{text[: width - 1]}…" if width and len(text) > width else text
+
+
+def safe(text: str) -> str:
+    """A whole page as it may be printed: the last gate behind every `clean`."""
+    return _ACTING.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", text)
 
 
 def block(value: Any, indent: str = "  ") -> str:
