@@ -185,3 +185,24 @@ def _of_attempt(pid: int) -> bool:
         return b"MUSTER_ATTEMPT=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
+
+
+def plain(machine: Machine) -> None:
+    """The machine's programs without whatever agents the person who runs the tests has."""
+    here = machine.fleet.environment(machine)["PATH"].split(os.pathsep)[:2]
+    machine.env["PATH"] = os.pathsep.join([*here, "/usr/local/bin", "/usr/bin", "/bin"])
+    config = Config(name=machine.name, listen=f"127.0.0.1:{machine.port}")
+    machine.home.put("config.toml", config_text(config))
+
+
+def give_planner(machine: Machine, name: str = "planner") -> None:
+    """An agent that needs no program: scripted_agent.py."""
+    entry = {
+        "title": "Planner",
+        "protocol": "acp",
+        "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],
+        "program": sys.executable,
+        "version_probe": [sys.executable, "--version"],
+        "env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
+    }
+    machine.home.put("agents.json", json.dumps({"version": 1, "agents": {name: entry}}).encode())

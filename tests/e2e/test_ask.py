@@ -12,7 +12,6 @@ import sys
 
 import pytest
 
-from muster.node.home import Config, config_text
 from tests.e2e import agents
 from tests.e2e.agents import lines, muster
 from tests.e2e.fleet import ROOT, Fleet, until
@@ -44,34 +43,14 @@ def said(plan):
     return {"text": f"Here is the plan.\n\n```yaml\n{plan}```\nGood luck!"}
 
 
-def plain(machine):
-    """The machine's programs without whatever agents the person who runs the tests has."""
-    here = machine.fleet.environment(machine)["PATH"].split(os.pathsep)[:2]
-    machine.env["PATH"] = os.pathsep.join([*here, "/usr/local/bin", "/usr/bin", "/bin"])
-    config = Config(name=machine.name, listen=f"127.0.0.1:{machine.port}")
-    machine.home.put("config.toml", config_text(config))
-
-
-def give_planner(machine, name="planner"):
-    entry = {
-        "title": "Planner",
-        "protocol": "acp",
-        "command": [sys.executable, "-m", "tests.e2e.scripted_agent"],
-        "program": sys.executable,
-        "version_probe": [sys.executable, "--version"],
-        "env": {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"},
-    }
-    machine.home.put("agents.json", json.dumps({"version": 1, "agents": {name: entry}}).encode())
-
-
 @pytest.fixture(scope="module")
 def fleet():
     with Fleet(["hub", "studio"]) as made:
         made.hub.home.put_seed("operator.seed", made.operator_seed)
         made.add_repository()
         for machine in made.machines.values():
-            plain(machine)
-        give_planner(made["studio"])
+            agents.plain(machine)
+        agents.give_planner(made["studio"])
         made.start()
         until(lambda: "planner" in agents.agents_of(made, "studio"), "the planner is known")
         yield made
@@ -174,7 +153,7 @@ def test_without_any_agent_the_person_hears_which_are_missing_and_gets_a_skeleto
     with Fleet(["hub"]) as alone:
         alone.hub.home.put_seed("operator.seed", alone.operator_seed)
         alone.add_repository()
-        plain(alone.hub)
+        agents.plain(alone.hub)
         alone.start()
         words = ("ask", "tidy\nup", "--repo", "main")
         answer = muster(alone, alone.hub, *words, "--json")

@@ -95,7 +95,10 @@ class Session:
             "paths": shown_paths(named),
             "because": cut(decision.because, TITLE_BYTES_MAX * 2),
         }
-        answer, by = await self._settle(decision, question)
+        ask = str(next(self._ask_ids)) if decision.answer == "ask" else ""
+        if ask:
+            question = {"ask": ask, **question}
+        answer, by = await self._settle(decision, ask, question)
         option = next((o for k in OPTIONS[answer] for o in options if o.kind == k), None)
         if answer == "allow" and option is None:
             answer, by = "deny", "policy: the agent offers no permission for once"
@@ -106,14 +109,15 @@ class Session:
         selected = AllowedOutcome(outcome="selected", option_id=option.option_id)
         return RequestPermissionResponse(outcome=selected)
 
-    async def _settle(self, decision: Decision, question: dict[str, Any]) -> tuple[str, str]:
+    async def _settle(
+        self, decision: Decision, ask: str, question: dict[str, Any]
+    ) -> tuple[str, str]:
         """The final answer to a request, and who gave it."""
-        if decision.answer != "ask":
+        if not ask:
             return decision.answer, "policy"
-        ask = str(next(self._ask_ids))
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._asks[ask] = answer
-        self._line.tell([("agent.ask", {"ask": ask, **question})])
+        self._line.tell([("agent.ask", question)])
         try:
             async with asyncio.timeout(float(self._order["ask_timeout_s"])):
                 return await answer, "person"

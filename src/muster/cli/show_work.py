@@ -163,6 +163,29 @@ def decide(value: Any, _files: Files) -> str:
     return f"task {short(value['task'])}: {value['answer']}"
 
 
+def questions(value: Any, _files: Files) -> str:
+    return table(
+        ("task", "question", "agent", "asked", "tool", "what", "paths"),
+        (
+            (
+                short(each["task"]),
+                each["question"],
+                clean(each["actor"]),
+                ago(each["asked_ms"]),
+                clean(each["tool"]),
+                clean(each["title"], 60),
+                clean(", ".join(each["paths"]), 60),
+            )
+            for each in value
+        ),
+        "No agent of this machine waits for a permission; --on all asks every machine.",
+    )
+
+
+def answer(value: Any, _files: Files) -> str:
+    return f"task {short(value['task'])}: {value['answer']} — {clean(value['title'], 60)}"
+
+
 def logs(value: Any, _files: Files) -> str:
     """One entry of a journal; the kinds that agents write most are shown as what they are."""
     kind = str(value.get("kind", ""))

@@ -65,6 +65,7 @@ class Trial:
         self._tree: Worktree | None = None
         self._folder: Path | None = None
         self._redaction = Redaction({})
+        self._answered_by: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
         """End it soon; harmless when repeated."""
@@ -72,6 +73,12 @@ class Trial:
         self._stop.set()
         if self._running is not None:
             self._running.cancel(reason)
+
+    def answer(self, ask: str, by: str, *, allow: bool) -> None:
+        """A person's answer to a question of the agent; harmless when nobody asks any more."""
+        if self._running is not None:
+            self._answered_by[ask] = by
+            self._running.answer(ask, allow)
 
     async def run(self) -> ev.AttemptEnded:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
@@ -278,10 +285,11 @@ class Trial:
     # --- ends ----------------------------------------------------------------------------------
 
     def _happened(self, event: AgentEvent) -> None:
+        fields = self._redaction.fields(event.fields)
+        if event.kind == "agent.decision" and fields.get("by") == "person":
+            fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
         self.daemon.post(
-            ev.AttemptEvent(
-                self.task, self.epoch, event.kind, self._redaction.fields(event.fields), self.actor
-            )
+            ev.AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor)
         )
 
     def given_up(self) -> ev.AttemptEnded:

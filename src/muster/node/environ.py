@@ -38,8 +38,8 @@ def parse(text: str, what: str) -> dict[str, str]:
     Raises: Broken naming the line that is none; never its text, which may be a secret.
     """
     found = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip().removeprefix("export ").strip()
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip().removeprefix("export ").strip()
         if not line or line.startswith("#"):
             continue
         name, equals, value = line.partition("=")

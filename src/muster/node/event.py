@@ -175,6 +175,17 @@ class StopAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerAttempt:
+    """A person's answer to a permission that an agent asked for."""
+
+    task: str
+    epoch: Epoch
+    ask: str
+    allow: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class RaiseFence:
     """Register a task's new epoch at its repository; answer with `Fenced`."""
 
@@ -215,5 +226,14 @@ class Note:
 
 
 Effect = (
-    Send | Cut | Perform | StartAttempt | StopAttempt | RaiseFence | MoveBranch | MatchGlob | Note
+    Send
+    | Cut
+    | Perform
+    | StartAttempt
+    | StopAttempt
+    | AnswerAttempt
+    | RaiseFence
+    | MoveBranch
+    | MatchGlob
+    | Note
 )

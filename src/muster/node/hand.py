@@ -81,6 +81,10 @@ class Hands:
                 found = self._trials.get((task, epoch))
                 if found is not None:
                     found.stop(reason)
+            case ev.AnswerAttempt(task, epoch, ask, allow, by):
+                found = self._trials.get((task, epoch))
+                if found is not None:
+                    found.answer(ask, by, allow=allow)
             case ev.RaiseFence():
                 run("fence", self._raise_fence(effect))
             case ev.MoveBranch():

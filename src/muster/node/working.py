@@ -18,6 +18,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, StreamName
 from muster.node import event as ev
 from muster.node import report
+from muster.node.question import Questions
 from muster.node.whole import Whole
 from muster.store.store import Draft as StoreDraft
 from muster.task import evidence, kinds, order
@@ -42,6 +43,7 @@ class Working:
         self._known: dict[Any, Any] = {}
         # Who wants a task's journal as it is written; None tells that the attempt is over.
         self.followers: dict[str, list[Callable[[Entry | None], None]]] = {}
+        self.questions = Questions(core)
         core.on("task.assign", self._on_assign)
 
     def _me(self) -> Machine:
@@ -51,6 +53,7 @@ class Working:
 
     def start(self) -> None:
         """What ran when we were stopped is over: our shims died with us. Say so."""
+        self.questions.restart()
         unfinished = []
         for row in self.core.store.rows("attempt", state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
@@ -189,10 +192,12 @@ class Working:
             return
         for follower in list(self.followers.get(event.task, ())):
             follower(entry)
+        self.questions.happened(event)
 
     def ended(self, event: ev.AttemptEnded) -> None:
         self.worker.ended(report.finish_body(event))
         self.core.orders.forget_agent(event.task)
+        self.questions.over(event.task)
         for follower in self.followers.pop(event.task, ()):
             follower(None)
 

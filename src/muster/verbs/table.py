@@ -252,6 +252,25 @@ _WORK: Final = (
         object="task", acts="owner",
     ),
     Verb(
+        "questions", "permissions that agents of this machine wait for; --on all: of every one",
+        "local", "daemon", "muster.verbs.question:questions",
+    ),
+    Verb(
+        "answer", "allow or deny what an agent waits for", "local", "client",
+        "muster.verbs.question:answer",
+        (
+            _TASK,
+            _pos("answer", "yes or no", choices=("yes", "no")),
+            _opt("question", "its number, where the agent asked several"),
+        ),
+    ),
+    Verb(
+        "question.answer", "the answer, on the machine where the agent waits", "order", "daemon",
+        "muster.verbs.question:settle",
+        (_TASK, _pos("answer", "yes or no"), _opt("question", "its number")),
+        hidden=True, object="task",
+    ),
+    Verb(
         "logs", "what the agent of a task did, as it happens with --follow", "local", "client",
         "muster.verbs.logs:logs",
         (_TASK, _flag("follow", "go on until the attempt ends")),

@@ -1,0 +1,86 @@
+"""What agents of this machine wait for: permissions that a person must give.
+
+Rule 1: a question lives in memory, because the agent that waits for it does; it is over when it is
+answered, when its time is up, or with its attempt. The journal keeps what was asked and decided.
+Rule 2: the fleet hears that somebody is needed, never what is asked: that stays in the journal.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from muster.errors import Conflict, Refused
+from muster.node import event as ev
+from muster.node.whole import Whole
+from muster.task.kinds import Epoch
+
+INCIDENT: Final = "question-"
+
+
+class Question(NamedTuple):
+    """One permission that an agent waits for."""
+
+    task: str
+    epoch: Epoch
+    ask: str
+    actor: str
+    asked_ms: int
+    fields: Mapping[str, Any]
+
+
+class Questions:
+    """The open questions of one machine."""
+
+    def __init__(self, core: Whole) -> None:
+        self.core = core
+        self._open: dict[tuple[str, str], Question] = {}
+
+    def restart(self) -> None:
+        """Whoever asked before we were stopped waits no more."""
+        for row in self.core.store.rows("fleet_incident"):
+            key, ours = str(row["key"]), str(row["stream"]).startswith(self.core.machine)
+            if ours and row["open"] and key.startswith(INCIDENT):
+                self.core.members.resolved(key, "the daemon was restarted")
+
+    def happened(self, event: ev.AttemptEvent) -> None:
+        """Take notice of an attempt's event: a question, a decision, or neither."""
+        key = (event.task, str(event.fields.get("ask", "")))
+        if event.kind == "agent.ask":
+            now = self.core.now.wall_ms
+            self._open[key] = Question(
+                event.task, event.epoch, key[1], event.actor, now, dict(event.fields)
+            )
+            short = event.task[:12]
+            self.core.members.incident(
+                f"{INCIDENT}{event.task[:32]}-{key[1]}",
+                "notice",
+                f"{event.actor} waits for a permission: `muster logs {short}` shows which, "
+                f"`muster answer {short} yes|no` answers",
+            )
+        elif event.kind == "agent.decision" and key in self._open:
+            self._close(key, str(event.fields.get("by", "")))
+
+    def over(self, task: str) -> None:
+        """The attempt ended, and its questions with it."""
+        for key in [key for key in self._open if key[0] == task]:
+            self._close(key, "the attempt is over")
+
+    def _close(self, key: tuple[str, str], reason: str) -> None:
+        del self._open[key]
+        self.core.members.resolved(f"{INCIDENT}{key[0][:32]}-{key[1]}", reason)
+
+    def listing(self) -> list[Question]:
+        """What is open, the oldest first."""
+        return sorted(self._open.values(), key=lambda q: q.asked_ms)
+
+    def find(self, task: str, ask: str = "") -> Question:
+        """The one question of a task. Raises: Conflict without one, Refused with several."""
+        found = [q for q in self.listing() if q.task == task and ask in ("", q.ask)]
+        if not found:
+            raise Conflict(
+                f"no agent of {self.core.name} waits for an answer about task {task[:12]}; "
+                "`muster questions --on all` lists who does"
+            )
+        if len(found) > 1:
+            listed = ", ".join(f"{q.ask} ({q.fields.get('title', '')})" for q in found)
+            raise Refused(f"the agent asked more than one thing: {listed}; say --question NUMBER")
+        return found[0]
