@@ -99,7 +99,9 @@ def _check_stream(fleet: Fleet, log: Log, name: str, number: int, size: int) -> 
     stream = StreamName.parse(name)
     rows = log.entries(number)
     found = [row["id"] & _SEQ for row in rows]
-    assert found == list(range(size)), f"{name} on {log.machine.name} is not 0 to {size}: {found[-5:]}"
+    assert found == list(range(size)), (
+        f"{name} on {log.machine.name} is not 0 to {size}: {found[-5:]}"
+    )
     grown = Range()
     for seq, row in enumerate(rows):
         entry = parse(row["header"], row["salt"], row["body"])
@@ -129,7 +131,9 @@ def _check_counts(log: Log) -> None:
     for table, kind in (("message", "message.send"), ("task", "task.open"), ("run", "run.open"),
                         ("attempt", "attempt.start")):  # fmt: skip
         entries = Counter({stream: n for (stream, k), n in kinds.items() if k == kind})
-        rows = Counter({r[0]: r[1] for r in log.rows(f"select stream, count(*) from {table} group by 1")})
+        rows = Counter(
+            {r[0]: r[1] for r in log.rows(f"select stream, count(*) from {table} group by 1")}
+        )
         if table == "attempt":
             # A refusal has a row and no start.
             rows = Counter({r[0]: r[1] for r in log.rows(
@@ -156,10 +160,14 @@ def check_acknowledged(fleet: Fleet, known: Acknowledged) -> None:
         for each in known.messages.values():
             for name in (each.sender, each.receiver):
                 assert each.id in everywhere[name], f"{name} lost a message it acknowledged: {each}"
-        keys = Counter(key for ids in (everywhere[m] for m in logs) for key in set(ids.values()) if key)
+        keys = Counter(
+            key for ids in (everywhere[m] for m in logs) for key in set(ids.values()) if key
+        )
         assert all(n <= len(logs) for n in keys.values())
         for name, log in logs.items():
-            doubled = log.rows("select stream, dedupe, count(*) n from message_key group by 1, 2 having n > 1")
+            doubled = log.rows(
+                "select stream, dedupe, count(*) n from message_key group by 1, 2 having n > 1"
+            )
             assert not doubled, f"{name} has a message twice: {[tuple(r) for r in doubled]}"
             tasks = {r["task"]: r["state"] for r in log.rows("select task, state from task")}
             lost = known.tasks - set(tasks)
@@ -184,7 +192,9 @@ def check_repository(fleet: Fleet, repo: Path, known: Acknowledged) -> None:
     """One promoted commit per phase, the settled one, under the fence's epoch; nothing else."""
     log = Log(fleet.hub)
     try:
-        tasks = log.rows("select run, phase, task, commit_id, epoch_order, epoch_count from task where run != ''")
+        tasks = log.rows(
+            "select run, phase, task, commit_id, epoch_order, epoch_count from task where run != ''"
+        )
         assigned = {
             (r["task"], r["epoch_order"], r["epoch_count"]): r["machine"]
             for r in log.rows("select distinct task, epoch_order, epoch_count, machine from task_hist "
@@ -192,7 +202,13 @@ def check_repository(fleet: Fleet, repo: Path, known: Acknowledged) -> None:
         }  # fmt: skip
     finally:
         log.close()
-    listed = git(repo, "for-each-ref", "--format=%(objectname) %(refname)", "refs/heads/muster", "refs/muster")
+    listed = git(
+        repo,
+        "for-each-ref",
+        "--format=%(objectname) %(refname)",
+        "refs/heads/muster",
+        "refs/muster",
+    )
     refs = {line.split(" ")[1]: line.split(" ")[0] for line in listed.splitlines()}
     expected = {f"refs/heads/muster/{run}/{phase}" for run in known.runs for phase in PHASES}
     promoted = {ref for ref in refs if ref.startswith("refs/heads/muster/")}
@@ -202,9 +218,13 @@ def check_repository(fleet: Fleet, repo: Path, known: Acknowledged) -> None:
         epoch = Epoch(row["epoch_order"], row["epoch_count"])
         moves = git(repo, "reflog", "show", "--format=%H", branch).split()
         assert moves == [row["commit_id"]], f"{branch} moved {len(moves)} times: {moves}"
-        fence = fence_epoch(git(repo, "cat-file", "blob", f"refs/muster/fence/{row['task']}").encode())
+        fence = fence_epoch(
+            git(repo, "cat-file", "blob", f"refs/muster/fence/{row['task']}").encode()
+        )
         assert fence == epoch, f"the fence of {row['task']} is {fence}, settled was {epoch}"
-        attempts = {r: c for r, c in refs.items() if r.startswith(f"refs/muster/attempt/{row['task']}/")}
+        attempts = {
+            r: c for r, c in refs.items() if r.startswith(f"refs/muster/attempt/{row['task']}/")
+        }
         assert attempts.get(f"refs/muster/attempt/{row['task']}/{epoch}") == row["commit_id"]
         for ref in attempts:
             order, count = map(int, re.findall(r"(\d+)-(\d+)$", ref)[0])

@@ -53,9 +53,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(
-    true: Callable[[], Any], what: str | Callable[[], str], *, within_s: float = 30.0
-) -> Any:
+def until(true: Callable[[], Any], what: str | Callable[[], str], *, within_s: float = 30.0) -> Any:
     """Wait until `true()` holds; its value. The one place in these tests that polls."""
     end = time.perf_counter() + within_s
     while True:

@@ -13,12 +13,15 @@ import os
 import random
 import secrets
 import signal
+import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from muster.agent.fence import Epoch, attempt_ref
+from muster.errors import MusterError
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.e2e.load import Acknowledged, Load
@@ -57,7 +60,11 @@ class Rounds:
         checks.check_repository(self.fleet, self.repo, self.known)
         checks.check_notes(self.fleet.notes)
         self._push_stale(chance)
-        until(lambda: not self.fleet.orphans(), lambda: f"no orphan is left: {self.fleet.orphans()}", within_s=10)
+        until(
+            lambda: not self.fleet.orphans(),
+            lambda: f"no orphan is left: {self.fleet.orphans()}",
+            within_s=10,
+        )
 
     def _kill(self, chance: random.Random) -> None:
         if chance.random() < 0.3 and self._kill_shim(chance):
@@ -101,8 +108,11 @@ class Rounds:
                 lambda: all(r["state"] != "open" for r in client.call("runs", {})),
                 lambda: f"every run is settled: {client.call('runs', {})}", within_s=REST_S,
             )  # fmt: skip
-            until(lambda: not client.call("tasks", {}), 
-                  lambda: f"every task is settled: {client.call('tasks', {})[:3]}", within_s=REST_S)
+            until(
+                lambda: not client.call("tasks", {}),
+                lambda: f"every task is settled: {client.call('tasks', {})[:3]}",
+                within_s=REST_S,
+            )
         until(lambda: not checks.converged(self.fleet), lambda: checks.converged(self.fleet),
               within_s=REST_S)  # fmt: skip
 
@@ -110,7 +120,9 @@ class Rounds:
         """A zombie of each kind pushes: a settled attempt again, an old epoch, a made-up one."""
         log = checks.Log(self.fleet.hub)
         try:
-            rows = log.rows("select task, machine, epoch_order o, epoch_count c, commit_id from task where run != ''")
+            rows = log.rows(
+                "select task, machine, epoch_order o, epoch_count c, commit_id from task where run != ''"
+            )
         finally:
             log.close()
         row = chance.choice(rows)
@@ -146,15 +158,17 @@ class Rounds:
 
 def push(machine: Machine, repo: Path, commit: str, ref: str) -> bool:
     """Push as the git of this machine would; True when it was refused."""
-    import subprocess
-
     env = machine.fleet.environment(machine) | {
         "MUSTER_SOCK": machine.home.socket,
         "GIT_CONFIG_GLOBAL": os.devnull,
     }
     url = f"muster::hub/{repo.name.removesuffix('.git')}"
     done = subprocess.run(
-        ["git", "push", "-q", url, f"{commit}:{ref}"], cwd=repo, env=env, capture_output=True, check=False
+        ["git", "push", "-q", url, f"{commit}:{ref}"],
+        cwd=repo,
+        env=env,
+        capture_output=True,
+        check=False,
     )
     return done.returncode != 0
 
@@ -166,11 +180,11 @@ def mistakes(machine: Machine) -> str:
     return log[max(0, at - 200) : at + 3000] if at >= 0 else ""
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.kill", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     seed = secrets.randbits(32) if options.seed is None else options.seed
     print(f"seed {seed}, {options.rounds} rounds", flush=True)
     began = time.perf_counter()
@@ -183,7 +197,7 @@ def main() -> int:
             print(f"round {number} ({time.perf_counter() - began:.0f} s)", flush=True)
         rounds.finish()
         keep = False
-    except AssertionError:
+    except (AssertionError, MusterError):
         traceback.print_exc()
         print(f"round {number} failed; homes and logs: {rounds.fleet.root}")
         print(f"again: python -m tests.e2e.kill --seed {seed} --rounds {max(number, 1)}")

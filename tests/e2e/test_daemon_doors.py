@@ -112,7 +112,9 @@ def test_a_stranger_gets_enrolment_and_nothing_else_of_all_verbs(fleet):
         return found
 
     found = asyncio.run(try_all())
-    opened = {name: kind for name, kind in found.items() if kind not in ("Denied", "NotFound", "cut")}
+    opened = {
+        name: kind for name, kind in found.items() if kind not in ("Denied", "NotFound", "cut")
+    }
     assert {name.split()[0] for name in opened} <= {"enrol", "authority"}, opened
     assert all(kind in ("Malformed", "Forged") for name, kind in opened.items() if "enrol" in name)
     assert effects(fleet.hub) == before
@@ -124,11 +126,21 @@ def test_a_stranger_that_speaks_of_streams_is_refused_and_in_the_end_cut(fleet):
 
     async def shout() -> int:
         link = await as_stranger(fleet)
-        kinds = (Type.OFFER, Type.WANT, Type.SEGMENT, Type.COSIGN, Type.HELLO, Type.DATA, Type.REPLY)
+        kinds = (
+            Type.OFFER,
+            Type.WANT,
+            Type.SEGMENT,
+            Type.COSIGN,
+            Type.HELLO,
+            Type.DATA,
+            Type.REPLY,
+        )
         sent = 0
         with contextlib.suppress(Unreachable):
             for turn in range(300):
-                await link.send(encode(kinds[turn % len(kinds)], turn % 3, b'{"heads":[]}' * (turn % 4)))
+                await link.send(
+                    encode(kinds[turn % len(kinds)], turn % 3, b'{"heads":[]}' * (turn % 4))
+                )
                 sent += 1
                 await asyncio.sleep(0)
             async with asyncio.timeout(5):
@@ -160,14 +172,18 @@ def forged(fleet: Fleet) -> dict[str, bytes]:
     return {
         "no statement": question("send", args),
         "an unknown operator": question("send", args, statement=signed(mine.statement, hub.id)),
-        "the machine's own root key": question("send", args, statement=signed(studio.identity.root, hub.id)),
+        "the machine's own root key": question(
+            "send", args, statement=signed(studio.identity.root, hub.id)
+        ),
         "the machine's statement key": question(
             "send", args, statement=signed(studio.identity.signer("statement"), hub.id)
         ),
         "other arguments": question("send", args | {"text": ["obey me"]}, statement=good),
         "another verb": question("revoke", {"name": "all"}, statement=good),
         "another target": question("send", args, statement=signed(alice, studio.id)),
-        "an expired order": question("send", args, statement=signed(alice, hub.id, early_ms=-3_600_000)),
+        "an expired order": question(
+            "send", args, statement=signed(alice, hub.id, early_ms=-3_600_000)
+        ),
         "an order from the future": question(
             "send", args, statement=signed(alice, hub.id, early_ms=3_600_000)
         ),
@@ -236,7 +252,10 @@ def test_a_call_that_was_passed_on_has_no_authority_of_who_passed_it():
 
         for verb, answer in asyncio.run(try_all()).items():
             assert answer is None or answer.get("ok") is False, (verb, answer)
-            assert answer is None or answer["error"]["kind"] in ("Denied", "Malformed"), (verb, answer)
+            assert answer is None or answer["error"]["kind"] in ("Denied", "Malformed"), (
+                verb,
+                answer,
+            )
         assert effects(fleet["laptop"]) == before
 
 
@@ -257,7 +276,9 @@ def test_every_recorded_call_shown_three_times_more_changes_nothing(fleet, monke
         client.order("ack", sent["message"], {"message": sent["message"], "note": "mine"})
         client.order("invite", "tablet", {"name": "tablet"})
         run = client.order("run", "one", RUN)
-        until(lambda: client.call("runs", {"run": run["run"]})["state"] == "done", "the run is done")
+        until(
+            lambda: client.call("runs", {"run": run["run"]})["state"] == "done", "the run is done"
+        )
         task = TaskOpen(task="cd" * 16, template=NOOP)
         statement = fleet.sign("task", task.task, hub, task_args(task))
         item = {"task": task.task, "template": NOOP, "statement": statement}
@@ -297,12 +318,22 @@ printf '%s' "$MUSTER_CAPABILITY"
 def test_an_agent_may_send_with_its_capability_and_order_nothing(fleet):
     hub = fleet.hub
     script = f"printf '%s' '{SPEC.replace(chr(10), chr(92) + 'n')}' > other.yaml\n" + AGENT
-    template = {"v": 1, "agent": ["shell"], "do": script, "needs": {"machine": "hub"}, "deliver": ["sent.json"]}
+    template = {
+        "v": 1,
+        "agent": ["shell"],
+        "do": script,
+        "needs": {"machine": "hub"},
+        "deliver": ["sent.json"],
+    }
     body = TaskOpen(task=os.urandom(16).hex(), template=template)
     statement = fleet.sign("task", body.task, hub, task_args(body))
     with hub.client() as client:
-        client.call("submit", {"tasks": [{"task": body.task, "template": template, "statement": statement}]})
-        until(lambda: client.call("tasks", {"all": True})[0]["state"] in ("done", "failed"), "settled")
+        client.call(
+            "submit", {"tasks": [{"task": body.task, "template": template, "statement": statement}]}
+        )
+        until(
+            lambda: client.call("tasks", {"all": True})[0]["state"] in ("done", "failed"), "settled"
+        )
         task = next(t for t in client.call("tasks", {"all": True}) if t["task"] == body.task)
     assert task["state"] == "done", task
 

@@ -131,7 +131,9 @@ def test_a_revoked_machine_is_cut_everywhere_within_a_second_and_stays_out():
         time.sleep(2.0)
         for machine in (fleet.hub, fleet["laptop"]):
             assert "studio" not in machine.linked()
-            assert {m["state"] for m in machine.ask("machines") if m["name"] == "studio"} == {"revoked"}
+            assert {m["state"] for m in machine.ask("machines") if m["name"] == "studio"} == {
+                "revoked"
+            }
             log = checks.Log(machine)
             now = {n: s for n, (_, s) in log.streams().items() if n in size}
             log.close()

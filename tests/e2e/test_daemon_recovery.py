@@ -135,13 +135,12 @@ def test_a_machine_with_a_clock_a_year_off_is_linked_and_sets_nobody_elses(fleet
     until(lambda: texts(fleet["studio"]), "it came")
     log = checks.Log(fleet.hub)
     try:
-        stamps = [
-            int(row[0])
-            for row in log.rows(
-                "select json_extract(cast(header as text), '$.t[0]') from entry join stream on "
-                "stream.id = entry.id >> 40 where stream.name like ?", fleet.hub.id + "%",
-            )  # fmt: skip
-        ]
+        found = log.rows(
+            "select json_extract(cast(header as text), '$.t[0]') from entry join stream on "
+            "stream.id = entry.id >> 40 where stream.name like ?",
+            fleet.hub.id + "%",
+        )
+        stamps = [int(row[0]) for row in found]
     finally:
         log.close()
     ahead_ms = max(stamps) - time.time_ns() // 1_000_000

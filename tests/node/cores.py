@@ -49,7 +49,9 @@ class One:
         self.id = self.identity.machine
         roles: Any = ["hub", "workstation"] if number == 0 else ["workstation"]
         binding = sign_binding(self.identity, world.fleet, name)
-        self.record = sign_record(world.authority, binding, roles=roles, serial=1, issued_ms=WALL_MS)
+        self.record = sign_record(
+            world.authority, binding, roles=roles, serial=1, issued_ms=WALL_MS
+        )
         self.incarnation = Incarnation(random.Random(name).randbytes(16).hex())
         self.answers: list[dict[str, Any]] = []
         self.effects: list[ev.Effect] = []

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.node.cores import Cores
+from tests.promise import proves
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.worktree import Collected
@@ -16,8 +18,6 @@ from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
 from muster.task.kinds import TaskAssign, TaskOpen
-from tests.node.cores import Cores
-from tests.promise import proves
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -44,6 +44,7 @@ class Hands:
         self.work = work
         self.ordered: list[AttemptOrder] = []
         self.log: list[str] = []
+        self.ran, self.pushed = asyncio.Event(), asyncio.Event()
         self.pushes: list[Exception | None] = [None]
         self.opens: list[Exception | None] = [None]
         self.missing: tuple[str, ...] = ()
@@ -54,6 +55,7 @@ class Hands:
     async def start(self, order: AttemptOrder, on_event: Callable[[AgentEvent], None]) -> Running:
         self.ordered.append(order)
         self.log.append("run")
+        self.ran.set()
         on_event(AgentEvent("agent.output", {"text": "hi"}))
         return Running(self.outcomes.pop(0))
 
@@ -72,6 +74,7 @@ class Hands:
 
     async def push(self, _tree: object, commit: str) -> str:
         self.log.append("push")
+        self.pushed.set()
         if self.pushes and (error := self.pushes.pop(0)):
             raise error
         return commit
@@ -159,8 +162,7 @@ def test_waiting_for_a_repository_ends_when_the_lease_does(home):
     async def lose() -> ev.AttemptEnded:
         made = trial(home, hands)
         running = asyncio.ensure_future(made.run())
-        while "push" not in hands.log:
-            await asyncio.sleep(0)
+        await hands.pushed.wait()
         made.stop("the lease could not be renewed in time")
         async with asyncio.timeout(5):
             return await running
@@ -198,8 +200,7 @@ def test_an_attempt_stopped_while_it_runs_is_killed_and_pushes_nothing(home):
     async def cancel() -> ev.AttemptEnded:
         made = trial(home, hands)
         running = asyncio.ensure_future(made.run())
-        while not hands.ordered:
-            await asyncio.sleep(0)
+        await hands.ran.wait()
         made.stop("not wanted any more")
         return await running
 

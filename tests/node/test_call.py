@@ -3,14 +3,14 @@
 import json
 
 import pytest
+from tests.node.cores import LOCAL, Cores, One
+from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.limits import REPLY_PART_BYTES
 from muster.log import canon
 from muster.node import event as ev
 from muster.verbs.table import VERBS
-from tests.node.cores import LOCAL, Cores, One
-from tests.promise import proves
 
 
 @pytest.fixture
@@ -44,7 +44,9 @@ def test_a_call_of_another_form_is_refused_with_a_sentence(world, payload):
 
 
 @proves("node.calls-are-checked")
-@pytest.mark.parametrize("verb", ["", "no-such", "__init__", "Status", "init", "up", "rebuild", "x" * 60])
+@pytest.mark.parametrize(
+    "verb", ["", "no-such", "__init__", "Status", "init", "up", "rebuild", "x" * 60]
+)
 def test_only_verbs_of_the_table_that_a_daemon_answers_can_be_called(world, verb):
     assert kind(world["hub"].call(verb, {})) == "NotFound"
 

@@ -1,6 +1,8 @@
 """The rules of a step: one transaction, nothing before it, and no event harms another."""
 
 import pytest
+from tests.node.cores import LOCAL, Cores
+from tests.promise import proves
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
@@ -8,8 +10,6 @@ from muster.errors import Broken
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from tests.node.cores import LOCAL, Cores
-from tests.promise import proves
 
 PAYLOAD = canon.encode({"args": {}, "verb": "status"})
 
@@ -43,7 +43,9 @@ def test_a_batch_is_one_commit_whatever_it_holds(monkeypatch):
     monkeypatch.setattr(hub.core.store._database, "commit", lambda: (commits.append(1), commit()))
     texts = [{"text": [str(n)], "to": "all"} for n in range(50)]
     calls = [
-        canon.encode({"args": a, "statement": hub.world.sign("send", "all", hub, a), "verb": "send"})
+        canon.encode(
+            {"args": a, "statement": hub.world.sign("send", "all", hub, a), "verb": "send"}
+        )
         for a in texts
     ]
     hub.step(*[ev.Arrived(LOCAL, Type.CALL, n + 1, c) for n, c in enumerate(calls)])

@@ -1,9 +1,9 @@
 """What an `each:` glob matches."""
 
 import pytest
+from tests.promise import proves
 
 from muster.node.glob import matching
-from tests.promise import proves
 
 FILES = ["a.py", "src/a.py", "src/b.md", "src/x/c.py", "src/x/y/d.py", "tests/e.py", ".hidden/f.py"]
 

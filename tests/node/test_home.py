@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.promise import proves
 
 from muster.errors import Broken, NotFound, Refused
 from muster.node.home import SOCKET_PATH_BYTES_MAX, Config, Home, config_text, valid_name
-from tests.promise import proves
 
 SEED = bytes(range(32))
 

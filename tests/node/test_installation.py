@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.promise import proves
 
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
@@ -12,7 +13,6 @@ from muster.node import clock, installation
 from muster.node.home import Home
 from muster.node.installation import Installation
 from muster.verbs.table import VERBS
-from tests.promise import proves
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """Orders: obeyed once, by the machine they name, and written down; refusals are, too."""
 
 import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
 
 from muster.fleet.capability import make_capability
 from muster.fleet.machine import Operator
 from muster.limits import DENIALS_PER_MINUTE_MAX
-from tests.node.cores import Cores, One
-from tests.promise import proves
 
 ARGS = {"text": ["hi"], "to": "all"}
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
 
 from muster.node import event as ev
 from muster.node.owning import branch_of, instance_word
-from tests.node.cores import Cores, One
-from tests.promise import proves
 
 CHAIN = """\
 muster: 1
@@ -48,7 +48,7 @@ def hand_in(machine: One, spec: str, name: str = "chain") -> str:
 
 def state(machine: One, run: str) -> str:
     """As the newest of our rows says."""
-    rows = [r for r in machine.core.store.rows("run", run=run)]
+    rows = machine.core.store.rows("run", run=run)
     return str(max(rows, key=lambda r: r["changed_ms"])["state"])
 
 
@@ -152,7 +152,9 @@ def test_a_phase_is_done_only_when_its_branch_stands_at_the_commit(hub):
 
 
 @proves("node.promotion-settles")
-def test_a_branch_that_cannot_be_moved_now_is_tried_again_and_one_that_may_not_fails_the_attempt(hub):
+def test_a_branch_that_cannot_be_moved_now_is_tried_again_and_one_that_may_not_fails_the_attempt(
+    hub,
+):
     run = hand_in(hub, REPO)
     fence(hub)
     end(hub, commit=DONE)

@@ -1,8 +1,9 @@
 """This machine as a worker, through real cores."""
 
-from muster.node import event as ev
 from tests.node.cores import Cores
 from tests.promise import proves
+
+from muster.node import event as ev
 
 
 def begun(world: Cores) -> str:
