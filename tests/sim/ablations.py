@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from muster.agent import fence
+from muster.errors import Broken
 from muster.log import admit
+from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import member
+from muster.node import member, replication
+from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.task import evidence
 from tests.sim import machine as machines
@@ -32,6 +35,11 @@ def _leaves_early(self: machines.Machine, effects: list[ev.Effect]) -> None:
     self.perform(effects)
 
 
+def _stops(*_: Any) -> None:
+    """A fold that meets an entry it cannot use goes no further."""
+    raise Broken("an entry cannot be folded")
+
+
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((member, "doubts", lambda *_: []),),
     "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
@@ -40,6 +48,11 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "signer-check": ((admit, "check_signer", _genuine_or_not),),
     "evidence-check": ((evidence, "check_evidence", _no_proof_needed),),
     "fence": ((fence, "may_commit", lambda *_: None),),
+    "fork-gossip": (
+        (Sync, "spread_fork", lambda *_: None),
+        (replication.Replication, "proofs", lambda _self: {}),
+    ),
+    "poison-is-skipped": ((Folding, "_skip", _stops),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }
 

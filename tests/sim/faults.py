@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from muster.store.mark import Mark
 from tests.sim.machine import Disk, Machine
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ PROFILES: dict[str, Faults] = {
         machines=3, stormy_ms=70_000, sleep=0.12, sleep_ms_max=70_000, tasks=20, messages=0,
         repository=1.0,
     ),
+    "fork-gossip": Faults(machines=4, hostile=True, attacks=("equivocate",), attack=2.0, tasks=2),
+    "poison-is-skipped": Faults(machines=3, hostile=True, attacks=("poison",), attack=4.0, tasks=2),
     "witness-persists": Faults(
         machines=4, hostile=True, attacks=("split",), attack=6.0, crash=0.04,
         crash_kind="before-fsync", tasks=0, messages=2,
@@ -122,7 +125,7 @@ class Injector:
         self.world = world
         self.rng = random.Random(f"faults/{world.seed}")
         self.stopped = False
-        self.saved: dict[str, tuple[Disk, int]] = {}
+        self.saved: dict[str, tuple[Disk, dict[str, int]]] = {}
         self.blocked: set[tuple[str, str]] = set()
 
     def start(self) -> None:
@@ -200,14 +203,16 @@ class Injector:
         machine = self._one()
         if machine is not None and machine.core is not None and not self.stopped:
             disk = Disk(machine.core.store.image(), machine.disk.mark)
-            self.saved[machine.place] = (disk, machine.generation)
+            store = machine.core.store
+            mine = (s for s in store.streams() if s.machine == machine.id)
+            self.saved[machine.place] = (disk, {str(s): store.size(s) for s in mine})
 
     def _restore(self) -> None:
         """A disk is set back to a snapshot: with it the mark, the hardware's id, or both."""
         machine = self._one()
         if machine is None or machine.place not in self.saved or self.stopped:
             return
-        disk, _ = self.saved[machine.place]
+        disk, sizes = self.saved[machine.place]
         kind = self.world.faults.restore_kind or self.rng.choice(("mark", "generation", "blind"))
         self._reached("restore-" + kind, machine)
         mark = machine.disk.mark if kind == "mark" else disk.mark
@@ -215,10 +220,14 @@ class Injector:
         machine.disk = Disk(disk.image, mark)
         if kind == "generation":
             machine.generation += 1
-        elif kind == "blind":
+        elif kind == "blind" or not self._shows(machine.disk.mark, sizes):
             machine.blind_ms = self.world.ms
         machine.set_back_ms = self.world.ms
         self.world.checker.set_back(machine)
+
+    def _shows(self, mark: Mark | None, sizes: dict[str, int]) -> bool:
+        """Whether the mark, which may be a second old, knows of more than the snapshot holds."""
+        return mark is None or any(size > sizes.get(s, 0) for s, size in mark.sizes.items())
 
     def _clone(self) -> None:
         """A copy of a running machine is started elsewhere, and both go on."""

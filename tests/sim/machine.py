@@ -224,10 +224,13 @@ class Machine:
         if core is None or not core.members.settled:
             return
         core.now = self.now()
-        with core.store.transaction():
-            write(core)
-            core._settle_down()
-            core._sign()
+        try:
+            with core.store.transaction():
+                write(core)
+                core._settle_down()
+                core._sign()
+        except Exception as error:  # noqa: BLE001 - as in `step`
+            raise self.world.checker.died(self, error) from error
         effects = core._released()
         self.world.checker.stepped(self)
         self.perform(effects)
