@@ -27,7 +27,7 @@ TIMEOUT: Final = "15m"
 NOT_RUN_EXIT: Final = 1
 
 # A fence at the start of a line, or a shell phase that writes Markdown would end the plan early.
-_FENCE: Final = re.compile(r"^```(?:ya?ml)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+_FENCE: Final = re.compile(r"^```(\w*)[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _REFERENCE: Final = re.compile(r"\$\{[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\}")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -232,7 +232,8 @@ def _skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict
 def _spec_in(answer: str) -> str:
     """The spec in what an agent said: the last fence, or the whole when it begins like a spec."""
     text = _CONTROL.sub("", answer.replace("\r\n", "\n"))
-    fences = [each for each in _FENCE.findall(text) if "muster:" in each]
+    found = _FENCE.findall(text)
+    fences = [each for kind, each in found if kind in ("", "yaml", "yml") and "muster:" in each]
     if fences:
         return str(fences[-1])
     start = re.search(r"^muster: 1$", text, re.MULTILINE)
