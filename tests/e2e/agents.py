@@ -66,6 +66,8 @@ def agent_fleet(url: str) -> Iterator[Fleet]:
         for worker in WORKERS:
             until(lambda w=worker: names <= agents_of(fleet, w), f"{worker}'s agents are known")
         yield fleet
+        for machine in fleet.machines.values():
+            assert machine.alive, f"{machine.name} ended:\n{machine.log()[-3000:]}"
 
 
 def agents_of(fleet: Fleet, name: str) -> set[str]:
