@@ -124,14 +124,14 @@ def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agen
     text = ALONE.format(name=name, agent=agent, do=prompt(*steps), more="retries: 0")
     run = begin(fleet, text, name)
     work = until(lambda: _begun(fleet, run), "the attempt began", within_s=60)
-    live = subprocess.Popen(
-        [sys.executable, "-m", "muster", "logs", work["task"], "--follow", "--json"],
-        env=agents.typing_environment(fleet, fleet.hub), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    argv = [sys.executable, "-m", "muster", "logs", work["task"], "--follow", "--json"]
     seen = []
-    for line in live.stdout:
-        seen.append((json.loads(line), fleet.hub.ask("runs", {"run": run})["state"]))
-    assert live.wait(30) == 0
+    with subprocess.Popen(
+        argv, env=agents.typing_environment(fleet, fleet.hub), stdout=subprocess.PIPE, text=True
+    ) as live:
+        for line in live.stdout:
+            seen.append((json.loads(line), fleet.hub.ask("runs", {"run": run})["state"]))
+        assert live.wait(30) == 0
     assert settled(fleet, run)["state"] == "done"
     told = json.dumps([entry for entry, _ in seen], indent=1)
     early = {entry["kind"] for entry, state in seen if state == "open"}
