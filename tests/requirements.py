@@ -208,6 +208,9 @@ PROMISES: Final[dict[str, str]] = {
         "What a transaction appended, sealed and folded is there after the database is opened again."
     ),
     # --- fleet
+    "fleet.repository-keeper": (
+        "A repository is fetched from a hub that has it or from a machine that was granted it, never from one that only says so."
+    ),
     "fleet.vectors": "The bytes of every document of the fleet stay what they were.",
     "fleet.hostile-bytes": "Hostile bytes in any document of the fleet are refused, never a crash.",
     "fleet.presence": (
@@ -622,6 +625,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.zombie-harmless": (
+        "A machine that stood still past its lease changes neither the task nor the repository when it comes back."
+    ),
     "node.nothing-acknowledged-is-lost": (
         "Whatever is killed under load: nothing acknowledged is lost, no entry is applied twice, each phase is promoted once, no stale push is taken, every run ends, nothing runs on."
     ),

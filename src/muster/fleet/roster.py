@@ -110,6 +110,27 @@ class Roster:
             self.machines[m] for m in sorted(self.machines) if "hub" in self.machines[m].roles
         )
 
+    def keeper(self, repository: str, now_ms: int) -> MachineRecord | None:
+        """The machine to fetch a repository from: a hub that has it, else one granted `repo` on it.
+
+        That a machine says it has one is not enough: it would choose what the others run.
+        """
+        having = [
+            record
+            for machine, record in sorted(self.machines.items())
+            if machine in self.facts and repository in self.facts[machine].repositories
+        ]
+        for record in having:
+            if "hub" in record.roles:
+                return record
+        for record in having:
+            try:
+                self.decide(record.machine, "repo", repository, now_ms)
+            except Denied:
+                continue
+            return record
+        return None
+
     def cut(self, stream: StreamName) -> int | None:
         """How much of a revoked machine's stream still counts; None when it is not revoked."""
         revocation = self.revoked.get(stream.machine)

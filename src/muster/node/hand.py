@@ -106,16 +106,15 @@ class Hands:
             self.daemon.post(ended)
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
-        """Where a repository is: our own folder, or the address of the hub that has it."""
+        """Where a repository is: our own folder, or the address of the machine that keeps it."""
         try:
             return repository.find(self.repos, repo).path, ""
         except NotFound:
-            roster = self.daemon.core.roster
-            for machine in sorted(roster.machines):
-                facts = roster.facts.get(machine)
-                if facts is not None and repo in facts.repositories:
-                    return None, f"muster::{roster.machines[machine].name}/{repo}"
-            raise
+            core = self.daemon.core
+            keeper = core.roster.keeper(repo, core.now.wall_ms)
+            if keeper is None:
+                raise
+            return None, f"muster::{keeper.name}/{repo}"
 
     async def _raise_fence(self, effect: ev.RaiseFence) -> None:
         reason, newest = "", NO_EPOCH
