@@ -625,6 +625,15 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.journal-of-one-task": (
+        "A journal read for one task shows that task's entries and no other's."
+    ),
+    "node.loop-verbs-answer": (
+        "Whoever asks a verb that waits is answered exactly once, also when this machine itself fails at it."
+    ),
+    "node.silent-gets-nothing": (
+        "A machine that let a lease end in silence gets no work until it is heard again, although its link stands."
+    ),
     "node.zombie-harmless": (
         "A machine that stood still past its lease changes neither the task nor the repository when it comes back."
     ),

@@ -26,7 +26,7 @@ from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
-from muster.errors import Conflict, Malformed, MusterError, Refused, Unreachable
+from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
 from muster.limits import (
     LINK_TUNNELS_MAX,
@@ -196,13 +196,21 @@ class Daemon:
     async def _wait_for(self, call: ev.Perform) -> None:
         """A verb that waits for input or output."""
         handler: Callable[[Daemon, ev.Perform], Awaitable[Any]] = self.verbs[call.verb].load()
+        # Whoever asked hears an answer, also when the mistake is ours.
+        answer: Mapping[str, Any] | None = failure(
+            Broken(f"this machine failed at {call.verb}; its daemon.log says how")
+        )
         try:
             value = await handler(self, call)
+            answer = None if value is None else {"ok": True, "value": value}
         except MusterError as error:
-            self.answer(call, failure(error))
-            return
-        if value is not None:
-            self.answer(call, {"ok": True, "value": value})
+            answer = failure(error)
+        except asyncio.CancelledError:
+            answer = None
+            raise
+        finally:
+            if answer is not None:
+                self.answer(call, answer)
 
     def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
         raw = json.dumps(answer, separators=(",", ":"), default=str).encode()

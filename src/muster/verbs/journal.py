@@ -3,6 +3,7 @@
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
@@ -49,10 +50,18 @@ def _entries(core: Core, task: str) -> "Iterator[Entry]":
             continue
         start = 0
         while entries := core.store.slice(stream, start):
-            found += [e for e in entries if e.body is not None and task.encode() in e.body]
+            found += [e for e in entries if _is_about(e, task)]
             found = found[-SHOWN_MAX:]
             start += len(entries)
     yield from found
+
+
+def _is_about(entry: Entry, task: str) -> bool:
+    """Whether it is of this task; that another task's agent speaks of it is not enough."""
+    if not task or entry.body is None or task.encode() not in entry.body:
+        return False
+    body = canon.decode(entry.body, "journal", size_max=BODY_BYTES_MAX)
+    return isinstance(body, dict) and str(body.get("task", "")).startswith(task)
 
 
 def _view(core: Core, entry: Entry) -> dict[str, Any]:

@@ -1,0 +1,74 @@
+"""Verbs that wait in the daemon's loop: whoever asked is answered, also after a mistake of ours."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from muster.errors import Refused
+from muster.log import canon
+from muster.log.stream import JOURNAL
+from muster.node import event as ev
+from muster.node.daemon import Daemon
+from tests.promise import proves
+from tests.security.target import LOCAL, Target
+
+
+class Half:
+    """As much of a daemon as answers one call."""
+
+    _wait_for = Daemon._wait_for
+
+    def __init__(self, handler: Any) -> None:
+        self.verbs = {"x": type("Verb", (), {"load": lambda _self: handler})()}
+        self.answers: list[Any] = []
+
+    def answer(self, _call: Any, answer: Any) -> None:
+        self.answers.append(answer)
+
+
+async def _mistake(_daemon: Any, _call: Any) -> Any:
+    raise AttributeError("secret detail of the code")
+
+
+async def _refusal(_daemon: Any, _call: Any) -> Any:
+    raise Refused("no\n\x1b[2J" + "x" * 10_000)
+
+
+async def _nothing(_daemon: Any, _call: Any) -> Any:
+    return None
+
+
+@proves("node.loop-verbs-answer")
+def test_whoever_asked_is_answered_once_whatever_goes_wrong() -> None:
+    call: Any = ev.Perform(1, 1, "x", {}, "", "muster")
+    for handler, count in ((_mistake, 1), (_refusal, 1), (_nothing, 0)):
+        half: Any = Half(handler)
+        try:
+            asyncio.run(half._wait_for(call))
+        except AttributeError:
+            # The supervisor reports it, with its traceback, to the daemon's own log.
+            assert handler is _mistake
+        assert len(half.answers) == count
+        for answer in half.answers:
+            text = answer["error"]["text"]
+            assert text.isprintable()
+            assert "secret detail" not in text
+            assert len(text) < 1000
+
+
+@pytest.mark.parametrize("task", ["t1", "t2"])
+@proves("node.journal-of-one-task")
+def test_the_journal_of_a_task_does_not_show_other_tasks_that_speak_of_it(task: str) -> None:
+    target = Target()
+    with target.store.transaction():
+        for own, text in (("t1", "mine"), ("t2", "about t1"), ("t1", "about t2")):
+            body = canon.encode({"epoch": [1, 1], "kind": "read", "task": own, "text": text})
+            target.core.append("agent.output", body, scope=JOURNAL, actor="noop@studio")
+        target.store.seal_dirty(target.core.standing.signer("seal"))
+    statement = target.order("journal", task, {"task": task})
+    answers = target.call(LOCAL, "journal", {"task": task}, statement=statement)
+    shown = [a["value"] for a in answers if "text" in a["value"]]
+    assert [each["task"] for each in shown] == [task] * len(shown)
+    assert len(shown) == (2 if task == "t1" else 1)
+    assert all(each["kind"] == "agent.output" for each in shown), "nobody chooses the kind"
