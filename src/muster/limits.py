@@ -239,3 +239,23 @@ INVITE_HOURS_MAX: Final = 366 * 24
 DENIALS_PER_MINUTE_MAX: Final = 60
 # How long a start waits for a peer to confirm our own head before it goes on alone.
 CONFIRM_MS: Final = 3_000
+# How long it waits for further peers to come when those that are here have answered.
+COMPANY_MS: Final = 1_000
+
+# One deliverable of a phase without a repository: what git would refuse to carry well, too.
+BLOB_BYTES_MAX: Final = 256 * 1024 * 1024
+# All deliverables of one attempt, before and after they are placed: a disk is not filled by one.
+BLOB_ATTEMPT_BYTES_MAX: Final = 1024 * 1024 * 1024
+# Files and folders in one delivered folder. Chosen arbitrarily: a large build output.
+BLOB_FOLDER_ENTRIES_MAX: Final = 20_000
+# Each level is an open folder while it is read.
+BLOB_FOLDER_DEPTH_MAX: Final = 64
+# What is under way between two machines for one blob; also what the receiver may have to keep.
+BLOB_WINDOW_BYTES: Final = 1024 * 1024
+BLOB_DATA_BYTES_MAX: Final = 64 * 1024
+# A transfer in which nothing moves for so long is over.
+BLOB_SILENCE_MS_MAX: Final = 30_000
+# The names of all artefacts of an attempt, so that its entry has room for the rest.
+ARTEFACT_NAMES_BYTES_MAX: Final = 12 * 1024
+# Entries under which this machine remembers to have got one blob.
+BLOB_CLAIMS_MAX: Final = 256

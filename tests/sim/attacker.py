@@ -297,6 +297,7 @@ class Attacker:
 
 def consistency(leaves: list[bytes], last: bytes) -> list[bytes]:
     """The RFC 6962 proof from `leaves` to `leaves` and one more."""
+
     class Leaves:
         def __init__(self) -> None:
             self.all = [*leaves, last]

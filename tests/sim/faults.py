@@ -142,7 +142,16 @@ class Injector:
         if self.stopped:
             return
         faults = self.world.faults
-        for name in ("snapshot", "kill", "partition", "one_way", "restore", "clone", "clock", "sleep"):
+        for name in (
+            "snapshot",
+            "kill",
+            "partition",
+            "one_way",
+            "restore",
+            "clone",
+            "clock",
+            "sleep",
+        ):
             rate = getattr(faults, name)
             if rate and self.rng.random() < rate / 2:
                 self.world.later(self.rng.randrange(500), getattr(self, "_" + name))

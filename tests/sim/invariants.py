@@ -30,12 +30,13 @@ import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
-from muster.limits import CONFIRM_MS
+from muster.limits import COMPANY_MS, CONFIRM_MS
 
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import JOURNAL, StreamName, direct_target
 from muster.log.tree import Range
 from muster.task.kinds import AttemptStart, TaskAssign, read
+from tests.sim.network import DIAL_MS_MAX
 from tests.sim.tally import KINDS, chained
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Checker:
         """Look at what the step changed in this machine's streams."""
         core = machine.core
         assert core is not None
+        if core.members.settled and machine.settled_ms < machine.started_ms:
+            machine.settled_ms = self.world.ms
         known = self.sizes.setdefault(machine.place, {})
         store = core.store
         for stream in store.streams():
@@ -147,11 +150,20 @@ class Checker:
             return False
         if machine.cloned:
             return True
-        for wire in self.world.network.of(machine):
-            peer = wire.other(machine)
+        started, network = machine.started_ms, self.world.network
+        if machine.settled_ms - started >= CONFIRM_MS:
+            return True
+        for peer in self.world.machines.values():
             held = self.sizes.get(peer.place, {}).get(stream, 0)
-            patient = self.world.ms - max(wire.since_ms, machine.started_ms) < CONFIRM_MS
-            if peer.awake and held > seq and patient and not peer.hostile:
+            if peer.hostile or not peer.awake or peer.id == machine.id or held <= seq:
+                continue
+            wire = network.between(machine, peer)
+            if wire is not None:
+                near = wire.since_ms <= started + COMPANY_MS
+            else:
+                pending = self.world.ms < started + DIAL_MS_MAX and peer.started_ms <= started
+                near = pending and frozenset((machine.place, peer.place)) not in network.parted
+            if near:
                 return False
         return True
 
@@ -177,9 +189,7 @@ class Checker:
         last = self._pushed.get(task)
         if now is not None and epoch < now:
             self.fail("I7", f"{machine.place} pushed {task} under {epoch}, after {now} was raised")
-        if last is not None and (
-            epoch < last[0] or (epoch == last[0] and machine.id != last[1])
-        ):
+        if last is not None and (epoch < last[0] or (epoch == last[0] and machine.id != last[1])):
             self.fail("I7", f"{machine.place} pushed {task} under {epoch}, after {last}")
         self._pushed[task] = (epoch, machine.id)
 

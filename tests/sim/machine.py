@@ -74,6 +74,7 @@ class Machine:
         self.booted_ms = 0
         self.attempts: dict[tuple[str, tuple[int, int]], bool] = {}
         self.started_ms = 0
+        self.settled_ms = -1
         self.tally: Counter[str] = Counter()
         # Why this machine may, through no fault of the product, have forgotten or forked.
         self.set_back_ms: int | None = None

@@ -170,9 +170,7 @@ class Workload:
                 machine.attempts[assign.task, assign.epoch] = True
                 do = canon.decode(str(opened.template["do"]).encode(), "do", size_max=1024)
                 end = self._ending(machine, opened, assign)
-                world.later(
-                    int(do.get("sleep_ms", 1)), lambda: machine.when_awake(start, end)
-                )
+                world.later(int(do.get("sleep_ms", 1)), lambda: machine.when_awake(start, end))
             case ev.StopAttempt(task, epoch, reason):
                 if machine.attempts.pop((task, epoch), False):
                     world.reached["attempt-stopped"] += 1

@@ -373,7 +373,7 @@ class Sync:
         # Its own streams come in the very message that says `whole`: when that one arrives, the
         # peer knows what we know of it, whatever became of the parts before.
         last = theirs[-OFFER_HEADS_MAX:]
-        self._send_heads(session, [*offered, *theirs[: -OFFER_HEADS_MAX]])
+        self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]])
         heads = [self._head(session, stream) for stream in last]
         self._send(session.link, wire.Offer(heads, whole=True))
 
@@ -468,4 +468,3 @@ class Sync:
             str(stream), seal.size, seal.note.decode(), since, [h.hex() for h in proof]
         )
         self._send(session.link, wire.Offer([head]))
-

@@ -18,7 +18,7 @@ from muster.channel.frame import Type
 from muster.errors import Malformed, Unsettled
 from muster.fleet import kinds
 from muster.fleet.roster import Roster
-from muster.limits import CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
+from muster.limits import COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
@@ -83,14 +83,14 @@ class Members:
                 first = core.store.slice(stream, 0, 1)
                 if first:
                     self._opened.setdefault(stream.machine, {})[stream.incarnation] = first[0].stamp
-        self.settled = fresh or not core.settings.get("dials") or not self.must_ask()
+        self.settled = fresh or not self.must_ask()
         if fresh:
             self._open_incarnation()
         core.standing.changed()
 
     def must_ask(self) -> bool:
-        """Whether our own head is to be confirmed by a peer before we write; always, but for tests."""
-        return True
+        """Whether somebody may know more of our own stream: anybody else in the fleet may."""
+        return bool(self.core.roster.machines.keys() - {self.core.machine})
 
     def _open_incarnation(self) -> None:
         core = self.core
@@ -226,15 +226,30 @@ class Members:
         link.skew_ms = wall_ms - self.core.now.wall_ms
 
     def tick(self) -> None:
-        """Settle when every linked peer has told what it holds, or when we waited long enough."""
-        core = self.core
-        if self.settled:
+        """Settle when the peers have told what they hold, or when we waited long enough."""
+        if self.settled or not self._has_asked():
             return
-        sessions = core.sync.sessions.values()
+        doubted = self.core.replication.doubted
+        if doubted is not None and doubted.incarnation == self.core.standing.incarnation:
+            self.regressed(doubted, "a machine claims to have seen more of our stream than we hold")
+            return
+        self.settled = True
+        self._settled()
+
+    def _has_asked(self) -> bool:
+        """Whether those who may know more of our own stream have had the time to say so.
+
+        With everybody here that is at once. With somebody away it takes a moment, since the one
+        who knows may be about to dial; with an unanswered question or a doubt, a little longer.
+        """
+        core = self.core
         waited = core.now.boot_ms - self._started_ms
-        if (sessions and all(s.greeted for s in sessions)) or waited >= CONFIRM_MS:
-            self.settled = True
-            self._settled()
+        if waited >= CONFIRM_MS:
+            return True
+        sessions = core.sync.sessions.values()
+        told = all(s.greeted for s in sessions) and core.replication.doubted is None
+        missing = core.roster.machines.keys() - {s.peer for s in sessions} - {core.machine}
+        return told and (not missing or (bool(sessions) and waited >= COMPANY_MS))
 
     # --- roster ----------------------------------------------------------------------------
 

@@ -71,6 +71,8 @@ class Replication:
         self._on_contradiction = on_contradiction
         self._touched: dict[StreamName, dict[int, None]] = {}
         self._disputes: dict[StreamName, Dispute] = {}
+        # A stream of ours that somebody claims to have seen longer than it is.
+        self.doubted: StreamName | None = None
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
@@ -239,7 +241,9 @@ class Replication:
                 self.counters["cosign-of-another-branch"] += 1
                 return
         elif self.is_ours(cosign.stream):
+            # A hint that we were set back, no proof: anybody may claim it.
             self.counters["cosign-ahead-of-us"] += 1
+            self.doubted = cosign.stream
             return
         if len(self._known_cosigns) >= COSIGNS_KNOWN:
             self._known_cosigns.clear()

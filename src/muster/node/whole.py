@@ -86,6 +86,8 @@ class WorkPart(Protocol):
 
 
 class ReplicationPart(Protocol):
+    doubted: StreamName | None
+
     def bury(self, machine: MachineId, wall_ms: int) -> None: ...
     def closed(self, link: int) -> None: ...
 
