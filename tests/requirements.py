@@ -625,6 +625,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.channels-apart": (
+        "Two machines that both begin conversations on one link never use the same channel number."
+    ),
     "node.journal-of-one-task": (
         "A journal read for one task shows that task's entries and no other's."
     ),

@@ -17,6 +17,7 @@ from muster.limits import (
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.link import channels
 from muster.task.kinds import NO_EPOCH
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
 from tests.promise import proves
@@ -191,3 +192,13 @@ def test_a_stranger_that_goes_on_asking_is_cut_and_fills_no_log(target: Target) 
         effects += target.frame(STRANGER, Type.CALL, b'{"verb":"status"}', 7)
     assert any(isinstance(e, ev.Cut) and e.link == STRANGER for e in effects)
     assert sum(isinstance(e, ev.Note) for e in effects) <= NOTES_PER_MINUTE_MAX
+
+
+@proves("node.channels-apart")
+def test_two_machines_never_begin_conversations_under_the_same_number(target: Target) -> None:
+    def begun(me: str, peer: str) -> set[int]:
+        return {next(numbers) for _ in range(50)} if (numbers := channels(me, peer)) else set()
+
+    assert not begun(STUDIO.machine, BUILD.machine) & begun(BUILD.machine, STUDIO.machine)
+    mine = target.core.links[MEMBER].numbers
+    assert {next(mine) for _ in range(50)} == begun(STUDIO.machine, BUILD.machine)

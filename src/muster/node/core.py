@@ -29,7 +29,7 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, Str
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
-from muster.node.link import Link, sentence
+from muster.node.link import Link, channels, sentence
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
@@ -192,6 +192,8 @@ class Core:
                 self._arrived(event)
             case ev.LinkUp():
                 self.members.link_up(event)
+                if event.peer:
+                    self.links[event.link].numbers = channels(self.machine, event.peer)
             case ev.LinkDown():
                 self.members.link_down(event)
             case ev.Tick():

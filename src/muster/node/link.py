@@ -25,6 +25,14 @@ class Link:
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 
+def channels(me: str, peer: str) -> Iterator[int]:
+    """The numbers of the conversations that we begin: of two machines one takes the odd ones.
+
+    Else both begin one under the same number, and a tunnel of one would meet a tunnel of the other.
+    """
+    return itertools.count(1 if me < peer else 2, 2)
+
+
 def sentence(text: str) -> str:
     """One line of bounded length that moves no cursor, whatever hostile text it quotes."""
     cut = text if len(text) <= SENTENCE_CHARS_MAX else text[: SENTENCE_CHARS_MAX - 1] + "…"
