@@ -625,6 +625,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.rounds-go-on": (
+        "What is done again and again (papers, facts) goes on after a round that was refused."
+    ),
     "node.channels-apart": (
         "Two machines that both begin conversations on one link never use the same channel number."
     ),
@@ -966,6 +969,16 @@ PROMISES: Final[dict[str, str]] = {
     ),
     "cli.version": "`muster --version` says the version in one line and needs no machine.",
     # --- sim
+    "sim.removals-are-caught": (
+        "Each safeguard that is removed is caught by the simulation within 200 seeds, by the invariant it protects."
+    ),
+    "sim.profiles-hold": "With all safeguards in place every named fault profile holds.",
+    "sim.swarm-draws-all": "A thousand seeds draw every fault that the simulation knows.",
+    "sim.seed-replays": "A simulation seed replays to the same trace, in any process.",
+    "sim.failures-are-kept": "Every simulation seed that ever failed is run with the tests.",
+    "sim.invariants-hold": (
+        "Under any drawn subset of loss, duplication, reordering, partition, crash, set-back, clone, clock jump, sleep and a hostile member, the invariants of the fleet hold."
+    ),
     "sim.peace-converges": (
         "Real cores over a faultless network reach the same streams, settle every task and deliver every message."
     ),

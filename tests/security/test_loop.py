@@ -10,6 +10,7 @@ from muster.log import canon
 from muster.log.stream import JOURNAL
 from muster.node import event as ev
 from muster.node.daemon import Daemon
+from muster.node.supervisor import Supervisor
 from tests.promise import proves
 from tests.security.target import LOCAL, Target
 
@@ -72,3 +73,25 @@ def test_the_journal_of_a_task_does_not_show_other_tasks_that_speak_of_it(task: 
     assert [each["task"] for each in shown] == [task] * len(shown)
     assert len(shown) == (2 if task == "t1" else 1)
     assert all(each["kind"] == "agent.output" for each in shown), "nobody chooses the kind"
+
+
+@proves("node.rounds-go-on")
+def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: Any) -> None:
+    ended: list[str] = []
+    rounds: list[int] = []
+
+    async def papers(supervisor: Supervisor) -> None:
+        for number in range(3):
+            async with supervisor.attempt("papers"):
+                rounds.append(number)
+                raise Refused("the answer is\nnone \x1b[2J")
+
+    async def life() -> None:
+        supervisor = Supervisor(ended.append)
+        await supervisor.run("papers", papers(supervisor))
+        assert supervisor.counters["papers-refused"] == 3
+
+    asyncio.run(life())
+    assert rounds == [0, 1, 2]
+    assert not ended
+    assert "\x1b" not in capsys.readouterr().err

@@ -339,14 +339,16 @@ class Daemon:
     async def _facts(self) -> None:
         while True:
             await asyncio.sleep(FACTS_S)
-            self.post(ev.FactsChanged(await self.hands.facts()))
+            async with self.supervisor.attempt("facts"):
+                self.post(ev.FactsChanged(await self.hands.facts()))
 
     async def _papers(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""
         while True:
             await asyncio.sleep(5)
-            if self.machine.papers_due(clock.read().wall_ms):
-                await self._renew()
+            async with self.supervisor.attempt("papers"):
+                if self.machine.papers_due(clock.read().wall_ms):
+                    await self._renew()
             self._dial_all()
 
     async def _renew(self) -> None:

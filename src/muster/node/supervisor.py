@@ -6,10 +6,11 @@ Rule 2: nobody else in Muster writes `except Exception`.
 """
 
 import asyncio
+import contextlib
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
 from muster.errors import Broken, MusterError
@@ -65,6 +66,17 @@ class Supervisor:
             self.counters[f"{name}-failed"] += 1
             say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
 
+    @contextlib.asynccontextmanager
+    async def attempt(self, name: str) -> AsyncIterator[None]:
+        """One round of work that is done again anyway: a refusal in it ends this round only."""
+        try:
+            yield
+        except Broken:
+            raise
+        except MusterError as error:
+            self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
+            say(sentence(f"{name}: {error}"))
+
     async def stop(self) -> None:
         """End every task and wait for it."""
         tasks = [t for t in self._tasks if t is not asyncio.current_task()]
@@ -76,6 +88,7 @@ class Supervisor:
 
 def say(text: str) -> None:
     """A line in the daemon's own log, which is its standard error."""
-    shown = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    odd = "\N{REPLACEMENT CHARACTER}"
+    shown = "".join(c if c.isprintable() or c in "\n\t" else odd for c in text)
     sys.stderr.write(f"{shown}\n")
     sys.stderr.flush()
