@@ -22,6 +22,7 @@ _THEME: Final = {
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,
+    "fetch": _WORK,
     "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL,
     "thread": _MAIL, "threads": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH,

@@ -204,3 +204,16 @@ def repo(value: Any, _files: Files) -> str:
         return f"{value['name']} is in the fleet now, at {short(value['head'])}"
     rows = ((each["name"], short(each["head"])) for each in value)
     return table(("name", "head"), rows, "None yet; `muster repo add NAME FOLDER` adds one.")
+
+
+def fetch(value: Any, _files: Files) -> str:
+    if "commit" in value:
+        branch, commit = clean(value["branch"]), clean(value["commit"])
+        return (
+            f"its files are in the repository {clean(value['repo'])}, on the branch {branch}:\n"
+            f"  git fetch && git checkout {branch}    # {commit}"
+        )
+    return "\n".join(
+        f"{clean(each['path'])}{'/' if each['shape'] == 'folder' else ''}  {each['size']} bytes"
+        for each in value["placed"]
+    )

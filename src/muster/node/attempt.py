@@ -32,7 +32,7 @@ from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, MusterError, Refused, Unreachable
 from muster.fleet.capability import make_capability
-from muster.node import clock
+from muster.node import clock, delivery, holder
 from muster.node import event as ev
 from muster.node.environ import Redaction, given
 from muster.node.loop import Loop
@@ -104,6 +104,7 @@ class Trial:
             )
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
+            await self._place_what_came_before(self._folder)
             return self._folder
         path, url = self.daemon.hands.place_of(repo)
         bases = [
@@ -115,6 +116,14 @@ class Trial:
             lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
+
+    async def _place_what_came_before(self, folder: Path) -> None:
+        """The prerequisites' deliverables, where no repository carries them."""
+        given = holder.handed_on(self.daemon.core, self.start.owner, self.start.open)
+        blobs, target = self.daemon.machine.blobs, delivery.Target(folder)
+        for source in [s for sources in given.values() for s in sources]:
+            await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
+            await asyncio.to_thread(target.place, source.artefact, blobs)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """`work`, and again while the repository is out of reach, until somebody stops us."""
@@ -249,10 +258,7 @@ class Trial:
     async def _deliver(self, folder: Path, outcome: Outcome) -> ev.AttemptEnded:
         deliver = [str(path) for path in self.template.get("deliver") or []]
         if self._tree is None:
-            missing = [path for path in deliver if not (folder / path).exists()]
-            if missing:
-                return self._ended("failed", outcome, reason=_missing(missing))
-            return self._ended("done", outcome, values=self._values(outcome))
+            return await self._keep(folder, deliver, outcome)
         message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
         collected = await self.daemon.hands.workshop.collect(
             self._tree, deliver, message, self._signature()
@@ -271,6 +277,23 @@ class Trial:
             artefacts=collected.changed[:100],
         )
 
+    async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
+        """Without a repository: the deliverables become blobs, which the end of it names."""
+        missing = delivery.missing(folder, deliver)
+        if missing:
+            return self._ended("failed", outcome, reason=_missing(missing))
+        blobs = self.daemon.machine.blobs
+        try:
+            kept = await asyncio.to_thread(delivery.collect, folder, deliver, blobs)
+        except Refused as error:
+            return self._ended("failed", outcome, reason=str(error))
+        for each in kept:
+            blobs.claim(each.sha256, holder.attempt_claim(self.task, self.epoch))
+        if self._stopped:
+            return self._ended("killed", outcome, reason=self._stopped)
+        texts = tuple(str(each) for each in kept)
+        return self._ended("done", outcome, values=self._values(outcome), artefacts=texts)
+
     def _values(self, outcome: Outcome) -> dict[str, str]:
         return {
             "agent": self.agent,
@@ -288,9 +311,7 @@ class Trial:
         fields = self._redaction.fields(event.fields)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
-        self.daemon.post(
-            ev.AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor)
-        )
+        self.daemon.post(ev.AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
 
     def given_up(self) -> ev.AttemptEnded:
         """How it ends when this machine itself failed at it."""

@@ -19,7 +19,7 @@ from muster.agent.worktree import Workshop
 from muster.channel.frame import Type
 from muster.errors import Conflict, MusterError, NotFound, Unreachable
 from muster.log import canon
-from muster.node import clock
+from muster.node import clock, holder
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.facts import probe
@@ -49,6 +49,15 @@ class Hands:
         self.repos.mkdir(parents=True, exist_ok=True)
         await self.workshop.sweep()
         repository.sweep(self.repos, clock.read().wall_ms / 1000)
+        self._sweep_blobs()
+
+    def _sweep_blobs(self) -> None:
+        """Remove what no entry names. A database in doubt may have lost the entries that do."""
+        machine, core = self.daemon.machine, self.daemon.core
+        if machine.doubts:
+            return
+        gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
+        core.counters["blobs-swept"] += gone
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""

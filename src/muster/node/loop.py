@@ -1,11 +1,12 @@
 """What the hands and attempts may ask of the daemon around them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from muster.agent.base import Runner
 from muster.agent.catalogue import AgentEntry
+from muster.agent.remote import Kind
 from muster.agent.worktree import Workshop
 from muster.channel.frame import Type
 from muster.node import event as ev
@@ -29,6 +30,10 @@ class HandsPart(Protocol):
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
 
+    async def ask_on(
+        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
+    ) -> Mapping[str, Any]: ...
+
 
 class Loop(Protocol):
     """The daemon, as its hands see it."""
@@ -44,3 +49,11 @@ class Loop(Protocol):
     def post(self, event: ev.Event) -> None: ...
 
     def put(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
+
+    async def put_waiting(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
+
+    def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None: ...
+
+    def tunnel(self, link: int, channel: int, feed: Callable[[Kind, bytes], None]) -> None: ...
+
+    def close_tunnel(self, link: int, channel: int) -> None: ...

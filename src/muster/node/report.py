@@ -6,7 +6,7 @@ Rule 2: an event names the task and epoch it belongs to; an agent cannot say ano
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from muster import limits
@@ -19,7 +19,8 @@ _ITEMS_MAX: Final = 256
 # Of an event's own fields: the frame around them nests, too.
 _DEPTH_MAX: Final = limits.JSON_DEPTH_MAX - 4
 _VALUE_CHARS_MAX: Final = 16_500
-_PATH_CHARS_MAX: Final = 200
+# A path in a repository, or the name of a blob with its hash and size.
+_ARTEFACT_CHARS_MAX: Final = 320
 _REASON_CHARS_MAX: Final = 2_000
 
 
@@ -52,9 +53,21 @@ def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
         reason=_text(event.reason, _REASON_CHARS_MAX),
         commit=_text(event.commit, 64),
         values=values,
-        artefacts=[_text(path, _PATH_CHARS_MAX) for path in event.artefacts[:100]],
+        artefacts=_artefacts(event.artefacts),
         usage=usage,
     )
+
+
+def _artefacts(texts: Iterable[str]) -> list[str]:
+    """As many as leave room for the rest of the entry."""
+    found, room = [], limits.ARTEFACT_NAMES_BYTES_MAX
+    for each in texts:
+        text = _text(each, _ARTEFACT_CHARS_MAX)
+        room -= len(text.encode())
+        if room < 0:
+            break
+        found.append(text)
+    return found[:100]
 
 
 def plain(value: Any, depth: int = 0) -> Any:

@@ -1,22 +1,93 @@
 """Blobs: bytes too large for an entry, in a folder, each under its sha256.
 
-Rule 1: a blob that `put` returned for is durable and whole.
-Rule 2: every read is checked against the name; a rotten blob is reported, never returned.
-Rule 3: a hash is not a capability: who may read is decided above, by the entry that names it.
+Rule 1: a blob that `put` or `Incoming.keep` returned for is durable and whole.
+Rule 2: every read is checked against the name; a rotten blob is reported, never passed off as good.
+Rule 3: a hash is not a capability: who may read is decided above, by the entry that names it. So a
+blob keeps its claims beside it: under what this machine came to have it. Another entry that names
+the same hash gives nobody a right to our copy.
+Rule 4: what is half written is never seen under a name, and is gone after the next start.
 
 The folder is spread over 256 folders by the first two digits, so that no listing grows huge.
 """
 
+import contextlib
 import hashlib
+import json
+import os
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final, Self
 
 from muster.errors import Broken, Forged, Malformed, NotFound
-from muster.store.durable import write_file
+from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
+from muster.store.durable import sync_folder, sync_handle, write_file
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
+_CHUNK: Final = 256 * 1024
+_TEMPORARY: Final = ".tmp-"
+_CLAIMS: Final = ".claims"
+
+
+class Incoming:
+    """A blob that is being written. Leaving the context without `keep` leaves nothing."""
+
+    def __init__(self, folder: Path, place: Callable[[str], Path], size_max: int) -> None:
+        self.size = 0
+        self._place = place
+        self._size_max = size_max
+        self._hash = hashlib.sha256()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+        except OSError as error:
+            raise _broken(folder, error) from error
+        self._path = Path(name)
+        self._file = os.fdopen(handle, "wb")
+
+    def write(self, data: bytes) -> int:
+        """Add bytes. Raises: Malformed beyond the size, Broken."""
+        self.size += len(data)
+        if self.size > self._size_max:
+            raise Malformed(f"a blob has more than the {self._size_max} bytes it may have")
+        self._hash.update(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise _broken(self._path, error) from error
+
+    def keep(self, sha256: str | None = None, size: int | None = None) -> str:
+        """Make it count; its name. Durable on return.
+
+        Raises: Forged: it is not what was announced; nothing is kept. Broken: the disk refused.
+        """
+        name = self._hash.hexdigest()
+        if (sha256 is not None and sha256 != name) or (size is not None and size != self.size):
+            raise Forged(
+                f"The blob {sha256 or ''} arrived as other bytes ({name}, {self.size} bytes); "
+                "fetch it again."
+            )
+        path = self._place(name)
+        try:
+            self._file.flush()
+            sync_handle(self._file.fileno())
+            self._file.close()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(self._path, path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise _broken(path, error) from error
+        return name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A disk that is full says so once more on closing; that was raised before.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self._path.unlink(missing_ok=True)
 
 
 class Blobs:
@@ -35,7 +106,8 @@ class Blobs:
         if sha256 is not None and sha256 != name:
             raise Forged(f"The blob {sha256} arrived as other bytes ({name}); fetch it again.")
         path = self._path(name)
-        if self._intact(path, name):
+        # A second put is the way a rotten blob is healed, so its bytes are looked at.
+        if self.intact(name):
             return name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,30 +116,95 @@ class Blobs:
         write_file(path, data)
         return name
 
+    def incoming(self, size_max: int = BLOB_BYTES_MAX) -> Incoming:
+        """A blob to be written piece by piece. Raises: Broken."""
+        return Incoming(self._folder, self._path, size_max)
+
     def get(self, sha256: str) -> bytes:
         """Return the blob.
 
         Raises: NotFound: it is not here.
             Broken: it rotted on this disk; fetch it from another machine and `put` it again.
         """
-        path = self._path(sha256)
+        return b"".join(self.read(sha256))
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """The blob piece by piece. What came counts only once the iteration has ended.
+
+        Raises: NotFound, Broken as `get`; that it rotted only at the end.
+        """
+        path, found = self._path(sha256), hashlib.sha256()
         try:
-            data = path.read_bytes()
+            with path.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    found.update(chunk)
+                    yield chunk
         except FileNotFoundError as error:
             raise NotFound(f"The blob {sha256} is not on this machine.") from error
         except OSError as error:
             raise Broken(f"The blob {sha256} cannot be read ({error}); check the disk.") from error
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if found.hexdigest() != sha256:
             raise Broken(f"The blob {sha256} rotted on this disk; fetch it from another machine.")
-        return data
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The blob as a file, unchecked: for what was found `intact`. Raises: NotFound."""
+        try:
+            return self._path(sha256).open("rb")
+        except OSError as error:
+            raise NotFound(f"The blob {sha256} is not on this machine ({error}).") from error
 
     def has(self, sha256: str) -> bool:
         """Return whether the blob is here, without reading it."""
         return self._path(sha256).is_file()
 
+    def intact(self, sha256: str) -> bool:
+        """Return whether the blob is here, and what its name says."""
+        try:
+            for _ in self.read(sha256):
+                pass
+        except (NotFound, Broken):
+            return False
+        return True
+
     def drop(self, sha256: str) -> None:
-        """Forget the blob; harmless when it is not here."""
-        self._path(sha256).unlink(missing_ok=True)
+        """Forget the blob and its claims; harmless when it is not here."""
+        path = self._path(sha256)
+        path.unlink(missing_ok=True)
+        path.with_name(path.name + _CLAIMS).unlink(missing_ok=True)
+
+    # --- claims ----------------------------------------------------------------------------
+
+    def claim(self, sha256: str, claim: str) -> None:
+        """Remember under what this machine has the blob; durable on return."""
+        path, known = self._path(sha256), self.claims(sha256)
+        if claim in known:
+            return
+        # The newest are kept: whoever asks, asks for what a run has just yielded.
+        kept = [*known, claim][-BLOB_CLAIMS_MAX:]
+        write_file(path.with_name(path.name + _CLAIMS), json.dumps(kept).encode())
+
+    def claims(self, sha256: str) -> tuple[str, ...]:
+        """Under what this machine has the blob; nothing where that cannot be read."""
+        path = self._path(sha256)
+        try:
+            found = json.loads(path.with_name(path.name + _CLAIMS).read_bytes())
+        except (OSError, ValueError):
+            return ()
+        return tuple(str(each) for each in found) if isinstance(found, list) else ()
+
+    def sweep(self, named: Callable[[str, str], bool]) -> int:
+        """Remove what was half written, and each blob without a claim that `named` confirms.
+
+        For a start, before anything is written. Returns how many blobs went.
+        """
+        for path in self._folder.rglob(f"{_TEMPORARY}*"):
+            path.unlink(missing_ok=True)
+        gone = 0
+        for name in list(self):
+            if not any(named(name, claim) for claim in self.claims(name)):
+                self.drop(name)
+                gone += 1
+        return gone
 
     def __iter__(self) -> Iterator[str]:
         """Give the names of all blobs, in order."""
@@ -76,15 +213,13 @@ class Blobs:
             if _NAME.fullmatch(name):
                 yield name
 
-    def _intact(self, path: Path, name: str) -> bool:
-        # A second put is the way a rotten blob is healed, so its bytes are looked at.
-        try:
-            return hashlib.sha256(path.read_bytes()).hexdigest() == name
-        except OSError:
-            return False
-
     def _path(self, sha256: str) -> Path:
         # The name comes from a peer: anything but 64 digits could walk out of the folder.
         if not _NAME.fullmatch(sha256):
             raise Malformed(f"{sha256[:80]!r} is not the sha256 of a blob.")
         return self._folder / sha256[:2] / sha256[2:]
+
+
+def _broken(path: Path, error: OSError) -> Broken:
+    why = error.strerror or error
+    return Broken(f"Writing {path} failed ({why}); check the disk and its free space.")

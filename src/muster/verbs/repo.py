@@ -1,24 +1,20 @@
 """Verbs about repositories, and the tunnels git goes through."""
 
-import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from muster.agent import remote, repository
 from muster.agent.fence import Epoch, Update, may_push_all, repository_name
-from muster.channel.frame import Type
 from muster.errors import Denied, Malformed, MusterError, Unreachable
 from muster.log.entry import Entry, EntryId
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.passing import TYPES, pass_on
 from muster.task.evidence import Unproven, check_ordered
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
-
-_TYPES = {"data": Type.DATA, "credit": Type.CREDIT, "close": Type.CLOSE}
 
 
 async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
@@ -55,57 +51,8 @@ async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
     link = core.link_to(record.machine)
     if link is None:
         raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
-    channel = next(core.links[link].numbers)
-    there = _Passing(daemon, link, channel)
-    here = _Passing(daemon, call.link, call.channel)
-    daemon.tunnel(call.link, call.channel, there.feed)
-    daemon.tunnel(link, channel, here.feed)
-    try:
-        answer = await daemon.hands.ask_on(link, channel, "git.serve", dict(call.args))
-        if not answer.get("ok"):
-            raise _refusal(answer.get("error", {}))
-        daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
-        there.begin()
-        here.begin()
-        done = [asyncio.ensure_future(side.over.wait()) for side in (there, here)]
-        await asyncio.wait(done, return_when=asyncio.FIRST_COMPLETED)
-        for each in done:
-            each.cancel()
-    finally:
-        daemon.close_tunnel(call.link, call.channel)
-        daemon.close_tunnel(link, channel)
+    await pass_on(daemon, call, link, "git.serve", call.args)
     return None
-
-
-def _refusal(error: Mapping[str, Any]) -> MusterError:
-    """The other machine's no; one that may become a yes by waiting stays that."""
-    text = str(error.get("text", "the other machine refused"))
-    return Unreachable(text) if error.get("kind") == "Unreachable" else Denied(text)
-
-
-class _Passing:
-    """Passes frames on to one side, to the closing one; credit, end to end, bounds what waits.
-
-    Git's first bytes can be here before the answer that announces them: they wait for `begin`.
-    """
-
-    def __init__(self, daemon: "Daemon", link: int, channel: int) -> None:
-        self.over = asyncio.Event()
-        self._daemon, self._link, self._channel = daemon, link, channel
-        self._waiting: list[tuple[remote.Kind, bytes]] | None = []
-
-    def begin(self) -> None:
-        waiting, self._waiting = self._waiting or [], None
-        for kind, payload in waiting:
-            self.feed(kind, payload)
-
-    def feed(self, kind: remote.Kind, payload: bytes) -> None:
-        if self._waiting is not None:
-            self._waiting.append((kind, payload))
-            return
-        self._daemon.put(self._link, _TYPES[kind], self._channel, payload)
-        if kind == "close":
-            self.over.set()
 
 
 async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
@@ -118,7 +65,7 @@ async def _serve(daemon: "Daemon", call: ev.Perform, request: remote.Request, pe
     found = repository.find(daemon.hands.repos, request.repo)
 
     async def send(kind: remote.Kind, payload: bytes) -> None:
-        await daemon.put_waiting(call.link, _TYPES[kind], call.channel, payload)
+        await daemon.put_waiting(call.link, TYPES[kind], call.channel, payload)
 
     tunnel = remote.Tunnel(send)
     daemon.tunnel(call.link, call.channel, tunnel.feed)

@@ -276,6 +276,29 @@ _WORK: Final = (
         (_TASK, _flag("follow", "go on until the attempt ends")),
     ),
     Verb(
+        "fetch", "bring what a settled task delivered to this machine", "local", "client",
+        "muster.verbs.fetch:fetch",
+        (
+            _TASK,
+            _pos("path", "only this deliverable", required=False),
+            _opt("to", "the folder to put it into (default: the current one)"),
+            _flag("force", "replace what is there"),
+        ),
+    ),
+    Verb(
+        "artefacts", "what a settled task delivered", "local", "daemon",
+        "muster.verbs.blob:artefacts", (_TASK,), hidden=True,
+    ),
+    Verb(
+        "blob.bring", "bring a deliverable to this machine", "local", "loop",
+        "muster.verbs.blob:bring",
+        (_TASK, _pos("path", "the deliverable")), hidden=True,
+    ),
+    Verb(
+        "blob.serve", "a blob, to a machine that may read an entry that names it", "peer", "loop",
+        "muster.verbs.blob:serve", hidden=True,
+    ),
+    Verb(
         "journal", "this machine's journal of a task, to whoever was granted it", "order",
         "daemon", "muster.verbs.journal:journal",
         (_TASK, _flag("follow", "go on until the attempt ends")), hidden=True, object="task",

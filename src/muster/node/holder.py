@@ -1,0 +1,304 @@
+"""Who has a blob, who may have it, and how it gets here.
+
+Rule 1: a hash is not a capability. A blob is served under an entry that is here, that the asking
+machine may read, that names the blob, and under which this machine came to have it: as the author
+of the entry, or because it was fetched under that very entry. So nobody gets a blob by
+writing its hash into an entry of their own.
+Rule 2: every refusal reads the same, whether the entry, the right or the blob is missing.
+Rule 3: the machine that ran the attempt is asked first, then every machine with a link; a hub may
+pass on what it may read itself, to who may read it, and sees to that as if the blob were its own.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
+
+from muster.agent.remote import Kind
+from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import MachineId
+from muster.node import event as ev
+from muster.node.carry import Giver, Taker
+from muster.node.core import Core
+from muster.node.loop import Loop
+from muster.node.passing import TYPES, pass_on, refusal
+from muster.store.blobs import Blobs
+from muster.task import kinds
+from muster.task.artefact import Artefact, check_places, named
+
+B = TypeVar("B", bound=kinds.Body)
+Told = Callable[[Artefact, int], None]
+
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+_NO: Final = "no entry that you may read names such a blob of this machine"
+
+
+class Source(NamedTuple):
+    """An artefact, the entry that names it, and the machine that wrote that entry."""
+
+    artefact: Artefact
+    entry: EntryId
+    machine: MachineId
+
+
+# --- what the log says ---------------------------------------------------------------------------
+
+
+def sources(core: Core, row: Mapping[str, Any]) -> list[Source]:
+    """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
+    entry = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+    body = _body(entry, kinds.TaskSettle)
+    if entry is None or body is None:
+        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+    found = named(body.commit, body.artefacts)
+    if not found:
+        return []
+    # The owner cites the assignment and then the end of the attempt, which names the blobs.
+    assign = core.store.entry(entry.causes[0])
+    given = _body(assign, kinds.TaskAssign)
+    if given is None or len(entry.causes) < 2:
+        raise Malformed(f"the end of task {str(row['task'])[:12]} cites no attempt")
+    return [Source(each, entry.causes[1], MachineId(given.machine)) for each in found]
+
+
+def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> dict[str, list[Source]]:
+    """What a task's prerequisites delivered, by phase. Raises: Refused where two cannot both be."""
+    found: dict[str, list[Source]] = {}
+    if opened.run and not opened.repo:
+        for phase, row in _before(core, owner, opened.run, opened.template, set()):
+            found.setdefault(phase, []).extend(sources(core, row))
+    check_places({phase: [s.artefact for s in each] for phase, each in found.items()})
+    return found
+
+
+def _before(
+    core: Core, owner: str, run: str, template: Mapping[str, Any], seen: set[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tasks whose deliverables a task with this template starts with."""
+    for phase in template.get("after") or ():
+        if phase in seen:
+            continue
+        seen.add(phase)
+        for row in _done(core, owner, run, str(phase)):
+            opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+            if opened is not None and opened.template.get("by") == "human":
+                # A person's decision hands on what it was given.
+                yield from _before(core, owner, run, opened.template, seen)
+            else:
+                yield str(phase), row
+
+
+def _done(core: Core, owner: str, run: str, phase: str) -> list[dict[str, Any]]:
+    """What counts of a phase: a task for each match, and of a race the first that was done."""
+    rows = core.store.rows("task", order=("changed_ms",), run=run, phase=phase, state="done")
+    every = {str(r["task"]): r for r in rows if str(r["stream"]).startswith(owner)}
+    done = list(every.values())
+    opened = (
+        _body(core.store.entry(EntryId(_bytes(done[0]["opened"]))), kinds.TaskOpen)
+        if done
+        else None
+    )
+    race = opened is not None and opened.template.get("race")
+    return done[:1] if race else done
+
+
+def _names(entry: Entry, sha256: str) -> bool:
+    body = _body(entry, kinds.AttemptFinish)
+    try:
+        return body is not None and any(
+            a.sha256 == sha256 for a in named(body.commit, body.artefacts)
+        )
+    except Malformed:
+        return False
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+def readable(core: Core, peer: str, entry_id: EntryId, sha256: str) -> Entry:
+    """The entry under which a machine may have a blob. Raises: Denied."""
+    entry = core.store.entry(entry_id)
+    machine = MachineId(peer)
+    if (
+        entry is None
+        or not core.standing.may_hold(entry.stream, machine)
+        or entry.header.seq < core.roster.held_from(entry.stream, machine)
+        or not _names(entry, sha256)
+    ):
+        core.counters["blob-denied"] += 1
+        raise Denied(_NO)
+    return entry
+
+
+def is_ours(core: Core, blobs: Blobs, entry: Entry, sha256: str) -> bool:
+    """Whether we have the blob, and have it under this entry."""
+    return blobs.has(sha256) and any(
+        _confirms(core, entry, claim) for claim in blobs.claims(sha256)
+    )
+
+
+def _confirms(core: Core, entry: Entry, claim: str) -> bool:
+    if claim == entry_claim(entry.id):
+        return True
+    body = _body(entry, kinds.AttemptFinish)
+    mine = entry.stream.machine == core.machine
+    return mine and body is not None and claim == attempt_claim(body.task, body.epoch)
+
+
+def entry_claim(entry: EntryId) -> str:
+    """We fetched it under this entry."""
+    return f"entry {entry.hex()}"
+
+
+def attempt_claim(task: str, epoch: kinds.Epoch) -> str:
+    """An attempt of ours delivered it; the entry that names it is written after it is kept."""
+    return f"attempt {task} {kinds.epoch_text(epoch)}"
+
+
+def is_named(core: Core, sha256: str, claim: str) -> bool:
+    """Whether an entry that is here names a blob, as a claim beside it says."""
+    word, _, rest = claim.partition(" ")
+    if word == "entry":
+        found = [bytes.fromhex(rest)] if _ID.fullmatch(rest) else []
+    else:
+        task, _, epoch_there = rest.partition(" ")
+        rows = core.store.rows("attempt", task=task)
+        found = [
+            _bytes(r["ended"])
+            for r in rows
+            if str(r["stream"]).startswith(core.machine)
+            and epoch_there == kinds.epoch_text((_int(r["epoch_order"]), _int(r["epoch_count"])))
+        ]
+    entries = [core.store.entry(EntryId(each)) for each in found if each]
+    return any(entry is not None and _names(entry, sha256) for entry in entries)
+
+
+# --- serving --------------------------------------------------------------------------------------
+
+
+async def serve(daemon: Loop, call: ev.Perform) -> None:
+    """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
+    core, blobs = daemon.core, daemon.machine.blobs
+    entry_id, sha256 = _request(call.args)
+    entry = readable(core, call.peer, entry_id, sha256)
+    if not is_ours(core, blobs, entry, sha256):
+        link = core.link_to(entry.stream.machine)
+        if call.args.get("direct") or link is None or link == call.link:
+            raise NotFound("this machine has no such blob, and no link to who has")
+        args = {"direct": True, "entry": entry_id.hex(), "sha256": sha256}
+        await pass_on(daemon, call, link, "blob.serve", args)
+        return
+
+    async def send(kind: Kind, payload: bytes) -> None:
+        await daemon.put_waiting(call.link, TYPES[kind], call.channel, payload)
+
+    giver = Giver(send)
+    daemon.tunnel(call.link, call.channel, giver.feed)
+    try:
+        daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
+        await giver.run(blobs.read(sha256))
+    finally:
+        daemon.close_tunnel(call.link, call.channel)
+
+
+def _request(args: Mapping[str, Any]) -> tuple[EntryId, str]:
+    entry, sha256 = args.get("entry"), args.get("sha256")
+    if not isinstance(entry, str) or not isinstance(sha256, str):
+        raise Malformed("a blob is asked for by an entry and a sha256")
+    try:
+        return EntryId(bytes.fromhex(entry)), sha256
+    except ValueError as error:
+        raise Malformed("the entry that names a blob is not an id") from error
+
+
+# --- fetching ----------------------------------------------------------------------------------
+
+
+async def bring(daemon: Loop, source: Source, told: Told = lambda _artefact, _got: None) -> None:
+    """See to it that a blob is here, whole and under its entry.
+
+    Raises: Denied where its author says no, Forged where what came is something else, Unreachable
+    where nobody who is linked has it; Broken.
+    """
+    core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
+    entry = core.store.entry(source.entry)
+    ours = entry_claim(source.entry) in blobs.claims(artefact.sha256) or (
+        entry is not None and is_ours(core, blobs, entry, artefact.sha256)
+    )
+    if ours:
+        if await asyncio.to_thread(blobs.intact, artefact.sha256):
+            return
+        core.counters["blob-rotted"] += 1
+    forged: MusterError | None = None
+    for machine in _holders(core, source):
+        try:
+            await _bring_from(daemon, machine, source, told)
+        except Forged as error:
+            core.counters["blob-forged"] += 1
+            forged = error
+        except Denied:
+            if machine == source.machine:
+                raise
+        except (Unreachable, NotFound, Conflict, Malformed):
+            core.counters["blob-not-there"] += 1
+        else:
+            return
+    if forged is not None:
+        raise forged
+    name = core.standing.name_of(source.machine)
+    raise Unreachable(
+        f"{artefact.path} is on {name}, and nobody with a link to here has it; "
+        f"try again when {name} is up"
+    )
+
+
+def _holders(core: Core, source: Source) -> list[MachineId]:
+    """Whom to ask: who made it, the hubs, everybody else with a link."""
+    linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
+    hubs = {record.machine for record in core.roster.hubs()}
+    return sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m))
+
+
+async def _bring_from(daemon: Loop, machine: MachineId, source: Source, told: Told) -> None:
+    core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
+    link = core.link_to(machine)
+    if link is None:
+        raise Unreachable("the link is gone")
+    channel = next(core.links[link].numbers)
+
+    async def send(kind: Kind, payload: bytes) -> None:
+        await daemon.put_waiting(link, TYPES[kind], channel, payload)
+
+    taker = Taker(send)
+    daemon.tunnel(link, channel, taker.feed)
+    try:
+        args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
+        answer = await daemon.hands.ask_on(link, channel, "blob.serve", args)
+        if not answer.get("ok"):
+            raise refusal(answer.get("error", {}))
+        with blobs.incoming(artefact.size) as blob:
+            await taker.run(blob, artefact.sha256, artefact.size, lambda got: told(artefact, got))
+        blobs.claim(artefact.sha256, entry_claim(source.entry))
+    finally:
+        daemon.close_tunnel(link, channel)
+        # It stops sending what nobody takes; after a whole transfer this says nothing new.
+        await send("close", b"")
+
+
+def _body(entry: Entry | None, type_: type[B]) -> B | None:
+    if entry is None or entry.header.kind != kinds.KIND_OF[type_]:
+        return None
+    try:
+        return body_as(entry, type_)
+    except Skip:
+        return None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

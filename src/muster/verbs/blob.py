@@ -1,0 +1,88 @@
+"""Verbs about deliverables without a repository: what there is, bringing it here, serving it."""
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.errors import Conflict, NotFound
+from muster.log.entry import EntryId
+from muster.log.fold import body_as
+from muster.node import event as ev
+from muster.node import holder
+from muster.node.call import Call
+from muster.node.core import Core
+from muster.node.holder import Source
+from muster.node.owning import branch_of
+from muster.task import kinds
+from muster.task.artefact import Artefact
+from muster.verbs.work import find_task
+
+if TYPE_CHECKING:
+    from muster.node.daemon import Daemon
+
+# Often enough for a person, seldom enough for a socket.
+_TOLD_EVERY_S: Final = 0.5
+
+
+def artefacts(core: Core, call: Call) -> Any:
+    """What a task delivered: blobs, or with a repository the branch and commit that have it."""
+    row = find_task(core, str(call.args.get("task", "")))
+    answer: dict[str, Any] = {"task": row["task"], "phase": row["phase"], "state": row["state"]}
+    settled = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+    if row["state"] != "done" or settled is None or settled.header.kind != "task.settle":
+        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it delivered nothing")
+    body = body_as(settled, kinds.TaskSettle)
+    if body.commit:
+        opened = core.store.entry(EntryId(_bytes(row["opened"])))
+        repo = body_as(opened, kinds.TaskOpen).repo if opened is not None else ""
+        branch = branch_of(str(row["run"]), str(row["phase"]), str(row["instance"]))
+        answer.update(commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts))
+        return answer
+    found = holder.sources(core, row)
+    answer["artefacts"] = [
+        {
+            "path": each.artefact.path,
+            "shape": each.artefact.shape,
+            "sha256": each.artefact.sha256,
+            "size": each.artefact.size,
+            "machine": core.standing.name_of(each.machine),
+        }
+        for each in found
+    ]
+    return answer
+
+
+async def bring(daemon: "Daemon", call: ev.Perform) -> Any:
+    """Bring one deliverable of a task to this machine, telling how far it is."""
+    core = daemon.core
+    row = find_task(core, str(call.args.get("task", "")))
+    source = _named(holder.sources(core, row), row, str(call.args.get("path", "")))
+    told_s = 0.0
+
+    def tell(artefact: Artefact, got: int) -> None:
+        nonlocal told_s
+        now_s = time.monotonic()
+        if now_s - told_s >= _TOLD_EVERY_S:
+            told_s = now_s
+            value = {"got": got, "path": artefact.path, "size": artefact.size}
+            daemon.answer(call, {"ok": True, "value": value}, last=False)
+
+    await holder.bring(daemon, source, tell)
+    return {"path": source.artefact.path, "sha256": source.artefact.sha256, "here": True}
+
+
+def _named(found: list[Source], row: Mapping[str, Any], path: str) -> Source:
+    for each in found:
+        if each.artefact.path == path:
+            return each
+    raise NotFound(f"task {str(row['task'])[:12]} delivered no {path[:80]!r}")
+
+
+async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
+    """A blob, to a machine that may read an entry that names it."""
+    await holder.serve(daemon, call)
+    return None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""

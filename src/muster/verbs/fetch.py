@@ -1,0 +1,58 @@
+"""`muster fetch`: what a task delivered, into a folder of the person who asks.
+
+Rule 1: the daemon brings blobs to this machine; this command places them, with the rights of the
+person who typed it.
+Rule 2: nothing is replaced without --force, and it is looked before anything is written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muster.errors import NotFound, Refused
+from muster.node.delivery import Target
+from muster.store.blobs import Blobs
+from muster.task.artefact import Artefact
+from muster.task.unit import path_refusal
+from muster.verbs.client import Door
+
+# Below this nobody waits long enough to want to know.
+_TOLD_BYTES = 4 * 1024 * 1024
+
+
+def fetch(door: Door, args: Mapping[str, Any]) -> Any:
+    """Place the deliverables of a task, or the one with this path; what was placed where."""
+    found = door.ask("artefacts", {"task": str(args["task"])})
+    if "commit" in found:
+        return found
+    wanted = [_artefact(each) for each in found["artefacts"]]
+    if path := str(args.get("path") or "").removesuffix("/"):
+        wanted = [each for each in wanted if each.path == path]
+    if not wanted:
+        what = f"no {path!r}" if path else "no files"
+        raise NotFound(f"task {found['task'][:12]} delivered {what}; `muster runs` shows its run")
+    target = Target(Path(str(args.get("to") or ".")), force=bool(args.get("force")))
+    target.check(wanted)
+    blobs = Blobs(Path(door.home.blobs))
+    for each in wanted:
+        for told in door.stream("blob.bring", {"path": each.path, "task": found["task"]}):
+            if "got" in told and told["size"] >= _TOLD_BYTES:
+                door.say(f"{each.path}: {told['got'] * 100 // told['size']} %")
+        target.place(each, blobs)
+    placed = [
+        {
+            "path": str(target.folder / each.path),
+            "shape": each.shape,
+            "sha256": each.sha256,
+            "size": each.size,
+        }
+        for each in wanted
+    ]
+    return {"task": found["task"], "placed": placed}
+
+
+def _artefact(each: Mapping[str, Any]) -> Artefact:
+    # Paths were checked by the daemon; this is where they would do harm, so they are once more.
+    if refusal := path_refusal(str(each["path"])):
+        raise Refused(f"{each['path']!a} {refusal}")
+    return Artefact(each["path"], each["sha256"], each["size"], each["shape"])
