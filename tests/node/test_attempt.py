@@ -17,6 +17,7 @@ from muster.errors import Refused, Unreachable
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
+from muster.store.blobs import Blobs
 from muster.task.kinds import TaskAssign, TaskOpen
 
 TASK, COMMIT = "ab" * 16, "c" * 40
@@ -100,7 +101,7 @@ def trial(home: Home, hands: Hands, *, repo: str = "main", **template: Any) -> T
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
         core=core, hands=hands, home=home, posted=posted, post=posted.append,
-        machine=SimpleNamespace(agent_variables=()),
+        machine=SimpleNamespace(agent_variables=(), blobs=Blobs(Path(home.blobs))),
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
