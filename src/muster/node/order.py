@@ -16,6 +16,7 @@ from muster.fleet.capability import Capability, check_capability, read_token
 from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
+from muster.log.stream import FLEET
 from muster.node.whole import OrderTaken, Whole
 
 
@@ -57,8 +58,12 @@ class Orders:
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""
-        rows = self.core.store.rows("fleet_order", operator=operator, nonce=nonce)
-        return any(str(row["stream"]).startswith(self.core.machine) for row in rows)
+        core = self.core
+        return any(
+            core.store.row("fleet_order", stream, operator, nonce) is not None
+            for stream in core.store.streams()
+            if stream.machine == core.machine and stream.scope == FLEET
+        )
 
     def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None:
         """Write down that somebody was refused."""

@@ -24,6 +24,9 @@ from muster.task.spec import Spec, parse
 from muster.task.state import LIVE
 
 Watcher = Callable[[dict[str, Any]], None]
+# Settled slots of a run by phase, and what phases yielded by name.
+Ends = dict[str, list[Settled]]
+Yields = dict[str, dict[str, str]]
 
 
 @dataclass(slots=True)
@@ -134,7 +137,9 @@ class Running:
         plan = graph.plan(run.spec, run.facts, run.matches, run.cancelled)
         starts = [*plan.start, *plan.ask]
         if starts:
-            orders = [self._order(run, slot) for slot in starts]
+            ends = _by_phase(run)
+            yields = self._yielded(run, plan, ends)
+            orders = [self._order(run, slot, ends, yields) for slot in starts]
             for slot, done in zip(starts, self.owning.submit(orders), strict=True):
                 run.tasks[slot] = done.task
                 run.number += 1
@@ -155,7 +160,7 @@ class Running:
         if plan.settled:
             self._settle(run, plan)
 
-    def _order(self, run: Run, slot: Slot) -> Order:
+    def _order(self, run: Run, slot: Slot, ends: Ends, yields: Yields) -> Order:
         phase = run.spec.phases[slot.phase]
         template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
         body = kinds.TaskOpen(
@@ -164,37 +169,32 @@ class Running:
             run=run.run,
             phase=slot.phase,
             instance=slot.instance,
-            values=self._values(run, slot),
+            values=_values(run, slot, yields),
             repo=run.body.repo,
-            base=self._base(run, slot.phase),
+            base=self._base(run, slot.phase, ends),
             priority=run.body.priority + (phase.priority or 0),
             retries=phase.retries or 0,
             deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
         )
         causes = [run.opened]
         for before in phase.prerequisites:
-            causes += [self._cite(end) for s, end in run.ends.items() if s.phase == before][:3]
+            causes += [self._cite(end) for end in ends.get(before, ())][:3]
         known = tuple(dict.fromkeys(c for c in causes if c))[:15]
         return Order(body, run.run, known)
 
     def _cite(self, end: Settled) -> EntryId:
         return end.cite.id or EntryId(b"") if end.cite is not None else EntryId(b"")
 
-    def _values(self, run: Run, slot: Slot) -> dict[str, dict[str, str]]:
-        """What earlier phases yielded, by phase; of a phase with `each` a line per match."""
-        found: dict[str, dict[str, str]] = {"run": {"id": run.run, "name": run.body.name}}
-        if run.spec.phases[slot.phase].each is not None:
-            found["each"] = {"path": slot.instance}
-        if inputs := {**(run.spec.inputs or {}), **run.body.values}:
-            found["inputs"] = inputs
-        progress = graph.plan(run.spec, run.facts, run.matches, run.cancelled).phases
+    def _yielded(self, run: Run, plan: graph.Plan, ends: Ends) -> Yields:
+        """What settled phases yielded; of a phase with `each` a line per match."""
+        found: Yields = {}
         for before in graph.in_order(run.spec):
-            winner = progress[before].winner if before in progress else None
-            ends = [e for s, e in sorted(run.ends.items()) if s.phase == before]
-            done = [e for e in ends if e.outcome == "done"]
+            winner = plan.phases[before].winner if before in plan.phases else None
+            settled = ends.get(before, [])
+            done = [e for e in settled if e.outcome == "done"]
             if winner is not None and winner in run.ends:
                 done = [run.ends[winner]]
-            for end in done or ends:
+            for end in done or settled:
                 known = found.setdefault(before, {})
                 for name, text in self._yields(run, end).items():
                     known[name] = f"{known[name]}\n{text}" if name in known else text
@@ -207,20 +207,27 @@ class Running:
             found["branch"] = branch_of(run.run, end.phase, end.instance)
         return found
 
-    def _base(self, run: Run, phase: str) -> str:
+    def _base(self, run: Run, phase: str, ends: Ends) -> str:
         """The commits that a phase starts from: those its prerequisites ended on."""
-        return " ".join(dict.fromkeys(self._commits_before(run, phase))) or run.body.base
+        found = self._commits_before(run, phase, ends, set())
+        return " ".join(dict.fromkeys(found)) or run.body.base
 
-    def _commits_before(self, run: Run, phase: str) -> Iterator[str]:
+    def _commits_before(
+        self, run: Run, phase: str, ends: Ends, seen: set[str]
+    ) -> Iterator[str]:
         for before in run.spec.phases[phase].prerequisites:
-            ends = [e for s, e in sorted(run.ends.items()) if s.phase == before and e.commit]
-            commits = [e.commit for e in ends if e.outcome == "done"]
+            # Once for each phase: there are exponentially more ways through a graph than phases.
+            if before in seen:
+                continue
+            seen.add(before)
+            settled = ends.get(before, ())
+            commits = [e.commit for e in settled if e.commit and e.outcome == "done"]
             # A phase without commits, such as a person's decision, hands on what it was given.
-            yield from commits or self._commits_before(run, before)
+            yield from commits or self._commits_before(run, before, ends, seen)
 
     def _match(self, run: Run, name: str) -> None:
         phase = run.spec.phases[name]
-        commit = self._base(run, name).partition(" ")[0]
+        commit = self._base(run, name, _by_phase(run)).partition(" ")[0]
         self.core.do(ev.MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
 
     def matched(self, event: ev.Matched) -> None:
@@ -255,8 +262,8 @@ class Running:
         self.moved(run.run)
 
     def _machine_of(self, task: str) -> str:
-        rows = self.core.store.rows("task", task=task)
-        return self._name(str(rows[-1]["machine"])) if rows else ""
+        row = self.core.store.row("task", self.core.standing.own(FLEET), task)
+        return self._name(str(row["machine"])) if row is not None else ""
 
     def _name(self, machine: str) -> str:
         return self.core.standing.name_of(machine) if machine else ""
@@ -294,6 +301,25 @@ class Running:
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
         return graph.plan(run.spec, run.facts, run.matches, run.cancelled).phases
+
+
+def _by_phase(run: Run) -> Ends:
+    ends: Ends = {}
+    for slot, end in sorted(run.ends.items()):
+        ends.setdefault(slot.phase, []).append(end)
+    return ends
+
+
+def _values(run: Run, slot: Slot, yields: Yields) -> Yields:
+    """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
+    found: Yields = {"run": {"id": run.run, "name": run.body.name}}
+    if run.spec.phases[slot.phase].each is not None:
+        found["each"] = {"path": slot.instance}
+    if inputs := {**(run.spec.inputs or {}), **run.body.values}:
+        found["inputs"] = inputs
+    for phase, known in yields.items():
+        found[phase] = {**found.get(phase, {}), **known}
+    return found
 
 
 def _bytes(value: object) -> bytes:

@@ -306,6 +306,14 @@ class Replica:
                 values[column] = value
         return self._named(found, found.rows(values, order, limit))
 
+    def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Value] | None:
+        """Return a row's columns beside its key, None without one; far cheaper than `rows`."""
+        self._settle()
+        head = self._streams.get(stream)
+        found = self._table(table)
+        row = None if head is None else found.get((head.id, *key))
+        return None if row is None else dict(zip(found.row_names, row, strict=True))
+
     def as_of(
         self, table: str, *, admission: int | None = None, time_ms: int | None = None
     ) -> list[dict[str, Value]]:

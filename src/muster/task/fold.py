@@ -109,7 +109,7 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 _EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
 RUN_TABLE: Final = Table("run", (("run", "text"),), _columns(RunRow), (("state",),))
 TASK_TABLE: Final = Table(
-    "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",))
+    "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",), ("task",))
 )
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
 ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), (("task",),))
