@@ -33,12 +33,17 @@ class Questions:
     def __init__(self, core: Whole) -> None:
         self.core = core
         self._open: dict[tuple[str, str], Question] = {}
+        self._tidy = False
 
-    def restart(self) -> None:
-        """Whoever asked before we were stopped waits no more."""
+    def tidy(self) -> None:
+        """Whoever asked before we were stopped waits no more; once, when we may write."""
+        if self._tidy:
+            return
+        self._tidy = True
         for row in self.core.store.rows("fleet_incident"):
             key, ours = str(row["key"]), str(row["stream"]).startswith(self.core.machine)
-            if ours and row["open"] and key.startswith(INCIDENT):
+            asked = key.removeprefix(INCIDENT) if key.startswith(INCIDENT) else ""
+            if ours and row["open"] and asked and asked not in self._names():
                 self.core.members.resolved(key, "the daemon was restarted")
 
     def happened(self, event: ev.AttemptEvent) -> None:
@@ -58,6 +63,9 @@ class Questions:
             )
         elif event.kind == "agent.decision" and key in self._open:
             self._close(key, str(event.fields.get("by", "")))
+
+    def _names(self) -> set[str]:
+        return {f"{task[:32]}-{ask}" for task, ask in self._open}
 
     def over(self, task: str) -> None:
         """The attempt ended, and its questions with it."""

@@ -53,7 +53,6 @@ class Working:
 
     def start(self) -> None:
         """What ran when we were stopped is over: our shims died with us. Say so."""
-        self.questions.restart()
         unfinished = []
         for row in self.core.store.rows("attempt", state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
@@ -174,6 +173,7 @@ class Working:
         self.worker.machine_is(self._me())
 
     def tick(self) -> None:
+        self.questions.tidy()
         self.worker.tick(self.core.now)
         if self.core.now.boot_ms >= self._beat_at:
             self._beat_at = self.core.now.boot_ms + min(BEAT_MS, self.worker.lease_ms_min() // 4)
