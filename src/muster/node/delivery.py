@@ -249,6 +249,8 @@ class Target:
                 refusal = "is one too many"
             elif not plain and member.type != tarfile.DIRTYPE:
                 refusal = "is neither a file nor a folder"
+            elif member.size < 0:
+                refusal = "is less than empty"
             room -= member.size
             if refusal or room < 0:
                 raise Malformed(
