@@ -25,7 +25,7 @@ from muster.store.folding import Folding
 from muster.store.order import Order
 from muster.store.recent import Recent
 from muster.store.schema import pack, unpack
-from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
+from muster.store.sqlite import Database, SqlValue, as_bytes, as_int
 from muster.store.streams import Head, Streams
 from muster.store.tables import FoldTable
 from muster.store.tree import StreamTree, Tiles
