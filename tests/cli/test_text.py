@@ -53,3 +53,16 @@ def test_a_spec_with_errors_is_exit_1_and_one_with_warnings_is_0():
     assert show.code("check", {"problems": [problem]}) == 1
     assert show.code("check", {"problems": [{**problem, "warning": True}]}) == 0
     assert show_work.problem(problem, "a.yaml") == "a.yaml:3:5: error: no such agent"
+
+
+@proves("cli.logs")
+def test_a_tool_a_question_and_a_decision_are_said_in_words():
+    frame = {"t_ms": 0, "actor": "claude@studio", "machine": "studio", "task": "ab" * 16}
+    call = {"tool": "execute", "title": "rm x\x1b[2J", "paths": ["/w/x"], "because": "inside"}
+    asked = show.text("logs", {**frame, **call, "kind": "agent.ask", "ask": "1"})
+    assert "rm x [2J  (/w/x)" in asked
+    assert "muster answer abababababab yes|no" in asked
+    decided = {**frame, **call, "kind": "agent.decision", "answer": "allow", "by": "op:alice"}
+    assert "allow by op:alice: rm x [2J  (/w/x)  [inside]" in show.text("logs", decided)
+    done = {**frame, **call, "kind": "agent.tool", "status": "completed", "output": "gone\n"}
+    assert show.text("logs", done).endswith("completed: rm x [2J  (/w/x)\n  gone")

@@ -86,18 +86,23 @@ def settle(machine: Machine, url: str) -> None:
     )
     machine.home.put("config.toml", config_text(config))
     home = machine.fleet.root / f"{machine.name}-user"
-    (home / ".codex").mkdir(parents=True)
-    (home / ".codex" / "config.toml").write_text(CODEX.format(url=url))
+    # Studio has its agents' files and keys where a person has them, laptop where a service has
+    # them: another CODEX_HOME, and the keys in agents.env.
+    codex = home / ("codex" if machine.name == "laptop" else ".codex")
+    codex.mkdir(parents=True)
+    (codex / "config.toml").write_text(CODEX.format(url=url))
     machine.env = {"HOME": str(home), "NO_PROXY": "127.0.0.1"}
     if machine.name in WORKERS:
         agents = install_agents.programs_path(install_agents.folder())
         path = machine.fleet.environment(machine)["PATH"]
-        machine.env |= {
-            "PATH": agents + os.pathsep + path,
-            "ANTHROPIC_BASE_URL": url,
-            "ANTHROPIC_API_KEY": KEY,
-            "MODEL_PROVIDER": "scripted",
-        }
+        keys = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY, "MODEL_PROVIDER": "scripted"}
+        machine.env["PATH"] = agents + os.pathsep + path
+        if machine.name == "studio":
+            machine.env |= keys
+        else:
+            keys["CODEX_HOME"] = str(codex)
+            text = "".join(f"{name}={value}\n" for name, value in keys.items())
+            machine.home.put("agents.env", text.encode())
 
 
 CODEX = """

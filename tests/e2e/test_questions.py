@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.e2e import agents
-from tests.e2e.agents import below, begin, lines, muster, prompt, settled, tasks
+from tests.e2e.agents import below, lines, muster, prompt, settled, tasks
 from tests.e2e.fleet import Fleet, until
 from tests.promise import proves
 
