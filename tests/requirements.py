@@ -625,6 +625,24 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.blob-sweep": (
+        "A start removes what was half written and blobs that no entry names, never one that an entry names."
+    ),
+    "node.blob-whole-or-nothing": (
+        "Bytes that are not what the entry names, or not all of them, leave nothing behind, and a repeat succeeds."
+    ),
+    "node.blob-hash-is-no-capability": (
+        "A blob is served only under an entry that the asking machine may read, that names it, and under which the serving machine came to have it; knowing its hash gets nobody anything."
+    ),
+    "node.blob-other-holder": (
+        "When the machine that delivered a blob is away, another that fetched it serves it; when nobody has it, it is waited for."
+    ),
+    "node.blob-relay": (
+        "Two machines without a link to each other exchange a blob through the hub, which keeps no copy."
+    ),
+    "node.blob-transfer": (
+        "A blob comes from the machine that has it to the one that needs it, whole, with no more under way than the window allows, and is not fetched twice."
+    ),
     "node.rounds-go-on": (
         "What is done again and again (papers, facts) goes on after a round that was refused."
     ),

@@ -149,6 +149,8 @@ class Cores:
         self._links: dict[tuple[str, int], tuple[str, int]] = {}
         self._next = 10
         self._under_way: list[tuple[str, int, bytes]] = []
+        # Machines that stand still: their links are up, and nothing comes of what they are sent.
+        self.frozen: set[str] = set()
         self.machines: dict[str, One] = {}
         for number, name in enumerate(names or ("hub", "studio")):
             self.machines[name] = One(self, name, number)
@@ -224,9 +226,11 @@ class Cores:
     def drain(self) -> None:
         """Until nothing is under way."""
         for _ in range(10_000):
-            if not self._under_way:
+            ready = [item for item in self._under_way if item[0] not in self.frozen]
+            if not ready:
                 return
-            name, link, raw = self._under_way.pop(0)
+            self._under_way.remove(ready[0])
+            name, link, raw = ready[0]
             frame = frames.decode(raw)
             self[name].step(ev.Arrived(link, frame.type, frame.channel, frame.payload))
         raise AssertionError("the machines never stop talking")
@@ -235,5 +239,6 @@ class Cores:
         for _ in range(ms // TICK_MS):
             self.ms += TICK_MS
             for machine in self.machines.values():
-                machine.step(ev.Tick())
+                if machine.name not in self.frozen:
+                    machine.step(ev.Tick())
             self.drain()

@@ -187,6 +187,7 @@ class Fleet(RuleBasedStateMachine):
             if not self.tasks(*LIVE):
                 return
             self.link(STUDIO, True)
+            self.beat(STUDIO, "x", all_of=False)
             for asked in list(self.fence):
                 self.fence.remove(asked)
                 world.owner.fenced(asked.task, asked.epoch, world.now)

@@ -27,7 +27,7 @@ from muster.task.instruction import (
 from muster.task.lease import Alarms
 from muster.task.live import Ended, Live
 from muster.task.queue import Choice, Queue
-from muster.task.route import SUCCESS_UNKNOWN, pool_of
+from muster.task.route import SUCCESS_UNKNOWN, Machine, pool_of
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -58,6 +58,8 @@ class Book:
         self._alarms = Alarms()
         self._marks: dict[str, str] = {}
         self._held: dict[str, set[str]] = {}
+        # Machines with a link that let a lease end in silence: nothing new until they are heard.
+        self._silent: dict[str, Machine] = {}
         # Cancelled attempts whose worker has not said yet that it stopped: task -> its slot.
         self._ghosts: dict[str, tuple[str, str]] = {}
         self._out: list[OwnerInstruction] = []
@@ -156,6 +158,8 @@ class Book:
             return
         self._release(task)
         task.reason = reason
+        if task.avoid and not self._fits_somewhere(task):
+            task.avoid = frozenset()
         self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
         self._enqueue(task)
 
@@ -187,12 +191,25 @@ class Book:
             return
         task.avoid |= {task.machine}
         delay_ms = 0
-        group = self._queue.group(task.body.template, task.body.repo, task.avoid)
-        if not any(verdict.fits for verdict in self._queue.candidates(group)):
+        if not self._fits_somewhere(task):
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, _retry(task, "refused", reason, delay_ms), now)
+
+    def _gone(self, machine: str) -> Machine | None:
+        """Nothing new goes there; what it was. Who waited for it alone asks the others again."""
+        known = self._queue.machine_down(machine)
+        for name, task in self._tasks.items() if known is not None else ():
+            if task.avoid and name in self._queue and not self._fits_somewhere(task):
+                task.avoid = frozenset()
+                self._queue.remove(name)
+                self._enqueue(task)
+        return known
+
+    def _fits_somewhere(self, task: Live) -> bool:
+        group = self._queue.group(task.body.template, task.body.repo, task.avoid)
+        return any(verdict.fits for verdict in self._queue.candidates(group))
 
     def _again(self, task: Live, entry: EntryId, body: kinds.TaskRetry, now: Now) -> None:
         self._release(task)

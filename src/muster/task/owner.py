@@ -107,21 +107,27 @@ class Owner(Book):
 
     def machine_up(self, machine: Machine) -> None:
         """A machine takes work, or said something new about itself."""
-        self._queue.machine_up(machine)
+        if machine.id in self._silent:
+            self._silent[machine.id] = machine
+        else:
+            self._queue.machine_up(machine)
 
     def machine_down(self, machine: str) -> None:
         """No link: nothing new goes there. What it holds is its own until the lease ends."""
-        self._queue.machine_down(machine)
+        self._silent.pop(machine, None)
+        self._gone(machine)
 
     def machine_removed(self, machine: str) -> None:
         """The machine is out of the fleet: whatever it holds goes elsewhere at once."""
-        self._queue.machine_down(machine)
+        self.machine_down(machine)
         for name in sorted(self._held.get(machine, ())):
             self._lose(self._tasks[name], "machine removed from the fleet")
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat], now: Now) -> None:
         """A worker lives: renew the leases it names, tell it which of them it does not hold."""
         self._marks[machine] = mark
+        if (known := self._silent.pop(machine, None)) is not None:
+            self._queue.machine_up(known)
         session = mark.rpartition(":")[0]
         held, gone = [], []
         for lease in holds:
@@ -274,6 +280,9 @@ class Owner(Book):
             elif task is None:
                 continue
             elif what == "lease":
+                # Connected is not working: it would let the next lease end as well.
+                if (known := self._gone(task.machine)) is not None:
+                    self._silent[task.machine] = known
                 self._lose(task, "the lease ended without a word")
             elif what == "retry":
                 self._enqueue(task)

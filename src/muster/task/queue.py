@@ -124,15 +124,16 @@ class Queue:
         for number, group in self._groups.items():
             self._judge(number, group, machine)
 
-    def machine_down(self, machine: str) -> None:
-        """A machine takes no more work; what it holds keeps its slots."""
-        self._machines.pop(machine, None)
+    def machine_down(self, machine: str) -> Machine | None:
+        """A machine takes no more work; what it holds keeps its slots. Returns what it was."""
+        known = self._machines.pop(machine, None)
         for group in self._groups.values():
             group.fits.pop(machine, None)
             group.misfits.pop(machine, None)
         for (name, _), slot in self._slots.items():
             if name == machine:
                 slot.heap, slot.listed = [], {}
+        return known
 
     def take(self, machine: str, pool: str) -> None:
         """One slot is in use (also of a machine that is not up: its lease was restored)."""
