@@ -625,6 +625,9 @@ PROMISES: Final[dict[str, str]] = {
         "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused."
     ),
     # --- node
+    "node.blob-handed-on": (
+        "Without a repository, what a phase delivered lies in the folder of the phases that follow it, on whatever machine they run; two that deliver one path are refused."
+    ),
     "node.blob-sweep": (
         "A start removes what was half written and blobs that no entry names, never one that an entry names."
     ),
