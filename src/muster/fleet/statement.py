@@ -11,6 +11,7 @@ The daemon's socket confers no authority: "approved by Alice" is text until Alic
 """
 
 import hashlib
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from msgspec import Struct
@@ -27,6 +28,8 @@ from muster.log.stream import FleetId, MachineId
 EVERY_MACHINE: Final = "fleet"
 
 _STATEMENT: Final = "muster/statement/v1"
+
+_STATEMENTS_KEPT: Final = 2_048
 
 
 class Statement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +81,8 @@ def sign_statement(
     return raw
 
 
+# Whoever takes an order reads it again where its entry is folded, and once for every cause.
+@lru_cache(maxsize=_STATEMENTS_KEPT)
 def open_statement(raw: bytes, fleet: FleetId) -> Statement:
     """The order in `raw`, signed by the key it names; says nothing about that key's grants."""
     what = "The order"

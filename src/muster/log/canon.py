@@ -31,6 +31,9 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 # Brackets inside strings do not nest. A string always matches, even one that never ends, and
 # never gives a character back: the search stays linear on hostile input.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+# Without this only brackets are left, and taking out pairs that touch lowers them by a level.
+_NO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL)
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 # Numbers follow these characters in text without spaces. A hit may still lie inside a string.
 _SUSPECT_NUMBER = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]+[.eE])")
 _OPENERS = (b"[", b"{")
@@ -103,6 +106,12 @@ def _check_depth(raw: bytes, what: str) -> None:
     # Counting brackets is a cheap upper bound that nearly every honest text satisfies.
     if raw.count(b"[") + raw.count(b"{") <= JSON_DEPTH_MAX:
         return
+    left = _NO_BRACKET.sub(b"", raw).translate(_ONE_KIND)
+    for _ in range(JSON_DEPTH_MAX):
+        left = left.replace(b"[]", b"")
+    if not left:
+        return
+    # Too deep, or no JSON at all: look where.
     depth = 0
     for match in _TOKEN.finditer(raw):
         token = match[0]

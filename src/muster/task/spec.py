@@ -10,6 +10,7 @@ Rule 3: what is not known is refused, with the nearest known word.
 whoever wants to run it asks `check.admit`.
 """
 
+from functools import lru_cache
 from typing import Annotated, Final, Literal, NamedTuple
 
 from msgspec import Meta, Struct
@@ -39,6 +40,7 @@ def _matching(pattern: str, says: str) -> Meta:
     return Meta(extra={"pattern": pattern, "says": says}, extra_json_schema={"pattern": pattern})
 
 
+_DOCUMENTS_KEPT: Final = 8
 NAME: Final = "^[a-z0-9][a-z0-9-]{0,39}$"
 _SAYS_NAME = "is not a name: 1 to 40 of a-z, 0-9 and -, not starting with -"
 
@@ -202,6 +204,8 @@ def listed(value: str | list[str] | None) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+# A run is checked, opened and worked on from the same text, one moment after the other.
+@lru_cache(maxsize=_DOCUMENTS_KEPT)
 def read(text: bytes) -> Document:
     """The spec and its places.
 
