@@ -7,6 +7,8 @@ worker may be the same machine: what one tells the other then goes through `told
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from muster.log.entry import Entry
+from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.owning import Owning
 from muster.node.running import Running
@@ -32,6 +34,8 @@ class Work:
         self._told: list[tuple[str, Mapping[str, Any]]] = []
         # Who waits for a task's outcome; it is told in the step that settles the task.
         self._awaited: dict[str, list[Callable[[Settled], None]]] = {}
+        for kind in ("task.open", "run.open"):
+            core.on(kind, self._on_open)
 
     def start(self) -> None:
         self.working.start()
@@ -45,6 +49,12 @@ class Work:
         """We write another stream from now on: open there what is still live."""
         self.owning.start()
         self._adopt_at = self.core.now.boot_ms + ADOPT_MS
+
+    def _on_open(self, stream: StreamName, entry: Entry) -> None:
+        """Work of an earlier incarnation of ours comes back, perhaps long after our start."""
+        core = self.core
+        if stream.machine == core.machine and stream != core.standing.own(stream.scope):
+            self._adopt_at = core.now.boot_ms + ADOPT_MS
 
     # --- machines -------------------------------------------------------------------------
 
