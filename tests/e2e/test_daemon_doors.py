@@ -310,7 +310,8 @@ muster send studio "from an agent" --json > sent.json
 muster run other.yaml > run.txt 2>&1 && exit 9
 muster revoke studio > revoke.txt 2>&1 && exit 8
 cat run.txt revoke.txt
-printf '%s' "$MUSTER_CAPABILITY"
+printf '%s' "$MUSTER_CAPABILITY" > "$E2E_NOTES"
+echo "it is $MUSTER_CAPABILITY"
 """
 
 
@@ -344,9 +345,12 @@ def test_an_agent_may_send_with_its_capability_and_order_nothing(fleet):
     found = until(heard, "the agent's message came")
     assert [m["from"] for m in found] == ["shell@hub"]
     assert "studio" in hub.linked()
-    # When the task is over its capability is worth nothing.
+    # What it was given is no part of the log, and worth nothing when the task is over.
+    token = fleet.notes.read_text()
+    assert task["summary"].startswith("it is ")
+    assert token not in json.dumps(task)
     with hub.client() as client, pytest.raises(Denied):
-        client.call("send", {"text": ["late"], "to": "studio"}, capability=task["summary"])
+        client.call("send", {"text": ["late"], "to": "studio"}, capability=token)
 
 
 # Without our interpreter, which another user may not even be allowed to start.
