@@ -209,6 +209,8 @@ class Running:
 
     def _base(self, run: Run, phase: str, ends: Ends) -> str:
         """The commits that a phase starts from: those its prerequisites ended on."""
+        if not any(e.commit for settled in ends.values() for e in settled):
+            return run.body.base
         found = self._commits_before(run, phase, ends, set())
         return " ".join(dict.fromkeys(found)) or run.body.base
 
