@@ -72,6 +72,8 @@ PROMISES: Final[dict[str, str]] = {
     "log.canon-is-rfc8785": "Canonical JSON is what the standard library writes with sorted keys and no spaces.",
     "log.canon-round-trip": "Every value of the canonical JSON profile is read back as it was written.",
     # --- store
+    "store.blob-claims": "A blob keeps beside it under what this machine has it; a sweep removes it when nothing of that is confirmed any more.",
+    "store.blob-incoming": "A blob that comes in pieces counts once it is whole, durable and what was announced; else nothing of it is left.",
     "store.mark-doubts": "A database that fell behind its mark, or moved to another machine, is noticed.",
     "store.mark": "The high-water mark is written whole, at most once a second, and on demand.",
     "store.blob-name": "A blob's name can never lead out of its folder.",
@@ -136,6 +138,8 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.artefacts-do-not-collide": "Deliverables of several phases that cannot lie in one folder are refused, with both phases and paths.",
+    "task.artefact-text": "An artefact is text of one form; a text that could name a place outside its folder, or in an entry with a commit, names no blob.",
     "task.evidence-travels": "Evidence in a bundle stands alone: every entry is proven to be under the owner's seal.",
     "task.evidence": "A machine runs a task only when every cause, back to an operator's signature over exactly this work, holds.",
     "task.duplicates-start-once": "An assignment starts at most one attempt, however often it arrives.",
@@ -282,6 +286,10 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.blob-delivery-replaces-nothing": "A deliverable appears at its place whole, and replaces what is there only when that was asked for.",
+    "node.blob-delivery-bounds": "Deliverables that are too large, too many or under names not every system takes fail the attempt with the reason, and nothing is kept.",
+    "node.blob-delivery-no-links": "No link and no odd name leads a deliverable out of the agent's folder, or out of the folder it is placed into.",
+    "node.blob-delivery-round": "A delivered file or folder is placed elsewhere with the same content, and the same content is always the same blob.",
     "node.blob-handed-on": "Without a repository, what a phase delivered lies in the folder of the phases that follow it, on whatever machine they run; two that deliver one path are refused.",
     "node.blob-sweep": "A start removes what was half written and blobs that no entry names, never one that an entry names.",
     "node.blob-whole-or-nothing": "Bytes that are not what the entry names, or not all of them, leave nothing behind, and a repeat succeeds.",

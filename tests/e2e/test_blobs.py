@@ -6,6 +6,7 @@ The studio and the laptop have a link to the hub only: what goes between them go
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import threading
 import time
@@ -13,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from muster.channel.frame import Type, decode, encode
+from muster.channel.http import Credentials, HttpChannel
 from muster.cli import main as command
-from muster.errors import Conflict, Denied, MusterError
+from muster.errors import Conflict, Denied, MusterError, Unreachable
+from muster.fleet import certificate
+from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.e2e.test_daemon_doors import as_stranger, as_studio, ask, question
 from tests.promise import proves
@@ -250,3 +255,63 @@ def test_a_kill_in_the_middle_leaves_no_part_and_a_repeat_succeeds(fleet, tmp_pa
     laptop.stop()
     laptop.start()
     assert blob(laptop, found["sha256"]).exists()
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_a_machine_that_was_shut_out_gets_no_blob_with_the_right_entry(fleet):
+    """Last of this file: it takes the laptop out of the fleet."""
+    studio = fleet["studio"]
+    task = made(fleet, "shut-out", 10_000)
+    args = {"entry": finish_of(studio, task), "sha256": artefact(studio, task)["sha256"]}
+    answer, data = asyncio.run(ask_studio(fleet, args))
+    assert (answer["ok"], data) == (True, 10_000)
+    fleet.hub.order("revoke", "laptop", {"name": "laptop"})
+    until(lambda: is_revoked(studio, "laptop"), "the studio knows")
+    try:
+        answer, data = asyncio.run(ask_studio(fleet, args))
+    except MusterError:
+        answer, data = {}, 0
+    assert (answer.get("ok", False), data) == (False, 0)
+
+
+def is_revoked(machine: Machine, name: str) -> bool:
+    return any(m["name"] == name and m["state"] == "revoked" for m in machine.ask("machines"))
+
+
+def finish_of(machine: Machine, task: str) -> str:
+    log = checks.Log(machine)
+    try:
+        rows = log.rows(f"select hex(ended) id from attempt where task = '{task}'")
+    finally:
+        log.close()
+    return str(rows[0]["id"]).lower()
+
+
+async def ask_studio(fleet: Fleet, args: dict) -> tuple[dict, int]:
+    """A question of the laptop's key, past its daemon: the answer, and how many bytes came."""
+    facts = fleet["laptop"].home.facts()
+    papers = certificate.Papers(facts["certificate"].encode(), facts["ca"].encode())
+    credentials = Credentials(*certificate.tls_files(fleet["laptop"].identity, papers))
+    link = await HttpChannel(credentials, lambda _der: fleet["studio"].id).dial(
+        f"127.0.0.1:{fleet['studio'].port}"
+    )
+    answer, data = {}, 0
+    try:
+        await link.send(encode(Type.CALL, 5, question("blob.serve", args)))
+        async with asyncio.timeout(5):
+            while True:
+                frame = decode(await link.receive())
+                if frame.channel != 5:
+                    continue
+                if frame.type is Type.REPLY:
+                    answer = json.loads(frame.payload[1:])
+                    if not answer["ok"]:
+                        break
+                data += len(frame.payload) if frame.type is Type.DATA else 0
+                if frame.type is Type.CLOSE:
+                    break
+    except (TimeoutError, Unreachable):
+        pass
+    finally:
+        await link.close("done")
+    return answer, data

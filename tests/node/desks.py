@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from tests.node.cores import Cores, One
+
 from muster.channel.frame import Type
 from muster.errors import MusterError
 from muster.log.entry import Entry, EntryId
@@ -21,7 +23,6 @@ from muster.node.holder import Source
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact
-from tests.node.cores import Cores, One
 
 KINDS = {Type.DATA: "data", Type.CREDIT: "credit", Type.CLOSE: "close"}
 EPOCH = (1, 1)

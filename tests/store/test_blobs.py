@@ -66,3 +66,73 @@ def test_a_name_that_is_no_hash_is_refused(blobs, name):
     for act in (blobs.get, blobs.has, blobs.drop):
         with pytest.raises(Malformed):
             act(name)
+
+
+@proves("store.blob-incoming")
+def test_a_blob_that_comes_in_pieces_is_kept_once_it_is_whole(blobs, tmp_path):
+    with blobs.incoming() as incoming:
+        for at in range(0, len(DATA), 5):
+            incoming.write(DATA[at : at + 5])
+        assert not blobs.has(NAME)
+        assert incoming.keep(NAME, len(DATA)) == NAME
+    assert b"".join(blobs.read(NAME)) == DATA
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [NAME[2:]]
+
+
+@proves("store.blob-incoming")
+@pytest.mark.parametrize(
+    ("size_max", "sha256", "size", "error"),
+    [(3, NAME, 3, Malformed), (99, "0" * 64, len(DATA), Forged), (99, NAME, 3, Forged)],
+)
+def test_pieces_that_are_not_what_was_announced_leave_nothing(
+    blobs, tmp_path, size_max, sha256, size, error
+):
+    with pytest.raises(error), blobs.incoming(size_max) as incoming:
+        incoming.write(DATA)
+        incoming.keep(sha256, size)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@proves("store.blob-incoming")
+def test_a_disk_that_fails_while_a_blob_comes_in_leaves_nothing(blobs, tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("muster.store.blobs.sync_handle", full)
+    with pytest.raises(Broken, match="No space left"), blobs.incoming() as incoming:
+        incoming.write(DATA)
+        incoming.keep()
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+@proves("store.blob-claims")
+def test_claims_are_kept_beside_a_blob_and_go_with_it(blobs, tmp_path):
+    blobs.put(DATA)
+    for claim in ("entry one", "entry two", "entry one"):
+        blobs.claim(NAME, claim)
+    assert (blobs.claims(NAME), list(blobs)) == (("entry one", "entry two"), [NAME])
+    blobs.drop(NAME)
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+    assert blobs.claims(NAME) == ()
+
+
+@proves("store.blob-claims")
+def test_a_sweep_keeps_what_a_claim_confirms_and_removes_the_rest(blobs, tmp_path):
+    other = blobs.put(b"other")
+    blobs.put(DATA)
+    blobs.claim(NAME, "no")
+    blobs.claim(NAME, "yes")
+    blobs.claim(other, "no")
+    (tmp_path / "blobs/.tmp-half").write_bytes(b"half")
+    (tmp_path / "blobs" / NAME[:2] / ".tmp-claims").write_bytes(b"half")
+    assert blobs.sweep(lambda _name, claim: claim == "yes") == 1
+    assert list(blobs) == [NAME]
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 2
+
+
+@proves("store.blob-claims")
+@pytest.mark.parametrize("raw", [b"", b"{", b'{"a": 1}', b"\xff"])
+def test_claims_that_cannot_be_read_are_none(blobs, tmp_path, raw):
+    blobs.put(DATA)
+    (tmp_path / "blobs" / NAME[:2] / f"{NAME[2:]}.claims").write_bytes(raw)
+    assert blobs.claims(NAME) == ()
