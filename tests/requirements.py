@@ -286,6 +286,8 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.mistakes-end-one-thing": "A task that fails ends alone and is counted; a failed step, or a machine that cannot go on, ends the daemon with a sentence.",
+    "node.quick-overtakes": "Answers overtake segments on a link, and each kind keeps its order.",
     "node.blob-delivery-replaces-nothing": "A deliverable appears at its place whole, and replaces what is there only when that was asked for.",
     "node.blob-delivery-bounds": "Deliverables that are too large, too many or under names not every system takes fail the attempt with the reason, and nothing is kept.",
     "node.blob-delivery-no-links": "No link and no odd name leads a deliverable out of the agent's folder, or out of the folder it is placed into.",

@@ -1,0 +1,108 @@
+"""The daemon's own parts: what is sent first, and what a mistake of ours ends."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.promise import proves
+
+from muster.errors import Broken, Refused, Unreachable
+from muster.node.daemon import Outbox
+from muster.node.supervisor import Supervisor
+
+
+class Slow:
+    """A link that takes one batch at a time, when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[bytes]] = []
+        self.may = asyncio.Semaphore(0)
+        self.asked = asyncio.Event()
+
+    async def send_all(self, frames: list[bytes]) -> None:
+        self.sent.append(list(frames))
+        self.asked.set()
+        await self.may.acquire()
+
+
+def full_once(calls: list[str]) -> Any:
+    return lambda: calls.append("full")
+
+
+@proves("node.quick-overtakes")
+def test_answers_overtake_segments_and_each_kind_keeps_its_order():
+    async def drive() -> list[bytes]:
+        link: Any = Slow()
+        outbox = Outbox(link, 10**9, full_once([]))
+        running = asyncio.ensure_future(outbox.run())
+        large = b"s" * 600_000
+        outbox.put(b"1" + large, bulk=True)
+        outbox.put(b"2" + large, bulk=True)
+        await link.asked.wait()
+        outbox.put(b"a", bulk=False)
+        outbox.put(b"b", bulk=False)
+        for _ in range(4):
+            link.may.release()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        running.cancel()
+        return [frame[:1] for batch in link.sent for frame in batch]
+
+    order = asyncio.run(drive())
+    assert sorted(order) == [b"1", b"2", b"a", b"b"]
+    assert order.index(b"a") < order.index(b"2")
+    assert order.index(b"1") < order.index(b"2")
+    assert order.index(b"a") < order.index(b"b")
+
+
+@proves("node.outbox-bounded")
+def test_a_peer_that_does_not_read_is_cut_once_and_costs_no_more_memory():
+    calls: list[str] = []
+
+    async def drive() -> int:
+        link: Any = Slow()
+        outbox = Outbox(link, 1_000, full_once(calls))
+        for _ in range(100):
+            outbox.put(b"x" * 100, bulk=True)
+        return sum(map(len, outbox.bulk))
+
+    assert asyncio.run(drive()) <= 1_000
+    assert calls == ["full"]
+
+
+@proves("node.mistakes-end-one-thing")
+@pytest.mark.parametrize(
+    ("error", "ends", "counted"),
+    [
+        (Unreachable("away"), False, "work-unreachable"),
+        (Refused("no"), False, "work-refused"),
+        (KeyError("ours"), False, "work-failed"),
+        (Broken("the disk is full"), True, "work-broken"),
+    ],
+)
+def test_a_task_that_fails_ends_alone_except_when_this_machine_cannot_go_on(error, ends, counted):
+    fatal: list[str] = []
+    supervisor = Supervisor(fatal.append)
+
+    async def fails() -> None:
+        raise error
+
+    async def drive() -> None:
+        await supervisor.run("work", fails())
+
+    asyncio.run(drive())
+    assert bool(fatal) is ends
+    assert supervisor.counters[counted] == 1
+
+
+@proves("node.mistakes-end-one-thing")
+@pytest.mark.parametrize("error", [KeyError("ours"), Broken("the disk is full")])
+def test_a_step_that_fails_ends_the_daemon_because_its_memory_no_longer_fits(error):
+    fatal: list[str] = []
+    supervisor = Supervisor(fatal.append)
+
+    def step() -> None:
+        raise error
+
+    assert supervisor.step(step) is None
+    assert len(fatal) == 1
