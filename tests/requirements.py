@@ -375,6 +375,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.a-moment-is-ago-or-a-date": "A past moment is given as so long ago or as a date and time; anything else is refused.",
     "cli.terminal-is-safe": "Whatever machines and agents wrote, nothing of it moves the cursor, changes the title or hides text on a person's terminal.",
     "cli.ask-without-agent": "Without an agent `muster ask` names the missing ones, gives a skeleton that passes the check, and ends with 5.",
     "cli.ask-asks": "Nothing that an agent planned runs before a person said yes or typed --yes; without anybody there the plan is the answer.",

@@ -51,6 +51,7 @@ class RunOpen(Body, frozen=True):
     base: str = ""
     values: dict[str, str] = {}
     priority: int = 0
+    key: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class RunSettle(Body, frozen=True):

@@ -226,7 +226,11 @@ _WORK: Final = (
     ),
     Verb(
         "tasks", "tasks and their states", "local", "daemon", "muster.verbs.work:tasks",
-        (_opt("run", "only of this run"), _flag("all", "settled ones, too")),
+        (
+            _opt("run", "only of this run"),
+            _flag("all", "settled ones, too"),
+            _opt("at", "as this machine knew them then: 10m (ago), or 2026-11-20T23:00"),
+        ),
     ),
     Verb(
         "runs", "runs, or one run with its graph", "local", "daemon", "muster.verbs.work:runs",

@@ -1,7 +1,9 @@
 """Verbs about runs and tasks."""
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -20,8 +22,10 @@ from muster.task.instruction import Settled
 from muster.task.live import Order
 from muster.task.spec import read
 from muster.task.state import LIVE
+from muster.task.unit import duration_ms
 
 SHOWN_MAX = 1000
+_AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
 
 
 def run(core: Core, call: Call) -> Any:
@@ -31,7 +35,11 @@ def run(core: Core, call: Call) -> Any:
     spec = checks.admit(text.encode(), _candidates(core))
     if spec.name != call.object:
         raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
-    if (known := _running(core, text)) and not call.options.get("again"):
+    key = str(call.options.get("key") or "")[:200]
+    known = _keyed(core, key) if key else None
+    if known is None and not key and not call.options.get("again"):
+        known = _running(core, text)
+    if known is not None:
         return {"run": known, "fresh": False, "owner": core.name}
     body = kinds.RunOpen(
         run=core.draw(16).hex(),
@@ -41,6 +49,7 @@ def run(core: Core, call: Call) -> Any:
         repo=str(args.get("repo", "")),
         base=str(args.get("base", "")),
         values={str(k): str(v) for k, v in dict(args.get("values", {})).items()},
+        key=key,
     )
     core.work.running.open(body, call.cites, call.actor)
     return {"run": body.run, "fresh": True, "owner": core.name}
@@ -51,6 +60,16 @@ def _running(core: Core, text: str) -> str | None:
     for run in core.work.running.runs.values():
         if run.body.spec == text:
             return run.run
+    return None
+
+
+def _keyed(core: Core, key: str) -> str | None:
+    """The run of ours that was handed in under this key, settled or not."""
+    for row in core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX):
+        if str(row["stream"]).startswith(core.machine):
+            entry = core.store.entry(EntryId(_blob(row["opened"])))
+            if entry is not None and body_as(entry, kinds.RunOpen).key == key:
+                return str(row["run"])
     return None
 
 
@@ -164,13 +183,31 @@ def find_task(core: Core, text: str) -> dict[str, Any]:
 
 def tasks(core: Core, call: Call) -> Any:
     """Tasks, the live ones first; settled ones with `all`."""
-    where = {"run": str(call.args["run"])} if call.args.get("run") else {}
-    rows = core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
+    run = str(call.args.get("run") or "")
+    if call.args.get("at"):
+        at_ms = _moment(str(call.args["at"]), core.now.wall_ms)
+        past = core.store.as_of("task", time_ms=at_ms)
+        rows = sorted(past, key=lambda r: int(str(r["opened_ms"])), reverse=True)[:SHOWN_MAX]
+    else:
+        where = {"run": run} if run else {}
+        rows = core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
     return [
         task_view(core, row)
         for row in newest(rows, "task")
-        if call.args.get("all") or where or row["state"] in LIVE
+        if (not run or row["run"] == run) and (call.args.get("all") or run or row["state"] in LIVE)
     ]
+
+
+def _moment(text: str, now_ms: int) -> int:
+    """`10m` (ago), or a date and time such as `2026-11-20T23:00` (UTC without a zone)."""
+    if _AGO.fullmatch(text):
+        return now_ms - duration_ms(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Malformed(f"{text[:40]!r} is no time; write 10m (ago) or 2026-11-20T23:00") from error
+    zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return int(zoned.timestamp() * 1000)
 
 
 def newest(rows: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
