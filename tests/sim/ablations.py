@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from muster.agent import fence
+from muster.agent import fence as fences
 from muster.errors import Broken
 from muster.log import admit
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import member, replication
+from muster.node import fork, member
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.task import evidence
@@ -47,10 +47,10 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "seal-check": ((admit, "check_seal", lambda *_: True),),
     "signer-check": ((admit, "check_signer", _genuine_or_not),),
     "evidence-check": ((evidence, "check_evidence", _no_proof_needed),),
-    "fence": ((fence, "may_commit", lambda *_: None),),
+    "fence": ((fences, "may_commit", lambda *_: None),),
     "fork-gossip": (
         (Sync, "spread_fork", lambda *_: None),
-        (replication.Replication, "proofs", lambda _self: {}),
+        (fork.Forks, "proofs", lambda _self: {}),
     ),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
@@ -78,11 +78,11 @@ def _with_tables_of(older: bytes, newer: bytes, tables: list[str]) -> bytes:
     try:
         target.begin()
         for name in (t for table in tables for t in (table, table + "_hist")):
-            rows = source.query(f"select * from {name}")  # noqa: S608 - our own table names
-            target.execute(f"delete from {name}")  # noqa: S608
+            rows = source.query(f"select * from {name}")
+            target.execute(f"delete from {name}")
             if rows:
                 marks = ", ".join("?" * len(rows[0]))
-                target.executemany(f"insert into {name} values({marks})", rows)  # noqa: S608
+                target.executemany(f"insert into {name} values({marks})", rows)
         target.commit()
         return target.image()
     finally:

@@ -31,7 +31,6 @@ import msgspec
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.limits import COMPANY_MS, CONFIRM_MS
-
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import JOURNAL, StreamName, direct_target
 from muster.log.tree import Range
@@ -47,7 +46,7 @@ SETTLED = ("done", "failed", "cancelled", "lost")
 QUIET_MS = 8_000
 
 
-class Violation(Exception):  # noqa: N818 - it is what was found, not what went wrong in here
+class Violation(Exception):
     """An invariant does not hold."""
 
 

@@ -230,7 +230,7 @@ class Machine:
                 write(core)
                 core._settle_down()
                 core._sign()
-        except Exception as error:  # noqa: BLE001 - as in `step`
+        except Exception as error:
             raise self.world.checker.died(self, error) from error
         effects = core._released()
         self.world.checker.stepped(self)
@@ -273,7 +273,7 @@ class Machine:
         image = core.store.image() if crash == "before-fsync" else None
         try:
             effects = core.step(events, self.now())
-        except Exception as error:  # noqa: BLE001 - whatever it is, a daemon would have died of it
+        except Exception as error:
             raise world.checker.died(self, error) from error
         world.trace("step", f"{self.place} {len(events)} {len(effects)}")
         if image is not None:

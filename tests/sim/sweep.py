@@ -10,7 +10,6 @@ from tests.sim.faults import PROFILES, Faults, swarm
 from tests.sim.invariants import Violation
 from tests.sim.world import World
 
-
 # Pure, and by far the most expensive thing a machine does: every machine checks the same ones.
 keys.verify = lru_cache(maxsize=100_000)(keys.verify)
 

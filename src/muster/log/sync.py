@@ -197,7 +197,7 @@ class Sync:
         lane.shown_ms = now_ms - WITNESS_MS
         self._show_seal(session, stream, now_ms)
 
-    def heard_cosign(
+    def heard_cosign(  # noqa: PLR0917 - a cosign has this many parts
         self, link: int, stream: StreamName, by: MachineId, strength: str, size: int, now_ms: int
     ) -> None:
         """A checked cosign came over `link`; one by the peer itself moves its lane."""
@@ -287,7 +287,7 @@ class Sync:
             self._gossip(now_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Offer again what was not confirmed; call at least every `GOSSIP_MS` while links are up."""
+        """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
         for session in list(self.sessions.values()):

@@ -20,7 +20,8 @@ MESSAGE_BYTES_MAX = 256 * 1024
 class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One stream as the sender holds it: `size` entries under the seal `seal` (a signed note).
 
-    `since` and `proof` are for witnesses: `proof` leads from the tree of `since` entries to the seal's.
+    `since` and `proof` are for witnesses: `proof` leads from the tree of `since` entries to the
+    seal's.
     """
 
     stream: str
@@ -31,7 +32,10 @@ class Head(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Offer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="offer"):
-    """`whole` says that what is not named here (nor in the parts before) the sender holds nothing of."""
+    """`whole` ends what the sender tells when a link comes up.
+
+    The receiver's own streams are in this very part, so that it knows then what is known of it.
+    """
 
     heads: list[Head]
     whole: bool = False

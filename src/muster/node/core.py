@@ -82,7 +82,7 @@ class Core:
             store,
             self.standing.may_hold,
             lambda s, m: self.roster.held_from(s, m),  # noqa: PLW0108 - the roster is remade
-            lambda: self.replication.proofs().values(),
+            lambda: self.replication.forks.proofs().values(),
         )
         self.replication = Replication(
             store,
@@ -200,7 +200,7 @@ class Core:
                 self.store.hurry()
                 self.members.tick()
                 self.sync.tick(self.now.boot_ms)
-                self.replication.retry_disputes(self.now.boot_ms)
+                self.replication.forks.retry(self.now.boot_ms)
                 self.work.tick()
             case ev.FactsChanged():
                 self.members.facts_changed(event.facts)

@@ -147,7 +147,7 @@ class Members:
             self._put_off.append((kind, raw))
 
     def contradicted(self, stream: StreamName, what: str) -> None:
-        """A writer showed two histories of a stream that we may not hold: only a person can tell."""
+        """A writer showed two histories of what we may not hold: only a person can tell."""
         if stream not in self._contradicted:
             self._contradicted.add(stream)
             key = f"fork-{stream.machine[:16]}"
@@ -253,7 +253,7 @@ class Members:
 
     # --- roster ----------------------------------------------------------------------------
 
-    def _on_fleet_entry(self, stream: StreamName, entry: Entry) -> None:
+    def _on_fleet_entry(self, _stream: StreamName, _entry: Entry) -> None:
         self.core.standing.changed()
 
     def _on_roster(self, after: Roster, before: Roster | None) -> None:
@@ -266,7 +266,7 @@ class Members:
             for link in [n for n, each in core.links.items() if each.peer == machine]:
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.work.machine_removed(machine)
-            core.replication.bury(MachineId(machine), core.now.wall_ms)
+            core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
         core.work.roster_changed()
 
     def facts_changed(self, facts: Mapping[str, Any]) -> None:

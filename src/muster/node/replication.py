@@ -7,27 +7,24 @@ from the same link at once, and never stops another stream.
 Rule 3: our own stream is written by us alone. A seal of ours over more than we hold proves that
 this machine was set back, another branch proves a clone. Both end the incarnation. Only our own
 signature proves it: what a cosigner claims about us moves nothing.
-Rule 4: a forked stream is frozen at the first difference, a revoked machine's at the size that the
-revocation names; in both cases everybody ends at the same entry, in whatever order the news came.
+Rule 4: which streams ended, and where, is the business of fork.py.
 """
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from muster.errors import Forged, Malformed, MusterError, Refused
-from muster.limits import COSIGNS_KNOWN, DISPUTE_MS, LINK_FAULTS_MAX
-from muster.log import canon, tree, wire
-from muster.log import fork as forks
+from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX
 from muster.log import seal as seals
 from muster.log import segment as segments
+from muster.log import tree, wire
 from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
 from muster.log.entry import Entry
-from muster.log.fork import Branch, Search
 from muster.log.seal import Cosign, Seal
 from muster.log.stream import FleetId, MachineId, StreamName
-from muster.log.sync import RETRY_MS, Sync
+from muster.log.sync import Sync
+from muster.node.fork import Forks
 from muster.node.standing import Standing
 from muster.store.store import Store
 
@@ -40,20 +37,10 @@ class Awaited(NamedTuple):
     then: Callable[[], None]
 
 
-@dataclass(slots=True)
-class Dispute:
-    """A search for the first difference, asked of the peer at the end of `link`."""
-
-    link: int
-    search: Search
-    asked_ms: int
-    until_ms: int
-
-
 class Replication:
     """Between the links and the store. The core calls it inside its transaction."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - its parts, and whom it tells
         self,
         store: Store,
         standing: Standing,
@@ -70,14 +57,12 @@ class Replication:
         self._on_regressed = on_regressed
         self._on_contradiction = on_contradiction
         self._touched: dict[StreamName, dict[int, None]] = {}
-        self._disputes: dict[StreamName, Dispute] = {}
         # A stream of ours that somebody claims to have seen longer than it is.
         self.doubted: StreamName | None = None
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
-        self._proofs: dict[StreamName, bytes] | None = None
-        self._now_ms = 0
+        self.forks = Forks(store, standing, sync, self.counters, on_regressed)
 
     @property
     def _fleet(self) -> FleetId:
@@ -88,7 +73,7 @@ class Replication:
     def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
         """One sync message. Raises: Refused (count it; cut the link when it happens too often)."""
         message = wire.decode(raw)
-        self._now_ms = now_ms
+        self.forks.at(now_ms)
         match message:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
@@ -100,7 +85,7 @@ class Replication:
                 for note in message.notes:
                     self._on_cosign(link, note.encode(), now_ms)
             case wire.Probe() | wire.Root() | wire.Prove() | wire.Leaf():
-                self._on_dispute(link, message, wall_ms)
+                self.forks.on_question(link, message, wall_ms)
 
     def fault(self, link: int, error: MusterError) -> bool:
         """Count a refusal; True when the link has brought too many and should be cut."""
@@ -110,16 +95,14 @@ class Replication:
 
     def closed(self, link: int) -> None:
         self._faults.pop(link, None)
-        for stream, dispute in list(self._disputes.items()):
-            if dispute.link == link:
-                del self._disputes[stream]
+        self.forks.closed(link)
 
     def _on_offer(self, link: int, offer: wire.Offer, now_ms: int, wall_ms: int) -> None:
         for raw in offer.forks:
-            self.learn_fork(raw.encode(), wall_ms)
+            self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            if self.is_ours(stream) and head.size > self.store.size(stream):
+            if self.forks.is_ours(stream) and head.size > self.store.size(stream):
                 self._is_longer(stream, head.seal.encode())
         living = [h for h in offer.heads if not self._is_over(link, h, wall_ms)]
         offer = wire.Offer(living, whole=offer.whole)
@@ -130,10 +113,6 @@ class Replication:
             else:
                 self._witness(link, stream, head, wall_ms)
 
-    def is_ours(self, stream: StreamName) -> bool:
-        """Whether it is a stream that we write now."""
-        return stream == self.standing.own(stream.scope)
-
     def _is_longer(self, stream: StreamName, note: bytes) -> None:
         """Somebody shows more of our stream than we hold; our own seal on it settles it."""
         seal = self._open(note) if note else None
@@ -143,18 +122,12 @@ class Replication:
     def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
         stream = wire.stream_of(head.stream)
-        self._bury(stream, wall_ms)
+        self.forks.bury_stream(stream, wall_ms)
         frozen = self.store.frozen_at(stream)
         if frozen is None or head.size <= frozen:
             return False
-        self._tell_frozen(link, stream)
+        self.forks.tell_frozen(link, stream)
         return self.store.size(stream) >= frozen
-
-    def _tell_frozen(self, link: int, stream: StreamName) -> None:
-        self.counters["beyond-the-end-of-a-frozen-stream"] += 1
-        proof = self.proofs().get(stream)
-        if proof is not None:
-            self.sync.say(link, wire.Offer([], forks=[proof.decode()]))
 
     def _open(self, note: bytes) -> Seal | None:
         """The seal, checked; None when the machine is not (yet) known here."""
@@ -176,7 +149,7 @@ class Replication:
         if seal.size > self.store.size(stream):
             return
         if self.store.root_at(stream, seal.size) != seal.root:
-            self._dispute(link, stream, min(seal.size, self.store.size(stream)))
+            self.forks.dispute(link, stream, min(seal.size, self.store.size(stream)))
             return
         held = self._held(stream)
         if held is not None and held.size >= seal.size:
@@ -240,7 +213,7 @@ class Replication:
             if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
                 self.counters["cosign-of-another-branch"] += 1
                 return
-        elif self.is_ours(cosign.stream):
+        elif self.forks.is_ours(cosign.stream):
             # A hint that we were set back, no proof: anybody may claim it.
             self.counters["cosign-ahead-of-us"] += 1
             self.doubted = cosign.stream
@@ -310,17 +283,17 @@ class Replication:
         """Entries of somebody's stream. Raises: Refused."""
         segment = segments.decode(raw)
         stream = segment.stream
-        self._now_ms = now_ms
+        self.forks.at(now_ms)
         if not self.sync.may_hold(stream, self.standing.machine):
             raise Refused(f"a segment of {stream} came here, which may not hold it")
-        if self.is_ours(stream):
+        if self.forks.is_ours(stream):
             self._is_longer(stream, segment.note)
             return
-        self._bury(stream, wall_ms)
+        self.forks.bury_stream(stream, wall_ms)
         frozen = self.store.frozen_at(stream)
         if frozen is not None and segment.end > frozen:
             # It may not have heard yet: no fault of the peer.
-            self._tell_frozen(link, stream)
+            self.forks.tell_frozen(link, stream)
             return
         public = self._key_for(segment)
         outcome = admit(
@@ -334,7 +307,7 @@ class Replication:
             case Gap():
                 self.sync.gap(link, stream, now_ms)
             case Diverged():
-                self._dispute(link, stream, min(outcome.seal.size, self.store.size(stream)))
+                self.forks.dispute(link, stream, min(outcome.seal.size, self.store.size(stream)))
 
     def _key_for(self, segment: segments.Segment) -> bytes:
         """The writer's seal key, from the roster, or from the record in its very first entry."""
@@ -369,147 +342,3 @@ class Replication:
                 self.sync.answer_cosign(link, stream, "held", size, cosign.note)
             self.sync.cosigned(stream, self.standing.machine, "held", size, cosign.note)
         self._touched.clear()
-
-    # --- forks -------------------------------------------------------------------------
-
-    def _dispute(self, link: int, stream: StreamName, differ: int) -> None:
-        """Our tree and a peer's differ at `differ` entries: look for the first difference."""
-        if self.is_ours(stream):
-            self._on_regressed(stream, "a peer holds another branch of our stream")
-        frozen = self.store.frozen_at(stream)
-        if differ <= 0 or (frozen is not None and frozen < differ):
-            return
-        old = self._disputes.get(stream)
-        if old is not None and old.link in self.sync.sessions:
-            return
-        now_ms = self._now_ms
-        self._disputes[stream] = Dispute(link, Search(0, differ), now_ms, now_ms + DISPUTE_MS)
-        self.counters["disputes"] += 1
-        self._ask_next(stream)
-
-    def _ask_next(self, stream: StreamName) -> None:
-        dispute = self._disputes[stream]
-        dispute.asked_ms = self._now_ms
-        size = dispute.search.probe()
-        if size is None:
-            self.sync.say(dispute.link, wire.Prove(str(stream), dispute.search.equal))
-        else:
-            self.sync.say(dispute.link, wire.Probe(str(stream), size))
-
-    def retry_disputes(self, now_ms: int) -> None:
-        """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
-        self._now_ms = now_ms
-        for stream, dispute in list(self._disputes.items()):
-            if now_ms >= dispute.until_ms or dispute.link not in self.sync.sessions:
-                del self._disputes[stream]
-            elif now_ms - dispute.asked_ms >= RETRY_MS:
-                self._ask_next(stream)
-
-    def _on_dispute(
-        self, link: int, message: wire.Probe | wire.Root | wire.Prove | wire.Leaf, wall_ms: int
-    ) -> None:
-        stream = wire.stream_of(message.stream)
-        session = self.sync.sessions.get(link)
-        if session is None or not self.sync.may_hold(stream, session.peer):
-            raise Refused(f"a question about {stream} from a machine that may not hold it")
-        dispute = self._disputes.get(stream)
-        asked = dispute is not None and dispute.link == link
-        match message:
-            case wire.Probe(size=size):
-                if 0 < size <= self.store.size(stream):
-                    root = self.store.root_at(stream, size)
-                    self.sync.say(link, wire.Root(str(stream), size, root.hex()))
-                elif self.store.frozen_at(stream) is not None:
-                    self._tell_frozen(link, stream)
-            case wire.Root(size=size, root=root_hex):
-                if dispute is not None and asked and 0 < size <= self.store.size(stream):
-                    same = self.store.root_at(stream, size).hex() == root_hex
-                    dispute.search.learn(size, same=same)
-                    self._ask_next(stream)
-            case wire.Prove(index=index):
-                branch = self._branch(stream, index)
-                if branch is not None:
-                    text = forks.encode_branch(branch)
-                    self.sync.say(link, wire.Leaf(str(stream), index, text))
-                elif self.store.frozen_at(stream) is not None:
-                    self._tell_frozen(link, stream)
-            case wire.Leaf(index=index, branch=text):
-                if asked:
-                    self._on_leaf(stream, index, text, wall_ms)
-
-    def _on_leaf(self, stream: StreamName, index: int, text: str, wall_ms: int) -> None:
-        ours = self._branch(stream, index)
-        del self._disputes[stream]
-        if ours is not None:
-            theirs = forks.decode_branch(text)
-            self.learn_fork(forks.make_fork(stream, index, ours, theirs), wall_ms)
-
-    def _branch(self, stream: StreamName, index: int) -> Branch | None:
-        """Our side of a dispute, under the latest seal that our tree reaches."""
-        seal = self.store.seal_of(stream)
-        if seal is None or not 0 <= index < seal.size <= self.store.size(stream):
-            return None
-        entries = self.store.slice(stream, index, 1)
-        proof = tree.inclusion_proof(self.store.tree(stream), index, seal.size)
-        header = entries[0].raw.decode()
-        return Branch(seal.note.decode(), header, [h.hex() for h in proof])
-
-    def proofs(self) -> dict[StreamName, bytes]:
-        """The fork proofs we have; a stream frozen by a revocation has none."""
-        if self._proofs is None:
-            found = {}
-            for raw in self.store.forks():
-                try:
-                    found[forks.stream_of(raw)] = raw
-                except Refused:
-                    continue
-            self._proofs = found
-        return self._proofs
-
-    def learn_fork(self, raw: bytes, wall_ms: int) -> None:
-        """A fork proof: freeze, roll back to the common prefix, spread. Raises: Refused.
-
-        Of several proofs the one with the earliest difference counts, so that everybody's stream
-        ends at the same entry. Who has not come so far freezes all the same, and fills up to it.
-        """
-        stream = forks.stream_of(raw)
-        public = self.standing.key_of(stream.machine, "seal")
-        frozen = self.store.frozen_at(stream)
-        if public is None or (frozen is not None and self.proofs().get(stream) == raw):
-            return
-        proof = forks.open_fork(raw, self._fleet, public)
-        if frozen is not None and frozen <= proof.index:
-            return
-        self.counters["forks"] += 1
-        self._freeze(stream, proof.index, raw, wall_ms)
-        self.sync.spread_fork(raw)
-
-    def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
-        self.store.freeze(stream, common, evidence, wall_ms)
-        # Before anybody hears of it: what is written in answer must not meet a frozen stream.
-        if self.is_ours(stream):
-            self._on_regressed(stream, "our stream has two branches")
-        self._proofs = None
-        self._disputes.pop(stream, None)
-        self.sync.cut_back(stream, common)
-        self.standing.changed()
-
-    # --- revoked machines ----------------------------------------------------------------
-
-    def _bury(self, stream: StreamName, wall_ms: int) -> None:
-        """End a revoked machine's stream where its revocation says."""
-        cut = self.standing.roster.cut(stream)
-        if cut is None or stream.machine == self.standing.machine:
-            return
-        frozen = self.store.frozen_at(stream)
-        if frozen is None or frozen > cut:
-            # The revocation itself is an entry of whoever wrote it; this only points there.
-            evidence = canon.encode({"cut": cut, "revoked": stream.machine})
-            self._freeze(stream, cut, evidence, wall_ms)
-            self.counters["streams-of-revoked-machines"] += 1
-
-    def bury(self, machine: MachineId, wall_ms: int) -> None:
-        """A machine was revoked: end every stream of it that we know."""
-        for stream in self.store.streams():
-            if stream.machine == machine:
-                self._bury(stream, wall_ms)

@@ -85,10 +85,16 @@ class WorkPart(Protocol):
     def roster_changed(self) -> None: ...
 
 
+class ForksPart(Protocol):
+    def bury(self, machine: MachineId, wall_ms: int) -> None: ...
+
+
 class ReplicationPart(Protocol):
     doubted: StreamName | None
 
-    def bury(self, machine: MachineId, wall_ms: int) -> None: ...
+    @property
+    def forks(self) -> ForksPart: ...
+
     def closed(self, link: int) -> None: ...
 
 

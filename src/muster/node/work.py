@@ -50,7 +50,7 @@ class Work:
         self.owning.start()
         self._adopt_at = self.core.now.boot_ms + ADOPT_MS
 
-    def _on_open(self, stream: StreamName, entry: Entry) -> None:
+    def _on_open(self, stream: StreamName, _entry: Entry) -> None:
         """Work of an earlier incarnation of ours comes back, perhaps long after our start."""
         core = self.core
         if stream.machine == core.machine and stream != core.standing.own(stream.scope):

@@ -1,0 +1,216 @@
+"""Streams that came to their end: forked ones, and those of revoked machines.
+
+Rule 1: a forked stream is frozen at the first difference, a revoked machine's at the size that the
+revocation names. Everybody ends at the same entry, in whatever order the news came.
+Rule 2: a fork counts when it is proved, by two seals of the writer's own key; nobody is believed.
+Rule 3: a search for the first difference asks one peer, and gives up what is never answered.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from muster.errors import Refused
+from muster.limits import DISPUTE_MS
+from muster.log import canon, tree, wire
+from muster.log import fork as forks
+from muster.log.fork import Branch, Search
+from muster.log.stream import MachineId, StreamName
+from muster.log.sync import RETRY_MS, Sync
+from muster.node.standing import Standing
+from muster.store.store import Store
+
+Question = wire.Probe | wire.Root | wire.Prove | wire.Leaf
+
+
+@dataclass(slots=True)
+class Dispute:
+    """A search for the first difference, asked of the peer at the end of `link`."""
+
+    link: int
+    search: Search
+    asked_ms: int
+    until_ms: int
+
+
+class Forks:
+    """What was frozen, and what is looked into. Replication calls it, and the core at ticks."""
+
+    def __init__(
+        self,
+        store: Store,
+        standing: Standing,
+        sync: Sync,
+        counters: Counter[str],
+        on_regressed: Callable[[StreamName, str], None],
+    ) -> None:
+        self.store = store
+        self.standing = standing
+        self.sync = sync
+        self.counters = counters
+        self._on_regressed = on_regressed
+        self._disputes: dict[StreamName, Dispute] = {}
+        self._proofs: dict[StreamName, bytes] | None = None
+        self._now_ms = 0
+
+    def at(self, now_ms: int) -> None:
+        """The time at which the next messages came."""
+        self._now_ms = now_ms
+
+    def closed(self, link: int) -> None:
+        for stream, dispute in list(self._disputes.items()):
+            if dispute.link == link:
+                del self._disputes[stream]
+
+    def is_ours(self, stream: StreamName) -> bool:
+        """Whether it is a stream that we write now."""
+        return stream == self.standing.own(stream.scope)
+
+    def tell_frozen(self, link: int, stream: StreamName) -> None:
+        """The peer does not know yet that the stream ended; here is why."""
+        self.counters["beyond-the-end-of-a-frozen-stream"] += 1
+        proof = self.proofs().get(stream)
+        if proof is not None:
+            self.sync.say(link, wire.Offer([], forks=[proof.decode()]))
+
+    # --- looking for the place -----------------------------------------------------------
+
+    def dispute(self, link: int, stream: StreamName, differ: int) -> None:
+        """Our tree and a peer's differ at `differ` entries: look for the first difference."""
+        if self.is_ours(stream):
+            self._on_regressed(stream, "a peer holds another branch of our stream")
+        frozen = self.store.frozen_at(stream)
+        if differ <= 0 or (frozen is not None and frozen < differ):
+            return
+        old = self._disputes.get(stream)
+        if old is not None and old.link in self.sync.sessions:
+            return
+        now_ms = self._now_ms
+        self._disputes[stream] = Dispute(link, Search(0, differ), now_ms, now_ms + DISPUTE_MS)
+        self.counters["disputes"] += 1
+        self._ask_next(stream)
+
+    def _ask_next(self, stream: StreamName) -> None:
+        dispute = self._disputes[stream]
+        dispute.asked_ms = self._now_ms
+        size = dispute.search.probe()
+        if size is None:
+            self.sync.say(dispute.link, wire.Prove(str(stream), dispute.search.equal))
+        else:
+            self.sync.say(dispute.link, wire.Probe(str(stream), size))
+
+    def retry(self, now_ms: int) -> None:
+        """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
+        self._now_ms = now_ms
+        for stream, dispute in list(self._disputes.items()):
+            if now_ms >= dispute.until_ms or dispute.link not in self.sync.sessions:
+                del self._disputes[stream]
+            elif now_ms - dispute.asked_ms >= RETRY_MS:
+                self._ask_next(stream)
+
+    def on_question(self, link: int, message: Question, wall_ms: int) -> None:
+        stream = wire.stream_of(message.stream)
+        session = self.sync.sessions.get(link)
+        if session is None or not self.sync.may_hold(stream, session.peer):
+            raise Refused(f"a question about {stream} from a machine that may not hold it")
+        dispute = self._disputes.get(stream)
+        asked = dispute is not None and dispute.link == link
+        match message:
+            case wire.Probe(size=size):
+                if 0 < size <= self.store.size(stream):
+                    root = self.store.root_at(stream, size)
+                    self.sync.say(link, wire.Root(str(stream), size, root.hex()))
+                elif self.store.frozen_at(stream) is not None:
+                    self.tell_frozen(link, stream)
+            case wire.Root(size=size, root=root_hex):
+                if dispute is not None and asked and 0 < size <= self.store.size(stream):
+                    same = self.store.root_at(stream, size).hex() == root_hex
+                    dispute.search.learn(size, same=same)
+                    self._ask_next(stream)
+            case wire.Prove(index=index):
+                branch = self._branch(stream, index)
+                if branch is not None:
+                    text = forks.encode_branch(branch)
+                    self.sync.say(link, wire.Leaf(str(stream), index, text))
+                elif self.store.frozen_at(stream) is not None:
+                    self.tell_frozen(link, stream)
+            case wire.Leaf(index=index, branch=text):
+                if asked:
+                    self._on_leaf(stream, index, text, wall_ms)
+
+    def _on_leaf(self, stream: StreamName, index: int, text: str, wall_ms: int) -> None:
+        ours = self._branch(stream, index)
+        del self._disputes[stream]
+        if ours is not None:
+            theirs = forks.decode_branch(text)
+            self.learn(forks.make_fork(stream, index, ours, theirs), wall_ms)
+
+    def _branch(self, stream: StreamName, index: int) -> Branch | None:
+        """Our side of a dispute, under the latest seal that our tree reaches."""
+        seal = self.store.seal_of(stream)
+        if seal is None or not 0 <= index < seal.size <= self.store.size(stream):
+            return None
+        entries = self.store.slice(stream, index, 1)
+        proof = tree.inclusion_proof(self.store.tree(stream), index, seal.size)
+        header = entries[0].raw.decode()
+        return Branch(seal.note.decode(), header, [h.hex() for h in proof])
+
+    def proofs(self) -> dict[StreamName, bytes]:
+        """The fork proofs we have; a stream frozen by a revocation has none."""
+        if self._proofs is None:
+            found = {}
+            for raw in self.store.forks():
+                try:
+                    found[forks.stream_of(raw)] = raw
+                except Refused:
+                    continue
+            self._proofs = found
+        return self._proofs
+
+    def learn(self, raw: bytes, wall_ms: int) -> None:
+        """A fork proof: freeze, roll back to the common prefix, spread. Raises: Refused.
+
+        Of several proofs the one with the earliest difference counts, so that everybody's stream
+        ends at the same entry. Who has not come so far freezes all the same, and fills up to it.
+        """
+        stream = forks.stream_of(raw)
+        public = self.standing.key_of(stream.machine, "seal")
+        frozen = self.store.frozen_at(stream)
+        if public is None or (frozen is not None and self.proofs().get(stream) == raw):
+            return
+        proof = forks.open_fork(raw, self.standing.fleet, public)
+        if frozen is not None and frozen <= proof.index:
+            return
+        self.counters["forks"] += 1
+        self._freeze(stream, proof.index, raw, wall_ms)
+        self.sync.spread_fork(raw)
+
+    def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
+        self.store.freeze(stream, common, evidence, wall_ms)
+        # Before anybody hears of it: what is written in answer must not meet a frozen stream.
+        if self.is_ours(stream):
+            self._on_regressed(stream, "our stream has two branches")
+        self._proofs = None
+        self._disputes.pop(stream, None)
+        self.sync.cut_back(stream, common)
+        self.standing.changed()
+
+    # --- revoked machines ----------------------------------------------------------------
+
+    def bury_stream(self, stream: StreamName, wall_ms: int) -> None:
+        """End a revoked machine's stream where its revocation says."""
+        cut = self.standing.roster.cut(stream)
+        if cut is None or stream.machine == self.standing.machine:
+            return
+        frozen = self.store.frozen_at(stream)
+        if frozen is None or frozen > cut:
+            # The revocation itself is an entry of whoever wrote it; this only points there.
+            evidence = canon.encode({"cut": cut, "revoked": stream.machine})
+            self._freeze(stream, cut, evidence, wall_ms)
+            self.counters["streams-of-revoked-machines"] += 1
+
+    def bury(self, machine: MachineId, wall_ms: int) -> None:
+        """A machine was revoked: end every stream of it that we know."""
+        for stream in self.store.streams():
+            if stream.machine == machine:
+                self.bury_stream(stream, wall_ms)
