@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.agent.world import until
 from tests.promise import proves
@@ -122,6 +123,16 @@ def test_a_login_that_is_missing_is_named_with_the_detail_that_the_agent_gave(wo
     outcome = run(world, "needs_login")
     assert outcome.status == "error"
     assert outcome.summary == "the agent is not logged in: run the login first"
+
+
+@proves("agent.acp-errors")
+def test_a_login_that_is_missing_is_told_with_what_the_catalogue_advises(world):
+    (entry,) = catalogue("needs_login").values()
+    advised = msgspec.structs.replace(entry, login="run `bad login` there")
+    outcome = world.run(world.order(agent="bad", prompt="go"), {"bad": advised})
+    assert outcome.summary.endswith(
+        "; run `bad login` there (in its daemon's environment or agents.env)"
+    )
 
 
 @proves("agent.deadline")

@@ -123,7 +123,8 @@ def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agen
     steps = [shell_step(agent, "echo hello > hello.txt; sleep 3"), {"text": "It is told."}]
     text = ALONE.format(name=name, agent=agent, do=prompt(*steps), more="retries: 0")
     run = begin(fleet, text, name)
-    work = until(lambda: _begun(fleet, run), "the attempt began", within_s=60)
+    # Whoever follows a task before anybody has begun it waits for it.
+    work = until(lambda: tasks(fleet, run).get("work"), "the task is there")
     argv = [sys.executable, "-m", "muster", "logs", work["task"], "--follow", "--json"]
     seen = []
     with subprocess.Popen(

@@ -3,7 +3,7 @@
 import pytest
 
 from muster.agent import catalogue
-from muster.errors import Broken, Refused
+from muster.errors import Broken
 from muster.node.environ import Redaction, given, parse
 from muster.node.home import Config, Home, config_text
 from tests.promise import proves
@@ -44,7 +44,7 @@ def test_keys_come_from_a_file_that_only_its_owner_can_read(tmp_path):
     home.put("agents.env", b"# keys\nexport A_KEY='one two'\n\nB_KEY=three=3\n")
     assert home.agent_variables() == {"A_KEY": "one two", "B_KEY": "three=3"}
     (tmp_path / "agents.env").chmod(0o640)
-    with pytest.raises(Refused, match="chmod 600"):
+    with pytest.raises(Broken, match="chmod 600"):
         home.agent_variables()
 
 

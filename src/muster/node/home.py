@@ -164,7 +164,7 @@ class Home:
     def agent_variables(self) -> dict[str, str]:
         """`agents.env`: keys of agents, for a daemon that no shell started; {} without one.
 
-        Raises: Refused where others may read it; Broken naming a line of no use.
+        Raises: Broken where others may read it, or naming a line of no use.
         """
         path = self.path / "agents.env"
         try:
@@ -175,7 +175,8 @@ class Home:
         except (OSError, UnicodeDecodeError) as error:
             raise Broken(f"{path} cannot be read: {error}") from error
         if mode and sys.platform != "win32":
-            raise Refused(f"others can read {path}, which holds keys: run `chmod 600 {path}`")
+            # Broken, for it is this machine that cannot go on: another one may take the task.
+            raise Broken(f"others can read {path}, which holds keys: run `chmod 600 {path}`")
         return environ.parse(text, str(path))
 
     def facts(self) -> dict[str, Any]:

@@ -4,16 +4,27 @@ A journal never leaves its machine by replication: each machine is asked, by an 
 it shows is in its log as asked for.
 """
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from muster.errors import NotFound, Unreachable
 from muster.verbs.client import Door
 
 
+# Often enough for a person, seldom enough for a daemon.
+LOOK_S: Final = 0.5
+_LIVE: Final = frozenset({"queued", "waiting", "leased"})
+
+
 def logs(door: Door, args: Mapping[str, Any]) -> Any:
     """What the agent of a task did, the oldest attempt first."""
     where = door.ask("journal.where", {"task": str(args["task"])}, on=door.on)
+    if args.get("follow") and not where["machines"] and where["state"] in _LIVE:
+        door.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
+        while not where["machines"] and where["state"] in _LIVE:
+            time.sleep(LOOK_S)
+            where = door.ask("journal.where", {"task": where["task"]}, on=door.on)
     machines = list(dict.fromkeys(each["machine"] for each in where["machines"]))
     names = {each["machine"]: each["name"] for each in where["machines"]}
     if not machines:
