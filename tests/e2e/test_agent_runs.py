@@ -135,6 +135,7 @@ def test_the_journal_is_read_on_another_machine_and_tells_everything(fleet, agen
         )
         assert live.wait(30) == 0
     assert settled(fleet, run)["state"] == "done"
+    work = tasks(fleet, run)["work"]
     told = json.dumps([entry for entry, _ in seen], indent=1)
     early = {entry["kind"] for entry, state in seen if state == "open"}
     assert {"agent.prompt", "agent.tool", "agent.decision"} <= early, told

@@ -1,12 +1,12 @@
 """What an attempt gets of its machine's environment, and what the log never gets."""
 
 import pytest
+from tests.promise import proves
 
 from muster.agent import catalogue
 from muster.errors import Broken
 from muster.node.environ import Redaction, given, parse
 from muster.node.home import Config, Home, config_text
-from tests.promise import proves
 
 SOURCE = {
     "ANTHROPIC_API_KEY": "sk-ant-0123456789",
