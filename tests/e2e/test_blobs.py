@@ -55,6 +55,28 @@ phases:
     deliver: both
     check: grep -q ran both && grep -q two both
 """
+OVER = """\
+muster: 1
+name: over
+phases:
+  first:
+    needs: {label: on-studio}
+    agent: shell
+    do: echo 1 > kept; mkdir out; echo 1 > out/changed; echo 1 > out/same
+    deliver: [kept, out]
+  second:
+    after: first
+    needs: {label: on-laptop}
+    agent: shell
+    do: echo 2 > out/changed
+    deliver: out/changed
+  third:
+    after: second
+    needs: {label: on-hub}
+    agent: shell
+    do: cat kept out/changed out/same > all
+    check: test "$(tr -d '\\n' < all)" = 121
+"""
 TWICE = """\
 muster: 1
 name: twice
@@ -176,6 +198,13 @@ def test_what_one_machine_delivered_another_uses_and_a_person_fetches(
     words = (make, "sum", "--to", str(target), "--force", "--json")
     assert fetch(fleet.hub, *words, monkeypatch=monkeypatch) == 0
     assert (target / "sum").read_text().split()[0] == sha256
+
+
+@proves("node.blob-handed-on")
+def test_a_phase_gets_what_far_phases_delivered_with_the_later_changes(fleet):
+    run = begin(fleet, "over", OVER)
+    assert settled(fleet, run) == "done", fleet.hub.ask("runs", {"run": run})
+    assert tasks(fleet, run)["third"]["machine"] == "hub"
 
 
 @proves("node.blob-handed-on")

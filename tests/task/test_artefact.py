@@ -5,7 +5,7 @@ from tests.promise import proves
 
 from muster.errors import Malformed, Refused
 from muster.limits import BLOB_BYTES_MAX
-from muster.task.artefact import Artefact, check_places, named, parse
+from muster.task.artefact import Artefact, laid_over, named, parse
 
 SHA = "0a" * 32
 
@@ -50,15 +50,33 @@ def some(*paths: str) -> list[Artefact]:
     return [Artefact(path, SHA, 1) for path in paths]
 
 
+def laid(left: list[str], right: list[str], *, above: dict[str, set[str]]) -> list[str]:
+    both = {"one": some(*left), "two": some(*right)}
+    return [f"{phase}:{each.path}" for phase, each in laid_over(both, above)]
+
+
 @proves("task.artefacts-do-not-collide")
 @pytest.mark.parametrize(
     ("left", "right"), [("a", "a"), ("out", "out/a"), ("out/deep/a", "out"), ("Report", "report")]
 )
 def test_two_deliverables_that_cannot_lie_in_one_folder_are_refused(left, right):
-    with pytest.raises(Refused, match="cannot lie in one folder"):
-        check_places({"one": some(left), "two": some(right)})
+    with pytest.raises(Refused, match=f"phase one delivers {left} and phase two delivers {right}"):
+        laid([left], [right], above={})
 
 
 @proves("task.artefacts-do-not-collide")
 def test_neighbours_in_one_folder_do_not_collide():
-    check_places({"one": some("out/a", "output"), "two": some("out/b", "out-c"), "three": []})
+    assert len(laid(["out/a", "output"], ["out/b", "out-c"], above={})) == 4
+
+
+@proves("task.artefacts-do-not-collide")
+@pytest.mark.parametrize(
+    ("left", "right", "there"),
+    [
+        (["a", "b"], ["a"], ["one:b", "two:a"]),
+        (["out/a", "out/deep/b", "c"], ["out"], ["one:c", "two:out"]),
+        (["out"], ["out/a"], ["one:out", "two:out/a"]),
+    ],
+)
+def test_what_a_later_phase_delivers_replaces_what_lay_there(left, right, there):
+    assert laid(left, right, above={"two": {"one"}}) == there

@@ -118,10 +118,11 @@ class Trial:
         return self._tree.path
 
     async def _place_what_came_before(self, folder: Path) -> None:
-        """The prerequisites' deliverables, where no repository carries them."""
+        """What the phases before delivered, where no repository carries it."""
         given = holder.handed_on(self.daemon.core, self.start.owner, self.start.open)
-        blobs, target = self.daemon.machine.blobs, delivery.Target(folder)
-        for source in [s for sources in given.values() for s in sources]:
+        # A later phase's file replaces the one in an earlier one's folder.
+        blobs, target = self.daemon.machine.blobs, delivery.Target(folder, force=True)
+        for source in given:
             await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
             await asyncio.to_thread(target.place, source.artefact, blobs)
 

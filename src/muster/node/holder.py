@@ -11,7 +11,8 @@ pass on what it may read itself, to who may read it, and sees to that as if the 
 
 import asyncio
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NamedTuple, TypeVar
 
 from muster.agent.remote import Kind
@@ -26,7 +27,7 @@ from muster.node.loop import Loop
 from muster.node.passing import TYPES, pass_on, refusal
 from muster.store.blobs import Blobs
 from muster.task import kinds
-from muster.task.artefact import Artefact, check_places, named
+from muster.task.artefact import Artefact, laid_over, named
 
 B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]
@@ -63,31 +64,44 @@ def sources(core: Core, row: Mapping[str, Any]) -> list[Source]:
     return [Source(each, entry.causes[1], MachineId(given.machine)) for each in found]
 
 
-def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> dict[str, list[Source]]:
-    """What a task's prerequisites delivered, by phase. Raises: Refused where two cannot both be."""
-    found: dict[str, list[Source]] = {}
-    if opened.run and not opened.repo:
-        for phase, row in _before(core, owner, opened.run, opened.template, set()):
-            found.setdefault(phase, []).extend(sources(core, row))
-    check_places({phase: [s.artefact for s in each] for phase, each in found.items()})
-    return found
+def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> list[Source]:
+    """What the phases before a task delivered, near and far, in the order to place it.
 
-
-def _before(
-    core: Core, owner: str, run: str, template: Mapping[str, Any], seen: set[str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tasks whose deliverables a task with this template starts with."""
-    for phase in template.get("after") or ():
-        if phase in seen:
+    Raises: Refused where two of them cannot lie in one folder.
+    """
+    if not opened.run or opened.repo:
+        return []
+    after: dict[str, list[str]] = {}
+    found: dict[str, dict[Artefact, Source]] = {}
+    todo = _after(opened)
+    while todo:
+        phase = todo.pop()
+        if phase in after:
             continue
-        seen.add(phase)
-        for row in _done(core, owner, run, str(phase)):
-            opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
-            if opened is not None and opened.template.get("by") == "human":
-                # A person's decision hands on what it was given.
-                yield from _before(core, owner, run, opened.template, seen)
-            else:
-                yield str(phase), row
+        after[phase], found[phase] = [], {}
+        for row in _done(core, owner, opened.run, phase):
+            template = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+            after[phase] = _after(template)
+            if not _is_human(template):
+                found[phase].update({s.artefact: s for s in sources(core, row)})
+        todo += after[phase]
+    try:
+        order = list(TopologicalSorter(after).static_order())
+    except CycleError as error:
+        raise Malformed("the phases before this one wait for each other") from error
+    above: dict[str, set[str]] = {}
+    for phase in order:
+        above[phase] = set(after[phase]).union(*(above[before] for before in after[phase]))
+    laid = laid_over({phase: list(found[phase]) for phase in order}, above)
+    return [found[phase][artefact] for phase, artefact in laid]
+
+
+def _after(opened: kinds.TaskOpen | None) -> list[str]:
+    return [str(phase) for phase in opened.template.get("after") or ()] if opened else []
+
+
+def _is_human(opened: kinds.TaskOpen | None) -> bool:
+    return opened is not None and opened.template.get("by") == "human"
 
 
 def _done(core: Core, owner: str, run: str, phase: str) -> list[dict[str, Any]]:

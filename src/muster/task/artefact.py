@@ -7,11 +7,13 @@
 Rule 1: artefacts are blobs only where the entry has no commit; with one they are paths in it, and
 a file of an agent that is named like a blob names none.
 Rule 2: the text comes from another machine: a path that could leave its folder is no artefact.
-Rule 3: of two artefacts for one place, or one inside the other, none is taken silently.
+Rule 3: of two artefacts for one place, or one inside the other, the later phase's counts; where
+neither phase is later, none is taken silently.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Literal, NamedTuple
 
 from muster import limits
@@ -58,26 +60,42 @@ def named(commit: str, artefacts: Sequence[str]) -> tuple[Artefact, ...]:
     return tuple(parse(text) for text in artefacts)
 
 
-def check_places(delivered: Mapping[str, Iterable[Artefact]]) -> None:
-    """Whether what several phases delivered fits into one folder. Raises: Refused."""
-    places: dict[str, tuple[str, str]] = {}
+def laid_over(
+    delivered: Mapping[str, Iterable[Artefact]], above: Mapping[str, AbstractSet[str]]
+) -> list[tuple[str, Artefact]]:
+    """What several phases delivered, as it lies in one folder, in the order to place it.
+
+    `delivered` has a phase after those `above` it. What a phase delivers replaces what phases above
+    it delivered there, as its commit would; it had that in its folder.
+
+    Raises: Refused: two phases of which neither is above the other deliver one place.
+    """
+    places: dict[str, tuple[str, Artefact]] = {}
+    below: dict[str, set[str]] = {}
     for phase, artefacts in delivered.items():
         for each in artefacts:
             # Without case, as some disks compare: `Report` must not replace `report` on one of two.
-            key, here = each.path.casefold(), (phase, each.path)
-            if key in places:
-                raise _collision(places[key], here)
-            places[key] = here
-    for key, here in places.items():
-        above = key
-        while "/" in above:
-            above = above.rpartition("/")[0]
-            if above in places:
-                raise _collision(places[above], here)
+            key = each.path.casefold()
+            folders = _folders(key)
+            inside = {key, *below.get(key, ())} & places.keys()
+            for other in (*inside, *(folder for folder in folders if folder in places)):
+                if places[other][0] not in above.get(phase, ()):
+                    raise _collision(places[other], (phase, each))
+            for other in inside:
+                del places[other]
+            places[key] = (phase, each)
+            for folder in folders:
+                below.setdefault(folder, set()).add(key)
+    return list(places.values())
 
 
-def _collision(one: tuple[str, str], other: tuple[str, str]) -> Refused:
+def _folders(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _collision(one: tuple[str, Artefact], other: tuple[str, Artefact]) -> Refused:
+    what = " and ".join(f"phase {phase} delivers {each.path}" for phase, each in (one, other))
     return Refused(
-        f"phase {one[0]} delivers {one[1]} and phase {other[0]} delivers {other[1]}: they cannot "
-        "lie in one folder; let one of them deliver to another path"
+        f"{what}: they cannot lie in one folder; let one of them deliver to another path"
     )
