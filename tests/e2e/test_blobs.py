@@ -62,7 +62,7 @@ phases:
   first:
     needs: {label: on-studio}
     agent: shell
-    do: echo 1 > kept; mkdir out; echo 1 > out/changed; echo 1 > out/same
+    do: echo 1 > kept; mkdir out; cd out; echo 1 > changed; echo 1 > same
     deliver: [kept, out]
   second:
     after: first

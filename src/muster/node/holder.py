@@ -75,7 +75,7 @@ def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> list[Source]:
     found: dict[str, dict[Artefact, Source]] = {}
     todo = _after(opened)
     while todo:
-        phase = todo.pop()
+        phase = todo.pop(0)
         if phase in after:
             continue
         after[phase], found[phase] = [], {}
