@@ -265,6 +265,9 @@ class Checker:
                 if not core.standing.may_hold(stream, machine.id):
                     continue
                 found = (core.store.size(stream), core.store.frozen_at(stream))
+                if found == (0, 0):
+                    # It heard that a stream it never saw was ended at nothing.
+                    found = (0, None)
                 first = heads.setdefault(stream, (*found, machine.place))
                 if first[:2] != found:
                     return f"{stream}: {first[2]} has {first[:2]}, {machine.place} {found}"

@@ -92,6 +92,7 @@ class Core:
             # The members do not exist yet: they need the sync, which needs the replication.
             lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
             lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
+            lambda lost: self.members.say_again(lost),  # noqa: PLW0108
         )
         self.orders = Orders(self)
         self.router = Router(self, verbs)

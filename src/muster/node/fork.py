@@ -3,16 +3,19 @@
 Rule 1: a forked stream is frozen at the first difference, a revoked machine's at the size that the
 revocation names. Everybody ends at the same entry, in whatever order the news came.
 Rule 2: a fork counts when it is proved, by two seals of the writer's own key; nobody is believed.
-Rule 3: a search for the first difference asks one peer, and gives up what is never answered.
+Rule 3: a revocation is never forgotten: where rolling a stream back takes one away, whoever saw it
+says it again. It is the authority's document, whoever passes it on.
+Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from muster.errors import Refused
+from muster.errors import NotFound, Refused
+from muster.fleet.folds import REVOKED
 from muster.limits import DISPUTE_MS
-from muster.log import canon, tree, wire
+from muster.log import canon, wire
 from muster.log import fork as forks
 from muster.log.fork import Branch, Search
 from muster.log.stream import MachineId, StreamName
@@ -36,19 +39,21 @@ class Dispute:
 class Forks:
     """What was frozen, and what is looked into. Replication calls it, and the core at ticks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - its parts, and whom it tells
         self,
         store: Store,
         standing: Standing,
         sync: Sync,
         counters: Counter[str],
         on_regressed: Callable[[StreamName, str], None],
+        on_rolled_back: Callable[[list[str]], None],
     ) -> None:
         self.store = store
         self.standing = standing
         self.sync = sync
         self.counters = counters
         self._on_regressed = on_regressed
+        self._on_rolled_back = on_rolled_back
         self._disputes: dict[StreamName, Dispute] = {}
         self._proofs: dict[StreamName, bytes] | None = None
         self._now_ms = 0
@@ -146,14 +151,25 @@ class Forks:
             self.learn(forks.make_fork(stream, index, ours, theirs), wall_ms)
 
     def _branch(self, stream: StreamName, index: int) -> Branch | None:
-        """Our side of a dispute, under the latest seal that our tree reaches."""
-        seal = self.store.seal_of(stream)
-        if seal is None or not 0 <= index < seal.size <= self.store.size(stream):
-            return None
-        entries = self.store.slice(stream, index, 1)
-        proof = tree.inclusion_proof(self.store.tree(stream), index, seal.size)
-        header = entries[0].raw.decode()
-        return Branch(seal.note.decode(), header, [h.hex() for h in proof])
+        """Our side of a dispute, under the first seal that covers the place.
+
+        Also of a frozen stream, and then from what lies beyond its end as evidence: of three
+        branches two may differ earlier than those that were proved first.
+        """
+        store = self.store
+        for seal in store.seals(stream):
+            if not 0 <= index < seal.size:
+                continue
+            try:
+                if store.root_at(stream, seal.size) != seal.root:
+                    continue
+                proof = store.inclusion(stream, index, seal.size)
+            except NotFound:
+                # A seal ahead of the entries that are here.
+                continue
+            header = store.entry_at(stream, index).raw.decode()
+            return Branch(seal.note.decode(), header, [h.hex() for h in proof])
+        return None
 
     def proofs(self) -> dict[StreamName, bytes]:
         """The fork proofs we have; a stream frozen by a revocation has none."""
@@ -186,14 +202,23 @@ class Forks:
         self.sync.spread_fork(raw)
 
     def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
+        before = self._revocations()
         self.store.freeze(stream, common, evidence, wall_ms)
+        lost = before.keys() - self._revocations().keys()
         # Before anybody hears of it: what is written in answer must not meet a frozen stream.
         if self.is_ours(stream):
             self._on_regressed(stream, "our stream has two branches")
+        if lost:
+            self._on_rolled_back(sorted(lost))
         self._proofs = None
         self._disputes.pop(stream, None)
         self.sync.cut_back(stream, common)
         self.standing.changed()
+
+    def _revocations(self) -> dict[str, None]:
+        """The documents that shut machines and operators out, as the tables hold them."""
+        rows = self.store.rows(REVOKED.name)
+        return {str(row["revocation"]): None for row in rows}
 
     # --- revoked machines ----------------------------------------------------------------
 

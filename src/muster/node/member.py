@@ -146,6 +146,12 @@ class Members:
         else:
             self._put_off.append((kind, raw))
 
+    def say_again(self, revocations: list[str]) -> None:
+        """The stream that told of these revocations was rolled back; they count all the same."""
+        for raw in revocations:
+            self.core.counters["revocations-said-again"] += 1
+            self._write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+
     def contradicted(self, stream: StreamName, what: str) -> None:
         """A writer showed two histories of what we may not hold: only a person can tell."""
         if stream not in self._contradicted:

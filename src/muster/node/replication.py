@@ -47,7 +47,8 @@ class Replication:
         sync: Sync,
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
         on_regressed: Callable[[StreamName, str], None],
-        on_contradiction: Callable[[StreamName, str], None] = lambda _stream, _what: None,
+        on_contradiction: Callable[[StreamName, str], None],
+        on_rolled_back: Callable[[list[str]], None],
     ) -> None:
         self.store = store
         self.standing = standing
@@ -62,7 +63,7 @@ class Replication:
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
-        self.forks = Forks(store, standing, sync, self.counters, on_regressed)
+        self.forks = Forks(store, standing, sync, self.counters, on_regressed, on_rolled_back)
 
     @property
     def _fleet(self) -> FleetId:
