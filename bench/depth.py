@@ -16,8 +16,7 @@ async def measure(*, few: int, many: int, rounds: int) -> list[Figure]:
         caller = await fleet.caller()
         await submit(caller, prepared(caller, 1000))
         for _ in range(rounds):
-            for _ in range(5):
-                small.append(await submit(caller, prepared(caller, few)) / few * 1000)
+            small += [await submit(caller, prepared(caller, few)) / few * 1000 for _ in range(5)]
             large.append(await submit(caller, prepared(caller, many)) / many * 1000)
         caller.close()
     return [

@@ -31,7 +31,8 @@ class Figure:
             verdict = "PASS+"
         target = "" if self.target is None else f" (target {_short(self.target)})"
         promised = f"{sign} {_short(self.promise)} {self.unit}{target}"
-        return f"{verdict:6}{self.name:44}{_short(self.value):>10} {self.unit:4} {promised:30} {self.raw}"
+        measured = f"{_short(self.value):>10} {self.unit:4}"
+        return f"{verdict:6}{self.name:54}{measured} {promised:30} {self.raw}"
 
 
 def _short(number: float) -> str:

@@ -170,15 +170,13 @@ class Caller(asyncio.Protocol):
     @classmethod
     async def connect(cls, fleet: Fleet, number: int = 0) -> Self:
         loop = asyncio.get_running_loop()
-        _, made = await loop.create_unix_connection(
-            lambda: cls(fleet), fleet.home(number).socket
-        )
+        _, made = await loop.create_unix_connection(lambda: cls(fleet), fleet.home(number).socket)
         return made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         waiting, self._waiting = self._waiting, {}
         for take in waiting.values():
             take(b".", b'{"ok":false,"error":"the daemon hung up"}')

@@ -72,7 +72,7 @@ class JetStream:
         for name, subject in (("ONE", "one.*"), ("MANY", "many.*")):
             config = StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE)
             await self._js.add_stream(config)
-        consumer = subprocess.Popen(
+        consumer = subprocess.Popen(  # noqa: ASYNC220 - a bench may wait
             [sys.executable, "-m", "bench.jetstream", self._url], stdout=subprocess.PIPE
         )
         self._processes.append(consumer)

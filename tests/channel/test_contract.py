@@ -40,6 +40,30 @@ def numbered(number: int, size: int = 16) -> bytes:
 
 
 @proves("channel.in-order")
+def test_frames_that_are_sent_together_arrive_one_by_one_in_order(world: World) -> None:
+    async def scenario() -> None:
+        async with world.rig.connected() as (near, far):
+            together = [numbered(n, size=n * 7) for n in range(10)]
+            await near.send_all(together)
+            await near.send(numbered(10))
+            assert [await far.receive() for _ in range(11)] == [*together, numbered(10)]
+
+    world.run(scenario())
+
+
+@proves("channel.oversize-refused")
+def test_of_frames_sent_together_none_is_sent_when_one_is_too_large(world: World) -> None:
+    async def scenario() -> None:
+        async with world.rig.connected() as (near, far):
+            with pytest.raises(Malformed):
+                await near.send_all([numbered(1), b"x" * (FRAME_BYTES_MAX + 1)])
+            await near.send(numbered(2))
+            assert await far.receive() == numbered(2)
+
+    world.run(scenario())
+
+
+@proves("channel.in-order")
 def test_frames_arrive_whole_and_in_order_in_both_directions(world: World) -> None:
     async def scenario() -> None:
         async with world.rig.connected() as (near, far):

@@ -65,6 +65,8 @@ class MemoryLink:
 
     async def send_all(self, frames: Sequence[bytes]) -> None:
         for frame in frames:
+            check_size(frame)
+        for frame in frames:
             await self.send(frame)
 
     async def _wait_room(self) -> None:
