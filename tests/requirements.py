@@ -9,6 +9,11 @@ from typing import Final
 # fmt: off
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.sync-confirms": "Only the peer's own receipt settles what was sent; what it does not confirm is offered again.",
+    "log.sync-push": "A writer pushes what a peer lacks of its own streams, once, after the peer told what it holds.",
+    "log.fork-search": "The first difference of two branches is found by bisection, and unasked answers do not mislead it.",
+    "log.fork-proof-forged": "A fork proof of another key, stream, fleet or place, or not of the first difference, is refused.",
+    "log.fork-proof": "Two different entries at one place, each under a seal of the writer's key and after the same entries, prove a fork to anybody.",
     "log.admit-limits": "A segment of another stream, or a larger one than is allowed, is refused.",
     "log.admit-frozen": "A frozen stream does not grow on either branch.",
     "log.admit-diverged": "A genuine seal that does not fit what is held is reported as a possible fork, never taken or dropped.",
@@ -375,6 +380,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.fetch-is-careful": "`muster fetch` replaces nothing without --force, and no path leads out of the folder it was given.",
+    "cli.fetch-places-deliverables": "`muster fetch` places what a task delivered and says how far it is; with a repository it names the branch and commit.",
     "cli.a-moment-is-ago-or-a-date": "A past moment is given as so long ago or as a date and time; anything else is refused.",
     "cli.terminal-is-safe": "Whatever machines and agents wrote, nothing of it moves the cursor, changes the title or hides text on a person's terminal.",
     "cli.ask-without-agent": "Without an agent `muster ask` names the missing ones, gives a skeleton that passes the check, and ends with 5.",

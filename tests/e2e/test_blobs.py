@@ -77,6 +77,30 @@ phases:
     do: cat kept out/changed out/same > all
     check: test "$(tr -d '\\n' < all)" = 121
 """
+RACE = """\
+muster: 1
+name: race
+phases:
+  pick:
+    race: 2
+    agent: shell
+    do: echo picked > got
+    deliver: got
+  use:
+    after: pick
+    agent: shell
+    do: cat got > again
+    check: grep -q picked again
+"""
+LINK = """\
+muster: 1
+name: link
+phases:
+  make:
+    agent: shell
+    do: ln -s /etc/hostname stolen
+    deliver: stolen
+"""
 TWICE = """\
 muster: 1
 name: twice
@@ -205,6 +229,21 @@ def test_a_phase_gets_what_far_phases_delivered_with_the_later_changes(fleet):
     run = begin(fleet, "over", OVER)
     assert settled(fleet, run) == "done", fleet.hub.ask("runs", {"run": run})
     assert tasks(fleet, run)["third"]["machine"] == "hub"
+
+
+@proves("node.blob-handed-on")
+def test_of_a_race_only_the_winner_hands_on_what_it_delivered(fleet):
+    run = begin(fleet, "race", RACE)
+    assert settled(fleet, run) == "done", fleet.hub.ask("runs", {"run": run})
+
+
+@proves("node.blob-delivery-no-links")
+def test_an_attempt_that_delivers_a_link_fails_and_says_so(fleet):
+    before = {name: files(machine) for name, machine in fleet.machines.items()}
+    run = begin(fleet, "link", LINK)
+    assert settled(fleet, run) == "failed"
+    assert "stolen cannot be delivered: it is a link" in tasks(fleet, run)["make"]["reason"]
+    assert {name: files(machine) for name, machine in fleet.machines.items()} == before
 
 
 @proves("node.blob-handed-on")

@@ -123,6 +123,8 @@ class Trial:
         # A later phase's file replaces the one in an earlier one's folder.
         blobs, target = self.daemon.machine.blobs, delivery.Target(folder, force=True)
         for source in given:
+            if self._stopped:
+                return
             await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
             await asyncio.to_thread(target.place, source.artefact, blobs)
 

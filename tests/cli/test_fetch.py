@@ -1,0 +1,106 @@
+"""`muster fetch`: what a person sees, and that nothing lands where it was not asked for."""
+
+import hashlib
+from types import SimpleNamespace
+
+import pytest
+
+from muster.cli import show
+from muster.errors import Conflict, NotFound, Refused
+from muster.store.blobs import Blobs
+from muster.verbs.fetch import fetch
+from tests.promise import proves
+
+TASK = "ab" * 16
+DATA = b"x" * (5 * 1024 * 1024)
+SHA = hashlib.sha256(DATA).hexdigest()
+
+
+class Door:
+    """A daemon that knows one task and has its blobs."""
+
+    def __init__(self, folder, **answer):
+        self.home = SimpleNamespace(blobs=str(folder / "blobs"))
+        self.answer = {"task": TASK, "phase": "make", "state": "done", **answer}
+        self.said, self.brought = [], []
+
+    def ask(self, verb, args):
+        assert (verb, args) == ("artefacts", {"task": "abab"})
+        return self.answer
+
+    def stream(self, verb, args):
+        assert verb == "blob.bring"
+        self.brought.append(args["path"])
+        yield {"got": 1024 * 1024, "path": args["path"], "size": len(DATA)}
+        yield {"path": args["path"], "sha256": SHA, "here": True}
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def some(path, shape="file"):
+    return {"path": path, "shape": shape, "sha256": SHA, "size": len(DATA), "machine": "studio"}
+
+
+@pytest.fixture
+def door(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    Blobs(tmp_path / "blobs").put(DATA)
+    return Door(tmp_path, artefacts=[some("big.bin"), some("a/tool", "program")])
+
+
+def files(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+@proves("cli.fetch-places-deliverables")
+def test_every_deliverable_is_placed_and_progress_is_said(door, tmp_path):
+    found = fetch(door, {"task": "abab", "to": str(tmp_path / "to")})
+    assert files(tmp_path / "to") == ["a/tool", "big.bin"]
+    assert door.said == ["big.bin: 20 %", "a/tool: 20 %"]
+    text = show.text("fetch", found)
+    assert text.splitlines()[0] == f"{tmp_path}/to/big.bin  {len(DATA)} bytes"
+
+
+@proves("cli.fetch-places-deliverables")
+def test_one_path_alone_is_placed_alone(door, tmp_path):
+    fetch(door, {"task": "abab", "path": "a/tool", "to": str(tmp_path / "to")})
+    assert (files(tmp_path / "to"), door.brought) == (["a/tool"], ["a/tool"])
+
+
+@proves("cli.fetch-places-deliverables")
+def test_what_the_task_did_not_deliver_is_not_found(door, tmp_path):
+    with pytest.raises(NotFound, match=r"delivered no 'none\.txt'"):
+        fetch(door, {"task": "abab", "path": "none.txt", "to": str(tmp_path / "to")})
+    assert not (tmp_path / "to").exists()
+
+
+@proves("cli.fetch-places-deliverables")
+def test_with_a_repository_it_says_which_branch_and_commit(tmp_path):
+    branch = "muster/run/make"
+    door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
+    text = show.text("fetch", fetch(door, {"task": "abab"}))
+    assert f"git checkout {branch}    # {'c' * 40}" in text
+    assert door.brought == []
+
+
+@proves("cli.fetch-is-careful")
+def test_nothing_is_fetched_when_something_would_be_replaced(door, tmp_path):
+    target = tmp_path / "to"
+    (target / "a").mkdir(parents=True)
+    (target / "a/tool").write_text("mine")
+    with pytest.raises(Conflict, match="--force"):
+        fetch(door, {"task": "abab", "to": str(target)})
+    assert (files(target), (target / "a/tool").read_text()) == (["a/tool"], "mine")
+    assert door.brought == []
+    fetch(door, {"task": "abab", "to": str(target), "force": True})
+    assert (target / "a/tool").read_bytes() == DATA
+
+
+@proves("cli.fetch-is-careful")
+@pytest.mark.parametrize("path", ["../up", "/etc/x", ".git/hooks/post-checkout", "a/../../up"])
+def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, path):
+    door = Door(tmp_path, artefacts=[some(path)])
+    with pytest.raises(Refused):
+        fetch(door, {"task": "abab", "to": str(tmp_path / "to")})
+    assert (files(tmp_path), door.brought) == ([], [])
