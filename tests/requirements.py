@@ -9,6 +9,13 @@ from typing import Final
 # fmt: off
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.sync-total": "Senseless sizes and messages over links that are gone change nothing.",
+    "log.sync-cut-back": "A stream that was cut back is offered anew at its end.",
+    "log.sync-gossip": "What came from one peer is offered to the others and not sent back.",
+    "log.sync-tells-writers": "When a link comes up, the writer at its other end is told what is known of its own streams.",
+    "log.sync-witness": "A machine outside a scope is shown the seals with consistency proofs until it has seen them.",
+    "log.sync-scope": "No entry of a stream is offered or served to a machine outside its scope.",
+    "log.sync-pull": "What a peer holds more of is asked for from where we are, of one peer after the other.",
     "log.sync-confirms": "Only the peer's own receipt settles what was sent; what it does not confirm is offered again.",
     "log.sync-push": "A writer pushes what a peer lacks of its own streams, once, after the peer told what it holds.",
     "log.fork-search": "The first difference of two branches is found by bisection, and unasked answers do not mislead it.",

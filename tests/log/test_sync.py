@@ -1,0 +1,278 @@
+"""How streams spread: messages in, messages out; no channel, no clock, no store.
+
+`Held` is a replica of a few streams; `Sync` of studio talks to build over link 1, to attic over 2.
+"""
+
+import pytest
+from tests.log.material import BUILD, FLEET_ID, SEAL, STREAM, STUDIO, entries, nodes, root, stream
+from tests.promise import proves
+
+from muster.log import segment as segments
+from muster.log import tree, wire
+from muster.log.keys import Signer
+from muster.log.seal import make_seal
+from muster.log.segment import Segment
+from muster.log.stream import FLEET, MachineId, StreamName, scope_to
+from muster.log.sync import ASK_MS, GOSSIP_MS, REFRESH_MS, RETRY_MS, WITNESS_MS, Sync
+
+ATTIC = MachineId(Signer(b"attic".ljust(32)).public.hex())
+THEIRS = stream(FLEET, BUILD)
+SECRET = stream(scope_to(BUILD))
+
+
+class Held:
+    """A replica that holds the first so many entries of its streams."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.sizes: dict[StreamName, int] = {}
+
+    def streams(self):
+        return list(self.sizes)
+
+    def size(self, name):
+        return self.sizes.get(name, 0)
+
+    def seal_of(self, name):
+        items = entries(self.size(name), name)
+        return make_seal(FLEET_ID, name, len(items), root(items), SEAL) if items else None
+
+    latest_seal = seal_of
+
+    def consistency(self, name, old, new):
+        return tree.consistency_proof(nodes(entries(new, name)), old, new)
+
+    def segment(self, name, start, bytes_max, bodies_from):
+        items = entries(self.size(name), name)
+        if start >= len(items):
+            return None
+        return Segment(name, start, tuple(items[start:]), self.seal_of(name), ())
+
+    def cosigned(self):
+        return ()
+
+
+class Talk:
+    """Studio's sync, and what it said on each link since it was last asked."""
+
+    def __init__(self, **sizes: int) -> None:
+        self.held = Held()
+        self.now = 0
+        self.sync = Sync(STUDIO, self.held, self.may_hold)
+
+    def may_hold(self, name, machine):
+        target = name.scope.removeprefix("to.")
+        return machine == name.machine or name.scope == FLEET or machine == target
+
+    def said(self, link=1):
+        found = [
+            segments.decode(out.raw) if out.bulk else wire.decode(out.raw)
+            for out in self.sync.outbox
+            if out.link == link
+        ]
+        self.sync.outbox.clear()
+        return found
+
+    def greet(self, link=1, peer=BUILD, **sizes):
+        self.sync.open(link, peer, self.now)
+        self.offer(link, [], whole=True)
+        self.said(link)
+
+    def offer(self, link, heads, *, whole=False):
+        return self.sync.on_offer(link, wire.Offer(heads, whole=whole), self.now)
+
+    def grow(self, name=STREAM, size=5):
+        self.held.sizes[name] = size
+        self.sync.grew(name)
+        self.sync.after_commit(self.now)
+
+    def wait(self, ms):
+        self.now += ms
+        self.sync.tick(self.now)
+
+
+@pytest.fixture
+def talk():
+    return Talk()
+
+
+def head(name, size):
+    return wire.Head(str(name), size)
+
+
+@proves("log.sync-push")
+def test_a_writer_pushes_what_grew_once(talk):
+    talk.greet()
+    talk.grow()
+    (sent,) = [m for m in talk.said() if isinstance(m, Segment)]
+    assert (sent.stream, sent.start, sent.end) == (STREAM, 0, 5)
+    talk.sync.after_commit(talk.now)
+    assert talk.said() == []
+
+
+@proves("log.sync-push")
+def test_nothing_is_pushed_before_the_peer_told_what_it_holds(talk):
+    talk.held.sizes[STREAM] = 5
+    talk.sync.open(1, BUILD, 0)
+    assert all(isinstance(m, wire.Offer) for m in talk.said())
+    talk.offer(1, [head(STREAM, 3)], whole=True)
+    (sent,) = talk.said()
+    assert (sent.start, sent.end) == (3, 5)
+
+
+@proves("log.sync-confirms")
+def test_what_no_receipt_confirms_is_offered_again(talk):
+    talk.greet()
+    talk.grow()
+    talk.said()
+    talk.wait(RETRY_MS - 1)
+    assert talk.said() == []
+    talk.wait(1)
+    (offer,) = talk.said()
+    assert [(h.stream, h.size) for h in offer.heads] == [(str(STREAM), 5)]
+    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    assert talk.sync.unconfirmed() == 0
+    talk.wait(RETRY_MS)
+    assert talk.said() == []
+
+
+@proves("log.sync-confirms")
+def test_a_receipt_by_another_machine_confirms_nothing(talk):
+    talk.greet()
+    talk.grow()
+    talk.sync.heard_cosign(1, STREAM, ATTIC, "held", 5, talk.now)
+    talk.sync.heard_cosign(1, STREAM, BUILD, "seen", 5, talk.now)
+    assert talk.sync.unconfirmed() == 5
+
+
+@proves("log.sync-pull")
+def test_what_a_peer_holds_more_of_is_asked_for_from_where_we_are(talk):
+    talk.held.sizes[THEIRS] = 2
+    talk.greet()
+    talk.offer(1, [head(THEIRS, 9)])
+    assert talk.said() == [wire.Want(str(THEIRS), 2)]
+
+
+@proves("log.sync-pull")
+def test_it_is_asked_of_one_peer_and_of_the_next_when_nothing_comes(talk):
+    talk.greet(1, BUILD)
+    talk.greet(2, ATTIC)
+    talk.offer(1, [head(THEIRS, 9)])
+    talk.offer(2, [head(THEIRS, 9)])
+    assert talk.said(1) == [wire.Want(str(THEIRS), 0)]
+    talk.sync.outbox.clear()
+    asked = set()
+    for _ in range(4):
+        talk.wait(max(RETRY_MS, ASK_MS))
+        asked |= {out.link for out in talk.sync.outbox if b'"want"' in out.raw}
+        talk.sync.outbox.clear()
+        talk.sync.close(1)
+    assert 2 in asked
+
+
+@proves("log.sync-pull")
+def test_a_want_is_served_from_where_it_asks(talk):
+    talk.held.sizes[THEIRS] = 6
+    talk.greet(2, ATTIC)
+    talk.sync.on_want(2, wire.Want(str(THEIRS), 4), talk.now)
+    (sent,) = talk.said(2)
+    assert (sent.start, sent.end) == (4, 6)
+
+
+@proves("log.sync-scope")
+def test_a_machine_outside_the_scope_is_neither_offered_nor_served(talk):
+    talk.held.sizes[SECRET] = 4
+    talk.greet(2, ATTIC)
+    talk.sync.on_want(2, wire.Want(str(SECRET), 0), talk.now)
+    talk.grow(SECRET, 5)
+    talk.wait(REFRESH_MS)
+    for said in talk.said(2):
+        assert not isinstance(said, Segment)
+        assert "message.send" not in str(said)
+
+
+@proves("log.sync-witness")
+def test_a_machine_outside_the_scope_is_shown_seals_to_witness(talk):
+    talk.greet(2, ATTIC)
+    talk.grow(SECRET, 4)
+    talk.wait(GOSSIP_MS)
+    (offer,) = talk.said(2)
+    (shown,) = offer.heads
+    assert (shown.stream, shown.size, shown.since, shown.proof) == (str(SECRET), 4, 0, [])
+    talk.sync.on_witnessed(2, wire.Witnessed(str(SECRET), 3), talk.now)
+    ((again,),) = [offer.heads for offer in talk.said(2)]
+    path = [bytes.fromhex(text) for text in again.proof]
+    old, new = root(entries(3, SECRET)), root(entries(4, SECRET))
+    assert again.since == 3
+    assert tree.verify_consistency(3, 4, old, new, path)
+
+
+@proves("log.sync-witness")
+def test_a_seal_that_no_witness_confirmed_is_shown_again(talk):
+    talk.greet(2, ATTIC)
+    talk.grow(SECRET, 4)
+    talk.wait(GOSSIP_MS)
+    talk.said(2)
+    talk.wait(RETRY_MS + WITNESS_MS)
+    assert [h.size for offer in talk.said(2) for h in offer.heads] == [4]
+    talk.sync.heard_cosign(2, SECRET, ATTIC, "seen", 4, talk.now)
+    talk.wait(RETRY_MS + WITNESS_MS)
+    assert talk.said(2) == []
+
+
+@proves("log.sync-tells-writers")
+def test_the_writer_is_told_what_is_known_of_its_own_streams_with_the_last_word(talk):
+    talk.held.sizes = {STREAM: 3, THEIRS: 7}
+    talk.sync.open(1, BUILD, 0)
+    last = talk.said()[-1]
+    assert last.whole
+    assert [(h.stream, h.size) for h in last.heads] == [(str(THEIRS), 7)]
+
+
+@proves("log.sync-gossip")
+def test_what_came_from_a_writer_is_offered_to_others_and_not_sent_back(talk):
+    talk.greet(1, BUILD)
+    talk.greet(2, ATTIC)
+    talk.held.sizes[THEIRS] = 4
+    talk.sync.took(1, THEIRS, 4)
+    talk.now += GOSSIP_MS
+    talk.sync.after_commit(talk.now)
+    assert [out.link for out in talk.sync.outbox] == [2]
+    (offer,) = talk.said(2)
+    assert [(h.stream, h.size) for h in offer.heads] == [(str(THEIRS), 4)]
+
+
+@proves("log.sync-cut-back")
+def test_a_stream_that_was_cut_back_is_offered_at_its_new_end(talk):
+    talk.greet(1, BUILD)
+    talk.greet(2, ATTIC)
+    talk.held.sizes[THEIRS] = 9
+    talk.sync.took(1, THEIRS, 9)
+    talk.wait(GOSSIP_MS)
+    talk.said(2)
+    talk.held.sizes[THEIRS] = 6
+    talk.sync.cut_back(THEIRS, 6)
+    talk.wait(GOSSIP_MS)
+    assert [h.size for offer in talk.said(2) for h in offer.heads] == [6]
+
+
+@proves("log.sync-total")
+@pytest.mark.parametrize("size", [-5, 0, 1 << 50])
+def test_senseless_sizes_ask_nothing_of_us_but_a_want(talk, size):
+    talk.held.sizes[STREAM] = 3
+    talk.greet()
+    talk.offer(1, [head(STREAM, size), head(THEIRS, size)])
+    talk.sync.on_want(1, wire.Want(str(STREAM), size), talk.now)
+    talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), size), talk.now)
+    assert all(isinstance(m, wire.Want | Segment) for m in talk.said())
+
+
+@proves("log.sync-total")
+def test_what_comes_over_a_link_that_is_gone_does_nothing(talk):
+    talk.greet()
+    talk.sync.close(1)
+    talk.held.sizes[STREAM] = 3
+    talk.sync.on_want(1, wire.Want(str(STREAM), 0), 0)
+    talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), 0), 0)
+    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 3, 0)
+    assert talk.offer(1, [head(THEIRS, 9)]) == []
+    assert talk.sync.outbox == []
