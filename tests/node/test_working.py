@@ -36,3 +36,19 @@ def test_a_worker_that_was_killed_says_so_only_once_its_own_head_is_confirmed():
     assert studio.core.members.settled
     assert [e.header.author for e in studio.entries("attempt.finish")] == [studio.id]
     assert world["hub"].task(task)["losses"] == 1
+
+
+@proves("node.short-leases-are-kept")
+def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
+    """An idle worker beats seldom; a short lease must not wait for the beat that was due then."""
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    hub.core.work.owning.owner._lease_ms = 8_000
+    world.link("hub", "studio")
+    world.pass_ms(7_500)
+    task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
+    world.drain()
+    assert any(isinstance(e, ev.StartAttempt) for e in studio.effects)
+    for _ in range(20):
+        world.pass_ms(1_000)
+    assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("leased", 0)

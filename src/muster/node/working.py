@@ -175,8 +175,11 @@ class Working:
     def tick(self) -> None:
         self.questions.tidy()
         self.worker.tick(self.core.now)
-        if self.core.now.boot_ms >= self._beat_at:
-            self._beat_at = self.core.now.boot_ms + min(BEAT_MS, self.worker.lease_ms_min() // 4)
+        now_ms, pause_ms = self.core.now.boot_ms, min(BEAT_MS, self.worker.lease_ms_min() // 4)
+        # A lease given since the last beat may be shorter than any that was held then.
+        self._beat_at = min(self._beat_at, now_ms + pause_ms)
+        if now_ms >= self._beat_at:
+            self._beat_at = now_ms + pause_ms
             owners = {link.peer for link in self.core.links.values() if link.peer}
             self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
 
