@@ -126,7 +126,7 @@ def test_a_sweep_keeps_what_a_claim_confirms_and_removes_the_rest(blobs, tmp_pat
     (tmp_path / "blobs/.tmp-half").write_bytes(b"half")
     (tmp_path / "blobs" / NAME[:2] / ".tmp-claims").write_bytes(b"half")
     assert blobs.sweep(lambda _name, claim: claim == "yes") == 1
-    assert list(blobs) == [NAME]
+    assert (list(blobs), blobs.claims(NAME)) == ([NAME], ("yes",))
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 2
 
 
@@ -136,3 +136,12 @@ def test_claims_that_cannot_be_read_are_none(blobs, tmp_path, raw):
     blobs.put(DATA)
     (tmp_path / "blobs" / NAME[:2] / f"{NAME[2:]}.claims").write_bytes(raw)
     assert blobs.claims(NAME) == ()
+
+
+@proves("store.blob-claims")
+def test_of_too_many_claims_the_first_and_the_newest_are_kept(blobs, monkeypatch):
+    monkeypatch.setattr("muster.store.blobs.BLOB_CLAIMS_MAX", 4)
+    blobs.put(DATA)
+    for number in range(9):
+        blobs.claim(NAME, f"entry {number}")
+    assert blobs.claims(NAME) == ("entry 0", "entry 6", "entry 7", "entry 8")

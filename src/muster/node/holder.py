@@ -147,18 +147,11 @@ def readable(core: Core, peer: str, entry_id: EntryId, sha256: str) -> Entry:
 
 
 def is_ours(core: Core, blobs: Blobs, entry: Entry, sha256: str) -> bool:
-    """Whether we have the blob, and have it under this entry."""
-    return blobs.has(sha256) and any(
-        _confirms(core, entry, claim) for claim in blobs.claims(sha256)
-    )
-
-
-def _confirms(core: Core, entry: Entry, claim: str) -> bool:
-    if claim == entry_claim(entry.id):
-        return True
-    body = _body(entry, kinds.AttemptFinish)
-    mine = entry.stream.machine == core.machine
-    return mine and body is not None and claim == attempt_claim(body.task, body.epoch)
+    """Whether we have the blob, and have it under this entry, which names it."""
+    if not blobs.has(sha256):
+        return False
+    # What our own entries name was kept from an attempt's folder before they were written.
+    return entry.stream.machine == core.machine or entry_claim(entry.id) in blobs.claims(sha256)
 
 
 def entry_claim(entry: EntryId) -> str:

@@ -179,9 +179,12 @@ class Blobs:
         path, known = self._path(sha256), self.claims(sha256)
         if claim in known:
             return
-        # The newest are kept: whoever asks, asks for what a run has just yielded.
-        kept = [*known, claim][-BLOB_CLAIMS_MAX:]
-        write_file(path.with_name(path.name + _CLAIMS), json.dumps(kept).encode())
+        # The newest are kept: whoever asks, asks for what a run has just yielded. So is the first,
+        # which the last sweep has confirmed: those after it may turn out to be nothing.
+        self._write_claims(path, [*known[:1], *known[1:][2 - BLOB_CLAIMS_MAX :], claim])
+
+    def _write_claims(self, path: Path, claims: list[str]) -> None:
+        write_file(path.with_name(path.name + _CLAIMS), json.dumps(claims).encode())
 
     def claims(self, sha256: str) -> tuple[str, ...]:
         """Under what this machine has the blob; nothing where that cannot be read."""
@@ -201,9 +204,13 @@ class Blobs:
             path.unlink(missing_ok=True)
         gone = 0
         for name in list(self):
-            if not any(named(name, claim) for claim in self.claims(name)):
+            claims = self.claims(name)
+            confirmed = [claim for claim in claims if named(name, claim)]
+            if not confirmed:
                 self.drop(name)
                 gone += 1
+            elif len(confirmed) < len(claims):
+                self._write_claims(self._path(name), confirmed)
         return gone
 
     def __iter__(self) -> Iterator[str]:
