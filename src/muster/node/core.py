@@ -260,9 +260,11 @@ class Core:
         """Let everybody see the new entries; what they append in answer is seen as well."""
         fresh = self._fresh
         while fresh:
-            stream, entry = fresh.popleft()
-            for react in self._reacts[entry.header.kind]:
-                react(stream, entry)
+            while fresh:
+                stream, entry = fresh.popleft()
+                for react in self._reacts[entry.header.kind]:
+                    react(stream, entry)
+            self.standing.tell()
 
     def _settle_down(self) -> None:
         """Let everybody do what they still want, until nothing new comes of it."""

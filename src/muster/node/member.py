@@ -260,7 +260,9 @@ class Members:
     # --- roster ----------------------------------------------------------------------------
 
     def _on_fleet_entry(self, _stream: StreamName, _entry: Entry) -> None:
-        self.core.standing.changed()
+        # Combining the roster is dear, and such entries come in handfuls: the core tells the
+        # listeners once, after the last of them.
+        self.core.standing.stale()
 
     def _on_roster(self, after: Roster, before: Roster | None) -> None:
         core = self.core

@@ -34,6 +34,8 @@ class Standing:
         self.incarnation = incarnation
         self._store = store
         self._roster: Roster | None = None
+        # What the listeners were told last.
+        self._told: Roster | None = None
         self._signers: dict[str, Signer] = {}
         self._own: dict[Scope, StreamName] = {}
         self._keys: dict[tuple[MachineId, str], bytes | None] = {}
@@ -46,14 +48,23 @@ class Standing:
             self._roster = assemble(self.fleet, self._store.rows)
         return self._roster
 
-    def changed(self) -> None:
-        """Rows about the fleet changed: combine them anew and tell whoever listens."""
-        before = self._roster
+    def stale(self) -> None:
+        """Rows about the fleet changed; whoever asks from now on gets what they say now."""
         self._roster = None
         self._keys.clear()
         self._holders.clear()
-        for listener in self.on_change:
-            listener(self.roster, before)
+
+    def tell(self) -> None:
+        """Tell whoever listens, if anything went stale since they were told."""
+        if self._roster is None or self._roster is not self._told:
+            before, self._told = self._told, self.roster
+            for listener in self.on_change:
+                listener(self.roster, before)
+
+    def changed(self) -> None:
+        """Rows about the fleet changed: combine them anew and tell whoever listens."""
+        self.stale()
+        self.tell()
 
     def renewed(self, incarnation: Incarnation) -> None:
         """From here on we write streams of another incarnation."""
