@@ -3,9 +3,11 @@
     open a folder at the prerequisites' commits ── run the agent ── check ── commit ── push
 
 Rule 1: it always ends as one `AttemptEnded`, and nothing of it is left running by then.
-Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task only.
+Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task
+only.
 Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
-repository the commit is on the remote under this attempt's ref.
+repository the commit is on the remote under this attempt's ref; without one the deliverables are
+kept here as blobs, and the folder began with those of the phases before.
 Rule 4: a repository that is out of reach is waited for, while the lease lasts: what an agent
 did is not thrown away because a hub restarts.
 """
