@@ -76,6 +76,26 @@ def test_what_is_under_way_is_bounded_by_the_window(three):
     assert 0 < most <= carry.limits.BLOB_WINDOW_BYTES
 
 
+@proves("node.blob-relay")
+def test_bytes_before_their_announcement_do_not_pile_up_at_the_hub(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA)
+
+    async def flood(call):
+        for _ in range(100):
+            studio.put(call.link, Type.DATA, call.channel, bytes(64 * 1024))
+            await asyncio.sleep(0)
+        studio.answer(call, {"ok": True, "value": {}})
+
+    studio.serve = flood
+    with pytest.raises(Unreachable):
+        bring(laptop, source)
+    assert (sum(len(raw) for type_, raw in hub.sent if type_ is Type.DATA), laptop.files()) == (
+        0,
+        [],
+    )
+
+
 @proves("node.blob-other-holder")
 def test_another_machine_that_fetched_it_serves_it_when_its_author_is_away(tmp_path):
     hub, studio, laptop = desks(tmp_path, "hub", "studio", "laptop", links=STAR)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster import errors
+from muster import errors, limits
 from muster.agent.remote import Kind
 from muster.channel.frame import Type
 from muster.errors import Denied, MusterError
@@ -64,13 +64,15 @@ async def pass_on(
 class _Passing:
     """Passes frames on to one side, to the closing one.
 
-    The first bytes can be here before the answer that announces them: they wait for `begin`.
+    The first bytes can be here before the answer that announces them: they wait for `begin`, as
+    many as a window holds.
     """
 
     def __init__(self, daemon: Loop, link: int, channel: int) -> None:
         self.over = asyncio.Event()
         self._daemon, self._link, self._channel = daemon, link, channel
         self._waiting: list[tuple[Kind, bytes]] | None = []
+        self._room = limits.GIT_WINDOW_BYTES
 
     def begin(self) -> None:
         waiting, self._waiting = self._waiting or [], None
@@ -79,7 +81,12 @@ class _Passing:
 
     def feed(self, kind: Kind, payload: bytes) -> None:
         if self._waiting is not None:
-            self._waiting.append((kind, payload))
+            self._room -= len(payload) + 1
+            if self._room < 0:
+                # Nobody may fill our memory with what nobody asked for yet.
+                self._waiting = [("close", b"")]
+            else:
+                self._waiting.append((kind, payload))
             return
         self._daemon.put(self._link, TYPES[kind], self._channel, payload)
         if kind == "close":
