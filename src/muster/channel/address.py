@@ -7,7 +7,7 @@ def split_address(address: str) -> tuple[str, int]:
     """Host, without brackets, and port. Raises Broken."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise Broken(f"address {address!r} is not host:port; write it like 192.0.2.7:7437")
+        raise Broken(f"address {address!r} is not host:port; write it like 192.0.2.7:7447")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

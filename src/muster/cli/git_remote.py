@@ -23,6 +23,7 @@ from muster import limits
 from muster.channel import ipc_client
 from muster.channel.frame import Frame, Type, decode, encode
 from muster.errors import Malformed, MusterError, Refused, Unreachable
+from muster.limits import SOCKET_PATH_BYTES_MAX
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 _CALL: Final = 1
@@ -85,9 +86,13 @@ def socket_path() -> str:
     """Where the local daemon listens."""
     if path := os.environ.get("MUSTER_SOCK"):
         return path
-    if home := os.environ.get("MUSTER_HOME"):
-        return os.path.join(home, "run", "sock")
-    raise Unreachable("MUSTER_SOCK and MUSTER_HOME are both unset; set the one `muster up` used")
+    home = os.environ.get("MUSTER_HOME", "")
+    path = os.path.join(os.path.abspath(home), "run", "sock")
+    if home and len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        return path
+    from muster.node.home import Home  # noqa: PLC0415 - it costs a third of a quick command
+
+    return Home(home or None).socket
 
 
 def call(client: ipc_client.Client, address: Address, service: str) -> int:

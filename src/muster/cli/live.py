@@ -97,8 +97,15 @@ def _watch(door: Door, changes: Iterator[Any]) -> str:
 def line(change: Mapping[str, Any]) -> str:
     """One change, as a line."""
     where = f" on {clean(change['machine'])}" if change.get("machine") else ""
-    said = f"  {clean(change['summary'], 80)}" if change.get("summary") else ""
-    return f"{show_work.phase(change)}: {state(change['state'])}{where}{said}"
+    return f"{show_work.phase(change)}: {state(change['state'])}{where}  {_said(change)}".rstrip()
+
+
+def _said(change: Mapping[str, Any]) -> str:
+    """What came of it; of a phase that waits for a person, how to read and to answer it."""
+    if change["state"] == "waiting":
+        task = short(change["task"])
+        return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
+    return clean(change.get("summary"), 80)
 
 
 def _table(changes: Iterator[Any]) -> str:
@@ -113,9 +120,7 @@ def _table(changes: Iterator[Any]) -> str:
         table = Table("phase", "state", "machine", "summary", box=None, pad_edge=False)
         for each in rows.values():
             cells = (show_work.phase(each), state(each["state"]), clean(each.get("machine")))
-            table.add_row(
-                *(Text.from_ansi(cell) for cell in cells), Text(clean(each.get("summary"), 80))
-            )
+            table.add_row(*(Text.from_ansi(cell) for cell in cells), Text(_said(each)))
         return table
 
     with Live(picture(), auto_refresh=False, transient=True) as live:

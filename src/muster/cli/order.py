@@ -87,7 +87,10 @@ def operator(verb: str) -> Operator:
 
 def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
     """What a grant may name: the argument that the table says, `*` without one."""
-    return str(args.get(verb.object, "*"))[:200] if verb.object else "*"
+    found = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
+    if not all("!" <= mark <= "~" for mark in found):
+        raise Malformed(f"{verb.object} {found[:60]!r} is no name: leave out spaces and accents")
+    return found
 
 
 def capability() -> str:

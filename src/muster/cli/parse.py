@@ -61,7 +61,8 @@ def parse(words: Sequence[str]) -> Command:
     options: dict[str, Any] = {}
     for arg in verb.args:
         value = found[arg.name.replace("-", "_")]
-        if value in (None, "", False, []) and not arg.required:
+        # A zero is an answer, though it equals False.
+        if (value is False or value in (None, "", [])) and not arg.required:
             continue
         target = options if arg.bare else args
         target[arg.name] = read_file(value) if arg.kind == "file" else value

@@ -33,6 +33,9 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     """What a person reads; `files` are the names of the arguments that were files."""
     if isinstance(value, str):
         return safe(value.rstrip("\n"))
+    if verb == "schema":
+        # A file for a program, with or without `--json`.
+        return safe(json.dumps(value, ensure_ascii=False, indent=2))
     theme = _THEME.get(verb)
     if theme is None:
         return safe(fields(value))

@@ -127,9 +127,19 @@ def why(value: Any, _files: Files) -> str:
             _decision(each),
             _candidates(each["candidates"]),
         ]
+        if gone := each.get("left"):
+            machine, why_not = clean(each["machine"]), clean(gone["reason"], 200)
+            lines.append(f"{clock(gone['t_ms'])}  {machine} has it no more: {why_not}")
+    if value.get("question"):
+        lines += ["", "It asks a person:", block(value["question"]), waits(task)]
     if (now := value.get("now")) and now["candidates"]:
         lines += ["", "now:", _candidates(now["candidates"])]
     return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
+
+
+def waits(task: Any) -> str:
+    """How a person answers a phase that waits for one."""
+    return f"Answer with `muster decide {short(task['task'])} yes|no`."
 
 
 def _decision(each: Any) -> str:

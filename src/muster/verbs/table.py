@@ -186,7 +186,7 @@ _WORK: Final = (
             _pos("spec", "the spec file, - for standard input", kind="file"),
             _opt("repo", "take this repository instead of the one the spec names"),
             _opt("base", "the commit to start from (default: the newest of the main branch)"),
-            _words("value", "NAME=TEXT for the spec's ${NAME}; give it several times"),
+            _words("value", "NAME=TEXT for the spec's ${inputs.NAME}; give it several times"),
             _opt("key", "an idempotency key: the same key is the same run", bare=True),
             _flag("again", "run although the same spec is still running", bare=True),
             _flag("detach", "print the run's id and return", bare=True),

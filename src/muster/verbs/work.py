@@ -23,6 +23,7 @@ from muster.task.live import Order
 from muster.task.spec import read
 from muster.task.state import LIVE
 from muster.task.unit import duration_ms
+from muster.verbs import past
 
 SHOWN_MAX = 1000
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
@@ -308,6 +309,8 @@ def why(core: Core, call: Call) -> Any:
     row = find_task(core, str(call.args.get("task", "")))
     task = str(row["task"])
     answer: dict[str, Any] = {"task": task_view(core, row), "decisions": _decisions(core, task)}
+    if row["state"] == "waiting":
+        answer["question"] = past.question(core, _blob(row["opened"]))
     try:
         found = core.work.owning.owner.why(task)
     except NotFound:
@@ -331,8 +334,8 @@ def _verdict(core: Core, verdict: Any) -> dict[str, Any]:
 
 
 def _decisions(core: Core, task: str) -> list[dict[str, Any]]:
-    """Each assignment of a task, with the candidates as they were."""
-    found = []
+    """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
+    found, left = [], past.left(core, task)
     for entry in history(core, task):
         if entry.header.kind != "task.assign":
             continue
@@ -346,6 +349,7 @@ def _decisions(core: Core, task: str) -> list[dict[str, Any]]:
                 "machine": core.standing.name_of(body.machine),
                 "agent": body.agent,
                 "epoch": list(body.epoch),
+                "left": left.get(body.epoch),
                 "candidates": [
                     {
                         "machine": core.standing.name_of(machine),

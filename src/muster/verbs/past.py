@@ -1,0 +1,39 @@
+"""What a task's own rows say of its past: why it left a machine, and what a person is asked.
+
+Rule 1: the reason stands in the owner's log; here it is read, never guessed.
+Rule 2: a question is shown as the person signs it, with what came before filled in.
+"""
+
+from typing import Any
+
+from muster.errors import Malformed
+from muster.log.entry import EntryId
+from muster.log.fold import Skip, body_as
+from muster.node.core import Core
+from muster.task import kinds, values
+
+
+def left(core: Core, task: str) -> dict[tuple[int, int], dict[str, Any]]:
+    """For each epoch that ended without settling the task: when, and why."""
+    rows = core.store.query(
+        "select epoch_order, epoch_count, changed_ms, reason from task_hist"
+        " where task = ? and gone = 0 and state = 'queued' and reason <> '' order by id_",
+        (task,),
+    )
+    return {(int(a), int(b)): {"t_ms": t, "reason": why} for a, b, t, why in rows}  # type: ignore[arg-type]
+
+
+def question(core: Core, opened: bytes) -> str:
+    """What the phase that this entry opened asks of a person; "" when it asks an agent."""
+    entry = core.store.entry(EntryId(opened))
+    try:
+        body = body_as(entry, kinds.TaskOpen) if entry is not None else None
+    except Skip:
+        body = None
+    if body is None or body.template.get("by") != "human":
+        return ""
+    text = str(body.template.get("do", ""))
+    try:
+        return values.prompt(text, body.values)
+    except Malformed:
+        return text
