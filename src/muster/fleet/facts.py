@@ -23,6 +23,8 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
 
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
+    `address` is where it listens, `""` where nobody can dial it; who answers there still has to
+    prove that it is this machine.
     """
 
     os: Short
@@ -36,4 +38,5 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     agents: Versions = {}
     repositories: Texts = ()
     slots: Annotated[int, Meta(ge=0, le=4096)] = 2
+    address: Short = UNKNOWN
     muster: Short = UNKNOWN

@@ -204,6 +204,8 @@ def renew(
     what = "The renew request"
     document = read_document(raw, _RENEW, RenewRequest, what, size_max=limits.JOIN_BYTES_MAX)
     check_fleet(document.value.fleet, authority.fleet, what)
+    if MachineId(document.value.machine) not in roster.known:
+        raise Denied(f"{what} is from a machine that is not in this fleet: join it anew.")
     known = roster.machine(document.value.machine)
     request = document.check(known.machine)
     if request.serial != known.serial:

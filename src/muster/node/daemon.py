@@ -46,6 +46,8 @@ from muster.node.supervisor import Supervisor, say
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
+# How long the second of two machines leaves the dialling to the first.
+SECOND_DIALLER_S: Final = 2.0
 OUTBOX_FRAMES_MAX: Final = 16
 # A step makes thousands of short-lived objects and no cycles; chosen so that few steps pay.
 GC_THRESHOLDS: Final = (20_000, 20, 50)
@@ -311,21 +313,37 @@ class Daemon:
 
     # --- dialling -----------------------------------------------------------------------------
 
-    def _dial_all(self) -> None:
-        for peer, address in self.machine.dials().items():
-            if peer not in self._dialled:
-                self._dialled.add(peer)
-                self.supervisor.run("dial", self._keep_dialled(peer, address))
+    def _addresses(self) -> dict[str, str]:
+        """Whom to dial, and where: who was given to us, and every machine that says it listens.
 
-    async def _keep_dialled(self, peer: str, address: str) -> None:
-        """Keep one link to a machine up, for as long as it is in the fleet."""
+        Two machines that only know the hub would otherwise never hear what is for them alone.
+        """
+        roster = self.core.standing.roster
+        found = {str(m): f.address for m, f in roster.facts.items() if m in roster.machines}
+        found.pop(self.core.machine, None)
+        return {m: a for m, a in {**found, **self.machine.dials()}.items() if a}
+
+    def _dial_all(self) -> None:
+        for peer in self._addresses().keys() - self._dialled:
+            self._dialled.add(peer)
+            self.supervisor.run("dial", self._keep_linked(peer))
+
+    async def _keep_linked(self, peer: str) -> None:
+        """Keep one link to a machine up, whoever dialled, for as long as it is in the fleet."""
         backoff = Backoff(random.SystemRandom().random)
         loop = asyncio.get_running_loop()
+        if peer not in self.machine.dials() and peer < self.core.machine:
+            # It was told of us as we were of it: one of us waits, so that there is one link.
+            await asyncio.sleep(SECOND_DIALLER_S)
         while peer not in self.core.standing.roster.revoked:
+            address = self._addresses().get(peer, "")
+            if not address or self.core.link_to(peer) is not None:
+                await asyncio.sleep(SECOND_DIALLER_S)
+                continue
             began = loop.time()
             try:
                 link = await self.http.dial(address, peer=peer)
-            except (Unreachable, Refused) as error:
+            except (Unreachable, Refused, Malformed) as error:
                 self.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
                 await asyncio.sleep(backoff.failed() / 1000)
                 continue

@@ -73,9 +73,11 @@ class Hands:
         found = await catalogue.discover(self.agents, os.environ)
         agents = {name: each.version for name, each in found.items()}
         repos = [each.name for each in repository.listing(self.repos)]
-        return await probe(
+        facts = await probe(
             labels=config.labels, agents=agents, repositories=repos, slots=config.slots
         )
+        address = str(self.daemon.machine.facts.get("address") or "")
+        return {**facts, "address": address if config.listen else ""}
 
     # --- effects ------------------------------------------------------------------------------
 
