@@ -77,6 +77,19 @@ def test_what_is_under_way_is_bounded_by_the_window(three):
 
 
 @proves("node.blob-relay")
+def test_a_whole_window_may_be_here_before_its_announcement(three):
+    _, studio, laptop = three
+    source, answer = studio.deliver(DATA), studio.answer
+
+    def late(call, value, *, last=True):
+        asyncio.get_running_loop().call_later(0.05, answer, call, value)
+
+    studio.answer = late
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+
+
+@proves("node.blob-relay")
 def test_bytes_before_their_announcement_do_not_pile_up_at_the_hub(three):
     hub, studio, laptop = three
     source = studio.deliver(DATA)

@@ -20,6 +20,8 @@ TYPES: Final[Mapping[Kind, Type]] = {
     "credit": Type.CREDIT,
     "close": Type.CLOSE,
 }
+# What a frame costs beside its bytes: a flood of empty ones is a flood, too.
+_FRAME_BYTES: Final = 64
 # What another machine may say about why not; anything else is a no.
 _KINDS: Final = ("Unreachable", "NotFound", "Conflict", "Malformed", "Denied")
 
@@ -65,14 +67,14 @@ class _Passing:
     """Passes frames on to one side, to the closing one.
 
     The first bytes can be here before the answer that announces them: they wait for `begin`, as
-    many as a window holds.
+    many as an honest sender's window holds.
     """
 
     def __init__(self, daemon: Loop, link: int, channel: int) -> None:
         self.over = asyncio.Event()
         self._daemon, self._link, self._channel = daemon, link, channel
         self._waiting: list[tuple[Kind, bytes]] | None = []
-        self._room = limits.GIT_WINDOW_BYTES
+        self._room = 2 * limits.GIT_WINDOW_BYTES
 
     def begin(self) -> None:
         waiting, self._waiting = self._waiting or [], None
@@ -81,7 +83,7 @@ class _Passing:
 
     def feed(self, kind: Kind, payload: bytes) -> None:
         if self._waiting is not None:
-            self._room -= len(payload) + 1
+            self._room -= len(payload) + _FRAME_BYTES
             if self._room < 0:
                 # Nobody may fill our memory with what nobody asked for yet.
                 self._waiting = [("close", b"")]
