@@ -298,6 +298,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.members-find-each-other": "Two machines that were told of the hub alone dial each other where one of them listens, and messages between them arrive.",
     "node.short-leases-are-kept": "A lease shorter than the pause between an idle worker's beats is renewed before it ends.",
     "node.mistakes-end-one-thing": "A task that fails ends alone and is counted; a failed step, or a machine that cannot go on, ends the daemon with a sentence.",
     "node.quick-overtakes": "Answers overtake segments on a link, and each kind keeps its order.",
