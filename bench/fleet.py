@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, cast
 
+from bench.machine import send_capability
 from muster.channel.frame import LENGTH_BYTES, Type, decode, encode, prefixed, read_length
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
@@ -38,7 +39,14 @@ class Fleet:
         self.folder = Path(tempfile.mkdtemp(prefix="mb-"))
         self.machines = machines
         self.daemons: list[subprocess.Popen[bytes]] = []
-        self._env = {**os.environ, "MUSTER_STATE": str(self.folder / "state"), **(env or {})}
+        secret = secrets.token_bytes(32)
+        self.capability = send_capability(secret)[0]
+        self._env = {
+            **os.environ,
+            "MUSTER_STATE": str(self.folder / "state"),
+            "BENCH_SECRET": secret.hex(),
+            **(env or {}),
+        }
         self._authority = Authority.from_seed(secrets.token_bytes(32))
         self.operator = Operator.from_seed(secrets.token_bytes(32))
         self.fleet = self._authority.fleet
@@ -135,6 +143,12 @@ class Fleet:
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the fleet did not come together: {machines}")
             await asyncio.sleep(0.1)
+
+    def cpu_s(self, number: int) -> float:
+        """Processor seconds that a daemon has used so far."""
+        text = Path(f"/proc/{self.daemons[number].pid}/stat").read_text().rpartition(")")[2]
+        user, system = text.split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def statement(self, verb: str, object_: str, args: Mapping[str, Any]) -> str:
         """An operator's signed order to the hub."""
@@ -235,6 +249,11 @@ class Caller(asyncio.Protocol):
     def ordered(self, verb: str, object_: str, args: Mapping[str, Any]) -> bytes:
         """A call with an operator's statement, signed now and sent later."""
         return self.prepare(verb, args, self.fleet.statement(verb, object_, args))
+
+    def asked(self, verb: str, args: Mapping[str, Any]) -> bytes:
+        """A call as an agent on the hub makes it, with its capability."""
+        value = {"args": dict(args), "capability": self.fleet.capability, "verb": verb}
+        return canon.encode(value)
 
     async def order(self, verb: str, object_: str, args: Mapping[str, Any]) -> Any:
         return await self.begin(self.ordered(verb, object_, args))

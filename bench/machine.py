@@ -1,6 +1,7 @@
 """One daemon, as `muster up` runs it: `python -m bench.machine HOME`.
 
 With $BENCH_PROFILE naming a file, cProfile runs from SIGUSR1 to SIGUSR2 and is written there.
+With $BENCH_SECRET an agent is allowed to send, as the attempt of a task would allow it.
 """
 
 import asyncio
@@ -12,14 +13,25 @@ from pathlib import Path
 
 import uvloop
 
+from muster.fleet.capability import Capability, make_capability
 from muster.node.daemon import Daemon
 from muster.node.home import Home
 from muster.node.installation import Installation
 from muster.verbs.table import VERBS
 
+UNTIL_MS = 2**52
+
+
+def send_capability(secret: bytes) -> tuple[str, Capability]:
+    """The token of an agent that may send, and what its daemon knows of it."""
+    return make_capability(secret, task="t", agent="agent", verbs=("send",), until_ms=UNTIL_MS)
+
 
 async def serve(home: str) -> None:
     daemon = Daemon(Installation(Home(home)), VERBS)
+    secret = os.environ.get("BENCH_SECRET", "")
+    if secret:
+        daemon.core.orders.allow_agent(send_capability(bytes.fromhex(secret))[1])
     await daemon.run(lambda: print("ready", flush=True))
     if daemon.why_stopped:
         print("stopped:", daemon.why_stopped, flush=True)
