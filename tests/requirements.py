@@ -298,6 +298,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
     "node.members-find-each-other": "Two machines that were told of the hub alone dial each other where one of them listens, and messages between them arrive.",
     "node.short-leases-are-kept": "A lease shorter than the pause between an idle worker's beats is renewed before it ends.",
     "node.mistakes-end-one-thing": "A task that fails ends alone and is counted; a failed step, or a machine that cannot go on, ends the daemon with a sentence.",
@@ -389,6 +390,9 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.the-schema-is-a-file": "The schema of specs is printed as JSON, ready to be written into a file.",
+    "cli.git-finds-a-deep-home": "Git finds the daemon of a home whose path is too long for a socket, as every command does.",
+    "cli.zero-is-an-argument": "A zero that a person types is handed on, not replaced by the default.",
     "cli.fetch-is-careful": "`muster fetch` replaces nothing without --force, and no path leads out of the folder it was given.",
     "cli.fetch-places-deliverables": "`muster fetch` places what a task delivered and says how far it is; with a repository it names the branch and commit.",
     "cli.a-moment-is-ago-or-a-date": "A past moment is given as so long ago or as a date and time; anything else is refused.",

@@ -1,5 +1,6 @@
 """The command line as a person and a script meet it, without any daemon."""
 
+import json
 import os
 import re
 import signal
@@ -10,8 +11,9 @@ import time
 
 import pytest
 
-from muster.cli import parse
+from muster.cli import call, git_remote, parse
 from muster.fleet.invite import write_invite
+from muster.node.home import Home
 from muster.verbs.table import VERBS
 from tests.cli.world import environment, everything_in, free_port, muster
 from tests.promise import proves
@@ -333,3 +335,23 @@ def test_how_long_a_start_takes_is_printed(tmp_path, capsys):
         times.append(time.perf_counter() - began)
     with capsys.disabled():
         print(f" start: {sorted(times)[2] * 1000:.0f} ms", end="")
+
+
+@proves("cli.zero-is-an-argument")
+def test_a_zero_that_was_typed_is_handed_on():
+    """It equals False, which stands for a flag that was not given."""
+    assert parse.parse(["invite", "build", "--hours", "0"]).args["hours"] == 0
+
+
+@proves("cli.git-finds-a-deep-home")
+def test_git_finds_the_socket_of_a_home_whose_path_is_too_long_for_one(tmp_path, monkeypatch):
+    deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
+    monkeypatch.delenv("MUSTER_SOCK", raising=False)
+    monkeypatch.setenv("MUSTER_HOME", str(deep))
+    assert git_remote.socket_path() == call.socket_path() == Home(str(deep)).socket
+
+
+@proves("cli.the-schema-is-a-file")
+def test_the_schema_is_json_with_and_without_being_asked_for_json(tmp_path):
+    plain, asked = (muster(tmp_path / "none", "schema", *more).out for more in ((), ("--json",)))
+    assert json.loads(plain) == json.loads(asked)

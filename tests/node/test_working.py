@@ -52,3 +52,19 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
     for _ in range(20):
         world.pass_ms(1_000)
     assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("leased", 0)
+
+
+@proves("node.why-a-task-moved")
+def test_why_says_for_each_machine_that_lost_a_task_when_and_for_what():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    task = begun(world)
+    assert hub.call("why", {"task": task})["value"]["decisions"][0]["left"] is None
+    world.frozen.add("studio")
+    for _ in range(60):
+        world.pass_ms(1_000)
+    assert hub.task(task)["losses"] == 1
+    told = hub.call("why", {"task": task})["value"]["decisions"]
+    assert [each["machine"] for each in told] == ["studio"]
+    assert told[0]["left"]["reason"] == "the lease ended without a word"
+    assert told[0]["left"]["t_ms"] > told[0]["t_ms"]

@@ -11,7 +11,6 @@ from typing import Any, Final
 from muster.errors import NotFound, Unreachable
 from muster.verbs.client import Door
 
-
 # Often enough for a person, seldom enough for a daemon.
 LOOK_S: Final = 0.5
 _LIVE: Final = frozenset({"queued", "waiting", "leased"})

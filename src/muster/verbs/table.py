@@ -242,7 +242,8 @@ _WORK: Final = (
         object="what", acts="owner",
     ),
     Verb(
-        "retry", "try a task now that waits for its next try", "order", "daemon", "muster.verbs.work:retry",
+        "retry", "try a task now that waits for its next try", "order", "daemon",
+        "muster.verbs.work:retry",
         (_TASK,), object="task", acts="owner",
     ),
     Verb(

@@ -427,7 +427,11 @@ def cancel(core: Core, call: Call) -> Any:
     if len(found) == 1 and len(what) >= 4:
         core.work.running.cancel(found[0], reason)
         return {"run": found[0], "cancelled": True}
-    task = str(find_task(core, what)["task"])
+    try:
+        task = str(find_task(core, what)["task"])
+    except NotFound:
+        past.still_open(core, what)
+        raise
     core.work.owning.owner.cancel(task, reason, call.cites, core.now)
     return {"task": task, "cancelled": True}
 
