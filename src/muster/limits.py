@@ -197,7 +197,7 @@ SOCKET_PATH_BYTES_MAX: Final = 107
 # --- sync ------------------------------------------------------------------------------
 # The entries of one segment as we make it: with header, seal and proof it still fits into a frame.
 SEGMENT_SLICE_BYTES: Final = 160 * 1024
-# What may be under way on one stream to one peer before it confirms: keeps a slow peer's memory small.
+# What may be under way on one stream to one peer before it confirms: a slow peer costs no more.
 LANE_BYTES_MAX: Final = 2 * 1024 * 1024
 # A head with its seal is about 600 bytes; 200 of them fit into a frame with room to spare.
 OFFER_HEADS_MAX: Final = 200

@@ -126,7 +126,9 @@ class Hub:
                     if question["verb"] == "git.may-push":
                         await self._may_push(link, question["args"])
                     else:
-                        serving = asyncio.create_task(self._connect(link, peer, question["args"], tunnel))
+                        serving = asyncio.create_task(
+                            self._connect(link, peer, question["args"], tunnel)
+                        )
                 else:
                     tunnel.feed(found.type.name.lower(), found.payload)
         except Unreachable:

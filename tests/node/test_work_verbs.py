@@ -1,10 +1,10 @@
 """What the verbs about work promise, on one core."""
 
 import pytest
+from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.verbs.work import _moment
-from tests.promise import proves
 
 NOW_MS = 1_795_000_000_000
 

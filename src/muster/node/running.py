@@ -214,9 +214,7 @@ class Running:
         found = self._commits_before(run, phase, ends, set())
         return " ".join(dict.fromkeys(found)) or run.body.base
 
-    def _commits_before(
-        self, run: Run, phase: str, ends: Ends, seen: set[str]
-    ) -> Iterator[str]:
+    def _commits_before(self, run: Run, phase: str, ends: Ends, seen: set[str]) -> Iterator[str]:
         for before in run.spec.phases[phase].prerequisites:
             # Once for each phase: there are exponentially more ways through a graph than phases.
             if before in seen:

@@ -1,14 +1,13 @@
 """Verbs about deliverables without a repository: what there is, bringing it here, serving it."""
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import Conflict, NotFound
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
+from muster.node import clock, holder
 from muster.node import event as ev
-from muster.node import holder
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.holder import Source
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from muster.node.daemon import Daemon
 
 # Often enough for a person, seldom enough for a socket.
-_TOLD_EVERY_S: Final = 0.5
+_TOLD_EVERY_MS: Final = 500
 
 
 def artefacts(core: Core, call: Call) -> Any:
@@ -57,13 +56,13 @@ async def bring(daemon: "Daemon", call: ev.Perform) -> Any:
     core = daemon.core
     row = find_task(core, str(call.args.get("task", "")))
     source = _named(holder.sources(core, row), row, str(call.args.get("path", "")))
-    told_s = 0.0
+    told_ms = 0
 
     def tell(artefact: Artefact, got: int) -> None:
-        nonlocal told_s
-        now_s = time.monotonic()
-        if now_s - told_s >= _TOLD_EVERY_S:
-            told_s = now_s
+        nonlocal told_ms
+        now_ms = clock.boot_ms()
+        if now_ms - told_ms >= _TOLD_EVERY_MS:
+            told_ms = now_ms
             value = {"got": got, "path": artefact.path, "size": artefact.size}
             daemon.answer(call, {"ok": True, "value": value}, last=False)
 
