@@ -10,8 +10,22 @@ import time
 from collections import Counter
 
 from tests.sim.ablations import REMOVALS
+from tests.sim.attacker import ATTACKS
 from tests.sim.faults import PROFILES
 from tests.sim.sweep import Outcome, play, sweep
+
+# What a thousand seeds must have met: every fault, and every way out of one.
+SOMETIMES = (
+    "loss", "duplication", "reorder", "partition", "one-way-loss", "kill", "sleep", "clock-jump",
+    "crash-before-write", "crash-before-fsync", "crash-before-ack", "restore-mark",
+    "restore-generation", "restore-blind", "clone-seen", "clone-blind", "revoked",
+    "new-incarnation-on-doubt", "honest-fork-excused", "fork-frozen", "attempt-stopped",
+    "push-of-a-stale-epoch-refused", "core-forks", "core-disputes", "core-incarnations",
+    "core-refused-forged", "core-refused-malformed", "core-seal-contradicts-what-was-seen",
+    "core-cosign-of-another-branch", "core-cosign-ahead-of-us", "core-streams-of-revoked-machines",
+    "core-beyond-the-end-of-a-frozen-stream", "core-unproven-statement-missing",
+    *("attack-" + name for name in ATTACKS),
+)  # fmt: skip
 
 
 def report(outcomes: list[Outcome], seconds: float, *, counts: bool) -> int:
@@ -24,13 +38,19 @@ def report(outcomes: list[Outcome], seconds: float, *, counts: bool) -> int:
         print("reached, in how many seeds:")
         for name, seeds in sorted(reached.items()):
             print(f"  {seeds:6d}  {name}")
+    missing = [name for name in SOMETIMES if not reached[name]]
+    if missing and len(outcomes) >= 1_000:
+        print(f"NEVER REACHED: {', '.join(missing)}")
+        failed_to_reach = 1
+    else:
+        failed_to_reach = 0
     steps = sum(o.steps for o in outcomes)
     rate = len(outcomes) / seconds
     print(f"{len(outcomes)} seeds, {steps} steps, {seconds:.1f} s: {rate:.1f} seeds/s")
     for outcome in failed:
         print(f"FAILED seed {outcome.seed}: {outcome.violation}")
     print(f"{len(failed)} failed; replay one with --seed N --trace" if failed else "all held")
-    return 1 if failed else 0
+    return 1 if failed else failed_to_reach
 
 
 def ablations(seeds: int) -> int:

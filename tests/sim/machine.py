@@ -75,6 +75,7 @@ class Machine:
         self.attempts: dict[tuple[str, tuple[int, int]], bool] = {}
         self.started_ms = 0
         self.settled_ms = -1
+        self.wrote_as = ""
         self.tally: Counter[str] = Counter()
         # Why this machine may, through no fault of the product, have forgotten or forked.
         self.set_back_ms: int | None = None
@@ -114,6 +115,7 @@ class Machine:
             folds=(*all_folds(world.fleet), Tally()),
             image=self.disk.image,
         )
+        self.wrote_as = ""
         going, why = going_on(store, self.disk.mark, "installation", str(self.generation))
         if self.disk.image is not None and going is None:
             world.reached["new-incarnation-on-doubt"] += 1
