@@ -164,7 +164,7 @@ def test_a_revoked_machine_is_gone_for_ever_and_its_old_seals_stay_verifiable():
     assert roster.known[LAPTOP.machine].keys["seal"] == LAPTOP.keys["seal"]
     with pytest.raises(Denied, match="laptop is revoked"):
         roster.machine(LAPTOP.machine)
-    with pytest.raises(NotFound):
+    with pytest.raises(Denied):
         roster.named("laptop")
     with pytest.raises(Denied):
         roster.find(LAPTOP.machine)

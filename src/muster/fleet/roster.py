@@ -95,6 +95,8 @@ class Roster:
         if found:
             ids = ", ".join(sorted(short(each.machine) for each in found))
             raise Conflict(f"More than one machine is named {name} ({ids}): revoke one of them.")
+        if any(each.name == name for m, each in self.known.items() if m in self.revoked):
+            raise Denied(f"Machine {name} is revoked: its key counts no more.")
         names = ", ".join(sorted(each.name for each in self.machines.values())) or "none"
         raise NotFound(f"No machine is named {name[:64]!r}; the fleet has: {names}.")
 

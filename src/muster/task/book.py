@@ -112,7 +112,8 @@ class Book:
             body.task, task.epoch, machine, task.agent, self._lease_ms, mark, body.base,
             task.candidates,
         )  # fmt: skip
-        task.assigned = Draft(assign, (task.opened,), task.scope)
+        causes = (task.opened,) if task.moved is None else (task.opened, task.moved)
+        task.assigned = Draft(assign, causes, task.scope)
         self._out.append(task.assigned)
         task.state, task.candidates = "leased", []
         task.session = mark.rpartition(":")[0]
@@ -160,7 +161,7 @@ class Book:
         task.reason = reason
         if task.avoid and not self._fits_somewhere(task):
             task.avoid = frozenset()
-        self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
+        task.moved = self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
         self._enqueue(task)
 
     def _failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
@@ -214,7 +215,7 @@ class Book:
     def _again(self, task: Live, entry: EntryId, body: kinds.TaskRetry, now: Now) -> None:
         self._release(task)
         task.reason = body.reason
-        self._say(task, body, (entry,))
+        task.moved = self._say(task, body, (entry,))
         if body.after_ms:
             self._delay(task, body.after_ms, now)
         else:

@@ -93,4 +93,6 @@ class Live(msgspec.Struct):
     avoid: frozenset[str] = frozenset()
     session: str = ""
     progress: str = ""
+    # Why it is queued again: the entry that ended the attempt before, for the next one to cite.
+    moved: Cite | None = None
     reason: str = ""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from muster.errors import Conflict, NotFound, Refused
+from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import ROLES
 from muster.log import canon
@@ -25,6 +25,8 @@ def send(core: Core, call: Call) -> Any:
     """Send; with `wait` the answer comes when every recipient's machine has stored it."""
     args = call.args
     text = _text(args.get("text", ""))
+    if not text.strip():
+        raise Malformed("a message needs a text; say what you want to say")
     scope, to = _place(core, str(args["to"]))
     body = kinds.check_send(kinds.MessageSend(to, text, key=str(args.get("key") or "")))
     return _send(core, call, scope, body, wait=bool(args.get("wait")))
