@@ -217,6 +217,9 @@ def test_an_expired_lease_raises_the_epoch_and_the_task_goes_elsewhere():
     world.owner.tick(world.now)
     out = world.flush()
     assert of(out, kinds.TaskExpire)[0].epoch == (1, 1)
+    expired = next(d for d in out if isinstance(d, Draft) and d.kind == "task.expire")
+    again = next(d for d in out if isinstance(d, Draft) and d.kind == "task.assign")
+    assert expired in again.causes, "the reason of the move is in the chain of causes"
     assert assigned(out) == [("t1", {BUILD: STUDIO, STUDIO: BUILD}[first], (1, 2))]
     assert (world.stream.task("t1").losses, world.stream.task("t1").tries) == (1, 0)
 
