@@ -19,14 +19,16 @@ def skips(stream, body, reason, **changes):
     assert stream.rows.tables == before
 
 
-def test_a_message_is_a_row_under_its_entrys_id_and_begins_a_thread():
+def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
     stream = Stream(ALICE)
     first = stream.append(MessageSend([BOB, f"claude@{BOB}"], "hello"))
     answer = stream.append(MessageSend([BOB], "more", reply_to=first.id.hex()))
     named = stream.append(MessageSend(["all"], "news", thread="release"))
-    row = MessageRow(*stream.rows.get("message", (first.id,)))
+    message_id, *row = stream.rows.get("message", (0,))
+    assert message_id == first.id
+    row = MessageRow(0, *row)
     assert (row.to, row.text, row.seq) == ((BOB, f"claude@{BOB}"), "hello", 0)
-    threads = [stream.rows.get("message", (e.id,))[3] for e in (first, answer, named)]
+    threads = [stream.rows.get("message", (e.header.seq,))[3] for e in (first, answer, named)]
     assert threads == [first.id.hex(), first.id.hex(), "release"]
 
 

@@ -42,7 +42,7 @@ class Stream:
 
     def sent(self) -> list[Sent]:
         table = self.rows.tables.get("message", {})
-        return [Sent(self.name, key[0], MessageRow(*row)) for key, row in table.items()]
+        return [Sent(self.name, row[0], MessageRow(key[0], *row[1:])) for key, row in table.items()]
 
     def receipts(self) -> list[Receipt]:
         table = self.rows.tables.get("receipt", {})

@@ -1,6 +1,7 @@
 """Messages and receipts become rows, each in the table of its own writer's stream.
 
-Rule 1: `message` is keyed by (sender's stream, id), `receipt` by (reader's stream, message, actor).
+Rule 1: `message` is keyed by (sender's stream, place in it), `receipt` by (reader's stream,
+message, actor).
 Rule 2: a key is used once per stream: the second message with it is skipped (`same-key`).
 Rule 3: the first receipt counts. Acting on a message means having read it.
 Rule 4: a receipt for a message that is not here yet is kept: arrival order is never an input.
@@ -16,7 +17,7 @@ from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_sen
 
 
 class MessageRow(NamedTuple):
-    """Columns of `message`; `to` is one address per line."""
+    """A row of `message` without its id; `to` is one address per line."""
 
     seq: int
     actor: str
@@ -68,7 +69,10 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
     return tuple((name, _TYPES[type_]) for name, type_ in row.__annotations__.items())
 
 
-MESSAGE_TABLE: Final = Table("message", (("id", "blob"),), _columns(MessageRow), (("thread",),))
+# By place and not by id: ids are hashes, and each would dirty a page of its own at random.
+MESSAGE_TABLE: Final = Table(
+    "message", (("seq", "int"),), (("id", "blob"), *_columns(MessageRow)[1:])
+)
 KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),))
 RECEIPT_TABLE: Final = Table(
     "receipt", (("message", "blob"), ("actor", "text")), _columns(ReceiptRow), (("message",),)
@@ -93,7 +97,8 @@ class MessageFold:
             if rows.get("message_key", (body.key,)) is not None:
                 raise Skip("same-key")
             changes.append(Change("message_key", (body.key,), (entry.id,)))
-        return [*changes, Change("message", (entry.id,), row_of(entry, body))]
+        row = row_of(entry, body)
+        return [*changes, Change("message", (row.seq,), (entry.id, *row[1:]))]
 
 
 class ReceiptFold:

@@ -80,6 +80,8 @@ class Database:
         self.broken: str | None = None
         self.in_memory = self.path == MEMORY
         self._wal_pages = 0
+        # A transaction was begun of which SQLite has not heard yet.
+        self._begins = False
         flags = apsw.SQLITE_OPEN_READONLY if readonly else _WRITE_FLAGS
         try:
             # 200 statements: every fold table has about six of its own.
@@ -122,14 +124,19 @@ class Database:
         return apsw.SQLITE_OK
 
     def begin(self) -> None:
-        """Start a write transaction."""
-        self.execute("begin immediate")
+        """Start a write transaction; SQLite hears of it with the first change, if there is one."""
+        self._refuse_when_broken()
+        self._begins = True
 
     def commit(self) -> None:
         """Make everything since `begin` durable.
 
         Raises: Broken: it may or may not be on disk; only opening the database anew will tell.
         """
+        if self._begins:
+            # Nothing was written.
+            self._begins = False
+            return
         self.execute("commit")
         if self._wal_pages > WAL_PAGES_BEFORE_CHECKPOINT:
             self.checkpoint("PASSIVE")
@@ -140,6 +147,7 @@ class Database:
 
     def rollback(self) -> None:
         """Forget everything since `begin`; harmless when SQLite already did so by itself."""
+        self._begins = False
         if self._connection.in_transaction:
             try:
                 self._connection.execute("rollback")
@@ -150,6 +158,8 @@ class Database:
         """Run a statement that changes something."""
         self._refuse_when_broken()
         try:
+            if self._begins:
+                self._begin_now()
             self._connection.execute(sql, bindings)
         except apsw.Error as error:
             raise self._failed(error) from error
@@ -158,9 +168,15 @@ class Database:
         """Run a changing statement once per row."""
         self._refuse_when_broken()
         try:
+            if self._begins:
+                self._begin_now()
             self._connection.executemany(sql, rows)
         except apsw.Error as error:
             raise self._failed(error) from error
+
+    def _begin_now(self) -> None:
+        self._connection.execute("begin immediate")
+        self._begins = False
 
     def query(self, sql: str, bindings: Sequence[SqlValue] = ()) -> list[tuple[SqlValue, ...]]:
         """Return all rows; still answers what it can when writing is refused."""

@@ -40,7 +40,7 @@ from muster.store.order import Order
 from muster.store.recent import Recent
 from muster.store.replica import Replica
 from muster.store.schema import DDL, FORMAT, pack
-from muster.store.sqlite import MEMORY, Database, SqlValue, as_int, as_text
+from muster.store.sqlite import MEMORY, Database, SqlValue, as_int
 from muster.store.streams import Head, Streams
 from muster.store.tree import Tiles
 
@@ -91,7 +91,6 @@ class Store(Replica):
         self._directory = Directory(self._database, self._order)
         self._folding = Folding(self._database, folds)
         self._open = False
-        self._heard = False
         self._stamp = self._load_clock()
         self._unsealed = self._find_unsealed()
         with self.transaction():
@@ -147,10 +146,6 @@ class Store(Replica):
         self._streams.flush()
         self._order.flush()
         self._directory.flush()
-        # Our own entries carry our own time; only what others told us must be remembered.
-        if self._heard:
-            self.remember("clock", f"{self._stamp.ms} {self._stamp.n}")
-            self._heard = False
         self._cosigns.flush(writes=self._database.changes() != self._changes)
 
     def _forget(self) -> None:
@@ -164,22 +159,23 @@ class Store(Replica):
             self._streams.load()
             self._order.load()
             self._directory.load()
-            self._heard = False
             self._stamp = self._load_clock()
             self._unsealed = self._find_unsealed()
 
     def _load_clock(self) -> Stamp:
-        stamps = [
-            entry.stamp
-            for head in self._streams.all()
-            if head.name.machine == self.machine and head.held
-            for entry in self._read(head.id, head.held - 1, 1)
-        ]
-        kept = self.recall("clock")
-        if kept is not None:
-            ms, n = as_text(kept).split()
-            stamps.append(Stamp(int(ms), int(n)))
-        return max(stamps, default=clock.ZERO)
+        """Later than all that was written here, and than what was taken in, as far as it was heard.
+
+        It is read off the newest entries: to remember it would cost each commit a page.
+        """
+        stamp = clock.ZERO
+        for head in self._streams.all():
+            for entry in self._read(head.id, head.held - 1, 1) if head.held else ():
+                if head.name.machine == self.machine:
+                    stamp = max(stamp, entry.stamp)
+                    continue
+                admitted = self._order.of(head.id, head.held - 1)
+                stamp = clock.merge(stamp, entry.stamp, admitted[1] if admitted else 0)
+        return stamp
 
     def _find_unsealed(self) -> dict[int, Head]:
         return {
@@ -230,7 +226,9 @@ class Store(Replica):
         assert self._open, "sealing belongs into a transaction"
         seals = []
         for head in self._unsealed.values():
-            seal = make_seal(self.fleet, head.name, head.size, head.range.root(), signer)
+            # Receipts will come for this very size, when the stream may have moved on.
+            root = self.root_at(head.name, head.size)
+            seal = make_seal(self.fleet, head.name, head.size, root, signer)
             self._streams.seal(head, seal)
             seals.append(seal)
         self._unsealed = {}
@@ -251,7 +249,6 @@ class Store(Replica):
             self._settle_stream(head)
         self._streams.grow(head, taken.entries, taken.after, now_ms)
         self._stamp = clock.merge(self._stamp, taken.entries[-1].stamp, now_ms)
-        self._heard = True
         self._streams.settle_seals(head)
         if taken.seal.size == head.size:
             self._streams.seal(head, taken.seal)
