@@ -181,6 +181,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.owner-decides": "Only entries in the owner's stream change a task's state; what a worker writes is an input.",
     "task.settles-once": "A task has one outcome, and it never changes, whatever comes later.",
     # --- spec
+    "spec.json-reads-as-yaml": "A spec that is JSON gives exactly the tree, places and refusals that the YAML reader gives.",
     "spec.same-order": "The same spec text gives the same order for a phase on every machine, and a changed one another.",
     "spec.human": "A phase by human asks a person and goes on only when the person approves.",
     "spec.each": "A phase with each is done when every match is, and matching nothing is a failure.",

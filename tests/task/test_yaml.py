@@ -1,5 +1,6 @@
 """The safe part of YAML: what it refuses, where, and how fast."""
 
+import json
 import time
 
 import pytest
@@ -181,3 +182,65 @@ def test_any_bytes_give_a_tree_or_one_problem_inside_the_text(data):
         (problem,) = errors.problems
         assert 1 <= problem.line <= raw.count(b"\n") + raw.count(b"\r") + 2
         assert problem.sentence.isprintable()
+
+
+def slowly(raw: bytes) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "_json_tree", lambda _text: None)
+        return outcome(raw)
+
+
+def outcome(raw: bytes) -> object:
+    try:
+        return yaml.read(raw)
+    except SpecErrors as error:
+        return error.problems
+
+
+TEXTS = (
+    "",
+    "text",
+    "<<",
+    "a: b",
+    "#x",
+    "\n",
+    "\t",
+    '"q"',
+    "\\",
+    "/",
+    "é😀",
+    "- x",
+    "x" * 1100,
+    "\0",
+)
+VALUES = st.recursive(
+    st.sampled_from((1, -5, 10**15, 10**17, True, False, None, 1.5, *TEXTS)),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(TEXTS), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(TEXTS), VALUES, max_size=4),
+    st.sampled_from((None, 0, 2)),
+    st.sampled_from(((",", ":"), (", ", ": "), (" , ", " :"))),
+    st.booleans(),
+    st.data(),
+)
+@settings(max_examples=300, deadline=None)
+@proves("spec.json-reads-as-yaml")
+def test_json_is_read_quickly_into_the_tree_that_yaml_gives(value, indent, marks, ascii_only, data):
+    text = json.dumps(value, indent=indent, separators=marks, ensure_ascii=ascii_only)
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(text)))
+        extra = data.draw(st.sampled_from((*'{}[],:"\n \t#&*!%\\01a', "\r", "---\n", "...", "")))
+        text = text[:at] + extra + text[at + data.draw(st.integers(0, 1)) :]
+    raw = text.encode()
+    assert outcome(raw) == slowly(raw)
+
+
+def test_a_spec_written_by_a_program_needs_no_yaml_parser():
+    raw = json.dumps({"muster": 1, "name": "a", "phases": {"p": {"do": "x\ny", "after": []}}})
+    assert yaml._json_tree(raw) == slowly(raw.encode())

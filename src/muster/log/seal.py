@@ -22,6 +22,7 @@ A cosigner is named `muster/<machine>` and signs a first line, a time line and t
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from muster.errors import Forged, Malformed
@@ -39,6 +40,8 @@ _STATEMENT: Final[dict[Strength, tuple[str, bytes]]] = {
     "held": ("muster-held/v1", notes.TYPE_HELD),
 }
 _TIME_BYTES: Final = 8
+# A note is at most a few hundred bytes; it is asked for again within a step.
+_NOTES_CACHED: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,7 @@ def _checkpoint(fleet: FleetId, stream: StreamName, size: int, root: bytes) -> s
     return f"{_origin(fleet, stream)}\n{size}\n{b64encode(root).decode()}\n"
 
 
+@lru_cache(maxsize=_NOTES_CACHED)
 def _read_checkpoint(text: str) -> tuple[FleetId, StreamName, int, bytes]:
     lines = text.split("\n")
     if len(lines) != 4 or lines[3]:
@@ -215,6 +219,8 @@ def _check_fleet(theirs: FleetId, ours: FleetId) -> None:
         raise Forged(f"A checkpoint belongs to the fleet {theirs}, not to this one.")
 
 
+# Whoever looks a note's key up opens the same bytes right after.
+@lru_cache(maxsize=_NOTES_CACHED)
 def _parse_one(note: bytes) -> notes.Note:
     parsed = notes.parse(note)
     if len(parsed.signatures) != 1:

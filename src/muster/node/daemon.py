@@ -184,7 +184,7 @@ class Daemon:
         if effects is None:
             return
         self._perform(effects)
-        self.machine.note_heads()
+        self.supervisor.step(self.machine.note_heads)
 
     def _perform(self, effects: list[ev.Effect]) -> None:
         for effect in effects:

@@ -2,12 +2,14 @@
 
 Rule 1: which incarnation goes on is decided here, once per start, from what the database, the
 high-water mark outside the home and the machine itself say. Any doubt means a new one.
-Rule 2: the mark is written after commits, at most once a second: it may lag, never lead.
+Rule 2: the mark is written after commits, at most once a second and beside the loop: it may lag,
+never lead.
 """
 
 import random
 import secrets
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +59,9 @@ class Installation:
         self._mark_due = 0
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
         self._core: Core | None = None
+        # One thread, so that marks are written in the order in which they were true.
+        self._marker = ThreadPoolExecutor(1, "mark")
+        self._marking: Future[bool] | None = None
 
     def open_store(self) -> Store:
         # SQLite gives its companion files the mode of the database: nobody else reads any of them.
@@ -120,16 +125,21 @@ class Installation:
         core = self._core
         if core is None or core.now.boot_ms < self._mark_due:
             return
+        if self._marking is not None:
+            if not self._marking.done():
+                return
+            # A disk that refuses the mark ends the daemon, as one that refuses the log.
+            self._marking.result()
         self._mark_due = core.now.boot_ms + MARK_MS
-        self._write_mark(core)
+        mark = self._mark_of(core)
+        self._marking = self._marker.submit(self._mark.write, mark, core.now.wall_ms, force=True)
 
-    def _write_mark(self, core: Core) -> None:
+    def _mark_of(self, core: Core) -> Mark:
         incarnation, me = core.standing.incarnation, self.identity.machine
         own = [s for s in self.store.streams() if (s.machine, s.incarnation) == (me, incarnation)]
         sizes = {str(stream): self.store.size(stream) for stream in own}
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
-        mark = Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
-        self._mark.write(mark, core.now.wall_ms, force=True)
+        return Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
 
     # --- papers ----------------------------------------------------------------------------
 
@@ -162,8 +172,9 @@ class Installation:
         self.home.put_facts(self.facts)
 
     def close(self) -> None:
+        self._marker.shutdown(wait=True)
         if self._core is not None and self.store.broken is None:
-            self._write_mark(self._core)
+            self._mark.write(self._mark_of(self._core), self._core.now.wall_ms, force=True)
             self.store.idle()
         self.store.close()
 
