@@ -51,6 +51,40 @@ def test_frames_that_are_sent_together_arrive_one_by_one_in_order(world: World) 
     world.run(scenario())
 
 
+@proves("channel.in-order")
+def test_frames_sent_without_a_turn_of_the_loop_keep_their_place(world: World) -> None:
+    async def scenario() -> None:
+        async with world.rig.connected() as (near, far):
+            assert near.ready
+            near.send_all_nowait([numbered(0), numbered(1)])
+            await near.send(numbered(2))
+            near.send_all_nowait([numbered(3)])
+            assert [await far.receive() for _ in range(4)] == [numbered(n) for n in range(4)]
+            with pytest.raises(Malformed):
+                near.send_all_nowait([numbered(4), b"x" * (FRAME_BYTES_MAX + 1)])
+            await near.send(numbered(5))
+            assert await far.receive() == numbered(5)
+
+    world.run(scenario())
+
+
+@proves("channel.backpressure")
+def test_a_link_is_not_ready_while_its_far_end_is_slow_or_gone(world: World) -> None:
+    async def scenario() -> None:
+        async with world.rig.connected() as (near, far):
+            frame, sent = numbered(1, size=FRAME_PAYLOAD_BYTES_MAX // 2), 0
+            while near.ready:
+                near.send_all_nowait([frame])
+                sent += 1
+                await asyncio.sleep(0)
+            for _ in range(sent):
+                assert await far.receive() == frame
+            await near.close("done")
+            assert not near.ready
+
+    world.run(scenario())
+
+
 @proves("channel.oversize-refused")
 def test_of_frames_sent_together_none_is_sent_when_one_is_too_large(world: World) -> None:
     async def scenario() -> None:

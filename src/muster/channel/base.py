@@ -53,6 +53,16 @@ class Link(Protocol):
     async def send_all(self, frames: Sequence[bytes]) -> None:
         """As `send` of each in turn, in as few writes as the channel can: they arrive together."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether nothing waits to be sent: then `send_all_nowait` may be called."""
+
+    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
+        """As `send_all` without a turn of the loop; only while `ready`.
+
+        Raises Malformed (nothing was sent). A link that breaks meanwhile tells the receiver.
+        """
+
     async def receive(self) -> bytes:
         """The next frame. Cancelling loses nothing. Raises Unreachable."""
 

@@ -38,6 +38,7 @@ from websockets.exceptions import (
     WebSocketException,
 )
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from muster.channel.address import join_address, split_address
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
@@ -152,6 +153,24 @@ class HttpLink:
                 self._cut("the peer took no bytes for too long")
                 raise Unreachable(gone(NAME, self._reason or "")) from error
             self._check_open()
+        for frame in frames:
+            self._counters.count_out(len(frame))
+
+    @property
+    def ready(self) -> bool:
+        return not (
+            self._reason is not None
+            or self._turn.locked()
+            or self._socket.protocol.state is not State.OPEN
+            or self._socket.transport.is_closing()
+            or self._socket.transport.get_write_buffer_size()
+        )
+
+    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
+        assert self.ready, "somebody else is sending, or the link is gone"
+        for frame in frames:
+            check_size(frame)
+        self._write(frames)
         for frame in frames:
             self._counters.count_out(len(frame))
 

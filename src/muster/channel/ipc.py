@@ -73,12 +73,30 @@ class IpcLink(asyncio.Protocol):
         for frame in frames:
             check_size(frame)
         await self._wait_writable()
-        # In one piece, because uvloop makes a system call of every piece.
+        self._write(frames)
+        if not self._may_write.is_set():
+            await self._wait_writable()
+
+    @property
+    def ready(self) -> bool:
+        return (
+            self._inbox.ended is None
+            and self._may_write.is_set()
+            and not self._transport.is_closing()
+            and not self._transport.get_write_buffer_size()
+        )
+
+    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
+        assert self.ready, "somebody else is sending, or the link is gone"
+        for frame in frames:
+            check_size(frame)
+        self._write(frames)
+
+    def _write(self, frames: Sequence[bytes]) -> None:
+        """In one piece, because uvloop makes a system call of every piece."""
         self._transport.write(b"".join(map(prefixed, frames)))
         for frame in frames:
             self._counters.count_out(len(frame))
-        if not self._may_write.is_set():
-            await self._wait_writable()
 
     async def receive(self) -> bytes:
         frame = await self._inbox.get()

@@ -8,6 +8,7 @@ the whole link, with everything that was still under way. `Faults` says how ofte
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -55,11 +56,7 @@ class MemoryLink:
     async def send(self, frame: bytes) -> None:
         check_size(frame)
         await self._wait_room()
-        if self._faults is not None and self._faults.draw() < self._faults.loss:
-            self.lose("a seeded fault")
-            raise Unreachable(gone(NAME, "a seeded fault"))
-        self._counters.count_out(len(frame))
-        self._carry(bytes(frame))
+        self._hand_over(frame)
         if not self._room.is_set():
             await self._wait_room()
 
@@ -68,6 +65,25 @@ class MemoryLink:
             check_size(frame)
         for frame in frames:
             await self.send(frame)
+
+    @property
+    def ready(self) -> bool:
+        return self._room.is_set() and self._inbox.ended is None
+
+    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
+        assert self.ready, "somebody else is sending, or the link is gone"
+        for frame in frames:
+            check_size(frame)
+        with contextlib.suppress(Unreachable):
+            for frame in frames:
+                self._hand_over(frame)
+
+    def _hand_over(self, frame: bytes) -> None:
+        if self._faults is not None and self._faults.draw() < self._faults.loss:
+            self.lose("a seeded fault")
+            raise Unreachable(gone(NAME, "a seeded fault"))
+        self._counters.count_out(len(frame))
+        self._carry(bytes(frame))
 
     async def _wait_room(self) -> None:
         while not self._room.is_set():
