@@ -3,16 +3,18 @@
 usage: python bench/append.py [--rounds N] [--folder F]
 
 Every round measures each way once, in turn, so that what else the machine does hits all alike;
-ratios are medians over the rounds. All ways write the same headers, salts and bodies of about
-300 bytes to a file with the same pragmas (WAL, synchronous=FULL), 64 entries per commit:
+ratios are medians over the rounds. All ways write the same headers, salts and bodies to a file
+with the same pragmas (WAL, synchronous=FULL), 64 entries per commit. Half of the entries are about
+messages (two are sent, one is read), half about tasks (one is opened, assigned and settled), with
+bodies of about 300 bytes:
 
     raw      64 coroutines hand rows to a writer, which inserts and commits what has gathered
     append   the same 64 coroutines and `Store.append`: hashed, and one seal per commit; no folds
-    folded   that with a fold over every entry, its table and history
+    folded   that with the folds of a daemon: every entry makes a row of a message, receipt or task
     bare     insert and commit in a loop, without callers
     direct   `Store.append` of one entry, 64 times per commit, without callers; no folds
-    direct+  that with the fold
-    taken    another machine takes the same entries in segments of 1000, with that fold
+    direct+  that with the folds
+    taken    another machine takes the same entries in segments of 1000, with the folds
     proof    inclusion proofs from tiles, one after the other, each from cold caches
 
 What has callers is to be compared with `raw`, what has none with `bare`.
@@ -25,22 +27,22 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
 from bench.figure import Figure
-from muster.log import canon
 from muster.log.admit import Taken, admit
-from muster.log.entry import Entry
-from muster.log.fold import Change, Rows, Table, body_as
 from muster.log.keys import Signer
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
+from muster.message.kinds import MessageRead, MessageSend
+from muster.message.kinds import body_bytes as message_bytes
+from muster.node.installation import all_folds
 from muster.store import Draft, Store
 from muster.store.sqlite import Database
+from muster.task.kinds import KIND_OF, TaskAssign, TaskId, TaskOpen, TaskSettle
+from muster.task.kinds import body_bytes as task_bytes
 
 T = TypeVar("T")
 
@@ -52,25 +54,36 @@ NOW_MS = 1_790_000_000_000
 TEXT = "The quick brown fox jumps over the lazy dog and then it rests. " * 4
 
 
-class Update(msgspec.Struct, forbid_unknown_fields=True):
-    id: str
-    state: str
-    text: str
+def drafts(rng: random.Random, count: int) -> list[Draft]:
+    """Entries as a busy owner writes them."""
+    found: list[Draft] = []
+    while len(found) < count:
+        found += _messages(rng)
+        found += _task(rng, len(found))
+    return found[:count]
 
 
-class Jobs:
-    """A row per job, read before it is written: what a task fold does."""
+def _messages(rng: random.Random) -> list[Draft]:
+    to = [rng.randbytes(32).hex()]
+    sent = [MessageSend(to, TEXT[:180] + rng.randbytes(8).hex()) for _ in range(2)]
+    read = MessageRead(rng.randbytes(32).hex())
+    return [
+        *(Draft("message.send", "claude@studio", (), message_bytes(each)) for each in sent),
+        Draft("message.read", "claude@studio", (), message_bytes(read)),
+    ]
 
-    name = "jobs"
-    kinds = frozenset({"job.update"})
-    tables = (Table("job", (("id", "text"),), (("state", "text"), ("moves", "int"))),)
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, Update)
-        before = rows.get("job", (body.id,))
-        moves = before[1] if before is not None else 0
-        assert isinstance(moves, int)
-        return [Change("job", (body.id,), (body.state, moves + 1))]
+def _task(rng: random.Random, number: int) -> list[Draft]:
+    task, machine = TaskId(f"t-{rng.randbytes(8).hex()}"), rng.randbytes(32).hex()
+    run = rng.randbytes(8).hex()
+    template = {"agent": ["claude", "shell"], "check": "test -s NOTES.md", "do": TEXT[:100]}
+    bodies = [
+        TaskOpen(task, template, run, "notes", digest=rng.randbytes(32).hex()),
+        TaskAssign(task, (1, number + 1), machine, "claude", 30_000, "mark", candidates=[
+            (machine, True, 100, ""), (run, False, 0, "its python is older than 3.11")]),
+        TaskSettle(task, "done", (1, number + 1), TEXT[:100], commit=rng.randbytes(20).hex()),
+    ]  # fmt: skip
+    return [Draft(KIND_OF[type(each)], "muster", (), task_bytes(each)) for each in bodies]
 
 
 class Bench:
@@ -82,18 +95,7 @@ class Bench:
         self.machine = MachineId(self.signer.public.hex())
         self.stream = StreamName(self.machine, Incarnation("0" * 32), FLEET)
         self.files = 0
-        rng = random.Random(1)
-        self.drafts = [
-            Draft(
-                "job.update",
-                "claude@studio",
-                (),
-                canon.encode(
-                    {"id": f"job-{rng.randrange(2000)}", "state": f"s{at}", "text": TEXT[:220]}
-                ),
-            )
-            for at in range(CALLERS * COMMITS)
-        ]
+        self.drafts = drafts(random.Random(1), CALLERS * COMMITS)
         source = self.store(folds=False)
         self.run_append(source)
         self.entries = list(source.slice(self.stream, 0, 1 << 40))
@@ -125,7 +127,7 @@ class Bench:
             fleet=OWNER,
             machine=machine or self.machine,
             rng=os.urandom,
-            folds=(Jobs(),) if folds else (),
+            folds=all_folds(OWNER) if folds else (),
         )
 
     def raw_database(self) -> Database:
