@@ -15,81 +15,20 @@ put what is to be sent into `outbox`; the caller drains it after its commit, nev
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 from muster.limits import LANE_BYTES_MAX, OFFER_HEADS_MAX, SEGMENT_SLICE_BYTES
 from muster.log import segment as segments
 from muster.log import wire
-from muster.log.seal import Seal
-from muster.log.segment import Segment
+from muster.log.session import WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
 
 RETRY_MS: Final = 3_000
 # Others' growth is told this often; one hop through a third machine costs at most this much more.
 GOSSIP_MS: Final = 100
-# A witness is shown a stream's seal at most this often: the exposure window's floor.
-WITNESS_MS: Final = 500
 # "Connected" is not "replicating": everything is offered anew this often.
 REFRESH_MS: Final = 60_000
 ASK_MS: Final = 2_000
-
-
-class Replica(Protocol):
-    """What the sync needs of a store; every call reads."""
-
-    def streams(self) -> Iterable[StreamName]: ...
-    def size(self, stream: StreamName) -> int: ...
-    def seal_of(self, stream: StreamName) -> Seal | None: ...
-    def latest_seal(self, stream: StreamName) -> Seal | None: ...
-    def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]: ...
-    def segment(
-        self, stream: StreamName, start: int, bytes_max: int, bodies_from: int
-    ) -> Segment | None: ...
-    def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]: ...
-
-
-class Outgoing(NamedTuple):
-    """One thing to send on `link`: `bulk` waits behind everything that is not."""
-
-    link: int
-    raw: bytes
-    bulk: bool
-
-
-@dataclass(slots=True)
-class Lane:
-    """One stream towards one peer; sizes in entries."""
-
-    has: int = 0
-    # What the peer last said it holds: asked for until it came, from one peer after the other.
-    claims: int = 0
-    sent: int = 0
-    sent_ms: int = 0
-    flight_bytes: int = 0
-    serve: bool = False
-    shown: int = 0
-    shown_ms: int = -WITNESS_MS
-    # A witness's lane only: how much of the stream its *seen* cosigns cover.
-    witnessed: int = 0
-
-
-@dataclass(slots=True)
-class Session:
-    link: int
-    peer: MachineId
-    greeted: bool = False
-    opened_ms: int = 0
-    refreshed_ms: int = 0
-    retried_ms: int = 0
-    lanes: dict[StreamName, Lane] = field(default_factory=dict)
-    cosigns: dict[tuple[StreamName, MachineId, str], int] = field(default_factory=dict)
-
-    def lane(self, stream: StreamName) -> Lane:
-        lane = self.lanes.get(stream)
-        if lane is None:
-            lane = self.lanes[stream] = Lane()
-        return lane
 
 
 class Sync:
