@@ -166,6 +166,7 @@ class Core:
         self.now = now
         with self.store.transaction():
             self.members.start()
+            self.replication.forks.start()
             self._settle_down()
             self.work.start()
             self._settle_down()

@@ -3,20 +3,23 @@
 Rule 1: a forked stream is frozen at the first difference, a revoked machine's at the size that the
 revocation names. Everybody ends at the same entry, in whatever order the news came.
 Rule 2: a fork counts when it is proved, by two seals of the writer's own key; nobody is believed.
-Rule 3: a revocation is never forgotten: where rolling a stream back takes one away, whoever saw it
-says it again. It is the authority's document, whoever passes it on.
+Rule 3: a revocation, the taking of a grant, and an order that we obeyed are never forgotten: where
+rolling a stream back takes one away, whoever saw it says it again (fleet/lasting.py).
 Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
 """
 
+import contextlib
+import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
-from muster.fleet.folds import REVOKED
+from muster.fleet.lasting import KINDS
 from muster.limits import DISPUTE_MS
 from muster.log import canon, wire
 from muster.log import fork as forks
+from muster.log.entry import Entry
 from muster.log.fork import Branch, Search
 from muster.log.stream import MachineId, StreamName
 from muster.log.sync import RETRY_MS, Sync
@@ -46,7 +49,7 @@ class Forks:
         sync: Sync,
         counters: Counter[str],
         on_regressed: Callable[[StreamName, str], None],
-        on_rolled_back: Callable[[list[str]], None],
+        on_rolled_back: Callable[[list[Entry]], None],
     ) -> None:
         self.store = store
         self.standing = standing
@@ -202,23 +205,33 @@ class Forks:
         self.sync.spread_fork(raw)
 
     def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
-        before = self._revocations()
         self.store.freeze(stream, common, evidence, wall_ms)
-        lost = before.keys() - self._revocations().keys()
         # Before anybody hears of it: what is written in answer must not meet a frozen stream.
         if self.is_ours(stream):
             self._on_regressed(stream, "our stream has two branches")
-        if lost:
-            self._on_rolled_back(sorted(lost))
+        self._say_again(stream, common)
         self._proofs = None
         self._disputes.pop(stream, None)
         self.sync.cut_back(stream, common)
         self.standing.changed()
 
-    def _revocations(self) -> dict[str, None]:
-        """The documents that shut machines and operators out, as the tables hold them."""
-        rows = self.store.rows(REVOKED.name)
-        return {str(row["revocation"]): None for row in rows}
+    def start(self) -> None:
+        """Say again what a crash may have kept us from saying; call it before any `step`."""
+        for stream in self.store.streams():
+            common = self.store.frozen_at(stream)
+            if common is not None:
+                self._say_again(stream, common)
+
+    def _say_again(self, stream: StreamName, common: int) -> None:
+        lost = [entry for entry in self._beyond(stream, common) if entry.header.kind in KINDS]
+        if lost:
+            self._on_rolled_back(lost)
+
+    def _beyond(self, stream: StreamName, common: int) -> Iterator[Entry]:
+        """The entries after the end of a frozen stream, which are kept as evidence."""
+        with contextlib.suppress(NotFound):
+            for seq in itertools.count(common):
+                yield self.store.entry_at(stream, seq)
 
     # --- revoked machines ----------------------------------------------------------------
 

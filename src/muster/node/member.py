@@ -17,8 +17,9 @@ import msgspec
 from muster.channel.frame import Type
 from muster.errors import Malformed, Unsettled
 from muster.fleet import kinds
+from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.roster import Roster
-from muster.limits import COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
+from muster.limits import BODY_BYTES_MAX, COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
@@ -146,11 +147,26 @@ class Members:
         else:
             self._put_off.append((kind, raw))
 
-    def say_again(self, revocations: list[str]) -> None:
-        """The stream that told of these revocations was rolled back; they count all the same."""
-        for raw in revocations:
-            self.core.counters["revocations-said-again"] += 1
-            self._write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+    def say_again(self, entries: list[Entry]) -> None:
+        """The stream that told of these was rolled back; what lasts of them counts all the same."""
+        core = self.core
+        for entry in entries:
+            fact = lasting(entry, core.standing.fleet, core.machine)
+            if fact is None or entry.body is None or self._is_known(fact):
+                continue
+            core.counters["said-again"] += 1
+            self._write(
+                entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
+            )
+
+    def _is_known(self, fact: Lasting) -> bool:
+        if fact.until_ms is not None and fact.until_ms < self.core.now.wall_ms:
+            return True
+        row: dict[str, Any] = fact.row
+        return any(
+            not fact.own or StreamName.parse(str(found["stream"])).machine == self.core.machine
+            for found in self.core.store.rows(fact.table, **row)
+        )
 
     def contradicted(self, stream: StreamName, what: str) -> None:
         """A writer showed two histories of what we may not hold: only a person can tell."""

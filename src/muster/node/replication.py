@@ -48,7 +48,7 @@ class Replication:
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
         on_regressed: Callable[[StreamName, str], None],
         on_contradiction: Callable[[StreamName, str], None],
-        on_rolled_back: Callable[[list[str]], None],
+        on_rolled_back: Callable[[list[Entry]], None],
     ) -> None:
         self.store = store
         self.standing = standing

@@ -1,0 +1,148 @@
+"""What a fork takes back, and what it never may."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+from muster.fleet import kinds
+from muster.fleet.document import document_id
+from muster.fleet.folds import TAKEN
+from muster.fleet.grant import TAKE, take_args
+from muster.fleet.lasting import lasting
+from muster.log import canon
+
+ONCE = {"text": "once", "to": "all"}
+
+
+def forked(branch: Callable[[One], Any]) -> Any:
+    """The hub ran twice from one copy; `branch` happened to the one that is here now.
+
+    common -> branch        (hub)
+    common -> "elsewhere"   (its copy, which studio saw)
+    """
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    assert hub.order("send", "all", {"text": "before", "to": "all"})["ok"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world.cut("hub")
+    common = hub.core.store.image()
+    found = branch(hub)
+    mine = hub.core.store.image()
+    world.restart("hub", common)
+    hub.core.members.settled = True
+    assert hub.order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world.restart("hub", mine)
+    hub.core.members.settled = True
+    return world, found
+
+
+def meets(world: Cores) -> None:
+    """The hub meets who saw the other branch; the stream freezes on both."""
+    old = world["hub"].core.standing.incarnation
+    world.link("hub", "studio")
+    world.pass_ms(5_000)
+    assert world["hub"].core.standing.incarnation != old
+    for machine in world.machines.values():
+        store = machine.core.store
+        assert [s for s in store.streams() if store.frozen_at(s) is not None], machine.name
+
+
+def ordered(hub: One) -> bytes:
+    """An operator's order, obeyed; its very bytes."""
+    statement = hub.world.sign("send", "all", hub, ONCE)
+    raw = canon.encode({"args": ONCE, "statement": statement, "verb": "send"})
+    answer = hub.raw(raw)
+    assert answer is not None
+    assert answer["ok"], answer
+    return raw
+
+
+def taken(hub: One) -> str:
+    """A grant of the operator, given and taken back; its id."""
+    args = {"grant": "x"}
+    given = hub.world.sign("grant", "x", hub, args, to="fleet")
+    grant = document_id(given.encode())
+    taking = hub.world.sign(TAKE, grant, hub, take_args(grant), to="fleet")
+    with hub.core.store.transaction():
+        hub.core.now = hub.world.now()
+        body = kinds.GrantTake(grant, taking)
+        hub.core.append(kinds.GRANT_TAKE, canon.encode(msgspec.to_builtins(body)))
+        hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+    assert hub.core.store.rows(TAKEN.name, id=grant), hub.core.store.skipped()
+    return grant
+
+
+@proves("node.orders-once")
+def test_an_order_of_a_branch_that_was_rolled_back_is_not_obeyed_again():
+    world, once = forked(ordered)
+    meets(world)
+    hub = world["hub"]
+    before = hub.sizes()
+    answer = hub.raw(once)
+    assert answer is not None
+    assert not answer["ok"]
+    assert "taken already" in answer["error"]["text"]
+    assert hub.sizes() == before
+    assert hub.core.counters["said-again"] == 1
+
+
+@proves("node.orders-once")
+def test_an_order_that_has_expired_is_not_said_again():
+    world, _ = forked(ordered)
+    world.ms += 120_000
+    meets(world)
+    assert world["hub"].core.counters["said-again"] == 0
+
+
+@proves("fleet.what-lasts")
+def test_a_grant_that_was_taken_in_a_branch_stays_taken_after_the_rollback():
+    world, grant = forked(taken)
+    meets(world)
+    for machine in world.machines.values():
+        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+
+
+@proves("fleet.what-lasts")
+def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
+    world, grant = forked(taken)
+    hub = world["hub"]
+    hub.core.members.say_again = lambda _entries: None
+    meets(world)
+    assert not hub.core.store.rows(TAKEN.name, id=grant)
+    hub.incarnation = hub.core.standing.incarnation
+    world.restart("hub")
+    world.link("hub", "studio")
+    world.pass_ms(5_000)
+    for machine in world.machines.values():
+        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+
+
+@proves("fleet.what-lasts")
+def test_what_nobody_signed_does_not_last():
+    world = Cores("hub")
+    hub = world["hub"]
+    bodies = {
+        kinds.MACHINE_REVOKE: {"revocation": "{}"},
+        kinds.GRANT_TAKE: {"id": "0" * 64, "statement": "{}"},
+        kinds.ORDER_TAKE: {"grant": "0" * 64, "statement": "{}"},
+    }
+    for kind, body in bodies.items():
+        with hub.core.store.transaction():
+            entry = hub.core.append(kind, canon.encode(body))
+            hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+        assert lasting(entry, hub.core.standing.fleet, hub.id) is None
+    with hub.core.store.transaction():
+        order = hub.world.sign("send", "all", hub, ONCE)
+        entry = hub.core.append(
+            kinds.ORDER_TAKE, canon.encode({"grant": "0" * 64, "statement": order})
+        )
+        hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+    assert lasting(entry, hub.core.standing.fleet, hub.id) is not None
+    other = Cores("hub", "studio")["studio"].id
+    assert lasting(entry, hub.core.standing.fleet, other) is None, "others' orders are theirs"
