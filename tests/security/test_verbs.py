@@ -13,7 +13,7 @@ from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
 from muster.node import event as ev
 from muster.verbs.table import VERBS, Verb
-from tests.fleet.world import BUILD, LAPTOP, MALLORY, OTHER_AUTHORITY
+from tests.fleet.world import BUILD, LAPTOP, MALLORY, NOW, OTHER_AUTHORITY
 from tests.promise import proves
 from tests.security.target import (
     EVERY_MACHINE,
@@ -460,3 +460,22 @@ def test_a_poisoned_spec_is_refused_and_no_run_begins(target: Target) -> None:
         assert not target.core.work.running.runs
         checked = target.call(LOCAL, "check", {"spec": spec})[0]
         assert checked["ok"], checked
+
+
+@proves("node.statement-exact")
+def test_a_grant_whose_own_statement_is_about_another_one_writes_nothing(target: Target) -> None:
+    grant = {"object": "*", "to": BUILD.machine, "until_ms": NOW + 10**6, "verb": "send"}
+    args = {"to": "build", "verb": "send"}
+    for taking, own in (({}, "grant"), ({"take": True}, "grant.take")):
+        wanted = {**args, **taking}
+        options = {
+            "grant": grant,
+            "id": "0" * 64,
+            "statement": target.order(own, "else", {}, target=EVERY_MACHINE),
+        }
+        before = count(target)
+        answers = target.call(
+            LOCAL, "grant", wanted, statement=target.order("grant", "send", wanted), options=options
+        )
+        assert not answers[0]["ok"]
+        assert count(target) - before <= 1, "only the order is spent"

@@ -9,7 +9,7 @@ import msgspec
 from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.fleet import join as joining
 from muster.fleet import kinds
-from muster.fleet.grant import Grant, agent_key
+from muster.fleet.grant import Grant, agent_key, gives, takes
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.presence import Presence
 from muster.fleet.record import ROLES, sign_revocation
@@ -136,14 +136,16 @@ def grant(core: Core, call: Call) -> Any:
             body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
     except msgspec.ValidationError as error:
         raise Malformed(f"the grant cannot be read: {error}") from error
+    # All that the fold will ask, before anything is written.
+    signed = open_statement(statement.encode(), core.standing.fleet)
     if isinstance(body, kinds.GrantGive):
-        core.roster.check_give(open_statement(statement.encode(), core.standing.fleet), body.grant)
-    before = len(core.store.skipped())
-    entry = _append(core, call, kind, body)
-    skipped = core.store.skipped()[before:]
-    if any(s.seq == entry.header.seq and s.stream == entry.stream for s in skipped):
-        raise Refused(f"the grant does not count: {skipped[-1].reason}")
-    return {"entry": entry.id.hex()}
+        core.roster.check_give(signed, body.grant)
+        fits = gives(signed, body.grant)
+    else:
+        fits = takes(signed, body.id)
+    if not fits:
+        raise Refused("the statement is about another grant; use `muster grant` as the operator")
+    return {"entry": _append(core, call, kind, body).id.hex()}
 
 
 def grantee(core: Core, to: str) -> str:
