@@ -151,6 +151,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.values-named": "A phase is given the values of the phases it waits for and of those it names, whatever else is done by then.",
     "task.artefacts-do-not-collide": "Deliverables of several phases that cannot lie in one folder are refused, with both phases and paths.",
     "task.artefact-text": "An artefact is text of one form; a text that could name a place outside its folder, or in an entry with a commit, names no blob.",
     "task.evidence-travels": "Evidence in a bundle stands alone: every entry is proven to be under the owner's seal.",

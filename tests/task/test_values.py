@@ -21,6 +21,7 @@ from muster.task.values import (
     misspelt,
     prompt,
     references,
+    sources,
     variable,
 )
 
@@ -300,3 +301,12 @@ def test_an_order_of_no_phase_or_with_no_input_of_the_spec_is_refused():
         phase_order(parse(SPEC), "z")
     with pytest.raises(Malformed, match="has no input wrd"):
         phase_order(parse(SPEC), "b", inputs={"wrd": "x"})
+
+
+@proves("task.values-named")
+def test_a_phase_depends_on_the_phases_that_it_names_and_on_no_other():
+    phases = ["build", "sign-off", "far"]
+    assert sources(["make test", "echo $HOME"], phases) == set()
+    assert sources(["say ${build.summary}", "${far.commit}"], phases) == {"build", "far"}
+    assert sources(['echo "$MUSTER_SIGN_OFF_SUMMARY"'], phases) == {"sign-off"}
+    assert sources(["echo $MUSTER_FARTHER_SUMMARY $${build.summary}"], phases) == set()

@@ -17,6 +17,7 @@ from muster.node import event as ev
 from muster.node.owning import Owning, branch_of
 from muster.node.whole import Whole
 from muster.task import graph, kinds, order
+from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
 from muster.task.live import Order
@@ -37,6 +38,8 @@ class Run:
     body: kinds.RunOpen
     spec: Spec
     opened: EntryId
+    # Every phase after its prerequisites.
+    order: list[str]
     facts: dict[Slot, Fact] = field(default_factory=dict)
     tasks: dict[Slot, str] = field(default_factory=dict)
     ends: dict[Slot, Settled] = field(default_factory=dict)
@@ -62,7 +65,7 @@ class Running:
         """Begin a run; its spec was checked before."""
         raw = kinds.body_bytes(body)
         entry = self.core.append("run.open", raw, cause=causes, actor=actor)
-        self.runs[body.run] = Run(body.run, body, parse(body.spec.encode()), entry.id)
+        self.runs[body.run] = _run(body, entry.id)
         self.moved(body.run)
         return body.run
 
@@ -82,8 +85,7 @@ class Running:
             if entry is None:
                 continue
             if name not in self.runs:
-                body = body_as(entry, kinds.RunOpen)
-                self.runs[name] = Run(name, body, parse(body.spec.encode()), entry.id)
+                self.runs[name] = _run(body_as(entry, kinds.RunOpen), entry.id)
                 self._read_tasks(self.runs[name])
             if not here:
                 self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
@@ -134,12 +136,19 @@ class Running:
         return bool(moved)
 
     def _advance(self, run: Run) -> None:
-        plan = graph.plan(run.spec, run.facts, run.matches, run.cancelled)
+        plan = graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order)
         starts = [*plan.start, *plan.ask]
         if starts:
             ends = _by_phase(run)
-            yields = self._yielded(run, plan, ends)
-            orders = [self._order(run, slot, ends, yields) for slot in starts]
+            names = {slot.phase for slot in starts}
+            sources = {name: _sources(run, name) for name in names}
+            yields = self._yielded(run, plan, ends, set().union(*sources.values()))
+            orders = [
+                self._order(
+                    run, slot, ends, {n: yields[n] for n in sources[slot.phase] & yields.keys()}
+                )
+                for slot in starts
+            ]
             for slot, done in zip(starts, self.owning.submit(orders), strict=True):
                 run.tasks[slot] = done.task
                 run.number += 1
@@ -185,10 +194,12 @@ class Running:
     def _cite(self, end: Settled) -> EntryId:
         return end.cite.id or EntryId(b"") if end.cite is not None else EntryId(b"")
 
-    def _yielded(self, run: Run, plan: graph.Plan, ends: Ends) -> Yields:
-        """What settled phases yielded; of a phase with `each` a line per match."""
+    def _yielded(self, run: Run, plan: graph.Plan, ends: Ends, wanted: set[str]) -> Yields:
+        """What the wanted phases yielded, as far as they settled; with `each` a line per match."""
         found: Yields = {}
-        for before in graph.in_order(run.spec):
+        for before in run.order:
+            if before not in wanted:
+                continue
             winner = plan.phases[before].winner if before in plan.phases else None
             settled = ends.get(before, [])
             done = [e for e in settled if e.outcome == "done"]
@@ -254,16 +265,12 @@ class Running:
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
             self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
-        machine = self._machine_of(end.task)
+        machine = self._name(end.machine)
         run.facts[slot] = Fact(state, run.number, machine)
         self.tell(run.run, {"phase": end.phase, "instance": end.instance, "task": end.task,
                             "state": end.outcome, "summary": end.summary, "machine": machine,
                             "commit": end.commit})  # fmt: skip
         self.moved(run.run)
-
-    def _machine_of(self, task: str) -> str:
-        row = self.core.store.row("task", self.core.standing.own(FLEET), task)
-        return self._name(str(row["machine"])) if row is not None else ""
 
     def _name(self, machine: str) -> str:
         return self.core.standing.name_of(machine) if machine else ""
@@ -300,7 +307,12 @@ class Running:
         run = self.runs.get(name)
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
-        return graph.plan(run.spec, run.facts, run.matches, run.cancelled).phases
+        return graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order).phases
+
+
+def _run(body: kinds.RunOpen, opened: EntryId) -> Run:
+    spec = parse(body.spec.encode())
+    return Run(body.run, body, spec, opened, graph.in_order(spec))
 
 
 def _by_phase(run: Run) -> Ends:
@@ -308,6 +320,13 @@ def _by_phase(run: Run) -> Ends:
     for slot, end in sorted(run.ends.items()):
         ends.setdefault(slot.phase, []).append(end)
     return ends
+
+
+def _sources(run: Run, name: str) -> set[str]:
+    """The phases whose values a phase is given: those just before it, and those it names."""
+    phase = run.spec.phases[name]
+    named = values_of.sources(order.texts_of(phase), run.spec.phases)
+    return named.union(phase.prerequisites)
 
 
 def _values(run: Run, slot: Slot, yields: Yields) -> Yields:

@@ -309,9 +309,9 @@ class Book:
         place = (body.task, body.run, body.phase, body.instance)
         if isinstance(end, kinds.TaskSettle):
             result = (end.outcome, end.summary, end.commit, end.values)
-            self._out.append(Settled(*place, *result, draft))
+            self._out.append(Settled(*place, *result, draft, task.machine))
         elif isinstance(end, kinds.TaskCancel):
-            self._out.append(Settled(*place, "cancelled", end.reason, "", {}, draft))
+            self._out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
 
     def _ask(self, task: Live) -> None:
         self._out.append(AskPerson(task.body.task, task.body.run, task.body.phase))

@@ -67,11 +67,18 @@ Facts = Mapping[Slot, Fact]
 Matches = Mapping[str, Sequence[str]]
 
 
-def plan(spec: Spec, facts: Facts, matches: Matches | None = None, cancelled: str = "") -> Plan:
+def plan(
+    spec: Spec,
+    facts: Facts,
+    matches: Matches | None = None,
+    cancelled: str = "",
+    order: Sequence[str] = (),
+) -> Plan:
     """What to do now: tasks to `start`, people to `ask`, globs to `match`, tasks to `cancel`.
 
     `matches` has the paths of each phase with `each` once it was in `plan.match`; they must not
-    change afterwards. `cancelled` is the reason why somebody no longer wants the run.
+    change afterwards. `cancelled` is why somebody no longer wants the run. `order` is what
+    `in_order` gave, from a caller that asks again and again.
 
     Raises:
         Malformed: the phases wait for each other, or for one that is not there; check.admit
@@ -79,7 +86,7 @@ def plan(spec: Spec, facts: Facts, matches: Matches | None = None, cancelled: st
 
     """
     progress: dict[str, PhaseProgress] = {}
-    names = in_order(spec)
+    names = order or in_order(spec)
     if len(names) != len(spec.phases):
         stuck = min(spec.phases.keys() - set(names))
         raise Malformed(f"phase {stuck} of {spec.name} waits for a cycle or an unknown phase")

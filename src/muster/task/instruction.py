@@ -121,6 +121,8 @@ class Settled:
     commit: str
     values: dict[str, str]
     cite: Draft
+    # The last that had it, "" for none.
+    machine: str = ""
 
 
 OwnerInstruction = Draft | RegisterEpoch | Promote | Stop | BeatReply | AskPerson | Settled

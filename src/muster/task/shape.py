@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from collections.abc import Mapping as MappingType
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -58,10 +58,7 @@ class _Reader:
         if self._full():
             return None
         self.places.setdefault(path, (node.line, node.column))
-        extra: dict[str, Any] = {}
-        while isinstance(wanted, inspect.Metadata):
-            extra = {**extra, **(wanted.extra or {})}
-            wanted = wanted.type
+        wanted, extra = _bare(wanted)
         match wanted:
             case inspect.UnionType():
                 return self._one_of(node, wanted, path)
@@ -90,16 +87,14 @@ class _Reader:
 
     def _one_of(self, node: Node, wanted: inspect.UnionType, path: str) -> Any:
         """The member of a union that fits the node's form; there is one at most of each form."""
-        choices = [t for t in wanted.types if not isinstance(t, inspect.NoneType)]
-        forms = {_form(choice): choice for choice in choices}
-        form = {Scalar: "scalar", Sequence: "list", Mapping: "mapping"}[type(node)]
+        first, forms = _forms(wanted)
         # A form that the union does not have is explained by its first member.
-        return self.take(node, forms.get(form, choices[0]), path)
+        return self.take(node, forms.get(_FORM_OF[type(node)], first), path)
 
     def _struct(self, node: Node, wanted: inspect.StructType, path: str) -> Any:
         if not isinstance(node, Mapping):
             return self._bad(node, path, "is a mapping of keys to values, as in name: value")
-        fields = {field.encode_name: field for field in wanted.fields}
+        fields = _fields(wanted)
         plain: dict[str, Any] = {}
         for key, value in node.values.items():
             here = f"{path}.{key}" if path else key
@@ -198,6 +193,49 @@ class _Reader:
             hint = did_you_mean(node.text, known)
             return self._bad(node, path, f"{shown(node.text)} is not {' or '.join(known)}{hint}")
         return self._bad(node, path, f"is {' or '.join(known)}, not a list or a mapping")
+
+
+# What a type says of itself is asked for every node of a text: each answer is kept. The types are
+# those of spec.py and live as long as the program, so their identity names them.
+_kept: dict[tuple[str, int], tuple[inspect.Type, Any]] = {}
+
+
+def _keep(about: Callable[[Any], T]) -> Callable[[Any], T]:
+    def answer(wanted: inspect.Type) -> T:
+        key = (about.__name__, id(wanted))
+        found = _kept.get(key)
+        if found is None:
+            # The type itself is kept too, so that no other one can get its identity.
+            found = _kept[key] = (wanted, about(wanted))
+        kept: T = found[1]
+        return kept
+
+    return answer
+
+
+@_keep
+def _bare(wanted: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
+    """The type without what was annotated to it, and that."""
+    extra: dict[str, Any] = {}
+    while isinstance(wanted, inspect.Metadata):
+        extra = {**extra, **(wanted.extra or {})}
+        wanted = wanted.type
+    return wanted, extra
+
+
+@_keep
+def _fields(wanted: inspect.StructType) -> dict[str, inspect.Field]:
+    return {field.encode_name: field for field in wanted.fields}
+
+
+@_keep
+def _forms(wanted: inspect.UnionType) -> tuple[inspect.Type, dict[str, inspect.Type]]:
+    """The first member of a union, and the member for each form."""
+    choices = [t for t in wanted.types if not isinstance(t, inspect.NoneType)]
+    return choices[0], {_form(choice): choice for choice in choices}
+
+
+_FORM_OF: Final = {Scalar: "scalar", Sequence: "list", Mapping: "mapping"}
 
 
 def _form(wanted: inspect.Type) -> str:

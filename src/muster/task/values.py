@@ -80,6 +80,19 @@ def named_variables(text: str) -> frozenset[str]:
     return frozenset(_VARIABLE.findall(text))
 
 
+def sources(texts: Iterable[str], phases: Iterable[str]) -> set[str]:
+    """The phases whose values the texts name, as references or as variables."""
+    found: set[str] = set()
+    for text in texts:
+        if "$" not in text and "MUSTER_" not in text:
+            continue
+        found.update(reference.source for reference in references(text))
+        variables = named_variables(text)
+        if variables:
+            found |= {p for p in phases if any(v.startswith(variable(p, "")) for v in variables)}
+    return found
+
+
 def variable(name: str, value: str) -> str:
     """The environment variable of a value: (`sign-off`, `summary`) -> MUSTER_SIGN_OFF_SUMMARY."""
     return f"MUSTER_{name}_{value}".replace("-", "_").upper()
