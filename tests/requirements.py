@@ -393,6 +393,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.away-since": "A machine that is away is shown with the time since it was last heard of, and whoever waits for it is told so at once.",
+    "cli.skipped-phases-say-why": "A run shows of every phase that never began which earlier one was the reason, also long after it ended.",
     "cli.the-schema-is-a-file": "The schema of specs is printed as JSON, ready to be written into a file.",
     "cli.git-finds-a-deep-home": "Git finds the daemon of a home whose path is too long for a socket, as every command does.",
     "cli.zero-is-an-argument": "A zero that a person types is handed on, not replaced by the default.",

@@ -49,8 +49,8 @@ def test_each_step_has_its_proof_and_nothing_else_counts():
     alice.append(MessageSend([CAROL], "before"))
     sent = alice.append(MessageSend([BOB], "hello"))
     message = alice.sent()[1]
-    assert steps(message) == [(BOB, "", "sent")]
-    assert steps(message, held=lambda m: 1) == [(BOB, "", "sent")]
+    assert steps(message) == [(BOB, "", "waiting")]
+    assert steps(message, held=lambda m: 1) == [(BOB, "", "waiting")]
     stored = deliveries(message, PEERS, lambda m: 2, [])
     assert stored == [Delivery(BOB, "", "stored", 2)]
     read = bob.append(MessageRead(sent.id.hex()), at_ms=70)
@@ -71,7 +71,7 @@ def test_a_receipt_of_somebody_else_proves_nothing():
     carol.append(MessageAct(sent.id.hex()), actor="claude@bob")
     bob.append(MessageAct(sent.id.hex()), actor="codex@bob")
     both = [*carol.receipts(), *bob.receipts()]
-    assert steps(message, receipts=both) == [(BOB, "claude", "sent")]
+    assert steps(message, receipts=both) == [(BOB, "claude", "waiting")]
     bob.append(MessageRead(sent.id.hex()), actor="claude@bob")
     assert steps(message, receipts=bob.receipts()) == [(BOB, "claude", "read")]
 
@@ -83,7 +83,7 @@ def test_the_slowest_recipient_tells_how_far_a_message_is():
     found = deliveries(alice.sent()[0], PEERS, lambda m: 5, bob.receipts())
     assert [d.step for d in found] == ["read", "stored"]
     assert slowest(found) == "stored"
-    assert slowest([]) == "sent"
+    assert slowest([]) == "waiting"
 
 
 @proves("message.inbox")

@@ -121,11 +121,36 @@ def test_a_message_that_waits_is_answered_when_the_other_machine_has_stored_it()
     world = Cores("hub", "studio")
     hub = world["hub"]
     args = {"text": ["hi"], "to": "studio", "wait": True}
-    assert hub.order("send", "studio", args) is None, "nobody is there to store it"
+    said = hub.order("send", "studio", args)["value"]
+    assert (said["state"], said["away"]) == ("waiting", [{"machine": "studio"}])
     world.link("hub", "studio")
     world.pass_ms(1_000)
-    assert [a["value"]["state"] for a in hub.answers] == ["stored"]
+    assert [a["value"]["state"] for a in hub.answers] == ["waiting", "stored"]
     assert world["studio"].call("inbox", {})["value"][0]["text"] == "hi"
+
+
+@proves("node.receipts")
+def test_a_message_for_a_machine_that_is_here_says_nothing_before_it_is_stored():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    args = {"text": ["hi"], "to": "studio", "wait": True}
+    assert world["hub"].order("send", "studio", args)["value"]["state"] == "stored"
+    assert len(world["hub"].answers) == 1
+
+
+@proves("cli.away-since")
+def test_a_machine_that_is_away_shows_when_it_was_last_heard_of():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    assert "heard_ms_ago" not in hub.call("machines", {})["value"][1], "never heard of"
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world.cut("hub")
+    world.pass_ms(60_000)
+    away = hub.call("machines", {})["value"][1]
+    assert (away["name"], away["state"]) == ("studio", "away")
+    assert 59_000 <= away["heard_ms_ago"] <= 70_000
 
 
 def test_frames_that_a_core_sends_are_frames():

@@ -118,6 +118,17 @@ def test_a_failed_phase_fails_the_run_and_what_depends_on_it_never_begins(hub):
     assert len(hub.entries("task.open")) == 1
 
 
+@proves("cli.skipped-phases-say-why")
+def test_a_phase_that_never_began_says_which_one_failed_before_it(hub):
+    run = hand_in(hub, CHAIN.replace('do: "{}"', "do: '{\"fail\":true}'", 1))
+    hub.world.pass_ms(60_000)
+    assert state(hub, run) == "failed"
+    progress = hub.call("runs", {"run": run})["value"]["progress"]
+    assert progress["first"]["state"] == "failed"
+    assert progress["second"]["state"] == "skipped"
+    assert "first" in progress["second"]["reason"]
+
+
 @proves("node.fence-before-lease")
 def test_nobody_gets_a_lease_before_the_fence_has_taken_its_epoch(hub):
     hand_in(hub, REPO)

@@ -38,6 +38,12 @@ class Door:
             return self._everywhere(verb, command.args)
         code = 0
         for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
+            if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:
+                # No answer yet, but why it takes so long; a script waits for the answer alone.
+                from muster.cli.show_mail import waiting  # noqa: PLC0415 - rarely needed
+
+                self.say(waiting(value, {}))
+                continue
             code = self.show(value)
         return code
 

@@ -87,7 +87,6 @@ def status(value: Any, _files: Files) -> str:
                 ("log", f"{log['entries']} entries in {log['streams']} streams, {log['own']} own"),
                 ("unwitnessed", f"{exposed} own entries that no other machine vouched for yet"
                  if exposed else "nothing"),
-                ("counters", _numbers(value["counters"])),
             ]
         ),
     ]  # fmt: skip

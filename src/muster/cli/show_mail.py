@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, block, clean, paint, pairs, short, state, table
+from muster.cli.text import ago, block, clean, paint, pairs, short, span, state, table
 
 Files = Mapping[str, str]
 
@@ -15,6 +15,16 @@ def send(value: Any, _files: Files) -> str:
 
 
 reply = send
+
+
+def waiting(value: Any, _files: Files) -> str:
+    lines = [f"{short(value['message'])}  written down here; waiting until it is stored there:"]
+    for each in value["away"]:
+        heard = each.get("heard_ms_ago")
+        since = f", last heard of {span(heard)} ago" if heard is not None else ""
+        lines.append(f"  {clean(each['machine'])} has no link to this machine{since}")
+    lines.append("Ctrl-C ends the waiting, not the message: `muster sent` shows how far it came.")
+    return "\n".join(lines)
 
 
 def ack(value: Any, _files: Files) -> str:

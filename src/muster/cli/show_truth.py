@@ -22,7 +22,7 @@ def audit(value: Any, _files: Files) -> str:
         (
             paint("OK", "green") if each["ok"] else paint("WRONG", "red"),
             each["machine"],
-            each["scope"][:24],
+            clean(each["scope"], 40),
             str(each["entries"]),
             str(each["exposed"] or ""),
             each["stream"].split("/")[1][:8],

@@ -16,8 +16,8 @@ from muster.log.stream import MachineId, StreamName
 from muster.message.fold import MessageRow, ReceiptRow
 from muster.message.kinds import EVERYONE
 
-Step = Literal["sent", "stored", "read", "acted"]
-STEPS: Final[tuple[Step, ...]] = ("sent", "stored", "read", "acted")
+Step = Literal["waiting", "stored", "read", "acted"]
+STEPS: Final[tuple[Step, ...]] = ("waiting", "stored", "read", "acted")
 
 
 class Sent(NamedTuple):
@@ -108,8 +108,8 @@ def deliveries(
 
 
 def slowest(steps: Sequence[Delivery]) -> Step:
-    """How far the message got with everybody; `sent` when it is for nobody."""
-    return min((d.step for d in steps), key=STEPS.index, default="sent")
+    """How far the message got with everybody; `waiting` when it is for nobody."""
+    return min((d.step for d in steps), key=STEPS.index, default="waiting")
 
 
 def inbox(
@@ -157,7 +157,7 @@ def thread(name: str, messages: Iterable[Sent]) -> list[Sent]:
 def _delivery(
     message: Sent, machine: MachineId, agent: str, held: int, receipts: Iterable[Receipt]
 ) -> Delivery:
-    best = Delivery(machine, agent, "sent", 0)
+    best = Delivery(machine, agent, "waiting", 0)
     # A machine holds what it wrote itself.
     if held > message.row.seq or machine == message.stream.machine:
         best = Delivery(machine, agent, "stored", max(held, message.row.seq + 1))

@@ -14,7 +14,7 @@ from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.record import open_record
 from muster.log import export
 from muster.log.entry import parse
-from muster.log.stream import FleetId, fleet_id
+from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
 from muster.node.installation import Installation
 from muster.verbs.client import Door, Finding
@@ -95,11 +95,20 @@ def _stream(each: Checked, report: Report) -> dict[str, Any]:
     return {
         "stream": each.name,
         "machine": record.name if record else "",
-        "scope": each.stream.name.scope,
+        "scope": _scope(each.stream.name.scope, report),
         "entries": each.entries,
         "exposed": each.exposed,
         "ok": not each.wrong,
     }
+
+
+def _scope(scope: str, report: Report) -> str:
+    """A scope with the names of machines in the place of their keys: `to.studio`."""
+    words = [
+        report.machines[word].name if word in report.machines else word
+        for word in map(MachineId, scope.split("."))
+    ]
+    return ".".join(words)
 
 
 # --- export ---------------------------------------------------------------------------------------

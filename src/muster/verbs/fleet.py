@@ -237,7 +237,8 @@ def _held(core: Core, machine: MachineId) -> dict[str, int]:
 def _link(core: Core, machine: MachineId) -> dict[str, Any]:
     number = core.link_to(machine)
     if number is None:
-        return {}
+        heard = heard_ms_ago(core, machine)
+        return {} if heard is None else {"heard_ms_ago": heard}
     link = core.links[number]
     return {
         "channel": link.channel,
@@ -245,6 +246,16 @@ def _link(core: Core, machine: MachineId) -> dict[str, Any]:
         "skew_ms": link.skew_ms,
         "muster": link.version,
     }
+
+
+def heard_ms_ago(core: Core, machine: MachineId) -> int | None:
+    """How old the newest entry of a machine is that is away; None when nothing of it is here."""
+    newest = 0
+    for stream in core.store.streams() if machine != core.machine else ():
+        size = core.store.size(stream)
+        if stream.machine == machine and size:
+            newest = max(newest, core.store.entry_at(stream, size - 1).stamp.ms)
+    return max(0, core.now.wall_ms - newest) if newest else None
 
 
 def status(core: Core, call: Call) -> Any:

@@ -17,6 +17,7 @@ from muster.message.state import Peer, Receipt, Sent, deliveries, recipients
 from muster.message.state import inbox as inbox_of
 from muster.node.call import LATER, Call
 from muster.node.core import Core
+from muster.verbs.fleet import heard_ms_ago
 
 SHOWN_MAX = 500
 
@@ -77,8 +78,19 @@ def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait
     waiting.discard(core.machine)
     if not waiting:
         return answer
+    away = [machine for machine in sorted(waiting) if core.link_to(machine) is None]
+    if away:
+        # Said at once: whoever waits should know that it may be for long, and for whom.
+        call.more({**answer, "state": "waiting", "away": [_away(core, m) for m in away]})
     core.replication.when_held(stream, entry.header.seq + 1, waiting, _ending(call, answer))
     return LATER
+
+
+def _away(core: Core, machine: MachineId) -> dict[str, Any]:
+    """A machine without a link to this one, and how long ago it was heard of, if ever."""
+    found: dict[str, Any] = {"machine": core.standing.name_of(machine)}
+    heard = heard_ms_ago(core, machine)
+    return found if heard is None else {**found, "heard_ms_ago": heard}
 
 
 def _ending(call: Call, answer: dict[str, Any]) -> Callable[[], None]:

@@ -233,7 +233,7 @@ _WORK: Final = (
         ),
     ),
     Verb(
-        "runs", "runs, or one run with its graph", "local", "daemon", "muster.verbs.work:runs",
+        "runs", "runs, or one run with its graph", "local", "daemon", "muster.verbs.runs:runs",
         (_pos("run", "one run, by the beginning of its id", required=False),),
     ),
     Verb(
@@ -313,7 +313,7 @@ _WORK: Final = (
         "muster.verbs.journal:where", (_TASK,), hidden=True,
     ),
     Verb(
-        "watch", "changes of a run as they happen", "local", "daemon", "muster.verbs.work:watch",
+        "watch", "changes of a run as they happen", "local", "daemon", "muster.verbs.runs:watch",
         (_pos("run", "run id"),), hidden=True,
     ),
     Verb(
