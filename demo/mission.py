@@ -157,7 +157,7 @@ class Mission:
         for words in (["log", "-1", "--format=%H%n%an, %ad%n%s", branch],
                       ["show", f"{branch}:NOTES.md"]):  # fmt: skip
             done = subprocess.run([*git, *words], capture_output=True, text=True, check=True)
-            say("\n".join(done.stdout.splitlines()[:24]))
+            say("\n".join(done.stdout.splitlines()[:40]))
         head("The proof: every log, checked entry by entry")
         for name in MACHINES:
             self.muster(name, "audit", "verify")

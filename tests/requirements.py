@@ -393,6 +393,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.check-needs-no-daemon": "A spec is checked with line and column where no daemon runs, and the answer says that no machine was asked.",
     "cli.away-since": "A machine that is away is shown with the time since it was last heard of, and whoever waits for it is told so at once.",
     "cli.skipped-phases-say-why": "A run shows of every phase that never began which earlier one was the reason, also long after it ended.",
     "cli.the-schema-is-a-file": "The schema of specs is printed as JSON, ready to be written into a file.",

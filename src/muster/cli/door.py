@@ -36,6 +36,8 @@ class Door:
             return self._inside(verb, command.args)
         if command.on == "all" or command.on.startswith("label="):
             return self._everywhere(verb, command.args)
+        if verb.name == "check" and not command.on:
+            return self.show(self._checked(command.args))
         code = 0
         for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
             if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:
@@ -46,6 +48,17 @@ class Door:
                 continue
             code = self.show(value)
         return code
+
+    def _checked(self, args: Mapping[str, Any]) -> Any:
+        """What is wrong with a spec; the file alone where no daemon runs."""
+        try:
+            if not args.get("alone"):
+                return self.ask("check", args)
+        except (Unreachable, NotFound) as error:
+            self.say(f"the file alone was checked, not whether a machine meets its needs: {error}")
+        from muster.verbs.check import problems  # noqa: PLC0415 - the daemon checks as a rule
+
+        return problems(str(args["spec"]))
 
     def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
         if self.on and verb.name not in ("down", "ask", "logs"):

@@ -21,10 +21,22 @@ def init(value: Any, _files: Files) -> str:
                 ]
             ),
             "",
+            *_heard_by(value["listen"]),
             "Keep authority.seed and operator.seed of this home safe: a copy offline, mode 0600.",
             "Next: `muster up --detach`, then `muster invite NAME` for each further machine.",
         ]
     )
+
+
+def _heard_by(listen: str) -> list[str]:
+    """Who can knock. What does not prove to be of the fleet is heard for an invitation only."""
+    if not listen.startswith(("0.0.0.0:", "[::]:", ":")):
+        return []
+    return [
+        "It answers on every network of this computer, and only machines of the fleet and",
+        "invited ones; `listen` in config.toml (or --listen) narrows that to one address.",
+        "",
+    ]
 
 
 def join(value: Any, _files: Files) -> str:

@@ -14,7 +14,8 @@ def check(value: Any, files: Files) -> str:
     if not any(not each["warning"] for each in value["problems"]):
         phases = value["phases"]
         count = "1 phase" if phases == 1 else f"{phases} phases"
-        lines.append(f"{value['name']}: {count}, ready to run")
+        ready = "ready to run" if value["compared"] else "nothing is wrong with the file"
+        lines.append(f"{value['name']}: {count}, {ready}")
     return "\n".join(lines)
 
 

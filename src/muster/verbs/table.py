@@ -210,7 +210,7 @@ _WORK: Final = (
     ),
     Verb(
         "check", "say what is wrong with a spec, with line and column", "local", "daemon",
-        "muster.verbs.work:check",
+        "muster.verbs.check:check",
         (
             _pos("spec", "the spec file, - for standard input", kind="file"),
             _flag("alone", "check the file only, not whether a machine meets its needs"),

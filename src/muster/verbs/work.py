@@ -32,7 +32,7 @@ def run(core: Core, call: Call) -> Any:
     """Hand in a spec: check it against the fleet, write it down with its order, begin."""
     args = call.args
     text = str(args.get("spec", ""))
-    spec = checks.admit(text.encode(), _candidates(core))
+    spec = checks.admit(text.encode(), candidates(core))
     if spec.name != call.object:
         raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
     key = str(call.options.get("key") or "")[:200]
@@ -73,29 +73,8 @@ def _keyed(core: Core, key: str) -> str | None:
     return None
 
 
-def _candidates(core: Core) -> list[Any]:
+def candidates(core: Core) -> list[Any]:
     return [core.standing.candidate(m) for m in core.roster.machines if m in core.roster.facts]
-
-
-def check(core: Core, call: Call) -> Any:
-    """Everything that is wrong with a spec, with line and column; nothing is changed."""
-    text = str(call.args.get("spec", ""))
-    report = checks.check(text.encode(), None if call.args.get("alone") else _candidates(core))
-    answer: dict[str, Any] = {"problems": [_problem(p) for p in report.problems]}
-    if report.spec is not None:
-        spec = report.spec
-        answer.update(name=spec.name, phases=len(spec.phases), repo=spec.repo or "")
-    return answer
-
-
-def _problem(problem: Any) -> dict[str, Any]:
-    return {
-        "line": problem.line,
-        "column": problem.column,
-        "path": problem.path,
-        "text": problem.sentence,
-        "warning": problem.warning,
-    }
 
 
 def submit(core: Core, call: Call) -> Any:
