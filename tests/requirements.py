@@ -301,6 +301,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.revoked-learns-it": "A machine that was revoked is shown the signed revocation by whoever refuses it, and says so; it believes no other word.",
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
     "node.members-find-each-other": "Two machines that were told of the hub alone dial each other where one of them listens, and messages between them arrive.",
     "node.short-leases-are-kept": "A lease shorter than the pause between an idle worker's beats is renewed before it ends.",

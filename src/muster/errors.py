@@ -39,9 +39,13 @@ class Forged(Refused):
 
 
 class Denied(Refused):
-    """No grant allows it."""
+    """No grant allows it. `proof` is a signed document that says so, where there is one."""
 
     exit_code = 4
+
+    def __init__(self, text: str = "", proof: str = "") -> None:
+        super().__init__(text)
+        self.proof = proof
 
 
 class NotFound(MusterError):

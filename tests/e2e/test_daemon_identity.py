@@ -128,6 +128,11 @@ def test_a_revoked_machine_is_cut_everywhere_within_a_second_and_stays_out():
         fleet["studio"].order("send", "all", args)
         fleet["studio"].kill()
         fleet["studio"].start()
+        until(lambda: fleet["studio"].ask("status")["revoked"], "it was shown why")
+        assert fleet["studio"].ask("status")["revoked"]["reason"] == "stolen"
+        assert {m["state"] for m in fleet["studio"].ask("machines") if m["name"] == "studio"} == {
+            "revoked"
+        }
         time.sleep(2.0)
         for machine in (fleet.hub, fleet["laptop"]):
             assert "studio" not in machine.linked()

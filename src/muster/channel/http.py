@@ -267,7 +267,9 @@ class HttpListener:
             connection.username = self._channel.identify_peer(connection)
         except Refused as refused:
             self.refused += 1
-            return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n")
+            # The far end believes the proof for what it is, whoever shows it.
+            proof = refused.proof if isinstance(refused, Denied) else ""
+            return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n{proof}")
         if not connection.username and self._unproven >= LINKS_UNPROVEN_MAX:
             self.refused += 1
             return connection.respond(
@@ -408,9 +410,10 @@ async def _dial(
 def _translated(address: str, error: Exception) -> MusterError:
     """Whose fault a failed dial was, in our words."""
     if isinstance(error, InvalidStatus):
-        body = bytes(error.response.body or b"").decode(errors="replace").strip()
+        text = bytes(error.response.body or b"").decode(errors="replace")
+        body, _, proof = text.partition("\n")
         if error.response.status_code == http.HTTPStatus.FORBIDDEN:
-            return Denied(f"{address} refused this machine: {short_reason(body)}")
+            return Denied(f"{address} refused this machine: {short_reason(body)}", proof)
         return Unreachable(
             f"{address} answers {error.response.status_code} {short_reason(body)}; try later"
         )

@@ -88,6 +88,7 @@ def status(value: Any, _files: Files) -> str:
     exposed = value["exposed"]
     lines = [
         paint(value["name"], "bold"),
+        *_shut_out(value["revoked"]),
         pairs(
             [
                 ("machine", f"{short(value['machine'])}… of fleet {short(value['fleet'])}…"),
@@ -106,6 +107,17 @@ def status(value: Any, _files: Files) -> str:
         lines += ["", paint("Needs a person (`muster incidents`):", "bold")]
         lines += [f"  {state(i['severity'])}  {clean(i['title'], 100)}" for i in value["incidents"]]
     return "\n".join(lines)
+
+
+def _shut_out(revoked: Any) -> list[str]:
+    if not revoked:
+        return []
+    reason = f": {clean(revoked['reason'], 100)}" if revoked["reason"] else ""
+    return [
+        paint(f"This machine was revoked {ago(revoked['t_ms'])}{reason}.", "red"),
+        "Nothing it does counts for the fleet any more. To come back it needs a new home:",
+        "`muster down`, then `muster join` with a new invitation and --home NEW-FOLDER.",
+    ]
 
 
 def _numbers(found: Any) -> str:

@@ -206,6 +206,8 @@ class Core:
                 self.work.tick()
             case ev.FactsChanged():
                 self.members.facts_changed(event.facts)
+            case ev.ShutOut():
+                self.members.shut_out(event.proof)
             case _:
                 self.work.on_event(event)
 

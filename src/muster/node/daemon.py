@@ -27,7 +27,7 @@ from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
-from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, Unreachable
+from muster.errors import Broken, Conflict, Denied, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
 from muster.limits import (
     LINK_TUNNELS_MAX,
@@ -324,8 +324,12 @@ class Daemon:
     def _identify(self, der: bytes) -> str:
         """Which machine shows this certificate. Raises: Refused."""
         peer = certificate.peer_of(der)
-        roster = self.core.standing.roster
-        return certificate.check_peer(peer, roster.machine(peer.machine))
+        standing = self.core.standing
+        try:
+            record = standing.roster.machine(peer.machine)
+        except Denied as denied:
+            raise Denied(str(denied), standing.revocation(peer.machine)) from denied
+        return certificate.check_peer(peer, record)
 
     # --- dialling -----------------------------------------------------------------------------
 
@@ -351,7 +355,8 @@ class Daemon:
         if peer not in self.machine.dials() and peer < self.core.machine:
             # It was told of us as we were of it: one of us waits, so that there is one link.
             await asyncio.sleep(SECOND_DIALLER_S)
-        while peer not in self.core.standing.roster.revoked:
+        # Who was shut out stays out: it need not knock for ever.
+        while not {peer, self.core.machine} & self.core.standing.roster.revoked.keys():
             address = self._addresses().get(peer, "")
             if not address or self.core.link_to(peer) is not None:
                 await asyncio.sleep(SECOND_DIALLER_S)
@@ -361,6 +366,8 @@ class Daemon:
                 link = await self.http.dial(address, peer=peer)
             except (Unreachable, Refused, Malformed) as error:
                 self.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
+                if isinstance(error, Denied) and error.proof:
+                    self.post(ev.ShutOut(error.proof))
                 await asyncio.sleep(backoff.failed() / 1000)
                 continue
             try:

@@ -53,6 +53,13 @@ class FactsChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class ShutOut:
+    """A peer refused our link and showed a document: ours to check, whoever showed it."""
+
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEvent:
     """An attempt of ours did something: for the journal."""
 
@@ -118,6 +125,7 @@ Event = (
     | Arrived
     | Tick
     | FactsChanged
+    | ShutOut
     | AttemptEvent
     | AttemptEnded
     | Fenced

@@ -15,9 +15,10 @@ from typing import Any
 import msgspec
 
 from muster.channel.frame import Type
-from muster.errors import Malformed, Unsettled
+from muster.errors import Malformed, Refused, Unsettled
 from muster.fleet import kinds
 from muster.fleet.lasting import Lasting, lasting
+from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
 from muster.limits import BODY_BYTES_MAX, COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
@@ -292,6 +293,17 @@ class Members:
             core.work.machine_removed(machine)
             core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
         core.work.roster_changed()
+
+    def shut_out(self, raw: str) -> None:
+        """A peer shows that we were revoked. Only the authority's signature makes it true."""
+        core = self.core
+        try:
+            revocation = open_revocation(raw.encode(), core.standing.fleet)
+        except (Refused, UnicodeError):
+            core.counters["revocations-forged"] += 1
+            return
+        if revocation.key == core.machine and core.machine not in core.roster.revoked:
+            self._write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
 
     def facts_changed(self, facts: Mapping[str, Any]) -> None:
         """Tell the fleet what this machine is, when that is news."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from muster.errors import Refused
 from muster.fleet.facts import Facts
+from muster.fleet.folds import REVOKED
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
@@ -123,6 +124,12 @@ class Standing:
         facts = self.roster.facts.get(machine, Facts("", ""))
         slots = {"": facts.slots, "noop": NOOP_SLOTS}
         return Machine(machine, self.name_of(machine), facts, slots)
+
+    def revocation(self, key: str) -> str:
+        """The document that shuts a key out, "" when there is none here."""
+        for row in self._store.rows(REVOKED.name, key=key):
+            return str(row["revocation"])
+        return ""
 
     def name_of(self, machine: str) -> str:
         """What people call a machine; its short id where nobody named it."""

@@ -177,6 +177,11 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         yield Check("daemon", "wrong", str(error), "muster up --detach")
         return
     yield Check("daemon", "ok", f"{status['name']} answers")
+    if status["revoked"]:
+        yield Check(
+            "membership", "wrong", "this machine was revoked: nothing it does counts any more",
+            "to come back it joins anew, with a new invitation and a new home",
+        )  # fmt: skip
     yield _links(door)
     yield from _skews(door)
     exposed = int(status["exposed"])

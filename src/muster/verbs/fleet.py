@@ -271,6 +271,7 @@ def status(core: Core, call: Call) -> Any:
         "fleet": core.standing.fleet,
         "incarnation": core.standing.incarnation,
         "settled": core.members.settled,
+        "revoked": _revoked(core),
         "machines": {
             "known": len(core.roster.machines),
             "linked": len({link.peer for link in core.links.values() if link.peer}),
@@ -288,6 +289,12 @@ def status(core: Core, call: Call) -> Any:
             **dict(sorted(core.replication.counters.items())),
         },
     }
+
+
+def _revoked(core: Core) -> dict[str, Any] | None:
+    """When and why this very machine was shut out of the fleet."""
+    found = core.roster.revoked.get(core.machine)
+    return None if found is None else {"t_ms": found.issued_ms, "reason": found.reason}
 
 
 def exposed(core: Core) -> int:
