@@ -38,6 +38,20 @@ def test_an_order_is_obeyed_once_also_by_a_machine_that_restarted(hub):
 
 
 @proves("node.orders-once")
+def test_an_order_is_obeyed_once_also_where_the_log_runs_ahead_of_the_clock(hub):
+    """After a clock was set back, new entries are stamped later than any short order lasts."""
+    world = hub.world
+    assert kind(hub.order("send", "all", {**ARGS, "text": ["before"]})) == "ok"
+    world.ms -= 3_600_000
+    signed = world.sign("send", "all", hub, ARGS)
+    assert kind(hub.call("send", ARGS, statement=signed)) == "ok"
+    before = hub.own_size
+    assert kind(hub.call("send", ARGS, statement=signed)) == "Conflict"
+    assert hub.own_size == before
+    assert hub.core.store.skipped() == []
+
+
+@proves("node.orders-once")
 def test_an_order_for_the_whole_fleet_is_obeyed_once_by_each_machine(hub):
     world = hub.world
     signed = world.sign("send", "all", hub, ARGS, to="fleet")

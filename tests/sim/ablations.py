@@ -52,6 +52,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (Sync, "spread_fork", lambda *_: None),
         (fork.Forks, "proofs", lambda _self: {}),
     ),
+    "orders-last": ((member.Members, "say_again", lambda *_: None),),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }

@@ -92,6 +92,10 @@ PROFILES: dict[str, Faults] = {
         repository=1.0,
     ),
     "fork-gossip": Faults(machines=4, hostile=True, attacks=("equivocate",), attack=2.0, tasks=2),
+    "orders-last": Faults(
+        machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="blind", messages=20,
+        tasks=0,
+    ),
     "poison-is-skipped": Faults(machines=3, hostile=True, attacks=("poison",), attack=4.0, tasks=2),
     "witness-persists": Faults(
         machines=4, hostile=True, attacks=("split",), attack=6.0, crash=0.04,

@@ -12,6 +12,7 @@
     I10  no attempt without an operator's order
     I11  what an intact replica holds reaches everybody
     I12  whatever was submitted settles, though entries are poisoned and streams frozen
+    I13  a machine that knows of an order's effect does not obey the order again
 
 I1, I5, I6, I7, I10 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
@@ -323,6 +324,27 @@ class Checker:
         if not world.run_until(world.ms + REFRESH_MS + QUIET_MS, self.settled):
             self.fail("I8", f"it did not stay at rest: {self.unsettled()}")
         self._check_tables()
+        self._check_orders()
+
+    def _check_orders(self) -> None:
+        """Every order that was obeyed is shown again, also where its stream was cut back. (I13)"""
+        world, again = self.world, list[str]()
+        for message, (machine, args, statement) in world.workload.obeyed.items():
+            known = machine in self.honest() and _core(machine).store.entry(
+                EntryId(bytes.fromhex(message))
+            )
+            if not known:
+                continue
+
+            def then(answer: dict[str, Any], of: str = message) -> None:
+                world.reached["order-shown-again"] += 1
+                if answer["ok"]:
+                    again.append(of)
+
+            world.workload.call(machine, "send", args, then, statement)
+        world.run_until(world.ms + 1_000)
+        if again:
+            self.fail("I13", f"the order behind message {again[0][:12]} was obeyed twice")
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]

@@ -18,6 +18,7 @@ BROKEN = {
     "evidence-check": ("I10",),
     "fence": ("I7",),
     "fork-gossip": ("I1", "liveness"),
+    "orders-last": ("I13",),
     "poison-is-skipped": ("I12",),
     "witness-persists": ("I5", "I9"),
 }

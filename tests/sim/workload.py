@@ -36,6 +36,8 @@ class Workload:
         # What was acknowledged: task -> owner's place; message entry -> (place, recipient).
         self.tasks: dict[str, str] = {}
         self.messages: dict[str, tuple[str, str]] = {}
+        # Messages whose orders were obeyed, with the very orders, to be shown once more.
+        self.obeyed: dict[str, tuple[Machine, Mapping[str, Any], bytes]] = {}
 
     def start(self) -> None:
         faults = self.world.faults
@@ -147,6 +149,7 @@ class Workload:
                 value = answer["value"]
                 stored = to if value.get("state") == "stored" else ""
                 self.messages[value["message"]] = (machine.place, stored)
+                self.obeyed[value["message"]] = (machine, args, statement)
             else:
                 self.world.checker.surprise("send", answer)
 
