@@ -1,10 +1,11 @@
 """What the verbs about work promise, on one core."""
 
 import pytest
+from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.errors import Malformed
-from muster.verbs.work import _moment
+from muster.verbs.tasks import _moment
 
 NOW_MS = 1_795_000_000_000
 
@@ -28,3 +29,39 @@ def test_a_past_moment_is_so_long_ago_or_a_date(text, at_ms):
 def test_what_is_no_moment_is_refused(text):
     with pytest.raises(Malformed, match="is no time"):
         _moment(text, NOW_MS)
+
+
+@proves("cli.what-is-settled-is-a-conflict")
+@pytest.mark.parametrize(
+    ("verb", "args"),
+    [
+        ("cancel", {"what": "{}"}),
+        ("retry", {"task": "{}"}),
+        ("decide", {"task": "{}", "answer": "yes"}),
+    ],
+)
+def test_what_is_settled_already_is_a_conflict_and_what_never_was_is_not_found(verb, args):
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    task = hub.submit()
+    world.pass_ms(5_000)
+    assert hub.task(task)["state"] == "done"
+    error = hub.order(verb, task, {k: v.format(task) for k, v in args.items()})["error"]
+    assert (error["kind"], error["exit"]) == ("Conflict", 6)
+    assert "is done already" in error["text"]
+    error = hub.order(verb, "f" * 8, {k: v.format("f" * 8) for k, v in args.items()})["error"]
+    assert (error["kind"], error["exit"]) == ("NotFound", 5)
+    assert hub.task(task)["state"] == "done"
+
+
+@proves("cli.what-is-settled-is-a-conflict")
+def test_a_task_of_another_owner_is_not_found_here_and_the_sentence_names_the_owner():
+    world = Cores("hub", "studio")
+    task = world["studio"].submit(needs={"label": "nowhere"})
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    hub = world["hub"]
+    error = hub.order("cancel", task, {"what": task})["error"]
+    assert error["exit"] == 5
+    assert "--on studio" in error["text"]
+    assert hub.task(task)["state"] == "queued"

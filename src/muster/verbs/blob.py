@@ -14,7 +14,7 @@ from muster.node.holder import Source
 from muster.node.owning import branch_of
 from muster.task import kinds
 from muster.task.artefact import Artefact
-from muster.verbs.work import find_task
+from muster.verbs.tasks import find_task
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon

@@ -9,7 +9,7 @@ from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
 from muster.node.call import LATER, Call
 from muster.node.core import Core
-from muster.verbs.work import find_task
+from muster.verbs.tasks import find_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

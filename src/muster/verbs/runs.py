@@ -11,7 +11,7 @@ from muster.node.core import Core
 from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.spec import Spec, read
-from muster.verbs.work import SHOWN_MAX, newest, task_view
+from muster.verbs.tasks import SHOWN_MAX, newest, task_view
 
 
 def runs(core: Core, call: Call) -> Any:

@@ -217,15 +217,15 @@ _WORK: Final = (
         ),
     ),
     Verb(
-        "result", "what a settled task yielded", "local", "daemon", "muster.verbs.work:result",
+        "result", "what a settled task yielded", "local", "daemon", "muster.verbs.tasks:result",
         (_TASK,), hidden=True,
     ),
     Verb(
         "why", "every candidate for a task, and why it won or lost", "local", "daemon",
-        "muster.verbs.work:why", (_TASK,),
+        "muster.verbs.tasks:why", (_TASK,),
     ),
     Verb(
-        "tasks", "tasks and their states", "local", "daemon", "muster.verbs.work:tasks",
+        "tasks", "tasks and their states", "local", "daemon", "muster.verbs.tasks:tasks",
         (
             _opt("run", "only of this run"),
             _flag("all", "settled ones, too"),
@@ -396,7 +396,7 @@ _TRUTH: Final = (
     ),
     Verb(
         "explain", "the chain of causes of a task", "local", "daemon",
-        "muster.verbs.work:explain", (_TASK,), hidden=True,
+        "muster.verbs.tasks:explain", (_TASK,), hidden=True,
     ),
     Verb(
         "rebuild", "fold every table anew from the log", "local", "client",
