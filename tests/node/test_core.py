@@ -139,6 +139,15 @@ def test_a_message_for_a_machine_that_is_here_says_nothing_before_it_is_stored()
     assert len(world["hub"].answers) == 1
 
 
+@proves("message.steps-have-proofs")
+@pytest.mark.parametrize(("to", "state"), [("hub", "stored"), ("studio", "waiting")])
+def test_the_answer_to_send_and_the_list_of_what_was_sent_say_the_same_word(to, state):
+    hub = Cores("hub", "studio")["hub"]
+    assert hub.order("send", to, {"text": ["hi"], "to": to})["value"]["state"] == state
+    (sent,) = hub.call("sent", {})["value"]
+    assert [each["state"] for each in sent["to"]] == [state]
+
+
 @proves("cli.away-since")
 def test_a_machine_that_is_away_shows_when_it_was_last_heard_of():
     world = Cores("hub", "studio")

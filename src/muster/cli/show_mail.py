@@ -9,7 +9,10 @@ Files = Mapping[str, str]
 
 
 def send(value: Any, _files: Files) -> str:
-    done = value.get("state", "written down; `muster sent` shows how far it came")
+    # Sent before under the same key, nothing is known of it without a look.
+    done = value.get("state", "written down")
+    if done != "stored":
+        done = f"{done}; `muster sent` shows how far it comes"
     again = "" if value["fresh"] else " (the same key: it was sent before)"
     return f"{short(value['message'])}  {done}{again}"
 

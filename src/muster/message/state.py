@@ -6,7 +6,7 @@ Rule 2: a receipt counts only from a machine that the message is for, and for an
         that agent there.
 Rule 3: order is the sender's clock and then the id: equal on every machine, whatever came first.
 
-    sent ──held cosign──▶ stored ──message.read──▶ read ──message.act──▶ acted
+    waiting ──held cosign──▶ stored ──message.read──▶ read ──message.act──▶ acted
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

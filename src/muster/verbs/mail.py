@@ -70,18 +70,17 @@ def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait
             return {"message": _blob(row["id"]).hex(), "fresh": False}
     entry = core.append("message.send", kinds.body_bytes(body), scope=scope,
                         cause=call.cites, actor=call.actor)  # fmt: skip
-    answer = {"message": entry.id.hex(), "fresh": True, "to": body.to}
-    if not wait:
-        return answer
     sent = Sent(stream, entry.id, row_of(entry, body))
-    waiting = {m for m, _ in recipients(sent, _peers(core))}
-    waiting.discard(core.machine)
-    if not waiting:
+    meant = {m for m, _ in recipients(sent, _peers(core))}
+    waiting = meant - {core.machine}
+    state = "stored" if meant and not waiting else "waiting"
+    answer = {"message": entry.id.hex(), "fresh": True, "state": state, "to": body.to}
+    if not (wait and waiting):
         return answer
     away = [machine for machine in sorted(waiting) if core.link_to(machine) is None]
     if away:
         # Said at once: whoever waits should know that it may be for long, and for whom.
-        call.more({**answer, "state": "waiting", "away": [_away(core, m) for m in away]})
+        call.more({**answer, "away": [_away(core, m) for m in away]})
     core.replication.when_held(stream, entry.header.seq + 1, waiting, _ending(call, answer))
     return LATER
 
