@@ -394,6 +394,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.exit-codes-are-one-table": "Exit codes are those of one table in the documents; what names something that is not there ends with 5, however odd the name.",
     "cli.what-is-settled-is-a-conflict": "An order about a task that is settled already ends as a conflict (exit 6) that says what it is; one about a task that never was, as not found (exit 5).",
     "cli.check-needs-no-daemon": "A spec is checked with line and column where no daemon runs, and the answer says that no machine was asked.",
     "cli.away-since": "A machine that is away is shown with the time since it was last heard of, and whoever waits for it is told so at once.",

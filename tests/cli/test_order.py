@@ -1,8 +1,12 @@
 """Orders are signed in the command, for one machine, over exactly what the verb gets."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from muster.cli import order
+from muster import errors
+from muster.cli import order, parse
 from muster.errors import Denied, Malformed, NotFound, Refused
 from muster.fleet.grant import gives, takes
 from muster.fleet.machine import Authority, Operator
@@ -12,6 +16,7 @@ from muster.task.kinds import RunOpen
 from muster.verbs.table import VERBS
 from tests.promise import proves
 
+DOCS = Path(__file__).parents[2] / "docs"
 FLEET = Authority.from_seed(b"a" * 32).fleet
 HUB = "b" * 64
 NOW = 1_790_000_000_000
@@ -145,3 +150,36 @@ def test_whatever_changes_something_for_others_needs_an_order():
         "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "journal", "repo", "question.answer",
         "send", "reply", "ack", "thread",
     }  # fmt: skip
+
+
+@proves("cli.exit-codes-are-one-table")
+def test_what_cannot_be_a_name_is_not_found_unless_it_is_to_become_one():
+    for verb, args in (("cancel", {"what": "a b"}), ("send", {"to": "é"})):
+        with pytest.raises(NotFound):
+            order.object_of(VERBS[verb], args)
+    with pytest.raises(Malformed):
+        order.object_of(VERBS["invite"], {"name": "my laptop"})
+
+
+@proves("cli.exit-codes-are-one-table")
+def test_a_grant_of_a_verb_that_is_none_is_not_found_and_nothing_is_signed(home):
+    with pytest.raises(NotFound, match="no verb 'sned'"):
+        order.grant_options(None, {"verb": "sned", "object": "*", "to": "build", "days": 1}, TO)
+
+
+@proves("cli.exit-codes-are-one-table")
+def test_the_exit_codes_in_the_documents_are_those_of_the_errors():
+    table = {}
+    for line in (DOCS / "spec" / "calls.md").read_text().splitlines():
+        found = re.fullmatch(r"\| (\d+) \| ([^|]*) \|.*\|", line)
+        if found:
+            table |= dict.fromkeys(re.findall(r"`(\w+)`", found[2]), int(found[1]))
+    raised = {
+        name: each.exit_code
+        for name, each in vars(errors).items()
+        if isinstance(each, type) and issubclass(each, errors.MusterError)
+    }
+    del raised["MusterError"]
+    assert table == {**raised, "Usage": parse.USAGE_EXIT}
+    readme = (DOCS.parent / "README.md").read_text().partition("Exit codes:")[2][:400]
+    assert {int(n) for n in re.findall(r"\b(\d) [a-z]", readme)} >= set(table.values()) | {0, 1}

@@ -17,11 +17,15 @@ from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.statement import sign_statement
 from muster.node.home import Home
-from muster.verbs.table import Verb
+from muster.verbs.table import VERBS, Verb
 
 LIFE_MS: Final = 5 * 60_000
 _NONCE_BYTES: Final = 16
 _DAY_MS: Final = 24 * 3_600_000
+# Orders whose object is a name to be given; every other order names something that is there.
+_NAMING: Final = ("invite", "thread", "repo")
+# What can be granted beside the verbs of the table: pushing branches, and single tasks.
+_GRANTED: Final = ("*", "push", "task")
 
 Ask = Callable[[str, Mapping[str, Any]], Any]
 
@@ -89,7 +93,9 @@ def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
     """What a grant may name: the argument that the table says, `*` without one."""
     found = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
     if not all("!" <= mark <= "~" for mark in found):
-        raise Malformed(f"{verb.object} {found[:60]!r} is no name: leave out spaces and accents")
+        if verb.name in _NAMING:
+            raise Malformed(f"{found[:60]!r} is no name: leave out spaces and accents")
+        raise NotFound(f"nothing is named {found[:60]!r}: no name has spaces or accents in it")
     return found
 
 
@@ -101,6 +107,8 @@ def capability() -> str:
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
     verb = str(args["verb"])
+    if verb not in VERBS and verb not in _GRANTED:
+        raise NotFound(f"there is no verb {verb[:40]!r} to grant; `muster --help` lists them")
     found = ask("target", {"to": str(args["to"])})
     signer, nonce = operator("grant").statement, secrets.token_bytes(_NONCE_BYTES)
     fleet: Any = to.fleet
