@@ -301,6 +301,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.journals-stay-with-their-user": "A machine's journal is shown to its own user there; elsewhere it needs an order, and without one nothing is shown.",
     "node.revoked-learns-it": "A machine that was revoked is shown the signed revocation by whoever refuses it, and says so; it believes no other word.",
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
     "node.members-find-each-other": "Two machines that were told of the hub alone dial each other where one of them listens, and messages between them arrive.",
@@ -394,6 +395,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.a-worker-reads-what-is-its-own": "A machine without the operator's key lists the repositories and reads its own journals; of another's journal it says where to read it.",
     "cli.exit-codes-are-one-table": "Exit codes are those of one table in the documents; what names something that is not there ends with 5, however odd the name.",
     "cli.what-is-settled-is-a-conflict": "An order about a task that is settled already ends as a conflict (exit 6) that says what it is; one about a task that never was, as not found (exit 5).",
     "cli.check-needs-no-daemon": "A spec is checked with line and column where no daemon runs, and the answer says that no machine was asked.",

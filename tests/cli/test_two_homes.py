@@ -167,6 +167,27 @@ def test_a_machine_without_the_operators_key_orders_nothing(pair):
     assert "friend" not in {m["name"] for m in pair.ok(pair.hub, "machines")}
 
 
+@proves("cli.a-worker-reads-what-is-its-own")
+@pytest.mark.parametrize(("label", "code"), [("portable", 0), ("", 4)])
+def test_a_worker_without_the_operators_key_reads_what_lies_on_it(pair, tmp_path, label, code):
+    assert [r["name"] for r in pair.ok(pair.laptop, "repo", "list")] == ["main"]
+    assert "hub" in muster(pair.laptop, "repo", "list").out
+    needs = f"label: {label}" if label else "machine: hub"
+    spec = tmp_path / "said.yaml"
+    spec.write_text(
+        f"muster: 1\nname: said{code}\nphases:\n  one:\n    needs: {{{needs}}}\n"
+        "    agent: shell\n    do: echo said aloud\n    check: 'true'\n"
+    )
+    assert muster(pair.hub, "run", str(spec)).code == 0
+    task = pair.ok(pair.hub, "runs", pair.ok(pair.hub, "runs")[0]["run"])["tasks"][0]["task"]
+    said = muster(pair.laptop, "logs", task)
+    assert (said.code, "said aloud" in said.out) == (code, code == 0)
+    if code:
+        assert "type `muster logs" in said.err
+        assert "on hub" in said.err
+        assert said.err.count("\n") == 1
+
+
 @proves("cli.run-follows")
 def test_a_run_is_followed_to_its_end_and_its_exit_code_says_how_it_ended(pair):
     (pair.folder / "good.yaml").write_text(SPEC)

@@ -65,3 +65,21 @@ def test_a_task_of_another_owner_is_not_found_here_and_the_sentence_names_the_ow
     assert error["exit"] == 5
     assert "--on studio" in error["text"]
     assert hub.task(task)["state"] == "queued"
+
+
+@proves("node.journals-stay-with-their-user")
+def test_a_journal_is_shown_to_its_own_user_and_to_nobody_elsewhere_without_an_order():
+    world = Cores("hub", "studio")
+    studio = world["studio"]
+    task = studio.submit()
+    world.pass_ms(2_000)
+    with_start = studio.call("journal.where", {"task": task})["value"]["machines"]
+    assert [(each["name"], each["here"]) for each in with_start] == [("studio", True)]
+    assert studio.call("journal", {"task": task})["value"] == {"end": True, "task": task}
+    world.link("hub", "studio")
+    before = studio.sizes()
+    passed_on = world["hub"].call("journal", {"task": task}, on="studio")["error"]
+    assert passed_on["kind"] == "Denied"
+    stranger = studio.call("journal", {"task": task}, link=world.stranger("studio"))["error"]
+    assert stranger["kind"] == "Denied"
+    assert studio.sizes() == before

@@ -38,6 +38,9 @@ class Door:
             return self._everywhere(verb, command.args)
         if verb.name == "check" and not command.on:
             return self.show(self._checked(command.args))
+        if verb.name == "repo" and command.args.get("action") == "list":
+            # To look is nobody's order.
+            return self.show(self.ask("repo.list", {}, on=command.on))
         code = 0
         for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
             if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:

@@ -233,8 +233,13 @@ def _tool(kind: str, value: Any) -> str:
 def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
         return f"{value['name']} is in the fleet now, at {short(value['head'])}"
-    rows = ((each["name"], short(each["head"])) for each in value)
-    return table(("name", "head"), rows, "None yet; `muster repo add NAME FOLDER` adds one.")
+    rows = (
+        (clean(each["name"]), short(each["head"]), clean(", ".join(each["machines"])))
+        for each in value
+    )
+    return table(
+        ("name", "head", "kept on"), rows, "None yet; `muster repo add NAME FOLDER` adds one."
+    )
 
 
 def fetch(value: Any, _files: Files) -> str:

@@ -1,4 +1,7 @@
-"""Verbs about what an agent did: read from the journal of the machine that did it, by a grant."""
+"""Verbs about what an agent did, read from the journal of the machine that did it.
+
+Rule: a journal is for programs of its own user there; whoever asks from elsewhere needs a grant.
+"""
 
 import contextlib
 from typing import TYPE_CHECKING, Any
@@ -23,7 +26,8 @@ def where(core: Core, call: Call) -> Any:
     found = []
     for attempt in core.store.rows("attempt", order=("started_ms",), task=row["task"]):
         machine = StreamName.parse(str(attempt["stream"])).machine
-        found.append({"machine": machine, "name": core.standing.name_of(machine)})
+        found.append({"machine": machine, "name": core.standing.name_of(machine),
+                      "here": machine == core.machine})  # fmt: skip
     return {"task": row["task"], "state": row["state"], "machines": found}
 
 

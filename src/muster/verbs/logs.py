@@ -1,14 +1,14 @@
 """`muster logs`: the journals of every machine that worked on a task, one after the other.
 
-A journal never leaves its machine by replication: each machine is asked, by an order, and what
-it shows is in its log as asked for.
+A journal never leaves its machine by replication. That of this machine is shown to its own user;
+each other machine is asked, by an order, and what it shows is in its log as asked for.
 """
 
 import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.errors import NotFound, Unreachable
+from muster.errors import Denied, NotFound, Unreachable
 from muster.verbs.client import Door
 
 # Often enough for a person, seldom enough for a daemon.
@@ -31,17 +31,32 @@ def logs(door: Door, args: Mapping[str, Any]) -> Any:
             f"no machine has begun task {where['task'][:12]} yet; "
             f"`muster why {where['task'][:12]}` says what it waits for"
         )
-    shown = 0
+    # Of the machine that was asked; with --on that is another one.
+    here = "" if door.on else next((m["machine"] for m in where["machines"] if m["here"]), "")
+    shown, denied = 0, list[str]()
     for machine in machines:
         asked = {"task": where["task"]}
         if args.get("follow") and machine == machines[-1]:
             asked["follow"] = True
         try:
-            for each in door.stream("journal", asked, on=machine):
+            for each in door.stream("journal", asked, on="" if machine == here else machine):
                 if not each.get("end"):
                     door.show(each)
                     shown += 1
         except Unreachable as error:
             door.say(f"the journal of {names[machine]} cannot be read now: {error}")
+        except Denied:
+            denied.append(_stays(where["task"], names[machine]))
+    if denied and not shown:
+        raise Denied(denied[-1])
+    for text in denied:
+        door.say(text)
     if not shown:
         door.say("nothing was written into the journals yet")
+
+
+def _stays(task: str, machine: str) -> str:
+    return (
+        f"the journal of {machine} stays there: type `muster logs {task[:12]}` on {machine}, or on "
+        "the machine that holds operator.seed"
+    )

@@ -18,19 +18,36 @@ if TYPE_CHECKING:
 
 
 async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
-    """Add a repository to the fleet, kept on this machine, or list those that are here."""
+    """Add a repository to the fleet, kept on this machine; `list` is `repo.list` as an order."""
     folder = daemon.hands.repos
     if call.args.get("action") == "list":
-        return [
-            {"name": each.name, "head": await _head(each.path)}
-            for each in repository.listing(folder)
-        ]
+        return await listing(daemon, call)
     name, source = str(call.args.get("name") or ""), str(call.args.get("path") or "")
     if not name or not source:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     made = await repository.add(folder, repository_name(name), source)
     daemon.post(ev.FactsChanged(await daemon.hands.facts()))
     return {"name": made.name, "head": await _head(made.path)}
+
+
+async def listing(daemon: "Daemon", call: ev.Perform) -> Any:
+    """Every repository of the fleet with the machines that keep it; the head of those kept here."""
+    roster, here = (
+        daemon.core.roster,
+        {r.name: r.path for r in repository.listing(daemon.hands.repos)},
+    )
+    kept = {name: {daemon.core.name} for name in here}
+    for machine, record in roster.machines.items():
+        for name in roster.facts[machine].repositories if machine in roster.facts else ():
+            kept.setdefault(name, set()).add(record.name)
+    return [
+        {
+            "name": name,
+            "head": await _head(here[name]) if name in here else "",
+            "machines": sorted(kept[name]),
+        }
+        for name in sorted(kept)
+    ]
 
 
 async def _head(path: Path) -> str:

@@ -304,8 +304,8 @@ _WORK: Final = (
         "muster.verbs.blob:serve", hidden=True,
     ),
     Verb(
-        "journal", "this machine's journal of a task, to whoever was granted it", "order",
-        "daemon", "muster.verbs.journal:journal",
+        "journal", "this machine's journal of a task; elsewhere, to whoever was granted it",
+        "local", "daemon", "muster.verbs.journal:journal",
         (_TASK, _flag("follow", "go on until the attempt ends")), hidden=True, object="task",
     ),
     Verb(
@@ -413,6 +413,10 @@ _TRUTH: Final = (
             _pos("path", "a folder or an address to take it from", required=False),
         ),
         object="name", acts="hub",
+    ),
+    Verb(
+        "repo.list", "the fleet's repositories, and where they are kept", "local", "loop",
+        "muster.verbs.repo:listing", hidden=True,
     ),
     Verb(
         "git.connect", "a tunnel for git", "local", "loop", "muster.verbs.repo:connect",
