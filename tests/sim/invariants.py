@@ -276,7 +276,19 @@ class Checker:
                 first = heads.setdefault(stream, (*found, machine.place))
                 if first[:2] != found:
                     return f"{stream}: {first[2]} has {first[:2]}, {machine.place} {found}"
-        return self._unsettled_task()
+        return self._unproved_fork() or self._unsettled_task()
+
+    def _unproved_fork(self) -> str:
+        """Two branches of one size, of which the peers have not told each other yet."""
+        for stream in self.forked:
+            roots = {
+                store.root_at(stream, store.size(stream))
+                for store in (_core(machine).store for machine in self.honest())
+                if store.frozen_at(stream) is None and store.size(stream)
+            }
+            if len(roots) > 1:
+                return f"{stream}: two branches of it are held"
+        return ""
 
     def _is_out_of_reach(self, stream: StreamName) -> bool:
         """A clone's twin lacks it, and the only other holder is no honest machine."""
