@@ -84,6 +84,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.canon-is-rfc8785": "Canonical JSON is what the standard library writes with sorted keys and no spaces.",
     "log.canon-round-trip": "Every value of the canonical JSON profile is read back as it was written.",
     # --- store
+    "store.undo": "What a transaction did after a mark can be taken back, as if it had never been.",
     "store.blob-claims": "A blob keeps beside it under what this machine has it; a sweep removes it when nothing of that is confirmed any more.",
     "store.blob-incoming": "A blob that comes in pieces counts once it is whole, durable and what was announced; else nothing of it is left.",
     "store.mark-doubts": "A database that fell behind its mark, or moved to another machine, is noticed.",
@@ -301,6 +302,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.epoch-rises": "A fence takes only a higher epoch; an older one is refused and changes nothing.",
     "git.attempt-ref-only": "A worker's push moves the ref of its own attempt at the current epoch, and every other ref, epoch, machine and deletion is refused.",
     # --- node
+    "node.refused-changes-nothing": "A refused call changes nothing and spends no order, also when its handler refuses midway; what stays is the record of the refusal.",
     "node.journals-stay-with-their-user": "A machine's journal is shown to its own user there; elsewhere it needs an order, and without one nothing is shown.",
     "node.revoked-learns-it": "A machine that was revoked is shown the signed revocation by whoever refuses it, and says so; it believes no other word.",
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",

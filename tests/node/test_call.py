@@ -7,8 +7,10 @@ from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
 from muster.channel.frame import Type
+from muster.errors import Conflict
 from muster.limits import REPLY_PART_BYTES
 from muster.log import canon
+from muster.log.stream import FLEET
 from muster.node import event as ev
 from muster.verbs.table import VERBS
 
@@ -165,3 +167,75 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
     assert hub.core.work.running.watchers[run] == []
     assert hub.core.router.open == {}
+
+
+class Half:
+    """A verb whose handler writes, wants something done, and only then sees that it may not."""
+
+    need, place, object, args = "order", "daemon", "", ()
+    refuses = True
+
+    def load(self):
+        return self.answer
+
+    def answer(self, core, call):
+        core.append("message.send", b"{}", cause=call.cites, actor=call.actor)
+        core.append("message.send", b"{}", scope="journal")
+        core.do(ev.Note("half"))
+        assert core.store.rows("fleet_order"), "it reads, too"
+        call.more({"half": True})
+        if self.refuses:
+            raise Conflict("not now")
+        return {"whole": True}
+
+
+@proves("node.refused-changes-nothing")
+def test_a_call_that_its_handler_refuses_midway_changes_nothing_and_spends_no_order(world):
+    hub, half = world["hub"], Half()
+    hub.core.router.verbs = {**hub.core.router.verbs, "half": half}
+    before = hub.sizes()
+    fine = {"text": ["fine"], "to": "all"}
+    events = [
+        ev.Arrived(LOCAL, Type.CALL, number, canon.encode(call))
+        for number, call in (
+            (3, {"args": fine, "statement": world.sign("send", "all", hub, fine), "verb": "send"}),
+            (5, {"args": {}, "statement": world.sign("half", "*", hub, {}), "verb": "half"}),
+        )
+    ]
+    hub.answers.clear()
+    hub.effects.clear()
+    hub.step(*events)
+    assert [kind(a) for a in hub.answers] == ["ok", "Conflict"]
+    assert not [e for e in hub.effects if isinstance(e, ev.Note)]
+    own = str(hub.core.standing.own(FLEET))
+    # An order taken, its message, and one word about the refusal.
+    assert hub.sizes() == {**before, own: before[own] + 3}
+    assert [e.header.kind for e in hub.core.store.slice(hub.core.standing.own(FLEET), before[own])
+            ] == ["order.take", "message.send", "order.deny"]  # fmt: skip
+    (denied,) = hub.core.store.rows("fleet_denial")
+    assert (denied["verb"], denied["reason"]) == ("half", "not now")
+    assert b"muster/statement" not in (hub.entries("order.deny")[0].body or b"")
+    # The reason is gone; the order was for this, and it counts once.
+    half.refuses = False
+    assert kind(hub.raw(events[1].payload)) == "ok"
+    assert kind(hub.raw(events[1].payload)) == "Conflict"
+    assert len(hub.entries("message.send")) == 3
+
+
+@proves("node.refused-changes-nothing")
+def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_back(world):
+    """`deny` may come from inside of a handler: that somebody was refused stays."""
+    hub, half = world["hub"], Half()
+
+    def answer(core, call):
+        core.append("message.send", b"{}")
+        core.orders.deny("somebody", "task", "x", Conflict("a part of it"))
+        raise Conflict("all of it")
+
+    half.answer = answer
+    half.need = "local"
+    hub.core.router.verbs = {**hub.core.router.verbs, "half": half}
+    before = hub.own_size
+    assert kind(hub.call("half", {})) == "Conflict"
+    assert hub.own_size == before + 1
+    assert [d["reason"] for d in hub.core.store.rows("fleet_denial")] == ["a part of it"]

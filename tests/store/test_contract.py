@@ -98,6 +98,39 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
     assert entry.stamp < Stamp(NOW_MS + 50_000, 0)
 
 
+@proves("store.undo")
+@pytest.mark.parametrize("read", [False, True])
+def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, read):
+    a, b = machines(1), machines(2)
+    a.write(a.journal, job("x", "open"), note("hi"))
+    new = a.stream(scope_to(b.store.machine))
+    with a.store.transaction():
+        kept = a.store.append(a.fleet, [job("y", "kept")], NOW_MS + 1_000)
+        mark = a.store.mark()
+        lost = a.store.append(a.fleet, [job("y", "lost"), drop("y")] * 200, NOW_MS + 90_000)
+        a.store.append(new, [note("a stream of its own")], NOW_MS + 90_000)
+        a.store.remember("word", "lost")
+        if read:
+            assert a.store.rows("job", id="y") == []
+            assert a.store.entry(lost[0].id) == lost[0]
+        a.store.undo(mark)
+        assert a.store.size(a.fleet) == 1
+        assert new not in a.store.streams()
+        assert a.store.recall("word") is None
+        assert [r["state"] for r in a.store.rows("job", id="y")] == ["kept"]
+        after = a.store.append(a.fleet, [note("after")], NOW_MS + 1_000)
+        a.store.seal_dirty(a.signer)
+    assert a.store.slice(a.fleet, 0) == [*kept, *after]
+    assert after[0].stamp < Stamp(NOW_MS + 90_000, 0)
+    assert [a.store.entry(each.id) for each in lost] == [None] * 400
+    assert a.store.entry(kept[0].id) == kept[0]
+    before = everything(a.store)
+    assert b.take_segment(a.store.segment(a.fleet, 0), a)
+    for _ in a.store.rebuild():
+        pass
+    assert everything(again(a)) == before
+
+
 @proves("store.atomic")
 def test_a_bad_draft_adds_nothing(machines):
     a = machines(1)

@@ -7,6 +7,8 @@ Rule 3: a call for another machine is passed on as it is, for members and local 
 Passing on adds no authority: the statement inside names its target, and what a link proves counts
 for calls that were not passed on.
 Rule 4: a link that proved no live machine of the fleet gets enrolment and nothing else.
+Rule 5: a refused call changes nothing. Whatever its handler wrote before it refused is taken back,
+the taking of its order too; what stays is the record that it was refused.
 
 An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
 """
@@ -25,7 +27,7 @@ from muster.log.entry import EntryId
 from muster.node import argument
 from muster.node import event as ev
 from muster.node.link import Answer, Link, sentence
-from muster.node.whole import Bound, Whole
+from muster.node.whole import Bound, Mark, Whole
 
 LATER: Final = object()
 # Verbs that write although they need no order of their own.
@@ -62,6 +64,7 @@ class Call:
     actor: str = "muster"
     cites: tuple[EntryId, ...] = ()
     statement: str = ""
+    operator: str = ""
     object: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,6 +152,7 @@ class Router:
         return verb.need in ("order", "agent", "nothing") or request.verb in _WRITING
 
     def _begin(self, link: Link, channel: int, request: Request) -> None:
+        mark, call = None, None
         try:
             if request.on and not self._is_here(request.on):
                 self._forward(link, channel, request)
@@ -163,7 +167,9 @@ class Router:
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
             )
             call.options = request.options
+            before = self.core.mark()
             self._authorise(verb, call, request)
+            mark = before
             if verb.place == "loop":
                 self.core.do(
                     ev.Perform(link.id, channel, request.verb, request.args, link.peer, call.actor)
@@ -175,7 +181,16 @@ class Router:
         except Unsettled:
             self.waiting.append((link.id, channel, request))
         except MusterError as error:
+            if mark is not None and call is not None:
+                self._take_back(call, mark, error)
             self._failed(link, channel, error)
+
+    def _take_back(self, call: Call, mark: Mark, error: MusterError) -> None:
+        """Its handler refused: nothing of it stays but that, where somebody had ordered it."""
+        self.core.undo(mark)
+        if call.statement:
+            # Without its text: whoever reads our log could show it again.
+            self.core.orders.deny(call.operator, call.verb, call.object, error)
 
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)
@@ -208,7 +223,7 @@ class Router:
             object = str(request.args.get(verb.object, "*"))[:200] if verb.object else "*"
         order = self.core.orders.take(call.verb, object, request.args, request.statement)
         call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
-        call.object = order.object
+        call.operator, call.object = order.operator, order.object
 
     # --- passing on -----------------------------------------------------------------------
 
@@ -325,8 +340,12 @@ class Router:
 
     def streaming(self, call: Call, stop: Callable[[], None]) -> None:
         """Call `stop` when the caller hangs up."""
+        self.check_streaming(call)
+        self.open[call.link, call.channel] = stop
+
+    def check_streaming(self, call: Call) -> None:
+        """Raises: Conflict: the caller follows too much, or this channel streams already."""
         if (call.link, call.channel) in self.open:
             raise Conflict("this channel already streams")
         if sum(key[0] == call.link for key in self.open) >= LINK_CALLS_OPEN_MAX:
             raise Conflict("this link follows too much at once; close something first")
-        self.open[call.link, call.channel] = stop

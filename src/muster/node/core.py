@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import Malformed, MusterError, Refused
+from muster.fleet.kinds import ORDER_DENY
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.roster import Roster
 from muster.limits import NOTES_PER_MINUTE_MAX
@@ -34,7 +35,7 @@ from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
 from muster.node.standing import Standing
-from muster.node.whole import Bound, React
+from muster.node.whole import Bound, Mark, React
 from muster.node.work import Work
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
@@ -159,6 +160,26 @@ class Core:
     def do(self, effect: ev.Effect) -> None:
         self.effects.append(effect)
 
+    # --- taking back -----------------------------------------------------------------------
+
+    def mark(self) -> Mark:
+        """This moment of the step, for `undo`; it costs next to nothing."""
+        denials = len(self.orders.denials)
+        return Mark(self.store.mark(), len(self.effects), len(self._fresh), denials)
+
+    def undo(self, mark: Mark) -> None:
+        """Take back what was written and wanted since `mark`, except that somebody was denied."""
+        if self.store.mark() == mark.store and len(self.effects) == mark.effects:
+            return
+        denied = self.orders.denials[mark.denials :]
+        self.store.undo(mark.store)
+        del self.effects[mark.effects :]
+        while len(self._fresh) > mark.fresh:
+            self._fresh.pop()
+        self.standing.stale()
+        for body in denied:
+            self.append(ORDER_DENY, body)
+
     # --- one step -----------------------------------------------------------------------------
 
     def start(self, now: Now) -> list[ev.Effect]:
@@ -186,6 +207,7 @@ class Core:
                     self._react()
             self._settle_down()
             self._sign()
+        self.orders.denials.clear()
         return self._released()
 
     def _handle(self, event: ev.Event) -> None:

@@ -27,6 +27,8 @@ class Orders:
         self.core = core
         self._capabilities: dict[str, Capability] = {}
         self._denied: list[int] = []
+        # What was written down in this step, to be written again where the rest is taken back.
+        self.denials: list[bytes] = []
 
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
@@ -76,7 +78,9 @@ class Orders:
             return
         self._denied.append(core.now.boot_ms)
         body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
-        core.append(kinds.ORDER_DENY, canon.encode(msgspec.to_builtins(body)))
+        denial = canon.encode(msgspec.to_builtins(body))
+        core.append(kinds.ORDER_DENY, denial)
+        self.denials.append(denial)
 
     # --- agents ---------------------------------------------------------------------------
 

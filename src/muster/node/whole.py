@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from muster.channel.frame import Type
+from muster.errors import MusterError
 from muster.fleet.capability import Capability
 from muster.fleet.machine import Authority
 from muster.fleet.roster import Roster
+from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, MachineId, Scope, StreamName
 from muster.log.sync import Sync
@@ -53,9 +55,19 @@ class OrderTaken(NamedTuple):
     object: str
 
 
+class Mark(NamedTuple):
+    """A moment within a step, to which the core can go back."""
+
+    store: tuple[int, Stamp]
+    effects: int
+    fresh: int
+    denials: int
+
+
 class OrdersPart(Protocol):
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken: ...
     def capability(self, token: str, verb: str) -> str: ...
+    def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None: ...
     def allow_agent(self, capability: Capability) -> None: ...
     def forget_agent(self, task: str) -> None: ...
 
@@ -153,6 +165,10 @@ class Whole(Protocol):
     def send(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
 
     def do(self, effect: ev.Effect) -> None: ...
+
+    def mark(self) -> Mark: ...
+
+    def undo(self, mark: Mark) -> None: ...
 
     def draw(self, count: int) -> bytes: ...
 

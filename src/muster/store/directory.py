@@ -37,6 +37,8 @@ class Directory:
         self._by_key: dict[bytes, list[int]] = {}
         self._keyed = 0
         self._runs = 0
+        # How much of what is pending was committed; None when a run was written since.
+        self._sure: int | None = None
         self.load()
 
     def load(self) -> None:
@@ -53,6 +55,21 @@ class Directory:
             )
             ids = [leaf_hash(as_bytes(header)) for (header,) in headers]
             self.put(pack(run.stream, run.start), ids)
+        self._sure = len(self._pending)
+
+    def begin(self) -> None:
+        """A transaction begins: what is here is on the disk."""
+        self._sure = len(self._pending)
+
+    def forget(self) -> None:
+        """Drop what a rolled back transaction put in; hashing the rest again would be dear."""
+        if self._sure is None:
+            self.load()
+            return
+        del self._pending[self._sure :]
+        self._pending_entries = sum(len(ids) for _, ids in self._pending)
+        self._by_key.clear()
+        self._keyed = 0
 
     def put(self, first_row: int, ids: Sequence[bytes]) -> None:
         """Add consecutive entries."""
@@ -97,6 +114,7 @@ class Directory:
         )
         self._runs += 1
         self._clear_pending()
+        self._sure = None
 
     def _clear_pending(self) -> None:
         self._pending.clear()

@@ -12,6 +12,9 @@ from `start`, became part of this database at `ms`, and that they carry the admi
 import re
 from typing import Final
 
+from muster.errors import Broken
+from muster.store.sqlite import Database, as_int
+
 SEQ_BITS: Final = 40
 SEQ_MASK: Final = (1 << SEQ_BITS) - 1
 TILE_WIDTH: Final = 256
@@ -95,3 +98,21 @@ def unpack(row: int) -> tuple[int, int]:
 def tile_id(stream: int, level: int, index: int) -> int:
     """Return the row number of a tile."""
     return stream << SEQ_BITS | level << TILE_LEVEL_SHIFT | index
+
+
+def prepare(database: Database) -> None:
+    """Make the tables in a new database. Raises: Broken: it is of another Muster."""
+    version = as_int(database.query("pragma user_version")[0][0])
+    if version == FORMAT:
+        return
+    if version != 0:
+        raise Broken(
+            f"The database {database.path} has format {version}, this Muster reads {FORMAT}; "
+            "install the Muster that wrote it or a newer one."
+        )
+    database.begin()
+    for statement in DDL.split(";\n"):
+        if statement.strip():
+            database.execute(statement)
+    database.execute(f"pragma user_version = {FORMAT}")
+    database.commit()

@@ -19,10 +19,11 @@ The store is synchronous and belongs to one thread. It reads no clock: time come
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from muster.errors import Broken, Conflict, NotFound
+from muster.errors import Conflict, NotFound
 from muster.limits import SALT_BYTES
 from muster.log import clock
 from muster.log.admit import Taken
@@ -39,8 +40,8 @@ from muster.store.folding import Folding
 from muster.store.order import Order
 from muster.store.recent import Recent
 from muster.store.replica import Replica
-from muster.store.schema import DDL, FORMAT, pack
-from muster.store.sqlite import MEMORY, Database, SqlValue, as_int
+from muster.store.schema import pack, prepare
+from muster.store.sqlite import MEMORY, Database, SqlValue
 from muster.store.streams import Head, Streams
 from muster.store.tree import Tiles
 
@@ -80,10 +81,12 @@ class Store(Replica):
         self.machine = machine
         self._rng = rng
         self._database = Database(path, image=image)
-        self._prepare()
+        prepare(self._database)
         self._recent = Recent()
         self._cosigns = Cosigns(self._database)
         self._roots = {}
+        # What this transaction did, each ready to be done once more; see `undo`.
+        self._done: list[Callable[[], object]] = []
         self._changes = 0
         self._tiles = Tiles(self._database)
         self._streams = Streams(self._database, self._tiles)
@@ -99,23 +102,6 @@ class Store(Replica):
                 for _ in self._folding.refold(self._order, self._run_entries, only=fresh):
                     pass
 
-    def _prepare(self) -> None:
-        database = self._database
-        version = as_int(database.query("pragma user_version")[0][0])
-        if version == FORMAT:
-            return
-        if version != 0:
-            raise Broken(
-                f"The database {database.path} has format {version}, this Muster reads {FORMAT}; "
-                "install the Muster that wrote it or a newer one."
-            )
-        database.begin()
-        for statement in DDL.split(";\n"):
-            if statement.strip():
-                database.execute(statement)
-        database.execute(f"pragma user_version = {FORMAT}")
-        database.commit()
-
     # --- transactions ------------------------------------------------------------------------
 
     @contextmanager
@@ -126,6 +112,7 @@ class Store(Replica):
         """
         assert not self._open, "transactions do not nest"
         self._database.begin()
+        self._directory.begin()
         self._changes = self._database.changes()
         self._open = True
         done = False
@@ -136,9 +123,31 @@ class Store(Replica):
             done = True
         finally:
             self._open = False
+            self._done.clear()
             if not done:
                 self._forget()
         self._folding.trim()
+
+    def mark(self) -> tuple[int, Stamp]:
+        """This moment of the transaction, to which `undo` leads back. It costs next to nothing."""
+        return len(self._done), self._stamp
+
+    def undo(self, mark: tuple[int, Stamp]) -> None:
+        """Take back what this transaction did after `mark`; call it before any `seal_dirty`.
+
+        Everything is rolled back and what came before is done again: dear, but only for whoever
+        has a reason to undo, while a savepoint would cost every transaction that has none.
+        """
+        assert self._open, "undoing belongs into a transaction"
+        kept, stamp = mark
+        if len(self._done) == kept:
+            return
+        again, self._done = self._done[:kept], []
+        self._forget()
+        self._database.begin()
+        for step in again:
+            step()
+        self._stamp = stamp
 
     def _flush(self) -> None:
         self._settle()
@@ -158,7 +167,7 @@ class Store(Replica):
         if self._database.broken is None:
             self._streams.load()
             self._order.load()
-            self._directory.load()
+            self._directory.forget()
             self._stamp = self._load_clock()
             self._unsealed = self._find_unsealed()
 
@@ -212,6 +221,11 @@ class Store(Replica):
                 compose(stream, seq, stamp, draft.kind, draft.actor, draft.cause, draft.body, salt)
             )
         self._stamp = stamp
+        self._write(stream, entries, now_ms)
+        return entries
+
+    def _write(self, stream: StreamName, entries: list[Entry], now_ms: int) -> None:
+        head = self._streams.open(stream)
         after = head.range
         for entry in entries:
             after.append(entry.id)
@@ -219,7 +233,7 @@ class Store(Replica):
             self._settle_stream(head)
         self._streams.grow(head, entries, after, now_ms)
         self._unsealed[head.id] = head
-        return entries
+        self._done.append(partial(self._write, stream, entries, now_ms))
 
     def seal_dirty(self, signer: Signer) -> list[Seal]:
         """Seal every stream of ours that grew; call it last in the transaction."""
@@ -254,10 +268,12 @@ class Store(Replica):
             self._streams.seal(head, taken.seal)
         else:
             self._streams.seal_prefix(head, taken.seal, taken.proof)
+        self._done.append(partial(self.take, taken, now_ms))
 
     def put_seal(self, seal: Seal) -> bool:
         """Keep a checked seal, also of a stream that is not held; False when it is not newer."""
         assert self._open, "keeping a seal belongs into a transaction"
+        self._done.append(partial(self.put_seal, seal))
         return self._streams.seal(self._streams.open(seal.stream), seal)
 
     def put_cosign(self, cosign: Cosign, *, may_wait: bool = False) -> bool:
@@ -266,6 +282,7 @@ class Store(Replica):
         Another machine's `may_wait` for the next transaction that writes: see `Cosigns`.
         """
         assert self._open, "keeping a cosign belongs into a transaction"
+        self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
         return self._cosigns.put(self._streams.open(cosign.stream), cosign, may_wait=may_wait)
 
     def hurry(self) -> None:
@@ -307,6 +324,7 @@ class Store(Replica):
             "insert or replace into branch(id, header, salt, body) values(?, ?, ?, ?)",
             [(pack(head.id, e.header.seq), e.raw, e.salt, e.body) for e in branch],
         )
+        self._done.append(partial(self.freeze, stream, common, evidence, now_ms, branch))
         return True
 
     def _range_at(self, head: Head, size: int) -> Range:
@@ -335,6 +353,7 @@ class Store(Replica):
         for _ in self._folding.refold(self._order, self._run_entries, stream=head.id):
             pass
         self._database.execute("pragma secure_delete = off")
+        self._done.append(partial(self.erase_body, stream, seq))
 
     def rebuild(self) -> Iterator[tuple[int, int]]:
         """Fold every entry again, in admission order; gives (entries done, entries to do).
@@ -356,6 +375,7 @@ class Store(Replica):
         self._database.execute(
             "insert or replace into setting(name, value) values(?, ?)", (name, value)
         )
+        self._done.append(partial(self.remember, name, value))
 
     def idle(self) -> None:
         """Fold the write-ahead log into the database; call it when nothing happens."""

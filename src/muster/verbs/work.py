@@ -86,6 +86,8 @@ def submit(core: Core, call: Call) -> Any:
             "{task, template, repo, base, statement}"
         )
     orders = [_order(core, item) for item in items]
+    if call.args.get("wait"):
+        core.router.check_streaming(call)
     done = core.work.owning.submit(orders)
     answer = {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
     if not call.args.get("wait"):
