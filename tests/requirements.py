@@ -397,6 +397,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.people-read-running": "A task that a machine holds is called running in everything that people read.",
     "cli.a-worker-reads-what-is-its-own": "A machine without the operator's key lists the repositories and reads its own journals; of another's journal it says where to read it.",
     "cli.exit-codes-are-one-table": "Exit codes are those of one table in the documents; what names something that is not there ends with 5, however odd the name.",
     "cli.what-is-settled-is-a-conflict": "An order about a task that is settled already ends as a conflict (exit 6) that says what it is; one about a task that never was, as not found (exit 5).",

@@ -66,3 +66,12 @@ def test_a_tool_a_question_and_a_decision_are_said_in_words():
     assert "allow by op:alice: rm x [2J  (/w/x)  [inside]" in show.text("logs", decided)
     done = {**frame, **call, "kind": "agent.tool", "status": "completed", "output": "gone\n"}
     assert show.text("logs", done).endswith("completed: rm x [2J  (/w/x)\n  gone")
+
+
+@proves("cli.people-read-running")
+def test_a_task_that_a_machine_holds_is_running_to_people_and_json_keeps_the_words_of_the_log():
+    task = {"task": "ab" * 16, "state": "leased", "phase": "one", "instance": "", "machine": "hub",
+            "agent": "shell", "changed_ms": 1, "summary": "", "reason": ""}  # fmt: skip
+    shown = show.text("tasks", [task])
+    assert "running" in shown
+    assert "leased" not in shown

@@ -24,9 +24,13 @@ ACTING_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\
 
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
-    "running": "yellow", "leased": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
+    "running": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
 }  # fmt: skip
+
+
+# What machines call it, and what people do: a lease is how a machine comes to run a task.
+_SAID: Final = {"leased": "running"}
 
 
 def paint(text: str, colour: str) -> str:
@@ -37,8 +41,9 @@ def paint(text: str, colour: str) -> str:
 
 
 def state(name: Any) -> str:
-    """The name of a state in its colour."""
+    """The word for a state in its colour; `--json` keeps the one of the log."""
     text = clean(name)
+    text = _SAID.get(text, text)
     return paint(text, _STATES[text]) if text in _STATES else text
 
 

@@ -33,7 +33,8 @@ def answer(door: Door, args: Mapping[str, Any]) -> Any:
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
     if where["state"] != "leased":
-        raise Conflict(f"task {where['task'][:12]} is {where['state']}: nobody waits for an answer")
+        state = where["state"]
+        raise Conflict(f"task {where['task'][:12]} is {state}, not running: nobody asks anything")
     given = {
         "answer": str(args["answer"]),
         "question": str(args.get("question") or ""),

@@ -168,6 +168,8 @@ def cancel(core: Core, call: Call) -> Any:
 def retry(core: Core, call: Call) -> Any:
     """Try a task again that waits for its next try."""
     task = _open(core, str(call.args["task"]))
+    if core.work.owning.owner.why(task).state == "leased":
+        raise Conflict(f"task {task[:12]} is running: `muster cancel` ends it, if it should end")
     core.work.owning.owner.retry(task)
     return {"task": task}
 
