@@ -11,7 +11,14 @@ def prerequisites(spec: Spec) -> dict[str, frozenset[str]]:
     whole cycle.
     """
     near = _near(spec)
-    return {name: _reach(near, name) for name in spec.phases}
+    found: dict[str, frozenset[str]] = {}
+    for name, before in near.items():
+        if all(each in found for each in before):
+            found[name] = frozenset(before).union(*(found[each] for each in before))
+        else:
+            # It is written before one that it waits for, or stands in a cycle.
+            found[name] = _reach(near, name)
+    return found
 
 
 def cycles(spec: Spec, reach: dict[str, frozenset[str]]) -> list[list[str]]:
