@@ -152,6 +152,8 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.hopeless-fails": "A task that no machine may run any more fails at once and says to order it again; the owner finds out for itself.",
+    "task.evidence-lasts": "An order that its owner took in time convinces a worker however late its opening is stamped, repeated or assigned, for thirty days.",
     "task.values-named": "A phase is given the values of the phases it waits for and of those it names, whatever else is done by then.",
     "task.artefacts-do-not-collide": "Deliverables of several phases that cannot lie in one folder are refused, with both phases and paths.",
     "task.artefact-text": "An artefact is text of one form; a text that could name a place outside its folder, or in an entry with a commit, names no blob.",
@@ -397,6 +399,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.status-is-for-people": "Status shows who is away, what runs here, what is unread and what needs a person; counters only with --verbose.",
     "cli.people-read-running": "A task that a machine holds is called running in everything that people read.",
     "cli.a-worker-reads-what-is-its-own": "A machine without the operator's key lists the repositories and reads its own journals; of another's journal it says where to read it.",
     "cli.exit-codes-are-one-table": "Exit codes are those of one table in the documents; what names something that is not there ends with 5, however odd the name.",

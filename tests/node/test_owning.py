@@ -3,7 +3,9 @@
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.limits import LEASE_MS
+from muster.limits import EVIDENCE_AGE_MS_MAX, LEASE_MS
+from muster.log import canon
+from muster.log.entry import EntryId
 from muster.node import event as ev
 
 
@@ -68,3 +70,52 @@ def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_hea
     world.pass_ms(10_000)
     assert hub.task(task)["state"] == "leased"
     assert hub.task(task)["losses"] == 1
+
+
+@proves("task.evidence-lasts")
+def test_a_task_ordered_of_a_machine_whose_clock_was_set_back_is_done():
+    """Its openings are stamped later than any short order lasts; it took them in time."""
+    world = fleet()
+    hub = world["hub"]
+    hub.submit()
+    world.pass_ms(500)
+    world.ms -= 3_600_000
+    late = hub.submit()
+    world.pass_ms(500)
+    assert hub.task(late)["state"] == "done"
+    assert hub.task(late)["refusals"] == 0
+
+
+@proves("task.hopeless-fails")
+def test_a_task_whose_order_can_convince_nobody_any_more_fails_and_says_so():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    task = hub.submit()
+    world.ms += EVIDENCE_AGE_MS_MAX + 120_000
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    row = hub.task(task)
+    assert (row["state"], row["refusals"]) == ("failed", 0)
+    assert "give it again" in str(row["reason"])
+    assert len(world["studio"].entries("attempt.refuse")) == 1
+
+
+@proves("task.hopeless-fails")
+def test_a_worker_that_says_so_falsely_only_refuses():
+    world = fleet()
+    hub = world["hub"]
+    task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
+    studio = world["studio"]
+    row = hub.task(task)
+    assert row["state"] == "leased"
+    body = {
+        "epoch": [row["epoch_order"], row["epoch_count"]], "reason": "order-too-old",
+        "task": task, "text": "so I say",
+    }  # fmt: skip
+    with studio.core.store.transaction():
+        studio.core.append("attempt.refuse", canon.encode(body), cause=(EntryId(row["assigned"]),))
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    world.pass_ms(200)
+    assert (hub.task(task)["state"], hub.task(task)["refusals"]) != ("failed", 0)
+    assert hub.task(task)["refusals"] == 1

@@ -150,7 +150,7 @@ FORGED = sign_statement(
         ({"signed": {"target": OTHER}}, "statement-other-order"),
         ({"args": {"spec": "another spec"}}, "statement-other-order"),
         ({"args": {"values": {}}}, "statement-other-order"),
-        ({"at_ms": ORDERED_MS + 60_001}, "statement-other-order"),
+        ({"at_ms": ORDERED_MS - limits.CLOCK_SKEW_MS - 1}, "statement-other-order"),
         ({"open": {"template": {**TEMPLATE, "do": "rm -r /"}}}, "task-not-in-spec"),
         ({"open": {"phase": "notes"}}, "spec-yields-nothing"),
         ({"open": {"instance": "2"}}, "spec-yields-nothing"),
@@ -219,6 +219,26 @@ def test_an_order_of_another_time_moves_nothing(now_ms, reason):
     with pytest.raises(Unproven) as refused:
         Chain().check(now_ms=now_ms)
     assert refused.value.reason == reason
+
+
+@proves("task.evidence-lasts")
+@pytest.mark.parametrize("late_ms", [1, 3_600_000, 40 * 24 * 3_600_000])
+def test_an_order_that_the_owner_took_convinces_also_where_its_opening_is_stamped_late(late_ms):
+    """A log that runs ahead of its clock, or an opening repeated where the first is not here."""
+    chain = Chain(at_ms=ORDERED_MS + 60_000 + late_ms)
+    asked = []
+    chain.check(now_ms=ORDERED_MS + 5, authority=lambda _, at_ms: asked.append(at_ms))
+    assert asked == [ORDERED_MS + 60_000], "the grant is asked for as of the order's own end"
+
+
+@proves("task.evidence")
+def test_an_order_written_down_again_and_again_grows_no_younger():
+    old_ms = ORDERED_MS + 60_000 + limits.EVIDENCE_AGE_MS_MAX
+    chain = Chain(at_ms=old_ms)
+    chain.check(now_ms=old_ms)
+    with pytest.raises(Unproven) as refused:
+        chain.check(now_ms=old_ms + 1)
+    assert refused.value.reason == "order-too-old"
 
 
 @proves("task.evidence")

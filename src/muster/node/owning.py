@@ -18,7 +18,7 @@ from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.whole import Whole
 from muster.store.store import Draft as StoreDraft
-from muster.task import kinds
+from muster.task import evidence, kinds
 from muster.task.fold import TaskRow
 from muster.task.instruction import (
     AskPerson,
@@ -155,7 +155,33 @@ class Owning:
             body = self._end_body(entry)
         except Skip:
             return
-        self.owner.report(entry.id, stream.machine, body, self.core.now)
+        never = self._never(body) if isinstance(body, kinds.AttemptRefuse) else ""
+        self.owner.report(entry.id, stream.machine, body, self.core.now, never=never)
+
+    def _never(self, body: kinds.AttemptRefuse) -> str:
+        """Why no machine could run the task any more, where that is so; looked at here, not heard.
+
+        Otherwise a task whose order grew old would be offered, and refused, again and again.
+        """
+        if body.reason not in evidence.HOPELESS:
+            return ""
+        core, rows = self.core, self._own_rows(task=body.task)
+        opened = core.store.entry(EntryId(rows[-1]["opened"])) if rows else None
+        if opened is None:
+            return ""
+        try:
+            evidence.check_ordered(
+                opened,
+                fleet=core.standing.fleet,
+                lookup=core.store.entry,
+                authority=core.standing.authority,
+                now_ms=core.now.wall_ms,
+            )
+        except evidence.Unproven as unproven:
+            if unproven.reason in evidence.HOPELESS:
+                again = "" if "give it again" in str(unproven) else "; give the order again"
+                return f"{unproven}{again}"
+        return ""
 
     # --- machines ---------------------------------------------------------------------------
 

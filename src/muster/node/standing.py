@@ -14,6 +14,7 @@ from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster, assemble
+from muster.fleet.statement import Statement
 from muster.limits import NOOP_SLOTS
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
@@ -118,6 +119,10 @@ class Standing:
         if found is None:
             found = self._holders[key] = self.roster.may_hold(stream, machine)
         return found
+
+    def authority(self, statement: Statement, at_ms: int) -> object:
+        """Whether its operator might order this then. Raises: Denied."""
+        return self.roster.decide(statement.operator, statement.verb, statement.object, at_ms)
 
     def candidate(self, machine: MachineId) -> Machine:
         """A machine as the routing reads it; one that said nothing yet fits nothing."""

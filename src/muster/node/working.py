@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError
-from muster.fleet.statement import Statement
 from muster.limits import BEAT_MS
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
@@ -132,7 +131,7 @@ class Working:
                 me=core.machine,
                 fleet=core.standing.fleet,
                 lookup=core.store.entry,
-                authority=self._authority,
+                authority=core.standing.authority,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,
                 known=self._known,
@@ -141,9 +140,6 @@ class Working:
             core.counters[f"unproven-{unproven.reason}"] += 1
             return unproven
         return None
-
-    def _authority(self, statement: Statement, at_ms: int) -> object:
-        return self.core.roster.decide(statement.operator, statement.verb, statement.object, at_ms)
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
         spec = self._specs.get(run.spec)

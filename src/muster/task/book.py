@@ -175,9 +175,16 @@ class Book:
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, _retry(task, "failed", reason, delay_ms), now)
 
-    def _refused(self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now) -> None:
+    def _refused(
+        self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
+    ) -> None:
         """The machine would not: another one, or the same one later when it was only busy."""
         reason = f"{body.reason}: {body.text}"[: limits.REASON_CHARS_MAX]
+        if never:
+            reason = f"no machine may run it any more: {never}"[: limits.REASON_CHARS_MAX]
+            settle = kinds.TaskSettle(task.body.task, "failed", task.epoch, reason=reason)
+            self._settle(task, settle, (entry,))
+            return
         if body.reason == "busy":
             delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
             task.busy += 1

@@ -4,6 +4,10 @@ Rule 1: bytes convince, not the owner's word. The owner may decide *when and whe
         was signed by an operator, and is computed again here from what was signed.
 Rule 2: every way to fail has its own reason; a worker that refuses writes it down.
 Rule 3: nothing is fetched. What is missing is a refusal; the assignment can be repeated.
+Rule 4: whether an order came in time was the owner's to decide, when it took it: its stamp says
+        nothing about that, since a log may run ahead of its clock and an opening is repeated. The
+        order counts as of its opening, and at the latest as of its own end; so it grows old, and
+        nobody can make it younger by writing it down again.
 
     task.assign ──cause──▶ task.open ──cause──▶ run.open ──body──▶ the operator's statement
      this machine            same owner          spec text          verb, object, args, target
@@ -40,6 +44,8 @@ Known = dict[EntryId, tuple[RunOpen, Statement]]
 
 # Chosen arbitrarily; few machines work on more runs at a time.
 _RUNS_KNOWN_MAX: Final = 256
+# What does not hold for this machine today will hold for no machine tomorrow.
+HOPELESS: Final = frozenset({"order-too-old", "operator-not-allowed"})
 # Every new incarnation of an owner may repeat an opening once.
 _REPETITIONS_MAX: Final = 64
 
@@ -245,8 +251,8 @@ def _order(raw: str, entry: Entry, fleet: FleetId) -> Statement:
 def _ordered(
     statement: Statement, entry: Entry, verb: str, object: str, args: dict[str, Any]
 ) -> None:
-    """The statement orders exactly this, of this owner, at the moment when the owner took it."""
-    machine, at_ms = MachineId(entry.header.author), entry.header.t[0]
+    """The statement orders exactly this, of this owner."""
+    machine, at_ms = MachineId(entry.header.author), _moment(statement, entry)
     try:
         check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=at_ms)
     except MusterError as error:
@@ -254,8 +260,13 @@ def _ordered(
         raise Unproven("statement-other-order", text) from error
 
 
+def _moment(statement: Statement, entry: Entry) -> int:
+    """When the order was taken; see rule 4."""
+    return min(entry.header.t[0], statement.until_ms)
+
+
 def _allowed(statement: Statement, entry: Entry, authority: Authority, now_ms: int) -> None:
-    at_ms = entry.header.t[0]
+    at_ms = _moment(statement, entry)
     if at_ms > now_ms + limits.CLOCK_AHEAD_MS_MAX:
         raise Unproven("order-in-the-future", "the order was taken in this machine's future")
     if now_ms - at_ms > limits.EVIDENCE_AGE_MS_MAX:

@@ -150,9 +150,18 @@ class Owner(Book):
     # --- what workers and people say ---------------------------------------------------------
 
     def report(
-        self, entry: EntryId, machine: str, body: kinds.AttemptStart | Ended, now: Now
+        self,
+        entry: EntryId,
+        machine: str,
+        body: kinds.AttemptStart | Ended,
+        now: Now,
+        *,
+        never: str = "",
     ) -> None:
-        """A worker's entry, once for each; `machine` is its author."""
+        """A worker's entry, once for each; `machine` is its author.
+
+        `never`: why no other machine could accept either what this one refuses.
+        """
         task = self._tasks.get(body.task)
         holds = task is not None and self._is_holder(task, machine, body.epoch)
         if isinstance(body, kinds.AttemptStart):
@@ -160,7 +169,7 @@ class Owner(Book):
         if task is None or not holds or task.stage != "running":
             self._late(entry, machine, body)
         elif isinstance(body, kinds.AttemptRefuse):
-            self._refused(task, entry, body, now)
+            self._refused(task, entry, body, now, never)
         elif body.status == "killed":
             self._lose(task, body.reason or "the worker ended the attempt", entry)
         elif body.status == "failed":
