@@ -75,3 +75,31 @@ def test_a_task_that_a_machine_holds_is_running_to_people_and_json_keeps_the_wor
     shown = show.text("tasks", [task])
     assert "running" in shown
     assert "leased" not in shown
+
+
+STATUS = {
+    "name": "hub", "machine": "ab" * 32, "fleet": "cd" * 32, "incarnation": "ef" * 16,
+    "settled": True, "revoked": None, "runs": 1, "exposed": 0, "unread": 2, "unconfirmed": 0,
+    "machines": {"known": 3, "linked": 1, "away": ["build"]},
+    "owner": {"open": 7}, "worker": {"running": 1}, "incidents": [],
+    "works": [{"task": "12" * 16, "phase": "test", "instance": "a", "agent": "shell"}],
+    "log": {"streams": 4, "entries": 99, "own": 9}, "counters": {"call-notfound": 5},
+}  # fmt: skip
+
+
+@proves("cli.status-is-for-people")
+def test_status_shows_what_a_person_acts_on_and_the_counters_only_when_asked():
+    shown = show.text("status", STATUS)
+    for word in ("3 machines, away: build", "test[a]", "2 unread", "1 open"):
+        assert word in shown
+    for word in ("ef" * 16, "call-notfound", "streams"):
+        assert word not in shown
+        assert word in show.text("status", STATUS, {"verbose": "yes"})
+
+
+@proves("cli.away-since")
+def test_a_machine_that_was_never_heard_of_says_so():
+    away = {"name": "build", "machine": "ab" * 32, "roles": [], "state": "away", "facts": None}
+    shown = show.text("machines", [away])
+    assert "HEARD" in shown
+    assert "never" in shown

@@ -148,6 +148,23 @@ def test_the_answer_to_send_and_the_list_of_what_was_sent_say_the_same_word(to, 
     assert [each["state"] for each in sent["to"]] == [state]
 
 
+@proves("cli.status-is-for-people")
+def test_the_status_names_who_is_away_what_runs_here_and_how_much_is_unread():
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    assert hub.call("status", {})["value"]["machines"]["away"] == ["studio"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    hub.order("send", "studio", {"text": ["hi"], "to": "studio"})
+    task = hub.submit(do='{"sleep_ms":60000}')
+    world.pass_ms(1_000)
+    here, there = hub.call("status", {})["value"], studio.call("status", {})["value"]
+    assert (here["machines"]["away"], here["unread"], there["unread"]) == ([], 0, 1)
+    assert [each["task"] for each in [*here["works"], *there["works"]]] == [task]
+    studio.call("inbox", {"mark": True})
+    assert studio.call("status", {})["value"]["unread"] == 0
+
+
 @proves("cli.away-since")
 def test_a_machine_that_is_away_shows_when_it_was_last_heard_of():
     world = Cores("hub", "studio")

@@ -90,7 +90,7 @@ class Door:
             if isinstance(value, dict) and "error" in value:
                 print(safe(f"muster: {value['error']['text']}"))
             else:
-                print(show.text(verb.name, value))
+                print(show.text(verb.name, value, self._how()))
         return code
 
     def _meant(self, on: str) -> list[str]:
@@ -175,12 +175,17 @@ class Door:
         if not self.json:
             print(safe(text), file=sys.stderr, flush=True)
 
+    def _how(self) -> dict[str, str]:
+        """What an answer does not hold: the names of files, and how much is to be shown."""
+        verbose = {"verbose": "yes"} if self.command.options.get("verbose") else {}
+        return {**self.command.files, **verbose}
+
     def show(self, value: Any) -> int:
         """Print one answer; the exit code it stands for."""
         if self.json:
             show.put_json(value)
         else:
-            text = show.text(self.command.verb.name, value, self.command.files)
+            text = show.text(self.command.verb.name, value, self._how())
             if text:
                 print(text, flush=True)
         return show.code(self.command.verb.name, value)

@@ -132,7 +132,7 @@ def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
         parser.add_argument(arg.name, **more)
         return
     flags = [f"--{arg.name}"]
-    if arg.name in ("follow", "detach", "yes", "all"):
+    if arg.name in ("follow", "detach", "yes", "all", "verbose"):
         flags.insert(0, f"-{arg.name[0]}")
     if arg.kind == "flag":
         more["action"] = "store_true"

@@ -30,7 +30,7 @@ _THEME: Final = {
 
 
 def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
-    """What a person reads; `files` are the names of the arguments that were files."""
+    """What a person reads; `files`: names of arguments that were files, and `verbose`."""
     if isinstance(value, str):
         return safe(value.rstrip("\n"))
     if verb == "schema":

@@ -82,24 +82,25 @@ def down(value: Any, _files: Files) -> str:
     return "The daemon has stopped." if "pid" in value else f"{value['stopped']} is stopping."
 
 
-def status(value: Any, _files: Files) -> str:
-    machines, log, worker = value["machines"], value["log"], value["worker"]
+def status(value: Any, files: Files) -> str:
+    """What a person acts on; the rest with --verbose."""
+    machines, unread, exposed = value["machines"], value["unread"], value["exposed"]
     settled = "" if value["settled"] else "asking the others where its own log ended"
-    exposed = value["exposed"]
+    away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
+    works = ", ".join(f"{_phase(each)} ({short(each['task'])})" for each in value["works"][:8])
     lines = [
         paint(value["name"], "bold"),
         *_shut_out(value["revoked"]),
         pairs(
             [
-                ("machine", f"{short(value['machine'])}… of fleet {short(value['fleet'])}…"),
                 ("starting", settled),
-                ("machines", f"{machines['known']} known, {machines['linked']} linked now"),
-                ("runs", f"{value['runs']} open"),
-                ("owns", _numbers(value["owner"])),
-                ("works on", _numbers(worker)),
-                ("log", f"{log['entries']} entries in {log['streams']} streams, {log['own']} own"),
-                ("unwitnessed", f"{exposed} own entries that no other machine vouched for yet"
-                 if exposed else "nothing"),
+                ("fleet", f"{_count(machines['known'], 'machine')}{away}"),
+                ("runs", f"{value['runs']} open" if value["runs"] else ""),
+                ("works on", works or "nothing"),
+                ("inbox", f"{unread} unread (`muster inbox`)" if unread else ""),
+                ("log", f"{_count(exposed, 'own entry', 'own entries')} that no other machine "
+                 "has vouched for yet" if exposed else "another machine vouched for every entry"),
+                *(_parts(value) if "verbose" in files else ()),
             ]
         ),
     ]  # fmt: skip
@@ -107,6 +108,31 @@ def status(value: Any, _files: Files) -> str:
         lines += ["", paint("Needs a person (`muster incidents`):", "bold")]
         lines += [f"  {state(i['severity'])}  {clean(i['title'], 100)}" for i in value["incidents"]]
     return "\n".join(lines)
+
+
+def _parts(value: Any) -> list[tuple[str, str]]:
+    """Ids and counters, for whoever looks into the machine."""
+    log = value["log"]
+    return [
+        ("machine", value["machine"]),
+        ("fleet id", value["fleet"]),
+        ("incarnation", value["incarnation"]),
+        ("linked", str(value["machines"]["linked"])),
+        ("owns", _numbers(value["owner"])),
+        ("attempts", _numbers(value["worker"])),
+        ("entries", f"{log['entries']} in {_count(log['streams'], 'stream')}, {log['own']} own"),
+        ("counters", _numbers(value["counters"])),
+    ]
+
+
+def _phase(each: Any) -> str:
+    instance = clean(each["instance"])
+    name = clean(each["phase"]) or "task"
+    return f"{name}[{instance}]" if instance else name
+
+
+def _count(number: int, one: str, several: str = "") -> str:
+    return f"{number} {one if number == 1 else several or one + 's'}"
 
 
 def _shut_out(revoked: Any) -> list[str]:
@@ -148,7 +174,7 @@ def _machine(each: Any) -> tuple[Any, ...]:
         ", ".join(sorted(agents)),
         ", ".join(facts.get("labels") or ()),
         each.get("channel", ""),
-        "" if heard is None else f"{span(heard)} ago",
+        f"{span(heard)} ago" if heard is not None else "never" if each["state"] == "away" else "",
         short(each["machine"]),
     )
 

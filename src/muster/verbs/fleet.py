@@ -204,7 +204,7 @@ def machines(core: Core, call: Call) -> Any:
                 "name": record.name,
                 "machine": machine,
                 "roles": list(record.roles),
-                "state": _presence(core, machine),
+                "state": presence(core, machine),
                 "facts": None if found is None else msgspec.to_builtins(found),
                 "streams": _held(core, machine),
                 **_link(core, machine),
@@ -213,7 +213,7 @@ def machines(core: Core, call: Call) -> Any:
     return answer
 
 
-def _presence(core: Core, machine: MachineId) -> str:
+def presence(core: Core, machine: MachineId) -> str:
     if machine in core.roster.revoked:
         return "revoked"
     if machine == core.machine:
@@ -256,55 +256,6 @@ def heard_ms_ago(core: Core, machine: MachineId) -> int | None:
         if stream.machine == machine and size:
             newest = max(newest, core.store.entry_at(stream, size - 1).stamp.ms)
     return max(0, core.now.wall_ms - newest) if newest else None
-
-
-def status(core: Core, call: Call) -> Any:
-    """This machine in one screen: who it is, who is here, what it does, what is wrong."""
-    owner = core.work.owning.owner.statistics()
-    worker = core.work.working.worker.statistics()
-    unread = sum(1 for _ in core.store.rows("message", limit=1))
-    sizes = [(s, core.store.size(s)) for s in core.store.streams()]
-    mine = [n for s, n in sizes if s.machine == core.machine]
-    return {
-        "name": core.name,
-        "machine": core.machine,
-        "fleet": core.standing.fleet,
-        "incarnation": core.standing.incarnation,
-        "settled": core.members.settled,
-        "revoked": _revoked(core),
-        "machines": {
-            "known": len(core.roster.machines),
-            "linked": len({link.peer for link in core.links.values() if link.peer}),
-        },
-        "owner": owner,
-        "worker": worker,
-        "runs": len(core.work.running.runs),
-        "log": {"streams": len(sizes), "entries": sum(n for _, n in sizes), "own": sum(mine)},
-        "unconfirmed": core.sync.unconfirmed(),
-        "messages": bool(unread),
-        "incidents": [r for r in incidents(core, call) if r["open"]][:5],
-        "exposed": exposed(core),
-        "counters": {
-            **dict(sorted(core.counters.items())),
-            **dict(sorted(core.replication.counters.items())),
-        },
-    }
-
-
-def _revoked(core: Core) -> dict[str, Any] | None:
-    """When and why this very machine was shut out of the fleet."""
-    found = core.roster.revoked.get(core.machine)
-    return None if found is None else {"t_ms": found.issued_ms, "reason": found.reason}
-
-
-def exposed(core: Core) -> int:
-    """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
-    exposed = 0
-    for stream in core.store.streams():
-        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
-            sizes = [c.size for c in core.store.cosigns(stream) if c.machine != core.machine]
-            exposed += core.store.size(stream) - max(sizes, default=0)
-    return exposed
 
 
 def incidents(core: Core, call: Call) -> list[dict[str, Any]]:

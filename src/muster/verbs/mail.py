@@ -168,6 +168,17 @@ def inbox(core: Core, call: Call) -> Any:
     return answer
 
 
+def unread(core: Core) -> int:
+    """How many of the newest messages are for this machine and were not marked as read."""
+    roles = core.roster.machine(core.machine).roles if core.machine in core.roster.machines else ()
+    newest = _messages(core, SHOWN_MAX)
+    if not newest:
+        return 0
+    mine = [s for s in core.store.streams() if s.machine == core.machine]
+    read = [receipt for stream in mine for receipt in _receipts(core, stream=stream)]
+    return len(inbox_of(Peer(core.machine, roles), "", newest, read, unread_only=True))
+
+
 def sent(core: Core, call: Call) -> Any:
     """What was sent from here, and how far it came with each recipient, with the proof."""
     receipts, peers = _receipts(core), _peers(core)
@@ -279,8 +290,12 @@ def _receipt_scope(core: Core, message: Sent) -> Scope:
     return scope
 
 
-def _messages(core: Core) -> list[Sent]:
-    rows = core.store.rows("message", order=("at_ms",), limit=100_000)
+def _messages(core: Core, newest: int = 0) -> list[Sent]:
+    """Messages by the senders' clocks; of all, or only of so many that are the newest."""
+    if newest:
+        rows = core.store.rows("message", order=("-at_ms",), limit=newest)[::-1]
+    else:
+        rows = core.store.rows("message", order=("at_ms",), limit=100_000)
     names = MessageRow._fields
     found = []
     for row in rows:
@@ -290,9 +305,9 @@ def _messages(core: Core) -> list[Sent]:
     return found
 
 
-def _receipts(core: Core) -> list[Receipt]:
+def _receipts(core: Core, **where: Any) -> list[Receipt]:
     found = []
-    for row in core.store.rows("receipt", limit=100_000):
+    for row in core.store.rows("receipt", limit=100_000, **where):
         values: Any = {name: row[name] for name in ReceiptRow._fields}
         machine = StreamName.parse(str(row["stream"])).machine
         found.append(

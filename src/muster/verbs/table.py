@@ -156,7 +156,8 @@ _FLEET: Final = (
     ),
     Verb(
         "status", "what this machine is doing, in one screen", "local", "daemon",
-        "muster.verbs.fleet:status",
+        "muster.verbs.status:status",
+        (_flag("verbose", "also ids and the counters of each part", bare=True),),
     ),
     Verb(
         "machines", "every machine of the fleet, and how it is", "local", "daemon",
