@@ -1,0 +1,57 @@
+"""Verbs about messages; the rules are those of `table.py`."""
+
+from typing import Final
+
+from muster.verbs.verb import Verb, flag, opt, pos, words
+
+_MESSAGE: Final = pos("message", "message id (its beginning is enough)")
+
+MESSAGES: Final = (
+    Verb(
+        "send", "send a message to a machine, an agent, a role, a thread or all", "agent",
+        "daemon", "muster.verbs.mail:send",
+        (
+            pos("to", "machine, agent@machine, role:NAME, thread:NAME or all"),
+            pos("text", "what to say", kind="words"),
+            opt("key", "an idempotency key"),
+            flag("wait", "return only when it is stored at the other end"),
+        ),
+        object="to",
+    ),
+    Verb(
+        "inbox", "messages for this machine or one of its agents", "local", "daemon",
+        "muster.verbs.mail:inbox",
+        (
+            opt("agent", "only for this agent"),
+            flag("all", "read ones, too"),
+            flag("mark", "mark what is shown as read"),
+        ),
+    ),
+    Verb(
+        "sent", "messages sent from here, and how far each came", "local", "daemon",
+        "muster.verbs.mail:sent",
+    ),
+    Verb(
+        "reply", "answer a message", "agent", "daemon", "muster.verbs.mail:reply",
+        (_MESSAGE, pos("text", "what to say", kind="words")), object="message",
+    ),
+    Verb(
+        "ack", "say that you acted on a message", "agent", "daemon", "muster.verbs.mail:ack",
+        (_MESSAGE, opt("note", "what came of it")), object="message",
+    ),
+    Verb(
+        "threads", "the threads this machine belongs to, and what was said", "local", "daemon",
+        "muster.verbs.mail:threads", (pos("name", "one thread", required=False),),
+    ),
+    Verb(
+        "thread", "open a group thread, or change its members", "agent",
+        "daemon", "muster.verbs.mail:thread",
+        (
+            pos("name", "the thread"),
+            words("add", "add this machine; give it several times"),
+            words("remove", "remove this machine; give it several times"),
+            flag("fresh", "new members get nothing old"),
+        ),
+        object="name",
+    ),
+)  # fmt: skip

@@ -1,0 +1,61 @@
+"""Verbs about what is true, and what is kept; the rules are those of `table.py`."""
+
+from typing import Final
+
+from muster.verbs.verb import Verb, opt, pos
+
+TRUTH: Final = (
+    Verb(
+        "audit", "verify, explain or export what happened", "local", "client",
+        "muster.verbs.audit:audit",
+        (
+            pos("action", "verify, explain TASK or export FOLDER",
+                 choices=("verify", "explain", "export")),
+            pos("what", "a task id, or a folder", required=False),
+            opt("file", "verify this database or exported folder instead of our own log"),
+            opt("fleet", "the fleet it must be of (default: this machine's)"),
+        ),
+    ),
+    Verb(
+        "rebuild", "fold every table anew from the log", "local", "client",
+        "muster.verbs.audit:rebuild",
+    ),
+    Verb(
+        "incidents", "what a person must see", "local", "daemon", "muster.verbs.fleet:incidents",
+    ),
+    Verb(
+        "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",
+        (
+            pos("action", "add or list", choices=("add", "list")),
+            pos("name", "its name in the fleet", required=False),
+            pos("path", "a folder or an address to take it from", required=False),
+        ),
+        object="name", acts="hub",
+    ),
+    Verb(
+        "repo.list", "the fleet's repositories, and where they are kept", "local", "loop",
+        "muster.verbs.repo:listing", hidden=True,
+    ),
+    Verb(
+        "git.connect", "a tunnel for git", "local", "loop", "muster.verbs.repo:connect",
+        hidden=True,
+    ),
+    Verb(
+        "git.serve", "a repository of ours, to a machine", "peer", "loop",
+        "muster.verbs.repo:serve", hidden=True,
+    ),
+    Verb(
+        "git.may-push", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
+        hidden=True,
+    ),
+    Verb(
+        "schema", "print the JSON Schema of specs, for editors", "local", "client",
+        "muster.verbs.plan:schema",
+    ),
+    Verb("version", "the version", "local", "client", "muster.verbs.completion:version"),
+    Verb(
+        "completion", "print a script that completes commands in your shell", "local", "client",
+        "muster.verbs.completion:completion",
+        (pos("shell", "bash, zsh or fish", choices=("bash", "zsh", "fish")),),
+    ),
+)  # fmt: skip

@@ -1,0 +1,163 @@
+"""Verbs about runs and tasks; the rules are those of `table.py`."""
+
+from typing import Final
+
+from muster.verbs.verb import Verb, flag, opt, pos, words
+
+_TASK: Final = pos("task", "task id (its beginning is enough)")
+
+WORK: Final = (
+    Verb(
+        "run", "hand in a spec and follow it to its end", "order", "daemon",
+        "muster.verbs.work:run",
+        (
+            pos("spec", "the spec file, - for standard input", kind="file"),
+            opt("repo", "take this repository instead of the one the spec names"),
+            opt("base", "the commit to start from (default: the newest of the main branch)"),
+            words("value", "NAME=TEXT for the spec's ${inputs.NAME}; give it several times"),
+            opt("key", "an idempotency key: the same key is the same run", bare=True),
+            flag("again", "run although the same spec is still running", bare=True),
+            flag("detach", "print the run's id and return", bare=True),
+        ),
+        object="statement", acts="hub",
+    ),
+    Verb(
+        "submit", "hand in single tasks, each with its own statement", "local", "daemon",
+        "muster.verbs.work:submit", hidden=True,
+    ),
+    Verb(
+        "ask", "let an agent turn an intention into a spec, and run it", "local", "client",
+        "muster.verbs.plan:ask",
+        (
+            pos("intention", "what you want, in your words", kind="words"),
+            opt("repo", "the repository it is about"),
+            opt("agent", "the planning agent (default: the first that is up)"),
+            flag("yes", "run the plan without asking"),
+            flag("detach", "begin the run and return", bare=True),
+        ),
+    ),
+    Verb(
+        "check", "say what is wrong with a spec, with line and column", "local", "daemon",
+        "muster.verbs.check:check",
+        (
+            pos("spec", "the spec file, - for standard input", kind="file"),
+            flag("alone", "check the file only, not whether a machine meets its needs"),
+        ),
+    ),
+    Verb(
+        "result", "what a settled task yielded", "local", "daemon", "muster.verbs.tasks:result",
+        (_TASK,), hidden=True,
+    ),
+    Verb(
+        "why", "every candidate for a task, and why it won or lost", "local", "daemon",
+        "muster.verbs.tasks:why", (_TASK,),
+    ),
+    Verb(
+        "explain", "the chain of causes of a task", "local", "daemon",
+        "muster.verbs.tasks:explain", (_TASK,), hidden=True,
+    ),
+    Verb(
+        "tasks", "tasks and their states", "local", "daemon", "muster.verbs.tasks:tasks",
+        (
+            opt("run", "only of this run"),
+            flag("all", "settled ones, too"),
+            opt("at", "as this machine knew them then: 10m (ago), or 2026-11-20T23:00"),
+        ),
+    ),
+    Verb(
+        "runs", "runs, or one run with its graph", "local", "daemon", "muster.verbs.runs:runs",
+        (pos("run", "one run, by the beginning of its id", required=False),),
+    ),
+    Verb(
+        "cancel", "stop a task or a run", "order", "daemon", "muster.verbs.work:cancel",
+        (pos("what", "task or run id"), opt("reason", "why, for the log")),
+        object="what", acts="owner",
+    ),
+    Verb(
+        "retry", "try a task now that waits for its next try", "order", "daemon",
+        "muster.verbs.work:retry",
+        (_TASK,), object="task", acts="owner",
+    ),
+    Verb(
+        "decide", "answer a phase that waits for a person", "order", "daemon",
+        "muster.verbs.work:decide",
+        (
+            _TASK,
+            pos("answer", "yes or no", choices=("yes", "no")),
+            opt("note", "what you want to say with it"),
+        ),
+        object="task", acts="owner",
+    ),
+    Verb(
+        "questions", "permissions that agents of this machine wait for; --on all: of every one",
+        "local", "daemon", "muster.verbs.question:questions",
+    ),
+    Verb(
+        "answer", "allow or deny what an agent waits for", "local", "client",
+        "muster.verbs.question:answer",
+        (
+            _TASK,
+            pos("answer", "yes or no", choices=("yes", "no")),
+            opt("question", "its number, where the agent asked several"),
+        ),
+    ),
+    Verb(
+        "question.answer", "the answer, on the machine where the agent waits", "order", "daemon",
+        "muster.verbs.question:settle",
+        (_TASK, pos("answer", "yes or no"), opt("question", "its number")),
+        hidden=True, object="task",
+    ),
+    Verb(
+        "logs", "what the agent of a task did, as it happens with --follow", "local", "client",
+        "muster.verbs.logs:logs",
+        (_TASK, flag("follow", "go on until the attempt ends")),
+    ),
+    Verb(
+        "fetch", "bring what a settled task delivered to this machine", "local", "client",
+        "muster.verbs.fetch:fetch",
+        (
+            _TASK,
+            pos("path", "only this deliverable", required=False),
+            opt("to", "the folder to put it into (default: the current one)"),
+            flag("force", "replace what is there"),
+        ),
+    ),
+    Verb(
+        "artefacts", "what a settled task delivered", "local", "daemon",
+        "muster.verbs.blob:artefacts", (_TASK,), hidden=True,
+    ),
+    Verb(
+        "blob.bring", "bring a deliverable to this machine", "local", "loop",
+        "muster.verbs.blob:bring",
+        (_TASK, pos("path", "the deliverable")), hidden=True,
+    ),
+    Verb(
+        "blob.serve", "a blob, to a machine that may read an entry that names it", "peer", "loop",
+        "muster.verbs.blob:serve", hidden=True,
+    ),
+    Verb(
+        "journal", "this machine's journal of a task; elsewhere, to whoever was granted it",
+        "local", "daemon", "muster.verbs.journal:journal",
+        (_TASK, flag("follow", "go on until the attempt ends")), hidden=True, object="task",
+    ),
+    Verb(
+        "journal.where", "the machines whose journals tell of a task", "local", "daemon",
+        "muster.verbs.journal:where", (_TASK,), hidden=True,
+    ),
+    Verb(
+        "watch", "changes of a run as they happen", "local", "daemon", "muster.verbs.runs:watch",
+        (pos("run", "run id"),), hidden=True,
+    ),
+    Verb(
+        "beat", "a worker's heartbeat to an owner", "peer", "daemon", "muster.verbs.lease:beat",
+        hidden=True,
+    ),
+    Verb(
+        "hold", "an owner's answer to a heartbeat", "peer", "daemon", "muster.verbs.lease:hold",
+        hidden=True,
+    ),
+    Verb(
+        "release", "an owner ends an attempt", "peer", "daemon", "muster.verbs.lease:release",
+        hidden=True,
+    ),
+)  # fmt: skip
