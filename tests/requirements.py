@@ -399,6 +399,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.join-says-what-to-do": "A join that reaches no hub says why and what to do next in one sentence, and spends nothing.",
     "cli.status-is-for-people": "Status shows who is away, what runs here, what is unread and what needs a person; counters only with --verbose.",
     "cli.people-read-running": "A task that a machine holds is called running in everything that people read.",
     "cli.a-worker-reads-what-is-its-own": "A machine without the operator's key lists the repositories and reads its own journals; of another's journal it says where to read it.",

@@ -3,13 +3,16 @@
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from muster.fleet.invite import read_invite, write_invite
 from tests.cli.world import environment, everything_in, free_port, muster
 from tests.promise import proves
 
@@ -127,6 +130,41 @@ def test_an_invitation_counts_once_and_a_refused_newcomer_has_nothing(pair, tmp_
     assert not (tmp_path / "c").exists()
 
 
+@proves("cli.join-says-what-to-do")
+@pytest.mark.parametrize("answers", ["nobody", "something else", "no name"])
+def test_a_join_that_reaches_no_hub_says_why_and_what_to_do_and_spends_nothing(
+    pair, tmp_path, answers
+):
+    name = f"far-{answers.split()[0]}"
+    invitation = pair.ok(pair.hub, "invite", name)["invitation"]
+    real = read_invite(invitation.partition("#")[0])
+    port, why = free_port(), "connection refused"
+    address = f"127.0.0.1:{port}"
+    if answers == "no name":
+        address, why = "nowhere.invalid:7447", "no computer of this name"
+    with socket.socket() as listener:
+        if answers == "something else":
+            why = "no machine of a fleet"
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+            threading.Thread(target=_greet, args=(listener,), daemon=True).start()
+        bent = write_invite(real.fleet, real.token, address)
+        said = muster(tmp_path / "home", "join", f"{bent}#{name}")
+    last = said.err.strip().splitlines()[-1]
+    assert said.code == 7
+    assert why in last
+    assert "give the same command again" in last
+    assert not (tmp_path / "home").exists()
+    assert muster(tmp_path / "home", "join", invitation).code == 0
+
+
+def _greet(listener: socket.socket) -> None:
+    link, _ = listener.accept()
+    with link:
+        link.recv(64)
+        link.sendall(b"220 mail.example ready\r\n")
+
+
 @proves("cli.join-again")
 def test_a_join_whose_answer_was_lost_is_given_again_with_the_same_key(pair, tmp_path):
     invitation = pair.ok(pair.hub, "invite", "watch")["invitation"]
@@ -147,12 +185,10 @@ def test_a_newcomer_shows_its_token_to_no_hub_of_another_fleet(pair, tmp_path):
     pair.ok(other, "init", "--name", "evil", "--listen", f"127.0.0.1:{port}")
     pair.ok(other, "up", "--detach")
     try:
-        from muster.fleet.invite import read_invite, write_invite
-
         real = read_invite(invitation.partition("#")[0])
         bent = write_invite(real.fleet, real.token, f"127.0.0.1:{port}")
         said = muster(tmp_path / "home", "join", f"{bent}#victim")
-        assert (said.code, "fleet" in said.err) == (3, True)
+        assert (said.code, "is not the fleet that invited" in said.err) == (3, True)
         assert not (tmp_path / "home").exists()
     finally:
         assert muster(other, "down").code == 0

@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import http
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -428,7 +429,20 @@ def _translated(address: str, error: Exception) -> MusterError:
             f"{address} hung up on the handshake: it stops, or does not know this machine's"
             " certificate; try later, or join again"
         )
-    return Unreachable(f"no link to {address} ({error or type(error).__name__}); try later")
+    return Unreachable(f"no link to {address} ({_why_not(error)}); try later")
+
+
+def _why_not(error: Exception) -> str:
+    """Why there is no link, in words for whoever typed the address."""
+    if isinstance(error, ssl.SSLError):
+        return f"what answers there is no machine of a fleet: {error.reason or 'it breaks off TLS'}"
+    if isinstance(error, TimeoutError):
+        return "it is silent"
+    if isinstance(error, socket.gaierror):
+        return "there is no computer of this name"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
+    return str(error) or type(error).__name__
 
 
 def _peer_certificate(connection: Connection) -> bytes:

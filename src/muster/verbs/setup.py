@@ -23,7 +23,7 @@ import msgspec
 from muster.channel import http
 from muster.channel.address import split_address
 from muster.channel.frame import Type, decode, encode
-from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, Unreachable
+from muster.errors import Broken, Conflict, Forged, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
 from muster.fleet.invite import Invite, check_address, read_invite
 from muster.fleet.join import Welcome, open_answer, sign_join
@@ -106,7 +106,7 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
     except MusterError as error:
         if fresh or not isinstance(error, Unreachable):
             _forget(home, remove=not was_there)
-        raise
+        raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
     home.put("config.toml", config_text(Config(name, role, listen, invite.address, _labels(args))))
     home.put_facts(
@@ -132,6 +132,22 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
         "home": str(home.path),
         "listen": listen,
     }
+
+
+def _with_next_step(error: MusterError, invite: Invite) -> MusterError:
+    """Why nobody took us in, and what to do. No token was spent."""
+    said = str(error).removesuffix("; try later").removesuffix(".")
+    if isinstance(error, Unreachable):
+        return Unreachable(
+            f"{said}: see that the hub is up and reached under this address from here, then give "
+            "the same command again; `muster invite NAME --address HOST:PORT` names another address"
+        )
+    if isinstance(error, Forged):
+        return Forged(
+            f"{invite.address} is not the fleet that invited ({said}); nothing was shown to it: "
+            "ask for an invitation with the address of the right one"
+        )
+    return error
 
 
 # --- asking the hub --------------------------------------------------------------------------
