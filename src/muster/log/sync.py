@@ -370,6 +370,8 @@ class Sync:
         news = []
         for stream in self._grown:
             if session.peer == stream.machine:
+                if self._is_news_to_its_writer(session, stream):
+                    news.append(stream)
                 continue
             if not self.may_hold(stream, session.peer):
                 self._show_seal(session, stream, now_ms)
@@ -389,6 +391,17 @@ class Sync:
                 session.cosigns[key] = size
                 notes.append(note.decode())
         self._send_cosigns(session.link, notes)
+
+    def _is_news_to_its_writer(self, session: Session, stream: StreamName) -> bool:
+        """Whether its key wrote this stream elsewhere: a machine should hear of a copy of itself.
+
+        It is told once; growth is sent when it asked for the stream, and all of it at the refresh.
+        """
+        lane = session.lane(stream)
+        if lane.has or lane.claims or lane.shown:
+            return False
+        lane.has = lane.sent = lane.shown = self.replica.size(stream)
+        return True
 
     def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None:
         """To a machine that may not hold the stream: its seal, with the proof from what it saw."""

@@ -150,7 +150,7 @@ class Core:
     def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         reacts = self._reacts
         self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
-        self.members.advanced(stream, entries[-1])
+        self.members.advanced(stream, entries)
 
     # --- sending ---------------------------------------------------------------------------
 

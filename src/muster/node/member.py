@@ -10,7 +10,7 @@ Rule 3: a revoked machine's links are cut, and its streams ended, in the step th
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,6 +26,7 @@ from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.link import Link, sentence
+from muster.node.twin import Twins
 from muster.node.whole import Whole
 from muster.store.mark import Mark, doubts
 from muster.store.store import Store
@@ -36,6 +37,9 @@ FLEET_KINDS = (
     kinds.GROUP_ADD, kinds.GROUP_REMOVE,
 )  # fmt: skip
 
+# The setting that names the incarnation which this database goes on with.
+PRESENT: Final = "incarnation"
+
 
 def going_on(
     store: Store, mark: Mark | None, machine_id: str, generation: str
@@ -45,7 +49,11 @@ def going_on(
     opened = [s for s in mine if s.scope == FLEET]
     if not opened:
         return None, ("there was none",)
-    last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
+    # Where we wrote last, and not what began last: a clock may say anything, and what comes back
+    # from peers may be younger than what this database has gone on with.
+    last = next((s for s in opened if s.incarnation == store.recall(PRESENT)), None)
+    if last is None:
+        last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
     same = [s for s in mine if s.incarnation == last.incarnation]
     found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
     if any(store.frozen_at(s) is not None for s in same):
@@ -63,13 +71,12 @@ class Members:
         self._started_ms = 0
         # What is to be written once our own head is confirmed.
         self._put_off: list[tuple[str, bytes]] = []
-        self._opened: dict[MachineId, dict[Incarnation, tuple[int, int]]] = {}
-        self._clones: set[MachineId] = set()
+        self._twins = Twins(core, self.regressed)
         self._contradicted: set[StreamName] = set()
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
-        core.on(kinds.MACHINE_OPEN, self._on_open)
+        core.on(kinds.MACHINE_OPEN, self._twins.opened)
         core.standing.on_change.append(self._on_roster)
 
     # --- incarnations -------------------------------------------------------------------
@@ -80,11 +87,7 @@ class Members:
         self._started_ms = core.now.boot_ms
         own = core.standing.own(FLEET)
         fresh = core.store.size(own) == 0
-        for stream in core.store.streams():
-            if stream.scope == FLEET:
-                first = core.store.slice(stream, 0, 1)
-                if first:
-                    self._opened.setdefault(stream.machine, {})[stream.incarnation] = first[0].stamp
+        self._twins.start()
         self.settled = fresh or not self.must_ask()
         if fresh:
             self._open_incarnation()
@@ -97,6 +100,8 @@ class Members:
     def _open_incarnation(self) -> None:
         core = self.core
         own = core.standing.own(FLEET)
+        self._twins.born.add(own.incarnation)
+        core.store.remember(PRESENT, own.incarnation)
         heads = {
             str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
             for s in core.store.streams()
@@ -176,23 +181,9 @@ class Members:
             key = f"fork-{stream.machine[:16]}"
             self.incident(key, "critical", "a machine shows different histories", what)
 
-    def _on_open(self, stream: StreamName, entry: Entry) -> None:
-        self._opened.setdefault(stream.machine, {})[stream.incarnation] = entry.stamp
-
-    def advanced(self, stream: StreamName, last: Entry) -> None:
-        """Entries came: does an older incarnation go on although a newer one has begun?"""
-        opened = self._opened.get(stream.machine)
-        if opened is None or len(opened) < 2 or stream.machine in self._clones:
-            return
-        mine = opened.get(stream.incarnation, (0, 0))
-        if any(mine < other < last.stamp for i, other in opened.items() if i != stream.incarnation):
-            self._clones.add(stream.machine)
-            name = self.core.standing.name_of(stream.machine)
-            self.incident(
-                f"clone-{stream.machine[:16]}",
-                "critical",
-                f"two copies of {name} run at once: revoke it and join one of them anew",
-            )
+    def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
+        """Entries came."""
+        self._twins.advanced(stream, entries)
 
     def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
         """Something a person must see."""
