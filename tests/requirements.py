@@ -399,6 +399,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.logs-end-as-they-went": "Logs show what can be read and say which journal cannot; where nothing can, that is the error.",
+    "cli.why-names-who-is-away": "Why names the machines that are not asked now because they are away.",
     "cli.join-says-what-to-do": "A join that reaches no hub says why and what to do next in one sentence, and spends nothing.",
     "cli.status-is-for-people": "Status shows who is away, what runs here, what is unread and what needs a person; counters only with --verbose.",
     "cli.people-read-running": "A task that a machine holds is called running in everything that people read.",

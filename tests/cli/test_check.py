@@ -19,7 +19,7 @@ def test_a_spec_is_checked_without_a_daemon_and_the_answer_says_what_was_not_ask
     said = muster(tmp_path / "nowhere", "check", str(spec))
     assert said.code == 0
     assert "nothing is wrong with the file" in said.out
-    assert "not whether a machine meets its needs" in said.err
+    assert "was not compared" in said.err
     assert muster(tmp_path / "nowhere", "check", "--json", str(spec)).value["compared"] is False
     assert not (tmp_path / "nowhere").exists()
 

@@ -83,3 +83,18 @@ def test_a_journal_is_shown_to_its_own_user_and_to_nobody_elsewhere_without_an_o
     stranger = studio.call("journal", {"task": task}, link=world.stranger("studio"))["error"]
     assert stranger["kind"] == "Denied"
     assert studio.sizes() == before
+
+
+@proves("cli.why-names-who-is-away")
+def test_why_names_the_machines_that_are_not_asked_because_they_are_away():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    task = hub.submit(needs={"label": "nowhere"})
+    world.pass_ms(1_000)
+    found = {c["machine"]: c for c in hub.call("why", {"task": task})["value"]["now"]["candidates"]}
+    assert found["studio"]["reasons"] == ["away"]
+    assert not found["studio"]["fits"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    found = {c["machine"]: c for c in hub.call("why", {"task": task})["value"]["now"]["candidates"]}
+    assert found["studio"]["reasons"] == ["no label nowhere"]

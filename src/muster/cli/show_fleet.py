@@ -33,8 +33,9 @@ def _heard_by(listen: str) -> list[str]:
     if not listen.startswith(("0.0.0.0:", "[::]:", ":")):
         return []
     return [
-        "It answers on every network of this computer, and only machines of the fleet and",
-        "invited ones; `listen` in config.toml (or --listen) narrows that to one address.",
+        "Its port can be reached from every network of this computer; machines of the fleet and",
+        "invited ones are answered, nobody else. `listen` in config.toml narrows that to one",
+        "address: 127.0.0.1:7447 is this computer alone.",
         "",
     ]
 

@@ -120,7 +120,7 @@ def why(value: Any, _files: Files) -> str:
     task = value["task"]
     lines = [
         f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
-        pairs([("now", value.get("now", {}).get("reason")), ("reason", task["reason"])]),
+        pairs([("last", value.get("now", {}).get("reason") or task["reason"])]),
     ]
     for each in value["decisions"]:
         lines += [

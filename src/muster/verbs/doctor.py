@@ -189,7 +189,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
     yield Check(
         "witnesses",
         "note" if exposed else "ok",
-        f"{exposed} own entries that no other machine vouched for yet" if exposed
+        f"no other machine vouched for {exposed} of its own entries yet" if exposed
         else "another machine vouched for every own entry",
         "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
         else "a link to any other machine closes this gap",

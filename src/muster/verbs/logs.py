@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.errors import Denied, NotFound, Unreachable
+from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.verbs.client import Door
 
 # Often enough for a person, seldom enough for a daemon.
@@ -33,7 +33,8 @@ def logs(door: Door, args: Mapping[str, Any]) -> Any:
         )
     # Of the machine that was asked; with --on that is another one.
     here = "" if door.on else next((m["machine"] for m in where["machines"] if m["here"]), "")
-    shown, denied = 0, list[str]()
+    shown, missing = 0, list[str]()
+    kind: type[MusterError] = Denied
     for machine in machines:
         asked = {"task": where["task"]}
         if args.get("follow") and machine == machines[-1]:
@@ -44,12 +45,13 @@ def logs(door: Door, args: Mapping[str, Any]) -> Any:
                     door.show(each)
                     shown += 1
         except Unreachable as error:
-            door.say(f"the journal of {names[machine]} cannot be read now: {error}")
+            missing.append(f"the journal of {names[machine]} cannot be read now: {error}")
+            kind = Unreachable
         except Denied:
-            denied.append(_stays(where["task"], names[machine]))
-    if denied and not shown:
-        raise Denied(denied[-1])
-    for text in denied:
+            missing.append(_stays(where["task"], names[machine]))
+    if missing and not shown:
+        raise kind("; ".join(missing))
+    for text in missing:
         door.say(text)
     if not shown:
         door.say("nothing was written into the journals yet")

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.fleet.presence import Presence
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
@@ -15,6 +16,7 @@ from muster.task import kinds
 from muster.task.state import LIVE
 from muster.task.unit import duration_ms
 from muster.verbs import past
+from muster.verbs.fleet import presence
 
 SHOWN_MAX = 1000
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
@@ -134,9 +136,19 @@ def why(core: Core, call: Call) -> Any:
         "state": found.state,
         "stage": found.stage,
         "reason": found.reason,
-        "candidates": [_verdict(core, v) for v in found.verdicts],
+        "candidates": [*(_verdict(core, v) for v in found.verdicts), *_away(core, found.verdicts)],
     }
     return answer
+
+
+def _away(core: Core, verdicts: Iterable[Any]) -> list[dict[str, Any]]:
+    """Machines that nobody asks now because they are away; their time may come."""
+    asked = {verdict.machine for verdict in verdicts}
+    return [
+        {"machine": record.name, "fits": False, "score": 0, "reasons": ["away"]}
+        for machine, record in sorted(core.roster.machines.items())
+        if machine not in asked and presence(core, machine) == Presence.AWAY.value
+    ]
 
 
 def _verdict(core: Core, verdict: Any) -> dict[str, Any]:
