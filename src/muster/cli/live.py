@@ -7,15 +7,18 @@ imported for the table alone.
 """
 
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from muster.cli import order, show, show_work
 from muster.cli.door import Door
 from muster.cli.text import clean, short, state
-from muster.errors import Malformed, Unreachable
+from muster.errors import Malformed, MusterError, Unreachable
 
 NOT_DONE_EXIT: Final = 1
+# A run on its way never waits so long; a person who waits wants to know after that.
+LOOK_S: Final = 3.0
 
 
 def run(door: Door) -> int:
@@ -57,10 +60,12 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
         door.say(f"the same spec runs already as {short(name)}; --again starts another")
-    changes = door.stream("watch", {"run": name}, on=_elsewhere(door, owner))
+    on = _elsewhere(door, owner)
+    changes = door.stream("watch", {"run": name}, on=on)
     settled = ""
     try:
-        settled = _watch(door, changes)
+        with Watchman(door, name, on):
+            settled = _watch(door, changes)
     except KeyboardInterrupt:
         door.say(f"\nrun {short(name)} goes on; `muster runs {short(name)}` shows it, "
                  f"`muster cancel {short(name)}` stops it")  # fmt: skip
@@ -70,8 +75,52 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
             f"lost sight of run {short(name)} ({error}); it goes on without us, "
             f"`muster runs {short(name)}` shows it"
         ) from error
-    door.show(door.ask("runs", {"run": name}, on=_elsewhere(door, owner)))
+    door.show(door.ask("runs", {"run": name}, on=on))
     return 0 if settled == "done" else NOT_DONE_EXIT
+
+
+class Watchman:
+    """Says, while a run is followed, of which task no machine wants to know: once for each."""
+
+    def __init__(self, door: Door, run: str, on: str) -> None:
+        self._door, self._run, self._on = door, run, on
+        self._told = set[str]()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._walk, daemon=True)
+
+    def __enter__(self) -> None:
+        if not self._door.json:
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _walk(self) -> None:
+        while not self._over.wait(LOOK_S):
+            try:
+                self.look()
+            except MusterError:
+                # Whoever follows the run hears of it there.
+                continue
+
+    def look(self) -> None:
+        """One round over the tasks that wait for a machine."""
+        for task in self._door.ask("tasks", {"run": self._run}):
+            if task["state"] != "queued" or task["task"] in self._told:
+                continue
+            now = self._door.ask("why", {"task": task["task"]}, on=self._on).get("now") or {}
+            found = now.get("candidates") or ()
+            if self._on:
+                # To ask another machine is an order, which stands in its log: once is enough.
+                self._told.add(task["task"])
+            if not found or any(each["fits"] for each in found) or self._over.is_set():
+                continue
+            self._told.add(task["task"])
+            no = ", ".join(f"{each['machine']}: {'; '.join(each['reasons'])}" for each in found)
+            self._door.say(
+                f"{show_work.phase(task)} waits for a machine that fits ({clean(no, 200)}); "
+                f"`muster why {short(task['task'])}` says more, Ctrl-C leaves the run as it is"
+            )
 
 
 def _elsewhere(door: Door, owner: str) -> str:
