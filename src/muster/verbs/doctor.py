@@ -180,8 +180,10 @@ def _of_daemon(door: Door) -> Iterator[Check]:
     if status["revoked"]:
         yield Check(
             "membership", "wrong", "this machine was revoked: nothing it does counts any more",
-            "to come back it joins anew, with a new invitation and a new home",
+            "to come back it joins anew: a new invitation, and --home with a new folder",
         )  # fmt: skip
+        # Nobody links to it or vouches for it any more, and no advice on that would help.
+        return
     yield _links(door)
     yield from _skews(door)
     exposed = int(status["exposed"])
