@@ -259,7 +259,8 @@ class Owning:
                 }
                 self._tell(machine, "hold", args)
             case AskPerson(task, run, phase):
-                title = f"phase {phase or task[:8]} of run {run[:8]} waits for a decision"
+                what = f"phase {phase or task[:8]} of run {run[:8]}"
+                title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
                 core.members.incident(f"ask-{task[:32]}", "notice", title)
             case Settled():
                 self._on_settled(each)
