@@ -103,3 +103,16 @@ def test_a_machine_that_was_never_heard_of_says_so():
     shown = show.text("machines", [away])
     assert "HEARD" in shown
     assert "never" in shown
+
+
+@proves("cli.people-read-reasons")
+def test_of_a_task_that_failed_the_reason_is_shown_and_of_one_that_is_done_what_it_said():
+    task = {"task": "ab" * 16, "phase": "one", "instance": "", "machine": "hub", "agent": "shell",
+            "changed_ms": 1, "summary": "all went well", "commit": ""}  # fmt: skip
+    failed = {**task, "state": "failed", "reason": "the check failed"}
+    run = {"name": "r", "run": "cd" * 16, "state": "failed", "summary": "", "tasks": [failed]}
+    for shown in (show.text("tasks", [failed]), show.text("runs", run)):
+        assert "the check failed" in shown
+        assert "all went well" not in shown
+    done = {**task, "state": "done", "reason": "was lost once"}
+    assert "all went well" in show.text("tasks", [done])

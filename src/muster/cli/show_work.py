@@ -34,7 +34,6 @@ def tasks(value: Any, _files: Files) -> str:
 
 
 def _task(each: Any) -> tuple[Any, ...]:
-    said = each["summary"] or each["reason"]
     return (
         short(each["task"]),
         state(each["state"]),
@@ -42,8 +41,14 @@ def _task(each: Any) -> tuple[Any, ...]:
         each["machine"],
         each["agent"],
         ago(each["changed_ms"]),
-        clean(said, 60),
+        clean(outcome(each), 60),
     )
+
+
+def outcome(each: Any) -> str:
+    """What came of a task: where it went wrong the reason, else what its agent said."""
+    said, reason = str(each.get("summary") or ""), str(each.get("reason") or "")
+    return (said or reason) if each["state"] == "done" else (reason or said)
 
 
 def phase(each: Any) -> str:
@@ -90,7 +95,7 @@ def graph(run: Any) -> str:
             reason = clean(now.get("reason"), 60)
             rows.append((name, state(now.get("state", "-")), "", "", waits, reason))
         for each in found or ():
-            said = clean(each["summary"] or each["reason"], 60)
+            said = clean(outcome(each), 60)
             commit = clean(each["commit"])[:10]
             rows.append((phase(each), state(each["state"]), each["machine"], commit, waits, said))
     lines.append(table(("phase", "state", "machine", "commit", "after", "summary"), rows, ""))
