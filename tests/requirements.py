@@ -120,6 +120,7 @@ PROMISES: Final[dict[str, str]] = {
     "store.atomic": "A transaction that fails leaves entries, tables, heads and clock as they were.",
     "store.append-durable": "What a transaction appended, sealed and folded is there after the database is opened again.",
     # --- fleet
+    "fleet.fork-closed": "A forked stream is an incident on every machine that holds the proof, until an operator closes it by a signed entry that all fold alike, in any order, for good.",
     "fleet.what-lasts": "A revocation, a taken grant and an obeyed order outlive the stream that told of them, when it forked and was cut back.",
     "fleet.repository-keeper": "A repository is fetched from a hub that has it or from a machine that was granted it, never from one that only says so.",
     "fleet.vectors": "The bytes of every document of the fleet stay what they were.",

@@ -147,7 +147,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
     assert free == {"enrol"}
     ordered = {v.name for v in VERBS.values() if v.need in {"order", "agent"}}
     assert ordered == {
-        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send",
+        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "fork.close",
         "reply", "ack", "thread",
     }  # fmt: skip
 

@@ -9,8 +9,10 @@ import secrets
 import apsw
 import pytest
 
-from muster.fleet.machine import Authority, Identity
-from muster.fleet.record import sign_binding, sign_record, sign_revocation
+from muster.fleet.forked import CLOSE, close_args, fork_id
+from muster.fleet.machine import Authority, Identity, Operator
+from muster.fleet.record import sign_binding, sign_operator, sign_record, sign_revocation
+from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.log import canon
 from muster.log.admit import Taken
 from muster.log.clock import Stamp
@@ -265,3 +267,31 @@ def test_a_fork_is_named_with_its_place_and_forged_evidence_is_not_believed(worl
                   world.row(THEIRS, 0) >> 40, raw)  # fmt: skip
         (found,) = world.wrong()
         assert says in found
+    _closes(world, evidence)
+
+
+def _closes(world, evidence):
+    """A stranger's word about the fork changes nothing; an operator's makes it a closed matter."""
+    world.sql("update fork set evidence = ?", evidence)
+    fork = fork_id(str(THEIRS), 5)
+    for seed, kept in ((b"x" * 32, 1), (b"o" * 32, 0)):
+        operator = Operator.from_seed(seed)
+        signed = sign_statement(
+            operator.statement, fleet=AUTHORITY.fleet, verb=CLOSE, object=fork,
+            target=EVERY_MACHINE, args=close_args(fork, "a backup"), nonce=bytes(16),
+            issued_ms=NOW, until_ms=NOW + 1,
+        ).decode()  # fmt: skip
+        store = Store(
+            world.path, fleet=AUTHORITY.fleet, machine=ANN.machine, rng=secrets.token_bytes
+        )
+        raw = sign_operator(AUTHORITY if not kept else OTHER, operator.key, "alice", NOW).decode()
+        body = {"common": 5, "note": "a backup", "proof": "0" * 64, "stream": str(THEIRS)}
+        with store.transaction():
+            store.append(MINE, [
+                draft("fork.close", **body, statement=signed), draft("operator.record", record=raw),
+            ], NOW)  # fmt: skip
+            store.seal_dirty(ANN.signer("seal"))
+        store.close()
+        report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
+        assert len(report.findings()) == kept
+        assert [f["closed"] for f in report.forks] == [not kept]

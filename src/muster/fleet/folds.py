@@ -8,7 +8,7 @@ fact back: a grant taken and a member removed leave a row that says so.
 Rule 3: entries outside a stream of scope `fleet` are skipped: authority is public.
 
 Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, not-first,
-not-mine, stale, other-grant, other-target, replayed, invite-known, invite-unknown,
+not-mine, stale, other-fork, other-grant, other-target, replayed, invite-known, invite-unknown,
 invite-used, incident-not-open.
 """
 
@@ -19,6 +19,7 @@ from muster.errors import Refused
 from muster.fleet import kinds
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
+from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
 from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import Statement, is_target, open_statement
@@ -86,6 +87,18 @@ MEMBER: Final = Table(
     (("name", "text"), ("machine", "text")),
     (("member", "int"), ("since", "text"), ("cuts", "text"), ("t_ms", "int"), ("t_n", "int")),
 )
+FORK: Final = Table(
+    "fleet_fork",
+    (("fork", "text"), ("operator", "text")),
+    (
+        ("forked", "text"),
+        ("common", "int"),
+        ("proof", "text"),
+        ("note", "text"),
+        ("issued_ms", "int"),
+        ("entry", "blob"),
+    ),
+)
 INCIDENT: Final = Table(
     "fleet_incident",
     (("key", "text"),),
@@ -126,11 +139,13 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     """Every fold of the fleet's entries, for the fleet whose record key has this id."""
     who = _Who(fleet)
     may = _May(fleet)
+    fork = _Fork(fleet)
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
+        FleetFold("fleet.fork", fleet, (FORK,), fork.kinds),
         FleetFold("fleet.incident", fleet, (INCIDENT,), _INCIDENT_KINDS),
     )
 
@@ -240,6 +255,22 @@ class _May:
         body = body_as(entry, kinds.OrderDeny)
         row = (body.by, body.verb, body.object, body.reason, entry.header.t[0])
         return [Change(DENIAL.name, (entry.header.seq,), row)]
+
+
+class _Fork:
+    """What operators decided about forked streams."""
+
+    def __init__(self, fleet: FleetId) -> None:
+        self.fleet = fleet
+        self.kinds: dict[str, Handler] = {kinds.FORK_CLOSE: self._close}
+
+    def _close(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.ForkClose)
+        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
+        if not closes(statement, body):
+            raise Skip("other-fork")
+        row = (body.stream, body.common, body.proof, body.note, statement.issued_ms, entry.id)
+        return [Change(FORK.name, (statement.object, statement.operator), row)]
 
 
 def _invite_open(entry: Entry, rows: Rows) -> Iterable[Change]:

@@ -31,6 +31,7 @@ GROUP_ADD: Final = "group.add"
 GROUP_REMOVE: Final = "group.remove"
 INCIDENT_OPEN: Final = "incident.open"
 INCIDENT_CLOSE: Final = "incident.close"
+FORK_CLOSE: Final = "fork.close"
 
 Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
 Severity = Literal["notice", "warning", "critical"]
@@ -136,6 +137,19 @@ class GroupRemove(Struct, frozen=True, forbid_unknown_fields=True):
 
     machine: Hex32
     name: GroupName
+
+
+class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
+    """An operator closes a fork: `stream` stays at its first `common` entries.
+
+    `proof` is the sha256 of the fork proof as the writer of this entry had it.
+    """
+
+    common: Size
+    note: Text
+    proof: Hex32
+    statement: str
+    stream: Annotated[str, Meta(max_length=256)]
 
 
 class IncidentOpen(Struct, frozen=True, forbid_unknown_fields=True):

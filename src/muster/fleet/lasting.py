@@ -4,7 +4,8 @@ Rule 1: a stream that forked is cut back, and its tables with it. What shuts som
 an order, must not come undone by that: whoever finds it beyond the cut says it again.
 Rule 2: it is believed for the signature it carries, never for who wrote the entry.
 
-Three things last: a revocation, the taking of a grant, and an order that *this* machine obeyed.
+Four things last: a revocation, the taking of a grant, an operator's word about a fork, and an order
+that *this* machine obeyed.
 What gives (a record, a grant, a member) does not: losing it is safe, and whoever gave it notices.
 """
 
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple
 
 from muster.errors import Refused
 from muster.fleet import folds, kinds
+from muster.fleet.forked import closes
 from muster.fleet.grant import takes
 from muster.fleet.record import open_revocation
 from muster.fleet.statement import is_target, open_statement
@@ -30,7 +32,9 @@ class Lasting(NamedTuple):
     until_ms: int | None = None
 
 
-KINDS: Final = frozenset({kinds.MACHINE_REVOKE, kinds.GRANT_TAKE, kinds.ORDER_TAKE})
+KINDS: Final = frozenset(
+    {kinds.MACHINE_REVOKE, kinds.GRANT_TAKE, kinds.ORDER_TAKE, kinds.FORK_CLOSE}
+)
 
 
 def lasting(entry: Entry, fleet: FleetId, me: MachineId) -> Lasting | None:
@@ -55,6 +59,12 @@ def _lasting(entry: Entry, fleet: FleetId, me: MachineId) -> Lasting | None:
         if not takes(taker, taking.id):
             return None
         return Lasting(folds.TAKEN.name, {"id": taking.id, "taker": taker.operator})
+    if entry.header.kind == kinds.FORK_CLOSE:
+        closing = body_as(entry, kinds.ForkClose)
+        decided = open_statement(closing.statement.encode(), fleet)
+        if not closes(decided, closing):
+            return None
+        return Lasting(folds.FORK.name, {"fork": decided.object, "operator": decided.operator})
     order = open_statement(body_as(entry, kinds.OrderTake).statement.encode(), fleet)
     if entry.header.author != me or not is_target(order, me):
         return None

@@ -57,6 +57,16 @@ class Member(NamedTuple):
     cuts: Mapping[str, int]
 
 
+class Closed(NamedTuple):
+    """An operator's decision about a fork: it is closed, the stream stays where it was cut."""
+
+    stream: str
+    common: int
+    operator: str
+    issued_ms: int
+    note: str
+
+
 @dataclass(frozen=True, slots=True)
 class Roster:
     """Everything the fleet's streams say about who; see the rules at the top of this file.
@@ -73,6 +83,8 @@ class Roster:
     grants: tuple[Given, ...] = ()
     facts: Mapping[MachineId, Facts] = field(default_factory=dict)
     groups: Mapping[Scope, Mapping[MachineId, Member]] = field(default_factory=dict)
+    # The forks that an operator closed, by name; see forked.py.
+    closed: Mapping[str, Closed] = field(default_factory=dict)
     # The sub-keys of revoked machines.
     dead: frozenset[str] = frozenset()
 
@@ -272,6 +284,7 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         grants=effective(roots, _given(rows, frozenset(signed), dead | frozenset(revoked))),
         facts=_facts(rows(folds.FACTS.name)),
         groups=_groups(rows),
+        closed=_closed(rows(folds.FORK.name), signed),
         dead=dead,
     )
 
@@ -301,6 +314,18 @@ def _given(rows: RowsOf, operators: frozenset[str], dead: frozenset[str]) -> tup
             )
             given[id_] = Given(id_, giver, grant)
     return tuple(given[id_] for id_ in sorted(given))
+
+
+def _closed(rows: Iterable[Row], operators: Mapping[str, object]) -> dict[str, Closed]:
+    """Per fork its first decision; it stands when the operator is revoked later."""
+    found: dict[str, Closed] = {}
+    for row in sorted(rows, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
+        if row["operator"] in operators:
+            closed = Closed(
+                row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
+            )
+            found.setdefault(row["fork"], closed)
+    return found
 
 
 def _facts(rows: Iterable[Row]) -> dict[MachineId, Facts]:

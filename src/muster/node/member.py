@@ -17,12 +17,14 @@ import msgspec
 from muster.channel.frame import Type
 from muster.errors import Malformed, Refused, Unsettled
 from muster.fleet import kinds
+from muster.fleet.forked import fork_id
 from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
 from muster.limits import BODY_BYTES_MAX, COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
 from muster.log import canon
 from muster.log.entry import Entry
+from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.link import Link, sentence
@@ -34,7 +36,7 @@ from muster.store.store import Store
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_REVOKE,
     kinds.OPERATOR_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
-    kinds.GROUP_ADD, kinds.GROUP_REMOVE,
+    kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
 # The setting that names the incarnation which this database goes on with.
@@ -77,6 +79,7 @@ class Members:
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
         core.on(kinds.MACHINE_OPEN, self._twins.opened)
+        core.on(kinds.FORK_CLOSE, self._on_fork_closed)
         core.standing.on_change.append(self._on_roster)
 
     # --- incarnations -------------------------------------------------------------------
@@ -180,6 +183,23 @@ class Members:
             self._contradicted.add(stream)
             key = f"fork-{stream.machine[:16]}"
             self.incident(key, "critical", "a machine shows different histories", what)
+
+    def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
+        """An operator decided about a fork: what we told of it is over, where that counts."""
+        try:
+            body = body_as(entry, kinds.ForkClose)
+            machine = StreamName.parse(body.stream).machine
+        except (Skip, Malformed):
+            return
+        closed = self.core.roster.closed.get(fork_id(body.stream, body.common))
+        if closed is None:
+            return
+        keys = [f"fork-{machine[:16]}", *(["incarnation"] if machine == self.core.machine else [])]
+        for key in keys:
+            own = self.core.standing.own(FLEET)
+            if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
+                reason = f"an operator closed the fork: {closed.note}"[:500]
+                self._write(kinds.INCIDENT_CLOSE, {"key": key, "reason": reason})
 
     def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         """Entries came."""

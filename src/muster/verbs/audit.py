@@ -85,6 +85,7 @@ def _answer(report: Report) -> dict[str, Any]:
         "entries": sum(each.entries for each in report.streams),
         "withheld": sum(each.withheld for each in report.streams),
         "exposed": sum(each.exposed for each in report.streams),
+        "forks": report.forks,
         "wrong": report.findings(),
         "streams": [_stream(each, report) for each in report.streams],
     }

@@ -20,6 +20,7 @@ from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.verbs import fork
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
@@ -265,6 +266,7 @@ def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
         {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])}
         for row in rows
     ]
+    found += fork.incidents(core)
     return sorted(found, key=lambda r: (not r["open"], str(r["key"])))
 
 

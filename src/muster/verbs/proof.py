@@ -14,18 +14,30 @@ writing machine alone is trusted.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from muster.errors import Malformed, MusterError, Refused
+from muster.fleet.forked import closes, fork_id
 from muster.fleet.kinds import (
+    FORK_CLOSE,
     MACHINE_OPEN,
     MACHINE_RECORD,
     MACHINE_REVOKE,
+    OPERATOR_RECORD,
+    ForkClose,
     MachineOpen,
     MachineRecorded,
     MachineRevoke,
+    OperatorRecorded,
 )
-from muster.fleet.record import MachineRecord, Revocation, open_record, open_revocation
+from muster.fleet.record import (
+    MachineRecord,
+    Revocation,
+    open_operator,
+    open_record,
+    open_revocation,
+)
+from muster.fleet.statement import open_statement
 from muster.log import canon, tree
 from muster.log.entry import Entry, parse
 from muster.log.fold import Skip, body_as
@@ -38,6 +50,9 @@ from muster.verbs.source import Head, Source, Stream
 
 # How often somebody who waits hears something.
 PROGRESS_ENTRIES: Final = 50_000
+_DOCUMENTS: Final = frozenset(
+    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, FORK_CLOSE}
+)
 
 
 @dataclass(slots=True)
@@ -71,6 +86,10 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     machines: dict[MachineId, MachineRecord] = field(default_factory=dict)
     revoked: dict[str, Revocation] = field(default_factory=dict)
+    operators: set[str] = field(default_factory=set)
+    # Who closed which fork, for all that is signed; and the forks that were found.
+    closings: set[tuple[str, str]] = field(default_factory=set)
+    forks: list[dict[str, Any]] = field(default_factory=list)
 
     def findings(self) -> list[str]:
         found = list(self.wrong)
@@ -139,7 +158,7 @@ def _read(source: Source, checked: Checked, report: Report) -> Iterator[int]:
             checked.withheld += body is None
             if size in sizes:
                 checked.roots[size] = grown.root()
-            if fleet_scope and found.kind.startswith("machine."):
+            if fleet_scope and found.kind in _DOCUMENTS:
                 _document(entry, report)
             if size % PROGRESS_ENTRIES == 0:
                 yield PROGRESS_ENTRIES
@@ -168,6 +187,11 @@ def _document(entry: Entry, report: Report) -> None:
             _record(report, body_as(entry, MachineRecorded).record)
         elif kind == MACHINE_REVOKE:
             _revocation(report, body_as(entry, MachineRevoke).revocation)
+        elif kind == OPERATOR_RECORD:
+            raw = body_as(entry, OperatorRecorded).record
+            report.operators.add(open_operator(raw.encode(), report.fleet).operator)
+        elif kind == FORK_CLOSE:
+            _closing(report, body_as(entry, ForkClose))
     except (Skip, Refused):
         # A document that does not hold counts for nothing, here as in the folds.
         return
@@ -262,6 +286,12 @@ def _revoked(checked: Checked, report: Report) -> Iterator[str]:
         yield f"seq {cut}: from here on nothing counts, its machine is revoked"
 
 
+def _closing(report: Report, body: ForkClose) -> None:
+    statement = open_statement(body.statement.encode(), report.fleet)
+    if closes(statement, body):
+        report.closings.add((statement.object, statement.operator))
+
+
 def _cut_back(evidence: bytes, report: Report) -> None:
     """Why a stream was cut back here: its machine was revoked, or its key forked it."""
     try:
@@ -275,9 +305,15 @@ def _cut_back(evidence: bytes, report: Report) -> None:
         if record is None:
             raise Malformed(f"no record names {stream.machine}")
         proof = open_fork(evidence, report.fleet, record.key("seal"))
-        report.wrong.append(
-            f"stream {stream}: seq {proof.index}: FORKED by its own machine's key; "
-            "both branches are kept"
+        fork = fork_id(str(stream), proof.index)
+        closed = any((fork, each) in report.closings for each in report.operators)
+        report.forks.append(
+            {"fork": fork, "stream": str(stream), "common": proof.index, "closed": closed}
         )
+        if not closed:
+            report.wrong.append(
+                f"stream {stream}: seq {proof.index}: FORKED by its own machine's key; "
+                "both branches are kept"
+            )
     except Refused as error:
         report.wrong.append(f"the reason why a stream was cut back does not hold: {error}")

@@ -24,6 +24,24 @@ TRUTH: Final = (
         "incidents", "what a person must see", "local", "daemon", "muster.verbs.fleet:incidents",
     ),
     Verb(
+        "forks", "streams whose own key wrote two histories, and what was decided", "local",
+        "daemon", "muster.verbs.fork:forks",
+    ),
+    Verb(
+        "close", "close a fork: you looked at it, its stream stays where it was cut", "local",
+        "client", "muster.verbs.fork:close",
+        (
+            pos("fork", "the fork's id (its beginning is enough)"),
+            pos("note", "what you found, for the log", kind="words", required=False),
+        ),
+    ),
+    Verb(
+        "fork.close", "an operator's decision about a fork", "order", "daemon",
+        "muster.verbs.fork:settle",
+        (pos("fork", "the fork's whole id"), opt("note", "what was found")),
+        hidden=True, object="fork",
+    ),
+    Verb(
         "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",
         (
             pos("action", "add or list", choices=("add", "list")),
