@@ -25,7 +25,7 @@ def waiting(value: Any, _files: Files) -> str:
     for each in value["away"]:
         heard = each.get("heard_ms_ago")
         since = f", last heard of {span(heard)} ago" if heard is not None else ""
-        lines.append(f"  {clean(each['machine'])} has no link to this machine{since}")
+        lines.append(f"  {clean(each['machine'])} is away{since}; it is delivered when it is back")
     lines.append("Ctrl-C ends the waiting, not the message: `muster sent` shows how far it came.")
     return "\n".join(lines)
 

@@ -33,8 +33,7 @@ def answer(door: Door, args: Mapping[str, Any]) -> Any:
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
     if where["state"] != "leased":
-        state = where["state"]
-        raise Conflict(f"task {where['task'][:12]} is {state}, not running: nobody asks anything")
+        raise Conflict(f"task {where['task'][:12]} is {where['state']}: nobody waits for an answer")
     given = {
         "answer": str(args["answer"]),
         "question": str(args.get("question") or ""),
