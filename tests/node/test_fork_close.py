@@ -8,6 +8,8 @@ from tests.node.cores import Cores, One
 from tests.node.test_fork import forked, meets, ordered
 from tests.promise import proves
 
+from muster.cli.order import object_of
+from muster.errors import NotFound
 from muster.fleet import kinds
 from muster.fleet.folds import FORK
 from muster.fleet.forked import CLOSE, close_args, fork_id
@@ -15,6 +17,8 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET
+from muster.verbs.fork import close as command
+from muster.verbs.table import VERBS
 
 
 @pytest.fixture
@@ -172,3 +176,35 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
     assert [s.reason for s in hub.core.store.skipped()][-2:] == ["other-fork", "bad-body"]
     assert hub.core.roster.closed == {}
     assert alarms(hub)
+
+
+class Knock:
+    """The command's door, onto a core of this process; it signs as the operator."""
+
+    def __init__(self, machine: One) -> None:
+        self.machine = machine
+
+    def ask(self, verb: str, args: dict[str, Any]) -> Any:
+        if verb == CLOSE:
+            answer = self.machine.order(verb, object_of(VERBS[verb], args), args)
+        else:
+            answer = self.machine.call(verb, args)
+        if not answer["ok"]:
+            raise NotFound(answer["error"]["text"])
+        return answer["value"]
+
+
+@proves("fleet.fork-closed")
+def test_a_person_names_a_fork_by_its_beginning(world):
+    hub = world["hub"]
+    (fork,) = listed(hub)
+    door: Any = Knock(hub)
+    for unknown in ("ffff", fork["fork"][:3], ""):
+        with pytest.raises(NotFound):
+            command(door, {"fork": unknown})
+    assert alarms(hub)
+    text = ["we", "restored", "it"]
+    said = command(door, {"fork": fork["fork"][:12], "note": text})
+    assert (said["fork"], said["common"]) == (fork["fork"], fork["common"])
+    assert listed(hub)[0]["note"] == "we restored it"
+    assert alarms(hub) == []
