@@ -13,6 +13,7 @@
     I11  what an intact replica holds reaches everybody
     I12  whatever was submitted settles, though entries are poisoned and streams frozen
     I13  a machine that knows of an order's effect does not obey the order again
+    I14  a fork that an operator closed anywhere is closed for everybody
 
 I1, I5, I6, I7, I10 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
@@ -31,12 +32,14 @@ import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
+from muster.fleet.forked import CLOSE, close_args
 from muster.limits import COMPANY_MS, CONFIRM_MS
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import JOURNAL, StreamName, direct_target
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
 from muster.task.kinds import AttemptStart, TaskAssign, read
+from muster.verbs.fork import forks
 from tests.sim.network import DIAL_MS_MAX
 from tests.sim.tally import KINDS, chained
 
@@ -337,6 +340,7 @@ class Checker:
             self.fail("I8", f"it did not stay at rest: {self.unsettled()}")
         self._check_tables()
         self._check_orders()
+        self._check_closing()
 
     def _check_orders(self) -> None:
         """Every order that was obeyed is shown again, also where its stream was cut back. (I13)"""
@@ -364,6 +368,35 @@ class Checker:
         store = _core(machine).store
         entry = store.entry(EntryId(bytes.fromhex(message)))
         return entry is not None and all(store.entry(cause) for cause in entry.causes)
+
+    def _check_closing(self) -> None:
+        """Somebody closes each fork, at one machine that can prove it. (I14)"""
+        world, closed = self.world, set[str]()
+        holders = {f: m for m in self.honest() for f in self._forks(m)}
+        for fork, machine in holders.items():
+
+            def then(answer: dict[str, Any], of: str = fork) -> None:
+                if answer["ok"]:
+                    world.reached["fork-closed"] += 1
+                    closed.add(of)
+                else:
+                    self.surprise(CLOSE, answer)
+
+            args = close_args(fork, "seen")
+            statement = world.workload.order(machine, CLOSE, fork, args)
+            world.workload.call(machine, CLOSE, args, then, statement)
+        world.run_until(world.ms + 1_000)
+
+        def told() -> bool:
+            return not any(closed & self._forks(m) for m in self.honest())
+
+        if not world.run_until(world.ms + REFRESH_MS + QUIET_MS, told):
+            self.fail("I14", "a fork that was closed is open somewhere")
+
+    def _forks(self, machine: "Machine") -> set[str]:
+        """The forks that nobody closed, as this machine sees it."""
+        found = forks(_core(machine), None)  # type: ignore[arg-type]
+        return {str(f["fork"]) for f in found if f["state"] == "open"}
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]
