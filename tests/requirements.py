@@ -400,6 +400,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.init-says-who-can-knock": "Init says when its port can be reached from other computers, who is answered there, and how to narrow it.",
     "cli.people-read-reasons": "Of a task that failed the reason is shown, not what its agent said of itself.",
     "cli.a-run-says-what-it-waits-for": "Whoever follows a run is told once of a task that no machine takes, and why; with --json nothing is added.",
     "cli.logs-end-as-they-went": "Logs show what can be read and say which journal cannot; where nothing can, that is the error.",
