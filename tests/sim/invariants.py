@@ -26,12 +26,15 @@ fork; that is excused, and then the fork must be proved and frozen everywhere.
 
 from base64 import b64decode
 from collections import defaultdict
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
+from muster.errors import NotFound
 from muster.fleet.forked import CLOSE, close_args
 from muster.limits import COMPANY_MS, CONFIRM_MS
 from muster.log.entry import Entry, EntryId
@@ -345,8 +348,12 @@ class Checker:
     def _check_orders(self) -> None:
         """Every order that was obeyed is shown again, also where its stream was cut back. (I13)"""
         world, again = self.world, list[str]()
+        own = {machine.place: self._own(machine) for machine in self.honest()}
         for message, (machine, args, statement) in world.workload.obeyed.items():
-            if machine not in self.honest() or not self._is_whole(machine, message):
+            mine = own.get(machine.place, {})
+            entry = mine.get(bytes.fromhex(message))
+            # One that was restored from a copy lost what nobody else had: that it obeyed, perhaps.
+            if entry is None or not all(cause in mine for cause in entry.causes):
                 continue
 
             def then(answer: dict[str, Any], of: str = message) -> None:
@@ -360,14 +367,16 @@ class Checker:
             self.fail("I13", f"the order behind message {again[0][:12]} was obeyed twice")
 
     @staticmethod
-    def _is_whole(machine: "Machine", message: str) -> bool:
-        """Whether a machine has a message of its own, and the order it came of.
-
-        One that was restored from a copy lost what nobody else had: that it obeyed, perhaps.
-        """
-        store = _core(machine).store
-        entry = store.entry(EntryId(bytes.fromhex(message)))
-        return entry is not None and all(store.entry(cause) for cause in entry.causes)
+    def _own(machine: "Machine") -> dict[bytes, Entry]:
+        """All that a machine wrote and has, also what was cut back and is evidence only."""
+        store, found = _core(machine).store, dict[bytes, Entry]()
+        for stream in store.streams():
+            if stream.machine == machine.id:
+                with suppress(NotFound):
+                    for seq in count():
+                        entry = store.entry_at(stream, seq)
+                        found[entry.id] = entry
+        return found
 
     def _check_closing(self) -> None:
         """Somebody closes each fork, at one machine that can prove it. (I14)"""
