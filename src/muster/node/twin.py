@@ -55,7 +55,7 @@ class Twins:
             for name in map(StreamName.parse, heads)
             if name.machine == machine and name.incarnation != stream.incarnation
         }
-        number = self.core.store.number(stream, opening.header.seq)
+        number = self._number(opening)
         for incarnation in before:
             self._ended.setdefault((machine, incarnation), number)
         return before
@@ -90,7 +90,7 @@ class Twins:
         if self._came_back.setdefault(machine, incarnation) != incarnation:
             self._alarm(machine)
             return
-        number = self.core.store.number(stream, found.header.seq)
+        number = self._number(found)
         for other in self._known.get(machine, ()):
             if other != incarnation:
                 self._ended[machine, other] = number
@@ -101,8 +101,13 @@ class Twins:
         for cause in entry.causes:
             cited = core.store.entry(cause)
             if cited is not None and cited.header.author == core.machine:
-                return core.store.number(cited.stream, cited.header.seq) > number
+                return self._number(cited) > number
         return False
+
+    def _number(self, entry: Entry) -> int:
+        """Its place in the order in which entries came here."""
+        found = self.core.store.admitted(entry.stream, entry.header.seq)
+        return -1 if found is None else found[0]
 
     def _alarm(self, machine: MachineId) -> None:
         if machine in self._told:

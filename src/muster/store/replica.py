@@ -119,13 +119,6 @@ class Replica:
             found.append(entry)
         return found
 
-    def number(self, stream: StreamName, seq: int) -> int:
-        """Return the admission number of an entry: what came here later has a higher one."""
-        self._settle()
-        head = self._streams.get(stream)
-        found = None if head is None else self._order.of(head.id, seq)
-        return -1 if found is None else found[0]
-
     def segment(
         self,
         stream: StreamName,
