@@ -393,6 +393,23 @@ def test_of_the_cosigns_the_largest_is_kept(machines):
     assert ((a.fleet, b.id, "held"), 2, two.note) in list(store.cosigned())
 
 
+@proves("store.undo")
+def test_what_others_vouched_for_outlasts_an_undoing(machines):
+    a, b = machines(1), machines(2)
+    a.write(a.fleet, note("x"), note("y"))
+    root = a.store.root_at(a.fleet, 2)
+    heard = make_cosign(OWNER, a.fleet, 2, root, b.id, "held", b.signer, 2)
+    with a.store.transaction():
+        assert a.store.put_cosign(heard, may_wait=True)
+    with a.store.transaction():
+        before = a.store.mark()
+        a.store.append(a.fleet, [note("refused")], NOW_MS)
+        a.store.undo(before)
+        a.store.append(a.fleet, [note("z")], NOW_MS)
+        a.store.seal_dirty(a.signer)
+    assert again(a).cosigns(a.fleet) == [heard]
+
+
 # --- folds -------------------------------------------------------------------------------------
 
 

@@ -169,11 +169,11 @@ class Core:
 
     def undo(self, mark: Mark) -> None:
         """Take back what was written and wanted since `mark`, except that somebody was denied."""
-        if self.store.mark() == mark.store and len(self.effects) == mark.effects:
+        del self.effects[mark.effects :]
+        if self.store.mark() == mark.store:
             return
         denied = self.orders.denials[mark.denials :]
         self.store.undo(mark.store)
-        del self.effects[mark.effects :]
         while len(self._fresh) > mark.fresh:
             self._fresh.pop()
         self.standing.stale()

@@ -47,6 +47,10 @@ class Cosigns:
         self._due |= not may_wait
         return True
 
+    def waiting(self) -> list[Cosign]:
+        """Return what is not written yet."""
+        return list(self._waiting.values())
+
     def hurry(self) -> None:
         """Write with this transaction what waits."""
         self._due |= bool(self._waiting)

@@ -135,18 +135,18 @@ class Store(Replica):
     def undo(self, mark: tuple[int, Stamp]) -> None:
         """Take back what this transaction did after `mark`; call it before any `seal_dirty`.
 
-        Everything is rolled back and what came before is done again: dear, but only for whoever
-        has a reason to undo, while a savepoint would cost every transaction that has none.
+        All is rolled back and what came before done again: a savepoint would cost everybody.
         """
         assert self._open, "undoing belongs into a transaction"
         kept, stamp = mark
-        if len(self._done) == kept:
-            return
+        waiting = self._cosigns.waiting()
         again, self._done = self._done[:kept], []
         self._forget()
         self._database.begin()
         for step in again:
             step()
+        for cosign in waiting:  # what others vouched for is true still
+            self.put_cosign(cosign, may_wait=True)
         self._stamp = stamp
 
     def _flush(self) -> None:
