@@ -95,6 +95,8 @@ def test_another_spelling_of_a_value_is_refused(raw):
         b'{"a":123456789012345678901234567890}',
         '{"é":1}'.encode(),
         '{"a":[{"é":1}]}'.encode(),
+        '{"a":"— \\" —","b":"\\\\","é":1}'.encode(),
+        '{"a":"x\\":","b":["—",{"b\\"é":1}]}'.encode(),
     ],
 )
 def test_floats_huge_integers_and_foreign_keys_are_refused(raw):

@@ -11,6 +11,7 @@ The daemon's socket confers no authority: "approved by Alice" is text until Alic
 """
 
 import hashlib
+import re
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -30,6 +31,7 @@ EVERY_MACHINE: Final = "fleet"
 _STATEMENT: Final = "muster/statement/v1"
 
 _STATEMENTS_KEPT: Final = 2_048
+_MACHINE: Final = re.compile("[0-9a-f]{64}")
 
 
 class Statement(Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,4 +140,4 @@ def is_target(statement: Statement, machine: MachineId) -> bool:
 
 
 def _is_machine(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return _MACHINE.fullmatch(text) is not None

@@ -36,6 +36,8 @@ _NO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 # Numbers follow these characters in text without spaces. A hit may still lie inside a string.
 _SUSPECT_NUMBER = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]+[.eE])")
+# Every string of a text that is JSON, and the colon behind it where it is a key.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"(:?)', re.DOTALL)
 _OPENERS = (b"[", b"{")
 _CLOSERS = (b"]", b"}")
 
@@ -125,9 +127,12 @@ def _check_depth(raw: bytes, what: str) -> None:
 
 def _is_suspect(raw: bytes) -> bool:
     """Whether walking the value is needed to know that it stays within the profile."""
-    if not raw.isascii() or raw[:1] not in _OPENERS:
+    if raw[:1] not in _OPENERS or _SUSPECT_NUMBER.search(raw) is not None:
         return True
-    return _SUSPECT_NUMBER.search(raw) is not None
+    # A seal has an em dash; only in a key such a character matters.
+    return not raw.isascii() and any(
+        found[1] and not found[0].isascii() for found in _STRING.finditer(raw)
+    )
 
 
 def _check_profile(value: Any, what: str) -> None:
