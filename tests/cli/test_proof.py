@@ -35,9 +35,14 @@ NOW = 1_790_000_000_000
 MINE = StreamName(ANN.machine, INCARNATION, FLEET)
 DIARY = StreamName(ANN.machine, INCARNATION, JOURNAL)
 THEIRS = StreamName(CY.machine, INCARNATION, FLEET)
+# A header that is as well-formed as before, of another kind.
+RENAMED = (
+    "update entry set header = cast(replace(header, 'kind\":\"', 'kind\":\"x') as blob) "
+    "where id = {8}"
+)
 SWAP = (
-    "update entry set (header, salt, body) = "
-    "(select header, salt, body from entry where id = {8}) where id = {7}"
+    "update entry set (hash, header, salt, body) = "
+    "(select hash, header, salt, body from entry where id = {8}) where id = {7}"
 )
 
 
@@ -139,6 +144,10 @@ def test_an_erased_body_breaks_nothing_and_is_counted(world):
     [
         ("update entry set body = x'7b7d' where id = {7}", "seq 7: The body"),
         ("update entry set header = cast(header || x'20' as blob) where id = {7}", "seq 7: "),
+        (RENAMED,
+         "seq 8: its header is not the one that was written here"),
+        ("update entry set hash = zeroblob(32) where id = {8}",
+         "seq 8: its header is not the one that was written here"),
         (SWAP, "seq 7: here lies entry 8"),
         ("delete from entry where id = {300}", "seq 300: missing"),
         ("delete from entry where id = {7}", "seq 7: here lies entry 8"),

@@ -176,6 +176,23 @@ def test_a_database_of_a_newer_muster_is_refused(tmp_path):
         Machine(1, tmp_path / "log.db")
 
 
+@proves("store.rot")
+def test_a_header_that_rotted_into_another_fine_one_is_not_served_either(tmp_path):
+    a = Machine(1, tmp_path / "log.db")
+    a.write(a.fleet, note("x"), note("y"), note("z"))
+    a.store.close()
+    raw = apsw.Connection(str(tmp_path / "log.db"))
+    raw.execute(
+        "update entry set header = cast(replace(header, 'note.', 'nota.') as blob) where id & 1 = 1"
+    )
+    raw.close()
+    b = Machine(1, tmp_path / "log.db")
+    with pytest.raises(Broken, match=r"entry 1 of .* rotted"):
+        b.store.entry_at(b.fleet, 1)
+    assert b.store.entry_at(b.fleet, 2).header.seq == 2
+    b.store.close()
+
+
 def test_what_is_no_database_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "log.db").write_bytes(b"not a database at all" * 400)
     with pytest.raises(Broken, match="does not open"):

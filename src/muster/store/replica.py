@@ -9,7 +9,7 @@ Rule 3: only what a seal covers is served.
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from muster.errors import Broken, NotFound, Refused
+from muster.errors import Broken, Forged, NotFound, Refused
 from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES
 from muster.log import entry as entries_of
 from muster.log import tree as trees
@@ -36,7 +36,7 @@ ROWS_MAX: Final = 100_000
 # Receipts come for the sizes of the last moments, each of them from several machines.
 ROOTS_KEPT: Final = 4_096
 
-_ENTRY: Final = "select header, salt, body, id from entry"
+_ENTRY: Final = "select header, salt, body, id, hash from entry"
 
 
 class Skipped(NamedTuple):
@@ -204,10 +204,13 @@ class Replica:
             yield from map(self._parse, found)
 
     def _parse(self, row: tuple[SqlValue, ...]) -> Entry:
-        header, salt, body, number = row
+        header, salt, body, number, written = row
         raw = None if body is None else as_bytes(body)
         try:
-            return entries_of.parse(as_bytes(header), as_bytes(salt), raw)
+            entry = entries_of.parse(as_bytes(header), as_bytes(salt), raw)
+            if entry.id != written:
+                raise Forged("its header is not the one that was written here")
+            return entry
         except Refused as error:
             stream, seq = unpack(as_int(number))
             raise Broken(
@@ -388,8 +391,8 @@ class Replica:
         first = pack(head.id, start)
         number = self._order.add(head.fresh_ms, head.id, start, len(entries))
         self._database.executemany(
-            "insert into entry(id, header, salt, body) values(?, ?, ?, ?)",
-            [(row, e.raw, e.salt, e.body) for row, e in enumerate(entries, first)],
+            "insert into entry(id, hash, header, salt, body) values(?, ?, ?, ?, ?)",
+            [(row, e.id, e.raw, e.salt, e.body) for row, e in enumerate(entries, first)],
         )
         ids = [entry.id for entry in entries]
         self._recent.put(first, entries)

@@ -21,7 +21,7 @@ TILE_WIDTH: Final = 256
 # Four bits hold levels 0 to 15 of tiles; four levels already cover 2^32 entries.
 TILE_LEVEL_SHIFT: Final = 36
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 DDL: Final = """
 create table if not exists setting(
@@ -36,6 +36,7 @@ create table if not exists stream(
 ) strict;
 create table if not exists entry(
   id integer primary key,
+  hash blob not null,     -- of the header: where one rots, this tells which
   header blob not null,
   salt blob not null,
   body blob               -- null: erased or withheld

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from muster.errors import Broken, Malformed, NotFound
 from muster.log import canon
 from muster.log.stream import StreamName
+from muster.log.tree import leaf_hash
 from muster.store.schema import FORMAT, pack
 from muster.store.sqlite import Database, as_bytes, as_int, as_text
 
@@ -120,10 +121,14 @@ class DatabaseSource:
         at, end = pack(stream.number, 0), pack(stream.number, stream.held)
         while at < end:
             found = self.database.query(
-                "select header, salt, body from entry where id >= ? and id < ? order by id",
+                "select header, salt, body, hash from entry where id >= ? and id < ? order by id",
                 (at, min(at + BATCH, end)),
             )
-            yield from found  # type: ignore[misc]
+            for header, salt, body, written in found:
+                # A seal tells only that one of many entries is another: this tells which.
+                if leaf_hash(header) != written:  # type: ignore[arg-type]
+                    raise Malformed("its header is not the one that was written here")
+                yield header, salt, body  # type: ignore[misc]
             at += BATCH
 
     def forks(self) -> list[bytes]:
