@@ -153,6 +153,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.budget-is-told": "A budget is written down beside what was used, and checking a spec says that it stops no attempt yet.",
     "task.hopeless-fails": "A task that no machine may run any more fails at once and says to order it again; the owner finds out for itself.",
     "task.evidence-lasts": "An order that its owner took in time convinces a worker however late its opening is stamped, repeated or assigned, for thirty days.",
     "task.values-named": "A phase is given the values of the phases it waits for and of those it names, whatever else is done by then.",

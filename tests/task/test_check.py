@@ -320,3 +320,12 @@ def test_a_large_spec_made_to_be_slow_is_checked_in_seconds(raw):
     report = check(raw)
     assert time.process_time() - start < 4
     assert len(report.problems) <= 100
+
+
+@proves("task.budget-is-told")
+def test_a_budget_is_told_to_stop_nobody_yet() -> None:
+    text = "muster: 1\nname: a\nphases:\n  one:\n    agent: claude\n    do: x\n    check: 'true'\n"
+    assert check(text.encode()).problems == ()
+    (problem,) = check(f"{text}    budget: {{tokens: 5}}\n".encode()).problems
+    assert problem.warning
+    assert "stops no attempt yet" in problem.sentence

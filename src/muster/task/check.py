@@ -176,6 +176,10 @@ class _Check:
                 yield self._at(name, key, f"{shown(path)} may refer to {EACH_PATH} only")
         if phase.each is not None and not self._uses_match(phase):
             yield self._at(name, "each", f"is never used; say {EACH_PATH} in do")
+        if phase.budget is not None:
+            # Agents say what they used when they have ended: there is nobody to stop then.
+            what = "is written down with what was used, and stops no attempt yet; set a timeout"
+            yield self._at(name, "budget", what, warning=True)
 
     @staticmethod
     def _uses_match(phase: Phase) -> bool:
