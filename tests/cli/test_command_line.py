@@ -15,7 +15,8 @@ from muster.cli import call, git_remote, parse
 from muster.fleet.invite import write_invite
 from muster.node.home import Home
 from muster.verbs.table import VERBS
-from tests.cli.world import environment, everything_in, free_port, muster
+from tests.cli.world import environment, everything_in, muster
+from tests.ports import free_port
 from tests.promise import proves
 
 SHOWN = [v for v in VERBS.values() if not v.hidden]

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from muster.fleet.invite import read_invite, write_invite
-from tests.cli.world import environment, everything_in, free_port, muster
+from tests.cli.world import environment, everything_in, muster
+from tests.ports import free_port
 from tests.promise import proves
 
 pytestmark = pytest.mark.e2e

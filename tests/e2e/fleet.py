@@ -16,7 +16,6 @@ import secrets
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,7 @@ from muster.fleet.record import open_record, sign_binding, sign_operator, sign_r
 from muster.fleet.statement import sign_statement
 from muster.node.home import Config, Home, config_text
 from tests.agent.repositories import commit, sh, wait
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 READY_S = 60.0
@@ -45,12 +45,6 @@ ORDER_MS = 300_000
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(true: Callable[[], Any], what: str | Callable[[], str], *, within_s: float = 30.0) -> Any:
