@@ -4,7 +4,20 @@ from dataclasses import replace
 
 import pytest
 from tests.promise import proves
-from tests.store.world import NOW_MS, OWNER, Machine, Notes, Tasks, drop, folds, job, jobs, note
+from tests.store.world import (
+    NOW_MS,
+    OWNER,
+    Machine,
+    Notes,
+    Tasks,
+    again,
+    drop,
+    everything,
+    folds,
+    job,
+    jobs,
+    note,
+)
 
 from muster.errors import Conflict, Forged, Malformed, NotFound
 from muster.log import tree
@@ -19,45 +32,6 @@ from muster.store import MEMORY, Draft, Store
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
 from muster.store.tree import Tiles
-
-
-@pytest.fixture(params=["file", "memory"])
-def machines(request, tmp_path):
-    """Make machine number n."""
-    made = []
-
-    def make(number):
-        path = tmp_path / f"{number}.db" if request.param == "file" else MEMORY
-        made.append(Machine(number, path))
-        return made[-1]
-
-    yield make
-    for machine in made:
-        machine.store.close()
-
-
-def again(machine):
-    """The same machine after a restart: what counts is what was committed."""
-    if machine.path == MEMORY:
-        return Machine(machine.random.randrange(100, 200), image=machine.store.image()).store
-    machine.store.close()
-    machine.store = machine.opened()
-    return machine.store
-
-
-def everything(store):
-    """All that can be asked of a store, to compare."""
-    return (
-        [(str(s), store.size(s), store.state(s).range.root()) for s in store.streams()],
-        [store.slice(s, 0) for s in store.streams()],
-        [store.seals(s) for s in store.streams()],
-        store.tables_digest(),
-        [store.query(f"select * from {name}_hist") for name in ("job", "note")],
-        store.skipped(),
-        list(store.cosigned()),
-        store.forks(),
-    )
-
 
 # --- appending -----------------------------------------------------------------------------
 
@@ -96,39 +70,6 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
     (entry,) = a.write(a.journal, note("after"))
     assert entry.header.seq == 2
     assert entry.stamp < Stamp(NOW_MS + 50_000, 0)
-
-
-@proves("store.undo")
-@pytest.mark.parametrize("read", [False, True])
-def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, read):
-    a, b = machines(1), machines(2)
-    a.write(a.journal, job("x", "open"), note("hi"))
-    new = a.stream(scope_to(b.store.machine))
-    with a.store.transaction():
-        kept = a.store.append(a.fleet, [job("y", "kept")], NOW_MS + 1_000)
-        mark = a.store.mark()
-        lost = a.store.append(a.fleet, [job("y", "lost"), drop("y")] * 200, NOW_MS + 90_000)
-        a.store.append(new, [note("a stream of its own")], NOW_MS + 90_000)
-        a.store.remember("word", "lost")
-        if read:
-            assert a.store.rows("job", id="y") == []
-            assert a.store.entry(lost[0].id) == lost[0]
-        a.store.undo(mark)
-        assert a.store.size(a.fleet) == 1
-        assert new not in a.store.streams()
-        assert a.store.recall("word") is None
-        assert [r["state"] for r in a.store.rows("job", id="y")] == ["kept"]
-        after = a.store.append(a.fleet, [note("after")], NOW_MS + 1_000)
-        a.store.seal_dirty(a.signer)
-    assert a.store.slice(a.fleet, 0) == [*kept, *after]
-    assert after[0].stamp < Stamp(NOW_MS + 90_000, 0)
-    assert [a.store.entry(each.id) for each in lost] == [None] * 400
-    assert a.store.entry(kept[0].id) == kept[0]
-    before = everything(a.store)
-    assert b.take_segment(a.store.segment(a.fleet, 0), a)
-    for _ in a.store.rebuild():
-        pass
-    assert everything(again(a)) == before
 
 
 @proves("store.atomic")
@@ -391,23 +332,6 @@ def test_of_the_cosigns_the_largest_is_kept(machines):
     store = again(a)
     assert sorted(store.cosigns(a.fleet), key=lambda c: c.size) == [seen, two]
     assert ((a.fleet, b.id, "held"), 2, two.note) in list(store.cosigned())
-
-
-@proves("store.undo")
-def test_what_others_vouched_for_outlasts_an_undoing(machines):
-    a, b = machines(1), machines(2)
-    a.write(a.fleet, note("x"), note("y"))
-    root = a.store.root_at(a.fleet, 2)
-    heard = make_cosign(OWNER, a.fleet, 2, root, b.id, "held", b.signer, 2)
-    with a.store.transaction():
-        assert a.store.put_cosign(heard, may_wait=True)
-    with a.store.transaction():
-        before = a.store.mark()
-        a.store.append(a.fleet, [note("refused")], NOW_MS)
-        a.store.undo(before)
-        a.store.append(a.fleet, [note("z")], NOW_MS)
-        a.store.seal_dirty(a.signer)
-    assert again(a).cosigns(a.fleet) == [heard]
 
 
 # --- folds -------------------------------------------------------------------------------------

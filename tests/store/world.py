@@ -144,3 +144,26 @@ def note(text: str) -> Draft:
 
 def jobs(machine: Machine) -> Sequence[tuple[object, ...]]:
     return [(row["id"], row["state"], row["moves"]) for row in machine.store.rows("job")]
+
+
+def again(machine):
+    """The same machine after a restart: what counts is what was committed."""
+    if machine.path == MEMORY:
+        return Machine(machine.random.randrange(100, 200), image=machine.store.image()).store
+    machine.store.close()
+    machine.store = machine.opened()
+    return machine.store
+
+
+def everything(store):
+    """All that can be asked of a store, to compare."""
+    return (
+        [(str(s), store.size(s), store.state(s).range.root()) for s in store.streams()],
+        [store.slice(s, 0) for s in store.streams()],
+        [store.seals(s) for s in store.streams()],
+        store.tables_digest(),
+        [store.query(f"select * from {name}_hist") for name in ("job", "note")],
+        store.skipped(),
+        list(store.cosigned()),
+        store.forks(),
+    )
