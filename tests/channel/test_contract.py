@@ -39,6 +39,12 @@ def numbered(number: int, size: int = 16) -> bytes:
     return encode(Type.DATA, number, bytes([number % 256]) * size)
 
 
+async def turns(count: int) -> None:
+    """Let everybody who can go on do so, without a clock."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @proves("channel.in-order")
 def test_frames_that_are_sent_together_arrive_one_by_one_in_order(world: World) -> None:
     async def scenario() -> None:
@@ -233,7 +239,7 @@ def test_many_waiting_senders_share_one_bounded_buffer(world: World) -> None:
                 asyncio.create_task(near.send(numbered(200 + n, FRAME_PAYLOAD_BYTES_MAX)))
                 for n in range(20)
             ]
-            await asyncio.sleep(0.05)
+            await turns(100)
             # A cancelled send was not sent or is sent whole; what arrives now was buffered.
             for task in more:
                 task.cancel()
@@ -257,11 +263,12 @@ def test_senders_that_wake_together_still_take_turns(world: World) -> None:
                 asyncio.create_task(near.send(numbered(200 + n, FRAME_PAYLOAD_BYTES_MAX)))
                 for n in range(60)
             ]
-            await asyncio.sleep(0.01)
+            await turns(100)
             # Enough is read to wake the senders once; most must find the buffer full again.
             for _ in range(sent // 2 + 1):
                 await far.receive()
-            await asyncio.sleep(0.1)
+            await asyncio.wait([waiting, *more], return_when=asyncio.FIRST_COMPLETED)
+            await turns(100)
             for task in more:
                 task.cancel()
             await asyncio.wait([waiting, *more])

@@ -137,6 +137,7 @@ class Daemon:
         """Serve until stopped. Raises: Broken, Conflict when it cannot begin."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
+            # Windows has no signal handlers in a loop: Ctrl-C ends the process as it always does.
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self.stop, "")
         os.environ["MUSTER_SOCK"] = self.home.socket
