@@ -270,6 +270,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.bounded-output": "Output is bounded: huge lines and endless output are cut with a mark, and the end is kept.",
     "agent.environment": "An attempt sees the environment it was given and nothing of the daemon's.",
     "agent.shell-values": "A value reaches a command as an environment variable, never as shell source.",
+    "agent.shell-stops": "A command and a check end at their first line that fails; in bash a pipe fails with any of its parts.",
     "agent.shell": "A plain command runs in its folder, its lines become events and its exit code its outcome.",
     "agent.no-subreaper": "Where there is no subreaper, orphans are found by the process groups that were seen.",
     "agent.slow-reader": "A daemon that does not read delays an attempt's output, never its deadline.",

@@ -39,6 +39,24 @@ def test_a_command_runs_in_its_folder_and_its_lines_become_events(world):
     assert "four" in outcome.tail
 
 
+@proves("agent.shell-stops")
+@pytest.mark.parametrize(
+    ("shell", "command", "status"),
+    [
+        ("sh", "false\necho x > out", "failed"),
+        ("sh", "false | true\necho x > out", "ok"),
+        ("sh", "false || true\necho x > out", "ok"),
+        ("sh", "set +e\nfalse\necho x > out", "ok"),
+        ("bash", "false\necho x > out", "failed"),
+        ("bash", "false | true\necho x > out", "failed"),
+        ("bash", "[[ a == a ]]\necho x > out", "ok"),
+    ],
+)
+def test_the_first_line_that_fails_ends_a_command(world, shell, command, status):
+    assert world.run(world.order(command, shell=shell)).status == status
+    assert (world.cwd / "out").exists() == (status == "ok")
+
+
 @proves("agent.shell-values")
 def test_a_value_reaches_a_command_as_a_variable_and_never_as_source(world):
     hostile = "$(touch hacked); `touch hacked`; ' \" ; touch hacked"

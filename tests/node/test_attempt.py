@@ -145,6 +145,21 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
     assert hands.log[-1] == "close"
 
 
+@proves("agent.shell-stops")
+@pytest.mark.parametrize(("key", "shell"), [({}, "sh"), ({"shell": "bash"}, "bash")])
+def test_the_shell_that_a_phase_names_reads_its_text_and_its_check(home, key, shell):
+    hands = Hands(home.path, OK, OK)
+    asyncio.run(trial(home, hands, check="true", **key).run())
+    assert [order.shell for order in hands.ordered] == [shell, shell]
+
+
+@proves("agent.shell-stops")
+def test_a_shell_never_sees_the_carriage_returns_of_a_text_from_windows(home):
+    hands = Hands(home.path, OK, OK)
+    asyncio.run(trial(home, hands, do="true\r\nfalse\r\n", check="true\r\n").run())
+    assert [order.command for order in hands.ordered] == ["true\nfalse\n", "true\n"]
+
+
 @proves("node.patient-push")
 def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
     hands = Hands(home.path, OK)

@@ -123,6 +123,7 @@ def test_a_phase_needs_a_deliverable_a_check_or_a_person():
         ("budget: {tokens: 5}", "budget does not go with agent: shell"),
         ("agent: claude\ndo: x\ncheck: y\nbudget: {usd: '0'}", "budget.usd is 0"),
         ("after: [b, b]", "names b a second time"),
+        ("agent: claude\ndo: x\nshell: bash", "shell has nothing to read here"),
     ],
 )
 def test_keys_that_make_no_sense_together_are_refused(body, sentence):

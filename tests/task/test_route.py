@@ -40,6 +40,13 @@ def test_a_machine_that_misses_a_need_is_out_and_says_which(needs, facts, reason
 
 
 @proves("task.needs-are-hard")
+def test_a_phase_for_bash_wants_a_machine_that_has_it():
+    wants = wants_of({"agent": "shell", "shell": "bash"})
+    assert judge(wants, machine(BUILD)).reasons == ("no bash",)
+    assert judge(wants, machine(BUILD, tools={"bash": "GNU bash, version 5.2.15"})).fits
+
+
+@proves("task.needs-are-hard")
 @pytest.mark.parametrize(
     ("needs", "facts"),
     [

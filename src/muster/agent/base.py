@@ -32,7 +32,8 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prompt: str = ""
     """What an AI agent is asked; empty for a plain command."""
     command: str = ""
-    """What /bin/sh runs for the agent `shell`; JSON options for the agent `noop`."""
+    """What a shell runs for the agent `shell`; JSON options for the agent `noop`."""
+    shell: Literal["sh", "bash"] = "sh"
     timeout_s: float = 3600.0
     grace_s: float = 5.0
     """Between asking, TERM and KILL each."""

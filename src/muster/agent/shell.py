@@ -1,8 +1,9 @@
-"""The plain command: `do` runs under /bin/sh, its output lines become events.
+"""The plain command: `do` runs in a shell, its output lines become events.
 
 Rule 1: the command text is the order itself; values reach it only as environment variables,
 never by being pasted into the text.
-Rule 2: only the standard library, because the shim imports this file on every start.
+Rule 2: the first line that fails ends it, as in the CI systems whose habits people bring along.
+Rule 3: only the standard library, because the shim imports this file on every start.
 """
 
 from typing import Any, Final
@@ -11,6 +12,12 @@ from muster.agent.lines import PROMPT_BYTES_MAX, Splitter, Tail, cut
 
 Event = tuple[str, dict[str, Any]]
 
+# Without `-e` a failed `make test` counts as success when the line after it does. In bash a pipe
+# fails with any of its parts, as GitHub's `shell: bash` has it; sh knows no such option.
+SHELLS: Final = {
+    "sh": ("/bin/sh", "-e", "-c"),
+    "bash": ("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c"),
+}
 # One event becomes one journal entry, so lines travel together up to this size. A byte can take
 # six in JSON, and an entry holds 64 KiB.
 EVENT_BYTES_MAX: Final = 8 * 1024
@@ -25,7 +32,7 @@ class ShellDriver:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self._order = order
-        self.argv = ["/bin/sh", "-c", str(order["command"])]
+        self.argv = [*SHELLS[str(order["shell"])], str(order["command"])]
         self.env: dict[str, str] = order["env"]
         self.cwd = str(order["cwd"])
         self.stdin: bytes | None = None

@@ -20,7 +20,7 @@ import secrets
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -204,6 +204,7 @@ class Trial:
             env=environment(os.environ, extra),
             prompt="" if plain else self._prompt(text, found),
             command=values_of.command(text) if self.agent == "shell" else text,
+            shell=self._shell(),
             timeout_s=self._timeout_s(),
             policy=policies.Policy(),
         )
@@ -248,6 +249,9 @@ class Trial:
     def _timeout_s(self) -> float:
         return float(self.template.get("timeout_ms", 3_600_000)) / 1000
 
+    def _shell(self) -> Literal["sh", "bash"]:
+        return "bash" if self.template.get("shell") == "bash" else "sh"
+
     def _check(self, folder: Path, check: str) -> AttemptOrder:
         found = self.start.values
         return AttemptOrder(
@@ -257,6 +261,7 @@ class Trial:
             cwd=str(folder),
             env=environment(os.environ, self._environment(found)),
             command=values_of.command(check),
+            shell=self._shell(),
             timeout_s=min(CHECK_TIMEOUT_S, self._timeout_s()),
         )
 

@@ -256,6 +256,8 @@ class _Check:
         texts = [("check", phase.check or "")]
         if phase.shell:
             texts.append(("do", phase.do))
+        if phase.interpreter and not phase.shell and not phase.check:
+            yield self._at(name, "shell", "has nothing to read here; leave it out, or add a check")
         for key, text in texts:
             for sentence in source.placed(text)[1]:
                 yield self._at(name, key, f"is shell source: {sentence}")

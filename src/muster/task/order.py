@@ -49,6 +49,7 @@ def phase_order(
         "needs": msgspec.to_builtins(part.needs) if part.needs else None,
         "deliver": [path.replace(EACH_PATH, instance) for path in part.deliverables],
         "check": part.check,
+        "shell": part.interpreter,
         "timeout_ms": 0 if part.by_human else part.timeout_ms,
         "deadline_ms": part.deadline_ms,
         "retries": part.retries,

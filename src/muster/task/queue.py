@@ -87,7 +87,8 @@ class Queue:
             Malformed: the template's needs cannot be read.
 
         """
-        key = _encode((template.get("needs"), template.get("agent"), repo, sorted(avoid)))
+        wanted = [template.get(key) for key in ("needs", "agent", "shell")]
+        key = _encode((wanted, repo, sorted(avoid)))
         number = self._numbers.get(key)
         if number is None:
             wants = wants_of(template, repo, avoid)

@@ -99,6 +99,8 @@ def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] =
         check_range(wanted)
     if needs.memory is not None and not re.fullmatch(SIZE, needs.memory):
         raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
+    if template.get("shell") == "bash":
+        needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
     return Wants(needs, listed(agents), repo, frozenset(avoid))
 
 

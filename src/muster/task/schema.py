@@ -31,6 +31,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "by": "human: a person decides.",
         "deliver": "The paths that must exist in the repository when it is done.",
         "check": "A shell command that must succeed when it is done.",
+        "shell": "Who reads `do` (of agent: shell) and `check`: sh, or bash with pipefail.",
         "timeout": "How long one attempt may take; 30m if nothing is said.",
         "deadline": "How long the phase may take from when it could start, attempts and waits "
         "included.",

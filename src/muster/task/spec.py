@@ -13,7 +13,7 @@ whoever wants to run it asks `check.admit`.
 from functools import lru_cache
 from typing import Annotated, Final, Literal, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from muster import limits
 from muster.task import shape, yaml
@@ -133,6 +133,7 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     by: Literal["human"] | None = None
     deliver: Path | Annotated[list[Path], Meta(min_length=1, max_length=64)] | None = None
     check: Command | None = None
+    interpreter: Literal["sh", "bash"] | None = field(name="shell", default=None)
     timeout: Duration | None = None
     deadline: Duration | None = None
     retries: Annotated[int, Meta(ge=0, le=limits.RETRIES_MAX)] = 0

@@ -149,6 +149,8 @@ def command(text: str) -> str:
         Malformed: a reference stands where a shell would not expand it as one word.
 
     """
+    # A shell takes the carriage return of a text from Windows for a part of the last word.
+    text = text.replace("\r\n", "\n")
     edits, refused = source.placed(text)
     if refused:
         raise Malformed(refused[0])
