@@ -15,7 +15,7 @@ The message is one sentence: what, where, and what to do next. `exit_code` is wh
 command ends with, so that scripts can tell the cases apart; 2 is left to usage errors.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class MusterError(Exception):
@@ -74,3 +74,16 @@ class Broken(MusterError):
     """This machine cannot: disk, installation, configuration."""
 
     exit_code = 8
+
+
+# What a mistake of ours can look like where the bytes of others are handled. One entry, task or
+# call fails for it and the machine goes on; a failing disk is `Broken`, and not among them.
+MISTAKES: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)

@@ -231,6 +231,12 @@ OUTBOX_BYTES_MAX: Final = 64 * 1024 * 1024
 OUTBOX_STRANGER_BYTES_MAX: Final = 1024 * 1024
 # Lines about others' faults in the daemon's own log; the rest is counted.
 NOTES_PER_MINUTE_MAX: Final = 120
+# Incidents about what failed here: enough to see what is wrong, and no way to fill the fleet's log.
+FAILURES_PER_HOUR_MAX: Final = 32
+# What one step reacts to; the rest waits for the next, so that no step stands still for good.
+STEP_REACTIONS_MAX: Final = 20_000
+# Owner, runs and worker of one machine ask each other in rounds; an honest step takes a handful.
+STEP_ROUNDS_MAX: Final = 2_000
 # One `submit`; what no statement signs (a task's priority) must not reach everybody's place.
 TASKS_SUBMIT_MAX: Final = 10_000
 TASK_PRIORITY_MAX: Final = 1_000_000

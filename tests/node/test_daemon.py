@@ -82,7 +82,7 @@ def test_a_peer_that_does_not_read_is_cut_once_and_costs_no_more_memory():
 )
 def test_a_task_that_fails_ends_alone_except_when_this_machine_cannot_go_on(error, ends, counted):
     fatal: list[str] = []
-    supervisor = Supervisor(fatal.append)
+    supervisor = Supervisor(fatal.append, fatal.append)
 
     async def fails() -> None:
         raise error
@@ -96,13 +96,19 @@ def test_a_task_that_fails_ends_alone_except_when_this_machine_cannot_go_on(erro
 
 
 @proves("node.mistakes-end-one-thing")
-@pytest.mark.parametrize("error", [KeyError("ours"), Broken("the disk is full")])
-def test_a_step_that_fails_ends_the_daemon_because_its_memory_no_longer_fits(error):
+@pytest.mark.parametrize(
+    ("error", "ends", "begins_anew"),
+    [(Broken("the disk is full"), 1, 0), (KeyError("ours"), 0, 1), (RuntimeError("ours"), 0, 1)],
+)
+def test_a_step_that_fails_ends_with_a_fresh_start_unless_this_machine_cannot(
+    error, ends, begins_anew
+):
     fatal: list[str] = []
-    supervisor = Supervisor(fatal.append)
+    anew: list[str] = []
+    supervisor = Supervisor(fatal.append, anew.append)
 
     def step() -> None:
         raise error
 
     assert supervisor.step(step) is None
-    assert len(fatal) == 1
+    assert (len(fatal), len(anew)) == (ends, begins_anew)

@@ -87,7 +87,7 @@ def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: 
                 raise Refused("the answer is\nnone \x1b[2J")
 
     async def life() -> None:
-        supervisor = Supervisor(ended.append)
+        supervisor = Supervisor(ended.append, ended.append)
         await supervisor.run("papers", papers(supervisor))
         assert supervisor.counters["papers-refused"] == 3
 

@@ -15,7 +15,7 @@ invite-used, incident-not-open.
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from muster.errors import Refused
+from muster.errors import Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
@@ -26,7 +26,7 @@ from muster.fleet.statement import Statement, is_target, open_statement
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
-from muster.log.stream import FLEET, FleetId
+from muster.log.stream import FLEET, FleetId, StreamName
 
 T = TypeVar("T")
 Handler = Callable[[Entry, Rows], Iterable[Change]]
@@ -171,6 +171,11 @@ class _Who:
         record = _checked("bad-record", open_record, body.record, self.fleet)
         if record.machine != entry.header.author:
             raise Skip("not-mine")
+        try:
+            for head in body.heads:
+                StreamName.parse(head)
+        except Malformed as error:
+            raise Skip("bad-body") from error
         heads = canon.encode(body.heads).decode()
         return [
             Change(MACHINE.name, (record.machine,), (record.serial, body.record)),

@@ -8,7 +8,8 @@ Passing on adds no authority: the statement inside names its target, and what a 
 for calls that were not passed on.
 Rule 4: a link that proved no live machine of the fleet gets enrolment and nothing else.
 Rule 5: a refused call changes nothing. Whatever its handler wrote before it refused is taken back,
-the taking of its order too; what stays is the record that it was refused.
+the taking of its order too; what stays is the record that it was refused. So it is with a handler
+that fails by our own mistake: whoever asked is told, and the machine goes on.
 
 An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
 """
@@ -20,12 +21,22 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from muster.channel.frame import Type
-from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable, Unsettled
+from muster.errors import (
+    Broken,
+    Conflict,
+    Denied,
+    Malformed,
+    MusterError,
+    NotFound,
+    Unreachable,
+    Unsettled,
+)
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, REPLY_PART_BYTES
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.node import argument
 from muster.node import event as ev
+from muster.node.guard import OURS
 from muster.node.link import Answer, Link, sentence
 from muster.node.whole import Bound, Mark, Whole
 
@@ -180,10 +191,23 @@ class Router:
                 self.answer(link.id, channel, {"ok": True, "value": value})
         except Unsettled:
             self.waiting.append((link.id, channel, request))
+        except Broken:
+            raise
         except MusterError as error:
             if mark is not None and call is not None:
                 self._take_back(call, mark, error)
             self._failed(link, channel, error)
+        except OURS as mistake:
+            self.core.guard.failed("verb", request.verb[:40], mistake)
+            broken = Broken(
+                f"this machine failed at {request.verb[:40]}, and nothing of it was done; "
+                "`muster incidents` and its daemon.log say how"
+            )
+            if mark is not None and call is not None:
+                self._take_back(call, mark, broken)
+            # What it changed in memory is not undone with the log.
+            self.core.work.take_up()
+            self._failed(link, channel, broken)
 
     def _take_back(self, call: Call, mark: Mark, error: MusterError) -> None:
         """Its handler refused: nothing of it stays but that, where somebody had ordered it."""
@@ -315,7 +339,7 @@ class Router:
         gone = failure(Unreachable("the link was cut before the answer came; ask again"))
         for key in [k for k in self._asked if k[0] == link]:
             self._parts.pop(key, None)
-            self._asked.pop(key)(gone)
+            self.core.guard.run("answer", "", self._asked.pop(key), gone)
         for key, origin in list(self._forwards.items()):
             if key[0] == link:
                 del self._forwards[key]
@@ -324,7 +348,7 @@ class Router:
                 del self._forwards[key]
                 self.core.send(key[0], Type.CLOSE, key[1], b"")
         for key in [k for k in self.open if k[0] == link]:
-            self.open.pop(key)()
+            self.core.guard.run("hang-up", "", self.open.pop(key))
 
     # --- answers --------------------------------------------------------------------------
 

@@ -5,7 +5,9 @@ the effects. Nothing leaves before the commit: what was sent, answered or begun 
 Rule 2: there is no clock, thread, socket or process here. The daemon and the simulator drive the
 same code; randomness comes from the `rng` given.
 Rule 3: one event cannot harm another: what breaks a rule is refused, counted by name, answered
-where somebody waits for an answer, and the batch goes on. A failing disk ends the machine.
+where somebody waits for an answer, and the batch goes on. Every event, reaction and part of a tick
+runs in a guard (guard.py), so that our own mistakes end one unit of work, too. A failing disk ends
+the machine.
 Rule 4: everything kept in memory can be derived from the store again; `start` does it.
 
 The parts: `Replication` moves streams, `Orders` decides who may, `Work` owns and works on tasks,
@@ -19,17 +21,18 @@ from typing import Any, Final, Protocol
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
-from muster.errors import Malformed, MusterError, Refused
+from muster.errors import Broken, Malformed, MusterError, Refused
 from muster.fleet.kinds import ORDER_DENY
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.roster import Roster
-from muster.limits import NOTES_PER_MINUTE_MAX
+from muster.limits import NOTES_PER_MINUTE_MAX, STEP_REACTIONS_MAX, STEP_ROUNDS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
+from muster.node.guard import OURS, SURVIVED, Guard
 from muster.node.link import Link, channels, sentence
 from muster.node.member import Members
 from muster.node.order import Orders
@@ -75,8 +78,11 @@ class Core:
         self.effects: list[ev.Effect] = []
         self.links: dict[int, Link] = {}
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
+        # How many more entries this step reacts to.
+        self._reactions = STEP_REACTIONS_MAX
         self._reacts: dict[str, list[React]] = {}
         self._noted: deque[int] = deque()
+        self.guard = Guard(self)
         self.standing = Standing(fleet, identity, store, incarnation)
         self.sync = Sync(
             identity.machine,
@@ -150,7 +156,7 @@ class Core:
     def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         reacts = self._reacts
         self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
-        self.members.advanced(stream, entries)
+        self.guard.run("news", stream.machine[:12], self.members.advanced, stream, entries)
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -185,11 +191,12 @@ class Core:
     def start(self, now: Now) -> list[ev.Effect]:
         """Take up what the store says was going on. Call once, before any `step`."""
         self.now = now
+        self._reactions = STEP_REACTIONS_MAX
         with self.store.transaction():
             self.members.start()
-            self.replication.forks.start()
+            self.guard.run("forks", "", self.replication.forks.start)
             self._settle_down()
-            self.work.start()
+            self.guard.run("work", "", self.work.start)
             self._settle_down()
             self._sign()
         return self._released()
@@ -200,6 +207,7 @@ class Core:
         Raises: Broken when the disk fails; the machine must then stop without sending anything.
         """
         self.now = now
+        self._reactions = STEP_REACTIONS_MAX
         with self.store.transaction():
             for event in events:
                 self._handle(event)
@@ -215,23 +223,31 @@ class Core:
             case ev.Arrived():
                 self._arrived(event)
             case ev.LinkUp():
-                self.members.link_up(event)
-                if event.peer:
-                    self.links[event.link].numbers = channels(self.machine, event.peer)
+                self.guard.run("link", event.peer[:12], self._link_up, event)
             case ev.LinkDown():
-                self.members.link_down(event)
+                self.guard.run("link", "", self.members.link_down, event)
             case ev.Tick():
-                self.store.hurry()
-                self.members.tick()
-                self.sync.tick(self.now.boot_ms)
-                self.replication.forks.retry(self.now.boot_ms)
-                self.work.tick()
+                self._tick()
             case ev.FactsChanged():
-                self.members.facts_changed(event.facts)
+                self.guard.run("facts", "", self.members.facts_changed, event.facts)
             case ev.ShutOut():
-                self.members.shut_out(event.proof)
+                self.guard.run("shut-out", "", self.members.shut_out, event.proof)
             case _:
                 self.work.on_event(event)
+
+    def _link_up(self, event: ev.LinkUp) -> None:
+        self.members.link_up(event)
+        if event.peer:
+            self.links[event.link].numbers = channels(self.machine, event.peer)
+
+    def _tick(self) -> None:
+        """Time passed. Each part of it is apart: one that fails takes no time from the others."""
+        self.store.hurry()
+        boot_ms = self.now.boot_ms
+        self.guard.run("members", "", self.members.tick)
+        self.guard.run("sync", "", self.sync.tick, boot_ms)
+        self.guard.run("forks", "", self.replication.forks.retry, boot_ms)
+        self.work.tick()
 
     def _arrived(self, event: ev.Arrived) -> None:
         link = self.links.get(event.link)
@@ -262,15 +278,26 @@ class Core:
                 self.members.on_hello(link, event.payload)
             else:
                 raise Malformed(f"a {event.type.name} frame has no place here")
+        except Broken:
+            raise
         except Refused as error:
-            if self.replication.fault(event.link, error):
-                self.do(ev.Cut(event.link, "too many frames were refused"))
-            who = self.standing.name_of(link.peer) or "a peer"
-            self._note(f"refused from {who}: {error}")
+            self._fault(link, error)
+            self.note(f"refused from {self._who(link)}: {error}")
         except MusterError as error:
             self.counters[f"failed-{type(error).__name__.lower()}"] += 1
+        except OURS as mistake:
+            # Each part of a message was checked for itself, so what was kept of it stays.
+            self.guard.failed("frame", self._who(link), mistake)
+            self._fault(link, Malformed("this machine could not deal with it"))
 
-    def _note(self, text: str) -> None:
+    def _who(self, link: Link) -> str:
+        return self.standing.name_of(link.peer) or "a peer"
+
+    def _fault(self, link: Link, error: MusterError) -> None:
+        if self.replication.fault(link.id, error):
+            self.do(ev.Cut(link.id, "too many frames were refused"))
+
+    def note(self, text: str) -> None:
         """A line in the daemon's log; whoever is refused all the time must not fill the disk."""
         minute_ago = self.now.boot_ms - 60_000
         while self._noted and self._noted[0] <= minute_ago:
@@ -279,25 +306,35 @@ class Core:
             self.counters["notes-unwritten"] += 1
             return
         self._noted.append(self.now.boot_ms)
-        self.do(ev.Note(sentence(text)))
+        self.do(ev.Note(text if text.startswith("Traceback") else sentence(text)))
 
     def _react(self) -> None:
         """Let everybody see the new entries; what they append in answer is seen as well."""
-        fresh = self._fresh
-        while fresh:
-            while fresh:
+        fresh, guard = self._fresh, self.guard
+        while fresh and self._reactions:
+            while fresh and self._reactions:
+                self._reactions -= 1
                 stream, entry = fresh.popleft()
-                for react in self._reacts[entry.header.kind]:
-                    react(stream, entry)
-            self.standing.tell()
+                kind = entry.header.kind
+                for react in self._reacts[kind]:
+                    guard.run(kind, stream.machine[:12], react, stream, entry)
+            guard.run("roster", "", self.standing.tell)
 
     def _settle_down(self) -> None:
-        """Let everybody do what they still want, until nothing new comes of it."""
+        """Let everybody do what they still want, until nothing new comes of it.
+
+        What never ends goes on in the next step: this one is bounded, and others are waiting.
+        """
         self._react()
         self.work.flush()
-        while self._fresh:
+        for _ in range(STEP_ROUNDS_MAX):
+            if not self._fresh or not self._reactions:
+                break
             self._react()
             self.work.flush()
+        if self._fresh:
+            self.counters["steps-cut-short"] += 1
+        self.guard.report(self.now.boot_ms)
 
     def _sign(self) -> None:
         """One seal for each of our streams that grew, one receipt for each that came."""
@@ -306,7 +343,12 @@ class Core:
 
     def _released(self) -> list[ev.Effect]:
         """After the commit: what this step wants done, and what the sync wants sent."""
-        self.sync.after_commit(self.now.boot_ms)
+        try:
+            self.sync.after_commit(self.now.boot_ms)
+        except SURVIVED as error:
+            # What was committed is said again when the peers ask; the machine goes on.
+            self.sync.outbox.clear()
+            self.guard.failed("sync", "", error)
         effects, self.effects = self.effects, []
         for out in self.sync.outbox:
             type = Type.SEGMENT if out.bulk else Type.OFFER

@@ -118,7 +118,9 @@ class Daemon:
         self.home = machine.home
         self.verbs = verbs
         self.why_stopped = ""
-        self.supervisor = Supervisor(self.stop)
+        # It stopped for a mistake of ours: what the store holds is right, and a new one goes on.
+        self.begins_anew = False
+        self.supervisor = Supervisor(self.stop, self.begin_anew)
         self._events: list[ev.Event] = []
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
@@ -126,6 +128,7 @@ class Daemon:
         self._tunnels: dict[tuple[int, int], Feed] = {}
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
+        self._told_to_stop = asyncio.Event()
         self._dialled: set[str] = set()
         self.core: Core = machine.core(verbs)
         self.hands = Hands(self)
@@ -145,7 +148,10 @@ class Daemon:
         self._listeners.append(await IpcChannel().listen(self.home.socket, self._local_link))
         try:
             await self.hands.prepare()
-            self._perform(self.core.start(clock.read()))
+            effects = self.supervisor.step(lambda: self.core.start(clock.read()))
+            if effects is None:
+                return
+            self._perform(effects)
             self.post(ev.FactsChanged(await self.hands.facts()))
             if self.machine.config.listen:
                 listener = await self.http.listen(self.machine.config.listen, self._peer_link)
@@ -168,7 +174,22 @@ class Daemon:
         self.why_stopped = self.why_stopped or why
         if why:
             say(f"stopping: {why}")
+        self._told_to_stop.set()
         self._stopping.set()
+
+    def begin_anew(self, why: str) -> None:
+        """End soon, for the next one to go on from the store."""
+        self.begins_anew = True
+        say(f"beginning anew: {why}")
+        self._stopping.set()
+
+    async def goes_on(self, pause_s: float) -> bool:
+        """Whether another one is to begin, after a pause; False when it was told to stop."""
+        if not self.begins_anew:
+            return False
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._told_to_stop.wait(), pause_s)
+        return not self._told_to_stop.is_set()
 
     async def _close(self) -> None:
         for listener in self._listeners:

@@ -5,19 +5,23 @@ run of equal scope, everything else becomes an effect, which leaves only after t
 Rule 2: live tasks are read back from the tables after a start; nothing of them is kept elsewhere.
 Rule 3: tasks of an incarnation that ended are opened anew in the present one, under the same id, so
 that there is again one stream that says what becomes of them.
+Rule 4: what fails is one task: it is cancelled by an entry that says why, and everything that the
+owner keeps in memory is read back from the tables, for nobody knows what became of it.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
-from muster.limits import LEASE_MS
+from muster.limits import LEASE_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.whole import Whole
-from muster.store.store import Draft as StoreDraft
+from muster.node.whole import Failure, Whole
+from muster.node.writing import write_each
+from muster.store.store import Store
 from muster.task import evidence, kinds
 from muster.task.fold import TaskRow
 from muster.task.instruction import (
@@ -34,6 +38,8 @@ from muster.task.live import Beat, Ended, Order, Restored, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
 
+P = ParamSpec("P")
+
 _ATTEMPT_KINDS = ("attempt.start", "attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
@@ -41,9 +47,15 @@ _TASK_COLUMNS = TaskRow._fields
 class Owning:
     """The owner of this machine's tasks; `on_settled` is told of every outcome."""
 
-    def __init__(self, core: Whole, on_settled: Callable[[Settled], None]) -> None:
+    def __init__(
+        self,
+        core: Whole,
+        on_settled: Callable[[Settled], None],
+        on_taken_up: Callable[[], None],
+    ) -> None:
         self.core = core
         self._on_settled = on_settled
+        self._on_taken_up = on_taken_up
         self.owner = self._make()
         self._ready = False
         self._owned = False
@@ -82,31 +94,112 @@ class Owning:
     # --- starting ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take up the live tasks of our streams."""
-        self.owner = self._make()
-        own = str(self.core.standing.own(FLEET))
-        live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
-        self.owner.restore([self._restored(r) for r in live if r["stream"] == own], self.core.now)
+        """Take up the live tasks of our streams; one that cannot be is ended, with the reason."""
+        live = self._take_up()
         self._ready = True
         self._owned = bool(live) or bool(self._own_rows())
         self.roster_changed()
+
+    def _take_up(self) -> list[dict[str, Any]]:
+        self.owner = self._make()
+        own = str(self.core.standing.own(FLEET))
+        live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
+        restored: list[Restored] = []
+        for row in live:
+            if row["stream"] == own:
+                task = str(row["task"])
+                failure = self.core.guard.run("task", task[:12], self._read_back, row, restored)
+                if failure is not None:
+                    self._end(task, failure.text)
+        failure = self.core.guard.run("tasks", "", self.owner.restore, restored, self.core.now)
+        if failure is not None:
+            self._take_up_singly(restored)
+        return live
+
+    def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
+        restored.append(self._restored(row))
+
+    def _take_up_singly(self, restored: Sequence[Restored]) -> None:
+        """One of these tasks cannot be taken up: find it, for the others must go on."""
+        good: list[Restored] = []
+        for each in restored:
+            probe = self._make()
+            failure = self.core.guard.run(
+                "task", each.task[:12], probe.restore, [each], self.core.now
+            )
+            if failure is None:
+                good.append(each)
+            else:
+                self._end(each.task, failure.text)
+        self.owner = self._make()
+        self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
 
     def adopt(self) -> None:
         """Open the live tasks of earlier incarnations anew, in the present one."""
         own = str(self.core.standing.own(FLEET))
         here = {r["task"] for r in self._own_rows(stream=self.core.standing.own(FLEET))}
         settled = {r["task"] for r in self._own_rows() if r["state"] not in LIVE}
-        orders = []
         for state in sorted(LIVE):
             for row in self._own_rows(state=state):
                 if row["stream"] == own or row["task"] in here or row["task"] in settled:
                     continue
-                opened = EntryId(row["opened"])
-                body = self._body(opened, kinds.TaskOpen)
-                orders.append(Order(body, body.run or body.task, (opened,), again=True))
                 here.add(row["task"])
-        if orders:
-            self.submit(orders)
+                self.core.guard.run("task", str(row["task"])[:12], self._adopt_one, row)
+
+    def _adopt_one(self, row: dict[str, Any]) -> None:
+        opened = EntryId(row["opened"])
+        body = self._body(opened, kinds.TaskOpen)
+        self.submit([Order(body, body.run or body.task, (opened,), again=True)])
+
+    # --- what fails ---------------------------------------------------------------------------
+
+    def about(self, task: str, work: Callable[P, object], *args: P.args, **named: P.kwargs) -> None:
+        """Do something about one task; when it fails that task ends, and the others go on."""
+        failure = self.core.guard.run("task", task[:12], work, *args, **named)
+        if failure is not None:
+            self.recover(task, failure.text)
+
+    def recover(self, task: str, reason: str) -> None:
+        """End `task` (if it is one of ours, and live) and read all others back from the tables."""
+        self._salvage()
+        if task:
+            self._end(task, reason)
+        self._take_up()
+        self.roster_changed()
+        self._on_taken_up()
+
+    def _salvage(self) -> None:
+        """What the owner decided before it stumbled was decided well: it is not to be lost."""
+        for each in self.owner.drain():
+            if isinstance(each, Draft):
+                self._write([each])
+            elif isinstance(each, Stop | BeatReply | AskPerson):
+                self.core.guard.run("task", "", self._carry_out, each)
+
+    def _end(self, task: str, reason: str) -> None:
+        rows = [r for r in self._own_rows(task=task) if r["state"] in LIVE]
+        for row in rows[-1:]:
+            cause = (EntryId(row["assigned"] or row["opened"]),)
+            body = kinds.TaskCancel(task, reason[:REASON_CHARS_MAX])
+            self.core.guard.run(
+                "task",
+                task[:12],
+                self.core.append,
+                "task.cancel",
+                kinds.body_bytes(body),
+                cause=cause,
+            )
+            if row["state"] == "leased":
+                epoch = (int(row["epoch_order"]), int(row["epoch_count"]))
+                stop = Stop(str(row["machine"]), task, epoch, reason[:REASON_CHARS_MAX])
+                self.core.guard.run("task", task[:12], self._carry_out, stop)
+
+    def ended(self, task: str) -> Settled | None:
+        """How a task of ours ended, None while it is live or where there is none."""
+        rows = self._own_rows(task=task)
+        if not rows or any(r["state"] in LIVE for r in rows):
+            return None
+        return settled_of(self.core.store, rows[-1])
 
     def _restored(self, row: dict[str, Any]) -> Restored:
         task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
@@ -208,35 +301,40 @@ class Owning:
     # --- carrying out -----------------------------------------------------------------------
 
     def tick(self) -> None:
-        self.owner.tick(self.core.now)
+        for key in self.owner.due(self.core.now):
+            self.about(key.partition("/")[2], self.owner.ring, key, self.core.now)
 
     def flush(self) -> bool:
         """Carry out what the owner wants; False when it wanted nothing."""
-        instructions = self.owner.flush(self.core.now)
+        instructions: list[OwnerInstruction] = []
+        failure = self.core.guard.run("tasks", "", self._assign, instructions)
+        if failure is not None:
+            self._unassignable(failure)
+            return True
+        stumbled: dict[str, Failure] = {}
         drafts: list[Draft] = []
         for each in instructions:
             if isinstance(each, Draft):
-                if drafts and drafts[-1].scope != each.scope:
-                    self._write(drafts)
                 drafts.append(each)
                 continue
-            self._write(drafts)
-            self._carry_out(each)
-        self._write(drafts)
+            stumbled |= self._write(drafts)
+            failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
+            if failure is not None:
+                stumbled[_task_of(each)] = failure
+        stumbled |= self._write(drafts)
+        for task, failure in stumbled.items():
+            self.recover(task, failure.text)
         return bool(instructions)
 
-    def _write(self, drafts: list[Draft]) -> None:
-        """Append drafts of one scope; a cause may be the draft just before, so ids come first."""
-        while drafts:
-            ready = 0
-            for draft in drafts:
-                if not all(c.id is not None for c in draft.causes if isinstance(c, Draft)):
-                    break
-                ready += 1
-            part, drafts[:] = drafts[:ready], drafts[ready:]
-            made = [StoreDraft(d.kind, d.actor, tuple(d.cites()), d.raw) for d in part]
-            for draft, entry in zip(part, self.core.append_all(part[0].scope, made), strict=True):
-                draft.id = entry.id
+    def _write(self, drafts: list[Draft]) -> dict[str, Failure]:
+        return {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
+
+    def _assign(self, instructions: list[OwnerInstruction]) -> None:
+        instructions += self.owner.flush(self.core.now)
+
+    def _unassignable(self, failure: Failure) -> None:
+        """Assigning itself failed: the task that was next ends, so that it cannot happen again."""
+        self.recover(self.owner.placing, failure.text)
 
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
@@ -276,6 +374,26 @@ class Owning:
             self.core.work.told(machine, verb, args)
         else:
             self.core.call(machine, verb, args)
+
+
+def _task_of(each: object) -> str:
+    """The task that an instruction or a body is about, "" for none."""
+    return str(getattr(each, "task", ""))
+
+
+def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
+    """How a settled task ended, from its row and the entry that the row names."""
+    settled = row["settled"]
+    entry = store.entry(EntryId(settled)) if isinstance(settled, bytes) and settled else None
+    values: dict[str, str] = {}
+    if entry is not None and entry.header.kind == "task.settle":
+        with contextlib.suppress(Skip):
+            values = body_as(entry, kinds.TaskSettle).values
+    place = (str(row["task"]), str(row["run"]), str(row["phase"]), str(row["instance"]))
+    cite = entry.id if entry is not None else None
+    return Settled(
+        *place, str(row["state"]), str(row["summary"]), str(row["commit_id"]), values, cite
+    )
 
 
 def branch_of(run: str, phase: str, instance: str = "") -> str:

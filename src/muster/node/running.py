@@ -3,27 +3,31 @@
 Rule 1: a run's progress is asked of `task/graph.py` anew after every change; what is kept here is
 read back from the log after a start.
 Rule 2: a dependent task starts from the commits its prerequisites ended on, and gets their values.
+Rule 3: what fails is one run: it is settled as failed, with the reason, and its tasks are
+cancelled.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec
 
 from muster.errors import Conflict, NotFound
+from muster.limits import REASON_CHARS_MAX
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET
 from muster.node import event as ev
-from muster.node.owning import Owning, branch_of
+from muster.node.owning import Owning, branch_of, settled_of
 from muster.node.whole import Whole
 from muster.task import graph, kinds, order
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
-from muster.task.instruction import Settled
+from muster.task.instruction import Draft, Settled
 from muster.task.live import Order
 from muster.task.spec import Spec, parse
 from muster.task.state import LIVE
 
+P = ParamSpec("P")
 Watcher = Callable[[dict[str, Any]], None]
 # Settled slots of a run by phase, and what phases yielded by name.
 Ends = dict[str, list[Settled]]
@@ -76,20 +80,63 @@ class Running:
         for name in dict.fromkeys(str(row["run"]) for row in found):
             rows = self._own_rows("run", run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
-            if not rows or any(r["state"] != "open" for r in rows):
-                continue
-            here = [r for r in rows if r["stream"] == own]
-            if name in self.runs and here:
-                continue
-            entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
-            if entry is None:
-                continue
-            if name not in self.runs:
-                self.runs[name] = _run(body_as(entry, kinds.RunOpen), entry.id)
-                self._read_tasks(self.runs[name])
+            if rows and all(r["state"] == "open" for r in rows):
+                self.about(name, self._take_up, name, rows, own)
+
+    def _take_up(self, name: str, rows: list[dict[str, Any]], own: str) -> None:
+        here = [r for r in rows if r["stream"] == own]
+        if name in self.runs and here:
+            return
+        entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
+        if entry is None:
+            return
+        if name not in self.runs:
+            run = _run(body_as(entry, kinds.RunOpen), entry.id)
+            self._read_tasks(run)
+            self.runs[name] = run
+        if not here:
+            self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
+        self.moved(name)
+
+    def taken_up(self) -> None:
+        """The owner read its tasks back; what runs know of them is read back as well."""
+        kept = {name: run.cancelled for name, run in self.runs.items()}
+        self.runs.clear()
+        self.start()
+        for name in kept.keys() & self.runs.keys():
+            self.runs[name].cancelled = kept[name]
+
+    # --- what fails ---------------------------------------------------------------------------
+
+    def about(self, run: str, work: Callable[P, object], *args: P.args, **named: P.kwargs) -> None:
+        """Do something about one run; when it fails that run ends, and the others go on."""
+        failure = self.core.guard.run("run", run[:12], work, *args, **named)
+        if failure is not None:
+            self._fail(run, failure.text)
+
+    def _fail(self, name: str, reason: str) -> None:
+        run = self.runs.pop(name, None)
+        opened = run.opened if run is not None else None
+        if opened is None:
+            here = self._own_rows(
+                "run", run=name, state="open", stream=self.core.standing.own(FLEET)
+            )
             if not here:
-                self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
-            self.moved(name)
+                return
+            opened = EntryId(_bytes(here[-1]["opened"]))
+        for task in self.owning.owner.of_run(name):
+            self.owning.about(
+                task,
+                self.owning.owner.cancel,
+                task,
+                f"the run failed: {reason}",
+                (opened,),
+                self.core.now,
+            )
+        body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
+        self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
+        self.tell(name, {"run": name, "settled": "failed", "reason": reason})
+        self.watchers.pop(name, None)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
         rows = self.core.store.rows(table, **equals)
@@ -104,21 +151,11 @@ class Running:
             state: Any = row["state"]
             run.facts[slot] = Fact(state, run.number, self._name(str(row["machine"])))
             if state not in LIVE and row["settled"]:
-                run.ends[slot] = self._ended(slot, run, row)
+                run.ends[slot] = settled_of(self.core.store, row)
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found:
                 run.matches[name] = found
-
-    def _ended(self, slot: Slot, run: Run, row: Mapping[str, Any]) -> Settled:
-        entry = self.core.store.entry(EntryId(_bytes(row["settled"])))
-        values: dict[str, str] = {}
-        if entry is not None and entry.header.kind == "task.settle":
-            values = body_as(entry, kinds.TaskSettle).values
-        return Settled(
-            str(row["task"]), run.run, slot.phase, slot.instance, str(row["state"]),
-            str(row["summary"]), str(row["commit_id"]), values, None,  # type: ignore[arg-type]
-        )  # fmt: skip
 
     # --- going on ------------------------------------------------------------------------------
 
@@ -132,7 +169,7 @@ class Running:
         for name in moved:
             run = self.runs.get(name)
             if run is not None:
-                self._advance(run)
+                self.about(name, self._advance, run)
         return bool(moved)
 
     def _advance(self, run: Run) -> None:
@@ -192,7 +229,8 @@ class Running:
         return Order(body, run.run, known)
 
     def _cite(self, end: Settled) -> EntryId:
-        return end.cite.id or EntryId(b"") if end.cite is not None else EntryId(b"")
+        cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
+        return cite or EntryId(b"")
 
     def _yielded(self, run: Run, plan: graph.Plan, ends: Ends, wanted: set[str]) -> Yields:
         """What the wanted phases yielded, as far as they settled; with `each` a line per match."""

@@ -1,7 +1,8 @@
 """The one place that catches everything: tasks of the daemon that must not end it.
 
 Rule 1: a mistake of ours in one task is counted by name, reported with its traceback to the
-daemon's own log, and ends that task only. `Broken` (disk, installation) ends the daemon.
+daemon's own log, and ends that task only. `Broken` (disk, installation) ends the daemon. After a
+mistake in a step of the core that no guard caught, the daemon begins anew from the store.
 Rule 2: nobody else in Muster writes `except Exception`.
 """
 
@@ -20,11 +21,12 @@ T = TypeVar("T")
 
 
 class Supervisor:
-    """Runs tasks by name; `fatal` is called once when the daemon must stop."""
+    """Runs tasks by name; `fatal` is called when the daemon must stop, `anew` to begin again."""
 
-    def __init__(self, fatal: Callable[[str], None]) -> None:
+    def __init__(self, fatal: Callable[[str], None], anew: Callable[[str], None]) -> None:
         self.counters: Counter[str] = Counter()
         self._fatal = fatal
+        self._anew = anew
         self._tasks: set[asyncio.Task[None]] = set()
 
     def run(self, name: str, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[None]":
@@ -35,7 +37,7 @@ class Supervisor:
         return task
 
     def step(self, work: Callable[[], T]) -> T | None:
-        """Do one step of the core; None after it failed, which ends the daemon.
+        """Do one step of the core; None after it failed.
 
         Its transaction was undone and its memory no longer fits the store: only a fresh start
         is right. What was not answered is asked again, and every message may come twice.
@@ -47,7 +49,7 @@ class Supervisor:
             self._fatal(str(error))
         except Exception:  # noqa: BLE001 - this is the one supervisor
             self.counters["step-failed"] += 1
-            self._fatal(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
+            self._anew(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
         return None
 
     async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:

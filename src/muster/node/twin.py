@@ -12,6 +12,7 @@ restored backup; when the other one then comes back in the same way, there are t
 
 from collections.abc import Callable
 
+from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
@@ -46,13 +47,15 @@ class Twins:
         """Remember what this opening says came before it; returns that."""
         machine = stream.machine
         self._known.setdefault(machine, {})[stream.incarnation] = None
+        if opening.header.kind != kinds.MACHINE_OPEN:
+            return set()
         try:
-            heads = body_as(opening, kinds.MachineOpen).heads
-        except Skip:
+            names = [StreamName.parse(head) for head in body_as(opening, kinds.MachineOpen).heads]
+        except (Skip, Malformed):
             return set()
         before = {
             name.incarnation
-            for name in map(StreamName.parse, heads)
+            for name in names
             if name.machine == machine and name.incarnation != stream.incarnation
         }
         number = self._number(opening)

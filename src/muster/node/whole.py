@@ -6,7 +6,7 @@ file that knows them all. So each part can be read, and tried, alone.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, ParamSpec, Protocol
 
 from muster.channel.frame import Type
 from muster.errors import MusterError
@@ -26,6 +26,7 @@ from muster.task.instruction import Now
 from muster.task.live import Beat
 
 React = Callable[[StreamName, Entry], None]
+P = ParamSpec("P")
 
 
 class Bound(Protocol):
@@ -64,6 +65,20 @@ class Mark(NamedTuple):
     denials: int
 
 
+class Failure(NamedTuple):
+    """What became of a unit that failed: one sentence, and whether the mistake is ours."""
+
+    text: str
+    mistake: bool
+
+
+class GuardPart(Protocol):
+    def run(
+        self, unit: str, about: str, work: Callable[P, object], *args: P.args, **named: P.kwargs
+    ) -> Failure | None: ...
+    def failed(self, unit: str, about: str, error: Exception) -> Failure: ...
+
+
 class OrdersPart(Protocol):
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken: ...
     def capability(self, token: str, verb: str) -> str: ...
@@ -90,6 +105,7 @@ class WorkPart(Protocol):
     def beat(self, machine: str, mark: str, holds: list[Beat]) -> None: ...
     def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None: ...
     def settled(self) -> None: ...
+    def take_up(self) -> None: ...
     def incarnation_changed(self) -> None: ...
     def machine_here(self, machine: str) -> None: ...
     def machine_gone(self, machine: str) -> None: ...
@@ -136,6 +152,9 @@ class Whole(Protocol):
 
     @property
     def members(self) -> MembersPart: ...
+
+    @property
+    def guard(self) -> GuardPart: ...
 
     @property
     def router(self) -> RouterPart: ...

@@ -2,11 +2,15 @@
 
 The core tells it of machines, time and events; it answers with entries and effects. Owner and
 worker may be the same machine: what one tells the other then goes through `told`.
+
+Whatever fails is one task, run or attempt: it ends with the reason, by an entry, and the parts read
+back from the store what they kept of it in memory.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from muster.limits import STEP_ROUNDS_MAX
 from muster.log.entry import Entry
 from muster.log.stream import StreamName
 from muster.node import event as ev
@@ -27,7 +31,7 @@ class Work:
 
     def __init__(self, core: Whole) -> None:
         self.core = core
-        self.owning = Owning(core, self._settled)
+        self.owning = Owning(core, self._settled, self._taken_up)
         self.running = Running(core, self.owning)
         self.working = Working(core)
         self._adopt_at: int | None = None
@@ -38,12 +42,16 @@ class Work:
             core.on(kind, self._on_open)
 
     def start(self) -> None:
-        self.working.start()
+        self.core.guard.run("attempts", "", self.working.start)
         self.owning.start()
         self._adopt_at = self.core.now.boot_ms + ADOPT_MS
 
     def settled(self) -> None:
         """Our own history is confirmed."""
+
+    def take_up(self) -> None:
+        """What is kept in memory of tasks and runs may be wrong: read it back from the store."""
+        self.owning.recover("", "")
 
     def incarnation_changed(self) -> None:
         """We write another stream from now on: open there what is still live."""
@@ -75,33 +83,37 @@ class Work:
     # --- events ---------------------------------------------------------------------------
 
     def on_event(self, event: ev.Event) -> None:
+        now, owning = self.core.now, self.owning
         match event:
             case ev.AttemptEvent():
-                self.working.happened(event)
+                self.core.guard.run("journal", event.task[:12], self.working.happened, event)
             case ev.AttemptEnded():
-                self.working.ended(event)
+                self.working.ended_for_certain(event)
             case ev.Fenced(task, epoch, ""):
-                self.owning.owner.fenced(task, epoch, self.core.now)
+                owning.about(task, owning.owner.fenced, task, epoch, now)
             case ev.Fenced(task, epoch, reason, newest):
-                self.owning.owner.unfenced(task, epoch, reason, newest, self.core.now)
+                owning.about(task, owning.owner.unfenced, task, epoch, reason, newest, now)
             case ev.Promoted(task, epoch, _, ""):
-                self.owning.owner.promoted(task, epoch)
+                owning.about(task, owning.owner.promoted, task, epoch)
             case ev.Promoted(task, epoch, _, reason, again):
-                self.owning.owner.unpromoted(task, epoch, reason, again=again, now=self.core.now)
+                owning.about(
+                    task, owning.owner.unpromoted, task, epoch, reason, again=again, now=now
+                )
             case ev.Matched():
-                self.running.matched(event)
+                self.running.about(event.run, self.running.matched, event)
             case _:
                 raise AssertionError(f"{event} reached work")
 
     def tick(self) -> None:
         if not self.core.members.settled:
             return
+        guard = self.core.guard
         if self._adopt_at is not None and self.core.now.boot_ms >= self._adopt_at:
             self._adopt_at = None
             self.owning.adopt()
-            self.running.start()
+            guard.run("runs", "", self.running.start)
         self.owning.tick()
-        self.working.tick()
+        guard.run("worker", "", self.working.tick)
 
     def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None:
         """What the owner tells the worker on the same machine; done before this step ends."""
@@ -117,15 +129,20 @@ class Work:
 
         Nothing before our own history is confirmed: all of it would be written.
         """
-        busy = self.core.members.settled
-        while busy:
+        if not self.core.members.settled:
+            return
+        for _ in range(STEP_ROUNDS_MAX):
             busy = self.running.flush()
             busy |= self.owning.flush()
             busy |= self.working.flush()
             while self._told:
                 verb, args = self._told.pop(0)
-                self.working.on_owner(self.core.machine, verb, args)
+                me = self.core.machine
+                self.core.guard.run("owner", verb, self.working.on_owner, me, verb, args)
                 busy = True
+            if not busy:
+                return
+        self.core.counters["flushes-cut-short"] += 1
 
     def when_settled(
         self, tasks: Sequence[str], then: Callable[[list[Settled]], None]
@@ -153,6 +170,14 @@ class Work:
         return stop
 
     def _settled(self, end: Settled) -> None:
-        self.running.settled(end)
+        self.running.about(end.run, self.running.settled, end)
         for waiting in self._awaited.pop(end.task, ()):
-            waiting(end)
+            self.core.guard.run("answer", end.task[:12], waiting, end)
+
+    def _taken_up(self) -> None:
+        """The owner read its tasks back: so do the runs, and whoever waits hears what ended."""
+        self.running.taken_up()
+        for task in list(self._awaited):
+            end = self.owning.ended(task)
+            if end is not None:
+                self._settled(end)

@@ -4,13 +4,14 @@ Rule 1: an assignment is acted on once its entry is in our log and its evidence 
 came over proves nothing.
 Rule 2: what an attempt does is written to our journal as it happens.
 Rule 3: `noop` runs here, in the step that accepts it: it measures everything but itself.
+Rule 4: what fails is one attempt: it ends as failed, with the reason, for its owner to hear.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError
-from muster.limits import BEAT_MS
+from muster.limits import BEAT_MS, REASON_CHARS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
@@ -19,7 +20,7 @@ from muster.node import event as ev
 from muster.node import report
 from muster.node.question import Questions
 from muster.node.whole import Whole
-from muster.store.store import Draft as StoreDraft
+from muster.node.writing import write_each
 from muster.task import evidence, kinds, order
 from muster.task.instruction import Draft
 from muster.task.route import Machine
@@ -92,7 +93,8 @@ class Working:
                 continue
             entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
             if entry is not None:
-                self._on_assign(entry.stream, entry)
+                task = str(row["task"])
+                self.core.guard.run("attempt", task[:12], self._on_assign, entry.stream, entry)
 
     # --- assignments ----------------------------------------------------------------------------
 
@@ -200,6 +202,21 @@ class Working:
         for follower in self.followers.pop(event.task, ()):
             follower(None)
 
+    def ended_for_certain(self, event: ev.AttemptEnded) -> None:
+        """As `ended`; where its end makes no entry, that is how it ended."""
+        failure = self.core.guard.run("attempt", event.task[:12], self.ended, event)
+        if failure is not None:
+            self.core.guard.run("attempt", event.task[:12], self.broke_off, event, failure.text)
+
+    def broke_off(self, event: ev.AttemptEnded, reason: str) -> None:
+        """The attempt is over, and what it ended with cannot be said."""
+        short = kinds.AttemptFinish(
+            event.task, event.epoch, "failed", reason=reason[:REASON_CHARS_MAX]
+        )
+        self.worker.ended(short)
+        self.questions.over(event.task)
+        self.followers.pop(event.task, ())
+
     def flush(self) -> bool:
         """Carry out what the worker wants; False when it wanted nothing."""
         instructions = self.worker.flush()
@@ -209,12 +226,20 @@ class Working:
                 drafts.append(each)
                 continue
             if isinstance(each, Start) and each.assign.agent == "noop":
-                self._noop(each)
+                self.core.guard.run("attempt", each.assign.task[:12], self._noop, each)
                 continue
             self._write(drafts)
-            self._carry_out(each)
+            self.core.guard.run("attempt", "", self._carry_out, each)
         self._write(drafts)
         return bool(instructions)
+
+    def _write(self, drafts: list[Draft]) -> None:
+        """Append drafts; an end that makes no entry is replaced by one that says so."""
+        for draft, failure in write_each(self.core, drafts):
+            if isinstance(draft.body, kinds.AttemptFinish):
+                text = failure.text[:REASON_CHARS_MAX]
+                body = kinds.AttemptFinish(draft.body.task, draft.body.epoch, "failed", reason=text)
+                write_each(self.core, [Draft(body, draft.causes, draft.scope, draft.actor)])
 
     def _noop(self, start: Start) -> None:
         """Nothing to do, so it is done: the end is written in the same transaction."""
@@ -226,20 +251,6 @@ class Working:
         self.worker.ended(
             kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary="noop")
         )
-
-    def _write(self, drafts: list[Draft]) -> None:
-        while drafts:
-            ready = 0
-            for draft in drafts:
-                if not all(c.id is not None for c in draft.causes if isinstance(c, Draft)):
-                    break
-                if draft.scope != drafts[0].scope:
-                    break
-                ready += 1
-            part, drafts[:] = drafts[:ready], drafts[ready:]
-            made = [StoreDraft(d.kind, d.actor, tuple(d.cites()), d.raw) for d in part]
-            for draft, entry in zip(part, self.core.append_all(part[0].scope, made), strict=True):
-                draft.id = entry.id
 
     def _carry_out(self, each: Start | Kill | SendBeat) -> None:
         match each:

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from muster.errors import Refused
+from muster.errors import MISTAKES, Refused
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.store.order import Order, Run
@@ -22,17 +22,6 @@ from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
 from muster.store.tables import CHANGES_MAX, FoldTable
 
-# What a mistake in a fold can look like. Disk failures are not among them: they end the store.
-MISTAKES: Final = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    Refused,
-    TypeError,
-    ValueError,
-)
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
 ENTRIES_PER_FLUSH: Final = 5_000
@@ -109,7 +98,7 @@ class Folding:
             check_changes(changes, tables)
         except Skip as skip:
             self._skip(bound, stream, entry, skip.reason)
-        except MISTAKES as mistake:
+        except (Refused, *MISTAKES) as mistake:
             self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
         else:
             for number, (table, key, row) in enumerate(changes):

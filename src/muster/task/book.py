@@ -64,6 +64,8 @@ class Book:
         self._ghosts: dict[str, tuple[str, str]] = {}
         self._out: list[OwnerInstruction] = []
         self._number = 0
+        # The task that is being given to a machine right now.
+        self.placing = ""
 
     # --- a task begins ---------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class Settled:
     summary: str
     commit: str
     values: dict[str, str]
-    cite: Draft
+    cite: EntryId | Draft | None
     # The last that had it, "" for none.
     machine: str = ""
 

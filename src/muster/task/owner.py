@@ -281,26 +281,34 @@ class Owner(Book):
 
     def tick(self, now: Now) -> None:
         """Ring what is due; call it at `next_alarm_ms` or later."""
-        for key in self._alarms.due(now.boot_ms):
-            what, _, name = key.partition("/")
-            task = self._tasks.get(name)
-            if what == "ghost":
-                self._lay(name)
-            elif task is None:
-                continue
-            elif what == "lease":
-                # Connected is not working: it would let the next lease end as well.
-                if (known := self._gone(task.machine)) is not None:
-                    self._silent[task.machine] = known
-                self._lose(task, "the lease ended without a word")
-            elif what == "retry":
-                self._enqueue(task)
-            elif what == "fencing":
-                self.unfenced(name, task.epoch, "the fence did not answer", kinds.NO_EPOCH, now)
-            elif what == "promoting":
-                self._promote(task, now)
-            elif what == "deadline":
-                self._overdue(task, now)
+        for key in self.due(now):
+            self.ring(key, now)
+
+    def due(self, now: Now) -> list[str]:
+        """What is to be rung now, each once; its last part is the task that it is about."""
+        return self._alarms.due(now.boot_ms)
+
+    def ring(self, key: str, now: Now) -> None:
+        """One thing that was due."""
+        what, _, name = key.partition("/")
+        task = self._tasks.get(name)
+        if what == "ghost":
+            self._lay(name)
+        elif task is None:
+            return
+        elif what == "lease":
+            # Connected is not working: it would let the next lease end as well.
+            if (known := self._gone(task.machine)) is not None:
+                self._silent[task.machine] = known
+            self._lose(task, "the lease ended without a word")
+        elif what == "retry":
+            self._enqueue(task)
+        elif what == "fencing":
+            self.unfenced(name, task.epoch, "the fence did not answer", kinds.NO_EPOCH, now)
+        elif what == "promoting":
+            self._promote(task, now)
+        elif what == "deadline":
+            self._overdue(task, now)
 
     def next_alarm_ms(self) -> int | None:
         """Boot time before which `tick` has nothing to do."""
@@ -310,9 +318,19 @@ class Owner(Book):
         """Assign what can be assigned; then every instruction since the last flush, in order."""
         self._queue.tidy()
         while (choice := self._queue.next()) is not None:
+            self.placing = choice.task
             self._place(self._tasks[choice.task], choice, now)
+        self.placing = ""
+        return self.drain()
+
+    def drain(self) -> list[OwnerInstruction]:
+        """Every instruction so far; nothing new is assigned."""
         out, self._out = self._out, []
         return out
+
+    def of_run(self, run: str) -> list[str]:
+        """The open tasks of a run."""
+        return [name for name, task in self._tasks.items() if task.body.run == run]
 
     # --- questions ---------------------------------------------------------------------------
 

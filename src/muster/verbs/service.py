@@ -8,6 +8,7 @@ Rule 3: `down` returns when the process is gone, so that the next command may us
 
 import asyncio
 import os
+import random
 import select
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Unreachable
 from muster.node.daemon import Daemon
 from muster.node.home import Home
@@ -45,14 +47,15 @@ def up(door: Door, args: Mapping[str, Any]) -> Any:
 
 def _serve(home: Home, say: Callable[[str], None]) -> None:
     """The life of the daemon, in this process. Raises: Broken when it ended badly."""
-    daemon = Daemon(Installation(home), VERBS)
     pid_file = Path(home.pid_file)
     pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     serving = False
 
-    def ready() -> None:
+    def ready(daemon: Daemon) -> None:
         # Only now is it certain that no other daemon serves this home and owns the file.
         nonlocal serving
+        if serving:
+            return
         serving = True
         pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
         say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
@@ -62,12 +65,28 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
 
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(daemon.run(ready))
+            why = runner.run(_live(home, ready))
     finally:
         if serving:
             pid_file.unlink(missing_ok=True)
-    if daemon.why_stopped:
-        raise Broken(f"the daemon stopped: {daemon.why_stopped}")
+    if why:
+        raise Broken(f"the daemon stopped: {why}")
+
+
+async def _live(home: Home, ready: Callable[[Daemon], None]) -> str:
+    """One daemon after the other, as long as one ends by our own mistake; why the last ended.
+
+    Each begins from the store, which holds nothing of the step that failed. The pause grows, so
+    that a mistake that comes back at once costs neither a processor nor a disk.
+    """
+    pauses = Backoff(random.SystemRandom().random)
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        daemon = Daemon(Installation(home), VERBS)
+        await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
+        if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
+            return daemon.why_stopped
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

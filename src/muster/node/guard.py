@@ -1,0 +1,103 @@
+"""What fails is one unit of a step: an entry, a call, a task, a run, an attempt. Never the machine.
+
+Rule 1: whatever is done because of somebody's words runs in a `Guard`. What it wrote before it
+failed is taken back whole; the rest of the step goes on.
+Rule 2: nothing fails in silence: it is counted by its unit, told in the daemon's log (with the
+traceback where the mistake is ours), and shown to people as an incident.
+Rule 3: the telling is bounded, for whoever makes things fail may want to fill the log of everybody:
+one incident for each unit and subject in an hour, and only so many of them.
+Rule 4: `Broken` is not survived: a disk that fails is no matter of content.
+
+The caller of `run` says what becomes of the unit itself (a task ends, a run fails, an entry is
+passed over): the guard only sees to it that there is somebody left to say it.
+"""
+
+import hashlib
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final, ParamSpec, Protocol
+
+import msgspec
+
+from muster.errors import MISTAKES, Broken, MusterError
+from muster.limits import FAILURES_PER_HOUR_MAX
+from muster.log.fold import Skip
+from muster.node.link import sentence
+from muster.node.whole import Failure, Mark, MembersPart
+
+P = ParamSpec("P")
+
+HOUR_MS: Final = 3_600_000
+# What our own mistakes may be; a failing disk is none, and whatever else there is ends the step.
+OURS: Final = (Skip, msgspec.MsgspecError, *MISTAKES)
+SURVIVED: Final = (MusterError, *OURS)
+
+
+class Guarded(Protocol):
+    """What a guard needs of the core."""
+
+    counters: Counter[str]
+
+    @property
+    def members(self) -> MembersPart: ...
+
+    def mark(self) -> Mark: ...
+    def undo(self, mark: Mark) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Guard:
+    """See the rules at the top of this file."""
+
+    def __init__(self, core: Guarded) -> None:
+        self._core = core
+        self._told: dict[str, int] = {}
+        self._waiting: deque[tuple[str, str, str]] = deque(maxlen=FAILURES_PER_HOUR_MAX)
+
+    def run(
+        self, unit: str, about: str, work: Callable[P, object], *args: P.args, **named: P.kwargs
+    ) -> Failure | None:
+        """Do one unit of work; what it became when it failed, and then nothing of it was done.
+
+        `about` names the subject for people: a task, an entry, a machine. Raises: Broken.
+        """
+        mark = self._core.mark()
+        try:
+            work(*args, **named)
+        except Broken:
+            raise
+        except SURVIVED as error:
+            self._core.undo(mark)
+            return self.failed(unit, about, error)
+        return None
+
+    def failed(self, unit: str, about: str, error: Exception) -> Failure:
+        """Count and tell what failed; whoever caught it has taken it back."""
+        mistake = not isinstance(error, MusterError)
+        said = sentence(f"{type(error).__name__}: {error}" if mistake else str(error))
+        failure = Failure(f"this machine failed at it ({said})" if mistake else said, mistake)
+        self._core.counters[f"failed-{unit}"] += 1
+        self._core.note(f"{unit} {about}: {failure.text}")
+        if mistake:
+            # As it is, line by line: whoever mends it needs the places.
+            self._core.note("".join(traceback.format_exception(error)))
+        self._waiting.append((unit, about, failure.text))
+        return failure
+
+    def report(self, boot_ms: int) -> None:
+        """Open an incident for what failed; called when the rest of the step is done."""
+        if not self._waiting:
+            return
+        hour_ago = boot_ms - HOUR_MS
+        self._told = {key: at for key, at in self._told.items() if at > hour_ago}
+        while self._waiting:
+            unit, about, text = self._waiting.popleft()
+            key = f"failed-{unit[:24]}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
+            if key in self._told or len(self._told) >= FAILURES_PER_HOUR_MAX:
+                continue
+            self._told[key] = boot_ms
+            title = f"{unit} {about}".strip()
+            self._core.members.incident(
+                key, "warning", f"{title} failed here and was passed over", text
+            )
