@@ -29,6 +29,7 @@ from typing import IO, Final, NamedTuple
 
 from muster import limits
 from muster.errors import Broken, Conflict, Malformed, MusterError, NotFound, Refused, Unreachable
+from muster.visible import visible
 
 # 2.28 brought the reference-transaction hook, on which the fence stands; 2.29 refspecs with `^`.
 VERSION_MIN: Final = (2, 29)
@@ -229,7 +230,7 @@ def check_version() -> tuple[int, int]:
 
 def clean(text: str) -> str:
     """A stranger's text in one safe, short line."""
-    return _CONTROL.sub(" ", text).strip()[:300]
+    return visible(_CONTROL.sub(" ", text).strip()[:300])
 
 
 def reason(err: str) -> str:

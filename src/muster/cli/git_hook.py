@@ -20,6 +20,7 @@ from muster.agent.fence import HEADS_PREFIX, Update, may_commit, must_advance
 from muster.channel import ipc_client
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Malformed, MusterError, Refused, Unreachable
+from muster.visible import visible
 
 _CALL: Final = 1
 # Three fields of at most 64, 64 and 4096 bytes, a line each.
@@ -32,9 +33,9 @@ def main() -> int:
         hook = {"pre-receive": pre_receive, "reference-transaction": reference_transaction}
         hook[sys.argv[1]](updates(sys.stdin.buffer.read(_INPUT_BYTES_MAX + 1)))
     except Unreachable as error:
-        print(f"muster: unreachable: {error}", file=sys.stderr)
+        print(visible(f"muster: unreachable: {error}"), file=sys.stderr)
     except (MusterError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-        print(f"muster: refused: {error}", file=sys.stderr)
+        print(visible(f"muster: refused: {error}"), file=sys.stderr)
     else:
         return 0
     return 1

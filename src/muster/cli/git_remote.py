@@ -24,6 +24,7 @@ from muster.channel import ipc_client
 from muster.channel.frame import Frame, Type, decode, encode
 from muster.errors import Malformed, MusterError, Refused, Unreachable
 from muster.limits import SOCKET_PATH_BYTES_MAX
+from muster.visible import visible
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 _CALL: Final = 1
@@ -53,10 +54,10 @@ def main() -> int:
             elif line != "\n":
                 raise Malformed(f"git asked for {line.strip()[:60]!r}, which we do not know")
     except Unreachable as error:
-        print(f"muster: unreachable: {error}", file=sys.stderr)
+        print(visible(f"muster: unreachable: {error}"), file=sys.stderr)
         return 1
     except (MusterError, ValueError, OSError) as error:
-        print(f"muster: refused: {error}", file=sys.stderr)
+        print(visible(f"muster: refused: {error}"), file=sys.stderr)
         return 1
     return 0
 
@@ -162,7 +163,7 @@ class Tunnel:
         code = reply.get("code") if isinstance(reply, dict) else None
         if code != 0 and isinstance(reply, dict) and reply.get("error"):
             said = str(reply["error"])[:300].removeprefix("muster: ")
-            print(f"muster: {said}", file=sys.stderr)
+            print(visible(f"muster: {said}"), file=sys.stderr)
         return 0 if code == 0 else 1
 
     def _upwards(self) -> None:

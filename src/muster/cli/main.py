@@ -6,6 +6,7 @@ Rule 2: an error is one sentence on standard error (JSON with --json), never a t
 Rule 3: what only some verbs need is imported by them: a start costs time on every call.
 """
 
+import io
 import json
 import os
 import sys
@@ -26,9 +27,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     words = sys.argv[1:] if words is None else words
     sys.excepthook = _surprise
+    _widen()
     as_json = "--json" in words
     try:
-        code = _run(words)
+        code = _run([_unicode(word) for word in words])
         sys.stdout.flush()
     except parse.Shown as shown:
         return _print(str(shown))
@@ -46,6 +48,21 @@ def main(words: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return INTERRUPTED_EXIT
     return code
+
+
+def _widen() -> None:
+    """A terminal or a cron job that cannot show a letter gets a sign for it, and the rest."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _unicode(word: str) -> str:
+    """A word as it was typed, also where the locale could not read it. Raises: Usage."""
+    try:
+        return os.fsencode(word).decode() if not word.isascii() else word
+    except UnicodeError:
+        raise parse.Usage(f"{safe(word[:60])!r} is no UTF-8 text: type it again") from None
 
 
 def _run(words: Sequence[str]) -> int:
@@ -91,11 +108,11 @@ def _surprise(kind: type[BaseException], error: BaseException, trace: TracebackT
     if os.environ.get("MUSTER_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
         return
-    print(
+    text = (
         f"muster: that is our mistake, not yours ({kind.__name__}: {error}); "
-        "MUSTER_TRACEBACK=1 shows where, please report it",
-        file=sys.stderr,
+        "MUSTER_TRACEBACK=1 shows where, please report it"
     )
+    print(safe(text), file=sys.stderr)
 
 
 if __name__ == "__main__":

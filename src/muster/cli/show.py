@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from muster.cli.text import ACTING_IN_JSON, clean, paint, safe
+from muster.cli.text import clean, paint, safe
+from muster.visible import escaped
 
 _FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
 _MAIL, _TRUTH = "muster.cli.show_mail", "muster.cli.show_truth"
@@ -58,9 +59,11 @@ def heading(name: str) -> str:
 def put_json(value: Any) -> None:
     """One answer as JSON: a line of its own, so that several can be read one by one."""
     indent = 2 if sys.stdout.isatty() else None
-    raw = json.dumps(value, ensure_ascii=False, indent=indent)
+    # Where a letter cannot be written it is escaped: a script gets the value that was said.
+    narrow = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    raw = json.dumps(value, ensure_ascii=narrow, indent=indent)
     # JSON itself escapes only what is below a space; a terminal obeys more than that.
-    print(ACTING_IN_JSON.sub(lambda c: f"\\u{ord(c[0]):04x}", raw), flush=True)
+    print(escaped(raw), flush=True)
 
 
 def fields(value: Any, indent: str = "") -> str:

@@ -1,7 +1,7 @@
 """Tables, times and colours for a terminal, without any library.
 
 Rule: colour never carries meaning alone, and only a terminal gets any (https://no-color.org).
-What machines and agents wrote is stripped of control characters: text must not move the cursor.
+What machines and agents wrote is shown as `visible.py` says: text must not move the cursor.
 """
 
 import os
@@ -11,16 +11,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-_COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
-# What acts on a terminal, bidirectional marks and line separators included, except our colours.
-_ACTING: Final = re.compile(
-    r"(\x1b\[(?:0|1|2|31|32|33)m)"
-    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
-)
+from muster.visible import visible
 
-ACTING_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
+# Our own colours, and nothing else that begins with an escape.
+_OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
 
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
@@ -49,19 +46,21 @@ def state(name: Any) -> str:
 
 def clean(value: Any, width: int = 0) -> str:
     """Foreign text on one line, without control characters, cut to `width`."""
-    text = " ".join(_CONTROL.sub(" ", str("" if value is None else value)).split())
+    text = visible(" ".join(_CONTROL.sub(" ", str("" if value is None else value)).split()))
     return f"{text[: width - 1]}…" if width and len(text) > width else text
 
 
 def safe(text: str) -> str:
     """A whole page as it may be printed: the last gate behind every `clean`."""
-    return _ACTING.sub(lambda found: found[1] or "\N{REPLACEMENT CHARACTER}", text)
+    pieces = _OURS.split(text)
+    pieces[::2] = map(visible, pieces[::2])
+    return "".join(pieces)
 
 
 def block(value: Any, indent: str = "  ") -> str:
     """Foreign text on as many lines as it has."""
     lines = str("" if value is None else value).rstrip().splitlines()
-    return "\n".join(indent + _CONTROL.sub(" ", line) for line in lines)
+    return "\n".join(indent + visible(_CONTROL.sub(" ", line)) for line in lines)
 
 
 def short(identifier: Any) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster.limits import SENTENCE_CHARS_MAX
+from muster.visible import visible
 
 Answer = Mapping[str, Any]
 
@@ -36,7 +37,6 @@ def channels(me: str, peer: str) -> Iterator[int]:
 def sentence(text: str) -> str:
     """One line of bounded length that moves no cursor, whatever hostile text it quotes."""
     cut = text if len(text) <= SENTENCE_CHARS_MAX else text[: SENTENCE_CHARS_MAX - 1] + "…"
-    if cut.isprintable():
+    if cut.isascii() and cut.isprintable():
         return cut
-    words = " ".join(cut.split())
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+    return visible(" ".join(cut.split()))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from muster.errors import Broken, MusterError
 from muster.node.link import sentence
+from muster.visible import visible
 
 T = TypeVar("T")
 
@@ -90,7 +91,5 @@ class Supervisor:
 
 def say(text: str) -> None:
     """A line in the daemon's own log, which is its standard error."""
-    odd = "\N{REPLACEMENT CHARACTER}"
-    shown = "".join(c if c.isprintable() or c in "\n\t" else odd for c in text)
-    sys.stderr.write(f"{shown}\n")
+    sys.stderr.write(f"{visible(text)}\n")
     sys.stderr.flush()

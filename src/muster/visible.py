@@ -1,0 +1,84 @@
+"""What of foreign text reaches a terminal or a log: only what can be seen where it stands.
+
+Rule 1: nothing that acts (controls, escapes), that changes direction, or that cannot be seen
+(format characters, tags, fillers, what Unicode has not assigned) is passed on; where it stood a
+replacement character is shown, so that two texts which look alike are alike.
+Rule 2: every blank is a space. Marks that stack on a letter are passed on as far as languages
+need them; a flood of them would paint over other lines.
+Rule 3: what only says how an emoji is drawn is left out without a sign: it is in every other
+message of an agent, and nothing looks different without it.
+"""
+
+import re
+import unicodedata
+from typing import Final
+
+ODD: Final = "\N{REPLACEMENT CHARACTER}"
+# Vietnamese needs two and pointed Hebrew four; what stacks higher leaves its line.
+MARKS_MAX: Final = 4
+
+_PLAIN: Final = re.compile(r"[^\x20-\x7e\n]+")
+# Letters, marks and signs by category, and yet nothing is drawn: joiners, fillers, vowels that are
+# not written, selectors of a variant, a blank of braille and one of music.
+_BLANK: Final = frozenset(
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U00016fe4\U0001d159"
+) | {chr(n) for each in (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)) for n in each}
+_EMOJI_ONLY: Final = frozenset("\u200d\ufe0e\ufe0f")
+_STACKED: Final = frozenset({"Mn", "Me"})
+
+
+def visible(text: str) -> str:
+    """`text` with everything that Rule 1 names replaced; line ends and tabs stay."""
+    return _PLAIN.sub(_shown, text)
+
+
+def escaped(raw: str) -> str:
+    """The text of a JSON document in which all of that is written as an escape: the same value."""
+    return _PLAIN.sub(lambda found: "".join(map(_escape, found[0])), raw)
+
+
+def _shown(found: re.Match[str]) -> str:
+    run = found[0]
+    if run.isprintable() and not any(_is_odd(mark) for mark in run):
+        return run
+    shown, stacked = [], 0
+    before = found.string[found.start() - 1] if found.start() else "\n"
+    for mark in run:
+        if unicodedata.category(mark) in _STACKED and mark not in _BLANK:
+            stacked += 1
+            # Nothing of what it would be drawn on is foreign at the beginning of a line.
+            if stacked <= MARKS_MAX and before not in "\n\t":
+                shown.append(mark)
+            elif stacked == MARKS_MAX + 1 or before in "\n\t":
+                shown.append(ODD)
+            continue
+        stacked = 0
+        if mark in _EMOJI_ONLY and _is_drawn(before):
+            continue
+        shown.append(_one(mark))
+        before = mark
+    return "".join(shown)
+
+
+def _one(mark: str) -> str:
+    if mark == "\t":
+        return mark
+    if unicodedata.category(mark) == "Zs":
+        return " "
+    return ODD if mark in _BLANK or not mark.isprintable() else mark
+
+
+def _is_odd(mark: str) -> bool:
+    return mark in _BLANK or unicodedata.category(mark) in _STACKED
+
+
+def _is_drawn(mark: str) -> bool:
+    """Whether it is a sign that is drawn as an emoji or in one."""
+    return mark in "#*0123456789" or unicodedata.category(mark) in {"So", "Sk", "Sm", "Po"}
+
+
+def _escape(mark: str) -> str:
+    if mark in _BLANK or not (mark.isprintable() or mark in "\t\r"):
+        units = mark.encode("utf-16-be", "surrogatepass")
+        return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+    return mark
