@@ -384,6 +384,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.cloned-home": "Two copies of one machine running at once are a critical incident.",
     "node.restored-home": "A home restored from a backup opens a new incarnation, gets its own earlier words back from its peers, and contradicts nothing it said.",
     "node.patient-push": "A worker whose repository is out of reach keeps its work and pushes it as soon as it can, while its lease lasts.",
+    "node.private-whatever-the-umask": "Homes, state, sockets, exports and what is fetched are for their owner alone under any umask; an attempt has a usual one.",
+    "node.down-its-own": "`down` ends the process that holds this home's lock and no other; what a killed daemon left prevents no start.",
     "node.second-daemon": "A second daemon in a home ends with a sentence, and the first one does not notice.",
     "node.torn-log": "A torn write-ahead log loses nothing that another machine holds, and the machine goes on without contradicting itself.",
     "node.disk-full": "A daemon that cannot write stops with one sentence, and once there is room it has everything it acknowledged.",

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from muster import limits
+from muster.agent import umask
 from muster.errors import Broken, Conflict, Malformed, MusterError, NotFound, Refused, Unreachable
 from muster.visible import visible
 
@@ -178,12 +179,17 @@ async def run_async(
     timeout_ms: int = limits.GIT_TIMEOUT_MS,
     codes: Sequence[int] = (0,),
     hooks: bool = False,
+    for_person: bool = False,
 ) -> Answer:
-    """`run` for the loop; a cancelled caller leaves no git process behind."""
+    """`run` for the loop; a cancelled caller leaves no git process behind.
+
+    `for_person`: the files that it writes get the modes that an attempt would give them.
+    """
+    words = command(args, hooks=hooks)
     with _files(stdin) as (source, out, err):
         try:
             process = await asyncio.create_subprocess_exec(
-                *command(args, hooks=hooks),
+                *(umask.as_person(words) if for_person else words),
                 cwd=cwd,
                 env=environment(env),
                 stdin=source,

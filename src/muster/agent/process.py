@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from muster.agent import reaper
+from muster.agent import reaper, umask
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
 from muster.agent.lines import ORDER_BYTES_MAX, cut
@@ -161,7 +161,10 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={"PATH": order.env.get("PATH", os.defpath)},
+        env={
+            "PATH": order.env.get("PATH", os.defpath),
+            umask.VARIABLE: f"{umask.of_attempts():03o}",
+        },
         cwd="/",
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from muster.agent import cgroup, reaper
+from muster.agent import cgroup, reaper, umask
 from muster.agent.lines import ORDER_BYTES_MAX, Splitter
 from muster.agent.relay import RelayDriver
 from muster.agent.shell import Event, ShellDriver
@@ -373,6 +373,7 @@ def read_order() -> tuple[dict[str, Any], bytes]:
 
 
 def main() -> None:
+    os.umask(umask.of_attempts())
     order, rest = read_order()
     Shim(order, rest, reaper.become_subreaper()).run()
 

@@ -197,7 +197,7 @@ async def _populate(tree: Worktree, agent: str) -> None:
     name, _, email = commits.person(agent).removesuffix(">").partition(" <")
     cache.lend(tree.gitdir, tree.cache, f'[user]\n\tname = "{name}"\n\temail = "{email}"\n')
     await git.run_async(["update-ref", "--no-deref", "HEAD", tree.base], tree.path)
-    await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path)
+    await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path, for_person=True)
 
 
 def _held(tree: Worktree) -> str:

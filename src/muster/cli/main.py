@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from muster.agent import umask
 from muster.cli import parse
 from muster.cli.text import safe
 from muster.errors import Broken, MusterError
@@ -27,6 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     words = sys.argv[1:] if words is None else words
     sys.excepthook = _surprise
+    umask.narrow()
     _widen()
     as_json = "--json" in words
     try:

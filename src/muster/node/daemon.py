@@ -143,9 +143,10 @@ class Daemon:
             # Windows has no signal handlers in a loop: Ctrl-C ends the process as it always does.
             with contextlib.suppress(NotImplementedError):
                 loop.add_signal_handler(number, self.stop, "")
-        os.environ["MUSTER_SOCK"] = self.home.socket
-        Path(self.home.socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._listeners.append(await IpcChannel().listen(self.home.socket, self._local_link))
+        os.environ["MUSTER_SOCK"] = self.home.socket_of_session
+        socket = self.home.socket_of_session
+        Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._listeners.append(await IpcChannel().listen(socket, self._local_link))
         try:
             await self.hands.prepare()
             effects = self.supervisor.step(lambda: self.core.start(clock.read()))

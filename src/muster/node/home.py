@@ -6,7 +6,8 @@ Rule 3: only this file knows the names inside a home.
 
 `$MUSTER_HOME` names the home; without it the platform's data folder is taken. The high-water mark
 lies in another folder (`mark_folder`), so that restoring the home from a backup is noticed. The
-socket lies in the home where its path fits into 107 bytes, else in a short runtime folder.
+socket lies in the home where its path fits into 107 bytes, else in a short runtime folder; which
+one that is, the daemon writes down in the home, for sessions that have another one.
 """
 
 import hashlib
@@ -86,9 +87,42 @@ class Home:
         inside = str(self.path / "run" / "sock")
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
             return inside
-        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return self._socket_in_use() or self.socket_of_session
+
+    @property
+    def socket_of_session(self) -> str:
+        """Where a daemon started in this session listens."""
+        inside = str(self.path / "run" / "sock")
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
+            return inside
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-        return str(Path(base) / f"muster-{os.getuid()}-{short}" / "sock")
+        return str(Path(base) / self._short / "sock")
+
+    @property
+    def _short(self) -> str:
+        return f"muster-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def _socket_in_use(self) -> str:
+        """Where the daemon of another session said that it listens, "" where none did."""
+        try:
+            found = (self.run / "socket").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        # A copied home brings the other one's file along, and must not reach the other's daemon.
+        return found if Path(found).parent.name == self._short else ""
+
+    def note_socket(self) -> None:
+        """We are the daemon: write down where we listen, for every other session."""
+        self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.put("run/socket", f"{self.socket_of_session}\n".encode())
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
 
     @property
     def mark_folder(self) -> str:
@@ -105,14 +139,14 @@ class Home:
 
     @property
     def pid_file(self) -> str:
-        return str(self.path / "run" / "pid")
+        return str(self.run / "pid")
 
     # --- seeds and files ---------------------------------------------------------------
 
     def create(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path.chmod(0o700)
-        (self.path / "run").mkdir(exist_ok=True, mode=0o700)
+        self.run.mkdir(exist_ok=True, mode=0o700)
 
     def has_seed(self, name: str) -> bool:
         return (self.path / name).exists()

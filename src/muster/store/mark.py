@@ -76,7 +76,7 @@ class MarkFile:
         if recent and not force:
             return False
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise Broken(f"The folder {self._path.parent} cannot be made ({error}).") from error
         document = {**asdict(mark), "sizes": dict(mark.sizes), "written_ms": now_ms}

@@ -16,6 +16,7 @@ from muster.log import export
 from muster.log.entry import parse
 from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
+from muster.node import lock
 from muster.node.installation import Installation
 from muster.verbs.client import Door, Finding
 from muster.verbs.proof import Checked, Report, verify
@@ -124,7 +125,7 @@ def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Any:
     report = verify(source, fleet, _progress(door))
     if report.findings():
         raise Refused(f"the log does not hold: {report.findings()[0]}; see `muster audit verify`")
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         listed: list[export.Listed] = []
@@ -201,12 +202,13 @@ def rebuild(door: Door, _args: Mapping[str, Any]) -> Any:
     home.require()
     if door.running():
         raise Conflict("the daemon is running: stop it first with `muster down`")
-    machine = Installation(home)
-    try:
-        done, hear = 0, _progress(door)
-        for done, _total in machine.store.rebuild():
-            hear(done)
-        skipped = len(machine.store.skipped())
-    finally:
-        machine.close()
+    with lock.held(home.lock):
+        machine = Installation(home)
+        try:
+            done, hear = 0, _progress(door)
+            for done, _total in machine.store.rebuild():
+                hear(done)
+            skipped = len(machine.store.skipped())
+        finally:
+            machine.close()
     return {"entries": done, "skipped": skipped}

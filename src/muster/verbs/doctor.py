@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from muster.agent import catalogue
@@ -113,7 +114,10 @@ def _of_home(home: Home) -> Iterator[Check]:
     for name in ("seed", "authority.seed", "operator.seed"):
         if home.has_seed(name):
             yield _guarded(name, "then ask who else could read it", partial(_seed, home, name))
-    yield _folder_mode(home)
+    yield _folder_mode("home's mode", home.path)
+    state = Path(home.mark_folder)
+    if state.is_dir():
+        yield _folder_mode("state's mode", state)
     yield _socket(home)
     yield _space(home)
     yield _papers(home)
@@ -124,12 +128,13 @@ def _seed(home: Home, name: str) -> str:
     return "for nobody else to read"
 
 
-def _folder_mode(home: Home) -> Check:
-    mode = stat.S_IMODE(home.path.stat().st_mode)
+def _folder_mode(name: str, folder: Path) -> Check:
+    mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077 and sys.platform != "win32":
-        return Check("home's mode", "wrong", f"others can look into {home.path} ({mode:o})",
-                     f"chmod 700 {home.path}")  # fmt: skip
-    return Check("home's mode", "ok", f"{mode:o}")
+        may = "write" if mode & 0o022 else "look"
+        return Check(name, "wrong", f"others can {may} into {folder} ({mode:o})",
+                     f"chmod 700 {folder}, and ask who did")  # fmt: skip
+    return Check(name, "ok", f"{mode:o}")
 
 
 def _socket(home: Home) -> Check:

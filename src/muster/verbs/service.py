@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Unreachable
+from muster.node import lock
 from muster.node.daemon import Daemon
 from muster.node.home import Home
 from muster.node.installation import Installation
@@ -36,7 +37,7 @@ def up(door: Door, args: Mapping[str, Any]) -> Any:
     """Run the daemon, here until it is stopped, or in the background."""
     home = door.home
     home.require()
-    if door.running():
+    if door.running() or lock.holder(home.lock) is not None:
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     if args.get("detach"):
         pid = _detach(home)
@@ -46,13 +47,22 @@ def up(door: Door, args: Mapping[str, Any]) -> Any:
 
 
 def _serve(home: Home, say: Callable[[str], None]) -> None:
-    """The life of the daemon, in this process. Raises: Broken when it ended badly."""
+    """The life of the daemon, in this process.
+
+    Raises: Conflict where one runs already; Broken when it ended badly.
+    """
+    home.require()
+    # Before anything is opened: two programs must never have one database.
+    with lock.held(home.lock):
+        _live(home, say)
+
+
+def _live(home: Home, say: Callable[[str], None]) -> None:
+    home.note_socket()
     pid_file = Path(home.pid_file)
-    pid_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     serving = False
 
     def ready(daemon: Daemon) -> None:
-        # Only now is it certain that no other daemon serves this home and owns the file.
         nonlocal serving
         if serving:
             return
@@ -149,24 +159,19 @@ def down(door: Door, args: Mapping[str, Any]) -> Any:
     try:
         pid = int(door.ask("stop", {})["pid"])
     except Unreachable:
-        pid = _pid_on_file(home)
-        if pid == 0:
+        # A number in a file may be that of any program by now; who holds the lock is the daemon.
+        found = lock.holder(home.lock)
+        if found is None:
             return {"stopped": "", "was": "not running"}
+        if found == 0:
+            raise Broken(
+                f"a program holds {home.lock} and it cannot be told which one; "
+                f"`fuser {home.lock}` names it"
+            ) from None
+        pid = found
         os.kill(pid, signal.SIGTERM)
     _wait_gone(pid)
     return {"stopped": str(home.path), "pid": pid}
-
-
-def _pid_on_file(home: Home) -> int:
-    """The daemon that the pid file names, 0 where that process is no daemon of this home."""
-    try:
-        pid = int(Path(home.pid_file).read_text(encoding="ascii"))
-        os.kill(pid, 0)
-        # A number that was given to another program since must not be hit.
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return 0
-    return pid if b"muster" in line and b"up" in line.split(b"\0") else 0
 
 
 def _wait_gone(pid: int) -> None:

@@ -1,0 +1,97 @@
+"""One program at a time writes in a home.
+
+Rule 1: the lock lies in the home itself, so that it is the same one for every session, whatever
+its environment says about runtime folders; the kernel lets it go when the process ends.
+Rule 2: a number in a file proves nothing. A process is this home's daemon when it holds the lock,
+and the number is that of a process which has this very file open.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from muster.errors import Broken, Conflict
+
+if sys.platform != "win32":
+    import fcntl
+
+_PROCESSES: Final = Path("/proc")
+
+
+@contextlib.contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock. Raises: Conflict where another process does; Broken."""
+    handle = _open(path)
+    try:
+        if not _take(handle):
+            raise Conflict(_is_held(path, handle))
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> int | None:
+    """The process that holds the lock: None for nobody, 0 where it cannot be told which."""
+    if not path.exists():
+        return None
+    handle = _open(path)
+    try:
+        if _take(handle):
+            return None
+        pid = _number(handle)
+        return pid if pid and _has_open(pid, handle) else 0
+    finally:
+        os.close(handle)
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Broken(f"{path} cannot be opened ({error.strerror}); check the home") from error
+
+
+def _take(handle: int) -> bool:
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise Broken(
+            f"the home cannot be locked ({error.strerror}): move it to a disk of this computer"
+        ) from error
+    return True
+
+
+def _number(handle: int) -> int:
+    raw = os.pread(handle, 32, 0).strip()
+    return int(raw) if raw.isdigit() else 0
+
+
+def _has_open(pid: int, handle: int) -> bool:
+    """Whether a process has this file open; where no system tells, the number is believed."""
+    if not _PROCESSES.joinpath("self", "fd").is_dir():
+        return True
+    ours = os.fstat(handle)
+    with contextlib.suppress(OSError):
+        for each in _PROCESSES.joinpath(str(pid), "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.stat(each), ours):
+                    return True
+    return False
+
+
+def _is_held(path: Path, handle: int) -> str:
+    pid = _number(handle)
+    who = f" (process {pid})" if pid else ""
+    return (
+        f"a daemon of {path.parent} runs already{who}; `muster status` shows it, "
+        "`muster down` stops it"
+    )
