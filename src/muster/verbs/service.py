@@ -54,10 +54,10 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
     home.require()
     # Before anything is opened: two programs must never have one database.
     with lock.held(home.lock):
-        _live(home, say)
+        _serve_alone(home, say)
 
 
-def _live(home: Home, say: Callable[[str], None]) -> None:
+def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
     home.note_socket()
     pid_file = Path(home.pid_file)
     serving = False
