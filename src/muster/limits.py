@@ -152,6 +152,8 @@ SPEC_TEXT_BYTES_MAX: Final = 16 * 1024
 SPEC_ORDER_BYTES_MAX: Final = 48 * 1024
 # Chosen arbitrarily; a phase with more matches is to be split by folder.
 EACH_MATCHES_MAX: Final = 256
+# Every change of a run looks at all its tasks; with these it takes some ten milliseconds.
+RUN_TASKS_MAX: Final = 10_000
 # Values are bounded one by one; a prompt that repeats a long one ends here, before the agent.
 PROMPT_BYTES_MAX: Final = 256 * 1024
 # Every racer costs a whole agent; more than eight answers nobody compares.

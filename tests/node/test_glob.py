@@ -1,5 +1,7 @@
 """What an `each:` glob matches."""
 
+import time
+
 import pytest
 from tests.promise import proves
 
@@ -32,3 +34,12 @@ def test_a_glob_stays_within_names_and_two_stars_cross_folders(glob, found):
 @proves("node.globs")
 def test_the_order_of_files_does_not_matter():
     assert matching(reversed(FILES), "**/") == matching(FILES, "**/")
+
+
+@proves("node.globs")
+def test_many_crossings_over_a_deep_folder_take_no_time():
+    deep = "/".join("a" * 1 for _ in range(100))
+    began = time.process_time()
+    assert matching([deep], "/".join(["**"] * 60) + "/b") == ()
+    assert matching([deep], "/".join(["**/a"] * 30)) == (deep,)
+    assert time.process_time() - began < 1

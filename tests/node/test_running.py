@@ -1,5 +1,6 @@
 """Runs and their owner through real cores: what is started, what is read back, what is repeated."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.node import event as ev
+from muster.node import running
 from muster.node.owning import branch_of, instance_word
 
 CHAIN = """\
@@ -254,8 +256,99 @@ def test_a_glob_that_cannot_be_listed_ends_the_run_with_the_reason(hub):
     run = hand_in(hub, EACH, "swarm")
     wanted(hub, ev.MatchGlob)
     hub.step(ev.Matched(run, "all", (), "there is no repository 'main' here"))
-    assert state(hub, run) == "cancelled"
+    assert state(hub, run) == "failed"
     assert b"no repository" in hub.entries("run.settle")[0].body
+
+
+@proves("node.matches")
+@pytest.mark.parametrize(
+    "name",
+    ["why?.txt", "10:30.md", "a*b", 'say"so"', "<x>", "a|b", "end.", "end ", "tab\tx", "line\nx",
+     "back\\slash", "\udcff.txt", "x" * 201, "é" * 150, "${run.id}", "-rf", "../up", ""],
+)  # fmt: skip
+def test_a_match_that_no_task_can_have_fails_its_phase_by_name_and_nothing_else(hub, name):
+    both = EACH + "  plain:\n    agent: noop\n    do: '{}'\n    check: 'true'\n"
+    run = hand_in(hub, both, "swarm")
+    (asked,) = wanted(hub, ev.MatchGlob)
+    hub.step(ev.Matched(run, asked.phase, ("src/fine", name)))
+    assert state(hub, run) == "open", "the other phase goes on"
+    assert [json.loads(e.body)["phase"] for e in hub.entries("task.open")] == ["plain"]
+    hub.world.restart("hub")
+    know(hub)
+    hub.world.pass_ms(5_000)
+    (asked,) = wanted(hub, ev.MatchGlob)
+    hub.step(ev.Matched(run, asked.phase, ("src/fine", name)))
+    assert hub.core.work.running.runs[run].barred["all"].startswith("src/*/ matches ")
+
+
+@proves("node.matches")
+def test_more_matches_than_a_phase_may_have_fail_it_with_their_number(hub):
+    run = hand_in(hub, EACH, "swarm")
+    wanted(hub, ev.MatchGlob)
+    found = tuple(f"src/{n}" for n in range(257))
+    hub.step(ev.Matched(run, "all", found, count=100_000))
+    assert state(hub, run) == "failed"
+    assert b"100000 paths, at most 256" in hub.entries("run.settle")[0].body
+    assert hub.entries("task.open") == []
+
+
+@proves("node.matches", "node.base")
+def test_a_repository_out_of_reach_is_asked_again_and_ends_nothing(hub):
+    run = hand_in(hub, EACH.replace("repo: main", "repo: main\nbase: side"), "swarm")
+    (asked,) = wanted(hub, ev.FindBase)
+    assert (asked.repo, asked.base) == ("main", "side")
+    hub.step(ev.BaseFound(run, reason="the hub is away", again=True))
+    assert wanted(hub, ev.FindBase) == []
+    hub.world.pass_ms(2_000)
+    assert len(wanted(hub, ev.FindBase)) == 1
+    hub.step(ev.BaseFound(run, OTHER))
+    (asked,) = wanted(hub, ev.MatchGlob)
+    assert asked.commit == OTHER, "matches are those of the commit that the run starts from"
+    hub.step(ev.Matched(run, "all", (), "the hub is away", again=True))
+    hub.world.pass_ms(2_000)
+    assert len(wanted(hub, ev.MatchGlob)) == 1
+    assert state(hub, run) == "open"
+
+
+@proves("node.base")
+@pytest.mark.parametrize("ordered", [True, False])
+def test_every_first_phase_starts_from_the_base_that_was_ordered_or_that_the_spec_names(
+    hub, ordered
+):
+    spec = REPO.replace("repo: main", "repo: main\nbase: side")
+    args = {"base": "other" if ordered else "", "repo": "main", "spec": spec, "values": {}}
+    run = hub.order("run", "chain", args)["value"]["run"]
+    (asked,) = wanted(hub, ev.FindBase)
+    assert asked.base == ("other" if ordered else "side")
+    assert hub.entries("task.open") == [], "nothing begins before it is known where"
+    hub.step(ev.BaseFound(run, OTHER))
+    (opened,) = hub.entries("task.open")
+    assert json.loads(opened.body)["base"] == OTHER
+
+
+@proves("node.base")
+def test_a_base_that_is_not_there_fails_the_run_with_its_name(hub):
+    run = hand_in(hub, REPO.replace("repo: main", "repo: main\nbase: relase-2"))
+    hub.step(ev.BaseFound(run, reason="Repository 'main' has no branch \"relase-2\""))
+    assert state(hub, run) == "failed"
+    assert b"relase-2" in hub.entries("run.settle")[0].body
+    assert hub.entries("task.open") == []
+
+
+@proves("node.base")
+def test_a_run_that_waits_for_its_base_can_be_cancelled(hub):
+    run = hand_in(hub, REPO.replace("repo: main", "repo: main\nbase: side"))
+    assert hub.order("cancel", run, {"what": run})["ok"]
+    assert state(hub, run) == "cancelled"
+
+
+@proves("node.run-bounded")
+def test_a_phase_that_would_make_a_run_too_large_fails_with_the_bound(hub, monkeypatch):
+    monkeypatch.setattr(running, "RUN_TASKS_MAX", 3)
+    run = hand_in(hub, EACH, "swarm")
+    hub.step(ev.Matched(run, "all", ("src/a", "src/b", "src/c", "src/d")))
+    assert state(hub, run) == "failed"
+    assert b"at most 3 tasks" in hub.entries("run.settle")[0].body
 
 
 @proves("node.cancel")

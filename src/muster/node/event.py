@@ -117,6 +117,19 @@ class Matched:
     phase: str
     matches: tuple[str, ...]
     reason: str = ""
+    # How many there are, where that is more than are told.
+    count: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFound:
+    """The commit that a run starts from; or why there is none: `again` the remote may be asked."""
+
+    run: str
+    commit: str = ""
+    reason: str = ""
+    again: bool = False
 
 
 Event = (
@@ -131,6 +144,7 @@ Event = (
     | Fenced
     | Promoted
     | Matched
+    | BaseFound
 )
 
 # --- effects -----------------------------------------------------------------------------
@@ -227,6 +241,15 @@ class MatchGlob:
 
 
 @dataclass(frozen=True, slots=True)
+class FindBase:
+    """Find the commit that a run's `base` names; answer with `BaseFound`."""
+
+    run: str
+    repo: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something for the daemon's own log; never more than a sentence, never a secret."""
 
@@ -243,5 +266,6 @@ Effect = (
     | RaiseFence
     | MoveBranch
     | MatchGlob
+    | FindBase
     | Note
 )

@@ -1,7 +1,15 @@
-"""What an `each:` glob matches among the files of a commit."""
+"""What an `each:` glob matches among the files of a commit.
+
+Rule: the time for one name grows with its parts times the pattern's, whatever both are: they come
+from others, and a pattern of many `**` must not stand still over a deep folder.
+"""
 
 import fnmatch
+import re
 from collections.abc import Iterable
+from typing import Final
+
+_ANY: Final = "**"
 
 
 def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
@@ -10,11 +18,16 @@ def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
     `*` and `?` stay within one name, `**` crosses folders; as in a shell.
     """
     folders = glob.endswith("/")
-    pattern = glob.rstrip("/").split("/")
+    pattern = [_part(part) for part in glob.rstrip("/").split("/")]
     names = dict.fromkeys(
         part for file in files for part in (_folders(file) if folders else (file,))
     )
     return tuple(sorted(name for name in names if _fits(name.split("/"), pattern)))
+
+
+def _part(part: str) -> re.Pattern[str] | None:
+    """What one part of a pattern matches; None for `**`."""
+    return None if part == _ANY else re.compile(fnmatch.translate(part))
 
 
 def _folders(file: str) -> list[str]:
@@ -22,11 +35,32 @@ def _folders(file: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _fits(parts: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
-    if not parts or not fnmatch.fnmatchcase(parts[0], pattern[0]):
-        return False
-    return _fits(parts[1:], pattern[1:])
+def _fits(parts: list[str], pattern: list[re.Pattern[str] | None]) -> bool:
+    at = _open(pattern, {0})
+    for part in parts:
+        on = set()
+        for place in at:
+            wanted = pattern[place] if place < len(pattern) else _END
+            if wanted is None:
+                on.add(place)
+            elif wanted.match(part):
+                on.add(place + 1)
+        if not on:
+            return False
+        at = _open(pattern, on)
+    return len(pattern) in at
+
+
+# Matches no part: behind the end of a pattern nothing more may come.
+_END: Final = re.compile(r"(?!)")
+
+
+def _open(pattern: list[re.Pattern[str] | None], at: set[int]) -> set[int]:
+    """These places in a pattern, and those behind a `**` that takes nothing more."""
+    found = set(at)
+    for place in at:
+        on = place
+        while on < len(pattern) and pattern[on] is None:
+            on += 1
+            found.add(on)
+    return found

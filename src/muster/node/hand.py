@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from muster.agent import cache, catalogue, ref, repository
+from muster.agent import cache, catalogue, ref, repository, start
 from muster.agent import git as gits
 from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
@@ -18,6 +18,7 @@ from muster.agent.ref import Promotion
 from muster.agent.worktree import Workshop
 from muster.channel.frame import Type
 from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
 from muster.node import clock, holder
 from muster.node import event as ev
@@ -102,6 +103,8 @@ class Hands:
                 run("promote", self._move_branch(effect))
             case ev.MatchGlob():
                 run("match", self._match(effect))
+            case ev.FindBase():
+                run("base", self._find_base(effect))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
 
@@ -165,7 +168,8 @@ class Hands:
             where = path or await self._scratch(effect.repo, url)
             branch = f"refs/heads/{effect.branch}"
             old = await (ref.read(where, branch) if path else ref.read_remote(where, url, branch))
-            base = effect.bases[0] if effect.bases else await repository.head(where)
+            base = effect.bases[0] if effect.bases else ""
+            base = base or await start.commit(where, url or str(where), effect.repo, "")
             promotion = Promotion(
                 effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old
             )
@@ -181,17 +185,39 @@ class Hands:
 
     async def _match(self, effect: ev.MatchGlob) -> None:
         found: tuple[str, ...] = ()
-        reason = ""
+        reason, again = "", False
         try:
-            path, url = self.place_of(effect.repo)
-            where = path or await self._scratch(effect.repo, url)
-            commit = effect.commit or (await repository.head(where))
-            listed = await gits.run_async(["ls-tree", "-r", "-z", "--name-only", commit], where)
-            files = [raw.decode("utf-8", "replace") for raw in listed.out.split(b"\0") if raw]
-            found = matching(files, effect.glob)
+            where, commit = await self._start_of(effect.repo, effect.commit)
+            tree = ["ls-tree", "-r", "-z", "--name-only", commit]
+            listed = await gits.run_async(tree, where, codes=(0, 128))
+            if listed.code:
+                raise NotFound(f"Repository {effect.repo!r} has no commit {commit[:12]}.")
+            # In a thread: a large repository's names take a while, and everybody else waits.
+            found, reason = await asyncio.to_thread(_matches, listed.out, effect.glob)
+        except (Unreachable, Conflict) as error:
+            reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
-        self.daemon.post(ev.Matched(effect.run, effect.phase, found, reason))
+        told = found[: EACH_MATCHES_MAX + 1]
+        self.daemon.post(
+            ev.Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
+        )
+
+    async def _find_base(self, effect: ev.FindBase) -> None:
+        commit, reason, again = "", "", False
+        try:
+            _, commit = await self._start_of(effect.repo, effect.base)
+        except (Unreachable, Conflict) as error:
+            reason, again = str(error), True
+        except MusterError as error:
+            reason = str(error)
+        self.daemon.post(ev.BaseFound(effect.run, commit, reason, again))
+
+    async def _start_of(self, repo: str, base: str) -> tuple[Path, str]:
+        """A repository that has the commit which `base` names, and that commit."""
+        path, url = self.place_of(repo)
+        where = path or await self._scratch(repo, url)
+        return where, await start.commit(where, url or str(where), repo, base)
 
     # --- questions -----------------------------------------------------------------------------
 
@@ -228,6 +254,19 @@ class Hands:
         except TimeoutError:
             return None
         return answer.get("value") if answer.get("ok") else None
+
+
+def _matches(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:
+    """What a glob matches in a listing of git, and why that is nothing, where a reason is seen."""
+    # Names that are no UTF-8 are told as they are, so that they can be refused by name.
+    files = [raw.decode("utf-8", "surrogateescape") for raw in listed.split(b"\0") if raw]
+    found = matching(files, glob)
+    if found or glob.endswith("/"):
+        return found, ""
+    folders = matching(files, f"{glob}/")
+    some = f"{len(folders)} folder{'s' * (len(folders) > 1)}"
+    why = f"{glob} matches no file, but {some}; if those are meant, write {glob}/"
+    return found, why if folders else ""
 
 
 def _existing(path: Path) -> Path | None:

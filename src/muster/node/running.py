@@ -9,10 +9,10 @@ cancelled.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
-from muster.errors import Conflict, NotFound
-from muster.limits import REASON_CHARS_MAX
+from muster.errors import Conflict, NotFound, Refused
+from muster.limits import EACH_MATCHES_MAX, REASON_CHARS_MAX, RETRY_DELAY_MS_MIN, RUN_TASKS_MAX
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET
@@ -24,11 +24,14 @@ from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.live import Order
+from muster.task.problem import shown
 from muster.task.spec import Spec, parse
 from muster.task.state import LIVE
 
 P = ParamSpec("P")
 Watcher = Callable[[dict[str, Any]], None]
+# As much as people read of why a run ended.
+_REASON_CHARS_MAX: Final = 600
 # Settled slots of a run by phase, and what phases yielded by name.
 Ends = dict[str, list[Settled]]
 Yields = dict[str, dict[str, str]]
@@ -48,7 +51,12 @@ class Run:
     tasks: dict[Slot, str] = field(default_factory=dict)
     ends: dict[Slot, Settled] = field(default_factory=dict)
     matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # The phases whose matches were asked for; "" for the commit that the run starts from.
     asked: set[str] = field(default_factory=set)
+    # Phases that cannot be opened, and why.
+    barred: dict[str, str] = field(default_factory=dict)
+    # The commit that `base` names, "" without one; None until the repository was asked.
+    base: str | None = ""
     cancelled: str = ""
     number: int = 0
 
@@ -62,6 +70,8 @@ class Running:
         self.runs: dict[str, Run] = {}
         self.watchers: dict[str, list[Watcher]] = {}
         self._moved: dict[str, None] = {}
+        # What a repository out of reach is asked again, and when.
+        self._again: dict[tuple[str, str], int] = {}
 
     # --- beginning ---------------------------------------------------------------------------
 
@@ -173,26 +183,20 @@ class Running:
         return bool(moved)
 
     def _advance(self, run: Run) -> None:
-        plan = graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order)
-        starts = [*plan.start, *plan.ask]
+        if run.base is None and not run.cancelled:
+            self._find_base(run)
+            return
+        plan = _plan(run)
+        starts: dict[str, list[Slot]] = {}
+        for slot in (*plan.start, *plan.ask):
+            starts.setdefault(slot.phase, []).append(slot)
         if starts:
             ends = _by_phase(run)
-            names = {slot.phase for slot in starts}
-            sources = {name: _sources(run, name) for name in names}
+            sources = {name: _sources(run, name) for name in starts}
             yields = self._yielded(run, plan, ends, set().union(*sources.values()))
-            orders = [
-                self._order(
-                    run, slot, ends, {n: yields[n] for n in sources[slot.phase] & yields.keys()}
-                )
-                for slot in starts
-            ]
-            for slot, done in zip(starts, self.owning.submit(orders), strict=True):
-                run.tasks[slot] = done.task
-                run.number += 1
-                state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
-                run.facts[slot] = Fact(state, run.number)
-                self.tell(run.run, {"phase": slot.phase, "instance": slot.instance,
-                                    "task": done.task, "state": state})  # fmt: skip
+            for name, slots in starts.items():
+                known = {n: yields[n] for n in sources[name] & yields.keys()}
+                self._open_phase(run, name, slots, ends, known)
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
@@ -205,6 +209,31 @@ class Running:
                 continue
         if plan.settled:
             self._settle(run, plan)
+
+    def _open_phase(
+        self, run: Run, name: str, slots: list[Slot], ends: Ends, yields: Yields
+    ) -> None:
+        """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
+        try:
+            if len(run.tasks) + len(slots) > RUN_TASKS_MAX:
+                raise Refused(f"a run has at most {RUN_TASKS_MAX} tasks; make several runs of it")
+            orders = [self._order(run, slot, ends, yields) for slot in slots]
+            opened = self.owning.submit(orders)
+        except (Refused, NotFound) as error:
+            self._bar(run, name, str(error))
+            return
+        for slot, done in zip(slots, opened, strict=True):
+            run.tasks[slot] = done.task
+            run.number += 1
+            state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
+            run.facts[slot] = Fact(state, run.number)
+            self.tell(run.run, {"phase": slot.phase, "instance": slot.instance,
+                                "task": done.task, "state": state})  # fmt: skip
+
+    def _bar(self, run: Run, name: str, reason: str) -> None:
+        """A phase cannot be opened: it failed, the rest of the run goes on."""
+        run.barred[name] = reason[:_REASON_CHARS_MAX]
+        self.moved(run.run)
 
     def _order(self, run: Run, slot: Slot, ends: Ends, yields: Yields) -> Order:
         phase = run.spec.phases[slot.phase]
@@ -259,9 +288,9 @@ class Running:
     def _base(self, run: Run, phase: str, ends: Ends) -> str:
         """The commits that a phase starts from: those its prerequisites ended on."""
         if not any(e.commit for settled in ends.values() for e in settled):
-            return run.body.base
+            return run.base or ""
         found = self._commits_before(run, phase, ends, set())
-        return " ".join(dict.fromkeys(found)) or run.body.base
+        return " ".join(dict.fromkeys(found)) or run.base or ""
 
     def _commits_before(self, run: Run, phase: str, ends: Ends, seen: set[str]) -> Iterator[str]:
         for before in run.spec.phases[phase].prerequisites:
@@ -283,12 +312,45 @@ class Running:
         run = self.runs.get(event.run)
         if run is None or event.phase in run.matches:
             return
-        if event.reason:
-            run.asked.discard(event.phase)
-            self.cancel(run.run, event.reason)
+        if event.again:
+            self._ask_again(run, event.phase)
+        elif refusal := _match_refusal(run, event):
+            self._bar(run, event.phase, refusal)
+        else:
+            run.matches[event.phase] = event.matches
+            self.moved(run.run)
+
+    def _find_base(self, run: Run) -> None:
+        """Nothing begins before it is known where: every first phase starts from one commit."""
+        if "" not in run.asked:
+            run.asked.add("")
+            self.core.do(ev.FindBase(run.run, run.body.repo, _base_of(run.body, run.spec)))
+
+    def base_found(self, event: ev.BaseFound) -> None:
+        run = self.runs.get(event.run)
+        if run is None or run.base is not None:
             return
-        run.matches[event.phase] = event.matches
+        if event.again:
+            self._ask_again(run, "")
+            return
+        run.base = event.commit
+        if event.reason:
+            for name, phase in run.spec.phases.items():
+                if not phase.prerequisites:
+                    self._bar(run, name, event.reason)
         self.moved(run.run)
+
+    def _ask_again(self, run: Run, what: str) -> None:
+        self._again[run.run, what] = self.core.now.boot_ms + RETRY_DELAY_MS_MIN
+
+    def tick(self) -> None:
+        """Ask repositories again that were out of reach."""
+        now = self.core.now.boot_ms
+        for run, what in [key for key, at in self._again.items() if at <= now]:
+            del self._again[run, what]
+            if run in self.runs:
+                self.runs[run].asked.discard(what)
+                self.moved(run)
 
     # --- ending ---------------------------------------------------------------------------------
 
@@ -345,12 +407,36 @@ class Running:
         run = self.runs.get(name)
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
-        return graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order).phases
+        return _plan(run).phases
 
 
 def _run(body: kinds.RunOpen, opened: EntryId) -> Run:
     spec = parse(body.spec.encode())
-    return Run(body.run, body, spec, opened, graph.in_order(spec))
+    base = None if body.repo and _base_of(body, spec) else ""
+    return Run(body.run, body, spec, opened, graph.in_order(spec), base=base)
+
+
+def _base_of(body: kinds.RunOpen, spec: Spec) -> str:
+    """What a run starts from: as it was ordered, else as the spec says."""
+    return body.base or spec.base or ""
+
+
+def _plan(run: Run) -> graph.Plan:
+    return graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order, barred=run.barred)
+
+
+def _match_refusal(run: Run, event: ev.Matched) -> str:
+    """Why these matches cannot become tasks, or ""."""
+    each = run.spec.phases[event.phase].each
+    count = max(event.count, len(event.matches))
+    if event.reason:
+        return event.reason
+    if count > EACH_MATCHES_MAX:
+        return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
+    for path in event.matches:
+        if refusal := order.match_refusal(path):
+            return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
+    return ""
 
 
 def _by_phase(run: Run) -> Ends:

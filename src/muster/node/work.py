@@ -101,6 +101,8 @@ class Work:
                 )
             case ev.Matched():
                 self.running.about(event.run, self.running.matched, event)
+            case ev.BaseFound():
+                self.running.about(event.run, self.running.base_found, event)
             case _:
                 raise AssertionError(f"{event} reached work")
 
@@ -113,6 +115,7 @@ class Work:
             self.owning.adopt()
             guard.run("runs", "", self.running.start)
         self.owning.tick()
+        guard.run("runs", "", self.running.tick)
         guard.run("worker", "", self.working.tick)
 
     def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None:

@@ -73,12 +73,15 @@ def plan(
     matches: Matches | None = None,
     cancelled: str = "",
     order: Sequence[str] = (),
+    *,
+    barred: Mapping[str, str] | None = None,
 ) -> Plan:
     """What to do now: tasks to `start`, people to `ask`, globs to `match`, tasks to `cancel`.
 
     `matches` has the paths of each phase with `each` once it was in `plan.match`; they must not
     change afterwards. `cancelled` is why somebody no longer wants the run. `order` is what
-    `in_order` gave, from a caller that asks again and again.
+    `in_order` gave, from a caller that asks again and again. `barred` has phases whose tasks cannot
+    be opened, with the reason: such a phase has failed, and only it.
 
     Raises:
         Malformed: the phases wait for each other, or for one that is not there; check.admit
@@ -93,10 +96,13 @@ def plan(
     for name in names:
         slots = slots_of(name, spec.phases[name], matches or {})
         state = _own_state(spec.phases[name], slots, facts)
-        if state.state in ("waiting", "running") and _unopened(slots, facts):
+        if barred and name in barred and not _lives(slots, facts):
+            state = PhaseProgress("failed", barred[name])
+        elif state.state in ("waiting", "running") and _unopened(slots, facts):
             state = _gate(spec.phases[name], slots, facts, progress, cancelled) or state
         progress[name] = state
-    start, ask, match = _starts(spec, facts, matches or {}, progress, cancelled)
+    free = {name: state for name, state in progress.items() if name not in (barred or {})}
+    start, ask, match = _starts(spec, facts, matches or {}, free, cancelled)
     cancel = _cancels(spec, facts, matches or {}, progress, cancelled)
     settled, reason = _outcome(progress, facts, cancelled)
     return Plan(progress, start, ask, match, cancel, settled, reason)
@@ -135,6 +141,10 @@ def slots_of(name: str, phase: Phase, matches: Matches) -> tuple[Slot, ...] | No
 
 def _unopened(slots: Iterable[Slot] | None, facts: Facts) -> bool:
     return slots is None or any(slot not in facts for slot in slots)
+
+
+def _lives(slots: Iterable[Slot] | None, facts: Facts) -> bool:
+    return any(slot in facts and facts[slot].state in LIVE for slot in slots or ())
 
 
 def _own_state(phase: Phase, slots: tuple[Slot, ...] | None, facts: Facts) -> PhaseProgress:

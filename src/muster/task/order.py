@@ -15,6 +15,7 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed, NotFound
+from muster.task.problem import shown
 from muster.task.spec import Phase, Spec
 from muster.task.unit import path_refusal
 from muster.task.values import references
@@ -93,15 +94,20 @@ def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str,
 
 def _check_instance(part: Phase, phase: str, instance: str) -> None:
     if part.each is not None:
-        # A match comes from a repository's tree, which others write: it is checked like a path.
-        refusal = path_refusal(instance) or ("holds ${" if "${" in instance else "")
-        if not instance or refusal:
-            raise Malformed(f"phase {phase} has no match {instance!r}: it {refusal or 'is empty'}")
+        if refusal := match_refusal(instance):
+            raise Malformed(f"phase {phase} cannot take the match {shown(instance)}: it {refusal}")
     elif part.race is not None:
         if instance not in map(str, range(1, part.race + 1)):
             raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
     elif instance:
         raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
+
+
+def match_refusal(instance: str) -> str:
+    """Why a path of a repository cannot be a match of `each`, or "". Others write such trees."""
+    if not instance:
+        return "is empty"
+    return path_refusal(instance) or ("must not contain ${" if "${" in instance else "")
 
 
 def order_size(order: Mapping[str, Any]) -> int:

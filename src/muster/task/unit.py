@@ -18,6 +18,8 @@ _COMPONENT_REFUSED: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|]')
 _SYSTEMS: Final = frozenset({"linux", "macos", "darwin", "windows"})
 _GIT_NAMES: Final = frozenset({".git", "git~1"})
 _PATH_CHARS_MAX: Final = 200
+# What a name has room for on the disks of Linux and macOS.
+_PART_BYTES_MAX: Final = 255
 
 
 def duration_ms(text: str) -> int:
@@ -49,7 +51,13 @@ def system_refusal(name: str) -> str:
 def path_refusal(path: str) -> str:
     """Why this is no path inside a repository, or ""."""
     if len(path) > _PATH_CHARS_MAX:
-        return f"a path has at most {_PATH_CHARS_MAX} characters"
+        return f"must have at most {_PATH_CHARS_MAX} characters"
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:
+        return "must be UTF-8"
+    if any(len(part) > _PART_BYTES_MAX for part in raw.split(b"/")):
+        return f"must have at most {_PART_BYTES_MAX} bytes between two slashes"
     if path.startswith(("/", "~")) or re.match(r"[A-Za-z]:", path):
         return "must be relative to the repository, not a place on one machine"
     if path.startswith("-"):

@@ -1,0 +1,54 @@
+"""Where a run starts: the commit that a branch, a commit's id or nothing at all names.
+
+Rule 1: the remote is asked, never a cache: what a machine happens to have fetched decides nothing.
+Rule 2: a name that is not there is refused with the names that are.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from muster.agent import git
+from muster.agent.fence import BRANCH_PREFIX
+from muster.errors import NotFound
+from muster.task.problem import did_you_mean, shown
+
+_BRANCHES: Final = "refs/heads/"
+# More names than these nobody reads in one sentence.
+_NAMES_MAX: Final = 8
+
+
+async def commit(where: Path, url: str, name: str, base: str) -> str:
+    """The commit of `base` in the repository `name` at `url`; without `base` the newest of its
+    default branch. `where` is a repository that has what the remote has.
+
+    Raises: NotFound when there is no such branch or commit, Unreachable without the remote.
+    """
+    if not base:
+        listed = await git.run_async(["ls-remote", "--end-of-options", url, "HEAD"], where)
+        if not listed.text:
+            raise NotFound(f"Repository {name!r} has no commit on its default branch; push one.")
+        return git.object_id(listed.text.split("\t")[0], "The remote's HEAD")
+    refs = await _branches(where, url)
+    if base in refs:
+        return refs[base]
+    if is_commit(base):
+        there = ["cat-file", "-e", f"{base}^{{commit}}"]
+        if (await git.run_async(there, where, codes=(0, 1, 128))).code == 0:
+            return base
+        raise NotFound(f"Repository {name!r} has no commit {base[:12]}; push the branch with it.")
+    own = [
+        branch for branch in refs if not branch.startswith(BRANCH_PREFIX.removeprefix(_BRANCHES))
+    ]
+    hint = did_you_mean(base, own) or f"; it has {', '.join(sorted(own)[:_NAMES_MAX]) or 'none'}"
+    raise NotFound(f"Repository {name!r} has no branch {shown(base)}{hint}")
+
+
+def is_commit(text: str) -> bool:
+    """Whether a text is a commit's id, whole."""
+    return len(text) in (40, 64) and not set(text) - set("0123456789abcdef")
+
+
+async def _branches(where: Path, url: str) -> dict[str, str]:
+    listed = await git.run_async(["ls-remote", "--heads", "--end-of-options", url], where)
+    pairs = [line.partition("\t") for line in listed.text.splitlines()]
+    return {ref.removeprefix(_BRANCHES): found for found, _, ref in pairs}
