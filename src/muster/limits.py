@@ -196,6 +196,23 @@ BACKOFF_STABLE_MS: Final = 10_000
 # sun_path of Linux is 108 bytes with the final zero.
 SOCKET_PATH_BYTES_MAX: Final = 107
 
+# What may be under way in one direction of a relayed link: so much of each lies in the memory of
+# the machine in the middle when one end reads slowly.
+RELAY_WINDOW_BYTES: Final = 256 * 1024
+# One data frame of a relayed link, so that the frames of others get between.
+RELAY_DATA_BYTES_MAX: Final = 64 * 1024
+# What a frame costs beside its bytes: a flood of tiny ones is a flood, too.
+RELAY_FRAME_BYTES: Final = 64
+# An honest end grants a quarter of the window at a time; crumbs would be a flood of credits.
+RELAY_GRANT_BYTES_MIN: Final = RELAY_WINDOW_BYTES // 8
+# Relayed links through one link, at the middle and at an end: a fleet of so many machines that only
+# dial. With windows full in both directions the middle holds less than an outbox may.
+LINK_RELAYS_MAX: Final = 64
+# How many a machine may ask one middle for in a minute; honest ones ask when a link comes or goes.
+RELAYS_PER_MINUTE_MAX: Final = 120
+# Machines in the middle that are asked in one try, hubs first.
+RELAY_MIDDLES_MAX: Final = 4
+
 # --- sync ------------------------------------------------------------------------------
 # The entries of one segment as we make it: with header, seal and proof it still fits into a frame.
 SEGMENT_SLICE_BYTES: Final = 160 * 1024

@@ -11,10 +11,12 @@ from typing import Any
 import uvloop
 from tests.channel.authority import TestAuthority
 
-from muster.channel.base import Channel, Link, Listener
+from muster.channel.base import Channel, Hosting, Link, Listener
 from muster.channel.http import HttpChannel, Timing
 from muster.channel.ipc import IpcChannel
 from muster.channel.memory import Exchange, MemoryChannel
+from muster.channel.relay import Kind, Meter, RelayChannel, RelayLink
+from muster.errors import Refused, Unreachable
 
 WAIT_S = 20.0
 
@@ -74,7 +76,69 @@ def http_rig(_: Path) -> Rig:
     )
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"memory": memory_rig, "ipc": ipc_rig, "http": http_rig}
+class Middle:
+    """Two relay channels and the machine between them, which counts as ours does."""
+
+    name = "relay"
+
+    def __init__(self) -> None:
+        authority = TestAuthority("fleet")
+        (self.near_id, near), (self.far_id, far) = authority.issue("near"), authority.issue("far")
+        self.near = RelayChannel(near, authority.identify)
+        self.far = RelayChannel(far, authority.identify)
+        self.hosting: Hosting | None = None
+        self.proving: set[asyncio.Task[None]] = set()
+
+    async def dial(self, address: str, *, peer: str = "") -> Link:
+        if self.hosting is None:
+            raise Unreachable(f"nobody is at {address}")
+        loop, ends, meters = asyncio.get_running_loop(), [], (Meter(), Meter())
+
+        def put(towards: int) -> Callable[[Kind, bytes], None]:
+            def passed(kind: Kind, payload: bytes) -> None:
+                if kind == "data":
+                    meters[towards].spend(payload)
+                elif kind == "credit":
+                    meters[1 - towards].grant(payload)
+                loop.call_soon(lambda: ends[towards].feed(kind, payload))
+
+            return passed
+
+        near, far = self.near.dialling(put(1)), self.far.serving(put(0))
+        ends += [near, far]
+        task = asyncio.create_task(self._serve(far, self.hosting))
+        self.proving.add(task)
+        task.add_done_callback(self.proving.discard)
+        await near.prove(peer or self.far_id)
+        return near
+
+    async def _serve(self, far: RelayLink, hosting: Hosting) -> None:
+        with contextlib.suppress(Unreachable, Refused):
+            await far.prove(self.near_id)
+            hosting.adopt(far)
+
+    async def listen(self, address: str, on_link: Callable[[Link], Awaitable[None]]) -> "Middle":
+        self.hosting, self.address = Hosting(on_link), address
+        return self
+
+    async def close(self) -> None:
+        hosting, self.hosting = self.hosting, None
+        if hosting is not None:
+            await asyncio.gather(*self.proving)
+            await hosting.close()
+
+
+def relay_rig(_: Path) -> Rig:
+    middle = Middle()
+    return Rig(middle, middle, "through the hub", peer=middle.far_id)
+
+
+RIGS: dict[str, Callable[[Path], Rig]] = {
+    "memory": memory_rig,
+    "ipc": ipc_rig,
+    "http": http_rig,
+    "relay": relay_rig,
+}
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,

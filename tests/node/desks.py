@@ -41,10 +41,20 @@ class Desk:
         self.sent: list[tuple[Type, bytes]] = []
         self.spoil: Callable[[Type, bytes], bytes] = lambda _type, payload: payload
         self._tasks: list[asyncio.Task[None]] = []
+        # Whether the tunnels of this desk are relays.
+        self.relays = False
 
     # --- the daemon ---------------------------------------------------------------------------
 
-    def tunnel(self, link: int, channel: int, feed: Callable[[Any, bytes], None]) -> None:
+    def tunnel(
+        self,
+        link: int,
+        channel: int,
+        feed: Callable[[Any, bytes], None],
+        *,
+        relay: bool = False,
+    ) -> None:
+        assert relay == self.relays
         assert (link, channel) not in self.tunnels
         self.tunnels[link, channel] = feed
 

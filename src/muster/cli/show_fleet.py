@@ -88,6 +88,7 @@ def status(value: Any, files: Files) -> str:
     machines, unread, exposed = value["machines"], value["unread"], value["exposed"]
     settled = "" if value["settled"] else "asking the others where its own log ended"
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
+    through = ", ".join(f"{name} by {hub}" for name, hub in machines["through"].items())
     works = ", ".join(f"{_phase(each)} ({short(each['task'])})" for each in value["works"][:8])
     lines = [
         paint(value["name"], "bold"),
@@ -96,6 +97,7 @@ def status(value: Any, files: Files) -> str:
             [
                 ("starting", settled),
                 ("fleet", f"{_count(machines['known'], 'machine')}{away}"),
+                ("indirect", clean(through, 100)),
                 ("runs", f"{value['runs']} open" if value["runs"] else ""),
                 ("works on", works or "nothing"),
                 ("inbox", f"{unread} unread (`muster inbox`)" if unread else ""),
@@ -174,7 +176,7 @@ def _machine(each: Any) -> tuple[Any, ...]:
         system,
         ", ".join(sorted(agents)),
         ", ".join(facts.get("labels") or ()),
-        each.get("channel", ""),
+        f"through {clean(each['through'])}" if each.get("through") else each.get("channel", ""),
         f"{span(heard)} ago" if heard is not None else "never" if each["state"] == "away" else "",
         short(each["machine"]),
     )

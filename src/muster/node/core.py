@@ -124,9 +124,12 @@ class Core:
         """Call `react` for every entry of this kind, in the transaction that brings it."""
         self._reacts.setdefault(kind, []).append(react)
 
-    def link_to(self, machine: str) -> int | None:
-        """A live link whose peer proved to be `machine`."""
+    def link_to(self, machine: str, *, direct: bool = False) -> int | None:
+        """A live link whose peer proved to be `machine`: the newest direct one, else a relayed."""
         found = [n for n, link in self.links.items() if link.peer == machine]
+        own = [n for n in found if not self.links[n].through]
+        if direct or own:
+            return own[-1] if own else None
         return found[-1] if found else None
 
     # --- writing ---------------------------------------------------------------------------

@@ -13,23 +13,23 @@ import contextlib
 import gc
 import json
 import os
-import random
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from muster.agent.remote import Kind
 from muster.channel import frame as frames
-from muster.channel.backoff import Backoff
 from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
-from muster.errors import Broken, Conflict, Denied, Malformed, MusterError, Refused, Unreachable
+from muster.channel.relay import RelayChannel
+from muster.errors import Broken, Conflict, Denied, Malformed, MusterError, Unreachable
 from muster.fleet import certificate
 from muster.limits import (
+    LINK_RELAYS_MAX,
     LINK_TUNNELS_MAX,
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
@@ -39,15 +39,15 @@ from muster.node import clock
 from muster.node import event as ev
 from muster.node.call import failure
 from muster.node.core import Core
+from muster.node.dialler import Dialler
 from muster.node.hand import Hands
 from muster.node.installation import Installation
+from muster.node.relay import Relays
 from muster.node.supervisor import Supervisor, say
 
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
-# How long the second of two machines leaves the dialling to the first.
-SECOND_DIALLER_S: Final = 2.0
 OUTBOX_FRAMES_MAX: Final = 16
 # A step makes thousands of short-lived objects and no cycles; chosen so that few steps pay.
 GC_THRESHOLDS: Final = (20_000, 20, 50)
@@ -125,14 +125,15 @@ class Daemon:
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
         self._numbers = iter(range(1, 2**53))
-        self._tunnels: dict[tuple[int, int], Feed] = {}
+        self._tunnels: dict[tuple[int, int], Tunnel] = {}
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
         self._told_to_stop = asyncio.Event()
-        self._dialled: set[str] = set()
         self.core: Core = machine.core(verbs)
         self.hands = Hands(self)
         self.http = HttpChannel(_credentials(machine), self._identify)
+        self.relays = Relays(self, RelayChannel(_credentials(machine), self._identify))
+        self.dialler = Dialler(self, self.http, self.relays)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class Daemon:
             self.supervisor.run("ticks", self._ticks())
             self.supervisor.run("facts", self._facts())
             self.supervisor.run("papers", self._papers())
-            self._dial_all()
+            self.dialler.begin()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
             gc.freeze()
@@ -286,12 +287,12 @@ class Daemon:
     # --- links ------------------------------------------------------------------------------------
 
     async def _local_link(self, link: Link) -> None:
-        await self._serve(link, local=True)
+        await self.serve(link, local=True)
 
     async def _peer_link(self, link: Link) -> None:
-        await self._serve(link, local=False)
+        await self.serve(link)
 
-    async def _serve(self, link: Link, *, local: bool) -> None:
+    async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None:
         """The life of one link: read frames until it ends."""
         number = next(self._numbers)
         proven = local or bool(link.peer)
@@ -301,7 +302,11 @@ class Daemon:
             lambda: self._cut(number, "it asks faster than it reads the answers"),
         )
         writer = self.supervisor.run("writer", self._write(outbox))
-        self.post(ev.LinkUp(number, link.peer, local, link.channel))
+        self.post(ev.LinkUp(number, link.peer, local, link.channel, through))
+        own = bool(link.peer) and not through
+        if own:
+            self.relays.direct(link.peer)
+            self.dialler.stir()
         try:
             while True:
                 self._arrived(number, await link.receive())
@@ -313,8 +318,10 @@ class Daemon:
             outbox.room.set()
             writer.cancel()
             for key in [k for k in self._tunnels if k[0] == number]:
-                self._tunnels.pop(key)("close", b"")
+                self._tunnels.pop(key).feed("close", b"")
             self.post(ev.LinkDown(number))
+            if own:
+                self.dialler.stir()
 
     async def _write(self, outbox: Outbox) -> None:
         with contextlib.suppress(Unreachable):
@@ -324,7 +331,7 @@ class Daemon:
         frame = frames.decode(raw)
         tunnel = self._tunnels.get((number, frame.channel))
         if tunnel is not None and frame.type in _TUNNEL_KINDS:
-            tunnel(_TUNNEL_KINDS[frame.type], frame.payload)
+            tunnel.feed(_TUNNEL_KINDS[frame.type], frame.payload)
             return
         self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
 
@@ -333,13 +340,15 @@ class Daemon:
         if outbox is not None:
             self.supervisor.run("cut", outbox.link.close(reason))
 
-    def tunnel(self, link: int, channel: int, feed: "Feed") -> None:
+    def tunnel(self, link: int, channel: int, feed: "Feed", *, relay: bool = False) -> None:
         """From now on DATA, CREDIT and CLOSE of this channel go to `feed`, to the link's end."""
         if (link, channel) in self._tunnels:
             raise Malformed(f"channel {channel} is a tunnel already")
-        if sum(key[0] == link for key in self._tunnels) >= LINK_TUNNELS_MAX:
-            raise Conflict("this link has as many git tunnels as one may have; try again later")
-        self._tunnels[link, channel] = feed
+        most, what = (LINK_RELAYS_MAX, "relays") if relay else (LINK_TUNNELS_MAX, "git tunnels")
+        there = sum(k[0] == link and t.relay == relay for k, t in self._tunnels.items())
+        if there >= most:
+            raise Conflict(f"this link has as many {what} as one may have; try again later")
+        self._tunnels[link, channel] = Tunnel(feed, relay)
 
     def close_tunnel(self, link: int, channel: int) -> None:
         self._tunnels.pop((link, channel), None)
@@ -353,51 +362,6 @@ class Daemon:
         except Denied as denied:
             raise Denied(str(denied), standing.revocation(peer.machine)) from denied
         return certificate.check_peer(peer, record)
-
-    # --- dialling -----------------------------------------------------------------------------
-
-    def _addresses(self) -> dict[str, str]:
-        """Whom to dial, and where: who was given to us, and every machine that says it listens.
-
-        Two machines that only know the hub would otherwise never hear what is for them alone.
-        """
-        roster = self.core.standing.roster
-        found = {str(m): f.address for m, f in roster.facts.items() if m in roster.machines}
-        found.pop(self.core.machine, None)
-        return {m: a for m, a in {**found, **self.machine.dials()}.items() if a}
-
-    def _dial_all(self) -> None:
-        for peer in self._addresses().keys() - self._dialled:
-            self._dialled.add(peer)
-            self.supervisor.run("dial", self._keep_linked(peer))
-
-    async def _keep_linked(self, peer: str) -> None:
-        """Keep one link to a machine up, whoever dialled, for as long as it is in the fleet."""
-        backoff = Backoff(random.SystemRandom().random)
-        loop = asyncio.get_running_loop()
-        if peer not in self.machine.dials() and peer < self.core.machine:
-            # It was told of us as we were of it: one of us waits, so that there is one link.
-            await asyncio.sleep(SECOND_DIALLER_S)
-        # Who was shut out stays out: it need not knock for ever.
-        while not {peer, self.core.machine} & self.core.standing.roster.revoked.keys():
-            address = self._addresses().get(peer, "")
-            if not address or self.core.link_to(peer) is not None:
-                await asyncio.sleep(SECOND_DIALLER_S)
-                continue
-            began = loop.time()
-            try:
-                link = await self.http.dial(address, peer=peer)
-            except (Unreachable, Refused, Malformed) as error:
-                self.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
-                if isinstance(error, Denied) and error.proof:
-                    self.post(ev.ShutOut(error.proof))
-                await asyncio.sleep(backoff.failed() / 1000)
-                continue
-            try:
-                await self._serve(link, local=False)
-            except Malformed as error:
-                await link.close(str(error))
-            await asyncio.sleep(backoff.lost(int((loop.time() - began) * 1000)) / 1000)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -420,7 +384,6 @@ class Daemon:
             async with self.supervisor.attempt("papers"):
                 if self.machine.papers_due(clock.read().wall_ms):
                     await self._renew()
-            self._dial_all()
 
     async def _renew(self) -> None:
         """Fresh papers: from our own authority, or from a hub; shown from the next handshake on."""
@@ -438,6 +401,7 @@ class Daemon:
             else:
                 return
         self.http.renew(_credentials(self.machine))
+        self.relays.renew(_credentials(self.machine))
 
 
 _TUNNEL_KINDS: Final[dict[Type, Kind]] = {
@@ -446,6 +410,15 @@ _TUNNEL_KINDS: Final[dict[Type, Kind]] = {
     Type.CLOSE: "close",
 }
 Feed = Callable[[Kind, bytes], None]
+
+
+class Tunnel(NamedTuple):
+    """Where the frames of a channel go that is one; what relays take, git does not lack."""
+
+    feed: Feed
+    relay: bool
+
+
 # The end of a tunnel must not overtake its bytes.
 _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
 

@@ -16,12 +16,16 @@ from muster.task.kinds import Epoch, TaskAssign, TaskOpen
 
 @dataclass(frozen=True, slots=True)
 class LinkUp:
-    """A link works. `peer` is what the channel proved; `local` is a program of the same user."""
+    """A link works. `peer` is what the channel proved; `local` is a program of the same user.
+
+    `through` is the machine in the middle of a relayed link.
+    """
 
     link: int
     peer: str = ""
     local: bool = False
     channel: str = ""
+    through: str = ""
 
 
 @dataclass(frozen=True, slots=True)

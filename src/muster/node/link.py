@@ -13,7 +13,10 @@ Answer = Mapping[str, Any]
 
 @dataclass(slots=True)
 class Link:
-    """`peer` is what the channel proved; `local` is a program of the same user."""
+    """`peer` is what the channel proved; `local` is a program of the same user.
+
+    `through` is the machine in the middle of a relayed link, "" for a link of our own.
+    """
 
     id: int
     peer: str
@@ -23,6 +26,7 @@ class Link:
     heard_ms: int
     skew_ms: int = 0
     version: str = ""
+    through: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
 

@@ -8,6 +8,7 @@ from muster.agent.base import Runner
 from muster.agent.catalogue import AgentEntry
 from muster.agent.remote import Kind
 from muster.agent.worktree import Workshop
+from muster.channel.base import Link
 from muster.channel.frame import Type
 from muster.node import event as ev
 from muster.node.core import Core
@@ -54,6 +55,15 @@ class Loop(Protocol):
 
     def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None: ...
 
-    def tunnel(self, link: int, channel: int, feed: Callable[[Kind, bytes], None]) -> None: ...
+    def tunnel(
+        self,
+        link: int,
+        channel: int,
+        feed: Callable[[Kind, bytes], None],
+        *,
+        relay: bool = False,
+    ) -> None: ...
+
+    async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None: ...
 
     def close_tunnel(self, link: int, channel: int) -> None: ...

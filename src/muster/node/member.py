@@ -220,7 +220,9 @@ class Members:
     def link_up(self, event: ev.LinkUp) -> None:
         core = self.core
         now = core.now.boot_ms
-        link = Link(event.link, event.peer, event.local, event.channel, now, now)
+        link = Link(
+            event.link, event.peer, event.local, event.channel, now, now, through=event.through
+        )
         core.links[event.link] = link
         if not event.peer:
             return

@@ -189,7 +189,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         )  # fmt: skip
         # Nobody links to it or vouches for it any more, and no advice on that would help.
         return
-    yield _links(door)
+    yield from _links(door)
     yield from _skews(door)
     exposed = int(status["exposed"])
     alone = status["machines"]["known"] < 2
@@ -206,12 +206,19 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         yield Check("incident", state, str(incident["title"]), "muster incidents")
 
 
-def _links(door: Door) -> Check:
-    away = [m["name"] for m in door.ask("machines", {}) if m["state"] == "away"]
+def _links(door: Door) -> Iterator[Check]:
+    machines = door.ask("machines", {})
+    away = [m["name"] for m in machines if m["state"] == "away"]
     if away:
-        return Check("links", "note", f"away: {', '.join(away)}",
-                     "they catch up by themselves when they are back")  # fmt: skip
-    return Check("links", "ok", "nobody is away")
+        yield Check("links", "note", f"away: {', '.join(away)}",
+                    "they catch up by themselves when they are back")  # fmt: skip
+    else:
+        yield Check("links", "ok", "nobody is away")
+    relayed = [f"{m['name']} through {m['through']}" for m in machines if m.get("through")]
+    if relayed:
+        yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
+                    "all works, as long as that machine is up; `listen` in config.toml of either "
+                    "opens a direct way")  # fmt: skip
 
 
 def _skews(door: Door) -> Iterator[Check]:

@@ -31,6 +31,7 @@ def status(core: Core, call: Call) -> Any:
             "known": len(core.roster.machines),
             "linked": len({link.peer for link in core.links.values() if link.peer}),
             "away": _away(core),
+            "through": _through(core),
         },
         "owner": core.work.owning.owner.statistics(),
         "worker": core.work.working.worker.statistics(),
@@ -55,6 +56,16 @@ def _away(core: Core) -> list[str]:
         for machine, record in core.roster.machines.items()
         if presence(core, machine) == Presence.AWAY.value
     )
+
+
+def _through(core: Core) -> dict[str, str]:
+    """The machines that are only reached through another one, and which that is."""
+    found = {}
+    for machine, record in core.roster.machines.items():
+        number = core.link_to(machine)
+        if number is not None and (through := core.links[number].through):
+            found[record.name] = core.standing.name_of(through)
+    return dict(sorted(found.items()))
 
 
 def _works(core: Core) -> list[dict[str, Any]]:

@@ -90,6 +90,14 @@ FLEET: Final = (
         "muster.verbs.doctor:doctor",
     ),
     Verb(
+        "relay", "a way to another machine, through this one", "peer", "loop",
+        "muster.verbs.relay:carry", hidden=True,
+    ),
+    Verb(
+        "relay.serve", "another machine wants a link, through the one that asks", "peer", "loop",
+        "muster.verbs.relay:serve", hidden=True,
+    ),
+    Verb(
         "facts", "what this machine says about itself", "local", "daemon",
         "muster.verbs.fleet:facts", hidden=True,
     ),

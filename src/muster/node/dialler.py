@@ -1,0 +1,136 @@
+"""Who is dialled, where and when: a link to every machine of the fleet, by the shortest way.
+
+Rule 1: whoever has an address is dialled there; whom no link reaches is asked for through others.
+Rule 2: one link for each pair: of two machines that know each other's address one waits.
+Rule 3: who was shut out stays out: it need not knock for ever.
+"""
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+from muster.channel.backoff import Backoff
+from muster.channel.http import HttpChannel
+from muster.errors import Denied, Malformed, MusterError, Refused, Unreachable
+from muster.fleet.roster import Roster
+from muster.node import event as ev
+from muster.node.loop import Loop
+from muster.node.relay import Relays
+
+# How long the second of two machines leaves the dialling to the first.
+SECOND_DIALLER_S: Final = 2.0
+# How long a direct way is left to try before another machine is asked to help.
+DIRECT_FIRST_S: Final = 1.0
+# Without news the links are looked at this often.
+LOOK_S: Final = 30.0
+
+
+class Dialler:
+    """Keeps the links of one machine."""
+
+    def __init__(self, daemon: Loop, http: HttpChannel, relays: Relays) -> None:
+        self._daemon = daemon
+        self._core = daemon.core
+        self._http = http
+        self._relays = relays
+        self._dialled: set[str] = set()
+        self._wanted: set[str] = set()
+        # Replaced each time a link comes or goes.
+        self._news = asyncio.Event()
+
+    def begin(self) -> None:
+        """Dial, now and whenever a machine or an address becomes known."""
+        loop = asyncio.get_running_loop()
+
+        def changed(_after: Roster, _before: Roster | None) -> None:
+            loop.call_soon(self.look)
+
+        self._core.standing.on_change.append(changed)
+        self.look()
+
+    def look(self) -> None:
+        """Begin to keep a link to everybody to whom none is kept yet."""
+        run, core = self._daemon.supervisor.run, self._core
+        for peer in self.addresses().keys() - self._dialled:
+            self._dialled.add(peer)
+            run("dial", self._keep_direct(peer))
+        for peer in core.roster.machines.keys() - self._wanted - {core.machine}:
+            self._wanted.add(peer)
+            run("relay", self._keep_relayed(peer))
+
+    def stir(self) -> None:
+        """A link of our own came or went: who has none may be reached by another way now."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    def addresses(self) -> dict[str, str]:
+        """Whom to dial, and where: who was given to us, and every machine that says it listens.
+
+        Two machines that only know the hub would otherwise never hear what is for them alone.
+        """
+        roster = self._core.standing.roster
+        found = {str(m): f.address for m, f in roster.facts.items() if m in roster.machines}
+        found.pop(self._core.machine, None)
+        return {m: a for m, a in {**found, **self._daemon.machine.dials()}.items() if a}
+
+    def _shut_out(self, peer: str) -> bool:
+        return bool({peer, self._core.machine} & self._core.standing.roster.revoked.keys())
+
+    async def _keep_direct(self, peer: str) -> None:
+        """Keep one link to a machine up, whoever dialled, for as long as it is in the fleet."""
+        backoff = Backoff(random.SystemRandom().random)
+        loop = asyncio.get_running_loop()
+        if peer not in self._daemon.machine.dials() and peer < self._core.machine:
+            # It was told of us as we were of it: one of us waits, so that there is one link.
+            await asyncio.sleep(SECOND_DIALLER_S)
+        while not self._shut_out(peer):
+            address = self.addresses().get(peer, "")
+            if not address or self._core.link_to(peer, direct=True) is not None:
+                await asyncio.sleep(SECOND_DIALLER_S)
+                continue
+            began = loop.time()
+            try:
+                link = await self._http.dial(address, peer=peer)
+            except (Unreachable, Refused, Malformed) as error:
+                self._daemon.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
+                if isinstance(error, Denied) and error.proof:
+                    self._daemon.post(ev.ShutOut(error.proof))
+                await asyncio.sleep(backoff.failed() / 1000)
+                continue
+            try:
+                await self._daemon.serve(link)
+            except Malformed as error:
+                await link.close(str(error))
+            await asyncio.sleep(backoff.lost(int((loop.time() - began) * 1000)) / 1000)
+
+    async def _keep_relayed(self, peer: str) -> None:
+        """Reach a machine through another one, while there is no link of our own to it."""
+        backoff = Backoff(random.SystemRandom().random)
+        loop = asyncio.get_running_loop()
+        while not self._shut_out(peer):
+            news = self._news
+            if not self._needs_relay(peer):
+                await _heard(news, LOOK_S)
+                continue
+            if peer in self.addresses():
+                await asyncio.sleep(DIRECT_FIRST_S)
+                if not self._needs_relay(peer):
+                    continue
+            began = loop.time()
+            try:
+                await self._relays.keep(peer)
+                pause_ms = backoff.lost(int((loop.time() - began) * 1000))
+            except MusterError as error:
+                self._core.counters[f"relay-{type(error).__name__.lower()}"] += 1
+                pause_ms = backoff.failed()
+            await _heard(news, pause_ms / 1000)
+
+    def _needs_relay(self, peer: str) -> bool:
+        return self._core.link_to(peer) is None and bool(self._relays.middles(peer))
+
+
+async def _heard(news: asyncio.Event, within_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await news.wait()

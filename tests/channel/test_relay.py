@@ -1,0 +1,201 @@
+"""What a relayed link adds to the contract of links: who is there, and what the middle may not do."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.channel.authority import TestAuthority
+from tests.channel.rigs import Middle, run
+from tests.promise import proves
+
+from muster.channel import relay
+from muster.channel.relay import Kind, Meter, RelayChannel, RelayLink
+from muster.errors import Denied, Forged, Malformed, MusterError, Unreachable
+from muster.limits import RELAY_DATA_BYTES_MAX, RELAY_GRANT_BYTES_MIN, RELAY_WINDOW_BYTES
+
+FLEET = TestAuthority("fleet")
+NEAR_ID, NEAR = FLEET.issue("near")
+FAR_ID, FAR = FLEET.issue("far")
+
+
+class Wire:
+    """Two ends and what lies between them; `spoil` sees each frame and says what arrives."""
+
+    def __init__(self, near: RelayChannel, far: RelayChannel) -> None:
+        self.spoil: Callable[[Kind, bytes], bytes | None] = lambda _kind, payload: payload
+        loop = asyncio.get_running_loop()
+
+        def put(towards: int) -> Callable[[Kind, bytes], None]:
+            def passed(kind: Kind, payload: bytes) -> None:
+                arrives = self.spoil(kind, payload)
+                if arrives is not None:
+                    loop.call_soon(lambda: self.ends[towards].feed(kind, arrives))
+
+            return passed
+
+        self.ends: tuple[RelayLink, RelayLink] = (near.dialling(put(1)), far.serving(put(0)))
+
+    async def proven(self, near_id: str = NEAR_ID, far_id: str = FAR_ID) -> list[Any]:
+        """How the handshake ended on each side: None, or the error."""
+        near, far = self.ends
+        return await asyncio.gather(near.prove(far_id), far.prove(near_id), return_exceptions=True)
+
+    async def close(self) -> None:
+        for end in self.ends:
+            await end.close("test over")
+
+
+def honest() -> tuple[RelayChannel, RelayChannel]:
+    return RelayChannel(NEAR, FLEET.identify), RelayChannel(FAR, FLEET.identify)
+
+
+@proves("channel.relay-proven")
+@pytest.mark.parametrize("wrong", ["near", "far"])
+def test_an_end_that_is_another_machine_than_was_named_is_refused_by_both(wrong: str) -> None:
+    async def scenario() -> None:
+        wire = Wire(*honest())
+        named = {"near_id": "ee" * 32} if wrong == "near" else {"far_id": "ee" * 32}
+        errors = await wire.proven(**named)
+        assert {type(error) for error in errors} == {Denied, Unreachable}
+        for end in wire.ends:
+            with pytest.raises(Unreachable):
+                await end.send(b"too late")
+        await wire.close()
+
+    run(scenario())
+
+
+def revoked() -> tuple[RelayChannel, RelayChannel]:
+    fleet = TestAuthority("fleet")
+    fleet.machines.update(FLEET.machines)
+    fleet.revoked.add(NEAR_ID)
+    return RelayChannel(NEAR, FLEET.identify), RelayChannel(FAR, fleet.identify)
+
+
+def foreign() -> tuple[RelayChannel, RelayChannel]:
+    other = TestAuthority("another fleet")
+    _, credentials = other.issue("near")
+    return RelayChannel(credentials, lambda _der: FAR_ID), RelayChannel(FAR, FLEET.identify)
+
+
+def anonymous() -> tuple[RelayChannel, RelayChannel]:
+    near, far = honest()
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+    near._client_tls = bare
+    return near, far
+
+
+def unknown() -> tuple[RelayChannel, RelayChannel]:
+    _, credentials = FLEET.issue("near", known=False)
+    return RelayChannel(credentials, FLEET.identify), RelayChannel(FAR, FLEET.identify)
+
+
+@proves("channel.relay-proven", "node.relay-revoked")
+@pytest.mark.parametrize("who", [revoked, foreign, anonymous, unknown])
+def test_who_proves_no_live_machine_of_the_fleet_gets_no_link(
+    who: Callable[[], tuple[RelayChannel, RelayChannel]],
+) -> None:
+    async def scenario() -> None:
+        wire = Wire(*who())
+        errors = await wire.proven()
+        assert all(isinstance(error, Denied | Forged | Unreachable) for error in errors), errors
+        await wire.close()
+
+    run(scenario())
+
+
+@proves("channel.relay-proven")
+def test_a_middle_that_changes_one_byte_ends_the_link_and_nothing_changed_is_read() -> None:
+    async def scenario() -> None:
+        wire = Wire(*honest())
+        assert await wire.proven() == [None, None]
+        near, far = wire.ends
+        wire.spoil = lambda kind, p: p[:-1] + bytes([p[-1] ^ 1]) if kind == "data" else p
+        await near.send(b"pay alice")
+        with pytest.raises(Unreachable, match="TLS was broken off"):
+            await far.receive()
+        await wire.close()
+
+    run(scenario())
+
+
+@proves("channel.relay-proven")
+def test_a_middle_that_repeats_or_leaves_out_what_was_sent_ends_the_link() -> None:
+    async def scenario() -> None:
+        wire = Wire(*honest())
+        await wire.proven()
+        near, far = wire.ends
+        seen: list[bytes] = []
+
+        def once_more(kind: Kind, payload: bytes) -> bytes:
+            if kind == "data":
+                seen.append(payload)
+            return seen[0] if kind == "data" else payload
+
+        wire.spoil = once_more
+        await near.send(b"pay alice")
+        await near.send(b"and nobody else")
+        assert await far.receive() == b"pay alice"
+        with pytest.raises(Unreachable):
+            await far.receive()
+        await wire.close()
+
+    run(scenario())
+
+
+@proves("channel.relay-silence")
+def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "KEEPALIVE_INTERVAL_MS", 20)
+    monkeypatch.setattr(relay, "KEEPALIVE_TIMEOUT_MS", 40)
+
+    async def scenario() -> None:
+        wire = Wire(*honest())
+        await wire.proven()
+        near, far = wire.ends
+        reading = [asyncio.create_task(end.receive()) for end in (near, far)]
+        await asyncio.sleep(0.3)
+        assert not any(task.done() for task in reading), "an idle link that lives stays"
+        wire.spoil = lambda kind, payload: None if kind == "data" else payload
+        for task in reading:
+            with pytest.raises(Unreachable, match=r"no sign of life|cut on the way"):
+                await task
+        await wire.close()
+
+    run(scenario())
+
+
+@proves("node.relay-bounds")
+def test_a_meter_refuses_what_was_not_granted_and_grants_that_are_crumbs() -> None:
+    meter = Meter()
+    while meter.room > RELAY_DATA_BYTES_MAX + relay.RELAY_FRAME_BYTES:
+        meter.spend(bytes(RELAY_DATA_BYTES_MAX))
+    left = meter.room
+    for bad in (b"", bytes(left), bytes(RELAY_DATA_BYTES_MAX + 1)):
+        with pytest.raises(Malformed):
+            meter.spend(bad)
+    for crumb in (b"", b"\0\0\0\1", (RELAY_GRANT_BYTES_MIN - 1).to_bytes(4, "big")):
+        with pytest.raises(Malformed):
+            meter.grant(crumb)
+    assert meter.room == left
+    meter.grant((RELAY_WINDOW_BYTES - left).to_bytes(4, "big"))
+    with pytest.raises(Malformed):
+        meter.grant(RELAY_GRANT_BYTES_MIN.to_bytes(4, "big"))
+    assert meter.room == RELAY_WINDOW_BYTES
+
+
+@proves("node.relay-bounds")
+def test_an_end_that_is_sent_more_than_it_granted_hangs_up() -> None:
+    async def scenario() -> None:
+        middle = Middle()
+        hung: list[Kind] = []
+        end = middle.far.serving(lambda kind, _payload: hung.append(kind))
+        for _ in range(100):
+            end.feed("data", bytes(RELAY_DATA_BYTES_MAX))
+        with pytest.raises(MusterError):
+            await end.prove(middle.near_id)
+        assert hung.count("close") == 1
+
+    run(scenario())
