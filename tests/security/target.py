@@ -19,7 +19,7 @@ from muster.channel.frame import Type
 from muster.fleet.facts import Facts
 from muster.fleet.machine import Identity, Operator
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
-from muster.limits import FRAME_PAYLOAD_BYTES_MAX
+from muster.limits import CONFIRM_MS, FRAME_PAYLOAD_BYTES_MAX
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
@@ -53,22 +53,32 @@ SPEC: Final = "muster: 1\nname: hello\nphases:\n  one:\n    agent: noop\n    do:
 class Target:
     """See the top of this file. It is settled: its own history needs nobody's word."""
 
-    def __init__(self, *, seed: int = 1, authority: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        seed: int = 1,
+        authority: bool = True,
+        image: bytes | None = None,
+        now: Now | None = None,
+        incarnation: Incarnation | None = None,
+    ) -> None:
+        """`image`, `now` and `incarnation`: it goes on from what another one had committed."""
         rng = random.Random(seed)
         self.rng = rng
-        self.now = Now(10_000, NOW)
+        self.now = now or Now(10_000, NOW)
         self.store = Store(
             ":memory:",
             fleet=FLEET_ID,
             machine=STUDIO.machine,
             rng=rng.randbytes,
             folds=all_folds(FLEET_ID),
+            image=image,
         )
         self.core = Core(
             store=self.store,
             identity=STUDIO,
             fleet=FLEET_ID,
-            incarnation=Incarnation(f"{seed:032x}"),
+            incarnation=incarnation or Incarnation(f"{seed:032x}"),
             rng=rng,
             verbs=VERBS,
             authority=AUTHORITY if authority else None,
@@ -93,6 +103,10 @@ class Target:
             ev.LinkUp(LOCAL, "", True, "ipc"),
             ev.FactsChanged(msgspec.to_builtins(facts)),
         )
+        if image is not None:
+            # Its own history needs nobody's word after this long.
+            self.now = Now(self.now.boot_ms + 2 * CONFIRM_MS, self.now.wall_ms + 2 * CONFIRM_MS)
+            self.step(ev.Tick())
         assert self.core.members.settled
 
     # --- driving -------------------------------------------------------------------------
@@ -158,7 +172,15 @@ class Target:
                 if frame.payload[:1] == b"+":
                     self._parts[key] = raw
                 else:
-                    self.answers.setdefault(key, []).append(json.loads(raw))
+                    self.answers.setdefault(key, []).append(self._read(raw))
+
+    @staticmethod
+    def _read(raw: bytes) -> Any:
+        """What a member answers to a call that was passed on may be anything."""
+        try:
+            return json.loads(raw)
+        except ValueError:
+            return {"ok": False, "error": {"kind": "", "text": "not JSON", "exit": 1}}
 
     # --- observing -----------------------------------------------------------------------
 
