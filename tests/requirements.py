@@ -33,6 +33,8 @@ PROMISES: Final[dict[str, str]] = {
     "log.vectors-refused": "Every frozen vector of a wrong form is refused.",
     "log.vectors-accepted": "Every frozen vector is read, and written again, byte for byte.",
     "log.vectors-frozen": "The test vectors are the bytes that were frozen.",
+    "log.verifier-alone": "The verifier needs Python alone: its own Ed25519 is that of RFC 8032 and takes no second spelling.",
+    "log.verifier-manifest": "What entries say about machines and revocations counts in the verifier, also where the manifest leaves it out, which is a finding.",
     "log.verifier-revocation": "The verifier names entries beyond a revocation's cut, and lets a revoked machine vouch for nothing.",
     "log.verifier-names-documents": "The verifier names a manifest or machine record that does not hold, and causes left out.",
     "log.verifier-names-seals": "The verifier names forks, missing, forged and inconsistent seals and cosigns.",

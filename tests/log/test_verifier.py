@@ -416,23 +416,138 @@ def test_what_a_revoked_machine_cosigned_no_longer_vouches():
     assert "exposure window: 4 entries" in "\n".join(lines)
 
 
-@proves("log.verifier-accepts")
-def test_the_script_reads_alike_with_the_cryptography_library(monkeypatch):
-    for name in ("nacl", "nacl.exceptions", "nacl.signing"):
+@pytest.fixture
+def alone(monkeypatch) -> ModuleType:
+    """The verifier on a computer that has no library for signatures."""
+    for name in ("cryptography.exceptions", "cryptography.hazmat.primitives.asymmetric.ed25519"):
         monkeypatch.setitem(sys.modules, name, None)
-    other = load()
-    assert other.VerifyKey is None
-    assert other.verify_export(HONEST, CA.fleet, NOW_S) == verifier.verify_export(
-        HONEST, CA.fleet, NOW_S
-    )
+    module = load()
+    assert module.Ed25519PublicKey is None
+    return module
+
+
+@proves("log.verifier-alone")
+def test_the_script_reads_alike_without_any_library(alone):
+    assert verifier.Ed25519PublicKey is not None
+    honest = alone.verify_export(HONEST, CA.fleet, NOW_S)
+    assert honest == verifier.verify_export(HONEST, CA.fleet, NOW_S)
     first, second = (HONEST[f"{n}.seals"].split(b"\n") for n in (0, 1))
     # The signature of another seal, under the right name and key id: only Ed25519 can tell.
     lines = [*first[:4], first[9], *first[5:]]
     assert lines != first != second
-    assert (
-        "does not hold"
-        in other.verify_export(HONEST | {"0.seals": b"\n".join(lines)}, None, NOW_S)[0][0]
+    wrong = alone.verify_export(HONEST | {"0.seals": b"\n".join(lines)}, None, NOW_S)[0]
+    assert "does not hold" in wrong[0]
+
+
+# RFC 8032, section 7.1, tests 1 to 3: public key, message, signature.
+RFC_8032 = [
+    (
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+        ("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b"
+        "d25bf5f0595bbe24655141438e7a100b"),
+    ),
+    (
+        "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
+        ("92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c"
+        "387b2eaeb4302aeeb00d291612bb0c00"),
+    ),
+    (
+        "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+        ("6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc659"
+        "4a7c15e9716ed28dc027beceea1ec40a"),
+    ),
+]  # fmt: skip
+
+
+@proves("log.verifier-alone")
+@pytest.mark.parametrize(("public", "message", "signature"), RFC_8032)
+def test_the_signatures_of_the_rfc_hold_in_their_only_spelling(alone, public, message, signature):
+    key, text, made = map(bytes.fromhex, (public, message, signature))
+    assert alone.signed(key, text, made)
+    assert not alone.signed(key, text + b"x", made)
+    for at in range(0, 64, 7):
+        changed = bytearray(made)
+        changed[at] ^= 0x10
+        assert not alone.signed(key, text, bytes(changed))
+    # The same number once more, beyond the order: libraries that take it know two signatures.
+    twice = int.from_bytes(made[32:], "little") + alone.L
+    assert not alone.signed(key, text, made[:32] + twice.to_bytes(32, "little"))
+    for odd in (made[:63], made + b"\0", b""):
+        assert not alone.signed(key, text, odd)
+
+
+@proves("log.verifier-alone")
+def test_what_is_no_point_or_one_in_a_second_spelling_is_no_key(alone):
+    field = alone.P
+    for raw in (
+        (field + 1).to_bytes(32, "little"),  # one, spelled with the field added
+        (1 | 1 << 255).to_bytes(32, "little"),  # a zero x that claims to be odd
+        (2).to_bytes(32, "little"),  # no x fits
+        bytes(31),
+    ):
+        with pytest.raises(alone.Wrong):
+            alone.point(raw)
+
+
+def with_entry(kind: str, body: dict[str, object], *, revocations=(), withheld=False) -> Files:
+    """An export whose first stream passes a document on."""
+    streams = drafts()
+    first = streams[0]
+    raw = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    entry = compose(
+        first.name, 7, Stamp(T_MS + 9, 0), kind, "muster", [], raw, bytes(16)
+    )  # fmt: skip
+    first.entries.append(entry.without_body() if withheld else entry)
+    first.seal(8)
+    return pack(streams, revocations=revocations)
+
+
+@proves("log.verifier-manifest")
+@pytest.mark.parametrize("withheld", [False, True])
+def test_a_revocation_that_the_manifest_leaves_out_is_found_in_the_streams(withheld):
+    cuts = {str(drafts()[0].name): 8}
+    text = revoke(cuts)
+    body = {"revocation": text.decode()}
+    honest = with_entry("machine.revoke", body, revocations=[text])
+    assert check(honest) == []
+    wrong, lines = verifier.verify_export(
+        with_entry("machine.revoke", body, withheld=withheld), None, NOW_S
     )
+    what = "is withheld" if withheld else "is not in manifest.json"
+    assert wrong == [f"stream {drafts()[0].name}: seq 7: its revocation {what}"]
+    if not withheld:
+        # It counts all the same: what the revoked machine cosigned vouches for nothing.
+        assert "exposure window: 5 entries" in "\n".join(lines)
+
+
+@proves("log.verifier-manifest")
+def test_a_stricter_cut_and_a_newer_record_in_the_streams_are_found():
+    name = str(drafts()[0].name)
+    entry = {"revocation": revoke({name: 5}).decode()}
+    wrong = check(with_entry("machine.revoke", entry, revocations=[revoke({name: 8})]))
+    assert f"stream {name}: seq 5: from here on nothing counts, its machine is revoked" in wrong
+    assert f"stream {name}: seq 7: its revocation is not in manifest.json" in wrong
+    binding = sign_binding(BUILD, CA.fleet, "build")
+    newer = sign_record(CA, binding, roles=["hub"], serial=2, issued_ms=T_MS).decode()
+    for kind, body in (("machine.record", {"record": newer}),
+                       ("machine.open", {"heads": {}, "record": newer})):  # fmt: skip
+        assert check(with_entry(kind, body)) == [
+            f"stream {name}: seq 7: its record is not in manifest.json"
+        ]
+
+
+@proves("log.verifier-manifest")
+def test_a_document_in_an_entry_that_does_not_hold_or_is_older_is_no_finding():
+    name = str(drafts()[0].name)
+    forged = revoke({name: 8}).decode().replace('"name":"studio"', '"name":"studiO"')
+    for kind, body in (
+        ("machine.revoke", {"revocation": forged}),
+        ("machine.revoke", {"revocation": 7}),
+        ("machine.revoke", {}),
+        ("machine.record", {"record": record(STRANGER, "x", STRANGER_CA).decode()}),
+        ("machine.record", {"record": RECORDS[1].decode()}),
+    ):
+        assert check(with_entry(kind, body)) == []
 
 
 @proves("log.verifier-every-byte")

@@ -138,7 +138,7 @@ def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Any:
             fleet,
             listed,
             [record.raw for record in report.machines.values()],
-            [each.encode() for each in _revocations(source, report)],
+            [each.encode() for each in report.revocations],
             closed=causes <= ids,
         )
         (unfinished / export.MANIFEST).write_bytes(raw)
@@ -185,12 +185,6 @@ def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill toge
 
 def _countable(stream: Stream, size: int) -> list[bytes]:
     return [head.note for head in stream.cosigns if head.upto <= size]
-
-
-def _revocations(source: DatabaseSource, report: Report) -> list[str]:
-    """The signed texts of the revocations that count, as the tables hold them."""
-    found = source.database.query("select key, revocation from fleet_revoked")
-    return [str(raw) for key, raw in found if key in report.revoked]
 
 
 # --- rebuild --------------------------------------------------------------------------------------

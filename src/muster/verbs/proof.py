@@ -86,6 +86,8 @@ class Report:
     wrong: list[str] = field(default_factory=list)
     machines: dict[MachineId, MachineRecord] = field(default_factory=dict)
     revoked: dict[str, Revocation] = field(default_factory=dict)
+    # Every revocation that holds, as signed text: a later one takes nothing back.
+    revocations: dict[str, None] = field(default_factory=dict)
     operators: set[str] = field(default_factory=set)
     # Who closed which fork, for all that is signed; and the forks that were found.
     closings: set[tuple[str, str]] = field(default_factory=set)
@@ -206,6 +208,7 @@ def _record(report: Report, raw: str) -> None:
 
 def _revocation(report: Report, raw: str) -> None:
     found = open_revocation(raw.encode(), report.fleet)
+    report.revocations[raw] = None
     known = report.revoked.get(found.key)
     if known is None or known.issued_ms < found.issued_ms:
         report.revoked[found.key] = found
