@@ -9,13 +9,26 @@
     ├── Conflict        the state moved on; ask again
     │   └── Unsettled   not yet: our own log is still being confirmed by peers
     ├── Unreachable     nobody answers; try the next channel, or later
+    ├── Exhausted       not now: the disk is full, or descriptors or memory are used up here
     └── Broken          this machine cannot: disk, installation, configuration
 
 The message is one sentence: what, where, and what to do next. `exit_code` is what a
 command ends with, so that scripts can tell the cases apart; 2 is left to usage errors.
 """
 
+import errno
 from typing import ClassVar, Final
+
+# What the system says when it has no room or nothing left to give. It passes: a disk is tidied,
+# descriptors are closed. EFBIG is the limit of a user's files, which is a full disk to us.
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+USED_UP: Final = NO_ROOM | {
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENOMEM,
+    errno.EAGAIN,
+}
 
 
 class MusterError(Exception):
@@ -70,6 +83,12 @@ class Unreachable(MusterError):
     exit_code = 7
 
 
+class Exhausted(MusterError):
+    """Not now: something is used up on this machine. Nothing changed, and it goes on by itself."""
+
+    exit_code = 9
+
+
 class Broken(MusterError):
     """This machine cannot: disk, installation, configuration."""
 
@@ -87,3 +106,8 @@ MISTAKES: Final = (
     TypeError,
     ValueError,
 )
+
+
+def unable(text: str, error: OSError) -> MusterError:
+    """Why a file or a process could not be had: a shortage passes, everything else does not."""
+    return Exhausted(text) if error.errno in USED_UP else Broken(text)

@@ -260,6 +260,11 @@ STEP_ROUNDS_MAX: Final = 2_000
 TASKS_SUBMIT_MAX: Final = 10_000
 TASK_PRIORITY_MAX: Final = 1_000_000
 INVITE_HOURS_MAX: Final = 366 * 24
+# Orders are refused when less than this is free: what is under way needs room to end well.
+DISK_RESERVE_BYTES: Final = 8 * 1024 * 1024
+# What waits while the disk is full: the ends of attempts and links, and lines of journals. Beyond
+# this the lines are dropped and counted; an agent that prints must not fill the memory, too.
+EVENTS_WAITING_MAX: Final = 10_000
 # Enough for a person's mistakes and a test's; a flood of forged orders is counted, not written.
 DENIALS_PER_MINUTE_MAX: Final = 60
 # How long a start waits for a peer to confirm our own head before it goes on alone.

@@ -10,7 +10,16 @@ from tests.promise import proves
 
 from muster.agent import git, ref, repository
 from muster.agent.fence import Epoch, attempt_ref, branch_ref
-from muster.errors import Broken, Conflict, Forged, Malformed, NotFound, Refused, Unreachable
+from muster.errors import (
+    Broken,
+    Conflict,
+    Exhausted,
+    Forged,
+    Malformed,
+    NotFound,
+    Refused,
+    Unreachable,
+)
 
 FIRST = Epoch(1, 1)
 BRANCH = branch_ref("r1", "test")
@@ -317,7 +326,7 @@ def test_an_error_names_what_git_said(tmp_path):
     with pytest.raises(NotFound, match="no folder"):
         git.run(["status"], tmp_path / "gone")
     for err, kind in [
-        ("hint: x\nfatal: write error: No space left on device\n", Broken),
+        ("hint: x\nfatal: write error: No space left on device\n", Exhausted),
         ("remote: muster: refused: stale\nerror: failed to push\n", Refused),
         ("fatal: Could not read from remote repository.\n", Unreachable),
         ("fatal: something new\n", Broken),

@@ -21,7 +21,7 @@ from tests.promise import proves
 from muster.agent import cache, git, ref, worktree
 from muster.agent import commit as commits
 from muster.agent.fence import Epoch
-from muster.errors import Broken, Conflict, Forged, Malformed, NotFound, Refused
+from muster.errors import Conflict, Exhausted, Forged, Malformed, NotFound, Refused
 from muster.fleet import openssh
 from muster.log.keys import Signer
 
@@ -409,7 +409,7 @@ def test_a_full_disk_is_said_clearly_and_leaves_nothing(place, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(Broken, match="No space left"):
+    with pytest.raises(Exhausted, match="No space left"):
         place.open()
     monkeypatch.undo()
     assert place.left() == []

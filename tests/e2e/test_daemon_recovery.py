@@ -1,6 +1,8 @@
 """Real daemons that die, are cut off, run out of disk, and come back."""
 
+import contextlib
 import os
+import resource
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.errors import Unreachable
+from muster.errors import Exhausted
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
@@ -149,29 +151,72 @@ def test_a_machine_with_a_clock_a_year_off_is_linked_and_sets_nobody_elses(fleet
     assert abs(skew - off_ms) < 60_000
 
 
+@contextlib.contextmanager
+def full_disk(machine: Machine) -> Iterator[None]:
+    """No file of the daemon grows any more, which is how a full disk looks from inside."""
+    assert machine.process is not None
+    pid, unlimited = machine.process.pid, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    size = os.path.getsize(machine.home.database + "-wal")
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+
 @proves("node.disk-full")
-def test_a_daemon_whose_disk_is_full_stops_with_one_sentence_and_comes_back_whole(fleet):
-    studio = fleet["studio"]
+def test_a_daemon_whose_disk_is_full_answers_writes_nothing_and_goes_on_by_itself(fleet):
     fleet.start()
-    size = os.path.getsize(studio.home.database + "-wal")
-    assert studio.stop() == 0
-    studio.start(MUSTER_TEST_FILE_BYTES=str(size + 3_000_000))
-    sent = []
-    with pytest.raises(Unreachable), studio.client() as client:
-        while True:
-            text = "x" * 20_000 + str(len(sent))
-            args = {"text": [text], "to": "hub"}
-            sent.append(client.order("send", "hub", args)["message"])
-    assert studio.wait(20) == 8
-    assert studio.log().count("stopping:") == 1
+    studio = fleet["studio"]
+    told = [say(studio, "hub", "x" * 20_000 + str(n), wait=False) for n in range(5)]
+    with full_disk(studio):
+        with pytest.raises(Exhausted, match="full"):
+            while True:
+                told.append(say(studio, "hub", "y" * 20_000, wait=False))
+        assert "standing still" in studio.log()
+        with pytest.raises(Exhausted, match="full") as refused:
+            say(studio, "hub", "z")
+        assert refused.value.exit_code == 9
+        began = time.perf_counter()
+        status = studio.ask("status")
+        assert time.perf_counter() - began < 1
+        assert "stands still" in status["incidents"][0]["title"]
+        assert status["incidents"][0]["severity"] == "critical"
+        assert {m["message"] for m in studio.ask("sent")} >= set(told)
+        # A peer that talks, and goes, waits like everything else.
+        say(fleet.hub, "studio", "meanwhile", wait=False)
+        time.sleep(1.5)
+        assert "meanwhile" not in texts(studio)
+        assert studio.alive
+    until(lambda: "going on" in studio.log(), "it goes on by itself")
+    until(lambda: "meanwhile" in texts(studio), "what waited came")
+    assert {m["message"] for m in studio.ask("sent")} >= set(told)
+    again = say(studio, "hub", "after")
+    assert again in {m["message"] for m in fleet.hub.ask("inbox", {"all": True})}
+    said = until(
+        lambda: [i for i in studio.ask("status")["incidents"] if i["key"] == "disk-full"],
+        "a person is told",
+    )
+    assert "was full for" in said[0]["title"]
     assert "mistake" not in studio.log()
-    assert "stopping: " in studio.log().splitlines()[-2]
-    studio.env.clear()
+    assert studio.stop() == 0
     studio.start()
-    found = {m["message"] for m in studio.ask("sent")}
-    assert sent
-    assert set(sent) <= found
-    until(lambda: len(texts(fleet.hub)) >= len(sent), "the hub has them as well")
+    assert {m["message"] for m in studio.ask("sent")} >= {*told, again}
+
+
+@proves("node.disk-full")
+def test_a_daemon_that_is_stopped_on_a_full_disk_ends_well_and_has_what_it_acknowledged(fleet):
+    fleet.start()
+    studio = fleet["studio"]
+    told = {say(studio, "hub", "x" * 20_000 + str(n), wait=False) for n in range(5)}
+    with full_disk(studio):
+        with pytest.raises(Exhausted, match="full"):
+            while True:
+                told.add(say(studio, "hub", "y" * 20_000, wait=False))
+        assert studio.stop() == 0
+    studio.start()
+    assert told <= {m["message"] for m in studio.ask("sent")}
 
 
 @proves("node.torn-log")

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from tests.promise import proves
 
-from muster.errors import Broken, Forged, Malformed, NotFound
+from muster.errors import Broken, Exhausted, Forged, Malformed, NotFound
 from muster.store import durable
 from muster.store.blobs import Blobs
 
@@ -36,7 +36,7 @@ def test_a_write_that_fails_leaves_nothing(blobs, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(durable, "sync_handle", full)
-    with pytest.raises(Broken, match="No space left"):
+    with pytest.raises(Exhausted, match="No space left"):
         blobs.put(DATA)
     assert not blobs.has(NAME)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -99,7 +99,7 @@ def test_a_disk_that_fails_while_a_blob_comes_in_leaves_nothing(blobs, tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("muster.store.blobs.sync_handle", full)
-    with pytest.raises(Broken, match="No space left"), blobs.incoming() as incoming:
+    with pytest.raises(Exhausted, match="No space left"), blobs.incoming() as incoming:
         incoming.write(DATA)
         incoming.keep()
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.agent import commit as commits
 from muster.agent import git
-from muster.errors import Broken, Malformed, NotFound, Refused
+from muster.errors import Malformed, NotFound, Refused, unable
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = ("+refs/heads/*:refs/remote/*",)
@@ -122,7 +122,8 @@ def _bare(path: Path, config: str) -> None:
         # Last, because a folder without HEAD is no repository and `sweep` removes it.
         (path / "HEAD").write_text("ref: refs/heads/main\n", encoding="ascii")
     except OSError as error:
-        raise Broken(f"{path} cannot be written: {error}; free some disk space.") from error
+        what = f"{path} cannot be written: {error}; free some disk space."
+        raise unable(what, error) from error
 
 
 def lend(gitdir: Path, cache: Path, more: str = "") -> None:

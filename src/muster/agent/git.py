@@ -29,7 +29,18 @@ from typing import IO, Final, NamedTuple
 
 from muster import limits
 from muster.agent import umask
-from muster.errors import Broken, Conflict, Malformed, MusterError, NotFound, Refused, Unreachable
+from muster.errors import (
+    USED_UP,
+    Broken,
+    Conflict,
+    Exhausted,
+    Malformed,
+    MusterError,
+    NotFound,
+    Refused,
+    Unreachable,
+    unable,
+)
 from muster.visible import visible
 
 # 2.28 brought the reference-transaction hook, on which the fence stands; 2.29 refspecs with `^`.
@@ -73,8 +84,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 
 # First match decides; the texts are git's own in the C locale.
 _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
-    ("No space left on device", Broken, "free some disk space and try again"),
-    ("Disk quota exceeded", Broken, "free some disk space and try again"),
+    ("No space left on device", Exhausted, "free some disk space and try again"),
+    ("Disk quota exceeded", Exhausted, "free some disk space and try again"),
+    ("Too many open files", Exhausted, "try again when this machine is less busy"),
+    ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),
+    ("Cannot allocate memory", Exhausted, "try again when this machine is less busy"),
+    ("out of memory", Exhausted, "try again when this machine is less busy"),
     ("Permission denied", Broken, "check who owns the folder"),
     ("muster: unreachable", Unreachable, "try again later"),
     ("muster: refused", Refused, "nothing was changed"),
@@ -260,12 +275,15 @@ def _files(stdin: bytes) -> Iterator[list[IO[bytes]]]:
             three[0].seek(0)
             yield three
     except OSError as error:
-        raise Broken(f"git's output has no place to go: {error}; free some disk space.") from error
+        what = f"git's output has no place to go: {error}; free some disk space."
+        raise unable(what, error) from error
 
 
 def _cannot_start(cwd: Path, error: OSError) -> MusterError:
     if not cwd.is_dir():
         return NotFound(f"There is no folder {cwd} to run git in; check the path.")
+    if error.errno in USED_UP:
+        return Exhausted(f"git cannot be started now: {error}; try again.")
     return Broken(f"git cannot be started: {error}; install git 2.29 or newer.")
 
 

@@ -24,7 +24,7 @@ from typing import Final, Literal, NamedTuple, cast
 
 from muster import limits
 from muster.agent import git, repository
-from muster.errors import Broken, Malformed, MusterError
+from muster.errors import Malformed, MusterError, unable
 
 Kind = Literal["data", "credit", "close"]
 Service = Literal["git-upload-pack", "git-receive-pack"]
@@ -117,7 +117,8 @@ async def serve(repo: Path, service: Service, *, peer: str, sock: str) -> Server
             start_new_session=True,
         )
     except OSError as error:
-        raise Broken(f"git cannot be started: {error}; install git 2.29 or newer.") from error
+        what = f"git cannot be started: {error}; install git 2.29 or newer."
+        raise unable(what, error) from error
     return Server(process)
 
 

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.agent import git
 from muster.agent.fence import BRANCH_PREFIX, repository_name
-from muster.errors import Broken, Conflict, Malformed, NotFound, Refused
+from muster.errors import Broken, Conflict, Malformed, NotFound, Refused, unable
 
 # Unfinished repositories start like this; a name never starts with a dot.
 _UNFINISHED: Final = ".new-"
@@ -115,7 +115,8 @@ def _begin(repos: Path) -> Path:
         repos.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=repos))
     except OSError as error:
-        raise Broken(f"A repository cannot be written under {repos}: {error}.") from error
+        what = f"A repository cannot be written under {repos}: {error}."
+        raise unable(what, error) from error
 
 
 def _finish(unfinished: Path, target: Path) -> None:
@@ -197,7 +198,7 @@ def write_guard(path: Path, python: str = sys.executable) -> None:
         for name, text in hooks(python).items():
             _replace(path / "hooks" / name, text, 0o700)
     except OSError as error:
-        raise Broken(f"The fence of {path} cannot be written: {error}.") from error
+        raise unable(f"The fence of {path} cannot be written: {error}.", error) from error
 
 
 def check(path: Path, python: str = sys.executable) -> None:

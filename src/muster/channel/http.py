@@ -51,7 +51,7 @@ from muster.channel.tls import (
     load_pair,
     server_context,
 )
-from muster.errors import Broken, Denied, Forged, MusterError, Refused, Unreachable
+from muster.errors import Broken, Denied, Forged, MusterError, Refused, Unreachable, unable
 from muster.limits import (
     FRAME_BYTES_MAX,
     HANDSHAKE_TIMEOUT_MS,
@@ -351,7 +351,8 @@ class HttpChannel:
         try:
             await listener.start(host, port)
         except OSError as error:
-            raise Broken(f"cannot listen at {address} ({error}); choose another port") from error
+            what = f"cannot listen at {address} ({error}); choose another port"
+            raise unable(what, error) from error
         return listener
 
 

@@ -30,7 +30,7 @@ from muster.channel.frame import (
     short_reason,
 )
 from muster.channel.inbox import Inbox
-from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable
+from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable, unable
 from muster.limits import (
     HANDSHAKE_TIMEOUT_MS,
     LINK_CLOSE_TIMEOUT_MS,
@@ -303,7 +303,8 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()
     except OSError as error:
-        raise Broken(f"cannot use socket folder {folder} ({error}); choose another") from error
+        what = f"cannot use socket folder {folder} ({error}); choose another"
+        raise unable(what, error) from error
     # An existing folder is never tightened here: it might be /tmp or somebody's home.
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise Broken(f"socket folder {folder} is open to other users; `chmod 700` it")
@@ -314,7 +315,7 @@ def _take_lock(path: Path) -> int:
     try:
         lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise Broken(f"cannot lock socket {path} ({error}); check its folder") from error
+        raise unable(f"cannot lock socket {path} ({error}); check its folder", error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -331,7 +332,7 @@ def _bind(path: Path) -> socket.socket:
         path.chmod(0o600)
     except OSError as error:
         listening.close()
-        raise Broken(f"cannot listen at {path} ({error}); check its folder") from error
+        raise unable(f"cannot listen at {path} ({error}); check its folder", error) from error
     return listening
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from muster.errors import Broken
+from muster.errors import USED_UP, Broken, Exhausted
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME; the ssl module has no name for it.
 _NO_CHECK_TIME: Final = 0x200000
@@ -76,7 +76,9 @@ def load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
     try:
         with _as_file(credentials.key_pem + b"\n" + credentials.cert_pem) as path:
             tls.load_cert_chain(path)
-    except (ssl.SSLError, OSError) as error:
+    except OSError as error:
+        if not isinstance(error, ssl.SSLError) and error.errno in USED_UP:
+            raise Exhausted(f"the TLS key cannot be loaded now ({error}); try again") from error
         raise Broken(f"the TLS key or certificate is unusable ({error}); renew it") from error
 
 

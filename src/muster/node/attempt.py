@@ -62,6 +62,8 @@ class Trial:
         self.agent = start.assign.agent
         self.actor = f"{self.agent}@{daemon.core.name}"
         self._stopped = ""
+        # It was ended for filling the disk.
+        self.fills = False
         self._stop = asyncio.Event()
         self._running: Any = None
         self._tree: Worktree | None = None
@@ -75,6 +77,16 @@ class Trial:
         self._stop.set()
         if self._running is not None:
             self._running.cancel(reason)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are, None while there is no such place."""
+        return self._tree.path if self._tree is not None else self._folder
+
+    def fill(self, reason: str) -> None:
+        """It filled the disk: it fails for that, and is not tried on another machine."""
+        self.fills = True
+        self.stop(reason)
 
     def answer(self, ask: str, by: str, *, allow: bool) -> None:
         """A person's answer to a question of the agent; harmless when nobody asks any more."""
@@ -161,7 +173,8 @@ class Trial:
         outcome = await self._run(self._order(folder))
         if self._stopped or outcome.status in ("cancelled", "error"):
             reason = self._stopped or outcome.summary
-            status = "failed" if outcome.status == "error" and not self._stopped else "killed"
+            own = self.fills or (outcome.status == "error" and not self._stopped)
+            status = "failed" if own else "killed"
             return self._ended(status, outcome, reason=reason)
         if outcome.status != "ok":
             return self._ended("failed", outcome, reason=outcome.summary or outcome.status)

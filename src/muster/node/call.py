@@ -116,6 +116,8 @@ class Router:
         try:
             request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
             self._check_caller(link, request)
+            if self._writes(request):
+                self.core.store.check_room()
             if not self.core.members.settled and self._writes(request):
                 # Our own history is not confirmed yet: what would write waits a moment.
                 self._wait(link, channel, request)

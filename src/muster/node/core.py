@@ -195,7 +195,7 @@ class Core:
         """Take up what the store says was going on. Call once, before any `step`."""
         self.now = now
         self._reactions = STEP_REACTIONS_MAX
-        with self.store.transaction():
+        with self.store.transaction(patient=True):
             self.members.start()
             self.guard.run("forks", "", self.replication.forks.start)
             self._settle_down()
@@ -208,10 +208,11 @@ class Core:
         """Do everything the events ask for; returns what is to be done now that it is durable.
 
         Raises: Broken when the disk fails; the machine must then stop without sending anything.
+        Exhausted when the disk is full: the step is done and waits for `resume`.
         """
         self.now = now
         self._reactions = STEP_REACTIONS_MAX
-        with self.store.transaction():
+        with self.store.transaction(patient=True):
             for event in events:
                 self._handle(event)
                 if self._fresh:
@@ -220,6 +221,21 @@ class Core:
             self._sign()
         self.orders.denials.clear()
         return self._released()
+
+    def resume(self, now: Now) -> list[ev.Effect]:
+        """Commit the step that found no room, and release it. Raises: Exhausted, Broken."""
+        self.now = now
+        self.store.recommit()
+        self.orders.denials.clear()
+        return self._released()
+
+    def questions(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:
+        """Do what writes nothing, while a step waits for room; whatever would write is refused."""
+        held, self.effects, self.now = self.effects, [], now
+        for event in events:
+            self._handle(event)
+        effects, self.effects = self.effects, held
+        return effects
 
     def _handle(self, event: ev.Event) -> None:
         match event:
@@ -233,6 +249,8 @@ class Core:
                 self._tick()
             case ev.FactsChanged():
                 self.guard.run("facts", "", self.members.facts_changed, event.facts)
+            case ev.HadNoRoom():
+                self.guard.run("room", "", self.members.had_no_room, event)
             case ev.ShutOut():
                 self.guard.run("shut-out", "", self.members.shut_out, event.proof)
             case _:

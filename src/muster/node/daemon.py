@@ -26,16 +26,25 @@ from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
-from muster.errors import Broken, Conflict, Denied, Malformed, MusterError, Unreachable
+from muster.errors import (
+    Broken,
+    Conflict,
+    Denied,
+    Exhausted,
+    Malformed,
+    MusterError,
+    Unreachable,
+)
 from muster.fleet import certificate
 from muster.limits import (
+    DISK_RESERVE_BYTES,
     LINK_RELAYS_MAX,
     LINK_TUNNELS_MAX,
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
     REPLY_PART_BYTES,
 )
-from muster.node import clock
+from muster.node import clock, usage
 from muster.node import event as ev
 from muster.node.call import failure
 from muster.node.core import Core
@@ -43,6 +52,7 @@ from muster.node.dialler import Dialler
 from muster.node.hand import Hands
 from muster.node.installation import Installation
 from muster.node.relay import Relays
+from muster.node.room import Room
 from muster.node.supervisor import Supervisor, say
 
 TICK_S: Final = 0.1
@@ -131,6 +141,7 @@ class Daemon:
         self._told_to_stop = asyncio.Event()
         self.core: Core = machine.core(verbs)
         self.hands = Hands(self)
+        self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
         self.http = HttpChannel(_credentials(machine), self._identify)
         self.relays = Relays(self, RelayChannel(_credentials(machine), self._identify))
         self.dialler = Dialler(self, self.http, self.relays)
@@ -150,10 +161,8 @@ class Daemon:
         self._listeners.append(await IpcChannel().listen(socket, self._local_link))
         try:
             await self.hands.prepare()
-            effects = self.supervisor.step(lambda: self.core.start(clock.read()))
-            if effects is None:
+            if not self._step(lambda: self.core.start(clock.read())):
                 return
-            self._perform(effects)
             self.post(ev.FactsChanged(await self.hands.facts()))
             if self.machine.config.listen:
                 listener = await self.http.listen(self.machine.config.listen, self._peer_link)
@@ -214,11 +223,23 @@ class Daemon:
         events, self._events = self._events, []
         if not events or self._stopping.is_set():
             return
-        effects = self.supervisor.step(lambda: self.core.step(events, clock.read()))
+        if self.room.full:
+            asked = self.room.sort(events)
+            self._step(lambda: self.core.questions(asked, clock.read()))
+        elif self._step(lambda: self.core.step(events, clock.read())) and not self.room.full:
+            self.supervisor.step(self.machine.note_heads)
+
+    def _step(self, work: Callable[[], list[ev.Effect]]) -> bool:
+        """Carry out what a step wants; False when it failed and the daemon ends."""
+        try:
+            effects = self.supervisor.step(work)
+        except Exhausted as error:
+            self.room.is_full(error)
+            return True
         if effects is None:
-            return
+            return False
         self._perform(effects)
-        self.supervisor.step(self.machine.note_heads)
+        return True
 
     def _perform(self, effects: list[ev.Effect]) -> None:
         filled: dict[int, Outbox] = {}
@@ -309,7 +330,10 @@ class Daemon:
             self.dialler.stir()
         try:
             while True:
-                self._arrived(number, await link.receive())
+                raw = await link.receive()
+                if not local:
+                    await self.room.there.wait()
+                self._arrived(number, raw)
         except Unreachable:
             # The ordinary end of a link.
             pass
@@ -369,7 +393,9 @@ class Daemon:
         while True:
             busy = len(self._outboxes) > 0
             await asyncio.sleep(TICK_S if busy else QUIET_TICK_S)
-            self.post(ev.Tick())
+            self.core.store.low = usage.free_bytes(self.home.path) < DISK_RESERVE_BYTES
+            if not self.room.full:
+                self.post(ev.Tick())
 
     async def _facts(self) -> None:
         while True:

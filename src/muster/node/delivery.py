@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from muster import limits
-from muster.errors import Broken, Conflict, Malformed, MusterError, Refused
+from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, unable
 from muster.store.blobs import Blobs, Incoming
 from muster.task.artefact import Artefact, Shape
 from muster.task.unit import path_refusal
@@ -188,7 +188,8 @@ class Target:
                 self._file(artefact.path, mode, blobs.read(artefact.sha256))
         except OSError as error:
             why = error.strerror or error
-            raise Broken(f"{self.folder / artefact.path} cannot be written ({why})") from error
+            what = f"{self.folder / artefact.path} cannot be written ({why})"
+            raise unable(what, error) from error
 
     def _file(self, path: str, mode: int, chunks: Iterable[bytes]) -> None:
         """The file, whole or not at all, as replacing a name is one act."""

@@ -64,6 +64,15 @@ class ShutOut:
 
 
 @dataclass(frozen=True, slots=True)
+class HadNoRoom:
+    """The disk was full for so long; what was ended to make room, and how many lines were lost."""
+
+    for_ms: int
+    ended: tuple[str, ...] = ()
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEvent:
     """An attempt of ours did something: for the journal."""
 
@@ -143,6 +152,7 @@ Event = (
     | Tick
     | FactsChanged
     | ShutOut
+    | HadNoRoom
     | AttemptEvent
     | AttemptEnded
     | Fenced

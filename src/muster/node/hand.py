@@ -20,7 +20,7 @@ from muster.channel.frame import Type
 from muster.errors import Conflict, MusterError, NotFound, Unreachable
 from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
-from muster.node import clock, holder
+from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.facts import probe
@@ -107,6 +107,21 @@ class Hands:
                 run("base", self._find_base(effect))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
+
+    async def relieve(self) -> str:
+        """End the attempt that holds most of a full disk; its task, "" where none holds much."""
+        sizes = [
+            (await asyncio.to_thread(usage.held_bytes, folder), trial)
+            for trial in self._trials.values()
+            if (folder := trial.folder) is not None and not trial.fills
+        ]
+        size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
+        if trial is None or size < usage.MUCH_BYTES:
+            return ""
+        trial.fill(
+            f"the disk of this machine is full, and this attempt held {size >> 20} MiB of it"
+        )
+        return f"task {trial.task[:12]}"
 
     async def _attempt(self, trial: Trial) -> None:
         key = (trial.task, trial.epoch)

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import platformdirs
 
-from muster.errors import Broken, NotFound, Refused
+from muster.errors import Broken, NotFound, Refused, unable
 from muster.node import environ
 
 SOCKET_PATH_BYTES_MAX: Final = 107
@@ -163,7 +163,7 @@ class Home:
         except FileNotFoundError as error:
             raise NotFound(f"{path} is not there: this machine does not hold that key") from error
         except OSError as error:
-            raise Broken(f"{path} cannot be read: {error.strerror}") from error
+            raise unable(f"{path} cannot be read: {error.strerror}", error) from error
         if mode and sys.platform != "win32":
             raise Refused(f"others can read {path}: run `chmod 600 {path}` and ask who saw it")
         if len(raw) != SEED_BYTES:
@@ -206,7 +206,9 @@ class Home:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return {}
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise unable(f"{path} cannot be read: {error}", error) from error
+        except UnicodeDecodeError as error:
             raise Broken(f"{path} cannot be read: {error}") from error
         if mode and sys.platform != "win32":
             # Broken, for it is this machine that cannot go on: another one may take the task.

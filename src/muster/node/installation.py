@@ -6,6 +6,7 @@ Rule 2: the mark is written after commits, at most once a second and beside the 
 never lead.
 """
 
+import contextlib
 import random
 import secrets
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from muster import __version__
-from muster.errors import Malformed
+from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
 from muster.fleet.certificate import Papers
 from muster.fleet.folds import fleet_folds
@@ -58,6 +59,8 @@ class Installation:
         self.doubts: tuple[str, ...] = ()
         self._mark_due = 0
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
+        # Why the newest mark is late, "" while it is not.
+        self.mark_refused = ""
         self._core: Core | None = None
         # One thread, so that marks are written in the order in which they were true.
         self._marker = ThreadPoolExecutor(1, "mark")
@@ -128,11 +131,20 @@ class Installation:
         if self._marking is not None:
             if not self._marking.done():
                 return
-            # A disk that refuses the mark ends the daemon, as one that refuses the log.
-            self._marking.result()
+            self._look_at_mark(self._marking)
         self._mark_due = core.now.boot_ms + MARK_MS
         mark = self._mark_of(core)
         self._marking = self._marker.submit(self._mark.write, mark, core.now.wall_ms, force=True)
+
+    def _look_at_mark(self, marking: "Future[bool]") -> None:
+        """A mark that could not be written is late, and late is allowed: it is written again."""
+        error = marking.exception()
+        if error is None:
+            self.mark_refused = ""
+        elif isinstance(error, MusterError):
+            self.mark_refused = str(error)
+        else:
+            raise error
 
     def _mark_of(self, core: Core) -> Mark:
         incarnation, me = core.standing.incarnation, self.identity.machine
@@ -173,9 +185,11 @@ class Installation:
 
     def close(self) -> None:
         self._marker.shutdown(wait=True)
-        if self._core is not None and self.store.broken is None:
-            self._mark.write(self._mark_of(self._core), self._core.now.wall_ms, force=True)
-            self.store.idle()
+        if self._core is not None and self.store.broken is None and not self.store.waits:
+            # A disk without room keeps an older mark, which is true as well.
+            with contextlib.suppress(MusterError):
+                self._mark.write(self._mark_of(self._core), self._core.now.wall_ms, force=True)
+                self.store.idle()
         self.store.close()
 
 

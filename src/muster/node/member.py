@@ -39,6 +39,7 @@ FLEET_KINDS = (
     kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
+DISK_FULL: Final = "disk-full"
 # The setting that names the incarnation which this database goes on with.
 PRESENT: Final = "incarnation"
 
@@ -214,6 +215,15 @@ class Members:
         """An incident is over."""
         body = {"key": key[:64], "reason": reason[:500]}
         self.core.append(kinds.INCIDENT_CLOSE, canon.encode(body))
+
+    def had_no_room(self, event: ev.HadNoRoom) -> None:
+        """The disk was full and is not any more: a person should know before it is again."""
+        ended = f"; ended to make room: {', '.join(event.ended)}" if event.ended else ""
+        lost = f"; {event.dropped} lines of journals are lost" if event.dropped else ""
+        title = f"the disk of {self.core.name} was full for {event.for_ms // 1000 + 1} s"
+        detail = f"this machine stood still and went on when there was room{ended}{lost}"
+        self.core.counters["disk-full"] += 1
+        self.incident(DISK_FULL, "warning", title, detail)
 
     # --- links ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar
 
-from muster.errors import Broken, MusterError
+from muster.errors import USED_UP, Broken, Exhausted, MusterError
 from muster.node.link import sentence
 from muster.visible import visible
 
@@ -42,9 +42,12 @@ class Supervisor:
 
         Its transaction was undone and its memory no longer fits the store: only a fresh start
         is right. What was not answered is asked again, and every message may come twice.
+        Raises: Exhausted: the disk is full; the step is whole, and waits for room.
         """
         try:
             return work()
+        except Exhausted:
+            raise
         except MusterError as error:
             self.counters["step-failed"] += 1
             self._fatal(str(error))
@@ -79,6 +82,11 @@ class Supervisor:
         except MusterError as error:
             self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
             say(sentence(f"{name}: {error}"))
+        except OSError as error:
+            if error.errno not in USED_UP:
+                raise
+            self.counters[f"{name}-exhausted"] += 1
+            say(sentence(f"{name}: {error}; it is tried again"))
 
     async def stop(self) -> None:
         """End every task and wait for it."""
@@ -91,5 +99,7 @@ class Supervisor:
 
 def say(text: str) -> None:
     """A line in the daemon's own log, which is its standard error."""
-    sys.stderr.write(f"{visible(text)}\n")
-    sys.stderr.flush()
+    # A full disk must not end whoever wants to say that it is full.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{visible(text)}\n")
+        sys.stderr.flush()

@@ -20,7 +20,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
-from muster.errors import Broken, Forged, Malformed, NotFound
+from muster.errors import (
+    USED_UP,
+    Broken,
+    Exhausted,
+    Forged,
+    Malformed,
+    MusterError,
+    NotFound,
+    unable,
+)
 from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
 from muster.store.durable import sync_folder, sync_handle, write_file
 
@@ -112,7 +121,7 @@ class Blobs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Broken(f"The blob folder {path.parent} cannot be made ({error}).") from error
+            raise _broken(path.parent, error) from error
         write_file(path, data)
         return name
 
@@ -142,7 +151,8 @@ class Blobs:
         except FileNotFoundError as error:
             raise NotFound(f"The blob {sha256} is not on this machine.") from error
         except OSError as error:
-            raise Broken(f"The blob {sha256} cannot be read ({error}); check the disk.") from error
+            what = f"The blob {sha256} cannot be read ({error}); check the disk."
+            raise unable(what, error) from error
         if found.hexdigest() != sha256:
             raise Broken(f"The blob {sha256} rotted on this disk; fetch it from another machine.")
 
@@ -150,8 +160,10 @@ class Blobs:
         """The blob as a file, unchecked: for what was found `intact`. Raises: NotFound."""
         try:
             return self._path(sha256).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound(f"The blob {sha256} is not on this machine.") from error
         except OSError as error:
-            raise NotFound(f"The blob {sha256} is not on this machine ({error}).") from error
+            raise unable(f"The blob {sha256} cannot be read ({error}).", error) from error
 
     def has(self, sha256: str) -> bool:
         """Return whether the blob is here, without reading it."""
@@ -187,11 +199,19 @@ class Blobs:
         write_file(path.with_name(path.name + _CLAIMS), json.dumps(claims).encode())
 
     def claims(self, sha256: str) -> tuple[str, ...]:
-        """Under what this machine has the blob; nothing where that cannot be read."""
+        """Under what this machine has the blob; nothing where that cannot be read.
+
+        Raises: Exhausted: not now.
+        """
         path = self._path(sha256)
         try:
             found = json.loads(path.with_name(path.name + _CLAIMS).read_bytes())
-        except (OSError, ValueError):
+        except OSError as error:
+            # No file is no claim; a shortage of descriptors is not: a sweep would remove the blob.
+            if error.errno in USED_UP:
+                raise Exhausted(f"The claims of {sha256} cannot be read ({error}).") from error
+            return ()
+        except ValueError:
             return ()
         return tuple(str(each) for each in found) if isinstance(found, list) else ()
 
@@ -227,6 +247,6 @@ class Blobs:
         return self._folder / sha256[:2] / sha256[2:]
 
 
-def _broken(path: Path, error: OSError) -> Broken:
+def _broken(path: Path, error: OSError) -> MusterError:
     why = error.strerror or error
-    return Broken(f"Writing {path} failed ({why}); check the disk and its free space.")
+    return unable(f"Writing {path} failed ({why}); check the disk and its free space.", error)

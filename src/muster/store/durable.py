@@ -8,18 +8,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from muster.errors import Broken
+from muster.errors import unable
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; durable on return, and never seen half written.
 
-    Raises: Broken: the disk refused; the old file is untouched.
+    Raises: Broken, Exhausted: the disk refused; the old file is untouched.
     """
     try:
         handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     except OSError as error:
-        raise Broken(_sentence(path, error)) from error
+        raise unable(_sentence(path, error), error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -30,7 +30,7 @@ def write_file(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise Broken(_sentence(path, error)) from error
+        raise unable(_sentence(path, error), error) from error
 
 
 def sync_handle(handle: int) -> None:

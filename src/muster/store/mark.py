@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from muster.errors import Broken, Malformed
+from muster.errors import Malformed, unable
 from muster.store.durable import write_file
 
 # Half a second of entries is little to be in doubt about, and one fsync a second costs nothing.
@@ -47,14 +47,14 @@ class MarkFile:
         """Return the mark, None when there never was one.
 
         Raises: Malformed: the file is not a mark.
-            Broken: the disk refused.
+            Broken, Exhausted: the disk refused.
         """
         try:
             raw = self._path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise Broken(f"The mark {self._path} cannot be read ({error}).") from error
+            raise unable(f"The mark {self._path} cannot be read ({error}).", error) from error
         try:
             return _parse(raw)
         except (ValueError, TypeError, KeyError) as error:
@@ -78,7 +78,8 @@ class MarkFile:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
-            raise Broken(f"The folder {self._path.parent} cannot be made ({error}).") from error
+            what = f"The folder {self._path.parent} cannot be made ({error})."
+            raise unable(what, error) from error
         document = {**asdict(mark), "sizes": dict(mark.sizes), "written_ms": now_ms}
         write_file(self._path, json.dumps(document, sort_keys=True, indent=1).encode())
         self._written_ms = now_ms

@@ -4,18 +4,22 @@ Rule 1: one connection writes, and it also checkpoints; everybody else opens `re
 Rule 2: when `commit` returns, the bytes are on the platter (WAL, synchronous=FULL, fullfsync).
 Rule 3: after a failed write nothing is retried on this connection. A failed fsync may have
         dropped the dirty pages, so a second fsync that succeeds proves nothing (fsyncgate).
+Rule 4: a disk without room is no failed disk. The transaction is gone and nothing else: of the
+        write-ahead log only what was synced before counts, and the next commit writes over what
+        this one left. So it raises Exhausted, and the connection goes on.
 
 SQLite before 3.51.3 can corrupt a WAL database when two connections write and checkpoint at the
 same moment. Rule 1 keeps us out of that already; refusing the version is the second fence.
 """
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 import apsw
 
-from muster.errors import Broken
+from muster.errors import NO_ROOM, USED_UP, Broken, Exhausted, MusterError
 
 SqlValue = None | int | float | bytes | str
 
@@ -82,6 +86,8 @@ class Database:
         self._wal_pages = 0
         # A transaction was begun of which SQLite has not heard yet.
         self._begins = False
+        # Why the transaction that is open cannot be committed any more.
+        self._without_room: Exhausted | None = None
         flags = apsw.SQLITE_OPEN_READONLY if readonly else _WRITE_FLAGS
         try:
             # 200 statements: every fold table has about six of its own.
@@ -92,9 +98,11 @@ class Database:
                 self._connection.deserialize("main", plain)
             self._configure(readonly)
         except apsw.Error as error:
+            what = f"The database {self.path} does not open ({error}); "
+            if self._has_no_room(error):
+                raise Exhausted(what + "free some disk space.") from error
             raise Broken(
-                f"The database {self.path} does not open ({error}); "
-                "check the disk, the permissions and that it is a Muster log."
+                what + "check the disk, the permissions and that it is a Muster log."
             ) from error
 
     def _configure(self, readonly: bool) -> None:
@@ -102,6 +110,8 @@ class Database:
         connection.set_busy_timeout(5_000)
         connection.pragma("cache_size", -CACHE_KIB)
         connection.pragma("mmap_size", 0)
+        # A question must not fail because the disk is full.
+        connection.pragma("temp_store", 2)
         if readonly:
             connection.pragma("query_only", True)
             return
@@ -123,8 +133,16 @@ class Database:
         self._wal_pages = pages
         return apsw.SQLITE_OK
 
+    def spill(self, *, allowed: bool) -> None:
+        """Whether a large transaction may begin to write before its commit, to save memory.
+
+        Where it may not, a full disk is met at the commit and nowhere else.
+        """
+        self._connection.pragma("cache_spill", allowed)
+
     def begin(self) -> None:
         """Start a write transaction; SQLite hears of it with the first change, if there is one."""
+        self._without_room = None
         self._refuse_when_broken()
         self._begins = True
 
@@ -132,6 +150,7 @@ class Database:
         """Make everything since `begin` durable.
 
         Raises: Broken: it may or may not be on disk; only opening the database anew will tell.
+            Exhausted: there is no room for it, and nothing of it is on disk.
         """
         if self._begins:
             # Nothing was written.
@@ -139,7 +158,9 @@ class Database:
             return
         self.execute("commit")
         if self._wal_pages > WAL_PAGES_BEFORE_CHECKPOINT:
-            self.checkpoint("PASSIVE")
+            # What was committed is safe in the log; it moves when there is room.
+            with contextlib.suppress(Exhausted):
+                self.checkpoint("PASSIVE")
 
     def changes(self) -> int:
         """Return how many rows this connection has ever changed."""
@@ -148,6 +169,7 @@ class Database:
     def rollback(self) -> None:
         """Forget everything since `begin`; harmless when SQLite already did so by itself."""
         self._begins = False
+        self._without_room = None
         if self._connection.in_transaction:
             try:
                 self._connection.execute("rollback")
@@ -199,7 +221,10 @@ class Database:
             # A reader holds the old pages; the next checkpoint moves them.
             return
         except apsw.Error as error:
-            raise self._failed(error) from error
+            failed = self._failed(error)
+            # No transaction is open that this could have spoiled.
+            self._without_room = None
+            raise failed from error
         self._wal_pages = 0
 
     def image(self) -> bytes:
@@ -221,8 +246,26 @@ class Database:
                 f"The database {self.path} failed before ({self.broken}) and takes no more; "
                 "check the disk, then start Muster again."
             )
+        if self._without_room is not None:
+            # SQLite may have rolled back by itself: a statement would now be a transaction alone.
+            raise Exhausted(str(self._without_room))
 
-    def _failed(self, error: apsw.Error) -> Broken:
+    def _has_no_room(self, error: apsw.Error) -> bool:
+        if isinstance(error, apsw.FullError | apsw.NoMemError):
+            return True
+        connection = getattr(self, "_connection", None)
+        number = 0 if connection is None else connection.system_errno
+        if isinstance(error, apsw.CantOpenError):
+            return number in USED_UP
+        return isinstance(error, apsw.IOError) and number in NO_ROOM
+
+    def _failed(self, error: apsw.Error) -> MusterError:
+        if self._has_no_room(error):
+            self._without_room = Exhausted(
+                f"The disk with {self.path} is full ({error}): nothing was written. "
+                "Free some space; Muster goes on by itself."
+            )
+            return self._without_room
         self.broken = f"{type(error).__name__}: {error}"
         return Broken(
             f"Writing to the database {self.path} failed ({self.broken}); "

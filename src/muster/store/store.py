@@ -7,6 +7,9 @@ Rule 2: nothing leaves this machine before `transaction` returned: a crash may f
 Rule 3: one seal per stream and commit, never per entry.
 Rule 4: after a failed commit the store refuses to write; what is true is on the disk, and only
         opening it anew will tell.
+Rule 5: a commit for which the disk has no room is no failure: it is tried again when there is. A
+        patient transaction waits for that as it stands: its own reads see it, nothing else may be
+        written, and nobody hears of it before `recommit` returned.
 
     with store.transaction():
         store.append(journal, [Draft("note.put", "muster", (), b"{}")], now_ms)
@@ -23,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from muster.errors import Conflict, NotFound
+from muster.errors import Conflict, Exhausted, NotFound
 from muster.limits import SALT_BYTES
 from muster.log import clock
 from muster.log.admit import Taken
@@ -94,6 +97,10 @@ class Store(Replica):
         self._directory = Directory(self._database, self._order)
         self._folding = Folding(self._database, folds)
         self._open = False
+        # A patient transaction waits for room.
+        self.waits = False
+        # There is little room: nothing new is to be begun. Whoever can see the disk says so.
+        self.low = False
         self._stamp = self._load_clock()
         self._unsealed = self._find_unsealed()
         with self.transaction():
@@ -101,16 +108,21 @@ class Store(Replica):
             if fresh and self._order.next:
                 for _ in self._folding.refold(self._order, self._run_entries, only=fresh):
                     pass
+        self._database.spill(allowed=False)
 
     # --- transactions ------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, patient: bool = False) -> Iterator[None]:
         """Make everything inside durable on leaving, or nothing of it when it raises.
 
         Raises: Broken: the disk failed; nothing is certain and nothing more is written.
+            Exhausted: the disk is full. A `patient` transaction `waits` then for `recommit`; of
+            any other nothing is left.
         """
         assert not self._open, "transactions do not nest"
+        if self.waits:
+            raise Exhausted(self._no_room())
         self._database.begin()
         self._directory.begin()
         self._changes = self._database.changes()
@@ -118,15 +130,69 @@ class Store(Replica):
         done = False
         try:
             yield
+            waiting = self._cosigns.waiting()
             self._flush()
-            self._database.commit()
+            try:
+                self._database.commit()
+            except Exhausted:
+                if patient:
+                    self._wait_for_room(waiting)
+                raise
             done = True
         finally:
             self._open = False
-            self._done.clear()
-            if not done:
-                self._forget()
+            if not self.waits:
+                self._done.clear()
+                if not done:
+                    self._forget()
         self._folding.trim()
+
+    def _wait_for_room(self, waiting: list[Cosign]) -> None:
+        """Do all of a transaction again but its commit, which took it back."""
+        self._open = True
+        again, self._done, stamp = self._done, [], self._stamp
+        self._forget()
+        self._database.begin()
+        for step in again:
+            step()
+        for cosign in waiting:
+            self.put_cosign(cosign)
+        self._stamp = stamp
+        self._flush()
+        self.waits = True
+
+    def recommit(self) -> None:
+        """Commit the transaction that `waits`, now that there may be room.
+
+        Raises: Exhausted: there is none yet. Broken: the disk failed.
+        """
+        assert self.waits, "nothing waits for room"
+        try:
+            self._database.commit()
+        except Exhausted:
+            self._wait_for_room([])
+            raise
+        finally:
+            self._open = False
+        self.waits = False
+        self._done.clear()
+        self._folding.trim()
+
+    def check_room(self) -> None:
+        """Raises: Exhausted where nothing new is to be begun: there is too little room for it."""
+        if self.waits or self.low:
+            raise Exhausted(self._no_room())
+
+    def _no_room(self) -> str:
+        return (
+            f"the disk with {self._database.path} is full, so nothing can be written now; "
+            "free some space, and Muster goes on by itself"
+        )
+
+    def _check_open(self, what: str) -> None:
+        if self.waits and not self._open:
+            raise Exhausted(self._no_room())
+        assert self._open, f"{what} belongs into a transaction"
 
     def mark(self) -> tuple[int, Stamp]:
         """This moment of the transaction, to which `undo` leads back. It costs next to nothing."""
@@ -137,7 +203,7 @@ class Store(Replica):
 
         All is rolled back and what came before done again: a savepoint would cost everybody.
         """
-        assert self._open, "undoing belongs into a transaction"
+        self._check_open("undoing")
         kept, stamp = mark
         waiting = self._cosigns.waiting()
         again, self._done = self._done[:kept], []
@@ -203,7 +269,7 @@ class Store(Replica):
         Raises: Conflict: the stream is another machine's, or forked.
             Malformed: a draft makes no entry; nothing was added.
         """
-        assert self._open, "append belongs into a transaction"
+        self._check_open("append")
         if stream.machine != self.machine:
             raise Conflict(f"The stream {stream} is written by its own machine only.")
         head = self._streams.open(stream)
@@ -237,16 +303,21 @@ class Store(Replica):
 
     def seal_dirty(self, signer: Signer) -> list[Seal]:
         """Seal every stream of ours that grew; call it last in the transaction."""
-        assert self._open, "sealing belongs into a transaction"
+        self._check_open("sealing")
         seals = []
         for head in self._unsealed.values():
             # Receipts will come for this very size, when the stream may have moved on.
             root = self.root_at(head.name, head.size)
-            seal = make_seal(self.fleet, head.name, head.size, root, signer)
-            self._streams.seal(head, seal)
-            seals.append(seal)
-        self._unsealed = {}
+            seals.append(make_seal(self.fleet, head.name, head.size, root, signer))
+        for seal in seals:
+            self._keep_own(seal)
         return seals
+
+    def _keep_own(self, seal: Seal) -> None:
+        head = self._streams.open(seal.stream)
+        self._streams.seal(head, seal)
+        self._unsealed.pop(head.id, None)
+        self._done.append(partial(self._keep_own, seal))
 
     # --- other machines' streams -----------------------------------------------------------------
 
@@ -255,7 +326,7 @@ class Store(Replica):
 
         Raises: Conflict: the stream moved since `admit` looked; admit the segment again.
         """
-        assert self._open, "take belongs into a transaction"
+        self._check_open("take")
         head = self._streams.open(taken.stream)
         if head.size != taken.start:
             raise Conflict(f"The stream {taken.stream} moved on; admit the segment again.")
@@ -272,7 +343,7 @@ class Store(Replica):
 
     def put_seal(self, seal: Seal) -> bool:
         """Keep a checked seal, also of a stream that is not held; False when it is not newer."""
-        assert self._open, "keeping a seal belongs into a transaction"
+        self._check_open("keeping a seal")
         self._done.append(partial(self.put_seal, seal))
         return self._streams.seal(self._streams.open(seal.stream), seal)
 
@@ -281,7 +352,7 @@ class Store(Replica):
 
         Another machine's `may_wait` for the next transaction that writes: see `Cosigns`.
         """
-        assert self._open, "keeping a cosign belongs into a transaction"
+        self._check_open("keeping a cosign")
         self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
         return self._cosigns.put(self._streams.open(cosign.stream), cosign, may_wait=may_wait)
 
@@ -304,7 +375,7 @@ class Store(Replica):
         Both branches stay: ours beyond `common` (`entry_at` still gives it), the other one as far
         as `branch` has it. False when the stream was frozen there, or earlier, before.
         """
-        assert self._open, "freezing belongs into a transaction"
+        self._check_open("freezing")
         head = self._streams.open(stream)
         if head.frozen is not None and head.frozen <= common:
             return False
@@ -340,7 +411,7 @@ class Store(Replica):
 
         Raises: NotFound: there is no such entry here.
         """
-        assert self._open, "erasing belongs into a transaction"
+        self._check_open("erasing")
         head = self._streams.get(stream)
         if head is None or not 0 <= seq < head.held:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
@@ -361,9 +432,14 @@ class Store(Replica):
         It is one transaction of its own: use nothing else of the store until it is exhausted.
         """
         total = self._order.entries()
-        with self.transaction():
-            for done in self._folding.refold(self._order, self._run_entries):
-                yield done, total
+        # It changes every table: to keep all of that in memory until the commit would be too much.
+        self._database.spill(allowed=True)
+        try:
+            with self.transaction():
+                for done in self._folding.refold(self._order, self._run_entries):
+                    yield done, total
+        finally:
+            self._database.spill(allowed=False)
 
     def _run_entries(self, stream: int, start: int, count: int) -> Iterator[Entry]:
         for at in range(start, start + count, REFOLD_ENTRIES):
@@ -371,7 +447,7 @@ class Store(Replica):
 
     def remember(self, name: str, value: SqlValue) -> None:
         """Keep a setting of this machine."""
-        assert self._open, "remembering belongs into a transaction"
+        self._check_open("remembering")
         self._database.execute(
             "insert or replace into setting(name, value) values(?, ?)", (name, value)
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
+from muster.errors import Conflict, Denied, Exhausted, Malformed, NotFound, Refused
 from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.grant import Grant, agent_key, gives, takes
@@ -16,10 +16,11 @@ from muster.fleet.record import ROLES, sign_revocation
 from muster.fleet.statement import open_statement
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
-from muster.log.stream import MachineId
+from muster.log.stream import FLEET, MachineId
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.member import DISK_FULL
 from muster.verbs import fork
 
 if TYPE_CHECKING:
@@ -268,7 +269,30 @@ def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
         for row in rows
     ]
     found += fork.incidents(core)
-    return sorted(found, key=lambda r: (not r["open"], str(r["key"])))
+    found = sorted(found, key=lambda r: (not r["open"], str(r["key"])))
+    return [*_standing_still(core), *found]
+
+
+def _standing_still(core: Core) -> list[dict[str, Any]]:
+    """That the disk is full now: no entry can say so."""
+    try:
+        core.store.check_room()
+    except Exhausted as error:
+        return [
+            {
+                "stream": str(core.standing.own(FLEET)),
+                "key": DISK_FULL,
+                "severity": "critical",
+                "title": f"{core.name} stands still: {error}",
+                "detail": "",
+                "open": 1,
+                "times": 1,
+                "opened_ms": core.now.wall_ms,
+                "t_ms": core.now.wall_ms,
+                "machine": core.name,
+            }
+        ]
+    return []
 
 
 def _authority(core: Core) -> Any:
