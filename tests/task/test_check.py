@@ -9,9 +9,12 @@ from tests.task.specs import text
 
 from muster.errors import Malformed
 from muster.fleet.facts import Facts
+from muster.node.glob import matching
 from muster.task.check import admit, check
+from muster.task.graph import Fact, Slot, plan
+from muster.task.order import phase_order
 from muster.task.problem import SpecErrors
-from muster.task.route import Machine
+from muster.task.route import Fleet, Machine
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 
@@ -27,6 +30,34 @@ def told(raw: bytes, *, warnings: bool = False, **view: object) -> list[str]:
 def test_every_example_can_run(file):
     assert told(file.read_bytes()) == []
     admit(file.read_bytes())
+
+
+# What the examples speak of, as a repository of theirs would have it.
+TREE = ["README.md", "services/mail/main.py", "services/web/app.py", "tests/flaky/test_x.py"]
+
+
+@proves("spec.examples-work")
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
+def test_every_example_runs_to_its_end_on_a_fleet_that_has_what_it_needs(file):
+    facts = {
+        "agents": {"shell": "", "claude": "", "codex": "", "gemini": ""},
+        "labels": ("tests", "writing"), "memory_mib": 16_384, "tools": {"python": "3.12", "git": "2.40"},
+    }  # fmt: skip
+    raw = file.read_bytes()
+    assert told(raw, fleet=Fleet([machine("lab", **facts)], frozenset({"main"})), files=TREE) == []
+    spec, known, matches = admit(raw), dict[Slot, Fact](), dict[str, tuple[str, ...]]()
+    for _ in range(10 * len(spec.phases)):
+        now = plan(spec, known, matches)
+        if now.settled:
+            break
+        for name in now.match:
+            matches[name] = matching(TREE, spec.phases[name].each or "")
+        for slot in (*now.start, *now.ask):
+            phase_order(spec, slot.phase, slot.instance)
+            known[slot] = Fact("done", len(known))
+        for slot, _reason in now.cancel:
+            known[slot] = Fact("cancelled", len(known))
+    assert now.settled == "done", now
 
 
 @proves("spec.every-mistake")
@@ -144,8 +175,112 @@ def test_reserved_names_and_shared_variables_are_refused():
 def test_an_order_too_large_for_an_entry_is_refused():
     body = 'agent: claude\ncheck: y\ndo: "x' + "\\t" * 16_000 + '"\nenv:\n'
     body += "".join(f"  V{i}: '{'x' * 1_000}'\n" for i in range(31))
-    (sentence,) = told(text({"a": body}))
-    assert "at most 49152; put texts into files" in sentence
+    of_whole, of_phase = told(text({"a": body}))
+    assert "in the log, at most 61440; put texts into files" in of_whole
+    assert "at most 49152; put texts into files" in of_phase
+
+
+@proves("spec.fits-the-log")
+def test_a_spec_is_measured_as_it_is_written_down():
+    """A quote and a tab take two bytes, so what is read need not be what fits."""
+    quotes = "do: '" + '"' * 15_000 + "'\nagent: claude\ncheck: y"
+    assert told(text({"a": quotes})) == []
+    (sentence,) = told(text({f"p{n}": quotes for n in range(3)}))
+    assert "takes 90" in sentence
+
+
+@proves("spec.fits-the-log")
+def test_an_order_has_less_room_beside_long_inputs():
+    head = "inputs:\n" + "".join(f"  i{n}: '{'x' * 1_000}'\n" for n in range(30))
+    body = "agent: claude\ncheck: y\ndo: |\n  " + "x" * 16_000 + "\nenv:\n"
+    body += "".join(f"  V{i}: '{'x' * 900}'\n" for i in range(14))
+    assert told(text({"a": body})) == []
+    (sentence,) = told(text({"a": body}, head))
+    assert "beside inputs of" in sentence
+
+
+FLEET = Fleet([], frozenset({"main", "site"}))
+
+
+@proves("spec.known-repository")
+def test_a_repository_that_nobody_keeps_is_refused_with_the_nearest_or_with_those_there_are():
+    raw = text({"a": "by: human\ndo: x"}, "repo: mian")
+    assert told(raw) == []
+    (sentence,) = told(raw, fleet=FLEET)
+    assert sentence.endswith('which no machine of the fleet keeps; did you mean "main"?')
+    assert told(raw, fleet=FLEET, repo="site") == []
+    (sentence,) = told(raw, fleet=FLEET, repo="xyz")
+    assert sentence.endswith("there are: main, site")
+    (sentence,) = told(raw, fleet=Fleet([], frozenset()))
+    assert "`muster repo add" in sentence
+
+
+@proves("spec.sensible")
+def test_matches_and_a_base_need_a_repository():
+    every = text({"a": "each: '*.md'\nagent: shell\ndo: cat ${each.path}\ncheck: y"})
+    (sentence,) = told(every)
+    assert sentence.startswith("phases.a.each matches the files of a repository")
+    assert told(every, repo="main") == []
+    (sentence,) = told(text({"a": ""}, "base: side"))
+    assert sentence.startswith("base names a branch")
+
+
+@proves("spec.collisions")
+@pytest.mark.parametrize(
+    ("x", "y"), [("r.md", "r.md"), ("R.md", "r.MD"), ("out/", "out/a.md"), ("out/a/b", "out")]
+)
+def test_two_phases_that_deliver_to_one_place_and_meet_are_refused_without_a_repository(x, y):
+    phases = {"x": f"deliver: {x}", "y": f"deliver: ['z.md', {y}]", "end": "after: [x, y]"}
+    (sentence,) = told(text(phases))
+    assert "y.deliver[1] is delivered to by x, too" in sentence
+    assert "end comes after both" in sentence
+    assert told(text(phases), warnings=True, repo="main") == [
+        sentence.replace(
+            "its folder can hold only one", "git must merge them, which fails where they differ"
+        )
+    ]
+
+
+@proves("spec.collisions")
+@pytest.mark.parametrize(
+    ("x", "y", "after_y", "after_end"),
+    [
+        ("r.md", "r.md", "x", "[x, y]"),
+        ("r.md", "s.md", "", "[x, y]"),
+        ("out/a", "out/b", "", "[x, y]"),
+        ("r.md", "r.md", "", "[x]"),
+        ("r.md", "r.md2", "", "[x, y]"),
+    ],
+)
+def test_phases_that_follow_each_other_or_never_meet_may_deliver_to_one_place(
+    x, y, after_y, after_end
+):
+    before = f"after: {after_y}\n" if after_y else ""
+    phases = {"x": f"deliver: {x}", "y": f"{before}deliver: {y}", "end": f"after: {after_end}"}
+    assert told(text(phases)) == []
+    assert told(text(phases), warnings=True) == []
+
+
+@proves("spec.fits-the-log")
+def test_more_names_of_deliverables_than_an_entry_lists_are_refused_without_a_repository():
+    long = ", ".join(f"'{n}{'x' * 190}'" for n in range(10, 64))
+    raw = text({"a": f"deliver: [{long}]"})
+    (sentence,) = told(raw)
+    assert "deliver one folder" in sentence
+    assert told(raw, repo="main") == []
+
+
+@proves("spec.fitting-machine")
+@pytest.mark.parametrize(
+    ("need", "lacks"),
+    [("repo: main", "no repository main"), ("agent: [shell, codex]", "no agent codex")],
+)
+def test_a_repository_and_agents_that_are_needed_are_looked_for(need, lacks):
+    raw = text({"a": f"needs: {{{need}}}"})
+    (sentence,) = told(raw, fleet=Fleet([machine("lab")]))
+    assert sentence.endswith(f"lab: {lacks}")
+    good = machine("lab", repositories=("main",), agents={"shell": "", "codex": ""})
+    assert told(raw, fleet=Fleet([good])) == []
 
 
 @proves("spec.known-references", "spec.nearest-word")
@@ -280,22 +415,27 @@ def machine(name: str, **facts: object) -> Machine:
 @proves("spec.fitting-machine")
 def test_a_phase_that_fits_no_machine_says_what_the_nearest_lacks():
     raw = text({"a": "needs: {label: gpu, memory: 64GiB, os: linux}"})
-    fleet = [
+    machines = [
         machine("mac", os="darwin", memory_mib=8_192),
         machine("lab", memory_mib=131_072),
     ]
-    assert told(raw, fleet=fleet) == [
+    assert told(raw, fleet=Fleet(machines)) == [
         "phases.a.needs fits no machine; the nearest is lab: no label gpu"
     ]
-    assert told(raw, fleet=[*fleet, machine("big", memory_mib=65_536, labels=("gpu",))]) == []
-    assert told(raw, fleet=[]) == ["phases.a finds no machine: the fleet has none; invite one"]
+    assert (
+        told(raw, fleet=Fleet([*machines, machine("big", memory_mib=65_536, labels=("gpu",))]))
+        == []
+    )
+    assert told(raw, fleet=Fleet([])) == [
+        "phases.a finds no machine: the fleet has none; invite one"
+    ]
     assert told(raw) == []
 
 
 @proves("spec.fitting-machine")
 def test_an_agent_that_no_machine_has_is_told():
     raw = text({"a": "agent: claude\ndo: x\ncheck: y", "b": "by: human\ndo: look"})
-    assert told(raw, fleet=[machine("lab")]) == [
+    assert told(raw, fleet=Fleet([machine("lab")])) == [
         "phases.a.agent fits no machine; the nearest is lab: no agent claude"
     ]
 

@@ -10,7 +10,7 @@ from tests.task.specs import text
 
 from muster.errors import Malformed, NotFound
 from muster.task import source
-from muster.task.order import order_fits, phase_order
+from muster.task.order import given_inputs, opening_refusal, phase_order
 from muster.task.spec import parse
 from muster.task.values import (
     PHASE_VALUES,
@@ -262,7 +262,7 @@ def test_an_order_is_what_the_text_says_and_nothing_else():
         "by": "human",
         "repo": "main",
     }
-    assert all(order_fits(phase_order(spec, name)) for name in "abe")
+    assert all(opening_refusal(spec, name) == "" for name in "abe")
 
 
 @proves("spec.same-order")
@@ -296,10 +296,43 @@ def test_an_instance_that_the_phase_does_not_have_is_refused(phase, instance):
         phase_order(parse(SPEC), phase, instance)
 
 
+@proves("spec.inputs")
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"wrd": "x"}, 'no input "wrd"; did you mean "word"'),
+        ({"": "x"}, 'no input ""; it has word'),
+        ({"qq\n": "x"}, 'no input "qq�"; it has word'),
+        ({"word": 1}, "names to texts"),
+        ({"word": None}, "names to texts"),
+        ({"word": ["x"]}, "names to texts"),
+        ([], "names to texts"),
+        ("word=x", "names to texts"),
+        ({"word": "x\0"}, "control character"),
+        ({"word": "\x1b[2J"}, "control character"),
+        ({"word": "\ud800"}, "control character"),
+        ({"word": "x" * 60_000}, "takes 60002 bytes, at most 32768; put it into a file"),
+        ({"word": '"' * 20_000}, "takes 40002 bytes"),
+    ],
+)  # fmt: skip
+def test_what_a_run_is_given_and_cannot_take_is_refused_with_the_names_there_are(given, sentence):
+    spec = parse(text({"a": ""}, "inputs: {word: hello}"))
+    with pytest.raises(Malformed) as caught:
+        given_inputs(spec, given)
+    assert sentence in str(caught.value)
+
+
+@proves("spec.inputs")
+@pytest.mark.parametrize("word", ["", "x", "a\tb\n", "a\r\nb", "é" * 5_000, "${a.b}", "$(rm x)"])
+def test_any_text_of_bounded_size_may_be_given(word):
+    spec = parse(text({"a": ""}, "inputs: {word: hello}"))
+    assert given_inputs(spec, {"word": word}) == {"word": word}
+
+
 def test_an_order_of_no_phase_or_with_no_input_of_the_spec_is_refused():
     with pytest.raises(NotFound):
         phase_order(parse(SPEC), "z")
-    with pytest.raises(Malformed, match="has no input wrd"):
+    with pytest.raises(Malformed, match='has no input "wrd"'):
         phase_order(parse(SPEC), "b", inputs={"wrd": "x"})
 
 

@@ -56,7 +56,7 @@ class Door:
         """What is wrong with a spec; the file alone where no daemon runs."""
         try:
             if not args.get("alone"):
-                return self.ask("check", args)
+                return self._with_base(self.ask("check", args))
         except (Unreachable, NotFound):
             self.say(
                 "the file alone was checked: no daemon runs here that knows the machines, so "
@@ -64,7 +64,21 @@ class Door:
             )
         from muster.verbs.check import problems  # noqa: PLC0415 - the daemon checks as a rule
 
-        return problems(str(args["spec"]))
+        return problems(str(args["spec"]), repo=str(args.get("repo") or ""))
+
+    def _with_base(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a check, and whether the branch that the spec names is there."""
+        base, repo = answer.get("base"), answer.get("repo")
+        try:
+            if base and repo:
+                self.ask("check.base", {"base": base, "repo": repo})
+        except NotFound as error:
+            line, column = answer["base_at"]
+            mistake = {"line": line, "column": column, "path": "base", "warning": False}
+            answer["problems"].append({**mistake, "text": f"base: {error}"})
+        except Unreachable as error:
+            self.say(f"whether there is a branch {base} was not compared: {error}")
+        return answer
 
     def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
         if self.on and verb.name not in ("down", "ask", "logs"):

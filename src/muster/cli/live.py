@@ -6,6 +6,7 @@ Rule 3: a terminal gets one table that moves, everything else a line per change;
 imported for the table alone.
 """
 
+import contextlib
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,8 @@ def run(door: Door) -> int:
     """Order the run, follow it; the exit code."""
     command = door.command
     text = command.args["spec"]
-    checked = door.ask("check", {"alone": True, "spec": text})
+    repo = str(command.args.get("repo") or "")
+    checked = door.ask("check", {"alone": True, "repo": repo, "spec": text})
     errors = [each for each in checked["problems"] if not each["warning"]]
     if errors:
         raise Malformed(
@@ -35,12 +37,22 @@ def run(door: Door) -> int:
             )
         )
     args = order.run_args(command.args, checked["repo"])
+    _check_base(door, args["repo"], args["base"] or checked["base"])
     options = {k: v for k, v in command.options.items() if k != "detach"}
     begun = door.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
         door.show(begun)
         return 0
     return follow(door, begun)
+
+
+def _check_base(door: Door, repo: str, base: str) -> None:
+    """Raises: NotFound where a run could not start, before anything is ordered."""
+    if not repo or not base:
+        return
+    # Where the repository is out of reach its owner looks, as soon as it can.
+    with contextlib.suppress(Unreachable):
+        door.ask("check.base", {"base": base, "repo": repo})
 
 
 def ask(door: Door) -> int:

@@ -136,7 +136,9 @@ def run_args(args: Mapping[str, Any], repo: str) -> dict[str, Any]:
     for each in args.get("value", ()):
         name, equals, text = str(each).partition("=")
         if not equals or not name:
-            raise Malformed(f"--value {each!r} is not NAME=TEXT")
+            raise Malformed(f"--value {each[:60]!r} is not NAME=TEXT")
+        if name in values:
+            raise Malformed(f"--value names {name[:40]!r} twice; give it one value")
         values[name] = text
     return {
         "base": str(args.get("base", "")),

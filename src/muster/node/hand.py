@@ -228,6 +228,13 @@ class Hands:
             reason = str(error)
         self.daemon.post(ev.BaseFound(effect.run, commit, reason, again))
 
+    async def commit_of(self, repo: str, base: str) -> str:
+        """The commit that `base` names in a repository, "" for the newest of its default branch.
+
+        Raises: NotFound, Unreachable.
+        """
+        return (await self._start_of(repo, base))[1]
+
     async def _start_of(self, repo: str, base: str) -> tuple[Path, str]:
         """A repository that has the commit which `base` names, and that commit."""
         path, url = self.place_of(repo)

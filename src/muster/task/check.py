@@ -10,14 +10,16 @@ The fleet is judged by route.py, the same code that assigns the task later.
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from muster import limits
 from muster.task import route, source
+from muster.task.artefact import Artefact
+from muster.task.collision import collisions
 from muster.task.cycle import cycles, prerequisites
 from muster.task.local import local_files
-from muster.task.order import EACH_PATH, order_size, phase_order, texts_of
+from muster.task.order import EACH_PATH, opening_refusal, phase_order, text_size, texts_of
 from muster.task.problem import Problem, SpecErrors, did_you_mean, shown
 from muster.task.spec import Document, Phase, Spec, read
 from muster.task.unit import duration_ms
@@ -35,35 +37,44 @@ from muster.task.values import (
 
 
 class Report(NamedTuple):
-    """What a check found. `spec` is None when there is an error; warnings stop nothing."""
+    """What a check found. `spec` is None when there is an error; warnings stop nothing.
+
+    `base_at` is where the spec names its base: only who can look into the repository can judge it.
+    """
 
     spec: Spec | None
     problems: tuple[Problem, ...]
+    base_at: tuple[int, int] = (1, 1)
 
 
 def check(
     text: bytes,
-    fleet: Sequence[route.Machine] | None = None,
+    fleet: route.Fleet | None = None,
     files: Collection[str] | None = None,
+    *,
+    repo: str = "",
 ) -> Report:
-    """Every problem of a spec. `fleet`: the machines it is for; `files`: the paths of the commit
-    it starts from. Without them the questions they answer are left open.
+    """Every problem of a spec. `fleet`: what it is for; `files`: the paths of the commit it starts
+    from. Without them the questions they answer are left open. `repo` counts before its own.
     """
     try:
         document = read(text)
     except SpecErrors as errors:
         return Report(None, errors.problems)
     # Cut while they are found: the search for the nearest word is slow enough to be an attack.
-    found = _Check(document, fleet, files).problems()
+    found = _Check(document, text, fleet, files, repo).problems()
     problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
     failed = any(not problem.warning for problem in problems)
-    return Report(None if failed else document.spec, tuple(problems))
+    base = document.problem("base", "")
+    return Report(None if failed else document.spec, tuple(problems), (base.line, base.column))
 
 
 def admit(
     text: bytes,
-    fleet: Sequence[route.Machine] | None = None,
+    fleet: route.Fleet | None = None,
     files: Collection[str] | None = None,
+    *,
+    repo: str = "",
 ) -> Spec:
     """The spec, when it can run.
 
@@ -71,7 +82,7 @@ def admit(
         SpecErrors: with every problem.
 
     """
-    report = check(text, fleet, files)
+    report = check(text, fleet, files, repo=repo)
     if report.spec is None:
         raise SpecErrors([problem for problem in report.problems if not problem.warning])
     return report.spec
@@ -83,17 +94,22 @@ class _Check:
     def __init__(
         self,
         document: Document,
-        fleet: Sequence[route.Machine] | None,
+        text: bytes,
+        fleet: route.Fleet | None,
         files: Collection[str] | None,
+        repo: str,
     ) -> None:
         self.document = document
+        self.text = text
         self.spec = document.spec
+        self.repo = repo or document.spec.repo or ""
         self.fleet = fleet
         self.files = files
         self.before = prerequisites(self.spec)
         self.yields = {variable(n, v): n for n in self.spec.phases for v in PHASE_VALUES}
 
     def problems(self) -> Iterator[Problem]:
+        yield from self._whole()
         yield from self._cycles()
         for name, phase in self.spec.phases.items():
             yield from self._names(name, phase)
@@ -103,7 +119,11 @@ class _Check:
             yield from self._references(name, phase)
             yield from self._shell(name, phase)
             yield from self._order(name, phase)
-        for found in local_files(self.spec, self.before, self.files):
+        both = (
+            local_files(self.spec, self.before, self.files, self.repo),
+            collisions(self.spec, self.before, self.repo),
+        )
+        for found in chain(*both):
             yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
     def _at(self, phase: str, key: str, sentence: str, *, warning: bool = False) -> Problem:
@@ -112,6 +132,23 @@ class _Check:
         where = path if key else f"{path}:"
         found = self.document.problem(where, f"{path} {sentence}", warning=warning)
         return found._replace(path=path)
+
+    def _whole(self) -> Iterator[Problem]:
+        """What is wrong with the file as a whole."""
+        size, most = text_size(self.text.decode()), limits.SPEC_LOG_BYTES_MAX
+        if size > most:
+            what = f"the spec takes {size} bytes in the log, at most {most}; put texts into files"
+            yield self.document.problem("", what)
+        if self.spec.base and not self.repo:
+            what = "base names a branch, but the spec names no repository; add repo: NAME"
+            yield self.document.problem("base", what)
+        kept = self.fleet.repositories if self.fleet else None
+        if self.repo and kept is not None and self.repo not in kept:
+            hint = did_you_mean(self.repo, kept) or f"; there are: {', '.join(sorted(kept))}"
+            if not kept:
+                hint = "; `muster repo add NAME PATH` adds one"
+            what = f"repo names {shown(self.repo)}, which no machine of the fleet keeps{hint}"
+            yield self.document.problem("repo", what)
 
     def _cycles(self) -> Iterator[Problem]:
         for cycle in cycles(self.spec, self.before):
@@ -174,12 +211,24 @@ class _Check:
                 yield self._at(name, key, what)
             if "${" in path.replace(EACH_PATH, ""):
                 yield self._at(name, key, f"{shown(path)} may refer to {EACH_PATH} only")
+        if phase.each is not None and not self.repo:
+            what = "matches the files of a repository, and the spec names none; add repo: NAME"
+            yield self._at(name, "each", what)
+        if not self.repo and phase.deliverables:
+            yield from self._names_of_blobs(name, phase)
         if phase.each is not None and not self._uses_match(phase):
             yield self._at(name, "each", f"is never used; say {EACH_PATH} in do")
         if phase.budget is not None:
             # Agents say what they used when they have ended: there is nobody to stop then.
             what = "is written down with what was used, and stops no attempt yet; set a timeout"
             yield self._at(name, "budget", what, warning=True)
+
+    def _names_of_blobs(self, name: str, phase: Phase) -> Iterator[Problem]:
+        """Without a repository the names of deliverables stand in one entry, with their hashes."""
+        size = sum(text_size(str(Artefact(p, "0" * 64, 10**9))) for p in phase.deliverables)
+        if size > limits.ARTEFACT_NAMES_BYTES_MAX:
+            what = "names more files than one entry can list; deliver one folder that holds them"
+            yield self._at(name, "deliver", what)
 
     @staticmethod
     def _uses_match(phase: Phase) -> bool:
@@ -265,20 +314,21 @@ class _Check:
     def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.by_human:
             return
-        instance = "1" if phase.race else "x" if phase.each else ""
-        order = phase_order(self.spec, name, instance)
-        size, most = order_size(order), limits.SPEC_ORDER_BYTES_MAX
-        if size > most:
-            yield self._at(name, "", f"takes {size} bytes, at most {most}; put texts into files")
+        if refusal := opening_refusal(self.spec, name):
+            yield self._at(name, "", refusal)
         if self.fleet is not None:
-            yield from self._machines(name, order)
+            instance = "1" if phase.race else "x" if phase.each else ""
+            order = phase_order(self.spec, name, instance)
+            yield from self._machines(name, order, self.fleet.machines)
 
-    def _machines(self, name: str, order: dict[str, object]) -> Iterator[Problem]:
-        if not self.fleet:
+    def _machines(
+        self, name: str, order: dict[str, object], machines: Sequence[route.Machine]
+    ) -> Iterator[Problem]:
+        if not machines:
             yield self._at(name, "", "finds no machine: the fleet has none; invite one")
             return
-        wants = route.wants_of(order, self.spec.repo or "")
-        verdicts = [(route.judge(wants, machine), machine.name) for machine in self.fleet]
+        wants = route.wants_of(order, self.repo)
+        verdicts = [(route.judge(wants, machine), machine.name) for machine in machines]
         if any(verdict.fits for verdict, _ in verdicts):
             return
         nearest, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))

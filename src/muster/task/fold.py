@@ -33,6 +33,8 @@ class RunRow(NamedTuple):
     summary: str
     opened: bytes
     settled: bytes
+    # `key:<key>`, "" without one.
+    dedupe: str
 
 
 class TaskRow(NamedTuple):
@@ -107,7 +109,7 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 
 
 _EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
-RUN_TABLE: Final = Table("run", (("run", "text"),), _columns(RunRow), (("state",),))
+RUN_TABLE: Final = Table("run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",)))
 TASK_TABLE: Final = Table(
     "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",), ("task",))
 )
@@ -183,7 +185,8 @@ def _run_open(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     if rows.get("run", (body.run,)) is not None:
         raise Skip("run-exists")
     now = entry.header.t[0]
-    row = RunRow(body.name, "open", body.repo, now, now, "", entry.id, b"")
+    dedupe = f"key:{body.key}" if body.key else ""
+    row = RunRow(body.name, "open", body.repo, now, now, "", entry.id, b"", dedupe)
     return (Change("run", (body.run,), row),)
 
 

@@ -43,15 +43,19 @@ class Finding(NamedTuple):
 
 
 def local_files(
-    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None
+    spec: Spec,
+    before: Mapping[str, frozenset[str]],
+    files: Collection[str] | None,
+    repo: str = "",
 ) -> Iterator[Finding]:
     """Every use of a file that may not be there. `before` has all prerequisites of a phase,
-    near and far; `files` are the paths of the commit the run starts from, None when unknown.
+    near and far; `files` are the paths of the commit the run starts from, None when unknown;
+    `repo` is the repository it works in, "" without one.
     """
     for name, phase in spec.phases.items():
         yield from _personal(name, phase)
     yield from _temporary(spec)
-    yield from _deliverables(spec, before, files)
+    yield from _deliverables(spec, before, files, repo)
 
 
 def pinned(phase: Phase) -> str:
@@ -98,7 +102,7 @@ def _temporary(spec: Spec) -> Iterator[Finding]:
 
 
 def _deliverables(
-    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None
+    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None, repo: str
 ) -> Iterator[Finding]:
     makers: dict[str, list[str]] = {}
     for name, phase in spec.phases.items():
@@ -114,14 +118,14 @@ def _deliverables(
             for path in dict.fromkeys(word for word in named if word in makers):
                 if name in makers[path] or before[name] & set(makers[path]):
                     continue
-                if spec.repo and files is not None and _in_commit(path, files):
+                if repo and files is not None and _in_commit(path, files):
                     continue
                 maker = makers[path][0]
                 if name in before[maker]:
                     what = f"{maker} delivers, which runs after this phase; read it in a later one"
                 else:
                     what = f"{maker} delivers; add after: [{maker}]"
-                unsure = spec.repo is not None and files is None
+                unsure = bool(repo) and files is None
                 yield Finding(name, key, f"reads {shown(path)}, which {what}", unsure)
 
 

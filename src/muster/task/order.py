@@ -8,6 +8,7 @@ Rule 2: an order holds no results. References stay references; values.py fills t
 Rule 3: keys without a value are left out; numbers are integers. A new meaning gets a new `v`.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,12 +16,16 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed, NotFound
-from muster.task.problem import shown
+from muster.task.problem import did_you_mean, shown
 from muster.task.spec import Phase, Spec
 from muster.task.unit import path_refusal
 from muster.task.values import references
 
 ORDER_VERSION: Final = 1
+# What a `task.open` holds beside the order and the inputs: ids, names, the commits it starts from.
+_REST_BYTES: Final = 8 * 1024
+_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_encode: Final = msgspec.json.Encoder().encode
 EACH_PATH: Final = "${each.path}"
 
 
@@ -84,8 +89,8 @@ def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str,
     defaults = spec.inputs or {}
     unknown = sorted(set(given) - set(defaults))
     if unknown:
-        raise Malformed(f"the spec {spec.name} has no input {unknown[0]}; leave it out")
-    every = {**defaults, **given}
+        raise Malformed(f"the spec {spec.name} has no input {shown(unknown[0])}; leave it out")
+    every = every_input(spec, given)
     named = {
         ref.value for text in texts_of(part) for ref in references(text) if ref.source == "inputs"
     }
@@ -110,11 +115,58 @@ def match_refusal(instance: str) -> str:
     return path_refusal(instance) or ("must not contain ${" if "${" in instance else "")
 
 
+def given_inputs(spec: Spec, given: object) -> dict[str, str]:
+    """What a run is given at its start, when the spec can take it.
+
+    Raises:
+        Malformed: it is of another form, names no input of the spec, or cannot be handed on.
+
+    """
+    if not isinstance(given, Mapping):
+        raise Malformed("what a run is given is a mapping of its inputs' names to texts")
+    known = spec.inputs or {}
+    for name, text in given.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise Malformed("what a run is given is a mapping of its inputs' names to texts")
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; it has {', '.join(sorted(known)) or 'none'}"
+            raise Malformed(f"the spec {spec.name} has no input {shown(name)}{hint}")
+        if _UNFIT.search(text.replace("\r\n", "\n")):
+            raise Malformed(f"what is given for {name} holds a control character; leave it out")
+        size, most = text_size(text), limits.INPUT_BYTES_MAX
+        if size > most:
+            what = f"what is given for {name} takes {size} bytes, at most {most}"
+            raise Malformed(f"{what}; put it into a file of the repository")
+    return dict(given)
+
+
+def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = None) -> str:
+    """Why a task of the phase would not fit into its entry, or "".
+
+    A match of `each` is not known before: where a long one is named often, the run says so.
+    """
+    part = spec.phases[phase]
+    instance = "1" if part.race else "x" if part.each else ""
+    size = order_size(phase_order(spec, phase, instance, given))
+    inputs = sum(text_size(name) + text_size(t) + 2 for name, t in every_input(spec, given).items())
+    room = limits.BODY_BYTES_MAX - _REST_BYTES - inputs
+    most = min(limits.SPEC_ORDER_BYTES_MAX, room)
+    if size <= most:
+        return ""
+    beside = f" beside inputs of {inputs}" if room < limits.SPEC_ORDER_BYTES_MAX else ""
+    return f"takes {size} bytes{beside}, at most {most}; put texts into files"
+
+
+def every_input(spec: Spec, given: Mapping[str, str] | None) -> dict[str, str]:
+    """Every input of a run: what was given, else its default."""
+    return {**(spec.inputs or {}), **(given or {})}
+
+
+def text_size(text: str) -> int:
+    """The bytes that a text takes in an entry: a quote or a control character takes several."""
+    return len(_encode(text))
+
+
 def order_size(order: Mapping[str, Any]) -> int:
     """How many bytes the order takes in `task.open`; at most limits.SPEC_ORDER_BYTES_MAX."""
-    return len(msgspec.json.encode(order))
-
-
-def order_fits(order: Mapping[str, Any]) -> bool:
-    """Whether the order leaves room for the rest of the entry."""
-    return order_size(order) <= limits.SPEC_ORDER_BYTES_MAX
+    return len(_encode(order))

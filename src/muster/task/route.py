@@ -12,7 +12,7 @@ repository is there already.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -51,6 +51,15 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slots: dict[str, int] = {}
     load_percent: int = 0
     cost: int = 0
+
+
+class Fleet(NamedTuple):
+    """What a spec is checked against: the machines, and the repositories that one of them keeps
+    for all (None: unknown).
+    """
+
+    machines: Sequence[Machine]
+    repositories: frozenset[str] | None = None
 
 
 class Wants(NamedTuple):
@@ -145,6 +154,8 @@ def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
     if archs and arch not in {_SAME.get(a.lower(), a) for a in archs}:
         lacks.append(f"arch {facts.arch or 'unknown'}, not {' or '.join(archs)}")
     lacks += [f"no label {label}" for label in listed(needs.label) if label not in facts.labels]
+    lacks += [f"no repository {r}" for r in listed(needs.repo) if r not in facts.repositories]
+    lacks += [f"no agent {agent}" for agent in listed(needs.agent) if agent not in facts.agents]
     if machine.id in wants.avoid:
         lacks.append("refused this task before")
     return lacks

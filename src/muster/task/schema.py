@@ -17,7 +17,8 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "muster": "The version of this format.",
         "name": "What the run is called.",
         "repo": "The fleet's repository that every phase works in; without it, in an empty one.",
-        "base": "The branch that the first phases start from; without it, the default branch.",
+        "base": "The branch or whole commit id that the first phases start from; without it, the "
+        "default branch.",
         "inputs": "What may be given when the run starts, with the default of each: "
         "${inputs.NAME}.",
         "phases": "The phases by name.",
@@ -38,7 +39,8 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "retries": "How often a failed attempt is repeated; lost machines do not count.",
         "priority": "From -10 to 10; higher goes first where machines are scarce.",
         "race": "That many try at once; the first that passes wins, the others are cancelled.",
-        "each": "One task for each path that matches in the repository: ${each.path}.",
+        "each": "One task for each file that matches in the repository, or folder with a / at the "
+        "end: ${each.path}.",
         "env": "Environment variables of the attempt.",
         "budget": "What one attempt may use up.",
     },

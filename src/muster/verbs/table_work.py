@@ -13,7 +13,7 @@ WORK: Final = (
         (
             pos("spec", "the spec file, - for standard input", kind="file"),
             opt("repo", "take this repository instead of the one the spec names"),
-            opt("base", "the commit to start from (default: the newest of the main branch)"),
+            opt("base", "the branch or commit to start from, instead of the one the spec names"),
             words("value", "NAME=TEXT for the spec's ${inputs.NAME}; give it several times"),
             opt("key", "an idempotency key: the same key is the same run", bare=True),
             flag("again", "run although the same spec is still running", bare=True),
@@ -41,8 +41,14 @@ WORK: Final = (
         "muster.verbs.check:check",
         (
             pos("spec", "the spec file, - for standard input", kind="file"),
+            opt("repo", "the repository that `muster run --repo` would name"),
             flag("alone", "check the file only, not whether a machine meets its needs"),
         ),
+    ),
+    Verb(
+        "check.base", "the commit that a run would start from", "local", "loop",
+        "muster.verbs.check:base",
+        (pos("repo", "the repository"), opt("base", "a branch or a commit")), hidden=True,
     ),
     Verb(
         "result", "what a settled task yielded", "local", "daemon", "muster.verbs.tasks:result",

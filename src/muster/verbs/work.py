@@ -4,75 +4,141 @@ Rule 1: what is named is looked for before anything is written; what is settled 
 ours, is refused with what to do instead.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Malformed, NotFound
+from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.statement import check_order, open_statement
-from muster.limits import RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_SUBMIT_MAX
+from muster.limits import (
+    BODY_BYTES_MAX,
+    KEY_CHARS_MAX,
+    RETRIES_MAX,
+    TASK_PRIORITY_MAX,
+    TASKS_SUBMIT_MAX,
+)
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.node.call import LATER, Call
 from muster.node.core import Core
 from muster.task import check as checks
-from muster.task import kinds
+from muster.task import kinds, route
+from muster.task import order as orders
 from muster.task.evidence import task_args
 from muster.task.instruction import Settled
 from muster.task.live import Order
+from muster.task.problem import shown
+from muster.task.spec import Spec
 from muster.task.state import LIVE
 from muster.verbs import past
-from muster.verbs.tasks import SHOWN_MAX, find_task
+from muster.verbs.tasks import find_task
 
 
 def run(core: Core, call: Call) -> Any:
-    """Hand in a spec: check it against the fleet, write it down with its order, begin."""
-    args = call.args
-    text = str(args.get("spec", ""))
-    spec = checks.admit(text.encode(), candidates(core))
+    """Hand in a spec: check it against the fleet, write it down with its order, begin.
+
+    Whatever the run could not begin with is refused before anything is written.
+    """
+    text, repo = str(call.args.get("spec", "")), str(call.args.get("repo", ""))
+    spec = checks.admit(text.encode(), fleet(core), repo=repo)
     if spec.name != call.object:
         raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
-    key = str(call.options.get("key") or "")[:200]
-    known = _keyed(core, key) if key else None
-    if known is None and not key and not call.options.get("again"):
-        known = _running(core, text)
-    if known is not None:
-        return {"run": known, "fresh": False, "owner": core.name}
+    if spec.repo and not repo:
+        raise Malformed(
+            f"the spec works in repository {spec.repo}, the order in none; sign it anew"
+        )
     body = kinds.RunOpen(
         run=core.draw(16).hex(),
         name=spec.name,
         spec=text,
         statement=call.statement.encode().hex(),
-        repo=str(args.get("repo", "")),
-        base=str(args.get("base", "")),
-        values={str(k): str(v) for k, v in dict(args.get("values", {})).items()},
-        key=key,
+        repo=repo,
+        base=str(call.args.get("base", "")),
+        values=orders.given_inputs(spec, call.args.get("values", {})),
+        key=_key(call.options.get("key")),
     )
+    _check_fits(spec, body)
+    known = _keyed(core, body) if body.key else None
+    if known is None and not body.key and not call.options.get("again"):
+        known = _running(core, body)
+    if known is not None:
+        return {"run": known, "fresh": False, "owner": core.name}
     core.work.running.open(body, call.cites, call.actor)
     return {"run": body.run, "fresh": True, "owner": core.name}
 
 
-def _running(core: Core, text: str) -> str | None:
-    """The open run of this very spec: handing it in twice in error is one run."""
+def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
+    """Raises: Refused where the run or one of its tasks would not fit into an entry."""
+    if (body.base or spec.base) and not body.repo:
+        raise Refused(f"the spec {spec.name} works in no repository; leave the base out")
+    size = len(kinds.body_bytes(body))
+    if size > BODY_BYTES_MAX:
+        raise Refused(
+            f"the spec and what the run is given take {size} bytes together, at most "
+            f"{BODY_BYTES_MAX}; put long texts into files of the repository"
+        )
+    for name in spec.phases:
+        if not spec.phases[name].by_human and (
+            refusal := orders.opening_refusal(spec, name, body.values)
+        ):
+            raise Refused(f"phase {name} with what the run is given {refusal}")
+
+
+def _key(given: object) -> str:
+    key = str(given or "")
+    if len(key) > KEY_CHARS_MAX:
+        raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(key)}")
+    return key
+
+
+# What makes two runs one, and what people call it.
+_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values"}
+
+
+def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
+    return [word for name, word in _SAME.items() if getattr(one, name) != getattr(other, name)]
+
+
+def _running(core: Core, body: kinds.RunOpen) -> str | None:
+    """The open run of this very order: handing it in twice in error is one run."""
     for run in core.work.running.runs.values():
-        if run.body.spec == text:
+        if not _differs(run.body, body):
             return run.run
     return None
 
 
-def _keyed(core: Core, key: str) -> str | None:
-    """The run of ours that was handed in under this key, settled or not."""
-    for row in core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX):
-        if str(row["stream"]).startswith(core.machine):
-            entry = core.store.entry(EntryId(_blob(row["opened"])))
-            if entry is not None and body_as(entry, kinds.RunOpen).key == key:
-                return str(row["run"])
+def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
+    """The run of ours that was handed in under this key, settled or not.
+
+    Raises: Conflict where that one was ordered with something else.
+    """
+    for row in core.store.rows("run", dedupe=f"key:{body.key}"):
+        entry = core.store.entry(EntryId(_blob(row["opened"])))
+        if not str(row["stream"]).startswith(core.machine) or entry is None:
+            continue
+        if differs := _differs(body_as(entry, kinds.RunOpen), body):
+            raise Conflict(
+                f"the key {shown(body.key)} is that of run {str(row['run'])[:12]}, which was "
+                f"ordered with another {' and '.join(differs)}: take another key"
+            )
+        return str(row["run"])
     return None
 
 
-def candidates(core: Core) -> list[Any]:
-    return [core.standing.candidate(m) for m in core.roster.machines if m in core.roster.facts]
+def fleet(core: Core) -> route.Fleet:
+    """What a spec is checked against: as routing and place_of would find it."""
+    now_ms, roster = core.now.wall_ms, core.roster
+    kept = {
+        name
+        for machine, facts in roster.facts.items()
+        if machine in roster.machines
+        for name in facts.repositories
+        # The same question that decides where a task's repository is fetched from.
+        if machine == core.machine or roster.keeper(name, now_ms) is not None
+    }
+    machines = tuple(core.standing.candidate(m) for m in roster.machines if m in roster.facts)
+    return route.Fleet(machines, frozenset(kept))
 
 
 def submit(core: Core, call: Call) -> Any:
@@ -86,11 +152,12 @@ def submit(core: Core, call: Call) -> Any:
             f"`tasks` is a list of 1 to {TASKS_SUBMIT_MAX} of "
             "{task, template, repo, base, statement}"
         )
-    orders = [_order(core, item) for item in items]
-    _refuse_known(core, [order.body.task for order in orders])
+    ordered = [_order(core, item) for item in items]
+    _refuse_known(core, [order.body.task for order in ordered])
+    _refuse_other_content(core, [order.body for order in ordered if order.body.key])
     if call.args.get("wait"):
         core.router.check_streaming(call)
-    done = core.work.owning.submit(orders)
+    done = core.work.owning.submit(ordered)
     answer = {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
     if not call.args.get("wait"):
         return answer
@@ -117,7 +184,7 @@ class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     statement: str
     repo: str = ""
     base: str = ""
-    key: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    key: Annotated[str, msgspec.Meta(max_length=KEY_CHARS_MAX)] = ""
     priority: Annotated[int, msgspec.Meta(ge=-TASK_PRIORITY_MAX, le=TASK_PRIORITY_MAX)] = 0
     retries: Annotated[int, msgspec.Meta(ge=0, le=RETRIES_MAX)] = 0
 
@@ -154,6 +221,21 @@ def _refuse_known(core: Core, tasks: list[str]) -> None:
     )
     if found:
         raise Conflict(f"task {str(found[0][0])[:12]} was ordered before: nothing was done again")
+
+
+def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
+    """Raises: Conflict where a key was used before, for something else."""
+    known: dict[str, dict[str, Any]] = {}
+    for body in bodies:
+        if body.key not in known:
+            rows = core.store.rows("task", dedupe=f"key:{body.key}")
+            own = [r for r in rows if str(r["stream"]).startswith(core.machine)]
+            entry = core.store.entry(EntryId(_blob(own[0]["opened"]))) if own else None
+            known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
+        if task_args(body) != known[body.key]:
+            raise Conflict(
+                f"the key {shown(body.key)} is that of a task with another content: take another"
+            )
 
 
 def cancel(core: Core, call: Call) -> Any:

@@ -1,0 +1,156 @@
+"""Handing in a run: what is refused before anything is written, and what makes two runs one."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.node.test_running import CHAIN, SLOW, know, wanted
+from tests.promise import proves
+
+from muster.log import canon
+from muster.node import event as ev
+from muster.task.evidence import task_args
+from muster.task.kinds import TaskOpen
+
+INPUTS = SLOW.replace("name: chain", "name: chain\ninputs: {word: hello}")
+
+
+@pytest.fixture
+def hub() -> One:
+    world = Cores("hub")
+    know(world["hub"])
+    return world["hub"]
+
+
+def run(
+    machine: One, spec: str = INPUTS, *, key: str = "", again: bool = False, **more: Any
+) -> Any:
+    args = {"base": "", "repo": "", "spec": spec, "values": {}, **more}
+    options = {k: v for k, v in {"again": again, "key": key}.items() if v}
+    return machine.order("run", "chain", args, options=options)
+
+
+def refused(machine: One, *sentences: str, code: int = 3, **more: Any) -> None:
+    """The order is refused, and but for that nothing was written or begun."""
+    wanted(machine, ev.StartAttempt)
+    kept = len(machine.entries("run.open")), len(machine.entries("order.take"))
+    answer = run(machine, **more)
+    assert answer["ok"] is False
+    assert answer["error"]["exit"] == code
+    for sentence in sentences:
+        assert sentence in answer["error"]["text"]
+    assert (len(machine.entries("run.open")), len(machine.entries("order.take"))) == kept
+    assert wanted(machine, ev.StartAttempt) == []
+
+
+@proves("spec.inputs", "node.run-refused-at-once")
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"nope": "1"}, "it has word"),
+        ({"word": "x" * 60_000}, "at most 32768"),
+        ({"word": 1}, "names to texts"),
+        ({"word": {}}, "names to texts"),
+        ([["word", "x"]], "names to texts"),
+        ("word=x", "names to texts"),
+        (None, "names to texts"),
+        ({"word": "\x1b"}, "control character"),
+    ],
+)
+def test_values_that_a_run_cannot_take_are_refused_before_anything_is_written(
+    hub, values, sentence
+):
+    refused(hub, sentence, values=values)
+
+
+@proves("spec.known-repository", "node.run-refused-at-once")
+def test_a_repository_that_nobody_keeps_is_refused_before_anything_is_written(hub):
+    refused(hub, "mian", 'did you mean "main"', spec=CHAIN, repo="mian")
+    named = CHAIN.replace("name: chain", "name: chain\nrepo: mian")
+    refused(hub, "mian", spec=named, repo="mian")
+
+
+@proves("node.run-refused-at-once")
+def test_an_order_that_leaves_out_the_repository_of_its_spec_is_refused(hub):
+    refused(hub, "repository main", spec=CHAIN.replace("name: chain", "name: chain\nrepo: main"))
+
+
+@proves("node.run-refused-at-once")
+def test_a_base_without_a_repository_is_refused(hub):
+    refused(hub, "no repository", base="side")
+
+
+@proves("spec.fits-the-log", "node.run-refused-at-once")
+def test_a_run_that_would_not_fit_into_its_entry_is_refused(hub):
+    long = INPUTS.replace("name: chain", "name: chain\n" + "# pad\n" * 5_500)
+    assert run(hub, long)["ok"]
+    refused(hub, "together, at most 65536", spec=long, values={"word": "x" * 30_000})
+
+
+@proves("node.same-run-once", "node.key-means-one-order")
+@pytest.mark.parametrize("other", [{"values": {"word": "x"}}, {"repo": "main"}, {"repo": "main", "base": "side"}])  # fmt: skip
+def test_the_same_spec_with_other_input_repository_or_base_is_another_run(hub, other):
+    first = run(hub)["value"]
+    assert run(hub)["value"] == {**first, "fresh": False}
+    second = run(hub, **other)["value"]
+    assert second["fresh"]
+    assert second["run"] != first["run"]
+    assert run(hub, **other)["value"]["run"] == second["run"]
+
+
+@proves("node.key-means-one-order")
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        ({"values": {"word": "x"}}, "values"),
+        ({"repo": "main"}, "repository"),
+        ({"spec": INPUTS.replace("second", "last")}, "spec"),
+    ],
+)
+def test_a_key_with_another_content_is_a_conflict_also_when_its_run_is_settled(hub, other, word):
+    first = run(hub, key="k")["value"]
+    for _ in range(2):
+        assert run(hub, key="k")["value"] == {**first, "fresh": False}
+        refused(hub, f"ordered with another {word}", first["run"][:12], code=6, key="k", **other)
+        if first["run"] in hub.core.work.running.runs:
+            hub.order("cancel", first["run"], {"what": first["run"]})
+            hub.world.pass_ms(2_000)
+    assert run(hub, key="k2", **other)["value"]["fresh"]
+
+
+@proves("node.key-means-one-order")
+def test_a_key_is_known_for_ever(hub, monkeypatch):
+    first = run(hub, key="k")["value"]["run"]
+    hub.order("cancel", first, {"what": first})
+    for number in range(3):
+        run(hub, key=f"other-{number}", values={"word": str(number)})
+    monkeypatch.setattr("muster.verbs.tasks.SHOWN_MAX", 2)
+    assert run(hub, key="k")["value"]["run"] == first
+
+
+@proves("node.key-means-one-order")
+def test_a_key_that_is_too_long_is_refused_and_never_cut(hub):
+    refused(hub, "at most 200 characters", key="k" * 201)
+
+
+def submit(machine: One, *templates: dict[str, Any], key: str) -> Any:
+    items = []
+    for template in templates:
+        task = machine.core.draw(16).hex()
+        args = task_args(TaskOpen(task=task, template=template))
+        signed = machine.world.sign("task", task, machine, args)
+        items.append({"key": key, "statement": signed, "task": task, "template": template})
+    return machine.raw(canon.encode({"args": {"tasks": items}, "verb": "submit"}))
+
+
+@proves("node.key-means-one-order")
+def test_a_key_of_a_task_with_another_content_is_a_conflict(hub):
+    one, other = ({"v": 1, "agent": ["noop"], "do": f'{{"x":{n}}}'} for n in range(2))
+    first = submit(hub, one, key="k")["value"]["tasks"][0]
+    assert submit(hub, one, key="k")["value"]["tasks"][0] == {**first, "fresh": False}
+    for both in ((other,), (one, other)):
+        answer = submit(hub, *both, key="k")
+        assert answer["error"]["exit"] == 6
+        assert "another content" in answer["error"]["text"]
+    assert submit(hub, other, one, key="k3")["error"]["exit"] == 6
+    assert len(hub.entries("task.open")) == 1
