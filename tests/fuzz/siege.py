@@ -79,7 +79,7 @@ muster: 1
 name: swarm
 repo: main
 phases:
-  each: {each: 'src/*', agent: shell, do: 'ls', check: 'true'}
+  each: {each: 'src/*', agent: shell, do: 'ls ${each.path}', check: 'true'}
   end: {after: each, agent: shell, do: 'echo ${each.summary}', check: 'true'}
 """,
     """\

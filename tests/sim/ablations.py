@@ -10,10 +10,12 @@ from typing import Any
 
 from muster.agent import fence as fences
 from muster.errors import Broken
-from muster.log import admit
+from muster.limits import BODY_BYTES_MAX
+from muster.log import admit, canon
+from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import fork, member
+from muster.node import fork, member, twin
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.task import evidence
@@ -40,6 +42,12 @@ def _stops(*_: Any) -> None:
     raise Broken("an entry cannot be folded")
 
 
+def _believes_any_opening(_self: Any, _stream: Any, opening: Any) -> set[Any]:
+    """Whatever a stream begins with is read as an opening."""
+    body = canon.decode(opening.body or b"{}", "an opening", size_max=BODY_BYTES_MAX)
+    return {StreamName.parse(head).incarnation for head in body["heads"]}
+
+
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((member, "doubts", lambda *_: []),),
     "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
@@ -54,6 +62,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     ),
     "orders-last": ((member.Members, "say_again", lambda *_: None),),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
+    "mistakes-are-seen": ((twin.Twins, "_note", _believes_any_opening),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import MusterError
+from muster.limits import BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
+from muster.log import canon, wire
 from muster.log import segment as segments
-from muster.log import wire
 from muster.log.clock import Stamp
-from muster.log.entry import Entry, compose
+from muster.log.entry import Entry, EntryId, compose
 from muster.log.fork import Branch, make_fork
 from muster.log.seal import make_cosign, make_seal
 from muster.log.segment import Segment
@@ -24,6 +25,8 @@ from muster.node.core import Core
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
 from muster.task.live import Order
+from tests.fuzz.shapes import Shapes
+from tests.fuzz.siege import BODIES
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 ATTACKS = (
     "forge", "mutate", "flip", "replay", "equivocate", "split", "task", "poison", "cosign", "proof",
-    "garbage", "heads",
+    "garbage", "heads", "shaped", "called",
 )  # fmt: skip
 
 
@@ -44,6 +47,7 @@ class Attacker:
         self.machine = machine
         self.rng = random.Random(f"attack/{world.seed}")
         self.heard: list[bytes] = []
+        self.shapes = Shapes(self.rng)
         machine.hostile = True
         self._attacks: dict[str, Callable[[Core, Wire], None]] = {
             name: getattr(self, "_" + name) for name in ATTACKS
@@ -293,6 +297,61 @@ class Attacker:
                 self.world.reached["poison-unwritable"] += 1
 
         self.machine.act(write)
+
+    def _learn(self, core: Core) -> None:
+        learn = self.shapes.learn
+        for name in ("task", "run"):
+            learn(name, [r[name] for r in core.store.rows(name)[-20:]])
+        learn("machine", [m.id for m in self.world.founders])
+        learn("stream", [str(s) for s in core.store.streams()])
+        learn("name", [m.name for m in self.world.founders])
+
+    def _shaped(self, core: Core, at: "Wire") -> None:
+        """Entries that every struct accepts, also about what was really assigned to us."""
+        self._learn(core)
+        kind = self.rng.choice(list(BODIES))
+        body = self.shapes.of(BODIES[kind])
+        leased = core.store.rows("task", state="leased", machine=self.machine.id)
+        cause: tuple[EntryId, ...] = ()
+        if leased and self.rng.random() < 0.5:
+            row = self.rng.choice(leased)
+            kind = self.rng.choice(("attempt.finish", "attempt.refuse", "attempt.start"))
+            drawn = self.shapes.of(BODIES[kind])
+            epoch = [row["epoch_order"], row["epoch_count"]]
+            body = {
+                **(drawn if isinstance(drawn, dict) else {}),
+                "task": row["task"],
+                "epoch": epoch,
+            }
+            cause = (EntryId(row["assigned"]),)
+        try:
+            raw = canon.encode(body)
+        except MusterError:
+            return
+        if len(raw) > BODY_BYTES_MAX:
+            return
+        scope = self.rng.choice((FLEET, FLEET, scope_to(at.other(self.machine).identity.machine)))
+        self.machine.act(lambda core: core.append(kind, raw, scope=scope, cause=cause))
+
+    def _called(self, core: Core, at: "Wire") -> None:
+        """What machines say among themselves, with arguments of the right shape."""
+        self._learn(core)
+        shapes, rng = self.shapes, self.rng
+        task, epoch = shapes.any_known("task"), [rng.choice((0, 1)), rng.choice((0, 1, 2))]
+        verb = rng.choice(("beat", "hold", "release", "renew", "blob.serve", "git.serve"))
+        args: dict[str, Any] = {
+            "beat": {"holds": [[task, *epoch, shapes.text()]], "mark": shapes.text()},
+            "hold": {"held": [[task, *epoch]], "gone": [[task, *epoch]], "mark": shapes.text()},
+            "release": {"task": task, "epoch": epoch, "reason": shapes.text()},
+        }.get(verb, {"request": shapes.text(), "entry": shapes.text(), "sha256": "0" * 64})
+        if rng.random() < 0.2:
+            args[rng.choice(list(args))] = shapes.anything()
+        try:
+            raw = canon.encode({"args": args, "verb": verb})
+        except MusterError:
+            return
+        if len(raw) <= FRAME_PAYLOAD_BYTES_MAX:
+            self._send(at, Type.CALL, raw)
 
 
 def consistency(leaves: list[bytes], last: bytes) -> list[bytes]:

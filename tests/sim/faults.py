@@ -20,6 +20,12 @@ class Faults:
     healing_ms: int = 200_000
     tasks: int = 5
     messages: int = 6
+    runs: int = 0
+    groups: int = 0
+    # Links that prove nothing, per second.
+    strangers: float = 0.0
+    # How often what a machine begins outside finds no descriptor.
+    scarce: float = 0.0
     repository: float = 0.6
     loss: float = 0.0
     duplication: float = 0.0
@@ -63,12 +69,21 @@ _SWARM: dict[str, Any] = {
     "sleep": lambda rng: rng.uniform(0.1, 0.4),
     "hostile": lambda rng: True,
     "revoke": lambda rng: True,
+    "runs": lambda rng: rng.randint(1, 4),
+    "groups": lambda rng: rng.randint(1, 3),
+    "strangers": lambda rng: rng.uniform(0.5, 4.0),
+    "scarce": lambda rng: rng.uniform(0.05, 0.5),
 }
 # Rarer than the others, since a world with one of them says less about the rest.
 _RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 0.4}
 
 PROFILES: dict[str, Faults] = {
     "peace": PEACE,
+    "busy": Faults(runs=6, groups=4),
+    "besieged": Faults(
+        machines=3, hostile=True, attacks=("shaped", "called"), attack=20.0, runs=4, groups=2,
+        strangers=4.0, scarce=0.3,
+    ),
     "lossy": Faults(loss=0.3, duplication=0.3, reorder=True, delay_ms_max=300),
     "crash": Faults(crash=0.02, kill=0.3),
     "partition": Faults(partition=1.0, one_way=0.3, kill=0.1),
@@ -97,6 +112,9 @@ PROFILES: dict[str, Faults] = {
         tasks=0,
     ),
     "poison-is-skipped": Faults(machines=3, hostile=True, attacks=("poison",), attack=4.0, tasks=2),
+    "mistakes-are-seen": Faults(
+        machines=3, hostile=True, attacks=("shaped",), attack=20.0, runs=2, tasks=2
+    ),
     "witness-persists": Faults(
         machines=4, hostile=True, attacks=("split",), attack=6.0, crash=0.04,
         crash_kind="before-fsync", tasks=0, messages=2,

@@ -14,6 +14,7 @@
     I12  whatever was submitted settles, though entries are poisoned and streams frozen
     I13  a machine that knows of an order's effect does not obey the order again
     I14  a fork that an operator closed anywhere is closed for everybody
+    I15  no guard has to catch a mistake of ours, whatever is said, and a stranger is told nothing
 
 I1, I5, I6, I7, I10 and the sizes of I2 are looked at after every step, for what that step
 changed; the rest once everything is quiet at the end.
@@ -38,7 +39,7 @@ from muster.errors import NotFound
 from muster.fleet.forked import CLOSE, close_args
 from muster.limits import COMPANY_MS, CONFIRM_MS
 from muster.log.entry import Entry, EntryId
-from muster.log.stream import JOURNAL, StreamName, direct_target
+from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
 from muster.task.kinds import AttemptStart, TaskAssign, read
@@ -82,6 +83,17 @@ class Checker:
         world = self.world
         what = f"{machine.place} died of {type(error).__name__}: {error}"
         return Violation(f"I12: {what} (seed {world.seed}, {world.ms} ms)")
+
+    def noted(self, machine: "Machine", text: str) -> None:
+        """A line in a daemon's log: a traceback is a mistake that a guard caught. (I15)"""
+        if text.startswith("Traceback") and not machine.hostile:
+            self.fail("I15", f"{machine.place} had to catch a mistake of its own: {text}")
+
+    def told_a_stranger(self, machine: "Machine", raw: bytes) -> None:
+        """Whoever proved nothing gets refusals of its own questions, and no word more. (I15)"""
+        frame = frames.decode(raw)
+        if frame.type is not Type.REPLY or b'"ok":true' in frame.payload:
+            self.fail("I15", f"{machine.place} told a stranger {frame.payload[:200]!r}")
 
     def surprise(self, what: str, answer: dict[str, Any]) -> None:
         """An order was refused: that may be, but not silently."""
@@ -183,7 +195,9 @@ class Checker:
             return
         if kind == "attempt.start":
             body = read(AttemptStart, entry.body)
-            if body.task not in world.workload.ordered:
+            if body.task not in world.workload.ordered and not self._is_of_a_run(
+                machine, body.task
+            ):
                 self.fail("I10", f"{machine.place} began {body.task}, which nobody ordered")
         elif kind == "task.assign":
             given = read(TaskAssign, entry.body)
@@ -191,6 +205,12 @@ class Checker:
             holder = self._assigned.setdefault(key, given.machine)
             if holder != given.machine and machine.id not in self.unsure:
                 self.fail("I7", f"epoch {given.epoch} of {given.task} has two holders")
+
+    def _is_of_a_run(self, machine: "Machine", task: str) -> bool:
+        """Whether an acknowledged run, or one whose answer a crash kept from us, opened it."""
+        rows = _core(machine).store.rows("task", task=task)
+        hostile = {m.id for m in self.world.machines.values() if m.hostile}
+        return any(r["run"] and str(r["stream"])[:64] not in hostile for r in rows)
 
     # --- the repository ------------------------------------------------------------------------
 
@@ -298,12 +318,11 @@ class Checker:
 
     def _is_out_of_reach(self, stream: StreamName) -> bool:
         """A clone's twin lacks it, and the only other holder is no honest machine."""
-        target = direct_target(stream.scope)
-        return (
-            stream.machine in self.world.cloned
-            and target is not None
-            and all(m.id != target for m in self.honest())
-        )
+        if stream.machine not in self.world.cloned or stream.scope == FLEET:
+            return False
+        standing = _core(self.honest()[0]).standing
+        others = {m.identity.machine for m in self.honest()} - {stream.machine}
+        return not any(standing.may_hold(stream, machine) for machine in others)
 
     def _unsettled_task(self) -> str:
         """A submitted task that has no outcome yet. (I12)"""
@@ -318,6 +337,19 @@ class Checker:
             if not rows and owner.id in self.unsure:
                 continue
             return f"task {task[:8]} of {place} is {[r['state'] for r in rows]}"
+        return self._unsettled_run()
+
+    def _unsettled_run(self) -> str:
+        """A run that was acknowledged and is still open. (I12)"""
+        world = self.world
+        for run, place in world.crowd.runs.items():
+            owner = world.machines[place]
+            if owner.hostile or owner.id in world.revoked or owner.id in self.unsure:
+                continue
+            rows = _core(self.honest()[0]).store.rows("run", run=run)
+            mine = [r for r in rows if str(r["stream"]).startswith(owner.id)]
+            if not any(r["state"] != "open" for r in mine):
+                return f"run {run[:8]} of {place} is {[r['state'] for r in mine]}"
         return ""
 
     def finally_(self) -> None:

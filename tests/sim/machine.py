@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 WALL_MS = 1_790_000_000_000
 LOCAL = 1
+# Links with higher numbers are those of strangers.
+STRANGERS = 1 << 30
 MARK_MS = 1_000
 CRASHES = ("before-write", "before-fsync", "before-ack")
 
@@ -153,7 +155,13 @@ class Machine:
 
     def facts(self) -> Mapping[str, Any]:
         facts = Facts(
-            "linux", "x86_64", cpus=2, memory_mib=4096, agents={"noop": "1"}, tools={"git": "2.40"}
+            "linux",
+            "x86_64",
+            cpus=2,
+            memory_mib=4096,
+            agents={"noop": "1"},
+            tools={"git": "2.40"},
+            repositories=("app",),
         )
         found: Mapping[str, Any] = msgspec.to_builtins(facts)
         return found
@@ -316,6 +324,8 @@ class Machine:
             match effect:
                 case ev.Send(link, frame, _) if link == LOCAL:
                     world.workload.answered(self, frame)
+                case ev.Send(link, frame, _) if link > STRANGERS:
+                    world.checker.told_a_stranger(self, frame)
                 case ev.Send(link, frame, _):
                     if world.attacker is not None and world.attacker.machine is self:
                         world.attacker.heard = [*world.attacker.heard[-50:], frame]
@@ -325,10 +335,18 @@ class Machine:
                     wire = world.network.wires.get(link)
                     if wire is not None:
                         world.network.down(wire, reason)
+                    elif link > STRANGERS:
+                        self.arrive(ev.LinkDown(link))
                 case ev.StartAttempt() | ev.StopAttempt() | ev.RaiseFence() | ev.MoveBranch():
+                    world.workload.carry_out(self, effect)
+                case ev.MatchGlob():
                     world.workload.carry_out(self, effect)
                 case ev.Note(text):
                     world.trace("note", f"{self.place} {text}")
+                    world.checker.noted(self, text)
+                case ev.Perform():
+                    # What waits for input and output belongs to the daemon, which is not here.
+                    world.reached["perform"] += 1
                 case _:
                     raise AssertionError(f"nobody carries out {effect}")
 

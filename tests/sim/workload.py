@@ -8,11 +8,13 @@ import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
+from muster.errors import MusterError
 from muster.fleet.statement import sign_statement
 from muster.log import canon
 from muster.node import event as ev
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskAssign, TaskOpen
+from tests.sim.crowd import lists
 from tests.sim.machine import LOCAL, WALL_MS
 
 if TYPE_CHECKING:
@@ -168,18 +170,30 @@ class Workload:
 
             world.later(after_ms, lambda: machine.when_awake(start, due))
 
+        scarce = world.faults.scarce
+        if scarce and not world.healed and self.rng.random() < scarce:
+            refused = _without_descriptors(effect)
+            if refused is not None:
+                world.reached["scarce"] += 1
+                answer(1, lambda: refused)
+                return
+
         match effect:
             case ev.StartAttempt(opened, assign):
                 machine.attempts[assign.task, assign.epoch] = True
-                do = canon.decode(str(opened.template["do"]).encode(), "do", size_max=1024)
                 end = self._ending(machine, opened, assign)
-                world.later(int(do.get("sleep_ms", 1)), lambda: machine.when_awake(start, end))
+                pause_ms = _pause_ms(str(opened.template["do"]))
+                world.later(pause_ms, lambda: machine.when_awake(start, end))
             case ev.StopAttempt(task, epoch, reason):
                 if machine.attempts.pop((task, epoch), False):
                     world.reached["attempt-stopped"] += 1
                     answer(1, lambda: ev.AttemptEnded(task, epoch, "killed", reason=reason))
             case ev.RaiseFence(task, epoch):
                 answer(5, lambda: ev.Fenced(task, epoch, repository.raise_fence(task, epoch)))
+            case ev.MatchGlob(run, phase):
+                names = lists(self.rng)
+                world.reached["matched"] += 1
+                answer(5, lambda: ev.Matched(run, phase, names))
             case ev.MoveBranch(task, epoch, _, _, commit):
 
                 def moved() -> ev.Event:
@@ -203,3 +217,27 @@ class Workload:
             machine.arrive(ev.AttemptEnded(*key, status, "noop", reason, commit))
 
         return end
+
+
+def _pause_ms(do: str) -> int:
+    """How long the program takes; what is no JSON (a file's name may spoil it) takes a moment."""
+    try:
+        return int(canon.decode(do.encode(), "do", size_max=1024).get("sleep_ms", 1))
+    except MusterError:
+        return 1
+
+
+def _without_descriptors(effect: ev.Effect) -> ev.Event | None:
+    """What becomes of something that cannot even be begun."""
+    why = "[Errno 24] Too many open files"
+    match effect:
+        case ev.StartAttempt(_, assign):
+            return ev.AttemptEnded(assign.task, assign.epoch, "killed", reason=why)
+        case ev.RaiseFence(task, epoch):
+            return ev.Fenced(task, epoch, why)
+        case ev.MoveBranch(task, epoch, _, _, _):
+            return ev.Promoted(task, epoch, "", why, again=True)
+        case ev.MatchGlob(run, phase):
+            return ev.Matched(run, phase, (), why)
+        case _:
+            return None

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.record import sign_operator
 from tests.sim.attacker import Attacker
+from tests.sim.crowd import Crowd
 from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
@@ -50,6 +51,7 @@ class World:
         self.network = Network(self)
         self.checker = Checker(self)
         self.workload = Workload(self)
+        self.crowd = Crowd(self)
         self.repository = Repository(self)
         self.machines: dict[str, Machine] = {}
         self.founders: list[Machine] = []
@@ -107,6 +109,7 @@ class World:
         if self.attacker is not None:
             self.attacker.start()
         self.workload.start()
+        self.crowd.start()
         self.run_until(self.faults.stormy_ms)
         self.heal()
         if not self.run_until(self.ms + self.faults.healing_ms, self.checker.settled):
