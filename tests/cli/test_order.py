@@ -80,10 +80,15 @@ def test_an_order_goes_to_the_hub_to_here_or_to_the_owner_of_what_it_names():
         return {
             "status": {"machine": "here" * 16},
             "target": {"machine": HUB, "name": "hub", "fleet": FLEET, "now_ms": NOW},
-            "runs": [{"run": "aa11", "owner": "studio"}],
-            "tasks": [{"task": "bb22", "run": "aa11", "owner": "studio"},
-                      {"task": "bb33", "run": "cc33", "owner": "hub"}],
-        }[verb]  # fmt: skip
+            "whose": owners.get(args.get("what")),
+        }[verb]
+
+    owners = {
+        "aa": {"id": "aa11", "owner": "studio", "there": True},
+        "bb2": {"id": "bb22", "owner": "studio", "there": True},
+        "bb3": {"id": "bb33", "owner": "hub", "there": True},
+        "dd": {"id": "dd44", "owner": "lost", "there": False},
+    }
 
     def target_of(verb, args, on=""):
         asked.clear()
@@ -96,7 +101,31 @@ def test_an_order_goes_to_the_hub_to_here_or_to_the_owner_of_what_it_names():
     assert target_of("cancel", {"what": "aa"}) == "studio"
     assert target_of("retry", {"task": "bb2"}) == "studio"
     assert target_of("retry", {"task": "bb3"}) == "hub"
-    assert target_of("retry", {"task": "bb"}) == ""
+    assert target_of("retry", {"task": "dd"}) == "lost"
+
+
+@proves("cli.order-target")
+def test_what_nobody_knows_or_what_may_be_several_is_left_to_the_daemon():
+    def ask(verb, args):
+        if verb == "whose":
+            raise NotFound("no task begins like this")
+        return {"machine": HUB, "name": "hub", "fleet": FLEET, "now_ms": NOW}
+
+    assert order.target(ask, VERBS["retry"], {"task": "bb"}, "") == TO
+
+
+@proves("cli.order-target", "task.lost-owner-ends")
+def test_to_cancel_what_its_owner_cannot_be_asked_about_is_an_order_for_everybody(home):
+    def ask(verb, _args):
+        if verb == "whose":
+            return {"id": "dd44", "owner": "lost", "there": False}
+        return {"machine": HUB, "name": "hub", "fleet": FLEET, "now_ms": NOW}
+
+    args = {"what": "dd"}
+    to = order.target(ask, VERBS["cancel"], args, "")
+    assert (to.machine, args["what"]) == ("", "dd44")
+    statement = open_statement(order.sign("cancel", args, to, "dd44").encode(), FLEET)
+    assert (statement.target, statement.object) == ("fleet", "dd44")
 
 
 def _grants(grants):

@@ -99,7 +99,7 @@ def test_an_inbox_holds_what_is_for_me_in_the_senders_order_whatever_came_first(
         random.Random(seed).shuffle(everything)
         items = inbox(PEERS[1], "", everything, bob.receipts())
         assert [i.row.text for i in items] == ["1", "2", "3"]
-        assert [i.trust for i in items] == ["person", "agent", "machine"]
+        assert [i.actor for i in items] == ["op:ann", "claude@carol", "muster"]
         codex = inbox(PEERS[1], "codex", everything, [])
         assert [i.row.text for i in codex] == ["1", "2"]
     bob.append(MessageRead(first.id.hex()))

@@ -8,7 +8,7 @@ from tests.task.world import BUILD, OWNER, Stream
 
 from muster.log.fold import Skip
 from muster.task import kinds
-from muster.task.fold import AttemptFold, DecisionFold, TaskFold
+from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold
 
 OPEN = kinds.TaskOpen("t1", {"do": "make"}, run="r1", phase="test", retries=2)
 ASSIGN = kinds.TaskAssign("t1", (1, 1), BUILD, "shell", 30_000)
@@ -168,4 +168,5 @@ def test_a_body_that_is_none_is_skipped_whatever_the_kind(kind, raw):
 
 
 def test_the_fold_knows_every_kind():
-    assert TaskFold.kinds | AttemptFold.kinds | DecisionFold.kinds == set(kinds.KINDS)
+    folds = (TaskFold, AttemptFold, DecisionFold, EndingFold)
+    assert set().union(*(fold.kinds for fold in folds)) == set(kinds.KINDS)

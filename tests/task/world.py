@@ -10,7 +10,7 @@ from muster.log.entry import Entry, EntryId, compose
 from muster.log.fold import Change, Skip
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.task import kinds
-from muster.task.fold import AttemptFold, DecisionFold, TaskFold, TaskRow
+from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
 from muster.task.live import Order, Restored
 from muster.task.owner import Owner
@@ -46,7 +46,7 @@ class Stream:
     rows: MemoryRows = field(default_factory=MemoryRows)
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    folds: tuple[Any, ...] = (TaskFold(), AttemptFold(), DecisionFold())
+    folds: tuple[Any, ...] = (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
 
     def append(
         self, body: Any, causes: Iterable[EntryId] = (), at_ms: int = 1000, actor: str = "muster"

@@ -4,6 +4,7 @@ Rule 1: what can be answered with one call to the socket is answered with one.
 Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one order each.
 """
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,10 @@ class Door:
                 from muster.cli.show_mail import waiting  # noqa: PLC0415 - rarely needed
 
                 self.say(waiting(value, {}))
+                continue
+            if isinstance(value, dict) and set(value) == {"note"}:
+                # About the answer, not of it: a script that reads the list reads the list alone.
+                self.note(str(value["note"]))
                 continue
             code = self.show(value)
         return code
@@ -149,13 +154,14 @@ class Door:
         on: str = "",
         options: Mapping[str, Any] | None = None,
     ) -> Iterator[Any]:
-        bound = VERBS[verb]
+        # What is signed may say more exactly than what was typed what it is about.
+        bound, args = VERBS[verb], dict(args)
         patient = verb in ("watch", "journal") or bool(args.get("wait"))
         for fields in self._authority(bound, args, on, dict(options or {})):
             yield from calls.stream(self.path, verb, args, patient=patient, **fields)
 
     def _authority(
-        self, verb: Verb, args: Mapping[str, Any], on: str, options: dict[str, Any]
+        self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """What each call must bring beside its arguments; nearly always one call."""
         if verb.need in ("nothing", "local", "peer") and not on:
@@ -191,6 +197,13 @@ class Door:
     def say(self, text: str) -> None:
         if not self.json:
             print(safe(text), file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Something about the answer that comes, also for a script: on standard error."""
+        if self.json:
+            print(json.dumps({"note": text}), file=sys.stderr, flush=True)
+        else:
+            self.say(text)
 
     def _how(self) -> dict[str, str]:
         """What an answer does not hold: the names of files, and how much is to be shown."""

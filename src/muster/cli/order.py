@@ -12,10 +12,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-from muster.errors import Denied, Malformed, NotFound
+from muster.errors import Denied, Malformed, NotFound, Refused
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
-from muster.fleet.statement import sign_statement
+from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.node.home import Home
 from muster.verbs.table import VERBS, Verb
 
@@ -31,7 +31,10 @@ Ask = Callable[[str, Mapping[str, Any]], Any]
 
 
 class Target(NamedTuple):
-    """The machine that is to act, as this machine's daemon names it."""
+    """The machine that is to act, as this machine's daemon names it.
+
+    `machine` is "" where the order is for the whole fleet, and this machine takes it.
+    """
 
     machine: str
     name: str
@@ -39,27 +42,32 @@ class Target(NamedTuple):
     now_ms: int
 
 
-def target(ask: Ask, verb: Verb, args: Mapping[str, Any], on: str) -> Target:
-    """Who acts: the machine named by `--on`, else by the verb's own rule."""
+def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
+    """Who acts: the machine named by `--on`, else by the verb's own rule.
+
+    An order to cancel what nobody can be asked about is for everybody, under its full id, which
+    `args` gets.
+    """
+    everybody = False
     if not on and verb.acts == "owner":
-        on = _owner(ask, str(args.get(verb.object, "")))
+        found = _owner(ask, str(args.get(verb.object, "")))
+        on = str(found.get("owner", ""))
+        everybody = verb.name == "cancel" and not found.get("there", True)
+    if everybody:
+        args[verb.object], on = found["id"], ""
     if not on and verb.acts == "here":
         on = str(ask("status", {})["machine"])
     found = ask("target", {"on": on} if on else {})
-    return Target(found["machine"], found["name"], found["fleet"], found["now_ms"])
+    machine = "" if everybody else found["machine"]
+    return Target(machine, found["name"], found["fleet"], found["now_ms"])
 
 
-def _owner(ask: Ask, what: str) -> str:
-    """The owner of the task or run that begins like this; "" leaves it to the daemon."""
-    if not what:
-        return ""
-    works = [*ask("runs", {}), *ask("tasks", {"all": True})]
-    owners = {
-        str(work["owner"])
-        for work in works
-        if what in (work.get("task", work["run"])[: len(what)], work["run"][: len(what)])
-    }
-    return owners.pop() if len(owners) == 1 else ""
+def _owner(ask: Ask, what: str) -> Mapping[str, Any]:
+    """Whose the task or run is that begins like this; nothing leaves it to the daemon."""
+    try:
+        return ask("whose", {"what": what}) if what else {}
+    except (NotFound, Refused):
+        return {}
 
 
 def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
@@ -69,7 +77,7 @@ def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
         fleet=to.fleet,  # type: ignore[arg-type]
         verb=verb,
         object=object or "*",
-        target=to.machine,
+        target=to.machine or EVERY_MACHINE,
         args=dict(args),
         nonce=secrets.token_bytes(_NONCE_BYTES),
         issued_ms=to.now_ms,

@@ -46,10 +46,17 @@ def _message(each: Any) -> str:
         ago(each["t_ms"]),
         short(each["message"]),
         f"in {short(each['thread'])}" if _is_answer(each) else "",
-        f"[{each['trust']}]" if each.get("trust") else "",
+        _trust(each),
         ", ".join(marks),
     ]
     return "  ".join(part for part in head if part) + "\n" + block(each["text"])
+
+
+def _trust(each: Any) -> str:
+    """What the sender is; where its entry claims to be somebody else, that nothing proves it."""
+    claims = each.get("claims")
+    word = clean(each.get("trust") or "")
+    return f"[{word}, claims to be {clean(claims)}]" if claims else f"[{word}]" if word else ""
 
 
 def _is_answer(each: Any) -> bool:
@@ -75,6 +82,6 @@ def threads(value: Any, files: Files) -> str:
 
 def thread(value: Any, _files: Files) -> str:
     who = ", ".join(value["members"])
-    head = pairs([("thread", value["thread"]), ("members", who)])
+    head = pairs([("thread", value["thread"]), ("keeper", value["keeper"]), ("members", who)])
     said = "\n\n".join(_message(each) for each in value["messages"])
     return f"{head}\n\n{said}" if said else head

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from muster.cli.show_work import claimed
 from muster.cli.text import ago, clean, clock, paint, short, state, table
 
 Files = Mapping[str, str]
@@ -55,12 +56,14 @@ def _explain(value: Any) -> str:
     task = value["task"]
     numbers = {each["id"]: at for at, each in enumerate(value["entries"], 1)}
     lines = [f"task {short(task['task'])}  {state(task['state'])}  {clean(task['summary'])}", ""]
+    lines += claimed(value)
     for each in value["entries"]:
         because = ", ".join(str(numbers[c]) if c in numbers else short(c) for c in each["causes"])
         held = ", ".join(each["held_by"])
         lines.append(
             f"{numbers[each['id']]:>3}  {clock(each['t_ms'])}  {paint(clean(each['kind']), 'bold')}"
             f"  by {clean(each['actor'])} on {clean(each['machine'])}"
+            + (f" (claims to be {clean(each['claims'])})" if each.get("claims") else "")
             + (f"  because of {because}" if because else "")
         )
         lines += [f"       {line}" for line in _body(each["body"])]

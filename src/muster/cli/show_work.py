@@ -99,6 +99,7 @@ def graph(run: Any) -> str:
             commit = clean(each["commit"])[:10]
             rows.append((phase(each), state(each["state"]), each["machine"], commit, waits, said))
     lines.append(table(("phase", "state", "machine", "commit", "after", "summary"), rows, ""))
+    lines += claimed(run)
     return "\n".join(line for line in lines if line)
 
 
@@ -127,6 +128,7 @@ def why(value: Any, _files: Files) -> str:
         f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
         pairs([("last", value.get("now", {}).get("reason") or task["reason"])]),
     ]
+    lines += claimed(value)
     for each in value["decisions"]:
         lines += [
             "",
@@ -141,6 +143,14 @@ def why(value: Any, _files: Files) -> str:
     if (now := value.get("now")) and now["candidates"]:
         lines += ["", "now:", _candidates(now["candidates"])]
     return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
+
+
+def claimed(value: Any) -> list[str]:
+    """What machines that do not own it say about it: shown, and counted for nothing."""
+    return [
+        f"{clean(each['machine'])} claims that it is {clean(each['state'])}, and does not own it"
+        for each in value.get("claims") or ()
+    ]
 
 
 def waits(task: Any) -> str:
@@ -168,6 +178,11 @@ def _candidates(found: Any) -> str:
 
 def cancel(value: Any, _files: Files) -> str:
     what = "run" if "run" in value else "task"
+    if owner := value.get("left_for"):
+        return (
+            f"{what} {short(value[what])} is ended: {owner}, its owner, cannot be asked now and "
+            f"obeys when it is back; if {owner} is lost, `muster revoke {owner}`"
+        )
     return f"{what} {short(value[what])} is being cancelled"
 
 

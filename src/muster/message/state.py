@@ -58,12 +58,11 @@ class Delivery(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A message in an inbox. `trust` is never `operator`: text confers no authority."""
+    """A message in an inbox. `actor` is the sender's word; who it was says `node/actor.py`."""
 
     id: bytes
     sender: MachineId
     actor: str
-    trust: Literal["person", "agent", "machine"]
     row: MessageRow
     read: bool
     acted: bool
@@ -135,7 +134,7 @@ def inbox(
         if unread_only and read:
             continue
         row, sender = message.row, message.stream.machine
-        items.append(Item(message.id, sender, row.actor, _trust(row.actor), row, read, acted))
+        items.append(Item(message.id, sender, row.actor, row, read, acted))
     return sorted(items, key=lambda i: (i.row.at_ms, i.id))
 
 
@@ -186,9 +185,3 @@ def _seen(
         row = receipt.row
         seen[receipt.message] = (read or bool(row.read), acted or bool(row.acted))
     return seen
-
-
-def _trust(actor: str) -> Literal["person", "agent", "machine"]:
-    if actor.startswith("op:"):
-        return "person"
-    return "agent" if "@" in actor else "machine"

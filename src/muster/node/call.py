@@ -270,6 +270,10 @@ class Router:
         raw = canon.encode(msgspec.to_builtins(passed))
         self.core.send(target, Type.CALL, number, raw)
 
+    def reaches(self, machine: str) -> bool:
+        """Whether a call of our own would find a way to this machine."""
+        return self._way_to(machine, -1) is not None
+
     def _way_to(self, machine: str, came_from: int) -> int | None:
         direct = self.core.link_to(machine)
         if direct is not None:

@@ -57,11 +57,29 @@ def sources(core: Core, row: Mapping[str, Any]) -> list[Source]:
     if not found:
         return []
     # The owner cites the assignment and then the end of the attempt, which names the blobs.
-    assign = core.store.entry(entry.causes[0])
-    given = _body(assign, kinds.TaskAssign)
-    if given is None or len(entry.causes) < 2:
+    causes = [core.store.entry(cause) for cause in entry.causes]
+    given = next((b for b in (_body(c, kinds.TaskAssign) for c in causes) if b is not None), None)
+    ends = [c for c in causes if c is not None and _is_end(c, given)]
+    if not ends:
         raise Malformed(f"the end of task {str(row['task'])[:12]} cites no attempt")
-    return [Source(each, entry.causes[1], MachineId(given.machine)) for each in found]
+    return [Source(each, ends[0].id, ends[0].stream.machine) for each in found]
+
+
+def _is_end(entry: Entry, given: kinds.TaskAssign | None) -> bool:
+    """Whether this is how the attempt ended that was assigned so."""
+    body = _body(entry, kinds.AttemptFinish)
+    return (
+        body is not None
+        and given is not None
+        and (body.task, body.epoch, entry.stream.machine)
+        == (given.task, given.epoch, given.machine)
+    )
+
+
+def repository_of(core: Core, row: Mapping[str, Any]) -> str:
+    """The repository that a task works in, "" for none."""
+    opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+    return "" if opened is None else opened.repo
 
 
 def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> list[Source]:
@@ -97,7 +115,8 @@ def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> list[Source]:
 
 
 def _after(opened: kinds.TaskOpen | None) -> list[str]:
-    return [str(phase) for phase in opened.template.get("after") or ()] if opened else []
+    found = opened.template.get("after") if opened else None
+    return [str(phase) for phase in found] if isinstance(found, list) else []
 
 
 def _is_human(opened: kinds.TaskOpen | None) -> bool:

@@ -31,7 +31,7 @@ from muster.node.member import going_on
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store
-from muster.task.fold import AttemptFold, DecisionFold, TaskFold
+from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold
 
 MARK_MS: Final = 1_000
 _MACHINE_ID: Final = "/etc/machine-id"
@@ -195,7 +195,7 @@ class Installation:
 
 def all_folds(fleet: FleetId) -> tuple[Any, ...]:
     """Every fold of this Muster, in the order in which an entry meets them."""
-    work = (TaskFold(), AttemptFold(), DecisionFold())
+    work = (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
     return (*fleet_folds(fleet), *work, MessageFold(), ReceiptFold())
 
 

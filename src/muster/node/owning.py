@@ -83,9 +83,7 @@ class Owning:
         return mine if mine >= highest else highest + 1
 
     def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
-        mine = self.core.machine
-        rows = self.core.store.rows("task", **equals)
-        return [row for row in rows if str(row["stream"]).startswith(mine)]
+        return self.core.store.rows("task", writer=self.core.machine, **equals)
 
     def _settled_with_key(self, dedupe: str) -> str | None:
         rows = self._own_rows(dedupe=dedupe)

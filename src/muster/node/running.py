@@ -7,19 +7,19 @@ Rule 3: what fails is one run: it is settled as failed, with the reason, and its
 cancelled.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import EACH_MATCHES_MAX, REASON_CHARS_MAX, RETRY_DELAY_MS_MIN, RUN_TASKS_MAX
-from muster.log.entry import EntryId
-from muster.log.fold import body_as
-from muster.log.stream import FLEET
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.owning import Owning, branch_of, settled_of
 from muster.node.whole import Whole
-from muster.task import graph, kinds, order
+from muster.task import graph, identity, kinds, order
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Draft, Settled
@@ -32,6 +32,13 @@ P = ParamSpec("P")
 Watcher = Callable[[dict[str, Any]], None]
 # As much as people read of why a run ended.
 _REASON_CHARS_MAX: Final = 600
+# What whoever follows a run is told of each of its tasks, as `verbs/tasks.py` shows them.
+WATCHED: Final = (
+    "phase", "instance", "task", "state", "machine", "agent", "tries", "losses", "reason",
+    "summary", "commit", "opened_ms", "changed_ms",
+)  # fmt: skip
+# The entries that move a task without ending it.
+_MOVES: Final = ("task.assign", "task.expire", "task.retry")
 # Settled slots of a run by phase, and what phases yielded by name.
 Ends = dict[str, list[Settled]]
 Yields = dict[str, dict[str, str]]
@@ -72,6 +79,8 @@ class Running:
         self._moved: dict[str, None] = {}
         # What a repository out of reach is asked again, and when.
         self._again: dict[tuple[str, str], int] = {}
+        for kind in _MOVES:
+            core.on(kind, self._on_move)
 
     # --- beginning ---------------------------------------------------------------------------
 
@@ -86,7 +95,7 @@ class Running:
     def start(self) -> None:
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
         own = str(self.core.standing.own(FLEET))
-        found = self.core.store.rows("run", state="open")
+        found = self._own_rows("run", state="open")
         for name in dict.fromkeys(str(row["run"]) for row in found):
             rows = self._own_rows("run", run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
@@ -149,8 +158,7 @@ class Running:
         self.watchers.pop(name, None)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
-        rows = self.core.store.rows(table, **equals)
-        return [row for row in rows if str(row["stream"]).startswith(self.core.machine)]
+        return self.core.store.rows(table, writer=self.core.machine, **equals)
 
     def _read_tasks(self, run: Run) -> None:
         rows = self._own_rows("task", run=run.run)
@@ -227,8 +235,8 @@ class Running:
             run.number += 1
             state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
             run.facts[slot] = Fact(state, run.number)
-            self.tell(run.run, {"phase": slot.phase, "instance": slot.instance,
-                                "task": done.task, "state": state})  # fmt: skip
+            begun = {"state": state, "opened_ms": self.core.now.wall_ms}
+            self._tell_task(run.run, slot, done.task, begun)
 
     def _bar(self, run: Run, name: str, reason: str) -> None:
         """A phase cannot be opened: it failed, the rest of the run goes on."""
@@ -239,7 +247,7 @@ class Running:
         phase = run.spec.phases[slot.phase]
         template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
         body = kinds.TaskOpen(
-            task=self.core.draw(16).hex(),
+            task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,
             run=run.run,
             phase=slot.phase,
@@ -367,9 +375,7 @@ class Running:
             self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         machine = self._name(end.machine)
         run.facts[slot] = Fact(state, run.number, machine)
-        self.tell(run.run, {"phase": end.phase, "instance": end.instance, "task": end.task,
-                            "state": end.outcome, "summary": end.summary, "machine": machine,
-                            "commit": end.commit})  # fmt: skip
+        self._tell_task(run.run, slot, end.task, self._row(end.task))
         self.moved(run.run)
 
     def _name(self, machine: str) -> str:
@@ -397,6 +403,30 @@ class Running:
         self.watchers.pop(run.run, None)
 
     # --- watching --------------------------------------------------------------------------------
+
+    def _on_move(self, stream: StreamName, entry: Entry) -> None:
+        """A task got a machine, or lost it: whoever follows its run sees that."""
+        if stream.machine != self.core.machine or not self.watchers:
+            return
+        try:
+            body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
+        except Skip:
+            return
+        row = self._row(body.task)
+        if row:
+            slot = Slot(str(row["phase"]), str(row["instance"]))
+            self._tell_task(str(row["run"]), slot, body.task, row)
+
+    def _row(self, task: str) -> Mapping[str, Any]:
+        return self.core.store.row("task", self.core.standing.own(FLEET), task) or {}
+
+    def _tell_task(self, run: str, slot: Slot, task: str, row: Mapping[str, Any]) -> None:
+        if not self.watchers.get(run):
+            return
+        found = {name: row[name] for name in WATCHED if name in row}
+        found["machine"] = self._name(str(row.get("machine") or ""))
+        found["commit"] = row.get("commit_id", "")
+        self.tell(run, {**found, "phase": slot.phase, "instance": slot.instance, "task": task})
 
     def tell(self, run: str, change: dict[str, Any]) -> None:
         for watcher in self.watchers.get(run, ()):

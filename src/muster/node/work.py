@@ -12,13 +12,16 @@ from typing import Any
 
 from muster.limits import STEP_ROUNDS_MAX
 from muster.log.entry import Entry
+from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
+from muster.node.ownership import Ownership
 from muster.node.owning import Owning
 from muster.node.running import Running
 from muster.node.whole import Whole
 from muster.node.working import Working
 from muster.task.instruction import Settled
+from muster.task.kinds import WorkEnd
 from muster.task.live import Beat
 
 # After a new incarnation, the time for our earlier streams to come back from peers before their
@@ -31,6 +34,7 @@ class Work:
 
     def __init__(self, core: Whole) -> None:
         self.core = core
+        self.ownership = Ownership(core)
         self.owning = Owning(core, self._settled, self._taken_up)
         self.running = Running(core, self.owning)
         self.working = Working(core)
@@ -40,6 +44,7 @@ class Work:
         self._awaited: dict[str, list[Callable[[Settled], None]]] = {}
         for kind in ("task.open", "run.open"):
             core.on(kind, self._on_open)
+        core.on("work.end", self._on_ending)
 
     def start(self) -> None:
         self.core.guard.run("attempts", "", self.working.start)
@@ -63,6 +68,36 @@ class Work:
         core = self.core
         if stream.machine == core.machine and stream != core.standing.own(stream.scope):
             self._adopt_at = core.now.boot_ms + ADOPT_MS
+
+    def _on_ending(self, _stream: StreamName, entry: Entry) -> None:
+        """An operator ended work while its owner could not be asked; perhaps that is us."""
+        try:
+            body = body_as(entry, WorkEnd)
+        except Skip:
+            return
+        if self.core.members.settled:
+            self._end(body.what)
+
+    def _end(self, what: str) -> None:
+        """End what is open here, where an operator ordered it."""
+        owner = self.owning.owner
+        if what not in self.running.runs and not owner.is_open(what):
+            return
+        by = self.ownership.endings.by(what)
+        if by and what in self.running.runs and not self.running.runs[what].cancelled:
+            self.running.cancel(what, f"{by} ended it while this machine could not be asked")
+        elif by and owner.is_open(what):
+            owner.cancel(what, f"{by} ended it", (), self.core.now)
+
+    def _end_all(self) -> None:
+        """What was ended while we were away, or before our own history was confirmed."""
+        found = self.core.store.query(
+            "select distinct what from ending where what in (select run from run where state ="
+            " 'open') or what in (select task from task where state in ('queued', 'waiting',"
+            " 'leased'))"
+        )
+        for (what,) in found:
+            self._end(str(what))
 
     # --- machines -------------------------------------------------------------------------
 
@@ -114,6 +149,7 @@ class Work:
             self._adopt_at = None
             self.owning.adopt()
             guard.run("runs", "", self.running.start)
+            guard.run("runs", "", self._end_all)
         self.owning.tick()
         guard.run("runs", "", self.running.tick)
         guard.run("worker", "", self.working.tick)

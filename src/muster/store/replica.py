@@ -6,7 +6,7 @@ Rule 2: bytes are checked when they are read: an entry that rotted on the disk i
 Rule 3: only what a seal covers is served.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from muster.errors import Broken, Forged, NotFound, Refused
@@ -292,11 +292,15 @@ class Replica:
         *,
         order: tuple[str, ...] = (),
         limit: int = ROWS_MAX,
+        writer: str = "",
+        begins: Mapping[str, str] | None = None,
         **equals: Value | StreamName,
     ) -> list[dict[str, Value]]:
         """Return rows whose columns have these values, each with its stream's name.
 
-        `order` names columns, with a minus for descending; without it the key orders.
+        `order` names columns, with a minus for descending; without it the key orders. With
+        `writer` the limit counts that machine's rows alone, so that nobody crowds out another.
+        `begins` has columns and what they begin with.
         """
         self._settle()
         found = self._table(table)
@@ -307,7 +311,10 @@ class Replica:
                 values[column] = -1 if head is None else head.id
             else:
                 values[column] = value
-        return self._named(found, found.rows(values, order, limit))
+        streams = None
+        if writer:
+            streams = [head.id for head in self._streams.all() if head.name.machine == writer]
+        return self._named(found, found.rows(values, order, limit, streams, begins))
 
     def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Value] | None:
         """Return a row's columns beside its key, None without one; far cheaper than `rows`."""

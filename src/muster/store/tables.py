@@ -35,6 +35,9 @@ _SQL_TYPE: Final[Mapping[Affinity, str]] = {"text": "text", "int": "int", "blob"
 _PYTHON_TYPE: Final[Mapping[Affinity, type]] = {"text": str, "int": int, "blob": bytes}
 _NONE: Final = type(None)
 
+# No text that goes on after a beginning comes after this.
+_LAST: Final = "\U0010ffff"
+
 FullKey = tuple[Value, ...]
 
 
@@ -206,20 +209,35 @@ class FoldTable:
         return [_values(row[2:]) for row in found if not row[1]]
 
     def rows(
-        self, equals: Mapping[str, Value], order: tuple[str, ...], limit: int
+        self,
+        equals: Mapping[str, Value],
+        order: tuple[str, ...],
+        limit: int,
+        streams: Collection[int] | None = None,
+        begins: Mapping[str, str] | None = None,
     ) -> list[tuple[Value, ...]]:
-        """Return rows, stream first, where the columns of `equals` hold those values."""
+        """Return rows, stream first, where the columns of `equals` hold those values.
+
+        With `streams` only theirs: whoever writes much does not crowd out what others wrote. With
+        `begins` only those where the columns begin with these texts.
+        """
         self.flush()
-        for name in (*equals, *(column.removeprefix("-") for column in order)):
+        starts = dict(begins or {})
+        for name in (*equals, *starts, *(column.removeprefix("-") for column in order)):
             if name != "stream" and name not in self.names:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
         where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
+        if streams is not None:
+            where += f" and stream in ({', '.join(f'{number:d}' for number in streams)})"
+        for name in starts:
+            where += f" and {_quote(name)} >= ? and {_quote(name)} < ?"
+        bounds = [text + end for text in starts.values() for end in ("", _LAST)]
         by = ", ".join(
             f"{_quote(column[1:])} desc" if column.startswith("-") else _quote(column)
             for column in (order or ("stream", *self.key_names))
         )
         sql = f"{self._all} where {where} order by {by} limit {limit:d}"
-        return [_values(row) for row in self._database.query(sql, tuple(equals.values()))]
+        return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
     def digest(self, names: Mapping[int, str], only: Collection[str] | None) -> str:
         """Return a hash over all rows by the name of their stream, equal on equal replicas."""

@@ -33,6 +33,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
 from muster.task import kinds
 from muster.task.bundle import open_bundle
+from muster.task.identity import run_id, task_id
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 
 Lookup = Callable[[EntryId], Entry | None]
@@ -125,28 +126,34 @@ def check_ordered(
     authority: Authority,
     now_ms: int,
     known: Known | None = None,
-) -> None:
+) -> bool:
     """An operator ordered, of the machine that wrote this opening, what it begins.
 
     Without this an entry that names a run or a task says only that its writer knows the name.
+    True where its id can be nobody else's: see `identity.py`.
 
     Raises:
         Unproven: with the reason of the first link that does not hold.
 
     """
     starter = _origin(entry, lookup)
+    author = MachineId(starter.header.author)
+    opened = None
     if starter.header.kind == "task.open":
         opened = _read(starter, "task.open", TaskOpen, "open")
         if not opened.run:
             statement = _order(opened.statement, starter, fleet)
             _ordered(statement, starter, "task", opened.task, task_args(opened))
             _allowed(statement, starter, authority, now_ms)
-            return
+            return statement.target == author
         starter = _origin(_cause(starter, "run.open", lookup), lookup)
-        if _read(starter, "run.open", RunOpen, "run").run != opened.run:
-            raise Unproven("run-other-run", "the task cites the opening of another run")
-    _, statement = _ordered_run(starter, fleet, {} if known is None else known)
+    run, statement = _ordered_run(starter, fleet, {} if known is None else known)
+    if opened is not None and run.run != opened.run:
+        raise Unproven("run-other-run", "the task cites the opening of another run")
     _allowed(statement, starter, authority, now_ms)
+    if opened is not None and opened.task != task_id(run.run, opened.phase, opened.instance):
+        return False
+    return run.run == run_id(author, run.statement)
 
 
 def check_bundle(

@@ -101,6 +101,13 @@ class DecisionRow(NamedTuple):
     entry: bytes
 
 
+class EndRow(NamedTuple):
+    """Columns of `ending`; the key is (person's stream, what)."""
+
+    at_ms: int
+    entry: bytes
+
+
 _COLUMN_TYPES: Final = {int: "int", str: "text", bytes: "blob", State: "text"}
 
 
@@ -116,6 +123,7 @@ TASK_TABLE: Final = Table(
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
 ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), (("task",),))
 DECISION_TABLE: Final = Table("decision", (("task", "text"),), _columns(DecisionRow))
+ENDING_TABLE: Final = Table("ending", (("what", "text"),), _columns(EndRow), (("what",),))
 
 
 class TaskFold:
@@ -173,6 +181,19 @@ class DecisionFold:
             raise Skip("already-decided")
         row = DecisionRow(body.verdict, body.text, entry.header.t[0], entry.id)
         return (Change("decision", (body.task,), row),)
+
+
+class EndingFold:
+    """A person's machine: work that was ended because its owner could not be asked."""
+
+    name = "ending"
+    tables = (ENDING_TABLE,)
+    kinds = frozenset({"work.end"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:  # noqa: ARG002 - a fold's shape
+        """The newest of a stream counts: a void one must not keep a good one out."""
+        body = body_as(entry, kinds.WorkEnd)
+        return (Change("ending", (body.what,), EndRow(entry.header.t[0], entry.id)),)
 
 
 def _old(row: Callable[..., R], rows: Rows, table: str, key: Key) -> R | None:

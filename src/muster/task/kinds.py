@@ -5,8 +5,8 @@ Rule 2: a new field has a default, so that an old entry stays readable; a field 
 Rule 3: no floats; times are milliseconds, money is millionths of a dollar.
 
 Who writes what: the owner of a task writes `run.*` and `task.*` (but not `task.decide`), a worker
-writes `attempt.*`, a person's machine writes `task.decide`. Only the owner's entries change a
-task's state; the others are inputs that the owner cites as causes.
+writes `attempt.*`, a person's machine writes `task.decide` and `work.end`. Only the owner's entries
+change a task's state; the others are inputs that the owner cites as causes.
 
 A field is left out of the bytes where it has its default value, which keeps an entry small and
 lets an older reader ignore nothing it ought to know: a new meaning gets a new kind.
@@ -164,6 +164,18 @@ class TaskDecide(Body, frozen=True):
     values: dict[str, str] = {}
 
 
+class WorkEnd(Body, frozen=True):
+    """An operator ends a run or task (`what`) whose owner cannot be asked now, or never again.
+
+    `statement` is a `cancel` for the whole fleet, in hex, signed over `what` and `reason`. An owner
+    that hears of it cancels; where the owner is gone, it is what the others have to show.
+    """
+
+    what: TaskWord
+    statement: str
+    reason: Annotated[str, msgspec.Meta(max_length=limits.REASON_CHARS_MAX)] = ""
+
+
 class AttemptStart(Body, frozen=True):
     """The worker began; `tools` are the versions it works with."""
 
@@ -207,6 +219,7 @@ KINDS: Final[dict[str, type[Body]]] = {
     "task.settle": TaskSettle,
     "task.late": TaskLate,
     "task.decide": TaskDecide,
+    "work.end": WorkEnd,
     "attempt.start": AttemptStart,
     "attempt.refuse": AttemptRefuse,
     "attempt.finish": AttemptFinish,

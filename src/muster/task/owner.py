@@ -348,6 +348,10 @@ class Owner(Book):
             verdicts = self._queue.candidates(group)
         return Why(task.state, task.stage, task.machine, task.epoch, task.reason, tuple(verdicts))
 
+    def is_open(self, name: str) -> bool:
+        """Whether a task of this name is open here."""
+        return name in self._tasks
+
     def holder(self, name: str) -> tuple[str, kinds.Epoch] | None:
         """The machine that may work on a task and push for it, under which epoch."""
         task = self._tasks.get(name)

@@ -296,6 +296,11 @@ class Worker:
         running = attempt is not None and attempt.state == "running"
         return attempt.given.assign.epoch if attempt is not None and running else None
 
+    def owner_of(self, task: str) -> str:
+        """The machine that gave us the task, "" where we do not have it."""
+        attempt = self._attempts.get(task)
+        return "" if attempt is None else attempt.given.owner
+
     def statistics(self) -> dict[str, int]:
         """Counts for status and metrics."""
         counts = {"asking": 0, "running": 0, "ending": 0}

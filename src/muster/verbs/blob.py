@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import Conflict, NotFound
-from muster.log.entry import EntryId
-from muster.log.fold import body_as
 from muster.node import clock, holder
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.holder import Source
 from muster.node.owning import branch_of
-from muster.task import kinds
 from muster.task.artefact import Artefact
-from muster.verbs.tasks import find_task
+from muster.verbs.find import find_task
+from muster.verbs.tasks import settlement
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
@@ -25,16 +23,14 @@ _TOLD_EVERY_MS: Final = 500
 
 def artefacts(core: Core, call: Call) -> Any:
     """What a task delivered: blobs, or with a repository the branch and commit that have it."""
-    row = find_task(core, str(call.args.get("task", "")))
+    row = find_task(core, str(call.args.get("task", ""))).row
     answer: dict[str, Any] = {"task": row["task"], "phase": row["phase"], "state": row["state"]}
-    settled = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
-    if row["state"] != "done" or settled is None or settled.header.kind != "task.settle":
+    body = settlement(core, row)
+    if row["state"] != "done" or body is None:
         raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it delivered nothing")
-    body = body_as(settled, kinds.TaskSettle)
     if body.commit:
-        opened = core.store.entry(EntryId(_bytes(row["opened"])))
-        repo = body_as(opened, kinds.TaskOpen).repo if opened is not None else ""
         branch = branch_of(str(row["run"]), str(row["phase"]), str(row["instance"]))
+        repo = holder.repository_of(core, row)
         answer.update(commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts))
         return answer
     found = holder.sources(core, row)
@@ -54,7 +50,7 @@ def artefacts(core: Core, call: Call) -> Any:
 async def bring(daemon: "Daemon", call: ev.Perform) -> Any:
     """Bring one deliverable of a task to this machine, telling how far it is."""
     core = daemon.core
-    row = find_task(core, str(call.args.get("task", "")))
+    row = find_task(core, str(call.args.get("task", ""))).row
     source = _named(holder.sources(core, row), row, str(call.args.get("path", "")))
     told_ms = 0
 
@@ -81,7 +77,3 @@ async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
     """A blob, to a machine that may read an entry that names it."""
     await holder.serve(daemon, call)
     return None
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""

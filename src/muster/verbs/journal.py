@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.stream import JOURNAL, StreamName
+from muster.log.stream import JOURNAL
 from muster.node.call import LATER, Call
 from muster.node.core import Core
-from muster.verbs.tasks import find_task
+from muster.node.ownership import writer_of
+from muster.verbs.find import find_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,14 +22,18 @@ SHOWN_MAX = 2000
 
 
 def where(core: Core, call: Call) -> Any:
-    """The machines that worked on a task, the newest last: their journals hold what happened."""
-    row = find_task(core, str(call.args.get("task", "")))
+    """The machines that its owner gave a task to and that began it, the newest last.
+
+    Their journals hold what happened. `holder` has the task now: there an agent waits for answers.
+    """
+    row = find_task(core, str(call.args.get("task", ""))).row
     found = []
-    for attempt in core.store.rows("attempt", order=("started_ms",), task=row["task"]):
-        machine = StreamName.parse(str(attempt["stream"])).machine
+    for attempt in core.work.ownership.attempts(str(row["task"])):
+        machine = writer_of(attempt)
         found.append({"machine": machine, "name": core.standing.name_of(machine),
                       "here": machine == core.machine})  # fmt: skip
-    return {"task": row["task"], "state": row["state"], "machines": found}
+    holder = str(row["machine"]) if row["state"] == "leased" else ""
+    return {"task": row["task"], "state": row["state"], "machines": found, "holder": holder}
 
 
 def journal(core: Core, call: Call) -> Any:

@@ -1,6 +1,7 @@
 """Verbs about messages. Delivered means: the recipient's machine has receipted it."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,16 +11,27 @@ from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import ROLES
 from muster.log import canon
 from muster.log.entry import EntryId
-from muster.log.stream import FLEET, MachineId, Scope, StreamName, scope_group, scope_to
+from muster.log.stream import (
+    FLEET,
+    MachineId,
+    Scope,
+    StreamName,
+    group_owner,
+    scope_group,
+    scope_to,
+)
 from muster.message import kinds
 from muster.message.fold import MessageRow, ReceiptRow, row_of
 from muster.message.state import Peer, Receipt, Sent, deliveries, recipients
 from muster.message.state import inbox as inbox_of
+from muster.node.actor import said
 from muster.node.call import LATER, Call
 from muster.node.core import Core
 from muster.verbs.fleet import heard_ms_ago
+from muster.verbs.listing import say_cut, shown_max
 
 SHOWN_MAX = 500
+_HEX = re.compile("[0-9a-f]{1,64}")
 
 
 def send(core: Core, call: Call) -> Any:
@@ -112,22 +124,38 @@ def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
     return scope, [f"{agent}@{machine}" if at else machine]
 
 
+def _groups(core: Core, wanted: str) -> list[Scope]:
+    """The groups that we belong to: all, those of a name, or NAME@MACHINE for one of those.
+
+    Any machine can open a thread of any name and add us: a name alone may mean several.
+    """
+    name, at, keeper = wanted.partition("@")
+    return [
+        scope
+        for scope, members in sorted(core.roster.groups.items())
+        if core.machine in members
+        and name in ("", scope.rpartition(".")[2])
+        and (not at or keeper in (group_owner(scope), _keeper(core, scope)))
+    ]
+
+
+def _keeper(core: Core, scope: Scope) -> str:
+    return core.standing.name_of(group_owner(scope) or "")
+
+
 def _group(core: Core, name: str) -> Scope:
     """The group of this name that we belong to. Raises: NotFound, Refused."""
-    found = [
-        scope
-        for scope, members in core.roster.groups.items()
-        if scope.rpartition(".")[2] == name and core.machine in members
-    ]
+    found = _groups(core, name) if name else []
     if not found:
         raise NotFound(
             f"this machine is in no thread {name!r}; open it with `muster thread {name}`"
         )
     if len(found) > 1:
-        mine = scope_group(core.machine, name)
-        if mine in found:
-            return mine
-        raise Refused(f"several machines keep a thread {name!r}; rename one of them")
+        mine = [scope for scope in found if group_owner(scope) == core.machine]
+        if mine:
+            return mine[0]
+        names = " or ".join(f"thread:{name}@{_keeper(core, scope)}" for scope in found[:6])
+        raise Refused(f"several machines keep a thread {name!r}: say {names}")
     return found[0]
 
 
@@ -139,16 +167,22 @@ def inbox(core: Core, call: Call) -> Any:
     agent = str(call.args.get("agent") or "")
     peers, me = _peers(core), core.machine
     roles = next((p.roles for p in peers if p.machine == me), ())
-    items = inbox_of(Peer(me, roles), agent, _messages(core), _receipts(core))
-    shown = [i for i in items if call.args.get("all") or not i.read][-SHOWN_MAX:]
+    messages = _messages(core)
+    by_id = {message.id: message for message in messages}
+    items = inbox_of(Peer(me, roles), agent, messages, _receipts(core, writer=me))
+    limit = shown_max(call, SHOWN_MAX)
+    wanted = [i for i in items if call.args.get("all") or not i.read]
+    shown = wanted[-limit:]
+    if len(shown) < len(wanted):
+        more = "--mark marks them as read, then the others come; --limit shows more"
+        say_cut(call, limit, f"of {len(wanted)} messages", more)
     answer = []
     for item in shown:
         answer.append(
             {
                 "message": item.id.hex(),
-                "from": item.actor,
+                **_sender(core, item.id),
                 "machine": core.standing.name_of(item.sender),
-                "trust": item.trust,
                 "text": item.row.text,
                 "thread": item.row.thread,
                 "subject": item.row.subject,
@@ -158,7 +192,7 @@ def inbox(core: Core, call: Call) -> Any:
             }
         )
         if call.args.get("mark") and not item.read:
-            message = find(core, item.id.hex())
+            message = by_id[item.id]
             actor = f"{agent}@{core.name}" if agent else "muster"
             body = kinds.MessageRead(item.id.hex())
             scope, cause = _receipt_scope(core, message), (EntryId(message.id),)
@@ -168,24 +202,35 @@ def inbox(core: Core, call: Call) -> Any:
     return answer
 
 
+def _sender(core: Core, message: bytes) -> dict[str, Any]:
+    """Who a message is from, as far as it is proven, and what else its entry claims."""
+    entry = core.store.entry(EntryId(message))
+    if entry is None:
+        return {"from": "", "trust": "machine"}
+    found = said(core, entry)
+    claims = {"claims": found.claims} if found.claims else {}
+    return {"from": found.name, "trust": found.trust, **claims}
+
+
 def unread(core: Core) -> int:
     """How many of the newest messages are for this machine and were not marked as read."""
     roles = core.roster.machine(core.machine).roles if core.machine in core.roster.machines else ()
     newest = _messages(core, SHOWN_MAX)
     if not newest:
         return 0
-    mine = [s for s in core.store.streams() if s.machine == core.machine]
-    read = [receipt for stream in mine for receipt in _receipts(core, stream=stream)]
+    read = _receipts(core, writer=core.machine)
     return len(inbox_of(Peer(core.machine, roles), "", newest, read, unread_only=True))
 
 
 def sent(core: Core, call: Call) -> Any:
     """What was sent from here, and how far it came with each recipient, with the proof."""
     receipts, peers = _receipts(core), _peers(core)
+    limit = shown_max(call, SHOWN_MAX)
+    messages = _messages(core, limit + 1, writer=core.machine)
+    if len(messages) > limit:
+        say_cut(call, limit, "messages, the newest,", "--limit shows more")
     answer = []
-    for message in _messages(core):
-        if message.stream.machine != core.machine:
-            continue
+    for message in messages[-limit:]:
         steps = deliveries(message, peers, _held_size(core, message.stream), receipts)
         answer.append(
             {
@@ -203,7 +248,7 @@ def sent(core: Core, call: Call) -> Any:
                 ],
             }
         )
-    return answer[-SHOWN_MAX:]
+    return answer
 
 
 def thread(core: Core, call: Call) -> Any:
@@ -219,7 +264,7 @@ def thread(core: Core, call: Call) -> Any:
     if scope not in groups:
         others = [s for s in groups if s.rpartition(".")[2] == name and core.machine in groups[s]]
         if others and not (added or removed):
-            return _members(core, others[0])
+            return _members(core, call, others[0])
         _append(core, call, fleet_kinds.GROUP_OPEN, fleet_kinds.GroupOpen(name))
     since: Any = "now" if call.args.get("fresh") else "start"
     for machine in added:
@@ -229,36 +274,40 @@ def thread(core: Core, call: Call) -> Any:
     for machine in removed:
         _append(core, call, fleet_kinds.GROUP_REMOVE, fleet_kinds.GroupRemove(machine, name))
     core.standing.changed()
-    return _members(core, scope)
+    return _members(core, call, scope)
 
 
 def threads(core: Core, call: Call) -> Any:
     """The threads this machine belongs to; with a name, what was said in it."""
     wanted = str(call.args.get("name") or "")
-    found = [
-        _members(core, scope)
-        for scope, members in sorted(core.roster.groups.items())
-        if core.machine in members and wanted in ("", scope.rpartition(".")[2])
-    ]
+    found = [_members(core, call, scope) for scope in _groups(core, wanted)]
     if wanted and not found:
         raise NotFound(f"this machine is in no thread {wanted!r}; `muster threads` lists them")
     return found
 
 
-def _members(core: Core, scope: Scope) -> dict[str, Any]:
-    members = core.roster.groups.get(scope, {})
-    said = [_message_view(core, m) for m in _messages(core) if m.stream.scope == scope]
+def _members(core: Core, call: Call, scope: Scope) -> dict[str, Any]:
+    members, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
+    keeper = group_owner(scope)
+    limit = shown_max(call, SHOWN_MAX)
+    streams = [s for s in core.store.streams() if s.scope == scope]
+    # Each member's newest for itself: whoever writes much does not crowd out what others said.
+    said = [m for stream in streams for m in _messages(core, limit + 1, stream=stream)]
+    said.sort(key=lambda m: (m.row.at_ms, m.id))
+    if len(said) > limit:
+        say_cut(call, limit, f"messages of {name}, the newest,", "--limit shows more")
     return {
-        "thread": scope.rpartition(".")[2],
+        "thread": name,
+        "keeper": core.standing.name_of(keeper) if keeper else "",
         "members": sorted(core.standing.name_of(m) for m in members),
-        "messages": said[-SHOWN_MAX:],
+        "messages": [_message_view(core, m) for m in said[-limit:]],
     }
 
 
 def _message_view(core: Core, message: Sent) -> dict[str, Any]:
     return {
         "message": message.id.hex(),
-        "from": message.row.actor,
+        **_sender(core, message.id),
         "machine": core.standing.name_of(message.stream.machine),
         "text": message.row.text,
         "t_ms": message.row.at_ms,
@@ -274,12 +323,16 @@ def _sizes(core: Core, scope: Scope) -> dict[str, int]:
 
 def find(core: Core, text: str) -> Sent:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
-    found = [m for m in _messages(core) if m.id.hex().startswith(text)] if text else []
-    if not found:
+    rows = core.store.query(
+        "select id from message where hex(id) like ? limit 2", (f"{text.upper()}%",)
+    )
+    ids = [_blob(row[0]) for row in rows] if _HEX.fullmatch(text) else []
+    if not ids:
         raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
-    if len(found) > 1:
+    if len(ids) > 1:
         raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
-    return found[0]
+    (row,) = core.store.rows("message", id=ids[0], limit=1)
+    return _sent(row)
 
 
 def _receipt_scope(core: Core, message: Sent) -> Scope:
@@ -290,19 +343,18 @@ def _receipt_scope(core: Core, message: Sent) -> Scope:
     return scope
 
 
-def _messages(core: Core, newest: int = 0) -> list[Sent]:
+def _messages(core: Core, newest: int = 0, **where: Any) -> list[Sent]:
     """Messages by the senders' clocks; of all, or only of so many that are the newest."""
     if newest:
-        rows = core.store.rows("message", order=("-at_ms",), limit=newest)[::-1]
+        rows = core.store.rows("message", order=("-at_ms",), limit=newest, **where)[::-1]
     else:
-        rows = core.store.rows("message", order=("at_ms",), limit=100_000)
-    names = MessageRow._fields
-    found = []
-    for row in rows:
-        values: Any = {name: row[name] for name in names}
-        stream = StreamName.parse(str(row["stream"]))
-        found.append(Sent(stream, _blob(row["id"]), MessageRow(**values)))
-    return found
+        rows = core.store.rows("message", order=("at_ms",), limit=100_000, **where)
+    return [_sent(row) for row in rows]
+
+
+def _sent(row: Mapping[str, Any]) -> Sent:
+    values: Any = {name: row[name] for name in MessageRow._fields}
+    return Sent(StreamName.parse(str(row["stream"])), _blob(row["id"]), MessageRow(**values))
 
 
 def _receipts(core: Core, **where: Any) -> list[Receipt]:

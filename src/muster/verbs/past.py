@@ -6,20 +6,23 @@ Rule 2: a question is shown as the person signs it, with what came before filled
 
 from typing import Any
 
-from muster.errors import Conflict, Malformed
+from muster.errors import Malformed
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.node.core import Core
+from muster.node.ownership import Held
 from muster.task import kinds, values
 
 
-def left(core: Core, task: str) -> dict[tuple[int, int], dict[str, Any]]:
-    """For each epoch that ended without settling the task: when, and why."""
+def left(core: Core, held: Held) -> dict[tuple[int, int], dict[str, Any]]:
+    """For each epoch that ended without settling the task: when, and why its owner says."""
     # A row is queued with a reason only after its lease ended or its attempt failed.
     rows = core.store.query(
         "select epoch_order, epoch_count, changed_ms, reason from task_hist"
-        " where task = ? and gone = 0 and state = 'queued' and reason <> '' order by id_",
-        (task,),
+        " join stream on stream.id = task_hist.stream"
+        " where task = ? and gone = 0 and state = 'queued' and reason <> ''"
+        " and stream.name like ? order by id_",
+        (str(held.row["task"]), f"{held.owner}/%"),
     )
     return {(int(a), int(b)): {"t_ms": t, "reason": why} for a, b, t, why in rows}  # type: ignore[arg-type]
 
@@ -38,11 +41,3 @@ def question(core: Core, opened: bytes) -> str:
         return values.prompt(text, body.values)
     except Malformed:
         return text
-
-
-def still_open(core: Core, what: str) -> None:
-    """Raises: Conflict where `what` is the beginning of a run that has ended."""
-    for row in core.store.rows("run") if len(what) >= 4 else ():
-        run, state = str(row["run"]), str(row["state"])
-        if run.startswith(what) and state != "open":
-            raise Conflict(f"run {run[:12]} is {state} already")

@@ -28,7 +28,7 @@ def questions(core: Core, call: Call) -> list[dict[str, Any]]:
 
 
 def answer(door: Door, args: Mapping[str, Any]) -> Any:
-    """Answer on the machine where the agent waits, which is where the last attempt began."""
+    """Answer on the machine where the agent waits: the one that its owner gave the task to."""
     where = door.ask("journal.where", {"task": str(args["task"])})
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
@@ -39,7 +39,7 @@ def answer(door: Door, args: Mapping[str, Any]) -> Any:
         "question": str(args.get("question") or ""),
         "task": where["task"],
     }
-    return door.ask("question.answer", given, on=where["machines"][-1]["machine"])
+    return door.ask("question.answer", given, on=where["holder"])
 
 
 def settle(core: Core, call: Call) -> dict[str, Any]:

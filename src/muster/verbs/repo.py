@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any
 from muster.agent import remote, repository
 from muster.agent.fence import Epoch, Update, may_push_all, repository_name
 from muster.errors import Denied, Malformed, MusterError, Unreachable
-from muster.log.entry import Entry, EntryId
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.passing import TYPES, pass_on
-from muster.task.evidence import Unproven, check_ordered
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
@@ -113,49 +111,14 @@ def ask(core: Core, call: Call) -> Any:
 
 
 class Standing:
-    """What this machine knows about tasks, for the fence.
-
-    Any machine can write any name into its own stream. A task or run is of the machine whose
-    opening carries an operator's order to that very machine, and of several the one whose
-    opening came here first.
-    """
+    """What this machine knows about tasks, for the fence; see `node/ownership.py`."""
 
     def __init__(self, core: Core) -> None:
         self.core = core
 
-    def _owner(self, rows: list[dict[str, Any]]) -> str | None:
-        found = []
-        for row in rows:
-            entry = self.core.store.entry(EntryId(row["opened"]))
-            if entry is None or not self._is_ordered(entry):
-                continue
-            number = self.core.store.admitted(entry.stream, entry.header.seq) or (0, 0)
-            found.append((number, str(entry.stream.machine)))
-        return min(found)[1] if found else None
-
-    def _is_ordered(self, entry: Entry) -> bool:
-        core = self.core
-        if entry.stream.machine == core.machine:
-            # We took the order ourselves.
-            return True
-        try:
-            check_ordered(
-                entry,
-                fleet=core.standing.fleet,
-                lookup=core.store.entry,
-                authority=lambda s, at_ms: core.roster.decide(s.operator, s.verb, s.object, at_ms),
-                now_ms=core.now.wall_ms,
-            )
-        except Unproven as unproven:
-            core.counters[f"unproven-{unproven.reason}"] += 1
-            return False
-        return True
-
     def _row(self, task: str) -> dict[str, Any] | None:
-        rows = self.core.store.rows("task", task=task)
-        owner = self._owner(rows)
-        own = [r for r in rows if str(r["stream"]).partition("/")[0] == owner]
-        return max(own, key=lambda r: (r["epoch_order"], r["epoch_count"]), default=None)
+        held = self.core.work.ownership.held("task", task)
+        return None if held is None else held.row
 
     def epoch(self, task: str) -> Epoch | None:
         row = self._row(task)
@@ -171,11 +134,10 @@ class Standing:
         return str(row["machine"]) if row is not None and row["state"] == "leased" else None
 
     def owner(self, task: str) -> str | None:
-        row = self._row(task)
-        return None if row is None else str(row["stream"]).partition("/")[0]
+        return self.core.work.ownership.owner("task", task)
 
     def run_owner(self, run: str) -> str | None:
-        return self._owner(self.core.store.rows("run", run=run))
+        return self.core.work.ownership.owner("run", run)
 
     def writes(self, peer: str) -> bool:
         """Ordinary branches: only to a machine that was granted `push`."""

@@ -3,44 +3,60 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muster.errors import NotFound
+from muster.errors import Malformed, MusterError
 from muster.log.entry import EntryId
-from muster.log.fold import body_as
+from muster.log.fold import Skip, body_as
 from muster.node.call import LATER, Call
 from muster.node.core import Core
+from muster.node.ownership import writer_of
+from muster.node.running import WATCHED
 from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.spec import Spec, read
-from muster.verbs.tasks import SHOWN_MAX, newest, task_view
+from muster.verbs.find import claims, find_run
+from muster.verbs.listing import LIMIT_MAX, say_cut, shown_max
+from muster.verbs.tasks import SHOWN_MAX, task_view
 
 
 def runs(core: Core, call: Call) -> Any:
     """Runs, or one run with its phases, its tasks and why they stand where they stand."""
     wanted = str(call.args.get("run") or "")
-    every = newest(core.store.rows("run", order=("-opened_ms",), limit=SHOWN_MAX), "run")
-    rows = [r for r in every if str(r["run"]).startswith(wanted)]
     if not wanted:
-        return [_run_view(core, row) for row in rows]
-    if not rows:
-        raise NotFound(f"no run begins with {wanted[:40]!r}; `muster runs` lists them")
-    view = _run_view(core, rows[0])
-    entry = core.store.entry(EntryId(_blob(rows[0]["opened"])))
-    body = body_as(entry, kinds.RunOpen) if entry is not None else None
-    view["tasks"] = [
-        task_view(core, r)
-        for r in newest(core.store.rows("task", order=("opened_ms",), run=rows[0]["run"]), "task")
-    ]
-    if body is not None:
-        document = read(body.spec.encode())
+        limit = shown_max(call, SHOWN_MAX)
+        found = core.work.ownership.listing("run", limit)
+        if found.cut:
+            say_cut(call, limit, "runs", "--limit shows more")
+        return [_run_view(core, row) for row in found.rows]
+    held = find_run(core, wanted)
+    view = _run_view(core, held.row)
+    view["claims"] = claims(core, "run", str(held.row["run"]))
+    view["tasks"] = _tasks(core, str(held.row["run"]))
+    document = _spec(core, held.row)
+    if document is not None:
         view["phases"] = {
             name: {"after": list(p.prerequisites), "agent": list(p.agents), "human": p.by_human}
-            for name, p in document.spec.phases.items()
+            for name, p in document.phases.items()
         }
         view["progress"] = {
             n: {"state": p.state, "reason": p.reason}
-            for n, p in _progress(core, view, document.spec).items()
+            for n, p in _progress(core, view, document).items()
         }
     return view
+
+
+def _tasks(core: Core, run: str) -> list[dict[str, Any]]:
+    """All tasks of a run, in the order in which they were opened."""
+    found = core.work.ownership.listing("task", LIMIT_MAX, run=run).rows
+    return [task_view(core, row) for row in reversed(found)]
+
+
+def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
+    """What the run was ordered to do; None where that cannot be read here."""
+    entry = core.store.entry(EntryId(_blob(row["opened"])))
+    try:
+        return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
+    except (MusterError, Skip):
+        return None
 
 
 def _progress(core: Core, run: Mapping[str, Any], spec: Spec) -> Mapping[str, PhaseProgress]:
@@ -54,7 +70,18 @@ def _progress(core: Core, run: Mapping[str, Any], spec: Spec) -> Mapping[str, Ph
         facts[slot] = Fact(task["state"], number, str(task["machine"]))
         matches.setdefault(slot.phase, []).append(slot.instance)
     cancelled = str(run["summary"]) if run["state"] == "cancelled" else ""
-    return plan(spec, facts, matches, cancelled).phases
+    try:
+        found = plan(spec, facts, matches, cancelled).phases
+    except Malformed:
+        return {}
+    if run["state"] == "open":
+        return found
+    # It is over: nothing will begin any more, whatever could have.
+    over = f"the run is {run['state']}" + (f": {run['summary']}" if run["summary"] else "")
+    return {
+        name: PhaseProgress("skipped", over) if each.state in ("waiting", "ready") else each
+        for name, each in found.items()
+    }
 
 
 def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,27 +93,18 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
         "summary": row["summary"],
         "opened_ms": row["opened_ms"],
         "changed_ms": row["changed_ms"],
-        "owner": core.standing.name_of(str(row["stream"]).partition("/")[0]),
+        "owner": core.standing.name_of(writer_of(row)),
     }
 
 
 def watch(core: Core, call: Call) -> Any:
     """Changes of a run as they happen, until it is settled."""
-    wanted = str(call.args["run"])
-    rows = [r for r in newest(core.store.rows("run"), "run") if str(r["run"]).startswith(wanted)]
-    if not rows:
-        raise NotFound(f"no run begins with {wanted[:40]!r} here")
-    run, state = str(rows[0]["run"]), str(rows[0]["state"])
-    for row in newest(core.store.rows("task", order=("opened_ms",), run=run), "task"):
-        view = task_view(core, row)
-        call.more(
-            {
-                k: view[k]
-                for k in ("phase", "instance", "task", "state", "machine", "summary", "commit")
-            }
-        )
+    held = find_run(core, str(call.args["run"]))
+    run, state = str(held.row["run"]), str(held.row["state"])
+    for view in _tasks(core, run):
+        call.more({k: view[k] for k in WATCHED})
     if run not in core.work.running.runs:
-        return {"run": run, "settled": state, "reason": rows[0]["summary"]}
+        return {"run": run, "settled": state, "reason": held.row["summary"]}
     watchers = core.work.running.watchers.setdefault(run, [])
 
     def tell(change: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from muster.fleet.presence import Presence
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.ownership import writer_of
 from muster.verbs.fleet import incidents, presence
 from muster.verbs.mail import unread
 
@@ -70,13 +71,15 @@ def _through(core: Core) -> dict[str, str]:
 
 def _works(core: Core) -> list[dict[str, Any]]:
     """The tasks that run on this machine now."""
-    rows = core.store.rows("task", state="leased", machine=core.machine)
-    found = {str(row["task"]): row for row in rows}
+    worker = core.work.working.worker
+    found = core.store.rows("task", state="leased", machine=core.machine)
     return [
-        {"task": task, "phase": row["phase"], "instance": row["instance"], "agent": row["agent"]}
-        for task, row in sorted(found.items())
-        if core.work.working.worker.holds(task) is not None
-    ]
+        {"task": row["task"], "phase": row["phase"], "instance": row["instance"],
+         "agent": row["agent"]}
+        for row in sorted(found, key=lambda row: str(row["task"]))
+        if worker.owner_of(str(row["task"])) == writer_of(row)
+        and worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
+    ]  # fmt: skip
 
 
 def _revoked(core: Core) -> dict[str, Any] | None:

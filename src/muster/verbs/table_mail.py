@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from muster.verbs.verb import Verb, flag, opt, pos, words
+from muster.verbs.verb import Arg, Verb, flag, opt, pos, words
 
+_LIMIT: Final = Arg("limit", "show so many at most", kind="int")
 _MESSAGE: Final = pos("message", "message id (its beginning is enough)")
 
 MESSAGES: Final = (
@@ -25,11 +26,12 @@ MESSAGES: Final = (
             opt("agent", "only for this agent"),
             flag("all", "read ones, too"),
             flag("mark", "mark what is shown as read"),
+            _LIMIT,
         ),
     ),
     Verb(
         "sent", "messages sent from here, and how far each came", "local", "daemon",
-        "muster.verbs.mail:sent",
+        "muster.verbs.mail:sent", (_LIMIT,),
     ),
     Verb(
         "reply", "answer a message", "agent", "daemon", "muster.verbs.mail:reply",
@@ -41,7 +43,7 @@ MESSAGES: Final = (
     ),
     Verb(
         "threads", "the threads this machine belongs to, and what was said", "local", "daemon",
-        "muster.verbs.mail:threads", (pos("name", "one thread", required=False),),
+        "muster.verbs.mail:threads", (pos("name", "one thread", required=False), _LIMIT),
     ),
     Verb(
         "thread", "open a group thread, or change its members", "agent",

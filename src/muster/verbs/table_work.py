@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from muster.verbs.verb import Verb, flag, opt, pos, words
+from muster.verbs.verb import Arg, Verb, flag, opt, pos, words
 
 _TASK: Final = pos("task", "task id (its beginning is enough)")
+_LIMIT: Final = Arg("limit", "show so many at most", kind="int")
 
 WORK: Final = (
     Verb(
@@ -68,11 +69,16 @@ WORK: Final = (
             opt("run", "only of this run"),
             flag("all", "settled ones, too"),
             opt("at", "as this machine knew them then: 10m (ago), or 2026-11-20T23:00"),
+            _LIMIT,
         ),
     ),
     Verb(
         "runs", "runs, or one run with its graph", "local", "daemon", "muster.verbs.runs:runs",
-        (pos("run", "one run, by the beginning of its id", required=False),),
+        (pos("run", "one run, by the beginning of its id", required=False), _LIMIT),
+    ),
+    Verb(
+        "whose", "the owner of a task or run", "local", "daemon", "muster.verbs.find:whose",
+        (pos("what", "task or run id"),), hidden=True,
     ),
     Verb(
         "cancel", "stop a task or a run", "order", "daemon", "muster.verbs.work:cancel",

@@ -5,56 +5,54 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.presence import Presence
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
+from muster.node.actor import said
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.ownership import Held, Listing, newest, writer_of
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.task.unit import duration_ms
 from muster.verbs import past
+from muster.verbs.find import claims, find_run, find_task
 from muster.verbs.fleet import presence
+from muster.verbs.listing import say_cut, shown_max
 
-SHOWN_MAX = 1000
+SHOWN_MAX: Final = 1_000
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
-
-
-def find_task(core: Core, text: str, owner: str = "") -> dict[str, Any]:
-    """The newest row of the one task whose id begins like this; `owner`'s own before any other."""
-    rows = core.store.query(
-        "select distinct task from task where task >= ? and task < ? limit 2", (text, text + "g")
-    )
-    if not text or not rows:
-        raise NotFound(f"no task begins with {text[:40]!r}; `muster tasks --all` lists them")
-    if len(rows) > 1:
-        raise Refused(f"more than one task begins with {text[:40]!r}; give more of its id")
-    found = core.store.rows("task", task=str(rows[0][0]))
-
-    def order(row: dict[str, Any]) -> tuple[bool, int, int]:
-        own = str(row["stream"]).partition("/")[0] == owner
-        return own, int(str(row["opened_ms"])), int(str(row["changed_ms"]))
-
-    return max(found, key=order)
 
 
 def tasks(core: Core, call: Call) -> Any:
     """Tasks, the live ones first; settled ones with `all`."""
-    run = str(call.args.get("run") or "")
+    run, limit = str(call.args.get("run") or ""), shown_max(call, SHOWN_MAX)
+    where = {"run": find_run(core, run).row["run"]} if run else {}
+    every = bool(call.args.get("all") or run)
     if call.args.get("at"):
-        at_ms = _moment(str(call.args["at"]), core.now.wall_ms)
-        past = core.store.as_of("task", time_ms=at_ms)
-        rows = sorted(past, key=lambda r: int(str(r["opened_ms"])), reverse=True)[:SHOWN_MAX]
+        found = _then(core, _moment(str(call.args["at"]), core.now.wall_ms), every, where, limit)
     else:
-        where = {"run": run} if run else {}
-        rows = core.store.rows("task", order=("-opened_ms",), limit=SHOWN_MAX, **where)
-    return [
-        task_view(core, row)
-        for row in newest(rows, "task")
-        if (not run or row["run"] == run) and (call.args.get("all") or run or row["state"] in LIVE)
-    ]
+        found = core.work.ownership.listing("task", limit, () if every else LIVE, **where)
+    if found.cut:
+        say_cut(call, limit, "tasks", "--limit shows more, --run only those of one run")
+    return [task_view(core, row) for row in found.rows]
+
+
+def _then(core: Core, at_ms: int, every: bool, where: Mapping[str, object], limit: int) -> Listing:
+    """The tasks as this machine knew them at a moment."""
+    past = newest(core.store.as_of("task", time_ms=at_ms), "task")
+    past.sort(key=lambda r: int(str(r["opened_ms"])), reverse=True)
+    found: list[dict[str, Any]] = []
+    for row in past:
+        if (every or row["state"] in LIVE) and row["run"] == where.get("run", row["run"]):
+            if core.work.ownership.owner("task", str(row["task"])) != writer_of(row):
+                continue
+            if len(found) == limit:
+                return Listing(found, True)
+            found.append(row)
+    return Listing(found, False)
 
 
 def _moment(text: str, now_ms: int) -> int:
@@ -67,20 +65,6 @@ def _moment(text: str, now_ms: int) -> int:
         raise Malformed(f"{text[:40]!r} is no time; write 10m (ago) or 2026-11-20T23:00") from error
     zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
     return int(zoned.timestamp() * 1000)
-
-
-def newest(rows: Iterable[dict[str, Any]], name: str) -> list[dict[str, Any]]:
-    """Of each task or run the row that counts.
-
-    An owner that began anew opened it again in its new stream; the old row stays as it was.
-    """
-    found: dict[tuple[str, object], dict[str, Any]] = {}
-    for row in rows:
-        key = (str(row["stream"]).partition("/")[0], row[name])
-        known = found.get(key)
-        if known is None or int(str(row["changed_ms"])) >= int(str(known["changed_ms"])):
-            found[key] = row
-    return list(found.values())
 
 
 def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +84,7 @@ def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
         "reason": row["reason"],
         "summary": row["summary"],
         "commit": row["commit_id"],
-        "owner": core.standing.name_of(str(row["stream"]).partition("/")[0]),
+        "owner": core.standing.name_of(writer_of(row)),
         "opened_ms": row["opened_ms"],
         "changed_ms": row["changed_ms"],
     }
@@ -108,11 +92,10 @@ def task_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def result(core: Core, call: Call) -> Any:
     """What a settled task yielded: its values, its commit, what it cost."""
-    row = find_task(core, str(call.args.get("task", "")))
-    entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
-    if entry is None or entry.header.kind != "task.settle":
+    row = find_task(core, str(call.args.get("task", ""))).row
+    body = settlement(core, row)
+    if body is None:
         raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
-    body = body_as(entry, kinds.TaskSettle)
     return {
         **task_view(core, row),
         "values": body.values,
@@ -121,11 +104,26 @@ def result(core: Core, call: Call) -> Any:
     }
 
 
+def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
+    """What its owner wrote when the task ended; None without it, or where it cannot be read."""
+    entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
+    if entry is None or entry.header.kind != "task.settle":
+        return None
+    try:
+        return body_as(entry, kinds.TaskSettle)
+    except Skip:
+        return None
+
+
 def why(core: Core, call: Call) -> Any:
     """Every candidate and its reason: of a live task as it is now, and as it was when assigned."""
-    row = find_task(core, str(call.args.get("task", "")))
-    task = str(row["task"])
-    answer: dict[str, Any] = {"task": task_view(core, row), "decisions": _decisions(core, task)}
+    held = find_task(core, str(call.args.get("task", "")))
+    row, task = held.row, str(held.row["task"])
+    answer: dict[str, Any] = {
+        "task": task_view(core, row),
+        "decisions": _decisions(core, held),
+        "claims": claims(core, "task", task),
+    }
     if row["state"] == "waiting":
         answer["question"] = past.question(core, _blob(row["opened"]))
     try:
@@ -160,10 +158,10 @@ def _verdict(core: Core, verdict: Any) -> dict[str, Any]:
     }
 
 
-def _decisions(core: Core, task: str) -> list[dict[str, Any]]:
+def _decisions(core: Core, held: Held) -> list[dict[str, Any]]:
     """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
-    found, left = [], past.left(core, task)
-    for entry in history(core, task):
+    found, left = [], past.left(core, held)
+    for entry in history(core, held):
         if entry.header.kind != "task.assign":
             continue
         try:
@@ -191,27 +189,32 @@ def _decisions(core: Core, task: str) -> list[dict[str, Any]]:
     return found
 
 
-def history(core: Core, task: str) -> list[Entry]:
-    """Every entry about a task that this machine holds, oldest first."""
+def history(core: Core, held: Held) -> list[Entry]:
+    """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
     rows = core.store.query(
-        "select leaf_id from (select opened leaf_id from task where task = ?1"
-        " union select assigned from task where task = ?1"
-        " union select settled from task where task = ?1"
-        " union select started from attempt where task = ?1"
-        " union select ended from attempt where task = ?1"
-        " union select assigned from task_hist where task = ?1) where length(leaf_id) = 32",
-        (task,),
+        "select leaf_id from (select stream, opened leaf_id from task where task = ?1"
+        " union select stream, assigned from task where task = ?1"
+        " union select stream, settled from task where task = ?1"
+        " union select stream, assigned from task_hist where task = ?1)"
+        " join stream on stream.id = stream where name like ?2 and length(leaf_id) = 32",
+        (str(held.row["task"]), f"{held.owner}/%"),
     )
-    found = [core.store.entry(EntryId(_blob(row[0]))) for row in rows]
-    entries = {entry.id: entry for entry in found if entry is not None}
+    own = [core.store.entry(EntryId(_blob(row[0]))) for row in rows]
+    ends = [
+        core.store.entry(EntryId(_blob(row[name])))
+        for row in core.work.ownership.attempts(str(held.row["task"]))
+        for name in ("started", "ended")
+        if row[name]
+    ]
+    entries = {entry.id: entry for entry in (*own, *ends) if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
 
 def explain(core: Core, call: Call) -> Any:
     """The decision, reconstructed: each entry about a task, with what it cites, to its order."""
-    row = find_task(core, str(call.args.get("task", "")))
+    held = find_task(core, str(call.args.get("task", "")))
     seen: dict[bytes, Entry] = {}
-    todo = history(core, str(row["task"]))
+    todo = history(core, held)
     while todo:
         entry = todo.pop()
         if entry.id in seen or len(seen) > SHOWN_MAX:
@@ -219,13 +222,26 @@ def explain(core: Core, call: Call) -> Any:
         seen[entry.id] = entry
         todo += [e for e in (core.store.entry(c) for c in entry.causes) if e is not None]
     ordered = sorted(seen.values(), key=lambda e: (e.header.t, e.id))
-    return {"task": task_view(core, row), "entries": [_entry_view(core, e) for e in ordered]}
+    return {
+        "task": task_view(core, held.row),
+        "entries": [_entry_view(core, e) for e in ordered],
+        "claims": claims(core, "task", str(held.row["task"])),
+    }
+
+
+def _who(core: Core, entry: Entry) -> dict[str, Any]:
+    found = said(core, entry)
+    return {"actor": found.name, **({"claims": found.claims} if found.claims else {})}
 
 
 def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
     body: Any = None
     if entry.body is not None:
-        body = canon.decode(entry.body, "body", size_max=1 << 20)
+        try:
+            body = canon.decode(entry.body, "body", size_max=1 << 20)
+        except Malformed:
+            # What a member wrote need not be JSON; that it is not says enough.
+            body = {"unreadable": f"{len(entry.body)} bytes that are no JSON"}
     held = [
         core.standing.name_of(c.machine)
         for c in core.store.cosigns(entry.stream)
@@ -235,7 +251,7 @@ def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
         "id": entry.id.hex(),
         "kind": entry.header.kind,
         "machine": core.standing.name_of(entry.header.author),
-        "actor": entry.header.actor,
+        **_who(core, entry),
         "t_ms": entry.header.t[0],
         "seq": entry.header.seq,
         "causes": list(entry.header.cause),

@@ -4,15 +4,17 @@ Rule 1: what is named is looked for before anything is written; what is settled 
 ours, is refused with what to do instead.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Malformed, NotFound, Refused
-from muster.fleet.statement import check_order, open_statement
+from muster.errors import Conflict, Malformed, MusterError, NotFound, Refused, Unreachable
+from muster.fleet.statement import EVERY_MACHINE, check_order, open_statement
 from muster.limits import (
     BODY_BYTES_MAX,
     KEY_CHARS_MAX,
+    REASON_CHARS_MAX,
     RETRIES_MAX,
     TASK_PRIORITY_MAX,
     TASKS_SUBMIT_MAX,
@@ -26,13 +28,13 @@ from muster.task import check as checks
 from muster.task import kinds, route
 from muster.task import order as orders
 from muster.task.evidence import task_args
+from muster.task.identity import run_id
 from muster.task.instruction import Settled
 from muster.task.live import Order
 from muster.task.problem import shown
 from muster.task.spec import Spec
 from muster.task.state import LIVE
-from muster.verbs import past
-from muster.verbs.tasks import find_task
+from muster.verbs.find import find_task, whose
 
 
 def run(core: Core, call: Call) -> Any:
@@ -48,11 +50,12 @@ def run(core: Core, call: Call) -> Any:
         raise Malformed(
             f"the spec works in repository {spec.repo}, the order in none; sign it anew"
         )
+    statement = call.statement.encode().hex()
     body = kinds.RunOpen(
-        run=core.draw(16).hex(),
+        run=run_id(core.machine, statement),
         name=spec.name,
         spec=text,
-        statement=call.statement.encode().hex(),
+        statement=statement,
         repo=repo,
         base=str(call.args.get("base", "")),
         values=orders.given_inputs(spec, call.args.get("values", {})),
@@ -113,9 +116,9 @@ def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
 
     Raises: Conflict where that one was ordered with something else.
     """
-    for row in core.store.rows("run", dedupe=f"key:{body.key}"):
+    for row in core.store.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
         entry = core.store.entry(EntryId(_blob(row["opened"])))
-        if not str(row["stream"]).startswith(core.machine) or entry is None:
+        if entry is None:
             continue
         if differs := _differs(body_as(entry, kinds.RunOpen), body):
             raise Conflict(
@@ -214,10 +217,14 @@ def _order(core: Core, raw: Any) -> Order:
 
 
 def _refuse_known(core: Core, tasks: list[str]) -> None:
-    """Raises: Conflict where one was ordered before. One question for all: it is a hot path."""
+    """Raises: Conflict where one was ordered of us before. One question for all: a hot path.
+
+    That another machine wrote the same id says nothing: whoever hears of one can write it.
+    """
     found = core.store.query(
-        "select task from task where task in (select value from json_each(?)) limit 1",
-        (canon.encode(tasks).decode(),),
+        "select task from task join stream on stream.id = task.stream"
+        " where task in (select value from json_each(?)) and stream.name like ? limit 1",
+        (canon.encode(tasks).decode(), f"{core.machine}/%"),
     )
     if found:
         raise Conflict(f"task {str(found[0][0])[:12]} was ordered before: nothing was done again")
@@ -228,8 +235,7 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     known: dict[str, dict[str, Any]] = {}
     for body in bodies:
         if body.key not in known:
-            rows = core.store.rows("task", dedupe=f"key:{body.key}")
-            own = [r for r in rows if str(r["stream"]).startswith(core.machine)]
+            own = core.store.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
             entry = core.store.entry(EntryId(_blob(own[0]["opened"]))) if own else None
             known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
         if task_args(body) != known[body.key]:
@@ -239,7 +245,7 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
 
 
 def cancel(core: Core, call: Call) -> Any:
-    """Stop a task or a whole run that this machine owns."""
+    """Stop a task or a whole run: one of ours, or one whose owner cannot be asked."""
     what, reason = (
         str(call.args["what"]),
         str(call.args.get("reason") or f"{call.actor} cancelled it"),
@@ -248,13 +254,38 @@ def cancel(core: Core, call: Call) -> Any:
     if len(found) == 1 and len(what) >= 4:
         core.work.running.cancel(found[0], reason)
         return {"run": found[0], "cancelled": True}
-    try:
-        task = _open(core, what)
-    except NotFound:
-        past.still_open(core, what)
-        raise
+    known = whose(core, call)
+    if known["machine"] != core.machine and not known["there"] and known["open"]:
+        return _leave_word(core, call, known)
+    if known["what"] == "run":
+        raise _not_open(known)
+    task = _open(core, what)
     core.work.owning.owner.cancel(task, reason, call.cites, core.now)
     return {"task": task, "cancelled": True}
+
+
+def _leave_word(core: Core, call: Call, known: Mapping[str, Any]) -> Any:
+    """The order to end it, where its owner finds it, and where all others see it."""
+    statement = open_statement(call.statement.encode(), core.standing.fleet)
+    if statement.target != EVERY_MACHINE or call.args["what"] != known["id"]:
+        raise Unreachable(
+            f"{known['owner']} owns {known['what']} {known['id'][:12]} and cannot be asked now; "
+            "order it of the whole fleet, under its full id"
+        )
+    reason = str(call.args.get("reason") or "")
+    if len(reason) > REASON_CHARS_MAX:
+        raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
+    endings = core.work.ownership.endings
+    endings.write(str(known["id"]), reason, call.statement, call.cites[0], call.actor)
+    return {known["what"]: known["id"], "cancelled": True, "left_for": known["owner"]}
+
+
+def _not_open(known: Mapping[str, Any]) -> MusterError:
+    """Why a run cannot be cancelled here."""
+    run, owner = f"run {known['id'][:12]}", known["owner"]
+    if not known["open"]:
+        return Conflict(f"{run} is {known['state']} already; nothing was changed")
+    return NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
 
 
 def retry(core: Core, call: Call) -> Any:
@@ -285,13 +316,12 @@ def decide(core: Core, call: Call) -> Any:
 
 def _open(core: Core, text: str) -> str:
     """The task of ours that is meant. Raises: NotFound, Conflict where it is settled already."""
-    # Another machine may have written the same name; of ours our own word counts.
-    row = find_task(core, text, core.machine)
-    task, owner = str(row["task"]), str(row["stream"]).partition("/")[0]
-    if row["state"] not in LIVE:
-        raise Conflict(f"task {task[:12]} is {row['state']} already; nothing was changed")
-    if owner != core.machine:
-        name = core.standing.name_of(owner)
+    held = find_task(core, text)
+    task = str(held.row["task"])
+    if held.row["state"] not in LIVE:
+        raise Conflict(f"task {task[:12]} is {held.row['state']} already; nothing was changed")
+    if held.owner != core.machine:
+        name = core.standing.name_of(held.owner)
         raise NotFound(f"task {task[:12]} is owned by {name}: say it there, with --on {name}")
     return task
 

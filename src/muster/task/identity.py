@@ -1,0 +1,25 @@
+"""Ids that say whose they are: nobody else can open the same one.
+
+Rule 1: the id of a run is a hash of its owner and of the operator's order; that of a task in it is
+a hash of the run's id and of the task's place. So an id cannot be taken by writing it down: who
+opens it shows the very order that it was made from, and that order was for one machine.
+Rule 2: an id that was not made so (by an older Muster, or chosen by who ordered a single task) is
+no mistake: whose it is then follows from the order alone (`node/ownership.py`).
+"""
+
+from hashlib import sha256
+from typing import Final
+
+# 128 bits, as a random id has: nobody finds a second order with the same id.
+_DIGITS: Final = 32
+
+
+def run_id(owner: str, statement: str) -> str:
+    """The id of the run that this order (in hex) begins on this machine."""
+    return sha256(f"muster/run/v1\n{owner}\n{statement}".encode()).hexdigest()[:_DIGITS]
+
+
+def task_id(run: str, phase: str, instance: str) -> str:
+    """The id of the task at this place of a run."""
+    # A name of a phase holds no line end, so no two places are one text.
+    return sha256(f"muster/task/v1\n{run}\n{phase}\n{instance}".encode()).hexdigest()[:_DIGITS]

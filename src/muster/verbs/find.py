@@ -1,0 +1,106 @@
+"""Which task or run a person means: the one whose id begins like what was typed.
+
+Rule 1: only what somebody owns is meant; what others wrote under the same id is in nobody's way.
+Rule 2: a run is understood where a task is asked, as far as it is clear which of its tasks; a task
+is understood where a run is asked.
+"""
+
+from typing import Any, Final
+
+from muster.errors import NotFound, Refused
+from muster.node.call import Call
+from muster.node.core import Core
+from muster.node.ending import OPEN
+from muster.node.ownership import Held, What, writer_of
+
+# As many as fit into a sentence.
+_NAMED_MAX = 6
+LIVE_OR_LOST: Final = OPEN | {"lost"}
+_WORDS: dict[What, str] = {"task": "`muster tasks --all`", "run": "`muster runs`"}
+
+
+def find_task(core: Core, text: str) -> Held:
+    """The task that is meant. Raises: NotFound, Refused where it may be several."""
+    found = _beginning(core, "task", text)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Refused(f"more than one task begins with {text[:40]!r}; give more of its id")
+    runs = _beginning(core, "run", text)
+    if len(runs) != 1:
+        raise _missing(core, "task", text)
+    run = str(runs[0].row["run"])
+    tasks = core.work.ownership.listing("task", _NAMED_MAX + 1, run=run).rows
+    if len(tasks) == 1:
+        return _held(core, "task", str(tasks[0]["task"]))
+    named = ", ".join(f"{str(t['task'])[:12]} ({_place(t)})" for t in tasks[:_NAMED_MAX])
+    raise Refused(
+        f"{text[:40]!r} is the run {runs[0].row['name']}; say which of its tasks: "
+        f"{named or 'it has none yet'}{', …' if len(tasks) > _NAMED_MAX else ''}"
+    )
+
+
+def find_run(core: Core, text: str) -> Held:
+    """The run that is meant. Raises: NotFound, Refused where it may be several."""
+    found = _beginning(core, "run", text)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Refused(f"more than one run begins with {text[:40]!r}; give more of its id")
+    tasks = _beginning(core, "task", text)
+    if len(tasks) == 1 and tasks[0].row["run"]:
+        return _held(core, "run", str(tasks[0].row["run"]))
+    raise _missing(core, "run", text)
+
+
+def claims(core: Core, what: What, name: str) -> list[dict[str, Any]]:
+    """What other machines wrote about an id that is not theirs: who, and what they say it is."""
+    return [
+        {"machine": core.standing.name_of(writer_of(row)), "state": row["state"]}
+        for row in core.work.ownership.claims(what, name)
+    ]
+
+
+def whose(core: Core, call: Call) -> Any:
+    """The full id and the owner of what is meant, and whether the owner can be asked now."""
+    text = str(call.args.get("what", ""))
+    what: What = "run" if _beginning(core, "run", text) else "task"
+    held = find_run(core, text) if what == "run" else find_task(core, text)
+    record = core.roster.machines.get(held.owner)  # type: ignore[call-overload]
+    there = held.owner == core.machine or core.router.reaches(held.owner)
+    return {
+        "what": what,
+        "id": held.row[what],
+        "state": held.row["state"],
+        # What its owner never settled can still be ended.
+        "open": held.row["state"] in LIVE_OR_LOST and not held.row["settled"],
+        "owner": core.standing.name_of(held.owner),
+        "machine": held.owner,
+        "there": record is not None and there,
+    }
+
+
+def _beginning(core: Core, what: What, text: str) -> list[Held]:
+    if not text:
+        return []
+    whole = core.work.ownership.held(what, text)
+    return [whole] if whole is not None else core.work.ownership.beginning(what, text)
+
+
+def _held(core: Core, what: What, name: str) -> Held:
+    found = core.work.ownership.held(what, name)
+    if found is None:
+        raise _missing(core, what, name)
+    return found
+
+
+def _place(task: dict[str, Any]) -> str:
+    return f"{task['phase']}[{task['instance']}]" if task["instance"] else str(task["phase"])
+
+
+def _missing(core: Core, what: What, text: str) -> NotFound:
+    said = claims(core, what, text) if text else []
+    if said:
+        names = ", ".join(sorted({str(each["machine"]) for each in said}))
+        return NotFound(f"{names} claims a {what} {text[:12]}, and no operator ordered it")
+    return NotFound(f"no {what} begins with {text[:40]!r}; {_WORDS[what]} lists them")
