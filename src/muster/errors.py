@@ -11,6 +11,11 @@
     ├── Unreachable     nobody answers; try the next channel, or later
     ├── Exhausted       not now: the disk is full, or descriptors or memory are used up here
     └── Broken          this machine cannot: disk, installation, configuration
+        └── Damaged     what it keeps only as a copy cannot be read; a fresh copy may be made
+
+Whose fault it is decides what becomes of an attempt: `Refused` is the order's or the agent's, and
+would be the same on every machine; `Broken` and `Exhausted` are this machine's, so another one may
+try; the rest belongs to the moment.
 
 The message is one sentence: what, where, and what to do next. `exit_code` is what a
 command ends with, so that scripts can tell the cases apart; 2 is left to usage errors.
@@ -93,6 +98,10 @@ class Broken(MusterError):
     """This machine cannot: disk, installation, configuration."""
 
     exit_code = 8
+
+
+class Damaged(Broken):
+    """What this machine keeps only as a copy cannot be read; a fresh copy may be made."""
 
 
 # What a mistake of ours can look like where the bytes of others are handled. One entry, task or

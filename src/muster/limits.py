@@ -107,6 +107,9 @@ GIT_BASES_MAX: Final = 32
 # An interrupted git leaves its locks and half a push; older than a push may take, nobody has them.
 GIT_LOCK_AGE_MS_MAX: Final = 20 * 60_000
 
+# A million files go in a minute or two; a network disk that hangs must not hold a task for ever.
+REMOVAL_MS_MAX: Final = 20 * 60_000
+
 # --- fleet -----------------------------------------------------------------------------
 # The longest DNS label: a machine name can always be a host name.
 NAME_CHARS_MAX: Final = 63

@@ -13,6 +13,7 @@ from muster.agent.fence import Epoch, attempt_ref, branch_ref
 from muster.errors import (
     Broken,
     Conflict,
+    Damaged,
     Exhausted,
     Forged,
     Malformed,
@@ -330,6 +331,8 @@ def test_an_error_names_what_git_said(tmp_path):
         ("remote: muster: refused: stale\nerror: failed to push\n", Refused),
         ("fatal: Could not read from remote repository.\n", Unreachable),
         ("fatal: something new\n", Broken),
+        ("error: object file objects/e6/9de29 is empty\n", Damaged),
+        ("fatal: 'refs/heads/muster' exists; cannot create 'refs/heads/muster/r/p'\n", Refused),
     ]:
         error = git.meaning(["push"], git.Answer(128, b"", err))
         assert type(error) is kind

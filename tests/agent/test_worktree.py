@@ -164,7 +164,7 @@ def test_a_deliverable_that_is_a_link_to_the_outside_is_missing(place):
     tree = place.open()
     (tree.path / "report").symlink_to("/etc/passwd")
     found = place.collect(tree, "report")
-    assert found.missing == ("report",)
+    assert found.missing == ("report (it is a link that leads out of the folder)",)
     assert sh(tree.cache, "cat-file", "blob", f"{found.commit}:report") == "/etc/passwd"
 
 
@@ -277,6 +277,9 @@ def test_nothing_an_agent_wrote_into_its_repository_runs(place):
         (tree.path / ".git" / "hooks" / hook).symlink_to(trap)
     (tree.path / ".gitattributes").write_text("* filter=x\n")
     (tree.path / "a.txt").write_text("a")
+    with pytest.raises(Refused, match="filter 'x'"):
+        place.collect(tree)
+    (tree.path / ".gitattributes").write_text("* diff=x merge=x\n")
     found = place.collect(tree)
     wait(place.shop.push(tree, found.commit))
     wait(place.shop.close(tree))

@@ -1,6 +1,7 @@
 """One attempt, from its folder to its pushed commit, with hands that do what a test says."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,6 +83,9 @@ class Hands:
 
     async def close(self, _tree: object) -> None:
         self.log.append("close")
+
+    async def discard(self, path: Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

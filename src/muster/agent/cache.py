@@ -3,6 +3,8 @@
 Rule 1: a cache is a bare repository that only Muster's git writes, one for each remote's name.
 Rule 2: an attempt starts from every prerequisite's pushed commit. Several are merged here; a
         conflict is refused with the names of the phases and files, never left to the agent.
+Rule 3: a cache is a copy: one that a power cut or a failing disk damaged is made anew, and no
+        attempt fails for it. What attempts borrow from the old one stays until they have ended.
 """
 
 import os
@@ -14,11 +16,18 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.agent import commit as commits
 from muster.agent import git
-from muster.errors import Malformed, NotFound, Refused, unable
+from muster.errors import Broken, Damaged, Malformed, NotFound, Refused, unable
+
+BRANCHES: Final = "refs/remote/"
+BEFORE: Final = "before"
+"""Where a cache keeps the objects of the damaged one that it replaced."""
+ATTEMPTS: Final = "attempts"
+"""Where a cache keeps what it knows of each open attempt's folder."""
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
-_REFSPECS: Final = ("+refs/heads/*:refs/remote/*",)
+_REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
 _CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+_HEAD: Final = "ref: refs/heads/main\n"
 
 
 class Base(NamedTuple):
@@ -29,16 +38,76 @@ class Base(NamedTuple):
 
 
 async def refresh(cache: Path, url: str) -> None:
-    """Bring the cache up to date with the remote, and make it first where there is none."""
-    if not (cache / "HEAD").is_file():
-        _bare(cache, _CONFIG)
+    """Bring the cache up to date with the remote, and make it first where there is none.
+
+    Raises Damaged where the copy cannot be read: `renew` makes another one.
+    """
+    _bare(cache, _CONFIG)
     await git.run_async([*_FETCH, "--end-of-options", url, *_REFSPECS], cache)
+
+
+async def sound(cache: Path) -> bool:
+    """Whether everything in the cache can be read. Reads all of it."""
+    try:
+        await git.run_async(["fsck", "--no-dangling", "--no-progress"], cache)
+    except (Broken, NotFound):
+        return False
+    return True
+
+
+async def renew(cache: Path, url: str, aside: Path, *, borrowed: bool) -> None:
+    """Put a fresh copy in the place of a damaged one, which is moved to `aside`.
+
+    `borrowed`: attempts still read its objects, and may find there what the remote has not.
+    """
+    try:
+        os.rename(cache, aside)
+        _bare(cache, _CONFIG)
+        if (aside / ATTEMPTS).is_dir():
+            os.rename(aside / ATTEMPTS, cache / ATTEMPTS)
+    except OSError as error:
+        raise Broken(f"{cache} cannot be made anew: {error}; look who owns it.") from error
+    await refresh(cache, url)
+    if borrowed:
+        os.rename(aside, cache / BEFORE)
+        _borrow_from_before(cache)
+
+
+def _borrow_from_before(cache: Path) -> None:
+    """Read what only the damaged one has; that one may have replaced another one in its time."""
+    lent, at = "", cache / BEFORE
+    while (at / "objects").is_dir():
+        lent += f"{(at / 'objects').resolve()}\n"
+        (at / "objects" / "info" / "alternates").unlink(missing_ok=True)
+        at /= BEFORE
+    (cache / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")
+
+
+def forget_before(cache: Path) -> Path | None:
+    """Nobody borrows any more: what was kept of a damaged cache may go. Where it is."""
+    if not (cache / BEFORE).exists():
+        return None
+    (cache / "objects" / "info" / "alternates").unlink(missing_ok=True)
+    return cache / BEFORE
+
+
+def unlock(cache: Path, older_s: float = 0.0) -> int:
+    """Remove the locks of a git that was ended in the middle; how many there were."""
+    # The disk's own time, which a network disk may take from elsewhere.
+    with tempfile.TemporaryFile(dir=cache) as new:
+        now_s = os.fstat(new.fileno()).st_mtime
+    count = 0
+    for lock in [*cache.glob("*.lock"), *cache.glob("refs/**/*.lock")]:
+        if now_s - lock.stat().st_mtime >= older_s:
+            lock.unlink(missing_ok=True)
+            count += 1
+    return count
 
 
 async def base(cache: Path, url: str, bases: Sequence[Base], signature: commits.Signature) -> str:
     """One commit that contains every prerequisite; the remote's head when there is none."""
     wanted = _distinct(bases)
-    return await _merged(cache, wanted, signature) if wanted else await _remote_head(cache, url)
+    return await _merged(cache, wanted, signature) if wanted else await remote_head(cache, url)
 
 
 def _distinct(bases: Sequence[Base]) -> list[Base]:
@@ -87,8 +156,10 @@ async def _merge(
         merge = ["merge", "-q", "--no-ff", "--no-commit", "--no-stat", "--no-verify-signatures"]
         done = await git.run_async([*merge, other.commit], scratch, env=author, codes=(0, 1, 2))
         if done.code:
-            listed = await git.run_async(["diff", "--name-only", "--diff-filter=U"], scratch)
-            files = ", ".join(git.clean(line) for line in listed.text.splitlines()[:5])
+            listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
+            names = [name for name in listed.out.split(b"\0") if name]
+            files = ", ".join(git.shown(name) for name in names[:5])
+            files += f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise Refused(
                 f"The results of {before} and {other.label} conflict in "
                 f"{files or git.reason(done.err)}; let one phase come after the other."
@@ -107,23 +178,38 @@ def _move_objects(scratch: Path, cache: Path) -> None:
         os.replace(path, target)
 
 
-async def _remote_head(cache: Path, url: str) -> str:
+async def remote_head(cache: Path, url: str) -> str:
     listed = await git.run_async(["ls-remote", "--end-of-options", url, "HEAD"], cache)
     if not listed.text:
-        raise NotFound("The repository has no commit on its default branch yet; push one.")
+        raise Refused("The repository has no commit on its default branch yet; push one.")
     return git.object_id(listed.text.split("\t")[0], "The remote's HEAD")
 
 
 def _bare(path: Path, config: str) -> None:
+    """The few files that make a folder a repository, as they must be; what is there already stays.
+
+    A power cut leaves files empty, and git then takes the folder for none.
+    """
     try:
         for part in ("objects/info", "objects/pack", "refs/heads", "info"):
             (path / part).mkdir(parents=True, exist_ok=True)
-        (path / "config").write_text(config, encoding="utf-8")
-        # Last, because a folder without HEAD is no repository and `sweep` removes it.
-        (path / "HEAD").write_text("ref: refs/heads/main\n", encoding="ascii")
+        # HEAD last, because a folder without it is no repository and `sweep` removes it.
+        for name, text in (("config", config), ("HEAD", _HEAD)):
+            if not _holds(path / name, text):
+                (path / name).write_text(text, encoding="utf-8")
     except OSError as error:
-        what = f"{path} cannot be written: {error}; free some disk space."
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
+            # A file where a folder belongs, or the other way: not what we wrote.
+            raise Damaged(f"{path} is damaged: {error}.") from error
+        what = f"{path} cannot be written: {error}; free some disk space, or look who owns it."
         raise unable(what, error) from error
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False
 
 
 def lend(gitdir: Path, cache: Path, more: str = "") -> None:

@@ -10,6 +10,9 @@ are contents, ref names and messages. Submodules are therefore never entered, on
 transports are allowed, `ext::` is not among them, and what git prints is stripped of control
 characters before a person sees it.
 
+Git looks for a repository in the folders above, too. It is forbidden here: where a cache has lost
+its HEAD, the repository that a person's home lies in must not be taken for it.
+
 Output goes to a temporary file and is read back up to a bound, so a hostile repository costs
 disk for a moment, never memory.
 """
@@ -28,11 +31,10 @@ from pathlib import Path
 from typing import IO, Final, NamedTuple
 
 from muster import limits
-from muster.agent import umask
+from muster.agent import fault, umask
 from muster.errors import (
     USED_UP,
     Broken,
-    Conflict,
     Exhausted,
     Malformed,
     MusterError,
@@ -41,7 +43,6 @@ from muster.errors import (
     Unreachable,
     unable,
 )
-from muster.visible import visible
 
 # 2.28 brought the reference-transaction hook, on which the fence stands; 2.29 refspecs with `^`.
 VERSION_MIN: Final = (2, 29)
@@ -80,37 +81,8 @@ _SETTINGS: Final = (
 )
 
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
-# First match decides; the texts are git's own in the C locale.
-_MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
-    ("No space left on device", Exhausted, "free some disk space and try again"),
-    ("Disk quota exceeded", Exhausted, "free some disk space and try again"),
-    ("Too many open files", Exhausted, "try again when this machine is less busy"),
-    ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),
-    ("Cannot allocate memory", Exhausted, "try again when this machine is less busy"),
-    ("out of memory", Exhausted, "try again when this machine is less busy"),
-    ("Permission denied", Broken, "check who owns the folder"),
-    ("muster: unreachable", Unreachable, "try again later"),
-    ("muster: refused", Refused, "nothing was changed"),
-    ("hook declined", Refused, "nothing was changed"),
-    ("stale info", Conflict, "somebody else moved it first; read it again"),
-    ("cannot lock ref", Conflict, "somebody else moved it first; read it again"),
-    ("failed to update ref", Conflict, "somebody else moved it first; read it again"),
-    ("non-fast-forward", Conflict, "somebody else moved it first; read it again"),
-    ("fetch first", Conflict, "somebody else moved it first; read it again"),
-    ("' not allowed", Refused, "use a muster::, ssh://, https:// or local address"),
-    ("not a git repository", NotFound, "check the path"),
-    ("does not appear to be a git repository", NotFound, "check the path"),
-    ("couldn't find remote ref", NotFound, "check the name"),
-    ("Could not resolve host", Unreachable, "try again when the network is back"),
-    ("Connection refused", Unreachable, "try again when the other side is up"),
-    ("Connection timed out", Unreachable, "try again when the network is back"),
-    ("Could not read from remote repository", Unreachable, "check the address and your access"),
-    ("unable to access", Unreachable, "check the address and your access"),
-    ("hung up unexpectedly", Unreachable, "try again"),
-    ("early EOF", Unreachable, "try again"),
-)
+clean, reason, shown = fault.clean, fault.reason, fault.shown
 
 
 class Answer(NamedTuple):
@@ -139,6 +111,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": _TRANSPORTS,
         "GIT_NO_REPLACE_OBJECTS": "1",
+        # A partial clone names the program that fetches what it lacks.
+        "GIT_NO_LAZY_FETCH": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
     }
@@ -149,6 +123,11 @@ def command(args: Sequence[str], *, hooks: bool = False) -> list[str]:
     """The full argument list of a git command."""
     settings = _SETTINGS if hooks else (*_SETTINGS, f"core.hooksPath={os.devnull}")
     return ["git", *(part for setting in settings for part in ("-c", setting)), *args]
+
+
+def _within(cwd: Path, env: Mapping[str, str] | None) -> dict[str, str]:
+    """The environment of a command in this folder, and in no folder above it."""
+    return {**environment(env), "GIT_CEILING_DIRECTORIES": str(cwd.resolve().parent)}
 
 
 def run(
@@ -167,7 +146,7 @@ def run(
             process = subprocess.Popen(
                 command(args, hooks=hooks),
                 cwd=cwd,
-                env=environment(env),
+                env=_within(cwd, env),
                 stdin=source,
                 stdout=out,
                 stderr=err,
@@ -206,7 +185,7 @@ async def run_async(
             process = await asyncio.create_subprocess_exec(
                 *(umask.as_person(words) if for_person else words),
                 cwd=cwd,
-                env=environment(env),
+                env=_within(cwd, env),
                 stdin=source,
                 stdout=out,
                 stderr=err,
@@ -233,6 +212,11 @@ def object_id(text: str, what: str) -> str:
     return text
 
 
+def is_object_id(text: str) -> bool:
+    """Whether the text is a whole object id."""
+    return _OBJECT_ID.fullmatch(text) is not None
+
+
 def zero(like: str = "0" * 40) -> str:
     """The id that means 'no object', as long as the given one."""
     return "0" * len(like)
@@ -247,22 +231,6 @@ def check_version() -> tuple[int, int]:
     if version < VERSION_MIN:
         raise Broken(f"Muster needs git 2.29 or newer, and here is {text[:40]!r}; update git.")
     return version
-
-
-def clean(text: str) -> str:
-    """A stranger's text in one safe, short line."""
-    return visible(_CONTROL.sub(" ", text).strip()[:300])
-
-
-def reason(err: str) -> str:
-    """The first useful line of what git wrote to standard error."""
-    lines = [clean(line.rpartition("\r")[2]) for line in err.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
-    for mark in ("muster:", "fatal:", "error:", "!"):
-        for line in lines:
-            if mark in line:
-                return line.removeprefix("remote: ").strip()
-    return lines[0] if lines else "no reason given"
 
 
 @contextlib.contextmanager
@@ -287,9 +255,17 @@ def _cannot_start(cwd: Path, error: OSError) -> MusterError:
     return Broken(f"git cannot be started: {error}; install git 2.29 or newer.")
 
 
+def _verb(args: Sequence[str]) -> str:
+    """What git is asked to do: the first word that is no option and no setting."""
+    for before, arg in zip(("", *args), args, strict=False):
+        if not arg.startswith("-") and before != "-c":
+            return arg
+    return ""
+
+
 def _too_slow(args: Sequence[str], timeout_ms: int) -> MusterError:
     return Unreachable(
-        f"git {args[0]} gave no result in {timeout_ms // 1000} s and was ended; try again."
+        f"git {_verb(args)} gave no result in {timeout_ms // 1000} s and was ended; try again."
     )
 
 
@@ -308,7 +284,7 @@ def _answer(
     said = err.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
     size = out.seek(0, os.SEEK_END)
     if size > limits.GIT_OUTPUT_BYTES_MAX:
-        raise Refused(f"git {args[0]} answered {size} bytes, which is more than we read.")
+        raise Refused(f"git {_verb(args)} answered {size} bytes, which is more than we read.")
     out.seek(0)
     answer = Answer(code, out.read(), said)
     if code not in codes:
@@ -319,9 +295,4 @@ def _answer(
 def meaning(args: Sequence[str], answer: Answer) -> MusterError:
     """The error that a failed git command stands for."""
     said = answer.err + answer.out.decode("utf-8", "replace")
-    line = reason(answer.err).rstrip(".;")
-    verb = next((arg for arg in args if not arg.startswith("-")), "")
-    for mark, kind, advice in _MEANINGS:
-        if mark in said:
-            return kind(f"git {verb} failed: {line}; {advice}.")
-    return Broken(f"git {verb} failed with code {answer.code}: {line}.")
+    return fault.meaning(_verb(args), answer.code, answer.err, said)

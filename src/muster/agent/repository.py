@@ -237,8 +237,12 @@ def _replace(path: Path, text: str, mode: int) -> None:
 
 
 async def maintain(path: Path) -> None:
-    """Pack the repository; what no ref, attempt or reflog names is dropped after two weeks."""
-    await git.run_async(["gc", "-q", "--prune=2.weeks.ago"], path)
+    """Pack a repository or a cache, where so much is loose that it is worth it.
+
+    What no ref, attempt or reflog names is dropped after two weeks.
+    """
+    worth = ["-c", "gc.auto=6700", "-c", "gc.autoDetach=false", "-c", "gc.pruneExpire=2.weeks.ago"]
+    await git.run_async([*worth, "gc", "--auto", "-q"], path)
 
 
 def sweep(repos: Path, now_s: float) -> int:

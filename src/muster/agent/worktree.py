@@ -4,36 +4,38 @@ Rule 1: every attempt has its own folder with its own `.git`; attempts share obj
 Rule 2: what an agent can write is never believed: git runs with the cache as its repository, so
         no configuration, hook, filter or index an agent left behind is ever read.
 Rule 3: nothing of an attempt outlives it: `close` removes all of it, `sweep` what a crash left.
+        What cannot be removed is set aside and told (removal.py); nothing fails for it.
+Rule 4: a damaged cache is made anew, once, wherever an attempt meets it; attempts that are open
+        go on with what they borrowed.
 
 `repos-cache/<name>.git` is a bare copy of the remote that one fetch brings up to date. A folder
-`work/<task>-<epoch>` borrows its objects (git's "alternates"), which costs no copy of the history.
-A linked `git worktree` would cost the same, but shares branches, stash and configuration between
-attempts, and an agent could make the daemon run a program by writing one line into them.
+`work/<task>-<epoch>` borrows its objects (git's "alternates"), which costs no copy of the history,
+and knows the remote's branches and tags as a clone would. A linked `git worktree` would cost the
+same, but shares branches, stash and configuration between attempts, and an agent could make the
+daemon run a program by writing one line into them.
 
-At the end the cache looks at the folder from outside: it writes the tree, makes the signed
-commit on top of what the agent committed itself, and pushes it as the attempt's ref. The agent's
-own commits are read through its object folder; of its `.git` only HEAD is parsed, here.
+At the end the cache looks at the folder from outside (collection.py) and pushes what it made of
+it as the attempt's ref.
 """
 
 import asyncio
 import contextlib
-import os
-import re
-import shutil
 import tempfile
-from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
 
-from muster.agent import cache, git, ref
+from muster.agent import cache, collection, git, notes, ref, removal, repository
 from muster.agent import commit as commits
+from muster.agent.collection import Collected
 from muster.agent.fence import Epoch, attempt_ref, repository_name
-from muster.errors import Broken, Malformed, Refused
+from muster.errors import Broken, Conflict, Damaged, MusterError
 
-_GONE: Final = ".gone-"
+T = TypeVar("T")
+
 _HELD_PREFIX: Final = "refs/attempt/"
-_SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
-_PATHS_MAX: Final = 1_000
+# In a cache no git of ours moves a ref for so long: a lock this old is a dead one's.
+_LOCK_AGE_S: Final = 60.0
 
 
 class Origin(NamedTuple):
@@ -54,6 +56,11 @@ class Worktree(NamedTuple):
     base: str
 
     @property
+    def notes(self) -> Path:
+        """What is known of the files that were written into the folder."""
+        return self.cache / cache.ATTEMPTS / f"{self.task}-{self.epoch}"
+
+    @property
     def gitdir(self) -> Path:
         """The agent's own `.git`; never read as a repository by us."""
         return self.path / ".git"
@@ -64,20 +71,6 @@ class Worktree(NamedTuple):
         return (self.cache / "objects",)
 
 
-class Collected(NamedTuple):
-    """What an attempt produced."""
-
-    commit: str
-    base: str
-    changed: tuple[str, ...]
-    """The changed files, the first thousand by name."""
-    changed_count: int
-    missing: tuple[str, ...]
-    """Promised deliverables that are not there."""
-    left_out: tuple[str, ...]
-    """Folders that are repositories themselves and therefore stay out of the commit."""
-
-
 class Workshop:
     """The caches and the work folders of one machine."""
 
@@ -86,6 +79,12 @@ class Workshop:
         self._work = work
         # Two fetches into one cache would fight over its ref locks.
         self._locks: dict[str, asyncio.Lock] = {}
+        # The open folders and the cache that each borrows from.
+        self._lent: dict[Path, Path] = {}
+        # How often a cache was made anew, so that of two that meet the damage one does it.
+        self._renewed: dict[Path, int] = {}
+        self.remains: dict[Path, str] = {}
+        """What could not be removed, and why."""
 
     async def open(
         self,
@@ -98,45 +97,34 @@ class Workshop:
         """A fresh folder at the merged prerequisites, or at the remote's head without any.
 
         Raises NotFound when a prerequisite is not on the remote, Refused when two of them
-        conflict, Unreachable without the remote. On an error nothing is left behind.
+        conflict or the order names a start that is not there, Unreachable without the remote. On
+        an error nothing is left behind.
         """
         git.check_version()
-        store = await self._refresh(origin)
-        base = await cache.base(store, origin.url, bases, signature)
-        path = self._work / attempt_ref(task, epoch).removeprefix("refs/muster/attempt/").replace(
-            "/", "-"
-        )
-        tree = Worktree(origin, task, epoch, path, store, base)
-        self._discard(path)
-        async with contextlib.AsyncExitStack() as undo:
-            undo.push_async_callback(self.close, tree)
-            # Held by a ref, so that maintenance of the cache cannot drop what is worked on.
-            await git.run_async(["update-ref", _held(tree), base], store)
-            await _populate(tree, signature.agent)
-            undo.pop_all()
-        return tree
+
+        async def begin() -> Worktree:
+            store = await self._refresh(origin)
+            base = await cache.base(store, origin.url, bases, signature)
+            name = attempt_ref(task, epoch).removeprefix("refs/muster/attempt/").replace("/", "-")
+            return await self._fill(
+                Worktree(origin, task, epoch, self._work / name, store, base), signature.agent
+            )
+
+        return await self._healing(origin, begin)
+
+    async def refresh(self, origin: Origin) -> Path:
+        """The cache of a repository, as its remote is now; a repository to run git in."""
+        return await self._healing(origin, lambda: self._refresh(origin))
 
     async def collect(
         self, tree: Worktree, deliver: Sequence[str], message: str, signature: commits.Signature
     ) -> Collected:
-        """Turn the folder's contents into one signed commit; the agent must have ended."""
-        paths = [_inside(path) for path in deliver]
-        missing = tuple(path for path in paths if not _present(tree.path, path))
-        borrowed = _borrow(tree)
-        top = await _head(tree, borrowed)
-        nested = _nested(tree.path)
-        present = [path for path in paths if path not in missing]
-        written = await _write_tree(tree, top, borrowed, nested, present)
-        made = await commits.write(tree.cache, written, [top], message, signature)
-        listed = await git.run_async(
-            ["diff-tree", "-r", "-z", "--name-only", "--no-renames", tree.base, made],
-            tree.cache,
-            env=borrowed,
-        )
-        changed = [part.decode("utf-8", "replace") for part in listed.out.split(b"\0") if part]
-        return Collected(
-            made, tree.base, tuple(changed[:_PATHS_MAX]), len(changed), missing, tuple(nested)
-        )
+        """Turn the folder's contents into one signed commit; the agent must have ended.
+
+        Raises Refused for what is the agent's doing, Broken for what is this machine's.
+        """
+        place = collection.Place(tree.path, tree.cache, tree.base, tree.notes)
+        return await collection.collect(place, deliver, message, signature)
 
     async def push(self, tree: Worktree, commit: str) -> str:
         """Push the commit as the attempt's ref, and see that it is there; the ref's name.
@@ -144,191 +132,175 @@ class Workshop:
         Refused when the fence has risen meanwhile. Repeating it does nothing.
         """
         name = attempt_ref(tree.task, tree.epoch)
+        borrowed = collection.borrow(tree.gitdir)
         old = await ref.read_remote(tree.cache, tree.origin.url, name)
         if old != commit:
-            await ref.swap_remote(tree.cache, tree.origin.url, name, old, commit, env=_borrow(tree))
+            await ref.swap_remote(tree.cache, tree.origin.url, name, old, commit, env=borrowed)
         return name
 
     async def close(self, tree: Worktree) -> None:
-        """Remove the folder and all that was kept for it; harmless when repeated."""
-        self._discard(tree.path)
-        if tree.cache.is_dir():
-            await git.run_async(["update-ref", "-d", _held(tree)], tree.cache)
+        """Remove the folder and all that was kept for it; raises nothing, may be repeated."""
+        await self.discard(tree.path)
+        # What stays in the cache is swept when the daemon starts.
+        with contextlib.suppress(MusterError, OSError):
+            tree.notes.unlink(missing_ok=True)
+            if tree.cache.is_dir():
+                await git.run_async(["update-ref", "-d", _held(tree)], tree.cache)
+        self._lent.pop(tree.path, None)
+        await self._return(tree.cache)
+
+    async def discard(self, path: Path) -> None:
+        """Remove a folder of an attempt; raises nothing. What stays is in `remains`."""
+        aside = removal.set_aside(path)
+        if aside is not None:
+            await self._remove(aside)
 
     async def sweep(self, keep: Sequence[Path] = ()) -> int:
         """Remove what a crash left: folders, holding refs, lock files. The number of folders."""
+        count = await self.clear(keep)
+        await self.empty()
+        return count
+
+    async def clear(self, keep: Sequence[Path] = ()) -> int:
+        """The quick part of `sweep`: set aside what is to go, so that work may begin."""
         count = 0
         for path in sorted(self._work.glob("*")) if self._work.is_dir() else []:
-            if path not in keep:
-                self._discard(path)
+            if path not in keep and not path.name.startswith(removal.ASIDE_PREFIX):
+                removal.set_aside(path)
                 count += 1
         kept = {path.name for path in keep}
         for store in sorted(self._cache.glob("*.git")) if self._cache.is_dir() else []:
-            if not (store / "HEAD").is_file():
-                _remove(store)
-                continue
-            # No git of ours runs when the daemon starts, so any lock is a dead one's.
-            for lock in [*store.glob("*.lock"), *store.glob("refs/**/*.lock")]:
-                lock.unlink(missing_ok=True)
-            listed = await git.run_async(
-                ["for-each-ref", "--format=%(refname)", _HELD_PREFIX], store
-            )
-            for held in listed.text.splitlines():
-                if held.removeprefix(_HELD_PREFIX).replace("/", "-") not in kept:
-                    await git.run_async(["update-ref", "-d", held], store)
+            try:
+                await _tidy(store, kept)
+            except (MusterError, OSError):
+                # It is only a copy; the next attempt makes another one.
+                removal.set_aside(store)
         return count
 
+    async def empty(self) -> None:
+        """The slow part of `sweep`: remove everything that was set aside, now or earlier."""
+        for folder in (self._work, self._cache):
+            for path in sorted(folder.glob(f"{removal.ASIDE_PREFIX}*")):
+                await self._remove(path)
+
+    async def maintain(self) -> None:
+        """Pack the caches; what an open attempt starts from is held by a ref."""
+        for store in sorted(self._cache.glob("*.git")):
+            async with self._locks.setdefault(store.stem, asyncio.Lock()):
+                await repository.maintain(store)
+
+    # --- caches --------------------------------------------------------------------------------
+
+    def _store(self, origin: Origin) -> Path:
+        return self._cache / f"{repository_name(origin.name)}.git"
+
+    def _lock(self, origin: Origin) -> asyncio.Lock:
+        return self._locks.setdefault(origin.name, asyncio.Lock())
+
     async def _refresh(self, origin: Origin) -> Path:
-        store = self._cache / f"{repository_name(origin.name)}.git"
-        async with self._locks.setdefault(origin.name, asyncio.Lock()):
+        store = self._store(origin)
+        async with self._lock(origin):
             await cache.refresh(store, origin.url)
         return store
 
-    def _discard(self, path: Path) -> None:
-        if not os.path.lexists(path):
+    async def _healing(self, origin: Origin, work: Callable[[], Awaitable[T]]) -> T:
+        """`work`, and once more where the cache was the trouble and could be mended."""
+        before = self._renewed.get(self._store(origin), 0)
+        try:
+            return await work()
+        except (Broken, Conflict) as error:
+            if not await self._heal(origin, error, before):
+                raise
+        return await work()
+
+    async def _heal(self, origin: Origin, error: MusterError, before: int) -> bool:
+        """Whether another try is worth it."""
+        store = self._store(origin)
+        async with self._lock(origin):
+            if self._renewed.get(store, 0) != before:
+                return True
+            if isinstance(error, Conflict):
+                return cache.unlock(store, _LOCK_AGE_S) > 0
+            if not isinstance(error, Damaged) and await cache.sound(store):
+                return False
+            aside = Path(tempfile.mkdtemp(prefix=removal.ASIDE_PREFIX, dir=self._cache))
+            borrowed = store in self._lent.values()
+            await cache.renew(store, origin.url, aside / "x", borrowed=borrowed)
+            self._renewed[store] = before + 1
+        await self._remove(aside)
+        return True
+
+    async def _return(self, store: Path) -> None:
+        """The last attempt that borrowed from a damaged cache has ended: it may go."""
+        if store in self._lent.values():
             return
-        # Renamed first: from here on nobody takes the half-removed folder for a whole one.
-        aside = Path(tempfile.mkdtemp(prefix=_GONE, dir=self._work))
-        path.rename(aside / "x")
-        _remove(aside)
+        old = cache.forget_before(store)
+        if old is not None and (aside := removal.set_aside(old, self._cache)) is not None:
+            await self._remove(aside)
+
+    # --- folders -------------------------------------------------------------------------------
+
+    async def _fill(self, tree: Worktree, agent: str) -> Worktree:
+        """Make the folder, whole or not at all."""
+        await self.discard(tree.path)
+        async with contextlib.AsyncExitStack() as undo:
+            undo.push_async_callback(self.close, tree)
+            self._lent[tree.path] = tree.cache
+            # Held by a ref, so that maintenance of the cache cannot drop what is worked on.
+            await git.run_async(["update-ref", _held(tree), tree.base], tree.cache)
+            await _populate(tree, agent)
+            undo.pop_all()
+        return tree
+
+    async def _remove(self, aside: Path) -> None:
+        if why := await removal.remove(aside):
+            self.remains[aside] = why
+        else:
+            self.remains.pop(aside, None)
 
 
 async def _populate(tree: Worktree, agent: str) -> None:
     name, _, email = commits.person(agent).removesuffix(">").partition(" <")
     cache.lend(tree.gitdir, tree.cache, f'[user]\n\tname = "{name}"\n\temail = "{email}"\n')
+    (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
     await git.run_async(["update-ref", "--no-deref", "HEAD", tree.base], tree.path)
     await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path, for_person=True)
+    listed = await git.run_async(["ls-files", "-z"], tree.path)
+    await notes.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
+
+
+async def _known_refs(store: Path) -> bytes:
+    """The remote's branches and tags as the folder's `packed-refs`: `git describe` wants them.
+
+    What other runs left on the remote is theirs, and would only be in the way.
+    """
+    format = "--format=%(refname) %(objectname)"
+    listed = await git.run_async(["for-each-ref", format, cache.BRANCHES, "refs/tags"], store)
+    branches, known = cache.BRANCHES.encode(), []
+    for line in listed.out.splitlines():
+        name, _, id = line.rpartition(b" ")
+        if not name.startswith(branches + b"muster/"):
+            known.append((name.replace(branches, b"refs/remotes/origin/", 1), id))
+    lines = [b"%s %s\n" % (id, name) for name, id in sorted(known)]
+    return b"".join([b"# pack-refs with: sorted \n", *lines])
+
+
+async def _tidy(store: Path, kept: set[str]) -> None:
+    """Take out of a cache what no open attempt needs; raises where it cannot be read."""
+    if not (store / "HEAD").is_file():
+        raise Damaged(f"{store} is no repository.")
+    # No git of ours runs when the daemon starts, so any lock is a dead one's.
+    cache.unlock(store)
+    if (old := cache.forget_before(store)) is not None:
+        removal.set_aside(old, store.parent)
+    for index in (store / cache.ATTEMPTS).glob("*"):
+        if index.name not in kept:
+            index.unlink()
+    listed = await git.run_async(["for-each-ref", "--format=%(refname)", _HELD_PREFIX], store)
+    for held in listed.text.splitlines():
+        if held.removeprefix(_HELD_PREFIX).replace("/", "-") not in kept:
+            await git.run_async(["update-ref", "-d", held], store)
 
 
 def _held(tree: Worktree) -> str:
     return f"{_HELD_PREFIX}{tree.task}/{tree.epoch}"
-
-
-def _borrow(tree: Worktree) -> dict[str, str]:
-    """The environment in which the cache sees the agent's own objects."""
-    objects = tree.gitdir / "objects"
-    if tree.gitdir.is_symlink() or objects.is_symlink() or not objects.is_dir():
-        return {}
-    # The agent could have pointed it at any repository this user can read.
-    (objects / "info" / "alternates").unlink(missing_ok=True)
-    quoted = str(objects.resolve()).replace("\\", "\\\\").replace('"', '\\"')
-    return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
-
-
-async def _head(tree: Worktree, borrowed: dict[str, str]) -> str:
-    """The agent's own last commit, or the base when it made none."""
-    if not borrowed:
-        return tree.base
-    text = _read(tree.gitdir / "HEAD")
-    if found := _SYMBOLIC.fullmatch(text):
-        text = _read_ref(tree.gitdir, found[1])
-    if text == tree.base or not text:
-        return tree.base
-    top = git.object_id(text, "HEAD of the work folder")
-    check = ["merge-base", "--is-ancestor", tree.base, top]
-    answer = await git.run_async(check, tree.cache, env=borrowed, codes=(0, 1, 128))
-    if answer.code:
-        raise Refused(
-            f"The agent's commit {top[:12]} does not descend from {tree.base[:12]}, where it "
-            "started; the history it was given must stay."
-        )
-    return top
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(1024).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
-
-
-def _read_ref(gitdir: Path, name: str) -> str:
-    if ".." in name:
-        return ""
-    if loose := _read(gitdir / name):
-        return loose
-    try:
-        packed = (gitdir / "packed-refs").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    found = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(name)}$", packed, re.MULTILINE)
-    return found[1] if found else ""
-
-
-async def _write_tree(
-    tree: Worktree, top: str, borrowed: dict[str, str], nested: list[str], deliver: list[str]
-) -> str:
-    """The folder's contents as a tree object, through an index only we can write."""
-    with tempfile.TemporaryDirectory(prefix="muster-index-", dir=tree.cache) as folder:
-        excluded = Path(folder) / "exclude"
-        excluded.write_text("".join(f"/{_escaped(path)}/\n" for path in nested), encoding="utf-8")
-        env = {**borrowed, "GIT_INDEX_FILE": str(Path(folder) / "index")}
-        here = [f"--git-dir={tree.cache}", f"--work-tree={tree.path}"]
-        here += ["-c", "core.bare=false", "-c", f"core.excludesFile={excluded}"]
-        await git.run_async([*here, "read-tree", top], tree.path, env=env)
-        await _refuse_entered(here, tree, env, nested)
-        await git.run_async([*here, "add", "--all", "."], tree.path, env=env)
-        if deliver:
-            # A promised file counts even where .gitignore names it.
-            listed = "\0".join(deliver).encode()
-            add = ["add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul"]
-            await git.run_async([*here, *add], tree.path, env=env, stdin=listed)
-        return (await git.run_async([*here, "write-tree"], tree.path, env=env)).text
-
-
-async def _refuse_entered(
-    here: list[str], tree: Worktree, env: dict[str, str], nested: list[str]
-) -> None:
-    """Git would run inside a tracked submodule, with the configuration an agent left there."""
-    if not nested:
-        return
-    listed = await git.run_async([*here, "ls-files", "-z", "--stage"], tree.path, env=env)
-    entries = [part.partition(b"\t") for part in listed.out.split(b"\0")]
-    links = {path.decode("utf-8", "replace") for mode, _, path in entries if mode[:6] == b"160000"}
-    if entered := links.intersection(nested):
-        raise Refused(f"The submodule {min(entered)!r} was filled; submodules must stay empty.")
-
-
-def _nested(root: Path) -> list[str]:
-    """The folders below the work folder that are repositories themselves."""
-    found = []
-    for folder, names, files in os.walk(root):
-        if Path(folder) != root and (".git" in names or ".git" in files):
-            found.append(Path(folder).relative_to(root).as_posix())
-            names.clear()
-        names[:] = [name for name in names if name != ".git"]
-    return sorted(found)
-
-
-def _escaped(path: str) -> str:
-    return re.sub(r"([\\*?\[\]#! ])", r"\\\1", path)
-
-
-def _inside(text: str) -> str:
-    """A deliverable's path, which must stay in the work folder."""
-    path = PurePosixPath(text)
-    if not text or path.is_absolute() or ".." in path.parts or ".git" in path.parts:
-        raise Malformed(
-            f"The deliverable {git.clean(text)!r} must be a path inside the work folder."
-        )
-    return str(path)
-
-
-def _present(root: Path, path: str) -> bool:
-    try:
-        return (root / path).resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return False
-
-
-def _remove(path: Path) -> None:
-    shutil.rmtree(path, ignore_errors=True)
-    if not path.exists():
-        return
-    # Package caches like to be read-only; a folder of ours is ours to remove all the same.
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o700)
-    shutil.rmtree(path, ignore_errors=True)
-    if path.exists():
-        raise Broken(f"{path} cannot be removed; look who owns what is in it.")

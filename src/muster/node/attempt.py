@@ -17,7 +17,6 @@ import contextlib
 import os
 import random
 import secrets
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -28,6 +27,7 @@ from muster.agent import policy as policies
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
 from muster.agent.cache import Base
 from muster.agent.catalogue import AgentEntry
+from muster.agent.collection import is_folder
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.worktree import Origin, Worktree
@@ -45,6 +45,9 @@ AGENT_VERBS: Final = ("send", "reply", "ack")
 CHECK_TIMEOUT_S: Final = 600.0
 # Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
 REACH_S: Final = 600.0
+
+# More names than these nobody reads in one sentence.
+_NAMES_MAX: Final = 8
 
 T = TypeVar("T")
 
@@ -69,6 +72,8 @@ class Trial:
         self._tree: Worktree | None = None
         self._folder: Path | None = None
         self._redaction = Redaction({})
+        # What is said beside the agent's own words.
+        self._noted = ""
         self._answered_by: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
@@ -113,23 +118,28 @@ class Trial:
     async def _open(self) -> Path:
         repo = self.start.open.repo
         if not repo:
-            self._folder = (
-                Path(self.daemon.home.work) / f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
-            )
-            shutil.rmtree(self._folder, ignore_errors=True)
+            name = f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
+            self._folder = Path(self.daemon.home.work) / name
+            await self.daemon.hands.workshop.discard(self._folder)
             self._folder.mkdir(parents=True)
             await self._place_what_came_before(self._folder)
             return self._folder
         path, url = self.daemon.hands.place_of(repo)
-        bases = [
-            Base(f"prerequisite {n}", commit)
-            for n, commit in enumerate(self.start.open.base.split(), 1)
-        ]
+        named = self._commits_by_phase()
+        bases = [Base(named.get(each, each[:12]), each) for each in self.start.open.base.split()]
         origin, workshop = Origin(repo, url or self._own_url(path)), self.daemon.hands.workshop
         self._tree = await self._patiently(
             lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
+
+    def _commits_by_phase(self) -> dict[str, str]:
+        """The phase that each commit came from, as its values tell; some hand on no commit."""
+        found: dict[str, str] = {}
+        for phase, values in self.start.values.items():
+            for commit in values.get("commit", "").split():
+                found.setdefault(commit, phase)
+        return found
 
     async def _place_what_came_before(self, folder: Path) -> None:
         """What the phases before delivered, where no repository carries it."""
@@ -171,6 +181,8 @@ class Trial:
         if self._stopped:
             return self._ended("killed", reason=self._stopped)
         outcome = await self._run(self._order(folder))
+        if not self._stopped and not is_folder(folder):
+            return self._ended("failed", outcome, reason="the agent removed its own work folder")
         if self._stopped or outcome.status in ("cancelled", "error"):
             reason = self._stopped or outcome.summary
             own = self.fills or (outcome.status == "error" and not self._stopped)
@@ -288,6 +300,11 @@ class Trial:
         )
         if collected.missing:
             return self._ended("failed", outcome, reason=_missing(collected.missing))
+        if collected.left_out:
+            names = ", ".join(collected.left_out[:_NAMES_MAX])
+            more = len(collected.left_out) - _NAMES_MAX
+            names += f" and {more} more" if more > 0 else ""
+            self._noted = f"\nleft out, as git repositories of their own: {names}"
         if self._stopped:
             return self._ended("killed", outcome, reason=self._stopped)
         tree, workshop = self._tree, self.daemon.hands.workshop
@@ -357,7 +374,7 @@ class Trial:
             self.task,
             self.epoch,
             status,
-            summary=self._summary(outcome) if outcome is not None else reason[:400],
+            summary=self._summary(outcome) + self._noted if outcome is not None else reason[:400],
             reason=reason[:2000],
             commit=commit,
             values=values or {},
@@ -369,7 +386,7 @@ class Trial:
         if self._tree is not None:
             await self.daemon.hands.workshop.close(self._tree)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            await self.daemon.hands.workshop.discard(self._folder)
 
 
 def _missing(paths: Any) -> str:

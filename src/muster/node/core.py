@@ -253,6 +253,10 @@ class Core:
                 self.guard.run("room", "", self.members.had_no_room, event)
             case ev.ShutOut():
                 self.guard.run("shut-out", "", self.members.shut_out, event.proof)
+            case ev.Noticed(key, ""):
+                self.guard.run("noticed", key, self.members.resolved, key, "it is gone")
+            case ev.Noticed(key, title):
+                self.guard.run("noticed", key, self.members.incident, key, "warning", title)
             case _:
                 self.work.on_event(event)
 

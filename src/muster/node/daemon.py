@@ -58,6 +58,7 @@ from muster.node.supervisor import Supervisor, say
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
 FACTS_S: Final = 60.0
+UPKEEP_S: Final = 3600.0
 OUTBOX_FRAMES_MAX: Final = 16
 # A step makes thousands of short-lived objects and no cycles; chosen so that few steps pay.
 GC_THRESHOLDS: Final = (20_000, 20, 50)
@@ -170,6 +171,7 @@ class Daemon:
             self.supervisor.run("ticks", self._ticks())
             self.supervisor.run("facts", self._facts())
             self.supervisor.run("papers", self._papers())
+            self.supervisor.run("upkeep", self._upkeep())
             self.dialler.begin()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
@@ -402,6 +404,11 @@ class Daemon:
             await asyncio.sleep(FACTS_S)
             async with self.supervisor.attempt("facts"):
                 self.post(ev.FactsChanged(await self.hands.facts()))
+
+    async def _upkeep(self) -> None:
+        while True:
+            await self.hands.upkeep()
+            await asyncio.sleep(UPKEEP_S)
 
     async def _papers(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""

@@ -73,6 +73,14 @@ class HadNoRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Noticed:
+    """Something about this machine that a person must see; without a `title` it is over."""
+
+    key: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEvent:
     """An attempt of ours did something: for the journal."""
 
@@ -153,6 +161,7 @@ Event = (
     | FactsChanged
     | ShutOut
     | HadNoRoom
+    | Noticed
     | AttemptEvent
     | AttemptEnded
     | Fenced

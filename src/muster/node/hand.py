@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from muster.agent import cache, catalogue, ref, repository, start
+from muster.agent import catalogue, ref, repository, start
 from muster.agent import git as gits
 from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
 from muster.agent.ref import Promotion
-from muster.agent.worktree import Workshop
+from muster.agent.worktree import Origin, Workshop
 from muster.channel.frame import Type
 from muster.errors import Conflict, MusterError, NotFound, Unreachable
 from muster.limits import EACH_MATCHES_MAX
@@ -31,6 +31,8 @@ from muster.task.kinds import Epoch as Pair
 
 # Chosen arbitrarily; a machine that is up answers within a step.
 ANSWER_S: Final = 30.0
+# The incident about what attempts left.
+REMAINS: Final = "left-behind"
 
 
 class Hands:
@@ -44,13 +46,48 @@ class Hands:
         self.agents = catalogue.load(_existing(home.path / "agents.json"))
         self.runner = LocalRunner(self.agents)
         self._trials: dict[tuple[str, Pair], Trial] = {}
+        self._told: dict[Path, str] = {}
 
     async def prepare(self) -> None:
-        """Clear away what a crash left: work folders, half-made repositories."""
+        """Clear away what a crash left: work folders, half-made repositories.
+
+        What takes long is left to the first round of `upkeep`.
+        """
         self.repos.mkdir(parents=True, exist_ok=True)
-        await self.workshop.sweep()
-        repository.sweep(self.repos, clock.read().wall_ms / 1000)
+        await self.workshop.clear()
         self._sweep_blobs()
+
+    async def upkeep(self) -> None:
+        """One round of what keeps the disk in order: remove what was set aside, pack repositories.
+
+        What a failing disk or a stranger's files do to it is told, and the next round tries again.
+        """
+        await self.workshop.empty()
+        self._tell_remains()
+        now_s = clock.read().wall_ms / 1000
+        for work in (
+            asyncio.to_thread(repository.sweep, self.repos, now_s),
+            *(repository.maintain(each.path) for each in repository.listing(self.repos)),
+            self.workshop.maintain(),
+        ):
+            try:
+                await work
+            except (MusterError, OSError):
+                self.daemon.core.counters["upkeep-failed"] += 1
+
+    def _tell_remains(self) -> None:
+        """Name what could not be removed, once; and when it is gone."""
+        remains = dict(self.workshop.remains)
+        if remains == self._told:
+            return
+        self._told = remains
+        title = ""
+        if remains:
+            path, why = min(remains.items())
+            more = f", and {len(remains) - 1} more beside it" if len(remains) > 1 else ""
+            title = f"{path}{more}: what an attempt left cannot be removed ({gits.clean(why)})"
+            title += "; remove it as whoever owns what is in it"
+        self.daemon.post(ev.Noticed(REMAINS, title))
 
     def _sweep_blobs(self) -> None:
         """Remove what no entry names. A database in doubt may have lost the entries that do."""
@@ -133,6 +170,7 @@ class Hands:
             trial.over.set()
             self._trials.pop(key, None)
             self.daemon.post(ended)
+            self._tell_remains()
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the machine that keeps it."""
@@ -172,9 +210,7 @@ class Hands:
 
     async def _scratch(self, name: str, url: str) -> Path:
         """A cache of a repository elsewhere, to run git in."""
-        store = self.daemon.home.path / "repos-cache" / f"{name}.git"
-        await cache.refresh(store, url)
-        return store
+        return await self.workshop.refresh(Origin(name, url))
 
     async def _move_branch(self, effect: ev.MoveBranch) -> None:
         reason, again = "", False

@@ -1,0 +1,335 @@
+"""What an attempt leaves: from its folder to one signed commit.
+
+Rule 1: what an agent can write is never believed: git runs with the cache as its repository and an
+        index of its own, so no configuration, hook, filter or index an agent left is ever read.
+Rule 2: a deliverable is delivered when it is in the commit, and not because it lies in the folder.
+Rule 3: a file that nobody changed stays byte for byte as it was, whatever its attributes say.
+Rule 4: what cannot be committed is refused by name: it is the agent's doing, and would be the same
+        on every machine. Only what is wrong with the cache or the disk is this machine's.
+
+The cache looks at the folder from outside: it writes the tree and makes the signed commit on top
+of what the agent committed itself. The agent's own commits are read through its object folder; of
+its `.git` only HEAD is parsed, here.
+"""
+
+import asyncio
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final, NamedTuple
+
+from muster import limits
+from muster.agent import cache, filtered, git, notes
+from muster.agent import commit as commits
+from muster.errors import Broken, Conflict, Damaged, Malformed, NotFound, Refused
+
+_SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
+_PATHS_MAX: Final = 1_000
+_READ_BY_GIT: Final = frozenset({b".gitignore", b".gitattributes", b".gitmodules", b".mailmap"})
+_LEFT_OUT_MAX: Final = 100
+
+
+class Place(NamedTuple):
+    """Where an attempt worked; `notes` tell what nobody touched."""
+
+    path: Path
+    cache: Path
+    base: str
+    notes: Path
+
+    @property
+    def gitdir(self) -> Path:
+        """The agent's own `.git`; never read as a repository by us."""
+        return self.path / ".git"
+
+
+class Collected(NamedTuple):
+    """What an attempt produced."""
+
+    commit: str
+    base: str
+    changed: tuple[str, ...]
+    """The changed files, the first thousand by name; readable, whatever their names are."""
+    changed_count: int
+    missing: tuple[str, ...]
+    """Promised deliverables that are not in the commit, each with the reason where it is known."""
+    left_out: tuple[str, ...]
+    """Folders that are repositories themselves and therefore stay out of the commit."""
+
+
+async def collect(
+    place: Place, deliver: Sequence[str], message: str, signature: commits.Signature
+) -> Collected:
+    """Turn the folder's contents into one signed commit; the agent must have ended.
+
+    Raises Refused for what is the agent's doing, Broken for what is this machine's.
+    """
+    paths = [_inside(path) for path in deliver]
+    _check_there(place)
+    try:
+        return await _collect(place, paths, message, signature)
+    except Damaged:
+        raise
+    except (Broken, NotFound, Conflict) as error:
+        if not await cache.sound(place.cache):
+            raise Damaged(f"{error} The copy of the repository is damaged.") from error
+        raise Refused(f"What was left in the work folder cannot be committed: {error}") from error
+
+
+async def _collect(
+    place: Place, paths: list[str], message: str, signature: commits.Signature
+) -> Collected:
+    borrowed = borrow(place.gitdir)
+    top = await _head(place, borrowed)
+    nested = await asyncio.to_thread(_nested, place.path)
+    obstacles = {path: _obstacle(place.path, path, nested) for path in paths}
+    plain = [path for path, obstacle in obstacles.items() if not obstacle]
+    written = await _write_tree(place, top, borrowed, nested, plain)
+    missing = await _missing(place, borrowed, written, obstacles)
+    made = await commits.write(place.cache, written, [top], message, signature)
+    listed = await git.run_async(
+        ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
+        place.cache,
+        env=borrowed,
+    )
+    changed = [part for part in listed.out.split(b"\0") if part]
+    return Collected(
+        made,
+        place.base,
+        tuple(git.shown(part) for part in changed[:_PATHS_MAX]),
+        len(changed),
+        missing,
+        tuple(git.shown(part) for part in nested[:_LEFT_OUT_MAX]),
+    )
+
+
+def borrow(gitdir: Path) -> dict[str, str]:
+    """The environment in which the cache sees the agent's own objects."""
+    objects = gitdir / "objects"
+    parts = (gitdir, objects, objects / "info")
+    if any(part.is_symlink() for part in parts) or not objects.is_dir():
+        return {}
+    # The agent could have pointed it at any repository this user can read.
+    (objects / "info" / "alternates").unlink(missing_ok=True)
+    quoted = str(objects.resolve()).replace("\\", "\\\\").replace('"', '\\"')
+    return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder, and not a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _check_there(place: Place) -> None:
+    """An agent can remove its folder, or put a link to another one in its place."""
+    if not is_folder(place.path):
+        raise Refused(
+            "The work folder is gone: the agent removed it or put something in its place."
+        )
+
+
+async def _head(place: Place, borrowed: dict[str, str]) -> str:
+    """The agent's own last commit, or the base when it made none."""
+    if not borrowed:
+        return place.base
+    text = _read(place.gitdir / "HEAD")
+    if found := _SYMBOLIC.fullmatch(text):
+        text = _read_ref(place.gitdir, found[1])
+    if text == place.base or not text:
+        return place.base
+    top = git.object_id(text, "HEAD of the work folder")
+    check = ["merge-base", "--is-ancestor", place.base, top]
+    answer = await git.run_async(check, place.cache, env=borrowed, codes=(0, 1, 128))
+    if answer.code:
+        raise Refused(
+            f"The agent's commit {top[:12]} does not descend from {place.base[:12]}, where it "
+            "started; the history it was given must stay."
+        )
+    return top
+
+
+def _read(path: Path, most: int = 1024) -> str:
+    """The text of one of the agent's files; "" where it is none, such as a pipe that waits."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
+            return file.read(most).decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _read_ref(gitdir: Path, name: str) -> str:
+    if ".." in name:
+        return ""
+    if loose := _read(gitdir / name):
+        return loose
+    packed = _read(gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX)
+    found = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(name)}$", packed, re.MULTILINE)
+    return found[1] if found else ""
+
+
+# --- the tree ------------------------------------------------------------------------------
+
+
+async def _write_tree(
+    place: Place, top: str, borrowed: dict[str, str], nested: list[bytes], deliver: list[str]
+) -> str:
+    """The folder's contents as a tree object."""
+    with tempfile.TemporaryDirectory(prefix="muster-index-", dir=place.cache) as folder:
+        excluded, index = Path(folder) / "exclude", Path(folder) / "index"
+        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in nested))
+        settings = (
+            f"--git-dir={place.cache}", f"--work-tree={place.path}",
+            "-c", "core.bare=false", "-c", f"core.excludesFile={excluded}",
+        )  # fmt: skip
+        inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
+        await inside.run("read-tree", top)
+        await _keep_untouched(inside, place, top)
+        await _refuse_entered(inside, nested)
+        await inside.run("add", "--all", ".")
+        if deliver:
+            # A promised file counts even where .gitignore names it.
+            listed = "\0".join(deliver).encode()
+            force = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
+            await inside.run(*force, stdin=listed)
+        await filtered.settle(inside, top)
+        return (await inside.run("write-tree")).text
+
+
+async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
+    """A file that is as it was written is not read again: its line ends are nobody's change."""
+    moved: set[bytes] = set()
+    if top != place.base:
+        # Of these the agent's own commit says something else than what was written.
+        listed = await inside.run("diff-tree", "-r", "-z", "--name-only", place.base, top)
+        moved.update(listed.out.split(b"\0"))
+    same = await asyncio.to_thread(lambda: [*notes.untouched(place.notes, place.path)])
+    kept = b"".join(b"%s\0" % path for path in same if path not in moved)
+    if kept:
+        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)
+
+
+async def _refuse_entered(inside: filtered.Git, nested: list[bytes]) -> None:
+    """Git would run inside a tracked submodule, with the configuration an agent left there."""
+    if not nested:
+        return
+    listed = await inside.run("ls-files", "-z", "--stage")
+    entries = [part.partition(b"\t") for part in listed.out.split(b"\0")]
+    links = {path for mode, _, path in entries if mode[:6] == b"160000"}
+    if entered := links.intersection(nested):
+        raise Refused(
+            f"The submodule {git.shown(min(entered))!r} was filled; submodules must stay empty."
+        )
+
+
+# --- deliverables ----------------------------------------------------------------------------
+
+
+def _inside(text: str) -> str:
+    """A deliverable's path, which must stay in the work folder."""
+    path = PurePosixPath(text)
+    if not text or path.is_absolute() or ".." in path.parts or ".git" in path.parts:
+        raise Malformed(
+            f"The deliverable {git.clean(text)!r} must be a path inside the work folder."
+        )
+    return str(path)
+
+
+def _obstacle(root: Path, path: str, nested: list[bytes]) -> str:
+    """Why a deliverable cannot be in the commit, as far as the folder tells; "" where it can.
+
+    `-` stands for what is simply not there.
+    """
+    at, parts = root, PurePosixPath(path).parts
+    for number, part in enumerate(parts, 1):
+        at /= part
+        try:
+            mode = at.lstat().st_mode
+        except OSError:
+            return "-"
+        here = at.relative_to(root)
+        if os.fsencode(here) in nested:
+            return f"{here} is a git repository of its own; remove its .git"
+        if stat.S_ISLNK(mode):
+            if number < len(parts):
+                return f"it is behind the link {here}"
+            return "" if _leads_inside(root, at) else "it is a link that leads out of the folder"
+        if number == len(parts) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return "it is neither a file nor a folder"
+    return ""
+
+
+def _leads_inside(root: Path, link: Path) -> bool:
+    try:
+        return link.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
+
+
+async def _missing(
+    place: Place, borrowed: dict[str, str], tree: str, obstacles: dict[str, str]
+) -> tuple[str, ...]:
+    """The promised files that are not in the written tree, with what is known of the reason."""
+    found = []
+    for path, obstacle in obstacles.items():
+        why = obstacle
+        if not obstacle and not await _holds(place, borrowed, tree, path):
+            empty = (place.path / path).is_dir()
+            why = "nothing is in it that git keeps" if empty else "git does not keep it"
+        if not why and (link := place.path / path).is_symlink():
+            target = link.resolve().relative_to(place.path.resolve()).as_posix()
+            if target != "." and not await _holds(place, borrowed, tree, target):
+                why = "it is a link to what is not in the commit"
+        if why:
+            found.append(path if why == "-" else f"{path} ({why})")
+    return tuple(found)
+
+
+async def _holds(place: Place, borrowed: dict[str, str], tree: str, path: str) -> bool:
+    listed = await git.run_async(
+        ["ls-tree", "-z", "--name-only", tree, "--", path], place.cache, env=borrowed
+    )
+    return bool(listed.out)
+
+
+# --- repositories inside ---------------------------------------------------------------------
+
+
+def _nested(root: Path) -> list[bytes]:
+    """The folders below the work folder that are repositories themselves; without recursion."""
+    found, top = [], os.fsencode(root)
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                known = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            for name in _READ_BY_GIT & known.keys():
+                _refuse_trap(os.path.join(folder, name), top)
+        except OSError:
+            # Unreadable or too deep: git cannot read it either, and says so.
+            continue
+        if folder != top and b".git" in known:
+            found.append(os.path.relpath(folder, top))
+            continue
+        waiting += [
+            os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
+        ]
+    return sorted(found)
+
+
+def _refuse_trap(path: bytes, top: bytes) -> None:
+    """Git would read it, and wait for ever at a pipe that nobody writes to."""
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise Refused(f"{git.shown(os.path.relpath(path, top))} must be a file that git can read.")
+
+
+def _escaped(path: bytes) -> bytes:
+    """A path as a line of an exclude file; a line break cannot stand in one, but be guessed."""
+    return re.sub(rb"([\\*?\[\]#! ])", rb"\\\1", path).replace(b"\n", b"?").replace(b"\r", b"?")

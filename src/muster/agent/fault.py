@@ -1,0 +1,130 @@
+"""What git says when it fails, as an error that says whose fault it is.
+
+Rule 1: the texts are git's own in the C locale; the first mark that is found decides.
+Rule 2: what a person reads is one clean line, the one that decided, and what to do next.
+"""
+
+import re
+from typing import Final
+
+from muster.errors import (
+    Broken,
+    Conflict,
+    Damaged,
+    Exhausted,
+    MusterError,
+    NotFound,
+    Refused,
+    Unreachable,
+)
+from muster.visible import visible
+
+# The longest name that file systems take is 255 bytes; a path is cut where nobody reads on.
+_NAME_CHARS_MAX: Final = 300
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+# What git says of a repository that a power cut or a failing disk has left unreadable.
+_DAMAGE: Final = (
+    "is corrupt", "is empty", "bad object", "bad tree object", "bad config", "badRef", "badref",
+    "invalid sha1 pointer", "unable to read", "could not read", "failed to read", "inflate",
+    "does not match index", "far too short", "index file corrupt", "unknown index version",
+    "missing blob", "missing tree", "missing commit", "unable to find", "unexpected line in",
+    "did not send all necessary objects", "unable to parse", "Could not parse",
+    "garbage at end of", "corrupted",
+)  # fmt: skip
+_COPY: Final = "a copy is damaged, or the disk that holds it"
+
+# First match decides; the texts are git's own in the C locale.
+_MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
+    ("No space left on device", Exhausted, "free some disk space and try again"),
+    ("Disk quota exceeded", Exhausted, "free some disk space and try again"),
+    ("Too many open files", Exhausted, "try again when this machine is less busy"),
+    ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),
+    ("Cannot allocate memory", Exhausted, "try again when this machine is less busy"),
+    ("out of memory", Exhausted, "try again when this machine is less busy"),
+    (
+        "dubious ownership",
+        Refused,
+        "if you trust what is in it, type `git config --global --add safe.directory FOLDER`",
+    ),
+    ("Permission denied (", Unreachable, "check the address and your access"),
+    ("Permission denied", Broken, "check who owns the folder"),
+    ("muster: unreachable", Unreachable, "try again later"),
+    ("muster: refused", Refused, "nothing was changed"),
+    ("hook declined", Refused, "nothing was changed"),
+    ("stale info", Conflict, "somebody else moved it first; read it again"),
+    # A branch `muster`, where `muster/<run>/<phase>` is to be made: no waiting helps.
+    ("exists; cannot create", Refused, "rename the branch that is in the way"),
+    ("reference broken", Damaged, _COPY),
+    ("cannot lock ref", Conflict, "somebody else moved it first; read it again"),
+    ("failed to update ref", Conflict, "somebody else moved it first; read it again"),
+    ("non-fast-forward", Conflict, "somebody else moved it first; read it again"),
+    ("fetch first", Conflict, "somebody else moved it first; read it again"),
+    ("' not allowed", Refused, "use a muster::, ssh://, https:// or local address"),
+    ("mismatched algorithms", Refused, "only repositories with SHA-1 object names are taken"),
+    ("nvalid path '", Refused, "rename it: git checks out no path like this"),
+    ("File name too long", Refused, "shorten the name"),
+    ("not a git repository", NotFound, "check the path"),
+    ("does not appear to be a git repository", NotFound, "check the path"),
+    ("couldn't find remote ref", NotFound, "check the name"),
+    ("Could not resolve host", Unreachable, "try again when the network is back"),
+    ("Connection refused", Unreachable, "try again when the other side is up"),
+    ("Connection timed out", Unreachable, "try again when the network is back"),
+    ("Could not read from remote repository", Unreachable, "check the address and your access"),
+    (
+        "could not read Username",
+        Refused,
+        "nobody is asked for a password here; use ssh:// and a key",
+    ),
+    (
+        "could not read Password",
+        Refused,
+        "nobody is asked for a password here; use ssh:// and a key",
+    ),
+    ("unable to access 'http", Unreachable, "check the address and your access"),
+    ("hung up unexpectedly", Unreachable, "try again"),
+    ("early EOF", Unreachable, "try again"),
+)
+
+
+def meaning(verb: str, code: int, err: str, said: str) -> MusterError:
+    """The error that a failed git command stands for; `said` is all that it wrote."""
+    for mark, kind, advice in _MEANINGS:
+        if mark in said:
+            return kind(f"git {verb} failed: {_line(err, mark)}; {advice}.")
+    line = _line(err, "")
+    if any(mark in err for mark in _DAMAGE):
+        return Damaged(f"git {verb} failed: {line}; {_COPY}.")
+    return Broken(f"git {verb} failed with code {code}: {line}.")
+
+
+def clean(text: str) -> str:
+    """A stranger's text in one safe, short line."""
+    return visible(_CONTROL.sub(" ", text).strip()[:300])
+
+
+def shown(raw: bytes) -> str:
+    """A file's name as one readable, bounded word: what is no text is written as its escape."""
+    text = raw.decode("utf-8", "backslashreplace")
+    plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return plain if len(plain) <= _NAME_CHARS_MAX else f"{plain[:_NAME_CHARS_MAX]}…"
+
+
+def reason(err: str) -> str:
+    """The first useful line of what git wrote to standard error."""
+    lines = [clean(line.rpartition("\r")[2]) for line in err.splitlines()]
+    lines = [line for line in lines if line and not line.startswith(("hint:", "warning:"))]
+    for mark in ("muster:", "fatal:", "error:", "!"):
+        for line in lines:
+            if mark in line:
+                return line.removeprefix("remote: ").strip()
+    return lines[0] if lines else "no reason given"
+
+
+def _line(err: str, mark: str) -> str:
+    """What git said of it: the line that decided, which is often not the last word."""
+    for line in err.splitlines() if mark else ():
+        if mark in line and not line.startswith(("hint:", "warning:")):
+            return clean(line.rpartition("\r")[2].removeprefix("remote: ")).rstrip(".;")
+    return reason(err).rstrip(".;")
