@@ -526,7 +526,7 @@ PROMISES: Final[dict[str, str]] = {
     "sim.swarm-draws-all": "A thousand seeds draw every fault that the simulation knows.",
     "sim.seed-replays": "A simulation seed replays to the same trace, in any process.",
     "sim.failures-are-kept": "Every simulation seed that ever failed is run with the tests.",
-    "sim.invariants-hold": "Under any drawn subset of loss, duplication, reordering, partition, crash, set-back, clone, clock jump, sleep, scarce descriptors, strangers and a hostile member, the invariants of the fleet hold, for single tasks, runs with values, matches and races, and groups.",
+    "sim.invariants-hold": "Under any drawn subset of loss, duplication, reordering, partition, crash, set-back, clone, clock jump, sleep, full disks, scarce descriptors, strangers and a hostile member, the invariants of the fleet hold, for single tasks, runs with values, matches and races, and groups.",
     "sim.peace-converges": "Real cores over a faultless network reach the same streams, settle every task and deliver every message.",
     # --- tidy
     "tidy.the-verifier-can-be-read": "The stand-alone verifier has at most 400 lines, so that an auditor can read all of it.",

@@ -25,6 +25,7 @@ SOMETIMES = (
     "core-cosign-of-another-branch", "core-cosign-ahead-of-us", "core-streams-of-revoked-machines",
     "core-beyond-the-end-of-a-frozen-stream", "core-unproven-statement-missing",
     "run-values", "run-swarm", "run-race", "group-thread", "group-send", "stranger", "scarce", "matched",
+    "full-disk", "room-again",
     *("attack-" + name for name in ATTACKS),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ from muster.node import event as ev
 from muster.node import fork, member, twin
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
+from muster.store.store import Store
 from muster.task import evidence
 from tests.sim import machine as machines
 
@@ -48,6 +49,13 @@ def _believes_any_opening(_self: Any, _stream: Any, opening: Any) -> set[Any]:
     return {StreamName.parse(head).incarnation for head in body["heads"]}
 
 
+def _waits_for_nothing(self: Store, _waiting: Any) -> None:
+    """The step that found no room is taken for done, and nothing of it is kept."""
+    self._forget()
+    self._database.begin()
+    self.waits = True
+
+
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((member, "doubts", lambda *_: []),),
     "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
@@ -63,6 +71,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "orders-last": ((member.Members, "say_again", lambda *_: None),),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
     "mistakes-are-seen": ((twin.Twins, "_note", _believes_any_opening),),
+    "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }
 

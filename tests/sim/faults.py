@@ -26,6 +26,7 @@ class Faults:
     strangers: float = 0.0
     # How often what a machine begins outside finds no descriptor.
     scarce: float = 0.0
+    full: float = 0.0
     repository: float = 0.6
     loss: float = 0.0
     duplication: float = 0.0
@@ -73,6 +74,7 @@ _SWARM: dict[str, Any] = {
     "groups": lambda rng: rng.randint(1, 3),
     "strangers": lambda rng: rng.uniform(0.5, 4.0),
     "scarce": lambda rng: rng.uniform(0.05, 0.5),
+    "full": lambda rng: rng.uniform(0.1, 0.8),
 }
 # Rarer than the others, since a world with one of them says less about the rest.
 _RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 0.4}
@@ -80,6 +82,7 @@ _RARE = {"clone": 0.15, "restore": 0.5, "revoke": 0.2, "hostile": 0.4, "sleep": 
 PROFILES: dict[str, Faults] = {
     "peace": PEACE,
     "busy": Faults(runs=6, groups=4),
+    "full-disks": Faults(full=2.0, kill=0.2, runs=2),
     "besieged": Faults(
         machines=3, hostile=True, attacks=("shaped", "called"), attack=20.0, runs=4, groups=2,
         strangers=4.0, scarce=0.3,
@@ -115,6 +118,7 @@ PROFILES: dict[str, Faults] = {
     "mistakes-are-seen": Faults(
         machines=3, hostile=True, attacks=("shaped",), attack=20.0, runs=2, tasks=2
     ),
+    "step-waits-for-room": Faults(full=2.0, messages=12, tasks=3),
     "witness-persists": Faults(
         machines=4, hostile=True, attacks=("split",), attack=6.0, crash=0.04,
         crash_kind="before-fsync", tasks=0, messages=2,
@@ -173,6 +177,7 @@ class Injector:
             "clone",
             "clock",
             "sleep",
+            "full",
         ):
             rate = getattr(faults, name)
             if rate and self.rng.random() < rate / 2:
@@ -230,9 +235,18 @@ class Injector:
             self._reached("sleep", machine)
             machine.fall_asleep(self.rng.randint(500, self.world.faults.sleep_ms_max))
 
+    def _full(self) -> None:
+        machine = self._one()
+        if machine is not None and not self.stopped:
+            self._reached("full", machine)
+            span_ms = self.rng.choice((300, 2_000, 12_000))
+            machine.no_room_until_ms = self.world.ms + span_ms
+
     def _snapshot(self) -> None:
         machine = self._one()
         if machine is not None and machine.core is not None and not self.stopped:
+            if machine.waits:
+                return
             disk = Disk(machine.core.store.image(), machine.disk.mark)
             store = machine.core.store
             mine = (s for s in store.streams() if s.machine == machine.id)
@@ -266,7 +280,7 @@ class Injector:
         if machine is None or machine.core is None or self.stopped or world.cloned:
             return
         twin = Machine(world, machine.name, machine.index, f"{machine.place}b")
-        twin.disk = Disk(machine.core.store.image(), machine.disk.mark)
+        twin.disk = Disk(machine.image(), machine.disk.mark)
         twin.generation = machine.generation
         twin.cloned = machine.cloned = True
         if self.rng.random() < 0.5:

@@ -2,7 +2,9 @@
 
 Rule 1: the disk is what the last modelled fsync left: an image of the database, and beside it, in
 another folder, the high-water mark. An image is only taken when a crash or a snapshot wants one.
-Rule 2: what a step wants done happens after its fsync, as in the daemon; a crash may come before
+Rule 2: a disk may be full for a while: the step waits as it is, as in the daemon (node/room.py), what
+arrives waits behind it, and a crash forgets it.
+Rule 3: what a step wants done happens after its fsync, as in the daemon; a crash may come before
 the write, before the fsync, or between the fsync and the first byte that leaves.
 """
 
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from muster.errors import Exhausted
 from muster.fleet.facts import Facts
 from muster.fleet.machine import Identity
 from muster.fleet.record import sign_binding, sign_record
@@ -22,6 +25,7 @@ from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.installation import all_folds
 from muster.node.member import going_on
+from muster.node.room import put_off
 from muster.store.mark import Mark
 from muster.store.store import Store
 from muster.task.instruction import Now
@@ -36,6 +40,8 @@ LOCAL = 1
 # Links with higher numbers are those of strangers.
 STRANGERS = 1 << 30
 MARK_MS = 1_000
+# How often a machine that stands still looks for room.
+ROOM_MS = 500
 CRASHES = ("before-write", "before-fsync", "before-ack")
 
 
@@ -84,6 +90,9 @@ class Machine:
         self.blind_ms: int | None = None
         self.cloned = False
         self.retired = False
+        # Until then no commit finds room; and what the disk held before the step that waits.
+        self.no_room_until_ms = 0
+        self.before_waiting: bytes | None = None
 
     @property
     def id(self) -> str:
@@ -117,6 +126,10 @@ class Machine:
             folds=(*all_folds(world.fleet), Tally()),
             image=self.disk.image,
         )
+        self.before_waiting = None
+        # Whoever starts it again has made room first.
+        self.no_room_until_ms = 0
+        self._may_be_full(store)
         self.wrote_as = ""
         going, why = going_on(store, self.disk.mark, "installation", str(self.generation))
         if self.disk.image is not None and going is None:
@@ -153,6 +166,22 @@ class Machine:
             "version": "sim",
         }
 
+    def _may_be_full(self, store: Store) -> None:
+        commit = store._database.commit
+
+        def bounded() -> None:
+            if self.world.ms < self.no_room_until_ms:
+                self.world.reached["full-disk"] += 1
+                raise Exhausted("the disk is full")
+            commit()
+
+        store._database.commit = bounded  # type: ignore[method-assign]
+
+    @property
+    def waits(self) -> bool:
+        """Whether a step waits for room."""
+        return self.core is not None and self.core.store.waits
+
     def facts(self) -> Mapping[str, Any]:
         facts = Facts(
             "linux",
@@ -172,12 +201,19 @@ class Machine:
         if core is None:
             return
         self.count()
-        self.disk.image = core.store.image() if image is None else image
+        self.disk.image = self.image() if image is None else image
         self.core = None
         core.store.close()
         self.inbox.clear()
         self.world.network.died(self)
         self.world.crashed(self)
+
+    def image(self) -> bytes:
+        """What the disk holds."""
+        assert self.core is not None
+        if self.before_waiting is not None:
+            return self.before_waiting
+        return self.core.store.image()
 
     def retire(self) -> None:
         """Switched off, for good."""
@@ -232,7 +268,9 @@ class Machine:
     def act(self, write: Callable[[Core], object]) -> None:
         """The machine's own program writes something, outside of any event (the attacker does)."""
         core = self.core
-        if core is None or not core.members.settled:
+        if core is None or not core.members.settled or self.world.ms < self.no_room_until_ms:
+            return
+        if core.store.waits:
             return
         core.now = self.now()
         try:
@@ -257,7 +295,7 @@ class Machine:
 
     def _wake(self) -> None:
         self.woken = False
-        if not self.awake or not self.inbox:
+        if not self.awake or not self.inbox or self.waits:
             return
         events, self.inbox = self.inbox, []
         self.step(events)
@@ -280,13 +318,21 @@ class Machine:
         if crash == "before-write":
             self.crash()
             return
-        image = core.store.image() if crash == "before-fsync" else None
+        full = world.ms < self.no_room_until_ms
+        image = core.store.image() if crash == "before-fsync" or full else None
         try:
             effects = core.step(events, self.now())
+        except Exhausted as error:
+            self.before_waiting = image
+            held, told = put_off(core.effects, error)
+            core.effects = held
+            self.perform(told)
+            self._go_on_later()
+            return
         except Exception as error:
             raise world.checker.died(self, error) from error
         world.trace("step", f"{self.place} {len(events)} {len(effects)}")
-        if image is not None:
+        if image is not None and crash == "before-fsync":
             self.lost(effects)
             self.crash(image)
             return
@@ -296,6 +342,24 @@ class Machine:
             self.crash()
             return
         self.perform(effects)
+
+    def _go_on_later(self) -> None:
+        start = self.starts
+        self.world.later(ROOM_MS, lambda: self.when_awake(start, self._go_on))
+
+    def _go_on(self) -> None:
+        core = self.core
+        assert core is not None
+        try:
+            effects = core.resume(self.now())
+        except Exhausted:
+            self._go_on_later()
+            return
+        self.before_waiting = None
+        self.world.reached["room-again"] += 1
+        self.world.checker.stepped(self)
+        self.perform(effects)
+        self._wake()
 
     def lost(self, effects: list[ev.Effect]) -> None:
         """The fsync never came back, so nothing of this step may leave; removals let it."""

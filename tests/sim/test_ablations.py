@@ -21,6 +21,8 @@ BROKEN = {
     "orders-last": ("I13",),
     "poison-is-skipped": ("I12",),
     "witness-persists": ("I5", "I9"),
+    "mistakes-are-seen": ("I15",),
+    "step-waits-for-room": ("I2", "I6", "I12", "liveness"),
 }
 
 

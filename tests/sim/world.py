@@ -123,6 +123,7 @@ class World:
         self.injector.stop()
         self.network.parted.clear()
         for machine in list(self.machines.values()):
+            machine.no_room_until_ms = 0
             if machine.core is None:
                 machine.boot()
             elif machine.asleep:
