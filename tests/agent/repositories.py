@@ -14,6 +14,7 @@ from muster.log.keys import Signer
 T = TypeVar("T")
 SIGNER = Signer(b"\x07" * 32)
 SIGNATURE = commits.Signature("claude@studio", "studio", 1_800_000_000, SIGNER)
+MAKER = commits.Maker("claude@studio", "studio", SIGNER.public)
 
 
 def wait(work: Coroutine[Any, Any, T]) -> T:

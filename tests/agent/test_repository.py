@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import SIGNER, checkout, commit, plain, refs, sh, wait
+from tests.agent.repositories import MAKER, checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
 
 from muster.agent import git, ref, repository
@@ -44,6 +44,7 @@ def promotion(**changes):
         "commit": "",
         "base": "",
         "expected": None,
+        "maker": None,
     }
     return ref.Promotion(**base | changes)
 
@@ -271,7 +272,7 @@ def test_a_commit_that_its_machine_did_not_sign_is_not_promoted(repo, source):
     base, made = attempt(repo, source)
     before = refs(repo)
     with pytest.raises(Forged):
-        wait(ref.promote(repo, promotion(commit=made, base=base, signer=SIGNER.public)))
+        wait(ref.promote(repo, promotion(commit=made, base=base, maker=MAKER)))
     assert refs(repo) == before
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.repositories import (
+    MAKER,
     SIGNATURE,
     SIGNER,
     checkout,
@@ -122,7 +123,7 @@ def test_an_attempt_that_changed_nothing_still_leaves_a_signed_commit(place):
     found = place.collect(tree)
     assert found.changed == ()
     assert found.commit != tree.base
-    wait(commits.verify(tree.cache, found.commit, SIGNER.public))
+    wait(commits.verify(tree.cache, found.commit, MAKER))
 
 
 @proves("git.collect")
@@ -187,10 +188,20 @@ def test_git_itself_verifies_the_commit(place):
     assert sh(tree.cache, "fsck", "--strict", "--no-dangling") == ""
 
 
+def _signed_twice(signature):
+    """A commit with two authors, properly signed."""
+    when = f"{signature.seconds} +0000"
+    authors = [commits.person(signature.agent), commits.person("alice")]
+    head = f"tree {'1' * 40}\n" + "".join(f"author {each} {when}\n" for each in authors)
+    head += f"committer {commits.person(signature.machine)} {when}\n"
+    armoured = openssh.sign(signature.signer, f"{head}\nx\n".encode()).strip()
+    return f"{head}gpgsig {armoured.replace(chr(10), chr(10) + ' ')}\n\nx\n".encode()
+
+
 @proves("git.forged-commit")
 def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place):
     raw = commits.signed("1" * 40, ["2" * 40], "x", SIGNATURE)
-    commits.check(raw, SIGNER.public)
+    commits.check(raw, MAKER)
     head, _, rest = raw.partition(b"gpgsig ")
     forged = [
         raw.replace(b"claude@studio", b"claude@other!", 1),
@@ -203,9 +214,17 @@ def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place):
     ]
     for other in forged:
         with pytest.raises((Forged, Malformed)):
-            commits.check(other, SIGNER.public)
+            commits.check(other, MAKER)
     with pytest.raises(Forged):
-        commits.check(raw, Signer(b"\x08" * 32).public)
+        commits.check(raw, MAKER._replace(public=Signer(b"\x08" * 32).public))
+    for changed in ({"agent": "codex@studio"}, {"machine": "build"}):
+        with pytest.raises(Forged, match="names another"):
+            commits.check(raw, MAKER._replace(**changed))
+    # Whoever holds the key could still say twice, and differently, whose it is.
+    twice = commits.Signature("claude@studio", "studio", 1, SIGNER)
+    raw = _signed_twice(twice)
+    with pytest.raises(Forged, match="names another author"):
+        commits.check(raw, MAKER)
     text = openssh.sign(SIGNER, b"m", "file")
     with pytest.raises(Malformed):
         openssh.open_signature(text, b"m", "git")
@@ -225,7 +244,7 @@ def test_several_prerequisites_are_merged_and_signed(place):
     bases.append(cache.Base("main", refs(place.remote)["refs/heads/main"]))
     tree = place.open(*bases)
     assert {path.name for path in tree.path.iterdir()} == {".git", "readme.md", "a", "b", "c"}
-    wait(commits.verify(tree.cache, tree.base, SIGNER.public))
+    wait(commits.verify(tree.cache, tree.base, MAKER))
     for base in bases:
         assert wait(ref.descends(tree.cache, base.commit, tree.base))
     found = place.collect(tree)

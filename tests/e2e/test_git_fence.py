@@ -231,9 +231,10 @@ def test_an_attempt_travels_to_the_hub_and_becomes_the_branch(hub, studio):
     hub.assign("t1", ONE, STUDIO)
     tree, made = studio.attempt(ONE, "done")
     studio.push(tree, made)
-    settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None)
+    settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None, None)
     wait(ref.promote(main(hub), settled))
-    wait(commits.verify(main(hub), made, SIGNATURE.signer.public))
+    maker = commits.Maker(SIGNATURE.agent, SIGNATURE.machine, SIGNATURE.signer.public)
+    wait(commits.verify(main(hub), made, maker))
     assert refs(main(hub))[BRANCH] == made
     later = studio.act(studio.shop.open(ORIGIN, "t2", ONE, [cache.Base("test", made)], SIGNATURE))
     assert (later.path / "result.txt").read_text() == "done"
@@ -247,7 +248,7 @@ def test_a_zombies_late_push_harms_nothing(hub, studio, laptop):
     hub.assign("t1", TWO, LAPTOP)
     tree, made = laptop.attempt(TWO, "in time")
     laptop.push(tree, made)
-    wait(ref.promote(main(hub), ref.Promotion("t1", TWO, BRANCH, made, tree.base, None)))
+    wait(ref.promote(main(hub), ref.Promotion("t1", TWO, BRANCH, made, tree.base, None, None)))
     before = refs(main(hub))
     with pytest.raises(Refused, match="stale"):
         studio.push(zombie, late)
@@ -399,7 +400,7 @@ def test_an_owner_on_another_machine_fences_and_promotes_through_the_tunnel(hub,
     hub.current["t1"] = (ONE, STUDIO)
     tree, made = studio.attempt(ONE, "done")
     studio.push(tree, made)
-    settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None)
+    settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None, None)
     owner.act(ref.promote_remote(here, ORIGIN.url, settled))
     owner.act(ref.register_remote(here, ORIGIN.url, "t1", TWO))
     before = refs(main(hub))

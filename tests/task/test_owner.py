@@ -566,11 +566,30 @@ def test_a_commit_is_promoted_before_the_task_is_done():
     world.owner.fenced("t1", (1, 1), world.now)
     world.flush()
     out = world.finish("t1", commit="c0ffee")
-    assert out == [Promote("t1", (1, 1), "main", "r1", "test", "", "c0ffee")]
+    assert out == [Promote("t1", (1, 1), "main", "r1", "test", "", "c0ffee", BUILD, "shell")]
     world.owner.promoted("t1", (1, 1))
     assert of(world.flush(), kinds.TaskSettle)[0].commit == "c0ffee"
     world.owner.promoted("t1", (1, 1))
     assert world.flush() == []
+
+
+@proves("task.promotes-before-done", "task.an-attempt-ends-once")
+@pytest.mark.parametrize("status", ["done", "failed", "killed", "refuse"])
+def test_a_second_end_while_the_branch_moves_is_late_and_changes_nothing(status):
+    world, _ = fenced_world()
+    world.owner.fenced("t1", (1, 1), world.now)
+    world.flush()
+    world.finish("t1", commit="c0ffee")
+    second = (
+        kinds.AttemptRefuse("t1", (1, 1), "busy")
+        if status == "refuse"
+        else kinds.AttemptFinish("t1", (1, 1), status, commit="badbad")
+    )
+    out = world.say(BUILD, second)
+    assert [each for each in out if not isinstance(each, Draft)] == []
+    assert {type(each.body) for each in out} <= {kinds.TaskLate}
+    world.owner.promoted("t1", (1, 1))
+    assert of(world.flush(), kinds.TaskSettle)[0].commit == "c0ffee"
 
 
 @proves("task.promotes-before-done")

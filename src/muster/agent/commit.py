@@ -29,6 +29,17 @@ class Signature(NamedTuple):
     signer: openssh.Signs
 
 
+class Maker(NamedTuple):
+    """Who must have made a commit for it to count."""
+
+    agent: str
+    """`claude@studio`"""
+    machine: str
+    """`studio`"""
+    public: bytes
+    """The machine's `git` key."""
+
+
 def person(name: str) -> str:
     """An agent or a machine in git's form: `claude@studio <claude@studio.muster>`."""
     if not name or any(mark in "<>\n\r\0" or not mark.isprintable() for mark in name):
@@ -65,8 +76,11 @@ def signed(tree: str, parents: list[str], message: str, signature: Signature) ->
     return head + _SIGNATURE + folded + b"\n\n" + text
 
 
-def check(raw: bytes, public: bytes) -> None:
-    """Check that this commit object is signed by this key. Pure. Raises Forged."""
+def check(raw: bytes, maker: Maker) -> None:
+    """Check that this commit object is by this agent, and signed by its machine. Pure.
+
+    Raises: Forged.
+    """
     head, gap, text = raw.partition(b"\n\n")
     kept, armoured, inside = [], [], False
     for line in head.split(b"\n"):
@@ -82,11 +96,16 @@ def check(raw: bytes, public: bytes) -> None:
         raise Forged("The commit is not signed; only commits by a machine's key count.")
     message = b"\n".join(kept) + b"\n\n" + text
     found = openssh.open_signature(b"\n".join(armoured).decode("ascii", "replace"), message)
-    if found[0] != public or not keys.verify(*found):
+    if found[0] != maker.public or not keys.verify(*found):
         raise Forged("The commit is not signed by the machine that reported it; it does not count.")
+    for role, name in (("author", maker.agent), ("committer", maker.machine)):
+        wanted = f"{role} {person(name)} ".encode()
+        lines = [line for line in kept if line.startswith(f"{role} ".encode())]
+        if len(lines) != 1 or not lines[0].startswith(wanted):
+            raise Forged(f"The commit names another {role} than {name}; it does not count.")
 
 
-async def verify(repo: Path, commit: str, public: bytes) -> None:
+async def verify(repo: Path, commit: str, maker: Maker) -> None:
     """`check` a commit of a repository."""
     git.object_id(commit, "The commit")
-    check((await git.run_async(["cat-file", "commit", commit], repo)).out, public)
+    check((await git.run_async(["cat-file", "commit", commit], repo)).out, maker)

@@ -28,8 +28,8 @@ class Promotion(NamedTuple):
     base: str
     # The branch's commit as the owner last saw it; None when the branch is new.
     expected: str | None
-    # The worker's public `git` key; None where another kind of remote keeps unsigned work.
-    signer: bytes | None = None
+    # Who was given the task: nobody else's commit counts. None where unsigned work is kept.
+    maker: commit.Maker | None
 
 
 async def read(repo: Path, ref: str) -> str | None:
@@ -172,8 +172,8 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
             f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
             f"{promotion.base[:12]}; the attempt does not count."
         )
-    if promotion.signer is not None:
-        await commit.verify(repo, promotion.commit, promotion.signer)
+    if promotion.maker is not None:
+        await commit.verify(repo, promotion.commit, promotion.maker)
 
 
 async def _already(repo: Path, old: str | None, task: str, new: Epoch) -> bool:

@@ -242,7 +242,10 @@ class RaiseFence:
 
 @dataclass(frozen=True, slots=True)
 class MoveBranch:
-    """Promote an attempt's commit by compare-and-set; answer with `Promoted`."""
+    """Promote an attempt's commit by compare-and-set; answer with `Promoted`.
+
+    It counts only where it is by that agent and signed by that machine.
+    """
 
     task: str
     epoch: Epoch
@@ -250,6 +253,8 @@ class MoveBranch:
     branch: str
     commit: str
     bases: tuple[str, ...]
+    machine: str
+    agent: str
 
 
 @dataclass(frozen=True, slots=True)

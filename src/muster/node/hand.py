@@ -12,14 +12,16 @@ from typing import Any, Final
 
 from muster.agent import catalogue, ref, repository, start
 from muster.agent import git as gits
+from muster.agent.commit import Maker
 from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
 from muster.agent.ref import Promotion
 from muster.agent.worktree import Origin, Workshop
 from muster.channel.frame import Type
-from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.errors import Conflict, MusterError, NotFound, Refused, Unreachable
 from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
+from muster.log.stream import MachineId
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
@@ -222,8 +224,9 @@ class Hands:
             base = effect.bases[0] if effect.bases else ""
             base = base or await start.commit(where, url or str(where), effect.repo, "")
             promotion = Promotion(
-                effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old
-            )
+                effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old,
+                self._maker(effect.machine, effect.agent),
+            )  # fmt: skip
             if path is not None:
                 await ref.promote(path, promotion)
             else:
@@ -233,6 +236,14 @@ class Hands:
         except MusterError as error:
             reason = str(error)
         self.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
+
+    def _maker(self, machine: str, agent: str) -> Maker:
+        """Who must have made a commit. Raises: Refused where nobody vouched for that machine."""
+        standing = self.daemon.core.standing
+        name, key = standing.name_of(machine), standing.key_of(MachineId(machine), "git")
+        if key is None:
+            raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
+        return Maker(f"{agent}@{name}", name, key)
 
     async def _match(self, effect: ev.MatchGlob) -> None:
         found: tuple[str, ...] = ()

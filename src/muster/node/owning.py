@@ -341,8 +341,12 @@ class Owning:
                 core.do(ev.RaiseFence(task, epoch, machine, repo))
             case Promote():
                 branch = branch_of(each.run or each.task, each.phase, each.instance)
-                bases = self._bases(each.task)
-                core.do(ev.MoveBranch(each.task, each.epoch, each.repo, branch, each.commit, bases))
+                bases, worker = self._bases(each.task), (each.machine, each.agent)
+                core.do(
+                    ev.MoveBranch(
+                        each.task, each.epoch, each.repo, branch, each.commit, bases, *worker
+                    )
+                )
             case Stop(machine, task, epoch, reason):
                 self._tell(
                     machine, "release", {"task": task, "epoch": list(epoch), "reason": reason}

@@ -237,7 +237,8 @@ class Book:
         task.stage = "promoting"
         self._alarms.set("promoting/" + body.task, now.boot_ms + self._lease_ms)
         place = (body.repo, body.run, body.phase, body.instance)
-        self._out.append(Promote(body.task, task.epoch, *place, task.result.commit))
+        worker = (task.machine, task.agent)
+        self._out.append(Promote(body.task, task.epoch, *place, task.result.commit, *worker))
 
     def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
         self._remember(task, 1000)

@@ -68,7 +68,10 @@ class RegisterEpoch:
 
 @dataclass(slots=True, frozen=True)
 class Promote:
-    """Owner: move the branch of (run, phase) to the commit; then `promoted` or `unpromoted`."""
+    """Owner: move the branch of (run, phase) to the commit; then `promoted` or `unpromoted`.
+
+    `machine` and `agent` are who was given the task: the commit must be theirs, and signed.
+    """
 
     task: str
     epoch: Epoch
@@ -77,6 +80,8 @@ class Promote:
     phase: str
     instance: str
     commit: str
+    machine: str
+    agent: str
 
 
 @dataclass(slots=True, frozen=True)

@@ -1,0 +1,99 @@
+"""What an owner's daemon does to branches: real repositories, with the keys of real cores."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.agent.repositories import checkout, refs, sh, wait
+from tests.node.cores import Cores
+from tests.promise import proves
+
+from muster.agent import commit as commits
+from muster.agent import ref, repository
+from muster.agent.fence import Epoch, attempt_ref
+from muster.node import event as ev
+from muster.node.hand import Hands
+
+BRANCH = "muster/r1/one"
+
+
+class Owner:
+    """The hands of the hub, and its repository with one attempt of studio."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = Cores("hub", "studio", "other")
+        self.posted: list[Any] = []
+        home = SimpleNamespace(path=folder, repos=folder / "repos", work=folder / "work")
+        daemon: Any = SimpleNamespace(
+            home=home, core=self.world["hub"].core, post=self.posted.append, machine=None
+        )
+        self.hands = Hands(daemon)
+        self.repo = wait(repository.add(home.repos, "main", str(checkout(folder / "src")))).path
+        self.base = sh(self.repo, "rev-parse", "HEAD")
+        wait(ref.register(self.repo, "t1", Epoch(1, 1)))
+
+    def commit(self, agent: str, machine: str, signer: str) -> str:
+        """A commit on the base that the hub's repository has as the attempt."""
+        key = self.world[signer].identity.signer("git")
+        signature = commits.Signature(agent, machine, 1_800_000_000, key)
+        tree = sh(self.repo, "rev-parse", f"{self.base}^{{tree}}")
+        return self.pushed(wait(commits.write(self.repo, tree, [self.base], "x", signature)))
+
+    def pushed(self, made: str) -> str:
+        sh(self.repo, "update-ref", attempt_ref("t1", Epoch(1, 1)), made)
+        return made
+
+    def move(self, made: str, *, machine: str = "studio") -> ev.Promoted:
+        worker = self.world[machine].id if machine in self.world.machines else machine
+        effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, (self.base,), worker, "claude")
+        wait(self.hands._move_branch(effect))
+        found: ev.Promoted = self.posted.pop()
+        return found
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> Owner:
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    return Owner(tmp_path)
+
+
+@proves("git.made-by-the-worker", "git.forged-commit")
+def test_the_commit_of_the_agent_and_machine_that_were_given_the_task_is_promoted(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    assert owner.move(made).reason == ""
+    assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
+
+
+@proves("git.made-by-the-worker", "git.forged-commit")
+@pytest.mark.parametrize(
+    ("agent", "machine", "signer", "said"),
+    [
+        ("claude@studio", "studio", "other", "not signed by the machine"),
+        ("codex@studio", "studio", "studio", "another author"),
+        ("claude@other", "other", "other", "not signed by the machine"),
+        ("claude@studio", "hub", "studio", "another committer"),
+    ],
+)
+def test_the_commit_of_anybody_else_is_not(owner, agent, machine, signer, said):
+    made = owner.commit(agent, machine, signer)
+    before = refs(owner.repo)
+    told = owner.move(made)
+    assert said in told.reason
+    assert not told.again
+    assert refs(owner.repo) == before
+
+
+@proves("git.made-by-the-worker", "git.forged-commit")
+def test_an_unsigned_commit_is_not_promoted_nor_one_of_a_machine_that_nobody_vouched_for(owner):
+    tree = sh(owner.repo, "rev-parse", f"{owner.base}^{{tree}}")
+    named = ["-c", "user.name=x", "-c", "user.email=x@x"]
+    plain = owner.pushed(sh(owner.repo, *named, "commit-tree", tree, "-p", owner.base, "-m", "x"))
+    before = refs(owner.repo)
+    assert "not signed" in owner.move(plain).reason
+    made = owner.commit("claude@studio", "studio", "studio")
+    before[attempt_ref("t1", Epoch(1, 1))] = made
+    assert "has no key" in owner.move(made, machine="f" * 64).reason
+    assert refs(owner.repo) == before
