@@ -72,6 +72,9 @@ REASON_CHARS_MAX: Final = 300
 EVIDENCE_AGE_MS_MAX: Final = 30 * 24 * 3_600_000
 # The causes between an assignment and an operator's statement: assign, open, run.
 EVIDENCE_BUNDLE_BYTES_MAX: Final = 1024 * 1024
+# Twice the output that a command may have (agent/shell.py). An agent that talks for ever fills
+# the logs of every machine that may read its journal.
+ATTEMPT_JOURNAL_BYTES_MAX: Final = 8 * 1024 * 1024
 # A machine does this many attempts of the do-nothing agent at once: it costs next to nothing.
 NOOP_SLOTS: Final = 512
 # Facts change slowly; tools are asked for their version this often.

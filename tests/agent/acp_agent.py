@@ -60,6 +60,69 @@ def words():
     say("The end.")
 
 
+def stops_new():
+    say("half of it")
+    return "budget_reached"
+
+
+def stops_without_word():
+    say("half of it")
+
+
+def stops_strangely():
+    return {"why": ["no", 5]}
+
+
+def updates_new():
+    update(sessionUpdate="a_new_kind", content=[1, 2])
+    update(sessionUpdate=["x"], content="y")
+    update(sessionUpdate="tool_call", toolCallId={"a": 1}, content="x", locations=7, rawInput=[1])
+    update(sessionUpdate="agent_message_chunk", content=None)
+    send({"method": "session/update", "params": None})
+    send({"method": "session/brand_new", "params": {"x": 1}})
+    send({"id": 7, "method": "terminal/create", "params": {}})
+    assert "error" in receive()
+    send({"id": 8, "method": "session/request_permission", "params": {"options": 5}})
+    # Asked of a person first, who never answers: the order of this test gives no time.
+    assert receive()["result"]["outcome"]["outcome"] == "cancelled"
+    say("went on")
+
+
+def titles():
+    sys.stdout.write("\x1b]0;agent: ready\x07")
+    say("went on")
+
+
+def floods_a_line():
+    sys.stdout.write("x" * 70_000_000 + "\n")
+    say("went on")
+
+
+def answers_twice():
+    say("went on")
+    reply(REQUEST, {"stopReason": "end_turn"})
+
+
+def leaves_quietly():
+    say("half of it")
+    os._exit(0)
+
+
+def chatters():
+    for n in range(60_000):
+        say(f"line {n} {'.' * 200}\n\n")
+
+
+def tells_a_secret():
+    secret = os.environ["A_TOKEN"]
+    for at in range(0, len(secret), 7):
+        say(secret[at : at + 7])
+    sys.stderr.write(secret)
+    call = {"toolCallId": "c1", "title": "x" * 290 + secret, "kind": "read", "status": "completed"}
+    update(sessionUpdate="tool_call", **call, rawInput={"command": secret})
+    return "refusal"
+
+
 def floods_stderr():
     sys.stderr.write("x" * 3_000_000)
     sys.stderr.flush()
@@ -156,6 +219,9 @@ def main(behaviour):
         elif method == "session/prompt":
             REQUEST.update(request)
             stop = globals()[behaviour]() or "end_turn"
+            if behaviour == "stops_without_word":
+                reply(request, {})
+                continue
             usage = {"totalTokens": 15, "inputTokens": 10, "outputTokens": 5}
             reply(request, {"stopReason": stop, "usage": usage})
 

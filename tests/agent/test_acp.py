@@ -10,6 +10,7 @@ import pytest
 from tests.agent.world import until
 from tests.promise import proves
 
+from muster import limits
 from muster.agent import relay
 from muster.agent.catalogue import AgentEntry
 from muster.agent.policy import ASK, Policy, uniform
@@ -102,6 +103,79 @@ def test_a_message_of_300_kilobytes_is_cut_with_a_mark(world):
 @proves("agent.acp-errors")
 def test_garbage_between_the_messages_does_not_end_a_turn(world):
     assert run(world, "prints_garbage").summary == "went on"
+
+
+@proves("agent.unknown-answers")
+@pytest.mark.parametrize(
+    ("behaviour", "says"),
+    [
+        ("stops_new", "a reason that is not known here: budget_reached. half of it"),
+        ("stops_without_word", "ended its turn and did not say why. half of it"),
+        ("stops_strangely", "a reason that is not known here: {'why': ['no', 5]}"),
+        ("leaves_quietly", "the agent ended in the middle"),
+    ],
+)
+def test_an_end_that_nobody_knows_is_a_failure_that_names_it(world, behaviour, says):
+    outcome = run(world, behaviour)
+    assert outcome.status in {"failed", "error"}
+    assert says in outcome.summary
+    assert outcome.fault == "", "the agent was asked"
+    assert ("half of it" in outcome.tail) == (behaviour != "stops_strangely")
+
+
+@proves("agent.unknown-answers")
+@pytest.mark.parametrize("behaviour", ["updates_new", "titles", "floods_a_line", "answers_twice"])
+def test_what_is_unknown_or_no_message_does_not_end_a_turn(world, behaviour):
+    outcome = run(world, behaviour, ask_timeout_s=0.1)
+    assert (outcome.status, outcome.summary) == ("ok", "went on")
+
+
+@proves("agent.journal-bounded")
+def test_an_agent_that_talks_for_ever_does_not_fill_the_journal(world):
+    outcome = run(world, "chatters")
+    assert outcome.status == "ok"
+    size = sum(len(json.dumps(e.fields)) for e in world.events)
+    assert size < limits.ATTEMPT_JOURNAL_BYTES_MAX + 1000
+    assert "journal of this attempt is full" in world.text("stderr")
+    assert world.kinds()[-1] == "agent.end"
+    assert "line 59999" in outcome.tail
+
+
+@proves("agent.secrets-masked")
+def test_what_an_agent_says_over_acp_holds_no_secret(world):
+    secret = "tok-" + "A1b2C3d4E5" * 4
+    env = world.env(A_TOKEN=secret)
+    outcome = run(world, "tells_a_secret", env=env, secrets={"A_TOKEN": secret})
+    said = json.dumps([e.fields for e in world.events]) + outcome.summary + outcome.tail
+    assert "[A_TOKEN]" in outcome.tail
+    assert outcome.masked == ("A_TOKEN",)
+    assert not [at for at in range(len(secret) - 8) if secret[at : at + 8] in said]
+
+
+@proves("agent.told-faults")
+@pytest.mark.parametrize(
+    ("behaviour", "mode", "fault"),
+    [
+        ("needs_login", "", "agent"),
+        ("words", "absent", "agent"),
+        ("dies", "", ""),
+        ("refuses", "", ""),
+    ],
+)
+def test_what_fails_before_an_agent_is_asked_is_the_machines_fault(world, behaviour, mode, fault):
+    outcome = run(world, behaviour, mode=mode)
+    assert outcome.status != "ok"
+    assert outcome.fault == fault
+
+
+@proves("agent.told-faults")
+def test_a_program_that_cannot_be_started_is_the_machines_fault(world):
+    entry = catalogue("words")["bad"]
+    absent = msgspec.structs.replace(entry, command=(str(world.cwd / "absent"),))
+    (world.cwd / "absent").write_text("no program")
+    (world.cwd / "absent").chmod(0o755)
+    outcome = world.run(world.order(agent="bad", prompt="go"), {"bad": absent})
+    assert (outcome.status, outcome.fault) == ("error", "agent")
 
 
 @proves("agent.acp-errors")
@@ -221,35 +295,9 @@ def cancel(world, behaviour, **changes):
     return asyncio.run(go())
 
 
-@proves("agent.acp-missing")
-def test_without_the_protocol_library_one_sentence_names_what_to_install(world, monkeypatch):
-    # The driver runs without site-packages, where the library is not to be found.
-    monkeypatch.setattr(relay, "DRIVER_FLAGS", ("-S",))
-    order = world.order(agent="bad", prompt="go")
-    driver = relay.RelayDriver({**json.loads(json.dumps(_plain(order))), "argv": ["x"]})
-    outcome = asyncio.run(_drive_alone(driver))
-    assert outcome["status"] == "error"
-    assert "muster-fleet[acp]" in outcome["summary"]
-
-
-def _plain(order):
-    return {"env": order.env, "cwd": order.cwd}
-
-
-async def _drive_alone(driver):
-    process = await asyncio.create_subprocess_exec(
-        *driver.argv,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    out, _ = await process.communicate(driver.stdin)
-    driver.output("stdout", out)
-    return driver.outcome(process.returncode)
-
-
 @proves("agent.dies-with-daemon")
-def test_the_daemon_never_imports_the_protocol_library():
-    code = "import sys, muster.agent.process; sys.exit('acp' in sys.modules)"
+def test_the_daemon_never_imports_what_talks_with_agents():
+    code = "import sys, muster.agent.process; sys.exit('muster.agent.acp' in sys.modules)"
     assert asyncio.run(_exit_code("-c", code)) == 0
 
 

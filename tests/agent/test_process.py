@@ -77,6 +77,27 @@ def test_an_attempt_sees_its_own_environment_and_none_of_the_daemons(world, monk
     assert own <= names <= own | set(environment({})) | set(world.env()) | added_by_sh
 
 
+@proves("agent.secrets-masked")
+def test_a_secret_is_cut_by_nothing_that_is_written_down(world):
+    secret = "tok-" + "A1b2C3d4E5" * 4
+    command = 'printf %s "$A"; head -c 4080 /dev/zero | tr \'\\0\' y; printf %s "${A%??????}" >&2'
+    command += "; head -c 8170 /dev/zero | tr '\\0' z; echo \"$A\""
+    order = world.order(command, env=world.env(A=secret), secrets={"A": secret})
+    outcome = world.run(order)
+    said = repr([e.fields for e in world.events]) + outcome.summary + outcome.tail
+    assert outcome.masked == ("A",)
+    assert not [at for at in range(len(secret) - 8) if secret[at : at + 8] in said]
+
+
+@proves("agent.secrets-masked")
+def test_a_secret_that_comes_slowly_and_line_by_line_is_hidden(world):
+    key = "\n".join(f"MIIEvQIBADANBgkqhki{n}ggSjAgEAAoIBAQ" for n in range(3))
+    command = 'printf \'%s\\n\' "$K" | while read -r line; do printf %s "${line%ggSj*}"; sleep 0.3; echo "ggSj${line#*ggSj}"; done'
+    outcome = world.run(world.order(command, env=world.env(K=key), secrets={"K": key}))
+    assert set(world.text().splitlines()) == {"[K]"}
+    assert set(outcome.tail.splitlines()) == {"[K]"}
+
+
 @proves("agent.bounded-output")
 def test_a_huge_line_is_cut_with_a_mark(world):
     world.run(world.order("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo after"))

@@ -1,8 +1,17 @@
 """What an agent said, as the journal shows it and as later phases get it."""
 
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.promise import proves
 
+from muster.agent.mask import Secrets
 from muster.agent.transcript import MESSAGE_BYTES_MAX, Transcript
+from muster.log import canon
+
+TOKEN = "tok-" + "A1b2C3d4E5" * 4
 
 PLAN = "Here it is:\n\n```yaml\nmuster: 1\n\nname: a\n```"
 
@@ -19,7 +28,7 @@ def tool(transcript):
 
 @proves("agent.answer-unbroken")
 def test_an_answer_that_pauses_in_the_middle_of_a_line_is_handed_on_unbroken():
-    transcript = Transcript()
+    transcript = Transcript(Secrets({}))
     for piece in (PLAN[:20], PLAN[20:25], PLAN[25:]):
         say(transcript, piece)
         # The journal shows what there is when an agent pauses; the answer must not notice.
@@ -30,7 +39,7 @@ def test_an_answer_that_pauses_in_the_middle_of_a_line_is_handed_on_unbroken():
 
 @proves("agent.answer-unbroken")
 def test_words_after_a_tool_are_a_message_of_their_own():
-    transcript = Transcript()
+    transcript = Transcript(Secrets({}))
     say(transcript, "I look.")
     tool(transcript)
     say(transcript, "It is done.")
@@ -40,9 +49,83 @@ def test_words_after_a_tool_are_a_message_of_their_own():
 
 @proves("agent.answer-unbroken")
 def test_of_a_long_answer_the_end_is_kept_with_a_mark():
-    transcript = Transcript()
+    transcript = Transcript(Secrets({}))
     say(transcript, "x" * MESSAGE_BYTES_MAX)
     say(transcript, "the end")
     assert transcript.tail.text().startswith("[7 bytes cut]… xxx")
     assert transcript.tail.text().endswith("xthe end")
     assert len(transcript.last_message) == MESSAGE_BYTES_MAX
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=4,
+)
+KINDS = st.sampled_from(
+    ["agent_message_chunk", "agent_thought_chunk", "tool_call", "tool_call_update", "plan",
+     "usage_update", "current_mode_update", "available_commands_update", "new_kind"]
+)  # fmt: skip
+FIELDS = st.sampled_from(
+    ["content", "toolCallId", "title", "kind", "status", "locations", "rawInput", "rawOutput",
+     "entries", "used", "size", "cost", "currentModeId", "_meta"]
+)  # fmt: skip
+
+
+@proves("agent.unknown-answers")
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(KINDS | ANYTHING, st.dictionaries(FIELDS, ANYTHING)), max_size=6))
+def test_an_update_of_any_form_gives_events_that_an_entry_can_hold(updates):
+    transcript = Transcript(Secrets({"A": TOKEN}))
+    events = []
+    for kind, fields in updates:
+        events += transcript.update({"sessionUpdate": kind, **fields})
+    events += transcript.count(dict(updates[0][1]) if updates else {}) + transcript.end()
+    for _, fields in events:
+        canon.encode(json.loads(json.dumps(fields).encode("utf-8", "replace")))
+
+
+@proves("agent.unknown-answers")
+@pytest.mark.parametrize("count", [True, -1, 2**80, 1.5, "12", None])
+def test_only_a_number_that_an_entry_can_hold_is_counted(count):
+    transcript = Transcript(Secrets({}))
+    assert transcript.count({"totalTokens": count, "inputTokens": 3}) == [
+        ("agent.usage", {"input_tokens": 3})
+    ]
+    assert transcript.usage == {"input_tokens": 3}
+
+
+@proves("agent.secrets-masked")
+@pytest.mark.parametrize("size", [1, 3, 11, 100])
+def test_a_secret_in_the_pieces_of_a_message_is_hidden(size):
+    transcript = Transcript(Secrets({"A": TOKEN}))
+    events = []
+    text = f"the key is {TOKEN}, keep it"
+    for at in range(0, len(text), size):
+        events += say(transcript, text[at : at + size])
+        events += transcript.flush()
+    events += transcript.end()
+    # A blank alone makes no event; the answer has it.
+    assert "".join(fields["text"] for _, fields in events).replace(" ", "") == "thekeyis[A],keepit"
+    assert transcript.tail.text() == "the key is [A], keep it"
+
+
+@proves("agent.secrets-masked")
+def test_a_secret_is_hidden_in_every_field_of_a_tool_before_it_is_cut():
+    transcript = Transcript(Secrets({"A": TOKEN}))
+    long = "x" * 280 + TOKEN
+    call = {"sessionUpdate": "tool_call", "toolCallId": "1", "title": long, "kind": TOKEN}
+    call |= {"locations": [{"path": long}], "rawInput": {"command": "y" * 4080 + TOKEN}}
+    events = transcript.update(call)
+    for piece in ("z" * 50 + TOKEN[:10], TOKEN[10:]):
+        meta = {"terminal_output_delta": {"data": piece}}
+        events += transcript.update(
+            {"sessionUpdate": "tool_call_update", "toolCallId": "1", "_meta": meta}
+        )
+    end = {"sessionUpdate": "tool_call_update", "toolCallId": "1", "status": "completed"}
+    end["content"] = [{"type": "diff", "path": long, "newText": "a"}]
+    events += transcript.update(end)
+    said = json.dumps(events)
+    assert TOKEN[:8] not in said
+    assert TOKEN[-8:] not in said
+    assert transcript.tool({"toolCallId": "2", "title": TOKEN})["title"] == TOKEN, "for the policy"

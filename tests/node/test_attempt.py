@@ -1,6 +1,7 @@
 """One attempt, from its folder to its pushed commit, with hands that do what a test says."""
 
 import asyncio
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.promise import proves
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.worktree import Collected
 from muster.channel.backoff import Backoff
-from muster.errors import Refused, Unreachable
+from muster.errors import Broken, NotFound, Refused, Unreachable
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
@@ -51,14 +52,21 @@ class Hands:
         self.opens: list[Exception | None] = [None]
         self.missing: tuple[str, ...] = ()
         self.agents: dict[str, Any] = {}
+        self.starts: list[Exception] = []
+        self.collects: list[Exception] = []
+        self.does: Callable[[], None] = lambda: None
+        self.says: dict[str, Any] = {"text": "hi"}
         self.runner = self.workshop = self
         self.on_event: Callable[[AgentEvent], None] = lambda _e: None
 
     async def start(self, order: AttemptOrder, on_event: Callable[[AgentEvent], None]) -> Running:
+        if self.starts:
+            raise self.starts.pop()
         self.ordered.append(order)
         self.log.append("run")
         self.ran.set()
-        on_event(AgentEvent("agent.output", {"text": "hi"}))
+        on_event(AgentEvent("agent.output", self.says))
+        self.does()
         return Running(self.outcomes.pop(0))
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
@@ -72,6 +80,8 @@ class Hands:
 
     async def collect(self, *_: object) -> Collected:
         self.log.append("collect")
+        if self.collects:
+            raise self.collects.pop()
         return Collected(COMMIT, "b" * 40, ("a.txt",), 1, self.missing, ())
 
     async def push(self, _tree: object, commit: str) -> str:
@@ -114,6 +124,7 @@ def trial(home: Home, hands: Hands, *, repo: str = "main", **template: Any) -> T
 
 
 OK = Outcome(status="ok", exit_code=0, tail="all\nwell\n")
+NOT_LOGGED_IN = Outcome(status="error", fault="agent", summary="the agent is not logged in")
 
 
 @proves("node.attempt-done-means")
@@ -172,6 +183,101 @@ def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
     end = asyncio.run(trial(home, hands).run())
     assert (end.status, end.commit) == ("done", COMMIT)
     assert hands.log == ["open", "open", "run", "collect", "push", "push", "push", "close"]
+
+
+@proves("agent.told-faults")
+@pytest.mark.parametrize(
+    ("prepare", "fault", "says"),
+    [
+        (lambda _, h: h.opens.insert(0, Broken("the cache is a file")), "repo", "is a file"),
+        (lambda _, h: h.opens.insert(0, OSError(13, "denied")), "repo", "denied"),
+        (lambda _, h: h.starts.append(NotFound("no agent x here")), "agent", "no agent x"),
+        (lambda _, h: h.outcomes.insert(0, NOT_LOGGED_IN), "agent", "not logged in"),
+        (lambda home, _: home.path.joinpath("agents.env").touch(0o644), "machine", "chmod 600"),
+    ],
+)
+def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
+    home, prepare, fault, says
+):
+    hands = Hands(home.path, OK)
+    prepare(home, hands)
+    end = asyncio.run(trial(home, hands).run())
+    assert (end.status, end.fault) == ("killed", fault)
+    assert says in end.reason
+
+
+@proves("node.agents-fault")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Broken("There is no folder /x"), "failed"),
+        (NotFound("HEAD is gone"), "failed"),
+        (PermissionError(13, "denied"), "failed"),
+        (OSError(errno.ENOSPC, "No space left on device"), "killed"),
+        (Broken("git: error: No space left on device"), "killed"),
+    ],
+)
+def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(home, error, status):
+    hands = Hands(home.path, OK)
+    hands.collects.append(error)
+    end = asyncio.run(trial(home, hands).run())
+    assert (end.status, end.fault) == (status, "")
+    assert str(error) in end.reason
+
+
+@proves("node.agents-fault")
+@pytest.mark.parametrize("left", ["nothing", "link", "other"])
+@pytest.mark.parametrize("who", ["agent", "check"])
+def test_an_agent_that_removes_or_replaces_its_folder_fails(home, left, who):
+    work = home.path / "here"
+    work.mkdir()
+    hands = Hands(work, OK, OK)
+
+    def remove() -> None:
+        if len(hands.ordered) < (1 if who == "agent" else 2):
+            return
+        work.rename(home.path / "away")
+        if left == "link":
+            work.symlink_to(home.path / "away")
+        elif left == "other":
+            work.mkdir()
+
+    hands.does = remove
+    end = asyncio.run(trial(home, hands, check="true").run())
+    assert (end.status, end.fault) == ("failed", "")
+    assert "removed its own work folder" in end.reason
+    assert "collect" not in hands.log
+
+
+@proves("node.secrets-stay-out")
+def test_no_text_that_leaves_an_attempt_holds_a_secret_of_its_machine(home, monkeypatch):
+    secret = "tok-A1b2C3d4E5A1b2C3d4E5"
+    home.put("agents.env", f"DEPLOY_TOKEN={secret}\n".encode())
+    said = Outcome(status="failed", exit_code=1, summary=f"no {secret}", tail=f"{secret}\n")
+    hands = Hands(home.path, said)
+    hands.says = {"text": secret, secret: [secret]}
+    made = trial(home, hands)
+    end = asyncio.run(made.run())
+    assert "DEPLOY_TOKEN" not in hands.ordered[0].env, "it is not named for attempts"
+    assert hands.ordered[0].secrets["DEPLOY_TOKEN"] == secret
+    assert hands.ordered[0].env["MUSTER_CAPABILITY"] in hands.ordered[0].secrets.values()
+    assert end.reason == end.summary == "no [DEPLOY_TOKEN]"
+    assert secret not in repr(end) + repr(made.daemon.posted)
+    hands = Hands(home.path, OK)
+    hands.collects.append(Refused(f"{secret} is a link"))
+    assert asyncio.run(trial(home, hands).run()).reason == "[DEPLOY_TOKEN] is a link"
+
+
+@proves("node.secret-is-no-value")
+def test_a_value_that_held_a_secret_is_handed_to_nobody_and_others_are_whole(home):
+    said = Outcome(status="ok", tail="key [A_TOKEN]\n", summary="well", masked=("A_TOKEN",))
+    end = asyncio.run(trial(home, Hands(home.path, said)).run())
+    assert end.status == "done"
+    assert end.values["withheld"] == "output"
+    plain = Outcome(status="ok", tail="a [A_TOKEN] is a name\n", summary="well")
+    end = asyncio.run(trial(home, Hands(home.path, plain)).run())
+    assert "withheld" not in end.values
+    assert end.values["output"] == "a [A_TOKEN] is a name\n"
 
 
 @proves("node.patient-push")

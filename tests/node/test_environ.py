@@ -5,7 +5,7 @@ from tests.promise import proves
 
 from muster.agent import catalogue
 from muster.errors import Broken
-from muster.node.environ import Redaction, given, parse
+from muster.node.environ import given, parse, secrets
 from muster.node.home import Config, Home, config_text
 
 SOURCE = {
@@ -55,14 +55,30 @@ def test_a_line_of_no_use_is_named_by_its_number_and_never_shown():
     assert "secret" not in str(caught.value)
 
 
-@proves("node.secrets-stay-out")
-def test_the_name_of_a_secret_stands_wherever_an_attempt_says_its_value():
-    clean = Redaction({**SOURCE, "MUSTER_CAPABILITY": "cap.0123456789", "SHORT_KEY": "the"})
-    said = {"text": f"key {SOURCE['ANTHROPIC_API_KEY']}!", "n": 1, "list": ["cap.0123456789"]}
-    assert clean.fields(said) == {
-        "text": "key [ANTHROPIC_API_KEY]!", "n": 1, "list": ["[MUSTER_CAPABILITY]"],
-    }  # fmt: skip
-    assert clean.text("the proxy is http://proxy:3128, ed") == "the proxy is http://proxy:3128, ed"
+@proves("node.secrets-registered")
+def test_secrets_are_what_the_owner_gives_and_plainly_public_values_are_none():
+    environment = {
+        **SOURCE,
+        "ANTHROPIC_MODEL": "claude-sonnet-4-5-20250929",
+        "HTTPS_PROXY": "http://me:proxy-password@proxy:3128",
+        "NOT_NAMED": "whatever-it-is-0123",
+        "WEBHOOK": "https://hooks.example.org/T0/B0/abcdef",
+        "JAVA_HOME": "/usr/bin:/bin",
+        "REGION": "eu-central-1",
+        "PORT": "8080.1",
+        "DEPLOY_TOKEN": "production",
+    }
+    file = {"OPENAI_API_KEY": "sk-from-the-file", "SIGNING": "MIIEvQIBADANBg", "CODEX_HOME": "/x"}
+    named = ["WEBHOOK", "JAVA_HOME", "REGION", "PORT", "DEPLOY_TOKEN"]
+    assert secrets(environment, file, catalogue.load().values(), named) == {
+        "ANTHROPIC_API_KEY": "sk-ant-0123456789",
+        "OPENAI_API_KEY": "sk-from-the-file",
+        "SIGNING": "MIIEvQIBADANBg",
+        "HTTPS_PROXY": "proxy-password",
+        "WEBHOOK": "https://hooks.example.org/T0/B0/abcdef",
+        # Its value may be a word, but the owner called it a token.
+        "DEPLOY_TOKEN": "production",
+    }
 
 
 @proves("node.agents-env")

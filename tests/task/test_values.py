@@ -158,6 +158,23 @@ def test_a_value_of_a_phase_that_is_not_known_is_refused_and_one_it_did_not_yiel
     }
 
 
+@proves("node.secret-is-no-value")
+def test_a_value_that_was_withheld_is_refused_where_it_is_named_and_absent_elsewhere():
+    values = {
+        "a": {
+            "summary": "[TOKEN]",
+            "output": "key [TOKEN]",
+            "withheld": "summary output",
+            "status": "done",
+        }
+    }
+    for used in (prompt, lambda text, known: environment([text], known)):
+        with pytest.raises(Malformed, match="held a secret of the machine"):
+            used("it said ${a.output}", values)
+    assert environment(["true"], values) == {"MUSTER_A_STATUS": "done"}
+    assert prompt("${a.status}", values) == "done"
+
+
 @proves("spec.bounded-values")
 def test_a_value_with_nul_is_refused_for_prompt_and_shell():
     values = {"a": {"summary": "x\0y"}}

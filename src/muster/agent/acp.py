@@ -1,12 +1,15 @@
 """An agent that speaks the Agent Client Protocol, driven through one turn.
 
-Rule 1: the only file that imports `acp`; it runs in a process of its own below the shim.
+Rule 1: what an agent answers is data: a stop reason, an update or a field that is new to us is
+named or ignored, and never ends the driver. Only what is used is looked at.
 Rule 2: no file and no terminal capability is offered: agents use their own tools, which the
 permission requests, the sandbox and the shim can see. (With files offered, Gemini cannot create
 a new one.)
 Rule 3: the agent gets its own process group and nobody waits for it without a bound: agents
 start themselves again as children, which hold the pipes open for ever.
 Rule 4: standard error is always drained; an agent that fills an unread pipe hangs.
+Rule 5: what fails before the agent was asked is this machine's fault, and said to be: nothing was
+done, and another machine may do better. What fails later is the agent's.
 """
 
 import asyncio
@@ -14,30 +17,29 @@ import contextlib
 import itertools
 import os
 import signal
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final
 
-import acp
 import msgspec
-from acp.schema import (
-    AllowedOutcome,
-    ClientCapabilities,
-    DeniedOutcome,
-    FileSystemCapabilities,
-    Implementation,
-    PermissionOption,
-    RequestPermissionResponse,
-)
 
 import muster
 from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut
+from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
-from muster.agent.transcript import TITLE_BYTES_MAX, Transcript, paths, shown_paths
+from muster.agent.rpc import Peer, RpcError
+from muster.agent.transcript import (
+    TITLE_BYTES_MAX,
+    Transcript,
+    mapping,
+    mappings,
+    paths,
+    shown_paths,
+)
 from muster.agent.wire import Line
 
+PROTOCOL_VERSION: Final = 1
 # Cold Node programs on a small busy machine took up to 10 s.
 HANDSHAKE_S_MAX: Final = 90.0
-# Agents send whole files in one message.
-MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 # A paragraph that pauses is shown unfinished.
 FLUSH_AFTER_S: Final = 1.0
 # After its input is closed an agent ends by itself, or it is ended.
@@ -66,12 +68,14 @@ class Session:
         self._asks: dict[str, asyncio.Future[str]] = {}
         self._ask_ids = itertools.count(1)
         self._flush: asyncio.TimerHandle | None = None
-        self.transcript = Transcript()
+        self.secrets = Secrets(order.get("secrets") or {})
+        self.transcript = Transcript(self.secrets)
 
-    async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
-        del session_id
-        said = update.model_dump(by_alias=True, exclude_none=True, mode="json")
-        self._line.tell(self.transcript.update(said))
+    def notice(self, method: str, params: Mapping[str, Any]) -> None:
+        """Something that the agent tells; what is not an update is not ours to answer."""
+        if method != "session/update":
+            return
+        self._line.tell(self.transcript.update(mapping(params.get("update"))))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
@@ -79,35 +83,41 @@ class Session:
         self._flush = None
         self._line.tell(self.transcript.flush())
 
-    async def request_permission(
-        self, session_id: str, tool_call: Any, options: list[PermissionOption], **_: Any
-    ) -> RequestPermissionResponse:
-        del session_id
+    def end(self) -> None:
+        """Nothing more is said."""
+        self._line.tell(self.transcript.end())
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        if method != "session/request_permission":
+            return None
+        return {"outcome": await self._permit(mapping(params.get("toolCall")), params)}
+
+    async def _permit(self, asked: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+        options = mappings(params.get("options"))
         self._line.tell(self.transcript.flush())
-        asked = tool_call.model_dump(by_alias=True, exclude_none=True, mode="json")
         call = self.transcript.tool(asked)
         kind, named = str(call.get("kind") or "other"), paths(call)
         decision = decide(self._policy, kind, named, self._order["cwd"])
+        # The policy decides on what was asked; what is written down holds no secret.
+        shown = self.secrets.fields
         question = {
-            "call": cut(str(call.get("toolCallId", "")), TITLE_BYTES_MAX),
-            "kind": kind,
-            "title": cut(str(call.get("title", "")), TITLE_BYTES_MAX),
-            "paths": shown_paths(named),
-            "because": cut(decision.because, TITLE_BYTES_MAX * 2),
+            "call": cut(shown(str(call.get("toolCallId", ""))), TITLE_BYTES_MAX),
+            "kind": cut(shown(kind), TITLE_BYTES_MAX),
+            "title": cut(shown(str(call.get("title", ""))), TITLE_BYTES_MAX),
+            "paths": shown_paths(shown(named)),
+            "because": cut(shown(decision.because), TITLE_BYTES_MAX * 2),
         }
         ask = str(next(self._ask_ids)) if decision.answer == "ask" else ""
         if ask:
             question = {"ask": ask, **question}
         answer, by = await self._settle(decision, ask, question)
-        option = next((o for k in OPTIONS[answer] for o in options if o.kind == k), None)
+        option = next((o for k in OPTIONS[answer] for o in options if o.get("kind") == k), None)
         if answer == "allow" and option is None:
             answer, by = "deny", "policy: the agent offers no permission for once"
-        chosen = {"answer": answer, "by": by, "option": option.option_id if option else ""}
+        taken = option.get("optionId") if option else None
+        chosen = {"answer": answer, "by": by, "option": cut(shown(str(taken or "")), 300)}
         self._line.tell([("agent.decision", {**question, **chosen})])
-        if option is None:
-            return RequestPermissionResponse(outcome=DeniedOutcome(outcome="cancelled"))
-        selected = AllowedOutcome(outcome="selected", option_id=option.option_id)
-        return RequestPermissionResponse(outcome=selected)
+        return {"outcome": "selected", "optionId": taken} if option else {"outcome": "cancelled"}
 
     async def _settle(
         self, decision: Decision, ask: str, question: dict[str, Any]
@@ -136,22 +146,6 @@ class Session:
         for ask in tuple(self._asks):
             self.answer(ask, "deny")
 
-    async def write_text_file(self, **_: Any) -> None:
-        raise acp.RequestError.method_not_found("fs/write_text_file")
-
-    async def read_text_file(self, **_: Any) -> None:
-        raise acp.RequestError.method_not_found("fs/read_text_file")
-
-    async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        del params
-        raise acp.RequestError.method_not_found(method)
-
-    async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
-        """An extension that we do not know is not ours to answer."""
-
-    def on_connect(self, conn: Any) -> None:
-        """Nothing is sent before `turn` does."""
-
 
 async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
     """Run the whole attempt; what the agent does wrong is in the outcome, never raised."""
@@ -163,80 +157,112 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
             stderr=asyncio.subprocess.PIPE,
             env=order["env"],
             cwd=order["cwd"],
-            limit=MESSAGE_BYTES_MAX,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        return {"status": "error", "summary": f"could not start {order['argv'][0]}: {error}"}
-    complaints = Tail()
+        summary = f"could not start {order['argv'][0]}: {error}"
+        return {"status": "error", "fault": "agent", "summary": summary}
+    assert agent.stdin is not None
+    assert agent.stdout is not None
     assert agent.stderr is not None
-    draining = asyncio.create_task(_drain(agent.stderr, complaints))
     session = Session(order, line)
-    connection = acp.connect_to_agent(
-        cast("acp.Client", session), agent.stdin, agent.stdout, use_unstable_protocol=True
-    )
-    try:
-        outcome = await _turn(order, line, session, connection)
-    except acp.RequestError as error:
-        outcome = {"status": "error", "summary": _explain(error, str(order.get("login") or ""))}
-    except TimeoutError:
-        outcome = {"status": "error", "summary": "the agent did not answer the ACP handshake"}
-    except (ConnectionError, EOFError) as error:
-        outcome = {"status": "error", "summary": f"the agent ended in the middle: {error}"}
-    session.flush()
-    await _end(agent, connection)
+    complaints = Tail()
+    draining = asyncio.create_task(_drain(agent.stderr, complaints, session.secrets))
+    peer = Peer(agent.stdout, agent.stdin, session.request, session.notice)
+    listening = asyncio.create_task(peer.listen())
+    outcome = await _conversation(order, line, session, peer)
+    await _end(agent, listening)
+    session.end()
     draining.cancel()
+    await asyncio.wait([draining])
     said = session.transcript.tail.text()
     if outcome["status"] != "ok":
         said += complaints.text()
-    return {"tail": said, "usage": session.transcript.usage, **outcome}
+    used, masked = session.transcript.usage, sorted(session.secrets.found)
+    outcome["summary"] = cut(session.secrets.text(outcome["summary"]), SUMMARY_BYTES_MAX)
+    return {"tail": said, "usage": used, "masked": masked, **outcome}
+
+
+async def _conversation(
+    order: dict[str, Any], line: Line, session: Session, peer: Peer
+) -> dict[str, Any]:
+    """The outcome of everything that is said, whatever the agent answers or does not."""
+    number = ""
+    login = str(order.get("login") or "")
+    try:
+        async with asyncio.timeout(HANDSHAKE_S_MAX):
+            number = await _open(order, peer)
+        return await _turn(order, line, session, peer, number)
+    except RpcError as error:
+        fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
+        return {"status": "error", "fault": fault, "summary": _explain(error, login)}
+    except _Unusable as error:
+        return {"status": "error", "fault": "agent", "summary": str(error)}
+    except TimeoutError:
+        summary = "the agent did not answer the ACP handshake"
+        return {"status": "error", "fault": "agent", "summary": summary}
+    except (ConnectionError, EOFError) as error:
+        fault, when = ("", "in the middle") if number else ("agent", "before it was asked")
+        summary = f"the agent ended {when}: {error}"
+        return {"status": "error", "fault": fault, "summary": summary}
+
+
+class _Unusable(Exception):
+    """The agent cannot be asked; the sentence says why."""
+
+
+async def _open(order: dict[str, Any], peer: Peer) -> str:
+    """A session in the mode in which the agent asks us before it acts."""
+    offered = {"fs": {"readTextFile": False, "writeTextFile": False}, "terminal": False}
+    client = {"name": "muster", "version": muster.__version__}
+    hello = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": offered}
+    await peer.ask("initialize", {**hello, "clientInfo": client})
+    opened = mapping(await peer.ask("session/new", {"cwd": order["cwd"], "mcpServers": []}))
+    number = opened.get("sessionId")
+    if not isinstance(number, str) or not number:
+        raise _Unusable("the agent opened no session")
+    known, wanted = mapping(opened.get("modes")), order.get("mode")
+    if wanted and known and wanted != known.get("currentModeId"):
+        modes = [str(mode.get("id")) for mode in mappings(known.get("availableModes"))]
+        if wanted not in modes:
+            raise _Unusable(f"the agent has no mode {wanted!r}; it has {', '.join(modes)}")
+        await peer.ask("session/set_mode", {"sessionId": number, "modeId": wanted})
+    return number
 
 
 async def _turn(
-    order: dict[str, Any], line: Line, session: Session, connection: acp.ClientSideConnection
+    order: dict[str, Any], line: Line, session: Session, peer: Peer, number: str
 ) -> dict[str, Any]:
-    async with asyncio.timeout(HANDSHAKE_S_MAX):
-        await connection.initialize(
-            acp.PROTOCOL_VERSION,
-            client_capabilities=ClientCapabilities(
-                fs=FileSystemCapabilities(read_text_file=False, write_text_file=False),
-                terminal=False,
-            ),
-            client_info=Implementation(name="muster", version=muster.__version__),
-        )
-        opened = await connection.new_session(cwd=order["cwd"], mcp_servers=[])
-        wanted = order.get("mode")
-        modes = [mode.id for mode in opened.modes.available_modes] if opened.modes else []
-        if wanted and opened.modes and wanted != opened.modes.current_mode_id:
-            if wanted not in modes:
-                summary = f"the agent has no mode {wanted!r}; it has {', '.join(modes)}"
-                return {"status": "error", "summary": summary}
-            await connection.set_session_mode(mode_id=wanted, session_id=opened.session_id)
-    asked = cut(order["prompt"], PROMPT_BYTES_MAX)
-    prompt = {"agent": order["agent"], "text": asked, "session": opened.session_id}
+    asked = cut(session.secrets.text(order["prompt"]), PROMPT_BYTES_MAX)
+    shown = cut(session.secrets.text(number), TITLE_BYTES_MAX)
+    prompt = {"agent": order["agent"], "text": asked, "session": shown}
     line.tell([("agent.prompt", prompt)])
-    turn = asyncio.create_task(
-        connection.prompt(session_id=opened.session_id, prompt=[acp.text_block(order["prompt"])])
-    )
-    listening = asyncio.create_task(_listen(line, session, connection, opened.session_id))
+    words = [{"type": "text", "text": order["prompt"]}]
+    turn = asyncio.create_task(peer.ask("session/prompt", {"sessionId": number, "prompt": words}))
+    listening = asyncio.create_task(_listen(line, session, peer, number))
     try:
-        response = await turn
+        response = mapping(await turn)
     finally:
         listening.cancel()
         turn.cancel()
-    if response.usage is not None:
-        used = response.usage.model_dump(by_alias=True, exclude_none=True, mode="json")
-        line.tell(session.transcript.count(used))
-    session.flush()
-    status = STATUS.get(response.stop_reason, "failed")
-    said = cut(session.transcript.last_message, SUMMARY_BYTES_MAX)
-    summary = said if status == "ok" else f"the agent stopped: {response.stop_reason}. {said}"
+    line.tell(session.transcript.count(mapping(response.get("usage"))))
+    session.end()
+    reason = response.get("stopReason")
+    status = STATUS.get(reason, "failed") if isinstance(reason, str) else "failed"
+    said = cut(session.transcript.last_message, SUMMARY_BYTES_MAX // 2)
+    summary = said if status == "ok" else f"{_stopped(reason)}. {said}"
     return {"status": status, "exit_code": 0 if status == "ok" else 1, "summary": summary}
 
 
-async def _listen(
-    line: Line, session: Session, connection: acp.ClientSideConnection, session_id: str
-) -> None:
+def _stopped(reason: Any) -> str:
+    if isinstance(reason, str) and reason in STATUS:
+        return f"the agent stopped: {reason}"
+    if reason is None:
+        return "the agent ended its turn and did not say why"
+    return f"the agent stopped for a reason that is not known here: {cut(str(reason), 200)}"
+
+
+async def _listen(line: Line, session: Session, peer: Peer, number: str) -> None:
     """Obey the shim during the turn: answers, and the wish to end."""
     while (message := await line.hear()) is not None:
         match message:
@@ -244,15 +270,19 @@ async def _listen(
                 session.answer(ask, answer)
             case {"cancel": _}:
                 session.withdraw_asks()
-                await connection.cancel(session_id=session_id)
+                peer.tell("session/cancel", {"sessionId": number})
 
 
-async def _drain(stream: asyncio.StreamReader, into: Tail) -> None:
-    while data := await stream.read(65536):
-        into.feed(data)
+async def _drain(stream: asyncio.StreamReader, into: Tail, secrets: Secrets) -> None:
+    hidden = Stream(secrets)
+    try:
+        while data := await stream.read(65536):
+            into.feed(hidden.feed(data))
+    finally:
+        into.feed(hidden.rest())
 
 
-async def _end(agent: asyncio.subprocess.Process, connection: acp.ClientSideConnection) -> None:
+async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:
     """Let the agent go; whoever stays behind is the shim's to end."""
     assert agent.stdin is not None
     agent.stdin.close()
@@ -262,10 +292,11 @@ async def _end(agent: asyncio.subprocess.Process, connection: acp.ClientSideConn
     if agent.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(agent.pid, signal.SIGTERM)
-    await connection.close()
+    listening.cancel()
+    await asyncio.wait([listening])
 
 
-def _explain(error: acp.RequestError, login: str) -> str:
+def _explain(error: RpcError, login: str) -> str:
     """One sentence out of a protocol error; agents hide the cause in `data`."""
     data = error.data
     if isinstance(data, dict):
@@ -273,5 +304,5 @@ def _explain(error: acp.RequestError, login: str) -> str:
     detail = f": {data}" if data else ""
     if error.code == AUTH_REQUIRED:
         advice = f"; {login} (in its daemon's environment or agents.env)" if login else ""
-        return cut(f"the agent is not logged in{detail}{advice}", SUMMARY_BYTES_MAX)
-    return cut(f"the agent answered {str(error)!r}{detail}", SUMMARY_BYTES_MAX)
+        return f"the agent is not logged in{detail}{advice}"
+    return f"the agent answered {str(error)!r}{detail}"

@@ -29,6 +29,8 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     cwd: str
     env: dict[str, str]
     """The whole environment of the agent; see `environment` for a minimal one."""
+    secrets: dict[str, str] = {}
+    """What must not be written down, by the name that stands in its place (mask.py)."""
     prompt: str = ""
     """What an AI agent is asked; empty for a plain command."""
     command: str = ""
@@ -60,6 +62,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     tail: str = ""
     """The end of the output, standard error included."""
     usage: dict[str, int] = {}
+    fault: Literal["", "agent", "machine"] = ""
+    """What of this machine failed before the agent could be asked; "" when it is the agent's."""
+    masked: tuple[str, ...] = ()
+    """The names of the secrets that it said."""
     survivors: tuple[int, ...] = ()
     """Processes that could not be ended (stuck in the kernel); nearly always empty."""
 

@@ -19,10 +19,11 @@ from muster.agent import reaper, umask
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
 from muster.agent.lines import ORDER_BYTES_MAX, cut
+from muster.agent.mask import Secrets, Stream
 from muster.agent.noop import NoopRunner
 from muster.agent.relay import boot
 from muster.errors import Broken, Malformed, NotFound
-from muster.limits import BODY_BYTES_MAX
+from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
 
 # The shim's lines are at most a driver's event; longer ones mean that it is not our shim.
 SHIM_LINE_BYTES_MAX: Final = 1024 * 1024
@@ -34,6 +35,8 @@ COMPLAINT_BYTES_MAX: Final = 2000
 # An entry's body holds 64 KiB; the rest is for what the daemon adds.
 EVENT_FIELDS_BYTES_MAX: Final = BODY_BYTES_MAX - 8 * 1024
 CUT_BYTES_MAX: Final = 1000
+# What an entry costs beside its fields: a header, a salt, its place in the tree.
+EVENT_FRAME_BYTES: Final = 512
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -51,13 +54,19 @@ class ProcessAttempt:
     """A running shim."""
 
     def __init__(
-        self, shim: asyncio.subprocess.Process, marker: str, grace_s: float, on_event: OnEvent
+        self,
+        shim: asyncio.subprocess.Process,
+        marker: str,
+        grace_s: float,
+        on_event: OnEvent,
+        secrets: Secrets,
     ) -> None:
         self._shim = shim
         self._marker = marker
         # The shim may ask and then TERM, each for the grace, before it kills.
         self._end_s_max = 2 * grace_s + END_SLACK_S
-        self._on_event = on_event
+        self._journal = Journal(on_event)
+        self._stderr = Stream(secrets)
         self._outcome: Outcome | None = None
         self._complaint = b""
         self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -108,7 +117,7 @@ class ProcessAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
-                self._on_event(_fit(*line.event))
+                self._journal.take(_fit(*line.event))
             elif line.ready is not None and not self.ready.done():
                 self.ready.set_result(int(line.ready.get("pid", 0)))
             elif line.outcome is not None:
@@ -138,9 +147,12 @@ class ProcessAttempt:
         left = await asyncio.to_thread(reaper.sweep, self._marker)
         if self._outcome is not None:
             return self._outcome
-        said = self._complaint[-COMPLAINT_BYTES_MAX:].decode("utf-8", "replace").strip()
+        raw = (self._complaint + self._stderr.rest())[-COMPLAINT_BYTES_MAX:]
+        said = raw.decode("utf-8", "replace").strip()
         return Outcome(
             status="error",
+            # It says so once the command runs: who never did has run nothing.
+            fault="" if self.ready.result() else "machine",
             exit_code=self._shim.returncode,
             summary=f"the shim of the attempt died ({_ended_by(self._shim.returncode)})",
             tail=said,
@@ -151,7 +163,28 @@ class ProcessAttempt:
         stderr = self._shim.stderr
         assert stderr is not None
         while data := await stderr.read(4096):
-            self._complaint = (self._complaint + data)[-COMPLAINT_BYTES_MAX:]
+            self._complaint = (self._complaint + self._stderr.feed(data))[-COMPLAINT_BYTES_MAX:]
+
+
+class Journal:
+    """What an attempt may write down, however much its program says."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._size = 0
+        self._full = False
+
+    def take(self, event: AgentEvent) -> None:
+        self._size += len(msgspec.json.encode(event.fields)) + EVENT_FRAME_BYTES
+        # How it ended is always said, and what was permitted as long as possible.
+        most = {"agent.end": self._size, "agent.ask": 2 * ATTEMPT_JOURNAL_BYTES_MAX}
+        most["agent.decision"] = most["agent.ask"]
+        if self._size <= most.get(event.kind, ATTEMPT_JOURNAL_BYTES_MAX):
+            self._on_event(event)
+        elif not self._full:
+            self._full = True
+            text = "…[the journal of this attempt is full; what follows is not kept]"
+            self._on_event(AgentEvent("agent.output", {"stream": "stderr", "text": text}))
 
 
 async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> ProcessAttempt:
@@ -169,7 +202,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
     )
-    attempt = ProcessAttempt(shim, marker, order.grace_s, on_event)
+    attempt = ProcessAttempt(shim, marker, order.grace_s, on_event, Secrets(order.secrets))
     assert shim.stdin is not None
     # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
     if not shim.stdin.is_closing():

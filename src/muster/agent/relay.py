@@ -14,13 +14,11 @@ import sys
 from typing import Any, Final
 
 from muster.agent.lines import Splitter, Tail, cut
+from muster.agent.mask import Secrets, Stream
 from muster.agent.shell import Event
 
 # A driver cuts its own events far below this; a longer line is a defect and is dropped.
 DRIVER_LINE_BYTES_MAX: Final = 256 * 1024
-
-# Unlike the shim the driver needs site-packages.
-DRIVER_FLAGS: tuple[str, ...] = ()
 
 BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import main; main()"
 SOURCE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -37,13 +35,16 @@ class RelayDriver:
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.argv = boot("muster.agent.driver", *DRIVER_FLAGS)
+        self.argv = boot("muster.agent.driver")
         # The driver is our own program: the agent's environment travels inside the order.
         self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
         self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})
         self.cwd = str(order["cwd"])
         self.stdin: bytes | None = json.dumps(order).encode() + b"\n"
         self._splitter = Splitter(DRIVER_LINE_BYTES_MAX)
+        # What the driver tells is masked by itself; this is for what breaks out of it.
+        self._secrets = Secrets(order["secrets"])
+        self._stderr = Stream(self._secrets)
         self._complaints = Tail()
         self._outcome: dict[str, Any] | None = None
         self.lines_dropped = 0
@@ -53,7 +54,7 @@ class RelayDriver:
 
     def output(self, stream: str, data: bytes) -> list[Event]:
         if stream == "stderr":
-            self._complaints.feed(data)
+            self._complaints.feed(self._stderr.feed(data))
             return []
         events = (self._read(line, dropped) for line, dropped in self._splitter.feed(data))
         return [event for event in events if event is not None]
@@ -62,6 +63,7 @@ class RelayDriver:
         return []
 
     def closing(self) -> list[Event]:
+        self._complaints.feed(self._stderr.rest())
         return []
 
     def outcome(self, code: int | None) -> dict[str, Any]:
@@ -87,5 +89,6 @@ class RelayDriver:
                 return kind, fields
         # Not ours: something printed into the driver's output; kept where errors are looked for.
         self.lines_dropped += 1
-        self._complaints.feed(cut(line.decode("utf-8", "replace"), 500).encode() + b"\n")
+        text = self._secrets.text(line.decode("utf-8", "replace"))
+        self._complaints.feed(cut(text, 500).encode() + b"\n")
         return None

@@ -9,6 +9,7 @@ Rule 3: only the standard library, because the shim imports this file on every s
 from typing import Any, Final
 
 from muster.agent.lines import PROMPT_BYTES_MAX, Splitter, Tail, cut
+from muster.agent.mask import Secrets, Stream
 
 Event = tuple[str, dict[str, Any]]
 
@@ -36,6 +37,8 @@ class ShellDriver:
         self.env: dict[str, str] = order["env"]
         self.cwd = str(order["cwd"])
         self.stdin: bytes | None = None
+        self._secrets = Secrets(order["secrets"])
+        self._streams = {name: Stream(self._secrets) for name in ("stdout", "stderr")}
         self._splitters = {"stdout": Splitter(), "stderr": Splitter()}
         self._pending: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._pending_size = 0
@@ -43,11 +46,14 @@ class ShellDriver:
         self._sent = 0
 
     def opening(self) -> list[Event]:
-        text = cut(str(self._order["command"]), PROMPT_BYTES_MAX)
+        text = cut(self._secrets.text(str(self._order["command"])), PROMPT_BYTES_MAX)
         return [("agent.prompt", {"agent": self._order["agent"], "text": text})]
 
     def output(self, stream: str, data: bytes) -> list[Event]:
         """Take bytes of one stream; give the events that are ripe because they are full."""
+        return self._take(stream, self._streams[stream].feed(data))
+
+    def _take(self, stream: str, data: bytes) -> list[Event]:
         self._tail.feed(data)
         events: list[Event] = []
         for line, dropped in self._splitters[stream].feed(data):
@@ -69,10 +75,12 @@ class ShellDriver:
 
     def closing(self) -> list[Event]:
         """What is left when the process has ended, unfinished last lines included."""
+        events: list[Event] = []
         for stream, splitter in self._splitters.items():
+            events += self._take(stream, self._streams[stream].rest())
             for line, dropped in splitter.rest():
                 self._add(stream, line, dropped)
-        return self.flush()
+        return events + self.flush()
 
     def outcome(self, code: int | None) -> dict[str, Any]:
         tail = self._tail.text()
@@ -84,6 +92,7 @@ class ShellDriver:
             "exit_code": code,
             "summary": said if code == 0 else f"{ended}{': ' if said else ''}{said}",
             "tail": tail,
+            "masked": sorted(self._secrets.found),
         }
 
     def _add(self, stream: str, line: bytes, dropped: int) -> None:

@@ -151,7 +151,8 @@ class Shim:
                 preexec_fn=self._bind_child,  # noqa: PLW1509
             )
         except (OSError, ValueError) as error:
-            self._send_outcome({"status": "error", "summary": f"could not start: {error}"})
+            text = f"could not start: {error}"
+            self._send_outcome({"status": "error", "fault": "machine", "summary": text})
             return False
         # The shim reaps for everybody, so Popen must not wait for its child by itself.
         child.returncode = 0

@@ -1,9 +1,12 @@
 """What an ACP session says, as journal events: joined, bounded and without floats.
 
-Rule 1: the agent's words are data; nothing here acts on them.
+Rule 1: the agent's words are data; nothing here acts on them. Whatever kind a field has, or
+whether it is there at all, an update gives events or nothing, and never raises.
 Rule 2: chunks of a message are joined to paragraphs, so that a journal entry can be read.
 Rule 3: what an event repeats about a tool call is the merged state of all its updates, because
 an update names only what changed.
+Rule 4: secrets are replaced before anything is cut (mask.py); the state of a tool call keeps what
+was said, because permissions are decided on it.
 """
 
 import json
@@ -11,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from muster.agent.lines import Tail, cut
+from muster.agent.mask import Secrets, Stream
 from muster.agent.shell import Event
 
 TEXT_BYTES_MAX: Final = 8 * 1024
@@ -24,6 +28,8 @@ PATHS_SHOWN_MAX: Final = 20
 PATH_BYTES_MAX: Final = 300
 PLAN_ENTRIES_MAX: Final = 50
 TOOLS_MAX: Final = 10_000
+# JSON of other languages is exact to here, and an entry holds no more.
+COUNT_MAX: Final = 2**53 - 1
 # Where agents name files in the raw input of their tools.
 PATH_KEYS: Final = (
     *("file_path", "filePath", "path", "notebook_path", "abs_path", "absolute_path"),
@@ -50,37 +56,40 @@ _JOINED: Final = {"agent_message_chunk": "agent.output", "agent_thought_chunk": 
 class Transcript:
     """The state of one session; each update gives the events that it completes."""
 
-    def __init__(self) -> None:
+    def __init__(self, secrets: Secrets) -> None:
+        self._secrets = secrets
+        # One for each kind of message: its pieces are one text.
+        self._streams = {kind: Stream(secrets) for kind in _JOINED.values()}
         self._kind = ""
         self._text = ""
         self._message = ""
         self._tools: dict[str, dict[str, Any]] = {}
         self._shown: dict[str, dict[str, Any]] = {}
         self._inputs: dict[str, Any] = {}
-        self._terminals: dict[str, Tail] = {}
+        self._terminals: dict[str, tuple[Stream, Tail]] = {}
         self._usage_shown: dict[str, Any] = {}
         self.tail = Tail(MESSAGE_BYTES_MAX)
         self.usage: dict[str, int] = {}
 
     def update(self, update: Mapping[str, Any]) -> list[Event]:
         """Take one `session/update`; unknown kinds give nothing."""
-        what = update.get("sessionUpdate")
+        what = str(update.get("sessionUpdate"))
         if what in _JOINED:
-            return self._chunk(_JOINED[what], update.get("content") or {})
-        events = self.flush()
-        if what in _TURNS:
-            self._kind = ""
+            return self._chunk(_JOINED[what], mapping(update.get("content")))
+        events = self.end() if what in _TURNS else self.flush()
         if what in {"tool_call", "tool_call_update"}:
             events += self._tool(update)
         elif what == "plan":
-            events.append(("agent.plan", {"entries": _plan(update.get("entries") or [])}))
+            entries = mappings(self._secrets.fields(update.get("entries")))
+            events.append(("agent.plan", {"entries": _plan(entries)}))
         elif what == "usage_update":
-            usage = _context_usage(update)
+            usage = _context_usage(self._secrets.fields(update))
             if usage != self._usage_shown:
                 self._usage_shown = usage
                 events.append(("agent.usage", usage))
         elif what == "current_mode_update":
-            events.append(("agent.mode", {"mode": _title(update.get("currentModeId"))}))
+            mode = self._secrets.fields(update.get("currentModeId"))
+            events.append(("agent.mode", {"mode": _title(mode)}))
         return events
 
     @property
@@ -92,6 +101,14 @@ class Transcript:
         """The text that waits for the end of its paragraph."""
         text, self._text = self._text, ""
         return [self._say(text)] if text.strip() else []
+
+    def end(self) -> list[Event]:
+        """The message is over: what was held back of it, too."""
+        if self._kind:
+            self._add(self._streams[self._kind].rest())
+        events = self.flush()
+        self._kind = ""
+        return events
 
     def tool(self, update: Mapping[str, Any]) -> dict[str, Any]:
         """The merged state of the call that `update` is about; never grows beyond its bound."""
@@ -107,25 +124,29 @@ class Transcript:
 
     def count(self, usage: Mapping[str, Any]) -> list[Event]:
         """The tokens of a turn, as its response reports them."""
-        counted = {_snake(n): usage[n] for n in TOKENS if isinstance(usage.get(n), int)}
+        counted = {_snake(n): usage[n] for n in TOKENS if _is_count(usage.get(n))}
         self.usage.update(counted)
         return [("agent.usage", dict(counted))] if counted else []
 
     def _chunk(self, kind: str, content: Mapping[str, Any]) -> list[Event]:
-        events = self.flush() if kind != self._kind else []
+        events = self.end() if kind != self._kind else []
         if kind != self._kind and kind == "agent.output":
             self._begin_message()
         self._kind = kind
-        is_text = content.get("type") == "text"
-        piece = str(content.get("text", "")) if is_text else f"[{content.get('type')}]"
-        self._text += piece
-        if kind == "agent.output":
-            self._keep(piece)
+        what = _title(content.get("type"))
+        piece = str(content.get("text", "")) if what == "text" else f"[{what}]" if what else ""
+        self._add(self._streams[kind].feed(piece.encode("utf-8", "replace")))
         *whole, self._text = self._text.split("\n\n")
         events += [self._say(part) for part in whole if part.strip()]
         if len(self._text.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
             events += self.flush()
         return events
+
+    def _add(self, raw: bytes) -> None:
+        piece = raw.decode("utf-8", "replace")
+        self._text += piece
+        if self._kind == "agent.output":
+            self._keep(piece)
 
     def _begin_message(self) -> None:
         if self._message and not self._message.endswith("\n"):
@@ -145,48 +166,50 @@ class Transcript:
 
     def _tool(self, update: Mapping[str, Any]) -> list[Event]:
         call = str(update.get("toolCallId", ""))
-        if self._tools.get(call, {}).get("status") in FINAL:
+        if str(self._tools.get(call, {}).get("status")) in FINAL:
             return []  # It was reported as ended; agents send remarks about it later.
         state = self.tool(update)
-        self._watch_terminal(call, update.get("_meta"))
-        shown: dict[str, Any] = {name: _title(state[name]) for name in SHOWN if name in state}
-        shown["paths"] = shown_paths(paths(state))
+        self._watch_terminal(call, mapping(update.get("_meta")))
+        said = self._secrets.fields(state)
+        shown: dict[str, Any] = {name: _title(said[name]) for name in SHOWN if name in said}
+        shown["paths"] = shown_paths(paths(said))
         if self._shown.get(call) == shown:
             return []  # Only content that streams; its end is shown with the final status.
         self._shown[call] = shown
-        fields = {"call": _title(call), **shown}
-        if state.get("rawInput") and state["rawInput"] != self._inputs.get(call):
-            self._inputs[call] = state["rawInput"]
-            fields["input"] = _as_text(state["rawInput"], INPUT_BYTES_MAX)
+        fields = {"call": _title(self._secrets.text(call)), **shown}
+        if said.get("rawInput") and said["rawInput"] != self._inputs.get(call):
+            self._inputs[call] = said["rawInput"]
+            fields["input"] = _as_text(said["rawInput"], INPUT_BYTES_MAX)
         if shown.get("status") in FINAL:
-            fields["diffs"] = _diffs(state)
-            fields["output"] = _output(state)
+            fields["diffs"] = _diffs(said)
+            fields["output"] = _output(said)
             if call in self._terminals:
-                fields["output"] = self._terminals.pop(call).text()
+                stream, tail = self._terminals.pop(call)
+                tail.feed(stream.rest())
+                fields["output"] = tail.text()
             # A session may make thousands of calls; of a finished one only the name is kept.
             self._tools[call] = {name: state[name] for name in SHOWN if name in state}
             self._inputs.pop(call, None)
         return [("agent.tool", fields)]
 
-    def _watch_terminal(self, call: str, meta: Any) -> None:
+    def _watch_terminal(self, call: str, meta: Mapping[str, Any]) -> None:
         """Codex reports what a command printed beside the protocol, piece by piece."""
         for name in ("terminal_output_delta", "terminal_output"):
-            piece = meta.get(name) if isinstance(meta, Mapping) else None
-            if isinstance(piece, Mapping) and piece.get("data"):
-                tail = self._terminals.setdefault(call, Tail(OUTPUT_BYTES_MAX))
-                tail.feed(str(piece["data"]).encode("utf-8", "replace"))
+            piece = mapping(meta.get(name)).get("data")
+            if piece:
+                fresh = (Stream(self._secrets), Tail(OUTPUT_BYTES_MAX))
+                stream, tail = self._terminals.setdefault(call, fresh)
+                tail.feed(stream.feed(str(piece).encode("utf-8", "replace")))
 
 
 def paths(state: Mapping[str, Any]) -> list[str]:
     """Every file that a tool call names: its locations, its diffs, its raw input."""
-    named: list[Any] = [each.get("path") for each in state.get("locations") or []]
-    named += [c.get("path") for c in state.get("content") or [] if c.get("type") == "diff"]
-    raw = state.get("rawInput")
-    if isinstance(raw, Mapping):
-        named += [raw.get(key) for key in PATH_KEYS]
-        # Codex names the files of a patch as the keys of its changes.
-        changes = raw.get("changes")
-        named += list(changes) if isinstance(changes, Mapping) else []
+    named: list[Any] = [each.get("path") for each in mappings(state.get("locations"))]
+    named += [c.get("path") for c in mappings(state.get("content")) if c.get("type") == "diff"]
+    raw = mapping(state.get("rawInput"))
+    named += [raw.get(key) for key in PATH_KEYS]
+    # Codex names the files of a patch as the keys of its changes.
+    named += list(mapping(raw.get("changes")))
     found = [path for path in named if isinstance(path, str) and path]
     return list(dict.fromkeys(found))
 
@@ -198,6 +221,21 @@ def shown_paths(named: list[str]) -> list[str]:
     return [*shown, f"…[{left_out} more]"] if left_out else shown
 
 
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value where it is a mapping, else an empty one."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The mappings in a list; empty where it is none."""
+    items = value if isinstance(value, list) else []
+    return [each for each in items if isinstance(each, Mapping)]
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= COUNT_MAX
+
+
 def _plan(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
     names = ("content", "priority", "status")
     listed = list(entries)[:PLAN_ENTRIES_MAX]
@@ -207,18 +245,19 @@ def _plan(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _context_usage(update: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, shown in (("used", "context_used"), ("size", "context_size")):
-        if isinstance(update.get(name), int):
+        if _is_count(update.get(name)):
             fields[shown] = update[name]
-    cost = update.get("cost")
-    if isinstance(cost, Mapping):
+    cost = mapping(update.get("cost"))
+    amount = cost.get("amount") or 0
+    if cost and isinstance(amount, int | float) and abs(amount) <= COUNT_MAX:
         # A decimal text: signed entries hold no floats.
-        fields["cost"] = f"{float(cost.get('amount') or 0):.6f}"
+        fields["cost"] = f"{float(amount):.6f}"
         fields["currency"] = _title(cost.get("currency"))
     return fields
 
 
 def _diffs(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    diffs = [c for c in state.get("content") or [] if c.get("type") == "diff"]
+    diffs = [c for c in mappings(state.get("content")) if c.get("type") == "diff"]
     return [
         {
             "path": cut(str(diff.get("path", "")), PATH_BYTES_MAX),
@@ -230,8 +269,8 @@ def _diffs(state: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _output(state: Mapping[str, Any]) -> str:
-    contents = [c.get("content") or {} for c in state.get("content") or []]
-    texts = [str(c["text"]) for c in contents if isinstance(c, Mapping) and "text" in c]
+    contents = [mapping(c.get("content")) for c in mappings(state.get("content"))]
+    texts = [str(c["text"]) for c in contents if "text" in c]
     if texts:
         return cut("\n".join(texts), OUTPUT_BYTES_MAX)
     return _as_text(state.get("rawOutput"), OUTPUT_BYTES_MAX)

@@ -10,46 +10,56 @@ repository the commit is on the remote under this attempt's ref; without one the
 kept here as blobs, and the folder began with those of the phases before.
 Rule 4: a repository that is out of reach is waited for, while the lease lasts: what an agent
 did is not thrown away because a hub restarts.
+Rule 5: a fault of this machine is told from one of the agent. What fails before the agent began
+(the cache, the folder, a program that is absent or not logged in) names the part that failed, and
+the task goes elsewhere; a full disk or a lost hub later is a loss. All else is the agent's doing,
+and fails the attempt once.
+Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mask.py).
 """
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
-import secrets
+import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from muster.agent import policy as policies
-from muster.agent.base import AgentEvent, AttemptOrder, Outcome, environment
+from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.cache import Base
-from muster.agent.catalogue import AgentEntry
-from muster.agent.collection import is_folder
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
+from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
-from muster.errors import Broken, MusterError, Refused, Unreachable
-from muster.fleet.capability import make_capability
+from muster.errors import MusterError, Refused, Unreachable
 from muster.node import clock, delivery, holder
 from muster.node import event as ev
-from muster.node.environ import Redaction, given
 from muster.node.loop import Loop
+from muster.node.outfit import Outfit
 from muster.task import values as values_of
 
-# What an agent may ask its daemon for, on behalf of its task.
-AGENT_VERBS: Final = ("send", "reply", "ack")
-CHECK_TIMEOUT_S: Final = 600.0
 # Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
 REACH_S: Final = 600.0
 
 # More names than these nobody reads in one sentence.
 _NAMES_MAX: Final = 8
+# What a machine is short of when an attempt fails that did nothing wrong.
+SCARCE: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+_SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
+_NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
 
 T = TypeVar("T")
+
+
+class _Stuck(MusterError):
+    """Processes that the kernel does not let go."""
 
 
 class Trial:
@@ -71,9 +81,15 @@ class Trial:
         self._running: Any = None
         self._tree: Worktree | None = None
         self._folder: Path | None = None
-        self._redaction = Redaction({})
         # What is said beside the agent's own words.
         self._noted = ""
+        self._outfit = Outfit(daemon, start)
+        self._secrets = Secrets({})
+        # The names of secrets that stand in what the agent said.
+        self._masked: set[str] = set()
+        # What of this machine an attempt needs before its agent begins; then the agent is asked.
+        self._part = ""
+        self._place = (0, 0)
         self._answered_by: dict[str, str] = {}
 
     def stop(self, reason: str) -> None:
@@ -102,16 +118,39 @@ class Trial:
     async def run(self) -> ev.AttemptEnded:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
         try:
-            folder = await self._open()
-            return await self._work(folder)
+            return await self._whole()
         except Refused as error:
             return self._failed(str(error))
         except MusterError as error:
-            return self._ended("killed", reason=str(error))
+            mine = isinstance(error, Unreachable | _Stuck) or any(t in str(error) for t in _SCARCE)
+            return self._broke_off(str(error), mine=mine)
         except OSError as error:
-            return self._ended("killed", reason=f"this machine could not go on: {error}")
+            reason = f"this machine could not go on: {error}"
+            return self._broke_off(reason, mine=error.errno in SCARCE)
         finally:
             await self._clean()
+
+    async def _whole(self) -> ev.AttemptEnded:
+        self._part = "machine"
+        self._outfit.look()
+        self._secrets = Secrets(self._outfit.hidden)
+        self._part = "repo" if self.start.open.repo else "machine"
+        folder = await self._open()
+        self._place = _identity(folder)
+        return await self._work(folder)
+
+    def _broke_off(self, reason: str, *, mine: bool) -> ev.AttemptEnded:
+        """Not done. Before the agent began it was this machine, and later where `mine` says so."""
+        if self._stopped:
+            return self._halted()
+        if self._part:
+            return self._ended("killed", reason=reason, fault=self._part)
+        return self._ended("killed" if mine else "failed", reason=reason)
+
+    def _halted(self, outcome: Outcome | None = None) -> ev.AttemptEnded:
+        """Stopped from outside; who was stopped for filling the disk failed."""
+        reason = self._stopped or (outcome.summary if outcome is not None else "")
+        return self._ended("failed" if self.fills else "killed", outcome, reason=reason)
 
     # --- steps ---------------------------------------------------------------------------------
 
@@ -179,116 +218,48 @@ class Trial:
 
     async def _work(self, folder: Path) -> ev.AttemptEnded:
         if self._stopped:
-            return self._ended("killed", reason=self._stopped)
-        outcome = await self._run(self._order(folder))
-        if not self._stopped and not is_folder(folder):
-            return self._ended("failed", outcome, reason="the agent removed its own work folder")
-        if self._stopped or outcome.status in ("cancelled", "error"):
-            reason = self._stopped or outcome.summary
-            own = self.fills or (outcome.status == "error" and not self._stopped)
-            status = "failed" if own else "killed"
-            return self._ended(status, outcome, reason=reason)
+            return self._halted()
+        order = self._outfit.order(folder)
+        self._secrets = Secrets(order.secrets)
+        self._part = "agent"
+        outcome = await self._run(order)
+        if self._stopped or outcome.status == "cancelled":
+            return self._halted(outcome)
+        if outcome.fault:
+            return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
         if outcome.status != "ok":
             return self._ended("failed", outcome, reason=outcome.summary or outcome.status)
+        if _identity(folder) != self._place:
+            return self._ended("failed", outcome, reason=_NO_FOLDER)
         check = str(self.template.get("check", ""))
         if check:
-            checked = await self._run(self._check(folder, check))
+            checked = await self._run(self._outfit.check(folder, check))
+            if self._stop.is_set():
+                return self._halted(outcome)
+            if checked.fault:
+                return self._ended("killed", outcome, reason=checked.summary)
             if checked.status != "ok":
                 reason = f"the check failed: {checked.tail[-400:] or checked.summary}"
                 return self._ended("failed", outcome, reason=reason)
+            if _identity(folder) != self._place:
+                return self._ended("failed", outcome, reason=_NO_FOLDER)
         return await self._deliver(folder, outcome)
 
     async def _run(self, order: AttemptOrder) -> Outcome:
         self._running = await self.daemon.hands.runner.start(order, self._happened)
+        self._part = ""
         if self._stopped:
             self._running.cancel(self._stopped)
         outcome: Outcome = await self._running.wait()
         if outcome.survivors:
-            raise Broken(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
-        clean = self._redaction.text
-        redacted: Outcome = msgspec.structs.replace(
+            raise _Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
+        self._masked |= set(outcome.masked)
+        clean = self._secrets.text
+        # The driver hid them before it cut; this is for whatever is said around it.
+        hidden: Outcome = msgspec.structs.replace(
             outcome, summary=clean(outcome.summary), tail=clean(outcome.tail)
         )
-        return redacted
-
-    def _order(self, folder: Path) -> AttemptOrder:
-        found = self.start.values
-        text = str(self.template.get("do", ""))
-        plain = self.agent in ("shell", "noop")
-        extra = self._environment(found, self.daemon.hands.agents.get(self.agent))
-        capability, token = self._capability()
-        if token:
-            self.daemon.core.orders.allow_agent(capability)
-            extra["MUSTER_CAPABILITY"] = token
-        self._redaction = Redaction(extra)
-        return AttemptOrder(
-            task=self.task,
-            epoch=self.epoch,
-            agent=self.agent,
-            cwd=str(folder),
-            env=environment(os.environ, extra),
-            prompt="" if plain else self._prompt(text, found),
-            command=values_of.command(text) if self.agent == "shell" else text,
-            shell=self._shell(),
-            timeout_s=self._timeout_s(),
-            policy=policies.Policy(),
-        )
-
-    def _prompt(self, text: str, found: values_of.Values) -> str:
-        """What the agent is asked: the order, and what will be looked at when it is done."""
-        lines = [values_of.prompt(text, found)]
-        deliver = self.template.get("deliver") or []
-        if deliver:
-            lines.append("Write these files in the current folder: " + ", ".join(deliver))
-        if self.template.get("check"):
-            lines.append(f"When you are done this command must succeed: {self.template['check']}")
-        return "\n\n".join(lines)
-
-    def _environment(
-        self, found: values_of.Values, entry: AgentEntry | None = None
-    ) -> dict[str, str]:
-        texts = [str(self.template.get("do", "")), str(self.template.get("check", ""))]
-        own = self.template.get("env") or {}
-        texts += [str(text) for text in own.values()]
-        variables = values_of.environment(texts, found)
-        variables.update({name: values_of.prompt(str(t), found) for name, t in own.items()})
-        variables["MUSTER_HOME"] = str(self.daemon.home.path)
-        variables["MUSTER_SOCK"] = self.daemon.home.socket
-        variables["MUSTER_TASK"] = self.task
-        source = {**os.environ, **self.daemon.home.agent_variables()}
-        named = self.daemon.machine.agent_variables
-        # The machine wins over the spec: a key must not be sent to an address the spec names.
-        return {**variables, **given(source, entry, named)}
-
-    def _capability(self) -> tuple[Any, str]:
-        until = clock.read().wall_ms + int(self._timeout_s() * 1000)
-        token, capability = make_capability(
-            secrets.token_bytes(32),
-            task=self.task,
-            agent=self.agent,
-            verbs=AGENT_VERBS,
-            until_ms=until,
-        )
-        return capability, token
-
-    def _timeout_s(self) -> float:
-        return float(self.template.get("timeout_ms", 3_600_000)) / 1000
-
-    def _shell(self) -> Literal["sh", "bash"]:
-        return "bash" if self.template.get("shell") == "bash" else "sh"
-
-    def _check(self, folder: Path, check: str) -> AttemptOrder:
-        found = self.start.values
-        return AttemptOrder(
-            task=self.task,
-            epoch=self.epoch,
-            agent="shell",
-            cwd=str(folder),
-            env=environment(os.environ, self._environment(found)),
-            command=values_of.command(check),
-            shell=self._shell(),
-            timeout_s=min(CHECK_TIMEOUT_S, self._timeout_s()),
-        )
+        return hidden
 
     async def _deliver(self, folder: Path, outcome: Outcome) -> ev.AttemptEnded:
         deliver = [str(path) for path in self.template.get("deliver") or []]
@@ -306,7 +277,7 @@ class Trial:
             names += f" and {more} more" if more > 0 else ""
             self._noted = f"\nleft out, as git repositories of their own: {names}"
         if self._stopped:
-            return self._ended("killed", outcome, reason=self._stopped)
+            return self._halted(outcome)
         tree, workshop = self._tree, self.daemon.hands.workshop
         await self._patiently(lambda: workshop.push(tree, collected.commit))
         return self._ended(
@@ -330,16 +301,25 @@ class Trial:
         for each in kept:
             blobs.claim(each.sha256, holder.attempt_claim(self.task, self.epoch))
         if self._stopped:
-            return self._ended("killed", outcome, reason=self._stopped)
+            return self._halted(outcome)
         texts = tuple(str(each) for each in kept)
+        if self._secrets.fields(texts) != list(texts):
+            what = "the name of a deliverable holds a secret of this machine, and names are public"
+            return self._ended("failed", outcome, reason=what)
         return self._ended("done", outcome, values=self._values(outcome), artefacts=texts)
 
     def _values(self, outcome: Outcome) -> dict[str, str]:
-        return {
+        output = outcome.tail.replace("\0", "")
+        found = {
             "agent": self.agent,
             "machine": self.daemon.core.name,
-            "output": values_of.bounded("", "output", outcome.tail.replace("\0", "")),
+            "output": values_of.bounded("", "output", output),
         }
+        # A text with the name of a secret in its place is not what was said: nobody gets it.
+        said = {"output": output, "summary": self._summary(outcome)}
+        marks = [f"[{name}]" for name in self._masked | self._secrets.found]
+        withheld = [name for name, text in said.items() if any(mark in text for mark in marks)]
+        return found | ({values_of.WITHHELD: " ".join(withheld)} if withheld else {})
 
     def _summary(self, outcome: Outcome) -> str:
         text = outcome.summary or outcome.tail.strip().rpartition("\n")[2]
@@ -348,7 +328,7 @@ class Trial:
     # --- ends ----------------------------------------------------------------------------------
 
     def _happened(self, event: AgentEvent) -> None:
-        fields = self._redaction.fields(event.fields)
+        fields = self._secrets.fields(event.fields)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
         self.daemon.post(ev.AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
@@ -369,17 +349,23 @@ class Trial:
         commit: str = "",
         values: Mapping[str, str] | None = None,
         artefacts: tuple[str, ...] = (),
+        fault: str = "",
     ) -> ev.AttemptEnded:
+        reason = self._secrets.text(reason)
+        summary = reason[:400]
+        if outcome is not None:
+            summary = self._secrets.text(self._summary(outcome) + self._noted)
         return ev.AttemptEnded(
             self.task,
             self.epoch,
             status,
-            summary=self._summary(outcome) + self._noted if outcome is not None else reason[:400],
+            summary=summary,
             reason=reason[:2000],
             commit=commit,
             values=values or {},
-            artefacts=artefacts,
+            artefacts=tuple(self._secrets.text(each) for each in artefacts),
             usage=outcome.usage if outcome is not None else {},
+            fault=fault,
         )
 
     async def _clean(self) -> None:
@@ -391,3 +377,12 @@ class Trial:
 
 def _missing(paths: Any) -> str:
     return "promised and not there: " + ", ".join(paths)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Which folder this is; (0, 0) where there is none, or a link."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return 0, 0
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else (0, 0)

@@ -1,19 +1,25 @@
-"""What of the daemon's environment an attempt gets, and how its secrets stay out of the log.
+"""What of the daemon's environment an attempt gets, and what of it is a secret.
 
 Rule 1: an attempt gets what it needs and nothing else: the variables its agent reads (as the
 catalogue lists them), how this machine reaches the network, and what `agent_env` names.
 Rule 2: a key of one agent is not given to another agent, nor to a shell phase or a check.
-Rule 3: the value of a secret becomes no entry: wherever an attempt says it, its name stands.
+Rule 3: a secret is what this machine's owner gives to attempts: the values of `agents.env` and of
+what `agent_env` names, unless they plainly are none, and the keys of the agents. The variables of
+a spec are no secrets, however they are called: everybody in the fleet can read them.
+Rule 4: every secret of the machine is kept out of the log, also where an attempt was not given it:
+an attempt can read the files of its user (agent/mask.py hides them).
 
 Values come from the environment in which the daemon was started, and from `agents.env` in the
 home, which wins: a daemon started by the system has no shell to inherit from. That file is read
 anew for each attempt, so a changed key needs no restart.
 """
 
+import os
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from muster.agent.mask import password
 from muster.errors import Broken
 
 if TYPE_CHECKING:
@@ -25,11 +31,12 @@ NETWORK: Final = (
     *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE"),
 )
-# A shorter value is more likely a word of the language than a key.
-SECRET_LENGTH_MIN: Final = 8
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET: Final = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|CAPABILITY)S?(_|$)")
+_SECRET: Final = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|CREDENTIAL|AUTH|HEADER|PAT|DSN)S?(_|$)"
+)
+_PLAIN: Final = re.compile(r"[0-9.:]{1,15}|[a-z]{1,16}([._-][a-z0-9]{1,8}){0,3}|[A-Za-z]{1,6}")
 
 
 def parse(text: str, what: str) -> dict[str, str]:
@@ -60,30 +67,29 @@ def given(
     return {name: source[name] for name in (*NETWORK, *reads, *named) if name in source}
 
 
-class Redaction:
-    """Puts the names of secrets in the place of their values."""
+def secrets(
+    inherited: Mapping[str, str],
+    file: Mapping[str, str],
+    entries: Iterable["AgentEntry"],
+    named: Iterable[str],
+) -> dict[str, str]:
+    """What must not be written down, by the variables that have it.
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
-        known = {
-            value: name
-            for name, value in variables.items()
-            if _SECRET.search(name.upper()) and len(value) >= SECRET_LENGTH_MIN
-        }
-        # The longest first: one secret may contain another.
-        self._known = sorted(known.items(), key=lambda pair: -len(pair[0]))
+    `inherited` is the daemon's environment, `file` what agents.env says, `named` is `agent_env`.
+    """
+    source = {**inherited, **file}
+    agents = {name for entry in entries for name in entry.variables}
+    found: dict[str, str] = {name: password(source[name]) for name in NETWORK if name in source}
+    for name in agents | set(named) | set(file):
+        value = source.get(name, "")
+        # The catalogue knows its own variables; of a person's only the name and the value tell.
+        public = not _SECRET.search(name.upper()) and (name in agents or _is_plain(value))
+        found[name] = password(value) if public else value
+    return {name: value for name, value in found.items() if value}
 
-    def text(self, text: str) -> str:
-        for value, name in self._known:
-            if value in text:
-                text = text.replace(value, f"[{name}]")
-        return text
 
-    def fields(self, value: Any) -> Any:
-        """The same for every text in a value of an event."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {key: self.fields(each) for key, each in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.fields(each) for each in value]
-        return value
+def _is_plain(value: str) -> bool:
+    """Whether this can be no key: a path that is here, a number, a few words of small letters."""
+    if _PLAIN.fullmatch(value):
+        return True
+    return all(os.path.isabs(part) and os.path.exists(part) for part in value.split(os.pathsep))

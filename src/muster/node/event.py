@@ -93,7 +93,10 @@ class AttemptEvent:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An attempt of ours ended; `status` is done, failed or killed."""
+    """An attempt of ours ended; `status` is done, failed or killed.
+
+    `fault` names what of this machine failed before the agent began: agent, repo or machine.
+    """
 
     task: str
     epoch: Epoch
@@ -104,6 +107,7 @@ class AttemptEnded:
     values: Mapping[str, str] = field(default_factory=dict)
     artefacts: tuple[str, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
+    fault: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,9 @@ _LOOSE: Final = re.compile(
 _VARIABLE: Final = re.compile(r"MUSTER_[A-Z0-9_]+")
 _CONTROL: Final = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
+# Names the values that a phase had and does not hand on: there was a secret in them.
+WITHHELD: Final = "withheld"
+
 Values = Mapping[str, Mapping[str, str]]
 
 
@@ -175,8 +178,11 @@ def environment(texts: Iterable[str], values: Values) -> dict[str, str]:
         variables.update(named_variables(text))
     result = {variable(*ref): _value(values, ref) for ref in sorted(named)}
     for name, known in values.items():
+        withheld = known.get(WITHHELD, "").split()
         for value, text in known.items():
             key = variable(name, value)
+            if value in withheld:
+                continue
             if value in _ALWAYS or name == "inputs" or key in variables:
                 result[key] = bounded(name, value, text)
     return result
@@ -184,6 +190,11 @@ def environment(texts: Iterable[str], values: Values) -> dict[str, str]:
 
 def _value(values: Values, reference: Reference) -> str:
     known = values.get(reference.source)
+    if known and reference.value in known.get(WITHHELD, "").split():
+        raise Malformed(
+            f"{reference} is not handed on: it held a secret of the machine that said it; "
+            "keep the secret out of what the phase prints"
+        )
     # A phase that is done need not yield everything: a check has no commit, a shell no usage.
     text = (
         known.get(reference.value, "" if reference.value in PHASE_VALUES else None)

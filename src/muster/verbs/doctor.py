@@ -7,7 +7,6 @@ Rule 3: a check never changes anything, and one that cannot be made says so.
 """
 
 import asyncio
-import importlib.util
 import os
 import shutil
 import stat
@@ -29,8 +28,6 @@ from muster.verbs.client import Door, Finding
 SKEW_MS_MAX: Final = 30_000
 FREE_BYTES_LOW: Final = 1024**3
 FREE_BYTES_MIN: Final = 128 * 1024**2
-# What a person may install beside Muster, and what it is for.
-_EXTRAS: Final = {"acp": "agents that speak ACP (pip install 'muster-fleet[acp]')"}
 
 
 class Check(NamedTuple):
@@ -74,10 +71,6 @@ def _system() -> Iterator[Check]:
     yield _guarded("SQLite", "install the newest apsw: pip install -U apsw", sqlite)
     yield _guarded("git", "install git 2.29 or newer", git)
     yield from _agents()
-    for module, what in _EXTRAS.items():
-        there = importlib.util.find_spec(module) is not None
-        yield Check(f"extra {module}", "ok" if there else "note", "installed" if there else
-                    f"not installed: it is for {what}")  # fmt: skip
 
 
 def _agents() -> Iterator[Check]:
