@@ -111,7 +111,9 @@ MISTAKES: Final = (
     AssertionError,
     AttributeError,
     LookupError,
-    RecursionError,
+    NameError,
+    RuntimeError,
+    StopIteration,
     TypeError,
     ValueError,
 )

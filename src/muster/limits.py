@@ -44,6 +44,8 @@ PROOF_HASHES_MAX: Final = 41
 # Long enough that one lost link or a paused process does not move the work, short enough that
 # a dead machine is replaced within a minute.
 LEASE_MS: Final = 30_000
+# A machine that is silent for a day has lost its work, whatever its owner set.
+LEASE_MS_MAX: Final = 24 * 3_600_000
 # Four beats fit in one lease: three may be lost before work moves.
 BEAT_MS: Final = 7_000
 # The worker gives up this much before the owner does: time to end a process tree that ignores

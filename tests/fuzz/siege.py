@@ -15,6 +15,8 @@ from collections import Counter, deque
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
+
 from muster.channel.frame import Type
 from muster.errors import MusterError
 from muster.fleet import kinds as fleet_kinds
@@ -134,7 +136,9 @@ class Siege:
         learn("name", ["build", "laptop", "studio", "alice", "room", "plain", "swarm"])
         learn("address", ["all", BUILD.machine, f"noop@{STUDIO.machine}", "role:hub"])
         learn("hash", ["0" * 64, ALICE.key])
-        self._facts()
+        own = Facts("linux", "x86_64", agents={"noop": "1", "shell": "1"}, repositories=("main",))
+        self.target.step(ev.FactsChanged(msgspec.to_builtins(own)))
+        self.facts()
         self.deeds = (
             (8, self.entry), (4, self.sequence), (3, self.member_call), (2, self.sync), (3, self.order),
             (3, self.question), (4, self.world), (2, self.tick), (1, self.link), (1, self.garbage), (1, self.facts),

@@ -27,11 +27,15 @@ def test_a_member_that_knows_every_format_neither_stops_nor_delays_the_machine(s
 
 @proves("node.besieged-it-works-on")
 def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
-    siege = play(4, 1_500)
-    states = {row["state"] for row in siege.target.store.rows("attempt")}
-    assert {"running", "done", "failed", "refused"} <= states
-    assert {row["state"] for row in siege.target.store.rows("run")} >= {"done", "failed", "open"}
-    assert len(siege.counts) == len(siege.deeds)
+    attempts: set[str] = set()
+    runs: set[str] = set()
+    for seed in (4, 5, 6):
+        siege = play(seed, 1_500)
+        attempts |= {row["state"] for row in siege.target.store.rows("attempt")}
+        runs |= {row["state"] for row in siege.target.store.rows("run")}
+        assert len(siege.counts) == len(siege.deeds)
+    assert {"running", "done", "failed", "refused"} <= attempts
+    assert {"done", "failed", "open"} <= runs
 
 
 @proves("node.besieged-it-works-on")

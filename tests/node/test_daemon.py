@@ -98,7 +98,7 @@ def test_a_task_that_fails_ends_alone_except_when_this_machine_cannot_go_on(erro
 @proves("node.mistakes-end-one-thing")
 @pytest.mark.parametrize(
     ("error", "ends", "begins_anew"),
-    [(Broken("the disk is full"), 1, 0), (KeyError("ours"), 0, 1), (RuntimeError("ours"), 0, 1)],
+    [(Broken("the disk is full"), 1, 0), (KeyError("ours"), 0, 1), (BufferError("ours"), 0, 1)],
 )
 def test_a_step_that_fails_ends_with_a_fresh_start_unless_this_machine_cannot(
     error, ends, begins_anew

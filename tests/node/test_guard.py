@@ -25,6 +25,8 @@ MISTAKES = [
     IndexError("x"),
     ValueError("x"),
     AssertionError(),
+    RuntimeError("dictionary changed size during iteration"),
+    NameError("x"),
     Refused("no"),
     Skip("x"),
 ]

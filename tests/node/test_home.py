@@ -66,6 +66,8 @@ def test_a_seed_that_is_not_there_says_which(home):
         ("labels = [1]", "`labels` must be a tuple"),
         ("name = ", "mend the file"),
         ("peers = []", "`peers` must be a dict"),
+        ("slots = 5000", "`slots` must be from 0 to 4096"),
+        ("lease_s = 0", "`lease_s` must be from 1 to 86400"),
     ],
 )
 def test_a_config_with_a_mistake_is_refused_and_the_setting_named(home, text, says):

@@ -24,6 +24,7 @@ from typing import Any, Final
 import platformdirs
 
 from muster.errors import Broken, NotFound, Refused, unable
+from muster.limits import LEASE_MS_MAX
 from muster.node import environ
 
 SOCKET_PATH_BYTES_MAX: Final = 107
@@ -242,6 +243,10 @@ class Home:
         return _config(found, path)
 
 
+# What others accept of a machine; beyond it the machine would be heard by nobody.
+_RANGES: Final = {"slots": (0, 4096), "lease_s": (1, LEASE_MS_MAX // 1000)}
+
+
 def _config(found: dict[str, Any], path: Path) -> Config:
     known = {f: type(getattr(Config(), f)) for f in Config.__dataclass_fields__}
     values: dict[str, Any] = {}
@@ -252,6 +257,9 @@ def _config(found: dict[str, Any], path: Path) -> Config:
         if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
             values[key] = tuple(value)
         elif isinstance(value, kind) and not isinstance(value, bool):
+            low, high = _RANGES.get(key, (None, None))
+            if low is not None and high is not None and not low <= value <= high:
+                raise Broken(f"{path}: `{key}` must be from {low} to {high}, not {value}")
             values[key] = value
         else:
             raise Broken(f"{path}: `{key}` must be a {kind.__name__}, not {value!r}")

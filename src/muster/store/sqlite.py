@@ -201,13 +201,17 @@ class Database:
         self._begins = False
 
     def query(self, sql: str, bindings: Sequence[SqlValue] = ()) -> list[tuple[SqlValue, ...]]:
-        """Return all rows; still answers what it can when writing is refused."""
+        """Return all rows; still answers what it can when writing is refused.
+
+        Raises: Broken, Exhausted: the disk. AssertionError: the question is no question, or what
+            somebody typed made none of it; that is our mistake, and no disk is the worse for it.
+        """
         try:
             return self._connection.execute(sql, bindings).fetchall()
         except _DISK_ERRORS as error:
             raise self._failed(error) from error
         except apsw.Error as error:
-            raise Broken(f"The query does not run ({error}); check it: {sql}") from error
+            raise AssertionError(f"The query does not run ({error}): {sql}") from error
 
     def checkpoint(self, mode: str) -> None:
         """Move the write-ahead log into the database; TRUNCATE when idle, PASSIVE under load."""

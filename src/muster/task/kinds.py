@@ -3,6 +3,8 @@
 Rule 1: a body is data of the moment it was written; nothing in it is computed again later.
 Rule 2: a new field has a default, so that an old entry stays readable; a field is never renamed.
 Rule 3: no floats; times are milliseconds, money is millionths of a dollar.
+Rule 4: every field has a bound, and names have a form, here where the fold reads them: what is
+        beyond is no such body, and the entry is skipped. Bounds are wider than what we ever write.
 
 Who writes what: the owner of a task writes `run.*` and `task.*` (but not `task.decide`), a worker
 writes `attempt.*`, a person's machine writes `task.decide` and `work.end`. Only the owner's entries
@@ -27,6 +29,13 @@ NO_EPOCH: Final[Epoch] = (0, 0)
 
 # Ids become parts of ref names and of folder names: nothing that leads out of a folder is one.
 TaskWord = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z")]
+RunWord = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{0,128}\Z")]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Fence = tuple[Count, Count]
+# A machine, an agent, a mark, a code: one word, or none.
+Short = Annotated[str, msgspec.Meta(max_length=400)]
+Priority = Annotated[int, msgspec.Meta(ge=-limits.TASK_PRIORITY_MAX, le=limits.TASK_PRIORITY_MAX)]
+LeaseMs = Annotated[int, msgspec.Meta(ge=0, le=limits.LEASE_MS_MAX)]
 
 Outcome = Literal["done", "failed", "lost"]
 Why = Literal["failed", "refused", "busy"]
@@ -50,14 +59,14 @@ class RunOpen(Body, frozen=True):
     repo: str = ""
     base: str = ""
     values: dict[str, str] = {}
-    priority: int = 0
+    priority: Priority = 0
     key: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
 class RunSettle(Body, frozen=True):
     """A run ends; never again after that."""
 
-    run: str
+    run: TaskWord
     outcome: RunOutcome
     summary: str = ""
     values: dict[str, str] = {}
@@ -71,7 +80,7 @@ class TaskOpen(Body, frozen=True):
 
     task: TaskWord
     template: dict[str, Any]
-    run: str = ""
+    run: RunWord = ""
     phase: str = ""
     instance: str = ""
     values: dict[str, dict[str, str]] = {}
@@ -80,9 +89,9 @@ class TaskOpen(Body, frozen=True):
     statement: str = ""
     repo: str = ""
     base: str = ""
-    priority: int = 0
-    retries: int = 0
-    deadline_ms: int = 0
+    priority: Priority = 0
+    retries: Count = 0
+    deadline_ms: Count = 0
 
 
 class TaskAssign(Body, frozen=True):
@@ -92,11 +101,11 @@ class TaskAssign(Body, frozen=True):
     """
 
     task: TaskWord
-    epoch: tuple[int, int]
-    machine: str
-    agent: str
-    lease_ms: int
-    mark: str = ""
+    epoch: Fence
+    machine: Short
+    agent: Short
+    lease_ms: LeaseMs
+    mark: Short = ""
     base: str = ""
     candidates: list[tuple[str, bool, int, str]] = []
 
@@ -104,8 +113,8 @@ class TaskAssign(Body, frozen=True):
 class TaskExpire(Body, frozen=True):
     """The lease ended without a result: a loss of the infrastructure, not the task's fault."""
 
-    task: str
-    epoch: tuple[int, int]
+    task: TaskWord
+    epoch: Fence
     reason: str
 
 
@@ -116,29 +125,29 @@ class TaskRetry(Body, frozen=True):
     `busy` (the machine had no free slot; counts against nothing).
     """
 
-    task: str
-    epoch: tuple[int, int]
+    task: TaskWord
+    epoch: Fence
     why: Why
     reason: str
-    after_ms: int = 0
+    after_ms: Count = 0
 
 
 class TaskCancel(Body, frozen=True):
     """The task ends because somebody no longer wants it; `reason` says who or what."""
 
-    task: str
+    task: TaskWord
     reason: str
 
 
 class TaskSettle(Body, frozen=True):
     """The one outcome of a task; it never changes."""
 
-    task: str
+    task: TaskWord
     outcome: Outcome
-    epoch: tuple[int, int] = NO_EPOCH
+    epoch: Fence = NO_EPOCH
     summary: str = ""
     reason: str = ""
-    commit: str = ""
+    commit: Short = ""
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}
@@ -147,17 +156,17 @@ class TaskSettle(Body, frozen=True):
 class TaskLate(Body, frozen=True):
     """A result came after the task had moved on: recorded, and ignored."""
 
-    task: str
-    epoch: tuple[int, int]
-    machine: str
-    status: str = ""
-    commit: str = ""
+    task: TaskWord
+    epoch: Fence
+    machine: Short
+    status: Short = ""
+    commit: Short = ""
 
 
 class TaskDecide(Body, frozen=True):
     """A person's answer to a task that waits for one; `statement` is signed by the person's key."""
 
-    task: str
+    task: TaskWord
     verdict: Literal["approve", "reject"]
     statement: str
     text: str = ""
@@ -179,30 +188,30 @@ class WorkEnd(Body, frozen=True):
 class AttemptStart(Body, frozen=True):
     """The worker began; `tools` are the versions it works with."""
 
-    task: str
-    epoch: tuple[int, int]
-    agent: str = ""
+    task: TaskWord
+    epoch: Fence
+    agent: Short = ""
     tools: dict[str, str] = {}
 
 
 class AttemptRefuse(Body, frozen=True):
     """The worker will not; `reason` is a code of this machine, `text` says it to a person."""
 
-    task: str
-    epoch: tuple[int, int]
-    reason: str
+    task: TaskWord
+    epoch: Fence
+    reason: Short
     text: str = ""
 
 
 class AttemptFinish(Body, frozen=True):
     """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order."""
 
-    task: str
-    epoch: tuple[int, int]
+    task: TaskWord
+    epoch: Fence
     status: Literal["done", "failed", "killed"]
     summary: str = ""
     reason: str = ""
-    commit: str = ""
+    commit: Short = ""
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}

@@ -323,10 +323,13 @@ def _sizes(core: Core, scope: Scope) -> dict[str, int]:
 
 def find(core: Core, text: str) -> Sent:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
+    # A pattern that somebody typed is no question for a database.
+    if not _HEX.fullmatch(text):
+        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
     rows = core.store.query(
         "select id from message where hex(id) like ? limit 2", (f"{text.upper()}%",)
     )
-    ids = [_blob(row[0]) for row in rows] if _HEX.fullmatch(text) else []
+    ids = [_blob(row[0]) for row in rows]
     if not ids:
         raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
     if len(ids) > 1:
