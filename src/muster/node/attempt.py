@@ -31,6 +31,7 @@ import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.cache import Base
+from muster.agent.collection import Collected
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.mask import Secrets
@@ -48,6 +49,8 @@ REACH_S: Final = 600.0
 
 # More names than these nobody reads in one sentence.
 _NAMES_MAX: Final = 8
+# Names of changed files in the end of an attempt; its commit has them all.
+CHANGED_SHOWN_MAX: Final = 100
 # What a machine is short of when an attempt fails that did nothing wrong.
 SCARCE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -285,7 +288,7 @@ class Trial:
             outcome,
             commit=collected.commit,
             values=self._values(outcome),
-            artefacts=collected.changed[:100],
+            artefacts=_names(collected),
         )
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
@@ -373,6 +376,13 @@ class Trial:
             await self.daemon.hands.workshop.close(self._tree)
         if self._folder is not None:
             await self.daemon.hands.workshop.discard(self._folder)
+
+
+def _names(collected: Collected) -> tuple[str, ...]:
+    """What changed, as far as a person reads it."""
+    shown = collected.changed[:CHANGED_SHOWN_MAX]
+    left_out = collected.changed_count - len(shown)
+    return (*shown, f"…[{left_out} more]") if left_out > 0 else shown
 
 
 def _missing(paths: Any) -> str:

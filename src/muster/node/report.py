@@ -2,100 +2,142 @@
 
 Rule 1: an agent's words become an entry or are cut, with a mark; they never raise. Whoever could
 make this machine refuse its own entry could end it.
-Rule 2: an event names the task and epoch it belongs to; an agent cannot say another.
+Rule 2: sizes are counted as they stand in the entry: a control character takes six bytes there.
+Rule 3: an event names the task and epoch it belongs to; an agent cannot say another.
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from muster import limits
 from muster.log import canon
 from muster.node import event as ev
 from muster.task import kinds
 
-_TEXT_CHARS_MAX: Final = 12_000
-_ITEMS_MAX: Final = 256
+# Of one text and of one list; an event that does not fit so is cut more, and at last left out.
+_CUTS: Final = ((12_000, 256), (3_000, 128), (1_000, 32), (200, 16))
 # Of an event's own fields: the frame around them nests, too.
 _DEPTH_MAX: Final = limits.JSON_DEPTH_MAX - 4
-_VALUE_CHARS_MAX: Final = 16_500
 # A path in a repository, or the name of a blob with its hash and size.
-_ARTEFACT_CHARS_MAX: Final = 320
-_REASON_CHARS_MAX: Final = 2_000
+_ARTEFACT_BYTES_MAX: Final = 640
+_REASON_BYTES_MAX: Final = 6_000
+# Of the body: the names of fields, the task, the epoch, what an owner's settlement says beside it.
+_FRAME_BYTES: Final = 6 * 1024
+_NAMES_MAX: Final = 101
 
 
 def event_body(event: ev.AttemptEvent) -> bytes:
     """The body of a journal entry, whatever the fields are."""
-    fields = plain(event.fields)
-    assert isinstance(fields, dict), "the fields of an event are a mapping"
     own = {"epoch": list(event.epoch), "task": event.task}
-    raw = canon.encode({**fields, **own})
-    if len(raw) > limits.BODY_BYTES_MAX:
-        raw = canon.encode({"cut": f"an event of {len(raw)} bytes", **own})
-    return raw
+    size = 0
+    for text_bytes_max, items_max in _CUTS:
+        fields = _Plain(text_bytes_max, items_max).value(event.fields)
+        assert isinstance(fields, dict), "the fields of an event are a mapping"
+        raw = canon.encode({**fields, **own})
+        if len(raw) <= limits.BODY_BYTES_MAX:
+            return raw
+        size = size or len(raw)
+    return canon.encode({"cut": f"an event of {size} bytes", **own})
 
 
 def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
     """How an attempt ended, with everything that others chose cut to bounds."""
     status: Any = event.status
-    usage = {_text(n, 64): plain(v) for n, v in list(event.usage.items())[:32] if type(v) is int}
-    values, room = {}, limits.BODY_BYTES_MAX // 2
-    for name, value in list(event.values.items())[:32]:
-        text = _text(value, _VALUE_CHARS_MAX)
-        room -= len(text.encode())
-        if room > 0:
-            values[_text(name, 64)] = text
+    usage = {
+        name: plain(count)
+        for name, count in list(event.usage.items())[:32]
+        if type(count) is int and name.isascii() and name.isidentifier() and len(name) <= 40
+    }
+    artefacts = _artefacts(event.artefacts)
+    room = limits.BODY_BYTES_MAX - _FRAME_BYTES - 2 * _REASON_BYTES_MAX
+    room -= sum(_size(each) for each in artefacts)
+    values = {}
+    # The short ones first: none of them is lost to one that is long.
+    for name, value in sorted(list(event.values.items())[:32], key=lambda item: len(item[1])):
+        key = _key(name)
+        values[key] = fit(value, max(0, room - _size(key)))
+        room -= _size(key) + _size(values[key])
     return kinds.AttemptFinish(
         event.task,
         event.epoch,
         status,
-        summary=_text(event.summary, _REASON_CHARS_MAX),
-        reason=_text(event.reason, _REASON_CHARS_MAX),
-        commit=_text(event.commit, 64),
+        summary=fit(event.summary, _REASON_BYTES_MAX),
+        reason=fit(event.reason, _REASON_BYTES_MAX),
+        commit=fit(event.commit, 64),
         values=values,
-        artefacts=_artefacts(event.artefacts),
+        artefacts=artefacts,
         usage=usage,
     )
 
 
 def _artefacts(texts: Iterable[str]) -> list[str]:
-    """As many as leave room for the rest of the entry."""
+    """As many as leave room for the rest of the entry; the last one says how many are missing."""
+    every = [fit(each, _ARTEFACT_BYTES_MAX) for each in texts]
     found, room = [], limits.ARTEFACT_NAMES_BYTES_MAX
-    for each in texts:
-        text = _text(each, _ARTEFACT_CHARS_MAX)
-        room -= len(text.encode())
+    for text in every[:_NAMES_MAX]:
+        room -= _size(text)
         if room < 0:
             break
         found.append(text)
-    return found[:100]
+    left_out = len(every) - len(found)
+    return [*found, f"…[{left_out} more]"] if left_out else found
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """The value as canonical JSON can hold it; what it cannot hold becomes text."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        return max(-limits.INT_ABS_MAX, min(value, limits.INT_ABS_MAX))
-    if isinstance(value, float):
-        return plain(round(value)) if math.isfinite(value) else 0
-    if isinstance(value, str):
-        return _text(value, _TEXT_CHARS_MAX)
-    if depth >= _DEPTH_MAX:
-        return "…[too deep]"
-    if isinstance(value, Mapping):
-        items = list(value.items())[:_ITEMS_MAX]
-        return {_key(name): plain(each, depth + 1) for name, each in items}
-    if isinstance(value, list | tuple):
-        return [plain(each, depth + 1) for each in value[:_ITEMS_MAX]]
-    return f"[{type(value).__name__}]"
+    return _Plain(*_CUTS[0]).value(value)
+
+
+class _Plain(NamedTuple):
+    """How long a text and a list may be in a value that becomes canonical JSON."""
+
+    text_bytes_max: int
+    items_max: int
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return max(-limits.INT_ABS_MAX, min(value, limits.INT_ABS_MAX))
+        if isinstance(value, float):
+            return self.value(round(value)) if math.isfinite(value) else 0
+        if isinstance(value, str):
+            return fit(value, self.text_bytes_max)
+        if depth >= _DEPTH_MAX:
+            return "…[too deep]"
+        if isinstance(value, Mapping):
+            items = list(value.items())[: self.items_max]
+            return {_key(name): self.value(each, depth + 1) for name, each in items}
+        if isinstance(value, list | tuple):
+            found = [self.value(each, depth + 1) for each in value[: self.items_max]]
+            left_out = len(value) - len(found)
+            return [*found, f"…[{left_out} more]"] if left_out else found
+        return f"[{type(value).__name__}]"
 
 
 def _key(name: Any) -> str:
     return str(name)[:64].encode("ascii", "replace").decode()
 
 
-def _text(text: Any, chars_max: int) -> str:
-    """Text without halves of characters, cut; file names may hold such halves."""
+def fit(text: Any, bytes_max: int) -> str:
+    """Text of at most so many bytes in an entry, without halves of characters; a cut has a mark."""
+    # File names may hold such halves. A character takes a byte at least.
     whole = str(text)
-    kept = whole[:chars_max].encode("utf-8", "replace").decode()
-    return kept if len(whole) <= chars_max else f"{kept}…[cut]"
+    kept = whole[: bytes_max + 1].encode("utf-8", "replace").decode()
+    if _size(kept) <= bytes_max:
+        return kept
+    mark = "…[cut]"
+    low, high = 0, len(kept)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _size(kept[:middle]) + _size(mark) <= bytes_max:
+            low = middle
+        else:
+            high = middle - 1
+    return kept[:low] + mark if bytes_max >= _size(mark) else ""
+
+
+def _size(text: str) -> int:
+    """How many bytes the text takes in an entry, without its quotes."""
+    return len(canon.encode(text)) - 2
