@@ -122,12 +122,19 @@ NAME_CHARS_MAX: Final = 63
 RECORD_BYTES_MAX: Final = 8 * 1024
 # A statement holds hashes and names, never arguments.
 STATEMENT_BYTES_MAX: Final = 4 * 1024
-# A cut is some 180 bytes, so a machine with 250 streams fits, and the body stays below 64 KiB.
+# A cut is 110 to 210 bytes, so it names 230 to 440 streams: more than an honest machine writes.
+# Quoted as text it stays below the 64 KiB of a body.
 REVOCATION_BYTES_MAX: Final = 48 * 1024
 # A join answer carries two records, two certificates and every operator.
 JOIN_BYTES_MAX: Final = 64 * 1024
 # About 100 characters are used; more than this was never one of our strings.
 INVITE_CHARS_MAX: Final = 512
+# More than there are verbs that a device could hold, with room for objects.
+DEVICE_RIGHTS_MAX: Final = 64
+# An order lives five minutes; this leaves room for clocks, and little for who finds an old one.
+DEVICE_ORDER_LIFE_MS: Final = 10 * 60 * 1000
+# Why somebody was shut out is a sentence, and shares the document with the cuts.
+REVOCATION_REASON_CHARS_MAX: Final = 500
 # Long enough for the other machine to be fetched from home, short enough to forget a lost string.
 INVITE_LIFE_MS: Final = 24 * 60 * 60 * 1000
 # For sshd, NATS and foreign TLS stacks, which look at the calendar; renewed at half life.
@@ -138,6 +145,9 @@ CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 STATEMENT_LIFE_MS_MAX: Final = 366 * 24 * 60 * 60 * 1000
 # Chosen arbitrarily; a role, label, verb or member list longer than this is a mistake.
 FLEET_LIST_MAX: Final = 256
+# What one key's signature makes a machine say again, where a forked stream told of it: more takings
+# and orders than a person signs in a year, a few megabytes where a key that may give was stolen.
+LASTING_PER_SIGNER_MAX: Final = 4096
 # A heartbeat comes every few seconds; three missed ones in a row are silence.
 SILENT_AFTER_MS: Final = 45 * 1000
 # A machine unheard this long is asleep, switched off or gone: its work moves on.
@@ -242,6 +252,9 @@ COSIGNS_KNOWN: Final = 4096
 # A search for the first difference takes about forty questions; a peer that leaves it unanswered
 # for this long is given up, and another one asked.
 DISPUTE_MS: Final = 30_000
+
+# To end a stream of a revoked machine takes half a millisecond; a step must not take a second.
+BURIED_PER_STEP_MAX: Final = 256
 
 # --- node ------------------------------------------------------------------------------
 # A call and its answer; a spec of 256 KiB as JSON text fits, several large answers go in parts.

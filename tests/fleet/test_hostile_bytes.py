@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
-from ssl import PEM_cert_to_DER_cert
+from ssl import DER_cert_to_PEM_cert, PEM_cert_to_DER_cert
 from typing import Any
 
 import pytest
@@ -32,6 +32,7 @@ from muster.errors import Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.capability import make_capability, read_token
 from muster.fleet.certificate import hub_of, issue, open_ca, peer_of, renew_at_ms
+from muster.fleet.device import open_device, read_string, sign_device, write_string
 from muster.fleet.document import write_document
 from muster.fleet.invite import read_invite, write_invite
 from muster.fleet.join import _Request, open_answer, open_join, renew, sign_join, sign_renew
@@ -45,6 +46,7 @@ from muster.fleet.record import (
 from muster.fleet.statement import open_statement, sign_statement
 from muster.log.clock import Stamp
 from muster.log.entry import compose
+from muster.log.keys import Signer
 
 # A library that only warns of a bent serial number today; the refusal follows anyway.
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
@@ -86,6 +88,16 @@ DECODERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
         revocation(LAPTOP, cuts={str(stream(LAPTOP)): 3}).encode(),
     ),
     "statement": (lambda raw: open_statement(raw, FLEET_ID), STATEMENT),
+    "device": (
+        lambda raw: open_device(raw, FLEET_ID),
+        sign_device(
+            Signer(b"ticket".ljust(32)), Signer(b"key".ljust(32)), FLEET_ID, LAPTOP.machine
+        ),
+    ),
+    "string": (
+        lambda raw: read_string(raw.decode("latin-1")),
+        write_string(FLEET_ID, bytes(32)).encode(),
+    ),
     "join": (lambda raw: open_join(raw, FLEET_ID), sign_join(LAPTOP, INVITE, "laptop")),
     "renew": (
         _renew,
@@ -139,7 +151,7 @@ def test_random_bytes_are_refused(name: str, raw: bytes):
 def test_a_document_that_was_edited_is_refused(name: str, edit: tuple[str, int, bytes]):
     decoder, good = DECODERS[name]
     raw = edited(good, edit)
-    if name in {"ca", "leaf", "invite", "capability"}:
+    if name in {"ca", "leaf", "invite", "capability", "string"}:
         # PEM allows other line breaks; an invite other letter case; a token another secret.
         with contextlib.suppress(Refused):
             decoder(raw)
@@ -147,6 +159,29 @@ def test_a_document_that_was_edited_is_refused(name: str, edit: tuple[str, int, 
     if raw != good:
         with pytest.raises(Refused):
             decoder(raw)
+
+
+@proves("fleet.hostile-bytes", "fleet.certificate-pin")
+@pytest.mark.parametrize(
+    "name", ["hub", "binding", "record", "operator", "revocation", "statement", "device"]
+)
+def test_no_single_byte_of_a_document_can_change_unnoticed(name: str):
+    """Each byte in turn, so that no luck is needed to find the one that nothing covers."""
+    decoder, good = DECODERS[name]
+    for at, byte in enumerate(good):
+        for other in {byte ^ 1, byte ^ 0x80, byte ^ 0x55}:
+            with pytest.raises(Refused):
+                decoder(good[:at] + bytes([other]) + good[at + 1 :])
+
+
+@proves("fleet.hostile-bytes", "fleet.certificate-pin")
+def test_the_fleets_certificate_is_taken_in_one_spelling_only():
+    whole = PEM_cert_to_DER_cert(PAPERS.ca_pem.decode())
+    assert open_ca(PAPERS.ca_pem, FLEET_ID) == PAPERS.ca_pem
+    for at, byte in enumerate(whole):
+        bent = DER_cert_to_PEM_cert(whole[:at] + bytes([byte ^ 1]) + whole[at + 1 :])
+        with pytest.raises(Refused):
+            open_ca(bent.encode(), FLEET_ID)
 
 
 @proves("fleet.hostile-bytes")

@@ -28,12 +28,12 @@ from tests.promise import proves
 from muster import limits
 from muster.errors import Conflict, Denied, NotFound
 from muster.fleet import kinds
+from muster.fleet.assembly import assemble
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
 from muster.fleet.grant import Grant
 from muster.fleet.machine import Identity
 from muster.fleet.presence import Presence, next_change_ms, presence_of, presences
-from muster.fleet.roster import assemble
 from muster.log.stream import JOURNAL, Scope, scope_group, scope_to
 
 STRANGER = Identity.from_seed(b"stranger".ljust(32))

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from muster.fleet import kinds
+from muster.fleet.assembly import assemble
 from muster.fleet.folds import fleet_folds
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Authority, Identity, Operator
@@ -15,7 +16,7 @@ from muster.fleet.record import (
     sign_record,
     sign_revocation,
 )
-from muster.fleet.roster import Roster, assemble
+from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, compose

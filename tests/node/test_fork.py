@@ -4,15 +4,20 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.fleet import kinds
 from muster.fleet.document import document_id
 from muster.fleet.folds import TAKEN
+from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.grant import TAKE, take_args
 from muster.fleet.lasting import lasting
+from muster.fleet.machine import Operator
 from muster.log import canon
+from muster.log.stream import FLEET
+from muster.node import member
 
 ONCE = {"text": "once", "to": "all"}
 
@@ -63,12 +68,13 @@ def ordered(hub: One) -> bytes:
     return raw
 
 
-def taken(hub: One) -> str:
-    """A grant of the operator, given and taken back; its id."""
+def taken(hub: One, by: Operator | None = None) -> str:
+    """A grant that the operator (or whoever) takes back; its id."""
     args = {"grant": "x"}
+    signer = None if by is None else by.statement
     given = hub.world.sign("grant", "x", hub, args, to="fleet")
     grant = document_id(given.encode())
-    taking = hub.world.sign(TAKE, grant, hub, take_args(grant), to="fleet")
+    taking = hub.world.sign(TAKE, grant, hub, take_args(grant), to="fleet", signer=signer)
     with hub.core.store.transaction():
         hub.core.now = hub.world.now()
         body = kinds.GrantTake(grant, taking)
@@ -108,6 +114,71 @@ def test_a_grant_that_was_taken_in_a_branch_stays_taken_after_the_rollback():
         assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
 
 
+NOBODY = Operator.from_seed(b"nobody".ljust(32))
+
+
+def many(by: Operator | None) -> Callable[[One], list[str]]:
+    return lambda hub: [taken(hub, by) for _ in range(3)]
+
+
+@proves("fleet.only-who-counts-lasts")
+def test_what_a_key_without_any_right_signed_is_never_said_again():
+    world, _ = forked(many(NOBODY))
+    before = {m.name: m.own_size for m in world.machines.values()}
+    meets(world)
+    for machine in world.machines.values():
+        assert machine.core.counters["said-again"] == 0, machine.name
+    # Studio lost nothing of its own and so writes nothing.
+    assert world["studio"].own_size == before["studio"]
+
+
+@proves("fleet.only-who-counts-lasts")
+def test_what_a_revoked_operator_once_took_is_said_again():
+    """The operator's key was revoked since: what it took stays taken all the same."""
+
+    def take_and_revoke(hub: One) -> str:
+        grant = taken(hub)
+        args = {"name": "alice", "last": True}
+        assert hub.order("revoke", "alice", args)["ok"]
+        return grant
+
+    world, grant = forked(take_and_revoke)
+    meets(world)
+    for machine in world.machines.values():
+        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+        assert not machine.core.roster.operators, machine.name
+
+
+@proves("fleet.only-who-counts-lasts")
+def test_of_one_key_only_so_much_is_said_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(member, "LASTING_PER_SIGNER_MAX", 2)
+    world, _ = forked(many(None))
+    meets(world)
+    hub = world["hub"].core
+    assert (hub.counters["said-again"], hub.counters["lasting-not-said-again"]) == (2, 1)
+
+
+@proves("fleet.only-who-counts-lasts")
+def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
+    world = Cores("hub")
+    hub = world["hub"]
+    stream, note = str(hub.core.standing.own(FLEET)), "seen"
+    fork = fork_id(stream, 1)
+    for signer, expected in ((NOBODY.statement, False), (None, True)):
+        order = hub.world.sign("send", "all", hub, ONCE, signer=signer)
+        word = hub.world.sign(CLOSE, fork, hub, close_args(fork, note), signer=signer)
+        closing = kinds.ForkClose(1, note, "0" * 64, word, stream)
+        bodies = {
+            kinds.ORDER_TAKE: {"grant": "0" * 64, "statement": order},
+            kinds.FORK_CLOSE: msgspec.to_builtins(closing),
+        }
+        for kind, body in bodies.items():
+            with hub.core.store.transaction():
+                entry = hub.core.append(kind, canon.encode(body))
+                hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+            assert (lasting(entry, hub.core.roster, hub.id) is not None) is expected, kind
+
+
 @proves("fleet.what-lasts")
 def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     world, grant = forked(taken)
@@ -136,13 +207,13 @@ def test_what_nobody_signed_does_not_last():
         with hub.core.store.transaction():
             entry = hub.core.append(kind, canon.encode(body))
             hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-        assert lasting(entry, hub.core.standing.fleet, hub.id) is None
+        assert lasting(entry, hub.core.roster, hub.id) is None
     with hub.core.store.transaction():
         order = hub.world.sign("send", "all", hub, ONCE)
         entry = hub.core.append(
             kinds.ORDER_TAKE, canon.encode({"grant": "0" * 64, "statement": order})
         )
         hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-    assert lasting(entry, hub.core.standing.fleet, hub.id) is not None
+    assert lasting(entry, hub.core.roster, hub.id) is not None
     other = Cores("hub", "studio")["studio"].id
-    assert lasting(entry, hub.core.standing.fleet, other) is None, "others' orders are theirs"
+    assert lasting(entry, hub.core.roster, other) is None, "others' orders are theirs"

@@ -110,7 +110,7 @@ def test_a_decision_whose_own_stream_is_cut_back_lasts(world):
     (fork,) = listed(hub)
     assert close(hub, fork["fork"])["ok"]
     entry = hub.entries(kinds.FORK_CLOSE)[0]
-    fact = lasting(entry, hub.core.standing.fleet, world["studio"].id)
+    fact = lasting(entry, hub.core.roster, world["studio"].id)
     assert fact is not None
     assert fact.row["fork"] == fork["fork"]
     assert hub.core.store.rows(fact.table, **fact.row)

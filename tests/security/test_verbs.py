@@ -294,7 +294,7 @@ def test_a_statement_for_the_whole_fleet_counts_here_once(target: Target) -> Non
 
 @proves("node.revoked-asks-nothing")
 def test_a_revoked_operator_orders_nothing(target: Target) -> None:
-    args = {"name": "alice"}
+    args = {"name": "alice", "last": True}
     last = target.order("invite", "new", {"name": "new"})
     statement = target.order("revoke", "alice", args)
     assert target.call(LOCAL, "revoke", args, statement=statement)[0]["ok"]

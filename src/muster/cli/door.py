@@ -33,6 +33,8 @@ class Door:
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
         command, verb = self.command, self.command.verb
+        if verb.destroys:
+            self.confirm(verb.destroys.format_map(command.args))
         if verb.place == "client":
             return self._inside(verb, command.args)
         if command.on == "all" or command.on.startswith("label="):
@@ -56,6 +58,18 @@ class Door:
                 continue
             code = self.show(value)
         return code
+
+    def confirm(self, what: str) -> None:
+        """Ask before what cannot be undone; only a person at a terminal is asked. Raises: Refused.
+
+        A script, a pipe and `--json` have nobody to answer: they go on as they always did.
+        """
+        asked = sys.stdin.isatty() and sys.stderr.isatty()
+        if not asked or self.json or self.command.options.get("yes"):
+            return
+        print(f"{safe(what)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Refused("nothing was done")
 
     def _checked(self, args: Mapping[str, Any]) -> Any:
         """What is wrong with a spec; the file alone where no daemon runs."""
@@ -171,9 +185,7 @@ class Door:
         if verb.need == "agent" and not on and (token := order.capability()):
             return [{"capability": token, "options": options}]
         to = order.target(self._plain, verb, args, on)
-        each_option = [options]
-        if verb.name == "grant":
-            each_option = order.grant_options(self._plain, args, to)
+        each_option = order.own_options(self._plain, verb.name, args, to) or [options]
         object = str(options.pop("object", "")) or order.object_of(verb, args)
         return [
             {

@@ -1,8 +1,9 @@
 """Orders: what a person asks for, signed with the person's key.
 
 Rule 1: a statement is signed here, in the command, where the person is; the daemon never holds
-the key. So an order needs `operator.seed` in this home, or comes from an agent that shows the
-capability of its task instead.
+the key. So an order needs `operator.seed` in this home, or `device.seed` (a key of this machine's
+own, for the verbs that an operator named), or comes from an agent that shows the capability of its
+task instead.
 Rule 2: an order names the machine that is to act and counts for five minutes, once.
 Rule 3: nothing here is imported by a command that orders nothing: signing costs 100 ms.
 """
@@ -12,20 +13,25 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from muster.errors import Denied, Malformed, NotFound, Refused
+from muster.fleet.device import Terms, sign_terms
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
+from muster.log.keys import Signer
+from muster.log.stream import FleetId
 from muster.node.home import Home
-from muster.verbs.table import VERBS, Verb
+from muster.verbs.table import Verb
 
 LIFE_MS: Final = 5 * 60_000
 _NONCE_BYTES: Final = 16
 _DAY_MS: Final = 24 * 3_600_000
 # Orders whose object is a name to be given; every other order names something that is there.
 _NAMING: Final = ("invite", "thread", "repo")
-# What can be granted beside the verbs of the table: pushing branches, and single tasks.
-_GRANTED: Final = ("*", "push", "task")
+# Chosen arbitrarily; what is to last longer is better looked at again.
+GRANT_DAYS_MAX: Final = 3_650
 
 Ask = Callable[[str, Mapping[str, Any]], Any]
 
@@ -55,7 +61,8 @@ def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
         everybody = verb.name == "cancel" and not found.get("there", True)
     if everybody:
         args[verb.object], on = found["id"], ""
-    if not on and verb.acts == "here":
+    here = verb.acts == "authority" and Home().has_seed("authority.seed")
+    if not on and (here or verb.acts == "here"):
         on = str(ask("status", {})["machine"])
     found = ask("target", {"on": on} if on else {})
     machine = "" if everybody else found["machine"]
@@ -73,8 +80,8 @@ def _owner(ask: Ask, what: str) -> Mapping[str, Any]:
 def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
     """The signed order. Raises: Denied where this home holds no operator's key."""
     return sign_statement(
-        operator(verb).statement,
-        fleet=to.fleet,  # type: ignore[arg-type]
+        signer(verb),
+        fleet=_fleet(to),
         verb=verb,
         object=object or "*",
         target=to.machine or EVERY_MACHINE,
@@ -85,16 +92,18 @@ def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
     ).decode()
 
 
-def operator(verb: str) -> Operator:
-    """The operator who sits here. Raises: Denied."""
+def signer(verb: str) -> Signer:
+    """The key that orders here: the operator's, else a device's. Raises: Denied without one."""
     home = Home()
-    try:
-        return Operator.from_seed(home.seed("operator.seed"))
-    except NotFound as error:
-        raise Denied(
-            f"{verb} is an operator's to order, and {home.path} holds no operator.seed: do it on "
-            "the machine where `muster init` ran, or bring that file here (mode 0600)"
-        ) from error
+    if home.has_seed("operator.seed"):
+        return Operator.from_seed(home.seed("operator.seed")).statement
+    if home.has_seed("device.seed"):
+        return Signer(home.seed("device.seed"))
+    raise Denied(
+        f"{verb} is an operator's to order, and {home.path} holds no operator.seed: do it on the "
+        "machine where `muster init` ran, or let this one order with a key of its own: there, "
+        "`muster device add` with this machine's name"
+    )
 
 
 def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
@@ -112,30 +121,64 @@ def capability() -> str:
     return os.environ.get("MUSTER_CAPABILITY", "")
 
 
+def own_options(
+    ask: Ask, verb: str, args: Mapping[str, Any], to: Target
+) -> list[dict[str, Any]] | None:
+    """The options of each call of a verb that needs a statement of its own beside the order's."""
+    if verb == "grant":
+        return grant_options(ask, args, to)
+    if verb == "device.add":
+        return [device_options(ask, args, to)]
+    if verb == "device.revoke":
+        return _take_all(ask("device.taken", args)["ids"], to)
+    return None
+
+
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
-    verb = str(args["verb"])
-    if verb not in VERBS and verb not in _GRANTED:
-        raise NotFound(f"there is no verb {verb[:40]!r} to grant; `muster --help` lists them")
-    found = ask("target", {"to": str(args["to"])})
-    signer, nonce = operator("grant").statement, secrets.token_bytes(_NONCE_BYTES)
-    fleet: Any = to.fleet
-    if not args.get("take"):
-        until_ms = to.now_ms + int(args["days"]) * _DAY_MS
-        grant = Grant(str(args["object"]), found["grantee"], until_ms, verb)
-        raw = sign_give(signer, fleet, grant, nonce=nonce, issued_ms=to.now_ms)
-        shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
-        return [{"grant": shown, "statement": raw.decode()}]
-    meant = (verb, str(args["object"]), found["grantee"])
-    ids = [g["id"] for g in found["grants"] if (g["verb"], g["object"], g["to"]) == meant]
-    if not ids:
-        raise NotFound(f"{args['to']} holds no grant of {verb} on {args['object']}")
+    # The daemon says who is meant, and refuses what would have no effect, before it is signed.
+    asked = {name: args[name] for name in ("to", "verb", "object", "take") if name in args}
+    found = ask("grant.check", asked)
+    verb, object = str(args["verb"]), str(args.get("object", "*"))
+    if args.get("take"):
+        if not found["held"]:
+            raise NotFound(f"{args['to']} holds no grant of {verb} on {object}")
+        return _take_all(found["held"], to)
+    days = int(args.get("days", 1))
+    if not 1 <= days <= GRANT_DAYS_MAX:
+        raise Malformed(f"a grant lasts 1 to {GRANT_DAYS_MAX} days, not {days}")
+    until_ms = to.now_ms + days * _DAY_MS
+    grant = Grant(object, found["grantee"], until_ms, verb)
+    raw = sign_give(
+        signer("grant"), _fleet(to), grant, nonce=secrets.token_bytes(_NONCE_BYTES),
+        issued_ms=to.now_ms,
+    )  # fmt: skip
+    shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
+    return [{"grant": shown, "statement": raw.decode()}]
+
+
+def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> dict[str, Any]:
+    """The terms of a device, as the daemon understands them, and the statement that gives them."""
+    shown = ask("device.terms", args)["terms"]
+    terms = msgspec.convert(shown, Terms)
+    raw = sign_terms(
+        signer("device.add"), _fleet(to), terms, nonce=secrets.token_bytes(_NONCE_BYTES),
+        issued_ms=to.now_ms,
+    )  # fmt: skip
+    return {"terms": shown, "statement": raw.decode()}
+
+
+def _take_all(ids: list[str], to: Target) -> list[dict[str, Any]]:
     options = []
     for each in ids:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        raw = sign_take(signer, fleet, each, nonce=nonce, issued_ms=to.now_ms)
+        raw = sign_take(signer("grant"), _fleet(to), each, nonce=nonce, issued_ms=to.now_ms)
         options.append({"id": each, "statement": raw.decode()})
     return options
+
+
+def _fleet(to: Target) -> FleetId:
+    return FleetId(to.fleet)
 
 
 def run_args(args: Mapping[str, Any], repo: str) -> dict[str, Any]:

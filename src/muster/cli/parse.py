@@ -86,7 +86,8 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def _unknown(name: str) -> str:
     import difflib  # noqa: PLC0415 - only for a mistake
 
-    shown = [v.name for v in VERBS.values() if not v.hidden]
+    # Whoever mistyped something harmless must not be led to what cannot be undone.
+    shown = [v.name for v in VERBS.values() if not v.hidden and not v.destroys]
     near = difflib.get_close_matches(name, shown, n=2, cutoff=0.55)
     hint = f"did you mean `{'` or `'.join(near)}`?" if near else "`muster --help` lists the verbs"
     return f"there is no verb {name[:60]!r}; {hint}"

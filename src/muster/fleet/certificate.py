@@ -51,6 +51,9 @@ _UNREADABLE: Final = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
+# What stands behind the signed part (RFC 8410): the algorithm ed25519, 64 bytes in a bit string.
+_ED25519_NAMED: Final = bytes.fromhex("300506032b6570")
+_SIGNATURE_HEAD: Final = bytes.fromhex("034100")
 _SAN: Final = re.compile(r"^muster://([0-9a-f]{64})/([0-9a-f]{64})\Z")
 # The authority lives as long as its key; RFC 5280 writes "no end" as this date.
 _CA_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
@@ -99,6 +102,7 @@ def open_ca(pem: bytes, fleet: FleetId) -> bytes:
     """
     what = "The fleet's certificate"
     certificate = _load(pem, what)
+    _check_whole(certificate.public_bytes(Encoding.DER), certificate, what)
     if _ed25519(certificate, what) != _pinned_key(certificate, fleet, what):
         raise Forged(f"{what} is for another key than the fleet vouches for.")
     try:
@@ -154,6 +158,7 @@ def hub_of(der: bytes, fleet: FleetId) -> Peer:
     peer = peer_of(der)
     check_fleet(peer.fleet, fleet, what)
     certificate = x509.load_der_x509_certificate(der)
+    _check_whole(der, certificate, what)
     issuer = Ed25519PublicKey.from_public_bytes(_pinned_key(certificate, fleet, what))
     try:
         issuer.verify(certificate.signature, certificate.tbs_certificate_bytes)
@@ -298,6 +303,20 @@ def _load(pem: bytes, what: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem)
     except _UNREADABLE as error:
         raise Malformed(f"{what} is not a PEM certificate.") from error
+
+
+def _check_whole(der: bytes, certificate: x509.Certificate, what: str) -> None:
+    """Raises Forged unless these are the only bytes that this certificate can have.
+
+    The signature covers the middle of a certificate: the lengths around it, and the name of the
+    algorithm behind it, could be changed unnoticed. They are written again here and compared.
+    """
+    signed = certificate.tbs_certificate_bytes
+    rest = _ED25519_NAMED + _SIGNATURE_HEAD + certificate.signature
+    size = len(signed) + len(rest)
+    # All of ours have between 256 and 65,535 bytes, whose length DER writes with two.
+    if der != b"\x30\x82" + size.to_bytes(2, "big") + signed + rest:
+        raise Forged(f"{what} was changed outside of what is signed.")
 
 
 def _ed25519(certificate: x509.Certificate, what: str) -> bytes:

@@ -8,8 +8,8 @@ fact back: a grant taken and a member removed leave a row that says so.
 Rule 3: entries outside a stream of scope `fleet` are skipped: authority is public.
 
 Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, not-first,
-not-mine, stale, other-fork, other-grant, other-target, replayed, invite-known, invite-unknown,
-invite-used, incident-not-open.
+not-mine, stale, other-fork, other-grant, other-target, other-terms, replayed, invite-known,
+invite-unknown, invite-used, incident-not-open.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
+from muster.fleet.device import adds, device_of, open_device, terms_args
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
 from muster.fleet.forked import closes
@@ -43,6 +44,16 @@ REVOKED: Final = Table(
 )
 OPERATOR: Final = Table(
     "fleet_operator", (("operator", "text"),), (("issued_ms", "int"), ("record", "text"))
+)
+DEVICE_OFFER: Final = Table(
+    "fleet_device_offer",
+    (("id", "text"),),
+    (("operator", "text"), ("statement", "text"), ("terms", "text"), ("t_ms", "int")),
+)
+DEVICE: Final = Table(
+    "fleet_device",
+    (("key", "text"), ("id", "text")),
+    (("operator", "text"), ("terms", "text"), ("t_ms", "int")),
 )
 GRANT: Final = Table(
     "fleet_grant",
@@ -140,12 +151,14 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     who = _Who(fleet)
     may = _May(fleet)
     fork = _Fork(fleet)
+    device = _Device(fleet)
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
         FleetFold("fleet.fork", fleet, (FORK,), fork.kinds),
+        FleetFold("fleet.device", fleet, (DEVICE_OFFER, DEVICE), device.kinds),
         FleetFold("fleet.incident", fleet, (INCIDENT,), _INCIDENT_KINDS),
     )
 
@@ -260,6 +273,40 @@ class _May:
         body = body_as(entry, kinds.OrderDeny)
         row = (body.by, body.verb, body.object, body.reason, entry.header.t[0])
         return [Change(DENIAL.name, (entry.header.seq,), row)]
+
+
+class _Device:
+    """Devices: what operators offered, and the keys that took it."""
+
+    def __init__(self, fleet: FleetId) -> None:
+        self.fleet = fleet
+        self.kinds: dict[str, Handler] = {
+            kinds.DEVICE_OPEN: self._open,
+            kinds.DEVICE_RECORD: self._record,
+        }
+
+    def _open(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.DeviceOpen)
+        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
+        if not adds(statement, body.terms):
+            raise Skip("other-terms")
+        terms = canon.encode(terms_args(body.terms)).decode()
+        row = (statement.operator, body.statement, terms, entry.header.t[0])
+        return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
+
+    def _record(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        body = body_as(entry, kinds.DeviceRecorded)
+        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
+        binding = _checked("bad-record", open_device, body.binding, self.fleet)
+        device = device_of(statement, body.statement, body.terms, binding)
+        if device is None:
+            raise Skip("other-terms")
+        # A copied string is of no use on another machine.
+        if binding.machine != entry.stream.machine:
+            raise Skip("not-mine")
+        terms = canon.encode(terms_args(body.terms)).decode()
+        row = (device.operator, terms, entry.header.t[0])
+        return [Change(DEVICE.name, (device.key, device.id), row)]
 
 
 class _Fork:

@@ -54,6 +54,8 @@ class Given(NamedTuple):
     id: str
     giver: str
     grant: Grant
+    # How long one order by this grant may live (ms); 0 sets no bound beside the statement's own.
+    life_ms: int = 0
 
 
 def agent_key(agent: str, machine: MachineId) -> str:
@@ -156,19 +158,28 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     object: str,
     now_ms: int,
     roles: Collection[str] = (),
+    life_ms: int = 0,
 ) -> str:
     """The id of the grant that lets `key` do this now; raises Denied when there is none.
 
     `grants` are the effective ones. `roles` are those of the machine that `key` belongs to.
+    `life_ms` is how long the order itself may be shown, from its issue to its end.
     Of several grants the most exact and then the longest is cited, so that every machine
     cites the same.
     """
     held = [g for g in grants if g.grant.to == key or g.grant.to in roles]
     fitting = [g for g in held if _covers(g.grant, verb, object)]
-    standing = [g for g in fitting if now_ms <= g.grant.until_ms]
+    bound = [g for g in fitting if not g.life_ms or life_ms <= g.life_ms]
+    standing = [g for g in bound if now_ms <= g.grant.until_ms]
     if standing:
         return min(standing, key=_exactness).id
     who = short(key) if len(key) == 64 else key.partition("@")[0]
+    if fitting and not bound:
+        allowed_s = max(g.life_ms for g in fitting) // 1000
+        raise Denied(
+            f"{who} may {verb} {object}, but only by an order that ends within {allowed_s} s, and "
+            f"this one may be shown for {life_ms // 1000} s."
+        )
     if fitting:
         ended_s = (now_ms - max(g.grant.until_ms for g in fitting)) // 1000
         raise Denied(f"{who} may no longer {verb} {object}: the grant ended {ended_s} s ago.")

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, field
 
 from muster import limits
+from muster.fleet.device import Terms
 from muster.fleet.grant import Grant
 from muster.fleet.name import GroupName, Hex32, Milliseconds, Name, Size, Text, Word
 from muster.fleet.record import Roles
@@ -20,6 +21,8 @@ MACHINE_RECORD: Final = "machine.record"
 MACHINE_FACTS: Final = "machine.facts"
 MACHINE_REVOKE: Final = "machine.revoke"
 OPERATOR_RECORD: Final = "operator.record"
+DEVICE_OPEN: Final = "device.open"
+DEVICE_RECORD: Final = "device.record"
 GRANT_GIVE: Final = "grant.give"
 GRANT_TAKE: Final = "grant.take"
 INVITE_OPEN: Final = "invite.open"
@@ -67,6 +70,21 @@ class OperatorRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     """`operator.record`: a person's key."""
 
     record: str
+
+
+class DeviceOpen(Struct, frozen=True, forbid_unknown_fields=True):
+    """The terms of a device whose key does not exist yet, and the statement that gives them."""
+
+    statement: str
+    terms: Terms
+
+
+class DeviceRecorded(Struct, frozen=True, forbid_unknown_fields=True):
+    """`device.record`: the key that took a ticket's place, with the whole chain to its operator."""
+
+    binding: str
+    statement: str
+    terms: Terms
 
 
 class GrantGive(Struct, frozen=True, forbid_unknown_fields=True):

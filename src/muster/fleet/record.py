@@ -5,7 +5,8 @@ the authority cannot enrol a key whose holder did not ask, and nobody can enrol 
 under somebody else's root key.
 Rule 2: of two records of one machine the higher serial counts; times are for people.
 Rule 3: a revocation tombstones its key for ever. The name is free again for another key.
-Rule 4: a stream of a revoked machine that no cut names counts up to nothing.
+Rule 4: a stream of a revoked machine that no cut names counts up to nothing. There are as many cuts
+as one document holds, of the streams that became known first: so every machine can be revoked.
 
     binding      machine root key:  this machine, this name, these sub-keys, this fleet
     record       authority:         binding + roles + serial
@@ -13,8 +14,8 @@ Rule 4: a stream of a revoked machine that no cut names counts up to nothing.
     revocation   authority:         this key counts no more, and of its streams only so much
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -207,6 +208,26 @@ def sign_revocation(
     raw = write_document(_REVOCATION, revocation, authority.record)
     open_revocation(raw, authority.fleet)
     return raw
+
+
+def fitting_cuts(
+    authority: Authority, sizes: Iterable[tuple[StreamName, int]], **what: Any
+) -> dict[str, int]:
+    """The cuts of a revocation, as many as one document holds; `what` is all else that it says.
+
+    `sizes` come in the order in which their streams became known. A machine can open streams as
+    it likes: what it opened to make itself unrevokable came last, and is what finds no room.
+    """
+    empty = sign_revocation(authority, cuts={}, **what)
+    room, found = limits.REVOCATION_BYTES_MAX - len(empty), {}
+    for stream, size in sizes:
+        # A stream that counts up to nothing need not be named.
+        if size:
+            room -= len(f'"{stream}":{size},')
+            if room < 0:
+                break
+            found[str(stream)] = size
+    return found
 
 
 def open_revocation(raw: bytes, fleet: FleetId) -> Revocation:

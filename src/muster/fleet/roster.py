@@ -1,35 +1,26 @@
 """The roster: who is in the fleet and who may hold what, combined from every stream's rows.
 
-Rule 1: a roster is a value, made from rows and nothing else; two machines with equal rows have
-equal rosters, in whatever order the rows arrived.
+Rule 1: a roster is a value, made from rows and nothing else; see assembly.py.
 Rule 2: of two records of one machine the higher serial counts, whoever passed them on.
 Rule 3: a revoked key counts nowhere: not as a machine, not as an operator, not as a giver of
 grants, not as a member; the tombstone outlives every later record.
 Rule 4: a machine outside a stream's scope never holds it; in doubt it does not.
-
-Rows are mappings from column to value of the tables in folds.py, with `stream` the writer's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from muster.errors import Conflict, Denied, Forged, NotFound
-from muster.fleet import folds
+from muster.fleet.device import Device
 from muster.fleet.facts import Facts
-from muster.fleet.grant import Given, Grant, decide, effective, gives, root_grant
+from muster.fleet.grant import GRANT, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
 from muster.fleet.record import (
     Binding,
     MachineRecord,
     OperatorRecord,
     Revocation,
-    open_operator,
-    open_record,
-    open_revocation,
 )
 from muster.fleet.statement import Statement, check_order
 from muster.log.stream import (
@@ -41,14 +32,7 @@ from muster.log.stream import (
     direct_target,
     group_owner,
     is_group,
-    scope_group,
 )
-
-Row = Mapping[str, Any]
-RowsOf = Callable[[str], Iterable[Row]]
-
-# As many documents as a large fleet has; opening one costs several signatures.
-_OPENED_MAX: Final = 4096
 
 
 class Member(NamedTuple):
@@ -79,6 +63,12 @@ class Roster:
     machines: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     known: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     operators: Mapping[str, OperatorRecord] = field(default_factory=dict)
+    # Every key that was an operator's once; what it took or closed stays so.
+    operators_ever: frozenset[str] = frozenset()
+    # The devices that count, by key.
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    # Every device that ever was one; whose work is what it ordered does not change.
+    devices_ever: Mapping[str, Device] = field(default_factory=dict)
     revoked: Mapping[str, Revocation] = field(default_factory=dict)
     grants: tuple[Given, ...] = ()
     facts: Mapping[MachineId, Facts] = field(default_factory=dict)
@@ -176,7 +166,7 @@ class Roster:
         """Every machine that may hold the stream."""
         return frozenset(each for each in self.machines if self.may_hold(stream, each))
 
-    def decide(self, key: str, verb: str, object: str, now_ms: int) -> str:
+    def decide(self, key: str, verb: str, object: str, now_ms: int, life_ms: int = 0) -> str:
         """The grant that lets a key, an agent (`name@<machine id>`) or a machine do this now.
 
         Raises Denied, also for every key of a revoked machine or operator.
@@ -185,7 +175,44 @@ class Roster:
         if self.is_dead(key) or machine in self.revoked:
             raise Denied(f"{short(key)} is revoked: it may do nothing any more.")
         roles = self.machines[machine].roles if machine in self.machines and "@" not in key else ()
-        return decide(self.grants, key, verb, object, now_ms, roles)
+        return decide(self.grants, key, verb, object, now_ms, roles, life_ms)
+
+    def permit(self, statement: Statement, now_ms: int) -> str:
+        """The grant by which its signer may order what this statement says, then.
+
+        Whoever asks about a statement asks here: only so is the life of an order looked at.
+        """
+        life_ms = statement.until_ms - statement.issued_ms
+        return self.decide(statement.operator, statement.verb, statement.object, now_ms, life_ms)
+
+    def was_permitted(self, statement: Statement, at_ms: int) -> None:
+        """Whether it was an order when it was given, whoever was shut out since. Raises Denied."""
+        key = statement.operator
+        device = self.devices_ever.get(key)
+        if key in self.operators_ever:
+            return
+        if device is None:
+            self.permit(statement, at_ms)
+            return
+        life_ms = statement.until_ms - statement.issued_ms
+        decide(device.given(), key, statement.verb, statement.object, at_ms, life_ms=life_ms)
+
+    def speaker(self, key: str) -> str:
+        """Who speaks with this key: an operator's name, or with the machine of a device behind it.
+
+        Also after either was revoked. A key that has neither is called by its first digits.
+        """
+        device = self.devices_ever.get(key)
+        operator = device.operator if device else key
+        if operator not in self.operators_ever:
+            return key[:12]
+        signed: OperatorRecord | Revocation | None = self.operators.get(operator)
+        signed = signed or self.revoked.get(operator)
+        name = operator[:12] if signed is None else signed.name
+        if device is None:
+            return name
+        machine = self.known.get(MachineId(device.terms.machine))
+        return f"{name}.{device.terms.machine[:12] if machine is None else machine.name}"
 
     def allow(
         self,
@@ -202,7 +229,7 @@ class Roster:
         The caller still has to take the nonce, in the transaction of the effect.
         """
         check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=now_ms)
-        return self.decide(statement.operator, verb, object, now_ms)
+        return self.permit(statement, now_ms)
 
     def check_give(self, statement: Statement, grant: Grant) -> None:
         """Raises Denied unless the signer of this opened statement may give this grant.
@@ -221,6 +248,16 @@ class Roster:
                 f"{short(giver)} may not give {grant.verb} {grant.object}: "
                 "an operator must, or let this key do so."
             )
+
+    def takings_last(self, key: str) -> bool:
+        """Whether a grant that this key took stays taken; anybody can sign that he takes one."""
+        return key in self.operators_ever or any(
+            each.grant.to == key and each.grant.verb == GRANT for each in self.grants
+        )
+
+    def orders_last(self, key: str) -> bool:
+        """Whether an order of this key was one: it was an operator's, or a grant is to it."""
+        return key in self.operators_ever or any(each.grant.to == key for each in self.grants)
 
     def is_dead(self, key: str) -> bool:
         """Whether a key was revoked, or is a sub-key of a machine that was."""
@@ -251,128 +288,3 @@ class Roster:
             return True
         # Nobody answers any more for a group whose owner is revoked: it is closed.
         return group_owner(scope) in self.machines and machine in self.groups.get(scope, {})
-
-
-def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
-    """The roster that these rows amount to; `rows(table)` yields those of every stream."""
-    revoked = {
-        key: _revocation(raw, fleet)
-        for key, raw in _newest(rows(folds.REVOKED.name), "key", "issued_ms", "revocation").items()
-    }
-    known = {
-        MachineId(machine): _record(raw, fleet)
-        for machine, raw in _newest(rows(folds.MACHINE.name), "machine", "serial", "record").items()
-    }
-    machines = {m: record for m, record in known.items() if m not in revoked}
-    signed = {
-        key: _operator(raw, fleet)
-        for key, raw in _newest(
-            rows(folds.OPERATOR.name), "operator", "issued_ms", "record"
-        ).items()
-    }
-    dead = frozenset(
-        key for m, record in known.items() if m in revoked for key in record.keys.values()
-    )
-    operators = {key: record for key, record in signed.items() if key not in revoked}
-    roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
-    return Roster(
-        fleet=fleet,
-        machines=machines,
-        known=known,
-        operators=operators,
-        revoked=revoked,
-        grants=effective(roots, _given(rows, frozenset(signed), dead | frozenset(revoked))),
-        facts=_facts(rows(folds.FACTS.name)),
-        groups=_groups(rows),
-        closed=_closed(rows(folds.FORK.name), signed),
-        dead=dead,
-    )
-
-
-def _newest(rows: Iterable[Row], key: str, number: str, text: str) -> dict[str, bytes]:
-    """Per key, the document of the highest number; of equal numbers the greater text."""
-    newest: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        candidate = (row[number], row[text])
-        newest[row[key]] = max(newest.get(row[key], candidate), candidate)
-    return {each: raw.encode() for each, (_, raw) in newest.items()}
-
-
-def _given(rows: RowsOf, operators: frozenset[str], dead: frozenset[str]) -> tuple[Given, ...]:
-    """Every grant that a live key gave and nobody entitled to has taken, by id."""
-    takers: dict[str, set[str]] = {}
-    for row in rows(folds.TAKEN.name):
-        takers.setdefault(row["id"], set()).add(row["taker"])
-    given: dict[str, Given] = {}
-    for row in rows(folds.GRANT.name):
-        id_, giver = row["id"], row["giver"]
-        # What an operator took stays taken after the operator was revoked.
-        taken = bool(takers.get(id_, set()) & (operators | {giver}))
-        if giver not in dead and not taken:
-            grant = Grant(
-                object=row["object"], to=row["grantee"], until_ms=row["until_ms"], verb=row["verb"]
-            )
-            given[id_] = Given(id_, giver, grant)
-    return tuple(given[id_] for id_ in sorted(given))
-
-
-def _closed(rows: Iterable[Row], operators: Mapping[str, object]) -> dict[str, Closed]:
-    """Per fork its first decision; it stands when the operator is revoked later."""
-    found: dict[str, Closed] = {}
-    for row in sorted(rows, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
-        if row["operator"] in operators:
-            closed = Closed(
-                row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
-            )
-            found.setdefault(row["fork"], closed)
-    return found
-
-
-def _facts(rows: Iterable[Row]) -> dict[MachineId, Facts]:
-    newest: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        candidate = (row["t_ms"], row["facts"])
-        newest[row["machine"]] = max(newest.get(row["machine"], candidate), candidate)
-    return {MachineId(m): msgspec.json.decode(text, type=Facts) for m, (_, text) in newest.items()}
-
-
-def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
-    """The members of every group; the owner's later stamp counts, across its incarnations."""
-    latest: dict[tuple[Scope, str], tuple[int, int, bool, str]] = {}
-    groups: dict[Scope, dict[MachineId, Member]] = {}
-    for row in rows(folds.GROUP.name):
-        scope, owner = _group(row)
-        groups[scope] = {owner: Member({})}
-    for row in rows(folds.MEMBER.name):
-        scope, owner = _group(row)
-        groups.setdefault(scope, {owner: Member({})})
-        cuts = row["cuts"] if row["since"] == "now" else "{}"
-        # At the same stamp a removal counts.
-        candidate = (row["t_ms"], row["t_n"], not row["member"], cuts)
-        key = (scope, row["machine"])
-        latest[key] = max(latest.get(key, candidate), candidate)
-    for (scope, machine), (_, _, removed, cuts) in latest.items():
-        if not removed and machine not in groups[scope]:
-            member = Member(msgspec.json.decode(cuts, type=dict[str, int]))
-            groups[scope][MachineId(machine)] = member
-    return groups
-
-
-def _group(row: Row) -> tuple[Scope, MachineId]:
-    owner = StreamName.parse(str(row["stream"])).machine
-    return scope_group(owner, row["name"]), owner
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _record(raw: bytes, fleet: FleetId) -> MachineRecord:
-    return open_record(raw, fleet)
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _operator(raw: bytes, fleet: FleetId) -> OperatorRecord:
-    return open_operator(raw, fleet)
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _revocation(raw: bytes, fleet: FleetId) -> Revocation:
-    return open_revocation(raw, fleet)

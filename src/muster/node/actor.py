@@ -57,10 +57,14 @@ def _is_proven(core: Core, entry: Entry) -> bool:
 
 
 def _names(core: Core, statement: Statement) -> tuple[str, ...]:
-    """What an operator's key is called in entries; nothing for any other key."""
+    """What an operator's or a device's key is called in entries; nothing for any other key."""
     key, roster = statement.operator, core.roster
     if key in roster.operators:
         return (f"{_PERSON}{roster.operators[key].name}", f"{_PERSON}{key[:12]}")
+    if key in roster.devices_ever:
+        # A device speaks for its person only where its terms say so.
+        roster.was_permitted(statement, statement.issued_ms)
+        return (f"{_PERSON}{roster.speaker(key)}",)
     if key in roster.revoked and key not in roster.known:
         return (f"{_PERSON}{roster.revoked[key].name}", f"{_PERSON}{key[:12]}")
     return ()

@@ -42,7 +42,7 @@ from muster.node.whole import Bound, Mark, Whole
 
 LATER: Final = object()
 # Verbs that write although they need no order of their own.
-_WRITING: Final = frozenset({"submit", "renew"})
+_WRITING: Final = frozenset({"submit", "renew", "operator.record", "device.record"})
 
 
 class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -256,6 +256,8 @@ class Daemon:
                     self._cut(link, reason)
                 case ev.Perform():
                     self.supervisor.run(effect.verb, self._wait_for(effect))
+                case ev.FreshPapers():
+                    self._fresh_papers()
                 case ev.Note(text):
                     say(text)
                 case _:
@@ -410,12 +412,25 @@ class Daemon:
             await self.hands.upkeep()
             await asyncio.sleep(UPKEEP_S)
 
+    def _fresh_papers(self) -> None:
+        """Our roles changed.
+
+        With the authority here the new papers count before anybody is told of it: a newcomer
+        dials at once, and looks for a hub.
+        """
+        record = self.core.roster.machines.get(self.core.machine)
+        if record is not None and self.machine.renewed_here(record, clock.read().wall_ms):
+            self.http.renew(_credentials(self.machine))
+        else:
+            self.supervisor.run("papers", self._renew())
+
     async def _papers(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""
         while True:
             await asyncio.sleep(5)
             async with self.supervisor.attempt("papers"):
-                if self.machine.papers_due(clock.read().wall_ms):
+                record = self.core.roster.machines.get(self.core.machine)
+                if self.machine.papers_due(record, clock.read().wall_ms):
                     await self._renew()
 
     async def _renew(self) -> None:

@@ -79,9 +79,8 @@ class Endings:
                 args=cancel_args(body.what, body.reason),
                 now_ms=at_ms,
             )
-            core.roster.decide(statement.operator, "cancel", body.what, at_ms)
+            core.roster.permit(statement, at_ms)
         except (MusterError, Skip, ValueError):
             core.counters["endings-void"] += 1
             return ""
-        operator = core.roster.operators.get(statement.operator)
-        return statement.operator[:12] if operator is None else operator.name
+        return core.roster.speaker(statement.operator)

@@ -282,6 +282,11 @@ class FindBase:
 
 
 @dataclass(frozen=True, slots=True)
+class FreshPapers:
+    """Our record changed: show a certificate that says so, from the next handshake on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something for the daemon's own log; never more than a sentence, never a secret."""
 
@@ -299,5 +304,6 @@ Effect = (
     | MoveBranch
     | MatchGlob
     | FindBase
+    | FreshPapers
     | Note
 )

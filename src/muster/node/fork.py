@@ -10,13 +10,13 @@ Rule 4: a search for the first difference asks one peer, and gives up what is ne
 
 import contextlib
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
 from muster.fleet.lasting import KINDS
-from muster.limits import DISPUTE_MS
+from muster.limits import BURIED_PER_STEP_MAX, DISPUTE_MS
 from muster.log import canon, wire
 from muster.log import fork as forks
 from muster.log.entry import Entry
@@ -60,6 +60,8 @@ class Forks:
         self._disputes: dict[StreamName, Dispute] = {}
         self._proofs: dict[StreamName, bytes] | None = None
         self._now_ms = 0
+        # Streams of revoked machines that are still to be ended, and the time of the revocation.
+        self._to_bury: deque[tuple[StreamName, int]] = deque()
 
     def at(self, now_ms: int) -> None:
         """The time at which the next messages came."""
@@ -110,6 +112,7 @@ class Forks:
     def retry(self, now_ms: int) -> None:
         """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
         self._now_ms = now_ms
+        self._bury_some()
         for stream, dispute in list(self._disputes.items()):
             if now_ms >= dispute.until_ms or dispute.link not in self.sync.sessions:
                 del self._disputes[stream]
@@ -205,6 +208,10 @@ class Forks:
         self.sync.spread_fork(raw)
 
     def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
+        self._end(stream, common, evidence, wall_ms)
+        self.standing.changed()
+
+    def _end(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
         self.store.freeze(stream, common, evidence, wall_ms)
         # Before anybody hears of it: what is written in answer must not meet a frozen stream.
         if self.is_ours(stream):
@@ -213,7 +220,7 @@ class Forks:
         self._proofs = None
         self._disputes.pop(stream, None)
         self.sync.cut_back(stream, common)
-        self.standing.changed()
+        self.standing.stale()
 
     def start(self) -> None:
         """Say again what a crash may have kept us from saying; call it before any `step`."""
@@ -238,17 +245,35 @@ class Forks:
     def bury_stream(self, stream: StreamName, wall_ms: int) -> None:
         """End a revoked machine's stream where its revocation says."""
         cut = self.standing.roster.cut(stream)
-        if cut is None or stream.machine == self.standing.machine:
-            return
+        if cut is not None and self._bury(stream, cut, wall_ms):
+            self.standing.changed()
+
+    def _bury(self, stream: StreamName, cut: int, wall_ms: int) -> bool:
+        """Whether it ends earlier than it did."""
+        if stream.machine == self.standing.machine:
+            return False
         frozen = self.store.frozen_at(stream)
         if frozen is None or frozen > cut:
             # The revocation itself is an entry of whoever wrote it; this only points there.
             evidence = canon.encode({"cut": cut, "revoked": stream.machine})
-            self._freeze(stream, cut, evidence, wall_ms)
+            self._end(stream, cut, evidence, wall_ms)
             self.counters["streams-of-revoked-machines"] += 1
+            return True
+        return False
 
     def bury(self, machine: MachineId, wall_ms: int) -> None:
-        """A machine was revoked: end every stream of it that we know."""
-        for stream in self.store.streams():
-            if stream.machine == machine:
-                self.bury_stream(stream, wall_ms)
+        """A machine was revoked: end every stream of it that we know.
+
+        It may have opened thousands to make this dear: so many are ended now, the rest at ticks,
+        and the roster is combined once for all. None of them grows meanwhile, see `on_segment`.
+        """
+        self._to_bury.extend((s, wall_ms) for s in self.store.streams() if s.machine == machine)
+        self._bury_some()
+
+    def _bury_some(self) -> None:
+        roster, ended = self.standing.roster, 0
+        while self._to_bury and ended < BURIED_PER_STEP_MAX:
+            stream, wall_ms = self._to_bury.popleft()
+            ended += self._bury(stream, roster.cut(stream) or 0, wall_ms)
+        if ended:
+            self.standing.changed()

@@ -21,7 +21,7 @@ from muster.fleet.certificate import Papers
 from muster.fleet.folds import fleet_folds
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
-from muster.fleet.record import MachineRecord
+from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FleetId, Incarnation
 from muster.message.fold import MessageFold, ReceiptFold
 from muster.node import clock
@@ -158,7 +158,11 @@ class Installation:
     def papers(self) -> Papers:
         return Papers(self.facts["certificate"].encode(), self.facts["ca"].encode())
 
-    def papers_due(self, wall_ms: int) -> bool:
+    def papers_due(self, record: MachineRecord | None, wall_ms: int) -> bool:
+        """Whether the certificate is old, or names other roles than the machine's record."""
+        shown = open_record(self.facts["record"].encode(), self.fleet).roles
+        if record is not None and record.roles != shown:
+            return True
         return wall_ms >= certificate.renew_at_ms(self.facts["certificate"].encode())
 
     def renewed_here(self, record: MachineRecord, wall_ms: int) -> bool:

@@ -9,6 +9,7 @@ Rule 3: a revoked machine's links are cut, and its streams ended, in the step th
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,7 +22,14 @@ from muster.fleet.forked import fork_id
 from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
-from muster.limits import BODY_BYTES_MAX, COMPANY_MS, CONFIRM_MS, HELLO_BYTES_MAX, INT_ABS_MAX
+from muster.limits import (
+    BODY_BYTES_MAX,
+    COMPANY_MS,
+    CONFIRM_MS,
+    HELLO_BYTES_MAX,
+    INT_ABS_MAX,
+    LASTING_PER_SIGNER_MAX,
+)
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
@@ -35,8 +43,8 @@ from muster.store.store import Store
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_REVOKE,
-    kinds.OPERATOR_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE, kinds.GROUP_OPEN,
-    kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
+    kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE,
+    kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
 DISK_FULL: Final = "disk-full"
@@ -75,7 +83,8 @@ class Members:
         # What is to be written once our own head is confirmed.
         self._put_off: list[tuple[str, bytes]] = []
         self._twins = Twins(core, self.regressed)
-        self._contradicted: set[StreamName] = set()
+        self._contradicted: set[MachineId] = set()
+        self._said_again: Counter[str] = Counter()
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
@@ -161,9 +170,13 @@ class Members:
         """The stream that told of these was rolled back; what lasts of them counts all the same."""
         core = self.core
         for entry in entries:
-            fact = lasting(entry, core.standing.fleet, core.machine)
+            fact = lasting(entry, core.roster, core.machine)
             if fact is None or entry.body is None or self._is_known(fact):
                 continue
+            if fact.signer and self._said_again[fact.signer] >= LASTING_PER_SIGNER_MAX:
+                core.counters["lasting-not-said-again"] += 1
+                continue
+            self._said_again[fact.signer] += 1
             core.counters["said-again"] += 1
             self._write(
                 entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
@@ -179,9 +192,12 @@ class Members:
         )
 
     def contradicted(self, stream: StreamName, what: str) -> None:
-        """A writer showed two histories of what we may not hold: only a person can tell."""
-        if stream not in self._contradicted:
-            self._contradicted.add(stream)
+        """A writer showed two histories of what we may not hold: only a person can tell.
+
+        Once for each machine: it can open as many streams as it likes, and we write none for them.
+        """
+        if stream.machine not in self._contradicted:
+            self._contradicted.add(stream.machine)
             key = f"fork-{stream.machine[:16]}"
             self.incident(key, "critical", "a machine shows different histories", what)
 
@@ -306,6 +322,8 @@ class Members:
 
     def _on_roster(self, after: Roster, before: Roster | None) -> None:
         core = self.core
+        if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
+            core.do(ev.FreshPapers())
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
                 continue
@@ -336,3 +354,9 @@ class Members:
         stored = self.core.roster.facts.get(self.core.machine)
         if stored is None or msgspec.to_builtins(stored) != msgspec.to_builtins(facts):
             self._write(kinds.MACHINE_FACTS, dict(facts))
+
+
+def _roles(roster: Roster, machine: MachineId) -> tuple[str, ...]:
+    """The roles that a machine's certificate is to name."""
+    record = roster.machines.get(machine)
+    return () if record is None else record.roles

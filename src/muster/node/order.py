@@ -53,8 +53,7 @@ class Orders:
             self.deny(statement.operator, verb, object, error, raw)
             raise
         body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
-        operator = core.roster.operators.get(statement.operator)
-        actor = f"op:{operator.name}" if operator is not None else f"op:{statement.operator[:12]}"
+        actor = f"op:{core.roster.speaker(statement.operator)}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
         return OrderTaken(actor, entry.id, statement.operator, object)
 

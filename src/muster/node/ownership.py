@@ -216,11 +216,9 @@ class Ownership:
         return rank
 
     def _was_operator(self, statement: Statement, at_ms: int) -> object:
-        """What an operator ordered stays ordered when the operator is revoked later."""
-        roster, key = self.core.roster, statement.operator
-        if key in roster.operators or (key in roster.revoked and key not in roster.known):
-            return None
-        return roster.decide(key, statement.verb, statement.object, at_ms)
+        """What an operator or a device ordered stays ordered when it is revoked later."""
+        self.core.roster.was_permitted(statement, at_ms)
+        return None
 
 
 def writer_of(row: Mapping[str, Any]) -> str:

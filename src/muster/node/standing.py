@@ -8,12 +8,13 @@ Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ou
 from collections.abc import Callable
 
 from muster.errors import Refused
+from muster.fleet.assembly import assemble
 from muster.fleet.facts import Facts
 from muster.fleet.folds import REVOKED
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
-from muster.fleet.roster import Roster, assemble
+from muster.fleet.roster import Roster
 from muster.fleet.statement import Statement
 from muster.limits import NOOP_SLOTS
 from muster.log.entry import Entry
@@ -122,7 +123,7 @@ class Standing:
 
     def authority(self, statement: Statement, at_ms: int) -> object:
         """Whether its operator might order this then. Raises: Denied."""
-        return self.roster.decide(statement.operator, statement.verb, statement.object, at_ms)
+        return self.roster.permit(statement, at_ms)
 
     def candidate(self, machine: MachineId) -> Machine:
         """A machine as the routing reads it; one that said nothing yet fits nothing."""

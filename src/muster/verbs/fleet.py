@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Denied, Exhausted, Malformed, NotFound, Refused
+from muster.errors import Conflict, Exhausted, Malformed
 from muster.fleet import join as joining
 from muster.fleet import kinds
-from muster.fleet.grant import Grant, agent_key, gives, takes
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.presence import Presence
-from muster.fleet.record import ROLES, sign_revocation
-from muster.fleet.statement import open_statement
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, MachineId
@@ -22,6 +19,8 @@ from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.member import DISK_FULL
 from muster.verbs import fork
+from muster.verbs.revoke import authority_of
+from muster.verbs.role import become_hub, roles_of
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
@@ -33,12 +32,10 @@ STOP_DELAY_S: Final = 0.05
 
 def invite(core: Core, call: Call) -> Any:
     """One string that lets one machine of this name join, once."""
-    _authority(core)
+    authority_of(core)
     name, args = str(call.args["name"]), call.args
     address = check_address(str(args.get("address") or core.settings.get("address") or ""))
-    roles = [role for role in str(args.get("roles", "workstation")).split(",") if role]
-    if unknown := [role for role in roles if role not in ROLES]:
-        raise Malformed(f"{unknown[0]!r} is not a role; there are {', '.join(ROLES)}")
+    roles = roles_of(str(args.get("roles", "workstation")))
     if any(m.name == name for m in core.roster.machines.values()):
         raise Conflict(f"a machine named {name} is in the fleet already; choose another name")
     token = core.draw(16)
@@ -46,16 +43,25 @@ def invite(core: Core, call: Call) -> Any:
     if not 1 <= hours <= INVITE_HOURS_MAX:
         raise Malformed(f"an invitation counts for 1 to {INVITE_HOURS_MAX} hours, not for {hours}")
     life_ms = hours * HOUR_MS
-    body = open_invite(token, name, roles, core.now.wall_ms, life_ms)  # type: ignore[arg-type]
+    body = open_invite(token, name, roles, core.now.wall_ms, life_ms)
+    # Where the first hub was lost, whoever holds the authority now takes its place: a newcomer
+    # shows its token to a hub only.
+    fresh = become_hub(core, call)
     _append(core, call, kinds.INVITE_OPEN, body)
     text = write_invite(core.standing.fleet, token, address)
     # The name travels with it, so that `join` needs nothing else; the hub compares it.
-    return {"invitation": f"{text}#{name}", "name": name, "until_ms": body.until_ms}
+    return {
+        "invitation": f"{text}#{name}",
+        "name": name,
+        "until_ms": body.until_ms,
+        "became_hub": core.name if fresh else "",
+        "also_operator": any(o.name == name for o in core.roster.operators.values()),
+    }
 
 
 def enrol(core: Core, call: Call) -> Any:
     """Take a machine in: proof of possession, then the token, both in this one transaction."""
-    authority = _authority(core)
+    authority = authority_of(core)
     join = joining.open_join(str(call.args.get("request", "")).encode(), core.standing.fleet)
     enrolment = joining.enrol(
         authority,
@@ -63,12 +69,16 @@ def enrol(core: Core, call: Call) -> Any:
         join,
         _open_invite(core, join.sha256),
         hub=core.roster.machine(core.machine),
-        address=str(core.settings.get("address") or ""),
+        address=_own_address(core),
         now_ms=core.now.wall_ms,
     )
     for kind, body in enrolment.entries:
         core.append(kind, canon.encode(msgspec.to_builtins(body)))
     return enrolment.answer.decode()
+
+
+def _own_address(core: Core) -> str:
+    return str(core.settings.get("address") or core.settings.get("listen") or "")
 
 
 def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
@@ -86,78 +96,16 @@ def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
 def renew(core: Core, call: Call) -> Any:
     """Fresh papers for a member, also after weeks asleep."""
     enrolment = joining.renew(
-        _authority(core),
+        authority_of(core),
         core.roster,
         str(call.args.get("request", "")).encode(),
         hub=core.roster.machine(core.machine),
-        address=str(core.settings.get("address") or ""),
+        address=_own_address(core),
         now_ms=core.now.wall_ms,
     )
     for kind, body in enrolment.entries:
         core.append(kind, canon.encode(msgspec.to_builtins(body)))
     return enrolment.answer.decode()
-
-
-def revoke(core: Core, call: Call) -> Any:
-    """Shut a machine (or an operator's key) out: what we hold of its streams still counts."""
-    authority = _authority(core)
-    name = str(call.args["name"])
-    roster = core.roster
-    operator = next((o.operator for o in roster.operators.values() if o.name == name), None)
-    key = operator or roster.find(name).machine
-    if key == core.machine:
-        raise Refused("a machine cannot revoke itself; do it from the machine with the authority")
-    cuts = {str(s): core.store.size(s) for s in core.store.streams() if s.machine == key}
-    raw = sign_revocation(
-        authority,
-        of="operator" if operator else "machine",
-        key=key,
-        name=name,
-        cuts=cuts,
-        reason=str(call.args.get("reason") or "no reason given"),
-        issued_ms=core.now.wall_ms,
-    )
-    _append(core, call, kinds.MACHINE_REVOKE, kinds.MachineRevoke(raw.decode()))
-    return {"revoked": name, "key": key}
-
-
-def grant(core: Core, call: Call) -> Any:
-    """Write a grant down. Its own statement, which the command signed, is what gives it."""
-    statement = str(call.options.get("statement", ""))
-    if not statement:
-        raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
-    body: Any
-    try:
-        if call.args.get("take"):
-            kind = kinds.GRANT_TAKE
-            body = msgspec.convert(
-                {"id": call.options.get("id"), "statement": statement}, kinds.GrantTake
-            )
-        else:
-            kind = kinds.GRANT_GIVE
-            body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"the grant cannot be read: {error}") from error
-    # All that the fold will ask, before anything is written.
-    signed = open_statement(statement.encode(), core.standing.fleet)
-    if isinstance(body, kinds.GrantGive):
-        core.roster.check_give(signed, body.grant)
-        fits = gives(signed, body.grant)
-    else:
-        fits = takes(signed, body.id)
-    if not fits:
-        raise Refused("the statement is about another grant; use `muster grant` as the operator")
-    return {"entry": _append(core, call, kind, body).id.hex()}
-
-
-def grantee(core: Core, to: str) -> str:
-    """A key, an agent's name in grants, or a role, for what a person wrote."""
-    if to in ROLES or len(to) == 64:
-        return to
-    agent, at, machine = to.partition("@")
-    if at:
-        return agent_key(agent, core.roster.find(machine).machine)
-    return core.roster.find(to).machine
 
 
 def target(core: Core, call: Call) -> Any:
@@ -172,21 +120,13 @@ def target(core: Core, call: Call) -> Any:
     else:
         hubs = [h for h in roster.hubs() if h.machine == core.machine or core.link_to(h.machine)]
         record = hubs[0] if hubs else roster.machine(core.machine)
-    to = str(call.args.get("to") or "")
-    answer = {
+    return {
         "machine": record.machine,
         "name": record.name,
         "here": record.machine == core.machine,
         "fleet": core.standing.fleet,
         "now_ms": core.now.wall_ms,
     }
-    if to:
-        answer["grantee"] = grantee(core, to)
-        answer["grants"] = [
-            {"id": g.id, "verb": g.grant.verb, "object": g.grant.object, "to": g.grant.to}
-            for g in roster.grants
-        ]
-    return answer
 
 
 def facts(core: Core, call: Call) -> Any:
@@ -293,14 +233,6 @@ def _standing_still(core: Core) -> list[dict[str, Any]]:
             }
         ]
     return []
-
-
-def _authority(core: Core) -> Any:
-    if core.authority is None:
-        raise NotFound(
-            "this machine does not hold the fleet's authority; ask the one where init ran"
-        )
-    return core.authority
 
 
 def _append(core: Core, call: Call, kind: str, body: Any) -> Any:

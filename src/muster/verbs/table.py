@@ -14,7 +14,8 @@ because every command reads it before it does anything (no dataclasses: they imp
 
 `place` is `daemon` (one step of its core), `loop` (the daemon, but waiting for input or output)
 or `client` (inside the command itself). `acts` is the machine that an order without `--on` is
-for: the one it is typed on, the hub, or the owner of the task or run that it names.
+for: the one it is typed on, the hub, the one with the fleet's authority (the one it is typed on
+where that holds it, else the hub), or the owner of the task or run that it names.
 """
 
 from typing import Final

@@ -28,7 +28,7 @@ FLEET: Final = (
             opt("hours", "how long the invitation counts", 24),
             opt("roles", "workstation, mobile, edge or hub, several with commas", "workstation"),
         ),
-        object="name", acts="hub",
+        object="name", acts="authority",
     ),
     Verb(
         "join", "make this machine a member, with the string that `invite` printed", "local",
@@ -42,6 +42,15 @@ FLEET: Final = (
         ),
     ),
     Verb(
+        "role", "say what a machine is for: hub, workstation, mobile, edge", "order", "daemon",
+        "muster.verbs.role:give",
+        (
+            pos("name", "the machine"),
+            pos("roles", "its roles from now on, several with commas"),
+        ),
+        object="name", acts="authority",
+    ),
+    Verb(
         "enrol", "take a joining machine in", "nothing", "daemon", "muster.verbs.fleet:enrol",
         hidden=True,
     ),
@@ -51,21 +60,119 @@ FLEET: Final = (
     ),
     Verb(
         "revoke", "shut a machine or an operator out everywhere, at once and for good", "order",
-        "daemon", "muster.verbs.fleet:revoke",
-        (pos("name", "the machine or operator"), opt("reason", "why, for the log")),
-        object="name", acts="hub",
+        "daemon", "muster.verbs.revoke:revoke",
+        (
+            pos("name", "the machine or operator, by name or id (its beginning is enough)"),
+            flag("machine", "it is a machine, where an operator has the same name"),
+            flag("operator", "it is an operator, where a machine has the same name"),
+            flag("last", "also where it is the only operator"),
+            opt("reason", "why, for the log"),
+            flag("yes", "do not ask first, which is done on a terminal only", bare=True),
+        ),
+        object="name", acts="authority",
+        destroys="{name} is shut out everywhere, for good: its key never counts again",
     ),
     Verb(
-        "grant", "allow a machine, an agent or a person one verb", "order", "daemon",
-        "muster.verbs.fleet:grant",
+        "grant", "allow a key, a machine or a role one verb; `muster grants` lists them", "order",
+        "daemon", "muster.verbs.grant:grant",
         (
-            pos("to", "operator key, agent@machine, machine or role"),
-            pos("verb", "the verb, or *"),
+            pos("to", "a key, machine:NAME or role:NAME (the sort may be left out)"),
+            pos("verb", "the verb, or *; `muster grants --verbs` lists them"),
             opt("object", "what it may be used on", "*"),
             opt("days", "how long", 30),
             flag("take", "take the grant back instead"),
         ),
         object="verb", acts="hub",
+    ),
+    Verb(
+        "grant.check", "whom and what a grant means, and whether it has an effect", "local",
+        "daemon", "muster.verbs.grant:check",
+        (
+            pos("to", "whom"), pos("verb", "the verb"), opt("object", "on what", "*"),
+            flag("take", "it is to be taken back"),
+        ),
+        hidden=True,
+    ),
+    Verb(
+        "grants", "every grant that stands, and what can be granted", "local", "daemon",
+        "muster.verbs.grant:grants",
+        (flag("verbs", "what can be granted, and what the object of each is"),),
+    ),
+    Verb(
+        "operator", "who orders in this fleet: list them, add one, shut one out", "local", "client",
+        "muster.verbs.operator:operator",
+        (
+            pos("action", "add, list, revoke, or key: the public key of this home's operator",
+                choices=("add", "list", "revoke", "key")),
+            pos("name", "the operator", required=False),
+            opt("key", "what `muster operator key` printed where the new operator will order"),
+            flag("here", "the key of this home, made where there is none; needs authority.seed"),
+            flag("last", "revoke also the only one"),
+            opt("reason", "why it is revoked, for the log"),
+            flag("yes", "do not ask first", bare=True),
+        ),
+    ),
+    Verb(
+        "operators", "every operator, as the log has them", "local", "daemon",
+        "muster.verbs.operator:listing", hidden=True,
+    ),
+    Verb(
+        "operator.free", "whether a name can be an operator's", "local", "daemon",
+        "muster.verbs.operator:free", (pos("name", "the name"),), hidden=True,
+    ),
+    Verb(
+        "operator.add", "make an operator of a key", "order", "daemon", "muster.verbs.operator:add",
+        (pos("name", "the operator"), pos("key", "the public key")),
+        hidden=True, object="name", acts="authority",
+    ),
+    Verb(
+        "operator.record", "take in an operator that the authority signed", "local", "daemon",
+        "muster.verbs.operator:record", (pos("record", "the signed record"),), hidden=True,
+    ),
+    Verb(
+        "device", "let another machine order with a key of its own: add, join, list, revoke",
+        "local", "client", "muster.verbs.device:device",
+        (
+            pos("action", "add MACHINE prints a string; join STRING uses it there; list; "
+                "revoke MACHINE", choices=("add", "join", "list", "revoke")),
+            pos("what", "the machine, or the string", required=False),
+            words("may", "VERB or VERB:OBJECT that it may order (default: what a person does all "
+                  "day); give it several times"),
+            opt("days", "how long it may order", 365),
+            opt("minutes", "how long one order of it may live", 10),
+            opt("hours", "how long the string counts", 24),
+            flag("yes", "do not ask first", bare=True),
+        ),
+    ),
+    Verb(
+        "devices", "every device, as the log has them", "local", "daemon",
+        "muster.verbs.device:listing", hidden=True,
+    ),
+    Verb(
+        "device.terms", "what a device would be allowed, to be signed", "local", "daemon",
+        "muster.verbs.device:terms_of", hidden=True,
+    ),
+    Verb(
+        "device.add", "write down the terms of a device", "order", "daemon",
+        "muster.verbs.device:add", (pos("machine", "the machine"),),
+        hidden=True, object="machine", acts="hub",
+    ),
+    Verb(
+        "device.offer", "the terms that a ticket is for", "local", "daemon",
+        "muster.verbs.device:offer", hidden=True,
+    ),
+    Verb(
+        "device.record", "bind this machine's device key", "local", "daemon",
+        "muster.verbs.device:record", hidden=True,
+    ),
+    Verb(
+        "device.taken", "the terms to take back of a device", "local", "daemon",
+        "muster.verbs.device:terms_to_take", (pos("device", "the machine"),), hidden=True,
+    ),
+    Verb(
+        "device.revoke", "take the terms of a device back", "order", "daemon",
+        "muster.verbs.device:revoke", (pos("device", "the machine"),),
+        hidden=True, object="device", acts="hub",
     ),
     Verb(
         "up", "run this machine's daemon", "local", "client", "muster.verbs.service:up",

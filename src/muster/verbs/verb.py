@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 Need = Literal["nothing", "peer", "local", "order", "agent"]
 Place = Literal["daemon", "loop", "client"]
 Kind = Literal["text", "int", "flag", "file", "words"]
-Acts = Literal["here", "hub", "owner"]
+Acts = Literal["here", "hub", "authority", "owner"]
 
 
 class Arg(NamedTuple):
@@ -44,6 +44,8 @@ class Verb(NamedTuple):
     # Which argument a grant may name; "statement" where the handler checks the statement's own.
     object: str = ""
     acts: Acts = "here"
+    # What cannot be undone, as a sentence over its arguments: asked about first, never suggested.
+    destroys: str = ""
 
     def load(self) -> Callable[..., Any]:
         """The function that answers the verb."""

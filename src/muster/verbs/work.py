@@ -210,9 +210,8 @@ def _order(core: Core, raw: Any) -> Order:
     order = open_statement(item.statement.encode(), core.standing.fleet)
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
-    core.roster.decide(order.operator, "task", body.task, core.now.wall_ms)
-    operator = core.roster.operators.get(order.operator)
-    actor = f"op:{operator.name}" if operator else f"op:{order.operator[:12]}"
+    core.roster.permit(order, core.now.wall_ms)
+    actor = f"op:{core.roster.speaker(order.operator)}"
     return Order(body, order.operator, actor=actor, again=True)
 
 

@@ -1,0 +1,213 @@
+"""From the rows of every stream to the roster.
+
+Rule 1: a roster is made from rows and nothing else, in whatever order they come: two machines with
+equal rows have equal rosters.
+Rule 2: what needs more than one stream is combined here: the newest record, who was revoked, which
+grant was taken, which key took a device's place.
+
+Rows are mappings from column to value of the tables in folds.py, with `stream` the writer's.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from muster.fleet import folds
+from muster.fleet.device import Device, Terms
+from muster.fleet.facts import Facts
+from muster.fleet.grant import Given, Grant, effective, root_grant
+from muster.fleet.record import (
+    MachineRecord,
+    OperatorRecord,
+    Revocation,
+    open_operator,
+    open_record,
+    open_revocation,
+)
+from muster.fleet.roster import Closed, Member, Roster
+from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
+
+Row = Mapping[str, Any]
+RowsOf = Callable[[str], Iterable[Row]]
+
+# As many documents as a large fleet has; opening one costs several signatures.
+_OPENED_MAX: Final = 4096
+
+
+def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
+    """The roster that these rows amount to; `rows(table)` yields those of every stream."""
+    revoked = {
+        key: _revocation(raw, fleet)
+        for key, raw in _newest(rows(folds.REVOKED.name), "key", "issued_ms", "revocation").items()
+    }
+    known = {
+        MachineId(machine): _record(raw, fleet)
+        for machine, raw in _newest(rows(folds.MACHINE.name), "machine", "serial", "record").items()
+    }
+    machines = {m: record for m, record in known.items() if m not in revoked}
+    signed = {
+        key: _operator(raw, fleet)
+        for key, raw in _newest(
+            rows(folds.OPERATOR.name), "operator", "issued_ms", "record"
+        ).items()
+    }
+    dead = frozenset(
+        key for m, record in known.items() if m in revoked for key in record.keys.values()
+    )
+    operators = {key: record for key, record in signed.items() if key not in revoked}
+    roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
+    shut = dead | frozenset(revoked)
+    takers = _takers(rows(folds.TAKEN.name))
+    ever = _devices(rows(folds.DEVICE.name), frozenset(signed))
+    devices = {
+        key: device
+        for key, device in ever.items()
+        if device.operator in operators
+        and device.terms.machine in machines
+        and not {key, device.terms.ticket} & shut
+        # What an operator took stays taken after the operator was revoked.
+        and not takers.get(device.id, set()) & signed.keys()
+    }
+    given = [*_given(rows, takers, frozenset(signed), shut)]
+    # Whatever else was given to a device, its orders live no longer than its terms say.
+    given = [
+        each._replace(life_ms=devices[each.grant.to].terms.life_ms)
+        if each.grant.to in devices
+        else each
+        for each in given
+    ]
+    given += [each for key in sorted(devices) for each in devices[key].given()]
+    return Roster(
+        fleet=fleet,
+        machines=machines,
+        known=known,
+        operators=operators,
+        operators_ever=frozenset(signed),
+        revoked=revoked,
+        devices=devices,
+        devices_ever=ever,
+        grants=effective(roots, given),
+        facts=_facts(rows(folds.FACTS.name)),
+        groups=_groups(rows),
+        closed=_closed(rows(folds.FORK.name), signed),
+        dead=dead,
+    )
+
+
+def _newest(rows: Iterable[Row], key: str, number: str, text: str) -> dict[str, bytes]:
+    """Per key, the document of the highest number; of equal numbers the greater text."""
+    newest: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        candidate = (row[number], row[text])
+        newest[row[key]] = max(newest.get(row[key], candidate), candidate)
+    return {each: raw.encode() for each, (_, raw) in newest.items()}
+
+
+def _takers(rows: Iterable[Row]) -> dict[str, set[str]]:
+    """Per grant (and per terms of a device), whoever signed that it is taken."""
+    takers: dict[str, set[str]] = {}
+    for row in rows:
+        takers.setdefault(row["id"], set()).add(row["taker"])
+    return takers
+
+
+def _devices(rows: Iterable[Row], operators: frozenset[str]) -> dict[str, Device]:
+    """Per key the device that an operator made of it, where its ticket showed no other key."""
+    found: dict[str, list[Device]] = {}
+    keys: dict[str, set[str]] = {}
+    for row in rows:
+        terms = msgspec.json.decode(row["terms"], type=Terms)
+        device = Device(row["key"], row["operator"], row["id"], terms)
+        if device.operator in operators:
+            keys.setdefault(terms.ticket, set()).add(device.key)
+            found.setdefault(device.key, []).append(device)
+    # A key that took the place of several tickets is the device of none of them.
+    return {
+        key: made[0]
+        for key, made in found.items()
+        if len({each.id for each in made}) == 1 and len(keys[made[0].terms.ticket]) == 1
+    }
+
+
+def _given(
+    rows: RowsOf,
+    takers: Mapping[str, set[str]],
+    operators: frozenset[str],
+    dead: frozenset[str],
+) -> tuple[Given, ...]:
+    """Every grant that a live key gave and nobody entitled to has taken, by id."""
+    given: dict[str, Given] = {}
+    for row in rows(folds.GRANT.name):
+        id_, giver = row["id"], row["giver"]
+        # What an operator took stays taken after the operator was revoked.
+        taken = bool(takers.get(id_, set()) & (operators | {giver}))
+        if giver not in dead and not taken:
+            grant = Grant(
+                object=row["object"], to=row["grantee"], until_ms=row["until_ms"], verb=row["verb"]
+            )
+            given[id_] = Given(id_, giver, grant)
+    return tuple(given[id_] for id_ in sorted(given))
+
+
+def _closed(rows: Iterable[Row], operators: Mapping[str, object]) -> dict[str, Closed]:
+    """Per fork its first decision; it stands when the operator is revoked later."""
+    found: dict[str, Closed] = {}
+    for row in sorted(rows, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
+        if row["operator"] in operators:
+            closed = Closed(
+                row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
+            )
+            found.setdefault(row["fork"], closed)
+    return found
+
+
+def _facts(rows: Iterable[Row]) -> dict[MachineId, Facts]:
+    newest: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        candidate = (row["t_ms"], row["facts"])
+        newest[row["machine"]] = max(newest.get(row["machine"], candidate), candidate)
+    return {MachineId(m): msgspec.json.decode(text, type=Facts) for m, (_, text) in newest.items()}
+
+
+def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
+    """The members of every group; the owner's later stamp counts, across its incarnations."""
+    latest: dict[tuple[Scope, str], tuple[int, int, bool, str]] = {}
+    groups: dict[Scope, dict[MachineId, Member]] = {}
+    for row in rows(folds.GROUP.name):
+        scope, owner = _group(row)
+        groups[scope] = {owner: Member({})}
+    for row in rows(folds.MEMBER.name):
+        scope, owner = _group(row)
+        groups.setdefault(scope, {owner: Member({})})
+        cuts = row["cuts"] if row["since"] == "now" else "{}"
+        # At the same stamp a removal counts.
+        candidate = (row["t_ms"], row["t_n"], not row["member"], cuts)
+        key = (scope, row["machine"])
+        latest[key] = max(latest.get(key, candidate), candidate)
+    for (scope, machine), (_, _, removed, cuts) in latest.items():
+        if not removed and machine not in groups[scope]:
+            member = Member(msgspec.json.decode(cuts, type=dict[str, int]))
+            groups[scope][MachineId(machine)] = member
+    return groups
+
+
+def _group(row: Row) -> tuple[Scope, MachineId]:
+    owner = StreamName.parse(str(row["stream"])).machine
+    return scope_group(owner, row["name"]), owner
+
+
+@lru_cache(maxsize=_OPENED_MAX)
+def _record(raw: bytes, fleet: FleetId) -> MachineRecord:
+    return open_record(raw, fleet)
+
+
+@lru_cache(maxsize=_OPENED_MAX)
+def _operator(raw: bytes, fleet: FleetId) -> OperatorRecord:
+    return open_operator(raw, fleet)
+
+
+@lru_cache(maxsize=_OPENED_MAX)
+def _revocation(raw: bytes, fleet: FleetId) -> Revocation:
+    return open_revocation(raw, fleet)

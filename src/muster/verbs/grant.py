@@ -1,0 +1,282 @@
+"""Verbs about grants: give one, take it back, list them; and what can be granted with effect.
+
+Rule 1: a grant that cannot have an effect is refused with the reason: who believes to have allowed
+something, and has not, learns it too late.
+Rule 2: two askers are decided by grants. A *key* signs orders: what it may is a verb of the table.
+A *machine* (alone, or by its role) acts over its link, without a statement: `push` and `repo`.
+Rule 3: nothing is guessed about who is meant: see `_candidates`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Refused
+from muster.fleet import kinds
+from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant, agent_key, gives, takes
+from muster.fleet.meant import SORTS, meant
+from muster.fleet.record import ROLES
+from muster.fleet.statement import open_statement
+from muster.log import canon
+from muster.node.call import Call
+from muster.node.core import Core
+from muster.verbs.table import VERBS
+
+# What a machine may over its own link, and what the object of such a grant is.
+MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "", "repo": "repository"}
+# Only an operator does these, whatever was granted: a grant of them would mean nothing.
+OPERATORS_ONLY: Final = frozenset(
+    {"fork.close", "operator.add", "device.add", "device.revoke", GIVE, TAKE}
+)
+_SORTS: Final = ("key", "operator", "device", "machine", "role", "agent")
+_WHY_AGENT: Final = (
+    "an agent asks with the capability of its task, which names what it may; no grant changes that"
+)
+
+
+class Grantee(NamedTuple):
+    """Whom a person means: `to` is how grants name it."""
+
+    sort: str
+    to: str
+
+
+def key_verbs() -> dict[str, str]:
+    """Every verb that a key can be granted, and what its object is ("" where it has none)."""
+    found = {"task": "task", GRANT: "verb"}
+    for verb in VERBS.values():
+        asked = verb.need in ("order", "agent", "local") and verb.place != "client"
+        if asked and verb.name not in OPERATORS_ONLY:
+            found.setdefault(verb.name, "spec" if verb.object == "statement" else verb.object)
+    return found
+
+
+def check_right(verb: str, object: str, sort: str = "key") -> None:
+    """Raises where a grant of this verb on this object to such a grantee has no effect.
+
+    Raises: NotFound: there is no such verb; Refused: with the reason.
+    """
+    verbs = MACHINE_VERBS if sort in ("machine", "role") else key_verbs()
+    if sort == "agent":
+        raise Refused(f"nothing to grant: {_WHY_AGENT}")
+    if sort == "operator":
+        raise Refused("nothing to grant: an operator may do everything already")
+    if sort == "device":
+        raise Refused(
+            "nothing to grant: what a device may is said when it is added; `muster device revoke`, "
+            "then `muster device add` with --may"
+        )
+    if verb == ANYTHING:
+        if object != ANYTHING:
+            raise Refused("`*` is every verb, and their objects have nothing in common: leave it *")
+        return
+    if verb not in verbs:
+        _refuse_verb(verb, sort)
+    meaning = verbs[verb]
+    if object != ANYTHING and not meaning:
+        raise Refused(f"{verb} has no object: leave it out, the grant is for all of it")
+    if verb == GRANT and object not in (ANYTHING, *key_verbs()):
+        raise NotFound(f"there is no verb {object[:40]!r} to give; `muster grants --verbs`")
+
+
+def _refuse_verb(verb: str, sort: str) -> None:
+    if verb in OPERATORS_ONLY:
+        raise Refused(f"{verb} is an operator's own: a grant of it would have no effect")
+    if sort in ("machine", "role") and verb in key_verbs():
+        raise Refused(
+            f"{verb} is ordered with a person's key, and a machine has none: it may be granted "
+            f"{' and '.join(MACHINE_VERBS)}; `muster device add` makes a machine order"
+        )
+    if verb in MACHINE_VERBS:
+        raise Refused(f"{verb} is for machines and roles, which act over their own link")
+    if verb in VERBS:
+        inside = VERBS[verb].place == "client"
+        raise Refused(
+            f"{verb} cannot be granted: "
+            + (
+                "it is done inside the command, by other verbs"
+                if inside
+                else "machines ask it of each other"
+            )
+            + "; `muster grants --verbs` lists what can"
+        )
+    raise NotFound(f"there is no verb {verb[:40]!r} to grant; `muster grants --verbs` lists them")
+
+
+# --- who is meant --------------------------------------------------------------------------------
+
+
+def grantee(core: Core, text: str, verb: str = "") -> Grantee:
+    """Whom a person means; `verb` decides between two where only one of them can use it.
+
+    Raises: NotFound, Denied, Conflict with what to type instead.
+    """
+    sort, colon, rest = text.partition(":")
+    if colon and sort in _SORTS:
+        found = _candidates(core, rest, sort)
+    else:
+        found = _candidates(core, text, "")
+    fitting = [each for each in found if _fits(each, verb)] or found
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        ways = " or ".join(f"`{each.sort}:{rest or text}`" for each in fitting)
+        raise Conflict(f"{text[:64]} could be more than one: write {ways}; nothing was done")
+    raise NotFound(
+        f"nobody is called {text[:64]!r}: name a machine, a role ({', '.join(ROLES)}), or an "
+        "operator's key"
+    )
+
+
+def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
+    """All that a word can mean, of this sort where the person said one."""
+    roster, found = core.roster, []
+    if sort in ("", "role") and text in ROLES:
+        found.append(Grantee("role", text))
+    agent, at, machine = text.partition("@")
+    if sort in ("", "agent") and at:
+        return [Grantee("agent", agent_key(agent, roster.find(machine).machine))]
+    for each in SORTS:
+        if sort in ("", each):
+            try:
+                who = meant(roster, text, each)
+            except (NotFound, Denied):
+                continue
+            found.append(Grantee(each, who.key))
+    for key, device in roster.devices.items():
+        name = roster.machines[device.terms.machine].name  # type: ignore[index]
+        if sort in ("", "device") and text in (name, key) and Grantee("operator", key) not in found:
+            found.append(Grantee("device", key))
+    if sort in ("", "key") and not found and len(text) == 64:
+        if roster.is_dead(text):
+            raise Denied("this key was revoked and may do nothing any more")
+        _refuse_subkey(core, text)
+        found.append(Grantee("key", text))
+    if not found and sort in SORTS:
+        # It says why not.
+        meant(roster, text, sort)
+    return found
+
+
+def _refuse_subkey(core: Core, key: str) -> None:
+    """A machine's sub-keys sign what they are for; only its `statement` key signs orders."""
+    for record in core.roster.known.values():
+        for purpose, public in record.keys.items():
+            if public == key and purpose != "statement":
+                raise Refused(f"this is the {purpose} key of {record.name}, which signs no orders")
+
+
+def _fits(who: Grantee, verb: str) -> bool:
+    if not verb:
+        return True
+    try:
+        check_right(verb, ANYTHING, who.sort)
+    except MusterError:
+        return False
+    return True
+
+
+# --- verbs ---------------------------------------------------------------------------------------
+
+
+def check(core: Core, call: Call) -> Any:
+    """Whom and what a person means by a grant, before it is signed. Raises what keeps it."""
+    verb, object = str(call.args["verb"]), str(call.args.get("object") or ANYTHING)
+    taking = bool(call.args.get("take"))
+    who = grantee(core, str(call.args["to"]), verb)
+    if not taking:
+        check_right(verb, object, who.sort)
+    meant_here = (verb, object, who.to)
+    held = [
+        g.id
+        for g in core.roster.grants
+        if (g.grant.verb, g.grant.object, g.grant.to) == meant_here and g.giver
+    ]
+    return {"grantee": who.to, "sort": who.sort, "held": held}
+
+
+def grant(core: Core, call: Call) -> Any:
+    """Write a grant down. Its own statement, which the command signed, is what gives it."""
+    statement = str(call.options.get("statement", ""))
+    if not statement:
+        raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
+    body: Any
+    try:
+        if call.args.get("take"):
+            kind = kinds.GRANT_TAKE
+            body = msgspec.convert(
+                {"id": call.options.get("id"), "statement": statement}, kinds.GrantTake
+            )
+        else:
+            kind = kinds.GRANT_GIVE
+            body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
+    except msgspec.ValidationError as error:
+        raise Malformed(f"the grant cannot be read: {error}") from error
+    # All that the fold will ask, before anything is written.
+    signed = open_statement(statement.encode(), core.standing.fleet)
+    if isinstance(body, kinds.GrantGive):
+        core.roster.check_give(signed, body.grant)
+        _check_effect(core, body.grant)
+        fits = gives(signed, body.grant)
+    else:
+        fits = takes(signed, body.id)
+    if not fits:
+        raise Refused("the statement is about another grant; use `muster grant` as the operator")
+    raw = canon.encode(msgspec.to_builtins(body))
+    return {"entry": core.append(kind, raw, cause=call.cites, actor=call.actor).id.hex()}
+
+
+def _check_effect(core: Core, given: Grant) -> None:
+    check_right(given.verb, given.object, _sort_of(core, given.to))
+    if given.until_ms <= core.now.wall_ms:
+        raise Refused("the grant would have ended before it began: give it some days")
+
+
+def _sort_of(core: Core, to: str) -> str:
+    """What a grant's `to` is."""
+    roster = core.roster
+    if to in ROLES:
+        return "role"
+    if "@" in to:
+        return "agent"
+    if to in roster.known:
+        return "machine"
+    return "operator" if to in roster.operators else "device" if to in roster.devices else "key"
+
+
+def grants(core: Core, call: Call) -> Any:
+    """Every grant that stands, in words; or, with `verbs`, what can be granted."""
+    if call.args.get("verbs"):
+        table = [{"verb": v, "object": o, "to": "key"} for v, o in sorted(key_verbs().items())]
+        table += [{"verb": v, "object": o, "to": "machine"} for v, o in MACHINE_VERBS.items()]
+        return {"verbs": table}
+    given = [g for g in core.roster.grants if g.giver and g.grant.to not in core.roster.devices]
+    return {"grants": [_shown(core, each) for each in given]}
+
+
+def _shown(core: Core, given: Given) -> dict[str, Any]:
+    sort, to = _sort_of(core, given.grant.to), given.grant.to
+    effect = ""
+    try:
+        check_right(given.grant.verb, given.grant.object, sort)
+    except MusterError as error:
+        effect = str(error)
+    if core.now.wall_ms > given.grant.until_ms:
+        effect = "it has ended"
+    agent, _, machine = to.rpartition("@")
+    names = {
+        "machine": lambda: core.standing.name_of(to),
+        "agent": lambda: f"{agent}@{core.standing.name_of(machine)}",
+        "operator": lambda: core.roster.speaker(to),
+    }
+    return {
+        "id": given.id,
+        "to": names.get(sort, lambda: to)(),
+        "sort": sort,
+        "verb": given.grant.verb,
+        "object": given.grant.object,
+        "until_ms": given.grant.until_ms,
+        "by": core.roster.speaker(given.giver),
+        "no_effect": effect,
+    }

@@ -1,0 +1,85 @@
+"""The verb that gives a machine its roles, by a new record over the same keys.
+
+Rule 1: only the authority's holder gives a role; the machine itself need not be up.
+Rule 2: a hub must be able to be reached: a machine that hears nobody becomes none.
+"""
+
+from typing import Any
+
+import msgspec
+
+from muster.errors import Malformed, Refused
+from muster.fleet import kinds
+from muster.fleet.meant import meant
+from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
+from muster.log import canon
+from muster.node.call import Call
+from muster.node.core import Core
+from muster.verbs.revoke import authority_of
+
+
+def give(core: Core, call: Call) -> Any:
+    """The roles of a machine from now on, instead of those it had."""
+    record = core.roster.machine(meant(core.roster, str(call.args["name"]), "machine").key)
+    roles = roles_of(str(call.args["roles"]))
+    if "hub" in roles and "hub" not in record.roles:
+        _check_hears(core, record)
+    changed = write_roles(core, call, record, roles)
+    left = [h for h in core.roster.hubs() if h.machine != record.machine]
+    return {
+        "name": record.name,
+        "roles": list(roles),
+        "was": list(record.roles),
+        "fresh": changed,
+        "hub_left": "hub" in roles or bool(left),
+    }
+
+
+def roles_of(text: str) -> tuple[Role, ...]:
+    """The roles in `hub,workstation`. Raises: Malformed."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise Malformed(f"name at least one role: {', '.join(ROLES)}")
+    if unknown := [word for word in words if word not in ROLES]:
+        raise Malformed(f"{unknown[0]!r} is not a role; there are {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in words)
+
+
+def become_hub(core: Core, call: Call) -> bool:
+    """Make this machine, which holds the authority, a hub; False where it is one."""
+    record = core.roster.machine(core.machine)
+    if "hub" in record.roles:
+        return False
+    _check_hears(core, record)
+    return write_roles(core, call, record, roles_of(",".join(("hub", *record.roles))))
+
+
+def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role, ...]) -> bool:
+    """A record of the next serial; False where the machine has exactly these roles."""
+    authority = authority_of(core)
+    if set(roles) == set(record.roles):
+        return False
+    raw = sign_record(
+        authority,
+        binding_of(record),
+        roles=roles,
+        serial=record.serial + 1,
+        issued_ms=core.now.wall_ms,
+    )
+    body = canon.encode(msgspec.to_builtins(kinds.MachineRecorded(raw.decode())))
+    core.append(kinds.MACHINE_RECORD, body, cause=call.cites, actor=call.actor)
+    return True
+
+
+def _check_hears(core: Core, record: MachineRecord) -> None:
+    """Raises: Refused where nobody can dial the machine."""
+    if record.machine == core.machine:
+        heard = bool(core.settings.get("listen"))
+    else:
+        facts = core.roster.facts.get(record.machine)
+        heard = facts is not None and bool(facts.address)
+    if not heard:
+        raise Refused(
+            f"{record.name} listens nowhere, so nobody could reach it as a hub: set `listen` in "
+            "its config.toml (host:port), restart it, and give the same command again"
+        )

@@ -1,0 +1,209 @@
+"""Shutting somebody out: whatever a machine did, only who is meant, and never the last operator."""
+
+import pytest
+from tests.node.cores import WALL_MS, Cores, One
+from tests.promise import proves
+
+from muster.fleet.machine import Operator
+from muster.fleet.record import fitting_cuts, open_revocation, sign_operator, sign_revocation
+from muster.limits import REVOCATION_BYTES_MAX, REVOCATION_REASON_CHARS_MAX
+from muster.log import canon
+from muster.log.stream import FLEET, Incarnation, Scope, StreamName
+from muster.node import fork
+
+MANY = 600
+
+
+def said(answer: dict) -> str:
+    return str(answer["error"]["text"])
+
+
+def kind(answer: dict) -> str:
+    return "ok" if answer["ok"] else str(answer["error"]["kind"])
+
+
+def open_streams(world: Cores, machine: One, count: int, scope: Scope = FLEET) -> None:
+    """What a member whose program is not ours can do: one entry in each of so many streams."""
+    core = machine.core
+    for number in range(count):
+        core.standing.renewed(Incarnation(f"{number + 1:032x}"))
+        with core.store.transaction():
+            core.append("note.x", b"{}", scope=scope)
+            core.store.seal_dirty(core.standing.signer("seal"))
+        if number % 200 == 199:
+            world.pass_ms(500)
+    world.pass_ms(2_000)
+
+
+@pytest.fixture
+def world() -> Cores:
+    world = Cores("hub", "studio", "bad")
+    world.link("hub", "studio")
+    world.link("hub", "bad")
+    world.pass_ms(4_000)
+    return world
+
+
+def streams_of(world: Cores, at: str, machine: str) -> list[StreamName]:
+    return [s for s in world[at].core.store.streams() if s.machine == world[machine].id]
+
+
+@proves("fleet.revocation-bounded")
+def test_a_machine_that_opened_hundreds_of_streams_is_revoked_and_ends_the_same_everywhere(
+    world, monkeypatch
+):
+    """hub, studio <- bad (600 streams): its first ones count, the flood counts for nothing."""
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 40)
+    honest = streams_of(world, "hub", "bad")
+    before = {s: world["hub"].core.store.size(s) for s in honest}
+    open_streams(world, world["bad"], MANY)
+    assert len(streams_of(world, "studio", "bad")) == MANY + len(honest)
+    answer = world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})
+    assert answer["ok"], answer
+    found = answer["value"]
+    assert found["streams"] == MANY + len(honest)
+    assert 0 < found["streams_dropped"] < MANY
+    hub = world["hub"].core
+    frozen = [s for s in streams_of(world, "hub", "bad") if hub.store.frozen_at(s) is not None]
+    assert len(frozen) < 100, "so many at once would make one step last"
+    world.pass_ms(5_000)
+    for at in ("hub", "studio"):
+        store = world[at].core.store
+        ended = {s: store.size(s) for s in streams_of(world, at, "bad")}
+        assert all(store.frozen_at(s) is not None for s in ended), at
+        assert {s: ended[s] for s in honest} == before, at
+        assert sum(size == 0 for size in ended.values()) == found["streams_dropped"], at
+        assert world["bad"].id in world[at].core.roster.revoked
+    (entry,) = {e.id: e for e in hub_entries(world, "machine.revoke")}.values()
+    assert len(entry.body or b"") < 64 * 1024
+
+
+def hub_entries(world: Cores, of_kind: str) -> list:
+    return world["hub"].entries(of_kind)
+
+
+@proves("fleet.revocation-bounded")
+@pytest.mark.parametrize("count", [1, 460, 5_000])
+def test_a_revocation_names_what_was_known_first_and_is_never_too_large(world, count):
+    machine = world["bad"].id
+    scope = Scope(f"g.{machine}.{'x' * 32}")
+    sizes = [
+        (StreamName(machine, Incarnation(f"{n:032x}"), scope), 2**40 if n else 0)
+        for n in range(count)
+    ]
+    what = {
+        "of": "machine", "key": machine, "name": "bad", "issued_ms": WALL_MS,
+        "reason": "\u0001\U0001f5dd" * (REVOCATION_REASON_CHARS_MAX // 2),
+    }  # fmt: skip
+    cuts = fitting_cuts(world.authority, sizes, **what)
+    raw = sign_revocation(world.authority, cuts=cuts, **what)
+    assert len(raw) <= REVOCATION_BYTES_MAX
+    assert open_revocation(raw, world.fleet).cuts == cuts
+    assert list(cuts) == [str(s) for s, size in sizes if size][: len(cuts)]
+    assert len(cuts) == count - 1 or len(raw) > REVOCATION_BYTES_MAX - 300
+    assert len(canon.encode({"revocation": raw.decode()})) < 64 * 1024
+
+
+@proves("fleet.revocation-bounded")
+def test_a_reason_that_fills_the_document_is_refused_and_nothing_is_written(world):
+    hub = world["hub"]
+    long = {"name": "bad", "reason": "x" * (REVOCATION_REASON_CHARS_MAX + 1)}
+    before = len(hub.entries("machine.revoke"))
+    assert kind(hub.order("revoke", "bad", long)) == "Malformed"
+    assert len(hub.entries("machine.revoke")) == before
+    assert not hub.core.roster.revoked
+
+
+# --- whom ---------------------------------------------------------------------------------------
+
+
+def add_operator(world: Cores, name: str, seed: bytes) -> Operator:
+    operator = Operator.from_seed(seed.ljust(32))
+    record = sign_operator(world.authority, operator.key, name, WALL_MS)
+    hub = world["hub"]
+    answer = hub.call("operator.record", {"record": record.decode()})
+    assert answer["ok"], answer
+    return operator
+
+
+@proves("fleet.revoke-whom")
+def test_a_name_of_a_machine_and_of_an_operator_is_refused_with_what_to_type():
+    world = Cores("hub", "alice")
+    hub = world["hub"]
+    answer = hub.order("revoke", "alice", {"name": "alice"})
+    assert kind(answer) == "Conflict"
+    assert "--machine" in said(answer)
+    assert "--operator" in said(answer)
+    assert not hub.core.roster.revoked
+    assert hub.order("revoke", "alice", {"name": "alice", "machine": True})["ok"]
+    assert set(hub.core.roster.revoked) == {world["alice"].id}
+    assert hub.order("send", "all", {"to": "all", "text": ["still here"]})["ok"]
+
+
+@proves("fleet.revoke-whom")
+def test_an_id_or_its_beginning_says_who_is_meant(world):
+    hub = world["hub"]
+    bad, studio = world["bad"].id, world["studio"].id
+    short = {"name": bad[:7]}
+    assert kind(hub.order("revoke", short["name"], short)) == "NotFound"
+    begin = {"name": bad[:12]}
+    assert hub.order("revoke", begin["name"], begin)["value"]["revoked"] == "bad"
+    assert kind(hub.order("revoke", "bad", {"name": "bad"})) == "Denied"
+    assert hub.order("revoke", studio, {"name": studio})["value"]["revoked"] == "studio"
+
+
+@proves("fleet.revoke-whom")
+def test_to_say_both_or_a_sort_that_it_is_not_is_refused(world):
+    hub = world["hub"]
+    both = {"name": "bad", "machine": True, "operator": True}
+    assert kind(hub.order("revoke", "bad", both)) == "Malformed"
+    assert kind(hub.order("revoke", "bad", {"name": "bad", "operator": True})) == "NotFound"
+    assert not hub.core.roster.revoked
+
+
+@proves("fleet.last-operator")
+def test_the_last_operator_is_only_revoked_where_that_is_said(world):
+    hub = world["hub"]
+    refused = hub.order("revoke", "alice", {"name": "alice"})
+    assert kind(refused) == "Refused"
+    assert "--last" in said(refused)
+    assert hub.order("send", "all", {"to": "all", "text": ["still here"]})["ok"]
+    bob = add_operator(world, "bob", b"bob")
+    args = {"name": "alice"}
+    signed = world.sign("revoke", "alice", hub, args, signer=bob.statement)
+    assert hub.call("revoke", args, statement=signed)["ok"]
+    assert set(hub.core.roster.operators) == {bob.key}
+    last = {"name": "bob", "last": True}
+    signed = world.sign("revoke", "bob", hub, last, signer=bob.statement)
+    assert hub.call("revoke", last, statement=signed)["ok"]
+    assert not hub.core.roster.operators
+
+
+@proves("fleet.revoke-whom")
+def test_a_machine_does_not_revoke_itself(world):
+    hub = world["hub"]
+    for word in ("hub", hub.id, hub.id[:16]):
+        answer = hub.order("revoke", word, {"name": word})
+        assert kind(answer) == "Refused", word
+        assert "itself" in said(answer)
+    assert not hub.core.roster.revoked
+    assert world["studio"].core.roster.machines.keys() == {m.id for m in world.machines.values()}
+
+
+@proves("node.revoke-cuts")
+def test_what_was_held_of_a_revoked_machine_counts_on_and_its_streams_end_there(world):
+    """A revocation without cuts would take back what the machine did while it was trusted."""
+    studio = world["studio"]
+    assert studio.order("send", "all", {"to": "all", "text": ["while I was trusted"]})["ok"]
+    world.pass_ms(1_000)
+    held = {s: world["hub"].core.store.size(s) for s in streams_of(world, "hub", "studio")}
+    assert sum(held.values()) > 2
+    assert world["hub"].order("revoke", "studio", {"name": "studio"})["ok"]
+    world.pass_ms(1_000)
+    for at in ("hub", "bad"):
+        store = world[at].core.store
+        for stream, size in held.items():
+            if world[at].core.store.size(stream) or at == "hub":
+                assert (store.size(stream), store.frozen_at(stream)) == (size, size), at
+    (row,) = world["hub"].core.store.rows("message")
+    assert "while I was trusted" in str(row)
