@@ -304,7 +304,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.start-errors": "An attempt that cannot be started says why in one sentence.",
     "agent.live-output": "Output arrives while the attempt runs.",
     "agent.bounded-output": "Output is bounded: huge lines and endless output are cut with a mark, and the end is kept.",
-    "agent.environment": "An attempt sees the environment it was given and nothing of the daemon's.",
+    "agent.environment": "An attempt sees the environment it was given and nothing of the daemon's; its PATH is the person's, with Muster's own environment last.",
     "agent.shell-values": "A value reaches a command as an environment variable, never as shell source.",
     "agent.shell-stops": "A command and a check end at their first line that fails; in bash a pipe fails with any of its parts.",
     "agent.shell": "A plain command runs in its folder, its lines become events and its exit code its outcome.",

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import msgspec
@@ -96,6 +97,36 @@ def test_a_secret_that_comes_slowly_and_line_by_line_is_hidden(world):
     outcome = world.run(world.order(command, env=world.env(K=key), secrets={"K": key}))
     assert set(world.text().splitlines()) == {"[K]"}
     assert set(outcome.tail.splitlines()) == {"[K]"}
+
+
+@proves("agent.environment")
+def test_the_path_is_the_persons_and_our_own_environment_comes_last(tmp_path, monkeypatch):
+    own = tmp_path / "venv" / "bin"
+    own.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(own)
+    monkeypatch.setattr(sys, "executable", str(own / "python"))
+    monkeypatch.setattr(sys, "prefix", str(own.parent))
+    for ours in (own, tmp_path / "link"):
+        found = environment({"PATH": f"{ours}:/usr/bin::/bin:{ours}"})["PATH"]
+        assert found == f"/usr/bin::/bin:{ours}"
+    assert environment({"PATH": "/usr/bin:/bin"})["PATH"] == "/usr/bin:/bin"
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    assert environment({"PATH": f"{own}:/bin"})["PATH"] == f"{own}:/bin"
+
+
+@proves("agent.environment")
+def test_nothing_of_the_daemon_but_what_finds_its_way_reaches_an_attempt():
+    daemon = {
+        "MUSTER_READY_FD": "7",
+        "MUSTER_HOME": "/h",
+        "VIRTUAL_ENV": "/v",
+        "PYTHONPATH": "/p",
+        "GIT_DIR": "/g",
+        "LD_PRELOAD": "x",
+        "HOME": "/home/me",
+        "NOTIFY_SOCKET": "/n",
+    }
+    assert environment(daemon) == {"LANG": "C.UTF-8", "TERM": "dumb", "HOME": "/home/me"}
 
 
 @proves("agent.bounded-output")

@@ -21,6 +21,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from muster.agent.base import environment
 from muster.errors import Broken, NotFound
 
 # A cold Node program on a busy small machine needs seconds to say its version.
@@ -125,7 +126,7 @@ async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
-        env=dict(env),
+        env=environment(env),
         start_new_session=True,
     )
     assert probe.stdout is not None
