@@ -2,15 +2,20 @@
 
 It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off, and
 MUSTER_TEST_FILE_BYTES lets no file of it grow larger, which is how a full disk looks from inside.
+MUSTER_TEST_STUMBLES makes a step that brings a call with this text fail by a mistake that no guard
+knows, MUSTER_TEST_STUMBLES_TIMES times.
 """
 
 import os
 import resource
 import signal
 import sys
+from typing import Any
 
 from muster.errors import MusterError
 from muster.node import clock
+from muster.node.core import Core
+from muster.node.event import Arrived
 from muster.node.home import Home
 from muster.task.instruction import Now
 from muster.verbs import service
@@ -29,12 +34,28 @@ def main() -> int:
             return Now(now.boot_ms, now.wall_ms + off_ms)
 
         clock.read = wrong
+    if text := os.environ.get("MUSTER_TEST_STUMBLES", ""):
+        _stumble(text.encode(), int(os.environ.get("MUSTER_TEST_STUMBLES_TIMES", "1")))
     try:
         service._serve(Home(sys.argv[1]), lambda text: print(text, file=sys.stderr, flush=True))
     except MusterError as error:
         print(f"muster: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0
+
+
+def _stumble(text: bytes, times: int) -> None:
+    step, left = Core.step, times
+
+    def stumbles(self: Core, events: Any, now: Now) -> Any:
+        nonlocal left
+        found = list(events)
+        if left and any(text in e.payload for e in found if isinstance(e, Arrived)):
+            left -= 1
+            raise BufferError("a mistake of a kind that nobody thought of")
+        return step(self, found, now)
+
+    Core.step = stumbles  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.errors import Exhausted
+from muster.errors import Exhausted, MusterError
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
@@ -260,3 +260,31 @@ def test_a_second_daemon_in_the_same_home_says_so_and_changes_nothing(fleet):
     database = sqlite3.connect(f"file:{fleet.hub.home.database}?mode=ro", uri=True)
     assert database.execute("pragma quick_check").fetchone() == ("ok",)
     database.close()
+
+
+@proves("node.begins-anew")
+def test_a_step_that_no_guard_saves_costs_a_moment_and_no_daemon(fleet):
+    hub, studio = fleet.hub, fleet["studio"]
+    hub.start(MUSTER_TEST_STUMBLES="odd words", MUSTER_TEST_STUMBLES_TIMES="2")
+    studio.start()
+    until(lambda: "studio" in hub.linked(), "a link")
+    say(hub, "studio", "before")
+    pid = hub.process.pid
+    for _ in range(2):
+        with pytest.raises(Exception):  # noqa: B017 - the link is cut: whoever asked asks again
+            say(hub, "studio", "odd words", wait=False)
+        until(lambda: _answers(hub), "it answers again")
+    assert hub.alive
+    assert hub.process.pid == pid, "the same process goes on"
+    assert hub.log().count("beginning anew") == 2
+    until(lambda: "studio" in hub.linked(), "a new link")
+    say(hub, "studio", "odd words")
+    assert texts(studio) == {"before", "odd words"}
+    assert hub.stop() == 0
+
+
+def _answers(machine: Machine) -> bool:
+    try:
+        return bool(machine.ask("status"))
+    except (OSError, AssertionError, MusterError):
+        return False

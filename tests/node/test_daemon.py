@@ -7,7 +7,7 @@ import pytest
 from tests.promise import proves
 
 from muster.errors import Broken, Refused, Unreachable
-from muster.node.daemon import Outbox
+from muster.node.daemon import Daemon, Outbox
 from muster.node.supervisor import Supervisor
 
 
@@ -112,3 +112,17 @@ def test_a_step_that_fails_ends_with_a_fresh_start_unless_this_machine_cannot(
 
     assert supervisor.step(step) is None
     assert (len(fatal), len(anew)) == (ends, begins_anew)
+
+
+@proves("node.begins-anew")
+@pytest.mark.parametrize("told", [True, False])
+def test_whoever_stops_a_daemon_that_is_about_to_begin_anew_is_heard(told):
+    async def drive() -> bool:
+        daemon = Daemon.__new__(Daemon)
+        daemon.why_stopped, daemon.begins_anew = "", True
+        daemon._stopping, daemon._told_to_stop = asyncio.Event(), asyncio.Event()
+        if told:
+            asyncio.get_running_loop().call_soon(daemon.stop)
+        return await daemon.goes_on(5.0 if told else 0.0)
+
+    assert asyncio.run(drive()) is not told
