@@ -53,6 +53,16 @@ BEAT_MS: Final = 7_000
 LEASE_MARGIN_MS: Final = 10_000
 # A task that took three machines with it is suspected of killing them (Dask and Ray use three).
 LOSSES_MAX: Final = 3
+# What an attempt may take when its template says nothing.
+ATTEMPT_MS: Final = 60 * 60_000
+# A check is a test of what was done; one that takes longer is a phase of its own.
+CHECK_MS_MAX: Final = 10 * 60_000
+# How much longer than the worker the owner waits for an attempt to end: an agent that ignores the
+# first signal is ended, its folder is looked at, and the news of it travels.
+ATTEMPT_GRACE_MS: Final = 30_000
+# How much longer still, while a worker says that it fetches, delivers or clears up: twice waiting
+# for a hub that restarts and one transfer that takes as long as git may.
+ATTEMPT_MOVING_MS_MAX: Final = 50 * 60_000
 # Eight machines that refuse one task will not be followed by a ninth that takes it.
 REFUSALS_MAX: Final = 8
 # Chosen arbitrarily; a task that fails ten times needs a person, not an eleventh try.

@@ -136,7 +136,9 @@ def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
     assert hands.log == ["open", "run", "run", "collect", "push", "close"]
     assert "MUSTER_CAPABILITY" in hands.ordered[0].env
     assert "MUSTER_CAPABILITY" not in hands.ordered[1].env, "a check speaks for nobody"
-    assert [e.kind for e in made.daemon.posted] == ["agent.output"] * 2
+    said = [e.kind if isinstance(e, ev.AttemptEvent) else e.stage for e in made.daemon.posted]
+    agent = "agent.output"
+    assert said == ["fetching", "working", agent, agent, "delivering", "clearing up"]
 
 
 @proves("node.attempt-done-means")

@@ -43,6 +43,7 @@ from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
 from muster.task import values as values_of
+from muster.task.duration import Stage
 
 # Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
 REACH_S: Final = 600.0
@@ -131,15 +132,21 @@ class Trial:
             reason = f"this machine could not go on: {error}"
             return self._broke_off(reason, mine=error.errno in SCARCE)
         finally:
+            self._at("clearing up")
             await self._clean()
 
+    def _at(self, stage: Stage) -> None:
+        self.daemon.post(ev.AttemptStage(self.task, self.epoch, stage))
+
     async def _whole(self) -> ev.AttemptEnded:
+        self._at("fetching")
         self._part = "machine"
         self._outfit.look()
         self._secrets = Secrets(self._outfit.hidden)
         self._part = "repo" if self.start.open.repo else "machine"
         folder = await self._open()
         self._place = _identity(folder)
+        self._at("working")
         return await self._work(folder)
 
     def _broke_off(self, reason: str, *, mine: bool) -> ev.AttemptEnded:
@@ -265,6 +272,7 @@ class Trial:
         return hidden
 
     async def _deliver(self, folder: Path, outcome: Outcome) -> ev.AttemptEnded:
+        self._at("delivering")
         deliver = [str(path) for path in self.template.get("deliver") or []]
         if self._tree is None:
             return await self._keep(folder, deliver, outcome)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from muster.channel.frame import Type
+from muster.task.duration import Stage
 from muster.task.kinds import Epoch, TaskAssign, TaskOpen
 
 # --- events ------------------------------------------------------------------------------
@@ -92,6 +93,15 @@ class AttemptEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class AttemptStage:
+    """What an attempt of ours is at now; its owner hears of it with the next beat."""
+
+    task: str
+    epoch: Epoch
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """An attempt of ours ended; `status` is done, failed or killed.
 
@@ -167,6 +177,7 @@ Event = (
     | HadNoRoom
     | Noticed
     | AttemptEvent
+    | AttemptStage
     | AttemptEnded
     | Fenced
     | Promoted

@@ -19,10 +19,10 @@ from muster.node import clock, environ
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.task import values as values_of
+from muster.task.duration import check_ms, work_ms
 
 # What an agent may ask its daemon for, on behalf of its task.
 AGENT_VERBS: Final = ("send", "reply", "ack")
-CHECK_TIMEOUT_S: Final = 600.0
 
 
 class Outfit:
@@ -80,7 +80,7 @@ class Outfit:
             secrets=self.hidden,
             command=values_of.command(check),
             shell=self._shell(),
-            timeout_s=min(CHECK_TIMEOUT_S, self._timeout_s()),
+            timeout_s=check_ms(self.template) / 1000,
         )
 
     def _prompt(self, text: str, found: values_of.Values) -> str:
@@ -120,7 +120,7 @@ class Outfit:
         return capability, token
 
     def _timeout_s(self) -> float:
-        return float(self.template.get("timeout_ms", 3_600_000)) / 1000
+        return work_ms(self.template) / 1000
 
     def _shell(self) -> Literal["sh", "bash"]:
         return "bash" if self.template.get("shell") == "bash" else "sh"

@@ -122,6 +122,8 @@ class Work:
         match event:
             case ev.AttemptEvent():
                 self.core.guard.run("journal", event.task[:12], self.working.happened, event)
+            case ev.AttemptStage(task, epoch, stage):
+                self.working.worker.progressed(task, epoch, stage)
             case ev.AttemptEnded():
                 self.working.ended_for_certain(event)
             case ev.Fenced(task, epoch, ""):

@@ -6,6 +6,7 @@ tells the log. Nothing else changes a `_Task`.
 
 from collections.abc import Callable
 from hashlib import sha256
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,7 @@ from muster.errors import NotFound
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.task import kinds
+from muster.task.duration import MOVING, owner_ms
 from muster.task.instruction import (
     AskPerson,
     Draft,
@@ -28,6 +30,11 @@ from muster.task.lease import Alarms
 from muster.task.live import Ended, Live
 from muster.task.queue import Choice, Queue
 from muster.task.route import SUCCESS_UNKNOWN, Machine, pool_of
+
+# What an honest worker reports at most, see node/report.py: names, values, artefacts.
+_WORD_CHARS_MAX: Final = 64
+_ITEMS_MAX: Final = 32
+_ARTEFACTS_MAX: Final = 100
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -123,9 +130,41 @@ class Book:
 
     def _run(self, task: Live, now: Now) -> None:
         """The lease begins; the slot is taken already."""
-        task.stage = "running"
+        task.stage, task.progress = "running", ""
+        task.began_ms = task.heard_ms = now.boot_ms
+        task.moving_ms = 0
+        self._alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
         self._held.setdefault(task.machine, set()).add(task.body.task)
         self._alarms.set("lease/" + task.body.task, now.boot_ms + self._lease_ms)
+
+    def _must_end_ms(self, task: Live) -> int:
+        """When the attempt must have ended, on the boot clock."""
+        return task.began_ms + owner_ms(task.body.template) + task.moving_ms
+
+    def _began_before(self, task: Live, wall_ms: int, now: Now) -> None:
+        """It was given before we were restarted; nobody knows what of it was moving things."""
+        elapsed_ms = max(0, now.wall_ms - wall_ms)
+        task.began_ms = now.boot_ms - elapsed_ms
+        task.moving_ms = min(elapsed_ms, limits.ATTEMPT_MOVING_MS_MAX)
+        self._alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
+
+    def _heard(self, task: Live, progress: str, now: Now) -> None:
+        """The worker named it in a beat; moving things is not the agent's time."""
+        if progress in MOVING:
+            moved = task.moving_ms + now.boot_ms - task.heard_ms
+            task.moving_ms = min(moved, limits.ATTEMPT_MOVING_MS_MAX)
+        task.heard_ms, task.progress = now.boot_ms, progress
+
+    def _overstay(self, task: Live, now: Now) -> None:
+        """The worker neither ended it in its time nor gave it up: somebody else gets it."""
+        if (end_ms := self._must_end_ms(task)) > now.boot_ms:
+            self._alarms.set("attempt/" + task.body.task, end_ms)
+            return
+        allowed_s = (end_ms - task.began_ms) // 1000
+        reason = f"the attempt was not over after {allowed_s} s, though its worker was heard"
+        task.avoid |= {task.machine}
+        self._stop(task, reason, now)
+        self._lose(task, reason)
 
     def _unreserve(self, task: Live, reason: str, delay_ms: int, now: Now) -> None:
         """The fence did not take it: the slot is free, the epoch is spent."""
@@ -141,6 +180,7 @@ class Book:
         if task.stage == "running":
             self._held[task.machine].discard(name)
             self._alarms.clear("lease/" + name)
+            self._alarms.clear("attempt/" + name)
         elif task.stage in {"fencing", "promoting"}:
             self._alarms.clear(f"{task.stage}/{name}")
 
@@ -360,7 +400,10 @@ def _retry(task: Live, why: kinds.Why, reason: str, delay_ms: int) -> kinds.Task
 def _settlement(
     task: Live, body: kinds.AttemptFinish, outcome: kinds.Outcome, reason: str
 ) -> kinds.TaskSettle:
+    """What the owner repeats of an attempt's end, within the bounds of an honest worker's."""
+    usage = {name[:_WORD_CHARS_MAX]: n for name, n in list(body.usage.items())[:_ITEMS_MAX]}
+    values = {name[:_WORD_CHARS_MAX]: text for name, text in list(body.values.items())[:_ITEMS_MAX]}
     return kinds.TaskSettle(
         task.body.task, outcome, task.epoch, body.summary[: limits.SUMMARY_CHARS_MAX], reason,
-        body.commit, body.values, body.artefacts, body.usage,
+        body.commit[:_WORD_CHARS_MAX], values, body.artefacts[:_ARTEFACTS_MAX], usage,
     )  # fmt: skip

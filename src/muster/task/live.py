@@ -93,6 +93,11 @@ class Live(msgspec.Struct):
     avoid: frozenset[str] = frozenset()
     session: str = ""
     progress: str = ""
+    # When the attempt began, when its worker was heard last, and how long it was fetching,
+    # delivering or clearing up, on the boot clock: together they say when it must have ended.
+    began_ms: int = 0
+    heard_ms: int = 0
+    moving_ms: int = 0
     # Why it is queued again: the entry that ended the attempt before, for the next one to cite.
     moved: Cite | None = None
     reason: str = ""

@@ -100,6 +100,7 @@ class Owner(Book):
             if row.state == "leased":
                 self._queue.take(task.machine, pool_of(task.agent))
                 self._run(task, now)
+                self._began_before(task, row.changed_ms, now)
                 if found.ended is not None:
                     self.report(*found.ended, now)
 
@@ -135,7 +136,8 @@ class Owner(Book):
             if task is not None and self._is_holder(task, machine, lease.epoch):
                 if task.stage == "running":
                     self._alarms.set("lease/" + lease.task, now.boot_ms + self._lease_ms)
-                task.session, task.progress = session, lease.progress
+                task.session = session
+                self._heard(task, lease.progress, now)
                 held.append((lease.task, lease.epoch))
             else:
                 gone.append((lease.task, lease.epoch))
@@ -301,6 +303,8 @@ class Owner(Book):
             if (known := self._gone(task.machine)) is not None:
                 self._silent[task.machine] = known
             self._lose(task, "the lease ended without a word")
+        elif what == "attempt":
+            self._overstay(task, now)
         elif what == "retry":
             self._enqueue(task)
         elif what == "fencing":
