@@ -168,6 +168,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.late-is-bounded": "A late result is recorded once, and only of a machine that was given the task under that epoch.",
     "task.attempts-have-an-end": "An attempt that is not over in its time and a grace is taken from its worker, however often that is heard and the owner restarted.",
     "task.results-are-bounded": "What an owner repeats of a worker's report has bounds, whatever the worker wrote.",
     "task.an-attempt-ends-once": "What a worker says of an attempt that has ended, also while its branch moves, is late and changes nothing.",

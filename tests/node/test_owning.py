@@ -7,6 +7,7 @@ from muster.limits import EVIDENCE_AGE_MS_MAX, LEASE_MS
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.node import event as ev
+from muster.task import kinds
 
 
 def fleet() -> Cores:
@@ -119,3 +120,30 @@ def test_a_worker_that_says_so_falsely_only_refuses():
     world.pass_ms(200)
     assert (hub.task(task)["state"], hub.task(task)["refusals"]) != ("failed", 0)
     assert hub.task(task)["refusals"] == 1
+
+
+def _finish(studio, task: str, epoch, cause=()) -> None:
+    body = kinds.body_bytes(kinds.AttemptFinish(task, epoch, "done"))
+    with studio.core.store.transaction():
+        studio.core.append("attempt.finish", body, cause=cause)
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+
+
+@proves("task.late-is-bounded")
+def test_only_who_once_had_a_task_is_recorded_as_late_and_only_once():
+    world = fleet()
+    hub, studio = world["hub"], world["studio"]
+    task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
+    row = hub.task(task)
+    epoch = (row["epoch_order"], row["epoch_count"])
+    hub.order("cancel", task, {"what": task})
+    assert hub.task(task)["state"] == "cancelled"
+    for number in range(5):
+        _finish(studio, task, (epoch[0], epoch[1] + number))
+        _finish(studio, task, (number, 1), (EntryId(row["assigned"]),))
+    world.pass_ms(500)
+    assert hub.entries("task.late") == []
+    for _ in range(5):
+        _finish(studio, task, epoch, (EntryId(row["assigned"]),))
+        world.pass_ms(300)
+    assert len(hub.entries("task.late")) == 1

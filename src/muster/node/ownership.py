@@ -127,17 +127,7 @@ class Ownership:
     def assigned(self, entry: Entry, task: str, epoch: tuple[int, int]) -> bool:
         """Whether what a worker wrote of a task cites that its owner had given it the task."""
         owner = self.owner("task", task)
-        for cause in entry.causes if owner is not None else ():
-            found = self.core.store.entry(cause)
-            if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
-                continue
-            try:
-                body = body_as(found, TaskAssign)
-            except Skip:
-                continue
-            if (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
-                return True
-        return False
+        return owner is not None and is_given(self.core, entry, owner, task, epoch)
 
     def attempts(self, task: str) -> list[Row]:
         """What workers wrote of their attempts at a task that its owner had given them."""
@@ -219,6 +209,21 @@ class Ownership:
         """What an operator or a device ordered stays ordered when it is revoked later."""
         self.core.roster.was_permitted(statement, at_ms)
         return None
+
+
+def is_given(core: Whole, entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
+    """Whether an entry cites the owner's assignment of this epoch to its writer."""
+    for cause in entry.causes:
+        found = core.store.entry(cause)
+        if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
+            continue
+        try:
+            body = body_as(found, TaskAssign)
+        except Skip:
+            continue
+        if (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
+            return True
+    return False
 
 
 def writer_of(row: Mapping[str, Any]) -> str:

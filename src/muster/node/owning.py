@@ -19,6 +19,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.ownership import is_given
 from muster.node.whole import Failure, Whole
 from muster.node.writing import write_each
 from muster.store.store import Store
@@ -246,8 +247,22 @@ class Owning:
             body = self._end_body(entry)
         except Skip:
             return
+        held = self.owner.has_given(stream.machine, body.task, body.epoch)
+        if not held and not self._is_late(entry, body):
+            # Whoever never had the task could fill our log with what came too late.
+            self.core.counters["reports-of-nobody"] += 1
+            return
         never = self._never(body) if isinstance(body, kinds.AttemptRefuse) else ""
         self.owner.report(entry.id, stream.machine, body, self.core.now, never=never)
+
+    def _is_late(self, entry: Entry, body: Ended) -> bool:
+        """Whether this is from who once had the task, and the first of its kind."""
+        order, count = body.epoch
+        return is_given(
+            self.core, entry, self.core.machine, body.task, body.epoch
+        ) and not self.core.store.rows(
+            "late", writer=self.core.machine, task=body.task, epoch_order=order, epoch_count=count
+        )
 
     def _never(self, body: kinds.AttemptRefuse) -> str:
         """Why no machine could run the task any more, where that is so; looked at here, not heard.

@@ -356,6 +356,11 @@ class Owner(Book):
         """Whether a task of this name is open here."""
         return name in self._tasks
 
+    def has_given(self, machine: str, name: str, epoch: kinds.Epoch) -> bool:
+        """Whether this machine has the task now, under this epoch."""
+        task = self._tasks.get(name)
+        return task is not None and self._is_holder(task, machine, epoch)
+
     def holder(self, name: str) -> tuple[str, kinds.Epoch] | None:
         """The machine that may work on a task and push for it, under which epoch."""
         task = self._tasks.get(name)
