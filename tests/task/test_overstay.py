@@ -140,7 +140,7 @@ def test_what_a_worker_reports_is_repeated_only_within_bounds():
     (settled,) = of(out, kinds.TaskSettle)
     assert len(settled.summary) == limits.SUMMARY_CHARS_MAX
     assert len(settled.commit) == 64
-    assert len(settled.artefacts) == 100
+    assert len(settled.artefacts) == 101
     for found in (settled.values, settled.usage):
         assert len(found) == 32
         assert max(map(len, found)) == 64

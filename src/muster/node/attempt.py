@@ -31,14 +31,13 @@ import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.cache import Base
-from muster.agent.collection import Collected
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
 from muster.errors import MusterError, Refused, Unreachable
-from muster.node import clock, delivery, holder
+from muster.node import clock, delivery, holder, report
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
@@ -50,8 +49,6 @@ REACH_S: Final = 600.0
 
 # More names than these nobody reads in one sentence.
 _NAMES_MAX: Final = 8
-# Names of changed files in the end of an attempt; its commit has them all.
-CHANGED_SHOWN_MAX: Final = 100
 # What a machine is short of when an attempt fails that did nothing wrong.
 SCARCE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -281,7 +278,7 @@ class Trial:
             self._tree, deliver, message, self._signature()
         )
         if collected.missing:
-            return self._ended("failed", outcome, reason=_missing(collected.missing))
+            return self._ended("failed", outcome, reason=report.missing(collected.missing))
         if collected.left_out:
             names = ", ".join(collected.left_out[:_NAMES_MAX])
             more = len(collected.left_out) - _NAMES_MAX
@@ -296,14 +293,14 @@ class Trial:
             outcome,
             commit=collected.commit,
             values=self._values(outcome),
-            artefacts=_names(collected),
+            artefacts=report.changed(collected),
         )
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
         """Without a repository: the deliverables become blobs, which the end of it names."""
         missing = delivery.missing(folder, deliver)
         if missing:
-            return self._ended("failed", outcome, reason=_missing(missing))
+            return self._ended("failed", outcome, reason=report.missing(missing))
         blobs = self.daemon.machine.blobs
         try:
             kept = await asyncio.to_thread(delivery.collect, folder, deliver, blobs)
@@ -384,17 +381,6 @@ class Trial:
             await self.daemon.hands.workshop.close(self._tree)
         if self._folder is not None:
             await self.daemon.hands.workshop.discard(self._folder)
-
-
-def _names(collected: Collected) -> tuple[str, ...]:
-    """What changed, as far as a person reads it."""
-    shown = collected.changed[:CHANGED_SHOWN_MAX]
-    left_out = collected.changed_count - len(shown)
-    return (*shown, f"…[{left_out} more]") if left_out > 0 else shown
-
-
-def _missing(paths: Any) -> str:
-    return "promised and not there: " + ", ".join(paths)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

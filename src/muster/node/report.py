@@ -11,10 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster import limits
+from muster.agent.collection import Collected
 from muster.log import canon
 from muster.node import event as ev
 from muster.task import kinds
 
+# Names of changed files in the end of an attempt; its commit has them all.
+CHANGED_SHOWN_MAX: Final = 100
 # Of one text and of one list; an event that does not fit so is cut more, and at last left out.
 _CUTS: Final = ((12_000, 256), (3_000, 128), (1_000, 32), (200, 16))
 # Of an event's own fields: the frame around them nests, too.
@@ -141,3 +144,15 @@ def fit(text: Any, bytes_max: int) -> str:
 def _size(text: str) -> int:
     """How many bytes the text takes in an entry, without its quotes."""
     return len(canon.encode(text)) - 2
+
+
+def changed(collected: Collected) -> tuple[str, ...]:
+    """What an attempt's commit changed, as far as a person reads it."""
+    shown = collected.changed[:CHANGED_SHOWN_MAX]
+    left_out = collected.changed_count - len(shown)
+    return (*shown, f"…[{left_out} more]") if left_out > 0 else shown
+
+
+def missing(paths: Iterable[str]) -> str:
+    """That deliverables are not there."""
+    return "promised and not there: " + ", ".join(paths)

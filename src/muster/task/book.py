@@ -6,7 +6,6 @@ tells the log. Nothing else changes a `_Task`.
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Final
 
 import msgspec
 
@@ -27,14 +26,9 @@ from muster.task.instruction import (
     Stop,
 )
 from muster.task.lease import Alarms
-from muster.task.live import Ended, Live
+from muster.task.live import Ended, Live, retry, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.route import SUCCESS_UNKNOWN, Machine, pool_of
-
-# What an honest worker reports at most, see node/report.py: names, values, artefacts.
-_WORD_CHARS_MAX: Final = 64
-_ITEMS_MAX: Final = 32
-_ARTEFACTS_MAX: Final = 100
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -212,10 +206,10 @@ class Book:
         self._remember(task, 0)
         reason = body.reason[: limits.REASON_CHARS_MAX]
         if task.tries > task.body.retries:
-            self._settle(task, _settlement(task, body, "failed", reason), (entry,))
+            self._settle(task, settlement(task, body, "failed", reason), (entry,))
             return
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
-        self._again(task, entry, _retry(task, "failed", reason, delay_ms), now)
+        self._again(task, entry, retry(task, "failed", reason, delay_ms), now)
 
     def _refused(
         self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
@@ -230,7 +224,7 @@ class Book:
         if body.reason == "busy":
             delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
             task.busy += 1
-            self._again(task, entry, _retry(task, "busy", reason, delay_ms), now)
+            self._again(task, entry, retry(task, "busy", reason, delay_ms), now)
             return
         task.refusals += 1
         if task.refusals >= limits.REFUSALS_MAX:
@@ -245,7 +239,7 @@ class Book:
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
-        self._again(task, entry, _retry(task, "refused", reason, delay_ms), now)
+        self._again(task, entry, retry(task, "refused", reason, delay_ms), now)
 
     def _gone(self, machine: str) -> Machine | None:
         """Nothing new goes there; what it was. Who waited for it alone asks the others again."""
@@ -282,7 +276,7 @@ class Book:
 
     def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
         self._remember(task, 1000)
-        self._settle(task, _settlement(task, body, "done", ""), (entry,))
+        self._settle(task, settlement(task, body, "done", ""), (entry,))
 
     def _late(self, entry: EntryId, machine: str, body: Ended) -> None:
         """What came too late changes nothing; a result is recorded, and its slot is free."""
@@ -391,19 +385,3 @@ def dedupe_of(body: kinds.TaskOpen, cause: str) -> str:
     content = (cause, body.run, body.phase, body.instance, body.template, body.values, body.repo,
                body.base)  # fmt: skip
     return sha256(_encode(content)).hexdigest()
-
-
-def _retry(task: Live, why: kinds.Why, reason: str, delay_ms: int) -> kinds.TaskRetry:
-    return kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
-
-
-def _settlement(
-    task: Live, body: kinds.AttemptFinish, outcome: kinds.Outcome, reason: str
-) -> kinds.TaskSettle:
-    """What the owner repeats of an attempt's end, within the bounds of an honest worker's."""
-    usage = {name[:_WORD_CHARS_MAX]: n for name, n in list(body.usage.items())[:_ITEMS_MAX]}
-    values = {name[:_WORD_CHARS_MAX]: text for name, text in list(body.values.items())[:_ITEMS_MAX]}
-    return kinds.TaskSettle(
-        task.body.task, outcome, task.epoch, body.summary[: limits.SUMMARY_CHARS_MAX], reason,
-        body.commit[:_WORD_CHARS_MAX], values, body.artefacts[:_ARTEFACTS_MAX], usage,
-    )  # fmt: skip

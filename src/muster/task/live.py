@@ -3,10 +3,11 @@
 `Live` is changed by book.py alone; everything else here is a value.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
+from muster import limits
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.task import kinds
@@ -14,6 +15,11 @@ from muster.task.fold import TaskRow
 from muster.task.instruction import Cite
 from muster.task.queue import Candidate
 from muster.task.route import Verdict
+
+# What an honest worker reports at most, see node/report.py: names, values, artefacts.
+_WORD_CHARS_MAX: Final = 64
+_ITEMS_MAX: Final = 32
+_ARTEFACTS_MAX: Final = 101
 
 Ended = kinds.AttemptRefuse | kinds.AttemptFinish
 
@@ -101,3 +107,20 @@ class Live(msgspec.Struct):
     # Why it is queued again: the entry that ended the attempt before, for the next one to cite.
     moved: Cite | None = None
     reason: str = ""
+
+
+def retry(task: Live, why: kinds.Why, reason: str, delay_ms: int) -> kinds.TaskRetry:
+    """That another attempt follows."""
+    return kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
+
+
+def settlement(
+    task: Live, body: kinds.AttemptFinish, outcome: kinds.Outcome, reason: str
+) -> kinds.TaskSettle:
+    """What the owner repeats of an attempt's end, within the bounds of an honest worker's."""
+    usage = {name[:_WORD_CHARS_MAX]: n for name, n in list(body.usage.items())[:_ITEMS_MAX]}
+    values = {name[:_WORD_CHARS_MAX]: text for name, text in list(body.values.items())[:_ITEMS_MAX]}
+    return kinds.TaskSettle(
+        task.body.task, outcome, task.epoch, body.summary[: limits.SUMMARY_CHARS_MAX], reason,
+        body.commit[:_WORD_CHARS_MAX], values, body.artefacts[:_ARTEFACTS_MAX], usage,
+    )  # fmt: skip
