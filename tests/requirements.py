@@ -168,6 +168,8 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.secrets-stay-inside": "A seed is never printed, copied into a document or serialised, and neither is a token.",
     "fleet.sub-keys": "Every purpose has a key of its own, derived from the machine's one seed; no two purposes share one.",
     # --- task
+    "task.a-settled-run-waits-for-nothing": "No phase of a run that is over is shown as waiting or ready.",
+    "task.moves-are-told": "Whoever follows a run is told of every assignment, loss and retry of its tasks as it happens.",
     "task.late-is-bounded": "A late result is recorded once, and only of a machine that was given the task under that epoch.",
     "task.attempts-have-an-end": "An attempt that is not over in its time and a grace is taken from its worker, however often that is heard and the owner restarted.",
     "task.results-are-bounded": "What an owner repeats of a worker's report has bounds, whatever the worker wrote.",
@@ -470,6 +472,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.a-followed-run-tells-its-course": "Whoever follows a run sees each task's machine, how long it has had it, takeovers and failed tries, and of a failure the reason first.",
     "cli.init-says-who-can-knock": "Init says when its port can be reached from other computers, who is answered there, and how to narrow it.",
     "cli.people-read-reasons": "Of a task that failed the reason is shown, not what its agent said of itself.",
     "cli.a-run-says-what-it-waits-for": "Whoever follows a run is told once of a task that no machine takes, and why; with --json nothing is added.",

@@ -7,6 +7,7 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.log import canon
 from muster.node import event as ev
 from muster.node import running
 from muster.node.owning import branch_of, instance_word
@@ -416,3 +417,67 @@ def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     assert hub.core.work.running.runs == {}
     assert [r["state"] for r in world["studio"].call("runs", {})["value"]] == ["done"]
     assert hub.core.store.skipped() == []
+
+
+# --- who follows ------------------------------------------------------------------------------------
+
+
+def follow(machine: One, run: str) -> list[dict[str, Any]]:
+    """What whoever follows the run is told, as it comes."""
+    machine.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
+    told = machine.answers
+    machine.answers = []
+    return [each["value"] for each in told]
+
+
+def told(machine: One) -> list[tuple[str, str, str, int]]:
+    heard, machine.answers = machine.answers, []
+    values = [each["value"] for each in heard]
+    return [
+        (v["phase"], v["state"], v["machine"], v.get("tries", 0)) for v in values if "phase" in v
+    ]
+
+
+@proves("task.moves-are-told")
+def test_whoever_follows_a_run_hears_of_every_assignment_loss_retry_and_end(hub):
+    run = hand_in(hub, SLOW.replace('check: "true"', 'check: "true"\n    retries: 1', 1))
+    begun = follow(hub, run)
+    assert [(v["phase"], v["state"], v["machine"]) for v in begun] == [("first", "leased", "hub")]
+    assert begun[0]["changed_ms"] >= begun[0]["opened_ms"] > 0
+    (start,) = wanted(hub, ev.StartAttempt)
+    task, epoch = start.assign.task, start.assign.epoch
+    hub.step(ev.AttemptEnded(task, epoch, "failed", summary="I did it", reason="no such file"))
+    failure = hub.answers[0]["value"]
+    assert (failure["state"], failure["reason"]) == ("queued", "no such file")
+    assert told(hub) == [("first", "queued", "hub", 1)]
+    hub.world.pass_ms(2_000)
+    assert told(hub) == [("first", "leased", "hub", 1)]
+    end(hub)
+    assert told(hub) == [
+        ("first", "done", "hub", 1), ("second", "queued", "", 0), ("second", "leased", "hub", 0)
+    ]  # fmt: skip
+    (start,) = wanted(hub, ev.StartAttempt)
+    hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "killed", reason="gone"))
+    assert told(hub)[:1] == [("second", "queued", "hub", 0)]
+
+
+@proves("task.a-settled-run-waits-for-nothing")
+def test_no_phase_of_a_run_that_is_over_is_shown_as_one_that_could_begin(hub):
+    run = hand_in(hub, SLOW)
+    reason = {"what": run, "reason": "not any more"}
+    assert hub.order("cancel", run, reason)["ok"]
+    hub.world.pass_ms(500)
+    end(hub, "killed")
+    hub.world.pass_ms(500)
+    assert state(hub, run) == "cancelled"
+    progress = hub.call("runs", {"run": run})["value"]["progress"]
+    assert {name: each["state"] for name, each in progress.items()} == {
+        "first": "cancelled", "second": "skipped"
+    }  # fmt: skip
+    # Ended from outside before its second phase was opened, as by a failure of the run itself.
+    run = hand_in(hub, SLOW.replace("name: chain", "name: chain  # 2"))
+    end(hub)
+    hub.core.work.running._fail(run, "it was more than could be written")
+    hub.step(ev.Tick())
+    progress = hub.call("runs", {"run": run})["value"]["progress"]
+    assert not {"ready", "waiting", "running"} & {each["state"] for each in progress.values()}

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from muster.cli import order, show, show_work
+from muster.cli.course import Course
 from muster.cli.door import Door
-from muster.cli.text import clean, short, state
+from muster.cli.text import clean, short
 from muster.errors import Malformed, MusterError, Unreachable
 
 NOT_DONE_EXIT: Final = 1
@@ -143,30 +144,17 @@ def _elsewhere(door: Door, owner: str) -> str:
 
 def _watch(door: Door, changes: Iterator[Any]) -> str:
     """How the run ended."""
-    if door.json or not sys.stdout.isatty():
-        for change in changes:
-            if "settled" in change:
-                return str(change["settled"])
-            if door.json:
-                show.put_json(change)
-            else:
-                print(line(change), flush=True)
-        return ""
-    return _table(changes)
-
-
-def line(change: Mapping[str, Any]) -> str:
-    """One change, as a line."""
-    where = f" on {clean(change['machine'])}" if change.get("machine") else ""
-    return f"{show_work.phase(change)}: {state(change['state'])}{where}  {_said(change)}".rstrip()
-
-
-def _said(change: Mapping[str, Any]) -> str:
-    """What came of it; of a phase that waits for a person, how to read and to answer it."""
-    if change["state"] == "waiting":
-        task = short(change["task"])
-        return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
-    return clean(change.get("summary"), 80)
+    if not door.json and sys.stdout.isatty():
+        return _table(changes)
+    course = Course()
+    for change in changes:
+        if "settled" in change:
+            return str(change["settled"])
+        if door.json:
+            show.put_json(change)
+        else:
+            print(course.line(course.heard(change)), flush=True)
+    return ""
 
 
 def _table(changes: Iterator[Any]) -> str:
@@ -175,19 +163,19 @@ def _table(changes: Iterator[Any]) -> str:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+    course = Course()
 
     def picture() -> Table:
-        table = Table("phase", "state", "machine", "summary", box=None, pad_edge=False)
-        for each in rows.values():
-            cells = (show_work.phase(each), state(each["state"]), clean(each.get("machine")))
-            table.add_row(*(Text.from_ansi(cell) for cell in cells), Text(_said(each)))
+        table = Table("phase", "state", "machine", "time", "summary", box=None, pad_edge=False)
+        for slot in list(course.tasks):
+            table.add_row(*(Text.from_ansi(cell) for cell in course.cells(slot)))
         return table
 
-    with Live(picture(), auto_refresh=False, transient=True) as live:
+    # Drawn anew each second, because what runs has a time that grows.
+    with Live(get_renderable=picture, refresh_per_second=1, transient=True) as live:
         for change in changes:
             if "settled" in change:
                 return str(change["settled"])
-            rows[str(change["phase"]), str(change.get("instance", ""))] = change
-            live.update(picture(), refresh=True)
+            course.heard(change)
+            live.refresh()
     return ""

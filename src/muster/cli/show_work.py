@@ -1,9 +1,10 @@
 """What people read about runs and tasks."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, block, clean, clock, paint, pairs, short, state, table
+from muster.cli.text import ago, block, clean, clock, paint, pairs, short, span, state, table
 
 Files = Mapping[str, str]
 
@@ -93,14 +94,26 @@ def graph(run: Any) -> str:
         if not found:
             now = progress.get(name, {})
             reason = clean(now.get("reason"), 60)
-            rows.append((name, state(now.get("state", "-")), "", "", waits, reason))
+            rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
         for each in found or ():
             said = clean(outcome(each), 60)
             commit = clean(each["commit"])[:10]
-            rows.append((phase(each), state(each["state"]), each["machine"], commit, waits, said))
-    lines.append(table(("phase", "state", "machine", "commit", "after", "summary"), rows, ""))
+            where = (phase(each), state(each["state"]), each["machine"], took(each))
+            rows.append((*where, commit, waits, said))
+    columns = ("phase", "state", "machine", "took", "commit", "after", "summary")
+    lines.append(table(columns, rows, ""))
     lines += claimed(run)
     return "\n".join(line for line in lines if line)
+
+
+def took(each: Any) -> str:
+    """From when a task was opened to its end; of one that runs, since it was given away."""
+    opened, changed = each.get("opened_ms"), each.get("changed_ms")
+    if each["state"] in ("queued", "waiting") or not opened or not changed:
+        return ""
+    if each["state"] == "leased":
+        return span(max(0, time.time_ns() // 1_000_000 - changed))
+    return span(max(0, changed - opened))
 
 
 def run(value: Any, _files: Files) -> str:

@@ -414,8 +414,12 @@ class Running:
             return
         row = self._row(body.task)
         if row:
+            moved: dict[str, Any] = {"changed_ms": entry.header.t[0]}
+            if entry.header.kind != "task.assign":
+                # Another machine may have it by now, in this very step.
+                moved |= {"state": "queued", "reason": body.reason}
             slot = Slot(str(row["phase"]), str(row["instance"]))
-            self._tell_task(str(row["run"]), slot, body.task, row)
+            self._tell_task(str(row["run"]), slot, body.task, {**row, **moved})
 
     def _row(self, task: str) -> Mapping[str, Any]:
         return self.core.store.row("task", self.core.standing.own(FLEET), task) or {}
@@ -426,7 +430,8 @@ class Running:
         found = {name: row[name] for name in WATCHED if name in row}
         found["machine"] = self._name(str(row.get("machine") or ""))
         found["commit"] = row.get("commit_id", "")
-        self.tell(run, {**found, "phase": slot.phase, "instance": slot.instance, "task": task})
+        place = {"phase": slot.phase, "instance": slot.instance, "task": task}
+        self.tell(run, {**found, **place})
 
     def tell(self, run: str, change: dict[str, Any]) -> None:
         for watcher in self.watchers.get(run, ()):
