@@ -9,6 +9,7 @@
     ├── Conflict        the state moved on; ask again
     │   └── Unsettled   not yet: our own log is still being confirmed by peers
     ├── Unreachable     nobody answers; try the next channel, or later
+    │   └── Silent      no answer in time; what was asked for may still be done
     ├── Exhausted       not now: the disk is full, or descriptors or memory are used up here
     └── Broken          this machine cannot: disk, installation, configuration
         └── Damaged     what it keeps only as a copy cannot be read; a fresh copy may be made
@@ -86,6 +87,10 @@ class Unreachable(MusterError):
     """Nobody answers; try the next channel, or later."""
 
     exit_code = 7
+
+
+class Silent(Unreachable):
+    """No answer in time; what was asked for may still be done."""
 
 
 class Exhausted(MusterError):

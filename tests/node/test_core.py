@@ -17,8 +17,8 @@ PAYLOAD = canon.encode({"args": {}, "verb": "status"})
 @proves("node.step-is-one-transaction")
 def test_nothing_leaves_a_step_whose_commit_failed(monkeypatch):
     hub = Cores("hub")["hub"]
-    args = {"text": ["hi"], "to": "all"}
-    call = {"args": args, "statement": hub.world.sign("send", "all", hub, args), "verb": "send"}
+    args = {"text": ["hi"], "to": "hub"}
+    call = {"args": args, "statement": hub.world.sign("send", "hub", hub, args), "verb": "send"}
     event = ev.Arrived(LOCAL, Type.CALL, 3, canon.encode(call))
     before = hub.sizes()
 
@@ -41,10 +41,10 @@ def test_a_batch_is_one_commit_whatever_it_holds(monkeypatch):
     commits = []
     commit = hub.core.store._database.commit
     monkeypatch.setattr(hub.core.store._database, "commit", lambda: (commits.append(1), commit()))
-    texts = [{"text": [str(n)], "to": "all"} for n in range(50)]
+    texts = [{"text": [str(n)], "to": "hub"} for n in range(50)]
     calls = [
         canon.encode(
-            {"args": a, "statement": hub.world.sign("send", "all", hub, a), "verb": "send"}
+            {"args": a, "statement": hub.world.sign("send", "hub", hub, a), "verb": "send"}
         )
         for a in texts
     ]

@@ -10,13 +10,14 @@ Rule 2: the daemon must run as the same user: a socket somebody else put there i
 """
 
 import os
+import select
 import socket
 import struct
 import sys
 from typing import Self
 
 from muster.channel.frame import LENGTH_BYTES, check_size, prefixed, read_length
-from muster.errors import Broken, Denied, Unreachable
+from muster.errors import Broken, Denied, Silent, Unreachable
 from muster.limits import SOCKET_PATH_BYTES_MAX
 
 
@@ -69,8 +70,13 @@ class Client:
         except OSError as error:
             raise Unreachable(f"the daemon took no more bytes ({error}); try again") from error
 
+    def waits_for(self, timeout_s: float) -> bool:
+        """Whether a frame, or the end, begins to arrive within this time."""
+        readable, _, _ = select.select([self._socket], [], [], timeout_s)
+        return bool(readable)
+
     def receive(self) -> bytes:
-        """The next frame. Raises Unreachable (closed, or silent too long) and Malformed."""
+        """The next frame. Raises Silent (too long), Unreachable (closed) and Malformed."""
         size, last = read_length(self._read(LENGTH_BYTES))
         body = self._read(size)
         if last:
@@ -86,7 +92,7 @@ class Client:
             try:
                 count = self._socket.recv_into(view[filled:])
             except TimeoutError as error:
-                raise Unreachable("the daemon is silent; see `muster doctor`") from error
+                raise Silent("the daemon is silent; see `muster doctor`") from error
             except OSError as error:
                 raise Unreachable(f"the daemon is gone ({error}); try again") from error
             if count == 0:

@@ -10,21 +10,20 @@ docs/spec/calls.md is the normative text of calls and answers.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from muster import errors
 from muster.channel.frame import Type, decode, encode
 from muster.channel.ipc_client import Client
-from muster.errors import Malformed, MusterError, Unreachable
+from muster.errors import Malformed, MusterError, Silent, Unreachable
 from muster.limits import CALL_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, SOCKET_PATH_BYTES_MAX
 
 Args = Mapping[str, Any]
 
-# A daemon answers at once or says that it waits; a minute of silence means that it hangs.
-SILENCE_S: Final = 60.0
-# What may rightly say nothing for long: a run that is followed, a message that waits for a link.
-PATIENCE_S: Final = 30 * 24 * 3600.0
+# After so much silence the daemon is asked whether it lives: while it does, it works on the answer.
+SILENCE_S: Final = 20.0
+ALIVE_S: Final = 20.0
 _CHANNEL: Final = 1
 
 
@@ -71,11 +70,14 @@ def stream(
     verb: str,
     args: Args | None = None,
     *,
-    patient: bool = False,
+    within_s: float | None = None,
+    still: Callable[[], None] = lambda: None,
     **fields: Any,
 ) -> Iterator[Any]:
     """The answers of a verb as they come, the last one last.
 
+    However long it takes while the daemon lives: `still` is called each time that nothing came for
+    a while. Raises Silent after `within_s`, and where the daemon does not answer at all any more.
     `fields` are those of a call beside its arguments: on, options, statement, capability.
     """
     call = {"args": dict(args or {}), "verb": verb, **{k: v for k, v in fields.items() if v}}
@@ -85,11 +87,12 @@ def stream(
             f"{verb} with all its arguments is {len(raw)} bytes; at most "
             f"{FRAME_PAYLOAD_BYTES_MAX} fit into a call"
         )
-    with _connect(path, PATIENCE_S if patient else SILENCE_S) as client:
+    left = _Left(within_s)
+    with _connect(path, SILENCE_S) as client:
         client.send(encode(Type.CALL, _CHANNEL, raw))
         parts = b""
         while True:
-            frame = decode(client.receive())
+            frame = decode(_next(client, path, left, still))
             if frame.type is not Type.REPLY or frame.channel != _CHANNEL:
                 continue
             mark, parts = frame.payload[:1], parts + frame.payload[1:]
@@ -101,6 +104,39 @@ def stream(
             if mark == b".":
                 return
             parts = b""
+
+
+class _Left:
+    """How long may still be waited; for ever where nothing was said."""
+
+    def __init__(self, within_s: float | None) -> None:
+        self._end_ms: float | None = None
+        if within_s is not None:
+            from muster.node.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
+
+            self._now_ms = boot_ms
+            self._end_ms = boot_ms() + within_s * 1000
+
+    def s(self) -> float:
+        return SILENCE_S if self._end_ms is None else (self._end_ms - self._now_ms()) / 1000
+
+
+def _next(client: Client, path: str, left: _Left, still: Callable[[], None]) -> bytes:
+    """The next frame, as long as the daemon lives. Raises: Silent."""
+    while (left_s := left.s()) > 0:
+        if client.waits_for(min(SILENCE_S, left_s)):
+            return client.receive()
+        if left_s >= SILENCE_S:
+            _check_alive(path)
+            still()
+    raise Silent("no answer in the time that was given")
+
+
+def _check_alive(path: str) -> None:
+    """Raises: Silent where the daemon answers nothing at all, Unreachable where it is gone."""
+    with _connect(path, ALIVE_S) as other:
+        other.send(encode(Type.CALL, _CHANNEL, canonical({"args": {}, "verb": "facts"})))
+        other.receive()
 
 
 def _connect(path: str, timeout_s: float) -> Client:

@@ -7,17 +7,21 @@ Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one orde
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.cli import call as calls
 from muster.cli import show
 from muster.cli.parse import Command
 from muster.cli.text import safe
-from muster.errors import MusterError, NotFound, Refused, Unreachable
+from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
 from muster.verbs.table import VERBS, Verb
 
 if TYPE_CHECKING:
     from muster.node.home import Home
+
+
+# What is followed says nothing for long, and its reader knows.
+_FOLLOWED: Final = ("watch", "journal", "send")
 
 
 class Door:
@@ -169,10 +173,33 @@ class Door:
         options: Mapping[str, Any] | None = None,
     ) -> Iterator[Any]:
         # What is signed may say more exactly than what was typed what it is about.
-        bound, args = VERBS[verb], dict(args)
-        patient = verb in ("watch", "journal") or bool(args.get("wait"))
-        for fields in self._authority(bound, args, on, dict(options or {})):
-            yield from calls.stream(self.path, verb, args, patient=patient, **fields)
+        bound, told, args = VERBS[verb], False, dict(args)
+        options = dict(options or {})
+        within_s = _seconds(str(options.pop("timeout", "")))
+        if within_s is not None and not args.get("wait"):
+            raise Malformed("--timeout says how long to --wait: give both, or neither")
+
+        def still() -> None:
+            nonlocal told
+            if not told and verb not in _FOLLOWED:
+                told = True
+                self.say(
+                    "still at it: Ctrl-C ends the waiting, not the work (`muster status` shows "
+                    "what goes on)"
+                )
+
+        for fields in self._authority(bound, args, on, options):
+            try:
+                yield from calls.stream(
+                    self.path, verb, args, within_s=within_s, still=still, **fields
+                )
+            except Silent as error:
+                if within_s is None:
+                    raise
+                raise Silent(
+                    f"not stored there within {within_s:g} s: the message stays written "
+                    "down and is delivered when it can be; `muster sent` shows how far it came"
+                ) from error
 
     def _authority(
         self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
@@ -231,6 +258,19 @@ class Door:
             if text:
                 print(text, flush=True)
         return show.code(self.command.verb.name, value)
+
+
+def _seconds(text: str) -> float | None:
+    """A duration as `--timeout` takes it, None for none. Raises: Malformed."""
+    if not text:
+        return None
+    import re  # noqa: PLC0415 - only where somebody waits
+
+    from muster.task.unit import DURATION, duration_ms  # noqa: PLC0415 - likewise
+
+    if not re.fullmatch(DURATION, text) or not duration_ms(text):
+        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
+    return duration_ms(text) / 1000
 
 
 def _labels(machine: Mapping[str, Any]) -> list[str]:

@@ -187,7 +187,7 @@ def status(value: Any, files: Files) -> str:
     machines, unread, exposed = value["machines"], value["unread"], value["exposed"]
     settled = "" if value["settled"] else "asking the others where its own log ended"
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
-    through = ", ".join(f"{name} by {hub}" for name, hub in machines["through"].items())
+    through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
     works = ", ".join(f"{_phase(each)} ({short(each['task'])})" for each in value["works"][:8])
     lines = [
         paint(value["name"], "bold"),

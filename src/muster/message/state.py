@@ -92,6 +92,20 @@ def recipients(message: Sent, peers: Iterable[Peer]) -> list[tuple[MachineId, st
     return sorted(set(found))
 
 
+def meant(to: Iterable[str], sender: MachineId, me: Peer) -> set[str]:
+    """The agents of a machine that a message is for, "" for whoever is there; none: nobody."""
+    found: set[str] = set()
+    for address in to:
+        agent, _, machine = address.rpartition("@")
+        if machine == me.machine:
+            found.add(agent)
+        elif me.machine != sender and (
+            address == EVERYONE or address.removeprefix("role:") in me.roles
+        ):
+            found.add("")
+    return found
+
+
 def deliveries(
     message: Sent,
     peers: Iterable[Peer],
@@ -126,7 +140,7 @@ def inbox(
     seen = _seen(me.machine, agent, receipts)
     items = []
     for message in messages:
-        for_me = {a for m, a in recipients(message, [me]) if m == me.machine}
+        for_me = meant(message.row.to, message.stream.machine, me)
         # A person at the machine sees what is for its agents too: it is their machine.
         if not for_me or (agent and not for_me & {"", agent}):
             continue

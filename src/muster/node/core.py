@@ -34,6 +34,7 @@ from muster.node import event as ev
 from muster.node.call import Router
 from muster.node.guard import OURS, SURVIVED, Guard
 from muster.node.link import Link, channels, sentence
+from muster.node.mailbox import Mailbox
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
@@ -105,6 +106,7 @@ class Core:
         self.router = Router(self, verbs)
         self.members: Members = Members(self)
         self.work = Work(self)
+        self.mailbox = Mailbox(store, self.standing)
 
     # --- what everybody asks --------------------------------------------------------------
 

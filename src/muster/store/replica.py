@@ -294,13 +294,14 @@ class Replica:
         limit: int = ROWS_MAX,
         writer: str = "",
         begins: Mapping[str, str] | None = None,
+        below: Mapping[str, Value] | None = None,
         **equals: Value | StreamName,
     ) -> list[dict[str, Value]]:
         """Return rows whose columns have these values, each with its stream's name.
 
         `order` names columns, with a minus for descending; without it the key orders. With
         `writer` the limit counts that machine's rows alone, so that nobody crowds out another.
-        `begins` has columns and what they begin with.
+        `begins` has columns and what they begin with, `below` what they come before.
         """
         self._settle()
         found = self._table(table)
@@ -314,7 +315,19 @@ class Replica:
         streams = None
         if writer:
             streams = [head.id for head in self._streams.all() if head.name.machine == writer]
-        return self._named(found, found.rows(values, order, limit, streams, begins))
+        rows = found.rows(values, order, limit, streams, begins, below=below)
+        return self._named(found, rows)
+
+    def changes(
+        self, table: str, columns: tuple[str, ...], *, after: int, limit: int = ROWS_MAX
+    ) -> list[tuple[int, bool, StreamName, tuple[Value, ...]]]:
+        """Return what became of a table's rows since change `after`: (number, gone, stream, row).
+
+        Of a row that is gone only the key is there.
+        """
+        self._settle()
+        found = self._table(table).changes(after, columns, limit)
+        return [(at, gone, self._streams.by_id(s).name, row) for at, gone, s, row in found]
 
     def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Value] | None:
         """Return a row's columns beside its key, None without one; far cheaper than `rows`."""

@@ -215,15 +215,19 @@ class FoldTable:
         limit: int,
         streams: Collection[int] | None = None,
         begins: Mapping[str, str] | None = None,
+        *,
+        below: Mapping[str, Value] | None = None,
     ) -> list[tuple[Value, ...]]:
         """Return rows, stream first, where the columns of `equals` hold those values.
 
         With `streams` only theirs: whoever writes much does not crowd out what others wrote. With
-        `begins` only those where the columns begin with these texts.
+        `begins` only those where the columns begin with these texts, with `below` only those that
+        come before these values, compared in their order.
         """
         self.flush()
         starts = dict(begins or {})
-        for name in (*equals, *starts, *(column.removeprefix("-") for column in order)):
+        before = dict(below or {})
+        for name in (*equals, *starts, *before, *(column.removeprefix("-") for column in order)):
             if name != "stream" and name not in self.names:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
         where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
@@ -231,13 +235,31 @@ class FoldTable:
             where += f" and stream in ({', '.join(f'{number:d}' for number in streams)})"
         for name in starts:
             where += f" and {_quote(name)} >= ? and {_quote(name)} < ?"
-        bounds = [text + end for text in starts.values() for end in ("", _LAST)]
+        if before:
+            where += f" and ({', '.join(map(_quote, before))}) < ({_marks(len(before))})"
+        bounds: list[Value] = [text + end for text in starts.values() for end in ("", _LAST)]
+        bounds += before.values()
         by = ", ".join(
             f"{_quote(column[1:])} desc" if column.startswith("-") else _quote(column)
             for column in (order or ("stream", *self.key_names))
         )
         sql = f"{self._all} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
+
+    def changes(
+        self, after: int, columns: tuple[str, ...], limit: int
+    ) -> list[tuple[int, bool, int, tuple[Value, ...]]]:
+        """Return what was put and deleted since change `after`: (number, gone, stream, columns)."""
+        self.flush()
+        wanted = ", ".join(map(_quote, columns))
+        sql = (
+            f"select id_, gone, stream, {wanted} from {self.table.name}_hist "
+            f"where id_ > ? order by id_ limit {limit:d}"
+        )
+        return [
+            (as_int(row[0]), bool(row[1]), as_int(row[2]), _values(row[3:]))
+            for row in self._database.query(sql, (after,))
+        ]
 
     def digest(self, names: Mapping[int, str], only: Collection[str] | None) -> str:
         """Return a hash over all rows by the name of their stream, equal on equal replicas."""

@@ -1,7 +1,6 @@
-"""Verbs about messages. Delivered means: the recipient's machine has receipted it."""
+"""Verbs that say something. Delivered means: the recipient's machine has receipted it."""
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,17 +20,11 @@ from muster.log.stream import (
     scope_to,
 )
 from muster.message import kinds
-from muster.message.fold import MessageRow, ReceiptRow, row_of
-from muster.message.state import Peer, Receipt, Sent, deliveries, recipients
-from muster.message.state import inbox as inbox_of
-from muster.node.actor import said
+from muster.message.state import meant
 from muster.node.call import LATER, Call
 from muster.node.core import Core
 from muster.verbs.fleet import heard_ms_ago
-from muster.verbs.listing import say_cut, shown_max
-
-SHOWN_MAX = 500
-_HEX = re.compile("[0-9a-f]{1,64}")
+from muster.verbs.inbox import find, groups, keeper_of, members, peers, receipt_scope
 
 
 def send(core: Core, call: Call) -> Any:
@@ -70,31 +63,76 @@ def ack(core: Core, call: Call) -> Any:
     """Say that a message was acted on."""
     message = find(core, str(call.args["message"]))
     body = kinds.MessageAct(message.id.hex(), text=str(call.args.get("note") or "")[:2000])
-    core.append("message.act", kinds.body_bytes(body), scope=_receipt_scope(core, message),
+    core.append("message.act", kinds.body_bytes(body), scope=receipt_scope(core, message),
                 cause=(EntryId(message.id), *call.cites), actor=call.actor)  # fmt: skip
     return {"message": message.id.hex(), "state": "acted"}
 
 
 def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait: bool) -> Any:
     stream = core.standing.own(scope)
-    if body.key:
-        for row in core.store.rows("message_key", stream=stream, dedupe=body.key):
-            return {"message": _blob(row["id"]).hex(), "fresh": False}
-    entry = core.append("message.send", kinds.body_bytes(body), scope=scope,
-                        cause=call.cites, actor=call.actor)  # fmt: skip
-    sent = Sent(stream, entry.id, row_of(entry, body))
-    meant = {m for m, _ in recipients(sent, _peers(core))}
-    waiting = meant - {core.machine}
-    state = "stored" if meant and not waiting else "waiting"
-    answer = {"message": entry.id.hex(), "fresh": True, "state": state, "to": body.to}
+    before = _same_key(core, stream, body) if body.key else None
+    sent, seq = before or (None, core.store.size(stream))
+    whom = {p.machine for p in peers(core, stream) if meant(body.to, core.machine, p)}
+    if not whom:
+        raise NotFound(_nobody(core, body.to[0], scope))
+    if sent is None:
+        entry = core.append("message.send", kinds.body_bytes(body), scope=scope,
+                            cause=call.cites, actor=call.actor)  # fmt: skip
+        sent, seq = entry.id, entry.header.seq
+    held = {c.machine for c in core.store.cosigns(stream) if c.strength == "held" and c.size > seq}
+    waiting = whom - {core.machine} - held
+    answer = {
+        "message": sent.hex(),
+        "fresh": before is None,
+        "state": "waiting" if waiting else "stored",
+        "to": body.to,
+    }
     if not (wait and waiting):
         return answer
     away = [machine for machine in sorted(waiting) if core.link_to(machine) is None]
     if away:
         # Said at once: whoever waits should know that it may be for long, and for whom.
         call.more({**answer, "away": [_away(core, m) for m in away]})
-    core.replication.when_held(stream, entry.header.seq + 1, waiting, _ending(call, answer))
+    core.replication.when_held(stream, seq + 1, waiting, _ending(call, answer))
     return LATER
+
+
+def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[bytes, int] | None:
+    """The message that was sent under this key: its id and place.
+
+    Raises: Conflict where it said something else: a key stands for one message.
+    """
+    for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
+        id = _blob(found["id"])
+        for row in core.store.rows("message", stream=stream, id=id):
+            same = (row["recipients"], row["text"]) == ("\n".join(body.to), body.text)
+            if not same:
+                raise Conflict(
+                    f"the key {body.key[:60]!r} was used for another message "
+                    f"({id.hex()[:12]}); nothing was sent, take a key of its own"
+                )
+            return id, int(str(row["seq"]))
+    return None
+
+
+def _nobody(core: Core, address: str, scope: Scope) -> str:
+    """Why a message is for nobody."""
+    if address.startswith("role:"):
+        role = address.removeprefix("role:")
+        roles = {r for m, each in core.roster.machines.items() if m != core.machine
+                 for r in each.roles}  # fmt: skip
+        having = f"the others have {', '.join(sorted(roles))}" if roles else "it is alone"
+        return f"no other machine has the role {role} ({having}); nothing was sent"
+    if address != kinds.EVERYONE:
+        name = core.standing.name_of(address.rpartition("@")[2])
+        return f"{name} is not in the fleet any more; nothing was sent"
+    if scope != FLEET:
+        name = scope.rpartition(".")[2]
+        return (
+            f"nobody else is in thread {name}; `muster thread {name} --add MACHINE` adds a "
+            "machine; nothing was sent"
+        )
+    return "this machine is alone in its fleet: nobody would read it; nothing was sent"
 
 
 def _away(core: Core, machine: MachineId) -> dict[str, Any]:
@@ -121,31 +159,16 @@ def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
     agent, at, name = to.rpartition("@")
     machine = core.roster.find(name).machine
     scope = scope_to(machine)
+    facts = core.roster.facts.get(machine)
+    if at and facts is not None and agent not in facts.agents:
+        there = ", ".join(sorted(facts.agents)) or "none"
+        raise NotFound(f"no agent {agent[:40]!r} is on {name} (agents there: {there})")
     return scope, [f"{agent}@{machine}" if at else machine]
-
-
-def _groups(core: Core, wanted: str) -> list[Scope]:
-    """The groups that we belong to: all, those of a name, or NAME@MACHINE for one of those.
-
-    Any machine can open a thread of any name and add us: a name alone may mean several.
-    """
-    name, at, keeper = wanted.partition("@")
-    return [
-        scope
-        for scope, members in sorted(core.roster.groups.items())
-        if core.machine in members
-        and name in ("", scope.rpartition(".")[2])
-        and (not at or keeper in (group_owner(scope), _keeper(core, scope)))
-    ]
-
-
-def _keeper(core: Core, scope: Scope) -> str:
-    return core.standing.name_of(group_owner(scope) or "")
 
 
 def _group(core: Core, name: str) -> Scope:
     """The group of this name that we belong to. Raises: NotFound, Refused."""
-    found = _groups(core, name) if name else []
+    found = groups(core, name) if name else []
     if not found:
         raise NotFound(
             f"this machine is in no thread {name!r}; open it with `muster thread {name}`"
@@ -154,101 +177,9 @@ def _group(core: Core, name: str) -> Scope:
         mine = [scope for scope in found if group_owner(scope) == core.machine]
         if mine:
             return mine[0]
-        names = " or ".join(f"thread:{name}@{_keeper(core, scope)}" for scope in found[:6])
+        names = " or ".join(f"thread:{name}@{keeper_of(core, scope)}" for scope in found[:6])
         raise Refused(f"several machines keep a thread {name!r}: say {names}")
     return found[0]
-
-
-# --- reading ------------------------------------------------------------------------------
-
-
-def inbox(core: Core, call: Call) -> Any:
-    """Messages for this machine, or for one agent on it; `mark` says they were shown."""
-    agent = str(call.args.get("agent") or "")
-    peers, me = _peers(core), core.machine
-    roles = next((p.roles for p in peers if p.machine == me), ())
-    messages = _messages(core)
-    by_id = {message.id: message for message in messages}
-    items = inbox_of(Peer(me, roles), agent, messages, _receipts(core, writer=me))
-    limit = shown_max(call, SHOWN_MAX)
-    wanted = [i for i in items if call.args.get("all") or not i.read]
-    shown = wanted[-limit:]
-    if len(shown) < len(wanted):
-        more = "--mark marks them as read, then the others come; --limit shows more"
-        say_cut(call, limit, f"of {len(wanted)} messages", more)
-    answer = []
-    for item in shown:
-        answer.append(
-            {
-                "message": item.id.hex(),
-                **_sender(core, item.id),
-                "machine": core.standing.name_of(item.sender),
-                "text": item.row.text,
-                "thread": item.row.thread,
-                "subject": item.row.subject,
-                "t_ms": item.row.at_ms,
-                "read": item.read,
-                "acted": item.acted,
-            }
-        )
-        if call.args.get("mark") and not item.read:
-            message = by_id[item.id]
-            actor = f"{agent}@{core.name}" if agent else "muster"
-            body = kinds.MessageRead(item.id.hex())
-            scope, cause = _receipt_scope(core, message), (EntryId(message.id),)
-            core.append(
-                "message.read", kinds.body_bytes(body), scope=scope, cause=cause, actor=actor
-            )
-    return answer
-
-
-def _sender(core: Core, message: bytes) -> dict[str, Any]:
-    """Who a message is from, as far as it is proven, and what else its entry claims."""
-    entry = core.store.entry(EntryId(message))
-    if entry is None:
-        return {"from": "", "trust": "machine"}
-    found = said(core, entry)
-    claims = {"claims": found.claims} if found.claims else {}
-    return {"from": found.name, "trust": found.trust, **claims}
-
-
-def unread(core: Core) -> int:
-    """How many of the newest messages are for this machine and were not marked as read."""
-    roles = core.roster.machine(core.machine).roles if core.machine in core.roster.machines else ()
-    newest = _messages(core, SHOWN_MAX)
-    if not newest:
-        return 0
-    read = _receipts(core, writer=core.machine)
-    return len(inbox_of(Peer(core.machine, roles), "", newest, read, unread_only=True))
-
-
-def sent(core: Core, call: Call) -> Any:
-    """What was sent from here, and how far it came with each recipient, with the proof."""
-    receipts, peers = _receipts(core), _peers(core)
-    limit = shown_max(call, SHOWN_MAX)
-    messages = _messages(core, limit + 1, writer=core.machine)
-    if len(messages) > limit:
-        say_cut(call, limit, "messages, the newest,", "--limit shows more")
-    answer = []
-    for message in messages[-limit:]:
-        steps = deliveries(message, peers, _held_size(core, message.stream), receipts)
-        answer.append(
-            {
-                "message": message.id.hex(),
-                "text": message.row.text,
-                "t_ms": message.row.at_ms,
-                "to": [
-                    {
-                        "machine": core.standing.name_of(d.machine),
-                        "agent": d.agent,
-                        "state": d.step,
-                        "proof": d.proof.hex() if isinstance(d.proof, bytes) else d.proof,
-                    }
-                    for d in steps
-                ],
-            }
-        )
-    return answer
 
 
 def thread(core: Core, call: Call) -> Any:
@@ -264,7 +195,7 @@ def thread(core: Core, call: Call) -> Any:
     if scope not in groups:
         others = [s for s in groups if s.rpartition(".")[2] == name and core.machine in groups[s]]
         if others and not (added or removed):
-            return _members(core, call, others[0])
+            return members(core, call, others[0])
         _append(core, call, fleet_kinds.GROUP_OPEN, fleet_kinds.GroupOpen(name))
     since: Any = "now" if call.args.get("fresh") else "start"
     for machine in added:
@@ -274,110 +205,11 @@ def thread(core: Core, call: Call) -> Any:
     for machine in removed:
         _append(core, call, fleet_kinds.GROUP_REMOVE, fleet_kinds.GroupRemove(machine, name))
     core.standing.changed()
-    return _members(core, call, scope)
-
-
-def threads(core: Core, call: Call) -> Any:
-    """The threads this machine belongs to; with a name, what was said in it."""
-    wanted = str(call.args.get("name") or "")
-    found = [_members(core, call, scope) for scope in _groups(core, wanted)]
-    if wanted and not found:
-        raise NotFound(f"this machine is in no thread {wanted!r}; `muster threads` lists them")
-    return found
-
-
-def _members(core: Core, call: Call, scope: Scope) -> dict[str, Any]:
-    members, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
-    keeper = group_owner(scope)
-    limit = shown_max(call, SHOWN_MAX)
-    streams = [s for s in core.store.streams() if s.scope == scope]
-    # Each member's newest for itself: whoever writes much does not crowd out what others said.
-    said = [m for stream in streams for m in _messages(core, limit + 1, stream=stream)]
-    said.sort(key=lambda m: (m.row.at_ms, m.id))
-    if len(said) > limit:
-        say_cut(call, limit, f"messages of {name}, the newest,", "--limit shows more")
-    return {
-        "thread": name,
-        "keeper": core.standing.name_of(keeper) if keeper else "",
-        "members": sorted(core.standing.name_of(m) for m in members),
-        "messages": [_message_view(core, m) for m in said[-limit:]],
-    }
-
-
-def _message_view(core: Core, message: Sent) -> dict[str, Any]:
-    return {
-        "message": message.id.hex(),
-        **_sender(core, message.id),
-        "machine": core.standing.name_of(message.stream.machine),
-        "text": message.row.text,
-        "t_ms": message.row.at_ms,
-    }
+    return members(core, call, scope)
 
 
 def _sizes(core: Core, scope: Scope) -> dict[str, int]:
     return {str(s): core.store.size(s) for s in core.store.streams() if s.scope == scope}
-
-
-# --- rows -----------------------------------------------------------------------------------
-
-
-def find(core: Core, text: str) -> Sent:
-    """The one message whose id begins like this. Raises: NotFound, Refused."""
-    # A pattern that somebody typed is no question for a database.
-    if not _HEX.fullmatch(text):
-        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
-    rows = core.store.query(
-        "select id from message where hex(id) like ? limit 2", (f"{text.upper()}%",)
-    )
-    ids = [_blob(row[0]) for row in rows]
-    if not ids:
-        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
-    if len(ids) > 1:
-        raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
-    (row,) = core.store.rows("message", id=ids[0], limit=1)
-    return _sent(row)
-
-
-def _receipt_scope(core: Core, message: Sent) -> Scope:
-    """Where the sender can read what we say about its message."""
-    scope = message.stream.scope
-    if scope.startswith("to."):
-        return scope_to(message.stream.machine) if message.stream.machine != core.machine else scope
-    return scope
-
-
-def _messages(core: Core, newest: int = 0, **where: Any) -> list[Sent]:
-    """Messages by the senders' clocks; of all, or only of so many that are the newest."""
-    if newest:
-        rows = core.store.rows("message", order=("-at_ms",), limit=newest, **where)[::-1]
-    else:
-        rows = core.store.rows("message", order=("at_ms",), limit=100_000, **where)
-    return [_sent(row) for row in rows]
-
-
-def _sent(row: Mapping[str, Any]) -> Sent:
-    values: Any = {name: row[name] for name in MessageRow._fields}
-    return Sent(StreamName.parse(str(row["stream"])), _blob(row["id"]), MessageRow(**values))
-
-
-def _receipts(core: Core, **where: Any) -> list[Receipt]:
-    found = []
-    for row in core.store.rows("receipt", limit=100_000, **where):
-        values: Any = {name: row[name] for name in ReceiptRow._fields}
-        machine = StreamName.parse(str(row["stream"])).machine
-        found.append(
-            Receipt(machine, _blob(row["message"]), str(row["actor"]), ReceiptRow(**values))
-        )
-    return found
-
-
-def _peers(core: Core) -> list[Peer]:
-    return [Peer(m, record.roles) for m, record in core.roster.machines.items()]
-
-
-def _held_size(core: Core, stream: StreamName) -> Callable[[MachineId], int]:
-    sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
-    return lambda machine: sizes.get(machine, 0)
 
 
 def _append(core: Core, call: Call, kind: str, body: Any) -> None:

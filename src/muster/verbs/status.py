@@ -11,7 +11,7 @@ from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ownership import writer_of
 from muster.verbs.fleet import incidents, presence
-from muster.verbs.mail import unread
+from muster.verbs.inbox import unread
 
 INCIDENTS_SHOWN_MAX: Final = 5
 

@@ -16,22 +16,24 @@ MESSAGES: Final = (
             pos("text", "what to say", kind="words"),
             opt("key", "an idempotency key"),
             flag("wait", "return only when it is stored at the other end"),
+            opt("timeout", "with --wait, give up waiting after this time: 30s, 5m, 2h", bare=True),
         ),
         object="to",
     ),
     Verb(
-        "inbox", "messages for this machine or one of its agents", "local", "daemon",
-        "muster.verbs.mail:inbox",
+        "inbox", "unread messages for this machine or one of its agents, the oldest first",
+        "local", "daemon", "muster.verbs.inbox:inbox",
         (
             opt("agent", "only for this agent"),
-            flag("all", "read ones, too"),
+            flag("all", "read ones, too: the newest 500"),
+            opt("before", "with --all, only what is older than this message"),
             flag("mark", "mark what is shown as read"),
             _LIMIT,
         ),
     ),
     Verb(
         "sent", "messages sent from here, and how far each came", "local", "daemon",
-        "muster.verbs.mail:sent", (_LIMIT,),
+        "muster.verbs.inbox:sent", (_LIMIT,),
     ),
     Verb(
         "reply", "answer a message", "agent", "daemon", "muster.verbs.mail:reply",
@@ -43,7 +45,7 @@ MESSAGES: Final = (
     ),
     Verb(
         "threads", "the threads this machine belongs to, and what was said", "local", "daemon",
-        "muster.verbs.mail:threads", (pos("name", "one thread", required=False), _LIMIT),
+        "muster.verbs.inbox:threads", (pos("name", "one thread", required=False), _LIMIT),
     ),
     Verb(
         "thread", "open a group thread, or change its members", "agent",

@@ -1,0 +1,232 @@
+"""Messages as a person asks for them: to whom, under which key, and a page at a time."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+from muster.log.stream import FLEET, scope_to
+from muster.message import kinds
+from muster.store.store import Draft
+from muster.verbs import inbox
+
+
+@pytest.fixture
+def world() -> Cores:
+    world = Cores("hub", "studio", "laptop")
+    world.link("hub", "studio")
+    world.link("hub", "laptop")
+    world.pass_ms(1_000)
+    return world
+
+
+def send(one: One, to: str, text: str = "hi", **more: Any) -> dict[str, Any]:
+    answer = one.order("send", to, {"text": text, "to": to, **more})
+    assert answer is not None
+    return answer
+
+
+def refused(answer: dict[str, Any], one: One, before: int) -> tuple[str, str]:
+    assert not answer["ok"], answer
+    assert len(one.entries("message.send")) == before, "nothing was written"
+    return answer["error"]["kind"], answer["error"]["text"]
+
+
+def written(one: One, texts: list[str], *, to: str = "all", scope: str = FLEET) -> None:
+    """Messages, as a burst brings them."""
+    bodies = [kinds.body_bytes(kinds.MessageSend([to], text)) for text in texts]
+    with one.core.store.transaction():
+        one.core.append_all(scope, [Draft("message.send", "op:alice", (), b) for b in bodies])  # type: ignore[arg-type]
+        one.core._sign()
+    one.world.carry_out(one, one.core._released())
+    one.world.drain()
+    one.world.pass_ms(1_000)
+
+
+def texts(one: One, **args: Any) -> list[str]:
+    answer = one.call("inbox", args)
+    assert answer["ok"], answer
+    return [m["text"] for m in answer["value"]]
+
+
+def unread(one: One) -> int:
+    return int(one.call("status", {})["value"]["unread"])
+
+
+# --- whom ---------------------------------------------------------------------------------------
+
+
+@proves("message.nobody-is-refused")
+@pytest.mark.parametrize(
+    ("to", "kind", "says"),
+    [
+        ("role:mobile", "NotFound", "no other machine has the role mobile"),
+        ("role:hub", "NotFound", "no other machine has the role hub"),
+        ("role:nonsense", "NotFound", "is no role"),
+        ("claude@studio", "NotFound", "no agent 'claude' is on studio (agents there: noop, shell)"),
+        ("nobody", "NotFound", "No machine is named"),
+        ("thread:plans", "NotFound", "in no thread"),
+    ],
+)
+def test_a_message_to_nobody_is_refused_and_not_written(world, to, kind, says):
+    hub = world["hub"]
+    found, text = refused(send(hub, to), hub, 0)
+    assert (found, says in text) == (kind, True), text
+
+
+@proves("message.nobody-is-refused")
+def test_a_message_to_all_of_a_fleet_of_one_and_to_an_empty_thread_is_refused():
+    hub = Cores("hub")["hub"]
+    assert "alone in its fleet" in refused(send(hub, "all"), hub, 0)[1]
+    assert hub.order("thread", "plans", {"name": "plans"})["ok"]
+    assert "nobody else is in thread plans" in refused(send(hub, "thread:plans"), hub, 0)[1]
+
+
+@proves("message.nobody-is-refused")
+def test_an_answer_to_a_machine_that_was_revoked_is_refused(world):
+    hub, studio = world["hub"], world["studio"]
+    sent = send(studio, "hub")["value"]["message"]
+    world.pass_ms(1_000)
+    assert hub.order("revoke", "studio", {"name": "studio"})["ok"]
+    before = len(hub.entries("message.send"))
+    answer = hub.order("reply", sent, {"message": sent, "text": "ok"})
+    assert "studio is not in the fleet any more" in refused(answer, hub, before)[1]
+
+
+@proves("message.thread-members-only")
+def test_a_message_in_a_thread_waits_for_its_members_and_for_nobody_else(world):
+    hub = world["hub"]
+    assert hub.order("thread", "plans", {"name": "plans", "add": ["studio"]})["ok"]
+    world.pass_ms(1_000)
+    answer = send(hub, "thread:plans", wait=True)
+    assert (answer["ok"], answer["value"]["state"]) == (True, "stored")
+    (shown,) = hub.call("sent", {})["value"]
+    assert [(to["machine"], to["state"]) for to in shown["to"]] == [("studio", "stored")]
+
+
+@proves("message.thread-members-only")
+def test_an_answer_in_a_thread_is_for_everybody_in_it(world):
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    assert hub.order("thread", "plans", {"name": "plans", "add": ["studio", "laptop"]})["ok"]
+    world.pass_ms(1_000)
+    sent = send(hub, "thread:plans", "when?")["value"]["message"]
+    world.pass_ms(1_000)
+    assert studio.order("reply", sent, {"message": sent, "text": "at noon"})["ok"]
+    world.pass_ms(1_000)
+    assert texts(hub) == ["at noon"]
+    assert texts(laptop) == ["when?", "at noon"]
+
+
+# --- under which key ----------------------------------------------------------------------------
+
+
+@proves("message.key-conflict")
+@pytest.mark.parametrize("other", [{"text": "no"}, {"to": "all"}])
+def test_a_key_that_was_used_for_another_message_is_a_conflict(world, other):
+    hub = world["hub"]
+    first = send(hub, "role:workstation", "yes", key="k")["value"]
+    again = send(hub, "role:workstation", "yes", key="k")["value"]
+    assert (again["message"], again["fresh"]) == (first["message"], False)
+    to = other.get("to", "role:workstation")
+    answer = send(hub, to, other.get("text", "yes"), key="k")
+    assert refused(answer, hub, 1)[0] == "Conflict"
+
+
+@proves("message.key-conflict")
+def test_the_same_message_sent_again_is_waited_for_as_the_first_time(world):
+    hub = world["hub"]
+    send(hub, "studio", "yes", key="k")
+    answer = send(hub, "studio", "yes", key="k", wait=True)
+    assert (answer["value"]["fresh"], answer["value"]["state"]) == (False, "stored")
+
+
+# --- a page at a time ---------------------------------------------------------------------------
+
+
+@proves("message.inbox-pages")
+def test_an_inbox_shows_the_oldest_unread_first_and_goes_on_as_they_are_marked(world, monkeypatch):
+    monkeypatch.setattr(inbox, "SHOWN_MAX", 10)
+    hub, studio = world["hub"], world["studio"]
+    every = [f"m{n}" for n in range(25)]
+    written(hub, every)
+    assert texts(studio) == every[:10]
+    assert unread(studio) == 25
+    assert texts(studio, mark=True) == every[:10]
+    assert texts(studio, mark=True) == every[10:20]
+    assert unread(studio) == 5
+    assert texts(studio, mark=True) == every[20:]
+    assert texts(studio, mark=True) == []
+    assert len(studio.entries("message.read")) == 25
+
+
+@proves("message.inbox-pages")
+def test_all_messages_are_shown_newest_first_page_by_page(world, monkeypatch):
+    monkeypatch.setattr(inbox, "SHOWN_MAX", 10)
+    monkeypatch.setattr(inbox, "_PAGE", 4)
+    hub, studio = world["hub"], world["studio"]
+    every = [f"m{n}" for n in range(25)]
+    written(hub, every)
+    seen: list[str] = []
+    before = ""
+    for _ in range(4):
+        page = studio.call("inbox", {"all": True, "before": before})["value"]
+        seen = [m["text"] for m in page] + seen
+        before = page[0]["message"] if page else before
+    assert sorted(seen, key=lambda t: int(t[1:])) == every
+    assert len(seen) == 25
+
+
+@proves("message.inbox-pages")
+def test_marking_costs_as_many_rows_as_it_shows_however_many_there_are(world, monkeypatch):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, [f"m{n}" for n in range(700)])
+    texts(studio)
+    asked: list[int] = []
+    plain = type(studio.core.store).rows
+
+    def rows(self: Any, table: str, **more: Any) -> Any:
+        found = plain(self, table, **more)
+        asked.append(len(found))
+        return found
+
+    monkeypatch.setattr(type(studio.core.store), "rows", rows)
+    assert len(texts(studio, mark=True)) == 500
+    assert sum(asked) <= 1_000
+
+
+@proves("message.unread-index")
+def test_what_is_unread_is_the_same_by_the_index_as_by_looking_at_everything(world):
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    written(hub, ["to all", "to all again"])
+    written(hub, ["to a role"], to="role:workstation")
+    written(hub, ["to another"], to=laptop.id, scope=scope_to(laptop.id))
+    written(hub, ["to the machine"], to=studio.id, scope=scope_to(studio.id))
+    written(hub, ["to its agent"], to=f"shell@{studio.id}", scope=scope_to(studio.id))
+    written(studio, ["mine"])
+    both = ["to all", "to all again", "to a role", "to the machine"]
+    assert texts(studio) == [*both, "to its agent"]
+    assert texts(studio, agent="shell") == [*both, "to its agent"]
+    assert texts(studio, agent="noop") == both
+    # What the agent read is read for whoever sits there; the other way round it is not.
+    texts(studio, agent="shell", mark=True)
+    assert texts(studio) == []
+    assert texts(studio, agent="noop") == both
+    written(hub, ["later"])
+    assert texts(studio) == ["later"]
+    studio.world.restart("studio")
+    assert texts(studio) == ["later"]
+    assert texts(studio, agent="noop") == [*both, "later"]
+
+
+@proves("message.inbox-pages")
+def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_one_says(world):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, ["one", "two"])
+    page = studio.call("inbox", {})["value"]
+    for each in page:
+        found = inbox.find(studio.core, each["message"][:13])
+        assert found.row.text == each["text"]
+    for bad in ("", "xyz", "%", each["message"] + "0", "ä"):
+        answer = studio.order("ack", "*" if not bad.isascii() or not bad else bad, {"message": bad})
+        assert answer["error"]["kind"] in {"NotFound", "Denied"}
