@@ -360,6 +360,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.device-orders": "A device orders on every machine as its person, within its terms; a worker is convinced by its chain to the operator, and by nothing less.",
     "node.revoked-learns-it": "A machine that was revoked is shown the signed revocation by whoever refuses it, and says so; it believes no other word.",
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
+    "cli.waits-for-work": "A command waits for its answer as long as the daemon lives, and says so; with --timeout no longer than that, and then says what becomes of the message.",
     "message.nobody-is-refused": "A message that is for nobody (a role that no other machine has, an agent that is not there, an empty thread, a fleet of one, a revoked machine) is refused and not written.",
     "message.thread-members-only": "A message in a thread is for all its members and waits for nobody else; an answer in it, too.",
     "message.key-conflict": "A key stands for one message: sent again it is that one, and with another text or recipient it is a conflict.",

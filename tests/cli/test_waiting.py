@@ -1,0 +1,114 @@
+"""A command waits as long as its daemon lives, and no longer than it was told to."""
+
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from muster.channel.frame import LENGTH_BYTES, Type, decode, encode, prefixed, read_length
+from muster.cli import call, door, parse
+from muster.errors import Malformed, Silent, Unreachable
+from tests.promise import proves
+
+NOW = b'.{"ok":true,"value":1}'
+
+
+class Slow:
+    """Answers `facts` at once while it `lives`, and everything else when `released`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = str(folder / "s")
+        self.lives, self.asked = True, 0
+        self.released = threading.Event()
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(self.path)
+        self._socket.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                link, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+
+    def _serve(self, link: socket.socket) -> None:
+        size, _ = read_length(link.recv(LENGTH_BYTES, socket.MSG_WAITALL))
+        frame = decode(link.recv(size, socket.MSG_WAITALL))
+        if b'"facts"' in frame.payload:
+            self.asked += 1
+            if not self.lives:
+                return
+        else:
+            self.released.wait(10)
+        link.sendall(prefixed(encode(Type.REPLY, frame.channel, NOW)))
+
+    def close(self) -> None:
+        self.released.set()
+        self._socket.close()
+
+
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    monkeypatch.setattr(call, "SILENCE_S", 0.05)
+    monkeypatch.setattr(call, "ALIVE_S", 0.2)
+    found = Slow(tmp_path)
+    yield found
+    found.close()
+
+
+@proves("cli.waits-for-work")
+def test_an_answer_that_takes_long_is_waited_for_while_the_daemon_lives(slow):
+    told = []
+
+    def still() -> None:
+        told.append(1)
+        if len(told) == 3:
+            slow.released.set()
+
+    assert list(call.stream(slow.path, "repo", still=still)) == [1]
+    assert (len(told) >= 3, slow.asked) == (True, len(told))
+
+
+@proves("cli.waits-for-work")
+def test_a_daemon_that_answers_nothing_any_more_is_given_up(slow):
+    slow.lives = False
+    with pytest.raises(Unreachable):
+        list(call.stream(slow.path, "repo"))
+
+
+@proves("cli.waits-for-work")
+def test_who_gave_a_time_waits_no_longer(slow):
+    with pytest.raises(Silent):
+        list(call.stream(slow.path, "send", within_s=0.12))
+    assert slow.asked <= 3
+
+
+@proves("cli.waits-for-work")
+def test_after_the_time_that_was_given_the_message_is_said_to_be_kept(slow, monkeypatch):
+    monkeypatch.setenv("MUSTER_CAPABILITY", "muster-cap1.x")
+    monkeypatch.setenv("MUSTER_SOCK", slow.path)
+    monkeypatch.setattr(call, "SILENCE_S", 5.0)
+    monkeypatch.delenv("MUSTER_HOME", raising=False)
+    found = door.Door(parse.parse(["send", "hub", "hi", "--wait", "--timeout", "1s"]))
+    with pytest.raises(Silent, match="stays written down") as caught:
+        found.run()
+    assert caught.value.exit_code == Unreachable.exit_code
+
+
+@proves("cli.waits-for-work")
+@pytest.mark.parametrize("time", ["soon", "0s", "-1s", "1", "1x", "99999999d"])
+def test_a_time_that_is_none_is_refused_before_anything_is_sent(time, monkeypatch):
+    monkeypatch.setenv("MUSTER_SOCK", "/nowhere")
+    found = door.Door(parse.parse(["send", "hub", "hi", "--wait", f"--timeout={time}"]))
+    with pytest.raises(Malformed, match="no time to wait"):
+        found.run()
+
+
+@proves("cli.waits-for-work")
+def test_a_time_without_waiting_is_refused(monkeypatch):
+    monkeypatch.setenv("MUSTER_SOCK", "/nowhere")
+    with pytest.raises(Malformed, match="give both"):
+        door.Door(parse.parse(["send", "hub", "hi", "--timeout", "1s"])).run()
