@@ -1,5 +1,6 @@
 """A command waits as long as its daemon lives, and no longer than it was told to."""
 
+import contextlib
 import socket
 import threading
 from pathlib import Path
@@ -24,7 +25,8 @@ class Slow:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(self.path)
         self._socket.listen()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def _accept(self) -> None:
         while True:
@@ -32,9 +34,14 @@ class Slow:
                 link, _ = self._socket.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(link,), daemon=True).start()
+            self._threads.append(threading.Thread(target=self._serve, args=(link,)))
+            self._threads[-1].start()
 
     def _serve(self, link: socket.socket) -> None:
+        with link:
+            self._answer(link)
+
+    def _answer(self, link: socket.socket) -> None:
         size, _ = read_length(link.recv(LENGTH_BYTES, socket.MSG_WAITALL))
         frame = decode(link.recv(size, socket.MSG_WAITALL))
         if b'"facts"' in frame.payload:
@@ -43,10 +50,15 @@ class Slow:
                 return
         else:
             self.released.wait(10)
-        link.sendall(prefixed(encode(Type.REPLY, frame.channel, NOW)))
+        with contextlib.suppress(OSError):
+            link.sendall(prefixed(encode(Type.REPLY, frame.channel, NOW)))
 
     def close(self) -> None:
         self.released.set()
+        # Only this wakes a thread that waits for the next link.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
         self._socket.close()
 
 
