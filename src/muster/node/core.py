@@ -130,9 +130,7 @@ class Core:
         """A live link whose peer proved to be `machine`: the newest direct one, else a relayed."""
         found = [n for n, link in self.links.items() if link.peer == machine]
         own = [n for n in found if not self.links[n].through]
-        if direct or own:
-            return own[-1] if own else None
-        return found[-1] if found else None
+        return next(reversed(own if direct or own else found), None)
 
     # --- writing ---------------------------------------------------------------------------
 
