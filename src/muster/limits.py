@@ -188,8 +188,20 @@ INPUT_BYTES_MAX: Final = 32 * 1024
 EACH_MATCHES_MAX: Final = 256
 # Every change of a run looks at all its tasks; with these it takes some ten milliseconds.
 RUN_TASKS_MAX: Final = 10_000
-# Values are bounded one by one; a prompt that repeats a long one ends here, before the agent.
-PROMPT_BYTES_MAX: Final = 256 * 1024
+# A value that a phase hands on, whole: more than a model reads at once; beyond it belongs a file.
+VALUE_BYTES_MAX: Final = 1024 * 1024
+# All values that one task is given. Chosen arbitrarily: they are held in memory.
+VALUES_BYTES_MAX: Final = 16 * 1024 * 1024
+# What of a value stands in entries, as it is written there; a longer one is a blob.
+VALUE_INLINE_BYTES_MAX: Final = 16 * 1024
+# What people see of a value that is not in the entry.
+VALUE_SHOWN_BYTES: Final = 4 * 1024
+# MAX_ARG_STRLEN of Linux: NAME=value with its final NUL.
+VARIABLE_BYTES_MAX: Final = 128 * 1024
+# macOS gives a program's arguments and variables 1 MiB together, Linux 2 MiB.
+ENVIRONMENT_BYTES_MAX: Final = 512 * 1024
+# A prompt that repeats a long value ends here, before the agent.
+PROMPT_BYTES_MAX: Final = 1024 * 1024
 # Every racer costs a whole agent; more than eight answers nobody compares.
 RACERS_MAX: Final = 8
 # What a phase may take when it says nothing.

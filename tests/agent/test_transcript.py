@@ -9,6 +9,7 @@ from tests.promise import proves
 
 from muster.agent.mask import Secrets
 from muster.agent.transcript import MESSAGE_BYTES_MAX, Transcript
+from muster.limits import VALUE_BYTES_MAX
 from muster.log import canon
 
 TOKEN = "tok-" + "A1b2C3d4E5" * 4
@@ -50,7 +51,7 @@ def test_words_after_a_tool_are_a_message_of_their_own():
 @proves("agent.answer-unbroken")
 def test_of_a_long_answer_the_end_is_kept_with_a_mark():
     transcript = Transcript(Secrets({}))
-    say(transcript, "x" * MESSAGE_BYTES_MAX)
+    say(transcript, "x" * VALUE_BYTES_MAX)
     say(transcript, "the end")
     assert transcript.tail.text().startswith("[7 bytes cut]… xxx")
     assert transcript.tail.text().endswith("xthe end")

@@ -246,12 +246,10 @@ def test_an_attempt_that_delivers_a_link_fails_and_says_so(fleet):
     assert {name: files(machine) for name, machine in fleet.machines.items()} == before
 
 
-@proves("node.blob-handed-on")
-def test_two_prerequisites_with_the_same_path_end_the_phase_with_a_clear_reason(fleet):
-    run = begin(fleet, "twice", TWICE)
-    assert settled(fleet, run) == "failed"
-    reason = str(tasks(fleet, run)["both"]["reason"])
-    assert "left delivers same.txt and phase right delivers same.txt" in reason
+@proves("node.blob-handed-on", "spec.collisions")
+def test_two_prerequisites_with_the_same_path_are_refused_before_anything_runs(fleet):
+    with pytest.raises(MusterError, match="is delivered to by left, too"):
+        begin(fleet, "twice", TWICE)
 
 
 @proves("node.blob-hash-is-no-capability")

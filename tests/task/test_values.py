@@ -9,6 +9,7 @@ from tests.promise import proves
 from tests.task.specs import text
 
 from muster.errors import Malformed, NotFound
+from muster.limits import VALUE_BYTES_MAX, VARIABLE_BYTES_MAX
 from muster.task import source
 from muster.task.order import given_inputs, opening_refusal, phase_order
 from muster.task.spec import parse
@@ -22,6 +23,7 @@ from muster.task.values import (
     prompt,
     references,
     sources,
+    uses,
     variable,
 )
 
@@ -185,13 +187,58 @@ def test_a_value_with_nul_is_refused_for_prompt_and_shell():
 
 
 @proves("spec.bounded-values")
-def test_a_long_value_is_cut_with_a_mark():
-    long = "ä" * 50_000
-    cut = bounded("a", "summary", long)
-    assert cut == "ä" * 2048 + "\n[cut: 4096 of 100000 bytes]"
-    end = bounded("a", "output", "x" * 100_000 + "the end")
-    assert end.startswith("[cut: 16384 of 100007 bytes]\nx")
-    assert end.endswith("the end")
+def test_a_value_is_whole_up_to_the_bound_and_refused_by_name_beyond():
+    whole = "ä" * (VALUE_BYTES_MAX // 2)
+    assert bounded("a", "output", whole) == whole
+    with pytest.raises(
+        Malformed, match=r"\$\{a.output\} has 1048577 bytes, and 1048576 is the most"
+    ):
+        bounded("a", "output", whole + "x")
+
+
+@proves("spec.bounded-values")
+@pytest.mark.parametrize(
+    "script", ["wc ${a.output}", "wc $MUSTER_A_OUTPUT", '"${MUSTER_A_OUTPUT}"']
+)
+def test_source_that_names_what_no_variable_can_hold_is_told_of_the_file(script):
+    values = {"a": {"output": "x" * (VARIABLE_BYTES_MAX - len("MUSTER_A_OUTPUT") - 2)}}
+    assert "MUSTER_A_OUTPUT" in environment([script], values)
+    command(script, values)
+    values["a"]["output"] += "x"
+    with pytest.raises(Malformed, match=r"from the file that .MUSTER_A_OUTPUT_FILE names"):
+        command(script, values)
+    assert "MUSTER_A_OUTPUT" not in environment([script], values)
+
+
+@proves("spec.bounded-values")
+def test_the_longest_variable_that_is_allowed_can_be_handed_to_a_program():
+    values = {"a": {"output": "x" * (VARIABLE_BYTES_MAX - len("MUSTER_A_OUTPUT") - 2)}}
+    assert shell('printf %s "${a.output}" | wc -c', values).strip() == str(
+        len(values["a"]["output"])
+    )
+
+
+@proves("spec.bounded-values")
+def test_more_values_than_a_program_can_be_handed_are_refused_together():
+    values = {f"p{n}": {"output": "x" * 100_000, "summary": "s"} for n in range(6)}
+    with pytest.raises(Malformed, match="as variables, and 524288 is the most"):
+        environment([f"echo ${{p{n}.output}}" for n in range(6)], values)
+
+
+@proves("spec.bounded-values")
+def test_a_long_value_that_is_not_named_costs_nobody_anything():
+    values = {"a": {"summary": "x" * 2_000_000, "status": "done"}}
+    assert environment(["make"], values) == {"MUSTER_A_STATUS": "done"}
+
+
+def test_the_texts_of_a_phase_say_which_values_it_is_given():
+    used = uses(["echo ${a.output} $MUSTER_B_C_USAGE", "cat $MUSTER_A_TESTS_FILE"])
+    given = {(n, v) for n in ("a", "b-c", "d") for v in PHASE_VALUES if used.takes(n, v)}
+    always = {(n, v) for n in ("a", "b-c", "d") for v in ("branch", "commit", "status", "summary")}
+    assert given == always | {("a", "output"), ("b-c", "usage"), ("a", "tests")}
+    assert used.as_file("a", "tests")
+    assert not used.as_file("a", "output")
+    assert not used.names("a", "summary")
 
 
 @proves("spec.bounded-values")
@@ -202,7 +249,7 @@ def test_what_steers_a_terminal_is_replaced():
 @proves("spec.bounded-values")
 def test_a_prompt_that_repeats_a_long_value_ends_before_it_fills_the_memory():
     with pytest.raises(Malformed, match="the prompt is over"):
-        prompt("${a.output}" * 1_000, {"a": {"output": "x" * 16_000}})
+        prompt("${a.output}" * 1_000, {"a": {"output": "ä" * 16_000}})
 
 
 def test_a_shell_gets_short_values_and_what_it_names():

@@ -180,7 +180,8 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
         said += complaints.text()
     used, masked = session.transcript.usage, sorted(session.secrets.found)
     outcome["summary"] = cut(session.secrets.text(outcome["summary"]), SUMMARY_BYTES_MAX)
-    return {"tail": said, "usage": used, "masked": masked, **outcome}
+    total = session.transcript.tail.total
+    return {"tail": said, "said_bytes": total, "usage": used, "masked": masked, **outcome}
 
 
 async def _conversation(

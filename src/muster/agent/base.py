@@ -62,7 +62,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None = None
     summary: str = ""
     tail: str = ""
-    """The end of the output, standard error included."""
+    """The output, standard error included: as much of its end as a phase hands on."""
+    said_bytes: int = 0
+    """How long all of the output was."""
     usage: dict[str, int] = {}
     fault: Literal["", "agent", "machine"] = ""
     """What of this machine failed before the agent could be asked; "" when it is the agent's."""

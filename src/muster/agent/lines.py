@@ -1,16 +1,20 @@
 """Text that others wrote, cut to bounds before anyone keeps it.
 
 Rule 1: memory is bounded whatever the other side writes; a cut leaves a mark that says how much.
-Rule 2: only the standard library, because the shim imports this file on every start.
+Rule 2: only the standard library and limits.py, because the shim imports this file on every start.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
+from muster.limits import VALUE_BYTES_MAX
+
 LINE_BYTES_MAX: Final = 8 * 1024
 TAIL_BYTES_MAX: Final = 4 * 1024
-# An order is a prompt and an environment; what is larger belongs into a file of the worktree.
-ORDER_BYTES_MAX: Final = 1024 * 1024
+# An order is a prompt and an environment at their bounds; a quote or a line end takes two bytes.
+ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
+# The outcome holds what a phase hands on, of which a character may take six bytes in JSON.
+OUTCOME_BYTES_MAX: Final = 6 * VALUE_BYTES_MAX + 1024 * 1024
 # The journal shows what was asked; the order itself is in the task.
 PROMPT_BYTES_MAX: Final = 24 * 1024
 
@@ -71,6 +75,9 @@ class Tail:
         del self._kept[: -self._max]
 
     def text(self) -> str:
-        kept = bytes(self._kept).decode("utf-8", "ignore")
         left_out = self.total - len(self._kept)
-        return f"[{left_out} bytes cut]… {kept}" if left_out else kept
+        if not left_out:
+            return bytes(self._kept).decode("utf-8", "replace")
+        # The rest of a character that the cut went through says nothing.
+        kept = bytes(self._kept).lstrip(bytes(range(0x80, 0xC0))).decode("utf-8", "replace")
+        return f"[{left_out} bytes cut]… {kept}"

@@ -18,15 +18,15 @@ import msgspec
 from muster.agent import reaper, umask
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
-from muster.agent.lines import ORDER_BYTES_MAX, cut
+from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut
 from muster.agent.mask import Secrets, Stream
 from muster.agent.noop import NoopRunner
 from muster.agent.relay import boot
 from muster.errors import Broken, Malformed, NotFound
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
 
-# The shim's lines are at most a driver's event; longer ones mean that it is not our shim.
-SHIM_LINE_BYTES_MAX: Final = 1024 * 1024
+# The shim's lines are at most its outcome; longer ones mean that it is not our shim.
+SHIM_LINE_BYTES_MAX: Final = OUTCOME_BYTES_MAX + 64 * 1024
 # Chosen arbitrarily: the start costs 50 ms on a quiet machine, and machines are not quiet.
 READY_S_MAX: Final = 30.0
 # The shim gives up on its processes long before; then something is wrong with the shim itself.

@@ -13,12 +13,13 @@ import os
 import sys
 from typing import Any, Final
 
-from muster.agent.lines import Splitter, Tail, cut
+from muster.agent.lines import OUTCOME_BYTES_MAX, Splitter, Tail, cut
 from muster.agent.mask import Secrets, Stream
 from muster.agent.shell import Event
 
-# A driver cuts its own events far below this; a longer line is a defect and is dropped.
-DRIVER_LINE_BYTES_MAX: Final = 256 * 1024
+# A driver cuts its own events far below this, and its outcome is no longer than the shim's; a
+# longer line is a defect and is dropped.
+DRIVER_LINE_BYTES_MAX: Final = OUTCOME_BYTES_MAX
 
 BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import main; main()"
 SOURCE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -40,7 +41,9 @@ class RelayDriver:
         self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
         self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})
         self.cwd = str(order["cwd"])
-        self.stdin: bytes | None = json.dumps(order).encode() + b"\n"
+        # As it came: with other escapes it would be longer than it was measured.
+        line = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
+        self.stdin: bytes | None = line.encode() + b"\n"
         self._splitter = Splitter(DRIVER_LINE_BYTES_MAX)
         # What the driver tells is masked by itself; this is for what breaks out of it.
         self._secrets = Secrets(order["secrets"])

@@ -8,8 +8,9 @@ Rule 3: only the standard library, because the shim imports this file on every s
 
 from typing import Any, Final
 
-from muster.agent.lines import PROMPT_BYTES_MAX, Splitter, Tail, cut
+from muster.agent.lines import PROMPT_BYTES_MAX, TAIL_BYTES_MAX, Splitter, Tail, cut
 from muster.agent.mask import Secrets, Stream
+from muster.limits import VALUE_BYTES_MAX
 
 Event = tuple[str, dict[str, Any]]
 
@@ -42,7 +43,7 @@ class ShellDriver:
         self._splitters = {"stdout": Splitter(), "stderr": Splitter()}
         self._pending: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._pending_size = 0
-        self._tail = Tail()
+        self._tail = Tail(VALUE_BYTES_MAX)
         self._sent = 0
 
     def opening(self) -> list[Event]:
@@ -84,7 +85,7 @@ class ShellDriver:
 
     def outcome(self, code: int | None) -> dict[str, Any]:
         tail = self._tail.text()
-        lines = [line.strip() for line in tail.splitlines() if line.strip()]
+        lines = [line.strip() for line in tail[-TAIL_BYTES_MAX:].splitlines() if line.strip()]
         said = lines[-1][:500] if lines else ""
         ended = f"exit code {code}" if code is None or code >= 0 else f"killed by signal {-code}"
         return {
@@ -92,6 +93,7 @@ class ShellDriver:
             "exit_code": code,
             "summary": said if code == 0 else f"{ended}{': ' if said else ''}{said}",
             "tail": tail,
+            "said_bytes": self._tail.total,
             "masked": sorted(self._secrets.found),
         }
 

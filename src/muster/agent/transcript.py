@@ -16,12 +16,13 @@ from typing import Any, Final
 from muster.agent.lines import Tail, cut
 from muster.agent.mask import Secrets, Stream
 from muster.agent.shell import Event
+from muster.limits import VALUE_BYTES_MAX
 
 TEXT_BYTES_MAX: Final = 8 * 1024
 # The input of a tool is the reason of a decision; its output is evidence, less often read.
 INPUT_BYTES_MAX: Final = 4 * 1024
 OUTPUT_BYTES_MAX: Final = 4 * 1024
-# As much as a phase hands on of its output (task/values.py).
+# What is looked through for the last paragraph of a message.
 MESSAGE_BYTES_MAX: Final = 16 * 1024
 TITLE_BYTES_MAX: Final = 300
 PATHS_SHOWN_MAX: Final = 20
@@ -68,7 +69,7 @@ class Transcript:
         self._inputs: dict[str, Any] = {}
         self._terminals: dict[str, tuple[Stream, Tail]] = {}
         self._usage_shown: dict[str, Any] = {}
-        self.tail = Tail(MESSAGE_BYTES_MAX)
+        self.tail = Tail(VALUE_BYTES_MAX)
         self.usage: dict[str, int] = {}
 
     def update(self, update: Mapping[str, Any]) -> list[Event]:

@@ -19,6 +19,7 @@ Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mas
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import os
 import random
@@ -37,7 +38,7 @@ from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
 from muster.errors import MusterError, Refused, Unreachable
-from muster.node import clock, delivery, holder, report
+from muster.node import clock, delivery, handing, holder, report
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
@@ -143,6 +144,8 @@ class Trial:
         self._part = "repo" if self.start.open.repo else "machine"
         folder = await self._open()
         self._place = _identity(folder)
+        self.start = await handing.taken(self.daemon, self.start, self._patiently)
+        self._outfit.start = self.start
         self._at("working")
         return await self._work(folder)
 
@@ -288,13 +291,7 @@ class Trial:
             return self._halted(outcome)
         tree, workshop = self._tree, self.daemon.hands.workshop
         await self._patiently(lambda: workshop.push(tree, collected.commit))
-        return self._ended(
-            "done",
-            outcome,
-            commit=collected.commit,
-            values=self._values(outcome),
-            artefacts=report.changed(collected),
-        )
+        return await self._done(outcome, report.changed(collected), collected.commit)
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
         """Without a repository: the deliverables become blobs, which the end of it names."""
@@ -314,14 +311,22 @@ class Trial:
         if self._secrets.fields(texts) != list(texts):
             what = "the name of a deliverable holds a secret of this machine, and names are public"
             return self._ended("failed", outcome, reason=what)
-        return self._ended("done", outcome, values=self._values(outcome), artefacts=texts)
+        return await self._done(outcome, texts)
+
+    async def _done(
+        self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = ""
+    ) -> ev.AttemptEnded:
+        said, size = self._values(outcome), outcome.said_bytes
+        values, large = await handing.kept(self.daemon, self.task, self.epoch, said, size)
+        ended = self._ended("done", outcome, commit=commit, values=values, artefacts=artefacts)
+        return dataclasses.replace(ended, large=large)
 
     def _values(self, outcome: Outcome) -> dict[str, str]:
         output = outcome.tail.replace("\0", "")
         found = {
             "agent": self.agent,
             "machine": self.daemon.core.name,
-            "output": values_of.bounded("", "output", output),
+            "output": output,
         }
         # A text with the name of a secret in its place is not what was said: nobody gets it.
         said = {"output": output, "summary": self._summary(outcome)}
@@ -379,6 +384,7 @@ class Trial:
     async def _clean(self) -> None:
         if self._tree is not None:
             await self.daemon.hands.workshop.close(self._tree)
+        handing.discard(self.daemon, self.start)
         if self._folder is not None:
             await self.daemon.hands.workshop.discard(self._folder)
 

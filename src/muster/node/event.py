@@ -118,6 +118,7 @@ class AttemptEnded:
     artefacts: tuple[str, ...] = ()
     usage: Mapping[str, int] = field(default_factory=dict)
     fault: str = ""
+    large: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -249,13 +249,14 @@ class Hands:
         found: tuple[str, ...] = ()
         reason, again = "", False
         try:
-            where, commit = await self._start_of(effect.repo, effect.commit)
-            tree = ["ls-tree", "-r", "-z", "--name-only", commit]
-            listed = await gits.run_async(tree, where, codes=(0, 128))
-            if listed.code:
-                raise NotFound(f"Repository {effect.repo!r} has no commit {commit[:12]}.")
+            listed = b""
+            # What several phases before it made is merged when it starts: every file counts.
+            for each in effect.commit.split() or [""]:
+                where, commit = await self._start_of(effect.repo, each)
+                tree = ["ls-tree", "-r", "-z", "--name-only", commit]
+                listed += (await gits.run_async(tree, where)).out
             # In a thread: a large repository's names take a while, and everybody else waits.
-            found, reason = await asyncio.to_thread(_matches, listed.out, effect.glob)
+            found, reason = await asyncio.to_thread(_matches, listed, effect.glob)
         except (Unreachable, Conflict) as error:
             reason, again = str(error), True
         except MusterError as error:

@@ -28,6 +28,7 @@ from muster.node.passing import TYPES, pass_on, refusal
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
+from muster.task.large import parse
 
 B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]
@@ -139,10 +140,11 @@ def _done(core: Core, owner: str, run: str, phase: str) -> list[dict[str, Any]]:
 
 def _names(entry: Entry, sha256: str) -> bool:
     body = _body(entry, kinds.AttemptFinish)
+    if body is None:
+        return False
     try:
-        return body is not None and any(
-            a.sha256 == sha256 for a in named(body.commit, body.artefacts)
-        )
+        found = {each.sha256 for each in named(body.commit, body.artefacts)}
+        return sha256 in found | {parse(text).sha256 for text in body.large.values()}
     except Malformed:
         return False
 

@@ -63,7 +63,7 @@ class Outfit:
             env=environment(os.environ, extra),
             secrets=self.hidden,
             prompt="" if plain else self._prompt(text, found),
-            command=values_of.command(text) if self.agent == "shell" else text,
+            command=values_of.command(text, found) if self.agent == "shell" else text,
             shell=self._shell(),
             timeout_s=self._timeout_s(),
             policy=policies.Policy(),
@@ -78,7 +78,7 @@ class Outfit:
             cwd=str(folder),
             env=environment(os.environ, self._environment(self.start.values)),
             secrets=self.hidden,
-            command=values_of.command(check),
+            command=values_of.command(check, self.start.values),
             shell=self._shell(),
             timeout_s=check_ms(self.template) / 1000,
         )
@@ -100,7 +100,9 @@ class Outfit:
         own: Mapping[str, Any] = self.template.get("env") or {}
         texts += [str(text) for text in own.values()]
         variables = values_of.environment(texts, found)
-        variables.update({name: values_of.prompt(str(t), found) for name, t in own.items()})
+        for name, own_text in own.items():
+            variables[name] = values_of.prompt(str(own_text), found)
+            values_of.check_fits(name, variables[name], "name less in it")
         variables["MUSTER_HOME"] = str(self.daemon.home.path)
         variables["MUSTER_SOCK"] = self.daemon.home.socket
         variables["MUSTER_TASK"] = self.task

@@ -28,6 +28,7 @@ _REASON_BYTES_MAX: Final = 6_000
 # Of the body: the names of fields, the task, the epoch, what an owner's settlement says beside it.
 _FRAME_BYTES: Final = 6 * 1024
 _NAMES_MAX: Final = 101
+_LARGE_MAX: Final = 8
 
 
 def event_body(event: ev.AttemptEvent) -> bytes:
@@ -55,6 +56,7 @@ def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
     artefacts = _artefacts(event.artefacts)
     room = limits.BODY_BYTES_MAX - _FRAME_BYTES - 2 * _REASON_BYTES_MAX
     room -= sum(_size(each) for each in artefacts)
+    large = {_key(name): fit(text, 100) for name, text in list(event.large.items())[:_LARGE_MAX]}
     values = {}
     # The short ones first: none of them is lost to one that is long.
     for name, value in sorted(list(event.values.items())[:32], key=lambda item: len(item[1])):
@@ -71,6 +73,7 @@ def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
         values=values,
         artefacts=artefacts,
         usage=usage,
+        large=large,
     )
 
 

@@ -7,25 +7,29 @@ Rule 3: what fails is one run: it is settled as failed, with the reason, and its
 cancelled.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any, Final, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
-from muster.limits import EACH_MATCHES_MAX, REASON_CHARS_MAX, RETRY_DELAY_MS_MIN, RUN_TASKS_MAX
+from muster.limits import (
+    REASON_CHARS_MAX,
+    RETRY_DELAY_MS_MIN,
+    RUN_TASKS_MAX,
+)
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
-from muster.node.owning import Owning, branch_of, settled_of
+from muster.node import yields
+from muster.node.owning import Owning, settled_of
+from muster.node.run import Ends, Run, Yields, base_of, fits, opened_run
 from muster.node.whole import Whole
+from muster.node.yields import Settlement
 from muster.task import graph, identity, kinds, order
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.live import Order
-from muster.task.problem import shown
-from muster.task.spec import Spec, parse
 from muster.task.state import LIVE
 
 P = ParamSpec("P")
@@ -39,33 +43,8 @@ WATCHED: Final = (
 )  # fmt: skip
 # The entries that move a task without ending it.
 _MOVES: Final = ("task.assign", "task.expire", "task.retry")
-# Settled slots of a run by phase, and what phases yielded by name.
-Ends = dict[str, list[Settled]]
-Yields = dict[str, dict[str, str]]
-
-
-@dataclass(slots=True)
-class Run:
-    """An open run. `ends` has what each settled slot yielded."""
-
-    run: str
-    body: kinds.RunOpen
-    spec: Spec
-    opened: EntryId
-    # Every phase after its prerequisites.
-    order: list[str]
-    facts: dict[Slot, Fact] = field(default_factory=dict)
-    tasks: dict[Slot, str] = field(default_factory=dict)
-    ends: dict[Slot, Settled] = field(default_factory=dict)
-    matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    # The phases whose matches were asked for; "" for the commit that the run starts from.
-    asked: set[str] = field(default_factory=set)
-    # Phases that cannot be opened, and why.
-    barred: dict[str, str] = field(default_factory=dict)
-    # The commit that `base` names, "" without one; None until the repository was asked.
-    base: str | None = ""
-    cancelled: str = ""
-    number: int = 0
+# What an opening keeps of the values that are too large for it: merges are named after it.
+_SMALL: Final = frozenset({"commit"})
 
 
 class Running:
@@ -88,7 +67,7 @@ class Running:
         """Begin a run; its spec was checked before."""
         raw = kinds.body_bytes(body)
         entry = self.core.append("run.open", raw, cause=causes, actor=actor)
-        self.runs[body.run] = _run(body, entry.id)
+        self.runs[body.run] = opened_run(body, entry.id)
         self.moved(body.run)
         return body.run
 
@@ -110,7 +89,7 @@ class Running:
         if entry is None:
             return
         if name not in self.runs:
-            run = _run(body_as(entry, kinds.RunOpen), entry.id)
+            run = opened_run(body_as(entry, kinds.RunOpen), entry.id)
             self._read_tasks(run)
             self.runs[name] = run
         if not here:
@@ -162,18 +141,23 @@ class Running:
 
     def _read_tasks(self, run: Run) -> None:
         rows = self._own_rows("task", run=run.run)
-        for row in sorted(rows, key=lambda r: _int(r["opened_ms"])):
+        for row in sorted(rows, key=self._place):
             slot = Slot(str(row["phase"]), str(row["instance"]))
             run.tasks[slot] = str(row["task"])
             run.number += 1
             state: Any = row["state"]
             run.facts[slot] = Fact(state, run.number, self._name(str(row["machine"])))
             if state not in LIVE and row["settled"]:
-                run.ends[slot] = settled_of(self.core.store, row)
+                run.ended(slot, settled_of(self.core.store, row))
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found:
                 run.matches[name] = found
+
+    def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """When a task was settled, in our log's own order: of two racers the first one won."""
+        entry = self.core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+        return (*entry.header.t, entry.header.seq) if entry else (_int(row["opened_ms"]), 0, 0)
 
     # --- going on ------------------------------------------------------------------------------
 
@@ -194,17 +178,14 @@ class Running:
         if run.base is None and not run.cancelled:
             self._find_base(run)
             return
-        plan = _plan(run)
+        plan = run.plan()
         starts: dict[str, list[Slot]] = {}
         for slot in (*plan.start, *plan.ask):
             starts.setdefault(slot.phase, []).append(slot)
         if starts:
-            ends = _by_phase(run)
-            sources = {name: _sources(run, name) for name in starts}
-            yields = self._yielded(run, plan, ends, set().union(*sources.values()))
+            ends = run.by_phase()
             for name, slots in starts.items():
-                known = {n: yields[n] for n in sources[name] & yields.keys()}
-                self._open_phase(run, name, slots, ends, known)
+                self._open_phase(run, name, slots, ends)
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
@@ -218,14 +199,12 @@ class Running:
         if plan.settled:
             self._settle(run, plan)
 
-    def _open_phase(
-        self, run: Run, name: str, slots: list[Slot], ends: Ends, yields: Yields
-    ) -> None:
+    def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends) -> None:
         """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
         try:
             if len(run.tasks) + len(slots) > RUN_TASKS_MAX:
                 raise Refused(f"a run has at most {RUN_TASKS_MAX} tasks; make several runs of it")
-            orders = [self._order(run, slot, ends, yields) for slot in slots]
+            orders = self._orders(run, name, slots, ends)
             opened = self.owning.submit(orders)
         except (Refused, NotFound) as error:
             self._bar(run, name, str(error))
@@ -243,7 +222,39 @@ class Running:
         run.barred[name] = reason[:_REASON_CHARS_MAX]
         self.moved(run.run)
 
-    def _order(self, run: Run, slot: Slot, ends: Ends, yields: Yields) -> Order:
+    def _orders(self, run: Run, name: str, slots: list[Slot], ends: Ends) -> list[Order]:
+        """The orders of a phase's tasks, with its values in them or, where they are too large,
+        with what tells a worker that it has all of them.
+
+        Raises: Refused, Malformed: a value cannot be handed on.
+        """
+        phase = run.spec.phases[name]
+        used = values_of.uses(order.texts_of(phase))
+        sources = run.sources(name)
+        known = {n: self._settlements(ends[n]) for n in run.order if n in sources and n in ends}
+        given = self._given(run, known, used, strict=not phase.by_human)
+        inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in given.items()}
+        orders = [self._order(run, slot, ends, inline) for slot in slots]
+        whole = all(p.large is None for each in given.values() for ps in each.values() for p in ps)
+        if whole and all(fits(each.body) for each in orders):
+            return orders
+        # A worker reads them from our log, as we do here; the hash tells it that it has them all.
+        found = yields.gathered(self.core.store, self.core.machine, run.run, known)
+        self._given(run, found, used, strict=not phase.by_human)
+        apart = {n: {v: t for v, t in inline[n].items() if v in _SMALL} for n in found}
+        results = yields.digest(found)
+        return [self._order(run, slot, ends, apart, results) for slot in slots]
+
+    def _given(
+        self, run: Run, found: dict[str, list[Settlement]], used: values_of.Uses, *, strict: bool
+    ) -> yields.Pieces:
+        return yields.used(yields.pieces(self.core.store, found, run.run), used, strict=strict)
+
+    def _settlements(self, ends: list[Settled]) -> list[Settlement]:
+        found = (yields.settlement(self.core.store, end) for end in ends)
+        return [each for each in found if each is not None]
+
+    def _order(self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = "") -> Order:
         phase = run.spec.phases[slot.phase]
         template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
         body = kinds.TaskOpen(
@@ -252,12 +263,13 @@ class Running:
             run=run.run,
             phase=slot.phase,
             instance=slot.instance,
-            values=_values(run, slot, yields),
+            values=run.values(slot, given),
             repo=run.body.repo,
-            base=self._base(run, slot.phase, ends),
+            base=run.start_of(slot.phase, ends),
             priority=run.body.priority + (phase.priority or 0),
             retries=phase.retries or 0,
             deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
+            results=results,
         )
         causes = [run.opened]
         for before in phase.prerequisites:
@@ -269,51 +281,9 @@ class Running:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
         return cite or EntryId(b"")
 
-    def _yielded(self, run: Run, plan: graph.Plan, ends: Ends, wanted: set[str]) -> Yields:
-        """What the wanted phases yielded, as far as they settled; with `each` a line per match."""
-        found: Yields = {}
-        for before in run.order:
-            if before not in wanted:
-                continue
-            winner = plan.phases[before].winner if before in plan.phases else None
-            settled = ends.get(before, [])
-            done = [e for e in settled if e.outcome == "done"]
-            if winner is not None and winner in run.ends:
-                done = [run.ends[winner]]
-            for end in done or settled:
-                known = found.setdefault(before, {})
-                for name, text in self._yields(run, end).items():
-                    known[name] = f"{known[name]}\n{text}" if name in known else text
-        return found
-
-    def _yields(self, run: Run, end: Settled) -> dict[str, str]:
-        found = dict(end.values)
-        found.update(status=end.outcome, summary=end.summary, commit=end.commit)
-        if end.commit:
-            found["branch"] = branch_of(run.run, end.phase, end.instance)
-        return found
-
-    def _base(self, run: Run, phase: str, ends: Ends) -> str:
-        """The commits that a phase starts from: those its prerequisites ended on."""
-        if not any(e.commit for settled in ends.values() for e in settled):
-            return run.base or ""
-        found = self._commits_before(run, phase, ends, set())
-        return " ".join(dict.fromkeys(found)) or run.base or ""
-
-    def _commits_before(self, run: Run, phase: str, ends: Ends, seen: set[str]) -> Iterator[str]:
-        for before in run.spec.phases[phase].prerequisites:
-            # Once for each phase: there are exponentially more ways through a graph than phases.
-            if before in seen:
-                continue
-            seen.add(before)
-            settled = ends.get(before, ())
-            commits = [e.commit for e in settled if e.commit and e.outcome == "done"]
-            # A phase without commits, such as a person's decision, hands on what it was given.
-            yield from commits or self._commits_before(run, before, ends, seen)
-
     def _match(self, run: Run, name: str) -> None:
         phase = run.spec.phases[name]
-        commit = self._base(run, name, _by_phase(run)).partition(" ")[0]
+        commit = run.start_of(name, run.by_phase())
         self.core.do(ev.MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
 
     def matched(self, event: ev.Matched) -> None:
@@ -322,7 +292,7 @@ class Running:
             return
         if event.again:
             self._ask_again(run, event.phase)
-        elif refusal := _match_refusal(run, event):
+        elif refusal := run.match_refusal(event):
             self._bar(run, event.phase, refusal)
         else:
             run.matches[event.phase] = event.matches
@@ -332,7 +302,7 @@ class Running:
         """Nothing begins before it is known where: every first phase starts from one commit."""
         if "" not in run.asked:
             run.asked.add("")
-            self.core.do(ev.FindBase(run.run, run.body.repo, _base_of(run.body, run.spec)))
+            self.core.do(ev.FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
 
     def base_found(self, event: ev.BaseFound) -> None:
         run = self.runs.get(event.run)
@@ -368,7 +338,7 @@ class Running:
         if run is None:
             return
         slot = Slot(end.phase, end.instance)
-        run.ends[slot] = end
+        run.ended(slot, end)
         run.number += 1
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
@@ -442,62 +412,7 @@ class Running:
         run = self.runs.get(name)
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
-        return _plan(run).phases
-
-
-def _run(body: kinds.RunOpen, opened: EntryId) -> Run:
-    spec = parse(body.spec.encode())
-    base = None if body.repo and _base_of(body, spec) else ""
-    return Run(body.run, body, spec, opened, graph.in_order(spec), base=base)
-
-
-def _base_of(body: kinds.RunOpen, spec: Spec) -> str:
-    """What a run starts from: as it was ordered, else as the spec says."""
-    return body.base or spec.base or ""
-
-
-def _plan(run: Run) -> graph.Plan:
-    return graph.plan(run.spec, run.facts, run.matches, run.cancelled, run.order, barred=run.barred)
-
-
-def _match_refusal(run: Run, event: ev.Matched) -> str:
-    """Why these matches cannot become tasks, or ""."""
-    each = run.spec.phases[event.phase].each
-    count = max(event.count, len(event.matches))
-    if event.reason:
-        return event.reason
-    if count > EACH_MATCHES_MAX:
-        return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
-    for path in event.matches:
-        if refusal := order.match_refusal(path):
-            return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
-    return ""
-
-
-def _by_phase(run: Run) -> Ends:
-    ends: Ends = {}
-    for slot, end in sorted(run.ends.items()):
-        ends.setdefault(slot.phase, []).append(end)
-    return ends
-
-
-def _sources(run: Run, name: str) -> set[str]:
-    """The phases whose values a phase is given: those just before it, and those it names."""
-    phase = run.spec.phases[name]
-    named = values_of.sources(order.texts_of(phase), run.spec.phases)
-    return named.union(phase.prerequisites)
-
-
-def _values(run: Run, slot: Slot, yields: Yields) -> Yields:
-    """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
-    found: Yields = {"run": {"id": run.run, "name": run.body.name}}
-    if run.spec.phases[slot.phase].each is not None:
-        found["each"] = {"path": slot.instance}
-    if inputs := {**(run.spec.inputs or {}), **run.body.values}:
-        found["inputs"] = inputs
-    for phase, known in yields.items():
-        found[phase] = {**found.get(phase, {}), **known}
-    return found
+        return run.plan().phases
 
 
 def _bytes(value: object) -> bytes:

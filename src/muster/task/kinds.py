@@ -75,7 +75,9 @@ class RunSettle(Body, frozen=True):
 class TaskOpen(Body, frozen=True):
     """A piece of work exists. `template` is what the spec yields for (phase, instance).
 
-    `values` are the results of the phases before, by phase. `deadline_ms` is a moment, 0 for none.
+    `values` are the results of the phases before, by phase. Where they are too large for this body,
+    `results` is set: the sha256 over the ids of the `task.settle` that hold them, phase by phase.
+    `deadline_ms` is a moment, 0 for none.
     """
 
     task: TaskWord
@@ -92,6 +94,7 @@ class TaskOpen(Body, frozen=True):
     priority: Priority = 0
     retries: Count = 0
     deadline_ms: Count = 0
+    results: Short = ""
 
 
 class TaskAssign(Body, frozen=True):
@@ -140,7 +143,7 @@ class TaskCancel(Body, frozen=True):
 
 
 class TaskSettle(Body, frozen=True):
-    """The one outcome of a task; it never changes."""
+    """The one outcome of a task; it never changes. `large` names values that are no part of it."""
 
     task: TaskWord
     outcome: Outcome
@@ -151,6 +154,7 @@ class TaskSettle(Body, frozen=True):
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}
+    large: dict[str, str] = {}
 
 
 class TaskLate(Body, frozen=True):
@@ -204,7 +208,10 @@ class AttemptRefuse(Body, frozen=True):
 
 
 class AttemptFinish(Body, frozen=True):
-    """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order."""
+    """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order.
+
+    `large` names the values of which `values` has the end only, as large.py has it.
+    """
 
     task: TaskWord
     epoch: Fence
@@ -215,6 +222,7 @@ class AttemptFinish(Body, frozen=True):
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}
+    large: dict[str, str] = {}
 
 
 KINDS: Final[dict[str, type[Body]]] = {

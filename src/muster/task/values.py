@@ -5,9 +5,11 @@ Rule 1: in a prompt `${test.summary}` is replaced by the value, as text, once: a
 Rule 2: in shell source `${test.summary}` becomes a reference to the environment variable
         MUSTER_TEST_SUMMARY, in double quotes. The source that runs depends on the spec alone,
         never on a value; source.py decides where a reference may stand.
-Rule 3: a value with NUL is refused; a long one is cut, with a mark that says so; other control
-        characters, which could steer a terminal, are replaced.
+Rule 3: a value is handed on whole or not at all: beyond the bound, and with NUL, it is refused by
+        name. Control characters, which could steer a terminal, are replaced.
 Rule 4: `$${a.b}` is the text `${a.b}`.
+Rule 5: what is longer than a variable can be is in a file: MUSTER_TEST_SUMMARY_FILE names it, for
+        any value of a phase and of any length.
 
 Sources are phases (`${test.summary}`), `${each.path}`, `${inputs.NAME}` and `${run.name}`,
 `${run.id}`. A phase with `each` gives one line per match; a race gives the winner's values.
@@ -21,28 +23,23 @@ from muster import limits
 from muster.errors import Malformed
 from muster.task import source
 
-# What a phase yields and how many bytes of it are handed on. A commit has 40 or 64 digits.
-PHASE_VALUES: Final[dict[str, int]] = {
-    "agent": 64,
-    "artefacts": 4 * 1024,
-    "branch": 256,
-    "commit": 64,
-    "machine": 128,
-    "output": 16 * 1024,
-    "status": 32,
-    "summary": 4 * 1024,
-    "tests": 256,
-    "usage": 256,
-}
+# What a phase yields.
+PHASE_VALUES: Final = (
+    *("agent", "artefacts", "branch", "commit", "machine"),
+    *("output", "status", "summary", "tests", "usage"),
+)
 # The names that are no phases, so that no phase may have them.
 RESERVED: Final = frozenset({"each", "inputs", "run"})
-RUN_VALUES: Final[dict[str, int]] = {"id": 128, "name": 64}
-EACH_VALUES: Final[dict[str, int]] = {"path": 200}
-_INPUT_BYTES_MAX: Final = 4 * 1024
+RUN_VALUES: Final = ("id", "name")
+EACH_VALUES: Final = ("path",)
+# Names the values that a phase had and does not hand on: there was a secret in them.
+WITHHELD: Final = "withheld"
 # These are handed to a shell phase even if it names none: short, and what scripts ask for.
 _ALWAYS: Final = frozenset({"branch", "commit", "status", "summary", "path", "id", "name"})
-# Of a log the end tells what happened; of everything else the beginning.
-_KEEP_END: Final = frozenset({"output"})
+_GIVEN: Final = _ALWAYS | {WITHHELD}
+# Behind the name of a value's variable: the variable that names a file with the value.
+_FILE: Final = "_FILE"
+_FILE_VALUE: Final = "-file"
 
 _REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\}")
 _LOOSE: Final = re.compile(
@@ -50,9 +47,6 @@ _LOOSE: Final = re.compile(
 )
 _VARIABLE: Final = re.compile(r"MUSTER_[A-Z0-9_]+")
 _CONTROL: Final = re.compile("[\x01-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-
-# Names the values that a phase had and does not hand on: there was a secret in them.
-WITHHELD: Final = "withheld"
 
 Values = Mapping[str, Mapping[str, str]]
 
@@ -83,6 +77,48 @@ def named_variables(text: str) -> frozenset[str]:
     return frozenset(_VARIABLE.findall(text))
 
 
+class Uses(NamedTuple):
+    """Which values the texts of a phase use."""
+
+    named: frozenset[Reference]
+    variables: frozenset[str]
+
+    def names(self, name: str, value: str) -> bool:
+        """Whether a text asks for this value itself, in whatever way."""
+        key = variable(name, value)
+        known = Reference(name, value) in self.named
+        return known or key in self.variables or self.as_file(name, value)
+
+    def as_file(self, name: str, value: str) -> bool:
+        """Whether a text asks for a file with this value."""
+        return variable(name, value) + _FILE in self.variables
+
+    def takes(self, name: str, value: str) -> bool:
+        """Whether the phase is given this value."""
+        return value in _GIVEN or name == "inputs" or self.names(name, value)
+
+
+def uses(texts: Iterable[str]) -> Uses:
+    """What the texts use."""
+    named: set[Reference] = set()
+    variables: set[str] = set()
+    for text in texts:
+        if "$" in text or "MUSTER_" in text:
+            named.update(references(text))
+            variables.update(named_variables(text))
+    return Uses(frozenset(named), frozenset(variables))
+
+
+def withheld(known: Mapping[str, str]) -> frozenset[str]:
+    """The values that a phase had and does not hand on."""
+    return frozenset(known.get(WITHHELD, "").split())
+
+
+def with_file(known: Mapping[str, str], value: str, path: str) -> dict[str, str]:
+    """A phase's values, and the path of a file with one of them."""
+    return {**known, value + _FILE_VALUE: path}
+
+
 def sources(texts: Iterable[str], phases: Iterable[str]) -> set[str]:
     """The phases whose values the texts name, as references or as variables."""
     found: set[str] = set()
@@ -101,25 +137,33 @@ def variable(name: str, value: str) -> str:
     return f"MUSTER_{name}_{value}".replace("-", "_").upper()
 
 
+def clean(text: str) -> str:
+    """A text as it is handed on: without what could steer a terminal, lines end as on Unix."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
 def bounded(name: str, value: str, text: str) -> str:
     """A value fit to be handed on.
 
     Raises:
-        Malformed: it contains NUL, which no environment and no prompt can hold.
+        Malformed: it contains NUL, which no environment and no prompt can hold, or is too long.
 
     """
     if "\0" in text:
         raise Malformed(f"the value {name}.{value} contains a NUL byte; it is not handed on")
-    clean = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-    known = {"run": RUN_VALUES, "each": EACH_VALUES}.get(name, PHASE_VALUES)
-    most = _INPUT_BYTES_MAX if name == "inputs" else known.get(value, _INPUT_BYTES_MAX)
-    raw = clean.encode()
-    if len(raw) <= most:
-        return clean
-    mark = f"[cut: {most} of {len(raw)} bytes]"
-    if value in _KEEP_END:
-        return f"{mark}\n" + raw[-most:].decode(errors="ignore")
-    return raw[:most].decode(errors="ignore") + f"\n{mark}"
+    found = clean(text)
+    size = len(found.encode())
+    if size > limits.VALUE_BYTES_MAX:
+        raise Malformed(too_long(name, value, size))
+    return found
+
+
+def too_long(name: str, value: str, size: int) -> str:
+    """Why a value is not handed on, and what to do instead."""
+    return (
+        f"${{{name}.{value}}} has {size} bytes, and {limits.VALUE_BYTES_MAX} is the most that is "
+        f"handed on; let {name} write it into a file and deliver that"
+    )
 
 
 def prompt(text: str, values: Values) -> str:
@@ -137,7 +181,7 @@ def prompt(text: str, values: Values) -> str:
             return match[0][1:]
         value = _value(values, Reference(match[2], match[3]))
         # Counted while replacing: a reference repeated a thousand times must not fill the memory.
-        size += len(value)
+        size += len(value.encode())
         if size > limits.PROMPT_BYTES_MAX:
             raise Malformed(f"the prompt is over {limits.PROMPT_BYTES_MAX} bytes; name less in it")
         return value
@@ -145,11 +189,12 @@ def prompt(text: str, values: Values) -> str:
     return _REFERENCE.sub(replaced, text)
 
 
-def command(text: str) -> str:
+def command(text: str, values: Values | None = None) -> str:
     """The shell source of a `do` or `check`: references become quoted variables.
 
     Raises:
-        Malformed: a reference stands where a shell would not expand it as one word.
+        Malformed: a reference stands where a shell would not expand it as one word; or one of
+            `values` that the source names is longer than a variable can be.
 
     """
     # A shell takes the carriage return of a text from Windows for a part of the last word.
@@ -157,6 +202,12 @@ def command(text: str) -> str:
     edits, refused = source.placed(text)
     if refused:
         raise Malformed(refused[0])
+    used = uses([text])
+    for name, known in (values or {}).items():
+        for value, of_it in known.items():
+            key = variable(name, value)
+            if Reference(name, value) in used.named or key in used.variables:
+                check_fits(key, of_it, f"read it from the file that ${key}{_FILE} names")
     parts, at = [], 0
     for edit in edits:
         parts += [text[at : edit.start], edit.text(variable(edit.source, edit.value))]
@@ -164,37 +215,68 @@ def command(text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
+def check_fits(key: str, value: str, instead: str) -> None:
+    """Raises: Malformed where the operating system takes no variable as long as this one."""
+    size = _variable_size(key, value)
+    if size > limits.VARIABLE_BYTES_MAX:
+        raise Malformed(
+            f"the variable {key} would take {size} bytes, and {limits.VARIABLE_BYTES_MAX} is the "
+            f"most that a system hands to a program; {instead}"
+        )
+
+
+def _variable_size(key: str, value: str) -> int:
+    # As it is handed over: NAME=value, and the NUL behind it.
+    return len(key) + len(value.encode("utf-8", "replace")) + 2
+
+
 def environment(texts: Iterable[str], values: Values) -> dict[str, str]:
-    """The variables of a shell phase: the short values, and whatever its texts name.
+    """The variables of a phase: the short values, and whatever its texts name.
+
+    A value that is longer than a variable can be is left out: an agent has it in its prompt, and
+    `command` refuses source that names it.
 
     Raises:
-        Malformed: a value that is named is missing, or one cannot be handed on.
+        Malformed: a value that is named is missing, or cannot be handed on; or all together are
+            more than a system hands to a program.
 
     """
-    named: set[Reference] = set()
-    variables: set[str] = set()
-    for text in texts:
-        named.update(references(text))
-        variables.update(named_variables(text))
-    result = {variable(*ref): _value(values, ref) for ref in sorted(named)}
+    used = uses(texts)
+    result = {variable(*ref): _value(values, ref) for ref in sorted(used.named)}
     for name, known in values.items():
-        withheld = known.get(WITHHELD, "").split()
+        kept_back = withheld(known)
         for value, text in known.items():
             key = variable(name, value)
-            if value in withheld:
+            if value in kept_back or value == WITHHELD:
                 continue
-            if value in _ALWAYS or name == "inputs" or key in variables:
+            short = used.takes(name, value) and len(text) < limits.VARIABLE_BYTES_MAX
+            if short or key in used.variables or used.names(name, value):
                 result[key] = bounded(name, value, text)
-    return result
+    most = limits.VARIABLE_BYTES_MAX
+    found = {k: v for k, v in result.items() if _variable_size(k, v) <= most}
+    total = sum(_variable_size(key, value) for key, value in found.items())
+    if total > limits.ENVIRONMENT_BYTES_MAX:
+        raise Malformed(
+            f"the values that this phase names take {total} bytes as variables, and "
+            f"{limits.ENVIRONMENT_BYTES_MAX} is the most; read the long ones from files "
+            "(MUSTER_PHASE_VALUE_FILE names one)"
+        )
+    return found
 
 
-def _value(values: Values, reference: Reference) -> str:
-    known = values.get(reference.source)
-    if known and reference.value in known.get(WITHHELD, "").split():
+def check_not_withheld(known: Mapping[str, str], reference: Reference) -> None:
+    """Raises: Malformed where the phase does not hand this value on."""
+    if reference.value in withheld(known):
         raise Malformed(
             f"{reference} is not handed on: it held a secret of the machine that said it; "
             "keep the secret out of what the phase prints"
         )
+
+
+def _value(values: Values, reference: Reference) -> str:
+    known = values.get(reference.source)
+    if known:
+        check_not_withheld(known, reference)
     # A phase that is done need not yield everything: a check has no commit, a shell no usage.
     text = (
         known.get(reference.value, "" if reference.value in PHASE_VALUES else None)

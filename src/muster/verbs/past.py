@@ -7,11 +7,13 @@ Rule 2: a question is shown as the person signs it, with what came before filled
 from typing import Any
 
 from muster.errors import Malformed
-from muster.log.entry import EntryId
+from muster.limits import VALUE_INLINE_BYTES_MAX
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
+from muster.node import yields
 from muster.node.core import Core
 from muster.node.ownership import Held
-from muster.task import kinds, values
+from muster.task import kinds, large, values
 
 
 def left(core: Core, held: Held) -> dict[tuple[int, int], dict[str, Any]]:
@@ -38,6 +40,21 @@ def question(core: Core, opened: bytes) -> str:
         return ""
     text = str(body.template.get("do", ""))
     try:
-        return values.prompt(text, body.values)
+        return values.prompt(text, _given(core, entry, body))
     except Malformed:
         return text
+
+
+def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
+    """What a person is shown of the values: of the large ones the end, which says so."""
+    if not body.results or entry is None:
+        return body.values
+    owner, phases = entry.stream.machine, yields.phases_of(body)
+    found = yields.gathered(core.store, owner, body.run, phases)
+    result = {name: dict(known) for name, known in body.values.items()}
+    for phase, known in yields.pieces(core.store, found, body.run).items():
+        for value, several in known.items():
+            text, size = yields.joined(several), yields.total(several)
+            cut = len(text) > VALUE_INLINE_BYTES_MAX
+            result.setdefault(phase, {})[value] = large.shown(text, size) if cut else text
+    return result
