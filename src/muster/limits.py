@@ -233,6 +233,30 @@ HANDSHAKE_TIMEOUT_MS: Final = 10_000
 LINK_CLOSE_TIMEOUT_MS: Final = 2_000
 # Links that proved no machine: only enrolment uses them, and each lives for seconds.
 LINKS_UNPROVEN_MAX: Final = 32
+# Enrolling is one call over a link that was opened for it; a person may look at a question first.
+LINK_UNPROVEN_MS_MAX: Final = 60_000
+# One call enrols. Whoever asks so often on one link is guessing.
+STRANGER_CALLS_MAX: Final = 8
+# Connections that have not proved a machine, links among them: each is a descriptor and a few
+# kilobytes, and an honest handshake is over in a second.
+DOOR_CONNECTIONS_MAX: Final = 128
+# A whole house behind one address comes back at once after a hub's restart; a flood does not stop.
+DOOR_KNOCKS_BURST: Final = 64
+DOOR_KNOCKS_PER_S: Final = 64
+# Addresses whose knocks are remembered; a hundred bytes each.
+DOOR_ADDRESSES_MAX: Final = 4096
+# Descriptors that strangers leave alone: the database, git, attempts and the links of machines.
+DESCRIPTORS_KEPT: Final = 256
+# Of these the programs of this user leave so many to the daemon itself.
+DESCRIPTORS_KEPT_LOCAL: Final = 64
+# What a daemon asks for at its start; far more than it is ever seen to use, and little enough for
+# old programs among its children that close every number one by one.
+DESCRIPTORS_WANTED: Final = 8192
+# Programs of this user that talk to the daemon at once, and how long one may say nothing at all.
+LINKS_LOCAL_MAX: Final = 256
+LINK_LOCAL_SILENT_MS_MAX: Final = 10_000
+# Both ends may dial, and a link that died is noticed late; an honest machine has two of them.
+LINKS_OF_MACHINE_MAX: Final = 8
 # Pause before the second try; most cuts are a restart and heal within a second.
 BACKOFF_FIRST_MS: Final = 500
 # A machine that comes back is found within half a minute.

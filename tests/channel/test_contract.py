@@ -457,5 +457,15 @@ def test_a_life_cancelled_before_its_first_step_still_closes_its_link() -> None:
 
 def test_every_channel_is_in_the_suite() -> None:
     here = Path(__file__).parents[2] / "src" / "muster" / "channel"
-    parts = {"__init__", "base", "frame", "inbox", "backoff", "ipc_client", "tls", "address"}
+    parts = {
+        "__init__",
+        "base",
+        "frame",
+        "inbox",
+        "backoff",
+        "ipc_client",
+        "tls",
+        "address",
+        "door",
+    }
     assert {path.stem for path in here.glob("*.py")} - parts == set(RIGS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -13,10 +14,11 @@ from tests.channel.rigs import LOOPS, run
 from tests.promise import proves
 
 from muster.channel.base import Link
-from muster.channel.http import HttpChannel, HttpListener, Identify, Timing, join
+from muster.channel.door import Door, accept
+from muster.channel.http import HttpChannel, HttpListener, Timing, join
 from muster.channel.tls import Credentials
 from muster.errors import Broken, Denied, Forged, Refused, Unreachable
-from muster.limits import LINKS_UNPROVEN_MAX
+from muster.limits import DOOR_CONNECTIONS_MAX, LINKS_UNPROVEN_MAX
 
 FAST = Timing(handshake_s=0.4, close_s=0.4)
 
@@ -99,30 +101,46 @@ def test_without_a_certificate_the_link_proves_no_machine(loop: str) -> None:
     run(scenario(), loop)
 
 
-async def joined_when_there_is_room(address: str, pin: Identify) -> Link:
-    """The far end counts a link as gone in a turn of its own."""
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                return await join(address, pin)
-            except Unreachable:
-                # Refused with 503: not yet.
-                continue
-
-
-@proves("channel.tls-unproven")
-def test_only_a_few_unproven_links_exist_at_once(loop: str) -> None:
+@proves("channel.tls-unproven", "channel.door-fair")
+def test_only_a_few_unproven_links_exist_at_once_and_one_more_takes_the_place_of_another(
+    loop: str,
+) -> None:
     async def scenario() -> None:
         async with hub() as far:
             links = [await join(far.address, far.authority.pin) for _ in range(LINKS_UNPROVEN_MAX)]
-            with pytest.raises(Unreachable, match="503"):
-                await join(far.address, far.authority.pin)
-            assert len(far.welcomed) == LINKS_UNPROVEN_MAX
+            ends = [asyncio.create_task(link.receive()) for link in links]
+            late = await join(far.address, far.authority.pin)
+            assert await works(late), "who comes last is served"
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            assert len(done) == 1
+            assert isinstance(done.pop().exception(), Unreachable)
             assert await far.healthy(), "the cap is for strangers only"
-            await links.pop().close("enrolled")
-            links.append(await joined_when_there_is_room(far.address, far.authority.pin))
-            for link in links:
+            for end in ends:
+                end.cancel()
+            for link in (late, *links):
                 await link.close("over")
+
+    run(scenario(), loop)
+
+
+@proves("channel.tls-unproven")
+def test_a_link_that_proves_nothing_is_cut_after_a_while_whatever_it_says(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.channel.http.LINK_UNPROVEN_MS_MAX", 300)
+
+    async def scenario() -> None:
+        async with hub() as far:
+            _, credentials = far.authority.issue("laptop")
+            machine = await HttpChannel(credentials, far.authority.identify).dial(far.address)
+            link = await join(far.address, far.authority.pin)
+            async with asyncio.timeout(5):
+                with pytest.raises(Unreachable):
+                    while True:
+                        assert await works(link)
+            assert await works(machine)
+            await machine.close("over")
+            await link.close("over")
 
     run(scenario(), loop)
 
@@ -363,6 +381,92 @@ def test_a_stranger_is_hung_up_on_and_the_listener_stays_healthy(noise: str, loo
             assert not any(b" 101 " in answer for answer in answers)
             assert far.welcomed == []
             assert await far.healthy()
+
+    run(scenario(), loop)
+
+
+@proves("channel.silent-to-strangers")
+@pytest.mark.parametrize("noise", NOISE)
+def test_a_stranger_hears_nothing_of_us(noise: str, loop: str) -> None:
+    async def scenario() -> None:
+        async with hub() as far:
+            words, tls = NOISE[noise]
+            heard = await say(far.address, words, tls)
+            # Without TLS its own alert is all there is: 0x15, version, two bytes of length, two more.
+            assert heard == b"" if tls else len(heard) <= 7
+
+    run(scenario(), loop)
+
+
+@proves("channel.door-fair")
+def test_a_crowd_of_silent_connections_is_bounded_and_keeps_no_machine_out(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.channel.door.DOOR_KNOCKS_BURST", 10_000)
+
+    async def scenario() -> None:
+        async with hub() as far:
+            assert far.listener is not None
+            host, port = far.address.split(":")
+            crowd = [
+                await asyncio.open_connection(host, int(port))
+                for _ in range(3 * DOOR_CONNECTIONS_MAX)
+            ]
+            assert len(far.listener.door) <= DOOR_CONNECTIONS_MAX
+            assert await far.healthy()
+            link = await join(far.address, far.authority.pin)
+            assert await works(link)
+            assert len(far.listener.door) <= DOOR_CONNECTIONS_MAX
+            await link.close("over")
+            # Each was given a moment and then hung up on.
+            async with asyncio.timeout(3):
+                for reader, writer in crowd:
+                    with contextlib.suppress(OSError):
+                        assert await reader.read(100) == b""
+                    writer.close()
+
+    run(scenario(), loop)
+
+
+@proves("channel.accept-goes-on")
+def test_accepting_goes_on_when_there_was_no_descriptor_left(
+    loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.channel.door.ACCEPT_AGAIN_S", 0.01)
+    short = iter([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED])
+
+    async def scenario() -> None:
+        running = asyncio.get_running_loop()
+        taken: list[str] = []
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        door, cut = Door(), asyncio.Event()
+        door.knock("192.0.2.1", cut.set, 0.0)
+
+        class Loop:
+            async def sock_accept(self, of: socket.socket) -> tuple[socket.socket, object]:
+                if (number := next(short, None)) is not None:
+                    raise OSError(number, "short")
+                return await running.sock_accept(of)
+
+        monkeypatch.setattr("muster.channel.door.asyncio.get_running_loop", Loop)
+        here = asyncio.Event()
+
+        def take(connected: socket.socket, address: str) -> None:
+            taken.append(address)
+            connected.close()
+            here.set()
+
+        task = running.create_task(accept(listening, door, take))
+        caller = socket.create_connection(listening.getsockname())
+        async with asyncio.timeout(5):
+            await here.wait()
+        assert taken == ["127.0.0.1"]
+        assert cut.is_set(), "a stranger made room"
+        task.cancel()
+        await asyncio.wait([task])
+        caller.close()
+        listening.close()
 
     run(scenario(), loop)
 

@@ -340,3 +340,82 @@ def test_on_windows_the_channel_says_what_it_needs(
             monkeypatch.undo()
 
     run(scenario())
+
+
+@proves("channel.ipc-bounded")
+@pytest.mark.parametrize("loop", LOOPS)
+def test_so_many_programs_and_no_more_and_the_silent_ones_go_first(
+    path: Path, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ipc, "LINKS_LOCAL_MAX", 8)
+
+    async def scenario() -> None:
+        listener = await IpcChannel().listen(str(path), echo)
+        silent = [await IpcChannel().dial(str(path)) for _ in range(30)]
+        talking = []
+        for _ in range(8):
+            talking.append(await IpcChannel().dial(str(path)))
+            await talking[-1].send(b"hello")
+            assert await talking[-1].receive() == b"hello"
+            assert len(listener.links) <= 8
+        late = await IpcChannel().dial(str(path))
+        with pytest.raises(Unreachable, match="too many programs"):
+            await late.receive()
+        for link in talking:
+            await link.send(b"still")
+            assert await link.receive() == b"still"
+        for link in silent:
+            with pytest.raises(Unreachable, match="nothing was said"):
+                await link.receive()
+        await talking.pop().close("over")
+        async with asyncio.timeout(5):
+            while True:
+                again = await IpcChannel().dial(str(path))
+                try:
+                    await again.send(b"again")
+                    assert await again.receive() == b"again"
+                    break
+                except Unreachable:
+                    # The far end counts a link as gone in a turn of its own.
+                    continue
+        await listener.close()
+
+    run(scenario(), loop)
+
+
+@proves("channel.ipc-bounded")
+def test_a_program_that_says_nothing_is_cut_and_one_that_spoke_may_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ipc, "LINK_LOCAL_SILENT_MS_MAX", 100)
+
+    async def scenario() -> None:
+        listener = await IpcChannel().listen(str(path), echo)
+        spoke = await IpcChannel().dial(str(path))
+        await spoke.send(b"hello")
+        assert await spoke.receive() == b"hello"
+        silent = await IpcChannel().dial(str(path))
+        async with asyncio.timeout(5):
+            with pytest.raises(Unreachable, match="nothing was said"):
+                await silent.receive()
+        await spoke.send(b"still")
+        assert await spoke.receive() == b"still"
+        await spoke.close("over")
+        await listener.close()
+
+    run(scenario())
+
+
+@proves("channel.ipc-bounded", "channel.descriptors-kept")
+def test_the_last_descriptors_are_not_for_local_programs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        listener = await IpcChannel().listen(str(path), echo)
+        monkeypatch.setattr(ipc, "is_spare", lambda number, kept: number < 0 and kept > 0)
+        link = await IpcChannel().dial(str(path))
+        with pytest.raises(Unreachable, match="too many programs"):
+            await link.receive()
+        await listener.close()
+
+    run(scenario())

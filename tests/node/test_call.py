@@ -8,7 +8,7 @@ from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.errors import Conflict
-from muster.limits import REPLY_PART_BYTES
+from muster.limits import REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
@@ -64,6 +64,7 @@ def test_a_verb_of_each_need_is_refused_to_whoever_brings_less(world):
             continue
         args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
         if verb.need != "nothing":
+            stranger = world.stranger("hub")
             assert kind(hub.call(verb.name, args, stranger)) == "Denied", verb.name
         if verb.need in ("order", "agent"):
             assert kind(hub.call(verb.name, args)) == "Denied", verb.name
@@ -239,3 +240,22 @@ def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_bac
     assert kind(hub.call("half", {})) == "Conflict"
     assert hub.own_size == before + 1
     assert [d["reason"] for d in hub.core.store.rows("fleet_denial")] == ["a part of it"]
+
+
+@proves("node.strangers-cut")
+def test_a_stranger_that_goes_on_calling_is_cut_and_costs_nothing_more(world):
+    hub = world["hub"]
+    link = world.stranger("hub")
+    sizes = hub.sizes()
+    for _ in range(STRANGER_CALLS_MAX):
+        assert kind(hub.call("enrol", {"request": "x"}, link)) == "Malformed"
+    hub.effects.clear()
+    assert hub.call("enrol", {"request": "x"}, link) is None
+    cuts = [e for e in hub.effects if isinstance(e, ev.Cut)]
+    assert [c.link for c in cuts] == [link]
+    for _ in range(50):
+        assert hub.call("enrol", {"request": "x"}, link) is None
+    assert len([e for e in hub.effects if isinstance(e, ev.Cut)]) == 1
+    assert hub.core.counters["call-malformed"] == STRANGER_CALLS_MAX
+    assert hub.sizes() == sizes
+    assert kind(hub.call("enrol", {"request": "x"}, world.stranger("hub"))) == "Malformed"

@@ -7,6 +7,7 @@ import pytest
 from tests.promise import proves
 
 from muster.errors import Broken, Refused, Unreachable
+from muster.limits import LINKS_OF_MACHINE_MAX
 from muster.node.daemon import Daemon, Outbox
 from muster.node.supervisor import Supervisor
 
@@ -126,3 +127,32 @@ def test_whoever_stops_a_daemon_that_is_about_to_begin_anew_is_heard(told):
         return await daemon.goes_on(5.0 if told else 0.0)
 
     assert asyncio.run(drive()) is not told
+
+
+@proves("node.links-of-a-machine")
+def test_a_machine_has_so_many_links_and_its_newest_count():
+    class End:
+        def __init__(self, peer: str) -> None:
+            self.peer = peer
+
+    class Half:
+        """As much of a daemon as counts links."""
+
+        make_place = Daemon._make_place
+
+        def __init__(self) -> None:
+            self._outboxes: dict[int, Any] = {}
+            self.cuts: list[int] = []
+
+        def _cut(self, number: int, _reason: str) -> None:
+            self.cuts.append(number)
+            del self._outboxes[number]
+
+    half: Any = Half()
+    for number in range(1, LINKS_OF_MACHINE_MAX + 4):
+        half._outboxes[number] = Outbox(End("a"), 1, full_once([]))  # type: ignore[arg-type]
+        half.make_place(number, "a")
+    for number in range(100, 150):
+        half._outboxes[number] = Outbox(End(""), 1, full_once([]))  # type: ignore[arg-type]
+        half.make_place(number, "")
+    assert half.cuts == [1, 2, 3]

@@ -430,6 +430,8 @@ CALLS: list[bytes] = [
 def test_what_is_no_call_gets_a_sentence(target: Target, link: int) -> None:
     before = target.state()
     for raw in CALLS:
+        # A stranger is heard a few times and then cut, which is tried elsewhere.
+        target.core.links[link].calls = 0
         answers = target.raw_call(link, raw)
         assert len(answers) == 1, raw[:80]
         check_sentence(answers[0])

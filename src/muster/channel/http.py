@@ -9,7 +9,8 @@ Rule 2: a dial returns only after the listener has judged us. In TLS 1.3 a clien
         certificate is refused "connects" and is cut afterwards, so the answer to the
         WebSocket handshake is the first proof.
 Rule 3: a dialer without a certificate gets a link with peer "": enrolment needs one. There
-        are few of these at a time, and what they may ask is decided above.
+        are few of these at a time (door.py), and what they may ask is decided above. Whoever has
+        no certificate and does not speak as a joining machine does hears nothing at all.
 Rule 4: no session is ever resumed: each link is judged by the records of its own moment.
 Rule 5: this is the one file that imports `websockets`; its errors end here.
 
@@ -18,7 +19,6 @@ cut by a renewal, and not by a revocation either: who learns of one closes the l
 """
 
 import asyncio
-import contextlib
 import http
 import logging
 import os
@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.connection import Connection
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import (
     ConnectionClosed,
     InvalidHandshake,
@@ -40,9 +40,11 @@ from websockets.exceptions import (
 )
 from websockets.http11 import Request, Response
 from websockets.protocol import State
+from websockets.server import ServerProtocol
 
 from muster.channel.address import join_address, split_address
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
+from muster.channel.door import LINKED, SPEAKING, Door, Visitor, accept, hang_up, listen
 from muster.channel.frame import check_size, short_reason
 from muster.channel.tls import (
     Credentials,
@@ -58,6 +60,7 @@ from muster.limits import (
     KEEPALIVE_INTERVAL_MS,
     KEEPALIVE_TIMEOUT_MS,
     LINK_CLOSE_TIMEOUT_MS,
+    LINK_UNPROVEN_MS_MAX,
     LINK_UNREAD_FRAMES_MAX,
     LINK_UNSENT_BYTES_MAX,
     LINKS_UNPROVEN_MAX,
@@ -223,6 +226,13 @@ class HttpLink:
         return str(closed.__cause__ or "connection lost")
 
 
+class _Serving:
+    """What the library asks of the server of a connection."""
+
+    def is_serving(self) -> bool:
+        return True
+
+
 class HttpListener:
     """Made by `HttpChannel.listen`."""
 
@@ -230,37 +240,78 @@ class HttpListener:
         self.address = ""
         # Strangers and revoked machines that were turned away, for the health page.
         self.refused = 0
+        self.door = Door()
         self._channel = channel
         self._hosting = Hosting(on_link)
-        self._unproven = 0
-        self._opening: set[ServerConnection] = set()
-        self._server: Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+        self._sockets: list[socket.socket] = []
+        self._open = False
 
-    async def start(self, host: str, port: int) -> None:
-        channel, opening = self._channel, self._opening
+    def start(self, host: str, port: int) -> None:
+        self._sockets = listen(host, port)
+        self._open = True
+        self.address = join_address(*self._sockets[0].getsockname()[:2])
+        loop = asyncio.get_running_loop()
+        self._accepting = [
+            loop.create_task(accept(each, self.door, self._take)) for each in self._sockets
+        ]
 
-        class Opening(ServerConnection):
-            """Remembered until it is judged, so that closing need not wait for a staller."""
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            task.get_loop().call_exception_handler(
+                {"message": "a connection failed", "exception": error, "task": task}
+            )
 
-            def connection_made(self, transport: asyncio.BaseTransport) -> None:
-                opening.add(self)
-                super().connection_made(transport)
+    def _take(self, connected: socket.socket, address: str) -> None:
+        loop = asyncio.get_running_loop()
+        visitor = self.door.knock(address, lambda: hang_up(connected), loop.time())
+        if visitor is None:
+            hang_up(connected)
+            connected.close()
+            return
+        # From here to the end of the handshake, TLS or not, whatever is said meanwhile.
+        late = loop.call_later(self._channel.timing.handshake_s, visitor.end)
+        task = loop.create_task(self._receive(connected, visitor, late))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
-            def connection_lost(self, exc: Exception | None) -> None:
-                opening.discard(self)
-                super().connection_lost(exc)
+    async def _receive(
+        self, connected: socket.socket, visitor: Visitor, late: asyncio.TimerHandle
+    ) -> None:
+        """A connection from its acceptance to its end."""
+        timing = self._channel.timing
+        # Not what the call below returns: uvloop gives its own TLS in the place of the connection.
+        connection = self._connection(visitor)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                connected,
+                ssl=self._channel.server_tls,
+                ssl_handshake_timeout=timing.handshake_s,
+                ssl_shutdown_timeout=timing.close_s,
+            )
+            try:
+                await connection.handshake(self._judge, None, None)
+                if connection.protocol.state is State.OPEN and self._open:
+                    late.cancel()
+                    await self._live(connection, visitor)
+            finally:
+                connection.transport.abort()
+        except (OSError, EOFError, WebSocketException):
+            # It ended before it was anything: what a stranger does is nobody's mistake here.
+            pass
+        finally:
+            late.cancel()
+            self.door.leave(visitor)
+            connected.close()
 
-        self._server = await serve(
-            self._live,
-            host,
-            port,
-            create_connection=Opening,
-            process_request=self._judge,
-            ssl=channel.server_tls,
-            server_header=None,
-            **channel.timing.options(),
-        )
-        self.address = join_address(*next(iter(self._server.sockets)).getsockname()[:2])
+    def _connection(self, visitor: Visitor) -> "Opening":
+        timing = self._channel.timing.options()
+        protocol = _Quiet(max_size=timing["max_size"], logger=_LOG)
+        names = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
+        return Opening(visitor, protocol, {name: timing[name] for name in names})
 
     def _judge(self, connection: ServerConnection, _: Request) -> Response | None:
         """Decide who this is, before the far end is told that it is welcome."""
@@ -271,36 +322,75 @@ class HttpListener:
             # The far end believes the proof for what it is, whoever shows it.
             proof = refused.proof if isinstance(refused, Denied) else ""
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n{proof}")
-        if not connection.username and self._unproven >= LINKS_UNPROVEN_MAX:
-            self.refused += 1
-            return connection.respond(
-                http.HTTPStatus.SERVICE_UNAVAILABLE, "too many links without a machine\n"
-            )
         return None
 
-    async def _live(self, connection: ServerConnection) -> None:
-        self._opening.discard(connection)
+    async def _live(self, connection: "Opening", visitor: Visitor) -> None:
         link = HttpLink(connection, connection.username, self._channel.timing)
-        unproven = not link.peer
-        self._unproven += unproven
+        connection.start_keepalive()
+        over: asyncio.TimerHandle | None = None
+        if link.peer:
+            self.door.leave(visitor, proved=True)
+        else:
+            while self.door.at(LINKED) >= LINKS_UNPROVEN_MAX:
+                self.door.make_place(LINKED)
+            visitor.stage = LINKED
+            over = connection.loop.call_later(LINK_UNPROVEN_MS_MAX / 1000, visitor.end)
         try:
             self._hosting.adopt(link)
             await connection.wait_closed()
         finally:
-            self._unproven -= unproven
+            if over is not None:
+                over.cancel()
 
     async def close(self) -> None:
-        server, self._server = self._server, None
-        if server is None:
+        if not self._open:
             return
-        server.close(close_connections=False)
-        for connection in tuple(self._opening):
-            connection.transport.abort()
+        self._open = False
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.wait(self._accepting)
+        for each in self._sockets:
+            each.close()
+        self.door.end()
         await self._hosting.close()
-        # What is left are TLS handshakes, which end by their own timeout and reach nobody.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._channel.timing.close_s):
-                await server.wait_closed()
+        # What is left are handshakes whose socket was shut: each ends in a turn of the loop.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._channel.timing.close_s)
+
+
+class _Quiet(ServerProtocol):
+    """Says nothing but welcome to whoever shows no certificate: a reason would tell what we are."""
+
+    known = False
+    hushed = False
+
+    def send_response(self, response: Response) -> None:
+        said = len(self.writes)
+        super().send_response(response)
+        if not self.known and response.status_code != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            self.hushed = True
+            # The words, not the end of them, by which the library knows that it is over.
+            del self.writes[said]
+
+
+class Opening(ServerConnection):
+    """A connection that is being judged; `visitor` is its place at the door."""
+
+    def __init__(self, visitor: Visitor, protocol: _Quiet, options: dict[str, Any]) -> None:
+        super().__init__(protocol, _Serving(), **options)  # type: ignore[arg-type]
+        self._visitor = visitor
+        self._quiet = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # The library's own server would begin its handshake here; ours has begun already.
+        Connection.connection_made(self, transport)
+        self._visitor.stage = SPEAKING
+        self._quiet.known = bool(_peer_certificate(self))
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._quiet.hushed:
+            self.transport.abort()
 
 
 class HttpChannel:
@@ -349,7 +439,7 @@ class HttpChannel:
         host, port = split_address(address)
         listener = HttpListener(self, on_link)
         try:
-            await listener.start(host, port)
+            listener.start(host, port)
         except OSError as error:
             what = f"cannot listen at {address} ({error}); choose another port"
             raise unable(what, error) from error

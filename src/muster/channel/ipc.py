@@ -4,6 +4,8 @@ Rule 1: only the same user gets in. The folder is 0700, the socket 0600, and the
         asked who is on the other end (both ends ask), so a loosened mode is not enough.
 Rule 2: a socket file is removed only by who holds its lock, and only if nobody listens on it.
 Rule 3: the uid is all this channel proves; `peer` is always "".
+Rule 4: there are only so many programs here at once. One that says nothing goes first, and soon in
+        any case; where all of them talk, one more is told to come back.
 
 The blocking counterpart for commands is `ipc_client`; it speaks the same bytes and imports
 no asyncio. Windows has no user-checked counterpart here yet (a named pipe will be): Broken.
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
+from muster.channel.door import is_spare
 from muster.channel.frame import (
     LENGTH_BYTES,
     check_size,
@@ -32,9 +35,12 @@ from muster.channel.frame import (
 from muster.channel.inbox import Inbox
 from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable, unable
 from muster.limits import (
+    DESCRIPTORS_KEPT_LOCAL,
     HANDSHAKE_TIMEOUT_MS,
     LINK_CLOSE_TIMEOUT_MS,
+    LINK_LOCAL_SILENT_MS_MAX,
     LINK_UNSENT_BYTES_MAX,
+    LINKS_LOCAL_MAX,
     SOCKET_PATH_BYTES_MAX,
 )
 
@@ -63,6 +69,9 @@ class IpcLink(asyncio.Protocol):
         self._may_write = asyncio.Event()
         self._may_write.set()
         self._lost = asyncio.Event()
+        # Whether a whole frame ever came.
+        self.spoke = False
+        self._silence: asyncio.TimerHandle | None = None
 
     # --- what the user of a link calls ---
 
@@ -143,7 +152,18 @@ class IpcLink(asyncio.Protocol):
                 self._listener.turned_away.add(self)
             return
         if self._listener is not None:
+            number = transport.get_extra_info("socket").fileno()
+            if not self._listener.admit(self, number):
+                self._cut("too many programs talk to this daemon; close some, and try again")
+                self._listener.turned_away.add(self)
+                return
+            self._silence = self._loop.call_later(LINK_LOCAL_SILENT_MS_MAX / 1000, self.too_silent)
             self._listener.hosting.adopt(self)
+
+    def too_silent(self) -> None:
+        """Cut a program that opened a link and never said a thing."""
+        if not self.spoke:
+            self._cut("nothing was said for too long")
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -169,6 +189,7 @@ class IpcLink(asyncio.Protocol):
                 self._transport.close()
                 break
             self._inbox.put(body)
+            self.spoke = True
         del self._buffer[:start]
 
     def _cut(self, reason: str) -> None:
@@ -194,8 +215,11 @@ class IpcLink(asyncio.Protocol):
         self._inbox.end(f"connection lost ({exc})" if exc else "the peer hung up")
         self._may_write.set()
         self._lost.set()
+        if self._silence is not None:
+            self._silence.cancel()
         if self._listener is not None:
             self._listener.turned_away.discard(self)
+            self._listener.links.pop(self, None)
 
 
 class IpcListener:
@@ -206,6 +230,8 @@ class IpcListener:
         self.hosting = Hosting(on_link)
         # Links of other users on their way out: they have no life, but they have a socket.
         self.turned_away: set[IpcLink] = set()
+        # In the order in which they came.
+        self.links: dict[IpcLink, None] = {}
         self._path = path
         self._lock = lock
         self._server: asyncio.Server | None = None
@@ -213,6 +239,17 @@ class IpcListener:
     async def start(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(lambda: IpcLink(self), sock=listening)
+
+    def admit(self, link: IpcLink, descriptor: int) -> bool:
+        """Whether there is a place for one more; the oldest that never spoke loses its own."""
+        if len(self.links) >= LINKS_LOCAL_MAX or not is_spare(descriptor, DESCRIPTORS_KEPT_LOCAL):
+            silent = next((each for each in self.links if not each.spoke), None)
+            if silent is None:
+                return False
+            del self.links[silent]
+            silent.too_silent()
+        self.links[link] = None
+        return True
 
     async def close(self) -> None:
         server, self._server = self._server, None

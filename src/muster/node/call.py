@@ -31,7 +31,13 @@ from muster.errors import (
     Unreachable,
     Unsettled,
 )
-from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, REPLY_PART_BYTES
+from muster.limits import (
+    CALL_BYTES_MAX,
+    CALL_HOPS_MAX,
+    LINK_CALLS_OPEN_MAX,
+    REPLY_PART_BYTES,
+    STRANGER_CALLS_MAX,
+)
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.node import argument
@@ -113,6 +119,8 @@ class Router:
     # --- calls in -----------------------------------------------------------------------
 
     def on_call(self, link: Link, channel: int, payload: bytes) -> None:
+        if not link.local and not link.peer and self._is_guessing(link):
+            return
         try:
             request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
             self._check_caller(link, request)
@@ -129,6 +137,14 @@ class Router:
                 raise
             return
         self._begin(link, channel, request)
+
+    def _is_guessing(self, link: Link) -> bool:
+        """Whether a stranger has called too often: it is cut, and heard no more."""
+        link.calls += 1
+        if link.calls == STRANGER_CALLS_MAX + 1:
+            self.core.counters["strangers-cut"] += 1
+            self.core.do(ev.Cut(link.id, "one call enrols; this link made too many"))
+        return link.calls > STRANGER_CALLS_MAX
 
     def _check_caller(self, link: Link, request: Request) -> None:
         """Before anything is looked up: who is no live member may ask to be enrolled, here."""

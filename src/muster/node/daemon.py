@@ -40,6 +40,7 @@ from muster.limits import (
     DISK_RESERVE_BYTES,
     LINK_RELAYS_MAX,
     LINK_TUNNELS_MAX,
+    LINKS_OF_MACHINE_MAX,
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
     REPLY_PART_BYTES,
@@ -326,6 +327,7 @@ class Daemon:
             OUTBOX_BYTES_MAX if proven else OUTBOX_STRANGER_BYTES_MAX,
             lambda: self._cut(number, "it asks faster than it reads the answers"),
         )
+        self._make_place(number, link.peer)
         writer = self.supervisor.run("writer", self._write(outbox))
         self.post(ev.LinkUp(number, link.peer, local, link.channel, through))
         own = bool(link.peer) and not through
@@ -350,6 +352,13 @@ class Daemon:
             self.post(ev.LinkDown(number))
             if own:
                 self.dialler.stir()
+
+    def _make_place(self, number: int, peer: str) -> None:
+        """A machine has so many links and no more; its newest count, for an old one may be dead."""
+        same = [n for n, o in self._outboxes.items() if peer and o.link.peer == peer]
+        for old in same[: max(0, len(same) - LINKS_OF_MACHINE_MAX)]:
+            if old != number:
+                self._cut(old, "this machine has newer links")
 
     async def _write(self, outbox: Outbox) -> None:
         with contextlib.suppress(Unreachable):

@@ -26,6 +26,8 @@ class Link:
     heard_ms: int
     skew_ms: int = 0
     version: str = ""
+    # How often a link that proved no machine called.
+    calls: int = 0
     through: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from muster.channel.backoff import Backoff
+from muster.channel.door import raise_descriptors
 from muster.errors import Broken, Conflict, Unreachable
+from muster.limits import DESCRIPTORS_WANTED
 from muster.node import lock
 from muster.node.daemon import Daemon
 from muster.node.home import Home
@@ -59,6 +61,7 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
 
 def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
     home.note_socket()
+    raise_descriptors(DESCRIPTORS_WANTED)
     pid_file = Path(home.pid_file)
     serving = False
 
