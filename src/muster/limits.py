@@ -310,6 +310,18 @@ REPLY_PART_BYTES: Final = 200 * 1024
 # A call goes to its machine directly or through one hub.
 CALL_HOPS_MAX: Final = 2
 HELLO_BYTES_MAX: Final = 1024
+# The signed word of a process that it lives: five short fields, a kind and a signature.
+LIFE_BYTES_MAX: Final = 640
+# Two copies of a machine answer each other this often; four answers lost and it is taken for gone.
+LIFE_ANSWER_MS: Final = 5_000
+LIFE_SILENT_MS: Final = 25_000
+# Machines of which lives are remembered, and lives of each: the newest few tell a copy apart.
+LIVES_KEPT: Final = 1_024
+LIVES_PER_MACHINE: Final = 8
+# A fleet of a hundred machines that all start at once says a word each; more is no honest link.
+LIVES_PER_MINUTE_MAX: Final = 600
+# Signs of a lost past that are kept in words; each start and each peer may find one more.
+DOUBT_REASONS_MAX: Final = 8
 # A refusal is one sentence; what it quotes of a hostile text must not make it a page.
 SENTENCE_CHARS_MAX: Final = 600
 # `thread --add` and the words of a message.

@@ -55,6 +55,8 @@ class One:
         self.incarnation = Incarnation(random.Random(name).randbytes(16).hex())
         self.answers: list[dict[str, Any]] = []
         self.effects: list[ev.Effect] = []
+        # What `Installation` found at the start: signs of a lost past, and what its mark remembers.
+        self.doubts: tuple[tuple[str, ...], Mapping[str, int]] = ((), {})
         self.starts = 0
         self.dials = False
 
@@ -77,6 +79,7 @@ class One:
             rng=rng, verbs=VERBS, authority=world.authority if self.number == 0 else None,
             settings=settings, now=world.now(),
         )  # fmt: skip
+        self.core.doubt.reasons, self.core.doubt.awaited = self.doubts
         world.carry_out(self, self.core.start(world.now()))
         self.step(ev.FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
 
@@ -130,6 +133,11 @@ class One:
 
     def task(self, name: str) -> dict[str, Any]:
         return max(self.core.store.rows("task", task=name), key=lambda r: r["changed_ms"])  # type: ignore[no-any-return]
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines of the daemon's log."""
+        return [each.text for each in self.effects if isinstance(each, ev.Note)]
 
     @property
     def own_size(self) -> int:

@@ -13,13 +13,18 @@ def alarms(world: Cores) -> set[str]:
     return {str(r["title"]) for r in rows if "two copies" in str(r["title"])}
 
 
-def twin_of(world: Cores, image: bytes) -> One:
-    """A copy of studio's home, started elsewhere with a clean doubt: it opens an incarnation."""
+def twin_of(world: Cores, image: bytes, *, answers: bool = True) -> One:
+    """A copy of studio's home, started elsewhere: it opens an incarnation.
+
+    One that does not answer is of an older version, which knows nothing of lives.
+    """
     twin = One(world, "studio", 1)
     twin.name = "twin"
     world.machines["twin"] = twin
     twin.incarnation = Incarnation("7" * 32)
     twin.boot(image)
+    if not answers:
+        twin.core.lives.heard = lambda *_: None
     world.link("hub", "twin")
     return twin
 
@@ -44,6 +49,7 @@ def test_a_machine_that_was_set_back_while_its_clock_jumped_is_no_pair_of_copies
         studio.core.now = world.now()
         studio.core.members.regressed(studio.core.standing.own(FLEET), "for this test")
         studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    world.pass_ms(500)
     assert studio.order("send", "all", {"text": ["lost"], "to": "all"})["ok"]
     world.pass_ms(500)
     world.ms -= 3_600_000
@@ -77,7 +83,7 @@ def test_two_copies_that_run_at_once_say_so_themselves():
 def test_a_copy_that_keeps_quiet_is_given_away_by_what_it_answers():
     world = linked()
     hub, studio = world["hub"], world["studio"]
-    twin = twin_of(world, studio.core.store.image())
+    twin = twin_of(world, studio.core.store.image(), answers=False)
     twin.core.members._twins._told.add(studio.id)
     world.pass_ms(3_000)
     assert alarms(world) == set()

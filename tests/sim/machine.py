@@ -145,7 +145,9 @@ class Machine:
             settings=self._settings(),
             now=self.now(),
         )
-        self.core.members.reasons = list(why)
+        self.core.doubt.reasons = why
+        if self.disk.mark is not None:
+            self.core.doubt.awaited = dict(self.disk.mark.sizes)
         world.trace("boot", f"{self.place} {'goes on' if going else 'anew'}")
         effects = self.core.start(self.now())
         world.checker.booted(self)

@@ -28,6 +28,7 @@ _THEME: Final = {
     "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL,
     "thread": _MAIL, "threads": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH, "forks": _TRUTH, "close": _TRUTH,
+    "resume": _TRUTH,
 }  # fmt: skip
 
 

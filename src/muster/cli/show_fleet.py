@@ -190,6 +190,7 @@ def status(value: Any, files: Files) -> str:
     through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
     works = ", ".join(f"{_phase(each)} ({short(each['task'])})" for each in value["works"][:8])
     lines = [
+        *_alarms(value),
         paint(value["name"], "bold"),
         *_shut_out(value["revoked"]),
         pairs(
@@ -235,6 +236,35 @@ def _phase(each: Any) -> str:
 
 def _count(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def _alarms(value: Any) -> list[str]:
+    """What stands above everything else: a machine that lost its past, or runs twice."""
+    doubt, lines = value.get("doubt"), []
+    if doubt is not None:
+        why = clean(" ".join(doubt["reasons"]), 300).rstrip(".")
+        lines.append(
+            paint(f"{clean(value['name'])} does not know all of its own past: {why}.", "red")
+        )
+        lines.append(
+            f"It obeys no order and takes no task; it waits for {clean(doubt['awaits'], 200)}. "
+            "`muster resume`, as the operator, goes on without."
+            if doubt["waits"] and doubt["id"]
+            else f"It obeys no order and takes no task; it waits for {clean(doubt['awaits'], 200)}."
+            if doubt["waits"]
+            else "What is lost does not come back; `muster resume` says that you know."
+        )
+    grave = (i for i in value["incidents"] if is_grave(i) and not (doubt and _is_own(i, value)))
+    return [*lines, *(paint(clean(i["title"], 300), "red") for i in grave)]
+
+
+def _is_own(incident: Any, value: Any) -> bool:
+    return bool(incident["machine"] == value["name"] and incident["key"] == "set-back")
+
+
+def is_grave(incident: Any) -> bool:
+    """Whether it is about a machine that was set back or copied."""
+    return str(incident["key"]).startswith(("set-back", "clone-"))
 
 
 def _shut_out(revoked: Any) -> list[str]:

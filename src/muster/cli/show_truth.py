@@ -124,6 +124,13 @@ def incidents(value: Any, _files: Files) -> str:
     )
 
 
+def resume(value: Any, _files: Files) -> str:
+    return (
+        f"{clean(value['resumed'])} goes on without what it lost of its log. Orders signed "
+        "before that are refused: whether it obeyed them cannot be known."
+    )
+
+
 def forks(value: Any, _files: Files) -> str:
     return table(
         ("state", "fork", "machine", "entries kept", "beyond", "by", "note"),

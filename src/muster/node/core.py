@@ -32,9 +32,11 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, Str
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
+from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
 from muster.node.link import Link, channels, sentence
 from muster.node.mailbox import Mailbox
+from muster.node.lives import Lives
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
@@ -101,12 +103,19 @@ class Core:
             lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
             lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
             lambda lost: self.members.say_again(lost),  # noqa: PLW0108
+            lambda m, s: self.members.holds_less(m, s),  # noqa: PLW0108
+            self._may_receipt,
         )
+        self.doubt = Doubt(self)
+        self.lives = Lives(self)
         self.orders = Orders(self)
         self.router = Router(self, verbs)
         self.members: Members = Members(self)
         self.work = Work(self)
         self.mailbox = Mailbox(store, self.standing)
+
+    def _may_receipt(self) -> bool:
+        return self.lives.beside is None
 
     # --- what everybody asks --------------------------------------------------------------
 

@@ -57,6 +57,7 @@ class Installation:
         self.blobs = Blobs(Path(home.blobs))
         self.store = self.open_store()
         self.doubts: tuple[str, ...] = ()
+        self._marked: dict[str, int] = {}
         self._mark_due = 0
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
         # Why the newest mark is late, "" while it is not.
@@ -91,7 +92,7 @@ class Installation:
             settings=self._settings(),
             now=now,
         )
-        self._core.members.reasons = list(self.doubts)
+        self._core.doubt.reasons, self._core.doubt.awaited = self.doubts, self._marked
         return self._core
 
     def _settings(self) -> dict[str, Any]:
@@ -121,6 +122,9 @@ class Installation:
             self.doubts = (str(error),)
             return _fresh()
         going, self.doubts = going_on(self.store, mark, _read(_MACHINE_ID), _read(_GENERATION))
+        own = f"{self.identity.machine}/"
+        if mark is not None:
+            self._marked = {s: n for s, n in mark.sizes.items() if s.startswith(own)}
         return going or _fresh()
 
     def note_heads(self) -> None:

@@ -36,6 +36,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.link import Link, sentence
+from muster.node.lives import hello_bytes
 from muster.node.twin import Twins
 from muster.node.whole import Whole
 from muster.store.mark import Mark, doubts
@@ -58,8 +59,13 @@ def going_on(
     """The incarnation that goes on after a start; None, and why, when a new one must begin."""
     mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
     opened = [s for s in mine if s.scope == FLEET]
+    if mark is not None and not any(_is_of(store.machine, s) for s in mark.sizes):
+        # It was left by another machine that lived in this folder.
+        mark = None
     if not opened:
-        return None, ("there was none",)
+        size = sum(mark.sizes.values()) if mark is not None else 0
+        gone = (f"Its log is gone: it had {size} entries.",) if size else ()
+        return None, gone
     # Where we wrote last, and not what began last: a clock may say anything, and what comes back
     # from peers may be younger than what this database has gone on with.
     last = next((s for s in opened if s.incarnation == store.recall(PRESENT)), None)
@@ -68,8 +74,12 @@ def going_on(
     same = [s for s in mine if s.incarnation == last.incarnation]
     found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
     if any(store.frozen_at(s) is not None for s in same):
-        found.append("its stream forked")
+        found.append("Its stream forked: its key wrote two histories.")
     return (None if found else last.incarnation), tuple(found)
+
+
+def _is_of(machine: MachineId, stream: str) -> bool:
+    return stream.startswith(f"{machine}/")
 
 
 class Members:
@@ -78,13 +88,15 @@ class Members:
     def __init__(self, core: Whole) -> None:
         self.core = core
         self.settled = False
-        self.reasons: list[str] = []
         self._started_ms = 0
         # What is to be written once our own head is confirmed.
         self._put_off: list[tuple[str, bytes]] = []
         self._twins = Twins(core, self.regressed)
         self._contradicted: set[MachineId] = set()
         self._said_again: Counter[str] = Counter()
+        # Streams of ours that came back from others, and machines that ask for their own.
+        self._back: set[StreamName] = set()
+        self._behind: dict[MachineId, StreamName] = {}
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
@@ -105,6 +117,7 @@ class Members:
         if fresh:
             self._open_incarnation()
         core.standing.changed()
+        core.doubt.start()
 
     def must_ask(self) -> bool:
         """Whether somebody may know more of our own stream: anybody else in the fleet may."""
@@ -130,8 +143,11 @@ class Members:
         if self._facts:
             core.append(kinds.MACHINE_FACTS, canon.encode(dict(self._facts)))
 
-    def regressed(self, stream: StreamName, why: str) -> None:
-        """This incarnation is over: we were set back, or somebody else writes in our name."""
+    def regressed(self, stream: StreamName, why: str, *, proven: bool = True) -> None:
+        """This incarnation is over: we were set back, or somebody else writes in our name.
+
+        What is only claimed costs a new incarnation, and puts nothing in doubt: anybody can claim.
+        """
         core = self.core
         if stream.incarnation != core.standing.incarnation:
             return
@@ -141,6 +157,8 @@ class Members:
         first, self.settled = not self.settled, True
         self._open_incarnation()
         self.incident("incarnation", "warning", f"{core.name} opened a new incarnation: {why}")
+        if proven:
+            core.doubt.begin((f"{why[:1].upper()}{why[1:]}.",))
         core.work.incarnation_changed()
         if first:
             self._settled()
@@ -221,6 +239,35 @@ class Members:
     def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         """Entries came."""
         self._twins.advanced(stream, entries)
+        if stream.machine == self.core.machine and stream.scope == FLEET:
+            self._came_back(stream)
+
+    def _came_back(self, stream: StreamName) -> None:
+        """Entries of our own key came from others: we lost them, or a copy of us wrote them."""
+        doubt = self.core.doubt
+        if not doubt.waits and stream not in self._back:
+            doubt.begin(("Others held entries of this machine's own log that it did not have.",))
+        self._back.add(stream)
+
+    def holds_less(self, machine: MachineId, stream: StreamName) -> None:
+        """A machine asks for entries of its own log: it was set back, whether it knows or not."""
+        if machine in self._behind or machine not in self.core.roster.machines:
+            return
+        self._behind[machine] = stream
+        name = self.core.standing.name_of(machine)
+        title = f"{name} lost a part of its own log, or is a copy: it asks others for its entries"
+        self.core.note(title)
+        self.incident(f"set-back-{machine[:16]}", "critical", title, str(stream))
+
+    def _caught_up(self) -> None:
+        """Whoever asked for its own entries has them again."""
+        sync, store = self.core.sync, self.core.store
+        for machine, stream in list(self._behind.items()):
+            lanes = [s.lanes.get(stream) for s in sync.sessions.values() if s.peer == machine]
+            if any(lane is not None and lane.has >= store.size(stream) for lane in lanes):
+                del self._behind[machine]
+                name = self.core.standing.name_of(machine)
+                self.closed(f"set-back-{machine[:16]}", f"{name} has its own entries again")
 
     def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
         """Something a person must see."""
@@ -231,6 +278,21 @@ class Members:
         """An incident is over."""
         body = {"key": key[:64], "reason": reason[:500]}
         self.core.append(kinds.INCIDENT_CLOSE, canon.encode(body))
+
+    def closed(self, key: str, reason: str) -> None:
+        """An incident of ours is over, in whichever of our incarnations it was opened."""
+        own = self.core.standing.own(FLEET)
+        mine = [
+            row
+            for row in self.core.store.rows("fleet_incident", key=key[:64], open=1)
+            if StreamName.parse(str(row["stream"])).machine == self.core.machine
+        ]
+        if not mine:
+            return
+        if not any(str(row["stream"]) == str(own) for row in mine):
+            # An incident is closed where it stands: said again here, and over.
+            self.incident(key, str(mine[0]["severity"]), str(mine[0]["title"]))
+        self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
 
     def had_no_room(self, event: ev.HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""
@@ -255,8 +317,8 @@ class Members:
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
-        hello = {"muster": str(core.settings.get("version", "")), "wall_ms": core.now.wall_ms}
-        core.send(event.link, Type.HELLO, 0, json.dumps(hello).encode())
+        for word in (core.lives.word(), *core.lives.known()):
+            core.send(event.link, Type.HELLO, 0, hello_bytes(core, word))
         core.sync.open(event.link, MachineId(event.peer), now)
         core.work.machine_here(event.peer)
 
@@ -268,6 +330,7 @@ class Members:
         core.router.link_down(event.link)
         core.sync.close(event.link)
         core.replication.closed(event.link)
+        core.lives.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
             core.work.machine_gone(link.peer)
 
@@ -278,22 +341,31 @@ class Members:
         try:
             hello = json.loads(payload)
             version, wall_ms = hello["muster"], hello["wall_ms"]
+            word = hello.get("life", "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Malformed("a hello cannot be read") from error
-        if not isinstance(version, str) or type(wall_ms) is not int:
+        if not isinstance(version, str) or not isinstance(word, str) or type(wall_ms) is not int:
             raise Malformed("a hello names a version and a time in whole milliseconds")
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
         link.skew_ms = wall_ms - self.core.now.wall_ms
+        if word:
+            self.core.lives.heard(link, word)
 
     def tick(self) -> None:
         """Settle when the peers have told what they hold, or when we waited long enough."""
-        if self.settled or not self._has_asked():
+        if self.settled:
+            self.core.doubt.tick()
+            self.core.lives.tick()
+            self._caught_up()
+            return
+        if not self._has_asked():
             return
         doubted = self.core.replication.doubted
         if doubted is not None and doubted.incarnation == self.core.standing.incarnation:
-            self.regressed(doubted, "a machine claims to have seen more of our stream than we hold")
+            why = "a machine claims to have seen more of our stream than we hold"
+            self.regressed(doubted, why, proven=False)
             return
         self.settled = True
         self._settled()

@@ -40,6 +40,7 @@ class Orders:
         object = statement.object if object is None else object
         if self._spent(statement.operator, statement.nonce):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
+        core.doubt.check(statement)
         try:
             grant = core.roster.allow(
                 statement,

@@ -22,7 +22,7 @@ from muster.log import tree, wire
 from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
 from muster.log.entry import Entry
 from muster.log.seal import Cosign, Seal
-from muster.log.stream import FleetId, MachineId, StreamName
+from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.fork import Forks
 from muster.node.standing import Standing
@@ -49,9 +49,13 @@ class Replication:
         on_regressed: Callable[[StreamName, str], None],
         on_contradiction: Callable[[StreamName, str], None],
         on_rolled_back: Callable[[list[Entry]], None],
+        on_own_wanted: Callable[[MachineId, StreamName], None],
+        may_receipt: Callable[[], bool],
     ) -> None:
         self.store = store
         self.standing = standing
+        self._on_own_wanted = on_own_wanted
+        self._may_receipt = may_receipt
         self.sync = sync
         self.counters: Counter[str] = Counter()
         self._on_entries = on_entries
@@ -60,6 +64,8 @@ class Replication:
         self._touched: dict[StreamName, dict[int, None]] = {}
         # A stream of ours that somebody claims to have seen longer than it is.
         self.doubted: StreamName | None = None
+        # Streams of ours, of any incarnation, that our own seal says were longer than they are.
+        self.longer: dict[StreamName, int] = {}
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self._awaited: dict[StreamName, list[Awaited]] = {}
@@ -79,6 +85,7 @@ class Replication:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
             case wire.Want():
+                self._is_its_own(link, message)
                 self.sync.on_want(link, message, now_ms)
             case wire.Witnessed():
                 self.sync.on_witnessed(link, message, now_ms)
@@ -103,7 +110,7 @@ class Replication:
             self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            if self.forks.is_ours(stream) and head.size > self.store.size(stream):
+            if stream.machine == self.standing.machine and head.size > self.store.size(stream):
                 self._is_longer(stream, head.seal.encode())
         living = [h for h in offer.heads if not self._is_over(link, h, wall_ms)]
         offer = wire.Offer(living, whole=offer.whole)
@@ -117,8 +124,21 @@ class Replication:
     def _is_longer(self, stream: StreamName, note: bytes) -> None:
         """Somebody shows more of our stream than we hold; our own seal on it settles it."""
         seal = self._open(note) if note else None
-        if seal is not None and seal.stream == stream and seal.size > self.store.size(stream):
+        if seal is None or seal.stream != stream or seal.size <= self.store.size(stream):
+            return
+        if stream.scope == FLEET:
+            self.longer[stream] = max(seal.size, self.longer.get(stream, 0))
+        if self.forks.is_ours(stream):
             self._on_regressed(stream, "a peer holds more of our stream than we do")
+
+    def _is_its_own(self, link: int, want: wire.Want) -> None:
+        """Who asks for entries of its own stream has fewer of them than we."""
+        session = self.sync.sessions.get(link)
+        stream = wire.stream_of(want.stream)
+        if session is None or stream.machine != session.peer or stream.scope != FLEET:
+            return
+        if want.start < self.store.size(stream):
+            self._on_own_wanted(session.peer, stream)
 
     def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
@@ -335,11 +355,14 @@ class Replication:
 
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""
-        for stream, links in self._touched.items():
+        for stream, links in list(self._touched.items()):
+            if stream.machine != self.standing.machine and not self._may_receipt():
+                # It is given when that is certain again; until then its writer waits for it.
+                continue
+            del self._touched[stream]
             size = self.store.size(stream)
             root = self.store.root_at(stream, size)
             cosign = self._make_cosign("held", stream, size, root, wall_ms)
             for link in links:
                 self.sync.answer_cosign(link, stream, "held", size, cosign.note)
             self.sync.cosigned(stream, self.standing.machine, "held", size, cosign.note)
-        self._touched.clear()

@@ -17,6 +17,7 @@ from muster.fleet import kinds
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.node.lives import title_of
 from muster.node.whole import Whole
 
 _Who = tuple[MachineId, Incarnation]
@@ -120,5 +121,5 @@ class Twins:
         self.core.members.incident(
             f"clone-{machine[:16]}",
             "critical",
-            f"two copies of {name} run at once: revoke it and join one of them anew",
+            title_of(name),
         )

@@ -54,6 +54,13 @@ class Work:
     def settled(self) -> None:
         """Our own history is confirmed."""
 
+    def _is_due(self) -> bool:
+        return self._adopt_at is not None and self.core.now.boot_ms >= self._adopt_at
+
+    def doubt_over(self) -> None:
+        """What was left alone while our own past was in doubt can be taken up."""
+        self._adopt_at = self.core.now.boot_ms
+
     def take_up(self) -> None:
         """What is kept in memory of tasks and runs may be wrong: read it back from the store."""
         self.owning.recover("", "")
@@ -147,7 +154,7 @@ class Work:
         if not self.core.members.settled:
             return
         guard = self.core.guard
-        if self._adopt_at is not None and self.core.now.boot_ms >= self._adopt_at:
+        if self._is_due() and not self.core.doubt.waits:
             self._adopt_at = None
             self.owning.adopt()
             guard.run("runs", "", self.running.start)

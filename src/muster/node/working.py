@@ -92,7 +92,8 @@ class Working:
             if self._own_attempts(row):
                 continue
             entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
-            if entry is not None:
+            # In doubt of our own past we may have answered it, and lost that.
+            if entry is not None and not self.core.doubt.waits:
                 task = str(row["task"])
                 self.core.guard.run("attempt", task[:12], self._on_assign, entry.stream, entry)
 
@@ -127,6 +128,10 @@ class Working:
 
     def _check(self, entry: Entry) -> evidence.Unproven | None:
         core = self.core
+        if core.doubt.waits:
+            # It may have been done already, here or by a copy of us; another machine can do it.
+            core.counters["assignments-in-doubt"] += 1
+            return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
         try:
             evidence.check_evidence(
                 entry,

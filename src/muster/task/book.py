@@ -226,7 +226,8 @@ class Book:
             task.busy += 1
             self._again(task, entry, retry(task, "busy", reason, delay_ms), now)
             return
-        task.refusals += 1
+        # A machine in doubt of its own past refuses whatever it is: that says nothing of the task.
+        task.refusals += body.reason != "in-doubt"
         if task.refusals >= limits.REFUSALS_MAX:
             settle = kinds.TaskSettle(
                 task.body.task, "failed", task.epoch, reason=f"refused too often; last {reason}"

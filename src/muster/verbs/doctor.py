@@ -25,6 +25,9 @@ from muster.node.home import SOCKET_PATH_BYTES_MAX, Home
 from muster.store.sqlite import check_version
 from muster.verbs.client import Door, Finding
 
+# The check that comes first, and the incidents that are told by it.
+PAST: Final = "past"
+GRAVE: Final = ("set-back", "clone-")
 SKEW_MS_MAX: Final = 30_000
 FREE_BYTES_LOW: Final = 1024**3
 FREE_BYTES_MIN: Final = 128 * 1024**2
@@ -44,6 +47,8 @@ def doctor(door: Door, _args: Mapping[str, Any]) -> Any:
     checks = [*_system(), *_of_home(door.home)]
     if door.home.exists:
         checks += _of_daemon(door)
+    # What is wrong with the past of a machine makes everything else doubtful.
+    checks.sort(key=lambda check: check.name != PAST)
     value = {"checks": [check._asdict() for check in checks]}
     return Finding(value, 1) if any(check.state == "wrong" for check in checks) else value
 
@@ -182,6 +187,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         )  # fmt: skip
         # Nobody links to it or vouches for it any more, and no advice on that would help.
         return
+    yield from _past(status)
     yield from _links(door)
     yield from _skews(door)
     exposed = int(status["exposed"])
@@ -195,8 +201,26 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         else "a link to any other machine closes this gap",
     )  # fmt: skip
     for incident in status["incidents"]:
+        if incident["key"].startswith(GRAVE):
+            continue
         state = "wrong" if incident["severity"] == "critical" else "note"
         yield Check("incident", state, str(incident["title"]), "muster incidents")
+
+
+def _past(status: Mapping[str, Any]) -> Iterator[Check]:
+    doubt = status.get("doubt")
+    if doubt is not None:
+        waits = f"; it waits for {doubt['awaits']}" if doubt["waits"] else ""
+        mend = "if you know why, and that no copy of it runs: `muster resume`, as the operator"
+        yield Check(
+            PAST, "wrong",
+            f"this machine does not know all of its own past: {' '.join(doubt['reasons'])}{waits}",
+            mend if doubt["id"] else "stop one of the two copies, or revoke it and join anew",
+        )  # fmt: skip
+    for incident in status["incidents"]:
+        own = incident["machine"] == status["name"] and incident["key"] == "set-back"
+        if incident["key"].startswith(GRAVE) and not (doubt is not None and own):
+            yield Check(PAST, "wrong", str(incident["title"]), "muster incidents")
 
 
 def _links(door: Door) -> Iterator[Check]:

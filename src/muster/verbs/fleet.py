@@ -203,7 +203,7 @@ def heard_ms_ago(core: Core, machine: MachineId) -> int | None:
 
 def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
     """What a person must see, the newest first."""
-    rows = core.store.rows("fleet_incident")
+    rows = _newest(core.store.rows("fleet_incident", order=("t_ms",)))
     found: list[dict[str, Any]] = [
         {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])}
         for row in rows
@@ -211,6 +211,11 @@ def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
     found += fork.incidents(core)
     found = sorted(found, key=lambda r: (not r["open"], str(r["key"])))
     return [*_standing_still(core), *found]
+
+
+def _newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each incident of a machine what it said last: it may go on in another incarnation."""
+    return list({(str(row["stream"])[:64], row["key"]): row for row in rows}.values())
 
 
 def _standing_still(core: Core) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from muster.fleet.presence import Presence
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ownership import writer_of
+from muster.verbs import doubt
 from muster.verbs.fleet import incidents, presence
 from muster.verbs.inbox import unread
 
@@ -21,12 +22,15 @@ def status(core: Core, call: Call) -> Any:
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents = [each for each in incidents(core, call) if each["open"]]
+    # What is cut off below must not be the gravest.
+    open_incidents.sort(key=lambda each: each["severity"] != "critical")
     return {
         "name": core.name,
         "machine": core.machine,
         "fleet": core.standing.fleet,
         "incarnation": core.standing.incarnation,
         "settled": core.members.settled,
+        "doubt": doubt.view(core, call),
         "revoked": _revoked(core),
         "machines": {
             "known": len(core.roster.machines),

@@ -42,6 +42,18 @@ TRUTH: Final = (
         hidden=True, object="fork",
     ),
     Verb(
+        "doubt", "what this machine does not know of its own past", "local", "daemon",
+        "muster.verbs.doubt:view", hidden=True,
+    ),
+    Verb(
+        "resume", "go on without what this machine lost of its log: you know it is no copy",
+        "local", "client", "muster.verbs.doubt:resume",
+    ),
+    Verb(
+        "doubt.end", "an operator's word that ends a machine's doubt", "order", "daemon",
+        "muster.verbs.doubt:end", (pos("doubt", "the doubt"),), hidden=True, object="doubt",
+    ),
+    Verb(
         "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",
         (
             pos("action", "add or list", choices=("add", "list")),

@@ -1,0 +1,179 @@
+"""Two copies of one machine that run at once: told by what each of them signs while it runs.
+
+Rule 1: each process says with each link which life it is (fleet/life.py), and passes on what it
+hears of others, once: so the copies hear of each other wherever the two are linked.
+Rule 2: who hears of another life of its own key answers it by name. An answer that names *our* life
+proves that the other one runs now: nobody could know our life before this start. A life that ended,
+as of a machine that was started again, never answers.
+Rule 3: while another copy runs neither obeys an order, takes a task or receipts an entry of others:
+each could do it twice, and none knows which of them a person means.
+Rule 4: two lives that name each other are proof to everybody; whoever sees them tells a person.
+"""
+
+import json
+from collections import OrderedDict, deque
+from typing import Final
+
+from muster.channel.frame import Type
+from muster.errors import Refused
+from muster.fleet.life import NOBODY, Life, open_life, sign_life
+from muster.limits import (
+    LIFE_ANSWER_MS,
+    LIFE_SILENT_MS,
+    LIVES_KEPT,
+    LIVES_PER_MACHINE,
+    LIVES_PER_MINUTE_MAX,
+)
+from muster.log.stream import MachineId
+from muster.node.link import Link
+from muster.node.whole import Whole
+
+INCIDENT: Final = "clone"
+MINUTE_MS: Final = 60_000
+
+
+class Lives:
+    """The lives that are known; nothing of it outlasts this process."""
+
+    def __init__(self, core: Whole) -> None:
+        self.core = core
+        self.life = core.draw(16).hex()
+        self._number = 0
+        self._plain = ""
+        # Of each machine the newest words, by life.
+        self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Life, bytes]]] = OrderedDict()
+        # The other copies of this very machine, and when each was heard last.
+        self._beside: dict[str, int] = {}
+        self._answered_ms: dict[str, int] = {}
+        self._told: set[MachineId] = set()
+        # How many words each link brought in the last minute.
+        self._budget: dict[int, deque[int]] = {}
+
+    @property
+    def beside(self) -> str | None:
+        """Another life of our own key that lives now."""
+        return next(iter(self._beside), None)
+
+    def word(self) -> str:
+        """What we say of ourselves with each link; always the same, so that it spreads once."""
+        if not self._plain:
+            self._plain = self._sign(NOBODY, 0)
+        return self._plain
+
+    def _sign(self, beside: str, number: int) -> str:
+        standing = self.core.standing
+        raw = sign_life(standing.identity, standing.fleet, self.life, beside=beside, number=number)
+        return raw.decode()
+
+    def known(self) -> list[str]:
+        """The words of machines that have a link to us: who links now may not have heard them."""
+        linked = {link.peer for link in self.core.links.values()}
+        return [
+            raw.decode()
+            for machine, words in self._words.items()
+            if machine in linked
+            for _, raw in words.values()
+        ]
+
+    # --- hearing --------------------------------------------------------------------------
+
+    def heard(self, link: Link, raw: str) -> None:
+        """A word came over a link, of its peer or of somebody else. Raises: Refused."""
+        core = self.core
+        self._spend(link)
+        word = open_life(raw.encode(), core.standing.fleet)
+        machine = MachineId(word.machine)
+        if machine not in core.roster.machines or word.life == self.life:
+            return
+        words = self._words.setdefault(machine, OrderedDict())
+        before = words.get(word.life)
+        if before is not None and before[0].number >= word.number:
+            return
+        words[word.life] = (word, raw.encode())
+        words.move_to_end(word.life)
+        if len(words) > LIVES_PER_MACHINE:
+            words.popitem(last=False)
+        if len(self._words) > LIVES_KEPT:
+            self._words.popitem(last=False)
+        if machine == core.machine:
+            self._of_our_own(word)
+        elif word.beside in words and words[word.beside][0].beside == word.life != word.beside:
+            self._tell(machine)
+        self._pass_on(raw, but=link.id)
+
+    def _spend(self, link: Link) -> None:
+        """A word costs a signature and goes on to everybody: so many a minute, of each link."""
+        now_ms = self.core.now.boot_ms
+        spent = self._budget.setdefault(link.id, deque())
+        while spent and now_ms - spent[0] >= MINUTE_MS:
+            spent.popleft()
+        if len(spent) >= LIVES_PER_MINUTE_MAX:
+            raise Refused("more words of lives than anybody has to say")
+        spent.append(now_ms)
+
+    def closed(self, link: int) -> None:
+        """A link is gone."""
+        self._budget.pop(link, None)
+
+    def _of_our_own(self, word: Life) -> None:
+        now_ms = self.core.now.boot_ms
+        if word.beside == self.life:
+            first = not self._beside
+            self._beside[word.life] = now_ms
+            self._tell(self.core.machine)
+            if first:
+                self.core.counters["copies"] += 1
+        if now_ms - self._answered_ms.get(word.life, -LIFE_ANSWER_MS) >= LIFE_ANSWER_MS:
+            self._answer(word.life)
+
+    def _answer(self, life: str) -> None:
+        self._answered_ms[life] = self.core.now.boot_ms
+        if len(self._answered_ms) > LIVES_KEPT:
+            del self._answered_ms[next(iter(self._answered_ms))]
+        self._number += 1
+        self._pass_on(self._sign(life, self._number))
+
+    def _pass_on(self, raw: str, but: int = 0) -> None:
+        for number, link in self.core.links.items():
+            if link.peer and number != but:
+                self.core.send(number, Type.HELLO, 0, hello_bytes(self.core, raw))
+
+    # --- telling --------------------------------------------------------------------------
+
+    def _tell(self, machine: MachineId) -> None:
+        if machine in self._told:
+            return
+        self._told.add(machine)
+        core, key = self.core, f"{INCIDENT}-{machine[:16]}"
+        if machine != core.machine and core.store.rows("fleet_incident", key=key, open=1):
+            # Somebody told it already, and it is the same to everybody.
+            return
+        title = title_of(core.standing.name_of(machine))
+        core.note(title)
+        core.members.incident(key, "critical", title)
+
+    def tick(self) -> None:
+        """Answer the other copy as long as it answers; it is gone when it has not for a while."""
+        now_ms = self.core.now.boot_ms
+        for life, heard_ms in list(self._beside.items()):
+            if now_ms - heard_ms >= LIFE_SILENT_MS:
+                del self._beside[life]
+            elif now_ms - self._answered_ms.get(life, 0) >= LIFE_ANSWER_MS:
+                self._answer(life)
+        if not self._beside and self.core.machine in self._told:
+            self._told.discard(self.core.machine)
+            why = "the other copy was not heard of any more"
+            self.core.members.closed(f"{INCIDENT}-{self.core.machine[:16]}", why)
+            self.core.router.resume()
+            self.core.work.doubt_over()
+
+
+def title_of(name: str) -> str:
+    """The incident; `node/twin.py` finds the same by other signs."""
+    return f"two copies of {name} run at once: stop one of them, or revoke it and join anew"
+
+
+def hello_bytes(core: Whole, word: str) -> bytes:
+    """What a link begins with, and what carries a word later; older machines read over the word."""
+    version = str(core.settings.get("version", ""))
+    return json.dumps({"life": word, "muster": version, "wall_ms": core.now.wall_ms}).encode()

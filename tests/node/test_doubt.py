@@ -1,0 +1,259 @@
+"""A machine that was set back: it says so, leaves alone what it may have done, and goes on again."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+from muster.limits import CONFIRM_MS
+from muster.log.stream import FLEET, Incarnation
+from muster.node.doubt import FLOOR
+from muster.node.member import going_on
+from muster.store.mark import Mark
+
+ARGS = {"text": ["pay"], "to": "all"}
+FRESH = Incarnation("5" * 32)
+
+
+def answer(found: Any) -> str:
+    if found is None:
+        return "waits"
+    return "ok" if found["ok"] else str(found["error"]["kind"])
+
+
+def marked(one: One) -> dict[str, int]:
+    return {s: n for s, n in one.sizes().items() if s.startswith(one.id)}
+
+
+def set_back(world: Cores, name: str, image: bytes, awaited: dict[str, int]) -> One:
+    """The machine starts from an older image, and its mark tells of more, as `Installation` does."""
+    one = world[name]
+    one.incarnation = FRESH
+    one.doubts = (("The stream had more before.",), awaited)
+    world.restart(name, image)
+    return one
+
+
+def obeyed() -> tuple[Cores, One, bytes, dict[str, int], str]:
+    """studio obeyed an order after its backup, and the hub holds that it did."""
+    world = Cores("hub", "studio", "lap")
+    world.link("hub", "studio")
+    world.link("hub", "lap")
+    world.pass_ms(CONFIRM_MS + 500)
+    studio = world["studio"]
+    image = studio.core.store.image()
+    signed = world.sign("send", "all", studio, ARGS)
+    assert answer(studio.call("send", ARGS, statement=signed)) == "ok"
+    world.pass_ms(500)
+    sizes = marked(studio)
+    world.cut("studio")
+    return world, studio, image, sizes, signed
+
+
+def incidents(one: One) -> list[dict[str, Any]]:
+    found = one.call("incidents", {})["value"]
+    return [i for i in found if i["open"] and i["key"].startswith("set-back")]
+
+
+@proves("node.doubt-obeys-nothing")
+def test_an_order_is_not_obeyed_again_before_its_own_log_came_back():
+    world, studio, image, sizes, signed = obeyed()
+    set_back(world, "studio", image, sizes)
+    assert answer(studio.call("send", ARGS, statement=signed)) == "waits"
+    world.pass_ms(CONFIRM_MS + 500)
+    # Alone it hears what is waited for, also who asks for something new.
+    assert "hub" in studio.answers[-1]["error"]["text"]
+    assert "muster resume" in studio.answers[-1]["error"]["text"]
+    assert answer(studio.order("send", "all", ARGS)) == "Conflict"
+    assert studio.entries("order.take") == []
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    # Everything that its mark remembers is here: it need not wait for the laptop.
+    assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
+    assert "taken already" in studio.answers[-1]["error"]["text"]
+    assert answer(studio.order("send", "all", ARGS)) == "ok"
+    assert len(world["hub"].entries("order.take")) == 2
+
+
+@proves("node.doubt-obeys-nothing")
+def test_one_that_does_not_hold_it_all_is_not_enough():
+    """The hub was away when the order was obeyed: only the laptop holds that."""
+    world, studio, image, _, _ = obeyed()
+    world.link("lap", "studio")
+    world.cut("hub")
+    later = world.sign("send", "all", studio, ARGS)
+    assert answer(studio.call("send", ARGS, statement=later)) == "ok"
+    world.pass_ms(500)
+    sizes = marked(studio)
+    world.cut("studio")
+    set_back(world, "studio", image, sizes)
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 1_000)
+    assert answer(studio.call("send", ARGS, statement=later)) == "Conflict"
+    assert "lap" in studio.answers[-1]["error"]["text"]
+    world.link("lap", "studio")
+    world.pass_ms(1_000)
+    assert answer(studio.call("send", ARGS, statement=later)) == "Conflict"
+    assert "taken already" in studio.answers[-1]["error"]["text"]
+
+
+@proves("node.doubt-obeys-nothing")
+def test_also_one_whose_mark_was_restored_with_it_waits_once_it_hears_that_there_was_more():
+    world, studio, image, _, signed = obeyed()
+    world.restart("studio", image)
+    here, _ = world.link("studio", "hub")
+    assert here
+    for _ in range(40):
+        found = studio.call("send", ARGS, statement=signed)
+        assert answer(found) != "ok"
+        world.pass_ms(100)
+    assert "taken already" in studio.answers[-1]["error"]["text"]
+    assert len(world["hub"].entries("message.send")) == 1
+
+
+@proves("node.doubt-obeys-nothing")
+def test_no_task_is_taken_meanwhile_and_another_machine_gets_it():
+    world, studio, image, sizes, _ = obeyed()
+    set_back(world, "studio", image, {**sizes, next(iter(sizes)): 10_000})
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    assert studio.core.doubt.waits
+    hub = world["hub"]
+    for _ in range(6):
+        hub.submit()
+        world.pass_ms(300)
+    world.pass_ms(3_000)
+    starts = hub.entries("attempt.start")
+    assert starts
+    assert studio.id not in {e.header.author for e in starts}
+    assert all(hub.task(str(r["task"]))["state"] == "done" for r in hub.core.store.rows("task"))
+
+
+@proves("node.doubt-obeys-nothing")
+def test_a_doubt_outlasts_a_restart():
+    world, studio, image, sizes, signed = obeyed()
+    set_back(world, "studio", image, sizes)
+    world.pass_ms(500)
+    studio.incarnation, studio.doubts = studio.core.standing.incarnation, ((), {})
+    world.restart("studio")
+    assert studio.core.doubt.waits
+    world.pass_ms(CONFIRM_MS + 500)
+    assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
+
+
+@proves("node.doubt-resume")
+def test_an_operators_word_goes_on_without_and_what_was_signed_before_stays_refused():
+    world, studio, image, sizes, signed = obeyed()
+    set_back(world, "studio", image, sizes)
+    world.pass_ms(CONFIRM_MS + 500)
+    doubt = studio.call("doubt", {})["value"]
+    assert doubt["waits"]
+    for other in ("0" * 32, "f" * 32):
+        assert answer(studio.order("doubt.end", other, {"doubt": other})) == "Conflict"
+    assert answer(studio.call("doubt.end", {"doubt": doubt["id"]})) == "Denied"
+    assert studio.core.doubt.waits
+    assert answer(studio.order("doubt.end", doubt["id"], {"doubt": doubt["id"]})) == "ok"
+    assert studio.call("doubt", {})["value"] is None
+    assert incidents(studio) == []
+    assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
+    assert "sign it anew" in studio.answers[-1]["error"]["text"]
+    world.pass_ms(100)
+    assert answer(studio.order("send", "all", ARGS)) == "ok"
+    # The floor outlasts a restart, and the word counts for this doubt alone.
+    studio.incarnation, studio.doubts = studio.core.standing.incarnation, ((), {})
+    world.restart("studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
+    assert studio.core.store.recall(FLOOR)
+
+
+@proves("node.setback-is-said")
+def test_it_is_an_incident_everywhere_and_the_first_thing_that_is_said():
+    world, studio, image, sizes, _ = obeyed()
+    set_back(world, "studio", image, {**sizes, next(iter(sizes)): 10_000})
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    status = studio.call("status", {})["value"]
+    assert status["doubt"]["reasons"] == ["The stream had more before."]
+    assert status["incidents"][0]["key"].startswith("set-back")
+    for name in ("hub", "studio", "lap"):
+        assert any("studio lost a part" in i["title"] for i in incidents(world[name])), name
+    assert any(n for n in studio.notes if "studio lost a part" in n)
+
+
+@proves("node.setback-is-said")
+def test_who_holds_more_of_a_machine_than_it_has_says_so_though_it_keeps_quiet():
+    world, studio, image, _, _ = obeyed()
+    world.restart("studio", image)
+    # Its own incidents never come: an older version knows of none.
+    studio.core.members.incident = lambda *_a, **_k: None
+    world.link("hub", "studio")
+    world.pass_ms(100)
+    assert any("asks others for its entries" in n for n in world["hub"].notes)
+    world.pass_ms(2_000)
+    # They are back, and it confirmed them.
+    assert incidents(world["hub"]) == []
+
+
+@proves("node.setback-is-said")
+def test_alone_in_its_fleet_it_goes_on_says_so_and_obeys_nothing_that_was_signed_before():
+    world = Cores("hub")
+    hub = world["hub"]
+    signed = world.sign("send", "all", hub, ARGS)
+    image = hub.core.store.image()
+    assert answer(hub.call("send", ARGS, statement=signed)) == "ok"
+    set_back(world, "hub", image, marked(hub))
+    assert answer(hub.call("send", ARGS, statement=signed)) == "Conflict"
+    world.pass_ms(100)
+    assert answer(hub.order("send", "all", ARGS)) == "ok"
+    assert incidents(hub)
+    doubt = hub.call("status", {})["value"]["doubt"]
+    assert not doubt["waits"]
+    assert answer(hub.order("doubt.end", doubt["id"], {"doubt": doubt["id"]})) == "ok"
+    assert incidents(hub) == []
+
+
+@proves("node.setback-is-said")
+def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
+    world, studio, _, _, _ = obeyed()
+    world.restart("studio")
+    own = studio.core.standing.own(FLEET)
+    studio.core.replication.doubted = own
+    world.pass_ms(CONFIRM_MS + 500)
+    assert studio.core.standing.own(FLEET) != own, "it costs an incarnation"
+    assert not studio.core.doubt.waits
+    assert answer(studio.order("send", "all", ARGS)) == "ok"
+
+
+@proves("store.mark-doubts")
+def test_a_log_that_is_gone_is_a_doubt_and_a_mark_of_another_machine_is_none():
+    world = Cores("hub", "studio")
+    studio, sizes = world["studio"], marked(world["studio"])
+    empty = Cores("hub", "studio")["studio"].core.store
+    mark = Mark(studio.incarnation, sizes, "m", "b", "g", 1)
+    assert going_on(studio.core.store, mark, "m", "g") == (studio.incarnation, ())
+    one = One(world, "studio", 1)
+    one.world.machines["studio"] = one
+    fresh = type(empty)(
+        ":memory:", fleet=world.fleet, machine=studio.id, rng=studio.core.rng.randbytes, folds=()
+    )  # fmt: skip
+    going, why = going_on(fresh, mark, "m", "g")
+    assert going is None
+    assert "log is gone" in why[0]
+    assert going_on(fresh, None, "m", "g") == (None, ())
+    other = {s.replace(studio.id, "0" * 64): n for s, n in sizes.items()}
+    assert going_on(fresh, Mark("x", other, "m", "b", "g", 1), "m", "g") == (None, ())
+
+
+@pytest.mark.parametrize("name", ["hub", "studio"])
+@proves("node.doubt-resume")
+def test_a_machine_that_knows_its_past_has_no_doubt(name):
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    world.restart(name)
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    assert world[name].call("doubt", {})["value"] is None
+    assert answer(world[name].order("send", "all", ARGS)) == "ok"
