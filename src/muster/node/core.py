@@ -34,9 +34,9 @@ from muster.node import event as ev
 from muster.node.call import Router
 from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
-from muster.node.link import Link, channels, sentence
-from muster.node.mailbox import Mailbox
+from muster.node.link import Link, sentence
 from muster.node.lives import Lives
+from muster.node.mailbox import Mailbox
 from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
@@ -103,8 +103,6 @@ class Core:
             lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
             lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
             lambda lost: self.members.say_again(lost),  # noqa: PLW0108
-            lambda m, s: self.members.holds_less(m, s),  # noqa: PLW0108
-            self._may_receipt,
         )
         self.doubt = Doubt(self)
         self.lives = Lives(self)
@@ -113,9 +111,6 @@ class Core:
         self.members: Members = Members(self)
         self.work = Work(self)
         self.mailbox = Mailbox(store, self.standing)
-
-    def _may_receipt(self) -> bool:
-        return self.lives.beside is None
 
     # --- what everybody asks --------------------------------------------------------------
 
@@ -251,7 +246,7 @@ class Core:
             case ev.Arrived():
                 self._arrived(event)
             case ev.LinkUp():
-                self.guard.run("link", event.peer[:12], self._link_up, event)
+                self.guard.run("link", event.peer[:12], self.members.link_up, event)
             case ev.LinkDown():
                 self.guard.run("link", "", self.members.link_down, event)
             case ev.Tick():
@@ -268,11 +263,6 @@ class Core:
                 self.guard.run("noticed", key, self.members.incident, key, "warning", title)
             case _:
                 self.work.on_event(event)
-
-    def _link_up(self, event: ev.LinkUp) -> None:
-        self.members.link_up(event)
-        if event.peer:
-            self.links[event.link].numbers = channels(self.machine, event.peer)
 
     def _tick(self) -> None:
         """Time passed. Each part of it is apart: one that fails takes no time from the others."""

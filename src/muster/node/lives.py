@@ -120,6 +120,7 @@ class Lives:
         if word.beside == self.life:
             first = not self._beside
             self._beside[word.life] = now_ms
+            self.core.replication.may_receipt = False
             self._tell(self.core.machine)
             if first:
                 self.core.counters["copies"] += 1
@@ -162,6 +163,7 @@ class Lives:
                 self._answer(life)
         if not self._beside and self.core.machine in self._told:
             self._told.discard(self.core.machine)
+            self.core.replication.may_receipt = True
             why = "the other copy was not heard of any more"
             self.core.members.closed(f"{INCIDENT}-{self.core.machine[:16]}", why)
             self.core.router.resume()

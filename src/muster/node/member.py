@@ -35,8 +35,9 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.link import Link, sentence
+from muster.node.link import Link, channels, sentence
 from muster.node.lives import hello_bytes
+from muster.node.setback import Setbacks
 from muster.node.twin import Twins
 from muster.node.whole import Whole
 from muster.store.mark import Mark, doubts
@@ -59,7 +60,7 @@ def going_on(
     """The incarnation that goes on after a start; None, and why, when a new one must begin."""
     mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
     opened = [s for s in mine if s.scope == FLEET]
-    if mark is not None and not any(_is_of(store.machine, s) for s in mark.sizes):
+    if mark is not None and not any(s.startswith(store.machine) for s in mark.sizes):
         # It was left by another machine that lived in this folder.
         mark = None
     if not opened:
@@ -78,10 +79,6 @@ def going_on(
     return (None if found else last.incarnation), tuple(found)
 
 
-def _is_of(machine: MachineId, stream: str) -> bool:
-    return stream.startswith(f"{machine}/")
-
-
 class Members:
     """See the rules at the top of this file."""
 
@@ -92,11 +89,9 @@ class Members:
         # What is to be written once our own head is confirmed.
         self._put_off: list[tuple[str, bytes]] = []
         self._twins = Twins(core, self.regressed)
+        self._setbacks = Setbacks(core)
         self._contradicted: set[MachineId] = set()
         self._said_again: Counter[str] = Counter()
-        # Streams of ours that came back from others, and machines that ask for their own.
-        self._back: set[StreamName] = set()
-        self._behind: dict[MachineId, StreamName] = {}
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
@@ -239,35 +234,7 @@ class Members:
     def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         """Entries came."""
         self._twins.advanced(stream, entries)
-        if stream.machine == self.core.machine and stream.scope == FLEET:
-            self._came_back(stream)
-
-    def _came_back(self, stream: StreamName) -> None:
-        """Entries of our own key came from others: we lost them, or a copy of us wrote them."""
-        doubt = self.core.doubt
-        if not doubt.waits and stream not in self._back:
-            doubt.begin(("Others held entries of this machine's own log that it did not have.",))
-        self._back.add(stream)
-
-    def holds_less(self, machine: MachineId, stream: StreamName) -> None:
-        """A machine asks for entries of its own log: it was set back, whether it knows or not."""
-        if machine in self._behind or machine not in self.core.roster.machines:
-            return
-        self._behind[machine] = stream
-        name = self.core.standing.name_of(machine)
-        title = f"{name} lost a part of its own log, or is a copy: it asks others for its entries"
-        self.core.note(title)
-        self.incident(f"set-back-{machine[:16]}", "critical", title, str(stream))
-
-    def _caught_up(self) -> None:
-        """Whoever asked for its own entries has them again."""
-        sync, store = self.core.sync, self.core.store
-        for machine, stream in list(self._behind.items()):
-            lanes = [s.lanes.get(stream) for s in sync.sessions.values() if s.peer == machine]
-            if any(lane is not None and lane.has >= store.size(stream) for lane in lanes):
-                del self._behind[machine]
-                name = self.core.standing.name_of(machine)
-                self.closed(f"set-back-{machine[:16]}", f"{name} has its own entries again")
+        self._setbacks.came(stream)
 
     def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
         """Something a person must see."""
@@ -281,12 +248,9 @@ class Members:
 
     def closed(self, key: str, reason: str) -> None:
         """An incident of ours is over, in whichever of our incarnations it was opened."""
-        own = self.core.standing.own(FLEET)
-        mine = [
-            row
-            for row in self.core.store.rows("fleet_incident", key=key[:64], open=1)
-            if StreamName.parse(str(row["stream"])).machine == self.core.machine
-        ]
+        own, machine = self.core.standing.own(FLEET), self.core.machine
+        rows = self.core.store.rows("fleet_incident", key=key[:64], open=1)
+        mine = [row for row in rows if str(row["stream"]).startswith(machine)]
         if not mine:
             return
         if not any(str(row["stream"]) == str(own) for row in mine):
@@ -314,6 +278,7 @@ class Members:
         core.links[event.link] = link
         if not event.peer:
             return
+        link.numbers = channels(core.machine, event.peer)
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
@@ -358,7 +323,7 @@ class Members:
         if self.settled:
             self.core.doubt.tick()
             self.core.lives.tick()
-            self._caught_up()
+            self._setbacks.tick()
             return
         if not self._has_asked():
             return

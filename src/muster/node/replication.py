@@ -49,13 +49,13 @@ class Replication:
         on_regressed: Callable[[StreamName, str], None],
         on_contradiction: Callable[[StreamName, str], None],
         on_rolled_back: Callable[[list[Entry]], None],
-        on_own_wanted: Callable[[MachineId, StreamName], None],
-        may_receipt: Callable[[], bool],
     ) -> None:
         self.store = store
         self.standing = standing
-        self._on_own_wanted = on_own_wanted
-        self._may_receipt = may_receipt
+        # Who is told that a machine asks for entries of its own, and whether what others wrote is
+        # receipted now: not while a copy of us runs.
+        self.on_own_wanted: Callable[[MachineId, StreamName], None] = lambda _machine, _stream: None
+        self.may_receipt = True
         self.sync = sync
         self.counters: Counter[str] = Counter()
         self._on_entries = on_entries
@@ -138,7 +138,7 @@ class Replication:
         if session is None or stream.machine != session.peer or stream.scope != FLEET:
             return
         if want.start < self.store.size(stream):
-            self._on_own_wanted(session.peer, stream)
+            self.on_own_wanted(session.peer, stream)
 
     def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
@@ -356,7 +356,7 @@ class Replication:
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""
         for stream, links in list(self._touched.items()):
-            if stream.machine != self.standing.machine and not self._may_receipt():
+            if stream.machine != self.standing.machine and not self.may_receipt:
                 # It is given when that is certain again; until then its writer waits for it.
                 continue
             del self._touched[stream]

@@ -146,6 +146,8 @@ class ForksPart(Protocol):
 class ReplicationPart(Protocol):
     doubted: StreamName | None
     longer: dict[StreamName, int]
+    on_own_wanted: Callable[[MachineId, StreamName], None]
+    may_receipt: bool
 
     @property
     def forks(self) -> ForksPart: ...

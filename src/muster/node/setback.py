@@ -1,0 +1,53 @@
+"""Machines that have less of their own log than others hold of it: we, and others.
+
+Rule 1: a writer holds all of its own streams. One that asks for entries of a stream of its own was
+set back, or is a copy; it need not know, or say so.
+Rule 2: what comes back of our own key is a sign for us, also where no mark remembers it.
+"""
+
+from muster.log.stream import FLEET, MachineId, StreamName
+from muster.node.whole import Whole
+
+
+class Setbacks:
+    """Who asked for entries of its own, until it has them again."""
+
+    def __init__(self, core: Whole) -> None:
+        self.core = core
+        self._back: set[StreamName] = set()
+        self._behind: dict[MachineId, StreamName] = {}
+        core.replication.on_own_wanted = self.asked
+
+    def came(self, stream: StreamName) -> None:
+        """Entries of our own key came from others: we lost them, or a copy of us wrote them."""
+        if stream.machine != self.core.machine or stream.scope != FLEET:
+            return
+        doubt = self.core.doubt
+        if not doubt.waits and stream not in self._back:
+            doubt.begin(("Others held entries of this machine's own log that it did not have.",))
+        self._back.add(stream)
+
+    def asked(self, machine: MachineId, stream: StreamName) -> None:
+        """A machine asks for entries of its own log."""
+        core = self.core
+        if machine in self._behind or machine not in core.roster.machines:
+            return
+        self._behind[machine] = stream
+        name = core.standing.name_of(machine)
+        title = f"{name} lost a part of its own log, or is a copy: it asks others for its entries"
+        core.note(title)
+        core.members.incident(_key(machine), "critical", title, str(stream))
+
+    def tick(self) -> None:
+        """Whoever has its own entries again is no incident any more."""
+        core = self.core
+        for machine, stream in list(self._behind.items()):
+            lanes = [s.lanes.get(stream) for s in core.sync.sessions.values() if s.peer == machine]
+            if any(lane is not None and lane.has >= core.store.size(stream) for lane in lanes):
+                del self._behind[machine]
+                name = core.standing.name_of(machine)
+                core.members.closed(_key(machine), f"{name} has its own entries again")
+
+
+def _key(machine: MachineId) -> str:
+    return f"set-back-{machine[:16]}"
