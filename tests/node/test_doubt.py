@@ -199,14 +199,14 @@ def test_who_holds_more_of_a_machine_than_it_has_says_so_though_it_keeps_quiet()
 @proves("node.setback-is-said")
 def test_alone_in_its_fleet_it_goes_on_says_so_and_obeys_nothing_that_was_signed_before():
     world = Cores("hub")
-    hub = world["hub"]
-    signed = world.sign("send", "all", hub, ARGS)
+    hub, own = world["hub"], {"text": ["pay"], "to": "hub"}
+    signed = world.sign("send", "hub", hub, own)
     image = hub.core.store.image()
-    assert answer(hub.call("send", ARGS, statement=signed)) == "ok"
+    assert answer(hub.call("send", own, statement=signed)) == "ok"
     set_back(world, "hub", image, marked(hub))
-    assert answer(hub.call("send", ARGS, statement=signed)) == "Conflict"
+    assert answer(hub.call("send", own, statement=signed)) == "Conflict"
     world.pass_ms(100)
-    assert answer(hub.order("send", "all", ARGS)) == "ok"
+    assert answer(hub.order("send", "hub", own)) == "ok"
     assert incidents(hub)
     doubt = hub.call("status", {})["value"]["doubt"]
     assert not doubt["waits"]
