@@ -78,10 +78,10 @@ def test_a_peer_that_does_not_read_is_cut_once_and_costs_no_more_memory():
         (Unreachable("away"), False, "work-unreachable"),
         (Refused("no"), False, "work-refused"),
         (KeyError("ours"), False, "work-failed"),
-        (Broken("the disk is full"), True, "work-broken"),
+        (Broken("a file cannot be read"), False, "work-broken"),
     ],
 )
-def test_a_task_that_fails_ends_alone_except_when_this_machine_cannot_go_on(error, ends, counted):
+def test_a_task_that_fails_ends_alone(error, ends, counted):
     fatal: list[str] = []
     supervisor = Supervisor(fatal.append, fatal.append)
 
@@ -156,3 +156,24 @@ def test_a_machine_has_so_many_links_and_its_newest_count():
         half._outboxes[number] = Outbox(End(""), 1, full_once([]))  # type: ignore[arg-type]
         half.make_place(number, "")
     assert half.cuts == [1, 2, 3]
+
+
+@proves("node.mistakes-end-one-thing")
+@pytest.mark.parametrize(
+    "error", [KeyError("ours"), Broken("a file"), Refused("no"), OSError(24, "fd")]
+)
+def test_what_must_not_end_begins_again_after_it_failed(monkeypatch, error):
+    monkeypatch.setattr("muster.node.supervisor.AGAIN_S_MIN", 0.0)
+    begun: list[int] = []
+
+    async def rounds() -> None:
+        begun.append(1)
+        if len(begun) < 4:
+            raise error
+
+    async def drive() -> None:
+        supervisor = Supervisor(pytest.fail, pytest.fail)
+        await supervisor.keep("rounds", rounds)
+
+    asyncio.run(drive())
+    assert len(begun) == 4

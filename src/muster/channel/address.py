@@ -1,13 +1,13 @@
 """Where a machine listens, as people write it: `host:port`, `[v6 address]:port`, `:port`."""
 
-from muster.errors import Broken
+from muster.errors import Malformed
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host, without brackets, and port. Raises Broken."""
+    """Host, without brackets, and port. Raises Malformed."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise Broken(f"address {address!r} is not host:port; write it like 192.0.2.7:7447")
+        raise Malformed(f"address {address!r} is not host:port; write it like 192.0.2.7:7447")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 

@@ -53,7 +53,16 @@ from muster.channel.tls import (
     load_pair,
     server_context,
 )
-from muster.errors import Broken, Denied, Forged, MusterError, Refused, Unreachable, unable
+from muster.errors import (
+    Broken,
+    Denied,
+    Forged,
+    Malformed,
+    MusterError,
+    Refused,
+    Unreachable,
+    unable,
+)
 from muster.limits import (
     FRAME_BYTES_MAX,
     HANDSHAKE_TIMEOUT_MS,
@@ -436,7 +445,11 @@ class HttpChannel:
         return await _dial(address, self._client_tls, verify, self.timing)
 
     async def listen(self, address: str, on_link: OnLink) -> HttpListener:
-        host, port = split_address(address)
+        try:
+            host, port = split_address(address)
+        except Malformed as error:
+            # Our own configuration says so.
+            raise Broken(str(error)) from error
         listener = HttpListener(self, on_link)
         try:
             listener.start(host, port)

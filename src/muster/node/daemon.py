@@ -169,10 +169,10 @@ class Daemon:
             if self.machine.config.listen:
                 listener = await self.http.listen(self.machine.config.listen, self._peer_link)
                 self._listeners.append(listener)
-            self.supervisor.run("ticks", self._ticks())
-            self.supervisor.run("facts", self._facts())
-            self.supervisor.run("papers", self._papers())
-            self.supervisor.run("upkeep", self._upkeep())
+            self.supervisor.keep("ticks", self._ticks)
+            self.supervisor.keep("facts", self._facts)
+            self.supervisor.keep("papers", self._papers)
+            self.supervisor.keep("upkeep", self._upkeep)
             self.dialler.begin()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()

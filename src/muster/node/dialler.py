@@ -8,11 +8,12 @@ Rule 3: who was shut out stays out: it need not knock for ever.
 import asyncio
 import contextlib
 import random
+from functools import partial
 from typing import Final
 
 from muster.channel.backoff import Backoff
 from muster.channel.http import HttpChannel
-from muster.errors import Denied, Malformed, MusterError, Refused, Unreachable
+from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node.loop import Loop
@@ -51,13 +52,13 @@ class Dialler:
 
     def look(self) -> None:
         """Begin to keep a link to everybody to whom none is kept yet."""
-        run, core = self._daemon.supervisor.run, self._core
+        keep, core = self._daemon.supervisor.keep, self._core
         for peer in self.addresses().keys() - self._dialled:
             self._dialled.add(peer)
-            run("dial", self._keep_direct(peer))
+            keep("dial", partial(self._keep_direct, peer))
         for peer in core.roster.machines.keys() - self._wanted - {core.machine}:
             self._wanted.add(peer)
-            run("relay", self._keep_relayed(peer))
+            keep("relay", partial(self._keep_relayed, peer))
 
     def stir(self) -> None:
         """A link of our own came or went: who has none may be reached by another way now."""
@@ -92,7 +93,8 @@ class Dialler:
             began = loop.time()
             try:
                 link = await self._http.dial(address, peer=peer)
-            except (Unreachable, Refused, Malformed) as error:
+            except MusterError as error:
+                # What a machine says of its address may be anything, too.
                 self._daemon.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
                 if isinstance(error, Denied) and error.proof:
                     self._daemon.post(ev.ShutOut(error.proof))

@@ -1,8 +1,9 @@
 """The one place that catches everything: tasks of the daemon that must not end it.
 
 Rule 1: a mistake of ours in one task is counted by name, reported with its traceback to the
-daemon's own log, and ends that task only. `Broken` (disk, installation) ends the daemon. After a
-mistake in a step of the core that no guard caught, the daemon begins anew from the store.
+daemon's own log, and ends that task only; what must never end is begun again. Only a step of the
+core that meets a failing disk ends the daemon. After a mistake in a step that no guard caught, the
+daemon begins anew from the store.
 Rule 2: nobody else in Muster writes `except Exception`.
 """
 
@@ -12,13 +13,17 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from muster.errors import USED_UP, Broken, Exhausted, MusterError
 from muster.node.link import sentence
 from muster.visible import visible
 
 T = TypeVar("T")
+
+# The first pause before what failed begins again, and the longest; it doubles in between.
+AGAIN_S_MIN: Final = 0.5
+AGAIN_S_MAX: Final = 30.0
 
 
 class Supervisor:
@@ -28,14 +33,30 @@ class Supervisor:
         self.counters: Counter[str] = Counter()
         self._fatal = fatal
         self._anew = anew
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    def run(self, name: str, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[None]":
+    def run(self, name: str, work: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Start `work`; how it ends is looked after here."""
         task = asyncio.get_running_loop().create_task(self._guard(name, work), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def keep(self, name: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> "asyncio.Task[Any]":
+        """Run what must not end before it says so: after a failure it begins again, in a while."""
+        return self.run(name, self._keep(name, make))
+
+    async def _keep(self, name: str, make: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        pause_s = AGAIN_S_MIN
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            if await self._guard(name, make()):
+                return
+            if loop.time() - began > AGAIN_S_MAX:
+                pause_s = AGAIN_S_MIN
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, AGAIN_S_MAX)
 
     def step(self, work: Callable[[], T]) -> T | None:
         """Do one step of the core; None after it failed.
@@ -48,7 +69,7 @@ class Supervisor:
             return work()
         except Exhausted:
             raise
-        except MusterError as error:
+        except Broken as error:
             self.counters["step-failed"] += 1
             self._fatal(str(error))
         except Exception:  # noqa: BLE001 - this is the one supervisor
@@ -56,14 +77,12 @@ class Supervisor:
             self._anew(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
         return None
 
-    async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
+    async def _guard(self, name: str, work: Coroutine[Any, Any, Any]) -> bool:
+        """Whether it ended by itself."""
         try:
             await work
         except asyncio.CancelledError:
             raise
-        except Broken as error:
-            self.counters[f"{name}-broken"] += 1
-            self._fatal(str(error))
         except MusterError as error:
             self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
             # A peer chooses the reason of its close: one line of it, and no control characters.
@@ -71,14 +90,15 @@ class Supervisor:
         except Exception:  # noqa: BLE001 - this is the one supervisor
             self.counters[f"{name}-failed"] += 1
             say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
+        else:
+            return True
+        return False
 
     @contextlib.asynccontextmanager
     async def attempt(self, name: str) -> AsyncIterator[None]:
         """One round of work that is done again anyway: a refusal in it ends this round only."""
         try:
             yield
-        except Broken:
-            raise
         except MusterError as error:
             self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
             say(sentence(f"{name}: {error}"))

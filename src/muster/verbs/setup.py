@@ -217,10 +217,7 @@ def _login() -> str:
 
 def _listen(text: str) -> str:
     if text:
-        try:
-            split_address(text)
-        except Broken as error:
-            raise Malformed(str(error)) from error
+        split_address(text)
     return text
 
 
