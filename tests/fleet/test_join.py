@@ -359,3 +359,17 @@ def test_a_renewal_signed_by_another_machine_is_refused():
     theirs = record(LAPTOP, "laptop", authority=OTHER_AUTHORITY)
     with pytest.raises(Forged, match="another fleet"):
         hub.renew(sign_renew(LAPTOP, theirs, nonce=NONCE, issued_ms=NOW))
+
+
+@proves("fleet.renewal", "fleet.names")
+def test_a_renewal_under_another_name_is_refused_and_changes_nothing():
+    """A member may not take a name by renewing: neither a free one nor another machine's."""
+    hub = Hub()
+    known = hub.world.roster.named("laptop")
+    before = dict(hub.world.rows)
+    for name in ("tablet", "build"):
+        renamed = msgspec.structs.replace(known, name=name)
+        with pytest.raises(Forged, match="another machine or name"):
+            hub.renew(sign_renew(LAPTOP, renamed, nonce=NONCE, issued_ms=NOW))
+    assert hub.world.rows == before
+    assert hub.world.roster.named("laptop") == known

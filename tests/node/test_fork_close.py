@@ -159,10 +159,11 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
     note = "so I say"
 
     def body(**changes: Any) -> bytes:
-        signed = {"signer": world.operator.statement, "fork": fork["fork"], **changes}
-        statement = world.sign(
-            CLOSE, signed["fork"], hub, close_args(signed["fork"], note), signer=signed["signer"]
-        )
+        signed = {
+            "signer": world.operator.statement, "fork": fork["fork"], "note": note, **changes,
+        }  # fmt: skip
+        args = close_args(signed["fork"], signed["note"])
+        statement = world.sign(CLOSE, signed["fork"], hub, args, signer=signed["signer"])
         made = kinds.ForkClose(fork["common"], note, fork["proof"], statement, fork["stream"])
         return canon.encode(msgspec.to_builtins(made))
 
@@ -170,10 +171,13 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
         hub.core.now = world.now()
         hub.core.append(kinds.FORK_CLOSE, body(signer=stranger))
         hub.core.append(kinds.FORK_CLOSE, body(fork="0" * 64))
+        # The operator said something else about this very fork.
+        hub.core.append(kinds.FORK_CLOSE, body(note="I have not looked yet"))
         hub.core.append(kinds.FORK_CLOSE, b'{"stream":1}')
         hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
     hub.core.standing.changed()
-    assert [s.reason for s in hub.core.store.skipped()][-2:] == ["other-fork", "bad-body"]
+    reasons = [s.reason for s in hub.core.store.skipped()]
+    assert reasons[-3:] == ["other-fork", "other-fork", "bad-body"]
     assert hub.core.roster.closed == {}
     assert alarms(hub)
 

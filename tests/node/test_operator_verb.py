@@ -11,6 +11,7 @@ from muster.fleet.certificate import hub_of, issue
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.meant import everyone, meant
 from muster.fleet.record import open_record, sign_operator
+from muster.limits import INVITE_HOURS_MAX
 from muster.node import event as ev
 
 BOB = Operator.from_seed(b"bob".ljust(32))
@@ -174,6 +175,18 @@ def der(pem: bytes) -> bytes:
     import ssl
 
     return ssl.PEM_cert_to_DER_cert(pem.decode())
+
+
+@proves("fleet.invite-hours")
+@pytest.mark.parametrize("hours", [0, -1, INVITE_HOURS_MAX + 1, 2**52])
+def test_an_invitation_counts_for_bounded_hours(world, hours):
+    args = {"name": "nas", "address": "127.0.0.1:1", "hours": hours}
+    assert kind(world["hub"].order("invite", "nas", args)) == "Malformed"
+    assert not world["hub"].entries("invite.open")
+    args["hours"] = INVITE_HOURS_MAX
+    answer = world["hub"].order("invite", "nas", args)
+    until_ms = world.now().wall_ms + INVITE_HOURS_MAX * 3_600_000
+    assert answer["value"]["until_ms"] == until_ms
 
 
 # --- names ------------------------------------------------------------------------------------------

@@ -207,3 +207,35 @@ def test_what_was_held_of_a_revoked_machine_counts_on_and_its_streams_end_there(
                 assert (store.size(stream), store.frozen_at(stream)) == (size, size), at
     (row,) = world["hub"].core.store.rows("message")
     assert "while I was trusted" in str(row)
+
+
+@proves("node.refused-changes-nothing")
+def test_what_is_taken_back_is_taken_back_of_the_roster_too(world):
+    """Else a refused order would leave a machine shut out, or let in, until the next restart."""
+    core = world["hub"].core
+    before = core.roster
+    what: dict = {
+        "of": "machine", "key": world["bad"].id, "name": "bad", "issued_ms": WALL_MS, "reason": "x",
+    }  # fmt: skip
+    raw = sign_revocation(world.authority, cuts={}, **what).decode()
+    with core.store.transaction():
+        mark = core.mark()
+        core.append("machine.revoke", canon.encode({"revocation": raw}))
+        core.standing.changed()
+        assert world["bad"].id in core.roster.revoked
+        core.undo(mark)
+        assert core.roster.revoked == before.revoked == {}
+        assert set(core.roster.machines) == set(before.machines)
+
+
+@proves("message.thread-keeper")
+def test_the_keeper_of_a_thread_stays_in_it(world):
+    hub = world["hub"]
+    args = {"name": "team", "add": ["studio"]}
+    assert kind(hub.order("thread", "team", args)) == "ok"
+    before = hub.own_size
+    leave = {"name": "team", "remove": ["studio", "hub"]}
+    assert kind(hub.order("thread", "team", leave)) == "Conflict"
+    (members,) = hub.core.roster.groups.values()
+    assert set(members) == {hub.id, world["studio"].id}, "nobody was removed, the other neither"
+    assert hub.own_size == before + 1, "the record of the refusal"

@@ -118,9 +118,10 @@ def _devices(rows: Iterable[Row], operators: frozenset[str]) -> dict[str, Device
     found: dict[str, list[Device]] = {}
     keys: dict[str, set[str]] = {}
     for row in rows:
-        terms = msgspec.json.decode(row["terms"], type=Terms)
-        device = Device(row["key"], row["operator"], row["id"], terms)
-        if device.operator in operators:
+        # Anybody can sign terms for keys of his own; they cost nothing more than this look.
+        if row["operator"] in operators:
+            terms = msgspec.json.decode(row["terms"], type=Terms)
+            device = Device(row["key"], row["operator"], row["id"], terms)
             keys.setdefault(terms.ticket, set()).add(device.key)
             found.setdefault(device.key, []).append(device)
     # A key that took the place of several tickets is the device of none of them.
