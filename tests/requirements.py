@@ -136,6 +136,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.invite-hours": "An invitation counts for at least an hour and at most a year.",
     "fleet.role-given": "A machine's roles are changed by a record over the same keys, and its certificate follows.",
     "fleet.authority-moves": "Whoever holds the kept authority invites as the first hub did, and is a hub from then on.",
+    "fleet.removal-lasts": "A member that was put out of a thread stays out when its keeper's stream forks before that, for its keeper and for all who saw it; others write nothing for it.",
     "fleet.what-lasts": "A revocation, a taken grant and an obeyed order outlive the stream that told of them, when it forked and was cut back.",
     "fleet.only-who-counts-lasts": "Of a stream that was cut back only what the authority, an operator or a key with the right signed is said again, and of each such key only so much.",
     "fleet.repository-keeper": "A repository is fetched from a hub that has it or from a machine that was granted it, never from one that only says so.",

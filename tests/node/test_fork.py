@@ -16,7 +16,7 @@ from muster.fleet.grant import TAKE, take_args
 from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
-from muster.log.stream import FLEET
+from muster.log.stream import FLEET, StreamName, scope_group
 from muster.node import member
 
 ONCE = {"text": "once", "to": "all"}
@@ -217,3 +217,106 @@ def test_what_nobody_signed_does_not_last():
     assert lasting(entry, hub.core.roster, hub.id) is not None
     other = Cores("hub", "studio")["studio"].id
     assert lasting(entry, hub.core.roster, other) is None, "others' orders are theirs"
+
+
+def members(machine: One, name: str = "team") -> set[str]:
+    """Who is in the hub's thread, as a machine has it."""
+    core = machine.core
+    scope = scope_group(machine.world["hub"].id, name)
+    return {core.standing.name_of(m) for m in core.roster.groups.get(scope, {})}
+
+
+def thread(hub: One, name: str = "team", **change: list[str]) -> None:
+    args = {"add": [], "name": name, "remove": [], **change}
+    assert hub.order("thread", name, args)["ok"]
+
+
+def with_thread() -> Cores:
+    world = Cores("hub", "studio", "lap")
+    world.link("hub", "studio")
+    world.link("hub", "lap")
+    world.pass_ms(4_000)
+    thread(world["hub"], add=["studio", "lap"])
+    world.pass_ms(500)
+    return world
+
+
+def copied(world: Cores, common: bytes) -> None:
+    """A copy of the hub's home goes on from before, and meets the studio: its stream forks."""
+    world.cut("hub")
+    world.restart("hub", common)
+    world["hub"].core.members.settled = True
+    assert world["hub"].order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
+    world.link("hub", "studio")
+    world.pass_ms(5_000)
+    assert any(
+        world["studio"].core.store.frozen_at(s) for s in world["studio"].core.store.streams()
+    )
+
+
+@proves("fleet.removal-lasts")
+def test_who_saw_a_removal_leaves_the_member_out_though_its_keeper_lost_it():
+    world = with_thread()
+    hub, studio = world["hub"], world["studio"]
+    common = hub.core.store.image()
+    thread(hub, remove=["lap"])
+    world.pass_ms(500)
+    assert members(studio) == {"hub", "studio"}
+    copied(world, common)
+    # The copy never had the removal, and its branch is what the keeper goes on with.
+    assert members(studio) == {"hub", "studio"}
+    stream = StreamName(studio.id, studio.core.standing.incarnation, scope_group(hub.id, "team"))
+    assert not studio.core.standing.may_hold(stream, world["lap"].id)
+    # Also after a restart, which has the evidence and nothing else.
+    world.restart("studio")
+    assert members(studio) == {"hub", "studio"}
+    # The keeper may let it in again: what is said later counts.
+    world.link("hub", "studio")
+    world.link("hub", "lap")
+    world.pass_ms(5_000)
+    thread(hub, add=["lap"])
+    world.pass_ms(1_000)
+    assert "lap" in members(studio)
+
+
+@proves("fleet.removal-lasts")
+def test_a_keeper_says_again_whom_it_put_out_in_a_branch_that_was_rolled_back():
+    world = with_thread()
+    hub = world["hub"]
+    common = hub.core.store.image()
+    world.cut("hub")
+    thread(hub, remove=["lap"])
+    mine = hub.core.store.image()
+    world.restart("hub", common)
+    hub.core.members.settled = True
+    assert hub.order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world.restart("hub", mine)
+    hub.core.members.settled = True
+    world.link("hub", "studio")
+    world.link("hub", "lap")
+    world.pass_ms(6_000)
+    for name in ("hub", "studio", "lap"):
+        assert members(world[name]) == {"hub", "studio"}, name
+    said = hub.core.counters["said-again"]
+    assert said
+    hub.incarnation = hub.core.standing.incarnation
+    world.restart("hub")
+    assert hub.core.counters["said-again"] == 0, "once is enough"
+
+
+@proves("fleet.removal-lasts")
+def test_others_write_nothing_for_a_keepers_removals_however_many_it_forked_away():
+    world = with_thread()
+    hub = world["hub"]
+    common = hub.core.store.image()
+    for n in range(20):
+        thread(hub, f"t{n}", add=["lap"])
+        thread(hub, f"t{n}", remove=["lap"])
+    world.pass_ms(500)
+    before = {name: world[name].own_size for name in ("studio", "lap")}
+    copied(world, common)
+    for name in before:
+        assert world[name].core.counters["said-again"] == 0
+    assert world["studio"].own_size - before["studio"] < 10

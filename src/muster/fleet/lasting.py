@@ -7,12 +7,15 @@ that signature counts: the authority's, an operator's (also a former one's), or 
 which an operator gave the right in question. What any other key signed is nobody's word: saying it
 again would let a member fill the streams of all others.
 
-Four things last: a revocation (the authority's), the taking of a grant (an operator's, or a key's
-that may give), an operator's word about a fork, and an order that *this* machine obeyed.
+Five things last: a revocation (the authority's), the taking of a grant (an operator's, or a key's
+that may give), an operator's word about a fork, an order that *this* machine obeyed, and that it
+put a member out of a thread which it keeps. Nobody else can say that one again, or needs to:
+whoever holds the removal beyond the cut leaves the member out for it (`removals`), without a word.
 What gives (a record, a grant, a member) does not: losing it is safe, and whoever gave it notices.
 """
 
-from typing import Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 from muster.errors import Refused
 from muster.fleet import folds, kinds
@@ -34,12 +37,14 @@ class Lasting(NamedTuple):
     own: bool = False
     # Whose signature it is: of each key but the authority's only so much is said again.
     signer: str = ""
+    # Only a row that is as new as this knows it; an older one may have come undone since.
+    since: tuple[int, int] | None = None
     # After this moment (ms) nobody could make use of its being forgotten.
     until_ms: int | None = None
 
 
 KINDS: Final = frozenset(
-    {kinds.MACHINE_REVOKE, kinds.GRANT_TAKE, kinds.ORDER_TAKE, kinds.FORK_CLOSE}
+    {kinds.MACHINE_REVOKE, kinds.GRANT_TAKE, kinds.ORDER_TAKE, kinds.FORK_CLOSE, kinds.GROUP_REMOVE}
 )
 
 
@@ -78,6 +83,13 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Lasting | None:
         if not closes(decided, closing):
             return None
         return Lasting(folds.FORK.name, row, signer=decided.operator)
+    if kind == kinds.GROUP_REMOVE:
+        removal = body_as(entry, kinds.GroupRemove)
+        if entry.header.author != me:
+            return None
+        row = {"name": removal.name, "machine": removal.machine}
+        t_ms, t_n = entry.header.t
+        return Lasting(folds.MEMBER.name, row, own=True, since=(t_ms, t_n))
     return _obeyed(entry, roster, me)
 
 
@@ -92,3 +104,25 @@ def _obeyed(entry: Entry, roster: Roster, me: MachineId) -> Lasting | None:
     row = {"operator": order.operator, "nonce": order.nonce}
     until_ms = order.until_ms
     return Lasting(folds.ORDER.name, row, own=True, signer=order.operator, until_ms=until_ms)
+
+
+def removals(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """The rows of `fleet_member` that these entries of a keeper's stream amount to, of removals.
+
+    They count for who is left out, never for who is let in: what is beyond the end of a forked
+    stream is genuine, and to leave out too many is safe. They are read off what is held anyway.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for entry in entries:
+        if entry.header.kind != kinds.GROUP_REMOVE or entry.stream.scope != FLEET:
+            continue
+        try:
+            body = body_as(entry, kinds.GroupRemove)
+        except Skip:
+            continue
+        t_ms, t_n = entry.header.t
+        rows[body.name, body.machine] = {
+            "stream": str(entry.stream), "name": body.name, "machine": body.machine, "member": 0,
+            "since": "start", "cuts": "{}", "t_ms": t_ms, "t_n": t_n,
+        }  # fmt: skip
+    return list(rows.values())

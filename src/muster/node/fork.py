@@ -3,8 +3,9 @@
 Rule 1: a forked stream is frozen at the first difference, a revoked machine's at the size that the
 revocation names. Everybody ends at the same entry, in whatever order the news came.
 Rule 2: a fork counts when it is proved, by two seals of the writer's own key; nobody is believed.
-Rule 3: a revocation, the taking of a grant, and an order that we obeyed are never forgotten: where
-rolling a stream back takes one away, whoever saw it says it again (fleet/lasting.py).
+Rule 3: a revocation, the taking of a grant, an order that we obeyed and a removal from a thread are
+never forgotten: where rolling a stream back takes one away, whoever may says it again, and who saw
+a removal leaves the member out (fleet/lasting.py).
 Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
-from muster.fleet.lasting import KINDS
+from muster.fleet.lasting import KINDS, removals
 from muster.limits import BURIED_PER_STEP_MAX, DISPUTE_MS
 from muster.log import canon, wire
 from muster.log import fork as forks
@@ -231,6 +232,7 @@ class Forks:
 
     def _say_again(self, stream: StreamName, common: int) -> None:
         lost = [entry for entry in self._beyond(stream, common) if entry.header.kind in KINDS]
+        self.standing.left_out(stream, removals(lost))
         if lost:
             self._on_rolled_back(lost)
 

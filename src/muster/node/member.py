@@ -202,6 +202,7 @@ class Members:
         return any(
             not fact.own or StreamName.parse(str(found["stream"])).machine == self.core.machine
             for found in self.core.store.rows(fact.table, **row)
+            if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
         )
 
     def contradicted(self, stream: StreamName, what: str) -> None:

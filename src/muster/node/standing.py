@@ -5,12 +5,13 @@ at no other time; nothing here is believed because somebody said it on a link.
 Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ours carries it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from muster.errors import Refused
 from muster.fleet.assembly import assemble
 from muster.fleet.facts import Facts
-from muster.fleet.folds import REVOKED
+from muster.fleet.folds import MEMBER, REVOKED
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
@@ -42,14 +43,28 @@ class Standing:
         self._signers: dict[str, Signer] = {}
         self._own: dict[Scope, StreamName] = {}
         self._keys: dict[tuple[MachineId, str], bytes | None] = {}
+        self._left_out: dict[StreamName, Sequence[Mapping[str, Any]]] = {}
         self._holders: dict[tuple[StreamName, MachineId], bool] = {}
         self.on_change: list[Callable[[Roster, Roster | None], None]] = []
 
     @property
     def roster(self) -> Roster:
         if self._roster is None:
-            self._roster = assemble(self.fleet, self._store.rows)
+            self._roster = assemble(self.fleet, self._rows)
         return self._roster
+
+    def _rows(self, table: str) -> Iterable[Mapping[str, Any]]:
+        """The folded rows, and of memberships the removals beyond the ends of forked streams."""
+        if table != MEMBER.name or not self._left_out:
+            return self._store.rows(table)
+        beyond = [row for rows in self._left_out.values() for row in rows]
+        return [*self._store.rows(table), *beyond]
+
+    def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Whom the keeper of threads removed beyond the end of its forked stream."""
+        if list(rows) != list(self._left_out.get(stream, ())):
+            self._left_out[stream] = rows
+            self.stale()
 
     def stale(self) -> None:
         """Rows about the fleet changed; whoever asks from now on gets what they say now."""
