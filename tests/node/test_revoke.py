@@ -128,7 +128,7 @@ def add_operator(world: Cores, name: str, seed: bytes) -> Operator:
 
 @proves("fleet.revoke-whom")
 def test_a_name_of_a_machine_and_of_an_operator_is_refused_with_what_to_type():
-    world = Cores("hub", "alice")
+    world = Cores("hub", "alice", "studio")
     hub = world["hub"]
     answer = hub.order("revoke", "alice", {"name": "alice"})
     assert kind(answer) == "Conflict"
