@@ -117,8 +117,9 @@ GIT_PUSH_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
 GIT_WINDOW_BYTES: Final = 1024 * 1024
 # One data frame; below the frame's own 256 KiB, so that heads and entries get between.
 GIT_DATA_BYTES_MAX: Final = 64 * 1024
-# Chosen arbitrarily; a phase that waits for more prerequisites needs a gathering phase.
-GIT_BASES_MAX: Final = 32
+# Two phases of as many matches as one may have: their ids take a third of an entry, and to merge
+# them takes some half a minute.
+GIT_BASES_MAX: Final = 512
 # An interrupted git leaves its locks and half a push; older than a push may take, nobody has them.
 GIT_LOCK_AGE_MS_MAX: Final = 20 * 60_000
 

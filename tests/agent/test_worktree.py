@@ -254,6 +254,28 @@ def test_several_prerequisites_are_merged_and_signed(place):
     assert place.left() == []
 
 
+@proves("git.prerequisites-merged")
+def test_fifty_prerequisites_are_merged_as_two_are(place):
+    bases = [cache.Base(f"p{n}", place.branch(f"p{n}", **{f"f{n}": str(n)})) for n in range(50)]
+    tree = place.open(*bases)
+    assert {path.name for path in tree.path.iterdir()} == {
+        ".git", "readme.md", *(f"f{n}" for n in range(50)),
+    }  # fmt: skip
+    assert all(wait(ref.descends(tree.cache, base.commit, tree.base)) for base in bases[::7])
+    message = sh(tree.cache, "log", "-1", "--format=%s", tree.base)
+    assert message == "Merge p49 into p0, p1, p2, p3, p4, p5, p6, p7 and 41 more"
+    wait(place.shop.close(tree))
+
+
+@proves("git.prerequisites-merged", "git.no-debris")
+def test_a_conflict_behind_many_names_its_files_and_few_phases(place):
+    bases = [cache.Base(f"p{n}", place.branch(f"p{n}", **{f"f{n}": str(n)})) for n in range(12)]
+    last = cache.Base("last", place.branch("last", f3="other\n"))
+    with pytest.raises(Refused, match=r"p7 and 4 more and last conflict in f3; let one phase"):
+        place.open(*bases, last)
+    assert place.left() == []
+
+
 @proves("git.prerequisites-merged", "git.no-debris")
 def test_a_conflict_names_phases_and_files_and_leaves_nothing(place):
     one = cache.Base("test", place.branch("test", readme__md="one\n"))

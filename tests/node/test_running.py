@@ -352,6 +352,22 @@ def test_a_phase_that_would_make_a_run_too_large_fails_with_the_bound(hub, monke
     assert b"at most 3 tasks" in hub.entries("run.settle")[0].body
 
 
+@proves("node.run-bounded")
+def test_a_phase_that_would_merge_more_commits_than_can_be_fails_before_it_starts(hub, monkeypatch):
+    monkeypatch.setattr(running, "GIT_BASES_MAX", 1)
+    other = "  other:\n    agent: noop\n    do: '{\"sleep_ms\":1000}'\n    check: 'true'\n"
+    run = hand_in(hub, REPO.replace("after: first", "after: [first, other]") + other)
+    for each in wanted(hub, ev.RaiseFence):
+        hub.step(ev.Fenced(each.task, each.epoch))
+    for number, start in enumerate(wanted(hub, ev.StartAttempt)):
+        commit = str(number + 1) * 40
+        hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "done", commit=commit))
+    for each in wanted(hub, ev.MoveBranch):
+        hub.step(ev.Promoted(each.task, each.epoch, each.commit))
+    assert state(hub, run) == "failed"
+    assert b"starts from 2 commits, and 1 is the most" in hub.entries("run.settle")[0].body
+
+
 @proves("node.cancel")
 def test_a_cancelled_run_stops_what_runs_and_opens_nothing_more(hub):
     run = hand_in(hub, SLOW)

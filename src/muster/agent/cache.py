@@ -26,6 +26,7 @@ ATTEMPTS: Final = "attempts"
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
+_LABELS_MAX: Final = 8
 _CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
 _HEAD: Final = "ref: refs/heads/main\n"
 
@@ -119,56 +120,71 @@ def _distinct(bases: Sequence[Base]) -> list[Base]:
 
 
 async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) -> str:
-    for base in bases:
-        found = await git.run_async(
-            ["cat-file", "-e", f"{base.commit}^{{commit}}"], cache, codes=(0, 1, 128)
-        )
-        if found.code:
+    ids = [base.commit for base in bases]
+    asked = "".join(f"{each}^{{commit}}\n" for each in ids).encode()
+    found = await git.run_async(["cat-file", "--batch-check"], cache, stdin=asked)
+    for base, answer in zip(bases, found.text.splitlines(), strict=True):
+        if answer.endswith("missing"):
             raise NotFound(
                 f"The commit {base.commit[:12]} of {base.label!r} is not on the remote; "
                 "its branch must be pushed before a later phase starts."
             )
-    ids = [base.commit for base in bases]
     # A prerequisite that another one already contains needs no merge.
     tips = (await git.run_async(["merge-base", "--independent", *ids], cache)).text.split()
     first, *others = [base for base in bases if base.commit in tips]
-    merged = first.commit
-    for number, other in enumerate(others, 1):
-        before = ", ".join(base.label for base in [first, *others][:number])
-        merged = await _merge(cache, merged, before, other, signature)
-    return merged
-
-
-async def _merge(
-    cache: Path, ours: str, before: str, other: Base, signature: commits.Signature
-) -> str:
-    """A signed merge commit, made in a folder that is gone afterwards."""
+    if not others:
+        return first.commit
+    # One folder for all of them: two phases or two hundred, the files are written once.
     with tempfile.TemporaryDirectory(prefix="muster-merge-", dir=cache) as folder:
         scratch = Path(folder)
         lend(scratch / ".git", cache)
-        await git.run_async(["read-tree", "-u", "--reset", ours], scratch)
-        await git.run_async(["update-ref", "--no-deref", "HEAD", ours], scratch)
-        author = {
-            f"GIT_{who}_{what}": text
-            for who in ("AUTHOR", "COMMITTER")
-            for what, text in (("NAME", "muster"), ("EMAIL", "muster@localhost"))
-        }
-        merge = ["merge", "-q", "--no-ff", "--no-commit", "--no-stat", "--no-verify-signatures"]
-        done = await git.run_async([*merge, other.commit], scratch, env=author, codes=(0, 1, 2))
-        if done.code:
-            listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
-            names = [name for name in listed.out.split(b"\0") if name]
-            files = ", ".join(git.shown(name) for name in names[:5])
-            files += f" and {len(names) - 5} more" if len(names) > 5 else ""
-            raise Refused(
-                f"The results of {before} and {other.label} conflict in "
-                f"{files or git.reason(done.err)}; let one phase come after the other."
-            )
-        tree = (await git.run_async(["write-tree"], scratch)).text
-        # The objects are the scratch folder's; what is kept must be the cache's.
-        _move_objects(scratch, cache)
-    message = f"Merge {other.label} into {before}"
-    return await commits.write(cache, tree, [ours, other.commit], message, signature)
+        await git.run_async(["read-tree", "-u", "--reset", first.commit], scratch)
+        merged, before = first.commit, [first.label]
+        for other in others:
+            await git.run_async(["update-ref", "--no-deref", "HEAD", merged], scratch)
+            tree = await _merge(scratch, _listed(before), other)
+            # The objects are the scratch folder's; what is kept must be the cache's.
+            _move_objects(scratch, cache)
+            message = f"Merge {other.label} into {_listed(before)}"
+            parents = [merged, other.commit]
+            merged = await commits.write(cache, tree, parents, message, signature)
+            before.append(other.label)
+    return merged
+
+
+async def _merge(scratch: Path, before: str, other: Base) -> str:
+    """The tree of what lies in the folder merged with another commit."""
+    author = {
+        f"GIT_{who}_{what}": text
+        for who in ("AUTHOR", "COMMITTER")
+        for what, text in (("NAME", "muster"), ("EMAIL", "muster@localhost"))
+    }
+    merge = ["merge", "-q", "--no-ff", "--no-commit", "--no-stat", "--no-verify-signatures"]
+    done = await git.run_async([*merge, other.commit], scratch, env=author, codes=(0, 1, 2))
+    if done.code:
+        listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
+        names = [name for name in listed.out.split(b"\0") if name]
+        files = ", ".join(git.shown(name) for name in names[:5])
+        files += f" and {len(names) - 5} more" if len(names) > 5 else ""
+        raise Refused(
+            f"The results of {before} and {other.label} conflict in "
+            f"{files or git.reason(done.err)}; let one phase come after the other."
+        )
+    tree = (await git.run_async(["write-tree"], scratch)).text
+    _conclude(scratch)
+    return tree
+
+
+def _conclude(scratch: Path) -> None:
+    """We make the commit: git must not take the next merge for a second half of this one."""
+    for left in scratch.glob(".git/MERGE_*"):
+        left.unlink()
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Names, as many as anybody reads."""
+    more = len(labels) - _LABELS_MAX
+    return ", ".join(labels[:_LABELS_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _move_objects(scratch: Path, cache: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import (
+    GIT_BASES_MAX,
     REASON_CHARS_MAX,
     RETRY_DELAY_MS_MIN,
     RUN_TASKS_MAX,
@@ -229,6 +230,12 @@ class Running:
         Raises: Refused, Malformed: a value cannot be handed on.
         """
         phase = run.spec.phases[name]
+        bases = run.start_of(name, ends).split()
+        if len(bases) > GIT_BASES_MAX:
+            raise Refused(
+                f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
+                "merged: let phases between gather a part of them each"
+            )
         used = values_of.uses(order.texts_of(phase))
         sources = run.sources(name)
         known = {n: self._settlements(ends[n]) for n in run.order if n in sources and n in ends}
