@@ -370,6 +370,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.device-orders": "A device orders on every machine as its person, within its terms; a worker is convinced by its chain to the operator, and by nothing less.",
     "node.revoked-learns-it": "A machine that was revoked is shown the signed revocation by whoever refuses it, and says so; it believes no other word.",
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
+    "node.config-works": "Every address in config.toml counts as soon as the daemon starts: where the machine says that it is reached, and where it looks for others; a setting that cannot do what it says is refused at start.",
+    "node.moved-machine-is-found": "A machine that moved is found at its new address by whoever hears of it from the roster, from config.toml or by `muster reach`, and only if it proves to be that machine.",
     "cli.waits-for-work": "A command waits for its answer as long as the daemon lives, and says so; with --timeout no longer than that, and then says what becomes of the message.",
     "message.nobody-is-refused": "A message that is for nobody (a role that no other machine has, an agent that is not there, an empty thread, a fleet of one, a revoked machine) is refused and not written.",
     "message.thread-members-only": "A message in a thread is for all its members and waits for nobody else; an answer in it, too.",

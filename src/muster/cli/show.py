@@ -21,6 +21,7 @@ _THEME: Final = {
     "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
     "revoke": _FLEET, "grant": _FLEET, "grants": _FLEET, "operator": _FLEET, "device": _FLEET,
     "role": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
+    "reach": _FLEET,
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,

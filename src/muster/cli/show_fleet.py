@@ -311,6 +311,13 @@ def _machine(each: Any) -> tuple[Any, ...]:
     )
 
 
+def reach(value: Any, _files: Files) -> str:
+    name, address = clean(value["machine"]), clean(value["address"])
+    if value["linked"]:
+        return f"{name} is at {address}, and there is a link to it now."
+    return f"{name} is looked for at {address} from now on."
+
+
 def doctor(value: Any, _files: Files) -> str:
     colours = {"ok": "green", "note": "yellow", "wrong": "red"}
     lines = []

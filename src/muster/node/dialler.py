@@ -12,10 +12,12 @@ from functools import partial
 from typing import Final
 
 from muster.channel.backoff import Backoff
+from muster.channel.base import Link
 from muster.channel.http import HttpChannel
 from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.roster import Roster
 from muster.node import event as ev
+from muster.node import reach
 from muster.node.loop import Loop
 from muster.node.relay import Relays
 
@@ -37,6 +39,8 @@ class Dialler:
         self._relays = relays
         self._dialled: set[str] = set()
         self._wanted: set[str] = set()
+        # Where each machine was dialled last with success.
+        self._good: dict[str, str] = {}
         # Replaced each time a link comes or goes.
         self._news = asyncio.Event()
 
@@ -65,15 +69,13 @@ class Dialler:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    def addresses(self) -> dict[str, str]:
+    def addresses(self) -> dict[str, tuple[str, ...]]:
         """Whom to dial, and where: who was given to us, and every machine that says it listens.
 
         Two machines that only know the hub would otherwise never hear what is for them alone.
         """
-        roster = self._core.standing.roster
-        found = {str(m): f.address for m, f in roster.facts.items() if m in roster.machines}
-        found.pop(self._core.machine, None)
-        return {m: a for m, a in {**found, **self._daemon.machine.dials()}.items() if a}
+        given = self._daemon.machine.dials()
+        return reach.places(given, self._core.standing.roster, self._core.machine)
 
     def _shut_out(self, peer: str) -> bool:
         return bool({peer, self._core.machine} & self._core.standing.roster.revoked.keys())
@@ -85,12 +87,13 @@ class Dialler:
         if peer not in self._daemon.machine.dials() and peer < self._core.machine:
             # It was told of us as we were of it: one of us waits, so that there is one link.
             await asyncio.sleep(SECOND_DIALLER_S)
+        tries = 0
         while not self._shut_out(peer):
-            address = self.addresses().get(peer, "")
-            if not address or self._core.link_to(peer, direct=True) is not None:
+            known = self.addresses().get(peer, ())
+            if not known or self._core.link_to(peer, direct=True) is not None:
                 await asyncio.sleep(SECOND_DIALLER_S)
                 continue
-            began = loop.time()
+            began, address = loop.time(), self._next_of(peer, known, tries)
             try:
                 link = await self._http.dial(address, peer=peer)
             except MusterError as error:
@@ -98,13 +101,29 @@ class Dialler:
                 self._daemon.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
                 if isinstance(error, Denied) and error.proof:
                     self._daemon.post(ev.ShutOut(error.proof))
-                await asyncio.sleep(backoff.failed() / 1000)
+                # The next address that is known of it is tried at once, then all after a pause.
+                tries += 1
+                pause_ms = backoff.failed() if tries % len(known) == 0 else 0
+                await asyncio.sleep(pause_ms / 1000)
                 continue
-            try:
-                await self._daemon.serve(link)
-            except Malformed as error:
-                await link.close(str(error))
+            tries = 0
+            await self.adopt(link, address)
             await asyncio.sleep(backoff.lost(int((loop.time() - began) * 1000)) / 1000)
+
+    def _next_of(self, peer: str, known: tuple[str, ...], tries: int) -> str:
+        """The address to try now: where it was found before comes first."""
+        good = self._good.get(peer, "")
+        return sorted(known, key=lambda address: address != good)[tries % len(known)]
+
+    async def adopt(self, link: Link, address: str) -> None:
+        """The life of a link that was dialled there; where that is news, it is remembered."""
+        self._good[link.peer] = address
+        if address not in self._daemon.machine.dials().get(link.peer, ()):
+            self._daemon.machine.found_at(link.peer, address)
+        try:
+            await self._daemon.serve(link)
+        except Malformed as error:
+            await link.close(str(error))
 
     async def _keep_relayed(self, peer: str) -> None:
         """Reach a machine through another one, while there is no link of our own to it."""

@@ -28,6 +28,7 @@ from muster.node.attempt import Trial
 from muster.node.facts import probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
+from muster.node.reach import address_now
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
 
@@ -116,8 +117,7 @@ class Hands:
         facts = await probe(
             labels=config.labels, agents=agents, repositories=repos, slots=config.slots
         )
-        address = str(self.daemon.machine.facts.get("address") or "")
-        return {**facts, "address": address if config.listen else ""}
+        return {**facts, "address": address_now(config, self.daemon.machine.facts)}
 
     # --- effects ------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ class Config:
     name: str = ""
     role: str = "workstation"
     listen: str = ""
+    address: str = ""
     hub: str = ""
     labels: tuple[str, ...] = ()
     slots: int = 2
@@ -243,6 +244,12 @@ class Home:
         return _config(found, path)
 
 
+_KINDS: Final[dict[type, str]] = {
+    str: "a text in quotes",
+    int: "a whole number",
+    tuple: "a list of texts",
+    dict: "a table",
+}
 # What others accept of a machine; beyond it the machine would be heard by nobody.
 _RANGES: Final = {"slots": (0, 4096), "lease_s": (1, LEASE_MS_MAX // 1000)}
 
@@ -262,7 +269,7 @@ def _config(found: dict[str, Any], path: Path) -> Config:
                 raise Broken(f"{path}: `{key}` must be from {low} to {high}, not {value}")
             values[key] = value
         else:
-            raise Broken(f"{path}: `{key}` must be a {kind.__name__}, not {value!r}")
+            raise Broken(f"{path}: `{key}` must be {_KINDS[kind]}, not {repr(value)[:80]}")
     return Config(**values)
 
 
@@ -283,9 +290,9 @@ def config_text(config: Config) -> bytes:
     named = ", ".join(json.dumps(name) for name in config.agent_env)
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
-        f"name = {json.dumps(config.name)}",
-        f"role = {json.dumps(config.role)}  # hub, workstation, mobile or edge",
+        f"name = {json.dumps(config.name)}  # as it joined; roles are given with `muster role`",
         f"listen = {json.dumps(config.listen)}  # host:port others may dial; empty: we dial only",
+        f"address = {json.dumps(config.address)}  # where others reach that; empty: from `listen`",
         f"hub = {json.dumps(config.hub)}  # host:port of the hub; empty on the hub itself",
         f"labels = [{labels}]  # what `needs: label` of a spec asks for",
         f"slots = {config.slots}  # attempts that may run at once",

@@ -24,7 +24,7 @@ from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FleetId, Incarnation
 from muster.message.fold import MessageFold, ReceiptFold
-from muster.node import clock
+from muster.node import clock, reach
 from muster.node.core import Core
 from muster.node.home import Home
 from muster.node.member import going_on
@@ -46,6 +46,7 @@ class Installation:
         self.home = home
         self.config = home.config()
         self.facts = home.facts()
+        reach.check_config(self.config, self.facts, str(home.path / "config.toml"))
         self.fleet = FleetId(self.facts["fleet"])
         self.identity = Identity.from_seed(home.seed())
         self.authority = (
@@ -103,15 +104,20 @@ class Installation:
             "ca": self.facts["ca"],
             "dials": bool(self.dials()),
             "version": __version__,
-            "address": self.facts.get("address", ""),
+            "address": reach.address_now(self.config, self.facts),
             "listen": self.config.listen,
             "lease_ms": self.config.lease_s * 1000,
         }
 
-    def dials(self) -> dict[str, str]:
-        """Whom this machine dials: machine id -> address."""
-        found = dict(self.facts.get("dial", {}))
-        return {**found, **self.config.peers}
+    def dials(self) -> dict[str, list[str]]:
+        """Whom this machine was told to dial, and where."""
+        return reach.given(self.config, self.facts)
+
+    def found_at(self, machine: str, address: str) -> None:
+        """Remember where a machine was reached or is said to be: it is tried there first."""
+        dial = {**self.facts.get("dial", {}), machine: address}
+        self.facts = {**self.facts, "dial": dial}
+        self.home.put_facts(self.facts)
 
     # --- incarnations ---------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.node import clock
 from muster.node.home import SOCKET_PATH_BYTES_MAX, Home
+from muster.node.reach import check_config
 from muster.store.sqlite import check_version
 from muster.verbs.client import Door, Finding
 
@@ -104,8 +105,7 @@ def _of_home(home: Home) -> Iterator[Check]:
     yield Check("home", "ok", str(home.path))
 
     def config() -> str:
-        home.config()
-        home.facts()
+        check_config(home.config(), home.facts(), str(home.path / "config.toml"))
         return "config.toml and fleet.json can be read"
 
     yield _guarded("configuration", "mend the file it names", config)
@@ -228,7 +228,8 @@ def _links(door: Door) -> Iterator[Check]:
     away = [m["name"] for m in machines if m["state"] == "away"]
     if away:
         yield Check("links", "note", f"away: {', '.join(away)}",
-                    "they catch up by themselves when they are back")  # fmt: skip
+                    "they catch up by themselves when they are back; of one that moved, "
+                    "`muster reach NAME HOST:PORT` tells this machine")  # fmt: skip
     else:
         yield Check("links", "ok", "nobody is away")
     relayed = [f"{m['name']} through {m['through']}" for m in machines if m.get("through")]

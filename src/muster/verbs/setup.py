@@ -25,7 +25,7 @@ from muster.channel.address import split_address
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Broken, Conflict, Forged, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
-from muster.fleet.invite import Invite, check_address, read_invite
+from muster.fleet.invite import Invite, read_invite
 from muster.fleet.join import Welcome, open_answer, sign_join
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.name import check_name
@@ -34,11 +34,11 @@ from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node import clock
 from muster.node.home import SEED_BYTES, Config, Home, config_text
+from muster.node.reach import own_address
 from muster.verbs.client import Door
 
 JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
-_ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
 
 
 def init(door: Door, args: Mapping[str, Any]) -> Any:
@@ -49,7 +49,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     login = _made_valid(_login())
     person = check_name(str(args.get("operator") or login), "The operator's name")
     listen = _listen(str(args.get("listen") or ""))
-    address = _address(str(args.get("address") or ""), listen)
+    address = own_address(str(args.get("address") or ""), listen)
     home.create()
     authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
     operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
@@ -58,7 +58,9 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
-    home.put("config.toml", config_text(Config(name, "hub", listen, "", _labels(args))))
+    home.put(
+        "config.toml", config_text(Config(name, "hub", listen, _explicit(args), "", _labels(args)))
+    )
     home.put_facts(
         {
             "fleet": authority.fleet,
@@ -68,6 +70,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
             "ca": papers.ca_pem.decode(),
             "certificate": papers.tls_pem.decode(),
             "address": address,
+            "listen": listen,
             "dial": {},
         }
     )
@@ -92,7 +95,7 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
     wanted = str(args.get("name") or invited or _made_valid(socket.gethostname()))
     name = check_name(wanted, "The name")
     listen = _listen(str(args.get("listen") or ""))
-    address = _address(str(args.get("address") or ""), listen) if listen else ""
+    address = own_address(str(args.get("address") or ""), listen) if listen else ""
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
@@ -108,7 +111,10 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
             _forget(home, remove=not was_there)
         raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
-    home.put("config.toml", config_text(Config(name, role, listen, invite.address, _labels(args))))
+    home.put(
+        "config.toml",
+        config_text(Config(name, role, listen, _explicit(args), invite.address, _labels(args))),
+    )
     home.put_facts(
         {
             "fleet": invite.fleet,
@@ -118,6 +124,7 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
             "ca": welcome.answer.ca_pem,
             "certificate": welcome.answer.tls_pem,
             "address": address,
+            "listen": listen,
             # The address that just worked from here, not what the hub believes of itself.
             "dial": {welcome.hub.machine: invite.address},
         }
@@ -221,27 +228,9 @@ def _listen(text: str) -> str:
     return text
 
 
-def _address(text: str, listen: str) -> str:
-    """Where others reach this machine, "" when nowhere. Raises: Malformed."""
-    if text:
-        return check_address(text)
-    if not listen:
-        return ""
-    host, port = split_address(listen)
-    if host not in _ANY_HOST:
-        return check_address(listen)
-    return check_address(f"{_own_ip()}:{port}")
-
-
-def _own_ip() -> str:
-    """The address of the interface that leads outside; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # An address of documentation (RFC 5737): only the routing table is asked.
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+def _explicit(args: Mapping[str, Any]) -> str:
+    """The address that a person named: it stays theirs to change, in config.toml."""
+    return str(args.get("address") or "").lower()
 
 
 def _labels(args: Mapping[str, Any]) -> tuple[str, ...]:

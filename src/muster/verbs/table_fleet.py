@@ -193,6 +193,15 @@ FLEET: Final = (
         "muster.verbs.fleet:machines",
     ),
     Verb(
+        "reach", "tell this machine where another one is now, when its address has changed",
+        "local", "loop", "muster.verbs.reach:reach",
+        (
+            pos("machine", "the machine that moved"),
+            pos("address", "host:port under which it is reached now"),
+            flag("anyway", "remember it although nobody answers there"),
+        ),
+    ),
+    Verb(
         "doctor", "check this machine and say how to mend what is wrong", "local", "client",
         "muster.verbs.doctor:doctor",
     ),
