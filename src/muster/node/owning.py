@@ -19,6 +19,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.guard import SURVIVED
 from muster.node.ownership import is_given
 from muster.node.whole import Failure, Whole
 from muster.node.writing import write_each
@@ -319,35 +320,34 @@ class Owning:
 
     def flush(self) -> bool:
         """Carry out what the owner wants; False when it wanted nothing."""
-        instructions: list[OwnerInstruction] = []
-        failure = self.core.guard.run("tasks", "", self._assign, instructions)
-        if failure is not None:
-            self._unassignable(failure)
+        try:
+            # It writes nothing: there is nothing to take back.
+            instructions = self.owner.flush(self.core.now)
+        except SURVIVED as error:
+            # The task that was next ends, so that it cannot happen again.
+            failed = self.core.guard.failed("tasks", self.owner.placing[:12], error)
+            self.recover(self.owner.placing, failed.text)
             return True
+        if not instructions:
+            return False
         stumbled: dict[str, Failure] = {}
         drafts: list[Draft] = []
         for each in instructions:
             if isinstance(each, Draft):
                 drafts.append(each)
                 continue
-            stumbled |= self._write(drafts)
+            if drafts:
+                stumbled |= self._write(drafts)
             failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
             if failure is not None:
                 stumbled[_task_of(each)] = failure
         stumbled |= self._write(drafts)
-        for task, failure in stumbled.items():
-            self.recover(task, failure.text)
-        return bool(instructions)
+        for task, why in stumbled.items():
+            self.recover(task, why.text)
+        return True
 
     def _write(self, drafts: list[Draft]) -> dict[str, Failure]:
         return {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
-
-    def _assign(self, instructions: list[OwnerInstruction]) -> None:
-        instructions += self.owner.flush(self.core.now)
-
-    def _unassignable(self, failure: Failure) -> None:
-        """Assigning itself failed: the task that was next ends, so that it cannot happen again."""
-        self.recover(self.owner.placing, failure.text)
 
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
