@@ -103,6 +103,8 @@ MESSAGE_RECIPIENTS_MAX: Final = 64
 # --- git -------------------------------------------------------------------------------
 # A first clone of a large repository over a thin link takes minutes; nothing useful takes an hour.
 GIT_TIMEOUT_MS: Final = 15 * 60_000
+# A person waits for the first copy of a large repository and may end it by hand.
+GIT_ADD_MS_MAX: Final = 6 * 3_600_000
 # Lists of refs and files of very large repositories stay well below this.
 GIT_OUTPUT_BYTES_MAX: Final = 64 * 1024 * 1024
 # Only one line of it is shown.

@@ -63,8 +63,9 @@ def plain(path: Path, source: Path) -> str:
 
 def refs(repo: Path) -> dict[str, str]:
     """Every ref and what it names: what 'nothing changed' is compared with."""
-    listed = sh(repo, "for-each-ref", "--format=%(refname) %(objectname)")
-    return dict(line.split(" ") for line in listed.splitlines())
+    listed = git.run(["for-each-ref", "--format=%(refname) %(objectname)"], repo)
+    lines = listed.out.decode("utf-8", "backslashreplace").splitlines()
+    return dict(line.split(" ") for line in lines)
 
 
 def blob(repo: Path, text: bytes) -> str:

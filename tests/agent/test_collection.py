@@ -96,6 +96,14 @@ def test_a_file_that_git_would_wait_at_is_refused(place: Place, name: str, kind:
 
 
 @proves("git.agent-configuration-ignored")
+def test_a_link_to_nowhere_hides_no_nested_repository(place: Place) -> None:
+    tree = place.open()
+    (tree.path / ".gitignore").symlink_to("nowhere")
+    checkout(tree.path / "app")
+    assert place.collect(tree).left_out == ("app",)
+
+
+@proves("git.agent-configuration-ignored")
 @pytest.mark.parametrize("name", ["HEAD", "packed-refs", "refs/heads/x"])
 def test_a_pipe_in_the_agents_git_folder_keeps_nobody_waiting(place: Place, name: str) -> None:
     tree = place.open()

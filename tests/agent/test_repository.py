@@ -67,8 +67,9 @@ def test_a_repository_is_added_with_its_branches_and_guard(tmp_path, source):
     added = wait(repository.add(tmp_path / "repos", "main", str(source)))
     assert set(refs(added.path)) == {"refs/heads/main", "refs/heads/side"}
     assert repository.guarded(added.path)
-    assert repository.listing(tmp_path / "repos") == [added]
-    assert repository.find(tmp_path / "repos", "main") == added
+    assert added.left_out == ("muster/old/phase",)
+    assert repository.listing(tmp_path / "repos") == [repository.Repository("main", added.path)]
+    assert repository.find(tmp_path / "repos", "main").path == added.path
     assert wait(repository.head(added.path)) == sh(source, "rev-parse", "HEAD")
 
 

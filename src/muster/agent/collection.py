@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, filtered, git, notes
+from muster.agent import cache, filtered, git, inert, notes
 from muster.agent import commit as commits
 from muster.errors import Broken, Conflict, Damaged, Malformed, NotFound, Refused
 
@@ -152,15 +152,7 @@ async def _head(place: Place, borrowed: dict[str, str]) -> str:
 
 
 def _read(path: Path, most: int = 1024) -> str:
-    """The text of one of the agent's files; "" where it is none, such as a pipe that waits."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return ""
-            return file.read(most).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+    return (inert.read(path, most) or b"").decode("utf-8", "replace").strip()
 
 
 def _read_ref(gitdir: Path, name: str) -> str:
@@ -325,7 +317,11 @@ def _nested(root: Path) -> list[bytes]:
 
 def _refuse_trap(path: bytes, top: bytes) -> None:
     """Git would read it, and wait for ever at a pipe that nobody writes to."""
-    mode = os.stat(path).st_mode
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        # A link to nowhere, which git does not follow.
+        return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise Refused(f"{git.shown(os.path.relpath(path, top))} must be a file that git can read.")
 

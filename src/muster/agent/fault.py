@@ -43,15 +43,11 @@ _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
     ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),
     ("Cannot allocate memory", Exhausted, "try again when this machine is less busy"),
     ("out of memory", Exhausted, "try again when this machine is less busy"),
-    (
-        "dubious ownership",
-        Refused,
-        "if you trust what is in it, type `git config --global --add safe.directory FOLDER`",
-    ),
     ("Permission denied (", Unreachable, "check the address and your access"),
     ("Permission denied", Broken, "check who owns the folder"),
     ("muster: unreachable", Unreachable, "try again later"),
     ("muster: refused", Refused, "nothing was changed"),
+    ("fsck error", Refused, "nothing was changed"),
     ("hook declined", Refused, "nothing was changed"),
     ("stale info", Conflict, "somebody else moved it first; read it again"),
     # A branch `muster`, where `muster/<run>/<phase>` is to be made: no waiting helps.

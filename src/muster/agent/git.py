@@ -59,6 +59,9 @@ _PASSED: Final = (
 _SETTINGS: Final = (
     "core.fsmonitor=false",
     "core.untrackedCache=false",
+    # What one machine of a fleet could not check out, none is given.
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
     "core.quotePath=false",
     "core.pager=cat",
     "core.editor=false",

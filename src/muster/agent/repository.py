@@ -1,6 +1,7 @@
 """The bare repositories of a hub, `repos/<name>.git`, and the hooks that guard them.
 
-Rule 1: a repository is either complete under its name, or not there.
+Rule 1: a repository is either complete under its name, or not there. source.py says what one can be
+        made from.
 Rule 2: what git does in it is set by the configuration and the hooks written here; `check` refuses
         to serve a repository in which they are missing or different.
 Rule 3: nothing is ever pruned while it is pushed to; attempt refs are refs, so their commits stay.
@@ -12,7 +13,6 @@ should be.
 """
 
 import os
-import re
 import shlex
 import shutil
 import stat
@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import git
+from muster.agent import git, removal, source
 from muster.agent.fence import BRANCH_PREFIX, repository_name
-from muster.errors import Broken, Conflict, Malformed, NotFound, Refused, unable
+from muster.errors import Broken, Conflict, NotFound, Refused, unable
 
 # Unfinished repositories start like this; a name never starts with a dot.
 _UNFINISHED: Final = ".new-"
-
-_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]+@[^/:]+:")
 
 # `fsync` is what makes a registered epoch survive a power cut; older versions of git ignore it.
 # Reflogs keep what a ref was before, as evidence. Automatic gc would move refs in the middle of a
@@ -75,6 +73,15 @@ class Repository(NamedTuple):
     path: Path
 
 
+class Added(NamedTuple):
+    """A repository that was just made: its default branch, and what of the source it has not."""
+
+    name: str
+    path: Path
+    branch: str
+    left_out: tuple[str, ...]
+
+
 def find(repos: Path, name: str) -> Repository:
     """The repository of that name; NotFound when this hub has none."""
     path = repos / f"{repository_name(name)}.git"
@@ -91,8 +98,8 @@ def listing(repos: Path) -> list[Repository]:
     return [Repository(path.name.removesuffix(".git"), path) for path in found]
 
 
-async def add(repos: Path, name: str, source: str) -> Repository:
-    """Make a repository from a local checkout or an address.
+async def add(repos: Path, name: str, origin: str) -> Added:
+    """Make a repository from a local checkout, a bundle or an address.
 
     On return it is complete, with its hooks; on an error nothing of it is there.
     """
@@ -100,14 +107,17 @@ async def add(repos: Path, name: str, source: str) -> Repository:
     target = repos / f"{repository_name(name)}.git"
     if target.exists():
         raise Conflict(f"There is a repository {name!r} already; choose another name.")
-    origin = _origin(source)
     unfinished = _begin(repos)
     try:
-        await _fill(unfinished, origin)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
+            found = await source.look(origin, Path(scratch))
+            await _fill(unfinished, found)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=repos) as scratch:
+            await _check_gitmodules(unfinished, Path(scratch))
         _finish(unfinished, target)
     finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return Repository(name, target)
+        await removal.remove(unfinished)
+    return Added(name, target, found.branch, found.left_out)
 
 
 def _begin(repos: Path) -> Path:
@@ -127,48 +137,53 @@ def _finish(unfinished: Path, target: Path) -> None:
         raise Conflict(f"{target.name} was made by somebody else meanwhile; use that.") from error
 
 
-async def _fill(path: Path, origin: str) -> None:
-    branch = await _default_branch(path, origin)
-    await git.run_async(["init", "-q", "--bare", "--template=", f"-b{branch}", "."], path)
+async def _fill(path: Path, found: source.Source) -> None:
+    await git.run_async(["init", "-q", "--bare", "--template=", "."], path)
     write_guard(path)
-    # A source may be a clone of another hub's repository; its runs are not ours.
-    refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*", "^refs/heads/muster/*"]
-    fetch = ["fetch", "-q", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"]
-    await git.run_async([*fetch, "--end-of-options", origin, *refspecs], path)
-    await _check_whole(path, origin)
+    await git.run_async(["symbolic-ref", "HEAD", f"refs/heads/{found.branch}"], path)
+    # A source may be a clone of another hub's repository; its runs are not ours. A branch whose
+    # name is the beginning of ours would keep every phase from getting its branch.
+    refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    refspecs += [f"^{BRANCH_PREFIX}*", f"^{BRANCH_PREFIX.rstrip('/')}"]
+    # Twenty thousand branches are one file that is synced, instead of as many.
+    fetch = ["-c", "core.fsync=committed,-reference", "fetch", "-q", "--no-tags"]
+    fetch += ["--no-recurse-submodules", "--no-write-fetch-head", "--end-of-options"]
+    most_ms = limits.GIT_ADD_MS_MAX
+    await git.run_async([*fetch, found.address, *refspecs], path, timeout_ms=most_ms)
+    await git.run_async(["pack-refs", "--all"], path)
+    await _check_whole(path, found)
 
 
-async def _check_whole(path: Path, origin: str) -> None:
+async def _check_whole(path: Path, found: source.Source) -> None:
     """Git leaves out a shallow clone's branches, with exit code 0."""
-    listed = await git.run_async(["ls-remote", "--heads", "--end-of-options", origin], path)
-    there = {line.partition("\t")[2] for line in listed.text.splitlines()}
     taken = await git.run_async(["for-each-ref", "--format=%(refname)", "refs/heads"], path)
-    lost = {ref for ref in there if not ref.startswith(BRANCH_PREFIX)} - set(taken.text.split())
+    lost = found.branches - set(taken.out.split())
     if lost:
         raise Refused(
-            f"The branch {git.clean(min(lost))} could not be taken in whole; "
+            f"The branch {git.shown(min(lost))} could not be taken in whole; "
             "if the source is a shallow clone, run `git fetch --unshallow` there first."
         )
+    # Names that no checkout may have, such as `.GIT/config`, are found by reading an index.
+    with tempfile.TemporaryDirectory(dir=path) as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        await git.run_async(["read-tree", "HEAD"], path, env=index)
 
 
-async def _default_branch(cwd: Path, origin: str) -> str:
-    listed = await git.run_async(["ls-remote", "--symref", "--end-of-options", origin, "HEAD"], cwd)
-    found = re.search(r"^ref: refs/heads/(\S+)\tHEAD$", listed.text, re.MULTILINE)
-    branch = found[1] if found else "main"
-    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}", branch) is None:
-        raise Malformed(f"The source's branch {git.clean(branch)!r} has a name we do not take.")
-    return branch
-
-
-def _origin(source: str) -> str:
-    if source.startswith("-") or not source.isprintable() or not source:
-        raise Malformed(f"{git.clean(source)!r} is neither a folder nor an address.")
-    if _URL.match(source):
-        return source
-    path = Path(source).expanduser().resolve()
-    if not path.is_dir():
-        raise NotFound(f"There is no folder {path}; give a git checkout or an address.")
-    return str(path)
+async def _check_gitmodules(path: Path, scratch: Path) -> None:
+    """Refuse submodules that would run something where they are cloned, as every push would be."""
+    found = await git.run_async(["ls-tree", "-z", "HEAD", "--", ".gitmodules"], path)
+    if not found.out:
+        return
+    await git.run_async(["init", "-q", "--bare", "--template=", "."], scratch)
+    raw = await git.run_async(["cat-file", "-p", "HEAD:.gitmodules"], path)
+    await git.run_async(["hash-object", "-w", "--stdin"], scratch, stdin=raw.out)
+    await git.run_async(["mktree", "-z", "--missing"], scratch, stdin=found.out)
+    checked = await git.run_async(["fsck", "--strict", "--no-dangling"], scratch, codes=range(256))
+    if checked.code:
+        raise Refused(
+            f"The source's .gitmodules is not safe to clone ({git.reason(checked.err)}); "
+            "mend it and commit that first."
+        )
 
 
 async def head(path: Path) -> str:

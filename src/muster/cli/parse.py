@@ -7,6 +7,7 @@ Rule 3: whatever cannot be understood is one sentence, and exit code 2.
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NoReturn
@@ -65,7 +66,11 @@ def parse(words: Sequence[str]) -> Command:
         if (value is False or value in (None, "", [])) and not arg.required:
             continue
         target = options if arg.bare else args
-        target[arg.name] = read_file(value) if arg.kind == "file" else value
+        if arg.kind == "file":
+            value = read_file(value)
+        elif arg.kind == "place" and not found["on"]:
+            value = _from_here(value)
+        target[arg.name] = value
     return Command(verb, args, options, files, found["json"], found["on"], found["home"])
 
 
@@ -144,6 +149,13 @@ def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
             more["action"] = "append"
             more["default"] = None
     parser.add_argument(*flags, **more)
+
+
+def _from_here(place: str) -> str:
+    """A folder as its whole path: the daemon stands elsewhere. An address stays what it is."""
+    if re.match(r"[^/]*:", place) and not os.path.exists(place):
+        return place
+    return os.path.abspath(os.path.expanduser(place))
 
 
 def read_file(name: str) -> str:

@@ -265,7 +265,12 @@ def _tool(kind: str, value: Any) -> str:
 
 def repo(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
-        return f"{value['name']} is in the fleet now, at {short(value['head'])}"
+        branch = f" of {clean(value['branch'])}" if value.get("branch") else ""
+        text = f"{clean(value['name'])} is in the fleet now, at {short(value['head'])}{branch}"
+        if out := value.get("left_out"):
+            names = ", ".join(clean(each) for each in out)
+            text += f"\nleft out, since runs need branches of these names: {names}"
+        return text
     rows = (
         (clean(each["name"]), short(each["head"]), clean(", ".join(each["machines"])))
         for each in value

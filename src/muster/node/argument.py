@@ -34,6 +34,7 @@ class Declared(Protocol):
 _WANTED: Final = {
     "text": "a text",
     "file": "a text",
+    "place": "a text",
     "int": "a whole number",
     "flag": "true or false",
     "words": f"a text or a list of up to {ARGUMENT_WORDS_MAX} texts",

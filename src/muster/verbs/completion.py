@@ -37,7 +37,7 @@ def _takes_file(verb: Verb) -> bool:
 
 
 def _is_path(arg: Arg) -> bool:
-    return arg.kind == "file" or arg.name in ("path", "what", "file")
+    return arg.kind in ("file", "place") or arg.name in ("path", "what", "file")
 
 
 def _bash() -> str:

@@ -25,7 +25,11 @@ async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     made = await repository.add(folder, repository_name(name), source)
     daemon.post(ev.FactsChanged(await daemon.hands.facts()))
-    return {"name": made.name, "head": await _head(made.path)}
+    answer: dict[str, Any] = {"name": made.name, "head": await _head(made.path)}
+    answer["branch"] = made.branch
+    if made.left_out:
+        answer["left_out"] = list(made.left_out)
+    return answer
 
 
 async def listing(daemon: "Daemon", call: ev.Perform) -> Any:

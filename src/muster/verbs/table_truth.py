@@ -58,7 +58,7 @@ TRUTH: Final = (
         (
             pos("action", "add or list", choices=("add", "list")),
             pos("name", "its name in the fleet", required=False),
-            pos("path", "a folder or an address to take it from", required=False),
+            pos("path", "a folder or an address to take it from", required=False, kind="place"),
         ),
         object="name", acts="hub",
     ),

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 Need = Literal["nothing", "peer", "local", "order", "agent"]
 Place = Literal["daemon", "loop", "client"]
-Kind = Literal["text", "int", "flag", "file", "words"]
+Kind = Literal["text", "int", "flag", "file", "words", "place"]
 Acts = Literal["here", "hub", "authority", "owner"]
 
 
 class Arg(NamedTuple):
-    """One argument: `position` makes it positional; `words` takes several.
+    """One argument: `position` makes it positional; `words` takes several; a `place` is a folder,
+    as seen from where the person stands, or an address.
 
     `bare` arguments go into the options of a call, which say how and never what: they are not
     signed.

@@ -1,0 +1,150 @@
+"""What a repository is made from: a person's checkout, a bundle or an address; looked at, not run.
+
+Rule 1: nothing of a source's own configuration is honoured (checkout.py).
+Rule 2: what no run could work with (no commit, no branch to start from, half a history, names that
+        cannot be checked out) is refused, in one sentence that says what to do.
+Rule 3: what is left out is told.
+"""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from muster.agent import checkout, git, inert
+from muster.agent.checkout import Refs
+from muster.agent.fence import BRANCH_PREFIX, HEADS_PREFIX
+from muster.errors import Malformed, NotFound, Refused
+
+_URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]{2,}:")
+_BUNDLES: Final = (b"# v2 git bundle\n", b"# v3 git bundle\n")
+# Ours are `muster/<run>/<phase>`: where there is a branch `muster`, git can make none of them.
+_IN_THE_WAY: Final = BRANCH_PREFIX.rstrip("/")
+_NAMES_MAX: Final = 8
+_USUAL: Final = ("main", "master")
+
+
+class Source(NamedTuple):
+    """A source that a fleet can work with."""
+
+    address: str
+    """What git fetches from: the address, or our own view of a folder."""
+    branch: str
+    """The default branch, without `refs/heads/`."""
+    branches: frozenset[bytes]
+    """The full names of the branches that are taken."""
+    left_out: tuple[str, ...]
+    """The branches that cannot be taken, or are other runs' results."""
+
+
+async def look(text: str, scratch: Path) -> Source:
+    """Look at a source; `scratch` is an empty folder for our view of it.
+
+    Raises NotFound, Malformed or Refused for what cannot be taken, Unreachable without the source.
+    """
+    folder, address = await asyncio.to_thread(_place, text)
+    if folder is not None:
+        known = await asyncio.to_thread(_view, folder, scratch / "view")
+        address = str(scratch / "view")
+    else:
+        known = await _listed(address, scratch)
+    heads = {ref: id for ref, id in known.tips.items() if ref.startswith(HEADS_PREFIX.encode())}
+    if any(len(id) == 64 for id in known.tips.values()):
+        raise Refused(
+            "The source names its objects by SHA-256, which nothing here takes yet; convert it "
+            "with `git fast-export --all` into a repository of git's usual kind."
+        )
+    if not heads:
+        raise Refused("The source has no commit on any branch yet; commit something there first.")
+    left_out = {ref for ref in heads if _is_ours(ref)}
+    taken = {ref: id for ref, id in heads.items() if ref not in left_out}
+    branch = _default(known, taken)
+    told = [_short(ref) for ref in sorted(left_out)[:_NAMES_MAX]]
+    more = [f"{len(left_out) - _NAMES_MAX} more"] if len(left_out) > _NAMES_MAX else []
+    return Source(address, branch, frozenset(taken), (*told, *more))
+
+
+def _place(text: str) -> tuple[Path | None, str]:
+    """The folder where it is one of this machine, else what git is given."""
+    if text.startswith("-") or not text.isprintable() or not text:
+        raise Malformed(f"{git.clean(text)!r} is neither a folder nor an address.")
+    text = text.removeprefix("file://") if text.startswith("file:///") else text
+    if _URL.match(text):
+        return None, text
+    path = Path(text)
+    if not path.is_absolute():
+        raise Malformed(
+            f"{git.clean(text)!r} is no whole path, and this machine stands in another folder "
+            "than you; give the path from / on, or an address like ssh://host/folder."
+        )
+    path = path.resolve()
+    if path.is_dir():
+        return path, ""
+    if not path.exists():
+        raise NotFound(f"There is no folder {path}; give a git checkout or an address.")
+    if inert.read(path, len(_BUNDLES[0])) not in _BUNDLES:
+        raise Malformed(f"{path} is a file; give a git checkout, a bundle or an address.")
+    return None, str(path)
+
+
+def _view(folder: Path, view: Path) -> Refs:
+    found = checkout.find(folder)
+    checkout.check_whole(found)
+    known = checkout.refs(found)
+    checkout.view(found, known, view)
+    return known
+
+
+async def _listed(address: str, scratch: Path) -> Refs:
+    """What an address or a bundle says of itself."""
+    asked = ["ls-remote", "--symref", "--end-of-options", address]
+    head, tips = "", {}
+    for line in (await git.run_async(asked, scratch)).out.splitlines():
+        what, _, ref = line.partition(b"\t")
+        if what.startswith(b"ref: ") and ref == b"HEAD":
+            head = what.removeprefix(b"ref: ").decode("utf-8", "surrogateescape")
+        elif what and not ref.endswith(b"^{}"):
+            tips[ref] = what.decode("ascii", "replace")
+    return Refs(head, tips.pop(b"HEAD", ""), tips)
+
+
+def _is_ours(ref: bytes) -> bool:
+    return ref == _IN_THE_WAY.encode() or ref.startswith(BRANCH_PREFIX.encode())
+
+
+def _default(known: Refs, taken: Mapping[bytes, str]) -> str:
+    """The branch that runs start from: what is checked out, or what can only be meant."""
+    head = known.head.encode("utf-8", "surrogateescape")
+    if _is_ours(head):
+        raise Refused(
+            f"The source's default branch is {_short(head)!r}, a name that Muster's own branches "
+            f"need; rename it there: git branch -m {_short(head)} main."
+        )
+    here = [ref for ref, id in taken.items() if id == known.tip]
+    usual = [ref for ref in (f"{HEADS_PREFIX}{name}".encode() for name in _USUAL) if ref in here]
+    if head in taken:
+        likely = [head]
+    else:
+        likely = usual or (here if len(here) == 1 else list(taken) if len(taken) == 1 else [])
+    if likely:
+        return _readable(likely[0])
+    names = ", ".join(_short(ref) for ref in sorted(taken)[:_NAMES_MAX])
+    what = f"has no commit on its branch {_short(head)!r}" if head else "has no branch checked out"
+    raise Refused(
+        f"The source {what}, and it is not clear which of {names or 'none'} is meant; check one "
+        "out there: git switch BRANCH."
+    )
+
+
+def _readable(ref: bytes) -> str:
+    try:
+        return ref.decode().removeprefix(HEADS_PREFIX)
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f"The source's default branch {_short(ref)!r} is not named in UTF-8; rename it."
+        ) from error
+
+
+def _short(ref: bytes) -> str:
+    return git.shown(ref.removeprefix(HEADS_PREFIX.encode()))
