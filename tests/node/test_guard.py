@@ -67,11 +67,28 @@ def test_a_disk_that_fails_is_no_unit_and_ends_the_step():
     hub = Cores("hub")["hub"]
 
     def fails(stream: Any, entry: Any) -> None:
-        raise Broken("the disk is gone")
+        hub.core.store._database.broken = "the disk is gone"
+        hub.core.store.remember("x", "y")
 
     hub.core.on("machine.facts", fails)
     with pytest.raises(Broken):
         hub.step(ev.FactsChanged(hub.facts(cpus=7)))
+
+
+@proves("node.one-failure-is-one-unit")
+def test_what_this_machine_cannot_do_for_somebody_is_answered_and_ends_nothing(monkeypatch):
+    hub = Cores("hub")["hub"]
+
+    def cannot(core: Any, call: Any) -> None:
+        raise Broken("the agent catalogue is not usable")
+
+    monkeypatch.setattr("muster.verbs.mail.send", cannot)
+    answer = hub.order("send", "all", {"text": ["hi"], "to": "all"})
+    assert answer["error"]["exit"] == 8
+    hub.core.on("machine.facts", lambda _s, _e: cannot(None, None))
+    hub.step(ev.FactsChanged(hub.facts(cpus=7)))
+    assert hub.core.counters["failed-machine.facts"] == 1
+    assert alive(hub)
 
 
 @proves("node.one-failure-is-one-unit")

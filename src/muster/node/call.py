@@ -209,9 +209,9 @@ class Router:
                 self.answer(link.id, channel, {"ok": True, "value": value})
         except Unsettled:
             self.waiting.append((link.id, channel, request))
-        except Broken:
-            raise
         except MusterError as error:
+            if self.core.store.broken is not None:
+                raise
             if mark is not None and call is not None:
                 self._take_back(call, mark, error)
             self._failed(link, channel, error)

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
-from muster.errors import Broken, Malformed, MusterError, Refused
+from muster.errors import Malformed, MusterError, Refused
 from muster.fleet.kinds import ORDER_DENY
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.roster import Roster
@@ -302,12 +302,12 @@ class Core:
                 self.members.on_hello(link, event.payload)
             else:
                 raise Malformed(f"a {event.type.name} frame has no place here")
-        except Broken:
-            raise
         except Refused as error:
             self._fault(link, error)
             self.note(f"refused from {self._who(link)}: {error}")
         except MusterError as error:
+            if self.store.broken is not None:
+                raise
             self.counters[f"failed-{type(error).__name__.lower()}"] += 1
         except OURS as mistake:
             # Each part of a message was checked for itself, so what was kept of it stays.

@@ -6,7 +6,7 @@ Rule 2: nothing fails in silence: it is counted by its unit, told in the daemon'
 traceback where the mistake is ours), and shown to people as an incident.
 Rule 3: the telling is bounded, for whoever makes things fail may want to fill the log of everybody:
 one incident for each unit and subject in an hour, and only so many of them.
-Rule 4: `Broken` is not survived: a disk that fails is no matter of content.
+Rule 4: a disk that failed is not survived: nothing that is written then is certain.
 
 The caller of `run` says what becomes of the unit itself (a task ends, a run fails, an entry is
 passed over): the guard only sees to it that there is somebody left to say it.
@@ -20,11 +20,12 @@ from typing import Final, ParamSpec, Protocol
 
 import msgspec
 
-from muster.errors import MISTAKES, Broken, MusterError
+from muster.errors import MISTAKES, MusterError
 from muster.limits import FAILURES_PER_HOUR_MAX
 from muster.log.fold import Skip
 from muster.node.link import sentence
 from muster.node.whole import Failure, Mark, MembersPart
+from muster.store.store import Store
 
 P = ParamSpec("P")
 
@@ -38,6 +39,7 @@ class Guarded(Protocol):
     """What a guard needs of the core."""
 
     counters: Counter[str]
+    store: Store
 
     @property
     def members(self) -> MembersPart: ...
@@ -60,14 +62,15 @@ class Guard:
     ) -> Failure | None:
         """Do one unit of work; what it became when it failed, and then nothing of it was done.
 
-        `about` names the subject for people: a task, an entry, a machine. Raises: Broken.
+        `about` names the subject for people: a task, an entry, a machine.
+        Raises: Broken when the disk failed.
         """
         mark = self._core.mark()
         try:
             work(*args, **named)
-        except Broken:
-            raise
         except SURVIVED as error:
+            if self._core.store.broken is not None:
+                raise
             self._core.undo(mark)
             return self.failed(unit, about, error)
         return None
