@@ -70,6 +70,15 @@ RETRIES_MAX: Final = 10
 # First wait before a task is tried again; doubled each time up to the maximum.
 RETRY_DELAY_MS_MIN: Final = 1_000
 RETRY_DELAY_MS_MAX: Final = 5 * 60_000
+# How long a machine that failed at something comes after everybody else, doubled with each fault in
+# a row: long enough to send a burst of work elsewhere, short enough to notice that it was mended.
+FAULT_MS_MIN: Final = 60_000
+FAULT_MS_MAX: Final = 60 * 60_000
+# Machines times agents and repositories; a fleet of this product has some dozens of each.
+FAULTS_MAX: Final = 4_096
+# Machines that could all not begin a task, before it fails for that: one that is alone is asked
+# three times, with pauses, for a disk or a network that comes back.
+FAULTS_OF_TASK_MAX: Final = 3
 # A busy worker has a free slot again soon; asking at once would only make it refuse again.
 BUSY_DELAY_MS: Final = 250
 # Every candidate and why it lost is kept with the decision; sixteen fit in a body by far.

@@ -6,7 +6,7 @@ import json
 import pytest
 from tests.promise import proves
 
-from muster.agent.catalogue import discover, load, program_argv
+from muster.agent.catalogue import discover, is_logged_in, load, program_argv
 from muster.errors import Broken, NotFound
 
 
@@ -97,3 +97,26 @@ def test_a_file_in_another_form_is_refused_with_its_name(tmp_path, text):
     file.write_text(text)
     with pytest.raises(Broken, match=r"agents\.json"):
         load(file)
+
+
+@proves("task.logins-are-facts")
+def test_whether_an_agent_looks_logged_in_is_told_by_its_files_and_its_keys(tmp_path):
+    agents = load()
+    home = {"HOME": str(tmp_path)}
+    moved = {**home, "CLAUDE_CONFIG_DIR": str(tmp_path / "elsewhere")}
+    assert is_logged_in(agents["claude"], home, "linux") is False
+    assert is_logged_in(agents["claude"], home, "darwin") is None, "it may lie in the keychain"
+    assert is_logged_in(agents["copilot"], home, "linux") is None, "nobody knows where it lies"
+    assert is_logged_in(agents["claude"], {**home, "ANTHROPIC_API_KEY": "sk"}, "linux") is True
+    assert is_logged_in(agents["claude"], {**home, "ANTHROPIC_MODEL": "x"}, "linux") is False
+    (tmp_path / ".claude").mkdir()
+    (tmp_path / ".claude" / ".credentials.json").write_text("{}")
+    assert is_logged_in(agents["claude"], home, "linux") is True
+    assert is_logged_in(agents["claude"], moved, "linux") is False
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".credentials.json").write_text("{}")
+    assert is_logged_in(agents["claude"], moved, "linux") is True
+    assert is_logged_in(agents["codex"], home, "linux") is False
+    (tmp_path / ".codex").mkdir()
+    (tmp_path / ".codex" / "auth.json").write_text("{}")
+    assert is_logged_in(agents["codex"], home, "linux") is True

@@ -147,3 +147,61 @@ def test_only_who_once_had_a_task_is_recorded_as_late_and_only_once():
         _finish(studio, task, epoch, (EntryId(row["assigned"]),))
         world.pass_ms(300)
     assert len(hub.entries("task.late")) == 1
+
+
+@proves("task.faults-are-the-machines", "task.faults-are-forgotten")
+def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mended():
+    world = fleet()
+    hub = world["hub"]
+
+    def incidents() -> list[tuple[str, str, bool]]:
+        rows = hub.core.store.rows("fleet_incident")
+        return [
+            (str(r["title"]), str(r["detail"]), bool(r["open"]))
+            for r in rows
+            if str(r["key"]).startswith("fault-")
+        ]
+
+    task = hub.submit(agent=["shell"], do="true")
+    world.pass_ms(200)
+    first = machine_of(world, task)
+    other = {"studio": "laptop", "laptop": "studio"}[first]
+
+    def end(name: str, **how: str) -> None:
+        start = [e for e in world[name].effects if isinstance(e, ev.StartAttempt)][-1].assign
+        world[name].step(ev.AttemptEnded(start.task, start.epoch, **{"status": "killed", **how}))
+        world.pass_ms(200)
+
+    end(first, reason="agent not logged in", fault="agent")
+    assert machine_of(world, task) == other
+    assert hub.task(task)["tries"] == hub.task(task)["losses"] == 0
+    told = (f"{first} cannot run shell; its work goes elsewhere", "agent not logged in")
+    assert incidents() == [(*told, True)]
+    verdicts = hub.core.work.owning.owner.why(task).verdicts
+    (why,) = [v.reasons for v in verdicts if v.machine == world[first].id]
+    assert why == ("could not do this task before: agent not logged in",)
+    end(other, status="done")
+    assert hub.task(task)["state"] == "done"
+    again = hub.submit(agent=["shell"], do="true", needs={"machine": first})
+    world.pass_ms(200)
+    assert machine_of(world, again) == first, "nobody else fits"
+    end(first, status="done")
+    assert incidents() == [(told[0], "it works again, or started anew", False)]
+
+
+@proves("task.faults-are-forgotten")
+def test_an_owner_that_is_restarted_leaves_no_incident_of_a_fault_open():
+    world = fleet()
+    hub = world["hub"]
+    task = hub.submit(agent=["shell"], do="true", needs={"machine": "studio"})
+    world.pass_ms(200)
+    start = [e for e in world["studio"].effects if isinstance(e, ev.StartAttempt)][-1].assign
+    world["studio"].step(
+        ev.AttemptEnded(task, start.epoch, "killed", reason="no disk", fault="machine")
+    )
+    world.pass_ms(200)
+    rows = hub.core.store.rows
+    assert [r["key"] for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
+    hub.core.work.start()
+    world.pass_ms(5_000)
+    assert not [r for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]

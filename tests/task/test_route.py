@@ -79,7 +79,7 @@ def test_a_repository_needs_git():
 
 def test_a_machine_that_refused_is_out():
     wants = wants_of({"do": "x"}, avoid=[BUILD])
-    assert judge(wants, machine(BUILD)).reasons == ("refused this task before",)
+    assert judge(wants, machine(BUILD)).reasons == ("could not do this task before",)
     assert judge(wants, machine(STUDIO)).fits
 
 

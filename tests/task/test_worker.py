@@ -216,6 +216,25 @@ def test_a_finish_cites_the_assignment_and_the_start():
 
 
 @proves("task.restart-keeps-work")
+@proves("task.faults-are-the-machines")
+def test_what_fails_before_the_agent_begins_is_a_refusal_and_frees_its_slot():
+    one = worker(slots={"": 1})
+    one.accept(given(), now(2000))
+    one.flush()
+    assert one.could_not_begin("t1", (1, 9), "agent", "another epoch") is None
+    draft = one.could_not_begin("t1", (1, 1), "agent", "not logged in" + "x" * 900)
+    assert refusals(one.flush()) == [("t1", "fault-agent")]
+    assert len(draft.body.text) == limits.REASON_CHARS_MAX
+    assert len(draft.causes) == 2
+    assert one.could_not_begin("t1", (1, 1), "agent", "again") is None
+    one.accept(given("t2"), now(2000))
+    assert of(one.flush(), Start), "the slot is free"
+    one.stop(OWNER, "t2", (1, 1), "cancelled")
+    one.flush()
+    one.could_not_begin("t2", (1, 1), "repo", "too late")
+    assert [b.status for b in of(one.flush(), kinds.AttemptFinish)] == ["killed"]
+
+
 def test_a_worker_that_starts_anew_says_what_it_lost():
     one = worker()
     one.restore([Unfinished("t1", (1, 1), ENTRY, OWNER)])

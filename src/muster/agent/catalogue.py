@@ -46,6 +46,11 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Defaults, below whatever the order sets."""
     variables: tuple[str, ...] = ()
     """What the program itself reads of its environment: keys, addresses, where its files are."""
+    credentials: tuple[str, ...] = ()
+    """Where its account lies: `~/file`, or `$VARIABLE:~/folder/file` where a variable moves the
+    folder. Empty where nobody knows."""
+    keychains: tuple[str, ...] = ()
+    """The platforms on which its account may lie in no file."""
     login: str = ""
     """What a person does when the agent has no account, as words after "agent not logged in: "."""
     mode: str = ""
@@ -114,6 +119,25 @@ async def discover(agents: Mapping[str, AgentEntry], env: Mapping[str, str]) -> 
     for name, version in zip(here, versions, strict=True):
         found[name] = Found(shutil.which(agents[name].program, path=path) or "", version)
     return found
+
+
+def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bool | None:
+    """Whether the agent looks logged in, without a program or a network; None: nobody can tell.
+
+    It is a guess: an account may have ended, and a key may be wrong.
+    """
+    if any(env.get(name) for name in entry.variables if name.endswith(("_KEY", "_TOKEN"))):
+        return True
+    if any(os.path.isfile(_credential(each, env)) for each in entry.credentials):
+        return True
+    return None if platform in entry.keychains or not entry.credentials else False
+
+
+def _credential(where: str, env: Mapping[str, str]) -> Path:
+    variable, _, path = where.rpartition(":")
+    file = Path(path.replace("~", env.get("HOME") or os.path.expanduser("~"), 1))
+    moved = env.get(variable.removeprefix("$"))
+    return Path(moved, file.name) if moved else file
 
 
 async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:

@@ -23,8 +23,9 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
 
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
-    `address` is where it listens, `""` where nobody can dial it; who answers there still has to
-    prove that it is this machine.
+    `logins` says of agents whether they look logged in (`LOGGED_IN` or `LOGGED_OUT`); of an agent
+    that is not in it nothing is known. `address` is where it listens, `""` where nobody can dial
+    it; who answers there still has to prove that it is this machine.
     """
 
     os: Short
@@ -40,3 +41,13 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     slots: Annotated[int, Meta(ge=0, le=4096)] = 2
     address: Short = UNKNOWN
     muster: Short = UNKNOWN
+    logins: Versions = {}
+
+
+LOGGED_IN: Final = "yes"
+LOGGED_OUT: Final = "no"
+
+
+def is_logged_out(facts: Facts, agent: str) -> bool:
+    """Whether the machine says that this agent has no account there."""
+    return facts.logins.get(agent) == LOGGED_OUT

@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Literal, NamedTuple
@@ -24,7 +25,8 @@ import psutil
 
 import muster
 from muster import limits
-from muster.fleet.facts import Facts
+from muster.agent.catalogue import AgentEntry, is_logged_in
+from muster.fleet.facts import LOGGED_IN, LOGGED_OUT, Facts
 from muster.node import clock
 
 # name -> how it tells its version. What is found is what the tool printed, first line, cut.
@@ -136,6 +138,7 @@ def facts_now(
     agents: Mapping[str, str] | None = None,
     repositories: Iterable[str] = (),
     slots: int = 2,
+    logins: Mapping[str, str] | None = None,
 ) -> Facts:
     """The facts of this machine; what only configuration can know is given."""
     return Facts(
@@ -150,8 +153,23 @@ def facts_now(
         agents={name: _line(version) for name, version in (agents or {}).items()},
         repositories=tuple(repositories),
         slots=slots,
+        logins=dict(logins or {}),
         muster=muster.__version__,
     )
+
+
+def logins_of(
+    entries: Mapping[str, AgentEntry], found: Iterable[str], env: Mapping[str, str]
+) -> dict[str, str]:
+    """Which of the agents that were found look logged in, as facts say it."""
+    known = {
+        name: is_logged_in(entries[name], env, sys.platform) for name in found if name in entries
+    }
+    return {
+        name: LOGGED_IN if state else LOGGED_OUT
+        for name, state in known.items()
+        if state is not None
+    }
 
 
 # One memory for the process: every daemon in it runs on the same machine.
@@ -164,13 +182,19 @@ async def probe(
     agents: Mapping[str, str] | None = None,
     repositories: Iterable[str] = (),
     slots: int = 2,
+    logins: Mapping[str, str] | None = None,
     again: bool = False,
 ) -> dict[str, Any]:
     """The facts as plain data, without holding up the loop; see `facts_now`."""
     now_ms = clock.read().boot_ms
     installed = await asyncio.to_thread(_TOOLS_HERE.installed, now_ms, again=again)
     facts = facts_now(
-        installed, labels=labels, agents=agents, repositories=repositories, slots=slots
+        installed,
+        labels=labels,
+        agents=agents,
+        repositories=repositories,
+        slots=slots,
+        logins=logins,
     )
     return dict(msgspec.to_builtins(facts))
 

@@ -6,7 +6,7 @@ Rule 2: an attempt's process tree is gone before its end is reported.
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from muster.log.stream import MachineId
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
-from muster.node.facts import probe
+from muster.node.facts import logins_of, probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
 from muster.node.reach import address_now
@@ -115,9 +115,22 @@ class Hands:
         agents = {name: each.version for name, each in found.items()}
         repos = [each.name for each in repository.listing(self.repos)]
         facts = await probe(
-            labels=config.labels, agents=agents, repositories=repos, slots=config.slots
+            labels=config.labels,
+            agents=agents,
+            logins=self._logins(agents),
+            repositories=repos,
+            slots=config.slots,
         )
         return {**facts, "address": address_now(config, self.daemon.machine.facts)}
+
+    def _logins(self, agents: Iterable[str]) -> dict[str, str]:
+        """Which agents look logged in, where anybody can tell."""
+        try:
+            file = self.daemon.home.agent_variables()
+        except MusterError:
+            # Attempts say what is wrong with it; it must not keep us from saying what we are.
+            file = {}
+        return logins_of(self.agents, agents, {**os.environ, **file})
 
     # --- effects ------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ from muster.task.instruction import (
     AskPerson,
     BeatReply,
     Draft,
+    MachineFault,
+    MachineMended,
     OwnerInstruction,
     Promote,
     RegisterEpoch,
@@ -42,6 +44,7 @@ from muster.task.state import LIVE
 
 P = ParamSpec("P")
 
+_FAULT = "fault-"
 _ATTEMPT_KINDS = ("attempt.start", "attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
@@ -136,6 +139,7 @@ class Owning:
 
     def adopt(self) -> None:
         """Open the live tasks of earlier incarnations anew, in the present one."""
+        self._forget_faults()
         own = str(self.core.standing.own(FLEET))
         here = {r["task"] for r in self._own_rows(stream=self.core.standing.own(FLEET))}
         settled = {r["task"] for r in self._own_rows() if r["state"] not in LIVE}
@@ -200,6 +204,15 @@ class Owning:
         if not rows or any(r["state"] in LIVE for r in rows):
             return None
         return settled_of(self.core.store, rows[-1])
+
+    def _forget_faults(self) -> None:
+        """A restart forgets what machines failed at: nothing must say for ever that they do."""
+        held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
+        own = self.core.standing.own(FLEET)
+        for row in self.core.store.rows("fleet_incident", stream=own, open=1):
+            key = str(row["key"])
+            if key.startswith(_FAULT) and key not in held:
+                self.core.members.resolved(key, "the daemon was restarted; it is asked again")
 
     def _restored(self, row: dict[str, Any]) -> Restored:
         task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
@@ -377,6 +390,12 @@ class Owning:
                 what = f"phase {phase or task[:8]} of run {run[:8]}"
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
                 core.members.incident(f"ask-{task[:32]}", "notice", title)
+            case MachineFault(machine, part, reason):
+                name = core.standing.name_of(machine)
+                title = f"{name} {_failed_at(part)}; its work goes elsewhere"
+                core.members.incident(_fault_key(machine, part), "warning", title, reason)
+            case MachineMended(machine, part):
+                core.members.resolved(_fault_key(machine, part), "it works again, or started anew")
             case Settled():
                 self._on_settled(each)
 
@@ -411,6 +430,18 @@ def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
     return Settled(
         *place, str(row["state"]), str(row["summary"]), str(row["commit_id"]), values, cite
     )
+
+
+def _failed_at(part: str) -> str:
+    """What a machine cannot do, in words."""
+    kind, _, name = part.partition(":")
+    if kind == "agent":
+        return f"cannot run {name}"
+    return f"cannot work on {name}" if kind == "repo" else "cannot begin work"
+
+
+def _fault_key(machine: str, part: str) -> str:
+    return f"{_FAULT}{machine[:16]}-{part}"[:64]
 
 
 def branch_of(run: str, phase: str, instance: str = "") -> str:

@@ -10,6 +10,7 @@ Rule 4: what fails is one attempt: it ends as failed, with the reason, for its o
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from muster import limits
 from muster.errors import Malformed, MusterError
 from muster.limits import BEAT_MS, REASON_CHARS_MAX
 from muster.log import canon
@@ -201,7 +202,11 @@ class Working:
         self.questions.happened(event)
 
     def ended(self, event: ev.AttemptEnded) -> None:
-        self.worker.ended(report.finish_body(event))
+        if event.fault:
+            text = report.fit(event.reason, limits.REASON_CHARS_MAX)
+            self.worker.could_not_begin(event.task, event.epoch, event.fault, text)
+        else:
+            self.worker.ended(report.finish_body(event))
         self.core.orders.forget_agent(event.task)
         self.questions.over(event.task)
         for follower in self.followers.pop(event.task, ()):

@@ -13,7 +13,7 @@ from muster import limits
 from muster.errors import NotFound
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
-from muster.task import kinds
+from muster.task import fault, kinds
 from muster.task.duration import MOVING, owner_ms
 from muster.task.instruction import (
     AskPerson,
@@ -28,7 +28,8 @@ from muster.task.instruction import (
 from muster.task.lease import Alarms
 from muster.task.live import Ended, Live, retry, settlement
 from muster.task.queue import Choice, Queue
-from muster.task.route import SUCCESS_UNKNOWN, Machine, pool_of
+from muster.task.reputation import Past, Reputation
+from muster.task.route import Machine, pool_of
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -54,9 +55,10 @@ class Book:
         self._lease_ms = lease_ms
         self._tasks: dict[str, Live] = {}
         self._dedupe: dict[str, str] = {}
-        self._past: dict[tuple[str, str], int] = {}
-        self._queue = Queue(self._success)
+        self._past = Past()
+        self._queue = Queue(self._past.success)
         self._alarms = Alarms()
+        self._reputation = Reputation(self._queue, self._alarms, self._hear)
         self._marks: dict[str, str] = {}
         self._held: dict[str, set[str]] = {}
         # Machines with a link that let a lease end in silence: nothing new until they are heard.
@@ -67,6 +69,10 @@ class Book:
         self._number = 0
         # The task that is being given to a machine right now.
         self.placing = ""
+
+    def _hear(self, each: OwnerInstruction) -> None:
+        """What a part of the book wants to be done; `_out` itself is another list after a flush."""
+        self._out.append(each)
 
     # --- a task begins ---------------------------------------------------------------------
 
@@ -85,8 +91,11 @@ class Book:
         task.state, task.stage, task.machine = "queued", "", ""
         body = task.body
         if group is None:
-            group = self._queue.group(body.template, body.repo, task.avoid)
+            group = self._group(task)
         self._queue.add(body.task, group, task.rank)
+
+    def _group(self, task: Live) -> int:
+        return self._queue.group(task.body.template, task.body.repo, task.avoid, task.tried)
 
     def _delay(self, task: Live, delay_ms: int, now: Now) -> None:
         task.state, task.stage, task.machine = "queued", "delayed", ""
@@ -195,6 +204,7 @@ class Book:
             return
         self._release(task)
         task.reason = reason
+        task.tried |= {task.machine}
         if task.avoid and not self._fits_somewhere(task):
             task.avoid = frozenset()
         task.moved = self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
@@ -203,11 +213,12 @@ class Book:
     def _failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The attempt did not succeed: again, or that was the last one."""
         task.tries += 1
-        self._remember(task, 0)
+        self._past.remember(task.machine, task.agent, 0)
         reason = body.reason[: limits.REASON_CHARS_MAX]
         if task.tries > task.body.retries:
             self._settle(task, settlement(task, body, "failed", reason), (entry,))
             return
+        task.tried |= {task.machine}
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, retry(task, "failed", reason, delay_ms), now)
 
@@ -215,11 +226,13 @@ class Book:
         self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
     ) -> None:
         """The machine would not: another one, or the same one later when it was only busy."""
-        reason = f"{body.reason}: {body.text}"[: limits.REASON_CHARS_MAX]
+        part = fault.part_of(body.reason, task.agent, task.body.repo)
+        if part:
+            self._reputation.blame(task.machine, part, body.text, now)
+        said = f"it could not begin: {body.text}" if part else f"{body.reason}: {body.text}"
+        reason = said[: limits.REASON_CHARS_MAX]
         if never:
-            reason = f"no machine may run it any more: {never}"[: limits.REASON_CHARS_MAX]
-            settle = kinds.TaskSettle(task.body.task, "failed", task.epoch, reason=reason)
-            self._settle(task, settle, (entry,))
+            self._give_up(task, f"no machine may run it any more: {never}", entry)
             return
         if body.reason == "busy":
             delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
@@ -229,18 +242,23 @@ class Book:
         # A machine in doubt of its own past refuses whatever it is: that says nothing of the task.
         task.refusals += body.reason != "in-doubt"
         if task.refusals >= limits.REFUSALS_MAX:
-            settle = kinds.TaskSettle(
-                task.body.task, "failed", task.epoch, reason=f"refused too often; last {reason}"
-            )
-            self._settle(task, settle, (entry,))
+            self._give_up(task, f"refused too often; last {reason}", entry)
             return
         task.avoid |= {task.machine}
         delay_ms = 0
         if not self._fits_somewhere(task):
+            if part and task.refusals >= limits.FAULTS_OF_TASK_MAX:
+                self._give_up(task, f"no machine could begin it; last {reason}", entry)
+                return
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, retry(task, "refused", reason, delay_ms), now)
+
+    def _give_up(self, task: Live, reason: str, entry: EntryId) -> None:
+        reason = reason[: limits.REASON_CHARS_MAX]
+        settle = kinds.TaskSettle(task.body.task, "failed", task.epoch, reason=reason)
+        self._settle(task, settle, (entry,))
 
     def _gone(self, machine: str) -> Machine | None:
         """Nothing new goes there; what it was. Who waited for it alone asks the others again."""
@@ -253,8 +271,7 @@ class Book:
         return known
 
     def _fits_somewhere(self, task: Live) -> bool:
-        group = self._queue.group(task.body.template, task.body.repo, task.avoid)
-        return any(verdict.fits for verdict in self._queue.candidates(group))
+        return any(verdict.fits for verdict in self._queue.candidates(self._group(task)))
 
     def _again(self, task: Live, entry: EntryId, body: kinds.TaskRetry, now: Now) -> None:
         self._release(task)
@@ -276,7 +293,8 @@ class Book:
         self._out.append(Promote(body.task, task.epoch, *place, task.result.commit, *worker))
 
     def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
-        self._remember(task, 1000)
+        self._past.remember(task.machine, task.agent, 1000)
+        self._reputation.absolve(task.machine, fault.parts(task.agent, task.body.repo))
         self._settle(task, settlement(task, body, "done", ""), (entry,))
 
     def _late(self, entry: EntryId, machine: str, body: Ended) -> None:
@@ -360,15 +378,6 @@ class Book:
 
     def _ask(self, task: Live) -> None:
         self._out.append(AskPerson(task.body.task, task.body.run, task.body.phase))
-
-    def _remember(self, task: Live, success: int) -> None:
-        """The success of an agent on a machine: a moving average over about eight attempts."""
-        key = (task.machine, task.agent)
-        past = self._past.get(key, SUCCESS_UNKNOWN)
-        self._past[key] = past + (success - past) // 8
-
-    def _success(self, machine: str, agent: str) -> int:
-        return self._past.get((machine, agent), SUCCESS_UNKNOWN)
 
     def _open_task(self, name: str) -> Live:
         task = self._tasks.get(name)

@@ -114,6 +114,23 @@ class AskPerson:
 
 
 @dataclass(slots=True, frozen=True)
+class MachineFault:
+    """Owner: a machine failed at this part of itself, for the first time in a row."""
+
+    machine: str
+    part: str
+    reason: str
+
+
+@dataclass(slots=True, frozen=True)
+class MachineMended:
+    """Owner: what a machine failed at works again."""
+
+    machine: str
+    part: str
+
+
+@dataclass(slots=True, frozen=True)
 class Settled:
     """Owner: a task has its outcome (or was cancelled); the run may go on. `cite` is the entry."""
 
@@ -130,4 +147,14 @@ class Settled:
     machine: str = ""
 
 
-OwnerInstruction = Draft | RegisterEpoch | Promote | Stop | BeatReply | AskPerson | Settled
+OwnerInstruction = (
+    Draft
+    | RegisterEpoch
+    | Promote
+    | Stop
+    | BeatReply
+    | AskPerson
+    | MachineFault
+    | MachineMended
+    | Settled
+)

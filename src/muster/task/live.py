@@ -97,6 +97,7 @@ class Live(msgspec.Struct):
     candidates: list[Candidate] = []
     busy: int = 0
     avoid: frozenset[str] = frozenset()
+    tried: frozenset[str] = frozenset()
     session: str = ""
     progress: str = ""
     # When the attempt began, when its worker was heard last, and how long it was fetching,

@@ -111,7 +111,7 @@ class Owner(Book):
         if machine.id in self._silent:
             self._silent[machine.id] = machine
         else:
-            self._queue.machine_up(machine)
+            self._queue.machine_up(self._reputation.as_known(machine))
 
     def machine_down(self, machine: str) -> None:
         """No link: nothing new goes there. What it holds is its own until the lease ends."""
@@ -126,10 +126,12 @@ class Owner(Book):
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat], now: Now) -> None:
         """A worker lives: renew the leases it names, tell it which of them it does not hold."""
+        session = mark.rpartition(":")[0]
+        if self._marks.get(machine, mark).rpartition(":")[0] != session:
+            self._reputation.absolve(machine)
         self._marks[machine] = mark
         if (known := self._silent.pop(machine, None)) is not None:
-            self._queue.machine_up(known)
-        session = mark.rpartition(":")[0]
+            self._queue.machine_up(self._reputation.as_known(known))
         held, gone = [], []
         for lease in holds:
             task = self._tasks.get(lease.task)
@@ -229,6 +231,8 @@ class Owner(Book):
         if task.state != "queued" or task.stage == "fencing":
             raise Conflict(f"task {name[:8]} is {task.stage or task.state}: it cannot be retried")
         self._alarms.clear("retry/" + name)
+        # Whoever says "now" has mended something, or wants to see what happens.
+        self._reputation.absolve_all()
         task.avoid = frozenset()
         self._queue.remove(name)
         self._enqueue(task)
@@ -296,6 +300,8 @@ class Owner(Book):
         task = self._tasks.get(name)
         if what == "ghost":
             self._lay(name)
+        elif what == "fault":
+            self._reputation.lift(name)
         elif task is None:
             return
         elif what == "lease":
@@ -346,10 +352,9 @@ class Owner(Book):
 
         """
         task = self._open_task(name)
-        body, verdicts = task.body, list[Verdict]()
+        verdicts: list[Verdict] = []
         if task.state != "waiting":
-            group = self._queue.group(body.template, body.repo, task.avoid)
-            verdicts = self._queue.candidates(group)
+            verdicts = self._queue.candidates(self._group(task))
         return Why(task.state, task.stage, task.machine, task.epoch, task.reason, tuple(verdicts))
 
     def is_open(self, name: str) -> bool:
@@ -367,6 +372,10 @@ class Owner(Book):
         if task is None or task.stage != "running":
             return None
         return task.machine, task.epoch
+
+    def faults(self) -> dict[str, list[str]]:
+        """What machines failed at lately, as far as it counts: parts by machine."""
+        return self._reputation.known()
 
     def statistics(self) -> dict[str, int]:
         """Counts for status and metrics."""

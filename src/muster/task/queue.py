@@ -2,7 +2,9 @@
 
 Rule 1: order is priority, then age; a task that comes back keeps its age.
 Rule 2: tasks that want the same are one group; each machine is judged once per group, not per task.
-Rule 3: a machine never holds more attempts of a pool than it has slots there.
+Rule 3: a machine that is put last for a group gets nothing of it while another machine fits,
+however busy that one is.
+Rule 4: a machine never holds more attempts of a pool than it has slots there.
 
 HOW IT STAYS FLAT. A slot is (machine, pool). Each slot has a heap of the groups that it could
 serve, by the rank of the group's first task. A group's rank only changes when its first task does,
@@ -44,6 +46,21 @@ class _Group:
     heap: list[tuple[Rank, str]] = field(default_factory=list)
     fits: dict[str, Verdict] = field(default_factory=dict)
     misfits: dict[str, Verdict] = field(default_factory=dict)
+    # How many of those that fit are not put last.
+    sound: int = 0
+
+    def put(self, verdict: Verdict) -> None:
+        (self.fits if verdict.fits else self.misfits)[verdict.machine] = verdict
+        self.sound += verdict.fits and not verdict.last
+
+    def drop(self, machine: str) -> None:
+        known = self.fits.pop(machine, None)
+        self.misfits.pop(machine, None)
+        self.sound -= known is not None and not known.last
+
+    def takes(self, verdict: Verdict | None) -> bool:
+        """Whether a machine of this verdict may have a task of the group now."""
+        return verdict is not None and (not verdict.last or not self.sound)
 
 
 @dataclass(slots=True, eq=False)
@@ -80,7 +97,13 @@ class Queue:
     def __contains__(self, task: str) -> bool:
         return task in self._where
 
-    def group(self, template: Mapping[str, Any], repo: str, avoid: Iterable[str] = ()) -> int:
+    def group(
+        self,
+        template: Mapping[str, Any],
+        repo: str,
+        avoid: Iterable[str] = (),
+        tried: Iterable[str] = (),
+    ) -> int:
         """The group of tasks that want this; valid until the next `tidy`.
 
         Raises:
@@ -88,10 +111,10 @@ class Queue:
 
         """
         wanted = [template.get(key) for key in ("needs", "agent", "shell")]
-        key = _encode((wanted, repo, sorted(avoid)))
+        key = _encode((wanted, repo, sorted(avoid), sorted(tried)))
         number = self._numbers.get(key)
         if number is None:
-            wants = wants_of(template, repo, avoid)
+            wants = wants_of(template, repo, avoid, tried)
             number = self._numbers[key] = self._next_number
             self._next_number += 1
             group = self._groups[number] = _Group(key, wants)
@@ -105,8 +128,7 @@ class Queue:
         self._where[task] = number
         heapq.heappush(group.heap, (rank, task))
         if group.heap[0][0] == rank:
-            for machine, verdict in group.fits.items():
-                self._slots[machine, verdict.pool].list_group(number, rank)
+            self._list(number, group)
 
     def remove(self, task: str) -> None:
         """Take a task out; nothing happens when it is not queued."""
@@ -128,9 +150,11 @@ class Queue:
     def machine_down(self, machine: str) -> Machine | None:
         """A machine takes no more work; what it holds keeps its slots. Returns what it was."""
         known = self._machines.pop(machine, None)
-        for group in self._groups.values():
-            group.fits.pop(machine, None)
-            group.misfits.pop(machine, None)
+        for number, group in self._groups.items():
+            before = group.sound
+            group.drop(machine)
+            if before and not group.sound:
+                self._list(number, group)
         for (name, _), slot in self._slots.items():
             if name == machine:
                 slot.heap, slot.listed = [], {}
@@ -147,6 +171,10 @@ class Queue:
         assert slot.used > 0
         slot.used -= 1
 
+    def machine(self, machine: str) -> Machine | None:
+        """What is known of a machine that takes work."""
+        return self._machines.get(machine)
+
     def is_up(self, machine: str) -> bool:
         """Whether the machine takes work."""
         return machine in self._machines
@@ -154,9 +182,9 @@ class Queue:
     def next(self) -> Choice | None:
         """Take the first task that a free slot fits out of the queue, with the best machine."""
         best: tuple[Rank, int] | None = None
-        for slot in self._slots.values():
+        for (machine, _), slot in self._slots.items():
             if slot.used < slot.size and slot.heap:
-                top = self._top(slot)
+                top = self._top(slot, machine)
                 if top is not None and (best is None or top < best):
                     best = top
         if best is None:
@@ -187,13 +215,18 @@ class Queue:
                 del self._groups[number], self._numbers[group.key]
 
     def _judge(self, number: int, group: _Group, machine: Machine) -> None:
-        verdict = judge(group.wants, machine)
-        group.fits.pop(machine.id, None)
-        group.misfits.pop(machine.id, None)
-        (group.fits if verdict.fits else group.misfits)[machine.id] = verdict
+        group.drop(machine.id)
+        group.put(judge(group.wants, machine))
+        self._list(number, group)
+
+    def _list(self, number: int, group: _Group) -> None:
+        """Offer the group to every slot that may take of it; what is offered already stays."""
         first = self._first(group, number)
-        if verdict.fits and first is not None:
-            self._slots[machine.id, verdict.pool].list_group(number, first)
+        if first is None:
+            return
+        for verdict in group.fits.values():
+            if group.takes(verdict):
+                self._slots[verdict.machine, verdict.pool].list_group(number, first)
 
     def _first(self, group: _Group, number: int) -> Rank | None:
         """The rank of the group's first task that is still queued there."""
@@ -202,7 +235,7 @@ class Queue:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def _top(self, slot: _Slot) -> tuple[Rank, int] | None:
+    def _top(self, slot: _Slot, machine: str) -> tuple[Rank, int] | None:
         """The best group of a slot, after correcting what its heap remembers."""
         while slot.heap:
             rank, number = slot.heap[0]
@@ -213,6 +246,11 @@ class Queue:
                     slot.listed.pop(number, None)
                 continue
             first = self._first(group, number)
+            if not group.takes(group.fits.get(machine)):
+                # It is offered again when nobody else is left.
+                heapq.heappop(slot.heap)
+                del slot.listed[number]
+                continue
             if first == rank:
                 return rank, number
             if first is None:
@@ -228,7 +266,10 @@ class Queue:
         full: list[Candidate] = []
         for verdict in group.fits.values():
             slot = self._slots[verdict.machine, verdict.pool]
-            if slot.used < slot.size:
+            if not group.takes(verdict):
+                last = f"put last: {verdict.last}"[: limits.REASON_CHARS_MAX]
+                full.append((verdict.machine, True, verdict.score, last))
+            elif slot.used < slot.size:
                 success = self._success(verdict.machine, verdict.agent)
                 value = score(verdict, slot.used, slot.size, success)
                 scored.append((-value, verdict.machine, verdict))

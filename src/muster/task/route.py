@@ -7,8 +7,11 @@ Rule 3: nothing is hidden: `judge` gives a verdict for each machine, fitting or 
 
 The score starts at 1,000. An agent further down the list of a phase costs so much that load never
 outweighs it: "claude, else shell" means claude wherever one is. Below that: the share of slots in
-use, the load of the machine, battery, cost, the success of this agent there, and whether the
-repository is there already.
+use, the load of the machine, battery, cost, the success of this agent there, whether the repository
+is there already, and whether this task failed or was lost there before.
+
+A machine that failed at the agent or the repository, or says that the agent is not logged in, is
+*put last*: it fits, and gets nothing as long as another one does (queue.py).
 """
 
 import re
@@ -19,7 +22,8 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed
-from muster.fleet.facts import Facts
+from muster.fleet.facts import Facts, is_logged_out
+from muster.task import fault
 from muster.task.spec import Needs, listed
 from muster.task.unit import SIZE
 from muster.task.version import check_range, in_range, version_of
@@ -27,6 +31,10 @@ from muster.task.version import check_range, in_range, version_of
 # What an agent costs a machine: the agents named here have slots of their own, all others share "".
 OWN_POOL: Final = frozenset({"noop"})
 AGENT_RANK_COST: Final = 10_000
+# More than load, and less than the next agent of the list: it was tried here, and went wrong.
+AGAIN_COST: Final = 5_000
+# More than any list of agents.
+LAST_COST: Final = 1_000_000
 # From here on work is heavy, and a laptop on battery does not take it.
 HEAVY_CPUS: Final = 4
 HEAVY_MEMORY_MIB: Final = 8_192
@@ -42,7 +50,8 @@ SUCCESS_UNKNOWN: Final = 900
 class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A candidate: what it says it is, and what it can take. `slots` are attempts at once, by pool.
 
-    Without `slots` a machine takes one attempt per cpu.
+    Without `slots` a machine takes one attempt per cpu. `faults` is what it failed at lately, in
+    words, by part (fault.py).
     """
 
     id: str
@@ -51,6 +60,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slots: dict[str, int] = {}
     load_percent: int = 0
     cost: int = 0
+    faults: dict[str, str] = {}
 
 
 class Fleet(NamedTuple):
@@ -63,22 +73,30 @@ class Fleet(NamedTuple):
 
 
 class Wants(NamedTuple):
-    """What a piece of work needs of a machine: the spec's `needs`, its agents, its repository."""
+    """What a piece of work needs of a machine: the spec's `needs`, its agents, its repository.
+
+    A machine in `avoid` is out; one in `tried` is taken when no better one is free.
+    """
 
     needs: Needs
     agents: tuple[str, ...]
     repo: str = ""
     avoid: frozenset[str] = frozenset()
+    tried: frozenset[str] = frozenset()
 
 
 class Verdict(NamedTuple):
-    """What became of one candidate. `reasons` says what it lacks, or what made its score."""
+    """What became of one candidate. `reasons` says what it lacks, or what made its score.
+
+    `last` says why it gets nothing while another one fits, "" where nothing is against it.
+    """
 
     machine: str
     fits: bool
     reasons: tuple[str, ...]
     score: int
     agent: str = ""
+    last: str = ""
 
     @property
     def pool(self) -> str:
@@ -91,7 +109,12 @@ def pool_of(agent: str) -> str:
     return agent if agent in OWN_POOL else ""
 
 
-def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] = ()) -> Wants:
+def wants_of(
+    template: Mapping[str, Any],
+    repo: str = "",
+    avoid: Iterable[str] = (),
+    tried: Iterable[str] = (),
+) -> Wants:
     """What a task's template wants of a machine; a phase without an agent runs in the shell.
 
     Raises:
@@ -110,16 +133,22 @@ def wants_of(template: Mapping[str, Any], repo: str = "", avoid: Iterable[str] =
         raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
-    return Wants(needs, listed(agents), repo, frozenset(avoid))
+    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried))
 
 
 def judge(wants: Wants, machine: Machine) -> Verdict:
     """Whether a machine fits, and its score without what changes from task to task."""
-    agent = next((a for a in wants.agents if a in machine.facts.agents), "")
+    here = [a for a in wants.agents if a in machine.facts.agents]
+    # An agent further down the list that works is better than the first that does not.
+    against = {agent: _against(agent, wants.repo, machine) for agent in here}
+    agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_strength(wants.needs, machine.facts)]
     lacks += _lacks_tools(wants, machine.facts)
     if not agent:
         lacks.append(f"no agent {' or '.join(wants.agents)}")
+    if machine.id in wants.avoid:
+        why = f": {against[agent]}" if against.get(agent) else ""
+        lacks.append(f"could not do this task before{why}")
     if lacks:
         return Verdict(machine.id, False, tuple(lacks), 0)
     parts = {
@@ -128,9 +157,24 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         "battery": -100 if machine.facts.power == "battery" else 0,
         "cost": -min(max(machine.cost, 0), 1000),
         "repository": 200 if wants.repo and wants.repo in machine.facts.repositories else 0,
+        "went wrong there before": -AGAIN_COST if machine.id in wants.tried else 0,
     }
     reasons = tuple(f"{name} {value:+d}" for name, value in parts.items() if value)
-    return Verdict(machine.id, True, reasons, 1000 + sum(parts.values()), agent)
+    score = 1000 + sum(parts.values())
+    if last := against[agent]:
+        reasons = (f"put last: {last}", *reasons)
+        return Verdict(machine.id, True, reasons, score - LAST_COST, agent, last)
+    return Verdict(machine.id, True, reasons, score, agent)
+
+
+def _against(agent: str, repo: str, machine: Machine) -> str:
+    """Why this machine comes after all others for such work; "" where nothing is against it."""
+    for part in fault.parts(agent, repo):
+        if part in machine.faults:
+            return machine.faults[part]
+    if is_logged_out(machine.facts, agent):
+        return f"{agent} is not logged in there"
+    return ""
 
 
 def score(verdict: Verdict, used: int, slots: int, success: int = SUCCESS_UNKNOWN) -> int:
@@ -156,8 +200,6 @@ def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
     lacks += [f"no label {label}" for label in listed(needs.label) if label not in facts.labels]
     lacks += [f"no repository {r}" for r in listed(needs.repo) if r not in facts.repositories]
     lacks += [f"no agent {agent}" for agent in listed(needs.agent) if agent not in facts.agents]
-    if machine.id in wants.avoid:
-        lacks.append("refused this task before")
     return lacks
 
 

@@ -24,6 +24,7 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.task import kinds
 from muster.task.evidence import Unproven
+from muster.task.fault import code_of
 from muster.task.instruction import Draft, Now
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
 from muster.task.live import Beat
@@ -280,6 +281,24 @@ class Worker:
             body = kinds.AttemptFinish(
                 body.task, body.epoch, "killed", body.summary, attempt.reason, usage=body.usage
             )
+        draft = Draft(body, (attempt.given.entry, attempt.started), attempt.given.scope)
+        self._out.append(draft)
+        self._drop(attempt)
+        return draft
+
+    def could_not_begin(
+        self, task: str, epoch: kinds.Epoch, part: str, reason: str
+    ) -> Draft | None:
+        """This machine failed before the agent began: nothing was done, and another may do it.
+
+        `part` is what failed: agent, repo or machine. None as in `ended`.
+        """
+        attempt = self._attempts.get(task)
+        if attempt is None or attempt.given.assign.epoch != epoch or not attempt.started:
+            return None
+        if attempt.state == "ending":
+            return self.ended(kinds.AttemptFinish(task, epoch, "killed", reason=reason))
+        body = kinds.AttemptRefuse(task, epoch, code_of(part), reason[: limits.REASON_CHARS_MAX])
         draft = Draft(body, (attempt.given.entry, attempt.started), attempt.given.scope)
         self._out.append(draft)
         self._drop(attempt)

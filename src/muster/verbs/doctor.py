@@ -20,7 +20,9 @@ from muster.agent import catalogue
 from muster.agent import git as gits
 from muster.errors import MusterError
 from muster.fleet import certificate
+from muster.fleet.facts import LOGGED_OUT
 from muster.node import clock
+from muster.node.facts import logins_of
 from muster.node.home import SOCKET_PATH_BYTES_MAX, Home
 from muster.node.reach import check_config
 from muster.store.sqlite import check_version
@@ -45,7 +47,7 @@ class Check(NamedTuple):
 
 def doctor(door: Door, _args: Mapping[str, Any]) -> Any:
     """Look at everything; exit code 1 when something is to be mended."""
-    checks = [*_system(), *_of_home(door.home)]
+    checks = [*_system(door.home), *_of_home(door.home)]
     if door.home.exists:
         checks += _of_daemon(door)
     # What is wrong with the past of a machine makes everything else doubtful.
@@ -65,7 +67,7 @@ def _guarded(name: str, mend: str, look: Callable[[], str]) -> Check:
 # --- the system -----------------------------------------------------------------------------------
 
 
-def _system() -> Iterator[Check]:
+def _system(home: Home) -> Iterator[Check]:
     def sqlite() -> str:
         check_version()
         return "new enough"
@@ -76,14 +78,26 @@ def _system() -> Iterator[Check]:
 
     yield _guarded("SQLite", "install the newest apsw: pip install -U apsw", sqlite)
     yield _guarded("git", "install git 2.29 or newer", git)
-    yield from _agents()
+    yield from _agents(home)
 
 
-def _agents() -> Iterator[Check]:
-    known = catalogue.load()
+def _agents(home: Home) -> Iterator[Check]:
+    own = home.path / "agents.json"
+    try:
+        known = catalogue.load(own if own.exists() else None)
+        env = {**os.environ, **home.agent_variables()}
+    except MusterError as error:
+        yield Check("agents", "wrong", str(error), "mend the file it names")
+        return
     found = asyncio.run(catalogue.discover(known, os.environ))
     names = ", ".join(f"{name} {each.version}".strip() for name, each in sorted(found.items()))
     yield Check("agents", "ok", f"found: {names}")
+    for name, state in sorted(logins_of(known, found, env).items()):
+        if state == LOGGED_OUT:
+            yield Check(f"agent {name}", "note", f"{name} does not look logged in: it gets work "
+                        "here only where no other machine has it", known[name].login)  # fmt: skip
+        else:
+            yield Check(f"agent {name}", "ok", f"{name} looks logged in")
     user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
     yield Check(
         "sandbox",

@@ -1,0 +1,89 @@
+"""What an owner holds against machines, and how it reaches the queue: fault.py says the rules.
+
+Each move keeps three things in step: what is known, the alarm that ends it, and the verdicts of
+the queue.
+"""
+
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from muster import limits
+from muster.task.fault import Faults
+from muster.task.instruction import MachineFault, MachineMended, Now
+from muster.task.lease import Alarms
+from muster.task.queue import Queue
+from muster.task.route import SUCCESS_UNKNOWN, Machine
+
+Say = Callable[[MachineFault | MachineMended], None]
+
+
+class Past:
+    """The success of an agent on a machine: a moving average over about eight attempts."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], int] = {}
+
+    def remember(self, machine: str, agent: str, success: int) -> None:
+        """An attempt ended; 1000 is a success, 0 a failure."""
+        past = self.success(machine, agent)
+        self._known[machine, agent] = past + (success - past) // 8
+
+    def success(self, machine: str, agent: str) -> int:
+        return self._known.get((machine, agent), SUCCESS_UNKNOWN)
+
+
+class Reputation:
+    """See the top of this file; `say` is told what a person should hear."""
+
+    def __init__(self, queue: Queue, alarms: Alarms, say: Say) -> None:
+        self._queue = queue
+        self._alarms = alarms
+        self._say = say
+        self._faults = Faults()
+
+    def blame(self, machine: str, part: str, reason: str, now: Now) -> None:
+        """The machine comes after all others for what needs this part of it, for a while."""
+        reason = reason[: limits.REASON_CHARS_MAX]
+        blamed = self._faults.blame(machine, part, reason, now.boot_ms)
+        self._alarms.set(_alarm(machine, part), blamed.until_ms)
+        self._judge_again(machine)
+        if blamed.times == 1:
+            self._say(MachineFault(machine, part, reason))
+
+    def absolve(self, machine: str, parts: Iterable[str] | None = None) -> None:
+        """It did it, or started anew: nothing is held against it any more."""
+        found = self._faults.forget(machine, parts)
+        for part in found:
+            self._alarms.clear(_alarm(machine, part))
+            self._say(MachineMended(machine, part))
+        if found:
+            self._judge_again(machine)
+
+    def absolve_all(self) -> None:
+        """A person says that everything is to be tried now."""
+        for machine in self._faults.machines():
+            self.absolve(machine)
+
+    def lift(self, name: str) -> None:
+        """The alarm of this machine and part rang."""
+        machine, _, part = name.partition("/")
+        self._faults.lift(machine, part)
+        self._judge_again(machine)
+
+    def known(self) -> dict[str, list[str]]:
+        """What is held against machines: parts by machine."""
+        return {machine: list(self._faults.of(machine)) for machine in self._faults.machines()}
+
+    def as_known(self, machine: Machine) -> Machine:
+        """The machine with what is held against it here, whatever it says of itself."""
+        return msgspec.structs.replace(machine, faults=self._faults.of(machine.id))
+
+    def _judge_again(self, machine: str) -> None:
+        known = self._queue.machine(machine)
+        if known is not None:
+            self._queue.machine_up(self.as_known(known))
+
+
+def _alarm(machine: str, part: str) -> str:
+    return f"fault/{machine}/{part}"

@@ -1,0 +1,228 @@
+"""What machines failed at: who comes last for it, for how long, and what ends that."""
+
+import pytest
+from tests.promise import proves
+from tests.task.world import BUILD, STUDIO, World, machine, of
+from tests.task.world import order as order_once
+
+from muster import limits
+from muster.task import fault, kinds
+from muster.task.fault import Faults
+from muster.task.instruction import MachineFault, MachineMended
+from muster.task.lease import make_mark
+from muster.task.route import judge, wants_of
+
+LAPTOP = "1" * 64
+
+
+def order(name, **changes):
+    return order_once(name, again=True, **changes)
+
+
+def two(**build):
+    """The owner prefers `build` while nothing is against it."""
+    return World(machine(BUILD, **build), machine(STUDIO, load_percent=100))
+
+
+def holder(world, name):
+    row = world.stream.task(name)
+    return row.machine if row.state == "leased" else row.state
+
+
+def fails(world, name, part="agent", text="not logged in"):
+    row = world.stream.task(name)
+    body = kinds.AttemptRefuse(name, row.epoch, fault.code_of(part), text)
+    return world.say(row.machine, body)
+
+
+@proves("task.faults-are-the-machines")
+@pytest.mark.parametrize("part", ["agent", "machine"])
+def test_a_machine_that_failed_costs_no_retry_and_gets_nothing_while_another_fits(part):
+    world = two()
+    world.submit(order("t1"))
+    out = fails(world, "t1", part)
+    assert of(out, kinds.TaskRetry)[0].reason == "it could not begin: not logged in"
+    assert of(out, kinds.TaskRetry)[0].after_ms == 0
+    assert holder(world, "t1") == STUDIO
+    row = world.stream.task("t1")
+    assert (row.tries, row.losses, row.refusals) == (0, 0, 1)
+    # The other one is full now: whoever failed at once would else take the whole queue.
+    world.submit(*[order(f"n{n}") for n in range(4)])
+    assert [holder(world, f"n{n}") for n in range(4)] == [STUDIO, "queued", "queued", "queued"]
+    reasons = world.owner.why("n1").verdicts
+    assert [(v.machine, v.last) for v in reasons] == [(STUDIO, ""), (BUILD, "not logged in")]
+    assert "put last: not logged in" in reasons[1].reasons
+
+
+@proves("task.faults-are-the-machines")
+def test_only_what_needs_the_part_that_failed_goes_elsewhere():
+    world = two(agents={"shell": "", "claude": "2"})
+    world.submit(order("t1", template={"agent": ["claude", "shell"], "do": "x"}))
+    assert world.stream.task("t1").agent == "claude"
+    fails(world, "t1", "agent")
+    world.submit(order("t2"))
+    assert holder(world, "t2") == BUILD, "its shell is as good as before"
+    world.submit(order("t3", template={"agent": ["claude", "shell"], "do": "y"}))
+    assert (holder(world, "t3"), world.stream.task("t3").agent) == (BUILD, "shell")
+
+
+@proves("task.faults-are-the-machines")
+def test_a_broken_copy_of_a_repository_is_held_against_work_in_it_alone():
+    wants = {repo: wants_of({"agent": "shell"}, repo) for repo in ("main", "docs", "")}
+    broken = machine(BUILD)
+    known = Faults()
+    part = fault.part_of("fault-repo", "shell", "main")
+    known.blame(BUILD, part, "the cache is a file", 0)
+    broken = type(broken)(
+        **{**{f: getattr(broken, f) for f in broken.__struct_fields__}, "faults": known.of(BUILD)}
+    )
+    assert {repo: bool(judge(each, broken).last) for repo, each in wants.items()} == {
+        "main": True, "docs": False, "": False,
+    }  # fmt: skip
+    assert all(judge(each, broken).fits for each in wants.values())
+
+
+@proves("task.faults-are-the-machines")
+def test_a_machine_that_is_alone_is_asked_again_with_pauses_and_then_the_task_fails():
+    world = World(machine(BUILD))
+    world.submit(order("t1", retries=5))
+    waits = []
+    for _ in range(limits.FAULTS_OF_TASK_MAX - 1):
+        retry = of(fails(world, "t1"), kinds.TaskRetry)[0]
+        waits.append(retry.after_ms)
+        assert holder(world, "t1") == "queued"
+        world.later(retry.after_ms)
+        world.owner.tick(world.now)
+        world.flush()
+        assert holder(world, "t1") == BUILD
+    fails(world, "t1")
+    row = world.stream.task("t1")
+    assert waits == [2_000, 4_000]
+    assert (row.state, row.tries) == ("failed", 0)
+    assert row.reason == "no machine could begin it; last it could not begin: not logged in"
+    # The next task is tried at once all the same: perhaps it was mended.
+    world.submit(order("t2"))
+    assert holder(world, "t2") == BUILD
+
+
+@proves("task.faults-are-the-machines")
+def test_when_nobody_else_is_left_the_queue_goes_to_the_one_that_failed():
+    world = two()
+    world.submit(order("t1"))
+    fails(world, "t1")
+    world.submit(*[order(f"n{n}") for n in range(3)])
+    assert holder(world, "n2") == "queued"
+    world.owner.machine_down(STUDIO)
+    world.flush()
+    assert {holder(world, "n1"), holder(world, "n2")} == {BUILD}
+    world.submit(order("n4"))
+    world.owner.machine_up(machine(STUDIO, load_percent=100, slots={"": 9}))
+    world.flush()
+    assert holder(world, "n4") == STUDIO
+
+
+@proves("task.faults-are-forgotten")
+@pytest.mark.parametrize("how", ["time", "success", "restart", "retry"])
+def test_what_a_machine_failed_at_is_forgotten(how):
+    world = two()
+    world.owner.beat(BUILD, make_mark("first", 1), [], world.now)
+    world.submit(order("t1"))
+    out = fails(world, "t1")
+    assert of(out, MachineFault) == [MachineFault(BUILD, "agent:shell", "not logged in")]
+    mended = []
+    if how == "time":
+        world.later(limits.FAULT_MS_MIN)
+        world.owner.tick(world.now)
+    elif how == "success":
+        world.owner.machine_down(STUDIO)
+        world.submit(order("t2"))
+        mended = of(world.finish("t2"), MachineMended)
+        world.owner.machine_up(machine(STUDIO, load_percent=100))
+    elif how == "restart":
+        world.owner.beat(BUILD, make_mark("second", 1), [], world.now)
+        mended = of(world.flush(), MachineMended)
+    else:
+        world.submit(order("t2", retries=1))
+        world.finish("t2", "failed")
+        world.owner.retry("t2")
+        mended = of(world.flush(), MachineMended)
+    assert mended == ([] if how == "time" else [MachineMended(BUILD, "agent:shell")])
+    world.submit(order("t9"))
+    assert holder(world, "t9") == BUILD
+
+
+@proves("task.faults-are-forgotten")
+def test_each_fault_in_a_row_counts_longer_up_to_a_bound_and_is_told_once():
+    known = Faults()
+    lasts = []
+    for n in range(12):
+        found = known.blame(BUILD, "machine", "no disk", n)
+        lasts.append(found.until_ms - n)
+        known.lift(BUILD, "machine")
+        assert known.of(BUILD) == {}
+    assert lasts[:3] == [limits.FAULT_MS_MIN, 2 * limits.FAULT_MS_MIN, 4 * limits.FAULT_MS_MIN]
+    assert lasts[-1] == limits.FAULT_MS_MAX
+    assert str(known.blame(BUILD, "machine", "no disk", 0)) == "no disk (13 times in a row)"
+    assert known.forget(BUILD, ["agent:shell"]) == []
+    assert known.forget(BUILD) == ["machine"]
+    assert str(known.blame(BUILD, "machine", "no disk", 0)) == "no disk"
+
+
+@proves("task.faults-are-forgotten")
+def test_what_is_known_has_a_bound(monkeypatch):
+    monkeypatch.setattr(limits, "FAULTS_MAX", 3)
+    known = Faults()
+    for n in range(9):
+        known.blame(f"m{n}", "machine", "x", 0)
+    assert known.machines() == ["m6", "m7", "m8"]
+
+
+@proves("task.another-machine-next")
+@pytest.mark.parametrize("end", ["failed", "killed"])
+def test_after_a_failure_or_a_loss_another_machine_is_preferred_where_one_is_free(end):
+    world = two()
+    world.submit(order("t1", retries=1))
+    assert holder(world, "t1") == BUILD
+    world.finish("t1", end, reason="exit 127")
+    world.later(limits.RETRY_DELAY_MS_MIN)
+    world.owner.tick(world.now)
+    world.flush()
+    assert holder(world, "t1") == STUDIO
+    # Where no other one is free, it is tried there again rather than never.
+    alone = World(machine(BUILD), machine(STUDIO, slots={"": 0}))
+    alone.submit(order("t1", retries=1))
+    alone.finish("t1", end, reason="exit 127")
+    alone.later(limits.RETRY_DELAY_MS_MIN)
+    alone.owner.tick(alone.now)
+    alone.flush()
+    assert holder(alone, "t1") == BUILD
+
+
+@proves("task.logins-are-facts")
+def test_an_agent_that_is_not_logged_in_gets_work_only_where_no_other_is():
+    agents = {"shell": "", "claude": "2"}
+    out = machine(BUILD, agents=agents, logins={"claude": "no"})
+    known, unknown = (
+        machine(m, agents=agents, logins=s) for m, s in ((STUDIO, {"claude": "yes"}), (LAPTOP, {}))
+    )
+    wants = wants_of({"agent": "claude"})
+    assert judge(wants, out).fits
+    assert judge(wants, out).last == "claude is not logged in there"
+    assert (judge(wants, known).last, judge(wants, unknown).last) == ("", "")
+    assert judge(wants_of({"agent": ["claude", "shell"]}), out).agent == "shell"
+    assert judge(wants_of({"agent": "shell"}), out).last == ""
+    world = World(out)
+    world.submit(order("t1", template={"agent": "claude", "do": "x"}))
+    assert holder(world, "t1") == BUILD, "facts are claims: it may work all the same"
+
+
+@proves("task.faults-are-the-machines")
+def test_a_task_that_came_back_to_an_owner_that_restarted_goes_on():
+    world = two()
+    world.submit(order("t1"))
+    fails(world, "t1")
+    world.restart(2)
+    fails(world, "t1")
+    assert holder(world, "t1") == BUILD
+    world.finish("t1")
+    assert holder(world, "t1") == "done"
