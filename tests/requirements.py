@@ -524,6 +524,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.a-moment-is-ago-or-a-date": "A past moment is given as so long ago or as a date and time; anything else is refused.",
     "cli.terminal-shows-all": "Nothing invisible, unassigned or direction-changing reaches a terminal or the daemon's log; a flood of marks is bounded.",
     "cli.narrow-terminal": "A terminal, pipe or locale that cannot show or read a letter does not end a command.",
+    "cli.questions-total": "Every question about what a hostile member wrote is answered: with what can be read, marking the rest, and within what an answer can be.",
     "cli.terminal-is-safe": "Whatever machines and agents wrote, nothing of it moves the cursor, changes the title or hides text on a person's terminal.",
     "cli.ask-without-agent": "Without an agent `muster ask` names the missing ones, gives a skeleton that passes the check, and ends with 5.",
     "cli.ask-asks": "Nothing that an agent planned runs before a person said yes or typed --yes; without anybody there the plan is the answer.",

@@ -317,6 +317,8 @@ BURIED_PER_STEP_MAX: Final = 256
 # --- node ------------------------------------------------------------------------------
 # A call and its answer; a spec of 256 KiB as JSON text fits, several large answers go in parts.
 CALL_BYTES_MAX: Final = 8 * 1024 * 1024
+# What a list holds of texts that others wrote; with names and escapes it stays below a call.
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 # A part of an answer, below the payload of a frame.
 REPLY_PART_BYTES: Final = 200 * 1024
 # A call goes to its machine directly or through one hub.

@@ -54,6 +54,8 @@ class One:
         )
         self.incarnation = Incarnation(random.Random(name).randbytes(16).hex())
         self.answers: list[dict[str, Any]] = []
+        # Of an answer that comes in several frames.
+        self.parts = b""
         self.effects: list[ev.Effect] = []
         # What `Installation` found at the start: signs of a lost past, and what its mark remembers.
         self.doubts: tuple[tuple[str, ...], Mapping[str, int]] = ((), {})
@@ -229,7 +231,10 @@ class Cores:
             else:
                 frame = frames.decode(effect.frame)
                 if frame.type is Type.REPLY:
-                    machine.answers.append(json.loads(frame.payload[1:]))
+                    machine.parts += frame.payload[1:]
+                    if frame.payload[:1] != b"+":
+                        machine.answers.append(json.loads(machine.parts))
+                        machine.parts = b""
 
     def drain(self) -> None:
         """Until nothing is under way."""

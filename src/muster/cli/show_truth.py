@@ -94,7 +94,9 @@ def _signed(value: Any) -> str:
         document = text if text.startswith("muster/") else bytes.fromhex(text).decode()
         kind, contents, _ = document.split("\n", 2)
         found = json.loads(contents)
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
+        return clean(text, 60)
+    if not isinstance(found, dict):
         return clean(text, 60)
     shown = ("verb", "object", "operator", "target", "name", "machine")
     said = ", ".join(f"{k} {clean(found[k], 24)}" for k in shown if k in found)

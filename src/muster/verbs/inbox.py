@@ -21,7 +21,7 @@ from muster.node.actor import said
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.store.store import Draft
-from muster.verbs.listing import say_cut, shown_max
+from muster.verbs.listing import Room, newest_fitting, oldest_fitting, say_cut, shown_max
 
 SHOWN_MAX: Final = 500
 # `inbox --all` looks through so many of the newest messages of everybody.
@@ -35,21 +35,27 @@ def inbox(core: Core, call: Call) -> Any:
     agent, limit = str(call.args.get("agent") or ""), shown_max(call, SHOWN_MAX)
     if call.args.get("all"):
         before = str(call.args.get("before") or "")
-        found = _newest(core, agent, find(core, before) if before else None, limit)
-        if len(found) == limit:
+        all_of_it = _newest(core, agent, find(core, before) if before else None, limit)
+        found = newest_fitting(all_of_it, _text, Room())
+        if len(found) == limit or len(found) < len(all_of_it):
             first = found[0].id.hex()[:12]
-            say_cut(call, limit, "messages", f"--before {first} shows older ones")
+            say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
         unread = core.mailbox.unread(agent)
-        found = [_at(core, place.stream, place.seq) for place in unread[:limit]]
-        if len(unread) > limit:
+        oldest = [_at(core, place.stream, place.seq) for place in unread[:limit]]
+        found = oldest_fitting(oldest, _text, Room())
+        if len(unread) > len(found):
             more = "--mark marks them as read, then the others come; --limit shows more"
-            say_cut(call, limit, f"of {len(unread)} unread messages, the oldest,", more)
+            say_cut(call, len(found), f"of {len(unread)} unread messages, the oldest,", more)
     receipts = [r for message in found for r in _receipts(core, message.id)]
     items = {item.id: item for item in inbox_of(_me(core), agent, found, receipts)}
     if call.args.get("mark"):
         _mark(core, agent, [m for m in found if not items[m.id].read])
     return [_item_view(core, items[message.id]) for message in found]
+
+
+def _text(message: Sent) -> str:
+    return message.row.text
 
 
 def _item_view(core: Core, item: Item) -> dict[str, Any]:
@@ -116,9 +122,10 @@ def sent(core: Core, call: Call) -> Any:
     answer = []
     limit = shown_max(call, SHOWN_MAX)
     found = _said_in(core, lambda stream: stream.machine == core.machine, limit + 1)
-    if len(found) > limit:
-        say_cut(call, limit, "messages, the newest,", "--limit shows more")
-    for message in found[-limit:]:
+    shown = newest_fitting(found[-limit:], _text, Room())
+    if len(found) > len(shown):
+        say_cut(call, len(shown), "messages, the newest,", "--limit shows more")
+    for message in shown:
         steps = deliveries(
             message,
             peers(core, message.stream),
@@ -147,19 +154,21 @@ def sent(core: Core, call: Call) -> Any:
 def threads(core: Core, call: Call) -> Any:
     """The threads this machine belongs to; with a name, what was said in it."""
     wanted = str(call.args.get("name") or "")
-    found = [members(core, call, scope) for scope in groups(core, wanted)]
+    room = Room()
+    found = [members(core, call, scope, room) for scope in groups(core, wanted)]
     if wanted and not found:
         raise NotFound(f"this machine is in no thread {wanted!r}; `muster threads` lists them")
     return found
 
 
-def members(core: Core, call: Call, scope: Scope) -> dict[str, Any]:
+def members(core: Core, call: Call, scope: Scope, room: Room | None = None) -> dict[str, Any]:
     """A thread: who belongs to it, and the newest of what was said."""
     those, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
     limit = shown_max(call, SHOWN_MAX)
     found = _said_in(core, lambda stream: stream.scope == scope, limit + 1)
-    if len(found) > limit:
-        say_cut(call, limit, f"messages of {name}, the newest,", "--limit shows more")
+    shown = newest_fitting(found[-limit:], _text, room or Room())
+    if len(found) > len(shown):
+        say_cut(call, len(shown), f"messages of {name}, the newest,", "--limit shows more")
     return {
         "thread": name,
         "keeper": keeper_of(core, scope) if group_owner(scope) else "",
@@ -172,7 +181,7 @@ def members(core: Core, call: Call, scope: Scope) -> dict[str, Any]:
                 "text": each.row.text,
                 "t_ms": each.row.at_ms,
             }
-            for each in found[-limit:]
+            for each in shown
         ],
     }
 

@@ -1,16 +1,50 @@
 """How long a list is, and what is said where it was cut.
 
-Rule: a list is filtered before it is cut, and a cut is said: what is not shown looks as if it were
-not there.
+Rule 1: a list is filtered before it is cut, and a cut is said: what is not shown looks as if it
+were not there.
+Rule 2: an answer has room for so many bytes, whatever members wrote: a list that would be longer
+than any answer can be is cut as one of too many rows is, and does not fail.
 """
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from itertools import takewhile
+from typing import Final, TypeVar
+
+import msgspec
 
 from muster.errors import Malformed
+from muster.limits import ANSWER_BYTES_MAX
 from muster.node.call import Call
 
 # An answer of so many rows is a few megabytes, below what an answer may be.
 LIMIT_MAX: Final = 5_000
+# Ids, names and times of a row, beside what somebody wrote.
+_ROW_BYTES: Final = 600
+
+T = TypeVar("T")
+
+
+class Room:
+    """What an answer may still hold."""
+
+    def __init__(self) -> None:
+        self._left = ANSWER_BYTES_MAX
+
+    def has(self, value: object) -> bool:
+        """Whether there is room for this as well; it is taken, then."""
+        # As it will be written: a control character takes six bytes.
+        self._left -= len(msgspec.json.encode(value)) + _ROW_BYTES
+        return self._left >= 0
+
+
+def oldest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:
+    """The first rows, as many as there is room for."""
+    return list(takewhile(lambda row: room.has(value(row)), rows))
+
+
+def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:
+    """The last rows, as many as there is room for."""
+    return oldest_fitting(rows[::-1], value, room)[::-1]
 
 
 def shown_max(call: Call, usual: int) -> int:

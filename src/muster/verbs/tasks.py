@@ -20,7 +20,7 @@ from muster.task.unit import duration_ms
 from muster.verbs import past
 from muster.verbs.find import claims, find_run, find_task
 from muster.verbs.fleet import presence
-from muster.verbs.listing import say_cut, shown_max
+from muster.verbs.listing import Room, say_cut, shown_max
 
 SHOWN_MAX: Final = 1_000
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
@@ -222,9 +222,10 @@ def explain(core: Core, call: Call) -> Any:
         seen[entry.id] = entry
         todo += [e for e in (core.store.entry(c) for c in entry.causes) if e is not None]
     ordered = sorted(seen.values(), key=lambda e: (e.header.t, e.id))
+    room = Room()
     return {
         "task": task_view(core, held.row),
-        "entries": [_entry_view(core, e) for e in ordered],
+        "entries": [_entry_view(core, e, room) for e in ordered],
         "claims": claims(core, "task", str(held.row["task"])),
     }
 
@@ -234,7 +235,7 @@ def _who(core: Core, entry: Entry) -> dict[str, Any]:
     return {"actor": found.name, **({"claims": found.claims} if found.claims else {})}
 
 
-def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
+def _entry_view(core: Core, entry: Entry, room: Room) -> dict[str, Any]:
     body: Any = None
     if entry.body is not None:
         try:
@@ -242,6 +243,8 @@ def _entry_view(core: Core, entry: Entry) -> dict[str, Any]:
         except Malformed:
             # What a member wrote need not be JSON; that it is not says enough.
             body = {"unreadable": f"{len(entry.body)} bytes that are no JSON"}
+        if not room.has(body):
+            body = {"left out": f"{len(entry.body)} bytes, for which this page has no room"}
     held = [
         core.standing.name_of(c.machine)
         for c in core.store.cosigns(entry.stream)
