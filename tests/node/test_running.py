@@ -290,6 +290,9 @@ def test_more_matches_than_a_phase_may_have_fail_it_with_their_number(hub):
     hub.step(ev.Matched(run, "all", found, count=100_000))
     assert state(hub, run) == "failed"
     assert b"100000 paths, at most 256" in hub.entries("run.settle")[0].body
+    shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
+    assert shown["state"] == "failed"
+    assert shown["reason"].startswith("src/*/ matches 100000 paths")
     assert hub.entries("task.open") == []
 
 

@@ -451,6 +451,10 @@ def test_an_agent_that_no_machine_has_is_told():
         text({f"p{i}": "agent: shell\ncheck: y\ndo: " + "sh [[ ${a.b} " * 1_200 for i in range(15)}),
         text({f"p{i}": "agent: claude\ncheck: y\ndo: " + "~a/b /tmp/x${ a" * 1_000
               for i in range(15)}),
+        text({f"p{i}": "deliver: [" + ", ".join(f"d{j}.txt" for j in range(15)) + "]"
+              for i in range(500)}),
+        text({f"p{i}": "deliver: [" + ", ".join("a/" * (i % 80) + f"b{j}" for j in range(8)) + "]"
+              for i in range(500)}),
         text({"a": "deliver: [" + ", ".join(f"d{i}.txt" for i in range(60)) + "]",
               **{f"p{i}": "agent: claude\ncheck: y\ndo: " + "d1.txt d2.txt " * 1_100
                  for i in range(15)}}),

@@ -322,7 +322,7 @@ class Trial:
         return dataclasses.replace(ended, large=large)
 
     def _values(self, outcome: Outcome) -> dict[str, str]:
-        output = outcome.tail.replace("\0", "")
+        output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
         found = {
             "agent": self.agent,
             "machine": self.daemon.core.name,

@@ -7,55 +7,71 @@ Rule 3: a phase that comes after the other has its file and replaces it: that is
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Final
 
 from muster.task.local import Finding
 from muster.task.problem import shown
 from muster.task.spec import Spec
 
 # A spec in which everything collides is told by the first of them.
-_FOUND_MAX = 20
+_FOUND_MAX: Final = 20
+# Looking at so many pairs of places takes a tenth of a second; an honest spec has a few hundred.
+_PAIRS_MAX: Final = 200_000
+
+# A phase, and which of its deliverables.
+Place = tuple[str, int]
 
 
 def collisions(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> Iterator[Finding]:
     """Each pair of phases of which neither comes before the other, that deliver one place or one
     inside the other, and that a third phase comes after.
     """
-    makers: dict[str, list[tuple[str, int]]] = {}
-    below: dict[str, list[tuple[str, int]]] = {}
+    after = _after(before)
     told: set[tuple[str, str]] = set()
+    for count, (one, other) in enumerate(_pairs(spec)):
+        if count >= _PAIRS_MAX or len(told) >= _FOUND_MAX:
+            return
+        x, y = one[0], other[0]
+        both = after.get(x, 0) & after.get(y, 0)
+        if not both or (y, x) in told or x in before[y] or y in before[x]:
+            continue
+        told.add((y, x))
+        meeting = list(before)[(both & -both).bit_length() - 1]
+        yield _found(spec, one, other, meeting, repo)
+
+
+def _after(before: Mapping[str, frozenset[str]]) -> dict[str, int]:
+    """The phases that come after each phase, near and far, as the bits of a number."""
+    found: dict[str, int] = {}
+    for number, above in enumerate(before.values()):
+        for name in above:
+            found[name] = found.get(name, 0) | 1 << number
+    return found
+
+
+def _pairs(spec: Spec) -> Iterator[tuple[Place, Place]]:
+    """Every two places of different phases that are one, or one inside the other."""
+    makers: dict[str, list[Place]] = {}
+    below: dict[str, list[Place]] = {}
     for name, phase in spec.phases.items():
         for number, path in enumerate(phase.deliverables):
             if "${" in path:
                 continue
             # Without case, as some disks compare, and as artefact.laid_over does.
-            key = path.rstrip("/").casefold()
+            key, here = path.rstrip("/").casefold(), (name, number)
             parts = key.split("/")
             folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
-            others = [*makers.get(key, ()), *below.get(key, ())]
+            holding = (makers.get(folder, ()) for folder in folders)
+            for other in chain(makers.get(key, ()), below.get(key, ()), *holding):
+                if other[0] != name:
+                    yield here, other
+            makers.setdefault(key, []).append(here)
             for folder in folders:
-                others += makers.get(folder, ())
-            for other, place in others:
-                if other == name or (other, name) in told or len(told) >= _FOUND_MAX:
-                    continue
-                meeting = _meeting(before, name, other)
-                if meeting:
-                    told.add((other, name))
-                    yield _found(spec, (name, number), (other, place), meeting, repo)
-            makers.setdefault(key, []).append((name, number))
-            for folder in folders:
-                below.setdefault(folder, []).append((name, number))
+                below.setdefault(folder, []).append(here)
 
 
-def _meeting(before: Mapping[str, frozenset[str]], one: str, other: str) -> str:
-    """The first phase that comes after both, "" where none does or where one follows the other."""
-    if one in before[other] or other in before[one]:
-        return ""
-    return next((name for name, above in before.items() if one in above and other in above), "")
-
-
-def _found(
-    spec: Spec, one: tuple[str, int], other: tuple[str, int], meeting: str, repo: str
-) -> Finding:
+def _found(spec: Spec, one: Place, other: Place, meeting: str, repo: str) -> Finding:
     name, number = one
     phase, elsewhere = spec.phases[name], spec.phases[other[0]].deliverables[other[1]]
     key = "deliver" if isinstance(phase.deliver, str) else f"deliver[{number}]"

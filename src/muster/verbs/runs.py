@@ -71,7 +71,7 @@ def _progress(core: Core, run: Mapping[str, Any], spec: Spec) -> Mapping[str, Ph
         matches.setdefault(slot.phase, []).append(slot.instance)
     cancelled = str(run["summary"]) if run["state"] == "cancelled" else ""
     try:
-        found = plan(spec, facts, matches, cancelled).phases
+        found = plan(spec, facts, matches, cancelled, barred=_barred(run, spec)).phases
     except Malformed:
         return {}
     if run["state"] == "open":
@@ -82,6 +82,16 @@ def _progress(core: Core, run: Mapping[str, Any], spec: Spec) -> Mapping[str, Ph
         name: PhaseProgress("skipped", over) if each.state in ("waiting", "ready") else each
         for name, each in found.items()
     }
+
+
+def _barred(run: Mapping[str, Any], spec: Spec) -> dict[str, str]:
+    """The phase that could not be opened, as the end of its run says: it has no task that tells."""
+    opened = {str(task["phase"]) for task in run["tasks"]}
+    for name in spec.phases.keys() - opened:
+        begins = f"phase {name} failed: "
+        if str(run["summary"]).startswith(begins):
+            return {name: str(run["summary"]).removeprefix(begins)}
+    return {}
 
 
 def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
