@@ -176,6 +176,8 @@ PROMISES: Final[dict[str, str]] = {
     "task.attempts-have-an-end": "An attempt that is not over in its time and a grace is taken from its worker, however often that is heard and the owner restarted.",
     "task.results-are-bounded": "What an owner repeats of a worker's report has bounds, whatever the worker wrote.",
     "task.an-attempt-ends-once": "What a worker says of an attempt that has ended, also while its branch moves, is late and changes nothing.",
+    "git.lost-branches-come-back": "An owner that comes from a backup gets the branches of what it had settled back from the workers that made them, under the same checks.",
+    "git.lost-branches-are-said": "A settled branch that is gone is an incident until it is back, and is never said to be there.",
     "git.made-by-the-worker": "An owner promotes a commit only where its author, its committer and its signature are of the agent and machine that were given the task.",
     "task.only-the-owner-speaks": "What is shown and counted of a task or run comes from its owner's streams alone, whatever others write under its id.",
     "task.claims-are-claims": "What a machine writes about another's task or run is shown as its claim, with its name.",

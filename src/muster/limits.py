@@ -137,6 +137,11 @@ GIT_LOCK_AGE_MS_MAX: Final = 20 * 60_000
 # A million files go in a minute or two; a network disk that hangs must not hold a task for ever.
 REMOVAL_MS_MAX: Final = 20 * 60_000
 
+# After a restore: settled branches that are looked for, and how long until one that is gone is
+# asked for again. Chosen arbitrarily; who has more to look for finds it with `muster fetch`.
+BRANCHES_LOOKED_FOR_MAX: Final = 1_000
+BRANCH_RETRY_MS: Final = 10 * 60_000
+
 # --- fleet -----------------------------------------------------------------------------
 # The longest DNS label: a machine name can always be a host name.
 NAME_CHARS_MAX: Final = 63

@@ -22,9 +22,11 @@ class Door:
     def __init__(self, folder, **answer):
         self.home = SimpleNamespace(blobs=str(folder / "blobs"))
         self.answer = {"task": TASK, "phase": "make", "state": "done", **answer}
-        self.said, self.brought = [], []
+        self.said, self.brought, self.branches = [], [], []
 
     def ask(self, verb, args):
+        if verb == "git.stands":
+            return {"stands": args["branch"] in self.branches}
         assert (verb, args) == ("artefacts", {"task": "abab"})
         return self.answer
 
@@ -79,9 +81,18 @@ def test_what_the_task_did_not_deliver_is_not_found(door, tmp_path):
 def test_with_a_repository_it_says_which_branch_and_commit(tmp_path):
     branch = "muster/run/make"
     door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
+    door.branches.append(branch)
     text = show.text("fetch", fetch(door, {"task": "abab"}))
     assert f"git checkout {branch}    # {'c' * 40}" in text
     assert door.brought == []
+
+
+@proves("git.lost-branches-are-said")
+def test_a_branch_that_is_gone_is_not_told_to_be_checked_out(tmp_path):
+    branch = "muster/run/make"
+    door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
+    with pytest.raises(NotFound, match=f"{branch} is gone from repository main"):
+        fetch(door, {"task": "abab"})
 
 
 @proves("cli.fetch-is-careful")

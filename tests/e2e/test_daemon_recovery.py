@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from muster.errors import Exhausted, MusterError
+from tests.agent.repositories import refs
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
@@ -288,3 +290,42 @@ def _answers(machine: Machine) -> bool:
         return bool(machine.ask("status"))
     except (OSError, AssertionError, MusterError):
         return False
+
+
+@proves("git.lost-branches-are-said", "git.lost-branches-come-back")
+def test_a_hub_from_a_backup_gets_the_branches_back_that_it_reported_or_says_that_they_are_gone(
+    fleet,
+):
+    repo = fleet.add_repository()
+    backup = fleet.root / "backup"
+    shutil.copytree(fleet.hub.home.path, backup, symlinks=True)
+    fleet.start()
+    there = SPEC.replace("after: first", "after: first\n    needs: {label: on-studio}")
+    args = {"base": "", "repo": "main", "spec": there, "values": {}}
+    run = str(fleet.hub.order("run", "two", args)["run"])
+    tasks = wait_done(fleet, run)
+    fleet.hub.kill()
+
+    def restored() -> None:
+        shutil.rmtree(fleet.hub.home.path)
+        shutil.copytree(backup, fleet.hub.home.path, symlinks=True)
+        fleet.hub.start()
+
+    restored()
+    heads = {f"refs/heads/muster/{run}/{task['phase']}": task["commit"] for task in tasks}
+    until(lambda: heads.items() <= refs(repo).items(), lambda: str(refs(repo)), within_s=30)
+    # The same, and the worker has lost its cache as well.
+    fleet.hub.kill()
+    fleet["studio"].kill()
+    shutil.rmtree(fleet["studio"].home.path / "repos-cache")
+    fleet["studio"].start()
+    restored()
+
+    def told() -> list[str]:
+        return [i["title"] for i in fleet.hub.ask("incidents") if i["open"]]
+
+    until(
+        lambda: len([t for t in told() if "is gone from repository main" in t]) == 2,
+        lambda: str(told()), within_s=60,
+    )  # fmt: skip
+    assert not any(name.startswith("refs/heads/muster") for name in refs(repo))

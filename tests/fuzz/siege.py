@@ -421,6 +421,10 @@ class Siege:
             case ev.MoveBranch(task, epoch, _, _, commit):
                 reason = rng.choice(["", "", shapes.text()])
                 self.step("promoted", ev.Promoted(task, epoch, commit, reason, rng.random() < 0.3))
+            case ev.BringBack(move):
+                reason = rng.choice(["", shapes.text()])
+                told = ev.BroughtBack(move.task, move.branch, move.repo, reason, rng.random() < 0.5)
+                self.step("brought back", told)
             case ev.MatchGlob(run, phase):
                 names = tuple(rng.choice([shapes.text()[:300], "src/a", "caf\udce9.txt", "a\x01"])
                               for _ in range(rng.choice((0, 1, 3, 40))))  # fmt: skip

@@ -13,6 +13,7 @@ from tests.promise import proves
 from muster.agent import commit as commits
 from muster.agent import ref, repository
 from muster.agent.fence import Epoch, attempt_ref
+from muster.errors import NotFound
 from muster.node import event as ev
 from muster.node.hand import Hands
 
@@ -97,3 +98,98 @@ def test_an_unsigned_commit_is_not_promoted_nor_one_of_a_machine_that_nobody_vou
     before[attempt_ref("t1", Epoch(1, 1))] = made
     assert "has no key" in owner.move(made, machine="f" * 64).reason
     assert refs(owner.repo) == before
+
+
+# --- after a restore --------------------------------------------------------------------------------
+
+
+def lose(owner: Owner, made: str) -> None:
+    """The repository is as it was before the attempt: no fence, no attempt, no branch."""
+    for name in refs(owner.repo):
+        if "muster" in name:
+            sh(owner.repo, "update-ref", "-d", name)
+
+
+def bring_back(owner: Owner, made: str, answer: Any) -> ev.BroughtBack:
+    async def ask(machine: str, verb: str, args: Any) -> Any:
+        assert (machine, verb) == (owner.world["studio"].id, "git.again")
+        assert args == {"epoch": [1, 1], "task": "t1"}
+        return answer()
+
+    owner.hands.ask = ask  # type: ignore[method-assign]
+    move = ev.MoveBranch(
+        "t1", (1, 1), "main", BRANCH, made, (owner.base,), owner.world["studio"].id, "claude"
+    )
+    wait(owner.hands._bring_back(move))
+    found: ev.BroughtBack = owner.posted.pop()
+    return found
+
+
+@proves("git.lost-branches-come-back")
+def test_a_branch_that_stands_is_left_alone_and_nobody_is_asked(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    assert owner.move(made).reason == ""
+    before = refs(owner.repo)
+    assert bring_back(owner, made, lambda: 1 / 0) == ev.BroughtBack("t1", BRANCH, "main")
+    assert refs(owner.repo) == before
+
+
+@proves("git.lost-branches-come-back")
+def test_a_branch_that_is_gone_stands_again_when_its_worker_pushed_the_attempt_once_more(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    lose(owner, made)
+    told = bring_back(owner, made, lambda: owner.pushed(made))
+    assert told == ev.BroughtBack("t1", BRANCH, "main", "", True)
+    assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
+
+
+@proves("git.lost-branches-are-said", "git.made-by-the-worker")
+@pytest.mark.parametrize("answer", ["away", "another's commit"])
+def test_what_cannot_be_brought_back_is_said_with_the_reason(owner, answer):
+    made = owner.commit("claude@studio", "studio", "studio")
+    other = owner.commit("claude@studio", "studio", "other")
+    lose(owner, made)
+    if answer == "away":
+        told = bring_back(owner, made, lambda: None)
+        assert "studio, which made it, is away or has it no more" in told.reason
+    else:
+        told = bring_back(owner, other, lambda: owner.pushed(other))
+        assert "not signed by the machine" in told.reason
+    assert told.was_gone
+    assert f"refs/heads/{BRANCH}" not in refs(owner.repo)
+
+
+@proves("git.lost-branches-come-back")
+def test_a_worker_pushes_once_more_only_what_its_cache_has_whole(owner, tmp_path, monkeypatch):
+    made = owner.commit("claude@studio", "studio", "studio")
+    lose(owner, made)
+    cache = owner.hands.workshop.cache_of("main")
+    monkeypatch.setattr(owner.hands, "place_of", lambda _repo: (None, str(owner.repo)))
+    with pytest.raises(NotFound, match="has the commit"):
+        wait(owner.hands.push_again("main", "t1", Epoch(1, 1), made))
+    sh(tmp_path, "clone", "-q", "--bare", str(owner.repo), str(cache))
+    with pytest.raises(NotFound, match="has the commit"):
+        wait(owner.hands.push_again("main", "t1", Epoch(1, 1), "1" * 40))
+    sh(cache, "fetch", "-q", str(owner.repo), made)
+    monkeypatch.setattr("muster.agent.ref.swap_remote", _pushed := Pushed())
+    wait(owner.hands.push_again("main", "t1", Epoch(1, 1), made))
+    assert _pushed.moves == [(attempt_ref("t1", Epoch(1, 1)), None, made)]
+
+
+class Pushed:
+    """What would be pushed; the fence of the other side is not here."""
+
+    def __init__(self) -> None:
+        self.moves: list[Any] = []
+
+    async def __call__(self, _cwd: Path, _url: str, name: str, old: str | None, new: str) -> None:
+        self.moves.append((name, old, new))
+
+
+@proves("git.lost-branches-are-said")
+def test_a_settled_branch_that_is_gone_is_not_said_to_stand(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    assert not wait(owner.hands.stands("main", BRANCH, made))
+    owner.move(made)
+    assert wait(owner.hands.stands("main", BRANCH, made))
+    assert wait(owner.hands.stands("elsewhere", BRANCH, made)), "who does not keep it cannot tell"

@@ -190,6 +190,8 @@ class Workload:
                     answer(1, lambda: ev.AttemptEnded(task, epoch, "killed", reason=reason))
             case ev.RaiseFence(task, epoch):
                 answer(5, lambda: ev.Fenced(task, epoch, repository.raise_fence(task, epoch)))
+            case ev.BringBack(move):
+                answer(5, lambda: ev.BroughtBack(move.task, move.branch, move.repo))
             case ev.MatchGlob(run, phase):
                 names = lists(self.rng)
                 world.reached["matched"] += 1
@@ -237,6 +239,8 @@ def _without_descriptors(effect: ev.Effect) -> ev.Event | None:
             return ev.Fenced(task, epoch, why)
         case ev.MoveBranch(task, epoch, _, _, _):
             return ev.Promoted(task, epoch, "", why, again=True)
+        case ev.BringBack(move):
+            return ev.BroughtBack(move.task, move.branch, move.repo, why)
         case ev.MatchGlob(run, phase):
             return ev.Matched(run, phase, (), why)
         case _:

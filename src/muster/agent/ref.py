@@ -49,6 +49,19 @@ async def read_remote(cwd: Path, url: str, ref: str) -> str | None:
     return None
 
 
+async def has(repo: Path, commit: str) -> bool:
+    """Whether a commit and everything it leads to is in a repository."""
+    git.object_id(commit, "The commit")
+    walk = ["rev-list", "--objects", "--quiet", commit, "--not", "--all"]
+    return (await git.run_async(walk, repo, codes=(0, 1, 128))).code == 0
+
+
+async def stands(repo: Path, branch: str, commit: str) -> bool:
+    """Whether a branch is at a commit, or at one after it."""
+    top = await read(repo, f"refs/heads/{branch}")
+    return top is not None and await descends(repo, commit, top)
+
+
 async def epoch(repo: Path, task: str) -> Epoch | None:
     """The task's epoch in its fence; None when it has no fence yet."""
     found = await read(repo, fence_ref(task))

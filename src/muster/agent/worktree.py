@@ -191,8 +191,12 @@ class Workshop:
 
     # --- caches --------------------------------------------------------------------------------
 
+    def cache_of(self, repo: str) -> Path:
+        """Where the cache of a repository is, or would be."""
+        return self._cache / f"{repository_name(repo)}.git"
+
     def _store(self, origin: Origin) -> Path:
-        return self._cache / f"{repository_name(origin.name)}.git"
+        return self.cache_of(origin.name)
 
     def _lock(self, origin: Origin) -> asyncio.Lock:
         return self._locks.setdefault(origin.name, asyncio.Lock())

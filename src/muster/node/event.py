@@ -146,6 +146,17 @@ class Promoted:
 
 
 @dataclass(frozen=True, slots=True)
+class BroughtBack:
+    """The branch of a settled task stands; or is gone, and why it could not be brought back."""
+
+    task: str
+    branch: str
+    repo: str
+    reason: str = ""
+    was_gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Matched:
     """What the glob of an `each:` phase matches in the commit it starts from."""
 
@@ -182,6 +193,7 @@ Event = (
     | AttemptEnded
     | Fenced
     | Promoted
+    | BroughtBack
     | Matched
     | BaseFound
 )
@@ -274,6 +286,16 @@ class MoveBranch:
 
 
 @dataclass(frozen=True, slots=True)
+class BringBack:
+    """See that a settled branch stands, with its worker's help where it does not.
+
+    Answer with `BroughtBack`.
+    """
+
+    move: MoveBranch
+
+
+@dataclass(frozen=True, slots=True)
 class MatchGlob:
     """List what a glob matches; answer with `Matched`."""
 
@@ -314,6 +336,7 @@ Effect = (
     | AnswerAttempt
     | RaiseFence
     | MoveBranch
+    | BringBack
     | MatchGlob
     | FindBase
     | FreshPapers

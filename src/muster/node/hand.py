@@ -13,7 +13,7 @@ from typing import Any, Final
 from muster.agent import catalogue, ref, repository, start
 from muster.agent import git as gits
 from muster.agent.commit import Maker
-from muster.agent.fence import Epoch
+from muster.agent.fence import Epoch, attempt_ref
 from muster.agent.process import LocalRunner
 from muster.agent.ref import Promotion
 from muster.agent.worktree import Origin, Workshop
@@ -153,6 +153,8 @@ class Hands:
                 run("fence", self._raise_fence(effect))
             case ev.MoveBranch():
                 run("promote", self._move_branch(effect))
+            case ev.BringBack():
+                run("branch", self._bring_back(effect.move))
             case ev.MatchGlob():
                 run("match", self._match(effect))
             case ev.FindBase():
@@ -249,6 +251,58 @@ class Hands:
         except MusterError as error:
             reason = str(error)
         self.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
+
+    async def stands(self, repo: str, branch: str, commit: str) -> bool:
+        """Whether a settled branch is there, as far as this machine can see it."""
+        try:
+            path, _ = self.place_of(repo)
+        except NotFound:
+            return True
+        return path is None or await ref.stands(path, branch, commit)
+
+    async def _bring_back(self, move: ev.MoveBranch) -> None:
+        """See that a settled branch stands; else its worker pushes the attempt once more."""
+        reason, gone = "", False
+        try:
+            path, _ = self.place_of(move.repo)
+            if path is not None and not await ref.stands(path, move.branch, move.commit):
+                gone = True
+                await self._mend(path, move)
+        except MusterError as error:
+            reason = str(error)
+        told = ev.BroughtBack(move.task, move.branch, move.repo, reason, gone)
+        self.daemon.post(told)
+
+    async def _mend(self, path: Path, move: ev.MoveBranch) -> None:
+        """The fence, the attempt, the branch: as they were. Raises: why that cannot be."""
+        epoch, branch = Epoch(*move.epoch), f"refs/heads/{move.branch}"
+        await ref.register(path, move.task, epoch)
+        if await ref.read(path, attempt_ref(move.task, epoch)) != move.commit:
+            core = self.daemon.core
+            name = core.standing.name_of(move.machine)
+            args = {"epoch": list(move.epoch), "task": move.task}
+            if move.machine == core.machine:
+                await self.push_again(move.repo, move.task, epoch, move.commit)
+            elif await self.ask(move.machine, "git.again", args) is None:
+                raise NotFound(
+                    f"{name}, which made it, is away or has it no more; it is asked again when it "
+                    "is back, or run it again"
+                )
+        old = await ref.read(path, branch)
+        base = move.bases[0] if move.bases else await start.commit(path, str(path), move.repo, "")
+        maker = self._maker(move.machine, move.agent)
+        await ref.promote(path, Promotion(move.task, epoch, branch, move.commit, base, old, maker))
+
+    async def push_again(self, repo: str, task: str, epoch: Epoch, commit: str) -> None:
+        """A commit that our cache still has, as the attempt's ref. Raises: NotFound without it."""
+        _, url = self.place_of(repo)
+        store = self.workshop.cache_of(repo)
+        if not (store / "HEAD").is_file() or not await ref.has(store, commit):
+            raise NotFound(f"the cache of {repo} has the commit {commit[:12]} no more")
+        name, where = attempt_ref(task, epoch), url or f"muster::{self.daemon.core.name}/{repo}"
+        old = await ref.read_remote(store, where, name)
+        if old != commit:
+            await ref.swap_remote(store, where, name, old, commit)
 
     def _maker(self, machine: str, agent: str) -> Maker:
         """Who must have made a commit. Raises: Refused where nobody vouched for that machine."""

@@ -15,6 +15,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
+from muster.node.branches import Branches
 from muster.node.ownership import Ownership
 from muster.node.owning import Owning
 from muster.node.running import Running
@@ -37,6 +38,7 @@ class Work:
         self.ownership = Ownership(core)
         self.owning = Owning(core, self._settled, self._taken_up)
         self.running = Running(core, self.owning)
+        self.branches = Branches(core)
         self.working = Working(core)
         self._adopt_at: int | None = None
         self._told: list[tuple[str, Mapping[str, Any]]] = []
@@ -111,6 +113,7 @@ class Work:
     def machine_here(self, machine: str) -> None:
         self.owning.machine_here(machine)
         self.working.machine_here(machine)
+        self.branches.machine_here(machine)
 
     def machine_gone(self, machine: str) -> None:
         self.owning.machine_gone(machine)
@@ -143,6 +146,8 @@ class Work:
                 owning.about(
                     task, owning.owner.unpromoted, task, epoch, reason, again=again, now=now
                 )
+            case ev.BroughtBack():
+                self.core.guard.run("branch", event.task[:12], self.branches.brought, event)
             case ev.Matched():
                 self.running.about(event.run, self.running.matched, event)
             case ev.BaseFound():
@@ -159,6 +164,7 @@ class Work:
             self.owning.adopt()
             guard.run("runs", "", self.running.start)
             guard.run("runs", "", self._end_all)
+        guard.run("branches", "", self.branches.tick)
         self.owning.tick()
         guard.run("runs", "", self.running.tick)
         guard.run("worker", "", self.working.tick)

@@ -24,6 +24,12 @@ def fetch(door: Door, args: Mapping[str, Any]) -> Any:
     """Place the deliverables of a task, or the one with this path; what was placed where."""
     found = door.ask("artefacts", {"task": str(args["task"])})
     if "commit" in found:
+        where = {name: found[name] for name in ("repo", "branch", "commit")}
+        if not door.ask("git.stands", where)["stands"]:
+            raise NotFound(
+                f"the branch {found['branch']} is gone from repository {found['repo']}; `muster "
+                "incidents` says whether it comes back, `muster run --again` does its work again"
+            )
         return found
     wanted = [_artefact(each) for each in found["artefacts"]]
     if path := str(args.get("path") or "").removesuffix("/"):

@@ -1,15 +1,19 @@
 """Verbs about repositories, and the tunnels git goes through."""
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.agent import remote, repository
 from muster.agent.fence import Epoch, Update, may_push_all, repository_name
-from muster.errors import Denied, Malformed, MusterError, Unreachable
+from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
 from muster.node import event as ev
+from muster.node import holder
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.passing import TYPES, pass_on
+
+_SETTLED: Final = re.compile(r"muster/[A-Za-z0-9_-]{1,128}/[a-z0-9_-]{1,128}")
 
 if TYPE_CHECKING:
     from muster.node.daemon import Daemon
@@ -135,7 +139,10 @@ class Standing:
         if held is not None:
             return held[0]
         row = self._row(task)
-        return str(row["machine"]) if row is not None and row["state"] == "leased" else None
+        if row is not None and row["state"] == "leased":
+            return str(row["machine"])
+        # After a restore the worker of a settled task is asked for its work once more.
+        return self.core.work.branches.pusher(task)
 
     def owner(self, task: str) -> str | None:
         return self.core.work.ownership.owner("task", task)
@@ -150,3 +157,41 @@ class Standing:
         except MusterError:
             return False
         return True
+
+
+async def stands(daemon: "Daemon", call: ev.Perform) -> Any:
+    """Whether a settled branch is there, where its repository is kept here."""
+    repo, branch, commit = (str(call.args.get(n, "")) for n in ("repo", "branch", "commit"))
+    if not _SETTLED.fullmatch(branch):
+        raise Malformed(f"{branch[:80]!a} is no branch of a settled task")
+    return {"stands": await daemon.hands.stands(repo, branch, commit)}
+
+
+async def again(daemon: "Daemon", call: ev.Perform) -> Any:
+    """Push the commit of a settled attempt of ours once more: its owner was set back, and asks."""
+    args, core = call.args, daemon.core
+    task, epoch = str(args.get("task", "")), _epoch(args.get("epoch"))
+    held = core.work.ownership.held("task", task)
+    if held is None or held.owner != call.peer:
+        raise Denied("only the owner of a task asks for its work")
+    commit = _delivered(core, task, epoch)
+    repo = holder.repository_of(core, held.row)
+    await daemon.hands.push_again(repo, task, Epoch(*epoch), commit)
+    return {"pushed": commit}
+
+
+def _epoch(value: Any) -> tuple[int, int]:
+    if not isinstance(value, list) or [type(each) for each in value] != [int, int]:
+        raise Malformed("an epoch is two numbers")
+    return value[0], value[1]
+
+
+def _delivered(core: Core, task: str, epoch: tuple[int, int]) -> str:
+    """The commit that we reported as done. Raises: NotFound."""
+    order, count = epoch
+    for row in core.store.rows(
+        "attempt", writer=core.machine, task=task, epoch_order=order, epoch_count=count
+    ):
+        if row["state"] == "done" and row["commit_id"]:
+            return str(row["commit_id"])
+    raise NotFound("this machine finished no such attempt")

@@ -75,6 +75,15 @@ TRUTH: Final = (
         "muster.verbs.repo:serve", hidden=True,
     ),
     Verb(
+        "git.again", "the commit of a settled attempt, once more", "peer", "loop",
+        "muster.verbs.repo:again", hidden=True,
+    ),
+    Verb(
+        "git.stands", "whether a settled branch is where its task says", "local", "loop",
+        "muster.verbs.repo:stands",
+        (pos("repo", "repository"), pos("branch", "branch"), pos("commit", "commit")), hidden=True,
+    ),
+    Verb(
         "git.may-push", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
         hidden=True,
     ),

@@ -1,0 +1,112 @@
+"""Branches that our log has and the repository may not: what a machine from a backup looks after.
+
+Rule 1: a settlement of ours that comes back from others was forgotten here, and so was the branch
+that it names, perhaps. Each is looked for once; nobody wonders about branches that we remember.
+Rule 2: what is gone is brought back from the worker that made it, which still has the commit in its
+cache; by then the same checks are made as when it was promoted the first time.
+Rule 3: what cannot be brought back is an incident until it can: a result that is gone must not be
+reported as there.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from muster.limits import BRANCH_RETRY_MS, BRANCHES_LOOKED_FOR_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import StreamName
+from muster.node import event as ev
+from muster.node.owning import branch_of
+from muster.node.whole import Whole
+from muster.task import kinds
+
+INCIDENT: Final = "branch-"
+
+
+class Branches:
+    """See the rules at the top of this file."""
+
+    def __init__(self, core: Whole) -> None:
+        self.core = core
+        # Tasks whose branch is to be looked for, and when; who may push its attempt once more.
+        self._due_ms: dict[str, int] = {}
+        self._asked: dict[str, str] = {}
+        core.on("task.settle", self._on_settle)
+
+    def _on_settle(self, stream: StreamName, entry: Entry) -> None:
+        core = self.core
+        if stream.machine != core.machine or stream == core.standing.own(stream.scope):
+            return
+        try:
+            body = body_as(entry, kinds.TaskSettle)
+        except Skip:
+            return
+        if body.outcome == "done" and body.commit:
+            if len(self._due_ms) >= BRANCHES_LOOKED_FOR_MAX:
+                core.counters["branches-not-looked-for"] += 1
+                return
+            self._due_ms[body.task] = core.now.boot_ms
+
+    def pusher(self, task: str) -> str | None:
+        """The machine that was asked to push the attempt of a settled task once more."""
+        return self._asked.get(task)
+
+    def tick(self) -> None:
+        """Look for what is due; call it once our own history is whole."""
+        now_ms = self.core.now.boot_ms
+        for task, due_ms in list(self._due_ms.items()):
+            if due_ms <= now_ms and task not in self._asked:
+                effect = self._effect(task)
+                if effect is None:
+                    del self._due_ms[task]
+                    continue
+                self._asked[task] = effect.move.machine
+                self.core.do(effect)
+
+    def machine_here(self, machine: str) -> None:
+        """A worker is back: what it made may be brought back now."""
+        for task in self._due_ms:
+            row = self._row(task)
+            if row is not None and row["machine"] == machine:
+                self._due_ms[task] = self.core.now.boot_ms
+
+    def brought(self, event: ev.BroughtBack) -> None:
+        """The branch stands, or does not."""
+        task = event.task
+        self._asked.pop(task, None)
+        key = f"{INCIDENT}{task[:32]}"
+        if not event.reason:
+            self._due_ms.pop(task, None)
+            if event.was_gone:
+                self.core.members.incident(key, "notice", f"{event.branch} was brought back")
+                self.core.members.resolved(key, "the branch stands again")
+            elif self.core.store.rows("fleet_incident", writer=self.core.machine, key=key, open=1):
+                self.core.members.resolved(key, "the branch stands again")
+            return
+        self._due_ms[task] = self.core.now.boot_ms + BRANCH_RETRY_MS
+        title = f"{event.branch} is gone from repository {event.repo}: {event.reason}"
+        self.core.members.incident(key, "warning", title)
+
+    def _row(self, task: str) -> Mapping[str, object] | None:
+        rows = self.core.store.rows("task", writer=self.core.machine, task=task, state="done")
+        return max(rows, key=lambda row: int(str(row["changed_ms"])), default=None)
+
+    def _effect(self, task: str) -> ev.BringBack | None:
+        row = self._row(task)
+        opened = None if row is None else self.core.store.entry(_id(row["opened"]))
+        if row is None or opened is None:
+            return None
+        try:
+            body = body_as(opened, kinds.TaskOpen)
+        except Skip:
+            return None
+        branch = branch_of(body.run or task, body.phase, body.instance)
+        epoch = (int(str(row["epoch_order"])), int(str(row["epoch_count"])))
+        worker = (str(row["machine"]), str(row["agent"]))
+        bases = tuple(body.base.split())
+        move = ev.MoveBranch(task, epoch, body.repo, branch, str(row["commit_id"]), bases, *worker)
+        return ev.BringBack(move)
+
+
+def _id(value: object) -> EntryId:
+    return EntryId(value if isinstance(value, bytes) else b"")
