@@ -49,7 +49,7 @@ class Owner:
     def move(self, made: str, *, machine: str = "studio") -> ev.Promoted:
         worker = self.world[machine].id if machine in self.world.machines else machine
         effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, (self.base,), worker, "claude")
-        wait(self.hands._move_branch(effect))
+        wait(self.hands.branches.move(effect))
         found: ev.Promoted = self.posted.pop()
         return found
 
@@ -120,7 +120,7 @@ def bring_back(owner: Owner, made: str, answer: Any) -> ev.BroughtBack:
     move = ev.MoveBranch(
         "t1", (1, 1), "main", BRANCH, made, (owner.base,), owner.world["studio"].id, "claude"
     )
-    wait(owner.hands._bring_back(move))
+    wait(owner.hands.branches.bring_back(move))
     found: ev.BroughtBack = owner.posted.pop()
     return found
 
@@ -166,13 +166,13 @@ def test_a_worker_pushes_once_more_only_what_its_cache_has_whole(owner, tmp_path
     cache = owner.hands.workshop.cache_of("main")
     monkeypatch.setattr(owner.hands, "place_of", lambda _repo: (None, str(owner.repo)))
     with pytest.raises(NotFound, match="has the commit"):
-        wait(owner.hands.push_again("main", "t1", Epoch(1, 1), made))
+        wait(owner.hands.branches.push_again("main", "t1", Epoch(1, 1), made))
     sh(tmp_path, "clone", "-q", "--bare", str(owner.repo), str(cache))
     with pytest.raises(NotFound, match="has the commit"):
-        wait(owner.hands.push_again("main", "t1", Epoch(1, 1), "1" * 40))
+        wait(owner.hands.branches.push_again("main", "t1", Epoch(1, 1), "1" * 40))
     sh(cache, "fetch", "-q", str(owner.repo), made)
     monkeypatch.setattr("muster.agent.ref.swap_remote", _pushed := Pushed())
-    wait(owner.hands.push_again("main", "t1", Epoch(1, 1), made))
+    wait(owner.hands.branches.push_again("main", "t1", Epoch(1, 1), made))
     assert _pushed.moves == [(attempt_ref("t1", Epoch(1, 1)), None, made)]
 
 
@@ -189,7 +189,9 @@ class Pushed:
 @proves("git.lost-branches-are-said")
 def test_a_settled_branch_that_is_gone_is_not_said_to_stand(owner):
     made = owner.commit("claude@studio", "studio", "studio")
-    assert not wait(owner.hands.stands("main", BRANCH, made))
+    assert not wait(owner.hands.branches.stands("main", BRANCH, made))
     owner.move(made)
-    assert wait(owner.hands.stands("main", BRANCH, made))
-    assert wait(owner.hands.stands("elsewhere", BRANCH, made)), "who does not keep it cannot tell"
+    assert wait(owner.hands.branches.stands("main", BRANCH, made))
+    assert wait(owner.hands.branches.stands("elsewhere", BRANCH, made)), (
+        "who does not keep it cannot tell"
+    )

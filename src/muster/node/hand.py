@@ -12,22 +12,20 @@ from typing import Any, Final
 
 from muster.agent import catalogue, ref, repository, start
 from muster.agent import git as gits
-from muster.agent.commit import Maker
-from muster.agent.fence import Epoch, attempt_ref
+from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
-from muster.agent.ref import Promotion
 from muster.agent.worktree import Origin, Workshop
 from muster.channel.frame import Type
-from muster.errors import Conflict, MusterError, NotFound, Refused, Unreachable
+from muster.errors import Conflict, MusterError, NotFound, Unreachable
 from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
-from muster.log.stream import MachineId
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.facts import logins_of, probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
+from muster.node.promotion import Promotions
 from muster.node.reach import address_now
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
@@ -43,6 +41,7 @@ class Hands:
 
     def __init__(self, daemon: Loop) -> None:
         self.daemon = daemon
+        self.branches = Promotions(self)
         home = daemon.home
         self.repos = Path(home.repos)
         self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
@@ -152,9 +151,9 @@ class Hands:
             case ev.RaiseFence():
                 run("fence", self._raise_fence(effect))
             case ev.MoveBranch():
-                run("promote", self._move_branch(effect))
+                run("promote", self.branches.move(effect))
             case ev.BringBack():
-                run("branch", self._bring_back(effect.move))
+                run("branch", self.branches.bring_back(effect.move))
             case ev.MatchGlob():
                 run("match", self._match(effect))
             case ev.FindBase():
@@ -209,7 +208,7 @@ class Hands:
                 await ref.register(path, effect.task, epoch)
             else:
                 await ref.register_remote(
-                    await self._scratch(effect.repo, url), url, effect.task, epoch
+                    await self.scratch(effect.repo, url), url, effect.task, epoch
                 )
         except MusterError as error:
             reason = str(error)
@@ -225,92 +224,9 @@ class Hands:
             return NO_EPOCH
         return NO_EPOCH if held is None else (held.incarnation, held.counter)
 
-    async def _scratch(self, name: str, url: str) -> Path:
+    async def scratch(self, name: str, url: str) -> Path:
         """A cache of a repository elsewhere, to run git in."""
         return await self.workshop.refresh(Origin(name, url))
-
-    async def _move_branch(self, effect: ev.MoveBranch) -> None:
-        reason, again = "", False
-        try:
-            path, url = self.place_of(effect.repo)
-            where = path or await self._scratch(effect.repo, url)
-            branch = f"refs/heads/{effect.branch}"
-            old = await (ref.read(where, branch) if path else ref.read_remote(where, url, branch))
-            base = effect.bases[0] if effect.bases else ""
-            base = base or await start.commit(where, url or str(where), effect.repo, "")
-            promotion = Promotion(
-                effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old,
-                self._maker(effect.machine, effect.agent),
-            )  # fmt: skip
-            if path is not None:
-                await ref.promote(path, promotion)
-            else:
-                await ref.promote_remote(where, url, promotion)
-        except (Unreachable, Conflict) as error:
-            reason, again = str(error), True
-        except MusterError as error:
-            reason = str(error)
-        self.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
-
-    async def stands(self, repo: str, branch: str, commit: str) -> bool:
-        """Whether a settled branch is there, as far as this machine can see it."""
-        try:
-            path, _ = self.place_of(repo)
-        except NotFound:
-            return True
-        return path is None or await ref.stands(path, branch, commit)
-
-    async def _bring_back(self, move: ev.MoveBranch) -> None:
-        """See that a settled branch stands; else its worker pushes the attempt once more."""
-        reason, gone = "", False
-        try:
-            path, _ = self.place_of(move.repo)
-            if path is not None and not await ref.stands(path, move.branch, move.commit):
-                gone = True
-                await self._mend(path, move)
-        except MusterError as error:
-            reason = str(error)
-        told = ev.BroughtBack(move.task, move.branch, move.repo, reason, gone)
-        self.daemon.post(told)
-
-    async def _mend(self, path: Path, move: ev.MoveBranch) -> None:
-        """The fence, the attempt, the branch: as they were. Raises: why that cannot be."""
-        epoch, branch = Epoch(*move.epoch), f"refs/heads/{move.branch}"
-        await ref.register(path, move.task, epoch)
-        if await ref.read(path, attempt_ref(move.task, epoch)) != move.commit:
-            core = self.daemon.core
-            name = core.standing.name_of(move.machine)
-            args = {"epoch": list(move.epoch), "task": move.task}
-            if move.machine == core.machine:
-                await self.push_again(move.repo, move.task, epoch, move.commit)
-            elif await self.ask(move.machine, "git.again", args) is None:
-                raise NotFound(
-                    f"{name}, which made it, is away or has it no more; it is asked again when it "
-                    "is back, or run it again"
-                )
-        old = await ref.read(path, branch)
-        base = move.bases[0] if move.bases else await start.commit(path, str(path), move.repo, "")
-        maker = self._maker(move.machine, move.agent)
-        await ref.promote(path, Promotion(move.task, epoch, branch, move.commit, base, old, maker))
-
-    async def push_again(self, repo: str, task: str, epoch: Epoch, commit: str) -> None:
-        """A commit that our cache still has, as the attempt's ref. Raises: NotFound without it."""
-        _, url = self.place_of(repo)
-        store = self.workshop.cache_of(repo)
-        if not (store / "HEAD").is_file() or not await ref.has(store, commit):
-            raise NotFound(f"the cache of {repo} has the commit {commit[:12]} no more")
-        name, where = attempt_ref(task, epoch), url or f"muster::{self.daemon.core.name}/{repo}"
-        old = await ref.read_remote(store, where, name)
-        if old != commit:
-            await ref.swap_remote(store, where, name, old, commit)
-
-    def _maker(self, machine: str, agent: str) -> Maker:
-        """Who must have made a commit. Raises: Refused where nobody vouched for that machine."""
-        standing = self.daemon.core.standing
-        name, key = standing.name_of(machine), standing.key_of(MachineId(machine), "git")
-        if key is None:
-            raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
-        return Maker(f"{agent}@{name}", name, key)
 
     async def _match(self, effect: ev.MatchGlob) -> None:
         found: tuple[str, ...] = ()
@@ -353,7 +269,7 @@ class Hands:
     async def _start_of(self, repo: str, base: str) -> tuple[Path, str]:
         """A repository that has the commit which `base` names, and that commit."""
         path, url = self.place_of(repo)
-        where = path or await self._scratch(repo, url)
+        where = path or await self.scratch(repo, url)
         return where, await start.commit(where, url or str(where), repo, base)
 
     # --- questions -----------------------------------------------------------------------------

@@ -164,7 +164,7 @@ async def stands(daemon: "Daemon", call: ev.Perform) -> Any:
     repo, branch, commit = (str(call.args.get(n, "")) for n in ("repo", "branch", "commit"))
     if not _SETTLED.fullmatch(branch):
         raise Malformed(f"{branch[:80]!a} is no branch of a settled task")
-    return {"stands": await daemon.hands.stands(repo, branch, commit)}
+    return {"stands": await daemon.hands.branches.stands(repo, branch, commit)}
 
 
 async def again(daemon: "Daemon", call: ev.Perform) -> Any:
@@ -176,7 +176,7 @@ async def again(daemon: "Daemon", call: ev.Perform) -> Any:
         raise Denied("only the owner of a task asks for its work")
     commit = _delivered(core, task, epoch)
     repo = holder.repository_of(core, held.row)
-    await daemon.hands.push_again(repo, task, Epoch(*epoch), commit)
+    await daemon.hands.branches.push_again(repo, task, Epoch(*epoch), commit)
     return {"pushed": commit}
 
 
