@@ -132,6 +132,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.device-chain": "A device counts by a chain of signatures from an operator to a key whose holder agreed; a link of anything else makes none.",
     "fleet.device-string-once": "A device's string is for one machine and one key; copied, it makes no second one.",
     "fleet.device-revoked": "A device ends when an operator takes its terms, used or not, and with its operator, its machine or its key.",
+    "fleet.one-space-of-names": "A machine and its operator do not begin with one name, and no operator is made under a name that is in use.",
     "fleet.operator-added": "An operator is made by the authority's signature alone, over a free name and a key of its own; a revoked key never becomes one again.",
     "fleet.invite-hours": "An invitation counts for at least an hour and at most a year.",
     "fleet.role-given": "A machine's roles are changed by a record over the same keys, and its certificate follows.",

@@ -229,3 +229,13 @@ def at_terminal(home: Path, *words: str, answer: str) -> tuple[int, str]:
         text += part
     os.close(master)
     return child.wait(30), text.decode()
+
+
+@proves("fleet.one-space-of-names")
+def test_a_machine_and_its_operator_do_not_begin_with_one_name(tmp_path):
+    refused = muster(tmp_path / "a", "init", "--name", "alice", "--operator", "alice")
+    assert (refused.code, "--operator" in refused.err) == (3, True)
+    assert not (tmp_path / "a").exists()
+    login = muster(tmp_path / "b", "init", "--name", "b", "--listen", "", "--json").value
+    same = muster(tmp_path / "c", "init", "--name", login["operator"], "--listen", "", "--json")
+    assert same.value["operator"] == "owner"

@@ -8,10 +8,12 @@ from tests.promise import proves
 
 from muster.errors import Denied
 from muster.fleet.certificate import hub_of, issue
-from muster.fleet.machine import Authority, Operator
+from muster.fleet.invite import read_invite
+from muster.fleet.join import open_answer, sign_join
+from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.meant import everyone, meant
 from muster.fleet.record import open_record, sign_operator
-from muster.limits import INVITE_HOURS_MAX
+from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
 
 BOB = Operator.from_seed(b"bob".ljust(32))
@@ -92,6 +94,23 @@ def test_nobody_but_an_operator_makes_one_and_nobody_but_the_authority_signs_one
 
 
 @proves("fleet.operator-added")
+def test_there_are_as_many_operators_as_a_newcomer_can_be_told(world):
+    hub = world["hub"]
+    for number in range(OPERATORS_MAX):
+        key = Operator.from_seed(f"{number}".encode().ljust(32)).key
+        record = sign_operator(world.authority, key, f"o{number}".ljust(63, "x"), WALL_MS)
+        answer = hub.call("operator.record", {"record": record.decode()})
+        assert kind(answer) == ("ok" if number < OPERATORS_MAX - 1 else "Refused")
+    phone = Identity.from_seed(b"phone".ljust(32))
+    invited = hub.order("invite", "phone", {"name": "phone"})["value"]["invitation"]
+    invite = read_invite(invited.partition("#")[0])
+    request = sign_join(phone, invite, "phone").decode()
+    link = world.stranger("hub")
+    answer = hub.call("enrol", {"request": request}, link=link)
+    assert len(open_answer(answer["value"].encode(), phone, world.fleet).operators) == OPERATORS_MAX
+
+
+@proves("fleet.operator-added")
 def test_where_every_operator_is_lost_the_authority_makes_a_new_one(world):
     hub = world["hub"]
     last = {"name": "alice", "last": True}
@@ -145,6 +164,25 @@ def test_a_role_that_is_none_or_of_no_use_is_refused_and_nothing_changes(world):
     answer = studio.call("role", {"name": "hub", "roles": "edge"}, statement=statement)
     assert kind(answer) == "NotFound", "studio does not hold the authority"
     assert {m.serial for m in hub.core.roster.machines.values()} == {1}
+
+
+@proves("fleet.role-given")
+def test_with_a_role_a_machine_says_where_it_is_reached_but_not_where_another_one_is(world):
+    hub = world["hub"]
+    hub.effects.clear()
+    there = {"name": "studio", "roles": "edge", "address": "127.0.0.1:9"}
+    assert kind(hub.order("role", "studio", there)) == "Refused"
+    wrong = {"name": "hub", "roles": "hub", "address": "nowhere"}
+    assert kind(hub.order("role", "hub", wrong)) == "Malformed"
+    assert hub.core.roster.named("studio").serial == 1
+    here = {"name": "hub", "roles": "hub,workstation", "address": "127.0.0.1:9"}
+    assert kind(hub.order("role", "hub", here)) == "ok"
+    assert ev.ReachedAt("127.0.0.1:9") in hub.effects
+    invited = hub.order("invite", "nas", {"name": "nas"})["value"]["invitation"]
+    assert invited.endswith("127.0.0.1:9#nas")
+    hub.core.settings = {**hub.core.settings, "address_written": "127.0.0.1:9"}
+    assert kind(hub.order("role", "hub", {**here, "address": "127.0.0.1:8"})) == "Refused"
+    assert kind(hub.order("role", "hub", here)) == "ok"
 
 
 @proves("fleet.authority-moves")

@@ -77,7 +77,7 @@ class JoinAnswer(Struct, frozen=True, forbid_unknown_fields=True):
     ca_pem: str
     fleet: Hex32
     hub: str
-    operators: Annotated[tuple[str, ...], Meta(max_length=64)]
+    operators: Annotated[tuple[str, ...], Meta(max_length=limits.OPERATORS_MAX)]
     record: str
     tls_pem: str
     v: Literal[1] = 1

@@ -259,6 +259,8 @@ class Daemon:
                     self.supervisor.run(effect.verb, self._wait_for(effect))
                 case ev.FreshPapers():
                     self._fresh_papers()
+                case ev.ReachedAt(address):
+                    self.supervisor.run("facts", self._moved(address))
                 case ev.Note(text):
                     say(text)
                 case _:
@@ -416,6 +418,11 @@ class Daemon:
             async with self.supervisor.attempt("facts"):
                 self.post(ev.FactsChanged(await self.hands.facts()))
 
+    async def _moved(self, address: str) -> None:
+        """Others reach us elsewhere now: remember it, and tell them."""
+        self.machine.reached_at(address)
+        self.post(ev.FactsChanged(await self.hands.facts()))
+
     async def _upkeep(self) -> None:
         while True:
             await self.hands.upkeep()
@@ -428,10 +435,15 @@ class Daemon:
         dials at once, and looks for a hub.
         """
         record = self.core.roster.machines.get(self.core.machine)
-        if record is not None and self.machine.renewed_here(record, clock.read().wall_ms):
-            self.http.renew(_credentials(self.machine))
-        else:
-            self.supervisor.run("papers", self._renew())
+        try:
+            if record is not None and self.machine.renewed_here(record, clock.read().wall_ms):
+                self.http.renew(_credentials(self.machine))
+                return
+        except (MusterError, OSError) as error:
+            # It is tried again with the next look at the papers.
+            say(f"papers: {error}")
+            return
+        self.supervisor.run("papers", self._renew())
 
     async def _papers(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""

@@ -321,6 +321,13 @@ class FreshPapers:
 
 
 @dataclass(frozen=True, slots=True)
+class ReachedAt:
+    """Others reach us under this address from now on: remember it, and tell them."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something for the daemon's own log; never more than a sentence, never a secret."""
 
@@ -340,5 +347,6 @@ Effect = (
     | MatchGlob
     | FindBase
     | FreshPapers
+    | ReachedAt
     | Note
 )

@@ -106,6 +106,8 @@ class Installation:
             "version": __version__,
             "address": reach.address_now(self.config, self.facts),
             "listen": self.config.listen,
+            # What a person wrote into config.toml counts before what a command says.
+            "address_written": self.config.address,
             "lease_ms": self.config.lease_s * 1000,
         }
 
@@ -117,6 +119,11 @@ class Installation:
         """Remember where a machine was reached or is said to be: it is tried there first."""
         dial = {**self.facts.get("dial", {}), machine: address}
         self.facts = {**self.facts, "dial": dial}
+        self.home.put_facts(self.facts)
+
+    def reached_at(self, address: str) -> None:
+        """Remember where others reach this machine, as long as it listens where it does now."""
+        self.facts = {**self.facts, "address": address, "listen": self.config.listen}
         self.home.put_facts(self.facts)
 
     # --- incarnations ---------------------------------------------------------------------

@@ -12,12 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Denied, Malformed, NotFound
+from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.meant import taken
 from muster.fleet.name import check_name, short
 from muster.fleet.record import OperatorRecord, open_operator, sign_operator
+from muster.limits import OPERATORS_MAX
 from muster.log import canon
 from muster.node import clock
 from muster.node.call import Call
@@ -147,6 +148,9 @@ def _write(core: Core, call: Call, record: OperatorRecord) -> Any:
     if known is not None and known.name != record.name:
         raise Conflict(f"key {short(key)} is operator {known.name}'s already")
     _check_name_is_free(core, record.name, key)
+    if known is None and len(roster.operators) >= OPERATORS_MAX:
+        # One more, and nobody could join: every newcomer is told who orders.
+        raise Refused(f"a fleet has at most {OPERATORS_MAX} operators: revoke one that is not used")
     if known is None:
         body = canon.encode(msgspec.to_builtins(kinds.OperatorRecorded(record.raw.decode())))
         core.append(kinds.OPERATOR_RECORD, body, cause=call.cites, actor=call.actor)

@@ -10,9 +10,11 @@ import msgspec
 
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
+from muster.fleet.invite import check_address
 from muster.fleet.meant import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.log import canon
+from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.verbs.revoke import authority_of
@@ -22,9 +24,13 @@ def give(core: Core, call: Call) -> Any:
     """The roles of a machine from now on, instead of those it had."""
     record = core.roster.machine(meant(core.roster, str(call.args["name"]), "machine").key)
     roles = roles_of(str(call.args["roles"]))
+    address = _address(core, record, str(call.args.get("address") or ""))
     if "hub" in roles and "hub" not in record.roles:
         _check_hears(core, record)
     changed = write_roles(core, call, record, roles)
+    if address:
+        core.settings = {**core.settings, "address": address}
+        core.do(ev.ReachedAt(address))
     left = [h for h in core.roster.hubs() if h.machine != record.machine]
     return {
         "name": record.name,
@@ -33,6 +39,23 @@ def give(core: Core, call: Call) -> Any:
         "fresh": changed,
         "hub_left": "hub" in roles or bool(left),
     }
+
+
+def _address(core: Core, record: MachineRecord, text: str) -> str:
+    """Where others are to reach this machine, "" where that stays. Raises: Refused, Malformed."""
+    address = check_address(text) if text else ""
+    if address and record.machine != core.machine:
+        raise Refused(
+            f"where {record.name} is reached, it says itself: write `address` into its config.toml "
+            "and restart it; nothing was changed"
+        )
+    written = str(core.settings.get("address_written") or "")
+    if address and written and address != written:
+        raise Refused(
+            f"config.toml says that others reach {record.name} at {written}: change `address` "
+            "there and restart; nothing was changed"
+        )
+    return address
 
 
 def roles_of(text: str) -> tuple[Role, ...]:

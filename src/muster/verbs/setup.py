@@ -46,8 +46,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     home = door.home
     _refuse_second(home)
     name = check_name(str(args.get("name") or _made_valid(socket.gethostname())), "The name")
-    login = _made_valid(_login())
-    person = check_name(str(args.get("operator") or login), "The operator's name")
+    person = _person(str(args.get("operator") or ""), name)
     listen = _listen(str(args.get("listen") or ""))
     address = own_address(str(args.get("address") or ""), listen)
     home.create()
@@ -220,6 +219,17 @@ def _login() -> str:
     except (KeyError, OSError):
         # A container's user without a name.
         return f"uid{os.getuid()}"
+
+
+def _person(asked: str, machine: str) -> str:
+    """The operator's name. Machines and operators have one space of names. Raises: Malformed."""
+    if asked == machine:
+        raise Malformed(
+            f"the machine and its operator cannot both be called {machine}: take another --name or "
+            "--operator"
+        )
+    login = _made_valid(_login())
+    return check_name(asked or (login if login != machine else "owner"), "The operator's name")
 
 
 def _listen(text: str) -> str:

@@ -47,6 +47,7 @@ FLEET: Final = (
         (
             pos("name", "the machine"),
             pos("roles", "its roles from now on, several with commas"),
+            opt("address", "host:port under which others reach it, where it is this machine"),
         ),
         object="name", acts="authority",
     ),
