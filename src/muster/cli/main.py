@@ -28,6 +28,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """The program; returns its exit code."""
     words = sys.argv[1:] if words is None else words
     sys.excepthook = _surprise
+    _open_all()
     umask.narrow()
     _widen()
     as_json = "--json" in words
@@ -50,6 +51,21 @@ def main(words: Sequence[str] | None = None) -> int:
         print(file=sys.stderr)
         return INTERRUPTED_EXIT
     return code
+
+
+def _open_all() -> None:
+    """A closed standard stream becomes an empty one: else what is opened next is written to as it.
+
+    The daemon's database would be the next, and `print` would end in a traceback.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free is taken, and that is this one.
+            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 def _widen() -> None:

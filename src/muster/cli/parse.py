@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
+from muster.limits import FRAME_PAYLOAD_BYTES_MAX
 from muster.verbs.table import GROUPS, VERBS, Arg, Verb
 
 USAGE_EXIT: Final = 2
@@ -88,12 +89,19 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, rest
 
 
+# What may be suggested for a mistake: whoever types it after all has changed nothing that cannot
+# be changed back. A new verb is never suggested before somebody thought about it.
+HARMLESS: Final = (
+    "ask", "audit", "check", "completion", "doctor", "fetch", "forks", "grants", "inbox",
+    "incidents", "logs", "machines", "questions", "reply", "run", "runs", "schema", "send", "sent",
+    "status", "tasks", "thread", "threads", "up", "version", "why",
+)  # fmt: skip
+
+
 def _unknown(name: str) -> str:
     import difflib  # noqa: PLC0415 - only for a mistake
 
-    # Whoever mistyped something harmless must not be led to what cannot be undone.
-    shown = [v.name for v in VERBS.values() if not v.hidden and not v.destroys]
-    near = difflib.get_close_matches(name, shown, n=2, cutoff=0.55)
+    near = difflib.get_close_matches(name, HARMLESS, n=2, cutoff=0.6)
     hint = f"did you mean `{'` or `'.join(near)}`?" if near else "`muster --help` lists the verbs"
     return f"there is no verb {name[:60]!r}; {hint}"
 
@@ -160,15 +168,30 @@ def _from_here(place: str) -> str:
 
 def read_file(name: str) -> str:
     """The text of a file, `-` for standard input. Raises Usage."""
+    shown = repr(name) if not name.isprintable() else name
     try:
-        if name == "-":
-            return sys.stdin.buffer.read().decode()
-        with open(name, "rb") as file:
-            return file.read().decode()
-    except OSError as error:
-        raise Usage(f"{name} cannot be read: {error.strerror or error}") from error
+        raw = _read_all(name)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise Usage(f"{shown} cannot be read: {why}") from error
+    if len(raw) > FRAME_PAYLOAD_BYTES_MAX:
+        raise Usage(f"{shown} is more than {FRAME_PAYLOAD_BYTES_MAX} bytes: too large for a spec")
+    try:
+        return raw.decode()
     except UnicodeDecodeError as error:
-        raise Usage(f"{name} is not UTF-8 text (byte {error.start})") from error
+        raise Usage(f"{shown} is not UTF-8 text (byte {error.start})") from error
+
+
+def _read_all(name: str) -> bytes:
+    """As much of a file as could be of use, and one byte; a pipe that nobody writes to is empty."""
+    room = FRAME_PAYLOAD_BYTES_MAX + 1
+    if name == "-":
+        return sys.stdin.buffer.read(room)
+    handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    # Only the opening must not wait: who does write may take its time.
+    os.set_blocking(handle, True)
+    with open(handle, "rb") as file:
+        return file.read(room)
 
 
 def overview() -> str:

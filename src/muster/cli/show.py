@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Any, Final
 
 from muster.cli.text import clean, paint, safe
+from muster.errors import Malformed
 from muster.visible import escaped
 
 _FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
@@ -44,7 +45,13 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     if theme is None:
         return safe(fields(value))
     function: Callable[[Any, Mapping[str, str]], str] = getattr(import_module(theme), verb)
-    return safe(function(value, files or {}))
+    try:
+        return safe(function(value, files or {}))
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise Malformed(
+            f"the daemon's answer to {verb} is not as this version of Muster knows it: restart the "
+            "daemon (`muster down`, `muster up --detach`), or see it as it came with --json"
+        ) from error
 
 
 def code(verb: str, value: Any) -> int:

@@ -146,7 +146,13 @@ class Home:
     # --- seeds and files ---------------------------------------------------------------
 
     def create(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Raises: Broken where no folder can be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise Broken(
+                f"{self.path} cannot be a home: {error.strerror}; give another folder with --home"
+            ) from error
         self.path.chmod(0o700)
         self.run.mkdir(exist_ok=True, mode=0o700)
 
