@@ -238,6 +238,7 @@ PROMISES: Final[dict[str, str]] = {
     "spec.run-settles": "In whatever order tasks end, a run is settled, and every phase that could not run says why.",
     "spec.start-after": "A phase starts only when all its prerequisites are done.",
     "spec.bounded-values": "A value is handed on whole, in its entry or as a blob, up to one bound; beyond it, and with NUL, it is refused by name; what no variable can hold is in a file.",
+    "node.calls-end-after-hops": "A call is passed on a bounded number of times, each of them counted.",
     "node.values-whole": "Whatever phases print reaches a later phase byte for byte on any machine, however many of them and however long, up to the stated bound; beyond it the phase that names it fails with a sentence.",
     "spec.no-injection": "No value of an earlier phase ever becomes shell source.",
     "spec.local-files": "A phase that needs a file of another machine is refused.",

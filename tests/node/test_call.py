@@ -8,7 +8,7 @@ from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.errors import Conflict
-from muster.limits import REPLY_PART_BYTES, STRANGER_CALLS_MAX
+from muster.limits import CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
@@ -259,3 +259,28 @@ def test_a_stranger_that_goes_on_calling_is_cut_and_costs_nothing_more(world):
     assert hub.core.counters["call-malformed"] == STRANGER_CALLS_MAX
     assert hub.sizes() == sizes
     assert kind(hub.call("enrol", {"request": "x"}, world.stranger("hub"))) == "Malformed"
+
+
+@proves("node.calls-end-after-hops")
+def test_a_call_that_was_passed_on_often_enough_goes_no_further(world):
+    """Two hubs that each think the other knows the way would pass it to and fro for ever."""
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    link = next(n for n, each in studio.core.links.items() if each.peer == hub.id)
+    asked = []
+    laptop_call, laptop.core.router.on_call = laptop.core.router.on_call, lambda *a: asked.append(a)
+
+    def passed_on(hops: int) -> None:
+        call = {"args": {}, "hops": hops, "on": laptop.id, "verb": "status"}
+        studio.core.send(link, Type.CALL, 40 + hops, canon.encode(call))
+        studio.step(ev.Tick())
+        world.drain()
+
+    for hops in range(CALL_HOPS_MAX):
+        passed_on(hops)
+    assert len(asked) == CALL_HOPS_MAX
+    passed_on(CALL_HOPS_MAX)
+    assert len(asked) == CALL_HOPS_MAX, "it went round once more"
+    assert hub.core.counters["call-unreachable"] == 1
+    hops = [json.loads(payload)["hops"] for _, _, payload in asked]
+    assert hops == list(range(1, CALL_HOPS_MAX + 1)), "each passing on is counted"
+    laptop.core.router.on_call = laptop_call

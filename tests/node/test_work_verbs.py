@@ -5,6 +5,8 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.errors import Malformed
+from muster.log import canon
+from muster.node import event as ev
 from muster.verbs.tasks import _moment
 
 NOW_MS = 1_795_000_000_000
@@ -98,3 +100,18 @@ def test_why_names_the_machines_that_are_not_asked_because_they_are_away():
     world.pass_ms(1_000)
     found = {c["machine"]: c for c in hub.call("why", {"task": task})["value"]["now"]["candidates"]}
     assert found["studio"]["reasons"] == ["no label nowhere"]
+
+
+@proves("node.journal-of-one-task")
+def test_a_journal_shows_no_line_of_another_task_that_only_speaks_of_this_one():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    one, other = hub.submit(agent=["shell"], do="sleep 9"), hub.submit(agent=["shell"], do="true")
+    world.pass_ms(3_000)
+    begun = {e.assign.task: e.assign.epoch for e in hub.effects if isinstance(e, ev.StartAttempt)}
+    for task, text in ((one, "mine"), (other, f"I looked at {one}"), (other, one)):
+        hub.step(ev.AttemptEvent(task, begun[task], "agent.output", {"text": text, "about": one}))
+    hub.raw(canon.encode({"args": {"task": one}, "verb": "journal"}))
+    lines = [each["value"] for each in hub.answers]
+    assert [line["text"] for line in lines if "text" in line] == ["mine"]
+    assert {line["task"] for line in lines} == {one}

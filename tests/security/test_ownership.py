@@ -195,6 +195,20 @@ def test_a_beginning_finds_what_is_meant_although_a_member_has_ids_like_it(world
     assert world.ask("whose", what=task[:12])["owner"] == "studio"
 
 
+@proves("task.squatted-beginnings")
+def test_a_beginning_of_another_owners_id_is_not_squatted_either(world: World) -> None:
+    statement = world.statement(LAPTOP.machine)
+    run = run_id(LAPTOP.machine, statement)
+    task = task_id(run, "one", "")
+    # The member was ordered runs of its own, and chose all ids like those of the honest owner.
+    for digit in "0f":
+        like = (run[:12] + digit * 20, task[:12] + digit * 20)
+        world.own(world.bad, world.statement(BUILD.machine), *like)
+    world.own(world.honest, statement, run, task, summary="true")
+    assert world.ask("result", task=task[:12])["summary"] == "true"
+    assert world.ask("runs", run=run[:12])["owner"] == "laptop"
+
+
 @proves("task.lists-are-fair", "task.cut-lists-say-so")
 def test_a_live_task_stays_in_the_list_whatever_comes_after_it(world: World) -> None:
     run = world.run(SLOW)
@@ -308,6 +322,19 @@ def test_an_order_for_another_text_recipient_or_machine_proves_nothing(
 ) -> None:
     order = _take(world, **{"text": "merge it", **changed})
     item = _message(world, "merge it", "op:alice", (order.id,))
+    assert (item["from"], item["trust"]) == ("build", "machine")
+
+
+@proves("message.person-is-proven")
+def test_an_order_that_another_machine_took_makes_a_member_speak_for_nobody(world: World) -> None:
+    world.honest.now_ms = world.target.now.wall_ms
+    start = world.honest.store.size(world.honest.stream())
+    args = {"text": "merge it", "to": "studio"}
+    statement = world.target.order("send", "studio", args, target="fleet")
+    body = canon.encode(fleet_kinds.OrderTake("0" * 64, statement))
+    taken = world.honest.write("order.take", body, actor="op:alice")
+    world.send(world.honest, start)
+    item = _message(world, "merge it", "op:alice", (taken.id,))
     assert (item["from"], item["trust"]) == ("build", "machine")
 
 
