@@ -383,6 +383,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.moved-machine-is-found": "A machine that moved is found at its new address by whoever hears of it from the roster, from config.toml or by `muster reach`, and only if it proves to be that machine.",
     "cli.odd-words": "Whatever is typed, and whatever stands where a file, a home or a standard stream should be, is answered in one sentence and an exit code.",
     "cli.suggests-nothing-that-destroys": "For a mistyped verb only such verbs are suggested as destroy and give away nothing.",
+    "fleet.invite-pasted": "An invitation that went through a chat (quotes, brackets, a full stop, links, other dashes, invisible characters) is read as it was printed, and refused where it is not that any more.",
     "cli.waits-for-work": "A command waits for its answer as long as the daemon lives, and says so; with --timeout no longer than that, and then says what becomes of the message.",
     "message.nobody-is-refused": "A message that is for nobody (a role that no other machine has, an agent that is not there, an empty thread, a fleet of one, a revoked machine) is refused and not written.",
     "message.thread-members-only": "A message in a thread is for all its members and waits for nobody else; an answer in it, too.",

@@ -31,6 +31,16 @@ _CODE_CHARS: Final = 80
 _ADDRESS: Final = re.compile(r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9]([a-z0-9.-]{0,252})):([0-9]{1,5})\Z")
 
 
+# What a chat puts around a word, and what ends the sentence that it stands in.
+_AROUND: Final = " \t\r\n\u00a0`'\"*_~<>(){}.,;:!?|\u2018\u2019\u201a\u201c\u201d\u201e\u00ab\u00bb"
+_INVISIBLE: Final = re.compile("[\u00ad\u200b-\u200f\u2060\u202a-\u202e\ufeff]")
+_DASHES: Final = re.compile("[\u2010-\u2015\u2212]")
+# [address](http://address) of Markdown, and <http://address|address> of chats.
+_LINKED: Final = re.compile(
+    r"\[([^\]\s]{1,280})\]\(https?://[^)\s]{1,280}\)|<https?://[^|>\s]{1,280}\|([^>\s]{1,280})>"
+)
+
+
 class Invite(NamedTuple):
     """What the invite string says."""
 
@@ -60,9 +70,23 @@ def write_invite(fleet: FleetId, token: bytes, address: str) -> str:
     return f"{_PREFIX}.{base64.b32encode(code).decode('ascii').lower()}.{address}"
 
 
+def pasted(text: str) -> str:
+    """The string as it was printed, of one that went through a chat, a mail or a document.
+
+    These put quotes, brackets or a full stop around it, make a link of its address, and replace
+    dashes; the checksum tells whether what is left is what was printed.
+    """
+    if len(text) > limits.INVITE_CHARS_MAX:
+        return text
+    text = _INVISIBLE.sub("", text)
+    text = _LINKED.sub(lambda m: m[1] or m[2], text)
+    text = _DASHES.sub("-", text).strip(_AROUND)
+    return text.removeprefix("muster join").strip(_AROUND)
+
+
 def read_invite(text: str) -> Invite:
     """The invite in a pasted string; raises Malformed with what is wrong with it."""
-    text = text.strip().lower()
+    text = pasted(text).lower()
     if len(text) > limits.INVITE_CHARS_MAX:
         raise Malformed(
             "The invite is too long: paste only the string that `muster invite` printed."

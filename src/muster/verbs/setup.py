@@ -25,7 +25,7 @@ from muster.channel.address import split_address
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Broken, Conflict, Forged, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
-from muster.fleet.invite import Invite, read_invite
+from muster.fleet.invite import Invite, pasted, read_invite
 from muster.fleet.join import Welcome, open_answer, sign_join
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.name import check_name
@@ -89,7 +89,7 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
     """Make this machine a member of the fleet that the invitation is from."""
     home = door.home
     _refuse_second(home)
-    text, _, invited = str(args["invitation"]).strip().partition("#")
+    text, _, invited = pasted(str(args["invitation"])).partition("#")
     invite = read_invite(text)
     wanted = str(args.get("name") or invited or _made_valid(socket.gethostname()))
     name = check_name(wanted, "The name")
