@@ -203,6 +203,16 @@ def test_a_settled_attempt_becomes_the_branch(repo, source):
     wait(ref.promote(repo, promotion(commit=made, base=base)))
 
 
+@proves("git.promotion-ends")
+def test_a_branch_in_the_way_of_ours_is_refused_by_name_and_not_tried_again(repo, source):
+    base, made = attempt(repo, source)
+    sh(repo, "update-ref", "refs/heads/muster", base)
+    before = refs(repo)
+    with pytest.raises(Refused, match=r"'refs/heads/muster' exists.*rename"):
+        wait(ref.promote(repo, promotion(commit=made, base=base)))
+    assert refs(repo) == before
+
+
 @proves("git.promotion-is-atomic")
 def test_of_two_owners_promoting_exactly_one_wins(repo, source):
     base, made = attempt(repo, source)

@@ -18,6 +18,9 @@ def remote(tmp_path):
     sh(source, "checkout", "-q", "-")
     url = plain(tmp_path / "remote.git", source)
     sh(tmp_path / "remote.git", "update-ref", "refs/heads/muster/r/a", first)
+    sh(tmp_path / "remote.git", "tag", "v1", first)
+    sh(tmp_path / "remote.git", "tag", "-a", "-m", "x", "v2", second)
+    sh(tmp_path / "remote.git", "tag", "tree", f"{first}^{{tree}}")
     scratch = tmp_path / "scratch.git"
     wait(cache.refresh(scratch, url))
     return scratch, url, first, second
@@ -29,6 +32,10 @@ def test_a_branch_a_commit_and_nothing_name_a_commit_also_from_a_cache(remote):
     assert wait(start.commit(scratch, url, "main", "")) == first
     assert wait(start.commit(scratch, url, "main", "release/2")) == second
     assert wait(start.commit(scratch, url, "main", second)) == second
+    assert wait(start.commit(scratch, url, "main", "v1")) == first
+    assert wait(start.commit(scratch, url, "main", "v2")) == second
+    with pytest.raises(NotFound, match="is of no commit"):
+        wait(start.commit(scratch, url, "main", "tree"))
 
 
 @proves("node.base")

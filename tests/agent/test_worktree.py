@@ -340,19 +340,34 @@ def test_a_repository_inside_the_folder_stays_out(place):
 
 
 @proves("git.agent-configuration-ignored")
-def test_a_filled_submodule_is_refused(place):
+def test_a_filled_submodule_is_pointed_at_and_never_entered(place):
     commit_id = sh(place.source, "rev-parse", "HEAD")
     sh(place.source, "update-index", "--add", "--cacheinfo", f"160000,{commit_id},sub")
     sh(place.source, "commit", "-q", "-m", "sub")
     sh(place.source, "push", "-q", place.url, "main")
     tree = place.open()
-    place.collect(tree)
-    (tree.path / "sub").rmdir() if (tree.path / "sub").is_dir() else None
-    checkout(tree.path / "sub")
-    before = refs(place.remote)
-    with pytest.raises(Refused, match="sub"):
-        place.collect(tree)
-    assert refs(place.remote) == before
+    assert place.collect(tree).changed == ()
+    mark, trap = place.root / "hacked", place.root / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch {mark}\ncat\n")
+    trap.chmod(0o755)
+    (tree.path / "sub").rmdir()
+    sh(tree.path, "clone", "-q", str(place.source), "sub")
+    sh(tree.path / "sub", "checkout", "-q", commit_id)
+    sh(tree.path / "sub", "config", "core.fsmonitor", str(trap))
+    (tree.path / "sub" / "dirty").write_text("x")
+    (tree.path / "a.txt").write_text("x")
+    found = place.collect(tree)
+    assert found.changed == ("a.txt",)
+    assert found.left_out == ()
+    moved = commit(tree.path / "sub", "moved on")
+    mark.unlink(missing_ok=True)
+    found = place.collect(tree)
+    assert found.changed == ("a.txt", "sub")
+    assert sh(tree.cache, "ls-tree", found.commit, "sub").split()[2] == moved
+    assert place.collect(tree, "sub").missing
+    (tree.path / "sub" / ".git" / "HEAD").write_text("garbage")
+    assert place.collect(tree).changed == ("a.txt",)
+    assert not mark.exists()
 
 
 @proves("git.agent-configuration-ignored")

@@ -344,6 +344,23 @@ def test_a_zero_that_was_typed_is_handed_on():
     assert parse.parse(["invite", "build", "--hours", "0"]).args["hours"] == 0
 
 
+def _placed(*words: str) -> str:
+    return str(parse.parse(["repo", "add", "main", *words]).args["path"])
+
+
+@proves("cli.places")
+def test_a_folder_is_meant_from_where_the_person_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:b").mkdir()
+    assert _placed(".") == str(tmp_path)
+    assert _placed("src/../x") == str(tmp_path / "x")
+    assert _placed("a:b") == str(tmp_path / "a:b")
+    for address in ("ssh://host/x", "host:x", "me@host:x", "https://host/x", "muster::hub/main"):
+        assert _placed(address) == address
+    # On another machine nobody here knows what lies where.
+    assert _placed(".", "--on", "build") == "."
+
+
 @proves("cli.git-finds-a-deep-home")
 def test_git_finds_the_socket_of_a_home_whose_path_is_too_long_for_one(tmp_path, monkeypatch):
     deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)

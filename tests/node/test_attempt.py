@@ -1,6 +1,7 @@
 """One attempt, from its folder to its pushed commit, with hands that do what a test says."""
 
 import asyncio
+import dataclasses
 import errno
 import shutil
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
@@ -15,7 +17,7 @@ from tests.promise import proves
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.worktree import Collected
 from muster.channel.backoff import Backoff
-from muster.errors import Broken, NotFound, Refused, Unreachable
+from muster.errors import Broken, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
@@ -162,6 +164,25 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
     assert hands.log[-1] == "close"
 
 
+@proves("git.prerequisites-merged")
+def test_a_conflict_names_the_phases_that_a_person_wrote(home):
+    hands = Hands(home.path, OK)
+    given = []
+
+    async def open(_origin: object, _task: str, _epoch: object, bases: Any, _by: object) -> Any:
+        given.extend(base.label for base in bases)
+        return SimpleNamespace(path=hands.work)
+
+    hands.open = open  # type: ignore[method-assign]
+    one = trial(home, hands)
+    left, right, old = "1" * 40, "2" * 40, "3" * 40
+    opened = msgspec.structs.replace(one.start.open, base=f"{left} {right} {old}")
+    values = {"left": {"commit": left}, "right": {"commit": f"{old[:-1]}4\n{right}"}, "none": {}}
+    one.start = dataclasses.replace(one.start, open=opened, values=values)
+    asyncio.run(one.run())
+    assert given == ["left", "right", "333333333333"]
+
+
 @proves("agent.shell-stops")
 @pytest.mark.parametrize(("key", "shell"), [({}, "sh"), ({"shell": "bash"}, "bash")])
 def test_the_shell_that_a_phase_names_reads_its_text_and_its_check(home, key, shell):
@@ -217,6 +238,8 @@ def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
         (PermissionError(13, "denied"), "failed"),
         (OSError(errno.ENOSPC, "No space left on device"), "killed"),
         (Broken("git: error: No space left on device"), "killed"),
+        (Exhausted("too many open files"), "killed"),
+        (Damaged("the copy of the repository is damaged"), "killed"),
     ],
 )
 def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(home, error, status):

@@ -185,3 +185,14 @@ def test_frames_that_a_core_sends_are_frames():
     effects = world["hub"].core.step([ev.Arrived(here, Type.CALL, 3, PAYLOAD)], world.now())
     sent = [e for e in effects if isinstance(e, ev.Send)]
     assert [frames.decode(e.frame).type for e in sent] == [Type.REPLY]
+
+
+@proves("git.remains-are-told")
+def test_what_cannot_be_removed_is_an_incident_until_it_is_gone():
+    hub = Cores("hub")["hub"]
+    for title in ("work/.gone-x cannot be removed", "work/.gone-y cannot be removed"):
+        hub.step(ev.Noticed("left-behind", title))
+        found = [i for i in hub.call("incidents", {})["value"] if i["open"]]
+        assert [i["title"] for i in found] == [title]
+    hub.step(ev.Noticed("left-behind"))
+    assert [i for i in hub.call("incidents", {})["value"] if i["open"]] == []

@@ -27,7 +27,7 @@ ATTEMPTS: Final = "attempts"
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
 _LABELS_MAX: Final = 8
-_CONFIG: Final = "[core]\n\trepositoryformatversion = 0\n\tbare = true\n"
+_CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
 _HEAD: Final = "ref: refs/heads/main\n"
 
 
@@ -230,6 +230,6 @@ def _holds(path: Path, text: str) -> bool:
 
 def lend(gitdir: Path, cache: Path, more: str = "") -> None:
     """A repository of its own that borrows the cache's objects."""
-    _bare(gitdir, _CONFIG.replace("true", "false") + more)
+    _bare(gitdir, _CONFIG.replace("bare = true", "bare = false") + more)
     lent = str((cache / "objects").resolve())
     (gitdir / "objects" / "info" / "alternates").write_text(f"{lent}\n", encoding="utf-8")

@@ -78,11 +78,8 @@ def check_whole(found: Checkout) -> None:
 
 def refs(found: Checkout) -> Refs:
     """Every branch and tag. Raises Refused where one cannot be read."""
-    packed = inert.read(found.common / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
-    tips = {name: id.decode() for id, name in _PACKED.findall(packed)}
-    tips = {
-        name: id for name, id in tips.items() if name.startswith((b"refs/heads/", b"refs/tags/"))
-    }
+    kept = (b"refs/heads/", b"refs/tags/")
+    tips = {name: id for name, id in _packed(found).items() if name.startswith(kept)}
     for part in ("refs/heads", "refs/tags"):
         for path in inert.files(found.common / part):
             name = os.path.join(part.encode(), path)
@@ -94,12 +91,17 @@ def refs(found: Checkout) -> Refs:
     return Refs(head, tips.get(head.encode("utf-8", "surrogateescape"), "") if head else tip, tips)
 
 
+def _packed(found: Checkout) -> dict[bytes, str]:
+    packed = inert.read(found.common / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
+    return {name: id.decode() for id, name in _PACKED.findall(packed)}
+
+
 def _resolved(found: Checkout, name: bytes) -> str:
     """What a loose ref names; a symbolic one is followed, one to nowhere is none."""
     for _ in range(_FOLLOWED_MAX):
         text = inert.read(os.path.join(os.fsencode(found.common), name), _LINE_BYTES, follow=True)
         if text is None:
-            return ""
+            return _packed(found).get(name, "")
         if id := _ID.fullmatch(text):
             return id[1].decode()
         if not (further := _REF.fullmatch(text)) or b".." in further[1]:
@@ -119,6 +121,16 @@ def _head(found: Checkout) -> tuple[str, str]:
         return further[1].decode("utf-8", "surrogateescape"), ""
     id = _ID.fullmatch(text)
     return "", id[1].decode() if id else ""
+
+
+def tip_of(path: Path) -> str:
+    """The commit that is checked out in a folder, "" where that cannot be read."""
+    try:
+        found = find(path)
+        head, tip = _head(found)
+        return _resolved(found, os.fsencode(head)) if head else tip
+    except (NotFound, Refused):
+        return ""
 
 
 def view(found: Checkout, known: Refs, path: Path) -> None:

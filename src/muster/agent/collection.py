@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, filtered, git, inert, notes
+from muster.agent import cache, checkout, filtered, git, inert, notes
 from muster.agent import commit as commits
 from muster.errors import Broken, Conflict, Damaged, Malformed, NotFound, Refused
 
@@ -89,6 +89,7 @@ async def _collect(
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
     written = await _write_tree(place, top, borrowed, nested, plain)
     missing = await _missing(place, borrowed, written, obstacles)
+    left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
     listed = await git.run_async(
         ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
@@ -102,7 +103,7 @@ async def _collect(
         tuple(git.shown(part) for part in changed[:_PATHS_MAX]),
         len(changed),
         missing,
-        tuple(git.shown(part) for part in nested[:_LEFT_OUT_MAX]),
+        left_out,
     )
 
 
@@ -182,7 +183,7 @@ async def _write_tree(
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
         await _keep_untouched(inside, place, top)
-        await _refuse_entered(inside, nested)
+        await _point_submodules(inside, place, nested)
         await inside.run("add", "--all", ".")
         if deliver:
             # A promised file counts even where .gitignore names it.
@@ -206,17 +207,27 @@ async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)
 
 
-async def _refuse_entered(inside: filtered.Git, nested: list[bytes]) -> None:
-    """Git would run inside a tracked submodule, with the configuration an agent left there."""
+async def _point_submodules(inside: filtered.Git, place: Place, nested: list[bytes]) -> None:
+    """A filled submodule is where its own HEAD says; git itself never enters it.
+
+    Git would run there with the configuration that an agent left in it.
+    """
     if not nested:
         return
     listed = await inside.run("ls-files", "-z", "--stage")
     entries = [part.partition(b"\t") for part in listed.out.split(b"\0")]
-    links = {path for mode, _, path in entries if mode[:6] == b"160000"}
-    if entered := links.intersection(nested):
-        raise Refused(
-            f"The submodule {git.shown(min(entered))!r} was filled; submodules must stay empty."
-        )
+    links = {path: about.split(b" ")[1] for about, _, path in entries if about[:6] == b"160000"}
+    filled = [path for path in nested if path in links]
+    moved = []
+    for path in filled:
+        tip = await asyncio.to_thread(checkout.tip_of, place.path / os.fsdecode(path))
+        if len(tip) == len(links[path]):
+            moved.append(b"160000 %s\t%s\0" % (tip.encode(), path))
+    if moved:
+        await inside.run("update-index", "-z", "--index-info", stdin=b"".join(moved))
+    if filled:
+        same = b"".join(b"%s\0" % path for path in filled)
+        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=same)
 
 
 # --- deliverables ----------------------------------------------------------------------------
@@ -313,6 +324,18 @@ def _nested(root: Path) -> list[bytes]:
             os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
         ]
     return sorted(found)
+
+
+async def _left_out(
+    place: Place, borrowed: dict[str, str], tree: str, nested: list[bytes]
+) -> tuple[str, ...]:
+    """The repositories inside that are no submodules: nothing of them is in the commit."""
+    first = [os.fsdecode(path) for path in nested[:_LEFT_OUT_MAX]]
+    if not first:
+        return ()
+    listed = ["ls-tree", "-z", "--name-only", tree, "--", *first]
+    kept = (await git.run_async(listed, place.cache, env=borrowed)).out.split(b"\0")
+    return tuple(git.shown(os.fsencode(path)) for path in first if os.fsencode(path) not in kept)
 
 
 def _refuse_trap(path: bytes, top: bytes) -> None:

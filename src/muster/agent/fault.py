@@ -48,6 +48,7 @@ _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
     ("muster: unreachable", Unreachable, "try again later"),
     ("muster: refused", Refused, "nothing was changed"),
     ("fsck error", Refused, "nothing was changed"),
+    ("pack exceeds maximum allowed size", Refused, "nothing was changed; deliver less"),
     ("hook declined", Refused, "nothing was changed"),
     ("stale info", Conflict, "somebody else moved it first; read it again"),
     # A branch `muster`, where `muster/<run>/<phase>` is to be made: no waiting helps.

@@ -56,6 +56,11 @@ _PASSED: Final = (
     "MUSTER_SOCK",
 )  # fmt: skip
 
+# Large files are passed on as they are: to look for what two of them share takes minutes and as
+# much memory as they are long. A part of every configuration of ours, since git's own server
+# programs are told by nothing else.
+LARGE_FILES: Final = "\tbigFileThreshold = 8m\n[pack]\n\twindowMemory = 128m\n\tthreads = 2\n"
+
 _SETTINGS: Final = (
     "core.fsmonitor=false",
     "core.untrackedCache=false",

@@ -39,7 +39,7 @@ _CONFIG: Final = f"""\
 \tbare = true
 \tlogAllRefUpdates = always
 \tfsync = committed,reference
-[receive]
+{git.LARGE_FILES}[receive]
 \tautogc = false
 \tdenyDeletes = true
 \tfsckObjects = true

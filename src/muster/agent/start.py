@@ -1,4 +1,4 @@
-"""Where a run starts: the commit that a branch, a commit's id or nothing at all names.
+"""Where a run starts: the commit that a branch, a tag, a commit's id or nothing at all names.
 
 Rule 1: the remote is asked, never a cache: what a machine happens to have fetched decides nothing.
 Rule 2: a name that is not there is refused with the names that are.
@@ -13,6 +13,7 @@ from muster.errors import NotFound
 from muster.task.problem import did_you_mean, shown
 
 _BRANCHES: Final = "refs/heads/"
+_TAGS: Final = "refs/tags/"
 # More names than these nobody reads in one sentence.
 _NAMES_MAX: Final = 8
 
@@ -28,9 +29,16 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
         if not listed.text:
             raise NotFound(f"Repository {name!r} has no commit on its default branch; push one.")
         return git.object_id(listed.text.split("\t")[0], "The remote's HEAD")
-    refs = await _branches(where, url)
+    refs, tags = await _names(where, url)
     if base in refs:
         return refs[base]
+    if base in tags:
+        # The commit that an annotated tag is about, and not the tag.
+        asked = ["rev-parse", "--verify", "-q", f"{tags[base]}^{{commit}}"]
+        found = await git.run_async(asked, where, codes=(0, 1, 128))
+        if found.code:
+            raise NotFound(f"The tag {shown(base)} of repository {name!r} is of no commit.")
+        return git.object_id(found.text, f"The tag {base[:80]}")
     if is_commit(base):
         there = ["cat-file", "-e", f"{base}^{{commit}}"]
         if (await git.run_async(there, where, codes=(0, 1, 128))).code == 0:
@@ -48,7 +56,12 @@ def is_commit(text: str) -> bool:
     return len(text) in (40, 64) and not set(text) - set("0123456789abcdef")
 
 
-async def _branches(where: Path, url: str) -> dict[str, str]:
-    listed = await git.run_async(["ls-remote", "--heads", "--end-of-options", url], where)
-    pairs = [line.partition("\t") for line in listed.text.splitlines()]
-    return {ref.removeprefix(_BRANCHES): found for found, _, ref in pairs}
+async def _names(where: Path, url: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The branches and the tags, each with its object."""
+    asked = ["ls-remote", "--refs", "--heads", "--tags", "--end-of-options", url]
+    listed = (await git.run_async(asked, where)).text.splitlines()
+    pairs = [(ref, id) for id, _, ref in (line.partition("\t") for line in listed)]
+    return (
+        {ref.removeprefix(_BRANCHES): id for ref, id in pairs if ref.startswith(_BRANCHES)},
+        {ref.removeprefix(_TAGS): id for ref, id in pairs if ref.startswith(_TAGS)},
+    )

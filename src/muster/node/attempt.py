@@ -31,13 +31,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
-from muster.agent.cache import Base
 from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
-from muster.errors import MusterError, Refused, Unreachable
+from muster.errors import Damaged, Exhausted, MusterError, Refused, Unreachable
 from muster.node import clock, delivery, handing, holder, report
 from muster.node import event as ev
 from muster.node.loop import Loop
@@ -48,8 +47,6 @@ from muster.task.duration import Stage
 # Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
 REACH_S: Final = 600.0
 
-# More names than these nobody reads in one sentence.
-_NAMES_MAX: Final = 8
 # What a machine is short of when an attempt fails that did nothing wrong.
 SCARCE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
@@ -62,6 +59,10 @@ T = TypeVar("T")
 
 class _Stuck(MusterError):
     """Processes that the kernel does not let go."""
+
+
+# What is this machine's, or nobody's, whatever the agent did before.
+_OURS: Final = (Unreachable, Exhausted, Damaged, _Stuck)
 
 
 class Trial:
@@ -124,7 +125,7 @@ class Trial:
         except Refused as error:
             return self._failed(str(error))
         except MusterError as error:
-            mine = isinstance(error, Unreachable | _Stuck) or any(t in str(error) for t in _SCARCE)
+            mine = isinstance(error, _OURS) or any(text in str(error) for text in _SCARCE)
             return self._broke_off(str(error), mine=mine)
         except OSError as error:
             reason = f"this machine could not go on: {error}"
@@ -174,21 +175,12 @@ class Trial:
             await self._place_what_came_before(self._folder)
             return self._folder
         path, url = self.daemon.hands.place_of(repo)
-        named = self._commits_by_phase()
-        bases = [Base(named.get(each, each[:12]), each) for each in self.start.open.base.split()]
+        bases = report.bases(self.start.open.base, self.start.values)
         origin, workshop = Origin(repo, url or self._own_url(path)), self.daemon.hands.workshop
         self._tree = await self._patiently(
             lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
-
-    def _commits_by_phase(self) -> dict[str, str]:
-        """The phase that each commit came from, as its values tell; some hand on no commit."""
-        found: dict[str, str] = {}
-        for phase, values in self.start.values.items():
-            for commit in values.get("commit", "").split():
-                found.setdefault(commit, phase)
-        return found
 
     async def _place_what_came_before(self, folder: Path) -> None:
         """What the phases before delivered, where no repository carries it."""
@@ -282,11 +274,7 @@ class Trial:
         )
         if collected.missing:
             return self._ended("failed", outcome, reason=report.missing(collected.missing))
-        if collected.left_out:
-            names = ", ".join(collected.left_out[:_NAMES_MAX])
-            more = len(collected.left_out) - _NAMES_MAX
-            names += f" and {more} more" if more > 0 else ""
-            self._noted = f"\nleft out, as git repositories of their own: {names}"
+        self._noted = report.left_out(collected)
         if self._stopped:
             return self._halted(outcome)
         tree, workshop = self._tree, self.daemon.hands.workshop

@@ -48,7 +48,8 @@ class Hands:
         self.agents = catalogue.load(_existing(home.path / "agents.json"))
         self.runner = LocalRunner(self.agents)
         self._trials: dict[tuple[str, Pair], Trial] = {}
-        self._told: dict[Path, str] = {}
+        # Unknown until it was looked at once: what was told before a restart may be gone.
+        self._told: dict[Path, str] | None = None
 
     async def prepare(self) -> None:
         """Clear away what a crash left: work folders, half-made repositories.
@@ -80,6 +81,8 @@ class Hands:
     def _tell_remains(self) -> None:
         """Name what could not be removed, once; and when it is gone."""
         remains = dict(self.workshop.remains)
+        if self._told is None and not remains and not self._is_told():
+            self._told = {}
         if remains == self._told:
             return
         self._told = remains
@@ -90,6 +93,11 @@ class Hands:
             title = f"{path}{more}: what an attempt left cannot be removed ({gits.clean(why)})"
             title += "; remove it as whoever owns what is in it"
         self.daemon.post(ev.Noticed(REMAINS, title))
+
+    def _is_told(self) -> bool:
+        core = self.daemon.core
+        rows = core.store.rows("fleet_incident", key=REMAINS)
+        return any(r["open"] and str(r["stream"]).startswith(core.machine) for r in rows)
 
     def _sweep_blobs(self) -> None:
         """Remove what no entry names. A database in doubt may have lost the entries that do."""

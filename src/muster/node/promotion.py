@@ -5,9 +5,10 @@ task; also when it is brought back.
 Rule 2: whatever is begun here ends as exactly one event.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from muster.agent import ref, start
 from muster.agent.commit import Maker
@@ -18,6 +19,9 @@ from muster.errors import Conflict, MusterError, NotFound, Refused, Unreachable
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.loop import Loop
+
+# A second apart: longer than any race takes, shorter than a person's patience.
+CONFLICTS_MAX: Final = 30
 
 
 class Hands(Protocol):
@@ -38,6 +42,8 @@ class Promotions:
 
     def __init__(self, hands: Hands) -> None:
         self.hands = hands
+        # How often the branch of a task did not move because somebody else moved it.
+        self._conflicts: Counter[str] = Counter()
 
     async def move(self, effect: ev.MoveBranch) -> None:
         """Promote an attempt's commit, or say why not."""
@@ -57,10 +63,16 @@ class Promotions:
                 await ref.promote(path, promotion)
             else:
                 await ref.promote_remote(where, url, promotion)
-        except (Unreachable, Conflict) as error:
+        except Unreachable as error:
             reason, again = str(error), True
+        except Conflict as error:
+            # Somebody moved the branch, and may again; but not for ever.
+            reason, again = str(error), self._conflicts[effect.task] < CONFLICTS_MAX
+            self._conflicts[effect.task] += 1
         except MusterError as error:
             reason = str(error)
+        if not again:
+            del self._conflicts[effect.task]
         self.hands.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
 
     async def stands(self, repo: str, branch: str, commit: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster import limits
+from muster.agent.cache import Base
 from muster.agent.collection import Collected
 from muster.log import canon
 from muster.node import event as ev
@@ -29,6 +30,8 @@ _REASON_BYTES_MAX: Final = 6_000
 _FRAME_BYTES: Final = 6 * 1024
 _NAMES_MAX: Final = 101
 _LARGE_MAX: Final = 8
+# More names than these nobody reads in one sentence.
+_LEFT_OUT_SHOWN_MAX: Final = 8
 
 
 def event_body(event: ev.AttemptEvent) -> bytes:
@@ -159,3 +162,23 @@ def changed(collected: Collected) -> tuple[str, ...]:
 def missing(paths: Iterable[str]) -> str:
     """That deliverables are not there."""
     return "promised and not there: " + ", ".join(paths)
+
+
+def left_out(collected: Collected) -> str:
+    """A line for the summary: what lies in the folder and is not in the commit; "" for nothing."""
+    names = collected.left_out
+    if not names:
+        return ""
+    shown = ", ".join(names[:_LEFT_OUT_SHOWN_MAX])
+    hidden = len(names) - _LEFT_OUT_SHOWN_MAX
+    more = f" and {hidden} more" if hidden > 0 else ""
+    return f"\nleft out, as git repositories of their own: {shown}{more}"
+
+
+def bases(commits: str, values: Mapping[str, Mapping[str, str]]) -> list[Base]:
+    """The commits that an attempt starts from, each under the name of the phase it came from."""
+    phases: dict[str, str] = {}
+    for phase, known in values.items():
+        for commit in known.get("commit", "").split():
+            phases.setdefault(commit, phase)
+    return [Base(phases.get(each, each[:12]), each) for each in commits.split()]

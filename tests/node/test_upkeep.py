@@ -1,0 +1,112 @@
+"""What the daemon keeps in order beside the work: what attempts left, and branches nobody can move."""
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores
+from tests.promise import proves
+
+from muster.agent import ref, removal, repository
+from muster.errors import Conflict
+from muster.node import event as ev
+from muster.node import hand, promotion
+from muster.node.home import Home
+
+TASK, COMMIT = "ab" * 16, "c" * 40
+
+
+@pytest.fixture
+def hands(tmp_path: Path) -> hand.Hands:
+    home = Home(tmp_path)
+    home.create()
+    posted: list[ev.Event] = []
+    core = Cores("hub")["hub"].core
+    daemon: Any = SimpleNamespace(core=core, home=home, posted=posted, post=posted.append)
+    return hand.Hands(daemon)
+
+
+@proves("git.promotion-ends")
+def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
+    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(*_: object) -> None:
+        return None
+
+    async def moved(*_: object) -> None:
+        raise Conflict("somebody else moved it first")
+
+    monkeypatch.setattr(hands, "place_of", lambda _: (Path("/x"), ""))
+    monkeypatch.setattr(ref, "read", none)
+    monkeypatch.setattr(ref, "promote", moved)
+    machine = hands.daemon.core.machine
+    effect = ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), machine, "shell")
+    again = []
+    for _ in range(40):
+        asyncio.run(hands.branches.move(effect))
+        again.append(hands.daemon.posted[-1].again)  # type: ignore[attr-defined]
+    assert again.index(False) == promotion.CONFLICTS_MAX
+    assert "somebody else" in hands.daemon.posted[-1].reason  # type: ignore[attr-defined]
+    # It begins anew, when the task does.
+    assert again[promotion.CONFLICTS_MAX + 1]
+
+
+@proves("git.remains-are-told", "git.no-debris")
+def test_upkeep_removes_what_was_set_aside_and_names_what_stays_once(
+    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Path(hands.daemon.home.work)
+    for name in ("t1-1-1", "t2-1-1"):
+        (work / name / "deep").mkdir(parents=True)
+    asyncio.run(hands.workshop.clear())
+    assert not list(work.glob("t*"))
+    real = removal.remove
+    stuck = min(work.glob(".gone-*"))
+
+    async def remove(path: Path) -> str:
+        return "x: Operation not permitted" if path == stuck else await real(path)
+
+    monkeypatch.setattr(removal, "remove", remove)
+    posted: list[ev.Event] = hands.daemon.posted  # type: ignore[attr-defined]
+    asyncio.run(hands.upkeep())
+    asyncio.run(hands.upkeep())
+    assert [e.key for e in posted if isinstance(e, ev.Noticed)] == [hand.REMAINS]
+    assert stuck.name in posted[-1].title  # type: ignore[attr-defined]
+    assert list(work.glob(".gone-*")) == [stuck]
+    monkeypatch.undo()
+    asyncio.run(hands.upkeep())
+    assert posted[-1] == ev.Noticed(hand.REMAINS)
+    assert list(work.glob("*")) == []
+
+
+@proves("git.remains-are-told")
+def test_what_was_told_before_a_restart_and_is_gone_since_is_over(tmp_path: Path) -> None:
+    home, posted = Home(tmp_path), list[ev.Event]()
+    home.create()
+    hub = Cores("hub")["hub"]
+    daemon: Any = SimpleNamespace(core=hub.core, home=home, posted=posted, post=posted.append)
+    asyncio.run(hand.Hands(daemon).upkeep())
+    assert posted == []
+    hub.step(ev.Noticed(hand.REMAINS, "left"))
+    asyncio.run(hand.Hands(daemon).upkeep())
+    assert posted == [ev.Noticed(hand.REMAINS)]
+
+
+@proves("git.no-debris")
+def test_upkeep_goes_on_where_a_repository_cannot_be_packed(
+    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[Path] = []
+
+    async def maintain(path: Path) -> None:
+        packed.append(path)
+        raise Conflict("gc is already running")
+
+    for name in ("a", "b"):
+        (hands.repos / f"{name}.git").mkdir(parents=True)
+    monkeypatch.setattr(repository, "maintain", maintain)
+    asyncio.run(hands.upkeep())
+    assert [path.name for path in packed] == ["a.git", "b.git"]
+    assert hands.daemon.core.counters["upkeep-failed"] >= 2
