@@ -9,6 +9,7 @@ from typing import Final
 # fmt: off
 PROMISES: Final[dict[str, str]] = {
     # --- log
+    "log.sync-bounded": "What a peer claims, asks and vouches for costs a bounded amount of memory and work, and goes with its link.",
     "log.sync-total": "Senseless sizes and messages over links that are gone change nothing.",
     "log.sync-cut-back": "A stream that was cut back is offered anew at its end.",
     "log.sync-gossip": "What came from one peer is offered to the others and not sent back.",
@@ -98,6 +99,7 @@ PROMISES: Final[dict[str, str]] = {
     "store.rot": "An entry that rotted on the disk is reported and never served.",
     "store.torn": "A torn write-ahead log opens at the last whole commit.",
     "store.kill": "A process killed at any moment loses no entry whose commit returned, and keeps no part of another.",
+    "store.streams-bounded": "One machine has so many streams here; of a stream of which nothing is here no receipt is kept, and one that never had an entry here can be forgotten whole.",
     "store.full-disk": "A disk without room spoils nothing: a transaction is undone, or waits as it is and counts when there is room; meanwhile the store answers and writes nothing else.",
     "store.broken": "After a failed write the store refuses to write and still reads what it has.",
     "store.image": "An image holds exactly what was committed.",
@@ -473,6 +475,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.replay-does-nothing": "An order shown again, here, elsewhere or after a restart, changes nothing.",
     "node.passing-on-adds-nothing": "A call that was passed on has no authority of the machine that passed it.",
     "node.no-forged-orders": "A machine can neither forge an order of an operator, nor use one with other arguments, elsewhere or later; it gets no verb that is local.",
+    "node.member-bounded": "Whatever a member says, what it makes grow in memory and in the database has a bound, and most of it is gone when it is revoked.",
     "node.strangers-cut": "A link that proved no machine makes a few calls and is then cut and heard no more.",
     "node.links-of-a-machine": "One machine has a bounded number of links, and its newest are those that count.",
     "node.strangers-enrol-only": "Whoever proves no machine of the fleet gets enrolment and nothing else, whatever is called or sent.",

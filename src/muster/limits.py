@@ -250,26 +250,21 @@ KEEPALIVE_TIMEOUT_MS: Final = 20_000
 HANDSHAKE_TIMEOUT_MS: Final = 10_000
 # A polite goodbye is worth a round trip to the other side of the world, not more.
 LINK_CLOSE_TIMEOUT_MS: Final = 2_000
-# Links that proved no machine: only enrolment uses them, and each lives for seconds.
+# Links that proved no machine: only enrolment uses them, with one call, and each lives for seconds.
 LINKS_UNPROVEN_MAX: Final = 32
-# Enrolling is one call over a link that was opened for it; a person may look at a question first.
 LINK_UNPROVEN_MS_MAX: Final = 60_000
-# One call enrols. Whoever asks so often on one link is guessing.
 STRANGER_CALLS_MAX: Final = 8
-# Connections that have not proved a machine, links among them: each is a descriptor and a few
-# kilobytes, and an honest handshake is over in a second.
+# Connections that have not proved a machine, links among them; a handshake is over in a second.
 DOOR_CONNECTIONS_MAX: Final = 128
 # A whole house behind one address comes back at once after a hub's restart; a flood does not stop.
 DOOR_KNOCKS_BURST: Final = 64
 DOOR_KNOCKS_PER_S: Final = 64
 # Addresses whose knocks are remembered; a hundred bytes each.
 DOOR_ADDRESSES_MAX: Final = 4096
-# Descriptors that strangers leave alone: the database, git, attempts and the links of machines.
+# Descriptors that strangers leave to git, attempts and machines; the programs of this user fewer.
 DESCRIPTORS_KEPT: Final = 256
-# Of these the programs of this user leave so many to the daemon itself.
 DESCRIPTORS_KEPT_LOCAL: Final = 64
-# What a daemon asks for at its start; far more than it is ever seen to use, and little enough for
-# old programs among its children that close every number one by one.
+# What a daemon asks for; few enough for old programs below it that close each number in turn.
 DESCRIPTORS_WANTED: Final = 8192
 # Programs of this user that talk to the daemon at once, and how long one may say nothing at all.
 LINKS_LOCAL_MAX: Final = 256
@@ -307,6 +302,16 @@ RELAY_MIDDLES_MAX: Final = 4
 SEGMENT_SLICE_BYTES: Final = 160 * 1024
 # What may be under way on one stream to one peer before it confirms: a slow peer costs no more.
 LANE_BYTES_MAX: Final = 2 * 1024 * 1024
+# Streams of which nothing is here but that a peer claims to hold, and how often each is asked for.
+STREAMS_CLAIMED_MAX: Final = 2048
+STREAM_ASKS_MAX: Final = 3
+# Streams of one machine, which has one for each scope in each of its incarnations.
+STREAMS_OF_MACHINE_MAX: Final = 4096
+# Segments made for one link in one step: whoever asks for much waits, and the others do not.
+STEP_LINK_BYTES_MAX: Final = 8 * 1024 * 1024
+# Receipts of streams of which nothing is here; and names that anybody may say, as remembered.
+HEARSAY_COSIGNS_MAX: Final = 1024
+NAMES_REMEMBERED_MAX: Final = 16_384
 # A head with its seal is about 600 bytes; 200 of them fit into a frame with room to spare.
 OFFER_HEADS_MAX: Final = 200
 # An honest peer is refused now and then (a race, an old version); one that is refused this often on
@@ -366,10 +371,8 @@ STEP_ROUNDS_MAX: Final = 2_000
 TASKS_SUBMIT_MAX: Final = 10_000
 TASK_PRIORITY_MAX: Final = 1_000_000
 INVITE_HOURS_MAX: Final = 366 * 24
-# Orders are refused when less than this is free: what is under way needs room to end well.
+# Orders need so much free disk; while there is none, so much waits, beyond it journals lose lines.
 DISK_RESERVE_BYTES: Final = 8 * 1024 * 1024
-# What waits while the disk is full: the ends of attempts and links, and lines of journals. Beyond
-# this the lines are dropped and counted; an agent that prints must not fill the memory, too.
 EVENTS_WAITING_MAX: Final = 10_000
 # Enough for a person's mistakes and a test's; a flood of forged orders is counted, not written.
 DENIALS_PER_MINUTE_MAX: Final = 60

@@ -7,6 +7,7 @@ import pytest
 from tests.log.material import BUILD, FLEET_ID, SEAL, STREAM, STUDIO, entries, nodes, root, stream
 from tests.promise import proves
 
+from muster.limits import STREAM_ASKS_MAX, STREAMS_CLAIMED_MAX
 from muster.log import segment as segments
 from muster.log import tree, wire
 from muster.log.keys import Signer
@@ -28,6 +29,12 @@ class Held:
 
     def streams(self):
         return list(self.sizes)
+
+    def knows(self, name):
+        return name in self.sizes
+
+    def has_place(self, name):
+        return name in self.sizes or len(self.sizes) < 100
 
     def size(self, name):
         return self.sizes.get(name, 0)
@@ -276,3 +283,107 @@ def test_what_comes_over_a_link_that_is_gone_does_nothing(talk):
     talk.sync.heard_cosign(1, STREAM, BUILD, "held", 3, 0)
     assert talk.offer(1, [head(THEIRS, 9)]) == []
     assert talk.sync.outbox == []
+
+
+def claimed(n, scope=FLEET):
+    """A stream of build's that nobody has."""
+    return StreamName(BUILD, f"{n:032x}", scope)
+
+
+@proves("log.sync-bounded")
+def test_streams_that_a_peer_only_claims_to_hold_are_so_many_and_are_given_up(talk):
+    talk.greet()
+    names = [claimed(n) for n in range(STREAMS_CLAIMED_MAX + 500)]
+    talk.offer(1, [head(name, 5) for name in names])
+    asked = [m.stream for m in talk.said() if isinstance(m, wire.Want)]
+    assert asked == [str(name) for name in names[:STREAMS_CLAIMED_MAX]]
+    session = talk.sync.sessions[1]
+    assert len(session.lanes) == len(session.claims) == STREAMS_CLAIMED_MAX
+    talk.offer(1, [head(name, 5) for name in names[STREAMS_CLAIMED_MAX:]])
+    assert len(session.lanes) == STREAMS_CLAIMED_MAX
+    assert talk.said() == []
+    for _ in range(STREAM_ASKS_MAX + 1):
+        talk.wait(RETRY_MS)
+    assert (len(session.lanes), len(session.claims), len(talk.sync._asked)) == (0, 0, 0)
+    talk.said()
+    talk.wait(RETRY_MS)
+    assert [m for m in talk.said() if isinstance(m, wire.Want)] == []
+    # Whoever really has one of them is believed again.
+    talk.offer(1, [head(names[-1], 5)])
+    assert [m.stream for m in talk.said()] == [str(names[-1])]
+
+
+@proves("log.sync-bounded")
+def test_a_claim_that_is_made_good_is_none_any_more_and_makes_place(talk):
+    talk.greet()
+    names = [claimed(n) for n in range(STREAMS_CLAIMED_MAX + 1)]
+    talk.offer(1, [head(name, 5) for name in names])
+    talk.held.sizes[names[0]] = 5
+    talk.sync.took(1, names[0], 5)
+    talk.said()
+    talk.offer(1, [head(names[-1], 5)])
+    assert [m.stream for m in talk.said()] == [str(names[-1])]
+    for _ in range(STREAM_ASKS_MAX + 1):
+        talk.wait(RETRY_MS)
+    assert set(talk.sync.sessions[1].lanes) == {names[0]}
+
+
+@proves("log.sync-bounded")
+def test_what_is_claimed_goes_with_the_link_and_costs_no_other_peer_its_own(talk):
+    talk.greet()
+    talk.offer(1, [head(claimed(n), 5) for n in range(STREAMS_CLAIMED_MAX)])
+    talk.greet(2, ATTIC)
+    talk.offer(2, [head(claimed(10**6), 5)])
+    assert [m.stream for m in talk.said(2)] == [str(claimed(10**6))]
+    talk.sync.close(1)
+    assert set(talk.sync._asked) == {claimed(10**6)}
+
+
+@proves("log.sync-bounded")
+def test_messages_about_streams_that_are_not_there_keep_nothing(talk):
+    talk.greet()
+    for n in range(100):
+        talk.sync.on_want(1, wire.Want(str(claimed(n)), 0), talk.now)
+        talk.sync.on_witnessed(1, wire.Witnessed(str(claimed(n)), 7), talk.now)
+        talk.offer(1, [head(claimed(n), 0)])
+        talk.offer(1, [head(StreamName(BUILD, f"{n:032x}", scope_to(ATTIC)), 9)])
+    assert talk.sync.sessions[1].lanes == {}
+    assert talk.said() == []
+
+
+@proves("log.sync-bounded")
+def test_a_stream_without_a_place_is_not_asked_for(talk):
+    talk.greet()
+    talk.held.sizes = {claimed(n): 1 for n in range(100)}
+    talk.offer(1, [head(claimed(500), 5)])
+    assert talk.said() == []
+
+
+@proves("log.sync-bounded")
+def test_whoever_asks_for_much_gets_so_much_in_one_step_and_the_rest_after(talk, monkeypatch):
+    monkeypatch.setattr("muster.log.sync.STEP_LINK_BYTES_MAX", 1)
+    talk.greet()
+    names = [claimed(n) for n in range(3)]
+    talk.held.sizes = dict.fromkeys(names, 5)
+    for name in names:
+        talk.sync.on_want(1, wire.Want(str(name), 0), talk.now)
+        talk.sync.on_want(1, wire.Want(str(name), 0), talk.now)
+    sent = [m.stream for m in talk.said() if isinstance(m, Segment)]
+    assert sent == names[:1]
+    for _ in range(4):
+        talk.sync.after_commit(talk.now)
+        got = [m.stream for m in talk.said() if isinstance(m, Segment)]
+        assert len(got) <= 1
+        sent += got
+    assert set(sent) == set(names)
+
+
+@proves("log.sync-bounded")
+def test_a_stream_that_is_forgotten_leaves_nothing(talk):
+    talk.greet()
+    talk.grow()
+    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    del talk.held.sizes[STREAM]
+    talk.sync.forget(STREAM)
+    session = talk.sync.sessions[1]
+    assert (session.lanes, session.cosigns, talk.sync._grown) == ({}, {}, {})

@@ -1,13 +1,15 @@
 """The daemon's own parts: what is sent first, and what a mistake of ours ends."""
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
 from tests.promise import proves
 
 from muster.errors import Broken, Refused, Unreachable
-from muster.limits import LINKS_OF_MACHINE_MAX
+from muster.limits import LINK_CALLS_OPEN_MAX, LINKS_OF_MACHINE_MAX
+from muster.node import event as ev
 from muster.node.daemon import Daemon, Outbox
 from muster.node.supervisor import Supervisor
 
@@ -177,3 +179,43 @@ def test_what_must_not_end_begins_again_after_it_failed(monkeypatch, error):
 
     asyncio.run(drive())
     assert len(begun) == 4
+
+
+@proves("node.member-bounded")
+def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
+    class Half:
+        """As much of a daemon as begins calls."""
+
+        perform = Daemon._perform_call
+        _performed = Daemon._performed
+
+        def __init__(self) -> None:
+            self._performing: Counter[int] = Counter()
+            self.supervisor = Supervisor(str, str)
+            self.gate = asyncio.Event()
+            self.refused: list[Any] = []
+
+        async def _wait_for(self, _call: Any) -> None:
+            await self.gate.wait()
+
+        def answer(self, _call: Any, answer: Any) -> None:
+            self.refused.append(answer["error"]["kind"])
+
+    async def drive() -> None:
+        half: Any = Half()
+        call: Any = ev.Perform(1, 1, "blob.serve", {}, "peer", "muster")
+        other: Any = ev.Perform(2, 1, "blob.serve", {}, "peer", "muster")
+        for _ in range(LINK_CALLS_OPEN_MAX + 3):
+            half.perform(call)
+        assert half.refused == ["Conflict"] * 3
+        half.perform(other)
+        assert half._performing == {1: LINK_CALLS_OPEN_MAX, 2: 1}
+        half.gate.set()
+        await asyncio.wait(half.supervisor._tasks)
+        await asyncio.sleep(0)
+        assert half._performing == {}
+        half.perform(call)
+        assert half.refused == ["Conflict"] * 3
+        await asyncio.wait(half.supervisor._tasks)
+
+    asyncio.run(drive())

@@ -2,6 +2,8 @@
 
 Rule 1: everything here is bookkeeping of what was said and heard; sync.py decides what to say.
 Rule 2: it lives as long as the link. What must outlive it is a cosign, and lies in the store.
+Rule 3: what a peer says makes it grow by a bound. A lane of a stream of which nothing is here yet
+is a claim; there are so many of them, and a claim that is never made good is dropped.
 """
 
 from collections.abc import Iterable
@@ -20,6 +22,8 @@ class Replica(Protocol):
     """What the sync needs of a store; every call reads."""
 
     def streams(self) -> Iterable[StreamName]: ...
+    def knows(self, stream: StreamName) -> bool: ...
+    def has_place(self, stream: StreamName) -> bool: ...
     def size(self, stream: StreamName) -> int: ...
     def seal_of(self, stream: StreamName) -> Seal | None: ...
     def latest_seal(self, stream: StreamName) -> Seal | None: ...
@@ -65,6 +69,10 @@ class Session:
     retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)
     cosigns: dict[tuple[StreamName, MachineId, str], int] = field(default_factory=dict)
+    # How often each claim was asked for.
+    claims: dict[StreamName, int] = field(default_factory=dict)
+    # Lanes that would have been sent more in this step, had it not been enough for one.
+    late: dict[StreamName, None] = field(default_factory=dict)
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

@@ -9,6 +9,7 @@ Rule 3: replication follows scope. A stream is offered, served and asked for onl
 Rule 4: to the writer of a stream everybody shows the newest seal they know of it, members or not:
 that is how a machine that was set back learns of it before it writes.
 Rule 5: the same calls give the same messages in the same order; nothing iterates over a set.
+Rule 6: what one peer says costs a bounded amount of memory and work (session.py, rule 3; `_pump`).
 
 `Sync` holds one session per link and one lane per stream in it. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
@@ -17,7 +18,14 @@ put what is to be sent into `outbox`; the caller drains it after its commit, nev
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from muster.limits import LANE_BYTES_MAX, OFFER_HEADS_MAX, SEGMENT_SLICE_BYTES
+from muster.limits import (
+    LANE_BYTES_MAX,
+    OFFER_HEADS_MAX,
+    SEGMENT_SLICE_BYTES,
+    STEP_LINK_BYTES_MAX,
+    STREAM_ASKS_MAX,
+    STREAMS_CLAIMED_MAX,
+)
 from muster.log import segment as segments
 from muster.log import wire
 from muster.log.session import WITNESS_MS, Outgoing, Replica, Session
@@ -53,6 +61,8 @@ class Sync:
         # In the order in which they grew, as a dict because a set has no order to rely on.
         self._grown: dict[StreamName, None] = {}
         self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
+        # What was made for each link in this step.
+        self._made_bytes: dict[int, int] = {}
         self._gossip_ms = 0
 
     # --- sessions --------------------------------------------------------------------
@@ -91,14 +101,16 @@ class Sync:
         to_check: list[wire.Head] = []
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            lane = session.lane(stream)
-            mine = self.replica.size(stream)
             if not self.may_hold(stream, self.machine):
                 if head.seal:
                     to_check.append(head)
                 continue
             # A witness shows us seals of streams that it cannot serve.
             holds = self.may_hold(stream, session.peer)
+            if not self._may_open(session, stream, claims=holds and head.size > 0):
+                continue
+            lane = session.lane(stream)
+            mine = self.replica.size(stream)
             if holds:
                 lane.has = max(lane.has, min(head.size, mine))
                 lane.sent = max(lane.sent, lane.has)
@@ -118,6 +130,8 @@ class Sync:
         stream = wire.stream_of(want.stream)
         if session is None or not self.may_hold(stream, session.peer):
             return
+        if not self.replica.knows(stream):
+            return
         lane = session.lane(stream)
         lane.has = lane.sent = min(max(want.start, 0), self.replica.size(stream))
         lane.flight_bytes = 0
@@ -130,6 +144,8 @@ class Sync:
         if session is None:
             return
         stream = wire.stream_of(answer.stream)
+        if not self.replica.knows(stream):
+            return
         lane = session.lane(stream)
         lane.witnessed = max(0, answer.size)
         lane.shown = 0
@@ -178,6 +194,8 @@ class Sync:
             lane = session.lane(stream)
             lane.has = max(lane.has, size)
             lane.sent = max(lane.sent, size)
+        for each in self.sessions.values():
+            each.claims.pop(stream, None)
         asked = self._asked.get(stream)
         if asked is not None and asked[0] == link:
             del self._asked[stream]
@@ -214,8 +232,24 @@ class Sync:
         self._asked.pop(stream, None)
         self._grown[stream] = None
 
+    def forget(self, stream: StreamName) -> None:
+        """The stream is known no more: nothing is kept for it."""
+        for session in self.sessions.values():
+            session.lanes.pop(stream, None)
+            session.claims.pop(stream, None)
+            session.late.pop(stream, None)
+            for key in [k for k in session.cosigns if k[0] == stream]:
+                del session.cosigns[key]
+        self._asked.pop(stream, None)
+        self._grown.pop(stream, None)
+
     def after_commit(self, now_ms: int) -> None:
         """Push what grew; the caller sends `outbox` now that it is durable."""
+        self._made_bytes.clear()
+        for session in self.sessions.values():
+            late, session.late = session.late, {}
+            for stream in late:
+                self._pump(session, stream, now_ms)
         for stream in self._grown:
             ours = stream.machine == self.machine
             for session in self.sessions.values():
@@ -239,7 +273,10 @@ class Sync:
 
     def _retry(self, session: Session, now_ms: int) -> None:
         late = []
-        for stream, lane in session.lanes.items():
+        for stream, lane in list(session.lanes.items()):
+            if session.claims.get(stream, 0) >= STREAM_ASKS_MAX:
+                self._drop_claim(session, stream)
+                continue
             if not self.may_hold(stream, session.peer):
                 if lane.witnessed < lane.shown and now_ms - lane.shown_ms >= RETRY_MS:
                     lane.shown = lane.witnessed
@@ -316,10 +353,29 @@ class Sync:
         heads = [self._head(session, stream) for stream in last]
         self._send(session.link, wire.Offer(heads, whole=True))
 
+    def _may_open(self, session: Session, stream: StreamName, *, claims: bool) -> bool:
+        """Whether a peer may have us keep a lane for a stream: one we know, or one claim more."""
+        if stream in session.lanes or self.replica.knows(stream):
+            return True
+        full = len(session.claims) >= STREAMS_CLAIMED_MAX
+        if not claims or full or not self.replica.has_place(stream):
+            return False
+        session.claims[stream] = 0
+        return True
+
+    def _drop_claim(self, session: Session, stream: StreamName) -> None:
+        """It was said to be there and never came. Whoever has it may offer it again."""
+        del session.claims[stream], session.lanes[stream]
+        asked = self._asked.get(stream)
+        if asked is not None and asked[0] == session.link:
+            del self._asked[stream]
+
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
         asked = self._asked.get(stream)
         if asked is not None and asked[0] != session.link and now_ms - asked[1] < ASK_MS:
             return
+        if stream in session.claims:
+            session.claims[stream] += 1
         self._asked[stream] = (session.link, now_ms)
         self._send(session.link, wire.Want(str(stream), self.replica.size(stream)))
 
@@ -337,6 +393,9 @@ class Sync:
         lane = session.lane(stream)
         size = self.replica.size(stream)
         while lane.sent < size and lane.flight_bytes < LANE_BYTES_MAX:
+            if self._made_bytes.get(session.link, 0) >= STEP_LINK_BYTES_MAX:
+                session.late[stream] = None
+                return
             bodies_from = self.bodies_from(stream, session.peer)
             segment = self.replica.segment(stream, lane.sent, SEGMENT_SLICE_BYTES, bodies_from)
             if segment is None:
@@ -346,6 +405,8 @@ class Sync:
             lane.sent, lane.sent_ms = segment.end, now_ms
             lane.shown = segment.end
             lane.flight_bytes += len(raw)
+            made = self._made_bytes.get(session.link, 0)
+            self._made_bytes[session.link] = made + len(raw)
 
     def _gossip(self, now_ms: int) -> None:
         self._gossip_ms = now_ms

@@ -156,10 +156,11 @@ class Router:
         self.core.roster.machine(link.peer)
 
     def _wait(self, link: Link, channel: int, request: Request) -> None:
-        mine = sum(number == link.id for number, _, _ in self.waiting)
-        if mine >= LINK_CALLS_OPEN_MAX and not link.local:
-            raise Conflict("this machine is starting, and enough calls wait for it; ask again soon")
-        self.waiting.append((link.id, channel, request))
+        if sum(number == link.id for number, _, _ in self.waiting) < LINK_CALLS_OPEN_MAX:
+            self.waiting.append((link.id, channel, request))
+            return
+        full = "this machine is starting, and enough calls wait for it; ask again soon"
+        self._failed(link, channel, Conflict(full))
 
     def _failed(self, link: Link, channel: int, error: MusterError) -> None:
         self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
@@ -208,7 +209,7 @@ class Router:
             if value is not LATER and channel:
                 self.answer(link.id, channel, {"ok": True, "value": value})
         except Unsettled:
-            self.waiting.append((link.id, channel, request))
+            self._wait(link, channel, request)
         except MusterError as error:
             if self.core.store.broken is not None:
                 raise
@@ -358,6 +359,7 @@ class Router:
                 self.core.send(key[0], Type.CLOSE, key[1], b"")
 
     def link_down(self, link: int) -> None:
+        self.waiting = [each for each in self.waiting if each[0] != link]
         gone = failure(Unreachable("the link was cut before the answer came; ask again"))
         for key in [k for k in self._asked if k[0] == link]:
             self._parts.pop(key, None)

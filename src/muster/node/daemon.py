@@ -14,7 +14,7 @@ import gc
 import json
 import os
 import signal
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -38,6 +38,7 @@ from muster.errors import (
 from muster.fleet import certificate
 from muster.limits import (
     DISK_RESERVE_BYTES,
+    LINK_CALLS_OPEN_MAX,
     LINK_RELAYS_MAX,
     LINK_TUNNELS_MAX,
     LINKS_OF_MACHINE_MAX,
@@ -137,6 +138,8 @@ class Daemon:
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
         self._numbers = iter(range(1, 2**53))
+        # How many calls of each link are under way outside of the core.
+        self._performing: Counter[int] = Counter()
         self._tunnels: dict[tuple[int, int], Tunnel] = {}
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
@@ -256,7 +259,7 @@ class Daemon:
                 case ev.Cut(link, reason):
                     self._cut(link, reason)
                 case ev.Perform():
-                    self.supervisor.run(effect.verb, self._wait_for(effect))
+                    self._perform_call(effect)
                 case ev.FreshPapers():
                     self._fresh_papers()
                 case ev.ReachedAt(address):
@@ -267,6 +270,21 @@ class Daemon:
                     self.hands.carry_out(effect)
         for outbox in filled.values():
             outbox.release()
+
+    def _perform_call(self, call: ev.Perform) -> None:
+        """Begin a verb that takes its time; one link has so many of them under way."""
+        if self._performing[call.link] >= LINK_CALLS_OPEN_MAX:
+            busy = Conflict("enough calls of this link are under way; ask again when one has ended")
+            self.answer(call, failure(busy))
+            return
+        self._performing[call.link] += 1
+        task = self.supervisor.run(call.verb, self._wait_for(call))
+        task.add_done_callback(lambda _: self._performed(call.link))
+
+    def _performed(self, link: int) -> None:
+        self._performing[link] -= 1
+        if not self._performing[link]:
+            del self._performing[link]
 
     async def _wait_for(self, call: ev.Perform) -> None:
         """A verb that waits for input or output."""

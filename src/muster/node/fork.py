@@ -201,6 +201,8 @@ class Forks:
         frozen = self.store.frozen_at(stream)
         if public is None or (frozen is not None and self.proofs().get(stream) == raw):
             return
+        if self.is_nothing(stream) or not self.store.has_place(stream):
+            return
         proof = forks.open_fork(raw, self.standing.fleet, public)
         if frozen is not None and frozen <= proof.index:
             return
@@ -244,6 +246,12 @@ class Forks:
 
     # --- revoked machines ----------------------------------------------------------------
 
+    def is_nothing(self, stream: StreamName) -> bool:
+        """Whether nothing of a stream is here, and nothing of it will count: it gets no row."""
+        if self.store.knows(stream) or stream.machine == self.standing.machine:
+            return False
+        return self.standing.roster.cut(stream) == 0
+
     def bury_stream(self, stream: StreamName, wall_ms: int) -> None:
         """End a revoked machine's stream where its revocation says."""
         cut = self.standing.roster.cut(stream)
@@ -254,6 +262,11 @@ class Forks:
         """Whether it ends earlier than it did."""
         if stream.machine == self.standing.machine:
             return False
+        if cut == 0 and self.store.drop(stream):
+            # It was seen, or said to be there, and no entry of it ever was here.
+            self.sync.forget(stream)
+            self.counters["streams-forgotten"] += 1
+            return True
         frozen = self.store.frozen_at(stream)
         if frozen is None or frozen > cut:
             # The revocation itself is an entry of whoever wrote it; this only points there.

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from muster.errors import Forged, Malformed, MusterError, Refused
-from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX
+from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX, STREAMS_OF_MACHINE_MAX
 from muster.log import seal as seals
 from muster.log import segment as segments
 from muster.log import tree, wire
@@ -25,6 +25,7 @@ from muster.log.seal import Cosign, Seal
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.fork import Forks
+from muster.node.hearsay import Hearsay
 from muster.node.standing import Standing
 from muster.store.store import Store
 
@@ -68,6 +69,7 @@ class Replication:
         self.longer: dict[StreamName, int] = {}
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
+        self.hearsay = Hearsay()
         self._awaited: dict[StreamName, list[Awaited]] = {}
         self.forks = Forks(store, standing, sync, self.counters, on_regressed, on_rolled_back)
 
@@ -103,6 +105,7 @@ class Replication:
 
     def closed(self, link: int) -> None:
         self._faults.pop(link, None)
+        self.hearsay.closed(link)
         self.forks.closed(link)
 
     def _on_offer(self, link: int, offer: wire.Offer, now_ms: int, wall_ms: int) -> None:
@@ -119,7 +122,7 @@ class Replication:
             if self.sync.may_hold(stream, self.standing.machine):
                 self._compare(link, stream, head)
             else:
-                self._witness(link, stream, head, wall_ms)
+                self._witness(link, stream, head, now_ms, wall_ms)
 
     def _is_longer(self, stream: StreamName, note: bytes) -> None:
         """Somebody shows more of our stream than we hold; our own seal on it settles it."""
@@ -143,6 +146,8 @@ class Replication:
     def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
         stream = wire.stream_of(head.stream)
+        if self.forks.is_nothing(stream):
+            return True
         self.forks.bury_stream(stream, wall_ms)
         frozen = self.store.frozen_at(stream)
         if frozen is None or head.size <= frozen:
@@ -183,7 +188,9 @@ class Replication:
                 return cosign
         return None
 
-    def _witness(self, link: int, stream: StreamName, head: wire.Head, wall_ms: int) -> None:
+    def _witness(
+        self, link: int, stream: StreamName, head: wire.Head, now_ms: int, wall_ms: int
+    ) -> None:
         """A stream we may not hold: check that its seal follows what we saw, then say so."""
         seal = self._open(head.seal.encode())
         if seal is None or seal.stream != stream or self.store.frozen_at(stream) is not None:
@@ -192,6 +199,9 @@ class Replication:
         size, root = (seen.size, seen.root) if seen is not None else (0, tree.EMPTY_ROOT)
         if seal.size < size:
             return
+        if not self.store.has_place(stream) or not seal.size:
+            self.counters["streams-without-a-place"] += 1
+            return
         if seal.size > size or seal.root != root:
             if head.since != size and seal.size > size:
                 self.sync.say(link, wire.Witnessed(str(stream), size))
@@ -199,6 +209,7 @@ class Replication:
             if size and not self._follows(size, root, seal, head.proof):
                 self._contradicts(stream, size)
             self.store.put_seal(seal)
+            self._heard_before(stream, now_ms)
         cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
         self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
         self.sync.cosigned(stream, self.standing.machine, "seen", seal.size, cosign.note)
@@ -218,11 +229,24 @@ class Replication:
         self._on_contradiction(stream, what)
         raise Forged(what)
 
+    def _heard_before(self, stream: StreamName, now_ms: int) -> None:
+        """Something of a stream is here now: what was said of it before may count."""
+        for link, note in self.hearsay.of(stream):
+            try:
+                self._on_cosign(link, note, now_ms)
+            except Refused as error:
+                self.fault(link, error)
+
     def _on_cosign(self, link: int, note: bytes, now_ms: int) -> None:
         known = self._known_cosigns.get(note)
         if known is not None:
             # Three peers pass the same one on: its signature was checked the first time.
             self._heard_cosign(link, known, now_ms)
+            return
+        stream = seals.peek_stream(note)
+        if not self.store.knows(stream) and not self.forks.is_ours(stream):
+            self.counters["cosign-of-unknown-stream"] += 1
+            self.hearsay.keep(link, stream, note)
             return
         by = seals.peek_cosigner(note)
         seen, held = self.standing.key_of(by, "seen"), self.standing.key_of(by, "held")
@@ -316,13 +340,18 @@ class Replication:
             # It may not have heard yet: no fault of the peer.
             self.forks.tell_frozen(link, stream)
             return
+        if self.forks.is_nothing(stream):
+            return
+        if not self.store.has_place(stream):
+            most = STREAMS_OF_MACHINE_MAX
+            raise Refused(f"{stream} is one more than {most} of its machine: `muster revoke` it")
         public = self._key_for(segment)
         outcome = admit(
             self.store.state(stream), segment, self._fleet, public, self.store.tree(stream)
         )
         match outcome:
             case Taken():
-                self._take(link, outcome, wall_ms)
+                self._take(link, outcome, now_ms, wall_ms)
             case Nothing():
                 self._again(link, stream)
             case Gap():
@@ -339,9 +368,12 @@ class Replication:
             raise Refused(f"the machine of {segment.stream} is not known here yet")
         return public
 
-    def _take(self, link: int, taken: Taken, wall_ms: int) -> None:
+    def _take(self, link: int, taken: Taken, now_ms: int, wall_ms: int) -> None:
         if taken.entries:
+            fresh = not self.store.knows(taken.stream)
             self.store.take(taken, wall_ms)
+            if fresh:
+                self._heard_before(taken.stream, now_ms)
             self._touched.setdefault(taken.stream, {})[link] = None
             self.sync.took(link, taken.stream, taken.end)
             self.counters["entries-taken"] += len(taken.entries)

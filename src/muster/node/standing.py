@@ -17,7 +17,7 @@ from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.fleet.statement import Statement
-from muster.limits import NOOP_SLOTS
+from muster.limits import NAMES_REMEMBERED_MAX, NOOP_SLOTS
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
@@ -106,6 +106,9 @@ class Standing:
         """A machine's public sub-key; None for a machine nobody vouched for."""
         key = (machine, purpose)
         if key not in self._keys:
+            # Names of machines that are none come from anybody.
+            if len(self._keys) >= NAMES_REMEMBERED_MAX:
+                self._keys.clear()
             if machine == self.machine:
                 self._keys[key] = self.signer(purpose).public
             else:
@@ -133,6 +136,8 @@ class Standing:
         key = (stream, machine)
         found = self._holders.get(key)
         if found is None:
+            if len(self._holders) >= NAMES_REMEMBERED_MAX:
+                self._holders.clear()
             found = self._holders[key] = self.roster.may_hold(stream, machine)
         return found
 

@@ -47,6 +47,12 @@ class Cosigns:
         self._due |= not may_wait
         return True
 
+    def drop(self, head: Head) -> None:
+        """Forget what is in memory of a stream; its rows go with the stream."""
+        self._known.pop(head.id, None)
+        for key in [k for k in self._waiting if k[0] == head.id]:
+            del self._waiting[key]
+
     def waiting(self) -> list[Cosign]:
         """Return what is not written yet."""
         return list(self._waiting.values())

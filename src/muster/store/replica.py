@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from muster.errors import Broken, Forged, NotFound, Refused
-from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES
+from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES, STREAMS_OF_MACHINE_MAX
 from muster.log import entry as entries_of
 from muster.log import tree as trees
 from muster.log.admit import StreamState
@@ -66,6 +66,14 @@ class Replica:
     def streams(self) -> list[StreamName]:
         """Return every stream that something is known of, in the order it was learned."""
         return [head.name for head in self._streams.all()]
+
+    def knows(self, stream: StreamName) -> bool:
+        """Return whether anything is here of a stream: entries, or a seal of it."""
+        return self._streams.get(stream) is not None
+
+    def has_place(self, stream: StreamName) -> bool:
+        """Return whether a stream may be kept: it is known, or its machine has few enough."""
+        return self.knows(stream) or self._streams.count(stream.machine) < STREAMS_OF_MACHINE_MAX
 
     def size(self, stream: StreamName) -> int:
         """Return how many entries count."""

@@ -185,8 +185,8 @@ class Store(Replica):
 
     def _no_room(self) -> str:
         return (
-            f"the disk with {self._database.path} is full, so nothing can be written now; "
-            "free some space, and Muster goes on by itself"
+            "the disk of this machine is full, so nothing can be written now; free some space, "
+            "and Muster goes on by itself"
         )
 
     def _check_open(self, what: str) -> None:
@@ -350,11 +350,16 @@ class Store(Replica):
     def put_cosign(self, cosign: Cosign, *, may_wait: bool = False) -> bool:
         """Keep a checked cosign; False when a larger one of its machine and strength is kept.
 
+        Of a stream of which nothing is here it is not kept: anybody may cosign what is nowhere.
+
         Another machine's `may_wait` for the next transaction that writes: see `Cosigns`.
         """
         self._check_open("keeping a cosign")
+        head = self._streams.get(cosign.stream)
+        if head is None:
+            return False
         self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
-        return self._cosigns.put(self._streams.open(cosign.stream), cosign, may_wait=may_wait)
+        return self._cosigns.put(head, cosign, may_wait=may_wait)
 
     def hurry(self) -> None:
         """Write with this transaction what waited for one; call it now and then."""
@@ -405,6 +410,18 @@ class Store(Replica):
                 packed.append(tree.subtree(level, start >> level))
                 start += 1 << level
         return Range.decode(b"".join(packed))
+
+    def drop(self, stream: StreamName) -> bool:
+        """Forget a stream of which no entry ever was here; False where that is not so."""
+        self._check_open("dropping")
+        head = self._streams.get(stream)
+        if head is None or head.held or head.frozen is not None:
+            return False
+        self._cosigns.drop(head)
+        self._streams.drop(head)
+        self._roots.clear()
+        self._done.append(partial(self.drop, stream))
+        return True
 
     def erase_body(self, stream: StreamName, seq: int) -> None:
         """Erase one body and its salt, here; tables are refolded without it, proofs stay valid.

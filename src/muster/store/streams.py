@@ -12,6 +12,7 @@ it are kept at the size they prove, so that we can serve the same entries on bef
 rest: the writer may be gone by then.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -51,6 +52,8 @@ class Streams:
         self._tiles = tiles
         self._heads: dict[StreamName, Head] = {}
         self._by_id: dict[int, Head] = {}
+        # How many streams each machine has here.
+        self._counts: Counter[str] = Counter()
         # Heads that the database does not show as they are.
         self.moved: dict[int, Head] = {}
         self._last_id = 0
@@ -60,6 +63,7 @@ class Streams:
         """Read all heads; what was not committed is forgotten."""
         self._heads.clear()
         self._by_id.clear()
+        self._counts.clear()
         self.moved.clear()
         found = self._database.query("select id, name, size, held, range, frozen from stream")
         for number, text, size, held, packed, frozen in found:
@@ -84,6 +88,7 @@ class Streams:
     def _keep(self, head: Head) -> None:
         self._heads[head.name] = head
         self._by_id[head.id] = head
+        self._counts[head.name.machine] += 1
 
     # --- looking up ----------------------------------------------------------------------
 
@@ -104,6 +109,22 @@ class Streams:
             self._keep(head)
             self._insert(head)
         return head
+
+    def count(self, machine: str) -> int:
+        """Return of how many streams of a machine something is known."""
+        return self._counts[machine]
+
+    def drop(self, head: Head) -> None:
+        """Forget a stream of which no entry is here: its seals, its receipts and its name."""
+        assert head.held == 0, "entries are evidence and stay"
+        assert head.frozen is None, "its number stands in the admission order"
+        first, last = pack(head.id, 0), pack(head.id + 1, 0) - 1
+        self._database.execute("delete from seal where id between ? and ?", (first, last))
+        self._database.execute("delete from cosign where stream = ?", (head.id,))
+        self._database.execute("delete from stream where id = ?", (head.id,))
+        self.moved.pop(head.id, None)
+        del self._heads[head.name], self._by_id[head.id]
+        self._counts[head.name.machine] -= 1
 
     def all(self) -> list[Head]:
         """Return every head, in the order in which this machine learned of the streams."""
