@@ -65,7 +65,7 @@ muster: 1
 name: plain
 phases:
   one: {agent: noop, do: '{}', check: 'true'}
-  two: {after: one, agent: shell, do: 'echo ${one.summary}', check: 'true'}
+  two: {after: one, agent: shell, do: 'echo ${one.summary} ${one.output}', check: 'true'}
 """,
     """\
 muster: 1
@@ -74,15 +74,15 @@ inputs: {x: 'a', y: ''}
 phases:
   one: {agent: shell, do: 'echo ${inputs.x}', check: 'true'}
   two: {agent: shell, do: 'x', check: 'true'}
-  all: {after: [one, two], agent: noop, do: '${one.summary}${two.out}${inputs.y}', check: 'true'}
+  all: {after: [one, two], agent: noop, do: '${one.summary}${two.output}${inputs.y}', check: 'true'}
 """,
     """\
 muster: 1
 name: swarm
 repo: main
 phases:
-  each: {each: 'src/*', agent: shell, do: 'ls ${each.path}', check: 'true'}
-  end: {after: each, agent: shell, do: 'echo ${each.summary}', check: 'true'}
+  every: {each: 'src/*', agent: shell, do: 'ls ${each.path}', check: 'true'}
+  end: {after: every, agent: shell, do: 'echo ${every.summary}', check: 'true'}
 """,
     """\
 muster: 1
@@ -340,8 +340,18 @@ class Siege:
                            "grant", "submit"])  # fmt: skip
         args = self._args(verb)
         if verb == "run":
-            args = {"base": rng.choice(["", "", shapes.text("base")]), "repo": rng.choice(["", "main", shapes.text()]),
-                    "spec": rng.choice(SPECS), "values": rng.choice([{}, {}, {"x": shapes.text()}, {shapes.text()[:99]: "1"}])}  # fmt: skip
+            spec = rng.choice(SPECS)
+            # What is meant, as a rule: an order that is refused at once opens nothing.
+            repo = "main" if "repo:" in spec or rng.random() < 0.2 else ""
+            if rng.random() < 0.2:
+                repo = shapes.text()
+            base = (
+                rng.choice(["", "side", shapes.text("base")])
+                if repo
+                else rng.choice(["", "", "", shapes.text("base")])
+            )
+            args = {"base": base, "repo": repo,
+                    "spec": spec, "values": rng.choice([{}, {}, {"x": shapes.text()}, {shapes.text()[:99]: "1"}])}  # fmt: skip
         if verb == "submit":
             self._submit()
             return
@@ -425,6 +435,11 @@ class Siege:
                 reason = rng.choice(["", shapes.text()])
                 told = ev.BroughtBack(move.task, move.branch, move.repo, reason, rng.random() < 0.5)
                 self.step("brought back", told)
+            case ev.FindBase(run):
+                reason = rng.choice(["", "", "", self.shapes.text()])
+                commit = "" if reason else "c" * 40
+                again = bool(reason) and rng.random() < 0.5
+                self.step("base found", ev.BaseFound(run, commit, reason, again))
             case ev.MatchGlob(run, phase):
                 names = tuple(rng.choice([shapes.text()[:300], "src/a", "caf\udce9.txt", "a\x01"])
                               for _ in range(rng.choice((0, 1, 3, 40))))  # fmt: skip
@@ -453,6 +468,8 @@ class Siege:
             task, epoch, rng.choice(["done", "done", "failed", "killed"]), summary=shapes.text(), reason=shapes.text(),
             commit=rng.choice(["", "1" * 40]), values={shapes.text()[:80]: shapes.text() for _ in range(rng.choice((0, 2, 30)))},
             artefacts=tuple(shapes.text() for _ in range(many)), usage={"tokens": rng.choice((0, 2**53 - 1, -5))},
+            large=rng.choice([{}, {"output": f"blob:{'a' * 64}:{rng.choice((0, 9, 2**20, 2**40))}"},
+                              {"output": f"over:{2**30}"}, {shapes.text()[:80]: shapes.text()}]),
         )  # fmt: skip
         self.step(f"ended {end!r}", end)
 
