@@ -1,9 +1,15 @@
 """`muster doctor` on a machine whose daemon has something to say."""
 
+import shutil
 from typing import Any
 
+import pytest
+
+from muster.cli import show
 from muster.node.home import Home
+from muster.verbs import doctor
 from muster.verbs.doctor import _agents, _of_daemon
+from tests.cli import test_text
 from tests.promise import proves
 
 
@@ -42,3 +48,96 @@ def test_doctor_says_of_each_agent_whether_it_looks_logged_in(tmp_path, monkeypa
     assert "codex login" in found["agent codex"].mend
     (home.path / "agents.env").chmod(0o644)
     assert [(c.name, c.state) for c in _agents(home)] == [("agents", "wrong")]
+
+
+class Machines:
+    """A daemon whose peers' clocks are so far off."""
+
+    def __init__(self, *skews_ms: int | None) -> None:
+        self.machines = [{"name": f"m{n}", "skew_ms": each} for n, each in enumerate(skews_ms)]
+
+    def ask(self, verb: str, _args: Any) -> Any:
+        assert verb == "machines"
+        return self.machines
+
+
+@proves("cli.doctor-finds")
+@pytest.mark.parametrize(
+    ("skews_ms", "found"),
+    [
+        ((0, None, 29_000, -29_000), [("ok", "")]),
+        ((31_000, 0), [("wrong", "m0 is 31 s off")]),
+        ((0, -3_600_000, 40_000), [("wrong", "m1 is -3600 s off"), ("wrong", "m2 is 40 s off")]),
+    ],
+)
+def test_doctor_says_whose_clock_is_far_off(skews_ms, found):
+    door: Any = Machines(*skews_ms)
+    checks = list(doctor._skews(door))
+    assert [each.state for each in checks] == [state for state, _ in found]
+    assert all(text in check.text for check, (_, text) in zip(checks, found, strict=True))
+    assert all(check.mend for check in checks if check.state == "wrong")
+
+
+@proves("cli.doctor-finds")
+@pytest.mark.parametrize(
+    ("free_mib", "state"), [(100, "wrong"), (127, "wrong"), (129, "note"), (1023, "note"), (1025, "ok")]
+)  # fmt: skip
+def test_doctor_says_that_the_disk_is_nearly_full(tmp_path, monkeypatch, free_mib, state):
+    usage = shutil.disk_usage(tmp_path)._replace(free=free_mib * 1024**2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    check = doctor._space(Home(tmp_path))
+    assert (check.state, bool(check.mend)) == (state, state != "ok")
+    assert f"{free_mib} MiB" in check.text
+
+
+STATUS: dict[str, Any] = {
+    "name": "studio", "revoked": None, "exposed": 0, "machines": {"known": 2}, "doubt": None, "incidents": [],
+}  # fmt: skip
+
+
+@proves("node.setback-is-said")
+@pytest.mark.parametrize("waits", [True, False])
+def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeypatch, waits):
+    lost = {"id": "d" * 32, "reasons": ["It had 9 entries."], "waits": waits, "awaits": "hub"}
+    other = {
+        "key": "clone-1",
+        "severity": "critical",
+        "title": "two copies of lap",
+        "machine": "hub",
+    }
+    said = {**STATUS, "doubt": lost, "incidents": [other]}
+
+    class Said:
+        home = Home(tmp_path)
+
+        def ask(self, verb: str, _args: Any) -> Any:
+            return said if verb == "status" else []
+
+    monkeypatch.setattr(doctor, "_system", lambda *_: iter(()))
+    monkeypatch.setattr(doctor, "_of_home", lambda *_: iter(()))
+    (tmp_path / "seed").write_bytes(b"x")
+    door: Any = Said()
+    answer = doctor.doctor(door, {})
+    first, second = answer.value["checks"][:2]
+    assert answer.code == 1
+    assert "It had 9 entries." in first["text"]
+    assert ("waits for hub" in first["text"]) is waits
+    assert "muster resume" in first["mend"]
+    assert second["text"] == "two copies of lap"
+
+
+@proves("node.setback-is-said")
+def test_status_begins_with_what_is_wrong_with_a_machines_past():
+    lost = {"id": "d" * 32, "reasons": ["It had 9 entries."], "waits": True, "awaits": "hub"}
+    value = {**test_text.STATUS, "doubt": lost}
+    lines = show.text("status", value).splitlines()
+    assert "It had 9 entries." in lines[0]
+    assert "muster resume" in lines[1]
+    grave = {
+        "key": "set-back-1",
+        "severity": "critical",
+        "title": "lap lost a part",
+        "machine": "hub",
+    }
+    value = {**test_text.STATUS, "doubt": None, "incidents": [grave]}
+    assert show.text("status", value).splitlines()[0] == "lap lost a part"

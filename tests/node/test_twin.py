@@ -112,3 +112,26 @@ def test_after_a_start_that_incarnation_goes_on_in_which_this_database_wrote_las
     ours = {str(s): store.size(s) for s in store.streams() if s.incarnation == old}
     mark = Mark(old, ours, "installation", "boot", "0", 0)
     assert going_on(store, mark, "installation", "0") == (old, ())
+
+
+@proves("node.cloned-home")
+def test_what_others_knew_of_the_copies_outlasts_their_restart():
+    """The hub was started again between the openings and the answers that give the copies away."""
+    world = linked()
+    hub, studio = world["hub"], world["studio"]
+    twin = twin_of(world, studio.core.store.image(), answers=False)
+    twin.core.members._twins._told.add(studio.id)
+    world.pass_ms(3_000)
+    hub.incarnation = hub.core.standing.incarnation
+    world.restart("hub")
+    world.link("hub", "studio")
+    world.link("hub", "twin")
+    world.pass_ms(4_000)
+    assert alarms(world) == set()
+    for machine in (twin, studio):
+        answer = hub.order("send", "all", {"text": ["are you there?"], "to": "all"})
+        world.pass_ms(500)
+        message = str(answer["value"]["message"])
+        assert machine.order("ack", message, {"message": message})["ok"]
+        world.pass_ms(500)
+        assert len(alarms(world)) == (machine is studio)
