@@ -4,6 +4,7 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
 from muster.fleet.machine import Operator
 from muster.limits import CONFIRM_MS, DENIALS_PER_MINUTE_MAX
@@ -96,6 +97,28 @@ def test_an_order_late_early_elsewhere_or_of_a_stranger_is_refused(hub):
     world.pass_ms(2_000)
     assert kind(hub.call("send", ARGS, statement=late)) == "Denied"
     assert hub.entries("message.send") == hub.entries("order.take") == []
+
+
+@proves("node.secrets-stay-out")
+def test_what_an_agent_says_to_others_is_refused_with_a_secret_in_it_and_never_changed(hub):
+    now = hub.world.now().wall_ms
+    token, capability = make_capability(
+        b"t" * 32, task="ab" * 16, agent="claude", verbs=("send",), until_ms=now + 60_000
+    )
+    secret = "tok-A1b2C3d4E5"
+    hub.core.orders.allow_agent(capability, Secrets({"DEPLOY_TOKEN": secret}))
+    held = {**ARGS, "text": f"the key is {secret}"}
+    answer = hub.call("send", held, capability=token)
+    assert kind(answer) == "Refused"
+    assert secret not in str(answer)
+    assert hub.entries("message.send") == []
+    assert kind(hub.call("send", ARGS, capability=token)) == "ok"
+    assert not [
+        e
+        for s in hub.core.store.streams()
+        for e in hub.core.store.slice(s, 0)
+        if secret.encode() in (e.body or b"")
+    ]
 
 
 @proves("node.denials-are-kept")

@@ -254,7 +254,7 @@ class Router:
         if verb.need == "local" and call.local:
             return
         if verb.need == "agent" and request.capability and call.local:
-            call.actor = self.core.orders.capability(request.capability, call.verb)
+            call.actor = self.core.orders.capability(request.capability, call.verb, request.args)
             return
         if not request.statement:
             raise Denied(

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from muster.agent.mask import Secrets
 from muster.errors import Conflict, Denied, MusterError, Refused
 from muster.fleet import kinds
 from muster.fleet.capability import Capability, check_capability, read_token
@@ -26,6 +27,7 @@ class Orders:
     def __init__(self, core: Whole) -> None:
         self.core = core
         self._capabilities: dict[str, Capability] = {}
+        self._secrets: dict[str, Secrets] = {}
         self._denied: list[int] = []
         # What was written down in this step, to be written again where the rest is taken back.
         self.denials: list[bytes] = []
@@ -84,16 +86,20 @@ class Orders:
 
     # --- agents ---------------------------------------------------------------------------
 
-    def allow_agent(self, capability: Capability) -> None:
-        """An attempt begins: its agent may ask for the verbs that its capability names."""
+    def allow_agent(self, capability: Capability, secrets: Secrets | None = None) -> None:
+        """An attempt begins: its agent may ask for the verbs that its capability names.
+
+        What it says then becomes entries: nothing of it may hold one of the `secrets`.
+        """
         self._capabilities[capability.sha256] = capability
+        self._secrets[capability.sha256] = secrets or Secrets({})
 
     def forget_agent(self, task: str) -> None:
         for key in [k for k, c in self._capabilities.items() if c.task == task]:
-            del self._capabilities[key]
+            del self._capabilities[key], self._secrets[key]
 
-    def capability(self, token: str, verb: str) -> str:
-        """The actor that a token stands for. Raises: Denied."""
+    def capability(self, token: str, verb: str, args: Any) -> str:
+        """The actor that a token stands for. Raises: Denied, Refused for a secret in the words."""
         _, sha256 = read_token(token)
         capability = self._capabilities.get(sha256)
         if capability is None:
@@ -105,4 +111,7 @@ class Orders:
         except Denied as error:
             self.deny(capability.agent, verb, capability.task, error)
             raise
+        # Refused and not masked: whoever gets a message must get what was said.
+        if self._secrets[sha256].fields(args) != args:
+            raise Refused("this holds a secret of this machine, and an entry lasts; say it without")
         return f"{capability.agent}@{self.core.name}"

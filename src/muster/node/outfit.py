@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from muster.agent import policy as policies
 from muster.agent.base import AttemptOrder, environment
 from muster.agent.catalogue import AgentEntry
+from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
 from muster.node import clock, environ
 from muster.node import event as ev
@@ -53,8 +54,8 @@ class Outfit:
         extra = self._environment(found, self.daemon.hands.agents.get(self.agent))
         capability, token = self._capability()
         if token:
-            self.daemon.core.orders.allow_agent(capability)
             extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
+            self.daemon.core.orders.allow_agent(capability, Secrets(self.hidden))
         return AttemptOrder(
             task=self.task,
             epoch=self.epoch,
