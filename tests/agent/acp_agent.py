@@ -6,6 +6,7 @@ usage: acp_agent.py BEHAVIOUR     -- the prompt is answered by the function of t
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -105,6 +106,13 @@ def answers_twice():
 
 def leaves_quietly():
     say("half of it")
+    os._exit(0)
+
+
+def leaves_a_child():
+    """A child keeps our output open, and we end in the middle."""
+    say("half of it")
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     os._exit(0)
 
 

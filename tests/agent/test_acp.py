@@ -113,6 +113,7 @@ def test_garbage_between_the_messages_does_not_end_a_turn(world):
         ("stops_without_word", "ended its turn and did not say why. half of it"),
         ("stops_strangely", "a reason that is not known here: {'why': ['no', 5]}"),
         ("leaves_quietly", "the agent ended in the middle"),
+        ("leaves_a_child", "the agent ended in the middle"),
     ],
 )
 def test_an_end_that_nobody_knows_is_a_failure_that_names_it(world, behaviour, says):
@@ -213,6 +214,8 @@ def test_a_login_that_is_missing_is_told_with_what_the_catalogue_advises(world):
 def test_an_agent_that_never_answers_is_ended_at_the_deadline(world):
     outcome = run(world, "silent", timeout_s=1.5)
     assert outcome.status == "timeout"
+    outcome = run(world, "ignores_cancel", timeout_s=3, grace_s=0.3)
+    assert (outcome.status, outcome.tail) == ("timeout", "working\n"), "what it said is kept"
     assert world.alive() == {}
 
 

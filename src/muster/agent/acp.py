@@ -44,6 +44,8 @@ HANDSHAKE_S_MAX: Final = 90.0
 FLUSH_AFTER_S: Final = 1.0
 # After its input is closed an agent ends by itself, or it is ended.
 FAREWELL_S: Final = 1.0
+# Chosen arbitrarily: a turn takes seconds to hours.
+LOOK_S: Final = 0.5
 SUMMARY_BYTES_MAX: Final = 2000
 
 AUTH_REQUIRED: Final = -32000
@@ -170,7 +172,9 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
     draining = asyncio.create_task(_drain(agent.stderr, complaints, session.secrets))
     peer = Peer(agent.stdout, agent.stdin, session.request, session.notice)
     listening = asyncio.create_task(peer.listen())
+    watching = asyncio.create_task(_watch(agent, peer))
     outcome = await _conversation(order, line, session, peer)
+    watching.cancel()
     await _end(agent, listening)
     session.end()
     draining.cancel()
@@ -281,6 +285,15 @@ async def _drain(stream: asyncio.StreamReader, into: Tail, secrets: Secrets) -> 
             into.feed(hidden.feed(data))
     finally:
         into.feed(hidden.rest())
+
+
+async def _watch(agent: asyncio.subprocess.Process, peer: Peer) -> None:
+    """The agent's end is the end, also where a child of it keeps its output open."""
+    # Not `wait`, which in some versions of Python waits for the pipes as well.
+    while agent.returncode is None:  # noqa: ASYNC110 - there is no event for the process alone
+        await asyncio.sleep(LOOK_S)
+    await asyncio.sleep(FAREWELL_S)
+    peer.end(f"its program ended with exit code {agent.returncode}")
 
 
 async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:

@@ -49,6 +49,8 @@ class RelayDriver:
         self._secrets = Secrets(order["secrets"])
         self._stderr = Stream(self._secrets)
         self._complaints = Tail()
+        # What the agent said, for an end of which the driver cannot tell any more.
+        self._said = Tail()
         self._outcome: dict[str, Any] | None = None
         self.lines_dropped = 0
 
@@ -76,7 +78,8 @@ class RelayDriver:
             "status": "error",
             "exit_code": code,
             "summary": f"the ACP driver ended with exit code {code} and no result",
-            "tail": self._complaints.text(),
+            "tail": self._said.text() + self._complaints.text(),
+            "masked": sorted(self._secrets.found),
         }
 
     def _read(self, line: bytes, dropped: int) -> Event | None:
@@ -89,6 +92,8 @@ class RelayDriver:
             return None
         match message:
             case {"event": [str(kind), dict(fields)]}:
+                if fields.get("stream") == "message":
+                    self._said.feed(f"{fields.get('text')}\n".encode("utf-8", "replace"))
                 return kind, fields
         # Not ours: something printed into the driver's output; kept where errors are looked for.
         self.lines_dropped += 1

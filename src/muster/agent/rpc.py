@@ -62,7 +62,7 @@ class Peer:
         self._numbers = itertools.count(1)
         self._open: dict[str, asyncio.Future[Any]] = {}
         self._answering: set[asyncio.Task[None]] = set()
-        self._ended = False
+        self._ended = ""
 
     async def ask(self, method: str, params: Mapping[str, Any]) -> Any:
         """The result.
@@ -70,7 +70,7 @@ class Peer:
         Raises: RpcError for an error as the answer, EOFError when the program ended before it.
         """
         if self._ended:
-            raise EOFError("its output ended")
+            raise EOFError(self._ended)
         number = next(self._numbers)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._open[str(number)] = answer
@@ -93,12 +93,16 @@ class Peer:
                     for message in () if dropped else messages(line):
                         self._take(message)
         finally:
-            self._ended = True
-            for answer in self._open.values():
-                if not answer.done():
-                    answer.set_exception(EOFError("its output ended"))
-            for task in self._answering:
-                task.cancel()
+            self.end("its output ended")
+
+    def end(self, why: str) -> None:
+        """Nobody answers any more: whoever waits is told."""
+        self._ended = self._ended or why
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(EOFError(self._ended))
+        for task in self._answering:
+            task.cancel()
 
     def _take(self, message: dict[str, Any]) -> None:
         method, number = message.get("method"), message.get("id")

@@ -248,7 +248,7 @@ class Book:
         delay_ms = 0
         if not self._fits_somewhere(task):
             if part and task.refusals >= limits.FAULTS_OF_TASK_MAX:
-                self._give_up(task, f"no machine could begin it; last {reason}", entry)
+                self._give_up(task, f"no machine could begin it: {body.text}", entry)
                 return
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
