@@ -209,8 +209,14 @@ def status(value: Any, files: Files) -> str:
     ]  # fmt: skip
     if value["incidents"]:
         lines += ["", paint("Needs a person (`muster incidents`):", "bold")]
-        lines += [f"  {state(i['severity'])}  {clean(i['title'], 100)}" for i in value["incidents"]]
+        lines += [f"  {state(i['severity'])}  {_incident(i, value)}" for i in value["incidents"]]
     return "\n".join(lines)
+
+
+def _incident(each: Any, value: Any) -> str:
+    """What is wrong, and who says so where it is another machine."""
+    who = "" if each.get("machine") in (None, value["name"]) else f"{clean(each['machine'])}: "
+    return who + clean(each["title"], 100)
 
 
 def _parts(value: Any) -> list[tuple[str, str]]:

@@ -218,7 +218,9 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         if incident["key"].startswith(GRAVE):
             continue
         state = "wrong" if incident["severity"] == "critical" else "note"
-        yield Check("incident", state, str(incident["title"]), "muster incidents")
+        own = incident["machine"] == status["name"]
+        who = "" if own else f"{incident['machine']}: "
+        yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
 
 
 def _past(status: Mapping[str, Any]) -> Iterator[Check]:

@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Exhausted, Malformed
+from muster.errors import Conflict, Malformed
 from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.presence import Presence
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
-from muster.log.stream import FLEET, MachineId
+from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
-from muster.node.member import DISK_FULL
-from muster.verbs import fork
 from muster.verbs.revoke import authority_of
 from muster.verbs.role import become_hub, roles_of
 
@@ -199,45 +197,6 @@ def heard_ms_ago(core: Core, machine: MachineId) -> int | None:
         if stream.machine == machine and size:
             newest = max(newest, core.store.entry_at(stream, size - 1).stamp.ms)
     return max(0, core.now.wall_ms - newest) if newest else None
-
-
-def incidents(core: Core, call: Call) -> list[dict[str, Any]]:
-    """What a person must see, the newest first."""
-    rows = _newest(core.store.rows("fleet_incident", order=("t_ms",)))
-    found: list[dict[str, Any]] = [
-        {**row, "machine": core.standing.name_of(str(row["stream"]).partition("/")[0])}
-        for row in rows
-    ]
-    found += fork.incidents(core)
-    found = sorted(found, key=lambda r: (not r["open"], str(r["key"])))
-    return [*_standing_still(core), *found]
-
-
-def _newest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each incident of a machine what it said last: it may go on in another incarnation."""
-    return list({(str(row["stream"])[:64], row["key"]): row for row in rows}.values())
-
-
-def _standing_still(core: Core) -> list[dict[str, Any]]:
-    """That the disk is full now: no entry can say so."""
-    try:
-        core.store.check_room()
-    except Exhausted as error:
-        return [
-            {
-                "stream": str(core.standing.own(FLEET)),
-                "key": DISK_FULL,
-                "severity": "critical",
-                "title": f"{core.name} stands still: {error}",
-                "detail": "",
-                "open": 1,
-                "times": 1,
-                "opened_ms": core.now.wall_ms,
-                "t_ms": core.now.wall_ms,
-                "machine": core.name,
-            }
-        ]
-    return []
 
 
 def _append(core: Core, call: Call, kind: str, body: Any) -> Any:

@@ -11,8 +11,9 @@ from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ownership import writer_of
 from muster.verbs import doubt
-from muster.verbs.fleet import incidents, presence
+from muster.verbs.fleet import presence
 from muster.verbs.inbox import unread
+from muster.verbs.incident import listed
 
 INCIDENTS_SHOWN_MAX: Final = 5
 
@@ -21,9 +22,7 @@ def status(core: Core, call: Call) -> Any:
     """Who this machine is, who is here, what it does, what is wrong."""
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
-    open_incidents = [each for each in incidents(core, call) if each["open"]]
-    # What is cut off below must not be the gravest.
-    open_incidents.sort(key=lambda each: each["severity"] != "critical")
+    open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, only_open=True)
     return {
         "name": core.name,
         "machine": core.machine,
@@ -45,7 +44,7 @@ def status(core: Core, call: Call) -> Any:
         "log": {"streams": len(sizes), "entries": sum(n for _, n in sizes), "own": sum(mine)},
         "unconfirmed": core.sync.unconfirmed(),
         "unread": unread(core),
-        "incidents": open_incidents[:INCIDENTS_SHOWN_MAX],
+        "incidents": open_incidents,
         "exposed": exposed(core),
         "counters": {
             **dict(sorted(core.counters.items())),

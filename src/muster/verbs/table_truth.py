@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from muster.verbs.verb import Verb, opt, pos
+from muster.verbs.verb import Arg, Verb, opt, pos
 
 TRUTH: Final = (
     Verb(
@@ -21,7 +21,8 @@ TRUTH: Final = (
         "muster.verbs.audit:rebuild",
     ),
     Verb(
-        "incidents", "what a person must see", "local", "daemon", "muster.verbs.fleet:incidents",
+        "incidents", "what a person must see", "local", "daemon", "muster.verbs.incident:incidents",
+        (Arg("limit", "show so many at most", kind="int"),),
     ),
     Verb(
         "forks", "streams whose own key wrote two histories, and what was decided", "local",
