@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
 
 from muster.fleet import kinds as fleet_kinds
 from muster.log import canon
-from tests.node.cores import Cores, One
-from tests.promise import proves
 
 
 def say(machine: One, key: str, severity: str, title: str) -> None:
