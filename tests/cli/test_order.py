@@ -185,7 +185,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
     ordered = {v.name for v in VERBS.values() if v.need in {"order", "agent"}}
     assert ordered == {
         "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "fork.close",
-        "reply", "ack", "thread", "operator.add", "device.add", "device.revoke", "role",
+        "reply", "ack", "thread", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
     }  # fmt: skip
 
 
