@@ -222,6 +222,17 @@ def test_what_a_device_can_never_or_never_usefully_hold_is_refused_before_it_is_
     assert not world["hub"].entries("device.open")
 
 
+@proves("cli.grant-has-an-effect")
+def test_what_a_device_may_is_not_changed_by_a_grant(world):
+    assert kind(added(world)) == "ok"
+    assert kind(joined(world)) == "ok"
+    refused = world["hub"].call("grant.check", {"to": "laptop", "verb": "run"})
+    assert kind(refused) == "Refused"
+    assert "when it is added" in refused["error"]["text"]
+    pushes = world["hub"].call("grant.check", {"to": "laptop", "verb": "push"})
+    assert pushes["value"]["grantee"] == world["laptop"].id
+
+
 @proves("node.device-orders")
 def test_only_an_operator_adds_and_revokes_devices(world):
     assert kind(added(world, "task", "send", "device.terms")) == "ok"

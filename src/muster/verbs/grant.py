@@ -107,17 +107,22 @@ def _refuse_verb(verb: str, sort: str) -> None:
 # --- who is meant --------------------------------------------------------------------------------
 
 
-def grantee(core: Core, text: str, verb: str = "") -> Grantee:
+def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grantee:
     """Whom a person means; `verb` decides between two where only one of them can use it.
 
-    Raises: NotFound, Denied, Conflict with what to type instead.
+    Raises: NotFound, Denied, Conflict with what to type instead; Refused where nobody who could be
+    meant can use it, except to take back what was given all the same.
     """
     sort, colon, rest = text.partition(":")
     if colon and sort in _SORTS:
         found = _candidates(core, rest, sort)
     else:
         found = _candidates(core, text, "")
-    fitting = [each for each in found if _fits(each, verb)] or found
+    fitting = [each for each in found if _fits(each, verb)]
+    if found and not fitting:
+        if not taking:
+            check_right(verb, ANYTHING, found[-1].sort)
+        fitting = found
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -168,8 +173,6 @@ def _refuse_subkey(core: Core, key: str) -> None:
 
 
 def _fits(who: Grantee, verb: str) -> bool:
-    if not verb:
-        return True
     try:
         check_right(verb, ANYTHING, who.sort)
     except MusterError:
@@ -184,7 +187,7 @@ def check(core: Core, call: Call) -> Any:
     """Whom and what a person means by a grant, before it is signed. Raises what keeps it."""
     verb, object = str(call.args["verb"]), str(call.args.get("object") or ANYTHING)
     taking = bool(call.args.get("take"))
-    who = grantee(core, str(call.args["to"]), verb)
+    who = grantee(core, str(call.args["to"]), verb, taking=taking)
     if not taking:
         check_right(verb, object, who.sort)
     meant_here = (verb, object, who.to)
