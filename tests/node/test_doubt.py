@@ -2,12 +2,21 @@
 
 from typing import Any
 
+import msgspec
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
 
+from muster.channel.frame import Type
+from muster.fleet import kinds
+from muster.fleet.grant import Grant, sign_give
+from muster.fleet.machine import Operator
 from muster.limits import CONFIRM_MS
-from muster.log.stream import FLEET, Incarnation
+from muster.log import canon, wire
+from muster.log import segment as segments
+from muster.log.seal import make_seal
+from muster.log.stream import FLEET, Incarnation, StreamName
+from muster.node import event as ev
 from muster.node.doubt import FLOOR
 from muster.node.member import going_on
 from muster.store.mark import Mark
@@ -257,3 +266,96 @@ def test_a_machine_that_knows_its_past_has_no_doubt(name):
     world.pass_ms(CONFIRM_MS + 500)
     assert world[name].call("doubt", {})["value"] is None
     assert answer(world[name].order("send", "all", ARGS)) == "ok"
+
+
+def longer(world: Cores, studio: One, stream: StreamName, more: int) -> None:
+    """The hub shows our own, genuine seal over more of our stream than it can give."""
+    size = studio.core.store.size(stream) + more
+    seal = make_seal(world.fleet, stream, size, b"r" * 32, studio.identity.signer("seal"))
+    link = next(n for n, each in studio.core.links.items() if each.peer == world["hub"].id)
+    offer = wire.Offer([wire.Head(str(stream), size, seal.note.decode())])
+    studio.step(ev.Arrived(link, Type.OFFER, 0, wire.encode(offer)))
+
+
+@proves("node.doubt-obeys-nothing")
+def test_our_own_seal_over_more_than_is_here_is_enough_to_wait_for_it():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    studio = world["studio"]
+    own = studio.core.standing.own(FLEET)
+    longer(world, studio, own, 3)
+    assert studio.core.doubt.waits
+    world.pass_ms(CONFIRM_MS + 500)
+    # Everybody spoke, and what was shown is with nobody: only a person can go on.
+    assert answer(studio.order("send", "all", ARGS)) == "Conflict"
+    assert "nobody here holds" in studio.answers[-1]["error"]["text"]
+    assert studio.core.doubt.waits
+
+
+@proves("node.setback-is-said")
+def test_entries_of_our_own_key_that_we_never_had_are_a_sign_whatever_they_say():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    studio = world["studio"]
+    # It began anew from nothing, and so names no incarnation that ended.
+    other = One(world, "studio", 1)
+    other.name, other.incarnation = "other", Incarnation("7" * 32)
+    other.boot()
+    stream = other.core.standing.own(FLEET)
+    segment = other.core.store.segment(stream, 0, 100_000, 0)
+    assert segment is not None
+    link = next(n for n, each in studio.core.links.items() if each.peer == world["hub"].id)
+    studio.step(ev.Arrived(link, Type.SEGMENT, 0, segments.encode(segment)))
+    assert any("own log that it did not have" in n for n in studio.notes)
+    assert studio.core.counters["doubts"] == 1
+
+
+@proves("node.doubt-obeys-nothing")
+def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
+    world = Cores("hub", "studio", "lap")
+    hub = world["hub"]
+    world.pass_ms(CONFIRM_MS + 500)
+    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    task = hub.submit()
+    world.pass_ms(200)
+    image = hub.core.store.image()
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    assert hub.task(task)["state"] == "done"
+    sizes = marked(hub)
+    world.cut("hub")
+    set_back(world, "hub", image, sizes)
+    world.pass_ms(CONFIRM_MS + 3_000)
+    assert len(hub.entries("task.open")) == 1
+    assert not [e for e in hub.entries("task.open") if e.stream.incarnation == FRESH]
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    assert hub.task(task)["state"] == "done"
+    assert len(hub.entries("attempt.start")) == 1, "it was not done again"
+
+
+@proves("node.doubt-resume")
+def test_only_an_operator_ends_a_doubt_not_whom_an_operator_let_do_everything_else():
+    world, studio, image, sizes, _ = obeyed()
+    helper = Operator.from_seed(b"helper".ljust(32))
+    grant = Grant(object="*", to=helper.key, until_ms=WALL_MS * 2, verb="*")
+    now_ms = world.now().wall_ms
+    given = sign_give(
+        world.operator.statement, world.fleet, grant, nonce=b"n" * 16, issued_ms=now_ms
+    )
+    with studio.core.store.transaction():
+        studio.core.now = world.now()
+        body = kinds.GrantGive(grant, given.decode())
+        studio.core.append(kinds.GRANT_GIVE, canon.encode(msgspec.to_builtins(body)))
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    image, sizes = studio.core.store.image(), marked(studio)
+    set_back(world, "studio", image, {**sizes, next(iter(sizes)): 10_000})
+    world.pass_ms(CONFIRM_MS + 500)
+    doubt = studio.call("doubt", {})["value"]["id"]
+    args = {"doubt": doubt}
+    signed = world.sign("doubt.end", doubt, studio, args, signer=helper.statement)
+    assert answer(studio.call("doubt.end", args, statement=signed)) == "Denied"
+    assert "only an operator" in studio.answers[-1]["error"]["text"]
+    assert studio.core.doubt.waits

@@ -165,7 +165,10 @@ def test_a_member_that_says_lives_without_end_fills_nothing_and_is_refused():
     stranger = world.stranger("hub")
     outsider = One(world, "outsider", 9)
     say(hub, stranger, word(outsider, "1" * 32))
-    say(hub, link, word(outsider, "1" * 32))
+    fresh = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
+    say(hub, fresh, word(outsider, "1" * 32))
+    say(hub, fresh, word(lap, "e" * 32))
+    assert "e" * 32 in hub.core.lives._words[lap.identity.machine], "the link has words left"
     assert outsider.identity.machine not in hub.core.lives._words
 
 
@@ -180,3 +183,21 @@ def test_the_word_of_a_process_is_for_one_fleet_and_signed_by_its_machine():
         open_life(raw, type(world.fleet)("0" * 64))
     with pytest.raises(Refused):
         open_life(raw.replace(b'"number":3', b'"number":4'), world.fleet)
+
+
+@proves("node.copies-are-told")
+def test_two_whose_neighbours_meet_later_hear_of_each_other_then():
+    world = Cores("hub", "studio", "lap")
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    twin = One(world, "studio", 1)
+    twin.name, twin.starts = "twin", 7
+    world.machines["twin"] = twin
+    twin.boot(world["studio"].core.store.image())
+    world.link("lap", "twin")
+    world.pass_ms(1_000)
+    assert twin.core.lives.beside is None
+    world.link("hub", "lap")
+    world.pass_ms(1_000)
+    assert twin.core.lives.beside == world["studio"].core.lives.life
+    assert world["studio"].core.lives.beside == twin.core.lives.life

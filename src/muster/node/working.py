@@ -93,8 +93,7 @@ class Working:
             if self._own_attempts(row):
                 continue
             entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
-            # In doubt of our own past we may have answered it, and lost that.
-            if entry is not None and not self.core.doubt.waits:
+            if entry is not None:
                 task = str(row["task"])
                 self.core.guard.run("attempt", task[:12], self._on_assign, entry.stream, entry)
 
