@@ -14,6 +14,8 @@ from muster.node import event as ev
 from muster.task import kinds
 from muster.task.evidence import run_args
 from muster.task.identity import run_id, task_id
+from muster.task.order import phase_order
+from muster.task.spec import parse
 from tests.fleet.world import BUILD, LAPTOP, LAPTOP_RECORD, STUDIO
 from tests.promise import proves
 from tests.security.peer import Peer
@@ -180,6 +182,34 @@ def test_nobody_puts_a_task_into_another_machines_run(world: World) -> None:
     assert [each["task"] for each in world.ask("tasks", run=run)] == own
     assert [each["task"] for each in world.ask("runs", run=run)["tasks"]] == own
     assert world.error("why", task="e" * 32)["kind"] == "NotFound"
+
+
+@proves("task.ids-name-their-owner")
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_does_nothing_for_who_calls_its_task_by_anothers_id(
+    world: World, known: bool
+) -> None:
+    """Else the owner would be told that another's task of that name runs there already."""
+    ordered, target = world.statement(LAPTOP.machine), world.target
+    run = run_id(LAPTOP.machine, ordered)
+    task = task_id(run, "one", "")
+    if known:
+        world.own(world.honest, ordered, run, task)
+    bad = world.bad
+    bad.now_ms = target.now.wall_ms
+    start = bad.store.size(bad.stream())
+    fields = {"name": "hello", "run": run, "spec": SPEC}
+    statement = world.statement(BUILD.machine)
+    opened_run = bad.write("run.open", canon.encode({**fields, "statement": statement}))
+    template = phase_order(parse(SPEC.encode()), "one")
+    body = kinds.TaskOpen(task=task, template=template, run=run, phase="one")
+    opened = bad.write("task.open", kinds.body_bytes(body), cause=(opened_run.id,))
+    assign = kinds.TaskAssign(task, (1, 1), STUDIO.machine, "noop", 60_000)
+    bad.write("task.assign", kinds.body_bytes(assign), cause=(opened.id,))
+    world.send(bad, start)
+    store = target.core.store
+    (row,) = store.rows("attempt", writer=STUDIO.machine, task=task) or [{"reason": "asked"}]
+    assert (row["reason"] == "other-owner") is known, row
 
 
 @proves("task.squatted-beginnings")

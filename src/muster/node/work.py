@@ -16,7 +16,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.branches import Branches
-from muster.node.ownership import Ownership
+from muster.node.ownership import Ownership, writer_of
 from muster.node.owning import Owning
 from muster.node.running import Running
 from muster.node.whole import Whole
@@ -117,6 +117,14 @@ class Work:
 
     def machine_gone(self, machine: str) -> None:
         self.owning.machine_gone(machine)
+
+    def is_anothers(self, task: str, owner: str) -> bool:
+        """Whether a task that one machine wants done is another one's; see ownership.py.
+
+        Looked into only where several wrote the id: this is asked for every assignment.
+        """
+        writers = {writer_of(row) for row in self.core.store.rows("task", task=task)}
+        return len(writers) > 1 and self.ownership.owner("task", task) not in (None, owner)
 
     def machine_removed(self, machine: str) -> None:
         self.owning.machine_removed(machine)

@@ -112,7 +112,7 @@ class Working:
         if opened is None:
             self.core.counters["assignment-without-opening"] += 1
             return
-        unproven = self._check(entry)
+        unproven = self._check(entry, assign.task)
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
 
@@ -126,7 +126,7 @@ class Working:
                     return None
         return None
 
-    def _check(self, entry: Entry) -> evidence.Unproven | None:
+    def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
         core = self.core
         if core.doubt.waits:
             # It may have been done already, here or by a copy of us; another machine can do it.
@@ -146,6 +146,9 @@ class Working:
         except evidence.Unproven as unproven:
             core.counters[f"unproven-{unproven.reason}"] += 1
             return unproven
+        if core.work.is_anothers(task, entry.header.author):
+            # Its own order may be genuine; the id that it gave the task is not its to give.
+            return evidence.Unproven("other-owner", "another machine owns the task of this id")
         return None
 
     def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
