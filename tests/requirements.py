@@ -192,6 +192,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.attempts-were-given": "Only a machine that the owner gave a task to is shown as having worked on it, asked for its journal, or given an answer.",
     "task.lost-owner-ends": "What a machine owns that cannot be asked can be ended by an order, which it obeys when it is back; what a revoked machine owned is open no more.",
     "task.run-or-task": "A run's id is understood where a task is asked, as far as it is clear which, and a task's id where a run is asked.",
+    "message.threads-have-a-keeper": "Of several threads of one name each is reached as NAME@MACHINE; a member that opens one more keeps nobody from another.",
     "message.person-is-proven": "A message is a person's only where the person's statement over exactly its text proves it; else it is the machine's, with what it claims.",
     "task.budget-is-told": "A budget is written down beside what was used, and checking a spec says that it stops no attempt yet.",
     "task.hopeless-fails": "A task that no machine may run any more fails at once and says to order it again; the owner finds out for itself.",

@@ -1,0 +1,90 @@
+"""A person's word arrives as a person's, however it was typed; and a thread has a keeper."""
+
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+from muster.verbs.table import VERBS
+
+
+@pytest.fixture
+def world() -> Cores:
+    made = Cores("hub", "studio", "laptop")
+    for one, other in (("hub", "studio"), ("hub", "laptop"), ("studio", "laptop")):
+        made.link(one, other)
+    made.pass_ms(1_000)
+    return made
+
+
+def last(machine: One) -> tuple[str, str, str]:
+    item = machine.call("inbox", {"all": True})["value"][-1]
+    return item["from"], item["trust"], item["text"]
+
+
+@proves("message.person-is-proven")
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"to": "studio", "text": ["come", "here"]},
+        {"to": "studio", "text": ["come here"]},
+        {"to": "studio", "text": "come here"},
+        {"to": "studio", "text": ["come", "here"], "key": "k"},
+        {"to": "studio", "text": ["come", "here"], "wait": True},
+        {"to": "shell@studio", "text": ["come here"]},
+        {"to": "role:workstation", "text": ["come here"]},
+        {"to": "all", "text": ["come here"]},
+    ],
+)
+def test_what_an_operator_says_is_a_persons_wherever_it_is_read(world, args):
+    answer = world["hub"].order("send", str(args["to"]), args)
+    assert answer["ok"], answer
+    world.pass_ms(1_000)
+    assert last(world["studio"]) == ("op:alice", "person", "come here")
+
+
+@proves("message.person-is-proven")
+def test_every_argument_that_is_signed_with_a_message_is_known_to_the_proof():
+    """Another one would make each message of a person a machine's."""
+    signed = {a.name for v in ("send", "reply") for a in VERBS[v].args if not a.bare}
+    assert signed == {"to", "message", "text", "key", "wait"}
+
+
+@proves("message.person-is-proven")
+def test_an_answer_and_a_word_in_a_thread_are_a_persons_too(world):
+    hub, studio = world["hub"], world["studio"]
+    assert hub.order("thread", "plans", {"name": "plans", "add": ["studio", "laptop"]})["ok"]
+    world.pass_ms(1_000)
+    sent: Any = hub.order("send", "thread:plans", {"to": "thread:plans", "text": ["when?"]})
+    assert sent["ok"], sent
+    world.pass_ms(1_000)
+    assert last(studio) == ("op:alice", "person", "when?")
+    start = sent["value"]["message"][:9]
+    assert studio.order("reply", start, {"message": start, "text": ["at", "noon"]})["ok"]
+    world.pass_ms(1_000)
+    assert last(hub) == ("op:alice", "person", "at noon")
+    (view,) = world["laptop"].call("threads", {"name": "plans"})["value"]
+    assert [(m["from"], m["trust"]) for m in view["messages"]] == [("op:alice", "person")] * 2
+
+
+@proves("message.threads-have-a-keeper")
+def test_of_two_threads_of_one_name_each_is_reached_by_its_keeper(world):
+    """Any machine can open a thread of any name, and add whom it likes."""
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    for keeper in (hub, studio):
+        other = {"name": "ops", "add": ["laptop"]}
+        assert keeper.order("thread", "ops", other)["ok"]
+    world.pass_ms(1_000)
+    unclear = laptop.order("send", "thread:ops", {"to": "thread:ops", "text": ["hi"]})["error"]
+    assert unclear["kind"] == "Refused"
+    assert "thread:ops@hub" in unclear["text"]
+    assert "thread:ops@studio" in unclear["text"]
+    to = "thread:ops@hub"
+    assert laptop.order("send", to, {"to": to, "text": ["hi"]})["ok"]
+    world.pass_ms(1_000)
+    assert last(hub) == ("op:alice", "person", "hi")
+    assert studio.call("inbox", {"all": True})["value"] == []
+    assert len(laptop.call("threads", {"name": "ops"})["value"]) == 2
+    (one,) = laptop.call("threads", {"name": "ops@studio"})["value"]
+    assert one["keeper"] == "studio"
