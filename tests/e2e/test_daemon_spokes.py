@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from muster.node.home import config_text
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
 
@@ -118,3 +120,24 @@ def test_a_machine_that_can_be_dialled_is_not_relayed():
             ),
             "laptop dialled studio itself",
         )
+
+
+@proves("node.relay-once")
+def test_a_direct_way_that_opens_later_takes_the_place_of_the_relay(fleet: Fleet):
+    studio, laptop = fleet["studio"], fleet["laptop"]
+    together(studio, laptop)
+    studio.stop()
+    listen = f"127.0.0.1:{studio.port}"
+    studio.home.put("config.toml", config_text(replace(studio.home.config(), listen=listen)))
+    studio.start()
+
+    def ways() -> set[tuple[str, str]]:
+        return {
+            (m["channel"], m.get("through", ""))
+            for one, other in ((studio, laptop), (laptop, studio))
+            for m in one.ask("machines")
+            if m["name"] == other.name and "channel" in m
+        }
+
+    until(lambda: ways() == {("http", "")}, lambda: f"a direct link, not {ways()}")
+    say(laptop, studio, "directly")

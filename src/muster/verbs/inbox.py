@@ -237,7 +237,7 @@ def peers(core: Core, stream: StreamName) -> list[Peer]:
     return [
         Peer(machine, record.roles)
         for machine, record in core.roster.machines.items()
-        if core.roster.may_hold(stream, machine)
+        if core.standing.may_hold(stream, machine)
     ]
 
 

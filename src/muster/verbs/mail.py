@@ -79,8 +79,11 @@ def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait
         entry = core.append("message.send", kinds.body_bytes(body), scope=scope,
                             cause=call.cites, actor=call.actor)  # fmt: skip
         sent, seq = entry.id, entry.header.seq
-    held = {c.machine for c in core.store.cosigns(stream) if c.strength == "held" and c.size > seq}
-    waiting = whom - {core.machine} - held
+    waiting = whom - {core.machine}
+    if before is not None:
+        waiting -= {
+            c.machine for c in core.store.cosigns(stream) if c.strength == "held" and c.size > seq
+        }
     answer = {
         "message": sent.hex(),
         "fresh": before is None,
