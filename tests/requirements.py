@@ -478,6 +478,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.passing-on-adds-nothing": "A call that was passed on has no authority of the machine that passed it.",
     "node.no-forged-orders": "A machine can neither forge an order of an operator, nor use one with other arguments, elsewhere or later; it gets no verb that is local.",
     "node.member-bounded": "Whatever a member says, what it makes grow in memory and in the database has a bound, and most of it is gone when it is revoked.",
+    "node.clock-jumps-settle-nothing": "A wall clock that jumps and comes back settles nothing and dates nothing; a person is told; one that stays, or that another machine goes by as well, is believed.",
     "node.strangers-cut": "A link that proved no machine makes a few calls and is then cut and heard no more.",
     "node.links-of-a-machine": "One machine has a bounded number of links, and its newest are those that count.",
     "node.strangers-enrol-only": "Whoever proves no machine of the fleet gets enrolment and nothing else, whatever is called or sent.",

@@ -1,6 +1,7 @@
 """One daemon of a test fleet, as a process: `python -m tests.e2e.machine HOME`.
 
-It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off, and
+It is the daemon that `muster up` runs. MUSTER_TEST_CLOCK_MS sets its wall clock so far off,
+MUSTER_TEST_CLOCK_FILE names a file that says so at each moment, and
 MUSTER_TEST_FILE_BYTES lets no file of it grow larger, which is how a full disk looks from inside.
 MUSTER_TEST_STUMBLES makes a step that brings a call with this text fail by a mistake that no guard
 knows, MUSTER_TEST_STUMBLES_TIMES times.
@@ -10,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 from muster.errors import MusterError
@@ -36,6 +38,14 @@ def main() -> int:
         clock.read = wrong
     if text := os.environ.get("MUSTER_TEST_STUMBLES", ""):
         _stumble(text.encode(), int(os.environ.get("MUSTER_TEST_STUMBLES_TIMES", "1")))
+    if path := os.environ.get("MUSTER_TEST_CLOCK_FILE", ""):
+        true = clock.read
+
+        def moved() -> Now:
+            now = true()
+            return Now(now.boot_ms, now.wall_ms + int(Path(path).read_text() or "0"))
+
+        clock.read = moved
     try:
         service._serve(Home(sys.argv[1]), lambda text: print(text, file=sys.stderr, flush=True))
     except MusterError as error:

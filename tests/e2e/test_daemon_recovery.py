@@ -329,3 +329,30 @@ def test_a_hub_from_a_backup_gets_the_branches_back_that_it_reported_or_says_tha
         lambda: str(told()), within_s=60,
     )  # fmt: skip
     assert not any(name.startswith("refs/heads/muster") for name in refs(repo))
+
+
+@proves("node.clock-jumps-settle-nothing")
+@pytest.mark.parametrize("name", ["hub", "studio"])
+def test_a_run_that_is_live_outlives_a_clock_that_jumps_by_a_year_and_back(fleet, tmp_path, name):
+    year_ms = 366 * 24 * 3_600_000
+    word = tmp_path / "off"
+    word.write_text("0")
+    fleet[name].env["MUSTER_TEST_CLOCK_FILE"] = str(word)
+    run = begin_run(fleet)
+    try:
+        for off_ms in (year_ms, -year_ms):
+            word.write_text(str(off_ms))
+            time.sleep(1.5)
+        assert fleet[name].ask("status")["name"] == name
+    finally:
+        word.write_text("0")
+    until(lambda: state_of(fleet, run) != "open", "the run ends", within_s=60)
+    assert state_of(fleet, run) == "done"
+    keys = {i["key"] for i in fleet[name].ask("incidents")}
+    assert "clock" in keys
+    again = say(fleet["studio"], "hub", "orders are taken as before")
+    assert again in {m["message"] for m in fleet.hub.ask("inbox", {"all": True})}
+
+
+def state_of(fleet: Fleet, run: str) -> str:
+    return next(str(r["state"]) for r in fleet.hub.ask("runs") if r["run"] == run)

@@ -37,7 +37,7 @@ from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
 from muster.channel.backoff import Backoff
 from muster.errors import Damaged, Exhausted, MusterError, Refused, Unreachable
-from muster.node import clock, delivery, handing, holder, report
+from muster.node import delivery, handing, holder, report
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
@@ -215,7 +215,7 @@ class Trial:
 
     def _signature(self) -> Signature:
         signer = self.daemon.core.standing.signer("git")
-        seconds = clock.read().wall_ms // 1000
+        seconds = self.daemon.core.now.wall_ms // 1000
         return Signature(self.actor, self.daemon.core.name, seconds, signer)
 
     async def _work(self, folder: Path) -> ev.AttemptEnded:

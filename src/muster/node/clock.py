@@ -5,13 +5,25 @@ way, so it only dates things. `boot_ms` measures durations and counts the time a
 `time.monotonic` stops in suspend on Linux, so a laptop that slept eight hours would still believe
 in a thirty-second lease. Linux has CLOCK_BOOTTIME for that; elsewhere the monotonic clock is the
 best there is.
+
+What is decided for good (an order is too old, a deadline is over, evidence counts no more) must
+not be decided by a clock that is wrong for a moment. So the core goes by a `Steady` clock: what the
+wall clock said at the start, and the time that passed since. Small corrections are followed at
+once; a jump is believed when it has stayed for `CLOCK_TRUST_MS`, or when another machine of the
+fleet goes by the same time.
 """
 
+import sys
 import time
+from typing import Final
 
+from muster.limits import CLOCK_SKEW_MS
 from muster.task.instruction import Now
 
+# On macOS the monotonic clock of the system, other than Python's, counts sleep.
 _BOOT = getattr(time, "CLOCK_BOOTTIME", None)
+if sys.platform == "darwin":
+    _BOOT = time.CLOCK_MONOTONIC
 
 
 def boot_ms() -> int:
@@ -19,6 +31,46 @@ def boot_ms() -> int:
     if _BOOT is not None:
         return time.clock_gettime_ns(_BOOT) // 1_000_000
     return time.monotonic_ns() // 1_000_000
+
+
+# A correction so small is followed at once; a larger one is believed when it stays for so long.
+CLOCK_STEP_MS: Final = 2_000
+CLOCK_TRUST_MS: Final = 5 * 60_000
+
+
+class Steady:
+    """The wall clock as this machine goes by it; it reads nothing itself."""
+
+    def __init__(self, start: Now) -> None:
+        self._offset_ms = start.wall_ms - start.boot_ms
+        # Where the wall clock jumped to, and since when it has been there.
+        self._other_ms = self._offset_ms
+        self._since_ms = start.boot_ms
+
+    @property
+    def off_ms(self) -> int:
+        """How far the wall clock is from what we go by, ahead or behind (negative)."""
+        return self._other_ms - self._offset_ms
+
+    def read(self, now: Now) -> Now:
+        """The time to go by, from what both clocks say."""
+        found_ms = now.wall_ms - now.boot_ms
+        if abs(found_ms - self._other_ms) > CLOCK_STEP_MS:
+            self._since_ms = now.boot_ms
+        self._other_ms = found_ms
+        if abs(self.off_ms) <= CLOCK_STEP_MS or now.boot_ms - self._since_ms >= CLOCK_TRUST_MS:
+            self._offset_ms = found_ms
+        return Now(now.boot_ms, now.boot_ms + self._offset_ms)
+
+    def heard(self, wall_ms: int, boot_ms: int) -> None:
+        """Another machine's time, now: where our wall clock jumped to that very time, we follow.
+
+        It only chooses between two times of our own, so a machine that lies gains little.
+        """
+        near = abs(wall_ms - boot_ms - self._other_ms) <= CLOCK_SKEW_MS
+        far = abs(wall_ms - boot_ms - self._offset_ms) > CLOCK_SKEW_MS
+        if near and far:
+            self._offset_ms = self._other_ms
 
 
 def read() -> Now:

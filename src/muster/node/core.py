@@ -32,6 +32,7 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, Str
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
+from muster.node.clock import Steady
 from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
 from muster.node.link import Link, sentence
@@ -74,6 +75,7 @@ class Core:
     ) -> None:
         self.store = store
         self.rng = rng
+        self.clock = Steady(now)
         self.now = now
         self.authority = authority
         self.settings: Mapping[str, Any] = settings or {}
@@ -197,7 +199,7 @@ class Core:
 
     def start(self, now: Now) -> list[ev.Effect]:
         """Take up what the store says was going on. Call once, before any `step`."""
-        self.now = now
+        self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
         with self.store.transaction(patient=True):
             self.members.start()
@@ -211,10 +213,9 @@ class Core:
     def step(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:
         """Do everything the events ask for; returns what is to be done now that it is durable.
 
-        Raises: Broken when the disk fails; the machine must then stop without sending anything.
-        Exhausted when the disk is full: the step is done and waits for `resume`.
+        Raises: Broken when the disk fails: stop, send nothing. Exhausted when it is full: `resume`.
         """
-        self.now = now
+        self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
         with self.store.transaction(patient=True):
             for event in events:
@@ -228,14 +229,14 @@ class Core:
 
     def resume(self, now: Now) -> list[ev.Effect]:
         """Commit the step that found no room, and release it. Raises: Exhausted, Broken."""
-        self.now = now
+        self.now = self.clock.read(now)
         self.store.recommit()
         self.orders.denials.clear()
         return self._released()
 
     def questions(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:
         """Do what writes nothing, while a step waits for room; whatever would write is refused."""
-        held, self.effects, self.now = self.effects, [], now
+        held, self.effects, self.now = self.effects, [], self.clock.read(now)
         for event in events:
             self._handle(event)
         effects, self.effects = self.effects, held
@@ -254,7 +255,7 @@ class Core:
             case ev.FactsChanged():
                 self.guard.run("facts", "", self.members.facts_changed, event.facts)
             case ev.HadNoRoom():
-                self.guard.run("room", "", self.members.had_no_room, event)
+                self.guard.run("room", "", self.members.health.had_no_room, event)
             case ev.ShutOut():
                 self.guard.run("shut-out", "", self.members.shut_out, event.proof)
             case ev.Noticed(key, ""):

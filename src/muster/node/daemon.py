@@ -454,7 +454,7 @@ class Daemon:
         """
         record = self.core.roster.machines.get(self.core.machine)
         try:
-            if record is not None and self.machine.renewed_here(record, clock.read().wall_ms):
+            if record is not None and self.machine.renewed_here(record, self.core.now.wall_ms):
                 self.http.renew(_credentials(self.machine))
                 return
         except (MusterError, OSError) as error:
@@ -469,12 +469,12 @@ class Daemon:
             await asyncio.sleep(5)
             async with self.supervisor.attempt("papers"):
                 record = self.core.roster.machines.get(self.core.machine)
-                if self.machine.papers_due(record, clock.read().wall_ms):
+                if self.machine.papers_due(record, self.core.now.wall_ms):
                     await self._renew()
 
     async def _renew(self) -> None:
         """Fresh papers: from our own authority, or from a hub; shown from the next handshake on."""
-        wall_ms = clock.read().wall_ms
+        wall_ms = self.core.now.wall_ms
         record = self.core.roster.machines.get(self.core.machine)
         if record is None:
             return

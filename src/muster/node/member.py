@@ -35,6 +35,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.health import Health
 from muster.node.link import Link, channels, sentence
 from muster.node.lives import hello_bytes
 from muster.node.setback import Setbacks
@@ -49,7 +50,6 @@ FLEET_KINDS = (
     kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
-DISK_FULL: Final = "disk-full"
 # The setting that names the incarnation which this database goes on with.
 PRESENT: Final = "incarnation"
 
@@ -90,6 +90,7 @@ class Members:
         self._put_off: list[tuple[str, bytes]] = []
         self._twins = Twins(core, self.regressed)
         self._setbacks = Setbacks(core)
+        self.health = Health(core, self)
         self._contradicted: set[MachineId] = set()
         self._said_again: Counter[str] = Counter()
         self._facts: Mapping[str, Any] = {}
@@ -259,15 +260,6 @@ class Members:
             self.incident(key, str(mine[0]["severity"]), str(mine[0]["title"]))
         self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
 
-    def had_no_room(self, event: ev.HadNoRoom) -> None:
-        """The disk was full and is not any more: a person should know before it is again."""
-        ended = f"; ended to make room: {', '.join(event.ended)}" if event.ended else ""
-        lost = f"; {event.dropped} lines of journals are lost" if event.dropped else ""
-        title = f"the disk of {self.core.name} was full for {event.for_ms // 1000 + 1} s"
-        detail = f"this machine stood still and went on when there was room{ended}{lost}"
-        self.core.counters["disk-full"] += 1
-        self.incident(DISK_FULL, "warning", title, detail)
-
     # --- links ---------------------------------------------------------------------------
 
     def link_up(self, event: ev.LinkUp) -> None:
@@ -315,6 +307,7 @@ class Members:
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
+        self.core.clock.heard(wall_ms, self.core.now.boot_ms)
         link.skew_ms = wall_ms - self.core.now.wall_ms
         if word:
             self.core.lives.heard(link, word)
@@ -322,6 +315,7 @@ class Members:
     def tick(self) -> None:
         """Settle when the peers have told what they hold, or when we waited long enough."""
         if self.settled:
+            self.health.tick()
             self.core.doubt.tick()
             self.core.lives.tick()
             self._setbacks.tick()

@@ -16,7 +16,7 @@ from muster.agent.base import AttemptOrder, environment
 from muster.agent.catalogue import AgentEntry
 from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
-from muster.node import clock, environ
+from muster.node import environ
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.task import values as values_of
@@ -112,7 +112,7 @@ class Outfit:
         return {**variables, **environ.given(source, entry, named)}
 
     def _capability(self) -> tuple[Any, str]:
-        until = clock.read().wall_ms + int(self._timeout_s() * 1000)
+        until = self.daemon.core.now.wall_ms + int(self._timeout_s() * 1000)
         token, capability = make_capability(
             secrets.token_bytes(32),
             task=self.task,

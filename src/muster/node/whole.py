@@ -21,6 +21,7 @@ from muster.log.stream import FLEET, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.argument import Declared
+from muster.node.clock import Steady
 from muster.node.link import Answer, Link
 from muster.node.standing import Standing
 from muster.store.store import Draft, Store
@@ -161,6 +162,7 @@ class Whole(Protocol):
     """The core, as its parts see it."""
 
     now: Now
+    clock: Steady
     store: Store
     standing: Standing
     sync: Sync

@@ -12,7 +12,7 @@ from muster.errors import Exhausted
 from muster.log.stream import FLEET
 from muster.node.call import Call
 from muster.node.core import Core
-from muster.node.member import DISK_FULL
+from muster.node.health import DISK_FULL
 from muster.verbs import fork
 from muster.verbs.listing import say_cut, shown_max
 

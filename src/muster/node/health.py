@@ -1,0 +1,52 @@
+"""What is wrong with this machine itself, told to a person: its disk and its clock.
+
+Rule 1: it is told once, and again when it is over; nothing is decided here.
+"""
+
+from typing import Final
+
+from muster.limits import CLOCK_SKEW_MS
+from muster.node import event as ev
+from muster.node.clock import CLOCK_TRUST_MS
+from muster.node.whole import MembersPart, Whole
+
+# The keys of its incidents.
+DISK_FULL: Final = "disk-full"
+CLOCK: Final = "clock"
+
+
+class Health:
+    """See the top of this file."""
+
+    def __init__(self, core: Whole, members: MembersPart) -> None:
+        self._core = core
+        self._members = members
+        self._clock_told = False
+
+    def had_no_room(self, event: ev.HadNoRoom) -> None:
+        """The disk was full and is not any more: a person should know before it is again."""
+        name = self._core.standing.name_of(self._core.machine)
+        ended = f"; ended to make room: {', '.join(event.ended)}" if event.ended else ""
+        lost = f"; {event.dropped} lines of journals are lost" if event.dropped else ""
+        title = f"the disk of {name} was full for {event.for_ms // 1000 + 1} s"
+        detail = f"this machine stood still and went on when there was room{ended}{lost}"
+        self._core.counters["disk-full"] += 1
+        self._members.incident(DISK_FULL, "warning", title, detail)
+
+    def tick(self) -> None:
+        """Tell when the wall clock jumped, and when it is well again."""
+        off_ms = self._core.clock.off_ms
+        if abs(off_ms) > CLOCK_SKEW_MS and not self._clock_told:
+            self._clock_told = True
+            name = self._core.standing.name_of(self._core.machine)
+            way, s = ("ahead" if off_ms > 0 else "back"), abs(off_ms) // 1000
+            self._members.incident(
+                CLOCK,
+                "warning",
+                f"the clock of {name} jumped {s // 86_400} days {s % 86_400} s {way}: not believed",
+                f"it goes on by the time since its start for {CLOCK_TRUST_MS // 60_000} minutes, "
+                "and refuses orders signed by the other time; set the clock right",
+            )
+        elif self._clock_told and abs(off_ms) <= CLOCK_SKEW_MS:
+            self._clock_told = False
+            self._members.resolved(CLOCK, "the clock and the time since the start agree again")
