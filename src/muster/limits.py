@@ -201,8 +201,9 @@ SPEC_ORDER_BYTES_MAX: Final = 48 * 1024
 KEY_CHARS_MAX: Final = 200
 # As a spec is written into `run.open`, beside the operator's statement.
 SPEC_LOG_BYTES_MAX: Final = BODY_BYTES_MAX - 4 * 1024
-# What is given for one input of a run: half a body, for it is in the run's entry and its tasks'.
-INPUT_BYTES_MAX: Final = 32 * 1024
+# What is given for one input of a run: a quarter of a body, for a task's opening has it twice, in
+# the order and among the values.
+INPUT_BYTES_MAX: Final = 16 * 1024
 # Chosen arbitrarily; a phase with more matches is to be split by folder.
 EACH_MATCHES_MAX: Final = 256
 # Every change of a run looks at all its tasks; with these it takes some ten milliseconds.

@@ -1,5 +1,6 @@
 """Handing in a run: what is refused before anything is written, and what makes two runs one."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from tests.node.cores import Cores, One
 from tests.node.test_running import CHAIN, SLOW, know, wanted
 from tests.promise import proves
 
+from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
 from muster.node import event as ev
 from muster.task.evidence import task_args
@@ -48,7 +50,7 @@ def refused(machine: One, *sentences: str, code: int = 3, **more: Any) -> None:
     ("values", "sentence"),
     [
         ({"nope": "1"}, "it has word"),
-        ({"word": "x" * 60_000}, "at most 32768"),
+        ({"word": "x" * 60_000}, "at most 16384"),
         ({"word": 1}, "names to texts"),
         ({"word": {}}, "names to texts"),
         ([["word", "x"]], "names to texts"),
@@ -82,9 +84,9 @@ def test_a_base_without_a_repository_is_refused(hub):
 
 @proves("spec.fits-the-log", "node.run-refused-at-once")
 def test_a_run_that_would_not_fit_into_its_entry_is_refused(hub):
-    long = INPUTS.replace("name: chain", "name: chain\n" + "# pad\n" * 5_500)
+    long = INPUTS.replace("name: chain", "name: chain\n" + "# pad\n" * 7_000)
     assert run(hub, long)["ok"]
-    refused(hub, "together, at most 65536", spec=long, values={"word": "x" * 30_000})
+    refused(hub, "together, at most 65536", spec=long, values={"word": "x" * 16_000})
 
 
 @proves("node.same-run-once", "node.key-means-one-order")
@@ -154,3 +156,13 @@ def test_a_key_of_a_task_with_another_content_is_a_conflict(hub):
         assert "another content" in answer["error"]["text"]
     assert submit(hub, other, one, key="k3")["error"]["exit"] == 6
     assert len(hub.entries("task.open")) == 1
+
+
+@proves("spec.inputs", "spec.fits-the-log")
+def test_the_longest_input_that_is_taken_reaches_the_phase_that_names_it(hub):
+    longest = "x" * (INPUT_BYTES_MAX - 2)
+    named = INPUTS.replace("do: '{", "do: '${inputs.word} {")
+    assert run(hub, named, values={"word": longest})["ok"]
+    opened = hub.entries("task.open")[0]
+    body = json.loads(opened.body)
+    assert body["values"]["inputs"]["word"] == body["template"]["inputs"]["word"] == longest

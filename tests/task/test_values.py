@@ -375,8 +375,8 @@ def test_an_instance_that_the_phase_does_not_have_is_refused(phase, instance):
         ({"word": "x\0"}, "control character"),
         ({"word": "\x1b[2J"}, "control character"),
         ({"word": "\ud800"}, "control character"),
-        ({"word": "x" * 60_000}, "takes 60002 bytes, at most 32768; put it into a file"),
-        ({"word": '"' * 20_000}, "takes 40002 bytes"),
+        ({"word": "x" * 60_000}, "takes 60002 bytes, at most 16384; put it into a file"),
+        ({"word": '"' * 10_000}, "takes 20002 bytes"),
     ],
 )  # fmt: skip
 def test_what_a_run_is_given_and_cannot_take_is_refused_with_the_names_there_are(given, sentence):
