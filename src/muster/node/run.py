@@ -5,6 +5,7 @@ Rule: nothing here writes or asks anybody; running.py does.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from muster.limits import BODY_BYTES_MAX, EACH_MATCHES_MAX
 from muster.log.entry import EntryId
@@ -16,6 +17,8 @@ from muster.task.instruction import Settled
 from muster.task.problem import shown
 from muster.task.spec import Spec, parse
 
+# As much as people read of why a run ended.
+_REASON_CHARS_MAX: Final = 600
 # What ended by phase, and what phases yielded by name.
 Ends = dict[str, list[Settled]]
 Yields = dict[str, dict[str, str]]
@@ -49,6 +52,10 @@ class Run:
         return graph.plan(
             self.spec, self.facts, self.matches, self.cancelled, self.order, barred=self.barred
         )
+
+    def bar(self, phase: str, reason: str) -> None:
+        """A phase cannot be opened: it failed, the rest of the run goes on."""
+        self.barred[phase] = reason[:_REASON_CHARS_MAX]
 
     def ended(self, slot: Slot, end: Settled) -> None:
         """A task has its outcome. Its values are read when they are used: a run has many ends."""

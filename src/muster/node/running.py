@@ -14,16 +14,15 @@ from muster.errors import Conflict, NotFound, Refused
 from muster.limits import (
     GIT_BASES_MAX,
     REASON_CHARS_MAX,
-    RETRY_DELAY_MS_MIN,
     RUN_TASKS_MAX,
 )
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
-from muster.node import event as ev
 from muster.node import yields
+from muster.node.looking import Looking
 from muster.node.owning import Owning, settled_of
-from muster.node.run import Ends, Run, Yields, base_of, fits, opened_run
+from muster.node.run import Ends, Run, Yields, fits, opened_run
 from muster.node.whole import Whole
 from muster.node.yields import Settlement
 from muster.task import graph, identity, kinds, order
@@ -35,8 +34,6 @@ from muster.task.state import LIVE
 
 P = ParamSpec("P")
 Watcher = Callable[[dict[str, Any]], None]
-# As much as people read of why a run ended.
-_REASON_CHARS_MAX: Final = 600
 # What whoever follows a run is told of each of its tasks, as `verbs/tasks.py` shows them.
 WATCHED: Final = (
     "phase", "instance", "task", "state", "machine", "agent", "tries", "losses", "reason",
@@ -57,8 +54,7 @@ class Running:
         self.runs: dict[str, Run] = {}
         self.watchers: dict[str, list[Watcher]] = {}
         self._moved: dict[str, None] = {}
-        # What a repository out of reach is asked again, and when.
-        self._again: dict[tuple[str, str], int] = {}
+        self.looking = Looking(core, self.runs, self.moved)
         for kind in _MOVES:
             core.on(kind, self._on_move)
 
@@ -177,7 +173,7 @@ class Running:
 
     def _advance(self, run: Run) -> None:
         if run.base is None and not run.cancelled:
-            self._find_base(run)
+            self.looking.find_base(run)
             return
         plan = run.plan()
         starts: dict[str, list[Slot]] = {}
@@ -190,7 +186,7 @@ class Running:
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
-                self._match(run, name)
+                self.looking.match(run, name)
         for slot, reason in plan.cancel:
             try:
                 self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
@@ -208,7 +204,8 @@ class Running:
             orders = self._orders(run, name, slots, ends)
             opened = self.owning.submit(orders)
         except (Refused, NotFound) as error:
-            self._bar(run, name, str(error))
+            run.bar(name, str(error))
+            self.moved(run.run)
             return
         for slot, done in zip(slots, opened, strict=True):
             run.tasks[slot] = done.task
@@ -217,11 +214,6 @@ class Running:
             run.facts[slot] = Fact(state, run.number)
             begun = {"state": state, "opened_ms": self.core.now.wall_ms}
             self._tell_task(run.run, slot, done.task, begun)
-
-    def _bar(self, run: Run, name: str, reason: str) -> None:
-        """A phase cannot be opened: it failed, the rest of the run goes on."""
-        run.barred[name] = reason[:_REASON_CHARS_MAX]
-        self.moved(run.run)
 
     def _orders(self, run: Run, name: str, slots: list[Slot], ends: Ends) -> list[Order]:
         """The orders of a phase's tasks, with its values in them or, where they are too large,
@@ -287,55 +279,6 @@ class Running:
     def _cite(self, end: Settled) -> EntryId:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
         return cite or EntryId(b"")
-
-    def _match(self, run: Run, name: str) -> None:
-        phase = run.spec.phases[name]
-        commit = run.start_of(name, run.by_phase())
-        self.core.do(ev.MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
-
-    def matched(self, event: ev.Matched) -> None:
-        run = self.runs.get(event.run)
-        if run is None or event.phase in run.matches:
-            return
-        if event.again:
-            self._ask_again(run, event.phase)
-        elif refusal := run.match_refusal(event):
-            self._bar(run, event.phase, refusal)
-        else:
-            run.matches[event.phase] = event.matches
-            self.moved(run.run)
-
-    def _find_base(self, run: Run) -> None:
-        """Nothing begins before it is known where: every first phase starts from one commit."""
-        if "" not in run.asked:
-            run.asked.add("")
-            self.core.do(ev.FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
-
-    def base_found(self, event: ev.BaseFound) -> None:
-        run = self.runs.get(event.run)
-        if run is None or run.base is not None:
-            return
-        if event.again:
-            self._ask_again(run, "")
-            return
-        run.base = event.commit
-        if event.reason:
-            for name, phase in run.spec.phases.items():
-                if not phase.prerequisites:
-                    self._bar(run, name, event.reason)
-        self.moved(run.run)
-
-    def _ask_again(self, run: Run, what: str) -> None:
-        self._again[run.run, what] = self.core.now.boot_ms + RETRY_DELAY_MS_MIN
-
-    def tick(self) -> None:
-        """Ask repositories again that were out of reach."""
-        now = self.core.now.boot_ms
-        for run, what in [key for key, at in self._again.items() if at <= now]:
-            del self._again[run, what]
-            if run in self.runs:
-                self.runs[run].asked.discard(what)
-                self.moved(run)
 
     # --- ending ---------------------------------------------------------------------------------
 

@@ -157,9 +157,9 @@ class Work:
             case ev.BroughtBack():
                 self.core.guard.run("branch", event.task[:12], self.branches.brought, event)
             case ev.Matched():
-                self.running.about(event.run, self.running.matched, event)
+                self.running.about(event.run, self.running.looking.matched, event)
             case ev.BaseFound():
-                self.running.about(event.run, self.running.base_found, event)
+                self.running.about(event.run, self.running.looking.base_found, event)
             case _:
                 raise AssertionError(f"{event} reached work")
 
@@ -174,7 +174,7 @@ class Work:
             guard.run("runs", "", self._end_all)
         guard.run("branches", "", self.branches.tick)
         self.owning.tick()
-        guard.run("runs", "", self.running.tick)
+        guard.run("runs", "", self.running.looking.tick)
         guard.run("worker", "", self.working.tick)
 
     def told(self, machine: str, verb: str, args: Mapping[str, Any]) -> None:
