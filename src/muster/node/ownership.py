@@ -166,11 +166,18 @@ class Ownership:
             # Nobody has a task in another machine's run.
             if rank is None or (run and not ours and self.owner("run", run) != stream.machine):
                 continue
-            number = self.core.store.admitted(stream, entry.header.seq) or (0, 0)
-            found.append((rank, not ours, number, str(stream.machine)))
+            found.append((rank, not ours, stream, entry.header.seq))
         if not found:
             return None
-        first = min(found)
+        if len({stream.machine for _, _, stream, _ in found}) == 1:
+            # Nearly always: nobody else wrote this id.
+            return str(found[0][2].machine), min(rank for rank, *_ in found)
+        store = self.core.store
+        ranked = [
+            (rank, theirs, store.admitted(stream, seq) or (0, 0), str(stream.machine))
+            for rank, theirs, stream, seq in found
+        ]
+        first = min(ranked)
         return first[3], first[0]
 
     def _judged(self, entry: Entry) -> int | None:
