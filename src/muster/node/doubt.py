@@ -84,7 +84,7 @@ class Doubt:
         )
         self._keep(kept)
         core.counters["doubts"] += 1
-        title = f"{core.name} lost a part of its log or is a copy: {kept.reasons[-1]}"
+        title = f"{core.name} lost a part of its log or is a copy: {self._missing() or reasons[-1]}"
         if before is None or before.reasons != kept.reasons:
             core.note(title)
             detail = " ".join(kept.reasons)
@@ -93,11 +93,13 @@ class Doubt:
             # Nobody else can hold more: there is nothing to wait for, and a person is told.
             self._go_on(whole=False)
 
-    def proved(self, stream: StreamName, size: int) -> None:
-        """Our own seal says that there was so much of a stream of ours."""
-        kept = self.kept
-        if kept is not None and kept.waits and kept.awaited.get(str(stream), 0) < size:
-            self._keep(msgspec.structs.replace(kept, awaited={**kept.awaited, str(stream): size}))
+    def _missing(self) -> str:
+        """How much is not here of what the mark remembers."""
+        found = {
+            StreamName.parse(s): n for s, n in (self.kept.awaited if self.kept else {}).items()
+        }
+        gone = sum(max(0, n - self.core.store.size(s)) for s, n in found.items())
+        return f"{gone} of the {sum(found.values())} entries it had are not here." if gone else ""
 
     def _keep(self, kept: Kept | None) -> None:
         self.kept = kept
