@@ -3,6 +3,7 @@
 import os
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.agent.repositories import SIGNATURE, checkout, refs, sh, wait
@@ -135,6 +136,29 @@ def test_nested_repositories_with_odd_names_stay_out(place: Place) -> None:
     found = place.collect(tree)
     assert found.changed == ("a.txt",)
     assert len(found.left_out) == 5
+
+
+@proves("git.deliverables-in-the-commit")
+def test_a_folder_that_nobody_can_read_is_refused_unless_it_is_ignored(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = place.open()
+    (tree.path / ".gitignore").write_text("target\n")
+    for name in ("target/sub", ":(glob)**/sub"):
+        (tree.path / name).mkdir(parents=True)
+    real, shut = os.scandir, [b"target/sub"]
+
+    def scandir(path: Any) -> object:
+        if isinstance(path, bytes) and path.endswith(tuple(shut)):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    # The tests run as root, who may look everywhere.
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert place.collect(tree).changed == (".gitignore",)
+    shut.append(b":(glob)**/sub")
+    with pytest.raises(Refused, match=r"'\:\(glob\)\*\*/sub' cannot be read"):
+        place.collect(tree)
 
 
 # --- files that nobody touched -------------------------------------------------------------------

@@ -111,6 +111,33 @@ def test_nothing_is_removed_through_a_mount(
 
 
 @proves("git.no-debris")
+def test_a_folder_whose_mode_forbids_it_to_be_moved_is_moved(tmp_path: Path) -> None:
+    closed = tmp_path / "work" / "x"
+    closed.mkdir(parents=True)
+    closed.chmod(0)
+    aside = removal.set_aside(closed)
+    assert aside is not None
+    assert aside.name.startswith(removal.ASIDE_PREFIX)
+    assert gone(aside) == ""
+    assert list((tmp_path / "work").glob("*")) == []
+
+
+@proves("git.remains-are-told")
+def test_what_cannot_even_be_moved_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "x"
+    closed.mkdir()
+
+    def denied(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", denied)
+    assert removal.set_aside(closed) == closed
+    assert list(tmp_path.glob("*")) == [closed]
+
+
+@proves("git.no-debris")
 def test_what_is_not_there_is_gone(tmp_path: Path) -> None:
     assert gone(tmp_path / "never") == ""
     assert removal.set_aside(tmp_path / "never") is None

@@ -30,6 +30,8 @@ _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
 _READ_BY_GIT: Final = frozenset({b".gitignore", b".gitattributes", b".gitmodules", b".mailmap"})
 _LEFT_OUT_MAX: Final = 100
+# Of a path that git is asked about; longer ones no system opens.
+_ASKED_BYTES_MAX: Final = 3_000
 
 
 class Place(NamedTuple):
@@ -44,6 +46,15 @@ class Place(NamedTuple):
     def gitdir(self) -> Path:
         """The agent's own `.git`; never read as a repository by us."""
         return self.path / ".git"
+
+
+class _Folders(NamedTuple):
+    """What is special about the folders below the work folder, by name."""
+
+    nested: list[bytes]
+    """Repositories themselves."""
+    closed: list[bytes]
+    """Nobody here can look into them: of another user, without rights, too deep."""
 
 
 class Collected(NamedTuple):
@@ -84,10 +95,10 @@ async def _collect(
 ) -> Collected:
     borrowed = borrow(place.gitdir)
     top = await _head(place, borrowed)
-    nested = await asyncio.to_thread(_nested, place.path)
+    nested, closed = await asyncio.to_thread(_look, place.path)
     obstacles = {path: _obstacle(place.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
-    written = await _write_tree(place, top, borrowed, nested, plain)
+    written = await _write_tree(place, top, borrowed, _Folders(nested, closed), plain)
     missing = await _missing(place, borrowed, written, obstacles)
     left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
@@ -170,12 +181,12 @@ def _read_ref(gitdir: Path, name: str) -> str:
 
 
 async def _write_tree(
-    place: Place, top: str, borrowed: dict[str, str], nested: list[bytes], deliver: list[str]
+    place: Place, top: str, borrowed: dict[str, str], folders: _Folders, deliver: list[str]
 ) -> str:
     """The folder's contents as a tree object."""
     with tempfile.TemporaryDirectory(prefix="muster-index-", dir=place.cache) as folder:
         excluded, index = Path(folder) / "exclude", Path(folder) / "index"
-        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in nested))
+        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in folders.nested))
         settings = (
             f"--git-dir={place.cache}", f"--work-tree={place.path}",
             "-c", "core.bare=false", "-c", f"core.excludesFile={excluded}",
@@ -183,7 +194,8 @@ async def _write_tree(
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
         await _keep_untouched(inside, place, top)
-        await _point_submodules(inside, place, nested)
+        await _refuse_closed(inside, folders.closed)
+        await _point_submodules(inside, place, folders.nested)
         await inside.run("add", "--all", ".")
         if deliver:
             # A promised file counts even where .gitignore names it.
@@ -303,9 +315,9 @@ async def _holds(place: Place, borrowed: dict[str, str], tree: str, path: str) -
 # --- repositories inside ---------------------------------------------------------------------
 
 
-def _nested(root: Path) -> list[bytes]:
-    """The folders below the work folder that are repositories themselves; without recursion."""
-    found, top = [], os.fsencode(root)
+def _look(root: Path) -> _Folders:
+    """Look through the work folder; without recursion."""
+    found, closed, top = [], list[bytes](), os.fsencode(root)
     waiting = [top]
     while waiting:
         folder = waiting.pop()
@@ -315,7 +327,7 @@ def _nested(root: Path) -> list[bytes]:
             for name in _READ_BY_GIT & known.keys():
                 _refuse_trap(os.path.join(folder, name), top)
         except OSError:
-            # Unreadable or too deep: git cannot read it either, and says so.
+            closed.append(os.path.relpath(folder, top))
             continue
         if folder != top and b".git" in known:
             found.append(os.path.relpath(folder, top))
@@ -323,7 +335,24 @@ def _nested(root: Path) -> list[bytes]:
         waiting += [
             os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
         ]
-    return sorted(found)
+    return _Folders(sorted(found), sorted(closed))
+
+
+async def _refuse_closed(inside: filtered.Git, closed: list[bytes]) -> None:
+    """Git would leave out what it cannot read, with exit code 0; what is ignored may be closed."""
+    # With a dot in front no name is more than a name; this command knows no other way to say so.
+    asked = {b"./" + path[:_ASKED_BYTES_MAX].rstrip(b"/") for path in closed}
+    if not asked:
+        return
+    inside = inside._replace(env={**inside.env, "GIT_LITERAL_PATHSPECS": "0"})
+    question = b"".join(path + b"\0" for path in asked)
+    answer = await inside.run("check-ignore", "-z", "--stdin", stdin=question, codes=(0, 1))
+    left = asked.difference(answer.out.split(b"\0"))
+    if left:
+        raise Refused(
+            f"The folder {git.shown(min(left)[2:])!r} cannot be read: it is another user's, "
+            "without rights, or too deep; git would leave it out without a word."
+        )
 
 
 async def _left_out(

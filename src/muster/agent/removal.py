@@ -33,11 +33,18 @@ def set_aside(path: Path, where: Path | None = None) -> Path | None:
     """
     if not os.path.lexists(path):
         return None
+    aside = None
     try:
+        # To move a folder its own mode must allow it, and an agent may have taken that away.
+        if not path.is_symlink():
+            path.chmod(0o700)
         aside = Path(tempfile.mkdtemp(prefix=ASIDE_PREFIX, dir=where or path.parent))
         path.rename(aside / "x")
     except OSError:
         # It cannot even be moved: it is told under the name it has.
+        if aside is not None:
+            with contextlib.suppress(OSError):
+                aside.rmdir()
         return path
     return aside
 
