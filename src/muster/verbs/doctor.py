@@ -163,7 +163,9 @@ def _space(home: Home) -> Check:
     text = f"{free // 1024**2} MiB free"
     if free < FREE_BYTES_LOW:
         state = "wrong" if free < FREE_BYTES_MIN else "note"
-        return Check("disk", state, text, "free some space: a full disk stops this machine")
+        return Check(
+            "disk", state, text, "free some space: while a disk is full this machine stands still"
+        )
     return Check("disk", "ok", text)
 
 
