@@ -16,6 +16,7 @@ import msgspec
 
 from muster.fleet import folds
 from muster.fleet.device import Device, Terms
+from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts
 from muster.fleet.grant import Given, Grant, effective, root_grant
 from muster.fleet.record import (
@@ -60,7 +61,7 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
     roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
     shut = dead | frozenset(revoked)
     takers = _takers(rows(folds.TAKEN.name))
-    ever = _devices(rows(folds.DEVICE.name), frozenset(signed))
+    ever = _devices(rows(DEVICE.name), frozenset(signed))
     devices = {
         key: device
         for key, device in ever.items()

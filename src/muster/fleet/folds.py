@@ -15,9 +15,9 @@ invite-unknown, invite-used, incident-not-open.
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from muster.errors import Malformed, Refused
+from muster.errors import Malformed
 from muster.fleet import kinds
-from muster.fleet.device import adds, device_of, open_device, terms_args
+from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
 from muster.fleet.forked import closes
@@ -44,16 +44,6 @@ REVOKED: Final = Table(
 )
 OPERATOR: Final = Table(
     "fleet_operator", (("operator", "text"),), (("issued_ms", "int"), ("record", "text"))
-)
-DEVICE_OFFER: Final = Table(
-    "fleet_device_offer",
-    (("id", "text"),),
-    (("operator", "text"), ("statement", "text"), ("terms", "text"), ("t_ms", "int")),
-)
-DEVICE: Final = Table(
-    "fleet_device",
-    (("key", "text"), ("id", "text")),
-    (("operator", "text"), ("terms", "text"), ("t_ms", "int")),
 )
 GRANT: Final = Table(
     "fleet_grant",
@@ -151,7 +141,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     who = _Who(fleet)
     may = _May(fleet)
     fork = _Fork(fleet)
-    device = _Device(fleet)
+    device = Devices(fleet)
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
@@ -181,7 +171,7 @@ class _Who:
         # Later in the stream it would rewrite what the incarnation claims to follow.
         if entry.header.seq != 0:
             raise Skip("not-first")
-        record = _checked("bad-record", open_record, body.record, self.fleet)
+        record = checked("bad-record", open_record, body.record, self.fleet)
         if record.machine != entry.header.author:
             raise Skip("not-mine")
         try:
@@ -197,7 +187,7 @@ class _Who:
 
     def _record(self, entry: Entry, rows: Rows) -> Iterable[Change]:
         raw = body_as(entry, kinds.MachineRecorded).record
-        record = _checked("bad-record", open_record, raw, self.fleet)
+        record = checked("bad-record", open_record, raw, self.fleet)
         return _newer(MACHINE, (record.machine,), (record.serial, raw), rows)
 
     def _facts(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
@@ -207,12 +197,12 @@ class _Who:
 
     def _revoke(self, entry: Entry, rows: Rows) -> Iterable[Change]:
         raw = body_as(entry, kinds.MachineRevoke).revocation
-        revocation = _checked("bad-record", open_revocation, raw, self.fleet)
+        revocation = checked("bad-record", open_revocation, raw, self.fleet)
         return _newer(REVOKED, (revocation.key,), (revocation.issued_ms, raw), rows)
 
     def _operator(self, entry: Entry, rows: Rows) -> Iterable[Change]:
         raw = body_as(entry, kinds.OperatorRecorded).record
-        record = _checked("bad-record", open_operator, raw, self.fleet)
+        record = checked("bad-record", open_operator, raw, self.fleet)
         return _newer(OPERATOR, (record.operator,), (record.issued_ms, raw), rows)
 
 
@@ -229,7 +219,7 @@ class _May:
         }
 
     def _statement(self, text: str) -> Statement:
-        return _checked("bad-statement", open_statement, text, self.fleet)
+        return checked("bad-statement", open_statement, text, self.fleet)
 
     def _give(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
         body = body_as(entry, kinds.GrantGive)
@@ -275,40 +265,6 @@ class _May:
         return [Change(DENIAL.name, (entry.header.seq,), row)]
 
 
-class _Device:
-    """Devices: what operators offered, and the keys that took it."""
-
-    def __init__(self, fleet: FleetId) -> None:
-        self.fleet = fleet
-        self.kinds: dict[str, Handler] = {
-            kinds.DEVICE_OPEN: self._open,
-            kinds.DEVICE_RECORD: self._record,
-        }
-
-    def _open(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, kinds.DeviceOpen)
-        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
-        if not adds(statement, body.terms):
-            raise Skip("other-terms")
-        terms = canon.encode(terms_args(body.terms)).decode()
-        row = (statement.operator, body.statement, terms, entry.header.t[0])
-        return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
-
-    def _record(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, kinds.DeviceRecorded)
-        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
-        binding = _checked("bad-record", open_device, body.binding, self.fleet)
-        device = device_of(statement, body.statement, body.terms, binding)
-        if device is None:
-            raise Skip("other-terms")
-        # A copied string is of no use on another machine.
-        if binding.machine != entry.stream.machine:
-            raise Skip("not-mine")
-        terms = canon.encode(terms_args(body.terms)).decode()
-        row = (device.operator, terms, entry.header.t[0])
-        return [Change(DEVICE.name, (device.key, device.id), row)]
-
-
 class _Fork:
     """What operators decided about forked streams."""
 
@@ -318,7 +274,7 @@ class _Fork:
 
     def _close(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
         body = body_as(entry, kinds.ForkClose)
-        statement = _checked("bad-statement", open_statement, body.statement, self.fleet)
+        statement = checked("bad-statement", open_statement, body.statement, self.fleet)
         if not closes(statement, body):
             raise Skip("other-fork")
         row = (body.stream, body.common, body.proof, body.note, statement.issued_ms, entry.id)
@@ -397,13 +353,6 @@ _INCIDENT_KINDS: Final[dict[str, Handler]] = {
     kinds.INCIDENT_OPEN: _incident_open,
     kinds.INCIDENT_CLOSE: _incident_close,
 }
-
-
-def _checked(reason: str, opened: Callable[[bytes, FleetId], T], text: str, fleet: FleetId) -> T:
-    try:
-        return opened(text.encode(), fleet)
-    except (Refused, UnicodeError) as error:
-        raise Skip(reason) from error
 
 
 def _newer(

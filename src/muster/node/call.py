@@ -261,9 +261,10 @@ class Router:
                 f"{call.verb} needs an operator's signature: run it as the operator, on a machine "
                 "that holds the operator's key"
             )
-        object = None
-        if verb.object != "statement":
-            object = str(request.args.get(verb.object, "*"))[:200] if verb.object else "*"
+        if verb.operators_only:
+            self.core.orders.check_operator(call.verb, request.statement)
+        named = request.args.get(verb.object, "*") if verb.object else "*"
+        object = None if verb.object == "statement" else str(named)[:200]
         order = self.core.orders.take(call.verb, object, request.args, request.statement)
         call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
         call.operator, call.object = order.operator, order.object

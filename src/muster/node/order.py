@@ -60,6 +60,15 @@ class Orders:
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
         return OrderTaken(actor, entry.id, statement.operator, object)
 
+    def check_operator(self, verb: str, raw: str) -> None:
+        """Raises: Denied where an operator must order this, and another key did."""
+        statement = open_statement(raw.encode(), self.core.standing.fleet)
+        if statement.operator in self.core.roster.operators:
+            return
+        error = Denied(f"only an operator may order {verb}, not whom an operator granted something")
+        self.deny(statement.operator, verb, statement.object, error, raw)
+        raise error
+
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""
         core = self.core

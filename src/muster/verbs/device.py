@@ -26,6 +26,7 @@ from muster.fleet.device import (
     sign_device,
     write_string,
 )
+from muster.fleet.device_fold import DEVICE, DEVICE_OFFER
 from muster.fleet.grant import ANYTHING, takes
 from muster.fleet.meant import meant
 from muster.fleet.statement import open_statement
@@ -187,7 +188,7 @@ def offer(core: Core, call: Call) -> Any:
             "linked, then give the same command again"
         )
     _check_offer(core, found)
-    spent = [str(row["key"]) for row in core.store.rows(folds.DEVICE.name)]
+    spent = [str(row["key"]) for row in core.store.rows(DEVICE.name)]
     return {"id": found["id"], "machine": core.machine, "spent": spent}
 
 
@@ -268,7 +269,7 @@ def terms_to_take(core: Core, call: Call) -> Any:
 def _offers(core: Core) -> Iterator[dict[str, Any]]:
     """Every offer that is known, once, whoever passed it on."""
     seen = set()
-    for row in core.store.rows(folds.DEVICE_OFFER.name):
+    for row in core.store.rows(DEVICE_OFFER.name):
         if row["id"] not in seen:
             seen.add(row["id"])
             yield {**row, "terms": msgspec.json.decode(str(row["terms"]), type=Terms)}
@@ -308,7 +309,7 @@ def _state(core: Core, id_: str, operator: str, terms: Terms) -> str:
         return "revoked"
     if terms.machine not in roster.machines or roster.is_dead(terms.ticket):
         return "revoked"
-    keys = {str(r["key"]) for r in core.store.rows(folds.DEVICE.name, id=id_)}
+    keys = {str(r["key"]) for r in core.store.rows(DEVICE.name, id=id_)}
     if len(keys) > 1:
         return "void"
     if keys and any(roster.is_dead(key) for key in keys):

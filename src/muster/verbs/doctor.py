@@ -123,7 +123,7 @@ def _of_home(home: Home) -> Iterator[Check]:
         return "config.toml and fleet.json can be read"
 
     yield _guarded("configuration", "mend the file it names", config)
-    for name in ("seed", "authority.seed", "operator.seed"):
+    for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
         if home.has_seed(name):
             yield _guarded(name, "then ask who else could read it", partial(_seed, home, name))
     yield _folder_mode("home's mode", home.path)

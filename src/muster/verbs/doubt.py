@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muster.errors import Conflict, Denied
+from muster.errors import Conflict
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.verbs.client import Door
@@ -35,7 +35,5 @@ def resume(door: Door, _args: Mapping[str, Any]) -> Any:
 
 def end(core: Core, call: Call) -> dict[str, Any]:
     """An operator looked, and says to go on without what is lost."""
-    if call.operator not in core.roster.operators:
-        raise Denied("only an operator says so, not whom an operator granted something")
     core.doubt.end(str(call.args["doubt"]))
     return {"resumed": core.name}

@@ -27,7 +27,7 @@ from muster.verbs.table import VERBS
 MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "", "repo": "repository"}
 # Only an operator does these, whatever was granted: a grant of them would mean nothing.
 OPERATORS_ONLY: Final = frozenset(
-    {"fork.close", "operator.add", "device.add", "device.revoke", GIVE, TAKE}
+    {GIVE, TAKE, *(v.name for v in VERBS.values() if v.operators_only)}
 )
 _SORTS: Final = ("key", "operator", "device", "machine", "role", "agent")
 _WHY_AGENT: Final = (

@@ -115,8 +115,6 @@ def free(core: Core, call: Call) -> Any:
 def add(core: Core, call: Call) -> Any:
     """Make another operator, as one that there is ordered it."""
     authority = authority_of(core)
-    if call.operator not in core.roster.operators:
-        raise Denied("an operator is made by an operator, not by whom one granted something")
     name, key = str(call.args["name"]), str(call.args["key"]).strip().lower()
     check_name(name, "The operator's name")
     try:

@@ -124,7 +124,7 @@ FLEET: Final = (
     Verb(
         "operator.add", "make an operator of a key", "order", "daemon", "muster.verbs.operator:add",
         (pos("name", "the operator"), pos("key", "the public key")),
-        hidden=True, object="name", acts="authority",
+        hidden=True, object="name", acts="authority", operators_only=True,
     ),
     Verb(
         "operator.record", "take in an operator that the authority signed", "local", "daemon",
@@ -156,7 +156,7 @@ FLEET: Final = (
     Verb(
         "device.add", "write down the terms of a device", "order", "daemon",
         "muster.verbs.device:add", (pos("machine", "the machine"),),
-        hidden=True, object="machine", acts="hub",
+        hidden=True, object="machine", acts="hub", operators_only=True,
     ),
     Verb(
         "device.offer", "the terms that a ticket is for", "local", "daemon",
@@ -173,7 +173,7 @@ FLEET: Final = (
     Verb(
         "device.revoke", "take the terms of a device back", "order", "daemon",
         "muster.verbs.device:revoke", (pos("device", "the machine"),),
-        hidden=True, object="device", acts="hub",
+        hidden=True, object="device", acts="hub", operators_only=True,
     ),
     Verb(
         "up", "run this machine's daemon", "local", "client", "muster.verbs.service:up",

@@ -40,7 +40,7 @@ TRUTH: Final = (
         "fork.close", "an operator's decision about a fork", "order", "daemon",
         "muster.verbs.fork:settle",
         (pos("fork", "the fork's whole id"), opt("note", "what was found")),
-        hidden=True, object="fork",
+        hidden=True, object="fork", operators_only=True,
     ),
     Verb(
         "doubt", "what this machine does not know of its own past", "local", "daemon",
@@ -53,6 +53,7 @@ TRUTH: Final = (
     Verb(
         "doubt.end", "an operator's word that ends a machine's doubt", "order", "daemon",
         "muster.verbs.doubt:end", (pos("doubt", "the doubt"),), hidden=True, object="doubt",
+        operators_only=True,
     ),
     Verb(
         "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",

@@ -45,6 +45,8 @@ class Verb(NamedTuple):
     # Which argument a grant may name; "statement" where the handler checks the statement's own.
     object: str = ""
     acts: Acts = "here"
+    # Whether only an operator may order it, whatever was granted to whom.
+    operators_only: bool = False
     # What cannot be undone, as a sentence over its arguments: asked about first, never suggested.
     destroys: str = ""
 
