@@ -111,7 +111,8 @@ def test_a_real_agent_delivers_in_a_run_and_its_work_reaches_the_next_phase(flee
     author = git(fleet, "log", "-1", "--format=%an <%ae> by %cn", branch).strip()
     assert author == f"{agent}@studio <{agent}@studio.muster> by studio"
     key = fleet["studio"].identity.signer("git").public
-    wait(commits.verify(Path(fleet.hub.home.repos) / "main.git", write["commit"], key))
+    maker = commits.Maker(f"{agent}@studio", "studio", key)
+    wait(commits.verify(Path(fleet.hub.home.repos) / "main.git", write["commit"], maker))
     report = git(fleet, "show", f"muster/{run}/report:report.txt").splitlines()
     assert report[0] == f"{agent} wrote the greeting.|{agent}|studio"
     assert f"{agent} wrote the greeting." in report[1:]
