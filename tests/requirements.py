@@ -408,6 +408,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.mistakes-end-one-thing": "A task that fails ends alone and is counted; after a step that failed the daemon begins anew from its store; a machine that cannot go on ends with a sentence.",
     "node.one-failure-is-one-unit": "What fails in a step is one entry, call, task, run or attempt: what it wrote is taken back, it ends with the reason, people are told once, and everything else goes on.",
     "node.begins-anew": "After a mistake in a step that no guard knows, the daemon goes on from its store in the same process, without what the step did, and can be stopped meanwhile.",
+    "node.intake-is-bounded": "Of one writer a machine takes so much at once and so much a minute, whoever passes it on; the rest comes later, nobody else waits, and a person is told.",
     "node.steps-are-bounded": "A step in which one thing leads to another without end is cut short, commits, and goes on in the next.",
     "node.besieged-it-works-on": "While a member that knows every format writes, calls, offers and answers for leases as it likes, the machine answers its user, no step takes a second, no guard has to catch a mistake, and it starts from what it holds.",
     "node.starts-whatever-it-holds": "A machine starts whatever others wrote into the streams that it holds; a task or run of its own that cannot be taken up is ended with the reason.",

@@ -37,6 +37,9 @@ NOTE_BYTES_MAX: Final = 8 * 1024
 SEGMENT_ENCODED_BYTES_MAX: Final = 256 * 1024
 # Beyond a thousand entries a larger batch gains nothing (reference/ledger.md, section 3).
 SEGMENT_ENTRIES_MAX: Final = 1000
+# Of one writer at once: the history of months. Then 16 MiB a minute: ten thousand messages.
+INTAKE_BYTES_MAX: Final = 256 * 1024 * 1024
+INTAKE_BYTES_PER_MINUTE: Final = 16 * 1024 * 1024
 # An RFC 6962 consistency proof between trees of up to 2^40 leaves.
 PROOF_HASHES_MAX: Final = 41
 

@@ -110,7 +110,9 @@ def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt
     ).note
     link = next(n for n, each in hub.core.links.items() if each.peer == studio.id)
     told: list[str] = []
-    hub.core.replication.when_held(own, size, {studio.identity.machine}, lambda: told.append("!"))
+    hub.core.replication.awaited.when_held(
+        own, size, {studio.identity.machine}, lambda: told.append("!")
+    )
     shown(hub, link, wire.Cosigns([note.decode()]))
     assert hub.core.replication.counters["cosign-ahead-of-us"] == 1
     assert hub.core.replication.doubted == own

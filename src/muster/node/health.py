@@ -1,4 +1,4 @@
-"""What is wrong with this machine itself, told to a person: its disk and its clock.
+"""What is wrong with this machine itself, told to a person: its disk, its clock, and who fills it.
 
 Rule 1: it is told once, and again when it is over; nothing is decided here.
 """
@@ -6,6 +6,7 @@ Rule 1: it is told once, and again when it is over; nothing is decided here.
 from typing import Final
 
 from muster.limits import CLOCK_SKEW_MS
+from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.clock import CLOCK_TRUST_MS
 from muster.node.whole import MembersPart, Whole
@@ -22,6 +23,7 @@ class Health:
         self._core = core
         self._members = members
         self._clock_told = False
+        self._floods: set[MachineId] = set()
 
     def had_no_room(self, event: ev.HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""
@@ -34,7 +36,24 @@ class Health:
         self._members.incident(DISK_FULL, "warning", title, detail)
 
     def tick(self) -> None:
-        """Tell when the wall clock jumped, and when it is well again."""
+        """Tell what began to be wrong, and what is well again."""
+        self._tell_clock()
+        if self._core.replication.intake.held_back != self._floods:
+            self._tell_floods()
+
+    def _tell_floods(self) -> None:
+        """Who writes more than is taken of one machine, once each."""
+        held_back = self._core.replication.intake.held_back
+        for writer in sorted(held_back - self._floods):
+            name = self._core.standing.name_of(writer)
+            title = f"{name} writes more than is taken of one machine: the rest waits"
+            detail = "it comes at 16 MiB a minute; `muster revoke` it if it is not meant to"
+            self._members.incident(f"intake-{writer[:16]}", "warning", title, detail)
+        for writer in sorted(self._floods - held_back):
+            self._members.resolved(f"intake-{writer[:16]}", "it writes as much as is taken again")
+        self._floods = set(held_back)
+
+    def _tell_clock(self) -> None:
         off_ms = self._core.clock.off_ms
         if abs(off_ms) > CLOCK_SKEW_MS and not self._clock_told:
             self._clock_told = True

@@ -365,6 +365,7 @@ class Members:
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.work.machine_removed(machine)
             core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
+            core.replication.intake.forget(MachineId(machine))
         core.work.roster_changed()
 
     def shut_out(self, raw: str) -> None:

@@ -12,7 +12,6 @@ Rule 4: which streams ended, and where, is the business of fork.py.
 
 from collections import Counter
 from collections.abc import Callable
-from typing import NamedTuple
 
 from muster.errors import Forged, Malformed, MusterError, Refused
 from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX, STREAMS_OF_MACHINE_MAX
@@ -24,18 +23,12 @@ from muster.log.entry import Entry
 from muster.log.seal import Cosign, Seal
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.log.sync import Sync
+from muster.node.awaited import Awaited
 from muster.node.fork import Forks
 from muster.node.hearsay import Hearsay
+from muster.node.intake import Intake
 from muster.node.standing import Standing
 from muster.store.store import Store
-
-
-class Awaited(NamedTuple):
-    """Somebody waits until these machines hold so much of a stream."""
-
-    size: int
-    machines: set[MachineId]
-    then: Callable[[], None]
 
 
 class Replication:
@@ -70,7 +63,8 @@ class Replication:
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
         self.hearsay = Hearsay()
-        self._awaited: dict[StreamName, list[Awaited]] = {}
+        self.awaited = Awaited(store)
+        self.intake = Intake(standing.machine)
         self.forks = Forks(store, standing, sync, self.counters, on_regressed, on_rolled_back)
 
     @property
@@ -268,7 +262,7 @@ class Replication:
         self._known_cosigns[note] = cosign
         self._heard_cosign(link, cosign, now_ms)
         if self.store.put_cosign(cosign, may_wait=True):
-            self._settle_awaited(cosign)
+            self.awaited.settle(cosign)
             self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
 
     def _heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
@@ -276,35 +270,6 @@ class Replication:
         self.sync.heard_cosign(
             link, cosign.stream, cosign.machine, cosign.strength, cosign.size, now_ms
         )
-
-    def when_held(
-        self, stream: StreamName, size: int, machines: set[MachineId], then: Callable[[], None]
-    ) -> None:
-        """Call `then` once, when all of `machines` have receipted `size` entries of `stream`."""
-        for cosign in self.store.cosigns(stream):
-            if cosign.strength == "held" and cosign.size >= size:
-                machines.discard(cosign.machine)
-        if machines:
-            self._awaited.setdefault(stream, []).append(Awaited(size, machines, then))
-        else:
-            then()
-
-    def _settle_awaited(self, cosign: Cosign) -> None:
-        waiting = self._awaited.get(cosign.stream)
-        if not waiting or cosign.strength != "held":
-            return
-        left = []
-        for each in waiting:
-            if each.size <= cosign.size:
-                each.machines.discard(cosign.machine)
-            if each.machines:
-                left.append(each)
-            else:
-                each.then()
-        if left:
-            self._awaited[cosign.stream] = left
-        else:
-            del self._awaited[cosign.stream]
 
     def _make_cosign(
         self, strength: seals.Strength, stream: StreamName, size: int, root: bytes, wall_ms: int
@@ -350,6 +315,9 @@ class Replication:
             self.store.state(stream), segment, self._fleet, public, self.store.tree(stream)
         )
         match outcome:
+            case Taken() if not self.intake.admits(stream.machine, len(raw), now_ms):
+                # It is offered again, and by then there may be room for more of its writer.
+                self.counters["entries-held-back"] += 1
             case Taken():
                 self._take(link, outcome, now_ms, wall_ms)
             case Nothing():

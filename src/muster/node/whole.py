@@ -22,6 +22,7 @@ from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.argument import Declared
 from muster.node.clock import Steady
+from muster.node.intake import Intake
 from muster.node.link import Answer, Link
 from muster.node.standing import Standing
 from muster.store.store import Draft, Store
@@ -155,6 +156,7 @@ class ReplicationPart(Protocol):
     longer: dict[StreamName, int]
     on_own_wanted: Callable[[MachineId, StreamName], None]
     may_receipt: bool
+    intake: Intake
 
     @property
     def forks(self) -> ForksPart: ...

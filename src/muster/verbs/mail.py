@@ -96,7 +96,7 @@ def _send(core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait
     if away:
         # Said at once: whoever waits should know that it may be for long, and for whom.
         call.more({**answer, "away": [_away(core, m) for m in away]})
-    core.replication.when_held(stream, seq + 1, waiting, _ending(call, answer))
+    core.replication.awaited.when_held(stream, seq + 1, waiting, _ending(call, answer))
     return LATER
 
 
