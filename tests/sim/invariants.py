@@ -307,6 +307,8 @@ class Checker:
     def _unproved_fork(self) -> str:
         """Two branches of one size, of which the peers have not told each other yet."""
         for stream in self.forked:
+            if self._is_out_of_reach(stream):
+                continue
             roots = {
                 store.root_at(stream, store.size(stream))
                 for store in (_core(machine).store for machine in self.honest())
@@ -446,8 +448,8 @@ class Checker:
     def _check_forks(self) -> None:
         """Every fork that two honest machines could see is proved, and frozen at its place. (I1)"""
         for stream, at in self.forked.items():
-            if stream.machine in self.world.revoked:
-                # It ends where the revocation says.
+            if stream.machine in self.world.revoked or self._is_out_of_reach(stream):
+                # It ends where the revocation says; or nobody honest but its writers holds any of it.
                 continue
             for machine in self.honest():
                 frozen = _core(machine).store.frozen_at(stream)
