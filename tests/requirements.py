@@ -350,6 +350,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.fails-closed": "A push is refused when the daemon is gone, silent or unclear, when the machine is not proven, or when a hook cannot run.",
     "git.tunnel": "git reaches a repository on another machine as muster::<machine>/<name>, whatever the size, and a cut tunnel changes nothing.",
     "cli.places": "A folder that is typed is meant from where the person stands, and an address stays an address.",
+    "git.default-branch-moves": "Work that began at the default branch counts also where somebody pushed to it meanwhile, and comes back after a restore.",
     "git.promotion-ends": "A branch that cannot be moved fails its attempt with the reason, at once where no waiting helps, and after a while where somebody else keeps moving it.",
     "git.wild-repositories": "A repository as it comes in the wild works, or is refused in one sentence; nothing in it or its configuration is run or honoured when it is added, fetched, checked out, merged or promoted.",
     "git.deliverables-in-the-commit": "A deliverable counts when it is in the commit; what is behind a link, in a repository of its own, empty or a pipe is missing, with the reason, and is the agent's fault.",

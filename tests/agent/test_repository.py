@@ -278,6 +278,27 @@ def test_a_commit_that_is_not_the_attempts_is_refused(repo, source):
     assert refs(repo) == before
 
 
+@proves("git.default-branch-moves")
+def test_a_push_to_the_default_branch_meanwhile_fails_no_attempt(repo, source):
+    _, made = attempt(repo, source)
+    newest = commit(source, "somebody else's", other__txt="x\n")
+    stranger = sh(source, "commit-tree", "-m", "x", f"{made}^{{tree}}")
+    sh(repo, "fetch", "-q", str(source), "main")
+    with pytest.raises(Refused, match="does not descend"):
+        wait(ref.promote(repo, promotion(commit=made, base=newest)))
+    sh(repo, "fetch", "-q", str(source), made)
+    wait(ref.promote(repo, promotion(commit=made, base=newest, base_moves=True)))
+    assert refs(repo)[BRANCH] == made
+    # With no history in common it did not begin there, whenever that was.
+    sh(source, "update-ref", "refs/heads/stranger", stranger)
+    sh(repo, "fetch", "-q", str(source), "stranger")
+    wait(ref.register(repo, "t2", FIRST))
+    sh(repo, "update-ref", attempt_ref("t2", FIRST), stranger)
+    foreign = promotion(task="t2", commit=stranger, base=newest, base_moves=True, expected=made)
+    with pytest.raises(Refused, match="does not descend"):
+        wait(ref.promote(repo, foreign))
+
+
 @proves("git.promotion-checks-commit", "git.forged-commit")
 def test_a_commit_that_its_machine_did_not_sign_is_not_promoted(repo, source):
     base, made = attempt(repo, source)

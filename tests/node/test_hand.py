@@ -46,9 +46,17 @@ class Owner:
         sh(self.repo, "update-ref", attempt_ref("t1", Epoch(1, 1)), made)
         return made
 
-    def move(self, made: str, *, machine: str = "studio") -> ev.Promoted:
+    def push_to_main(self) -> None:
+        """Somebody else's commit becomes the newest of the default branch."""
+        named = ["-c", "user.name=x", "-c", "user.email=x@x"]
+        tree = sh(self.repo, "rev-parse", f"{self.base}^{{tree}}")
+        new = sh(self.repo, *named, "commit-tree", tree, "-p", self.base, "-m", "meanwhile")
+        sh(self.repo, "update-ref", "refs/heads/main", new)
+
+    def move(self, made: str, *, machine: str = "studio", bases: Any = None) -> ev.Promoted:
         worker = self.world[machine].id if machine in self.world.machines else machine
-        effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, (self.base,), worker, "claude")
+        bases = (self.base,) if bases is None else bases
+        effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, worker, "claude")
         wait(self.hands.branches.move(effect))
         found: ev.Promoted = self.posted.pop()
         return found
@@ -100,6 +108,14 @@ def test_an_unsigned_commit_is_not_promoted_nor_one_of_a_machine_that_nobody_vou
     assert refs(owner.repo) == before
 
 
+@proves("git.default-branch-moves")
+def test_work_that_began_at_the_default_branch_counts_after_a_push_to_it(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    owner.push_to_main()
+    assert owner.move(made, bases=()).reason == ""
+    assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
+
+
 # --- after a restore --------------------------------------------------------------------------------
 
 
@@ -110,16 +126,16 @@ def lose(owner: Owner, made: str) -> None:
             sh(owner.repo, "update-ref", "-d", name)
 
 
-def bring_back(owner: Owner, made: str, answer: Any) -> ev.BroughtBack:
+def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> ev.BroughtBack:
     async def ask(machine: str, verb: str, args: Any) -> Any:
         assert (machine, verb) == (owner.world["studio"].id, "git.again")
         assert args == {"epoch": [1, 1], "task": "t1"}
         return answer()
 
     owner.hands.ask = ask  # type: ignore[method-assign]
-    move = ev.MoveBranch(
-        "t1", (1, 1), "main", BRANCH, made, (owner.base,), owner.world["studio"].id, "claude"
-    )
+    bases = (owner.base,) if bases is None else bases
+    worker = (owner.world["studio"].id, "claude")
+    move = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, *worker)
     wait(owner.hands.branches.bring_back(move))
     found: ev.BroughtBack = owner.posted.pop()
     return found
@@ -140,6 +156,15 @@ def test_a_branch_that_is_gone_stands_again_when_its_worker_pushed_the_attempt_o
     lose(owner, made)
     told = bring_back(owner, made, lambda: owner.pushed(made))
     assert told == ev.BroughtBack("t1", BRANCH, "main", "", True)
+    assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
+
+
+@proves("git.default-branch-moves", "git.lost-branches-come-back")
+def test_a_branch_comes_back_also_where_the_default_branch_moved_on(owner):
+    made = owner.commit("claude@studio", "studio", "studio")
+    lose(owner, made)
+    owner.push_to_main()
+    assert bring_back(owner, made, lambda: owner.pushed(made), bases=()).reason == ""
     assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
 
 

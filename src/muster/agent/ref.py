@@ -30,6 +30,8 @@ class Promotion(NamedTuple):
     expected: str | None
     # Who was given the task: nobody else's commit counts. None where unsigned work is kept.
     maker: commit.Maker | None
+    # The base is the newest commit of the default branch, which others push to while one works.
+    base_moves: bool = False
 
 
 async def read(repo: Path, ref: str) -> str | None:
@@ -180,13 +182,23 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
         raise Conflict(
             f"Task {task} is at epoch {current}, not {promotion.epoch}; a late result stays out."
         )
-    if not await descends(repo, promotion.base, promotion.commit):
+    if not await _starts_there(repo, promotion):
         raise Refused(
             f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
             f"{promotion.base[:12]}; the attempt does not count."
         )
     if promotion.maker is not None:
         await commit.verify(repo, promotion.commit, promotion.maker)
+
+
+async def _starts_there(repo: Path, promotion: Promotion) -> bool:
+    """Whether the commit began at its base, or at what its base was then."""
+    if await descends(repo, promotion.base, promotion.commit):
+        return True
+    if not promotion.base_moves:
+        return False
+    common = ["merge-base", promotion.base, promotion.commit]
+    return (await git.run_async(common, repo, codes=(0, 1, 128))).code == 0
 
 
 async def _already(repo: Path, old: str | None, task: str, new: Epoch) -> bool:

@@ -57,7 +57,7 @@ class Promotions:
             base = base or await start.commit(where, url or str(where), effect.repo, "")
             promotion = Promotion(
                 effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old,
-                self._maker(effect.machine, effect.agent),
+                self._maker(effect.machine, effect.agent), base_moves=not effect.bases,
             )  # fmt: skip
             if path is not None:
                 await ref.promote(path, promotion)
@@ -114,7 +114,8 @@ class Promotions:
         old = await ref.read(path, branch)
         base = move.bases[0] if move.bases else await start.commit(path, str(path), move.repo, "")
         maker = self._maker(move.machine, move.agent)
-        await ref.promote(path, Promotion(move.task, epoch, branch, move.commit, base, old, maker))
+        place = (move.task, epoch, branch, move.commit, base, old, maker)
+        await ref.promote(path, Promotion(*place, base_moves=not move.bases))
 
     async def push_again(self, repo: str, task: str, epoch: Epoch, commit: str) -> None:
         """A commit that our cache still has, as the attempt's ref. Raises: NotFound without it."""
