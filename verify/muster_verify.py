@@ -94,8 +94,7 @@ def sha256(*parts: bytes) -> bytes:
 
 def point(raw: bytes) -> Point:
     """Return a point of edwards25519 from its only spelling (RFC 8032, 5.1.3)."""
-    number = int.from_bytes(raw, "little")
-    odd, y = number >> 255, number & (2**255 - 1)
+    odd, y = divmod(int.from_bytes(raw, "little"), 2**255)
     u, v = y * y - 1, D * y * y + 1
     x = u * v**3 * pow(u * v**7, P // 8, P) % P
     x = x if (v * x * x - u) % P == 0 else x * ROOT % P
@@ -160,6 +159,7 @@ def check_body(salt: Any, body: Any, named: dict[str, Any]) -> bool:
     raw = bytes.fromhex(text) if odd else text.encode("utf-8", "replace")
     same = len(raw) == named["size"] and sha256(bytes.fromhex(salt), raw).hex() == named["sha256"]
     need(same, "the body is not the one that the header names")
+    need(not odd or raw.decode("utf-8", "replace").encode() != raw, "the body is text, put in hex")
     return True
 
 

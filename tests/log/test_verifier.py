@@ -521,6 +521,17 @@ def test_a_revocation_that_the_manifest_leaves_out_is_found_in_the_streams(withh
 
 
 @proves("log.verifier-manifest")
+def test_a_revocation_cannot_be_hidden_by_writing_its_body_in_hex():
+    files = with_entry("machine.revoke", {"revocation": revoke({}).decode()})
+    lines = files["0.jsonl"].split(b"\n")
+    line = json.loads(lines[7])
+    line["body"] = {"hex": line["body"].encode().hex()}
+    lines[7] = json.dumps(line, sort_keys=True, separators=(",", ":")).encode()
+    wrong = check(files | {"0.jsonl": b"\n".join(lines)})
+    assert wrong == [f"stream {drafts()[0].name}: seq 7: the body is text, put in hex"]
+
+
+@proves("log.verifier-manifest")
 def test_a_stricter_cut_and_a_newer_record_in_the_streams_are_found():
     name = str(drafts()[0].name)
     entry = {"revocation": revoke({name: 5}).decode()}
