@@ -345,11 +345,17 @@ LIFE_BYTES_MAX: Final = 640
 # Two copies of a machine answer each other this often; four answers lost and it is taken for gone.
 LIFE_ANSWER_MS: Final = 5_000
 LIFE_SILENT_MS: Final = 25_000
-# Machines of which lives are remembered, and lives of each: the newest few tell a copy apart.
+# Machines of which lives are remembered, and words of each: the newest few tell a copy apart. Of
+# more lives it is known how far they came, so that an old word that is shown again brings nothing.
 LIVES_KEPT: Final = 1_024
 LIVES_PER_MACHINE: Final = 8
+LIVES_REMEMBERED: Final = 256
+# Two copies of a machine say 24 words a minute to each other; each of them goes on once.
+LIVES_OF_MACHINE_PER_MINUTE_MAX: Final = 60
 # A fleet of a hundred machines that all start at once says a word each; more is no honest link.
 LIVES_PER_MINUTE_MAX: Final = 600
+# A machine is restored once or twice while somebody tries; more is no accident, and stays said.
+SETBACKS_PER_HOUR_MAX: Final = 4
 # Signs of a lost past that are kept in words; each start and each peer may find one more.
 DOUBT_REASONS_MAX: Final = 8
 # A refusal is one sentence; what it quotes of a hostile text must not make it a page.

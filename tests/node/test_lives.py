@@ -15,6 +15,7 @@ from muster.limits import (
     LIFE_SILENT_MS,
     LIVES_PER_MACHINE,
     LIVES_PER_MINUTE_MAX,
+    LIVES_REMEMBERED,
 )
 from muster.node import event as ev
 
@@ -152,24 +153,52 @@ def test_nobody_else_can_make_a_machine_doubt_itself():
 
 
 @proves("node.copies-are-told")
-def test_a_member_that_says_lives_without_end_fills_nothing_and_is_refused():
+def test_a_member_that_says_lives_without_end_fills_nothing_and_blames_nobody_who_passes_them_on():
     world = Cores("hub", "studio", "lap")
-    link, _ = world.link("hub", "lap")
+    links = [world.link("hub", "lap")[0] for _ in range(2)]
     world.link("hub", "studio")
-    hub, lap = world["hub"], world["lap"]
-    for number in range(LIVES_PER_MINUTE_MAX + 9):
-        say(hub, link, word(lap, f"{number:032x}"))
-    assert hub.core.replication.counters["refused-refused"] >= 9
+    hub, lap, studio = world["hub"], world["lap"], world["studio"]
+    for number in range(2 * LIVES_PER_MINUTE_MAX):
+        say(hub, links[number % 2], word(lap, f"{number:032x}"))
+    world.drain()
+    for one in (hub, studio):
+        assert not [e for e in one.effects if isinstance(e, ev.Cut)], one.name
+        assert not [k for k in one.core.replication.counters if k.startswith("refused-")]
+    assert studio.core.counters["lives-dropped"] == 0
+    assert hub.core.counters["lives-dropped"] > LIVES_PER_MINUTE_MAX
     assert told(hub) == []
     assert len(hub.core.lives._words[lap.identity.machine]) <= LIVES_PER_MACHINE
+    assert len(hub.core.lives._numbers[lap.identity.machine]) <= LIVES_REMEMBERED
     stranger = world.stranger("hub")
     outsider = One(world, "outsider", 9)
     say(hub, stranger, word(outsider, "1" * 32))
     fresh = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
     say(hub, fresh, word(outsider, "1" * 32))
-    say(hub, fresh, word(lap, "e" * 32))
-    assert "e" * 32 in hub.core.lives._words[lap.identity.machine], "the link has words left"
     assert outsider.identity.machine not in hub.core.lives._words
+    # Who was silent meanwhile is heard, over the links of those who passed the flood on.
+    say(hub, fresh, word(studio, "e" * 32))
+    assert "e" * 32 in hub.core.lives._words[studio.identity.machine]
+    world.ms += 60_000
+    say(hub, links[0], word(lap, "e" * 32))
+    assert "e" * 32 in hub.core.lives._words[lap.identity.machine], "a minute later it may again"
+
+
+@proves("node.copies-are-told")
+def test_recorded_words_of_a_copy_that_ended_bring_it_back_for_nobody():
+    world = Cores("hub", "studio", "lap")
+    link, _ = world.link("studio", "lap")
+    world.pass_ms(CONFIRM_MS + 500)
+    studio = world["studio"]
+    copy = word(studio, "6" * 32, beside=studio.core.lives.life, number=9)
+    say(studio, link, copy)
+    assert studio.core.lives.beside
+    world.pass_ms(LIFE_SILENT_MS + 200)
+    assert studio.core.lives.beside is None
+    # The words of its own earlier starts are genuine, and push the copy's out of those that are kept.
+    for number in range(LIVES_PER_MACHINE + 1):
+        say(studio, link, word(studio, f"{number:032x}"))
+    say(studio, link, copy)
+    assert studio.core.lives.beside is None
 
 
 @proves("node.copies-are-told")

@@ -8,6 +8,9 @@ as of a machine that was started again, never answers.
 Rule 3: while another copy runs neither obeys an order, takes a task or receipts an entry of others:
 each could do it twice, and none knows which of them a person means.
 Rule 4: two lives that name each other are proof to everybody; whoever sees them tells a person.
+Rule 5: a word counts once, also when it is shown again later. What is said too often is dropped
+without blame: of each machine so many words go on in a minute, so that a member that says lives
+without end does not make those who pass them on look like the flood.
 """
 
 import json
@@ -15,14 +18,15 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from muster.channel.frame import Type
-from muster.errors import Refused
 from muster.fleet.life import NOBODY, Life, open_life, sign_life
 from muster.limits import (
     LIFE_ANSWER_MS,
     LIFE_SILENT_MS,
     LIVES_KEPT,
+    LIVES_OF_MACHINE_PER_MINUTE_MAX,
     LIVES_PER_MACHINE,
     LIVES_PER_MINUTE_MAX,
+    LIVES_REMEMBERED,
 )
 from muster.log.stream import MachineId
 from muster.node.link import Link
@@ -42,12 +46,15 @@ class Lives:
         self._plain = ""
         # Of each machine the newest words, by life.
         self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Life, bytes]]] = OrderedDict()
+        # The number of the newest word of each life, of more lives than words are kept of.
+        self._numbers: OrderedDict[MachineId, OrderedDict[str, int]] = OrderedDict()
         # The other copies of this very machine, and when each was heard last.
         self._beside: dict[str, int] = {}
         self._answered_ms: dict[str, int] = {}
         self._told: set[MachineId] = set()
-        # How many words each link brought in the last minute.
+        # When each link brought its words of the last minute, and when each machine was heard.
         self._budget: dict[int, deque[int]] = {}
+        self._spoken: dict[MachineId, deque[int]] = {}
 
     @property
     def beside(self) -> str | None:
@@ -79,37 +86,46 @@ class Lives:
 
     def heard(self, link: Link, raw: str) -> None:
         """A word came over a link, of its peer or of somebody else. Raises: Refused."""
-        core = self.core
-        self._spend(link)
+        core, now_ms = self.core, self.core.now.boot_ms
+        if not _may(self._budget.setdefault(link.id, deque()), LIVES_PER_MINUTE_MAX, now_ms):
+            # A word costs a signature.
+            core.counters["lives-dropped"] += 1
+            return
         word = open_life(raw.encode(), core.standing.fleet)
         machine = MachineId(word.machine)
-        if machine not in core.roster.machines or word.life == self.life:
+        if machine not in core.roster.machines or word.life == self.life or self._is_old(word):
+            return
+        spoken = self._spoken.setdefault(machine, deque())
+        if machine != core.machine and not _may(spoken, LIVES_OF_MACHINE_PER_MINUTE_MAX, now_ms):
+            core.counters["lives-dropped"] += 1
             return
         words = self._words.setdefault(machine, OrderedDict())
-        before = words.get(word.life)
-        if before is not None and before[0].number >= word.number:
-            return
         words[word.life] = (word, raw.encode())
         words.move_to_end(word.life)
         if len(words) > LIVES_PER_MACHINE:
             words.popitem(last=False)
         if len(self._words) > LIVES_KEPT:
             self._words.popitem(last=False)
+        self._remember(word)
         if machine == core.machine:
             self._of_our_own(word)
         elif word.beside in words and words[word.beside][0].beside == word.life != word.beside:
             self._tell(machine)
         self._pass_on(raw, but=link.id)
 
-    def _spend(self, link: Link) -> None:
-        """A word costs a signature and goes on to everybody: so many a minute, of each link."""
-        now_ms = self.core.now.boot_ms
-        spent = self._budget.setdefault(link.id, deque())
-        while spent and now_ms - spent[0] >= MINUTE_MS:
-            spent.popleft()
-        if len(spent) >= LIVES_PER_MINUTE_MAX:
-            raise Refused("more words of lives than anybody has to say")
-        spent.append(now_ms)
+    def _is_old(self, word: Life) -> bool:
+        """Whether this word, or a later one of that life, was heard before."""
+        numbers = self._numbers.get(MachineId(word.machine), {})
+        return numbers.get(word.life, -1) >= word.number
+
+    def _remember(self, word: Life) -> None:
+        numbers = self._numbers.setdefault(MachineId(word.machine), OrderedDict())
+        numbers[word.life] = word.number
+        numbers.move_to_end(word.life)
+        if len(numbers) > LIVES_REMEMBERED:
+            numbers.popitem(last=False)
+        if len(self._numbers) > LIVES_KEPT:
+            self._numbers.popitem(last=False)
 
     def closed(self, link: int) -> None:
         """A link is gone."""
@@ -168,6 +184,16 @@ class Lives:
             self.core.members.closed(f"{INCIDENT}-{self.core.machine[:16]}", why)
             self.core.router.resume()
             self.core.work.doubt_over()
+
+
+def _may(spent: deque[int], most: int, now_ms: int) -> bool:
+    """Whether one more is within what a minute has room for; then it is spent."""
+    while spent and now_ms - spent[0] >= MINUTE_MS:
+        spent.popleft()
+    if len(spent) >= most:
+        return False
+    spent.append(now_ms)
+    return True
 
 
 def title_of(name: str) -> str:
