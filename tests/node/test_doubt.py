@@ -11,7 +11,7 @@ from muster.channel.frame import Type
 from muster.fleet import kinds
 from muster.fleet.grant import Grant, sign_give
 from muster.fleet.machine import Operator
-from muster.limits import CONFIRM_MS
+from muster.limits import CONFIRM_MS, SETBACKS_PER_HOUR_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
 from muster.log.seal import make_seal
@@ -203,6 +203,29 @@ def test_who_holds_more_of_a_machine_than_it_has_says_so_though_it_keeps_quiet()
     world.pass_ms(2_000)
     # They are back, and it confirmed them.
     assert incidents(world["hub"]) == []
+
+
+@proves("node.setback-is-said")
+def test_a_member_that_loses_and_finds_its_own_entries_all_day_does_not_fill_our_log():
+    world = Cores("hub", "studio", "lap")
+    link, _ = world.link("hub", "lap")
+    world.pass_ms(CONFIRM_MS + 500)
+    hub, lap = world["hub"], world["lap"]
+    own, before = lap.core.standing.own(FLEET), hub.own_size
+    size, seal = lap.core.store.size(own), lap.core.store.seal_of(own)
+    for _ in range(50):
+        want = wire.Want(str(own), 0)
+        has = wire.Offer([wire.Head(str(own), size, seal.note.decode())])
+        for message in (want, has):
+            hub.step(ev.Arrived(link, Type.OFFER, 0, wire.encode(message)))
+        world.pass_ms(200)
+    assert hub.own_size - before <= 2 * SETBACKS_PER_HOUR_MAX
+    open_ = [i["key"] for i in hub.call("incidents", {})["value"] if i["open"]]
+    assert f"set-back-{lap.id[:16]}" in open_, "it stays said"
+    world.ms += 3_600_000
+    world.pass_ms(200)
+    open_ = [i["key"] for i in hub.call("incidents", {})["value"] if i["open"]]
+    assert f"set-back-{lap.id[:16]}" not in open_
 
 
 @proves("node.setback-is-said")

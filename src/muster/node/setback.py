@@ -3,9 +3,15 @@
 Rule 1: a writer holds all of its own streams. One that asks for entries of a stream of its own was
 set back, or is a copy; it need not know, or say so.
 Rule 2: what comes back of our own key is a sign for us, also where no mark remembers it.
+Rule 3: a machine can ask for its own entries and have them again as often as it likes; ours do not
+grow with that. Whoever was behind so often in an hour is for the rest of it.
 """
 
+from collections import deque
+
+from muster.limits import SETBACKS_PER_HOUR_MAX
 from muster.log.stream import FLEET, MachineId, StreamName
+from muster.node.guard import HOUR_MS
 from muster.node.whole import Whole
 
 
@@ -16,6 +22,8 @@ class Setbacks:
         self.core = core
         self._back: set[StreamName] = set()
         self._behind: dict[MachineId, StreamName] = {}
+        # When we told so of each machine, in the last hour.
+        self._told: dict[MachineId, deque[int]] = {}
         core.replication.on_own_wanted = self.asked
 
     def came(self, stream: StreamName) -> None:
@@ -33,6 +41,7 @@ class Setbacks:
         if machine in self._behind or machine not in core.roster.machines:
             return
         self._behind[machine] = stream
+        self._told.setdefault(machine, deque()).append(core.now.boot_ms)
         name = core.standing.name_of(machine)
         title = f"{name} lost a part of its own log, or is a copy: it asks others for its entries"
         core.note(title)
@@ -42,6 +51,11 @@ class Setbacks:
         """Whoever has its own entries again is no incident any more."""
         core = self.core
         for machine, stream in list(self._behind.items()):
+            told = self._told[machine]
+            while told and core.now.boot_ms - told[0] >= HOUR_MS:
+                told.popleft()
+            if len(told) >= SETBACKS_PER_HOUR_MAX:
+                continue
             lanes = [s.lanes.get(stream) for s in core.sync.sessions.values() if s.peer == machine]
             if any(lane is not None and lane.has >= core.store.size(stream) for lane in lanes):
                 del self._behind[machine]
