@@ -115,8 +115,8 @@ class Lives:
 
     def _is_old(self, word: Life) -> bool:
         """Whether this word, or a later one of that life, was heard before."""
-        numbers = self._numbers.get(MachineId(word.machine), {})
-        return numbers.get(word.life, -1) >= word.number
+        numbers = self._numbers.get(MachineId(word.machine))
+        return numbers is not None and numbers.get(word.life, -1) >= word.number
 
     def _remember(self, word: Life) -> None:
         numbers = self._numbers.setdefault(MachineId(word.machine), OrderedDict())
