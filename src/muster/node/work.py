@@ -121,8 +121,11 @@ class Work:
     def is_anothers(self, task: str, owner: str) -> bool:
         """Whether a task that one machine wants done is another one's; see ownership.py.
 
-        Looked into only where several wrote the id: this is asked for every assignment.
+        Looked into only where several wrote the id: this is asked for every assignment. What we
+        assign ourselves is ours, whatever others wrote about it.
         """
+        if owner == self.core.machine:
+            return False
         writers = {writer_of(row) for row in self.core.store.rows("task", task=task)}
         return len(writers) > 1 and self.ownership.owner("task", task) not in (None, owner)
 
