@@ -97,6 +97,16 @@ def test_a_device_orders_on_every_machine_as_its_person_and_no_more_than_its_ter
     assert not world["hub"].core.roster.revoked
 
 
+@proves("node.device-orders")
+def test_a_device_that_may_invite_invites_no_hub(world):
+    assert kind(added(world, "invite")) == "ok"
+    assert kind(joined(world)) == "ok"
+    for roles, found in (("workstation,hub", "Denied"), ("workstation", "ok")):
+        args = {"name": "new", "roles": roles}
+        assert kind(ordered(world, "invite", "new", args)) == found
+    assert kind(world["hub"].order("invite", "h2", {"name": "h2", "roles": "hub"})) == "ok"
+
+
 def submitted(world: Cores, signer: Signer | None) -> str:
     """A task of the hub that only build can do, ordered by this key."""
     hub = world["hub"]

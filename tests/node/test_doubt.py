@@ -20,6 +20,8 @@ from muster.node import event as ev
 from muster.node.doubt import FLOOR
 from muster.node.member import going_on
 from muster.store.mark import Mark
+from muster.task.evidence import task_args
+from muster.task.kinds import TaskOpen
 
 ARGS = {"text": ["pay"], "to": "all"}
 FRESH = Incarnation("5" * 32)
@@ -83,6 +85,31 @@ def test_an_order_is_not_obeyed_again_before_its_own_log_came_back():
     assert "taken already" in studio.answers[-1]["error"]["text"]
     assert answer(studio.order("send", "all", ARGS)) == "ok"
     assert len(world["hub"].entries("order.take")) == 2
+
+
+@proves("node.doubt-obeys-nothing")
+def test_a_single_task_is_not_taken_again_either():
+    world, studio, _, _, _ = obeyed()
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    image = studio.core.store.image()
+    task, shape = "a" * 32, {"v": 1, "agent": ["noop"], "do": "{}"}
+    signed = world.sign("task", task, studio, task_args(TaskOpen(task=task, template=shape)))
+    items = {"tasks": [{"task": task, "template": shape, "statement": signed}]}
+    assert answer(studio.call("submit", items)) == "ok"
+    world.pass_ms(500)
+    sizes = marked(studio)
+    world.cut("studio")
+    set_back(world, "studio", image, sizes)
+    assert answer(studio.call("submit", items)) == "waits"
+    world.pass_ms(CONFIRM_MS + 500)
+    assert "muster resume" in studio.answers[-1]["error"]["text"]
+    assert answer(studio.call("submit", items)) == "Conflict"
+    assert studio.entries("task.open") == []
+    world.link("hub", "studio")
+    world.pass_ms(500)
+    assert answer(studio.call("submit", items)) == "Conflict"
+    assert "ordered before" in studio.answers[-1]["error"]["text"]
 
 
 @proves("node.doubt-obeys-nothing")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Malformed
+from muster.errors import Conflict, Denied, Malformed
 from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
@@ -34,6 +34,11 @@ def invite(core: Core, call: Call) -> Any:
     name, args = str(call.args["name"]), call.args
     address = check_address(str(args.get("address") or core.settings.get("address") or ""))
     roles = roles_of(str(args.get("roles", "workstation")))
+    if "hub" in roles and call.operator in core.roster.devices:
+        raise Denied(
+            "a device invites no hub, whose word others take about repositories and who joins: "
+            "invite it with the operator's key, or give the role later"
+        )
     if any(m.name == name for m in core.roster.machines.values()):
         raise Conflict(f"a machine named {name} is in the fleet already; choose another name")
     token = core.draw(16)

@@ -208,6 +208,8 @@ def _order(core: Core, raw: Any) -> Order:
         retries=item.retries,
     )
     order = open_statement(item.statement.encode(), core.standing.fleet)
+    # A task's order is spent by its opening, which may be among what is not known of our past.
+    core.doubt.check(order)
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
     core.roster.permit(order, core.now.wall_ms)
