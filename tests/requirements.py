@@ -206,6 +206,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.first-agent-wins": "A phase that lists agents gets the first one that any machine has, whatever the load.",
     "task.needs-are-hard": "A machine that misses one need of a task never gets it, and every missing need is named.",
     "task.flat-cost": "The owner's cost per task does not depend on how many tasks are queued.",
+    "task.start-reads-what-is-open": "What an owner does at a start grows with the tasks that are open, and not with those that were ever settled; however many these are, none of them is done again.",
     "task.restart-keeps-work": "A restarted owner takes up every live task where it was.",
     "task.promotes-before-done": "A task with a commit is done only after its branch was moved to that commit.",
     "task.fence-first": "A task with a repository is assigned only after the repository's fence has the new epoch.",

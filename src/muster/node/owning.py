@@ -83,8 +83,8 @@ class Owning:
         store, own = self.core.store, self.core.standing.own(FLEET)
         first = store.slice(own, 0, 1)
         mine = first[0].stamp.ms if first else self.core.now.wall_ms
-        known = [r["epoch_order"] for r in self._own_rows()]
-        highest = max((int(o) for o in known if isinstance(o, int)), default=0)
+        newest = self._own_rows(order=("-epoch_order",), limit=1)
+        highest = int(newest[0]["epoch_order"] or 0) if newest else 0
         return mine if mine >= highest else highest + 1
 
     def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
@@ -100,7 +100,7 @@ class Owning:
         """Take up the live tasks of our streams; one that cannot be is ended, with the reason."""
         live = self._take_up()
         self._ready = True
-        self._owned = bool(live) or bool(self._own_rows())
+        self._owned = bool(live) or bool(self._own_rows(limit=1))
         self.roster_changed()
 
     def _take_up(self) -> list[dict[str, Any]]:
@@ -140,15 +140,17 @@ class Owning:
     def adopt(self) -> None:
         """Open the live tasks of earlier incarnations anew, in the present one."""
         self._forget_faults()
+        live = [row for state in sorted(LIVE) for row in self._own_rows(state=state)]
+        for task, row in {str(row["task"]): row for row in live}.items():
+            if self._is_left(task):
+                self.core.guard.run("task", task[:12], self._adopt_one, row)
+
+    def _is_left(self, task: str) -> bool:
+        """Whether our streams that ended hold it as open, and the present one not at all."""
         own = str(self.core.standing.own(FLEET))
-        here = {r["task"] for r in self._own_rows(stream=self.core.standing.own(FLEET))}
-        settled = {r["task"] for r in self._own_rows() if r["state"] not in LIVE}
-        for state in sorted(LIVE):
-            for row in self._own_rows(state=state):
-                if row["stream"] == own or row["task"] in here or row["task"] in settled:
-                    continue
-                here.add(row["task"])
-                self.core.guard.run("task", str(row["task"])[:12], self._adopt_one, row)
+        # Asked of each that is open: whoever asked for all that are settled would read them all.
+        rows = self._own_rows(task=task)
+        return all(row["stream"] != own and row["state"] in LIVE for row in rows)
 
     def _adopt_one(self, row: dict[str, Any]) -> None:
         opened = EntryId(row["opened"])

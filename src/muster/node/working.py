@@ -55,9 +55,9 @@ class Working:
     def start(self) -> None:
         """What ran when we were stopped is over: our shims died with us. Say so."""
         unfinished = []
-        for row in self.core.store.rows("attempt", state="running"):
+        for row in self.core.store.rows("attempt", writer=self.core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
-            if not str(row["stream"]).startswith(self.core.machine) or self._is_over(row):
+            if self._is_over(row):
                 continue
             started = EntryId(_bytes(row["started"]))
             epoch = (_int(row["epoch_order"]), _int(row["epoch_count"]))
@@ -71,13 +71,13 @@ class Working:
 
     def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What our streams say of this epoch of a task."""
-        found = self.core.store.rows(
+        return self.core.store.rows(
             "attempt",
+            writer=self.core.machine,
             task=row["task"],
             epoch_order=row["epoch_order"],
             epoch_count=row["epoch_count"],
         )
-        return [r for r in found if str(r["stream"]).startswith(self.core.machine)]
 
     def _owner_of(self, started: EntryId) -> str:
         entry = self.core.store.entry(started)
