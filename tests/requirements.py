@@ -503,6 +503,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.down-its-own": "`down` ends the process that holds this home's lock and no other; what a killed daemon left prevents no start.",
     "node.second-daemon": "A second daemon in a home ends with a sentence, and the first one does not notice.",
     "node.torn-log": "A torn write-ahead log loses nothing that another machine holds, and the machine goes on without contradicting itself.",
+    "node.one-event": "What a core wants of the world (a fence, a branch, matches, a start) ends as exactly one event, whatever fails: no run and no task waits for ever, and a shortage that passes fails none.",
     "node.disk-full": "A machine whose disk is full stands still, answers its user, refuses what would write, loses nothing it acknowledged, goes on by itself when there is room, and says so.",
     "node.wrong-clock": "A clock that is a year off neither cuts a machine off nor moves the clock of another.",
     "node.one-side-reachable": "Two machines push both ways although only one of them can be dialled.",

@@ -57,8 +57,7 @@ class Owner:
         worker = self.world[machine].id if machine in self.world.machines else machine
         bases = (self.base,) if bases is None else bases
         effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, worker, "claude")
-        wait(self.hands.branches.move(effect))
-        found: ev.Promoted = self.posted.pop()
+        found: ev.Promoted = wait(self.hands.branches.move(effect))
         return found
 
 
@@ -136,8 +135,7 @@ def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> ev
     bases = (owner.base,) if bases is None else bases
     worker = (owner.world["studio"].id, "claude")
     move = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, *worker)
-    wait(owner.hands.branches.bring_back(move))
-    found: ev.BroughtBack = owner.posted.pop()
+    found: ev.BroughtBack = wait(owner.hands.branches.bring_back(move))
     return found
 
 

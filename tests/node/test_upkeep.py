@@ -3,17 +3,18 @@
 import asyncio
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.agent import ref, removal, repository
-from muster.errors import Conflict
+from muster.agent import git, ref, removal, repository
+from muster.errors import Conflict, Exhausted
 from muster.node import event as ev
 from muster.node import hand, promotion
 from muster.node.home import Home
+from muster.node.supervisor import Supervisor
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -43,14 +44,64 @@ def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
     monkeypatch.setattr(ref, "promote", moved)
     machine = hands.daemon.core.machine
     effect = ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), machine, "shell")
-    again = []
-    for _ in range(40):
-        asyncio.run(hands.branches.move(effect))
-        again.append(hands.daemon.posted[-1].again)  # type: ignore[attr-defined]
+    ends = [asyncio.run(hands.branches.move(effect)) for _ in range(40)]
+    again = [end.again for end in ends]
     assert again.index(False) == promotion.CONFLICTS_MAX
-    assert "somebody else" in hands.daemon.posted[-1].reason  # type: ignore[attr-defined]
+    assert "somebody else" in ends[-1].reason
     # It begins anew, when the task does.
     assert again[promotion.CONFLICTS_MAX + 1]
+
+
+EFFECTS: Final = [
+    ev.FindBase("r", "main", "x"),
+    ev.MatchGlob("r", "p", "main", COMMIT, "*.txt"),
+    ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), "m", "shell"),
+    ev.RaiseFence(TASK, (1, 1), "m", "main"),
+    ev.BringBack(ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (), "m", "shell")),
+]
+
+
+def carried_out(hands: hand.Hands, effect: ev.Effect) -> Any:
+    """The one event that an effect ends with."""
+
+    async def work() -> None:
+        supervisor: Any = Supervisor(pytest.fail, pytest.fail)
+        hands.daemon.supervisor = supervisor
+        hands.carry_out(effect)
+        await asyncio.wait(supervisor._tasks)
+
+    asyncio.run(work())
+    (told,) = hands.daemon.posted  # type: ignore[attr-defined]
+    return told
+
+
+@proves("node.one-event")
+@pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: type(effect).__name__)
+@pytest.mark.parametrize("error", [OSError(5, "I/O error"), KeyError("x")], ids=["disk", "mistake"])
+def test_what_was_begun_ends_as_one_event_also_where_nobody_foresaw_what_failed(
+    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect, error: Exception
+) -> None:
+    def fails(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(hands, "place_of", fails)
+    told = carried_out(hands, effect)
+    assert "this machine failed at it" in told.reason
+
+
+@proves("node.one-event", "node.disk-full")
+@pytest.mark.parametrize("effect", EFFECTS[:3], ids=lambda effect: type(effect).__name__)
+def test_a_shortage_of_the_owner_fails_no_run_and_no_attempt(
+    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect
+) -> None:
+    async def full(*_: object, **__: object) -> None:
+        raise Exhausted("No space left on device")
+
+    monkeypatch.setattr(hands, "place_of", lambda _: (Path("/x"), ""))
+    monkeypatch.setattr(git, "run_async", full)
+    told = carried_out(hands, effect)
+    assert "No space" in told.reason
+    assert told.again
 
 
 @proves("git.remains-are-told", "git.no-debris")

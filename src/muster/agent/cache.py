@@ -67,7 +67,7 @@ async def renew(cache: Path, url: str, aside: Path, *, borrowed: bool) -> None:
         if (aside / ATTEMPTS).is_dir():
             os.rename(aside / ATTEMPTS, cache / ATTEMPTS)
     except OSError as error:
-        raise Broken(f"{cache} cannot be made anew: {error}; look who owns it.") from error
+        raise unable(f"{cache} cannot be made anew: {error}; look who owns it.", error) from error
     await refresh(cache, url)
     if borrowed:
         os.rename(aside, cache / BEFORE)

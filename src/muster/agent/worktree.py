@@ -29,7 +29,7 @@ from muster.agent import cache, collection, git, notes, ref, removal, repository
 from muster.agent import commit as commits
 from muster.agent.collection import Collected
 from muster.agent.fence import Epoch, attempt_ref, repository_name
-from muster.errors import Broken, Conflict, Damaged, MusterError
+from muster.errors import Broken, Conflict, Damaged, MusterError, unable
 
 T = TypeVar("T")
 
@@ -227,12 +227,18 @@ class Workshop:
                 return cache.unlock(store, _LOCK_AGE_S) > 0
             if not isinstance(error, Damaged) and await cache.sound(store):
                 return False
-            aside = Path(tempfile.mkdtemp(prefix=removal.ASIDE_PREFIX, dir=self._cache))
+            aside = self._aside(store)
             borrowed = store in self._lent.values()
             await cache.renew(store, origin.url, aside / "x", borrowed=borrowed)
             self._renewed[store] = before + 1
         await self._remove(aside)
         return True
+
+    def _aside(self, store: Path) -> Path:
+        try:
+            return Path(tempfile.mkdtemp(prefix=removal.ASIDE_PREFIX, dir=self._cache))
+        except OSError as error:
+            raise unable(f"{store} cannot be made anew: {error}.", error) from error
 
     async def _return(self, store: Path) -> None:
         """The last attempt that borrowed from a damaged cache has ended: it may go."""

@@ -6,7 +6,7 @@ Rule 2: an attempt's process tree is gone before its end is reported.
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from muster.agent.fence import Epoch
 from muster.agent.process import LocalRunner
 from muster.agent.worktree import Origin, Workshop
 from muster.channel.frame import Type
-from muster.errors import Conflict, MusterError, NotFound, Unreachable
+from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
 from muster.node import clock, holder, usage
@@ -32,6 +32,10 @@ from muster.task.kinds import Epoch as Pair
 
 # Chosen arbitrarily; a machine that is up answers within a step.
 ANSWER_S: Final = 30.0
+# What keeps a repository from being read for now: it is asked again.
+PASSING: Final = (Unreachable, Conflict, Exhausted)
+# How anything ends that nobody foresaw.
+_OURS: Final = "this machine failed at it; its daemon.log says how"
 # The incident about what attempts left.
 REMAINS: Final = "left-behind"
 
@@ -156,18 +160,31 @@ class Hands:
                 found = self._trials.get((task, epoch))
                 if found is not None:
                     found.answer(ask, by, allow=allow)
-            case ev.RaiseFence():
-                run("fence", self._raise_fence(effect))
-            case ev.MoveBranch():
-                run("promote", self.branches.move(effect))
-            case ev.BringBack():
-                run("branch", self.branches.bring_back(effect.move))
-            case ev.MatchGlob():
-                run("match", self._match(effect))
-            case ev.FindBase():
-                run("base", self._find_base(effect))
+            case ev.RaiseFence(task, epoch):
+                failed: ev.Event = ev.Fenced(task, epoch, _OURS)
+                run("fence", self._ends(self._raise_fence(effect), failed))
+            case ev.MoveBranch(task, epoch, _, _, commit):
+                failed = ev.Promoted(task, epoch, commit, _OURS)
+                run("promote", self._ends(self.branches.move(effect), failed))
+            case ev.BringBack(move):
+                failed = ev.BroughtBack(move.task, move.branch, move.repo, _OURS)
+                run("branch", self._ends(self.branches.bring_back(move), failed))
+            case ev.MatchGlob(name, phase):
+                failed = ev.Matched(name, phase, (), _OURS)
+                run("match", self._ends(self._match(effect), failed))
+            case ev.FindBase(name):
+                run("base", self._ends(self._find_base(effect), ev.BaseFound(name, "", _OURS)))
             case _:
                 raise AssertionError(f"nobody carries out {effect}")
+
+    async def _ends(self, work: Awaitable[ev.Event], failed: ev.Event) -> None:
+        """Post how it ended; nobody else asks again for what this machine failed at."""
+        try:
+            ended = await work
+        except (OSError, *MISTAKES):
+            self.daemon.post(failed)
+            raise
+        self.daemon.post(ended)
 
     async def relieve(self) -> str:
         """End the attempt that holds most of a full disk; its task, "" where none holds much."""
@@ -207,7 +224,7 @@ class Hands:
                 raise
             return None, f"muster::{keeper.name}/{repo}"
 
-    async def _raise_fence(self, effect: ev.RaiseFence) -> None:
+    async def _raise_fence(self, effect: ev.RaiseFence) -> ev.Fenced:
         reason, newest = "", NO_EPOCH
         try:
             path, url = self.place_of(effect.repo)
@@ -221,7 +238,7 @@ class Hands:
         except MusterError as error:
             reason = str(error)
             newest = await self._newest(effect)
-        self.daemon.post(ev.Fenced(effect.task, effect.epoch, reason, newest))
+        return ev.Fenced(effect.task, effect.epoch, reason, newest)
 
     async def _newest(self, effect: ev.RaiseFence) -> Pair:
         """The epoch that our own repository's fence holds; NO_EPOCH where nobody can tell."""
@@ -236,7 +253,7 @@ class Hands:
         """A cache of a repository elsewhere, to run git in."""
         return await self.workshop.refresh(Origin(name, url))
 
-    async def _match(self, effect: ev.MatchGlob) -> None:
+    async def _match(self, effect: ev.MatchGlob) -> ev.Matched:
         found: tuple[str, ...] = ()
         reason, again = "", False
         try:
@@ -248,24 +265,22 @@ class Hands:
                 listed += (await gits.run_async(tree, where)).out
             # In a thread: a large repository's names take a while, and everybody else waits.
             found, reason = await asyncio.to_thread(_matches, listed, effect.glob)
-        except (Unreachable, Conflict) as error:
+        except PASSING as error:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
         told = found[: EACH_MATCHES_MAX + 1]
-        self.daemon.post(
-            ev.Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
-        )
+        return ev.Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
 
-    async def _find_base(self, effect: ev.FindBase) -> None:
+    async def _find_base(self, effect: ev.FindBase) -> ev.BaseFound:
         commit, reason, again = "", "", False
         try:
             _, commit = await self._start_of(effect.repo, effect.base)
-        except (Unreachable, Conflict) as error:
+        except PASSING as error:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
-        self.daemon.post(ev.BaseFound(effect.run, commit, reason, again))
+        return ev.BaseFound(effect.run, commit, reason, again)
 
     async def commit_of(self, repo: str, base: str) -> str:
         """The commit that `base` names in a repository, "" for the newest of its default branch.

@@ -15,7 +15,7 @@ from muster.agent.commit import Maker
 from muster.agent.fence import Epoch, attempt_ref
 from muster.agent.ref import Promotion
 from muster.agent.worktree import Workshop
-from muster.errors import Conflict, MusterError, NotFound, Refused, Unreachable
+from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.loop import Loop
@@ -45,7 +45,7 @@ class Promotions:
         # How often the branch of a task did not move because somebody else moved it.
         self._conflicts: Counter[str] = Counter()
 
-    async def move(self, effect: ev.MoveBranch) -> None:
+    async def move(self, effect: ev.MoveBranch) -> ev.Promoted:
         """Promote an attempt's commit, or say why not."""
         reason, again = "", False
         try:
@@ -63,7 +63,7 @@ class Promotions:
                 await ref.promote(path, promotion)
             else:
                 await ref.promote_remote(where, url, promotion)
-        except Unreachable as error:
+        except (Unreachable, Exhausted) as error:
             reason, again = str(error), True
         except Conflict as error:
             # Somebody moved the branch, and may again; but not for ever.
@@ -73,7 +73,7 @@ class Promotions:
             reason = str(error)
         if not again:
             del self._conflicts[effect.task]
-        self.hands.daemon.post(ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again))
+        return ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again)
 
     async def stands(self, repo: str, branch: str, commit: str) -> bool:
         """Whether a settled branch is there, as far as this machine can see it."""
@@ -83,7 +83,7 @@ class Promotions:
             return True
         return path is None or await ref.stands(path, branch, commit)
 
-    async def bring_back(self, move: ev.MoveBranch) -> None:
+    async def bring_back(self, move: ev.MoveBranch) -> ev.BroughtBack:
         """See that a settled branch stands; else its worker pushes the attempt once more."""
         reason, gone = "", False
         try:
@@ -93,8 +93,7 @@ class Promotions:
                 await self._mend(path, move)
         except MusterError as error:
             reason = str(error)
-        told = ev.BroughtBack(move.task, move.branch, move.repo, reason, gone)
-        self.hands.daemon.post(told)
+        return ev.BroughtBack(move.task, move.branch, move.repo, reason, gone)
 
     async def _mend(self, path: Path, move: ev.MoveBranch) -> None:
         """The fence, the attempt, the branch: as they were. Raises: why that cannot be."""
