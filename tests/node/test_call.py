@@ -173,7 +173,7 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
 class Half:
     """A verb whose handler writes, wants something done, and only then sees that it may not."""
 
-    need, place, object, args = "order", "daemon", "", ()
+    need, place, object, args, operators_only = "order", "daemon", "", (), False
     refuses = True
 
     def load(self):
