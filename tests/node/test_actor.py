@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.fleet.kinds import OrderTake
+from muster.fleet.machine import Operator
+from muster.log import canon
 from muster.verbs.table import VERBS
 
 
@@ -88,3 +92,30 @@ def test_of_two_threads_of_one_name_each_is_reached_by_its_keeper(world):
     assert len(laptop.call("threads", {"name": "ops"})["value"]) == 2
     (one,) = laptop.call("threads", {"name": "ops@studio"})["value"]
     assert one["keeper"] == "studio"
+
+
+@proves("message.person-is-proven")
+def test_a_key_that_was_shut_out_says_nothing_more_for_its_person(world):
+    """What it said before stays said. A member that goes on with the key dates as it likes."""
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    args = {"to": "all", "text": ["before"]}
+    assert studio.order("send", "all", args)["ok"]
+    world.pass_ms(1_000)
+    second = Operator.from_seed(b"p" * 32)
+    added = {"name": "bob", "key": second.key}
+    assert hub.order("operator.add", "bob", added)["ok"]
+    statement = world.sign("revoke", "alice", hub, {"name": "alice"}, signer=second.statement)
+    assert hub.call("revoke", {"name": "alice"}, statement=statement)["ok"]
+    signed = world.sign("send", "all", studio, {**args, "text": ["after"]})
+    world.pass_ms(1_000)
+    take = canon.encode(msgspec.to_builtins(OrderTake("0" * 64, signed)))
+    core = studio.core
+    with core.store.transaction():
+        took = core.append("order.take", take, actor="op:alice")
+        body = canon.encode({"text": "after", "to": ["all"]})
+        core.append("message.send", body, cause=(took.id,), actor="op:alice")
+        core.store.seal_dirty(core.standing.signer("seal"))
+    core.sync.after_commit(core.now.boot_ms)
+    world.pass_ms(4_000)
+    found = [(m["from"], m["trust"], m["text"]) for m in laptop.call("inbox", {})["value"]]
+    assert found == [("op:alice", "person", "before"), ("studio", "machine", "after")]
