@@ -175,9 +175,10 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
 
     monkeypatch.setattr("muster.task.owner.Owner.report", fails)
     hub.step(ev.AttemptEnded(bad.assign.task, bad.assign.epoch, "done", summary="x"))
-    # Whatever the reaction did not do: its lease ends, and it is tried again or given up.
     hub.world.pass_ms(200)
     assert alive(hub)
+    # It is not left to its lease, after which it would be done a second time.
+    assert tasks(hub)[bad.assign.task] == "cancelled"
     left = next(t for t in others if t != bad.assign.task)
     assert tasks(hub)[left] == "leased"
     monkeypatch.undo()

@@ -269,7 +269,8 @@ class Owning:
             self.core.counters["reports-of-nobody"] += 1
             return
         never = self._never(body) if isinstance(body, kinds.AttemptRefuse) else ""
-        self.owner.report(entry.id, stream.machine, body, self.core.now, never=never)
+        now, report = self.core.now, self.owner.report
+        self.about(body.task, report, entry.id, stream.machine, body, now, never=never)
 
     def _is_late(self, entry: Entry, body: Ended) -> bool:
         """Whether this is from who once had the task, and the first of its kind."""
