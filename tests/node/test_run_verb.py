@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
-from tests.node.test_running import CHAIN, SLOW, know, wanted
+from tests.node.test_running import CHAIN, SLOW, know, renew, wanted
 from tests.promise import proves
 
 from muster.limits import INPUT_BYTES_MAX
@@ -135,14 +135,14 @@ def test_a_key_that_is_too_long_is_refused_and_never_cut(hub):
     refused(hub, "at most 200 characters", key="k" * 201)
 
 
-def submit(machine: One, *templates: dict[str, Any], key: str) -> Any:
+def submit(machine: One, *templates: dict[str, Any], key: str, wait: bool = False) -> Any:
     items = []
     for template in templates:
         task = machine.core.draw(16).hex()
         args = task_args(TaskOpen(task=task, template=template))
         signed = machine.world.sign("task", task, machine, args)
         items.append({"key": key, "statement": signed, "task": task, "template": template})
-    return machine.raw(canon.encode({"args": {"tasks": items}, "verb": "submit"}))
+    return machine.raw(canon.encode({"args": {"tasks": items, "wait": wait}, "verb": "submit"}))
 
 
 @proves("node.key-means-one-order")
@@ -155,6 +155,20 @@ def test_a_key_of_a_task_with_another_content_is_a_conflict(hub):
         assert answer["error"]["exit"] == 6
         assert "another content" in answer["error"]["text"]
     assert submit(hub, other, one, key="k3")["error"]["exit"] == 6
+    assert len(hub.entries("task.open")) == 1
+
+
+@proves("node.key-means-one-order")
+@pytest.mark.parametrize("again", ["at once", "in a new incarnation"])
+def test_whoever_waits_for_a_task_that_is_over_under_its_key_is_told_how_it_ended(hub, again):
+    template = {"v": 1, "agent": ["noop"], "do": "{}"}
+    first = submit(hub, template, key="k", wait=True)["value"]
+    assert [end["outcome"] for end in first["ends"]] == ["done"]
+    if again != "at once":
+        renew(hub.world, "hub")
+        hub.world.pass_ms(4_000)
+    answer = submit(hub, template, key="k", wait=True)
+    assert answer["value"]["ends"] == first["ends"]
     assert len(hub.entries("task.open")) == 1
 
 

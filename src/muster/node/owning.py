@@ -203,9 +203,11 @@ class Owning:
     def ended(self, task: str) -> Settled | None:
         """How a task of ours ended, None while it is live or where there is none."""
         rows = self._own_rows(task=task)
-        if not rows or any(r["state"] in LIVE for r in rows):
-            return None
-        return settled_of(self.core.store, rows[-1])
+        own = str(self.core.standing.own(FLEET))
+        # A stream that ended says for ever what was so at its end.
+        here = [row for row in rows if row["stream"] == own]
+        over = [row for row in here or rows if row["state"] not in LIVE]
+        return settled_of(self.core.store, over[-1]) if over else None
 
     def _forget_faults(self) -> None:
         """A restart forgets what machines failed at: nothing must say for ever that they do."""

@@ -4,7 +4,7 @@ Rule 1: what is named is looked for before anything is written; what is settled 
 ours, is refused with what to do instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -164,19 +164,28 @@ def submit(core: Core, call: Call) -> Any:
     answer = {"tasks": [{"task": d.task, "fresh": d.fresh} for d in done]}
     if not call.args.get("wait"):
         return answer
+    # Under a key that was used before there is a task already, and it may be over.
+    known = [core.work.owning.ended(d.task) for d in done if not d.fresh]
+    over = {end.task: end for end in known if end is not None}
+    left = [d.task for d in done if d.task not in over]
+    if not left:
+        return {**answer, "ends": _ends(over.values())}
 
     def tell(ends: list[Settled]) -> None:
         core.router.open.pop((call.link, call.channel), None)
-        found = [
-            {"task": e.task, "outcome": e.outcome, "summary": e.summary, "commit": e.commit,
-             "values": e.values}
-            for e in ends
-        ]  # fmt: skip
-        call.end({**answer, "ends": found})
+        call.end({**answer, "ends": _ends([*over.values(), *ends])})
 
-    stop = core.work.when_settled([d.task for d in done], tell)
+    stop = core.work.when_settled(left, tell)
     core.router.streaming(call, stop)
     return LATER
+
+
+def _ends(ends: Iterable[Settled]) -> list[dict[str, Any]]:
+    return [
+        {"task": e.task, "outcome": e.outcome, "summary": e.summary, "commit": e.commit,
+         "values": e.values}
+        for e in ends
+    ]  # fmt: skip
 
 
 class _Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
