@@ -123,6 +123,8 @@ class Machine:
         self.home = Home(fleet.root / name)
         self.process: subprocess.Popen[bytes] | None = None
         self.env: dict[str, str] = {}
+        # The checkout whose program it runs: ours, or that of another version.
+        self.code = ROOT
 
     # --- life ----------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ class Machine:
         with open(self.home.daemon_log, "ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.e2e.machine", str(self.home.path)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), cwd=ROOT,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(writer,), cwd=self.code,
                 env=self.fleet.environment(self) | {"MUSTER_READY_FD": str(writer)} | self.env,
             )  # fmt: skip
         os.close(writer)
@@ -297,6 +299,8 @@ class Fleet:
         env["MUSTER_STATE"] = str(self.root / "state" / machine.name)
         env[NOTES] = str(self.notes)
         env["MUSTER_HOME"] = str(machine.home.path)
+        if machine.code != ROOT:
+            env["PYTHONPATH"] = f"{machine.code / 'src'}{os.pathsep}{machine.code}"
         return env
 
     def sign(

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from muster import __version__
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.fleet.facts import Facts
@@ -86,7 +87,9 @@ class One:
         self.step(ev.FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
 
     def facts(self, **changed: Any) -> Mapping[str, Any]:
-        facts = Facts("linux", "x86_64", cpus=2, agents={"noop": "", "shell": ""}, slots=2)
+        facts = Facts(
+            "linux", "x86_64", cpus=2, agents={"noop": "", "shell": ""}, slots=2, muster=__version__
+        )
         found: Mapping[str, Any] = msgspec.to_builtins(msgspec.structs.replace(facts, **changed))
         return found
 

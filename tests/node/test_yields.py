@@ -59,11 +59,11 @@ def opening(machine: One) -> kinds.TaskOpen:
 
 def whole(machine: One, body: kinds.TaskOpen) -> dict[str, dict[str, str]]:
     """What a worker reads of it, as far as it stands in the log."""
-    if not body.results:
+    if not yields.results_of(body):
         return body.values
     store = machine.core.store
     found = yields.gathered(store, machine.core.machine, body.run, yields.phases_of(body))
-    assert yields.digest(found) == body.results
+    assert yields.digest(found) == yields.results_of(body)
     texts = [str(body.template["do"])]
     used = yields.used(yields.pieces(store, found, body.run), values.uses(texts))
     return {n: {v: yields.joined(p) for v, p in known.items()} for n, known in used.items()}
@@ -74,7 +74,7 @@ def test_small_values_stand_in_the_opening_and_only_those_that_are_used(hub):
     hand_in(hub, spec(3, "echo ${p1.output}"))
     finish(hub, values={"output": "said", "machine": "hub"}, summary="short")
     body = opening(hub)
-    assert body.results == ""
+    assert yields.results_of(body) == ""
     assert body.values["p1"] == {
         "commit": "",
         "output": "said",
@@ -104,7 +104,7 @@ def test_a_large_value_is_named_with_who_has_it_and_under_which_entry(hub):
     told = str(Large(500_000, BLOB))
     finish(hub, values={"output": "the end"}, large={"output": told})
     body = opening(hub)
-    assert body.results
+    assert yields.results_of(body)
     assert body.values["p0"] == {"commit": ""}
     found = yields.gathered(hub.core.store, hub.core.machine, body.run, ["p0"])
     piece = yields.pieces(hub.core.store, found, body.run)["p0"]["output"][0]

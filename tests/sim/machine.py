@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from muster import __version__
 from muster.errors import Exhausted
 from muster.fleet.facts import Facts
 from muster.fleet.machine import Identity
@@ -193,6 +194,7 @@ class Machine:
             agents={"noop": "1"},
             tools={"git": "2.40"},
             repositories=("app",),
+            muster=__version__,
         )
         found: Mapping[str, Any] = msgspec.to_builtins(facts)
         return found

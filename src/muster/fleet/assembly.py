@@ -90,7 +90,7 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         devices=devices,
         devices_ever=ever,
         grants=effective(roots, given),
-        facts=_facts(rows(folds.FACTS.name)),
+        facts=_facts(rows),
         groups=_groups(rows),
         closed=_closed(rows(folds.FORK.name), signed),
         dead=dead,
@@ -165,12 +165,17 @@ def _closed(rows: Iterable[Row], operators: Mapping[str, object]) -> dict[str, C
     return found
 
 
-def _facts(rows: Iterable[Row]) -> dict[MachineId, Facts]:
-    newest: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        candidate = (row["t_ms"], row["facts"])
-        newest[row["machine"]] = max(newest.get(row["machine"], candidate), candidate)
-    return {MachineId(m): msgspec.json.decode(text, type=Facts) for m, (_, text) in newest.items()}
+def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
+    """What machines say of themselves, with the logins of those that are new enough to tell."""
+    logins = _newest(rows(folds.LOGINS.name), "machine", "t_ms", "logins")
+    found: dict[MachineId, Facts] = {}
+    for machine, raw in _newest(rows(folds.FACTS.name), "machine", "t_ms", "facts").items():
+        facts = msgspec.json.decode(raw, type=Facts)
+        if machine in logins:
+            told = msgspec.json.decode(logins[machine], type=dict[str, str])
+            facts = msgspec.structs.replace(facts, logins=told)
+        found[MachineId(machine)] = facts
+    return found
 
 
 def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:

@@ -4,11 +4,13 @@ Rule: facts are claims of one machine about itself. They steer routing; they gra
 no text in them ever meets a template, a shell or a path.
 """
 
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, to_builtins
 
 from muster import limits
+from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS
 from muster.fleet.name import Size
 
 Short = Annotated[str, Meta(max_length=200)]
@@ -24,8 +26,10 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
     `logins` says of agents whether they look logged in (`LOGGED_IN` or `LOGGED_OUT`); of an agent
-    that is not in it nothing is known. `address` is where it listens, `""` where nobody can dial
-    it; who answers there still has to prove that it is this machine.
+    that is not in it nothing is known. It is told in an entry of its own (`Logins`): a machine of
+    an older version could read nothing of facts with a field that it does not know. `address` is
+    where it listens, `""` where nobody can dial it; who answers there still has to prove that it is
+    this machine.
     """
 
     os: Short
@@ -44,6 +48,12 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     logins: Versions = {}
 
 
+class Logins(Struct, frozen=True, forbid_unknown_fields=True):
+    """`machine.logins`: what `Facts.logins` is, in an entry beside the facts."""
+
+    logins: Versions = {}
+
+
 LOGGED_IN: Final = "yes"
 LOGGED_OUT: Final = "no"
 
@@ -51,3 +61,12 @@ LOGGED_OUT: Final = "no"
 def is_logged_out(facts: Facts, agent: str) -> bool:
     """Whether the machine says that this agent has no account there."""
     return facts.logins.get(agent) == LOGGED_OUT
+
+
+def told(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The bodies, by kind, that say these facts: older machines read the first of them."""
+    if not facts:
+        return {}
+    rest: dict[str, Any] = {**to_builtins(facts)}
+    logins = rest.pop("logins", {})
+    return {MACHINE_FACTS: rest, MACHINE_LOGINS: {"logins": logins}}

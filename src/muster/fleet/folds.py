@@ -19,7 +19,7 @@ from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
-from muster.fleet.facts import Facts
+from muster.fleet.facts import Facts, Logins
 from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
 from muster.fleet.record import open_operator, open_record, open_revocation
@@ -39,6 +39,7 @@ INCARNATION: Final = Table(
     "fleet_incarnation", (("incarnation", "text"),), (("heads", "text"), ("t_ms", "int"))
 )
 FACTS: Final = Table("fleet_facts", (("machine", "text"),), (("facts", "text"), ("t_ms", "int")))
+LOGINS: Final = Table("fleet_logins", (("machine", "text"),), (("logins", "text"), ("t_ms", "int")))
 REVOKED: Final = Table(
     "fleet_revoked", (("key", "text"),), (("issued_ms", "int"), ("revocation", "text"))
 )
@@ -144,6 +145,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     device = Devices(fleet)
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
+        FleetFold("fleet.logins", fleet, (LOGINS,), _LOGINS_KINDS),
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
@@ -204,6 +206,15 @@ class _Who:
         raw = body_as(entry, kinds.OperatorRecorded).record
         record = checked("bad-record", open_operator, raw, self.fleet)
         return _newer(OPERATOR, (record.operator,), (record.issued_ms, raw), rows)
+
+
+def _logins(entry: Entry, _rows: Rows) -> Iterable[Change]:
+    body = body_as(entry, Logins)
+    row = (canon.encode(body.logins).decode(), entry.header.t[0])
+    return [Change(LOGINS.name, (entry.header.author,), row)]
+
+
+_LOGINS_KINDS: Final[dict[str, Handler]] = {kinds.MACHINE_LOGINS: _logins}
 
 
 class _May:

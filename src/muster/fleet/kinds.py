@@ -19,6 +19,7 @@ from muster.fleet.record import Roles
 MACHINE_OPEN: Final = "machine.open"
 MACHINE_RECORD: Final = "machine.record"
 MACHINE_FACTS: Final = "machine.facts"
+MACHINE_LOGINS: Final = "machine.logins"
 MACHINE_REVOKE: Final = "machine.revoke"
 OPERATOR_RECORD: Final = "operator.record"
 DEVICE_OPEN: Final = "device.open"

@@ -49,7 +49,8 @@ async def taken(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> e
 async def _whole(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> Values:
     """The values, fetched where they are not in the opening of the task."""
     opened = start.open
-    if not opened.results:
+    results = yields.results_of(opened)
+    if not results:
         return opened.values
     found: dict[str, dict[str, str]] = {name: dict(known) for name, known in opened.values.items()}
     used = values.uses(_texts_of(opened.template))
@@ -58,7 +59,7 @@ async def _whole(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> 
 
     async def read() -> None:
         settled = yields.gathered(store, start.owner, opened.run, phases)
-        if yields.digest(settled) != opened.results:
+        if yields.digest(settled) != results:
             raise Unreachable("the results of the phases before this one are not all here yet")
         given.update(yields.used(yields.pieces(store, settled, opened.run), used))
 

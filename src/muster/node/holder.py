@@ -28,7 +28,7 @@ from muster.node.passing import TYPES, pass_on, refusal
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
-from muster.task.large import parse
+from muster.task.large import apart, parse
 
 B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]
@@ -144,7 +144,7 @@ def _names(entry: Entry, sha256: str) -> bool:
         return False
     try:
         found = {each.sha256 for each in named(body.commit, body.artefacts)}
-        return sha256 in found | {parse(text).sha256 for text in body.large.values()}
+        return sha256 in found | {parse(text).sha256 for text in apart(body.values)[1].values()}
     except Malformed:
         return False
 

@@ -18,6 +18,7 @@ import msgspec
 from muster.channel.frame import Type
 from muster.errors import Malformed, Refused, Unsettled
 from muster.fleet import kinds
+from muster.fleet.facts import told
 from muster.fleet.forked import fork_id
 from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
@@ -45,9 +46,9 @@ from muster.store.mark import Mark, doubts
 from muster.store.store import Store
 
 FLEET_KINDS = (
-    kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_REVOKE,
-    kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD, kinds.GRANT_GIVE, kinds.GRANT_TAKE,
-    kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
+    kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
+    kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD, kinds.GRANT_GIVE,
+    kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
 # The setting that names the incarnation which this database goes on with.
@@ -136,8 +137,8 @@ class Members:
             core.append(kinds.OPERATOR_RECORD, canon.encode({"record": raw}))
         for raw in core.settings.get("machines", ()):
             core.append(kinds.MACHINE_RECORD, canon.encode({"record": raw}))
-        if self._facts:
-            core.append(kinds.MACHINE_FACTS, canon.encode(dict(self._facts)))
+        for kind, fields in told(self._facts).items():
+            core.append(kind, canon.encode(fields))
 
     def regressed(self, stream: StreamName, why: str, *, proven: bool = True) -> None:
         """This incarnation is over: we were set back, or somebody else writes in our name.
@@ -385,8 +386,10 @@ class Members:
             return
         self._facts = facts
         stored = self.core.roster.facts.get(self.core.machine)
-        if stored is None or msgspec.to_builtins(stored) != msgspec.to_builtins(facts):
-            self._write(kinds.MACHINE_FACTS, dict(facts))
+        known = {} if stored is None else told(msgspec.to_builtins(stored))
+        for kind, body in told(facts).items():
+            if known.get(kind) != body:
+                self._write(kind, body)
 
 
 def _roles(roster: Roster, machine: MachineId) -> tuple[str, ...]:

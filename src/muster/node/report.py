@@ -16,6 +16,7 @@ from muster.agent.collection import Collected
 from muster.log import canon
 from muster.node import event as ev
 from muster.task import kinds
+from muster.task.large import told
 
 # Names of changed files in the end of an attempt; its commit has them all.
 CHANGED_SHOWN_MAX: Final = 100
@@ -73,10 +74,9 @@ def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
         summary=fit(event.summary, _REASON_BYTES_MAX),
         reason=fit(event.reason, _REASON_BYTES_MAX),
         commit=fit(event.commit, 64),
-        values=values,
+        values=values | told(large),
         artefacts=artefacts,
         usage=usage,
-        large=large,
     )
 
 

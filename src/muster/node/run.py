@@ -97,9 +97,11 @@ class Run:
         named = values_of.sources(order.texts_of(phase), self.spec.phases)
         return named.union(phase.prerequisites)
 
-    def values(self, slot: Slot, given: Yields) -> Yields:
+    def values(self, slot: Slot, given: Yields, results: str = "") -> Yields:
         """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
         found: Yields = {"run": {"id": self.run, "name": self.body.name}}
+        if results:
+            found["run"][values_of.RESULTS] = results
         if self.spec.phases[slot.phase].each is not None:
             found["each"] = {"path": slot.instance}
         if inputs := order.every_input(self.spec, self.body.values):

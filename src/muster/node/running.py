@@ -262,13 +262,12 @@ class Running:
             run=run.run,
             phase=slot.phase,
             instance=slot.instance,
-            values=run.values(slot, given),
+            values=run.values(slot, given, results),
             repo=run.body.repo,
             base=run.start_of(slot.phase, ends),
             priority=run.body.priority + (phase.priority or 0),
             retries=phase.retries or 0,
             deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
-            results=results,
         )
         causes = [run.opened]
         for before in phase.prerequisites:

@@ -22,8 +22,8 @@ from muster.store.store import Store
 from muster.task import kinds
 from muster.task.artefact import named as blobs_of
 from muster.task.instruction import Draft, Settled
-from muster.task.large import Large, parse
-from muster.task.values import RESERVED, Uses, too_long
+from muster.task.large import Large, apart, parse
+from muster.task.values import RESERVED, RESULTS, Uses, too_long
 
 # Tokens, as every agent counts them, before what only some of them say.
 _USAGE_ORDER: Final = ("total_tokens", "input_tokens", "output_tokens")
@@ -96,6 +96,11 @@ def digest(found: Mapping[str, Sequence[Settlement]]) -> str:
     return hashlib.sha256(ids).hexdigest()
 
 
+def results_of(opened: kinds.TaskOpen) -> str:
+    """That hash, "" where the opening holds the values themselves."""
+    return opened.values.get("run", {}).get(RESULTS, "")
+
+
 def phases_of(opened: kinds.TaskOpen) -> list[str]:
     """The phases of which a task is given values."""
     return [phase for phase in opened.values if phase not in RESERVED]
@@ -116,11 +121,12 @@ def pieces(store: Store, found: Mapping[str, Sequence[Settlement]], run: str) ->
 def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Piece]:
     """What one task yielded, by value."""
     body = found.body
-    result = {name: Piece(text) for name, text in body.values.items()}
-    for name, text in body.large.items():
+    values, large = apart(body.values)
+    result = {name: Piece(text) for name, text in values.items()}
+    for name, text in large.items():
         told = parse(text)
         entry, machine = _attempt(store, found.entry) if told.sha256 else (EntryId(b""), "")
-        result[name] = Piece(body.values.get(name, ""), told, entry, MachineId(machine))
+        result[name] = Piece(values.get(name, ""), told, entry, MachineId(machine))
     own = {"status": body.outcome, "summary": body.summary, "commit": body.commit}
     if body.commit:
         own["branch"] = branch

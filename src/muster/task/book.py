@@ -29,7 +29,7 @@ from muster.task.lease import Alarms
 from muster.task.live import Ended, Live, retry, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Past, Reputation
-from muster.task.route import Machine, pool_of
+from muster.task.route import Machine, pool_of, since_of
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -95,7 +95,8 @@ class Book:
         self._queue.add(body.task, group, task.rank)
 
     def _group(self, task: Live) -> int:
-        return self._queue.group(task.body.template, task.body.repo, task.avoid, task.tried)
+        body, since = task.body, since_of(task.body.values)
+        return self._queue.group(body.template, body.repo, task.avoid, task.tried, since)
 
     def _delay(self, task: Live, delay_ms: int, now: Now) -> None:
         task.state, task.stage, task.machine = "queued", "delayed", ""

@@ -76,8 +76,8 @@ class TaskOpen(Body, frozen=True):
     """A piece of work exists. `template` is what the spec yields for (phase, instance).
 
     `values` are the results of the phases before, by phase. Where they are too large for this body,
-    `results` is set: the sha256 over the ids of the `task.settle` that hold them, phase by phase.
-    `deadline_ms` is a moment, 0 for none.
+    `values.run.results` is the sha256 over the ids of the `task.settle` that hold them, phase by
+    phase. `deadline_ms` is a moment, 0 for none.
     """
 
     task: TaskWord
@@ -94,7 +94,6 @@ class TaskOpen(Body, frozen=True):
     priority: Priority = 0
     retries: Count = 0
     deadline_ms: Count = 0
-    results: Short = ""
 
 
 class TaskAssign(Body, frozen=True):
@@ -143,7 +142,7 @@ class TaskCancel(Body, frozen=True):
 
 
 class TaskSettle(Body, frozen=True):
-    """The one outcome of a task; it never changes. `large` names values that are no part of it."""
+    """The one outcome of a task; it never changes."""
 
     task: TaskWord
     outcome: Outcome
@@ -154,7 +153,6 @@ class TaskSettle(Body, frozen=True):
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}
-    large: dict[str, str] = {}
 
 
 class TaskLate(Body, frozen=True):
@@ -208,10 +206,7 @@ class AttemptRefuse(Body, frozen=True):
 
 
 class AttemptFinish(Body, frozen=True):
-    """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order.
-
-    `large` names the values of which `values` has the end only, as large.py has it.
-    """
+    """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order."""
 
     task: TaskWord
     epoch: Fence
@@ -222,7 +217,6 @@ class AttemptFinish(Body, frozen=True):
     values: dict[str, str] = {}
     artefacts: list[str] = []
     usage: dict[str, int] = {}
-    large: dict[str, str] = {}
 
 
 KINDS: Final[dict[str, type[Body]]] = {

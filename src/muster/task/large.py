@@ -6,14 +6,18 @@
 Rule 1: the entry's `values` keep the end of such a value, marked, for people to read; whoever works
 with it takes the whole, or is refused.
 Rule 2: the text comes from another machine: a size beyond the bound is no blob.
+Rule 3: it stands among the values, as `large:` and the name of the value that it is about. To a
+machine of an older version it is one value more that nobody names, and the end is what it has.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed
 
+_PREFIX: Final = "large:"
 _FORM: Final = re.compile(r"(?:blob:([0-9a-f]{64})|over):(0|[1-9][0-9]{0,14})")
 
 
@@ -36,6 +40,17 @@ def parse(text: str) -> Large:
     if large.sha256 and large.size > limits.VALUE_BYTES_MAX:
         raise Malformed(f"a value of {large.size} bytes is more than anything that is handed on")
     return large
+
+
+def told(large: Mapping[str, str]) -> dict[str, str]:
+    """What is large, by value, as it stands among the values."""
+    return {_PREFIX + name: text for name, text in large.items()}
+
+
+def apart(values: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The values of an entry, and by value what it says of those that are large."""
+    large = {n.removeprefix(_PREFIX): t for n, t in values.items() if n.startswith(_PREFIX)}
+    return {n: t for n, t in values.items() if not n.startswith(_PREFIX)}, large
 
 
 def shown(text: str, size: int) -> str:

@@ -121,9 +121,7 @@ def settlement(
     """What the owner repeats of an attempt's end, within the bounds of an honest worker's."""
     usage = {name[:_WORD_CHARS_MAX]: n for name, n in list(body.usage.items())[:_ITEMS_MAX]}
     values = {name[:_WORD_CHARS_MAX]: text for name, text in list(body.values.items())[:_ITEMS_MAX]}
-    large = {name[:_WORD_CHARS_MAX]: text for name, text in list(body.large.items())[:_ITEMS_MAX]}
     return kinds.TaskSettle(
         task.body.task, outcome, task.epoch, body.summary[: limits.SUMMARY_CHARS_MAX], reason,
         body.commit[:_WORD_CHARS_MAX], values, body.artefacts[:_ARTEFACTS_MAX], usage,
-        large,
     )  # fmt: skip

@@ -25,7 +25,7 @@ from muster.task import kinds
 from muster.task.book import Book, dedupe_of
 from muster.task.instruction import BeatReply, Cite, Draft, Now, OwnerInstruction
 from muster.task.live import Beat, Ended, Live, Order, Restored, Submitted, Why
-from muster.task.route import Machine, Verdict, pool_of
+from muster.task.route import Machine, Verdict, pool_of, since_of
 
 __all__ = ["Beat", "Ended", "Now", "Order", "Owner", "Restored", "Submitted", "Why"]
 
@@ -61,7 +61,7 @@ class Owner(Book):
             raise Refused(f"the task has {size} bytes; put what is large into the repository")
         if body.template.get("by") == "human":
             return None
-        return self._queue.group(body.template, body.repo)
+        return self._queue.group(body.template, body.repo, since=since_of(body.values))
 
     def _submit(self, order: Order, group: int | None, now: Now) -> Submitted:
         body = order.body

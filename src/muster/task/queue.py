@@ -21,6 +21,7 @@ import msgspec
 
 from muster import limits
 from muster.task.route import Machine, Verdict, Wants, judge, pool_of, score, slots_of, wants_of
+from muster.task.version import Version
 
 # (-priority, age, number): the smallest goes first; the number makes it unique.
 Rank = tuple[int, int, int]
@@ -103,6 +104,7 @@ class Queue:
         repo: str,
         avoid: Iterable[str] = (),
         tried: Iterable[str] = (),
+        since: Version = (),
     ) -> int:
         """The group of tasks that want this; valid until the next `tidy`.
 
@@ -111,10 +113,10 @@ class Queue:
 
         """
         wanted = [template.get(key) for key in ("needs", "agent", "shell")]
-        key = _encode((wanted, repo, sorted(avoid), sorted(tried)))
+        key = _encode((wanted, repo, sorted(avoid), sorted(tried), since))
         number = self._numbers.get(key)
         if number is None:
-            wants = wants_of(template, repo, avoid, tried)
+            wants = wants_of(template, repo, avoid, tried, since)
             number = self._numbers[key] = self._next_number
             self._next_number += 1
             group = self._groups[number] = _Group(key, wants)

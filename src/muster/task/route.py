@@ -26,7 +26,8 @@ from muster.fleet.facts import Facts, is_logged_out
 from muster.task import fault
 from muster.task.spec import Needs, listed
 from muster.task.unit import SIZE
-from muster.task.version import check_range, in_range, version_of
+from muster.task.values import RESULTS, Values
+from muster.task.version import Version, check_range, in_range, version_of
 
 # What an agent costs a machine: the agents named here have slots of their own, all others share "".
 OWN_POOL: Final = frozenset({"noop"})
@@ -43,6 +44,8 @@ _SAME: Final = {
     "macos": "darwin", "osx": "darwin", "win32": "windows",
     "amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64",
 }  # fmt: skip
+# Before that, values that are not in the opening of a task were no values.
+RESULTS_SINCE: Final[Version] = (0, 2)
 # A machine without a past is taken for a good one, else nobody would ever try it.
 SUCCESS_UNKNOWN: Final = 900
 
@@ -75,7 +78,8 @@ class Fleet(NamedTuple):
 class Wants(NamedTuple):
     """What a piece of work needs of a machine: the spec's `needs`, its agents, its repository.
 
-    A machine in `avoid` is out; one in `tried` is taken when no better one is free.
+    A machine in `avoid` is out; one in `tried` is taken when no better one is free. `since` is the
+    oldest Muster that can do it.
     """
 
     needs: Needs
@@ -83,6 +87,7 @@ class Wants(NamedTuple):
     repo: str = ""
     avoid: frozenset[str] = frozenset()
     tried: frozenset[str] = frozenset()
+    since: Version = ()
 
 
 class Verdict(NamedTuple):
@@ -114,6 +119,7 @@ def wants_of(
     repo: str = "",
     avoid: Iterable[str] = (),
     tried: Iterable[str] = (),
+    since: Version = (),
 ) -> Wants:
     """What a task's template wants of a machine; a phase without an agent runs in the shell.
 
@@ -133,7 +139,12 @@ def wants_of(
         raise Malformed(f"{needs.memory[:40]!r} is not an amount of memory such as 8GiB")
     if template.get("shell") == "bash":
         needs = msgspec.structs.replace(needs, tools={"bash": "*", **(needs.tools or {})})
-    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried))
+    return Wants(needs, listed(agents), repo, frozenset(avoid), frozenset(tried), since)
+
+
+def since_of(values: Values) -> Version:
+    """The oldest Muster that can take a task which is given these values."""
+    return RESULTS_SINCE if RESULTS in values.get("run", {}) else ()
 
 
 def judge(wants: Wants, machine: Machine) -> Verdict:
@@ -144,6 +155,8 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_strength(wants.needs, machine.facts)]
     lacks += _lacks_tools(wants, machine.facts)
+    if (version_of(machine.facts.muster) or ()) < wants.since:
+        lacks.append(f"its Muster {machine.facts.muster or '?'} cannot take values this large")
     if not agent:
         lacks.append(f"no agent {' or '.join(wants.agents)}")
     if machine.id in wants.avoid:

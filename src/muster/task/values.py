@@ -31,6 +31,8 @@ PHASE_VALUES: Final = (
 # The names that are no phases, so that no phase may have them.
 RESERVED: Final = frozenset({"each", "inputs", "run"})
 RUN_VALUES: Final = ("id", "name")
+# Among the values of `run`: the hash over the results before a task that are too large for it.
+RESULTS: Final = "results"
 EACH_VALUES: Final = ("path",)
 # Names the values that a phase had and does not hand on: there was a secret in them.
 WITHHELD: Final = "withheld"

@@ -47,7 +47,7 @@ def question(core: Core, opened: bytes) -> str:
 
 def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
     """What a person is shown of the values: of the large ones the end, which says so."""
-    if not body.results or entry is None:
+    if not yields.results_of(body) or entry is None:
         return body.values
     owner, phases = entry.stream.machine, yields.phases_of(body)
     found = yields.gathered(core.store, owner, body.run, phases)

@@ -1,0 +1,228 @@
+"""Machines of different versions are one fleet: ours beside d2fe6d8, which older homes still run.
+
+The older version is fetched from git, as it was. A clone that does not have it (a shallow one)
+cannot tell; the tests say so and are skipped.
+"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.fleet import ROOT, Fleet, Machine, until
+from tests.promise import proves
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+OLDER = "d2fe6d8"
+SPEC = """\
+muster: 1
+name: mixed
+repo: main
+phases:
+  make:
+    needs: {label: on-studio}
+    agent: shell
+    do: |
+      printf made > made.txt
+      printf said
+    deliver: [made.txt]
+    check: test -s made.txt
+  use:
+    after: [make]
+    needs: {label: on-studio}
+    agent: shell
+    do: printf "%s by %s" "${make.output}" "$(cat made.txt)" > used.txt
+    deliver: [used.txt]
+    check: grep "said by made" used.txt
+"""
+LONG = """\
+muster: 1
+name: long
+phases:
+  say:
+    needs: {{label: on-{say}}}
+    agent: shell
+    do: head -c 100000 /dev/zero | tr '\\0' y
+    check: "true"
+  count:
+    after: [say]
+    needs: {{label: on-{count}}}
+    agent: shell
+    do: printf %s "${{say.output}}" | wc -c
+    check: "true"
+"""
+LASTING = """\
+muster: 1
+name: lasting
+phases:
+  wait:
+    needs: {label: on-studio}
+    agent: shell
+    do: sleep 600
+    check: "true"
+"""
+
+
+def git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory):
+    """A checkout of the older version."""
+    if git("cat-file", "-e", f"{OLDER}^{{commit}}").returncode:
+        pytest.skip(f"{OLDER} is not in this clone: fetch the whole history to test with it")
+    place: Path = tmp_path_factory.mktemp("older") / "muster"
+    made = git("worktree", "add", "--detach", str(place), OLDER)
+    assert made.returncode == 0, made.stderr
+    yield place
+    git("worktree", "remove", "--force", str(place))
+
+
+@pytest.fixture(scope="module", params=["hub", "studio"])
+def fleet(request, older):
+    """A hub and a studio; the one that is named is older."""
+    with Fleet() as made:
+        machine = made[request.param]
+        machine.code = older
+        # A setting that it does not have yet.
+        config = Path(machine.home.path / "config.toml")
+        lines = config.read_text().splitlines(keepends=True)
+        config.write_text("".join(each for each in lines if not each.startswith("address")))
+        made.add_repository()
+        yield made.start()
+
+
+def is_older(machine: Machine) -> bool:
+    return machine.code != ROOT
+
+
+def begin(fleet: Fleet, name: str, spec: str, repo: str = "") -> str:
+    args = {"base": "", "repo": repo, "spec": spec, "values": {}}
+    return str(fleet.hub.order("run", name, args)["run"])
+
+
+def tasks(machine: Machine, run: str) -> dict[str, dict]:
+    return {str(t["phase"]): t for t in machine.ask("tasks", {"run": run, "all": True})}
+
+
+def settled(machine: Machine, run: str) -> str:
+    def over() -> str:
+        found = [each for each in machine.ask("runs") if each["run"] == run]
+        return str(found[0]["state"]) if found and found[0]["state"] != "open" else ""
+
+    return str(until(over, lambda: str(machine.ask("runs", {"run": run})), within_s=60))
+
+
+def result(machine: Machine, run: str, phase: str) -> str:
+    task = tasks(machine, run)[phase]["task"]
+    return str(machine.ask("result", {"task": task})["values"]["output"])
+
+
+@proves("node.versions-mix")
+def test_the_older_one_runs_the_older_program(fleet):
+    told = {m["name"]: m["facts"]["muster"] for m in fleet.hub.ask("machines")}
+    for name, machine in fleet.machines.items():
+        assert (told[name] == "0.1.0") == is_older(machine)
+        assert machine.process is not None
+        folder = Path(f"/proc/{machine.process.pid}/cwd").resolve()
+        assert (folder == ROOT) != is_older(machine)
+
+
+@proves("node.versions-mix")
+def test_each_knows_what_the_other_says_of_itself(fleet):
+    for machine in fleet.machines.values():
+        until(
+            lambda m=machine: all(
+                "shell" in (f["facts"] or {}).get("agents", {}) for f in known(m)
+            ),
+            lambda m=machine: str(known(m)),
+        )
+
+
+def known(machine: Machine) -> list[dict]:
+    return list(machine.ask("machines"))
+
+
+@proves("node.versions-mix")
+@pytest.mark.parametrize(("sender", "to"), [("hub", "studio"), ("studio", "hub")])
+def test_messages_are_stored_both_ways(fleet, sender, to):
+    fleet[sender].order("send", to, {"text": ["hello"], "to": to})
+    until(lambda: held(fleet[sender]) == {"stored"}, lambda: str(fleet[sender].ask("sent")))
+    (message,) = fleet[to].ask("inbox")
+    assert message["text"] == "hello"
+    fleet[to].order("ack", message["message"], {"message": message["message"]})
+    until(lambda: held(fleet[sender]) == {"acted"}, lambda: str(fleet[sender].ask("sent")))
+
+
+def held(machine: Machine) -> set[str]:
+    return {str(to["state"]) for to in machine.ask("sent")[0]["to"]}
+
+
+@proves("node.versions-mix")
+def test_a_run_in_a_repository_is_done_by_the_other_and_hands_values_on(fleet):
+    run = begin(fleet, "mixed", SPEC, "main")
+    for machine in fleet.machines.values():
+        assert settled(machine, run) == "done", machine.ask("runs", {"run": run})
+        found = tasks(machine, run)["use"]
+        assert found["machine"] == "studio"
+        why = machine.ask("why", {"task": found["task"]})["decisions"]
+        assert [c["machine"] for c in why[-1]["candidates"] if c["fits"]] == ["studio"]
+
+
+@proves("node.versions-mix")
+def test_a_run_that_is_cancelled_ends_on_the_other(fleet):
+    run = begin(fleet, "lasting", LASTING)
+    task = until(lambda: tasks(fleet.hub, run).get("wait", {}).get("task"), "it is open")
+    until(lambda: tasks(fleet.hub, run)["wait"]["state"] == "leased", "it is given")
+    until(lambda: running(fleet["studio"], task), "it runs")
+    fleet.hub.order("cancel", run, {"what": run})
+    for machine in fleet.machines.values():
+        assert settled(machine, run) == "cancelled"
+    until(lambda: not running(fleet["studio"], task), "its processes are gone")
+
+
+def running(machine: Machine, task: str) -> bool:
+    return any("sleep 600" in line for line in machine.fleet.processes().values()) and bool(task)
+
+
+@proves("node.versions-mix")
+def test_a_long_value_of_the_studio_reaches_the_hub_as_the_older_one_knows_it(fleet):
+    run = begin(fleet, "long", LONG.format(say="studio", count="hub"))
+    for machine in fleet.machines.values():
+        assert settled(machine, run) == "done", machine.ask("runs", {"run": run})
+        assert result(machine, run, "say").startswith("[")
+        assert 4_000 < int(result(machine, run, "count")) < 17_000, "the end, which says so"
+
+
+@proves("node.versions-mix")
+def test_no_long_value_reaches_an_older_machine_cut_where_it_was_promised_whole(fleet):
+    run = begin(fleet, "long", LONG.format(say="hub", count="studio"))
+    if is_older(fleet.hub):
+        # It promised its own cut, and the newer one takes that.
+        assert settled(fleet.hub, run) == "done", fleet.hub.ask("runs", {"run": run})
+        assert 4_000 < int(result(fleet.hub, run, "count")) < 17_000
+        return
+    until(lambda: "count" in tasks(fleet.hub, run), "the second phase is open")
+    task = tasks(fleet.hub, run)["count"]["task"]
+    for machine in fleet.machines.values():
+        until(lambda m=machine: "count" in tasks(m, run), "everybody sees the task")
+    waits = fleet.hub.ask("why", {"task": task})
+    assert "cannot take values this large" in json.dumps(waits), waits
+    fleet.hub.order("cancel", run, {"what": run})
+    assert settled(fleet["studio"], run) == "cancelled"
+
+
+@proves("node.versions-mix")
+def test_a_revoked_machine_is_out_for_both(fleet):
+    fleet.hub.order("revoke", "studio", {"name": "studio"})
+    until(lambda: "studio" not in fleet.hub.linked(), "its link is cut")
+    for machine in fleet.machines.values():
+        until(
+            lambda m=machine: (
+                [x["state"] for x in known(m) if x["name"] == "studio"] == ["revoked"]
+            ),
+            lambda m=machine: f"{m.name}: {known(m)}",
+        )
