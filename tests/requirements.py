@@ -129,6 +129,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.revocation-bounded": "Every machine can be revoked, whatever it wrote: the document is bounded, and what was known first still counts.",
     "fleet.revoke-whom": "Nobody is revoked by mistake: a word that could mean two is refused with what to type, and a machine never revokes itself.",
     "fleet.last-operator": "The last operator is only revoked where the order says so.",
+    "fleet.roster-is-whole": "Who was shut out stays out however much a member writes, and what counts for nothing costs the roster nothing.",
     "fleet.device-rights": "A device orders what its terms name, until their end, and nothing else.",
     "fleet.device-order-life": "No order of a device counts that may be shown for longer than its terms say, by whatever grant.",
     "fleet.device-chain": "A device counts by a chain of signatures from an operator to a key whose holder agreed; a link of anything else makes none.",

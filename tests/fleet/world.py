@@ -158,12 +158,14 @@ class World:
                     assert type(value) is {"text": str, "int": int, "blob": bytes}[affinity]
                 self.rows[table, entry.stream, key] = row
 
-    def select(self, table: str) -> Iterable[dict[str, Any]]:
+    def select(self, table: str, /, **equals: str) -> Iterable[dict[str, Any]]:
         declared = self.tables[table]
         names = [name for name, _ in (*declared.key, *declared.columns)]
         for (found, name, key), row in self.rows.items():
             if found == table:
-                yield {"stream": str(name), **dict(zip(names, (*key, *row), strict=True))}
+                made = {"stream": str(name), **dict(zip(names, (*key, *row), strict=True))}
+                if equals.items() <= made.items():
+                    yield made
 
     @property
     def roster(self) -> Roster:

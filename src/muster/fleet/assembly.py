@@ -5,12 +5,15 @@ equal rows have equal rosters.
 Rule 2: what needs more than one stream is combined here: the newest record, who was revoked, which
 grant was taken, which key took a device's place.
 
+Rule 3: anybody can sign grants, takings and terms, as many as he likes. Only the rows of those
+whose signature can count are asked for: the others cost nothing here.
+
 Rows are mappings from column to value of the tables in folds.py, with `stream` the writer's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -18,7 +21,7 @@ from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts
-from muster.fleet.grant import Given, Grant, effective, root_grant
+from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.record import (
     MachineRecord,
     OperatorRecord,
@@ -31,14 +34,20 @@ from muster.fleet.roster import Closed, Member, Roster
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
 
 Row = Mapping[str, Any]
-RowsOf = Callable[[str], Iterable[Row]]
+
+
+class RowsOf(Protocol):
+    """The rows of a table whose columns have these values."""
+
+    def __call__(self, table: str, /, **equals: str) -> Iterable[Row]: ...
+
 
 # As many documents as a large fleet has; opening one costs several signatures.
 _OPENED_MAX: Final = 4096
 
 
 def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
-    """The roster that these rows amount to; `rows(table)` yields those of every stream."""
+    """The roster that these rows amount to; `rows` yields those of every stream."""
     revoked = {
         key: _revocation(raw, fleet)
         for key, raw in _newest(rows(folds.REVOKED.name), "key", "issued_ms", "revocation").items()
@@ -60,8 +69,10 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
     operators = {key: record for key, record in signed.items() if key not in revoked}
     roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
     shut = dead | frozenset(revoked)
-    takers = _takers(rows(folds.TAKEN.name))
-    ever = _devices(rows(DEVICE.name), frozenset(signed))
+    giving = _giving(rows, frozenset(signed))
+    givers = sorted({row["giver"] for row in giving} | signed.keys())
+    takers = _takers(row for key in givers for row in rows(folds.TAKEN.name, taker=key))
+    ever = _devices(row for key in sorted(signed) for row in rows(DEVICE.name, operator=key))
     devices = {
         key: device
         for key, device in ever.items()
@@ -71,7 +82,7 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         # What an operator took stays taken after the operator was revoked.
         and not takers.get(device.id, set()) & signed.keys()
     }
-    given = [*_given(rows, takers, frozenset(signed), shut)]
+    given = [*_given(giving, takers, frozenset(signed), shut)]
     # Whatever else was given to a device, its orders live no longer than its terms say.
     given = [
         each._replace(life_ms=devices[each.grant.to].terms.life_ms)
@@ -92,7 +103,9 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         grants=effective(roots, given),
         facts=_facts(rows),
         groups=_groups(rows),
-        closed=_closed(rows(folds.FORK.name), signed),
+        closed=_closed(
+            row for key in sorted(signed) for row in rows(folds.FORK.name, operator=key)
+        ),
         dead=dead,
     )
 
@@ -114,17 +127,15 @@ def _takers(rows: Iterable[Row]) -> dict[str, set[str]]:
     return takers
 
 
-def _devices(rows: Iterable[Row], operators: frozenset[str]) -> dict[str, Device]:
+def _devices(rows: Iterable[Row]) -> dict[str, Device]:
     """Per key the device that an operator made of it, where its ticket showed no other key."""
     found: dict[str, list[Device]] = {}
     keys: dict[str, set[str]] = {}
     for row in rows:
-        # Anybody can sign terms for keys of his own; they cost nothing more than this look.
-        if row["operator"] in operators:
-            terms = msgspec.json.decode(row["terms"], type=Terms)
-            device = Device(row["key"], row["operator"], row["id"], terms)
-            keys.setdefault(terms.ticket, set()).add(device.key)
-            found.setdefault(device.key, []).append(device)
+        terms = msgspec.json.decode(row["terms"], type=Terms)
+        device = Device(row["key"], row["operator"], row["id"], terms)
+        keys.setdefault(terms.ticket, set()).add(device.key)
+        found.setdefault(device.key, []).append(device)
     # A key that took the place of several tickets is the device of none of them.
     return {
         key: made[0]
@@ -133,15 +144,24 @@ def _devices(rows: Iterable[Row], operators: frozenset[str]) -> dict[str, Device
     }
 
 
+def _giving(rows: RowsOf, operators: frozenset[str]) -> list[Row]:
+    """The grants of everybody who may give: the operators, and whom they gave the right to."""
+    direct = [row for key in sorted(operators) for row in rows(folds.GRANT.name, giver=key)]
+    to = {str(row["grantee"]) for row in direct if row["verb"] == GRANT}
+    return direct + [
+        row for key in sorted(to - operators) for row in rows(folds.GRANT.name, giver=key)
+    ]
+
+
 def _given(
-    rows: RowsOf,
+    giving: Iterable[Row],
     takers: Mapping[str, set[str]],
     operators: frozenset[str],
     dead: frozenset[str],
 ) -> tuple[Given, ...]:
     """Every grant that a live key gave and nobody entitled to has taken, by id."""
     given: dict[str, Given] = {}
-    for row in rows(folds.GRANT.name):
+    for row in giving:
         id_, giver = row["id"], row["giver"]
         # What an operator took stays taken after the operator was revoked.
         taken = bool(takers.get(id_, set()) & (operators | {giver}))
@@ -153,15 +173,14 @@ def _given(
     return tuple(given[id_] for id_ in sorted(given))
 
 
-def _closed(rows: Iterable[Row], operators: Mapping[str, object]) -> dict[str, Closed]:
+def _closed(rows: Iterable[Row]) -> dict[str, Closed]:
     """Per fork its first decision; it stands when the operator is revoked later."""
     found: dict[str, Closed] = {}
     for row in sorted(rows, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
-        if row["operator"] in operators:
-            closed = Closed(
-                row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
-            )
-            found.setdefault(row["fork"], closed)
+        closed = Closed(
+            row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
+        )
+        found.setdefault(row["fork"], closed)
     return found
 
 

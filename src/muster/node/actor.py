@@ -18,6 +18,7 @@ from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.core import Core
+from muster.store.replica import EVERY_ROW
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
 
@@ -83,7 +84,7 @@ def _is_after(core: Core, entry: Entry, key: str) -> bool:
         keys = (key, device.operator, device.terms.machine, device.terms.ticket)
         shut_ms = [
             int(str(row["t_ms"]))
-            for row in core.store.rows(TAKEN.name, id=device.id)
+            for row in core.store.rows(TAKEN.name, limit=EVERY_ROW, id=device.id)
             if row["taker"] in roster.operators_ever
         ]
     shut_ms += [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]

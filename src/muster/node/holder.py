@@ -126,8 +126,10 @@ def _is_human(opened: kinds.TaskOpen | None) -> bool:
 
 def _done(core: Core, owner: str, run: str, phase: str) -> list[dict[str, Any]]:
     """What counts of a phase: a task for each match, and of a race the first that was done."""
-    rows = core.store.rows("task", order=("changed_ms",), run=run, phase=phase, state="done")
-    every = {str(r["task"]): r for r in rows if str(r["stream"]).startswith(owner)}
+    rows = core.store.rows(
+        "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
+    )
+    every = {str(r["task"]): r for r in rows}
     done = list(every.values())
     opened = (
         _body(core.store.entry(EntryId(_bytes(done[0]["opened"]))), kinds.TaskOpen)

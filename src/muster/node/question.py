@@ -40,10 +40,10 @@ class Questions:
         if self._tidy:
             return
         self._tidy = True
-        for row in self.core.store.rows("fleet_incident"):
-            key, ours = str(row["key"]), str(row["stream"]).startswith(self.core.machine)
+        for row in self.core.store.rows("fleet_incident", writer=self.core.machine, open=1):
+            key = str(row["key"])
             asked = key.removeprefix(INCIDENT) if key.startswith(INCIDENT) else ""
-            if ours and row["open"] and asked and asked not in self._names():
+            if asked and asked not in self._names():
                 self.core.members.resolved(key, "the daemon was restarted")
 
     def happened(self, event: ev.AttemptEvent) -> None:

@@ -22,6 +22,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
+from muster.store.replica import EVERY_ROW
 from muster.store.store import Store
 from muster.task.route import Machine
 
@@ -53,12 +54,15 @@ class Standing:
             self._roster = assemble(self.fleet, self._rows)
         return self._roster
 
-    def _rows(self, table: str) -> Iterable[Mapping[str, Any]]:
-        """The folded rows, and of memberships the removals beyond the ends of forked streams."""
+    def _rows(self, table: str, /, **equals: Any) -> Iterable[Mapping[str, Any]]:
+        """The folded rows, and of memberships the removals beyond the ends of forked streams.
+
+        All of them: cut anywhere, whoever writes much would take back what others shut out.
+        """
+        found = self._store.rows(table, limit=EVERY_ROW, **equals)
         if table != MEMBER.name or not self._left_out:
-            return self._store.rows(table)
-        beyond = [row for rows in self._left_out.values() for row in rows]
-        return [*self._store.rows(table), *beyond]
+            return found
+        return [*found, *(row for rows in self._left_out.values() for row in rows)]
 
     def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
         """Whom the keeper of threads removed beyond the end of its forked stream."""

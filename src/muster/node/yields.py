@@ -10,7 +10,7 @@ before anything of it is fetched.
 import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed, Refused
@@ -58,8 +58,8 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     """What counts of a phase, in order; nothing while none of it is done."""
     found: dict[str, Settlement] = {}
     race = False
-    for row in store.rows("task", run=run, phase=phase, state="done"):
-        entry = _entry(store, row["settled"]) if _is_of(row, owner) else None
+    for row in store.rows("task", writer=owner, run=run, phase=phase, state="done"):
+        entry = _entry(store, row["settled"])
         if entry is not None and entry.header.kind == "task.settle":
             with contextlib.suppress(Skip):
                 body = body_as(entry, kinds.TaskSettle)
@@ -199,10 +199,6 @@ def _usage(usage: Mapping[str, int]) -> str:
     return ", ".join(
         f"{name} {usage[name]}" for name in [*first, *sorted(usage.keys() - set(first))]
     )
-
-
-def _is_of(row: Mapping[str, Any], owner: str) -> bool:
-    return str(row["stream"]).partition("/")[0] == owner
 
 
 def _is_race(opened: Entry | None) -> bool:

@@ -32,6 +32,8 @@ from muster.store.tree import StreamTree, Tiles
 
 # Chosen arbitrarily; whoever wants more than this asks with SQL.
 ROWS_MAX: Final = 100_000
+# As a limit: all there are. For what must not be cut, since others could write what comes first.
+EVERY_ROW: Final = -1
 
 # Receipts come for the sizes of the last moments, each of them from several machines.
 ROOTS_KEPT: Final = 4_096

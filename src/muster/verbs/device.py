@@ -37,6 +37,7 @@ from muster.log.stream import FleetId, MachineId
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.home import SEED_BYTES, Home
+from muster.store.replica import EVERY_ROW
 from muster.verbs.client import Door
 from muster.verbs.grant import check_right
 
@@ -188,7 +189,7 @@ def offer(core: Core, call: Call) -> Any:
             "linked, then give the same command again"
         )
     _check_offer(core, found)
-    spent = [str(row["key"]) for row in core.store.rows(DEVICE.name)]
+    spent = [str(row["key"]) for row in core.store.rows(DEVICE.name, writer=core.machine)]
     return {"id": found["id"], "machine": core.machine, "spent": spent}
 
 
@@ -269,10 +270,12 @@ def terms_to_take(core: Core, call: Call) -> Any:
 def _offers(core: Core) -> Iterator[dict[str, Any]]:
     """Every offer that is known, once, whoever passed it on."""
     seen = set()
-    for row in core.store.rows(DEVICE_OFFER.name):
-        if row["id"] not in seen:
-            seen.add(row["id"])
-            yield {**row, "terms": msgspec.json.decode(str(row["terms"]), type=Terms)}
+    # Anybody can sign terms; only an operator's are an offer.
+    for key in sorted(core.roster.operators_ever):
+        for row in core.store.rows(DEVICE_OFFER.name, operator=key):
+            if row["id"] not in seen:
+                seen.add(row["id"])
+                yield {**row, "terms": msgspec.json.decode(str(row["terms"]), type=Terms)}
 
 
 def _known(core: Core, machine: str = "") -> list[dict[str, Any]]:
@@ -304,7 +307,8 @@ def _made(core: Core, id_: str) -> list[Device]:
 def _state(core: Core, id_: str, operator: str, terms: Terms) -> str:
     """`waits`, `orders`, `ended`, `late`, `void`, `revoked`."""
     roster, now_ms = core.roster, core.now.wall_ms
-    takers = {str(r["taker"]) for r in core.store.rows(folds.TAKEN.name, id=id_)}
+    taken = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)
+    takers = {str(r["taker"]) for r in taken}
     if operator not in roster.operators or takers & roster.operators_ever:
         return "revoked"
     if terms.machine not in roster.machines or roster.is_dead(terms.ticket):

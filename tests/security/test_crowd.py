@@ -1,0 +1,110 @@
+"""A member that writes a great many rows: none of those that others wrote is lost behind them."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from muster.channel.frame import Type
+from muster.fleet import kinds
+from muster.fleet.document import document_id
+from muster.fleet.grant import Grant, sign_give, sign_take
+from muster.log import canon
+from muster.log.stream import scope_group
+from muster.node import event as ev
+from muster.store.replica import Replica
+from tests.fleet.world import ALICE, FLEET_ID, LAPTOP, LAPTOP_RECORD, NOW
+from tests.promise import proves
+from tests.security.peer import Peer
+from tests.security.target import MEMBER, Target
+
+OTHER = 9
+DAY_MS = 86_400_000
+
+
+@pytest.fixture
+def target(monkeypatch: pytest.MonkeyPatch) -> Target:
+    """A machine that answers three rows to who does not ask for more; in life it is 100,000."""
+    kwdefaults: Any = Replica.rows.__kwdefaults__
+    monkeypatch.setitem(kwdefaults, "limit", 3)
+    target = Target()
+    target.step(ev.LinkUp(OTHER, LAPTOP.machine, False, "http"))
+    return target
+
+
+def send(target: Target, link: int, peer: Peer, start: int = 0) -> None:
+    target.frame(link, Type.SEGMENT, peer.segment(start))
+
+
+def body(value: Any) -> bytes:
+    return canon.encode(msgspec.to_builtins(value))
+
+
+def taking(signer: Any, grant: str, number: int) -> bytes:
+    nonce = number.to_bytes(16, "big")
+    raw = sign_take(signer, FLEET_ID, grant, nonce=nonce, issued_ms=NOW)
+    return body(kinds.GrantTake(grant, raw.decode()))
+
+
+@proves("fleet.roster-is-whole")
+def test_what_an_operator_took_stays_taken_behind_any_number_of_a_members_takings(target):
+    member, other = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
+    own = member.identity.signer("statement")
+    key = own.public.hex()
+    grant = Grant("*", key, NOW + DAY_MS, "run")
+    raw = sign_give(ALICE.statement, FLEET_ID, grant, nonce=bytes(16), issued_ms=NOW).decode()
+    member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, raw)))
+    for number in range(5):
+        member.write(kinds.GRANT_TAKE, taking(own, f"{number:064x}", number))
+    send(target, MEMBER, member)
+    assert [g.grant for g in target.core.roster.grants if g.grant.to == key] == [grant]
+    other.write(kinds.GRANT_TAKE, taking(ALICE.statement, document_id(raw.encode()), 9))
+    send(target, OTHER, other)
+    assert [g.grant for g in target.core.roster.grants if g.grant.to == key] == []
+
+
+@proves("fleet.roster-is-whole")
+def test_who_was_put_out_of_a_thread_stays_out_behind_any_number_of_a_members_threads(target):
+    member, keeper = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
+    out = member.identity.machine
+    for number in range(5):
+        body_ = body(kinds.GroupAdd(machine=out, name=f"t{number}"))
+        member.write(kinds.GROUP_ADD, body_)
+    send(target, MEMBER, member)
+    keeper.write(kinds.GROUP_OPEN, body(kinds.GroupOpen("plans")))
+    keeper.write(kinds.GROUP_ADD, body(kinds.GroupAdd(machine=out, name="plans")))
+    send(target, OTHER, keeper)
+    members = target.core.roster.groups[scope_group(LAPTOP.machine, "plans")]
+    assert out in members
+    keeper.write(kinds.GROUP_REMOVE, body(kinds.GroupRemove(machine=out, name="plans")))
+    send(target, OTHER, keeper, 3)
+    members = target.core.roster.groups[scope_group(LAPTOP.machine, "plans")]
+    assert out not in members
+
+
+@proves("fleet.roster-is-whole")
+def test_what_a_member_signs_for_itself_is_not_even_looked_at(target):
+    """Combining the roster is asked for by every entry about the fleet."""
+    member = Peer()
+    own = member.identity.signer("statement")
+    for number in range(5):
+        grant = Grant("*", f"{number:064x}", NOW + DAY_MS, "run")
+        nonce = number.to_bytes(16, "big")
+        raw = sign_give(own, FLEET_ID, grant, nonce=nonce, issued_ms=NOW).decode()
+        member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, raw)))
+        member.write(kinds.GRANT_TAKE, taking(own, f"{number:064x}", number))
+    send(target, MEMBER, member)
+    assert target.store.rows("fleet_grant")
+    assert target.store.rows("fleet_grant_taken")
+    looked, asked = list[Any](), target.store.rows
+
+    def rows(table: str, **named: Any) -> Any:
+        found = asked(table, **named)
+        looked.extend((table, row) for row in found)
+        return found
+
+    target.store.rows = rows  # type: ignore[method-assign,assignment]
+    target.core.standing.changed()
+    assert target.core.roster.operators
+    mine = str(member.stream())
+    assert not [t for t, row in looked if row["stream"] == mine and t.startswith("fleet_grant")]
