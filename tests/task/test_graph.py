@@ -250,3 +250,14 @@ def test_the_order_of_phases_has_every_prerequisite_first(world):
     assert sorted(order) == sorted(spec.phases)
     for name, phase in spec.phases.items():
         assert all(order.index(before) < order.index(name) for before in phase.prerequisites)
+
+
+@proves("spec.large-runs-are-planned-cheaply")
+def test_a_phase_with_matches_has_the_same_slots_however_often_it_is_asked():
+    phase = graph("a", a="each: s/*\ndeliver: '${each.path}/x'").phases["a"]
+    matches = {"a": ("1.txt", "2.txt", "1.txt")}
+    slots = slots_of("a", phase, matches)
+    assert slots == (Slot("a", "1.txt"), Slot("a", "2.txt"))
+    # After each of ten thousand tasks the whole run is planned anew.
+    assert slots_of("a", phase, {"a": tuple(matches["a"])}) is slots
+    assert slots_of("b", phase, {"b": matches["a"]}) != slots

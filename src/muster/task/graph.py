@@ -17,6 +17,7 @@ machines are the task's own business (state.py): what arrives here is its outcom
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from muster import limits
@@ -26,6 +27,8 @@ from muster.task.state import LIVE, State
 
 PhaseState = Literal["waiting", "ready", "running", "done", "failed", "skipped", "cancelled"]
 SETTLED: Final[frozenset[PhaseState]] = frozenset({"done", "failed", "skipped", "cancelled"})
+# Phases whose slots are kept: more than the largest runs have that go on at the same time.
+_MATCHED_KEPT: Final = 256
 
 
 class Slot(NamedTuple):
@@ -133,10 +136,16 @@ def slots_of(name: str, phase: Phase, matches: Matches) -> tuple[Slot, ...] | No
         found = matches.get(name)
         if found is None:
             return None
-        return tuple(Slot(name, path) for path in dict.fromkeys(found))
+        return _matched(name, tuple(found))
     if phase.race is not None:
         return tuple(Slot(name, str(number)) for number in range(1, phase.race + 1))
     return (Slot(name),)
+
+
+@lru_cache(maxsize=_MATCHED_KEPT)
+def _matched(name: str, paths: tuple[str, ...]) -> tuple[Slot, ...]:
+    """A run with thousands of matches is planned anew after every one of them."""
+    return tuple(Slot(name, path) for path in dict.fromkeys(paths))
 
 
 def _unopened(slots: Iterable[Slot] | None, facts: Facts) -> bool:
@@ -156,18 +165,19 @@ def _own_state(phase: Phase, slots: tuple[Slot, ...] | None, facts: Facts) -> Ph
     if len(slots) > limits.EACH_MATCHES_MAX:
         most = limits.EACH_MATCHES_MAX
         return PhaseProgress("failed", f"{phase.each} matches {len(slots)} paths, at most {most}")
-    known = {slot: facts[slot] for slot in slots if slot in facts}
-    done = [slot for slot, fact in known.items() if fact.state == "done"]
-    if phase.race is not None and done:
+    opened = [slot for slot in slots if slot in facts]
+    states = [facts[slot].state for slot in opened]
+    if phase.race is not None and "done" in states:
+        done = [slot for slot in opened if facts[slot].state == "done"]
         winner = min(done, key=lambda slot: (facts[slot].order, slot))
         return PhaseProgress("done", winner=winner)
-    if not known:
+    if not opened:
         return PhaseProgress("waiting")
-    if len(known) < len(slots) or any(fact.state in LIVE for fact in known.values()):
+    if len(opened) < len(slots) or not LIVE.isdisjoint(states):
         return PhaseProgress("running")
-    if len(done) == len(slots):
+    if states.count("done") == len(slots):
         return PhaseProgress("done")
-    return _ended(known, len(slots))
+    return _ended({slot: facts[slot] for slot in opened}, len(slots))
 
 
 def _ended(known: Facts, count: int) -> PhaseProgress:
@@ -249,8 +259,10 @@ def _cancels(
 def _outcome(
     progress: Mapping[str, PhaseProgress], facts: Facts, cancelled: str
 ) -> tuple[Literal["", "done", "failed", "cancelled"], str]:
-    live = any(fact.state in LIVE for fact in facts.values())
-    if live or any(state.state not in SETTLED for state in progress.values()):
+    # The phases first: there are fewer of them than tasks.
+    if any(state.state not in SETTLED for state in progress.values()):
+        return "", ""
+    if any(fact.state in LIVE for fact in facts.values()):
         return "", ""
     if all(state.state == "done" for state in progress.values()):
         return "done", ""
