@@ -87,6 +87,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.canon-is-rfc8785": "Canonical JSON is what the standard library writes with sorted keys and no spaces.",
     "log.canon-round-trip": "Every value of the canonical JSON profile is read back as it was written.",
     # --- store
+    "store.older-home": "A home that an older version wrote opens, shows everything that is in it, goes on where it was, and its log and an export of it hold.",
     "store.undo": "What a transaction did after a mark can be taken back, as if it had never been.",
     "store.blob-claims": "A blob keeps beside it under what this machine has it; a sweep removes it when nothing of that is confirmed any more.",
     "store.blob-incoming": "A blob that comes in pieces counts once it is whole, durable and what was announced; else nothing of it is left.",

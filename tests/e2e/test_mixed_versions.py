@@ -6,10 +6,13 @@ cannot tell; the tests say so and are skipped.
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from muster import __version__
+from tests.cli.world import muster
 from tests.e2e.fleet import ROOT, Fleet, Machine, until
 from tests.promise import proves
 
@@ -63,6 +66,26 @@ phases:
     do: sleep 600
     check: "true"
 """
+ASKED = """\
+muster: 1
+name: asked
+phases:
+  first:
+    needs: {label: on-studio}
+    agent: shell
+    do: printf 1
+    check: "true"
+  agree:
+    after: [first]
+    by: human
+    do: go on?
+  last:
+    after: [agree]
+    needs: {label: on-studio}
+    agent: shell
+    do: test "${first.output}" = 1
+    check: "true"
+"""
 
 
 def git(*words: str) -> subprocess.CompletedProcess[str]:
@@ -81,16 +104,19 @@ def older(tmp_path_factory):
     git("worktree", "remove", "--force", str(place))
 
 
+def make_older(machine: Machine, code: Path) -> None:
+    """Let a machine run the older version, without the settings that it does not have yet."""
+    machine.code = code
+    config = Path(machine.home.path / "config.toml")
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(each for each in lines if not each.startswith("address")))
+
+
 @pytest.fixture(scope="module", params=["hub", "studio"])
 def fleet(request, older):
     """A hub and a studio; the one that is named is older."""
     with Fleet() as made:
-        machine = made[request.param]
-        machine.code = older
-        # A setting that it does not have yet.
-        config = Path(machine.home.path / "config.toml")
-        lines = config.read_text().splitlines(keepends=True)
-        config.write_text("".join(each for each in lines if not each.startswith("address")))
+        make_older(made[request.param], older)
         made.add_repository()
         yield made.start()
 
@@ -226,3 +252,82 @@ def test_a_revoked_machine_is_out_for_both(fleet):
             ),
             lambda m=machine: f"{m.name}: {known(m)}",
         )
+
+
+@pytest.fixture(scope="module")
+def taken_over(older):
+    """A fleet that lived with the older version and goes on with ours; what was in it."""
+    with Fleet(["hub", "studio", "laptop"]) as made:
+        hub, studio = made.hub, made["studio"]
+        for machine in made.machines.values():
+            make_older(machine, older)
+        made.start()
+        hub.order("thread", "team", {"name": "team", "add": ["studio"]})
+        hub.order("send", "thread:team", {"text": ["to the team"], "to": "thread:team"})
+        hub.order("send", "studio", {"text": ["to the studio"], "to": "studio"})
+        until(lambda: len(studio.ask("inbox")) == 2, lambda: str(studio.ask("inbox")))
+        done = begin(made, "long", LONG.format(say="studio", count="laptop"))
+        assert settled(hub, done) == "done"
+        said = result(hub, done, "say")
+        hub.order("revoke", "laptop", {"name": "laptop"})
+        asked = begin(made, "asked", ASKED)
+        until(lambda: tasks(hub, asked).get("agree", {}).get("state") == "waiting", "it asks")
+        for machine in made.machines.values():
+            machine.stop()
+            machine.code = ROOT
+        for machine in (hub, studio):
+            machine.start()
+        until(lambda: studio.linked() == {"hub"}, "they are linked")
+        yield made, {"done": done, "said": said, "asked": asked}
+
+
+@proves("store.older-home")
+def test_what_is_in_an_older_home_is_shown(taken_over):
+    fleet, was = taken_over
+    for machine in (fleet.hub, fleet["studio"]):
+        assert settled(machine, was["done"]) == "done"
+        assert result(machine, was["done"], "say") == was["said"]
+        assert [x["state"] for x in known(machine) if x["name"] == "laptop"] == ["revoked"]
+        assert {each["severity"] for each in machine.ask("incidents")} == {"notice"}, "it asks"
+        why = machine.ask("why", {"task": tasks(machine, was["done"])["say"]["task"]})
+        assert why["decisions"][0]["machine"] == "studio"
+    texts = {each["text"] for each in fleet["studio"].ask("inbox")}
+    assert texts == {"to the team", "to the studio"}
+    until(
+        lambda: (
+            {m["facts"]["muster"] for m in known(fleet.hub) if m["state"] != "revoked"}
+            == {__version__}
+        ),
+        "both say that they are newer",
+    )
+
+
+@proves("store.older-home")
+def test_an_older_home_goes_on(taken_over):
+    fleet, was = taken_over
+    task = tasks(fleet.hub, was["asked"])["agree"]["task"]
+    fleet.hub.order("decide", task, {"task": task, "answer": "yes"})
+    assert settled(fleet.hub, was["asked"]) == "done", tasks(fleet.hub, was["asked"])["last"][
+        "reason"
+    ]
+    studio = fleet["studio"]
+    studio.order("send", "thread:team", {"text": ["and back"], "to": "thread:team"})
+    until(lambda: "and back" in {m["text"] for m in fleet.hub.ask("inbox")}, "it arrives")
+    run = begin(fleet, "long", LONG.format(say="hub", count="studio"))
+    assert settled(fleet.hub, run) == "done"
+    assert result(fleet.hub, run, "count").strip() == "100000", "whole, now that both are new"
+
+
+@proves("store.older-home")
+def test_the_log_of_an_older_home_holds_and_an_export_of_it_proves_itself(taken_over, tmp_path):
+    fleet, _ = taken_over
+    for machine in (fleet.hub, fleet["studio"]):
+        home, folder = machine.home.path, tmp_path / machine.name
+        assert muster(home, "audit", "verify", "--json").value["wrong"] == []
+        assert muster(home, "audit", "export", str(folder)).code == 0
+        script = ROOT / "verify" / "muster_verify.py"
+        done = subprocess.run(
+            [sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "entries hold" in done.stdout
