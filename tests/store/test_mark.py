@@ -20,6 +20,15 @@ def test_a_mark_comes_back(tmp_path):
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["mark.json"]
 
 
+@proves("node.private-whatever-the-umask")
+def test_the_folder_of_a_mark_that_an_earlier_version_left_open_is_closed(tmp_path):
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    assert MarkFile(folder / "mark.json").write(MARK, 5_000)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 @proves("store.mark")
 def test_a_mark_is_written_once_a_second_and_on_demand(tmp_path):
     file = MarkFile(tmp_path / "mark.json")

@@ -77,6 +77,9 @@ class MarkFile:
             return False
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._written_ms is None:
+                # Earlier versions made it as the umask had it.
+                self._path.parent.chmod(0o700)
         except OSError as error:
             what = f"The folder {self._path.parent} cannot be made ({error})."
             raise unable(what, error) from error
