@@ -184,6 +184,24 @@ def test_a_member_that_says_lives_without_end_fills_nothing_and_blames_nobody_wh
 
 
 @proves("node.copies-are-told")
+def test_no_incident_of_a_third_keeps_others_from_telling():
+    world = Cores("hub", "studio", "lap")
+    link, _ = world.link("hub", "lap")
+    world.pass_ms(CONFIRM_MS + 500)
+    hub, studio, lap = world["hub"], world["studio"], world["lap"]
+    key = f"clone-{studio.id[:16]}"
+    with lap.core.store.transaction():
+        lap.core.members.incident(key, "notice", "nothing")
+        lap.core._sign()
+    world.pass_ms(1_000)
+    assert [i["title"] for i in told(hub)] == ["nothing"]
+    one, other = "1" * 32, "2" * 32
+    say(hub, link, word(studio, one, beside=other))
+    say(hub, link, word(studio, other, beside=one))
+    assert any("two copies of studio" in i["title"] for i in told(hub))
+
+
+@proves("node.copies-are-told")
 def test_recorded_words_of_a_copy_that_ended_bring_it_back_for_nobody():
     world = Cores("hub", "studio", "lap")
     link, _ = world.link("studio", "lap")

@@ -162,8 +162,10 @@ class Lives:
             return
         self._told.add(machine)
         core, key = self.core, f"{INCIDENT}-{machine[:16]}"
-        if machine != core.machine and core.store.rows("fleet_incident", key=key, open=1):
-            # Somebody told it already, and it is the same to everybody.
+        if machine != core.machine and core.store.rows(
+            "fleet_incident", writer=machine, key=key, open=1
+        ):
+            # It told so itself. What others say of it may be said to keep us quiet.
             return
         title = title_of(core.standing.name_of(machine))
         core.note(title)
