@@ -177,6 +177,9 @@ CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 STATEMENT_LIFE_MS_MAX: Final = 366 * 24 * 60 * 60 * 1000
 # Chosen arbitrarily; a role, label, verb or member list longer than this is a mistake.
 FLEET_LIST_MAX: Final = 256
+# Threads and their members that one machine keeps, the newest: more than people have to say, and so
+# few that the roster, which every entry about the fleet makes anew, costs a tenth of a second.
+GROUP_ROWS_OF_KEEPER_MAX: Final = 8_192
 # What one key's signature makes a machine say again, where a forked stream told of it: more takings
 # and orders than a person signs in a year, a few megabytes where a key that may give was stolen.
 LASTING_PER_SIGNER_MAX: Final = 4096

@@ -10,10 +10,11 @@ from muster.fleet import kinds
 from muster.fleet.document import document_id
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.log import canon
-from muster.log.stream import scope_group
+from muster.log.stream import group_owner, scope_group
 from muster.node import event as ev
+from muster.node import standing
 from muster.store.replica import Replica
-from tests.fleet.world import ALICE, FLEET_ID, LAPTOP, LAPTOP_RECORD, NOW
+from tests.fleet.world import ALICE, FLEET_ID, LAPTOP, LAPTOP_RECORD, NOW, STUDIO
 from tests.promise import proves
 from tests.security.peer import Peer
 from tests.security.target import MEMBER, Target
@@ -80,6 +81,28 @@ def test_who_was_put_out_of_a_thread_stays_out_behind_any_number_of_a_members_th
     send(target, OTHER, keeper, 3)
     members = target.core.roster.groups[scope_group(LAPTOP.machine, "plans")]
     assert out not in members
+
+
+@proves("fleet.roster-is-whole")
+def test_of_a_member_that_keeps_threads_without_end_the_newest_count_and_none_come_back(
+    target, monkeypatch
+):
+    monkeypatch.setattr(standing, "GROUP_ROWS_OF_KEEPER_MAX", 4)
+    member, keeper = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
+    out, in_ = member.identity.machine, STUDIO.machine
+    keeper.write(kinds.GROUP_OPEN, body(kinds.GroupOpen("plans")))
+    for machine in (out, in_):
+        keeper.write(kinds.GROUP_ADD, body(kinds.GroupAdd(machine=machine, name="plans")))
+    keeper.write(kinds.GROUP_REMOVE, body(kinds.GroupRemove(machine=out, name="plans")))
+    for number in range(9):
+        add = kinds.GroupAdd(machine=in_, name=f"t{number}")
+        member.write(kinds.GROUP_ADD, body(add))
+    send(target, MEMBER, member)
+    send(target, OTHER, keeper)
+    groups = target.core.roster.groups
+    assert set(groups[scope_group(LAPTOP.machine, "plans")]) == {LAPTOP.machine, in_}
+    kept = [scope for scope in groups if group_owner(scope) == member.identity.machine]
+    assert kept == [scope_group(member.identity.machine, f"t{n}") for n in (8, 7, 6, 5)]
 
 
 @proves("fleet.roster-is-whole")

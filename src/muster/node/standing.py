@@ -6,18 +6,18 @@ Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ou
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from muster.errors import Refused
 from muster.fleet.assembly import assemble
 from muster.fleet.facts import Facts
-from muster.fleet.folds import MEMBER, REVOKED
+from muster.fleet.folds import GROUP, MEMBER, REVOKED
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.fleet.statement import Statement
-from muster.limits import NAMES_REMEMBERED_MAX, NOOP_SLOTS
+from muster.limits import GROUP_ROWS_OF_KEEPER_MAX, NAMES_REMEMBERED_MAX, NOOP_SLOTS
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
@@ -25,6 +25,9 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, Str
 from muster.store.replica import EVERY_ROW
 from muster.store.store import Store
 from muster.task.route import Machine
+
+# What a machine may keep much of, and in which order the newest of it comes first.
+_NEWEST: Final = {GROUP.name: ("-t_ms",), MEMBER.name: ("-t_ms", "-t_n")}
 
 
 class Standing:
@@ -57,12 +60,28 @@ class Standing:
     def _rows(self, table: str, /, **equals: Any) -> Iterable[Mapping[str, Any]]:
         """The folded rows, and of memberships the removals beyond the ends of forked streams.
 
-        All of them: cut anywhere, whoever writes much would take back what others shut out.
+        All that count: cut anywhere, whoever writes much would take back what others shut out.
         """
-        found = self._store.rows(table, limit=EVERY_ROW, **equals)
+        if table in _NEWEST and not equals:
+            found = self._newest_of_each(table)
+        else:
+            found = self._store.rows(table, limit=EVERY_ROW, **equals)
         if table != MEMBER.name or not self._left_out:
             return found
         return [*found, *(row for rows in self._left_out.values() for row in rows)]
+
+    def _newest_of_each(self, table: str) -> list[dict[str, Any]]:
+        """Of each keeper so many rows, the newest: all that are older are of nobody who is in.
+
+        For of a thread and a machine the newest row counts: where it is cut off, so are the others.
+        """
+        store, most = self._store, GROUP_ROWS_OF_KEEPER_MAX
+        found = store.rows(table, limit=most + 1)
+        if len(found) <= most:
+            return found
+        keepers = sorted({stream.machine for stream in store.streams()})
+        order = _NEWEST[table]
+        return [r for m in keepers for r in store.rows(table, writer=m, order=order, limit=most)]
 
     def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
         """Whom the keeper of threads removed beyond the end of its forked stream."""
