@@ -102,6 +102,8 @@ def _with_tables_of(older: bytes, newer: bytes, tables: list[str]) -> bytes:
             if rows:
                 marks = ", ".join("?" * len(rows[0]))
                 target.executemany(f"insert into {name} values({marks})", rows)
+                # Rows of a stream that is not there at all could not be read, not even wrongly.
+                target.execute(f"delete from {name} where stream not in (select id from stream)")
         target.commit()
         return target.image()
     finally:
