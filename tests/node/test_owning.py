@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
+from muster.channel.frame import Type
 from muster.limits import EVIDENCE_AGE_MS_MAX, LEASE_MS
 from muster.log import canon
 from muster.log.entry import EntryId
@@ -12,6 +14,7 @@ from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.store.store import Store
 from muster.task import kinds
+from muster.task.live import Beat
 
 
 def fleet() -> Cores:
@@ -237,3 +240,47 @@ def test_a_start_in_a_new_incarnation_adopts_what_is_open_and_reads_nothing_that
     assert [json.loads(e.body or b"")["task"] for e in opened] == [waits]
     # One of them may be looked at for what it tells of the newest epoch.
     assert len(settled & set(read)) <= 1
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        ["x", "9" * 30, "0", ""],
+        ["x", -1, 0, ""],
+        ["x", 1.5, 0, ""],
+        ["x", True, 0, ""],
+        [["x"], 1, 0, ""],
+        ["x" * 300, 1, 0, ""],
+        ["x", 1, 0, 7],
+        ["x", 1, 0],
+        "x",
+        7,
+    ],
+)
+@proves("node.one-failure-is-one-unit")
+def test_a_beat_that_no_worker_gives_makes_the_owner_read_nothing_back(held):
+    """What is kept in memory of leases would be lost with it, at every beat."""
+    world = fleet()
+    hub = world["hub"]
+    link = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
+    recovered = list[object]()
+    hub.core.work.owning.recover = lambda *named: recovered.append(named)  # type: ignore[method-assign]
+    raw = json.dumps({"args": {"holds": [held], "mark": "s:1"}, "verb": "beat"}, sort_keys=True)
+    raw = raw.replace(", ", ",").replace(": ", ":")
+    hub.step(ev.Arrived(link, Type.CALL, 0, raw.encode()))
+    assert recovered == []
+    assert hub.core.counters["call-malformed"] == 1
+
+
+@proves("node.one-failure-is-one-unit")
+def test_an_answer_to_a_beat_that_cannot_be_given_is_no_tasks_failure():
+    world = fleet()
+    hub = world["hub"]
+    owning = hub.core.work.owning
+    task = hub.submit(agent=["shell"], do="sleep 60")
+    owner = owning.owner
+    owner.beat(world["studio"].id, "s:1", [Beat("x", (1 << 60, 0), "")], hub.core.now)
+    hub.step(ev.Tick())
+    assert owning.owner.is_open(task)
+    assert hub.core.counters["failed-task"] == 1
+    assert owning.owner is owner, "nothing was read back"

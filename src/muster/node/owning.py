@@ -357,7 +357,8 @@ class Owning:
             if drafts:
                 stumbled |= self._write(drafts)
             failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
-            if failure is not None:
+            # An answer that cannot be given says nothing about our tasks.
+            if failure is not None and not isinstance(each, BeatReply):
                 stumbled[_task_of(each)] = failure
         stumbled |= self._write(drafts)
         for task, why in stumbled.items():
