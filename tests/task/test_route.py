@@ -8,7 +8,8 @@ from tests.task.world import BUILD, STUDIO, machine
 
 from muster import limits
 from muster.errors import Malformed
-from muster.task.route import judge, score, slots_of, wants_of
+from muster.task.route import judge, score, since_of, slots_of, wants_of
+from muster.task.values import RESULTS
 
 
 def verdict(needs, agent="shell", repo="", **facts):
@@ -154,3 +155,16 @@ def test_a_verdict_fits_exactly_when_nothing_is_missing(wanted, one):
     )
     assert got.fits == fits
     assert got.fits or got.reasons
+
+
+@proves("node.versions-mix")
+@pytest.mark.parametrize(
+    ("muster", "fits"), [("0.1.0", False), ("", False), ("0.2.0", True), ("1.0", True)]
+)
+def test_a_task_whose_values_are_in_the_log_goes_to_no_machine_that_would_read_them_as_empty(
+    muster, fits
+):
+    plain, apart = since_of({"run": {"id": "1"}}), since_of({"run": {RESULTS: "a" * 64}})
+    older = machine(BUILD, muster=muster)
+    assert judge(wants_of({}, since=apart), older).fits == fits
+    assert judge(wants_of({}, since=plain), older).fits
