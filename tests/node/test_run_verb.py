@@ -8,6 +8,7 @@ from tests.node.cores import Cores, One
 from tests.node.test_running import CHAIN, SLOW, know, renew, wanted
 from tests.promise import proves
 
+from muster.cli import show_work
 from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -118,6 +119,18 @@ def test_a_key_with_another_content_is_a_conflict_also_when_its_run_is_settled(h
             hub.order("cancel", first["run"], {"what": first["run"]})
             hub.world.pass_ms(2_000)
     assert run(hub, key="k2", **other)["value"]["fresh"]
+
+
+@proves("node.key-means-one-order")
+def test_a_run_that_is_over_under_its_key_is_not_said_to_be_going_on(hub):
+    first = run(hub, key="k")["value"]["run"]
+    hub.order("cancel", first, {"what": first})
+    again = show_work.run(run(hub, key="k")["value"], {})
+    assert first[:12] in again
+    assert "under this key before" in again
+    assert "runs already" not in again
+    assert "--again" not in again
+    assert "--again starts another" in show_work.run({**run(hub)["value"], "fresh": False}, {})
 
 
 @proves("node.key-means-one-order")

@@ -72,7 +72,7 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
     """Show a run as it goes, then its graph. Ctrl-C leaves it running."""
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
-        door.say(f"the same spec runs already as {short(name)}; --again starts another")
+        door.say(f"this is run {short(name)}: {show_work.handed_in(begun)}")
     on = _elsewhere(door, owner)
     changes = door.stream("watch", {"run": name}, on=on)
     settled = ""

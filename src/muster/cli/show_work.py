@@ -119,11 +119,18 @@ def took(each: Any) -> str:
 def run(value: Any, _files: Files) -> str:
     if "phases" in value:
         return graph(value)
-    again = "" if value["fresh"] else " (it runs already; --again starts another)"
+    again = "" if value["fresh"] else f" ({handed_in(value)})"
     return (
         f"run {short(value['run'])} on {value['owner']}{again}; "
         f"`muster runs {short(value['run'])}` shows how it goes"
     )
+
+
+def handed_in(value: Any) -> str:
+    """Why an order began no run of its own, and what to do where one is wanted."""
+    if value.get("key"):
+        return "it was handed in under this key before; another key starts another"
+    return "it runs already; --again starts another"
 
 
 def ask(value: Any, _files: Files) -> str:

@@ -65,10 +65,11 @@ def run(core: Core, call: Call) -> Any:
     known = _keyed(core, body) if body.key else None
     if known is None and not body.key and not call.options.get("again"):
         known = _running(core, body)
+    answer = {"owner": core.name, **({"key": body.key} if body.key else {})}
     if known is not None:
-        return {"run": known, "fresh": False, "owner": core.name}
+        return {"run": known, "fresh": False, **answer}
     core.work.running.open(body, call.cites, call.actor)
-    return {"run": body.run, "fresh": True, "owner": core.name}
+    return {"run": body.run, "fresh": True, **answer}
 
 
 def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
