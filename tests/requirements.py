@@ -610,6 +610,9 @@ PROMISES: Final[dict[str, str]] = {
     "cli.errors-as-json": "With --json an error is one JSON object on standard error, with the same exit code.",
     "cli.usage": "Words that make no sense end with exit code 2 and one sentence that says what would.",
     "cli.help": "The help page names every verb with one sentence, and each verb explains its arguments.",
+    "cli.examples": "Each verb's help ends with an example that the command line takes as it stands.",
+    "cli.audit-names": "`audit verify` never answers about another log than the one that was named.",
+    "cli.where-sent": "After a message that another machine sent, the command names the machine that knows how far it came.",
     "cli.version": "`muster --version` says the version in one line and needs no machine.",
     # --- sim
     "sim.removals-are-caught": "Each safeguard that is removed is caught by the simulation within 200 seeds, by the invariant it protects.",

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -11,9 +12,10 @@ import time
 
 import pytest
 
-from muster.cli import call, git_remote, parse
+from muster.cli import call, git_remote, parse, show
 from muster.fleet.invite import write_invite
 from muster.node.home import Home
+from muster.verbs.examples import EXAMPLES
 from muster.verbs.table import VERBS
 from tests.cli.world import environment, everything_in, muster
 from tests.ports import free_port
@@ -261,7 +263,7 @@ def test_an_init_that_was_cut_short_goes_on_with_the_same_keys(tmp_path):
 @proves("cli.join-leaves-nothing")
 @pytest.mark.parametrize(
     ("invitation", "code"),
-    [("hello", 3), ("muster1.abc.host:1", 3), ("", 3)],
+    [("hello", 3), ("muster1.abc.host:1", 3), ("", 2)],
 )
 def test_a_join_with_a_string_that_is_no_invitation_leaves_nothing_behind(
     tmp_path, invitation, code
@@ -373,3 +375,71 @@ def test_git_finds_the_socket_of_a_home_whose_path_is_too_long_for_one(tmp_path,
 def test_the_schema_is_json_with_and_without_being_asked_for_json(tmp_path):
     plain, asked = (muster(tmp_path / "none", "schema", *more).out for more in ((), ("--json",)))
     assert json.loads(plain) == json.loads(asked)
+
+
+@proves("cli.examples")
+def test_each_verb_shows_an_example_in_its_help_that_the_command_line_takes(tmp_path):
+    (tmp_path / "notes.yaml").write_text("muster: 1\n")
+    assert set(EXAMPLES) == {v.name for v in SHOWN}
+    for name, lines in EXAMPLES.items():
+        with pytest.raises(parse.Shown) as shown:
+            parse.parse(["help", name])
+        assert lines
+        for line in lines:
+            assert f"  {line}\n" in str(shown.value)
+            words = shlex.split(line.partition(" > ")[0], comments=True)
+            while words[0] != "muster":
+                words = shlex.split(" ".join(words[1:]).strip("<()"))
+            given = [str(tmp_path / w) if w == "notes.yaml" else w for w in words[1:]]
+            assert parse.parse(given).verb.name == name
+
+
+@proves("cli.help")
+def test_help_may_be_asked_for_as_a_word(tmp_path):
+    assert muster(tmp_path, "help").out == muster(tmp_path, "--help").out
+    assert muster(tmp_path, "help", "send").out == muster(tmp_path, "send", "--help").out
+    assert muster(tmp_path, "help", "nope").code == 2
+
+
+@proves("cli.usage")
+@pytest.mark.parametrize("words", [["why", ""], ["invite", ""], ["thread", ""], ["cancel", ""]])
+def test_an_empty_word_is_named_before_anything_is_signed_or_asked(words):
+    with pytest.raises(parse.Usage, match=rf"{words[0]}: [A-Z]+ is empty"):
+        parse.parse(words)
+
+
+@proves("cli.usage")
+def test_a_mistake_in_the_words_is_said_without_saying_muster_twice(tmp_path):
+    said = muster(tmp_path, "repo", "lst").err
+    assert said.startswith("muster: repo: ")
+    assert "muster: muster" not in said
+
+
+@proves("cli.audit-names")
+def test_verifying_something_else_than_the_own_log_is_not_answered_with_the_own_log(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "init", "--listen", "").code == 0
+    said = muster(home, "audit", "verify", "./evidence")
+    assert (said.code, said.out) == (3, "")
+    assert "muster audit verify --file" in said.err
+
+
+@proves("cli.absent")
+def test_a_daemon_that_died_is_said_to_have_died_without_numbers_of_the_system(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "init", "--listen", "").code == 0
+    (home / "run").mkdir(exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(home / "run" / "sock"))
+    said = muster(home, "status")
+    assert said.code == 7
+    assert "has died" in said.err
+    assert "muster up --detach" in said.err
+    assert "Errno" not in said.err
+
+
+@proves("cli.where-sent")
+def test_what_was_sent_from_another_machine_is_looked_up_there():
+    fresh = {"message": "ab" * 32, "state": "waiting", "fresh": True}
+    assert "`muster sent --on build`" in show.text("reply", fresh, {"on": "build"})
+    assert "`muster sent`" in show.text("reply", fresh)

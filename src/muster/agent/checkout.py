@@ -53,8 +53,12 @@ def find(path: Path) -> Checkout:
         if (head or (folder / "HEAD").is_symlink()) and (common / "objects").is_dir():
             return Checkout((folder / "HEAD").absolute(), common.resolve())
     above = next((each for each in path.parents if (each / ".git").exists()), None)
-    hint = f"; it lies in the checkout {above}" if above is not None else ""
-    raise NotFound(f"There is no git repository in {path}{hint}.")
+    hint = (
+        f"it lies in the checkout {above}"
+        if above is not None
+        else "give a git checkout, a bundle or an address"
+    )
+    raise NotFound(f"There is no git repository in {path}; {hint}.")
 
 
 def check_whole(found: Checkout) -> None:

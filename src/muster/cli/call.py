@@ -151,7 +151,10 @@ def _connect(path: str, timeout_s: float) -> Client:
             home.require()
         if os.path.exists(path):
             # Its program died without tidying up; the next one clears it away.
-            raise Unreachable(f"{error}; if it was killed, `muster up` starts it anew") from error
+            raise Unreachable(
+                f"the daemon has died: {path} is there, and nobody answers; start it anew with "
+                "`muster up --detach`"
+            ) from error
         raise Unreachable(
             f"no daemon runs here ({path} is not there); start it with `muster up --detach`"
         ) from error

@@ -247,7 +247,8 @@ class Door:
     def _how(self) -> dict[str, str]:
         """What an answer does not hold: the names of files, and how much is to be shown."""
         verbose = {"verbose": "yes"} if self.command.options.get("verbose") else {}
-        return {**self.command.files, **verbose}
+        on = {"on": self.on} if self.on else {}
+        return {**self.command.files, **verbose, **on}
 
     def show(self, value: Any) -> int:
         """Print one answer; the exit code it stands for."""

@@ -54,6 +54,9 @@ def parse(words: Sequence[str]) -> Command:
         if not words or "--help" in words or "-h" in words:
             raise Shown(overview())
         raise Usage(f"{words[0]} alone asks for nothing; `muster --help` lists what can be asked")
+    if name == "help":
+        # What other programs answer to: `muster help`, `muster help VERB`.
+        return parse([*rest[:1], "--help"])
     verb = VERBS.get(name)
     if verb is None:
         raise Usage(_unknown(name))
@@ -63,6 +66,9 @@ def parse(words: Sequence[str]) -> Command:
     options: dict[str, Any] = {}
     for arg in verb.args:
         value = found[arg.name.replace("-", "_")]
+        if value == "" and arg.required:
+            named = f"muster {verb.name} --help"
+            raise Usage(f"{verb.name}: {arg.name.upper()} is empty; see `{named}`")
         # A zero is an answer, though it equals False.
         if (value is False or value in (None, "", [])) and not arg.required:
             continue
@@ -110,10 +116,15 @@ class _Parser(argparse.ArgumentParser):
     """Raises instead of printing and leaving."""
 
     def error(self, message: str) -> NoReturn:
-        raise Usage(f"{self.prog}: {message}; see `{self.prog} --help`")
+        verb = self.prog.partition(" ")[2]
+        raise Usage(f"{verb}: {message}; see `{self.prog} --help`")
 
     def print_help(self, _file: Any = None) -> NoReturn:
-        raise Shown(self.format_help())
+        from muster.verbs.examples import EXAMPLES  # noqa: PLC0415 - only for help
+
+        lines = EXAMPLES.get(self.prog.partition(" ")[2], ())
+        shown = "".join(f"  {line}\n" for line in lines)
+        raise Shown(self.format_help() + (f"\nfor example:\n{shown}" if shown else ""))
 
 
 def _parser(verb: Verb) -> argparse.ArgumentParser:

@@ -146,7 +146,8 @@ def device(value: Any, _files: Files) -> str:
                     state(d["state"]),
                     clean(d["operator"]),
                     clean(" ".join(d["rights"]), 60),
-                    ago(d["until_ms"]),
+                    # What was taken back has no end to come.
+                    "" if d["state"] == "revoked" else ago(d["until_ms"]),
                 )
                 for d in value["devices"]
             ),

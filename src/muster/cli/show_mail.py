@@ -8,11 +8,13 @@ from muster.cli.text import ago, block, clean, paint, pairs, short, span, state,
 Files = Mapping[str, str]
 
 
-def send(value: Any, _files: Files) -> str:
+def send(value: Any, files: Files) -> str:
     # Sent before under the same key, nothing is known of it without a look.
     done = value.get("state", "written down")
     if done != "stored":
-        done = f"{done}; `muster sent` shows how far it comes"
+        # It was sent from where it was ordered, and is listed there.
+        there = f" --on {clean(files['on'])}" if files.get("on") else ""
+        done = f"{done}; `muster sent{there}` shows how far it comes"
     again = "" if value["fresh"] else " (the same key: it was sent before)"
     return f"{short(value['message'])}  {done}{again}"
 

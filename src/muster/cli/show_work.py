@@ -211,7 +211,8 @@ def retry(value: Any, _files: Files) -> str:
 
 
 def decide(value: Any, _files: Files) -> str:
-    return f"task {short(value['task'])}: {value['answer']}"
+    said = {"approve": "yes", "reject": "no"}
+    return f"task {short(value['task'])}: your {said[value['answer']]} is written down"
 
 
 def questions(value: Any, _files: Files) -> str:

@@ -228,7 +228,10 @@ class Home:
         try:
             found = json.loads((self.path / "fleet.json").read_bytes())
         except FileNotFoundError as error:
-            raise NotFound(f"{self.path}/fleet.json is not there: run `muster init`") from error
+            raise NotFound(
+                f"{self.path}/fleet.json is not there: put it back from a copy of this home, or "
+                "join the fleet anew with --home NEW-FOLDER"
+            ) from error
         except ValueError as error:
             raise Broken(f"{self.path}/fleet.json is damaged: {error}") from error
         if not isinstance(found, dict):

@@ -9,7 +9,7 @@ Rule 3: keys without a value are left out; numbers are integers. A new meaning g
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -129,7 +129,7 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(text, str):
             raise Malformed("what a run is given is a mapping of its inputs' names to texts")
         if name not in known:
-            hint = did_you_mean(name, known) or f"; it has {', '.join(sorted(known)) or 'none'}"
+            hint = did_you_mean(name, known) or _has(known)
             raise Malformed(f"the spec {spec.name} has no input {shown(name)}{hint}")
         if _UNFIT.search(text.replace("\r\n", "\n")):
             raise Malformed(f"what is given for {name} holds a control character; leave it out")
@@ -138,6 +138,11 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
             what = f"what is given for {name} takes {size} bytes, at most {most}"
             raise Malformed(f"{what}; put it into a file of the repository")
     return dict(given)
+
+
+def _has(known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known))
+    return f"; it has {names}" if names else "; it has no inputs at all: leave --value out"
 
 
 def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = None) -> str:

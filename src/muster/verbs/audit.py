@@ -34,6 +34,12 @@ def audit(door: Door, args: Mapping[str, Any]) -> Any:
         if not what:
             raise Malformed("`audit explain` needs a task id; `muster tasks --all` lists them")
         return {"explain": door.ask("explain", {"task": what})}
+    if action == "verify" and what:
+        # Another log than the one that was meant would be called whole.
+        raise Malformed(
+            f"`audit verify` looks at this machine's own log; for {what[:60]!r} say "
+            "`muster audit verify --file` and its name"
+        )
     path = str(args.get("file") or "")
     if not path:
         door.home.require()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from muster.errors import Conflict, Denied, Malformed
+from muster.errors import Conflict, Denied, Malformed, Refused
 from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
@@ -32,7 +32,13 @@ def invite(core: Core, call: Call) -> Any:
     """One string that lets one machine of this name join, once."""
     authority_of(core)
     name, args = str(call.args["name"]), call.args
-    address = check_address(str(args.get("address") or core.settings.get("address") or ""))
+    given = str(args.get("address") or core.settings.get("address") or "")
+    if not given:
+        raise Refused(
+            f"{core.name} says of no address that it can be reached there: set `listen` in its "
+            "config.toml (host:port), restart it, or name the hub's with --address"
+        )
+    address = check_address(given)
     roles = roles_of(str(args.get("roles", "workstation")))
     if "hub" in roles and call.operator in core.roster.devices:
         raise Denied(

@@ -58,4 +58,4 @@ def shown_max(call: Call, usual: int) -> int:
 def say_cut(call: Call, limit: int, what: str, more: str) -> None:
     """Tell, before the list itself, that there is more of it."""
     if call.channel:
-        call.more({"note": f"only {limit} {what} are shown, and there are more: {more}"})
+        call.more({"note": f"there are more {what} than the {limit} shown: {more}"})
