@@ -443,3 +443,20 @@ def test_what_was_sent_from_another_machine_is_looked_up_there():
     fresh = {"message": "ab" * 32, "state": "waiting", "fresh": True}
     assert "`muster sent --on build`" in show.text("reply", fresh, {"on": "build"})
     assert "`muster sent`" in show.text("reply", fresh)
+
+
+@proves("cli.absent")
+def test_git_without_the_home_of_a_machine_names_the_variable_that_says_where_it_is(tmp_path):
+    program = "import sys; from muster.cli.git_remote import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "origin", "studio/main"],
+        env=environment(tmp_path / "none"),
+        input="connect git-upload-pack\n\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "set MUSTER_HOME" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -54,12 +54,25 @@ def main() -> int:
             elif line != "\n":
                 raise Malformed(f"git asked for {line.strip()[:60]!r}, which we do not know")
     except Unreachable as error:
-        print(visible(f"muster: unreachable: {error}"), file=sys.stderr)
+        print(visible(f"muster: unreachable: {_homeless() or error}"), file=sys.stderr)
         return 1
     except (MusterError, ValueError, OSError) as error:
         print(visible(f"muster: refused: {error}"), file=sys.stderr)
         return 1
     return 0
+
+
+def _homeless() -> str:
+    """Why nobody could answer, where git was started without the home of any machine."""
+    from muster.node.home import Home  # noqa: PLC0415 - only after a failure
+
+    home = Home()
+    if os.environ.get("MUSTER_SOCK") or home.exists:
+        return ""
+    return (
+        f"no machine lives in {home.path}: set MUSTER_HOME to the home that `muster init` or "
+        "`muster join` named"
+    )
 
 
 def parse(text: str) -> Address:
