@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 SEEDS ?= 1000
 ROUNDS ?= 100
+MINUTES ?= 10
 
-.PHONY: help demo test check lint types sim kill bench agents lock clean
+.PHONY: help demo test check lint types sim kill siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -37,6 +38,12 @@ sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
 
 kill: $(VENV)/.ready ## ROUNDS= rounds of kill -9 on real daemons under load
 	$(BIN)/python -m tests.e2e.kill --rounds $(ROUNDS)
+
+siege: $(VENV)/.ready ## 20,000 rounds of a member that knows every format against a machine in one process
+	$(BIN)/python -m tests.fuzz siege 20000
+
+rogue: $(VENV)/.ready ## MINUTES= of the same over real links, with strangers besides
+	$(BIN)/python -m tests.e2e.rogue --minutes $(MINUTES)
 
 bench: $(VENV)/.ready ## every figure we promise, as a ratio in the same run
 	$(BIN)/python -m bench
