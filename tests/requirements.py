@@ -527,6 +527,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli
+    "cli.refusals-show-the-way-out": "Whoever cannot order here is told where it can be done, and of a device only where a device may do it.",
     "cli.a-followed-run-tells-its-course": "Whoever follows a run sees each task's machine, how long it has had it, takeovers and failed tries, and of a failure the reason first.",
     "cli.init-says-who-can-knock": "Init says when its port can be reached from other computers, who is answered there, and how to narrow it.",
     "cli.people-read-reasons": "Of a task that failed the reason is shown, not what its agent said of itself.",

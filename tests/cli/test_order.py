@@ -214,3 +214,18 @@ def test_the_exit_codes_in_the_documents_are_those_of_the_errors():
     assert table == {**raised, "Usage": parse.USAGE_EXIT}
     readme = (DOCS.parent / "README.md").read_text().partition("Exit codes:")[2][:400]
     assert {int(n) for n in re.findall(r"\b(\d) [a-z]", readme)} >= set(table.values()) | {0, 1}
+
+
+@proves("cli.refusals-show-the-way-out")
+@pytest.mark.parametrize(
+    ("verb", "device", "may"),
+    [("send", True, False), ("repo", True, True), ("revoke", True, True), ("role", False, False)],
+)
+def test_whoever_has_no_key_is_told_of_a_device_only_where_a_device_may(
+    tmp_path, monkeypatch, verb, device, may
+):
+    monkeypatch.setenv("MUSTER_HOME", str(tmp_path))
+    with pytest.raises(Denied) as refused:
+        order.signer(verb)
+    assert ("device add" in str(refused.value)) is device
+    assert (f"--may {verb}" in str(refused.value)) is may

@@ -23,7 +23,7 @@ from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.log.keys import Signer
 from muster.log.stream import FleetId
 from muster.node.home import Home
-from muster.verbs.table import Verb
+from muster.verbs.table import VERBS, Verb
 
 LIFE_MS: Final = 5 * 60_000
 _NONCE_BYTES: Final = 16
@@ -101,8 +101,22 @@ def signer(verb: str) -> Signer:
         return Signer(home.seed("device.seed"))
     raise Denied(
         f"{verb} is an operator's to order, and {home.path} holds no operator.seed: do it on the "
-        "machine where `muster init` ran, or let this one order with a key of its own: there, "
-        "`muster device add` with this machine's name"
+        f"machine where `muster init` ran{_or_as_a_device(verb)}"
+    )
+
+
+def _or_as_a_device(verb: str) -> str:
+    """The other way out, where there is one: not every verb is ever a device's."""
+    from muster.fleet.device import NEVER  # noqa: PLC0415 - only where somebody is refused
+    from muster.verbs.device import DAILY  # noqa: PLC0415 - as above
+
+    found = VERBS.get(verb)
+    if verb in NEVER or (found is not None and found.operators_only):
+        return ""
+    may = "" if verb in DAILY else f" and `--may {verb}`"
+    return (
+        ", or let this one order with a key of its own: there, "
+        f"`muster device add` with this machine's name{may}"
     )
 
 
