@@ -102,7 +102,8 @@ class Crowd:
             if name == "values" and self.rng.random() < 0.5
             else {}
         )
-        args = {"base": "", "repo": "", "spec": spec, "values": values}
+        repo = "app" if name == "swarm" else ""
+        args = {"base": "", "repo": repo, "spec": spec, "values": values}
         try:
             statement = self.world.workload.order(machine, "run", name, args)
         except MusterError:

@@ -209,8 +209,13 @@ class Checker:
     def _is_of_a_run(self, machine: "Machine", task: str) -> bool:
         """Whether an acknowledged run, or one whose answer a crash kept from us, opened it."""
         rows = _core(machine).store.rows("task", task=task)
+        runs = self.world.crowd.runs
         hostile = {m.id for m in self.world.machines.values() if m.hostile}
-        return any(r["run"] and str(r["stream"])[:64] not in hostile for r in rows)
+        return any(
+            # Whoever is revoked is hostile from then on; what it was ordered before was ordered.
+            r["run"] in runs or (r["run"] and str(r["stream"])[:64] not in hostile)
+            for r in rows
+        )
 
     # --- the repository ------------------------------------------------------------------------
 

@@ -407,7 +407,7 @@ class Machine:
                         self.arrive(ev.LinkDown(link))
                 case ev.StartAttempt() | ev.StopAttempt() | ev.RaiseFence() | ev.MoveBranch():
                     world.workload.carry_out(self, effect)
-                case ev.MatchGlob() | ev.BringBack():
+                case ev.MatchGlob() | ev.FindBase() | ev.BringBack():
                     world.workload.carry_out(self, effect)
                 case ev.Note(text):
                     world.trace("note", f"{self.place} {text}")

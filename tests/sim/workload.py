@@ -189,9 +189,17 @@ class Workload:
                     world.reached["attempt-stopped"] += 1
                     answer(1, lambda: ev.AttemptEnded(task, epoch, "killed", reason=reason))
             case ev.RaiseFence(task, epoch):
-                answer(5, lambda: ev.Fenced(task, epoch, repository.raise_fence(task, epoch)))
+
+                def raised() -> ev.Event:
+                    reason = repository.raise_fence(task, epoch)
+                    newest = repository.epoch(task) if reason else None
+                    return ev.Fenced(task, epoch, reason, newest or (0, 0))
+
+                answer(5, raised)
             case ev.BringBack(move):
                 answer(5, lambda: ev.BroughtBack(move.task, move.branch, move.repo))
+            case ev.FindBase(run):
+                answer(5, lambda: ev.BaseFound(run, "2" * 40))
             case ev.MatchGlob(run, phase):
                 names = lists(self.rng)
                 world.reached["matched"] += 1
@@ -241,6 +249,8 @@ def _without_descriptors(effect: ev.Effect) -> ev.Event | None:
             return ev.Promoted(task, epoch, "", why, again=True)
         case ev.BringBack(move):
             return ev.BroughtBack(move.task, move.branch, move.repo, why)
+        case ev.FindBase(run):
+            return ev.BaseFound(run, "", why, again=True)
         case ev.MatchGlob(run, phase):
             return ev.Matched(run, phase, (), why)
         case _:
