@@ -208,6 +208,11 @@ def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
     assert hands.log == ["open", "open", "run", "collect", "push", "push", "push", "close"]
 
 
+def shown_to_all(path):
+    path.touch()
+    path.chmod(0o644)
+
+
 @proves("agent.told-faults")
 @pytest.mark.parametrize(
     ("prepare", "fault", "says"),
@@ -216,7 +221,7 @@ def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
         (lambda _, h: h.opens.insert(0, OSError(13, "denied")), "repo", "denied"),
         (lambda _, h: h.starts.append(NotFound("no agent x here")), "agent", "no agent x"),
         (lambda _, h: h.outcomes.insert(0, NOT_LOGGED_IN), "agent", "not logged in"),
-        (lambda home, _: home.path.joinpath("agents.env").touch(0o644), "machine", "chmod 600"),
+        (lambda home, _: shown_to_all(home.path / "agents.env"), "machine", "chmod 600"),
     ],
 )
 def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
