@@ -14,10 +14,11 @@ from muster.log.keys import Signer
 from muster.log.seal import make_seal
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, MachineId, StreamName, scope_to
-from muster.log.sync import ASK_MS, GOSSIP_MS, REFRESH_MS, RETRY_MS, WITNESS_MS, Sync
+from muster.log.sync import ASK_MS, GOSSIP_MS, NOT_NOW, REFRESH_MS, RETRY_MS, WITNESS_MS, Sync
 
 ATTIC = MachineId(Signer(b"attic".ljust(32)).public.hex())
 THEIRS = stream(FLEET, BUILD)
+OTHERS = stream(FLEET, ATTIC)
 SECRET = stream(scope_to(BUILD))
 
 
@@ -79,8 +80,8 @@ class Talk:
         self.sync.outbox.clear()
         return found
 
-    def greet(self, link=1, peer=BUILD, **sizes):
-        self.sync.open(link, peer, self.now)
+    def greet(self, link=1, peer=BUILD, through=""):
+        self.sync.open(link, peer, self.now, through)
         self.offer(link, [], whole=True)
         self.said(link)
 
@@ -174,6 +175,88 @@ def test_it_is_asked_of_one_peer_and_of_the_next_when_nothing_comes(talk):
         talk.sync.outbox.clear()
         talk.sync.close(1)
     assert 2 in asked
+
+
+def pushed(talk, size=3):
+    """Both are linked, and of what Build writes that much came from Build itself."""
+    talk.greet(1, BUILD)
+    talk.greet(2, ATTIC)
+    talk.held.sizes[THEIRS] = size
+    talk.sync.took(1, THEIRS, size)
+    talk.said()
+
+
+@proves("log.sync-one-way")
+def test_what_its_writer_pushes_is_asked_of_nobody_else_unless_it_does_not_come(talk):
+    pushed(talk)
+    talk.offer(2, [head(THEIRS, 9)])
+    assert talk.said(2) == []
+    talk.wait(RETRY_MS)
+    assert wire.Want(str(THEIRS), 3) in talk.said(2)
+
+
+@proves("log.sync-one-way")
+def test_without_its_writer_a_stream_is_asked_of_whoever_offers_it(talk):
+    pushed(talk)
+    talk.sync.close(1)
+    talk.offer(2, [head(THEIRS, 9)])
+    assert talk.said(2) == [wire.Want(str(THEIRS), 3)]
+
+
+@proves("log.sync-one-way")
+def test_whoever_sends_what_its_writer_pushes_is_told_once_to_stop(talk):
+    pushed(talk)
+    talk.sync.again(1, THEIRS)
+    assert talk.said(1) == []
+    talk.sync.again(2, THEIRS)
+    talk.sync.again(2, THEIRS)
+    assert talk.said(2) == [wire.Want(str(THEIRS), NOT_NOW)]
+
+
+@proves("log.sync-one-way")
+def test_who_was_told_to_stop_sends_no_more_of_that_stream_until_it_is_asked(talk):
+    talk.greet(1, BUILD)
+    talk.held.sizes[OTHERS] = 2
+    talk.sync.on_want(1, wire.Want(str(OTHERS), 0), talk.now)
+    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(0, 2)]
+    talk.grow(OTHERS, 4)
+    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(2, 4)]
+    talk.sync.on_want(1, wire.Want(str(OTHERS), NOT_NOW), talk.now)
+    talk.grow(OTHERS, 6)
+    talk.wait(GOSSIP_MS)
+    assert [type(m) for m in talk.said()] == [wire.Offer]
+    talk.sync.on_want(1, wire.Want(str(OTHERS), 4), talk.now)
+    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(4, 6)]
+
+
+@proves("log.sync-one-way")
+def test_over_a_link_through_a_third_machine_goes_what_that_one_may_not_hold(talk):
+    direct = SECRET
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.grow(STREAM, 5)
+    talk.wait(GOSSIP_MS)
+    assert talk.said() == []
+    talk.grow(direct, 2)
+    (sent,) = [m for m in talk.said() if isinstance(m, Segment)]
+    assert (sent.stream, sent.end) == (direct, 2)
+
+
+@proves("log.sync-one-way")
+def test_what_the_machine_in_the_middle_did_not_pass_on_is_asked_for_past_it(talk):
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.offer(1, [head(THEIRS, 9)])
+    assert talk.said() == []
+    talk.wait(RETRY_MS)
+    assert wire.Want(str(THEIRS), 0) in talk.said()
+
+
+@proves("log.sync-one-way")
+def test_two_machines_tell_each_other_of_the_stream_of_the_one_between_them(talk):
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.grow(OTHERS, 4)
+    talk.wait(GOSSIP_MS)
+    (offer,) = talk.said()
+    assert [h.stream for h in offer.heads] == [str(OTHERS)]
 
 
 @proves("log.sync-pull")

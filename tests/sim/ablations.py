@@ -6,6 +6,7 @@ order of a write and a send) and nothing else. Its fault profile has the same na
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from muster.agent import fence as fences
@@ -29,8 +30,9 @@ def _genuine_or_not(*_: Any) -> None:
     """Whoever signed it: fine."""
 
 
-def _no_proof_needed(entry: Any, **_: Any) -> None:
+def _no_proof_needed(entry: Any, **_: Any) -> Any:
     """Whatever an owner assigns is run."""
+    return SimpleNamespace(certain=False)
 
 
 def _leaves_early(self: machines.Machine, effects: list[ev.Effect]) -> None:

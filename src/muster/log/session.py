@@ -53,6 +53,8 @@ class Lane:
     sent_ms: int = 0
     flight_bytes: int = 0
     serve: bool = False
+    # We asked the peer not to send it: it comes another way.
+    declined: bool = False
     shown: int = 0
     shown_ms: int = -WITNESS_MS
     # A witness's lane only: how much of the stream its *seen* cosigns cover.
@@ -63,6 +65,8 @@ class Lane:
 class Session:
     link: int
     peer: MachineId
+    # The machine in the middle of a relayed link, "" for a link of our own.
+    through: str = ""
     greeted: bool = False
     opened_ms: int = 0
     refreshed_ms: int = 0

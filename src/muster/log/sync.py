@@ -10,6 +10,9 @@ Rule 4: to the writer of a stream everybody shows the newest seal they know of i
 that is how a machine that was set back learns of it before it writes.
 Rule 5: the same calls give the same messages in the same order; nothing iterates over a set.
 Rule 6: what one peer says costs a bounded amount of memory and work (session.py, rule 3; `_pump`).
+Rule 7: one way for each stream. Over a link through a third machine goes what that machine may not
+hold: the rest it passes on. What its own writer pushes is asked of nobody else, and whoever sends
+it all the same is told to stop. What does not come by that way is asked for after `RETRY_MS`.
 
 `Sync` holds one session per link and one lane per stream in it. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
@@ -37,6 +40,8 @@ GOSSIP_MS: Final = 100
 # "Connected" is not "replicating": everything is offered anew this often.
 REFRESH_MS: Final = 60_000
 ASK_MS: Final = 2_000
+# A want from there on ends the pushing that another want began: no stream is as long.
+NOT_NOW: Final = 1 << 40
 
 
 class Sync:
@@ -67,9 +72,11 @@ class Sync:
 
     # --- sessions --------------------------------------------------------------------
 
-    def open(self, link: int, peer: MachineId, now_ms: int) -> None:
-        """A link to `peer` is up: tell it what we hold."""
-        session = Session(link, peer, opened_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms)
+    def open(self, link: int, peer: MachineId, now_ms: int, through: str = "") -> None:
+        """A link to `peer` (perhaps through a third machine) is up: tell it what we hold."""
+        session = Session(
+            link, peer, through, opened_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms
+        )
         self.sessions[link] = session
         self._offer_all(session)
         notes = []
@@ -116,7 +123,9 @@ class Sync:
                 lane.sent = max(lane.sent, lane.has)
                 lane.claims = head.size
             if head.size > mine:
-                if holds:
+                # What comes another way is asked for by `_retry`, if it did not.
+                other = self._comes_anyway(session, stream) or self._is_pushed(session, stream)
+                if holds and not other:
                     self._ask(session, stream, now_ms)
             elif head.size and head.seal:
                 to_check.append(head)
@@ -133,6 +142,9 @@ class Sync:
         if not self.replica.knows(stream):
             return
         lane = session.lane(stream)
+        if want.start >= NOT_NOW:
+            lane.serve = False
+            return
         lane.has = lane.sent = min(max(want.start, 0), self.replica.size(stream))
         lane.flight_bytes = 0
         lane.serve = True
@@ -171,7 +183,8 @@ class Sync:
         lane.sent = max(lane.sent, lane.has)
         if lane.has >= lane.sent:
             lane.flight_bytes = 0
-            if stream.machine == self.machine or lane.serve:
+            ours = stream.machine == self.machine
+            if lane.serve or (ours and not self._comes_anyway(session, stream)):
                 self._pump(session, stream, now_ms)
 
     def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
@@ -180,6 +193,16 @@ class Sync:
         if session is not None:
             self._asked.pop(stream, None)
             self._ask(session, stream, now_ms)
+
+    def again(self, link: int, stream: StreamName) -> None:
+        """Entries came that are here already: whoever is not their writer need not send them."""
+        session = self.sessions.get(link)
+        if session is None or not self._is_pushed(session, stream):
+            return
+        lane = session.lane(stream)
+        if not lane.declined:
+            lane.declined = True
+            self._send(link, wire.Want(str(stream), NOT_NOW))
 
     # --- what the caller did ----------------------------------------------------------
 
@@ -208,7 +231,9 @@ class Sync:
         key = (stream, by, strength)
         self._cosigned[key] = note
         for session in self.sessions.values():
-            if session.peer == stream.machine and session.cosigns.get(key, -1) < size:
+            if session.peer != stream.machine or self._comes_anyway(session, stream):
+                continue
+            if session.cosigns.get(key, -1) < size:
                 session.cosigns[key] = size
                 self._send(session.link, wire.Cosigns([note.decode()]))
 
@@ -254,7 +279,8 @@ class Sync:
             ours = stream.machine == self.machine
             for session in self.sessions.values():
                 lane = session.lanes.get(stream)
-                if (ours and session.greeted) or (lane is not None and lane.serve):
+                wanted = (ours and session.greeted) or (lane is not None and lane.serve)
+                if wanted and not self._comes_anyway(session, stream):
                     self._pump(session, stream, now_ms)
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
@@ -377,14 +403,40 @@ class Sync:
         if stream in session.claims:
             session.claims[stream] += 1
         self._asked[stream] = (session.link, now_ms)
+        session.lane(stream).declined = False
         self._send(session.link, wire.Want(str(stream), self.replica.size(stream)))
 
     def _pump_session(self, session: Session, now_ms: int) -> None:
         for stream in self.replica.streams():
             if not self.may_hold(stream, session.peer):
                 self._show_seal(session, stream, now_ms)
-            elif stream.machine == self.machine:
+            elif stream.machine == self.machine and not self._comes_anyway(session, stream):
                 self._pump(session, stream, now_ms)
+
+    def _comes_anyway(self, session: Session, stream: StreamName) -> bool:
+        """Whether the machine in the middle of this link holds the stream, and passes it on."""
+        middle = MachineId(session.through)
+        return bool(
+            middle and self.may_hold(stream, middle) and not self.bodies_from(stream, middle)
+        )
+
+    def _is_pushed(self, session: Session, stream: StreamName) -> bool:
+        """Whether what this peer has of a stream comes from its writer: linked, and heard of it."""
+        if session.peer == stream.machine:
+            return False
+        for each in self.sessions.values():
+            if each.peer == stream.machine and not each.through and each.greeted:
+                lane = each.lanes.get(stream)
+                if lane is not None and lane.has:
+                    return True
+        return False
+
+    def _told_anyway(self, session: Session, stream: StreamName) -> bool:
+        """Whether news of it need not go over this link: it is the middle's to pass on.
+
+        Of the middle's own stream the two ends tell each other: it could tell each of them another.
+        """
+        return stream.machine != session.through and self._comes_anyway(session, stream)
 
     def _pump(self, session: Session, stream: StreamName, now_ms: int) -> None:
         """Send what the peer lacks, as far as the lane's window allows."""
@@ -424,7 +476,9 @@ class Sync:
         return any(
             session.lane(stream).shown < size
             for session in self.sessions.values()
-            if session.greeted and session.peer != stream.machine
+            if session.greeted
+            and session.peer != stream.machine
+            and not self._told_anyway(session, stream)
         )
 
     def _gossip_session(self, session: Session, now_ms: int) -> None:
@@ -433,6 +487,8 @@ class Sync:
             if session.peer == stream.machine:
                 if self._is_news_to_its_writer(session, stream):
                     news.append(stream)
+                continue
+            if self._told_anyway(session, stream):
                 continue
             if not self.may_hold(stream, session.peer):
                 self._show_seal(session, stream, now_ms)
@@ -447,6 +503,8 @@ class Sync:
         self._send_heads(session, news)
         notes = []
         for key, note in self._cosigned.items():
+            if self._told_anyway(session, key[0]):
+                continue
             size = int(note.split(b"\n", 2)[1])
             if key[1] != session.peer and session.cosigns.get(key, -1) < size:
                 session.cosigns[key] = size

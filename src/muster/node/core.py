@@ -359,6 +359,7 @@ class Core:
             self.work.flush()
         if self._fresh:
             self.counters["steps-cut-short"] += 1
+        self.work.tell_changes()
         self.guard.report(self.now.boot_ms)
 
     def _sign(self) -> None:

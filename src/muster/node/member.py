@@ -278,7 +278,7 @@ class Members:
             return
         for word in (core.lives.word(), *core.lives.known()):
             core.send(event.link, Type.HELLO, 0, hello_bytes(core, word))
-        core.sync.open(event.link, MachineId(event.peer), now)
+        core.sync.open(event.link, MachineId(event.peer), now, event.through)
         core.work.machine_here(event.peer)
 
     def link_down(self, event: ev.LinkDown) -> None:

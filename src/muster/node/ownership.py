@@ -20,7 +20,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node.ending import Endings
 from muster.node.whole import Whole
-from muster.task.evidence import Unproven, check_ordered
+from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
 
 What = Literal["task", "run"]
@@ -58,6 +58,8 @@ class Ownership:
         self.core = core
         self.endings = Endings(core)
         self._rank: dict[bytes, int] = {}
+        # The runs whose order held: a run's many tasks share one.
+        self._known: Known = {}
         # Who was no operator may be known as one later: a no counts only as long as its roster.
         self._never: set[bytes] = set()
         self._roster: object = None
@@ -200,6 +202,7 @@ class Ownership:
                 authority=self._was_operator,
                 # Whose it is does not change with the years.
                 now_ms=entry.header.t[0],
+                known=self._known,
             )
         except Unproven as unproven:
             if entry.header.author == self.core.machine:

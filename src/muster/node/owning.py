@@ -45,7 +45,7 @@ from muster.task.state import LIVE
 P = ParamSpec("P")
 
 _FAULT = "fault-"
-_ATTEMPT_KINDS = ("attempt.start", "attempt.refuse", "attempt.finish")
+_END_KINDS = ("attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
 
@@ -64,8 +64,8 @@ class Owning:
         self.owner = self._make()
         self._ready = False
         self._owned = False
-        for kind in _ATTEMPT_KINDS:
-            core.on(kind, self._on_attempt)
+        for kind in _END_KINDS:
+            core.on(kind, self._on_attempt_end)
 
     def _make(self) -> Owner:
         return Owner(
@@ -256,10 +256,9 @@ class Owning:
     def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
         self.owner.beat(machine, mark, holds, self.core.now)
 
-    def _on_attempt(self, stream: StreamName, entry: Entry) -> None:
-        kind = entry.header.kind
+    def _on_attempt_end(self, stream: StreamName, entry: Entry) -> None:
         # A machine that never owned a task need not look at what other owners' workers report.
-        if kind == "attempt.start" or not self._ready or not self._owned:
+        if not self._ready or not self._owned:
             return
         try:
             body = self._end_body(entry)
@@ -348,19 +347,18 @@ class Owning:
             return True
         if not instructions:
             return False
-        stumbled: dict[str, Failure] = {}
-        drafts: list[Draft] = []
+        stumbled = self._write([each for each in instructions if isinstance(each, Draft)])
         for each in instructions:
             if isinstance(each, Draft):
-                drafts.append(each)
                 continue
-            if drafts:
-                stumbled |= self._write(drafts)
+            if isinstance(each, Settled):
+                # Whoever hears of it guards what it does about it.
+                self._on_settled(each)
+                continue
             failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
             # An answer that cannot be given says nothing about our tasks.
             if failure is not None and not isinstance(each, BeatReply):
                 stumbled[_task_of(each)] = failure
-        stumbled |= self._write(drafts)
         for task, why in stumbled.items():
             self.recover(task, why.text)
         return True
@@ -402,8 +400,6 @@ class Owning:
                 core.members.incident(_fault_key(machine, part), "warning", title, reason)
             case MachineMended(machine, part):
                 core.members.resolved(_fault_key(machine, part), "it works again, or started anew")
-            case Settled():
-                self._on_settled(each)
 
     def _bases(self, task: str) -> tuple[str, ...]:
         rows = self._own_rows(task=task)

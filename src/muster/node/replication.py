@@ -352,6 +352,7 @@ class Replication:
         held = self._held(stream)
         if held is not None:
             self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+        self.sync.again(link, stream)
 
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""

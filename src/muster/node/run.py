@@ -46,6 +46,8 @@ class Run:
     base: str | None = ""
     cancelled: str = ""
     number: int = 0
+    # Whether any of the ends has a commit.
+    has_commits: bool = False
 
     def plan(self) -> graph.Plan:
         """What is to be done now."""
@@ -60,6 +62,7 @@ class Run:
     def ended(self, slot: Slot, end: Settled) -> None:
         """A task has its outcome. Its values are read when they are used: a run has many ends."""
         self.ends[slot] = replace(end, values={})
+        self.has_commits |= bool(end.commit)
 
     def by_phase(self) -> Ends:
         """What counts of each phase: of a race the winner, else what is done, else all ends."""
@@ -75,7 +78,7 @@ class Run:
 
     def start_of(self, phase: str, ends: Ends) -> str:
         """The commits that a phase starts from: those its prerequisites ended on."""
-        if not any(e.commit for settled in ends.values() for e in settled):
+        if not self.has_commits:
             return self.base or ""
         found = self._commits_before(phase, ends, set())
         return " ".join(dict.fromkeys(found)) or self.base or ""

@@ -8,7 +8,7 @@ cancelled.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, ParamSpec
+from typing import Any, Final, NamedTuple, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import (
@@ -45,6 +45,17 @@ _MOVES: Final = ("task.assign", "task.expire", "task.retry")
 _SMALL: Final = frozenset({"commit"})
 
 
+class Given(NamedTuple):
+    """What a task is given of the phases before it, and whether that is all of it."""
+
+    inline: Yields
+    whole: bool
+
+
+class Asked(dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]):
+    """What was given in this step already, by the phases before and what is used of them."""
+
+
 class Running:
     """All open runs of this owner."""
 
@@ -54,6 +65,9 @@ class Running:
         self.runs: dict[str, Run] = {}
         self.watchers: dict[str, list[Watcher]] = {}
         self._moved: dict[str, None] = {}
+        self._kept: yields.Kept = {}
+        # Tasks that changed in this step, and their runs: whoever follows one is told at its end.
+        self._changed: dict[str, str] = {}
         self.looking = Looking(core, self.runs, self.moved)
         for kind in _MOVES:
             core.on(kind, self._on_move)
@@ -130,6 +144,7 @@ class Running:
             )
         body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
         self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
+        self.tell_changes(name)
         self.tell(name, {"run": name, "settled": "failed", "reason": reason})
         self.watchers.pop(name, None)
 
@@ -180,9 +195,9 @@ class Running:
         for slot in (*plan.start, *plan.ask):
             starts.setdefault(slot.phase, []).append(slot)
         if starts:
-            ends = run.by_phase()
+            ends, asked = run.by_phase(), Asked()
             for name, slots in starts.items():
-                self._open_phase(run, name, slots, ends)
+                self._open_phase(run, name, slots, ends, asked)
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
@@ -196,12 +211,12 @@ class Running:
         if plan.settled:
             self._settle(run, plan)
 
-    def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends) -> None:
+    def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked) -> None:
         """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
         try:
             if len(run.tasks) + len(slots) > RUN_TASKS_MAX:
                 raise Refused(f"a run has at most {RUN_TASKS_MAX} tasks; make several runs of it")
-            orders = self._orders(run, name, slots, ends)
+            orders = self._orders(run, name, slots, ends, asked)
             opened = self.owning.submit(orders)
         except (Refused, NotFound) as error:
             run.bar(name, str(error))
@@ -212,10 +227,11 @@ class Running:
             run.number += 1
             state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
             run.facts[slot] = Fact(state, run.number)
-            begun = {"state": state, "opened_ms": self.core.now.wall_ms}
-            self._tell_task(run.run, slot, done.task, begun)
+            self._change(run.run, done.task)
 
-    def _orders(self, run: Run, name: str, slots: list[Slot], ends: Ends) -> list[Order]:
+    def _orders(
+        self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked
+    ) -> list[Order]:
         """The orders of a phase's tasks, with its values in them or, where they are too large,
         with what tells a worker that it has all of them.
 
@@ -228,29 +244,35 @@ class Running:
                 f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
                 "merged: let phases between gather a part of them each"
             )
-        used = values_of.uses(order.texts_of(phase))
+        used, strict = values_of.uses(order.texts_of(phase)), not phase.by_human
         sources = run.sources(name)
-        known = {n: self._settlements(ends[n]) for n in run.order if n in sources and n in ends}
-        given = self._given(run, known, used, strict=not phase.by_human)
-        inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in given.items()}
-        orders = [self._order(run, slot, ends, inline) for slot in slots]
-        whole = all(p.large is None for each in given.values() for ps in each.values() for p in ps)
-        if whole and all(fits(each.body) for each in orders):
+        known = tuple(n for n in run.order if n in sources and n in ends)
+        # The phases of one layer come after the same ones, and mostly use the same of them.
+        given = asked.get((known, used, strict))
+        if given is None:
+            found = {n: self._settlements(ends[n]) for n in known}
+            given = asked[known, used, strict] = self._given(run, found, used, strict=strict)
+        orders = [self._order(run, slot, ends, given.inline) for slot in slots]
+        if given.whole and all(fits(each.body) for each in orders):
             return orders
         # A worker reads them from our log, as we do here; the hash tells it that it has them all.
         found = yields.gathered(self.core.store, self.core.machine, run.run, known)
-        self._given(run, found, used, strict=not phase.by_human)
-        apart = {n: {v: t for v, t in inline[n].items() if v in _SMALL} for n in found}
+        self._given(run, found, used, strict=strict)
+        apart = {n: {v: t for v, t in given.inline[n].items() if v in _SMALL} for n in found}
         results = yields.digest(found)
         return [self._order(run, slot, ends, apart, results) for slot in slots]
 
     def _given(
         self, run: Run, found: dict[str, list[Settlement]], used: values_of.Uses, *, strict: bool
-    ) -> yields.Pieces:
-        return yields.used(yields.pieces(self.core.store, found, run.run), used, strict=strict)
+    ) -> Given:
+        every = yields.pieces(self.core.store, found, run.run, self._kept)
+        every = yields.used(every, used, strict=strict)
+        inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in every.items()}
+        whole = all(p.large is None for each in every.values() for ps in each.values() for p in ps)
+        return Given(inline, whole)
 
     def _settlements(self, ends: list[Settled]) -> list[Settlement]:
-        found = (yields.settlement(self.core.store, end) for end in ends)
+        found = (yields.settlement(self.core.store, end, self._kept) for end in ends)
         return [each for each in found if each is not None]
 
     def _order(self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = "") -> Order:
@@ -294,7 +316,7 @@ class Running:
             self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         machine = self._name(end.machine)
         run.facts[slot] = Fact(state, run.number, machine)
-        self._tell_task(run.run, slot, end.task, self._row(end.task))
+        self._change(run.run, end.task)
         self.moved(run.run)
 
     def _name(self, machine: str) -> str:
@@ -318,6 +340,7 @@ class Running:
         causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
         self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
         del self.runs[run.run]
+        self.tell_changes(run.run)
         self.tell(run.run, {"run": run.run, "settled": plan.settled, "reason": plan.reason})
         self.watchers.pop(run.run, None)
 
@@ -331,26 +354,35 @@ class Running:
             body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
         except Skip:
             return
-        row = self._row(body.task)
-        if row:
-            moved: dict[str, Any] = {"changed_ms": entry.header.t[0]}
-            if entry.header.kind != "task.assign":
-                # Another machine may have it by now, in this very step.
-                moved |= {"state": "queued", "reason": body.reason}
-            slot = Slot(str(row["phase"]), str(row["instance"]))
-            self._tell_task(str(row["run"]), slot, body.task, {**row, **moved})
-
-    def _row(self, task: str) -> Mapping[str, Any]:
-        return self.core.store.row("task", self.core.standing.own(FLEET), task) or {}
-
-    def _tell_task(self, run: str, slot: Slot, task: str, row: Mapping[str, Any]) -> None:
-        if not self.watchers.get(run):
+        run = self.owning.owner.run_of(body.task)
+        if entry.header.kind == "task.assign":
+            self._change(run, body.task)
             return
-        found = {name: row[name] for name in WATCHED if name in row}
-        found["machine"] = self._name(str(row.get("machine") or ""))
-        found["commit"] = row.get("commit_id", "")
-        place = {"phase": slot.phase, "instance": slot.instance, "task": task}
-        self.tell(run, {**found, **place})
+        # Why it moved; another machine may have it by now, in this very step.
+        why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
+        self._tell_task(run, body.task, why)
+
+    def _change(self, run: str, task: str) -> None:
+        if self.watchers.get(run):
+            self._changed[task] = run
+
+    def tell_changes(self, only: str = "") -> None:
+        """Tell whoever follows a run (`only` this one) how its tasks stand after this step.
+
+        Told at the end: in between they go from one state to the next.
+        """
+        changed = [(task, run) for task, run in self._changed.items() if only in ("", run)]
+        for task, run in changed:
+            del self._changed[task]
+            self._tell_task(run, task, {})
+
+    def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
+        own = self.core.standing.own(FLEET)
+        row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
+        if row is not None:
+            row |= {"task": task, "commit": row["commit_id"], **moved}
+            row["machine"] = self._name(str(row["machine"] or ""))
+            self.tell(run, {name: row[name] for name in WATCHED})
 
     def tell(self, run: str, change: dict[str, Any]) -> None:
         for watcher in self.watchers.get(run, ()):

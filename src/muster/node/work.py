@@ -16,7 +16,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.branches import Branches
-from muster.node.ownership import Ownership, writer_of
+from muster.node.ownership import Ownership
 from muster.node.owning import Owning
 from muster.node.running import Running
 from muster.node.whole import Whole
@@ -121,13 +121,12 @@ class Work:
     def is_anothers(self, task: str, owner: str) -> bool:
         """Whether a task that one machine wants done is another one's; see ownership.py.
 
-        Looked into only where several wrote the id: this is asked for every assignment. What we
-        assign ourselves is ours, whatever others wrote about it.
+        Looked into only where several wrote the id: this is asked for nearly every assignment. What
+        we assign ourselves is ours, whatever others wrote about it.
         """
-        if owner == self.core.machine:
+        if owner == self.core.machine or len(self.core.store.writers("task", task=task)) < 2:
             return False
-        writers = {writer_of(row) for row in self.core.store.rows("task", task=task)}
-        return len(writers) > 1 and self.ownership.owner("task", task) not in (None, owner)
+        return self.ownership.owner("task", task) not in (None, owner)
 
     def machine_removed(self, machine: str) -> None:
         self.owning.machine_removed(machine)
@@ -209,6 +208,10 @@ class Work:
                 return
         self.core.counters["flushes-cut-short"] += 1
 
+    def tell_changes(self) -> None:
+        """The step is done: whoever follows a run hears what it changed."""
+        self.core.guard.run("watch", "", self.running.tell_changes)
+
     def when_settled(
         self, tasks: Sequence[str], then: Callable[[list[Settled]], None]
     ) -> Callable[[], None]:
@@ -235,7 +238,8 @@ class Work:
         return stop
 
     def _settled(self, end: Settled) -> None:
-        self.running.about(end.run, self.running.settled, end)
+        if end.run:
+            self.running.about(end.run, self.running.settled, end)
         for waiting in self._awaited.pop(end.task, ()):
             self.core.guard.run("answer", end.task[:12], waiting, end)
 

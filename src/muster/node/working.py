@@ -133,7 +133,7 @@ class Working:
             core.counters["assignments-in-doubt"] += 1
             return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
         try:
-            evidence.check_evidence(
+            found = evidence.check_evidence(
                 entry,
                 me=core.machine,
                 fleet=core.standing.fleet,
@@ -146,7 +146,7 @@ class Working:
         except evidence.Unproven as unproven:
             core.counters[f"unproven-{unproven.reason}"] += 1
             return unproven
-        if core.work.is_anothers(task, entry.header.author):
+        if not found.certain and core.work.is_anothers(task, entry.header.author):
             # Its own order may be genuine; the id that it gave the task is not its to give.
             return evidence.Unproven("other-owner", "another machine owns the task of this id")
         return None

@@ -44,6 +44,11 @@ class Piece(NamedTuple):
 
 # Of each phase each value, as the pieces that its tasks yielded.
 Pieces = dict[str, dict[str, list[Piece]]]
+# What tasks yielded, by the entry that settled them; a run's tasks are often asked for.
+Kept = dict[EntryId, tuple["Settlement", dict[str, Piece]]]
+# Of so many tasks, each with so few characters, it is kept: a run may have many large ends.
+_KEPT_MAX: Final = 4_096
+_KEPT_CHARS_MAX: Final = 1_024
 
 
 class Settlement(NamedTuple):
@@ -78,9 +83,11 @@ def gathered(
     return {phase: settlements(store, owner, run, phase) for phase in sorted(phases)}
 
 
-def settlement(store: Store, end: Settled) -> Settlement | None:
+def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
     """The same of one end that is known already; None where it is not of the log (any more)."""
     cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
+    if cite in kept:
+        return kept[cite][0]
     entry = _entry(store, cite)
     if entry is None or entry.header.kind != "task.settle":
         return None
@@ -106,16 +113,32 @@ def phases_of(opened: kinds.TaskOpen) -> list[str]:
     return [phase for phase in opened.values if phase not in RESERVED]
 
 
-def pieces(store: Store, found: Mapping[str, Sequence[Settlement]], run: str) -> Pieces:
-    """Every value of these settlements. Raises: Malformed where a worker named a blob badly."""
+def pieces(
+    store: Store, found: Mapping[str, Sequence[Settlement]], run: str, kept: Kept | None = None
+) -> Pieces:
+    """Every value of these settlements; what is small is put into `kept`, and taken from there.
+
+    Raises: Malformed where a worker named a blob badly.
+    """
     result: Pieces = {}
     for phase, several in found.items():
         known = result.setdefault(phase, {})
         for each in several:
-            branch = branch_of(run, phase, each.instance)
-            for value, piece in of_settlement(store, each, branch).items():
+            if kept is not None and each.entry.id in kept:
+                yielded = kept[each.entry.id][1]
+            else:
+                yielded = of_settlement(store, each, branch_of(run, phase, each.instance))
+                if kept is not None and _is_small(yielded):
+                    if len(kept) >= _KEPT_MAX:
+                        kept.clear()
+                    kept[each.entry.id] = (each, yielded)
+            for value, piece in yielded.items():
                 known.setdefault(value, []).append(piece)
     return result
+
+
+def _is_small(yielded: Mapping[str, Piece]) -> bool:
+    return sum(len(piece.text) for piece in yielded.values()) <= _KEPT_CHARS_MAX
 
 
 def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Piece]:
@@ -144,6 +167,8 @@ def joined(several: Sequence[Piece]) -> str:
 
 def total(several: Sequence[Piece]) -> int:
     """How long the whole value is."""
+    if len(several) == 1:
+        return several[0].size
     return sum(piece.size for piece in several) + len(several) - 1
 
 
@@ -161,8 +186,7 @@ def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
             if not uses.takes(phase, value):
                 continue
             size = total(several)
-            whole = all(piece.large is None or piece.large.sha256 for piece in several)
-            if not strict or (whole and size <= limits.VALUE_BYTES_MAX):
+            if not strict or (size <= limits.VALUE_BYTES_MAX and _is_whole(several)):
                 taken[value] = several
                 together += size
             elif uses.names(phase, value):
@@ -173,6 +197,11 @@ def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
             f"{limits.VALUES_BYTES_MAX}; name fewer of them, or deliver files"
         )
     return result
+
+
+def _is_whole(several: Sequence[Piece]) -> bool:
+    """Whether of all that is large somebody has the whole."""
+    return all(piece.large is None or piece.large.sha256 for piece in several)
 
 
 def _attempt(store: Store, settled: Entry) -> tuple[EntryId, str]:

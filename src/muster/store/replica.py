@@ -328,6 +328,12 @@ class Replica:
         rows = found.rows(values, order, limit, streams, begins, below=below)
         return self._named(found, rows)
 
+    def writers(self, table: str, **equals: Value) -> set[MachineId]:
+        """Return the machines with such rows; far cheaper than the rows themselves."""
+        self._settle()
+        found = self._table(table).streams(equals)
+        return {self._streams.by_id(number).name.machine for number in found}
+
     def changes(
         self, table: str, columns: tuple[str, ...], *, after: int, limit: int = ROWS_MAX
     ) -> list[tuple[int, bool, StreamName, tuple[Value, ...]]]:

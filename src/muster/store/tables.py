@@ -246,6 +246,15 @@ class FoldTable:
         sql = f"{self._all} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
+    def streams(self, equals: Mapping[str, Value]) -> list[int]:
+        """Return the streams with such rows; `equals` names columns of ours."""
+        self.flush()
+        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
+        found = self._database.query(
+            f"select stream from {self.table.name} where {where}", (*equals.values(),)
+        )
+        return [as_int(stream) for (stream,) in found]
+
     def changes(
         self, after: int, columns: tuple[str, ...], limit: int
     ) -> list[tuple[int, bool, int, tuple[Value, ...]]]:

@@ -19,7 +19,7 @@ from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.cycle import cycles, prerequisites
 from muster.task.local import local_files
-from muster.task.order import EACH_PATH, opening_refusal, phase_order, text_size, texts_of
+from muster.task.order import EACH_PATH, largest_order, size_refusal, text_size, texts_of
 from muster.task.problem import Problem, SpecErrors, did_you_mean, shown
 from muster.task.spec import Document, Phase, Spec, read
 from muster.task.unit import duration_ms
@@ -314,11 +314,10 @@ class _Check:
     def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.by_human:
             return
-        if refusal := opening_refusal(self.spec, name):
+        order = largest_order(self.spec, name)
+        if refusal := size_refusal(self.spec, order):
             yield self._at(name, "", refusal)
         if self.fleet is not None:
-            instance = "1" if phase.race else "x" if phase.each else ""
-            order = phase_order(self.spec, name, instance)
             yield from self._machines(name, order, self.fleet.machines)
 
     def _machines(

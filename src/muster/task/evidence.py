@@ -66,6 +66,8 @@ class Evidence(NamedTuple):
     opened: TaskOpen
     run: RunOpen | None
     statement: Statement
+    # Whether nobody else can have a task of this id; see `identity.py`.
+    certain: bool
 
 
 def run_args(run: RunOpen) -> dict[str, Any]:
@@ -108,14 +110,16 @@ def check_evidence(
         statement = _order(opened.statement, opener, fleet)
         _ordered(statement, opener, "task", opened.task, task_args(opened))
         _allowed(statement, opener, authority, now_ms)
-        return Evidence(assign, opened, None, statement)
+        return Evidence(assign, opened, None, statement, certain=False)
     starter = _origin(_cause(opener, "run.open", lookup), lookup)
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     _allowed(statement, starter, authority, now_ms)
     _same_work(run, opened, recompute)
-    return Evidence(assign, opened, run, statement)
+    named = opened.task == task_id(run.run, opened.phase, opened.instance)
+    certain = named and run.run == run_id(MachineId(entry.header.author), run.statement)
+    return Evidence(assign, opened, run, statement, certain)
 
 
 def check_ordered(

@@ -150,9 +150,22 @@ def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = No
 
     A match of `each` is not known before: where a long one is named often, the run says so.
     """
+    return size_refusal(spec, largest_order(spec, phase, given), given)
+
+
+def largest_order(
+    spec: Spec, phase: str, given: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """The order of a task of the phase, as long as it is known to be before anything matched."""
     part = spec.phases[phase]
-    instance = "1" if part.race else "x" if part.each else ""
-    size = order_size(phase_order(spec, phase, instance, given))
+    return phase_order(spec, phase, "1" if part.race else "x" if part.each else "", given)
+
+
+def size_refusal(
+    spec: Spec, order: Mapping[str, object], given: Mapping[str, str] | None = None
+) -> str:
+    """Why this order would not fit into its entry, or ""."""
+    size = order_size(order)
     inputs = sum(text_size(name) + text_size(t) + 2 for name, t in every_input(spec, given).items())
     room = limits.BODY_BYTES_MAX - _REST_BYTES - inputs
     most = min(limits.SPEC_ORDER_BYTES_MAX, room)

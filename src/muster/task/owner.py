@@ -342,6 +342,11 @@ class Owner(Book):
         """The open tasks of a run."""
         return [name for name, task in self._tasks.items() if task.body.run == run]
 
+    def run_of(self, name: str) -> str:
+        """The run of an open task, "" where it has none or is not open here."""
+        task = self._tasks.get(name)
+        return "" if task is None else task.body.run
+
     # --- questions ---------------------------------------------------------------------------
 
     def why(self, name: str) -> Why:
