@@ -164,9 +164,9 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     args = {"base": "", "repo": "", "spec": spec, "values": {}}
     run = hub.order("run", "one", args)["value"]["run"]
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
-    assert len(hub.core.work.running.watchers[run]) == 1
+    assert len(hub.core.work.running.following.watchers[run]) == 1
     hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
-    assert hub.core.work.running.watchers[run] == []
+    assert hub.core.work.running.following.watchers[run] == []
     assert hub.core.router.open == {}
 
 

@@ -16,10 +16,11 @@ from muster.limits import (
     REASON_CHARS_MAX,
     RUN_TASKS_MAX,
 )
-from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
-from muster.log.stream import FLEET, StreamName
+from muster.log.entry import EntryId
+from muster.log.fold import body_as
+from muster.log.stream import FLEET
 from muster.node import yields
+from muster.node.following import Following
 from muster.node.looking import Looking
 from muster.node.owning import Owning, settled_of
 from muster.node.run import Ends, Run, Yields, fits, opened_run
@@ -33,14 +34,6 @@ from muster.task.live import Order
 from muster.task.state import LIVE
 
 P = ParamSpec("P")
-Watcher = Callable[[dict[str, Any]], None]
-# What whoever follows a run is told of each of its tasks, as `verbs/tasks.py` shows them.
-WATCHED: Final = (
-    "phase", "instance", "task", "state", "machine", "agent", "tries", "losses", "reason",
-    "summary", "commit", "opened_ms", "changed_ms",
-)  # fmt: skip
-# The entries that move a task without ending it.
-_MOVES: Final = ("task.assign", "task.expire", "task.retry")
 # What an opening keeps of the values that are too large for it: merges are named after it.
 _SMALL: Final = frozenset({"commit"})
 
@@ -63,14 +56,10 @@ class Running:
         self.core = core
         self.owning = owning
         self.runs: dict[str, Run] = {}
-        self.watchers: dict[str, list[Watcher]] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        # Tasks that changed in this step, and their runs: whoever follows one is told at its end.
-        self._changed: dict[str, str] = {}
         self.looking = Looking(core, self.runs, self.moved)
-        for kind in _MOVES:
-            core.on(kind, self._on_move)
+        self.following = Following(core, lambda task: owning.owner.run_of(task))  # noqa: PLW0108
 
     # --- beginning ---------------------------------------------------------------------------
 
@@ -144,9 +133,7 @@ class Running:
             )
         body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
         self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
-        self.tell_changes(name)
-        self.tell(name, {"run": name, "settled": "failed", "reason": reason})
-        self.watchers.pop(name, None)
+        self.following.settled(name, "failed", reason)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
         return self.core.store.rows(table, writer=self.core.machine, **equals)
@@ -227,7 +214,7 @@ class Running:
             run.number += 1
             state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
             run.facts[slot] = Fact(state, run.number)
-            self._change(run.run, done.task)
+            self.following.changed(run.run, done.task)
 
     def _orders(
         self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked
@@ -316,7 +303,7 @@ class Running:
             self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         machine = self._name(end.machine)
         run.facts[slot] = Fact(state, run.number, machine)
-        self._change(run.run, end.task)
+        self.following.changed(run.run, end.task)
         self.moved(run.run)
 
     def _name(self, machine: str) -> str:
@@ -340,53 +327,7 @@ class Running:
         causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
         self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
         del self.runs[run.run]
-        self.tell_changes(run.run)
-        self.tell(run.run, {"run": run.run, "settled": plan.settled, "reason": plan.reason})
-        self.watchers.pop(run.run, None)
-
-    # --- watching --------------------------------------------------------------------------------
-
-    def _on_move(self, stream: StreamName, entry: Entry) -> None:
-        """A task got a machine, or lost it: whoever follows its run sees that."""
-        if stream.machine != self.core.machine or not self.watchers:
-            return
-        try:
-            body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
-        except Skip:
-            return
-        run = self.owning.owner.run_of(body.task)
-        if entry.header.kind == "task.assign":
-            self._change(run, body.task)
-            return
-        # Why it moved; another machine may have it by now, in this very step.
-        why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
-        self._tell_task(run, body.task, why)
-
-    def _change(self, run: str, task: str) -> None:
-        if self.watchers.get(run):
-            self._changed[task] = run
-
-    def tell_changes(self, only: str = "") -> None:
-        """Tell whoever follows a run (`only` this one) how its tasks stand after this step.
-
-        Told at the end: in between they go from one state to the next.
-        """
-        changed = [(task, run) for task, run in self._changed.items() if only in ("", run)]
-        for task, run in changed:
-            del self._changed[task]
-            self._tell_task(run, task, {})
-
-    def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
-        own = self.core.standing.own(FLEET)
-        row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
-        if row is not None:
-            row |= {"task": task, "commit": row["commit_id"], **moved}
-            row["machine"] = self._name(str(row["machine"] or ""))
-            self.tell(run, {name: row[name] for name in WATCHED})
-
-    def tell(self, run: str, change: dict[str, Any]) -> None:
-        for watcher in self.watchers.get(run, ()):
-            watcher(change)
+        self.following.settled(run.run, plan.settled, plan.reason)
 
     def progress(self, name: str) -> dict[str, graph.PhaseProgress]:
         """Where the phases of an open run stand. Raises: NotFound."""

@@ -210,7 +210,7 @@ class Work:
 
     def tell_changes(self) -> None:
         """The step is done: whoever follows a run hears what it changed."""
-        self.core.guard.run("watch", "", self.running.tell_changes)
+        self.core.guard.run("watch", "", self.running.following.tell)
 
     def when_settled(
         self, tasks: Sequence[str], then: Callable[[list[Settled]], None]

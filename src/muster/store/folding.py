@@ -20,7 +20,7 @@ from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.store.order import Order, Run
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
-from muster.store.tables import CHANGES_MAX, FoldTable
+from muster.store.tables import CACHE_ROWS_MAX, CHANGES_MAX, FoldTable
 
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
@@ -68,6 +68,8 @@ class Folding:
         self._database = database
         self._bounds = [_Bound(fold, database) for fold in folds]
         self._skipped: list[tuple[int, str, str]] = []
+        # The tables with rows that SQLite may not have yet: most steps write few of them.
+        self._written: dict[str, FoldTable] = {}
         self.tables: dict[str, FoldTable] = {}
         wanted: dict[str, list[_Bound]] = {}
         for bound in self._bounds:
@@ -101,8 +103,9 @@ class Folding:
         except (Refused, *MISTAKES) as mistake:
             self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
         else:
-            for number, (table, key, row) in enumerate(changes):
-                tables[table].put((stream, *key), row, at, number)
+            for number, (name, key, row) in enumerate(changes):
+                table = self._written[name] = tables[name]
+                table.put((stream, *key), row, at, number)
 
     def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
         row = pack(stream, entry.header.seq)
@@ -111,7 +114,8 @@ class Folding:
     def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
         """Undo the entries from `size` on, which are those admitted after `last`."""
         self.flush()
-        for table in self.tables.values():
+        for name, table in self.tables.items():
+            self._written[name] = table
             table.cut_back(stream, last, number)
         self._database.execute(
             "delete from skipped where entry between ? and ?",
@@ -122,7 +126,8 @@ class Folding:
 
     def flush(self) -> None:
         """Give SQLite every row and every skipped entry."""
-        for table in self.tables.values():
+        written, self._written = self._written, {}
+        for table in written.values():
             table.flush()
         if self._skipped:
             skipped, self._skipped = self._skipped, []
@@ -133,11 +138,13 @@ class Folding:
     def trim(self) -> None:
         """Keep the caches within their bounds; only between transactions."""
         for table in self.tables.values():
-            table.trim()
+            if len(table.cache) > CACHE_ROWS_MAX:
+                table.cache.clear()
 
     def forget(self) -> None:
         """Drop what a rolled back transaction left in memory."""
         self._skipped.clear()
+        self._written.clear()
         for table in self.tables.values():
             table.forget()
 

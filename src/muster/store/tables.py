@@ -148,11 +148,6 @@ class FoldTable:
             self._database.executemany(self._delete, gone)
         self._database.executemany(self._remember, history)
 
-    def trim(self) -> None:
-        """Keep the cache within its bound; only between transactions."""
-        if len(self.cache) > CACHE_ROWS_MAX:
-            self.cache.clear()
-
     def forget(self) -> None:
         """Drop everything that SQLite does not hold: the transaction was rolled back."""
         self.cache.clear()

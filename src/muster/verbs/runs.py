@@ -8,8 +8,8 @@ from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.node.call import LATER, Call
 from muster.node.core import Core
+from muster.node.following import WATCHED
 from muster.node.ownership import writer_of
-from muster.node.running import WATCHED
 from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.spec import Spec, read
@@ -115,7 +115,6 @@ def watch(core: Core, call: Call) -> Any:
         call.more({k: view[k] for k in WATCHED})
     if run not in core.work.running.runs:
         return {"run": run, "settled": state, "reason": held.row["summary"]}
-    watchers = core.work.running.watchers.setdefault(run, [])
 
     def tell(change: dict[str, Any]) -> None:
         if "settled" in change:
@@ -124,12 +123,7 @@ def watch(core: Core, call: Call) -> Any:
         else:
             call.more(change)
 
-    def stop() -> None:
-        if tell in watchers:
-            watchers.remove(tell)
-
-    watchers.append(tell)
-    core.router.streaming(call, stop)
+    core.router.streaming(call, core.work.running.following.follow(run, tell))
     return LATER
 
 

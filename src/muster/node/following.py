@@ -1,0 +1,91 @@
+"""Who follows a run hears what becomes of it, until it is settled.
+
+Rule: how a task stands is told when the step is done, once: in between it goes from one state to
+the next. Why it left a machine is told at once: another one may have it by the end of the step.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from muster.log.entry import Entry
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, StreamName
+from muster.node.whole import Whole
+from muster.task import kinds
+
+Watcher = Callable[[dict[str, Any]], None]
+# What is told of each task, as `verbs/tasks.py` shows it.
+WATCHED: Final = (
+    "phase", "instance", "task", "state", "machine", "agent", "tries", "losses", "reason",
+    "summary", "commit", "opened_ms", "changed_ms",
+)  # fmt: skip
+# The entries that move a task without ending it.
+_MOVES: Final = ("task.assign", "task.expire", "task.retry")
+
+
+class Following:
+    """Who follows the runs of this owner; `run_of` names the run of an open task."""
+
+    def __init__(self, core: Whole, run_of: Callable[[str], str]) -> None:
+        self.core = core
+        self.watchers: dict[str, list[Watcher]] = {}
+        self._run_of = run_of
+        # Tasks that changed in this step, and their runs.
+        self._changed: dict[str, str] = {}
+        for kind in _MOVES:
+            core.on(kind, self._on_move)
+
+    def follow(self, run: str, watcher: Watcher) -> Callable[[], None]:
+        """From now on `watcher` hears of the run; returns what ends that."""
+        watchers = self.watchers.setdefault(run, [])
+        watchers.append(watcher)
+
+        def stop() -> None:
+            if watcher in watchers:
+                watchers.remove(watcher)
+
+        return stop
+
+    def _on_move(self, stream: StreamName, entry: Entry) -> None:
+        """A task got a machine, or lost it."""
+        if stream.machine != self.core.machine or not self.watchers:
+            return
+        try:
+            body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
+        except Skip:
+            return
+        run = self._run_of(body.task)
+        if entry.header.kind == "task.assign":
+            self.changed(run, body.task)
+            return
+        why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
+        self._tell_task(run, body.task, why)
+
+    def changed(self, run: str, task: str) -> None:
+        """A task of the run stands otherwise than before."""
+        if self.watchers.get(run):
+            self._changed[task] = run
+
+    def tell(self, only: str = "") -> None:
+        """Tell how the changed tasks (of `only` this run) stand now."""
+        changed = [(task, run) for task, run in self._changed.items() if only in ("", run)]
+        for task, run in changed:
+            del self._changed[task]
+            self._tell_task(run, task, {})
+
+    def settled(self, run: str, outcome: str, reason: str) -> None:
+        """The run is over: its followers hear of its last tasks, then of its end, then no more."""
+        self.tell(run)
+        for watcher in self.watchers.pop(run, ()):
+            watcher({"run": run, "settled": outcome, "reason": reason})
+
+    def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
+        own = self.core.standing.own(FLEET)
+        row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
+        if row is None:
+            return
+        machine = str(row["machine"] or "")
+        row["machine"] = self.core.standing.name_of(machine) if machine else ""
+        row |= {"task": task, "commit": row["commit_id"], **moved}
+        for watcher in self.watchers[run]:
+            watcher({name: row[name] for name in WATCHED})
