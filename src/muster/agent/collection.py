@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, checkout, filtered, git, inert, notes
+from muster.agent import cache, checkout, filtered, git, inert, notes, undone
 from muster.agent import commit as commits
 from muster.errors import Broken, Conflict, Damaged, Malformed, NotFound, Refused
 
@@ -69,6 +69,8 @@ class Collected(NamedTuple):
     """Promised deliverables that are not in the commit, each with the reason where it is known."""
     left_out: tuple[str, ...]
     """Folders that are repositories themselves and therefore stay out of the commit."""
+    beside: tuple[str, ...] = ()
+    """What else the agent made with git that the commit does not contain."""
 
 
 async def collect(
@@ -94,6 +96,7 @@ async def _collect(
     place: Place, paths: list[str], message: str, signature: commits.Signature
 ) -> Collected:
     borrowed = borrow(place.gitdir)
+    undone.refuse_stopped(place.gitdir)
     top = await _head(place, borrowed)
     nested, closed = await asyncio.to_thread(_look, place.path)
     obstacles = {path: _obstacle(place.path, path, nested) for path in paths}
@@ -102,6 +105,7 @@ async def _collect(
     missing = await _missing(place, borrowed, written, obstacles)
     left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
+    beside = await undone.told(place.cache, place.gitdir, borrowed, top, made)
     listed = await git.run_async(
         ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
         place.cache,
@@ -115,6 +119,7 @@ async def _collect(
         len(changed),
         missing,
         left_out,
+        beside,
     )
 
 
@@ -193,7 +198,7 @@ async def _write_tree(
         )  # fmt: skip
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
-        await _keep_untouched(inside, place, top)
+        await _keep_untouched(inside, place, top, Path(folder))
         await _refuse_closed(inside, folders.closed)
         await _point_submodules(inside, place, folders.nested)
         await inside.run("add", "--all", ".")
@@ -206,7 +211,7 @@ async def _write_tree(
         return (await inside.run("write-tree")).text
 
 
-async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
+async def _keep_untouched(inside: filtered.Git, place: Place, top: str, scratch: Path) -> None:
     """A file that is as it was written is not read again: its line ends are nobody's change."""
     moved: set[bytes] = set()
     if top != place.base:
@@ -214,7 +219,9 @@ async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
         listed = await inside.run("diff-tree", "-r", "-z", "--name-only", place.base, top)
         moved.update(listed.out.split(b"\0"))
     same = await asyncio.to_thread(lambda: [*notes.untouched(place.notes, place.path)])
-    kept = b"".join(b"%s\0" % path for path in same if path not in moved)
+    same = [path for path in same if path not in moved]
+    same += await undone.hidden(inside, place.gitdir, scratch)
+    kept = b"".join(b"%s\0" % path for path in same)
     if kept:
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)
 

@@ -272,9 +272,10 @@ class Trial:
         collected = await self.daemon.hands.workshop.collect(
             self._tree, deliver, message, self._signature()
         )
-        if collected.missing:
-            return self._ended("failed", outcome, reason=report.missing(collected.missing))
         self._noted = report.left_out(collected)
+        if collected.missing:
+            reason = report.missing(collected.missing) + self._noted
+            return self._ended("failed", outcome, reason=reason)
         if self._stopped:
             return self._halted(outcome)
         tree, workshop = self._tree, self.daemon.hands.workshop

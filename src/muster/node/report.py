@@ -7,7 +7,7 @@ Rule 3: an event names the task and epoch it belongs to; an agent cannot say ano
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from muster import limits
@@ -165,14 +165,17 @@ def missing(paths: Iterable[str]) -> str:
 
 
 def left_out(collected: Collected) -> str:
-    """A line for the summary: what lies in the folder and is not in the commit; "" for nothing."""
-    names = collected.left_out
-    if not names:
-        return ""
-    shown = ", ".join(names[:_LEFT_OUT_SHOWN_MAX])
+    """Lines for the summary: what an attempt made and its commit does not have; "" for nothing."""
+    nested, beside = _listed(collected.left_out), _listed(collected.beside)
+    lines = [f"\nleft out, as git repositories of their own: {nested}"] if nested else []
+    lines += [f"\nnot in the result: {beside}"] if beside else []
+    return "".join(lines)
+
+
+def _listed(names: Sequence[str]) -> str:
     hidden = len(names) - _LEFT_OUT_SHOWN_MAX
     more = f" and {hidden} more" if hidden > 0 else ""
-    return f"\nleft out, as git repositories of their own: {shown}{more}"
+    return ", ".join(names[:_LEFT_OUT_SHOWN_MAX]) + more
 
 
 def bases(commits: str, values: Mapping[str, Mapping[str, str]]) -> list[Base]:

@@ -1,0 +1,142 @@
+"""What an agent began with git and did not bring into its result.
+
+Rule 1: half done is not done: a rebase that stopped in the middle, and the marks of a conflict that
+        nobody resolved, fail the attempt by name.
+Rule 2: what lies beside the result (a branch, a stash, a tag, the other side of a merge) is told.
+Rule 3: what a sparse checkout hides was not removed.
+Rule 4: of the agent's `.git` only names, ids and patterns are read, as files; git never reads it.
+"""
+
+import asyncio
+import itertools
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from muster import limits
+from muster.agent import filtered, git, inert
+from muster.errors import Refused
+
+_STOPPED: Final = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase or `git am`",
+    "sequencer": "a series of picked or reverted commits",
+}
+_JOINED: Final = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+}
+_ID: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_PACKED: Final = re.compile(rb"^([0-9a-f]{40,64}) (refs/heads/[^\n]+)$", re.MULTILINE)
+_SPARSE: Final = re.compile(rb"^\s*sparsecheckout\s*=\s*(\w+)", re.MULTILINE | re.IGNORECASE)
+# Each is asked about by itself; nobody leaves more, or reads of more.
+_TIPS_MAX: Final = 20
+_LINE_BYTES: Final = 4096
+_PATTERN_BYTES_MAX: Final = 1024 * 1024
+
+
+def refuse_stopped(gitdir: Path) -> None:
+    """Raises Refused where git waits for the agent to go on."""
+    for name, what in _STOPPED.items():
+        if (gitdir / name).is_dir():
+            raise Refused(
+                f"The agent left {what} unfinished (.git/{name}), so its work is there in part "
+                "only; finish it, or end it with --abort."
+            )
+
+
+async def told(
+    cache: Path, gitdir: Path, borrowed: Mapping[str, str], top: str, made: str
+) -> tuple[str, ...]:
+    """What the agent made and `made`, its result on top of `top`, does not contain.
+
+    Raises Refused where the marks of a conflict stand in the result.
+    """
+    if not borrowed:
+        return ()
+    open_ = await _joined(cache, gitdir, borrowed, top, made)
+    return (*open_, *await _beside(cache, gitdir, borrowed, made))
+
+
+async def _joined(
+    place: Path, gitdir: Path, env: Mapping[str, str], top: str, made: str
+) -> tuple[str, ...]:
+    """What was to be joined and is not committed as such."""
+    open_ = [what for name, what in _JOINED.items() if inert.read(gitdir / name, 1) is not None]
+    if not open_:
+        return ()
+    changed = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", top, made]
+    ours = set((await git.run_async(changed, place, env=env)).out.split(b"\0")) - {b""}
+    marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> ", made]
+    listed = await git.run_async(marks, place, env=env, codes=(0, 1))
+    found = {name.partition(b":")[2] for name in listed.out.split(b"\0")} & ours
+    if found:
+        shown = ", ".join(git.shown(name) for name in sorted(found)[:5])
+        raise Refused(f"The agent left a {open_[0]} unfinished: conflicts are marked in {shown}.")
+    return tuple(f"a {what} that was not committed as one" for what in open_)
+
+
+async def _beside(place: Path, gitdir: Path, env: Mapping[str, str], made: str) -> tuple[str, ...]:
+    """The agent's branches, stash and tags that are not in its result."""
+    found = []
+    tips, tags = await asyncio.to_thread(_refs, gitdir)
+    for name, id in tips[:_TIPS_MAX]:
+        check = ["merge-base", "--is-ancestor", id, made]
+        if (await git.run_async(check, place, env=env, codes=(0, 1, 128))).code == 1:
+            found.append(f"the branch {git.shown(name)}" if name else "a stash")
+    return (*found, *(f"the tag {git.shown(name)}" for name in tags[:_TIPS_MAX]))
+
+
+def _refs(gitdir: Path) -> tuple[list[tuple[bytes, str]], list[bytes]]:
+    """Branches with their commits (the one without a name is the stash), and new tags' names."""
+    packed = inert.read(gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
+    tips = {name.removeprefix(b"refs/heads/"): id for id, name in _PACKED.findall(packed)}
+    for name in _names(gitdir, "heads"):
+        text = inert.read(os.path.join(os.fsencode(gitdir / "refs" / "heads"), name), _LINE_BYTES)
+        tips[name] = (text or b"").strip()
+    if (stash := inert.read(gitdir / "refs" / "stash", _LINE_BYTES)) is not None:
+        tips[b""] = stash.strip()
+    whole = [(name, id.decode()) for name, id in sorted(tips.items()) if _ID.fullmatch(id)]
+    # The tags that it was given are packed; what lies beside them is new.
+    new = [name for name in _names(gitdir, "tags") if b" refs/tags/%s\n" % name not in packed]
+    return whole, sorted(new)
+
+
+def _names(gitdir: Path, kind: str) -> Iterator[bytes]:
+    folder = gitdir / "refs" / kind
+    if folder.is_symlink() or folder.parent.is_symlink():
+        return iter(())
+    names = (name for name in inert.files(folder) if not name.endswith(b".lock"))
+    return itertools.islice(names, limits.GIT_BASES_MAX)
+
+
+# --- sparse checkouts ------------------------------------------------------------------------
+
+
+async def hidden(inside: filtered.Git, gitdir: Path, scratch: Path) -> list[bytes]:
+    """The files that are not in the folder because the agent's checkout is sparse."""
+    patterns = inert.read(gitdir / "info" / "sparse-checkout", _PATTERN_BYTES_MAX)
+    if patterns is None or not _is_sparse(gitdir):
+        return []
+    # The patterns are those of an exclude file, and what matches is what is wanted.
+    (scratch / "sparse").write_bytes(patterns)
+    wanted = await inside.run("ls-files", "-z", "-c", "-i", "-X", str(scratch / "sparse"))
+    every = await inside.run("ls-files", "-z", "-c")
+    outside = set(every.out.split(b"\0")) - set(wanted.out.split(b"\0"))
+    root = os.fsencode(inside.folder)
+    return await asyncio.to_thread(
+        lambda: [name for name in outside if not os.path.lexists(os.path.join(root, name))]
+    )
+
+
+def _is_sparse(gitdir: Path) -> bool:
+    """As git reads it: the last word counts, and the work folder's own file comes last."""
+    said = b"".join(
+        inert.read(gitdir / name, _PATTERN_BYTES_MAX) or b""
+        for name in ("config", "config.worktree")
+    )
+    found = _SPARSE.findall(said)
+    return bool(found) and found[-1].lower() in (b"true", b"yes", b"on", b"1")

@@ -1,0 +1,188 @@
+"""What an agent began with git and did not finish fails by name, or is told; nothing is lost without a word."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from tests.agent.repositories import commit, sh
+from tests.agent.test_collection import publish
+from tests.agent.test_worktree import Place
+from tests.promise import proves
+
+from muster.errors import Refused
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def fails(cwd: Path, *args: str) -> None:
+    """A git command of the agent that stops in the middle."""
+    person = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@x", "GIT_COMMITTER_NAME": "a"}
+    env = os.environ | person | {"GIT_COMMITTER_EMAIL": "a@x", "GIT_CONFIG_GLOBAL": os.devnull}
+    assert subprocess.run(
+        ["git", *args], cwd=cwd, env=env, capture_output=True, check=False
+    ).returncode
+
+
+def quarrel(at: Path) -> str:
+    """Two commits that do not agree; the other one's id, this one is checked out."""
+    start = sh(at, "rev-parse", "HEAD")
+    theirs = commit(at, "theirs", readme__md="theirs\n")
+    sh(at, "checkout", "-q", "--detach", start)
+    commit(at, "ours", readme__md="ours\n")
+    return theirs
+
+
+def files(place: Place, id: str) -> list[str]:
+    return sh(place.root / "repos-cache" / "main.git", "ls-tree", "-r", "--name-only", id).split()
+
+
+# --- half done -------------------------------------------------------------------------------
+
+
+@proves("git.half-done")
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("merge",), r"a merge unfinished: conflicts are marked in readme\.md"),
+        (("cherry-pick",), r"a cherry-pick unfinished: conflicts are marked in readme\.md"),
+        (("rebase",), r"a rebase unfinished"),
+    ],
+    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+)
+def test_a_conflict_that_nobody_resolved_fails_the_attempt_by_name(
+    place: Place, args: tuple[str, ...], named: str
+) -> None:
+    tree = place.open()
+    fails(tree.path, *args, quarrel(tree.path))
+    with pytest.raises(Refused, match=named):
+        place.collect(tree)
+
+
+@proves("git.half-done")
+def test_a_series_that_stopped_is_named(place: Place) -> None:
+    tree = place.open()
+    first = quarrel(tree.path)
+    here = sh(tree.path, "rev-parse", "HEAD")
+    sh(tree.path, "checkout", "-q", "--detach", first)
+    second = commit(tree.path, "more", more__txt="x\n")
+    sh(tree.path, "checkout", "-q", "--detach", here)
+    fails(tree.path, "cherry-pick", first, second)
+    with pytest.raises(Refused, match="a series of picked or reverted commits unfinished"):
+        place.collect(tree)
+
+
+@proves("git.half-done")
+def test_a_merge_that_was_resolved_and_not_committed_is_taken_and_told(place: Place) -> None:
+    tree = place.open()
+    theirs = quarrel(tree.path)
+    fails(tree.path, "merge", theirs)
+    (tree.path / "readme.md").write_text("both\n")
+    sh(tree.path, "branch", "theirs", theirs)
+    found = place.collect(tree)
+    assert found.beside == ("a merge that was not committed as one", "the branch theirs")
+    assert place.show(f"{found.commit}:readme.md") == "both"
+
+
+@proves("git.half-done")
+def test_marks_that_were_there_before_are_no_conflict_of_the_agent(place: Place) -> None:
+    (place.source / "how.md").write_text("<<<<<<< a\n=======\n>>>>>>> b\n")
+    publish(place)
+    tree = place.open()
+    fails(tree.path, "merge", quarrel(tree.path))
+    (tree.path / "readme.md").write_text("both\n")
+    assert "readme.md" in place.collect(tree).changed
+
+
+# --- beside the result -----------------------------------------------------------------------
+
+
+@proves("git.beside-is-told")
+def test_a_branch_a_stash_and_a_tag_beside_the_result_are_told(place: Place) -> None:
+    (place.source / "more.txt").write_text("x\n")
+    sh(place.source, "tag", "v1")
+    publish(place)
+    tree = place.open()
+    at = tree.path
+    start = sh(at, "rev-parse", "HEAD")
+    sh(at, "checkout", "-q", "-b", "fix/this")
+    commit(at, "lost", lost__txt="x\n")
+    sh(at, "branch", "packed")
+    sh(at, "pack-refs", "--all")
+    sh(at, "checkout", "-q", "--detach", start)
+    (at / "readme.md").write_text("later\n")
+    sh(at, "stash", "-q")
+    sh(at, "tag", "v2")
+    sh(at, "branch", "nothing-more")
+    found = place.collect(tree)
+    assert found.beside == ("a stash", "the branch fix/this", "the branch packed", "the tag v2")
+    assert found.changed == ()
+
+
+@proves("git.beside-is-told")
+def test_a_branch_that_the_result_contains_is_nothing_to_tell(place: Place) -> None:
+    tree = place.open()
+    sh(tree.path, "checkout", "-q", "-b", "work")
+    commit(tree.path, "mine", mine__txt="x\n")
+    found = place.collect(tree)
+    assert found.beside == ()
+    assert found.changed == ("mine.txt",)
+
+
+@proves("git.beside-is-told")
+def test_refs_that_name_nothing_or_lead_elsewhere_break_nothing(
+    place: Place, tmp_path: Path
+) -> None:
+    tree = place.open()
+    heads = tree.gitdir / "refs" / "heads"
+    (heads / "deep" / "er").mkdir(parents=True)
+    (heads / "deep" / "er" / "x").write_text("no id\n")
+    (heads / "blob").write_text(sh(tree.path, "rev-parse", "HEAD:readme.md") + "\n")
+    (heads / "gone").write_text("1" * 40 + "\n")
+    (heads / "link").symlink_to("/etc/hostname")
+    os.mkfifo(heads / "pipe")
+    (tree.gitdir / "refs" / "tags").mkdir(exist_ok=True)
+    (tree.gitdir / "refs" / "tags" / "x\nbad\x1b[31m").write_text("")
+    os.mkfifo(tree.gitdir / "MERGE_HEAD")
+    found = place.collect(tree)
+    assert all("\n" not in each and "\x1b" not in each for each in found.beside)
+
+
+# --- sparse ----------------------------------------------------------------------------------
+
+
+def wide(place: Place) -> None:
+    for folder in ("docs", "src"):
+        (place.source / folder).mkdir()
+        for name in ("a.txt", "b.txt"):
+            (place.source / folder / name).write_text(f"{folder}\n")
+    publish(place)
+
+
+@proves("git.sparse-removes-nothing")
+@pytest.mark.parametrize("args", [["docs"], ["--no-cone", "/docs/"]], ids=["cone", "patterns"])
+def test_what_a_sparse_checkout_hides_stays_in_the_result(place: Place, args: list[str]) -> None:
+    wide(place)
+    tree = place.open()
+    sh(tree.path, "sparse-checkout", "set", *args)
+    assert not (tree.path / "src").exists()
+    (tree.path / "docs" / "a.txt").unlink()
+    (tree.path / "docs" / "new.txt").write_text("x\n")
+    found = place.collect(tree, "docs/new.txt")
+    assert found.changed == ("docs/a.txt", "docs/new.txt")
+    assert files(place, found.commit) == [
+        "docs/b.txt", "docs/new.txt", "readme.md", "src/a.txt", "src/b.txt"
+    ]  # fmt: skip
+
+
+@proves("git.sparse-removes-nothing")
+def test_what_was_removed_after_the_sparse_checkout_ended_is_removed(place: Place) -> None:
+    wide(place)
+    tree = place.open()
+    sh(tree.path, "sparse-checkout", "set", "docs")
+    sh(tree.path, "sparse-checkout", "disable")
+    (tree.path / "src" / "a.txt").unlink()
+    assert place.collect(tree).changed == ("src/a.txt",)
