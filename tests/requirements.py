@@ -342,6 +342,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.no-subreaper": "Where there is no subreaper, orphans are found by the process groups that were seen.",
     "agent.slow-reader": "A daemon that does not read delays an attempt's output, never its deadline.",
     "agent.shim-death": "A shim that dies still gives an outcome, and its processes are found by their marker and killed, no others.",
+    "agent.ends-its-shim": "A command that stops, ends or kills its own shim fails once, in time and with the reason; a shutdown that reaches the attempt first does not.",
     "agent.dies-with-daemon": "A daemon that dies, by kill -9 too, takes every process of its attempts with it.",
     "agent.deadline": "An attempt past its deadline is ended by its own shim.",
     "agent.done-ends-all": "What a finished command left in the background is ended with the attempt.",

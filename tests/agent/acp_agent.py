@@ -109,6 +109,13 @@ def leaves_quietly():
     os._exit(0)
 
 
+def leaves_with_a_word():
+    say("half of it")
+    sys.stderr.write("starting\n\x1b[31mfatal: quota used up\x1b[0m\n\n")
+    sys.stderr.flush()
+    os._exit(3)
+
+
 def leaves_a_child():
     """A child keeps our output open, and we end in the middle."""
     say("half of it")
@@ -216,6 +223,9 @@ def main(behaviour):
             with open("offered", "w", encoding="utf-8") as file:
                 json.dump(offered, file)
             reply(request, {"protocolVersion": 1, "agentCapabilities": {}})
+        elif method == "session/new" and behaviour == "needs_a_licence":
+            error = {"code": -32000, "message": "the licence has expired"}
+            send({"id": request["id"], "error": error})
         elif method == "session/new":
             modes = [{"id": "careful", "name": "c"}, {"id": "wild", "name": "w"}]
             state = {"currentModeId": "wild", "availableModes": modes}

@@ -114,6 +114,7 @@ def test_garbage_between_the_messages_does_not_end_a_turn(world):
         ("stops_strangely", "a reason that is not known here: {'why': ['no', 5]}"),
         ("leaves_quietly", "the agent ended in the middle"),
         ("leaves_a_child", "the agent ended in the middle"),
+        ("leaves_with_a_word", "its output ended (exit code 3): fatal: quota used up"),
     ],
 )
 def test_an_end_that_nobody_knows_is_a_failure_that_names_it(world, behaviour, says):
@@ -198,6 +199,13 @@ def test_a_login_that_is_missing_is_named_with_the_detail_that_the_agent_gave(wo
     outcome = run(world, "needs_login")
     assert outcome.status == "error"
     assert outcome.summary == "the agent is not logged in: run the login first"
+
+
+@proves("agent.acp-errors")
+def test_what_an_agent_says_under_the_number_of_a_missing_login_is_told(world):
+    outcome = run(world, "needs_a_licence")
+    assert outcome.fault == "agent"
+    assert "the licence has expired" in outcome.summary
 
 
 @proves("agent.acp-errors")

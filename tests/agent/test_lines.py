@@ -1,8 +1,9 @@
 """Cutting what others wrote."""
 
+import pytest
 from tests.promise import proves
 
-from muster.agent.lines import Splitter, Tail, cut
+from muster.agent.lines import Splitter, Tail, cut, last_line
 
 
 @proves("agent.bounded-output")
@@ -38,3 +39,20 @@ def test_a_tail_keeps_the_end_and_says_that_something_is_missing():
     assert tail.text() == "ab"
     tail.feed(b"cdefgh")
     assert tail.text() == "[4 bytes cut]… efgh"
+
+
+@proves("agent.shell")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("one\ntwo\n", "two"),
+        ("\x1b[31mError: boom\x1b[0m\n\x1b[0m", "Error: boom"),
+        ("boom\n\x1b]0;title\x07\n\x1b(B\x1b[?25h\n  \n", "boom"),
+        ("10%\r50%\r100%", "100%"),
+        ("boom\n\x00\x01\n", "boom"),
+        ("\x1b[0m", ""),
+        ("", ""),
+    ],
+)
+def test_the_last_line_is_the_last_one_that_can_be_read(text, line):
+    assert last_line(text) == line

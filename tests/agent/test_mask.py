@@ -1,7 +1,9 @@
 """Secrets in a stream: their names stand in their place, wherever the stream is cut."""
 
 import base64
+import html
 import json
+import shlex
 from urllib.parse import quote
 
 import pytest
@@ -93,6 +95,27 @@ def test_a_secret_is_known_in_the_spellings_of_programs(spelled):
     masked = Secrets({"A": 'pa"ss\\wörd 1'}).text(f"<{spelled}>")
     assert "[A]" in masked
     assert "ss" not in masked.replace("[A]", "")
+
+
+@proves("agent.secrets-masked")
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        quote("ab/cd+ef=gh&<'ij\"k\\l"),
+        quote("ab/cd+ef=gh&<'ij\"k\\l", safe="!'()*~"),
+        repr("ab/cd+ef=gh&<'ij\"k\\l"),
+        repr("ab/cd+ef=gh&<'ij\"k\\l".replace("'", "")).replace("ij", "\\'ij"),
+        shlex.quote("ab/cd+ef=gh&<'ij\"k\\l"),
+        "'ab/cd+ef=gh&<'\\''ij\"k\\l'",
+        "ab/cd+ef=gh\\&\\<\\'ij\\\"k\\\\l",
+        html.escape("ab/cd+ef=gh&<'ij\"k\\l"),
+        html.escape("ab/cd+ef=gh&<'ij\"k\\l", quote=False),
+    ],
+)
+def test_a_secret_is_known_as_shells_and_languages_quote_it(spelled):
+    masked = Secrets({"A": "ab/cd+ef=gh&<'ij\"k\\l"}).text(f"<{spelled}>")
+    assert "[A]" in masked
+    assert "cd" not in masked
 
 
 @proves("agent.secrets-masked")

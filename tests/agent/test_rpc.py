@@ -156,3 +156,17 @@ def test_a_request_is_answered_and_an_unknown_one_is_refused():
     first, second = asyncio.run(go())
     assert first == {"jsonrpc": "2.0", "id": "a", "result": {"got": {"x": 1}}}
     assert second["error"]["code"] == rpc.METHOD_NOT_FOUND
+
+
+@proves("agent.unknown-answers")
+def test_an_answer_without_a_line_end_counts_where_the_output_ends():
+    async def go():
+        wire = Wire()
+        asked = asyncio.create_task(wire.peer.ask("do", {}))
+        await asyncio.sleep(0)
+        wire.reader.feed_data(RAW)
+        wire.reader.feed_eof()
+        async with asyncio.timeout(5):
+            return await asked
+
+    assert asyncio.run(go()) == {"a": 1}

@@ -12,7 +12,7 @@ import pytest
 from tests.agent.world import marked, until, wait_until
 from tests.promise import proves
 
-from muster.agent import cgroup, reaper
+from muster.agent import cgroup, process, reaper
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proof reads /proc")
 
@@ -106,6 +106,38 @@ def test_a_shim_killed_with_kill_9_gives_an_error_and_leaves_no_process(world):
     outcome = asyncio.run(go())
     assert outcome.status == "error"
     assert "SIGKILL" in outcome.summary
+    assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.ends-its-shim")
+@pytest.mark.parametrize("wait", ["", "sleep 0.3; "])
+def test_a_command_that_kills_its_shim_is_no_fault_of_the_machine(world, wait):
+    outcome = world.run(world.order(f"{wait}kill -9 $PPID; sleep 60"))
+    assert (outcome.status, outcome.fault) == ("error", "")
+    assert "SIGKILL" in outcome.summary
+    assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.ends-its-shim")
+def test_a_command_that_stops_its_shim_is_ended_at_its_deadline(world, monkeypatch):
+    monkeypatch.setattr(process, "OBEY_SLACK_S", 0.5)
+    outcome = world.run(world.order("kill -STOP $PPID; sleep 60", timeout_s=1, grace_s=0.1))
+    assert (outcome.status, outcome.fault) == ("error", "")
+    assert wait_until(lambda: world.alive() == {})
+
+
+@proves("agent.ends-its-shim")
+def test_a_stopped_shim_that_is_told_to_end_is_ended(world, monkeypatch):
+    monkeypatch.setattr(process, "OBEY_SLACK_S", 0.5)
+
+    async def go():
+        order = world.order("touch here; kill -STOP $PPID; sleep 60", grace_s=0.1)
+        attempt = await world.start(order)
+        assert await until((world.cwd / "here").exists)
+        attempt.cancel("changed my mind")
+        return await attempt.wait()
+
+    assert asyncio.run(go()).status == "error"
     assert wait_until(lambda: world.alive() == {})
 
 
@@ -221,7 +253,8 @@ def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, comman
         shim.stdin.write(msgspec.json.encode(message) + b"\n")
         shim.stdin.flush()
         lines = [msgspec.json.decode(line) for line in shim.stdout]
-    assert lines[0]["ready"]["subreaper"] is False
+    assert lines[0] == {"begun": True}
+    assert lines[1]["ready"]["subreaper"] is False
     assert lines[-1]["outcome"]["status"] == status
     assert world.alive() == {}
 

@@ -18,6 +18,7 @@ from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.worktree import Collected
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Damaged, Exhausted, NotFound, Refused, Unreachable
+from muster.node import attempt
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
@@ -162,6 +163,29 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
     assert says in end.reason
     assert "push" not in hands.log
     assert hands.log[-1] == "close"
+
+
+ENDED = Outcome(status="cancelled", summary="the shim was told to end")
+
+
+@proves("agent.ends-its-shim")
+def test_an_agent_that_ends_its_own_attempt_fails_once(home, monkeypatch):
+    monkeypatch.setattr(attempt, "_TOLD_S", 0.01)
+    end = asyncio.run(trial(home, Hands(home.path, ENDED)).run())
+    assert (end.status, end.reason) == ("failed", "the shim was told to end")
+
+
+@proves("agent.ends-its-shim")
+def test_an_attempt_that_a_shutdown_reached_before_its_daemon_is_not_failed(home):
+    async def go():
+        one = trial(home, hands := Hands(home.path, ENDED))
+        running = asyncio.create_task(one.run())
+        await hands.ran.wait()
+        one.stop("this machine goes down")
+        return await running
+
+    end = asyncio.run(go())
+    assert (end.status, end.reason) == ("killed", "this machine goes down")
 
 
 @proves("git.prerequisites-merged")

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 import muster
-from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut
+from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
 from muster.agent.rpc import Peer, RpcError
@@ -44,6 +44,8 @@ HANDSHAKE_S_MAX: Final = 90.0
 FLUSH_AFTER_S: Final = 1.0
 # After its input is closed an agent ends by itself, or it is ended.
 FAREWELL_S: Final = 1.0
+# The agent has ended: what it complained of is there, or comes at once.
+DRAIN_S: Final = 0.2
 # Chosen arbitrarily: a turn takes seconds to hours.
 LOOK_S: Final = 0.5
 SUMMARY_BYTES_MAX: Final = 2000
@@ -175,10 +177,11 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
     watching = asyncio.create_task(_watch(agent, peer))
     outcome = await _conversation(order, line, session, peer)
     watching.cancel()
-    await _end(agent, listening)
+    code = await _end(agent, listening)
     session.end()
-    draining.cancel()
-    await asyncio.wait([draining])
+    await _last(draining)
+    if outcome.pop("left", False) and code is not None:
+        outcome["summary"] += _farewell(code, last_line(complaints.text()))
     said = session.transcript.tail.text()
     if outcome["status"] != "ok":
         said += complaints.text()
@@ -209,7 +212,13 @@ async def _conversation(
     except (ConnectionError, EOFError) as error:
         fault, when = ("", "in the middle") if number else ("agent", "before it was asked")
         summary = f"the agent ended {when}: {error}"
-        return {"status": "error", "fault": fault, "summary": summary}
+        return {"status": "error", "fault": fault, "summary": summary, "left": True}
+
+
+def _farewell(code: int, said: str) -> str:
+    """How a program ended that should not have, and what it said last to people."""
+    how = f" (exit code {code})" if code >= 0 else f" ({signal.Signals(-code).name})"
+    return f"{how}: {cut(said, SUMMARY_BYTES_MAX // 2)}" if said else how
 
 
 class _Unusable(Exception):
@@ -293,21 +302,30 @@ async def _watch(agent: asyncio.subprocess.Process, peer: Peer) -> None:
     while agent.returncode is None:  # noqa: ASYNC110 - there is no event for the process alone
         await asyncio.sleep(LOOK_S)
     await asyncio.sleep(FAREWELL_S)
-    peer.end(f"its program ended with exit code {agent.returncode}")
+    peer.end("its program ended")
 
 
-async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> None:
-    """Let the agent go; whoever stays behind is the shim's to end."""
+async def _last(draining: asyncio.Task[None]) -> None:
+    """What is in the pipe already is read; a child may hold it open for ever."""
+    await asyncio.wait([draining], timeout=DRAIN_S)
+    draining.cancel()
+    await asyncio.wait([draining])
+
+
+async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> int | None:
+    """Let the agent go; its exit code. Whoever stays behind is the shim's to end."""
     assert agent.stdin is not None
     agent.stdin.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FAREWELL_S):
             await agent.wait()
-    if agent.returncode is None:
+    code = agent.returncode
+    if code is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(agent.pid, signal.SIGTERM)
     listening.cancel()
     await asyncio.wait([listening])
+    return code
 
 
 def _explain(error: RpcError, login: str) -> str:
@@ -318,5 +336,9 @@ def _explain(error: RpcError, login: str) -> str:
     detail = f": {data}" if data else ""
     if error.code == AUTH_REQUIRED:
         advice = f"; {login} (in its daemon's environment or agents.env)" if login else ""
+        words = str(error)
+        if not detail and "auth" not in words.lower() and "log" not in words.lower():
+            # A program that takes this number for something else says what is wrong.
+            detail = f" or cannot be used: {words}"
         return f"the agent is not logged in{detail}{advice}"
     return f"the agent answered {str(error)!r}{detail}"

@@ -4,6 +4,7 @@ Rule 1: memory is bounded whatever the other side writes; a cut leaves a mark th
 Rule 2: only the standard library and limits.py, because the shim imports this file on every start.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -17,6 +18,18 @@ ORDER_BYTES_MAX: Final = 4 * 1024 * 1024
 OUTCOME_BYTES_MAX: Final = 6 * VALUE_BYTES_MAX + 1024 * 1024
 # The journal shows what was asked; the order itself is in the task.
 PROMPT_BYTES_MAX: Final = 24 * 1024
+
+
+# What colours a terminal, moves its cursor or names its window.
+_ESCAPE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])"
+)
+
+
+def last_line(text: str) -> str:
+    """The last line in which something can be read, without what a terminal would obey."""
+    lines = (_ESCAPE.sub("", line).strip() for line in reversed(text.splitlines()))
+    return next((line for line in lines if any(map(str.isprintable, line))), "")
 
 
 def cut(text: str, bytes_max: int) -> str:

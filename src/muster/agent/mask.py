@@ -3,7 +3,7 @@
 Rule 1: a secret is looked for in the whole stream, across the borders of its pieces, so that no
 cut (a line, the tail, an event) ever goes through one that was not replaced.
 Rule 2: every line of a secret is a secret, and so are the spellings in which programs repeat it:
-JSON, an address, base64.
+JSON, an address, base64, the quotes of a shell, of Python and of HTML.
 Rule 3: secrets that overlap are replaced as one; at one place the longest counts.
 Rule 4: only the standard library, because the shim imports this file on every start.
 
@@ -33,6 +33,8 @@ _BASE64_LINE: Final = 76
 _BREAK: Final = re.compile(r"\r\n|\r|\n|\\r\\n|\\n")
 # Who logs in, and the password, in an address.
 _LOGIN: Final = re.compile(r"[a-z][a-z0-9+.-]*://[^/@\s]*?([^:/@\s]+)@", re.IGNORECASE)
+# What bash's `printf %q` and tools like it put a backslash before.
+_SHELL_MARK: Final = re.compile(r"[^\w@%+=:,./-]", re.ASCII)
 # What is around a key says that there is one, and is no secret.
 _FENCE: Final = re.compile(r"-----(BEGIN|END) [A-Z0-9 ]+-----")
 
@@ -227,10 +229,28 @@ def _spelled(text: str) -> Iterator[bytes]:
     yield text.encode("utf-8", "surrogatepass")
     for ascii_only in (True, False):
         yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass")
-    for encoded in (quote, quote_plus):
-        address = encoded(text.encode("utf-8", "surrogatepass"), safe="")
+    for written in _quoted(text):
+        yield written.encode("utf-8", "surrogatepass")
+    # Python leaves a slash as it is, a browser these marks; a form has a plus for a space.
+    for encoded, safe in ((quote, ""), (quote, "/"), (quote, "!'()*~"), (quote_plus, "")):
+        address = encoded(text.encode("utf-8", "surrogatepass"), safe=safe)
         yield address.encode()
         yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), address).encode()
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """How a shell, Python, C and HTML write it."""
+    yield text.replace("'", "'\\''")
+    yield text.replace("'", "'\"'\"'")
+    yield _SHELL_MARK.sub(r"\\\g<0>", text)
+    doubled = text.replace("\\", "\\\\")
+    yield doubled
+    yield doubled.replace("'", "\\'")
+    tags = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    yield tags
+    for quotes in ("&quot;", "&#34;"):
+        for single in ("&#x27;", "&#39;", "&apos;"):
+            yield tags.replace('"', quotes).replace("'", single)
 
 
 def _base64(text: str) -> Iterator[bytes]:

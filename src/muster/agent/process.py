@@ -3,6 +3,8 @@
 Rule 1: never a shell string; the shim is an argument list, the order travels on its stdin.
 Rule 2: the pipe into the shim stays open as long as the attempt may live: closing it ends it.
 Rule 3: a shim that dies still gives an outcome, and what it left behind is killed by its marker.
+Rule 4: the command can stop its shim, or end it. One that does not obey in time is killed, and what
+happens after the command has begun is the command's doing, not this machine's.
 """
 
 import asyncio
@@ -31,6 +33,8 @@ SHIM_LINE_BYTES_MAX: Final = OUTCOME_BYTES_MAX + 64 * 1024
 READY_S_MAX: Final = 30.0
 # The shim gives up on its processes long before; then something is wrong with the shim itself.
 END_SLACK_S: Final = 60.0
+# Less than an owner waits for the end (limits.ATTEMPT_GRACE_MS): it is told how it ended.
+OBEY_SLACK_S: Final = 10.0
 COMPLAINT_BYTES_MAX: Final = 2000
 # An entry's body holds 64 KiB; the rest is for what the daemon adds.
 EVENT_FIELDS_BYTES_MAX: Final = BODY_BYTES_MAX - 8 * 1024
@@ -40,8 +44,9 @@ EVENT_FRAME_BYTES: Final = 512
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """One line of the shim; exactly one of the three is set."""
+    """One line of the shim; exactly one of these is set."""
 
+    begun: bool = False
     ready: dict[str, Any] | None = None
     event: tuple[str, dict[str, Any]] | None = None
     outcome: Outcome | None = None
@@ -57,19 +62,22 @@ class ProcessAttempt:
         self,
         shim: asyncio.subprocess.Process,
         marker: str,
-        grace_s: float,
+        order: AttemptOrder,
         on_event: OnEvent,
-        secrets: Secrets,
     ) -> None:
         self._shim = shim
         self._marker = marker
+        self._begun = False
         # The shim may ask and then TERM, each for the grace, before it kills.
-        self._end_s_max = 2 * grace_s + END_SLACK_S
+        self._end_s_max = 2 * order.grace_s + END_SLACK_S
+        self._obeys_s_max = 2 * order.grace_s + OBEY_SLACK_S
+        self._loop = asyncio.get_running_loop()
+        self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._force)]
         self._journal = Journal(on_event)
-        self._stderr = Stream(secrets)
+        self._stderr = Stream(Secrets(order.secrets))
         self._outcome: Outcome | None = None
         self._complaint = b""
-        self.ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.ready: asyncio.Future[int] = self._loop.create_future()
         self._ended = asyncio.create_task(self._follow())
 
     async def wait(self) -> Outcome:
@@ -77,6 +85,12 @@ class ProcessAttempt:
 
     def cancel(self, reason: str) -> None:
         self._tell({"cancel": reason})
+        self._watches.append(self._loop.call_later(self._obeys_s_max, self._force))
+
+    def _force(self) -> None:
+        """A shim that was stopped hears nothing; what it held is found by its marker."""
+        if self._outcome is None and self._shim.returncode is None:
+            self._shim.kill()
 
     def answer(self, ask: str, allow: bool) -> None:
         self._tell({"answer": {"ask": ask, "answer": "allow" if allow else "deny"}})
@@ -100,6 +114,8 @@ class ProcessAttempt:
             # Also when the daemon's own event handler failed: no attempt goes on unobserved.
             await self._close()
             complaints.cancel()
+            for watch in self._watches:
+                watch.cancel()
             if not self.ready.done():
                 self.ready.set_result(0)
         return await self._settle()
@@ -118,6 +134,8 @@ class ProcessAttempt:
                 return
             if line.event is not None:
                 self._journal.take(_fit(*line.event))
+            elif line.begun:
+                self._begun = True
             elif line.ready is not None and not self.ready.done():
                 self.ready.set_result(int(line.ready.get("pid", 0)))
             elif line.outcome is not None:
@@ -151,8 +169,8 @@ class ProcessAttempt:
         said = raw.decode("utf-8", "replace").strip()
         return Outcome(
             status="error",
-            # It says so once the command runs: who never did has run nothing.
-            fault="" if self.ready.result() else "machine",
+            # It says so before the command runs: who never did has run nothing.
+            fault="" if self._begun else "machine",
             exit_code=self._shim.returncode,
             summary=f"the shim of the attempt died ({_ended_by(self._shim.returncode)})",
             tail=said,
@@ -202,7 +220,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
     )
-    attempt = ProcessAttempt(shim, marker, order.grace_s, on_event, Secrets(order.secrets))
+    attempt = ProcessAttempt(shim, marker, order, on_event)
     assert shim.stdin is not None
     # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
     if not shim.stdin.is_closing():

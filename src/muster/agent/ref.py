@@ -183,6 +183,12 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
             f"Task {task} is at epoch {current}, not {promotion.epoch}; a late result stays out."
         )
     if not await _starts_there(repo, promotion):
+        if promotion.base_moves:
+            raise Refused(
+                f"Commit {promotion.commit[:12]} of task {task} has no history in common with the "
+                f"default branch, now at {promotion.base[:12]}: it was rewritten meanwhile; run it "
+                "again."
+            )
         raise Refused(
             f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
             f"{promotion.base[:12]}; the attempt does not count."

@@ -92,6 +92,10 @@ class Peer:
                 for line, dropped in lines.feed(data):
                     for message in () if dropped else messages(line):
                         self._take(message)
+            # A program that ends at once may leave its last line without an end.
+            for line, dropped in lines.rest():
+                for message in () if dropped else messages(line):
+                    self._take(message)
         finally:
             self.end("its output ended")
 

@@ -8,7 +8,7 @@ Rule 3: only the standard library, because the shim imports this file on every s
 
 from typing import Any, Final
 
-from muster.agent.lines import PROMPT_BYTES_MAX, TAIL_BYTES_MAX, Splitter, Tail, cut
+from muster.agent.lines import PROMPT_BYTES_MAX, TAIL_BYTES_MAX, Splitter, Tail, cut, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.limits import VALUE_BYTES_MAX
 
@@ -85,8 +85,7 @@ class ShellDriver:
 
     def outcome(self, code: int | None) -> dict[str, Any]:
         tail = self._tail.text()
-        lines = [line.strip() for line in tail[-TAIL_BYTES_MAX:].splitlines() if line.strip()]
-        said = lines[-1][:500] if lines else ""
+        said = last_line(tail[-TAIL_BYTES_MAX:])[:500]
         ended = f"exit code {code}" if code is None or code >= 0 else f"killed by signal {-code}"
         return {
             "status": "ok" if code == 0 else "failed",

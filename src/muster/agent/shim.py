@@ -9,8 +9,8 @@ Rule 4: standard library only, and little of it; the start of every attempt wait
 
 Standard input, one JSON object a line: the order, then `{"cancel": reason}` and
 `{"answer": {"ask": id, "answer": "allow" | "deny"}}`.
-Standard output, one JSON object a line: `{"ready": {...}}` once, `{"event": [kind, fields]}`,
-and at the end `{"outcome": {...}}`.
+Standard output, one JSON object a line: `{"begun": true}` just before the command is started,
+`{"ready": {...}}` just after it, `{"event": [kind, fields]}`, and at the end `{"outcome": {...}}`.
 """
 
 import json
@@ -138,6 +138,8 @@ class Shim:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda *_: self._stop("cancelled", "the shim was told to end"))
         self._selector.register(reading, selectors.EVENT_READ, lambda: os.read(reading, 512))
+        # Said before: the command may end its shim as the first thing it does.
+        self._send({"begun": True})
         try:
             child = subprocess.Popen(
                 driver.argv,

@@ -52,6 +52,8 @@ SCARCE: Final = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 )
 _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
+# Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
+_TOLD_S: Final = 5.0
 _NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
 
 T = TypeVar("T")
@@ -225,7 +227,7 @@ class Trial:
         self._secrets = Secrets(order.secrets)
         self._part = "agent"
         outcome = await self._run(order)
-        if self._stopped or outcome.status == "cancelled":
+        if self._stopped or (outcome.status == "cancelled" and await self._told_to_stop()):
             return self._halted(outcome)
         if outcome.fault:
             return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
@@ -246,6 +248,15 @@ class Trial:
             if _identity(folder) != self._place:
                 return self._ended("failed", outcome, reason=_NO_FOLDER)
         return await self._deliver(folder, outcome)
+
+    async def _told_to_stop(self) -> bool:
+        """Whether somebody here wanted the end, or soon says so: a machine that shuts down may tell
+        an attempt before it tells us. Else its agent ended it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_S):
+                await self._stop.wait()
+        return self._stop.is_set()
 
     async def _run(self, order: AttemptOrder) -> Outcome:
         self._running = await self.daemon.hands.runner.start(order, self._happened)
