@@ -90,6 +90,7 @@ PROMISES: Final[dict[str, str]] = {
     # --- store
     "store.older-home": "A home that an older version wrote opens, shows everything that is in it, goes on where it was, and its log and an export of it hold.",
     "store.undo": "What a transaction did after a mark can be taken back, as if it had never been.",
+    "store.no-crowding-out": "What is asked of everybody's rows is bounded for each machine by itself: whoever writes much hides nothing that others wrote.",
     "store.blob-claims": "A blob keeps beside it under what this machine has it; a sweep removes it when nothing of that is confirmed any more.",
     "store.blob-incoming": "A blob that comes in pieces counts once it is whole, durable and what was announced; else nothing of it is left.",
     "store.mark-doubts": "A database that fell behind its mark, or moved to another machine, is noticed.",
@@ -405,6 +406,7 @@ PROMISES: Final[dict[str, str]] = {
     "message.thread-members-only": "A message in a thread is for all its members and waits for nobody else; an answer in it, too.",
     "message.key-conflict": "A key stands for one message: sent again it is that one, and with another text or recipient it is a conflict.",
     "message.inbox-pages": "An inbox shows a bounded page, the oldest unread first, and tells that there are more; no message is ever out of reach, and a page costs what it shows.",
+    "message.answers-are-bounded": "No question about messages is longer than a page of a thousand, which is said; who reads a thread from now on is refused in one sentence where that cannot be kept.",
     "message.unread-index": "The index of what is unread says for every reader what looking at everything would, also after a restart.",
     "node.spokes-meet": "Two machines that nobody can dial are linked through one that both have a link to, are shown as that, and are again after any of the three was away.",
     "node.relay-sealed": "The machine in the middle of a relayed link holds nothing of what passes through it.",
@@ -471,6 +473,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.run-refused-at-once": "A run that could not begin as it was ordered is refused before anything is written.",
     "node.key-means-one-order": "A key is one order for ever: the same again is the same run or task, another content under it is a conflict.",
     "node.cancel": "A cancelled run stops what runs, opens nothing more, and takes no late result.",
+    "node.repository-waited-for": "A run whose repository is out of reach says so with the reason, where it is shown and where it is followed; the repository is asked again after pauses that grow to a minute.",
     "node.matches": "A phase over matches asks for them once and opens one task for each; matches that cannot be listed, that no task can have, or that are too many fail the phase with the reason.",
     "node.base": "Every first phase starts from the base that was ordered or that the spec names, found once; a base that is not there fails the run, a repository out of reach is asked again.",
     "node.run-bounded": "What a run would open beyond its bound fails its phase with the bound.",

@@ -73,12 +73,19 @@ RETRIES_MAX: Final = 10
 # First wait before a task is tried again; doubled each time up to the maximum.
 RETRY_DELAY_MS_MIN: Final = 1_000
 RETRY_DELAY_MS_MAX: Final = 5 * 60_000
+# A repository out of reach is asked again at most so late: whoever mended it waits no longer.
+LOOK_AGAIN_MS_MAX: Final = 60_000
 # How long a machine that failed at something comes after everybody else, doubled with each fault in
 # a row: long enough to send a burst of work elsewhere, short enough to notice that it was mended.
 FAULT_MS_MIN: Final = 60_000
 FAULT_MS_MAX: Final = 60 * 60_000
 # Machines times agents and repositories; a fleet of this product has some dozens of each.
 FAULTS_MAX: Final = 4_096
+# Attempts of one machine at one task that are looked at: more than all its retries make.
+ATTEMPTS_OF_TASK_MAX: Final = 256
+# Tasks of one owner that a machine looks through for assignments that it never answered; those that
+# are beyond it are given again when their lease is over.
+ASSIGNMENTS_RECALLED_MAX: Final = 10_000
 # Machines that could all not begin a task, before it fails for that: one that is alone is asked
 # three times, with pauses, for a disk or a network that comes back.
 FAULTS_OF_TASK_MAX: Final = 3
@@ -109,6 +116,10 @@ PROBE_MS_MAX: Final = 4_000
 # --- message ---------------------------------------------------------------------------
 # Half of a body: leaves room for the JSON escapes of ordinary text and the fields around it.
 MESSAGE_TEXT_BYTES_MAX: Final = 32 * 1024
+# Messages in one answer: of each it is looked who proves to have said it, and what became of it.
+MESSAGES_SHOWN_MAX: Final = 1_000
+# Who says of one message, on one machine, that it was read or acted on: its agents, and people.
+RECEIPTS_OF_MESSAGE_MAX: Final = 256
 # Chosen arbitrarily; a message to more machines goes to `all` or a group.
 MESSAGE_RECIPIENTS_MAX: Final = 64
 

@@ -76,3 +76,14 @@ def test_what_a_machine_says_reaches_the_terminal_without_control_characters(cou
     told = hear(course, state="leased", machine="stu\x1b[2Jdio", losses=1, reason="a\x07b")
     assert "\x1b" not in told
     assert "\x07" not in told
+
+
+@proves("cli.a-followed-run-tells-its-course", "node.repository-waited-for")
+def test_a_phase_that_waits_for_a_repository_says_so_until_it_has_tasks(course):
+    away = "repository main is out of reach and is asked again: the hub is away"
+    assert (
+        hear(course, task="", reason=away)
+        == f"build: queued  {away}"[: len("build: queued  ") + 80]
+    )
+    hear(course, instance="src/a", task="cd" * 16)
+    assert list(course.tasks) == [("build", "src/a")]

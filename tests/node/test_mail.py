@@ -6,10 +6,10 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
-from muster.log.stream import FLEET, scope_to
+from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
 from muster.store.store import Draft
-from muster.verbs import inbox
+from muster.verbs import inbox, mail
 
 
 @pytest.fixture
@@ -163,7 +163,6 @@ def test_an_inbox_shows_the_oldest_unread_first_and_goes_on_as_they_are_marked(w
 @proves("message.inbox-pages")
 def test_all_messages_are_shown_newest_first_page_by_page(world, monkeypatch):
     monkeypatch.setattr(inbox, "SHOWN_MAX", 10)
-    monkeypatch.setattr(inbox, "_PAGE", 4)
     hub, studio = world["hub"], world["studio"]
     every = [f"m{n}" for n in range(25)]
     written(hub, every)
@@ -230,3 +229,62 @@ def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_on
     for bad in ("", "xyz", "%", each["message"] + "0", "ä"):
         answer = studio.order("ack", "*" if not bad.isascii() or not bad else bad, {"message": bad})
         assert answer["error"]["kind"] in {"NotFound", "Denied"}
+
+
+@proves("message.answers-are-bounded")
+@pytest.mark.parametrize("verb", ["inbox", "sent", "threads"])
+def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeypatch, verb):
+    """Of each it is proven who said it: a few thousand held up every link and lease."""
+    monkeypatch.setattr(inbox, "MESSAGES_SHOWN_MAX", 4)
+    one = world["hub"]
+    if verb == "threads":
+        assert one.order("thread", "plans", {"name": "plans"})["ok"]
+        scope = scope_group(one.core.machine, "plans")
+        written(one, [f"m{n}" for n in range(9)], scope=scope)
+    else:
+        written(world["studio" if verb == "inbox" else "hub"], [f"m{n}" for n in range(9)])
+    looked = list[bytes]()
+    said = inbox._from
+    monkeypatch.setattr(inbox, "_from", lambda core, at: looked.append(at) or said(core, at))
+    answer = one.call(verb, {"limit": 5000, **({"name": "plans"} if verb == "threads" else {})})
+    rows = answer["value"][0]["messages"] if verb == "threads" else answer["value"]
+    assert len(rows) == 4
+    assert len(looked) <= 4
+    notes = [a["value"]["note"] for a in one.answers if "note" in (a.get("value") or {})]
+    assert "than the 4 shown" in notes[0]
+    assert "--limit" not in notes[0], "a longer page is not to be had"
+
+
+@proves("message.answers-are-bounded")
+def test_who_looks_through_messages_of_others_reads_them_once(world, monkeypatch):
+    one = world["hub"]
+    asked = list[dict[str, Any]]()
+    rows = one.core.store.rows
+    written(world["studio"], [f"m{n}" for n in range(30)], to=f"{world['laptop'].core.machine}")
+    written(world["studio"], ["for us"])
+
+    def count(table: str, **named: Any) -> Any:
+        asked.extend([named] if table == "message" else [])
+        return rows(table, **named)
+
+    monkeypatch.setattr(one.core.store, "rows", count)
+    assert texts(one, all=True) == ["for us"]
+    assert len(asked) == 1
+    assert "text" not in asked[0]["columns"], "a text is read of what is shown only"
+
+
+@proves("message.answers-are-bounded")
+def test_a_thread_of_more_streams_than_can_be_named_is_not_opened_to_somebody_half(
+    world, monkeypatch
+):
+    one, before = world["hub"], len(world["hub"].entries("group.add"))
+    assert one.order("thread", "plans", {"name": "plans"})["ok"]
+    written(one, ["secret"], scope=scope_group(one.core.machine, "plans"))
+    monkeypatch.setattr(mail, "FLEET_LIST_MAX", 0)
+    args = {"name": "plans", "add": ["studio"], "fresh": True}
+    answer = one.order("thread", "plans", args)
+    assert not answer["ok"]
+    assert "open another thread" in answer["error"]["text"]
+    assert len(one.entries("group.add")) == before, "nothing was written"
+    monkeypatch.undo()
+    assert one.order("thread", "plans", args)["ok"]

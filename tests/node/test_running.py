@@ -314,6 +314,39 @@ def test_a_repository_out_of_reach_is_asked_again_and_ends_nothing(hub):
     assert state(hub, run) == "open"
 
 
+@proves("node.repository-waited-for")
+def test_a_run_says_for_which_repository_it_waits_and_asks_with_growing_pauses(hub):
+    run = hand_in(hub, EACH.replace("repo: main", "repo: main\nbase: side"), "swarm")
+    told: list[dict[str, Any]] = []
+    hub.core.work.running.following.follow(run, told.append)
+    wanted(hub, ev.FindBase)
+    pauses = []
+    for _ in range(9):
+        hub.step(ev.BaseFound(run, reason="the hub is away", again=True))
+        shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
+        assert (shown["state"], "main is out of reach" in shown["reason"]) == ("waiting", True)
+        assert "the hub is away" in shown["reason"]
+        seconds = 0
+        while not wanted(hub, ev.FindBase):
+            hub.world.pass_ms(1_000)
+            seconds += 1
+        pauses.append(seconds)
+    assert pauses[0] <= 2
+    assert pauses == sorted(pauses)
+    assert 50 <= pauses[-1] <= 61, "whoever mended it waits no longer than a minute"
+    assert [(each["phase"], each["state"]) for each in told] == [("all", "queued")], "said once"
+    assert "main is out of reach" in told[0]["reason"]
+    hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
+    assert "main is out of reach" in str(hub.answers), "also to who follows it later"
+    hub.step(ev.BaseFound(run, OTHER))
+    wanted(hub, ev.MatchGlob)
+    shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
+    assert "out of reach" not in shown["reason"]
+    hub.step(ev.Matched(run, "all", (), "the hub went", again=True))
+    shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
+    assert shown["reason"].endswith("the hub went")
+
+
 @proves("node.base")
 @pytest.mark.parametrize("ordered", [True, False])
 def test_every_first_phase_starts_from_the_base_that_was_ordered_or_that_the_spec_names(

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from muster import limits
 from muster.channel.frame import Type
 from muster.fleet import kinds
 from muster.fleet.document import document_id
@@ -103,6 +104,67 @@ def test_of_a_member_that_keeps_threads_without_end_the_newest_count_and_none_co
     assert set(groups[scope_group(LAPTOP.machine, "plans")]) == {LAPTOP.machine, in_}
     kept = [scope for scope in groups if group_owner(scope) == member.identity.machine]
     assert kept == [scope_group(member.identity.machine, f"t{n}") for n in (8, 7, 6, 5)]
+
+
+@proves("store.no-crowding-out")
+def test_of_each_machine_so_many_rows_are_read_in_one_order(target):
+    """In life the bound is 256 or more; here a member writes six rows, somebody else one."""
+    member, other = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
+    for number in range(6):
+        body = {"task": "ab" * 16, "epoch": [1, number + 2]}
+        member.write("attempt.start", canon.encode(body))
+    other.write("attempt.start", canon.encode({"task": "ab" * 16, "epoch": [1, 1]}))
+    send(target, MEMBER, member)
+    send(target, OTHER, other)
+    order = ("-epoch_count",)
+    found = target.store.rows_of_each("attempt", 2, order, task="ab" * 16)
+    assert [row["epoch_count"] for row in found] == [7, 6, 1]
+    assert len(target.store.rows_of_each("attempt", 7, order, task="ab" * 16)) == 7
+
+
+@proves("store.no-crowding-out")
+def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_tasks(
+    target, monkeypatch
+):
+    """What a member says that it gave us must not hide what we gave ourselves."""
+    monkeypatch.setattr(limits, "ASSIGNMENTS_RECALLED_MAX", 2)
+    member = Peer()
+    for number in range(6):
+        task = f"{number:032x}"
+        template = {"agent": ["noop"], "do": "{}", "v": 1}
+        opened = member.write("task.open", canon.encode({"task": task, "template": template}))
+        assign = {
+            "task": task,
+            "epoch": [1, 1],
+            "machine": STUDIO.machine,
+            "agent": "noop",
+            "lease_ms": 30_000,
+        }
+        member.write("task.assign", canon.encode(assign), cause=(opened.id,))
+    send(target, MEMBER, member)
+    assert len(target.store.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
+    taken = list[str]()
+    working = target.core.work.working
+    monkeypatch.setattr(working, "_own_attempts", lambda _row: ())
+    monkeypatch.setattr(
+        working, "_on_assign", lambda _stream, entry: taken.append(entry.header.author)
+    )
+    template = {"agent": ["noop"], "do": '{"sleep_ms":60000}', "v": 1}
+    with target.store.transaction():
+        opened = target.core.append(
+            "task.open", canon.encode({"task": "f" * 32, "template": template})
+        )
+        assign = {
+            "task": "f" * 32,
+            "epoch": [1, 1],
+            "machine": STUDIO.machine,
+            "agent": "noop",
+            "lease_ms": 30_000,
+        }
+        target.core.append("task.assign", canon.encode(assign), cause=(opened.id,))
+    taken.clear()
+    working._recall_assignments()
+    assert sorted(taken) == sorted([STUDIO.machine, *[member.identity.machine] * 2])
 
 
 @proves("fleet.roster-is-whole")

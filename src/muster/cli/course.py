@@ -26,6 +26,9 @@ class Course:
     def heard(self, change: Change) -> Slot:
         """A task changed; its place in the run."""
         slot = (str(change["phase"]), str(change.get("instance", "")))
+        if change.get("task"):
+            # Before it had tasks, the phase itself may have waited.
+            self.tasks.pop((slot[0], ""), None)
         self.tasks[slot] = change
         if change["state"] == "leased":
             self._began[slot] = int(change.get("changed_ms") or 0)

@@ -23,6 +23,15 @@ WATCHED: Final = (
 _MOVES: Final = ("task.assign", "task.expire", "task.retry")
 
 
+def waiting(phase: str, reason: str, now_ms: int) -> dict[str, Any]:
+    """What is told of a phase that has no task yet."""
+    told: dict[str, Any] = dict.fromkeys(WATCHED, "")
+    return told | {
+        "phase": phase, "state": "queued", "tries": 0, "losses": 0, "reason": reason,
+        "opened_ms": now_ms, "changed_ms": now_ms,
+    }  # fmt: skip
+
+
 class Following:
     """Who follows the runs of this owner; `run_of` names the run of an open task."""
 
@@ -72,6 +81,11 @@ class Following:
         for task, run in changed:
             del self._changed[task]
             self._tell_task(run, task, {})
+
+    def waits(self, run: str, phase: str, reason: str) -> None:
+        """A phase cannot begin yet: there is no task of it."""
+        for watcher in self.watchers.get(run, ()):
+            watcher(waiting(phase, reason, self.core.now.wall_ms))
 
     def settled(self, run: str, outcome: str, reason: str) -> None:
         """The run is over: its followers hear of its last tasks, then of its end, then no more."""

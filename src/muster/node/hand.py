@@ -100,8 +100,7 @@ class Hands:
 
     def _is_told(self) -> bool:
         core = self.daemon.core
-        rows = core.store.rows("fleet_incident", key=REMAINS)
-        return any(r["open"] and str(r["stream"]).startswith(core.machine) for r in rows)
+        return bool(core.store.rows("fleet_incident", writer=core.machine, key=REMAINS, open=1))
 
     def _sweep_blobs(self) -> None:
         """Remove what no entry names. A database in doubt may have lost the entries that do."""

@@ -194,12 +194,11 @@ def is_named(core: Core, sha256: str, claim: str) -> bool:
         found = [bytes.fromhex(rest)] if _ID.fullmatch(rest) else []
     else:
         task, _, epoch_there = rest.partition(" ")
-        rows = core.store.rows("attempt", task=task)
+        rows = core.store.rows("attempt", writer=core.machine, task=task)
         found = [
             _bytes(r["ended"])
             for r in rows
-            if str(r["stream"]).startswith(core.machine)
-            and epoch_there == kinds.epoch_text((_int(r["epoch_order"]), _int(r["epoch_count"])))
+            if epoch_there == kinds.epoch_text((_int(r["epoch_order"]), _int(r["epoch_count"])))
         ]
     entries = [core.store.entry(EntryId(each)) for each in found if each]
     return any(entry is not None and _names(entry, sha256) for entry in entries)

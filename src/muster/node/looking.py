@@ -1,26 +1,44 @@
 """What runs want to know of repositories: where they start, and what their globs match.
 
-Rule 1: each is asked once, and again only where the repository was out of reach.
+Rule 1: each is asked once, and again only where the repository was out of reach: after a pause that
+grows, and meanwhile the run says why it waits.
 Rule 2: what cannot be known fails the phases that need it, with the reason; the rest goes on.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from muster.limits import RETRY_DELAY_MS_MIN
+from muster.limits import LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
 from muster.node.run import Run, base_of
 from muster.node.whole import Whole
 
 
-class Looking:
-    """The questions of all open runs; `moved` is told of a run that may go on."""
+@dataclass(slots=True)
+class Again:
+    """Why a repository could not be asked, and when it is asked again; None while it is."""
 
-    def __init__(self, core: Whole, runs: Mapping[str, Run], moved: Callable[[str], None]) -> None:
+    reason: str
+    pause_ms: int
+    at_ms: int | None
+
+
+class Looking:
+    """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
+
+    def __init__(
+        self,
+        core: Whole,
+        runs: Mapping[str, Run],
+        moved: Callable[[str], None],
+        waits: Callable[[str, str, str], None],
+    ) -> None:
         self._core = core
         self._runs = runs
         self._moved = moved
-        # What a repository out of reach is asked again, and when.
-        self._again: dict[tuple[str, str], int] = {}
+        self._waits = waits
+        # By run and phase; "" for the commit that a run starts from.
+        self._again: dict[tuple[str, str], Again] = {}
 
     def find_base(self, run: Run) -> None:
         """Nothing begins before it is known where: every first phase starts from one commit."""
@@ -38,8 +56,9 @@ class Looking:
         if run is None or event.phase in run.matches:
             return
         if event.again:
-            self._ask_again(run, event.phase)
+            self._ask_again(run, event.phase, event.reason)
             return
+        self._again.pop((run.run, event.phase), None)
         if refusal := run.match_refusal(event):
             run.bar(event.phase, refusal)
         else:
@@ -51,22 +70,45 @@ class Looking:
         if run is None or run.base is not None:
             return
         if event.again:
-            self._ask_again(run, "")
+            self._ask_again(run, "", event.reason)
             return
+        self._again.pop((run.run, ""), None)
         run.base = event.commit
         for name, phase in run.spec.phases.items() if event.reason else ():
             if not phase.prerequisites:
                 run.bar(name, event.reason)
         self._moved(run.run)
 
-    def _ask_again(self, run: Run, what: str) -> None:
-        self._again[run.run, what] = self._core.now.boot_ms + RETRY_DELAY_MS_MIN
+    def waiting(self, run: Run) -> dict[str, str]:
+        """The phases that wait for a repository, and why it could not be asked."""
+        found = dict[str, str]()
+        for (name, what), again in self._again.items():
+            if name == run.run:
+                found |= dict.fromkeys(self._phases(run, what), again.reason)
+        return found
+
+    def _phases(self, run: Run, what: str) -> list[str]:
+        if what:
+            return [what]
+        return [name for name, phase in run.spec.phases.items() if not phase.prerequisites]
+
+    def _ask_again(self, run: Run, what: str, reason: str) -> None:
+        before = self._again.get((run.run, what))
+        pause_ms = min(2 * before.pause_ms, LOOK_AGAIN_MS_MAX) if before else RETRY_DELAY_MS_MIN
+        told = f"repository {run.body.repo} is out of reach and is asked again: {reason}"
+        at_ms = self._core.now.boot_ms + pause_ms
+        self._again[run.run, what] = Again(told, pause_ms, at_ms)
+        if before is None or before.reason != told:
+            for name in self._phases(run, what):
+                self._waits(run.run, name, told)
 
     def tick(self) -> None:
         """Ask repositories again that were out of reach."""
         now = self._core.now.boot_ms
-        for run, what in [key for key, at in self._again.items() if at <= now]:
-            del self._again[run, what]
-            if run in self._runs:
+        for (run, what), again in list(self._again.items()):
+            if run not in self._runs:
+                del self._again[run, what]
+            elif again.at_ms is not None and again.at_ms <= now:
+                again.at_ms = None
                 self._runs[run].asked.discard(what)
                 self._moved(run)

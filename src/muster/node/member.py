@@ -252,8 +252,7 @@ class Members:
     def closed(self, key: str, reason: str) -> None:
         """An incident of ours is over, in whichever of our incarnations it was opened."""
         own, machine = self.core.standing.own(FLEET), self.core.machine
-        rows = self.core.store.rows("fleet_incident", key=key[:64], open=1)
-        mine = [row for row in rows if str(row["stream"]).startswith(machine)]
+        mine = self.core.store.rows("fleet_incident", writer=machine, key=key[:64], open=1)
         if not mine:
             return
         if not any(str(row["stream"]) == str(own) for row in mine):

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from muster.fleet.statement import Statement
+from muster.limits import ATTEMPTS_OF_TASK_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
@@ -135,7 +136,9 @@ class Ownership:
         """What workers wrote of their attempts at a task that its owner had given them."""
         return [
             row
-            for row in self.core.store.rows("attempt", order=("started_ms",), task=task)
+            for row in self.core.store.rows_of_each(
+                "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
+            )
             if self._is_given(row)
         ]
 

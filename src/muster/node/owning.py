@@ -228,13 +228,15 @@ class Owning:
         if task.state != "leased":
             return None
         order, count = task.epoch
-        for row in self.core.store.rows("attempt", task=name, epoch_order=order, epoch_count=count):
-            machine = StreamName.parse(str(row["stream"])).machine
+        rows = self.core.store.rows(
+            "attempt", writer=task.machine, task=name, epoch_order=order, epoch_count=count
+        )
+        for row in rows:
             ended = row["ended"]
-            if machine == task.machine and isinstance(ended, bytes) and ended:
+            if isinstance(ended, bytes) and ended:
                 entry = self.core.store.entry(EntryId(ended))
                 if entry is not None:
-                    return entry.id, machine, self._end_body(entry)
+                    return entry.id, task.machine, self._end_body(entry)
         return None
 
     def _end_body(self, entry: Entry) -> Ended:

@@ -58,8 +58,8 @@ class Running:
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        self.looking = Looking(core, self.runs, self.moved)
         self.following = Following(core, lambda task: owning.owner.run_of(task))  # noqa: PLW0108
+        self.looking = Looking(core, self.runs, self.moved, self.following.waits)
 
     # --- beginning ---------------------------------------------------------------------------
 
@@ -334,7 +334,11 @@ class Running:
         run = self.runs.get(name)
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
-        return run.plan().phases
+        found = run.plan().phases
+        for phase, reason in self.looking.waiting(run).items():
+            if found[phase].state in ("ready", "waiting"):
+                found[phase] = graph.PhaseProgress("waiting", reason)
+        return found
 
 
 def _bytes(value: object) -> bytes:

@@ -89,7 +89,14 @@ class Working:
 
     def _recall_assignments(self) -> None:
         """Assignments that came just before we were stopped, and that we never answered."""
-        for row in self.core.store.rows("task", state="leased", machine=self.core.machine):
+        rows = self.core.store.rows_of_each(
+            "task",
+            limits.ASSIGNMENTS_RECALLED_MAX,
+            ("-changed_ms",),
+            state="leased",
+            machine=self.core.machine,
+        )
+        for row in rows:
             if self._own_attempts(row):
                 continue
             entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))

@@ -7,7 +7,8 @@ Rule 3: only what a seal covers is served.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from muster.errors import Broken, Forged, NotFound, Refused
 from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES, STREAMS_OF_MACHINE_MAX
@@ -305,13 +306,15 @@ class Replica:
         writer: str = "",
         begins: Mapping[str, str] | None = None,
         below: Mapping[str, Value] | None = None,
+        columns: tuple[str, ...] = (),
         **equals: Value | StreamName,
     ) -> list[dict[str, Value]]:
         """Return rows whose columns have these values, each with its stream's name.
 
         `order` names columns, with a minus for descending; without it the key orders. With
         `writer` the limit counts that machine's rows alone, so that nobody crowds out another.
-        `begins` has columns and what they begin with, `below` what they come before.
+        `begins` has columns and what they begin with, `below` what they come before; `columns`
+        are the only ones that are read.
         """
         self._settle()
         found = self._table(table)
@@ -325,8 +328,24 @@ class Replica:
         streams = None
         if writer:
             streams = [head.id for head in self._streams.all() if head.name.machine == writer]
-        rows = found.rows(values, order, limit, streams, begins, below=below)
-        return self._named(found, rows)
+        rows = found.rows(values, order, limit, streams, begins, below=below, columns=columns)
+        return self._named(columns or found.names, rows)
+
+    def rows_of_each(
+        self, table: str, limit: int, order: tuple[str, ...], **equals: Any
+    ) -> list[dict[str, Value]]:
+        """Return so many rows of each machine: whoever writes more crowds out only itself."""
+        found = self.rows(table, order=order, limit=limit + 1, **equals)
+        if len(found) <= limit:
+            return found
+        every = [
+            row
+            for writer in sorted(self.writers(table, **equals))
+            for row in self.rows(table, writer=writer, order=order, limit=limit, **equals)
+        ]
+        for column in reversed(order):
+            every.sort(key=itemgetter(column.removeprefix("-")), reverse=column.startswith("-"))
+        return every
 
     def writers(self, table: str, **equals: Value) -> set[MachineId]:
         """Return the machines with such rows; far cheaper than the rows themselves."""
@@ -362,7 +381,7 @@ class Replica:
             raise ValueError("ask for an admission or for a time")
         at = admission if admission is not None else self._order.at(time_ms or 0)
         found = self._table(table)
-        return self._named(found, found.as_of(at))
+        return self._named(found.names, found.as_of(at))
 
     def query(self, sql: str, bindings: tuple[SqlValue, ...] = ()) -> list[tuple[SqlValue, ...]]:
         """Return what a `select` of our own finds; tables name streams by number (`stream`)."""
@@ -404,11 +423,13 @@ class Replica:
             raise NotFound(f"No fold of this store writes a table {name}.")
         return table
 
-    def _named(self, table: FoldTable, rows: Iterable[tuple[Value, ...]]) -> list[dict[str, Value]]:
+    def _named(
+        self, names: Iterable[str], rows: Iterable[tuple[Value, ...]]
+    ) -> list[dict[str, Value]]:
         shown = []
         for stream, *values in rows:
             name = str(self._streams.by_id(as_int(stream)).name)
-            shown.append({"stream": name, **dict(zip(table.names, values, strict=True))})
+            shown.append({"stream": name, **dict(zip(names, values, strict=True))})
         return shown
 
     def _settle(self) -> None:

@@ -212,17 +212,18 @@ class FoldTable:
         begins: Mapping[str, str] | None = None,
         *,
         below: Mapping[str, Value] | None = None,
+        columns: tuple[str, ...] = (),
     ) -> list[tuple[Value, ...]]:
         """Return rows, stream first, where the columns of `equals` hold those values.
 
         With `streams` only theirs: whoever writes much does not crowd out what others wrote. With
         `begins` only those where the columns begin with these texts, with `below` only those that
-        come before these values, compared in their order.
+        come before these values, compared in their order. With `columns` nothing else is read.
         """
         self.flush()
         starts = dict(begins or {})
         before = dict(below or {})
-        for name in (*equals, *starts, *before, *(column.removeprefix("-") for column in order)):
+        for name in (*equals, *starts, *before, *columns, *(o.removeprefix("-") for o in order)):
             if name != "stream" and name not in self.names:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
         where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
@@ -238,7 +239,8 @@ class FoldTable:
             f"{_quote(column[1:])} desc" if column.startswith("-") else _quote(column)
             for column in (order or ("stream", *self.key_names))
         )
-        sql = f"{self._all} where {where} order by {by} limit {limit:d}"
+        wanted = ", ".join(("stream", *map(_quote, columns or self.names)))
+        sql = f"select {wanted} from {self.table.name} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
     def streams(self, equals: Mapping[str, Value]) -> list[int]:
@@ -246,7 +248,7 @@ class FoldTable:
         self.flush()
         where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
         found = self._database.query(
-            f"select stream from {self.table.name} where {where}", (*equals.values(),)
+            f"select distinct stream from {self.table.name} where {where}", (*equals.values(),)
         )
         return [as_int(stream) for (stream,) in found]
 

@@ -309,6 +309,10 @@ class Worker:
         held = (a.given.assign.lease_ms for a in self._attempts.values())
         return min(held, default=limits.LEASE_MS)
 
+    def running(self) -> list[str]:
+        """The tasks that this machine works on."""
+        return [task for task, attempt in self._attempts.items() if attempt.state == "running"]
+
     def holds(self, task: str) -> kinds.Epoch | None:
         """The epoch under which this machine works on a task."""
         attempt = self._attempts.get(task)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from muster.errors import NotFound, Refused
+from muster.limits import MESSAGES_SHOWN_MAX, RECEIPTS_OF_MESSAGE_MAX
 from muster.log.entry import EntryId
 from muster.log.stream import MachineId, Scope, StreamName, group_owner, scope_to
 from muster.message import kinds
@@ -26,32 +27,42 @@ from muster.verbs.listing import Room, newest_fitting, oldest_fitting, say_cut, 
 SHOWN_MAX: Final = 500
 # `inbox --all` looks through so many of the newest messages of everybody.
 _LOOKED_MAX: Final = 20_000
-_PAGE: Final = 1_000
+_MOST: Final = f"no answer has more than {MESSAGES_SHOWN_MAX}"
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
 def inbox(core: Core, call: Call) -> Any:
     """Messages for this machine, or for one agent on it; `mark` says they were shown."""
-    agent, limit = str(call.args.get("agent") or ""), shown_max(call, SHOWN_MAX)
+    agent, limit = str(call.args.get("agent") or ""), _asked(call)
     if call.args.get("all"):
         before = str(call.args.get("before") or "")
         all_of_it = _newest(core, agent, find(core, before) if before else None, limit)
-        found = newest_fitting(all_of_it, _text, Room())
+        found = newest_fitting(all_of_it, _text, Room(MESSAGES_SHOWN_MAX))
         if len(found) == limit or len(found) < len(all_of_it):
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
         unread = core.mailbox.unread(agent)
         oldest = [_at(core, place.stream, place.seq) for place in unread[:limit]]
-        found = oldest_fitting(oldest, _text, Room())
+        found = oldest_fitting(oldest, _text, Room(MESSAGES_SHOWN_MAX))
         if len(unread) > len(found):
-            more = "--mark marks them as read, then the others come; --limit shows more"
+            more = f"--mark marks them as read, then the others come{_further(limit, '; ')}"
             say_cut(call, len(found), f"of {len(unread)} unread messages, the oldest,", more)
     receipts = [r for message in found for r in _receipts(core, message.id)]
     items = {item.id: item for item in inbox_of(_me(core), agent, found, receipts)}
     if call.args.get("mark"):
         _mark(core, agent, [m for m in found if not items[m.id].read])
     return [_item_view(core, items[message.id]) for message in found]
+
+
+def _asked(call: Call) -> int:
+    """How many messages an answer shows."""
+    return min(shown_max(call, SHOWN_MAX), MESSAGES_SHOWN_MAX)
+
+
+def _further(limit: int, before: str = "") -> str:
+    """How to see more of a list that was cut, where a longer one can be had."""
+    return f"{before}--limit shows more" if limit < MESSAGES_SHOWN_MAX else ""
 
 
 def _text(message: Sent) -> str:
@@ -105,26 +116,31 @@ def _newest(core: Core, agent: str, before: Sent | None, limit: int) -> list[Sen
     below: dict[str, Any] = {}
     if before is not None:
         below = {"at_ms": before.row.at_ms, "id": before.id}
-    for _ in range(_LOOKED_MAX // _PAGE):
-        rows = core.store.rows("message", order=("-at_ms", "-id"), limit=_PAGE, below=below)
-        for message in map(_sent, rows):
-            for_me = meant(message.row.to, message.stream.machine, me)
-            if for_me and (not agent or for_me & {"", agent}):
-                found.append(message)
-        if len(found) >= limit or len(rows) < _PAGE:
-            break
-        below = {"at_ms": rows[-1]["at_ms"], "id": rows[-1]["id"]}
-    return found[:limit][::-1]
+    rows = core.store.rows(
+        "message",
+        order=("-at_ms", "-id"),
+        limit=_LOOKED_MAX,
+        below=below,
+        columns=("seq", "recipients"),
+    )
+    for row in rows:
+        stream = StreamName.parse(str(row["stream"]))
+        for_me = meant(str(row["recipients"]).split("\n"), stream.machine, me)
+        if for_me and (not agent or for_me & {"", agent}):
+            found.append(_at(core, stream, int(str(row["seq"]))))
+            if len(found) == limit:
+                break
+    return found[::-1]
 
 
 def sent(core: Core, call: Call) -> Any:
     """What was sent from here, and how far it came with each recipient, with the proof."""
     answer = []
-    limit = shown_max(call, SHOWN_MAX)
+    limit = _asked(call)
     found = _said_in(core, lambda stream: stream.machine == core.machine, limit + 1)
-    shown = newest_fitting(found[-limit:], _text, Room())
+    shown = newest_fitting(found[-limit:], _text, Room(MESSAGES_SHOWN_MAX))
     if len(found) > len(shown):
-        say_cut(call, len(shown), "messages, the newest,", "--limit shows more")
+        say_cut(call, len(shown), "messages, the newest,", _further(limit) or _MOST)
     for message in shown:
         steps = deliveries(
             message,
@@ -154,7 +170,7 @@ def sent(core: Core, call: Call) -> Any:
 def threads(core: Core, call: Call) -> Any:
     """The threads this machine belongs to; with a name, what was said in it."""
     wanted = str(call.args.get("name") or "")
-    room = Room()
+    room = Room(MESSAGES_SHOWN_MAX)
     found = [members(core, call, scope, room) for scope in groups(core, wanted)]
     if wanted and not found:
         raise NotFound(f"this machine is in no thread {wanted!r}; `muster threads` lists them")
@@ -164,11 +180,11 @@ def threads(core: Core, call: Call) -> Any:
 def members(core: Core, call: Call, scope: Scope, room: Room | None = None) -> dict[str, Any]:
     """A thread: who belongs to it, and the newest of what was said."""
     those, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
-    limit = shown_max(call, SHOWN_MAX)
+    limit = _asked(call)
     found = _said_in(core, lambda stream: stream.scope == scope, limit + 1)
-    shown = newest_fitting(found[-limit:], _text, room or Room())
+    shown = newest_fitting(found[-limit:], _text, room or Room(MESSAGES_SHOWN_MAX))
     if len(found) > len(shown):
-        say_cut(call, len(shown), f"messages of {name}, the newest,", "--limit shows more")
+        say_cut(call, len(shown), f"messages of {name}, the newest,", _further(limit) or _MOST)
     return {
         "thread": name,
         "keeper": keeper_of(core, scope) if group_owner(scope) else "",
@@ -251,13 +267,15 @@ def _said_in(core: Core, wanted: Callable[[StreamName], bool], limit: int) -> li
 
     Each stream's newest for itself: whoever writes much does not crowd out what others said.
     """
-    found = [
-        _sent(row)
+    places = [
+        (row["at_ms"], row["id"], stream, int(str(row["seq"])))
         for stream in core.store.streams()
         if wanted(stream)
-        for row in core.store.rows("message", stream=stream, order=("-seq",), limit=limit)
+        for row in core.store.rows(
+            "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
+        )
     ]
-    return sorted(found, key=lambda m: (m.row.at_ms, m.id))[-limit:]
+    return [_at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
 
 def _at(core: Core, stream: StreamName, seq: int) -> Sent:
@@ -273,7 +291,8 @@ def _sent(row: dict[str, Any]) -> Sent:
 
 def _receipts(core: Core, message: bytes) -> list[Receipt]:
     found = []
-    for row in core.store.rows("receipt", message=message):
+    rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
+    for row in rows:
         values: Any = {name: row[name] for name in ReceiptRow._fields}
         machine = StreamName.parse(str(row["stream"])).machine
         found.append(Receipt(machine, message, str(row["actor"]), ReceiptRow(**values)))

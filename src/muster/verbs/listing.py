@@ -25,16 +25,18 @@ T = TypeVar("T")
 
 
 class Room:
-    """What an answer may still hold."""
+    """What an answer may still hold: so many bytes, and of what is dear to show so many rows."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int = LIMIT_MAX) -> None:
         self._left = ANSWER_BYTES_MAX
+        self._rows = rows
 
     def has(self, value: object) -> bool:
         """Whether there is room for this as well; it is taken, then."""
         # As it will be written: a control character takes six bytes.
         self._left -= len(msgspec.json.encode(value)) + _ROW_BYTES
-        return self._left >= 0
+        self._rows -= 1
+        return self._left >= 0 and self._rows >= 0
 
 
 def oldest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:

@@ -8,6 +8,7 @@ import msgspec
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import ROLES
+from muster.limits import FLEET_LIST_MAX
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import (
@@ -195,14 +196,14 @@ def thread(core: Core, call: Call) -> Any:
     removed = [core.roster.find(each).machine for each in _names(call.args.get("remove"))]
     if core.machine in removed:
         raise Conflict("the keeper of a thread stays in it")
+    since: Any = "now" if call.args.get("fresh") else "start"
+    cuts = _sizes(core, scope) if since == "now" and added else {}
     if scope not in groups:
         others = [s for s in groups if s.rpartition(".")[2] == name and core.machine in groups[s]]
         if others and not (added or removed):
             return members(core, call, others[0])
         _append(core, call, fleet_kinds.GROUP_OPEN, fleet_kinds.GroupOpen(name))
-    since: Any = "now" if call.args.get("fresh") else "start"
     for machine in added:
-        cuts = _sizes(core, scope) if since == "now" else {}
         body = fleet_kinds.GroupAdd(machine=machine, name=name, since=since, cuts=cuts)
         _append(core, call, fleet_kinds.GROUP_ADD, body)
     for machine in removed:
@@ -212,7 +213,15 @@ def thread(core: Core, call: Call) -> Any:
 
 
 def _sizes(core: Core, scope: Scope) -> dict[str, int]:
-    return {str(s): core.store.size(s) for s in core.store.streams() if s.scope == scope}
+    """Where a new member begins to read. Raises: Refused where that cannot be said."""
+    store = core.store
+    sizes = {str(s): store.size(s) for s in store.streams() if s.scope == scope and store.size(s)}
+    if len(sizes) > FLEET_LIST_MAX:
+        raise Refused(
+            f"what {len(sizes)} streams of this thread said cannot be kept from a new member, only "
+            f"that of {FLEET_LIST_MAX}: open another thread, or add it without --fresh"
+        )
+    return sizes
 
 
 def _append(core: Core, call: Call, kind: str, body: Any) -> None:

@@ -8,7 +8,7 @@ from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.node.call import LATER, Call
 from muster.node.core import Core
-from muster.node.following import WATCHED
+from muster.node.following import WATCHED, waiting
 from muster.node.ownership import writer_of
 from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
@@ -115,6 +115,10 @@ def watch(core: Core, call: Call) -> Any:
         call.more({k: view[k] for k in WATCHED})
     if run not in core.work.running.runs:
         return {"run": run, "settled": state, "reason": held.row["summary"]}
+
+    open_run = core.work.running.runs[run]
+    for phase, reason in core.work.running.looking.waiting(open_run).items():
+        call.more(waiting(phase, reason, core.now.wall_ms))
 
     def tell(change: dict[str, Any]) -> None:
         if "settled" in change:

@@ -9,7 +9,6 @@ from typing import Any, Final
 from muster.fleet.presence import Presence
 from muster.node.call import Call
 from muster.node.core import Core
-from muster.node.ownership import writer_of
 from muster.verbs import doubt
 from muster.verbs.fleet import presence
 from muster.verbs.inbox import unread
@@ -75,13 +74,16 @@ def _through(core: Core) -> dict[str, str]:
 def _works(core: Core) -> list[dict[str, Any]]:
     """The tasks that run on this machine now."""
     worker = core.work.working.worker
-    found = core.store.rows("task", state="leased", machine=core.machine)
+    found = [
+        row
+        for task in worker.running()
+        for row in core.store.rows("task", writer=worker.owner_of(task), task=task, state="leased")
+    ]
     return [
         {"task": row["task"], "phase": row["phase"], "instance": row["instance"],
          "agent": row["agent"]}
         for row in sorted(found, key=lambda row: str(row["task"]))
-        if worker.owner_of(str(row["task"])) == writer_of(row)
-        and worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
+        if worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from muster.verbs.verb import Arg, Verb, flag, opt, pos, words
 
-_LIMIT: Final = Arg("limit", "show so many at most", kind="int")
+_LIMIT: Final = Arg("limit", "show so many at most, up to 1000", kind="int")
 _MESSAGE: Final = pos("message", "message id (its beginning is enough)")
 
 MESSAGES: Final = (
