@@ -126,13 +126,21 @@ class Watchman:
             if self._on:
                 # To ask another machine is an order, which stands in its log: once is enough.
                 self._told.add(task["task"])
-            if not found or any(each["fits"] for each in found) or self._over.is_set():
+            if not found or self._over.is_set():
                 continue
+            if any(each["fits"] for each in found):
+                # What happened to it before is told as it happens; this keeps it waiting now.
+                what = clean(now.get("reason"), 200)
+                if not what or now["reason"] == task.get("reason"):
+                    continue
+                waits = f"waits: {what}"
+            else:
+                no = ", ".join(f"{each['machine']}: {'; '.join(each['reasons'])}" for each in found)
+                waits = f"waits for a machine that fits ({clean(no, 200)})"
             self._told.add(task["task"])
-            no = ", ".join(f"{each['machine']}: {'; '.join(each['reasons'])}" for each in found)
             self._door.say(
-                f"{show_work.phase(task)} waits for a machine that fits ({clean(no, 200)}); "
-                f"`muster why {short(task['task'])}` says more, Ctrl-C leaves the run as it is"
+                f"{show_work.phase(task)} {waits}; `muster why {short(task['task'])}` says more, "
+                "Ctrl-C leaves the run as it is"
             )
 
 

@@ -33,6 +33,8 @@ PAST: Final = "past"
 GRAVE: Final = ("set-back", "clone-")
 SKEW_MS_MAX: Final = 30_000
 FREE_BYTES_LOW: Final = 1024**3
+# What keeps one task keeps the others.
+WAITING_LOOKED_AT: Final = 5
 FREE_BYTES_MIN: Final = 128 * 1024**2
 
 
@@ -216,6 +218,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
         else "a link to any other machine closes this gap",
     )  # fmt: skip
+    yield from _waiting(door)
     for incident in status["incidents"]:
         if incident["key"].startswith(GRAVE):
             continue
@@ -223,6 +226,16 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         own = incident["machine"] == status["name"]
         who = "" if own else f"{incident['machine']}: "
         yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
+
+
+def _waiting(door: Door) -> Iterator[Check]:
+    """Tasks that a machine could take, and that something here keeps from it."""
+    queued = [task for task in door.ask("tasks", {}) if task["state"] == "queued"]
+    for task in queued[:WAITING_LOOKED_AT]:
+        now = door.ask("why", {"task": task["task"]}).get("now") or {}
+        if now.get("reason") and any(each["fits"] for each in now.get("candidates") or ()):
+            what = f"{task['phase'] or 'a task'} waits: {now['reason']}"
+            yield Check("work", "note", what, f"muster why {task['task'][:12]}")
 
 
 def _past(status: Mapping[str, Any]) -> Iterator[Check]:
