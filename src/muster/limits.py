@@ -166,6 +166,10 @@ STATEMENT_BYTES_MAX: Final = 4 * 1024
 # A cut is 110 to 210 bytes, so it names 230 to 440 streams: more than an honest machine writes.
 # Quoted as text it stays below the 64 KiB of a body.
 REVOCATION_BYTES_MAX: Final = 48 * 1024
+# How many grants (and forks) the end of an operator's key names: more than one person takes from
+# others in years. Quoted as text it stays below the 64 KiB of a body.
+OPERATOR_END_NAMES_MAX: Final = 300
+OPERATOR_END_BYTES_MAX: Final = 48 * 1024
 # Each is some 400 bytes in the answer to whoever joins, which has room for two records and papers.
 OPERATORS_MAX: Final = 64
 # A join answer carries two records, two certificates and every operator.

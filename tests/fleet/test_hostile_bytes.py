@@ -34,6 +34,7 @@ from muster.fleet.capability import make_capability, read_token
 from muster.fleet.certificate import hub_of, issue, open_ca, peer_of, renew_at_ms
 from muster.fleet.device import open_device, read_string, sign_device, write_string
 from muster.fleet.document import write_document
+from muster.fleet.folds import LOGINS
 from muster.fleet.invite import read_invite, write_invite
 from muster.fleet.join import _Request, open_answer, open_join, renew, sign_join, sign_renew
 from muster.fleet.record import (
@@ -233,7 +234,8 @@ def test_no_bytes_make_a_fold_fail(kind: str, raw: bytes):
     world = World()
     entry = compose(stream(STUDIO), 0, Stamp(NOW, 0), kind, "muster", [], raw, bytes(16))
     world.fold(entry)
-    assert world.rows == {}
+    # That nobody is logged in anywhere is said in two bytes; all else takes more than there is.
+    assert not [key for key in world.rows if key[0] != LOGINS.name]
 
 
 @proves("fleet.folds-total", "fleet.hostile-bytes")

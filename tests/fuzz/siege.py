@@ -41,7 +41,8 @@ STEP_S_MAX: Final = 1.0
 FLEET_BODIES: Final[dict[str, Any]] = {
     "machine.open": fleet_kinds.MachineOpen, "machine.record": fleet_kinds.MachineRecorded,
     "machine.facts": Facts, "machine.revoke": fleet_kinds.MachineRevoke,
-    "operator.record": fleet_kinds.OperatorRecorded, "grant.give": fleet_kinds.GrantGive,
+    "operator.record": fleet_kinds.OperatorRecorded,
+    "operator.end": fleet_kinds.OperatorEnd, "grant.give": fleet_kinds.GrantGive,
     "grant.take": fleet_kinds.GrantTake, "invite.open": fleet_kinds.InviteOpen,
     "invite.use": fleet_kinds.InviteUse, "order.take": fleet_kinds.OrderTake, "order.deny": fleet_kinds.OrderDeny,
     "group.open": fleet_kinds.GroupOpen, "group.add": fleet_kinds.GroupAdd, "group.remove": fleet_kinds.GroupRemove,

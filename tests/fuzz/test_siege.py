@@ -42,7 +42,7 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("muster.node.owning.Owning", "_on_attempt"),
+        ("muster.node.owning.Owning", "_on_attempt_end"),
         ("muster.node.twin.Twins", "opened"),
         ("muster.task.owner.Owner", "report"),
         ("muster.node.running.Running", "_order"),

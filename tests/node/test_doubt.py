@@ -14,12 +14,13 @@ from muster.fleet.machine import Operator
 from muster.limits import CONFIRM_MS, SETBACKS_PER_HOUR_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
-from muster.log.seal import make_seal
+from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
 from muster.node.doubt import FLOOR
 from muster.node.member import going_on
 from muster.store.mark import Mark
+from muster.store.store import Draft
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
 
@@ -278,11 +279,63 @@ def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
     world, studio, _, _, _ = obeyed()
     world.restart("studio")
     own = studio.core.standing.own(FLEET)
-    studio.core.replication.doubted = own
+    claim(world, own, 5)
     world.pass_ms(CONFIRM_MS + 500)
     assert studio.core.standing.own(FLEET) != own, "it costs an incarnation"
     assert not studio.core.doubt.waits
     assert answer(studio.order("send", "all", ARGS)) == "ok"
+
+
+def claim(world: Cores, own: StreamName, more: int) -> None:
+    """Lap receipts more of the studio's stream than there is, and tells it over a new link."""
+    studio, lap = world["studio"], world["lap"]
+    size, signer = studio.core.store.size(own) + more, lap.core.standing.signer("held")
+    note = make_cosign(world.fleet, own, size, b"r" * 32, lap.id, "held", signer, 1).note
+    _, link = world.link("lap", "studio")
+    shown = wire.encode(wire.Cosigns([note.decode()]))
+    studio.step(ev.Arrived(link, Type.COSIGN, 0, shown))
+
+
+def begun(world: Cores) -> StreamName:
+    """The studio was started again; its stream."""
+    studio = world["studio"]
+    studio.incarnation = studio.core.standing.incarnation
+    world.restart("studio")
+    return studio.core.standing.own(FLEET)
+
+
+@proves("node.claims-cost-once")
+def test_a_machine_that_claims_what_never_was_costs_one_incarnation_and_not_one_at_each_start():
+    world, studio, _, _, _ = obeyed()
+    first = begun(world)
+    claim(world, first, 5)
+    world.pass_ms(CONFIRM_MS + 500)
+    second = studio.core.standing.own(FLEET)
+    assert second != first
+    found = studio.call("incidents", {})["value"]
+    assert [i["title"] for i in found if i["open"] and "lap claims" in i["title"]], "it is said"
+    for more in (1, 5, 50):
+        assert begun(world) == second
+        claim(world, second, more)
+        world.pass_ms(CONFIRM_MS + 500)
+        assert studio.core.standing.own(FLEET) == second
+        assert studio.core.members.settled
+
+
+@proves("node.claims-cost-once")
+def test_whoever_claimed_what_then_came_is_believed_again():
+    world, studio, _, _, _ = obeyed()
+    first = begun(world)
+    claim(world, first, 1)
+    world.pass_ms(CONFIRM_MS + 500)
+    assert studio.core.standing.own(FLEET) != first
+    with studio.core.store.transaction():
+        studio.core.store.append(first, [Draft("test.more", "muster", (), b"{}")], WALL_MS)
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    second = begun(world)
+    claim(world, second, 1)
+    world.pass_ms(CONFIRM_MS + 500)
+    assert studio.core.standing.own(FLEET) != second
 
 
 @proves("store.mark-doubts")

@@ -160,10 +160,12 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
 
     def body(**changes: Any) -> bytes:
         signed = {
-            "signer": world.operator.statement, "fork": fork["fork"], "note": note, **changes,
+            "signer": world.operator.statement, "fork": fork["fork"], "note": note, "verb": CLOSE,
+            "object": changes.get("fork", fork["fork"]), **changes,
         }  # fmt: skip
         args = close_args(signed["fork"], signed["note"])
-        statement = world.sign(CLOSE, signed["fork"], hub, args, signer=signed["signer"])
+        signer = signed["signer"]
+        statement = world.sign(signed["verb"], signed["object"], hub, args, signer=signer)
         made = kinds.ForkClose(fork["common"], note, fork["proof"], statement, fork["stream"])
         return canon.encode(msgspec.to_builtins(made))
 
@@ -173,11 +175,14 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
         hub.core.append(kinds.FORK_CLOSE, body(fork="0" * 64))
         # The operator said something else about this very fork.
         hub.core.append(kinds.FORK_CLOSE, body(note="I have not looked yet"))
+        # It was signed for something else, with the same arguments.
+        hub.core.append(kinds.FORK_CLOSE, body(object="0" * 64))
+        hub.core.append(kinds.FORK_CLOSE, body(verb="fork.look"))
         hub.core.append(kinds.FORK_CLOSE, b'{"stream":1}')
         hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
     hub.core.standing.changed()
     reasons = [s.reason for s in hub.core.store.skipped()]
-    assert reasons[-3:] == ["other-fork", "other-fork", "bad-body"]
+    assert reasons[-5:] == [*["other-fork"] * 4, "bad-body"]
     assert hub.core.roster.closed == {}
     assert alarms(hub)
 

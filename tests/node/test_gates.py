@@ -115,7 +115,9 @@ def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt
     )
     shown(hub, link, wire.Cosigns([note.decode()]))
     assert hub.core.replication.counters["cosign-ahead-of-us"] == 1
-    assert hub.core.replication.doubted == own
+    newest = hub.core.replication.claims.newest
+    assert newest is not None
+    assert (newest.stream, newest.machine) == (own, studio.id)
     assert [c for c in hub.core.store.cosigns(own) if c.size == size] == []
     assert told == []
 

@@ -20,6 +20,7 @@ import msgspec
 from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
+from muster.fleet.ended import Ended, closed, ended, took
 from muster.fleet.facts import Facts
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.record import (
@@ -67,11 +68,17 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         key for m, record in known.items() if m in revoked for key in record.keys.values()
     )
     operators = {key: record for key, record in signed.items() if key not in revoked}
+    ends = _ends(rows, fleet, revoked)
     roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
     shut = dead | frozenset(revoked)
     giving = _giving(rows, frozenset(signed))
     givers = sorted({row["giver"] for row in giving} | signed.keys())
-    takers = _takers(row for key in givers for row in rows(folds.TAKEN.name, taker=key))
+    takers = _takers(
+        row
+        for key in givers
+        for row in rows(folds.TAKEN.name, taker=key)
+        if took(ends, key, row["id"])
+    )
     ever = _devices(row for key in sorted(signed) for row in rows(DEVICE.name, operator=key))
     devices = {
         key: device
@@ -97,15 +104,14 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         known=known,
         operators=operators,
         operators_ever=frozenset(signed),
+        ended=ends,
         revoked=revoked,
         devices=devices,
         devices_ever=ever,
         grants=effective(roots, given),
         facts=_facts(rows),
         groups=_groups(rows),
-        closed=_closed(
-            row for key in sorted(signed) for row in rows(folds.FORK.name, operator=key)
-        ),
+        closed=_closed(rows, sorted(signed), ends),
         dead=dead,
     )
 
@@ -117,6 +123,10 @@ def _newest(rows: Iterable[Row], key: str, number: str, text: str) -> dict[str, 
         candidate = (row[number], row[text])
         newest[row[key]] = max(newest.get(row[key], candidate), candidate)
     return {each: raw.encode() for each, (_, raw) in newest.items()}
+
+
+def _ends(rows: RowsOf, fleet: FleetId, revoked: Iterable[str]) -> dict[str, Ended]:
+    return ended((row["document"].encode() for row in rows(folds.ENDED.name)), fleet, revoked)
 
 
 def _takers(rows: Iterable[Row]) -> dict[str, set[str]]:
@@ -173,10 +183,16 @@ def _given(
     return tuple(given[id_] for id_ in sorted(given))
 
 
-def _closed(rows: Iterable[Row]) -> dict[str, Closed]:
+def _closed(rows: RowsOf, signed: Iterable[str], ends: Mapping[str, Ended]) -> dict[str, Closed]:
     """Per fork its first decision; it stands when the operator is revoked later."""
     found: dict[str, Closed] = {}
-    for row in sorted(rows, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
+    decided = [
+        row
+        for key in signed
+        for row in rows(folds.FORK.name, operator=key)
+        if closed(ends, key, row["fork"])
+    ]
+    for row in sorted(decided, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
         closed = Closed(
             row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
         )

@@ -19,6 +19,7 @@ from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
+from muster.fleet.ended import open_end
 from muster.fleet.facts import Facts, Logins
 from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
@@ -45,6 +46,9 @@ REVOKED: Final = Table(
 )
 OPERATOR: Final = Table(
     "fleet_operator", (("operator", "text"),), (("issued_ms", "int"), ("record", "text"))
+)
+ENDED: Final = Table(
+    "fleet_operator_end", (("id", "text"),), (("operator", "text"), ("document", "text"))
 )
 GRANT: Final = Table(
     "fleet_grant",
@@ -142,6 +146,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     who = _Who(fleet)
     may = _May(fleet)
     fork = _Fork(fleet)
+    end = _End(fleet)
     device = Devices(fleet)
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
@@ -150,6 +155,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
         FleetFold("fleet.fork", fleet, (FORK,), fork.kinds),
+        FleetFold("fleet.end", fleet, (ENDED,), end.kinds),
         FleetFold("fleet.device", fleet, (DEVICE_OFFER, DEVICE), device.kinds),
         FleetFold("fleet.incident", fleet, (INCIDENT,), _INCIDENT_KINDS),
     )
@@ -290,6 +296,19 @@ class _Fork:
             raise Skip("other-fork")
         row = (body.stream, body.common, body.proof, body.note, statement.issued_ms, entry.id)
         return [Change(FORK.name, (statement.object, statement.operator), row)]
+
+
+class _End:
+    """What still counts of a revoked operator's key."""
+
+    def __init__(self, fleet: FleetId) -> None:
+        self.fleet = fleet
+        self.kinds: dict[str, Handler] = {kinds.OPERATOR_END: self._end}
+
+    def _end(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
+        raw = body_as(entry, kinds.OperatorEnd).end
+        end = checked("bad-record", open_end, raw, self.fleet)
+        return [Change(ENDED.name, (document_id(raw.encode()),), (end.operator, raw))]
 
 
 def _invite_open(entry: Entry, rows: Rows) -> Iterable[Change]:

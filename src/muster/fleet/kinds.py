@@ -22,6 +22,7 @@ MACHINE_FACTS: Final = "machine.facts"
 MACHINE_LOGINS: Final = "machine.logins"
 MACHINE_REVOKE: Final = "machine.revoke"
 OPERATOR_RECORD: Final = "operator.record"
+OPERATOR_END: Final = "operator.end"
 DEVICE_OPEN: Final = "device.open"
 DEVICE_RECORD: Final = "device.record"
 GRANT_GIVE: Final = "grant.give"
@@ -71,6 +72,12 @@ class OperatorRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     """`operator.record`: a person's key."""
 
     record: str
+
+
+class OperatorEnd(Struct, frozen=True, forbid_unknown_fields=True):
+    """`operator.end`: what still counts of a revoked operator's key."""
+
+    end: str
 
 
 class DeviceOpen(Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,10 +7,11 @@ that signature counts: the authority's, an operator's (also a former one's), or 
 which an operator gave the right in question. What any other key signed is nobody's word: saying it
 again would let a member fill the streams of all others.
 
-Five things last: a revocation (the authority's), the taking of a grant (an operator's, or a key's
-that may give), an operator's word about a fork, an order that *this* machine obeyed, and that it
-put a member out of a thread which it keeps. Nobody else can say that one again, or needs to:
-whoever holds the removal beyond the cut leaves the member out for it (`removals`), without a word.
+Six things last: a revocation and the end of an operator's key (the authority's), the taking of a
+grant (an operator's, or a key's that may give), an operator's word about a fork, an order that
+*this* machine obeyed, and that it put a member out of a thread which it keeps. Nobody else can say
+that one again, or needs to: whoever holds the removal beyond the cut leaves the member out for it
+(`removals`), without a word.
 What gives (a record, a grant, a member) does not: losing it is safe, and whoever gave it notices.
 """
 
@@ -19,7 +20,8 @@ from typing import Any, Final, NamedTuple
 
 from muster.errors import Refused
 from muster.fleet import folds, kinds
-from muster.fleet.forked import closes
+from muster.fleet.ended import open_end
+from muster.fleet.forked import closes, fork_id
 from muster.fleet.grant import takes
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
@@ -44,7 +46,14 @@ class Lasting(NamedTuple):
 
 
 KINDS: Final = frozenset(
-    {kinds.MACHINE_REVOKE, kinds.GRANT_TAKE, kinds.ORDER_TAKE, kinds.FORK_CLOSE, kinds.GROUP_REMOVE}
+    {
+        kinds.MACHINE_REVOKE,
+        kinds.OPERATOR_END,
+        kinds.GRANT_TAKE,
+        kinds.ORDER_TAKE,
+        kinds.FORK_CLOSE,
+        kinds.GROUP_REMOVE,
+    }
 )
 
 
@@ -65,9 +74,13 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Lasting | None:
         raw = body_as(entry, kinds.MachineRevoke).revocation
         open_revocation(raw.encode(), roster.fleet)
         return Lasting(folds.REVOKED.name, {"revocation": raw})
+    if kind == kinds.OPERATOR_END:
+        raw = body_as(entry, kinds.OperatorEnd).end
+        open_end(raw.encode(), roster.fleet)
+        return Lasting(folds.ENDED.name, {"document": raw})
     if kind == kinds.GRANT_TAKE:
         taking = body_as(entry, kinds.GrantTake)
-        if not roster.takings_last(signer_of(taking.statement.encode())):
+        if not roster.takings_last(signer_of(taking.statement.encode()), taking.id):
             return None
         taker = open_statement(taking.statement.encode(), roster.fleet)
         row = {"id": taking.id, "taker": taker.operator}
@@ -76,7 +89,8 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Lasting | None:
         return Lasting(folds.TAKEN.name, row, signer=taker.operator)
     if kind == kinds.FORK_CLOSE:
         closing = body_as(entry, kinds.ForkClose)
-        if signer_of(closing.statement.encode()) not in roster.operators_ever:
+        fork = fork_id(closing.stream, closing.common)
+        if not roster.decided(signer_of(closing.statement.encode()), fork):
             return None
         decided = open_statement(closing.statement.encode(), roster.fleet)
         row = {"fork": decided.object, "operator": decided.operator}

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
+from muster.fleet.ended import Ended, closed, took
 from muster.fleet.facts import Facts
 from muster.fleet.grant import GRANT, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
@@ -63,8 +64,10 @@ class Roster:
     machines: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     known: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     operators: Mapping[str, OperatorRecord] = field(default_factory=dict)
-    # Every key that was an operator's once; what it took or closed stays so.
+    # Every key that was an operator's once; what it took or closed stays so, see `ended`.
     operators_ever: frozenset[str] = frozenset()
+    # Of revoked operators' keys all that counts, where the authority said so.
+    ended: Mapping[str, Ended] = field(default_factory=dict)
     # The devices that count, by key.
     devices: Mapping[str, Device] = field(default_factory=dict)
     # Every device that ever was one; whose work is what it ordered does not change.
@@ -249,9 +252,17 @@ class Roster:
                 "an operator must, or let this key do so."
             )
 
-    def takings_last(self, key: str) -> bool:
+    def took(self, key: str, id: str) -> bool:
+        """Whether this key, an operator's now or once, took the grant (or terms) of this id."""
+        return key in self.operators_ever and took(self.ended, key, id)
+
+    def decided(self, key: str, fork: str) -> bool:
+        """Whether this key's word about a fork is an operator's, now or when it still counted."""
+        return key in self.operators_ever and closed(self.ended, key, fork)
+
+    def takings_last(self, key: str, id: str) -> bool:
         """Whether a grant that this key took stays taken; anybody can sign that he takes one."""
-        return key in self.operators_ever or any(
+        return self.took(key, id) or any(
             each.grant.to == key and each.grant.verb == GRANT for each in self.grants
         )
 

@@ -10,7 +10,6 @@ its person's and stays so; what comes later proves nothing.
 from typing import Final, Literal, NamedTuple
 
 from muster.errors import MusterError
-from muster.fleet.folds import TAKEN
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
 from muster.fleet.statement import Statement, args_hash, is_target, open_statement
 from muster.log.entry import Entry
@@ -18,7 +17,7 @@ from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.core import Core
-from muster.store.replica import EVERY_ROW
+from muster.node.shut import is_after
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
 
@@ -53,7 +52,7 @@ def _is_proven(core: Core, entry: Entry) -> bool:
     try:
         return any(
             entry.header.actor in _names(core, statement)
-            and not _is_after(core, entry, statement.operator)
+            and not is_after(core, entry, statement.operator)
             and is_target(statement, entry.stream.machine)
             for statement in _statements(core, entry)
         )
@@ -73,23 +72,6 @@ def _names(core: Core, statement: Statement) -> tuple[str, ...]:
     if key in roster.revoked and key not in roster.known:
         return (f"{_PERSON}{roster.revoked[key].name}", f"{_PERSON}{key[:12]}")
     return ()
-
-
-def _is_after(core: Core, entry: Entry, key: str) -> bool:
-    """Whether the entry came here after its key was shut out; no stamp in it says that."""
-    roster, shut_ms = core.roster, []
-    device = roster.devices_ever.get(key)
-    keys: tuple[str, ...] = (key,)
-    if device is not None:
-        keys = (key, device.operator, device.terms.machine, device.terms.ticket)
-        shut_ms = [
-            int(str(row["t_ms"]))
-            for row in core.store.rows(TAKEN.name, limit=EVERY_ROW, id=device.id)
-            if row["taker"] in roster.operators_ever
-        ]
-    shut_ms += [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
-    came = core.store.admitted(entry.stream, entry.header.seq)
-    return bool(shut_ms) and (came is None or came[1] > min(shut_ms))
 
 
 def _statements(core: Core, entry: Entry) -> list[Statement]:

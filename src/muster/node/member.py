@@ -37,6 +37,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.health import Health
+from muster.node.last_word import LastWords
 from muster.node.link import Link, channels, sentence
 from muster.node.lives import hello_bytes
 from muster.node.setback import Setbacks
@@ -48,7 +49,8 @@ from muster.store.store import Store
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
     kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD, kinds.GRANT_GIVE,
-    kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
+    kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE,
+    kinds.FORK_CLOSE,
 )  # fmt: skip
 
 # The setting that names the incarnation which this database goes on with.
@@ -91,6 +93,7 @@ class Members:
         self._put_off: list[tuple[str, bytes]] = []
         self._twins = Twins(core, self.regressed)
         self._setbacks = Setbacks(core)
+        self._parts = (self._setbacks, LastWords(core))
         self.health = Health(core, self)
         self._contradicted: set[MachineId] = set()
         self._said_again: Counter[str] = Counter()
@@ -315,17 +318,14 @@ class Members:
     def tick(self) -> None:
         """Settle when the peers have told what they hold, or when we waited long enough."""
         if self.settled:
-            self.health.tick()
-            self.core.doubt.tick()
-            self.core.lives.tick()
-            self._setbacks.tick()
+            for part in (self.health, self.core.doubt, self.core.lives, *self._parts):
+                part.tick()
             return
         if not self._has_asked():
             return
-        doubted = self.core.replication.doubted
-        if doubted is not None and doubted.incarnation == self.core.standing.incarnation:
-            why = "a machine claims to have seen more of our stream than we hold"
-            self.regressed(doubted, why, proven=False)
+        claim = self.core.replication.claims.follow(self.core.standing)
+        if claim is not None:
+            self.regressed(*claim, proven=False)
             return
         self.settled = True
         self._settled()
@@ -341,7 +341,7 @@ class Members:
         if waited >= CONFIRM_MS:
             return True
         sessions = core.sync.sessions.values()
-        told = all(s.greeted for s in sessions) and core.replication.doubted is None
+        told = all(s.greeted for s in sessions) and core.replication.claims.newest is None
         missing = core.roster.machines.keys() - {s.peer for s in sessions} - {core.machine}
         return told and (not missing or (bool(sessions) and waited >= COMPANY_MS))
 

@@ -6,7 +6,8 @@ Rule 2: of several such machines it is the one that the id itself names (`task/i
 ids of older machines the one whose opening was admitted here first, and our own before any.
 Rule 3: only the rows of the owner's streams speak. What the others wrote is a claim: it is shown as
 one, with the name of who makes it, and counts for nothing.
-Rule 4: an id behind which there is no order is nobody's. It is in no list.
+Rule 4: an id behind which there is no order is nobody's. It is in no list. What came here after
+its key was shut out has no order behind it, whatever date it bears (shut.py).
 Rule 5: a list is cut for each writer by itself, after the claims were taken out: whoever writes
 much does not crowd out what others wrote.
 """
@@ -20,6 +21,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node.ending import Endings
+from muster.node.shut import is_after, was_told
 from muster.node.whole import Whole
 from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
@@ -206,6 +208,7 @@ class Ownership:
                 # Whose it is does not change with the years.
                 now_ms=entry.header.t[0],
                 known=self._known,
+                came=self._came,
             )
         except Unproven as unproven:
             if entry.header.author == self.core.machine:
@@ -222,6 +225,15 @@ class Ownership:
         """What an operator or a device ordered stays ordered when it is revoked later."""
         self.core.roster.was_permitted(statement, at_ms)
         return None
+
+    def _came(self, statement: Statement, entry: Entry) -> None:
+        """What came after its key was shut out was ordered by nobody, whatever date it bears.
+
+        Who joined later was told of all that there was, and cannot know.
+        """
+        core, key = self.core, statement.operator
+        if is_after(core, entry, key) and not was_told(core, key):
+            raise Unproven("key-shut-out", "its key was shut out before this came here")
 
 
 def is_given(core: Whole, entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:

@@ -24,6 +24,7 @@ from muster.log.seal import Cosign, Seal
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.awaited import Awaited
+from muster.node.claim import Claims
 from muster.node.fork import Forks
 from muster.node.hearsay import Hearsay
 from muster.node.intake import Intake
@@ -56,8 +57,7 @@ class Replication:
         self._on_regressed = on_regressed
         self._on_contradiction = on_contradiction
         self._touched: dict[StreamName, dict[int, None]] = {}
-        # A stream of ours that somebody claims to have seen longer than it is.
-        self.doubted: StreamName | None = None
+        self.claims = Claims(store)
         # Streams of ours, of any incarnation, that our own seal says were longer than they are.
         self.longer: dict[StreamName, int] = {}
         self._known_cosigns: dict[bytes, Cosign] = {}
@@ -255,7 +255,7 @@ class Replication:
         elif self.forks.is_ours(cosign.stream):
             # A hint that we were set back, no proof: anybody may claim it.
             self.counters["cosign-ahead-of-us"] += 1
-            self.doubted = cosign.stream
+            self.claims.heard(cosign)
             return
         if len(self._known_cosigns) >= COSIGNS_KNOWN:
             self._known_cosigns.clear()

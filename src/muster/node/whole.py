@@ -21,6 +21,7 @@ from muster.log.stream import FLEET, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.argument import Declared
+from muster.node.claim import Claims
 from muster.node.clock import Steady
 from muster.node.intake import Intake
 from muster.node.link import Answer, Link
@@ -152,11 +153,11 @@ class ForksPart(Protocol):
 
 
 class ReplicationPart(Protocol):
-    doubted: StreamName | None
     longer: dict[StreamName, int]
     on_own_wanted: Callable[[MachineId, StreamName], None]
     may_receipt: bool
     intake: Intake
+    claims: Claims
 
     @property
     def forks(self) -> ForksPart: ...

@@ -41,6 +41,8 @@ Lookup = Callable[[EntryId], Entry | None]
 Authority = Callable[[Statement, int], object]
 # (run, phase, instance) -> the template that the signed spec yields; raises MusterError.
 Recompute = Callable[[RunOpen, str, str], dict[str, Any]]
+# (statement, entry that carries it) -> raises Unproven when its key was shut out before that came.
+Came = Callable[[Statement, Entry], object]
 Known = dict[EntryId, tuple[RunOpen, Statement]]
 
 # Chosen arbitrarily; few machines work on more runs at a time.
@@ -130,6 +132,7 @@ def check_ordered(
     authority: Authority,
     now_ms: int,
     known: Known | None = None,
+    came: Came = lambda _statement, _entry: None,
 ) -> bool:
     """An operator ordered, of the machine that wrote this opening, what it begins.
 
@@ -149,12 +152,14 @@ def check_ordered(
             statement = _order(opened.statement, starter, fleet)
             _ordered(statement, starter, "task", opened.task, task_args(opened))
             _allowed(statement, starter, authority, now_ms)
+            came(statement, starter)
             return statement.target == author
         starter = _origin(_cause(starter, "run.open", lookup), lookup)
     run, statement = _ordered_run(starter, fleet, {} if known is None else known)
     if opened is not None and run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     _allowed(statement, starter, authority, now_ms)
+    came(statement, starter)
     if opened is not None and opened.task != task_id(run.run, opened.phase, opened.instance):
         return False
     return run.run == run_id(author, run.statement)

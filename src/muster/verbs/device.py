@@ -309,7 +309,7 @@ def _state(core: Core, id_: str, operator: str, terms: Terms) -> str:
     roster, now_ms = core.roster, core.now.wall_ms
     taken = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)
     takers = {str(r["taker"]) for r in taken}
-    if operator not in roster.operators or takers & roster.operators_ever:
+    if operator not in roster.operators or any(roster.took(taker, id_) for taker in takers):
         return "revoked"
     if terms.machine not in roster.machines or roster.is_dead(terms.ticket):
         return "revoked"

@@ -4,6 +4,7 @@ Rule 1: nobody is shut out by mistake: a word that could mean two is refused, th
 goes where `last` says so, and a machine does not shut out itself.
 Rule 2: every machine can be shut out, whatever it did: see `fitting_cuts`. What then counts of a
 stream that found no room is nothing, and the answer says of how many streams that is so.
+Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/ended.py`.
 """
 
 from typing import Any
@@ -17,6 +18,7 @@ from muster.fleet.meant import SORTS, Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
 from muster.log import canon
+from muster.node import last_word
 from muster.node.call import Call
 from muster.node.core import Core
 
@@ -41,6 +43,8 @@ def revoke(core: Core, call: Call) -> Any:
     raw = sign_revocation(authority, cuts=cuts, **what)
     body = canon.encode(msgspec.to_builtins(kinds.MachineRevoke(raw.decode())))
     core.append(kinds.MACHINE_REVOKE, body, cause=call.cites, actor=call.actor)
+    if who.sort == "operator":
+        last_word.end(core, authority, who.key)
     return {
         "revoked": who.name,
         "sort": who.sort,

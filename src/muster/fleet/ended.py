@@ -1,0 +1,96 @@
+"""What still counts of a revoked operator's key: the authority's last word about it.
+
+Rule 1: what an operator took back, and what was decided about a fork, stays so when the operator is
+revoked. A key that was shut out may sign more of it, under any date, and no stamp tells the two
+apart. So whoever shuts the key out says, in the authority's name, what of it was known then.
+Rule 2: what the end of a key does not name counts for nothing, whoever passes it on, and wherever
+it stands. Of several ends of one key all that any of them names counts.
+Rule 3: a key that was revoked without an end (by an older version) keeps what it signed, until the
+authority's machine writes the end. Older machines read over an end: there all of it counts.
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Final, NamedTuple
+
+from msgspec import Meta, Struct
+
+from muster import limits
+from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.machine import Authority
+from muster.fleet.name import Hex32, Milliseconds
+from muster.log.stream import FleetId
+
+_END: Final = "muster/operator-end/v1"
+_OPENED_MAX: Final = 256
+
+Named = Annotated[tuple[Hex32, ...], Meta(max_length=limits.OPERATOR_END_NAMES_MAX)]
+
+
+class End(Struct, frozen=True, forbid_unknown_fields=True):
+    """The last word: the grants and terms that the key took, and the forks that it closed."""
+
+    fleet: Hex32
+    forks: Named
+    issued_ms: Milliseconds
+    operator: Hex32
+    taken: Named
+
+
+class Ended(NamedTuple):
+    """All that counts of one key, from every end of it."""
+
+    taken: frozenset[str]
+    forks: frozenset[str]
+
+
+def sign_end(
+    authority: Authority,
+    *,
+    operator: str,
+    taken: Iterable[str],
+    forks: Iterable[str],
+    issued_ms: int,
+) -> bytes:
+    """The document that ends a key; of each sort as many names as it has room for, the first."""
+    end = End(
+        fleet=authority.fleet,
+        forks=tuple(forks)[: limits.OPERATOR_END_NAMES_MAX],
+        issued_ms=issued_ms,
+        operator=operator,
+        taken=tuple(taken)[: limits.OPERATOR_END_NAMES_MAX],
+    )
+    raw = write_document(_END, end, authority.record)
+    open_end(raw, authority.fleet)
+    return raw
+
+
+@lru_cache(maxsize=_OPENED_MAX)
+def open_end(raw: bytes, fleet: FleetId) -> End:
+    """The end in `raw`, when the authority signed it."""
+    what = "The end of an operator's key"
+    document = read_document(raw, _END, End, what, size_max=limits.OPERATOR_END_BYTES_MAX)
+    check_fleet(document.value.fleet, fleet, what)
+    return document.check(fleet)
+
+
+def ended(documents: Iterable[bytes], fleet: FleetId, revoked: Iterable[str]) -> dict[str, Ended]:
+    """Per revoked key what counts of it; a key that was not revoked has no end."""
+    shut, found = frozenset(revoked), dict[str, Ended]()
+    for raw in set(documents):
+        end = open_end(raw, fleet)
+        if end.operator in shut:
+            before = found.get(end.operator, Ended(frozenset(), frozenset()))
+            taken, forks = before.taken | set(end.taken), before.forks | set(end.forks)
+            found[end.operator] = Ended(taken, forks)
+    return found
+
+
+def took(ends: Mapping[str, Ended], key: str, id: str) -> bool:
+    """Whether the end of a key, where it has one, names this taking."""
+    return key not in ends or id in ends[key].taken
+
+
+def closed(ends: Mapping[str, Ended], key: str, fork: Any) -> bool:
+    """Whether the end of a key, where it has one, names this fork."""
+    return key not in ends or fork in ends[key].forks

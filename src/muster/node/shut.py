@@ -1,0 +1,40 @@
+"""What came here after a key was shut out.
+
+A key that was shut out signs what it likes, under any date; no stamp in an entry says when it was
+written. What a machine had before it learned of the revocation was the person's and stays so.
+"""
+
+from muster.fleet.folds import TAKEN
+from muster.log.entry import Entry
+from muster.node.whole import Whole
+from muster.store.replica import EVERY_ROW
+
+
+def shut_ms(core: Whole, key: str) -> list[int]:
+    """When a key was shut out, by each of those who can; empty while it counts."""
+    roster, found = core.roster, list[int]()
+    device = roster.devices_ever.get(key)
+    keys: tuple[str, ...] = (key,)
+    if device is not None:
+        keys = (key, device.operator, device.terms.machine, device.terms.ticket)
+        found = [
+            int(str(row["t_ms"]))
+            for row in core.store.rows(TAKEN.name, limit=EVERY_ROW, id=device.id)
+            if roster.took(str(row["taker"]), device.id)
+        ]
+    return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
+
+
+def was_told(core: Whole, key: str) -> bool:
+    """Whether this home knew of nothing yet when the key was shut out: all came to it later."""
+    began = core.store.query("select ms from admission order by number limit 1", ())
+    return bool(began) and int(str(began[0][0])) > min(shut_ms(core, key), default=0)
+
+
+def is_after(core: Whole, entry: Entry, key: str) -> bool:
+    """Whether the entry came here after its key was shut out."""
+    found = shut_ms(core, key)
+    if not found:
+        return False
+    came = core.store.admitted(entry.stream, entry.header.seq)
+    return came is None or came[1] > min(found)
