@@ -193,9 +193,7 @@ def _closed(rows: RowsOf, signed: Iterable[str], ends: Mapping[str, Ended]) -> d
         if closed(ends, key, row["fork"])
     ]
     for row in sorted(decided, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
-        made = Closed(
-            row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"]
-        )
+        made = Closed(row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"])
         found.setdefault(row["fork"], made)
     return found
 
