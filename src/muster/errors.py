@@ -124,6 +124,12 @@ MISTAKES: Final = (
 )
 
 
+def of_exit(code: int) -> type[MusterError]:
+    """The error that ends a command with this code; `Broken` where there is none."""
+    known = (Refused, Denied, NotFound, Conflict, Unreachable, Exhausted)
+    return next((kind for kind in known if kind.exit_code == code), Broken)
+
+
 def unable(text: str, error: OSError) -> MusterError:
     """Why a file or a process could not be had: a shortage passes, everything else does not."""
     return Exhausted(text) if error.errno in USED_UP else Broken(text)

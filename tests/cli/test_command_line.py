@@ -43,13 +43,20 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
         assert "enrol" not in said.out
 
 
+_HERE_ONLY = (
+    "init", "join", "operator", "device", "up", "doctor", "answer", "fetch", "audit", "rebuild", "close",
+    "resume", "schema", "version", "completion",
+)  # fmt: skip
+
+
 @proves("cli.help")
 @pytest.mark.parametrize("verb", [v.name for v in SHOWN])
-def test_each_verb_explains_itself_and_takes_json_on_and_home(verb):
+def test_each_verb_explains_itself_and_offers_on_only_where_another_machine_may_do_it(verb):
     with pytest.raises(parse.Shown) as shown:
         parse.parse([verb, "--help"])
     text = str(shown.value)
-    assert all(flag in text for flag in ("--json", "--on", "--home"))
+    assert all(flag in text for flag in ("--json", "--home"))
+    assert ("--on MACHINE" in text) == (verb not in _HERE_ONLY)
     for arg in VERBS[verb].args:
         assert (",".join(arg.choices) or arg.name.upper()) in text or f"--{arg.name}" in text
 
@@ -132,12 +139,12 @@ def test_an_error_nobody_foresaw_is_a_sentence_and_the_traceback_only_when_asked
         "parse.parse = lambda words: 1 / 0\n"
         "sys.exit(main.main(['status']))"
     )
-    for more, traceback in (({}, False), ({"MUSTER_TRACEBACK": "1"}, True)):
+    for more, traceback, code in (({}, False, 8), ({"MUSTER_TRACEBACK": "1"}, True, 1)):
         done = subprocess.run(
             [sys.executable, "-c", script],
             env=environment(tmp_path, **more), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 1
+        assert done.returncode == code
         assert ("Traceback" in done.stderr) == traceback
         assert "ZeroDivisionError" in done.stderr
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from muster import errors
 from muster.channel.frame import Type, decode, encode
 from muster.channel.ipc_client import Client
-from muster.errors import Malformed, MusterError, Silent, Unreachable
+from muster.errors import Broken, Malformed, MusterError, Silent, Unreachable
 from muster.limits import CALL_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, SOCKET_PATH_BYTES_MAX
 
 Args = Mapping[str, Any]
@@ -171,6 +171,12 @@ def _value(verb: str, raw: bytes) -> Any:
         raise Malformed(
             f"the daemon's answer to {verb} cannot be read; restart it, it may be another version"
         ) from bad
+    if text.startswith(f"there is no verb {verb!r} to call"):
+        # It stands in our own table.
+        raise Broken(
+            f"the daemon that was asked knows no `{verb}`: it runs another version of Muster than "
+            "this command; start it anew, with `muster down` and `muster up --detach`"
+        )
     raise _error(kind, text, code)
 
 
@@ -179,6 +185,4 @@ def _error(kind: str, text: str, code: int) -> MusterError:
     if isinstance(found, type) and issubclass(found, MusterError):
         return found(text)
     # A kind of its own (SpecErrors, Unproven): what counts for a script is the exit code.
-    known = (errors.Denied, errors.Refused, errors.NotFound, errors.Conflict, Unreachable)
-    base: type[MusterError] = next((c for c in known if c.exit_code == code), errors.Broken)
-    return base(text)
+    return errors.of_exit(code)(text)

@@ -104,7 +104,7 @@ class Door:
         return answer
 
     def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
-        if self.on and verb.name not in ("down", "ask", "logs"):
+        if self.on and not verb.takes_on:
             raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
         answer = verb.load()(self, args)
         # A finding: the answer, and the exit code it stands for.

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
+from muster import __version__
 from muster.agent import umask
 from muster.cli import parse
 from muster.cli.text import safe
-from muster.errors import Broken, MusterError
+from muster.errors import MISTAKES, NO_ROOM, Broken, MusterError, unable
 
 INTERRUPTED_EXIT: Final = 130
 # 128 + SIGPIPE: what a shell reports for a program that nobody listened to.
@@ -44,9 +45,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _nobody_listens()
     except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
-        text = f"the operating system says: {error.strerror or error}{name}"
-        return _fail("Broken", text, Broken.exit_code, as_json)
+        found = _refusal_of_the_system(error)
+        return _fail(type(found).__name__, str(found), found.exit_code, as_json)
+    except MISTAKES as error:
+        if os.environ.get("MUSTER_TRACEBACK"):
+            raise
+        return _fail("Broken", _mistake(error), Broken.exit_code, as_json)
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return INTERRUPTED_EXIT
@@ -115,6 +119,65 @@ def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
     return code
 
 
+def _refusal_of_the_system(error: OSError) -> MusterError:
+    """What a file or the system said no to, and the way out where we know one."""
+    name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    text = f"the operating system says: {error.strerror or error}{f' ({name})' if name else ''}"
+    if name and isinstance(error, PermissionError):
+        text += f"; {_whose(name)}"
+    elif error.errno in NO_ROOM:
+        text += "; free some space, and give the same command again"
+    return unable(text, error)
+
+
+def _whose(name: str) -> str:
+    """Whose a file is that we may not use: mostly the home of who typed `sudo` once."""
+    path = os.path.abspath(name)
+    while not os.access(path, os.F_OK) and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    owner = os.stat(path).st_uid
+    if owner == os.geteuid():
+        return f"`ls -ld {path}` shows what its mode allows you, `chmod u+rwX {path}` changes it"
+    return (
+        f"{path} belongs to {_user(owner)} and you are {_user(os.geteuid())}: be that user, or "
+        "give another home with --home"
+    )
+
+
+def _user(number: int) -> str:
+    import pwd  # noqa: PLC0415 - only for a mistake
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def _mistake(error: BaseException) -> str:
+    """An error that nobody foresaw; between two versions it is nobody's."""
+    if other := _version_of_daemon():
+        return (
+            f"the daemon runs Muster {other} and this command is {__version__}: start the daemon "
+            "anew, with `muster down` and `muster up --detach`"
+        )
+    return (
+        f"that is our mistake, not yours ({type(error).__name__}: {error}); "
+        "MUSTER_TRACEBACK=1 shows where, please report it"
+    )
+
+
+def _version_of_daemon() -> str:
+    """The version of this home's daemon, where it is another one than ours."""
+    from muster.cli import call  # noqa: PLC0415 - only for a mistake
+
+    try:
+        facts = call.ask(call.socket_path(), "facts", within_s=5)
+    except (MusterError, OSError):
+        return ""
+    found = str(facts.get("muster", "")) if isinstance(facts, dict) else ""
+    return found if found != __version__ else ""
+
+
 def _nobody_listens() -> int:
     # Else the interpreter complains while it flushes on its way out.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -126,11 +189,7 @@ def _surprise(kind: type[BaseException], error: BaseException, trace: TracebackT
     if os.environ.get("MUSTER_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
         return
-    text = (
-        f"muster: that is our mistake, not yours ({kind.__name__}: {error}); "
-        "MUSTER_TRACEBACK=1 shows where, please report it"
-    )
-    print(safe(text), file=sys.stderr)
+    print(safe(f"muster: {_mistake(error)}"), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,11 @@ Rule 3: whatever cannot be understood is one sentence, and exit code 2.
 """
 
 import argparse
+import functools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
@@ -60,15 +61,16 @@ def parse(words: Sequence[str]) -> Command:
     verb = VERBS.get(name)
     if verb is None:
         raise Usage(_unknown(name))
-    found = vars(_parser(verb).parse_args(rest))
+    parser = _parser(verb)
+    found = parser.read(rest)
+    _check_action(verb, found, parser.given)
     files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
     args: dict[str, Any] = {}
     options: dict[str, Any] = {}
     for arg in verb.args:
         value = found[arg.name.replace("-", "_")]
-        if value == "" and arg.required:
-            named = f"muster {verb.name} --help"
-            raise Usage(f"{verb.name}: {arg.name.upper()} is empty; see `{named}`")
+        if arg.required and value != 0 and not "".join(value).strip():
+            raise Usage(f"{verb.name}: {arg.name.upper()} is empty; see {_help_of(verb)}")
         # A zero is an answer, though it equals False.
         if (value is False or value in (None, "", [])) and not arg.required:
             continue
@@ -79,6 +81,23 @@ def parse(words: Sequence[str]) -> Command:
             value = _from_here(value)
         target[arg.name] = value
     return Command(verb, args, options, files, found["json"], found["on"], found["home"])
+
+
+def _help_of(verb: Verb) -> str:
+    return f"`muster {verb.name} --help`"
+
+
+def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) -> None:
+    """What one action of a verb needs, and what belongs to its other actions. Raises: Usage."""
+    action = found.get("action")
+    for arg in verb.args:
+        named = arg.name.upper() if arg.position else f"--{arg.name}"
+        said = arg.name in given if arg.kind != "flag" and not arg.position else found[arg.name]
+        if arg.actions and said and action not in arg.actions:
+            whose = " and ".join(f"`muster {verb.name} {each}`" for each in arg.actions)
+            raise Usage(f"{verb.name} {action} takes no {named}: that is for {whose}")
+        if action in arg.needed and not said:
+            raise Usage(f"{verb.name} {action} needs {named}: {arg.help}; see {_help_of(verb)}")
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -113,9 +132,40 @@ def _unknown(name: str) -> str:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises instead of printing and leaving."""
+    """Raises instead of printing and leaving. `given` are the options that were typed."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.given: set[str] = set()
+        self.odd: list[str] = []
+
+    def read(self, words: Sequence[str]) -> dict[str, Any]:
+        """What the words say. Raises: Usage."""
+        self.odd = [word for word in words if self._is_no_option(word)]
+        found, left = self.parse_known_args(words)
+        if left and self.odd:
+            self._refuse_option(self.odd[0])
+        if left:
+            self.error(f"{left[0][:60]!r} is one word too many")
+        return vars(found)
+
+    def _is_no_option(self, word: str) -> bool:
+        known = self._option_string_actions
+        return bool(re.match("--?[A-Za-z]", word)) and word.partition("=")[0] not in known
+
+    def _refuse_option(self, word: str) -> NoReturn:
+        import difflib  # noqa: PLC0415 - only for a mistake
+
+        name = word.partition("=")[0]
+        near = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.7)
+        hint = f"did you mean `{near[0]}`" if near else "a text that begins with - stands behind --"
+        self.error(f"there is no option {name[:60]!r}; {hint}")
 
     def error(self, message: str) -> NoReturn:
+        if self.odd and "are required:" in message:
+            # The word that is missing was taken for an option.
+            odd, self.odd = self.odd[0], []
+            self._refuse_option(odd)
         verb = self.prog.partition(" ")[2]
         raise Usage(f"{verb}: {message}; see `{self.prog} --help`")
 
@@ -127,7 +177,37 @@ class _Parser(argparse.ArgumentParser):
         raise Shown(self.format_help() + (f"\nfor example:\n{shown}" if shown else ""))
 
 
-def _parser(verb: Verb) -> argparse.ArgumentParser:
+class _Option(argparse.Action):
+    """An option with a value: one that is not empty, and, where it is not a list, only once.
+
+    The second of two would count, and an empty one would count as none: `down --on "$HOST"` would
+    stop this machine where the variable was never set.
+    """
+
+    def __init__(
+        self, *names: Any, several: bool = False, empty: bool = False, **more: Any
+    ) -> None:
+        super().__init__(*names, **more)
+        self.several, self.empty = several, empty
+
+    def __call__(self, parser: Any, found: Any, value: Any, name: str | None = None) -> None:
+        if value == "" and not self.empty:
+            parser.error(f"{name} is empty: give it a value, or leave it out")
+        if not self.several and self.dest in parser.given:
+            parser.error(f"{name} is given twice; give it once")
+        parser.given.add(self.dest)
+        kept = [*(getattr(found, self.dest) or ()), value] if self.several else value
+        setattr(found, self.dest, kept)
+
+
+def _number(text: str) -> int:
+    """A whole number that every reader of the log reads alike."""
+    if not re.fullmatch(r"[-+]?[0-9]{1,15}", text):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no whole number of at most 15 digits")
+    return int(text)
+
+
+def _parser(verb: Verb) -> _Parser:
     parser = _Parser(
         prog=f"muster {verb.name}",
         description=verb.summary[:1].upper() + verb.summary[1:] + ".",
@@ -137,22 +217,27 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         _add(parser, arg)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
-    common.add_argument("--on", default="", metavar="MACHINE", help=_COMMON[1][1])
-    common.add_argument("--home", default="", metavar="FOLDER", help=_COMMON[2][1])
+    # Elsewhere it is answered with a sentence, and not offered.
+    on = _COMMON[1][1] if verb.takes_on else argparse.SUPPRESS
+    common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
+    common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[2][1])
     return parser
 
 
-def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
+def _add(parser: _Parser, arg: Arg) -> None:
     more: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
     if arg.choices:
         more["choices"] = arg.choices
     if arg.kind == "int":
-        more["type"] = int
+        more["type"] = _number
     if arg.position:
         if arg.kind == "words":
             more["nargs"] = "+" if arg.required else "*"
         elif not arg.required:
             more["nargs"] = "?"
+        if not arg.required:
+            # Without one, argparse would name it among the words that are missing.
+            more["default"] = None
         more["metavar"] = arg.name.upper() if not arg.choices else None
         parser.add_argument(arg.name, **more)
         return
@@ -162,11 +247,10 @@ def _add(parser: argparse.ArgumentParser, arg: Arg) -> None:
     if arg.kind == "flag":
         more["action"] = "store_true"
     else:
-        more["default"] = arg.default
+        several = arg.kind == "words"
+        more["action"] = functools.partial(_Option, several=several, empty=arg.empty)
+        more["default"] = None if several else arg.default
         more["metavar"] = arg.name.upper()
-        if arg.kind == "words":
-            more["action"] = "append"
-            more["default"] = None
     parser.add_argument(*flags, **more)
 
 

@@ -31,8 +31,6 @@ def audit(door: Door, args: Mapping[str, Any]) -> Any:
     """The three actions of `muster audit`."""
     action, what = str(args["action"]), str(args.get("what") or "")
     if action == "explain":
-        if not what:
-            raise Malformed("`audit explain` needs a task id; `muster tasks --all` lists them")
         return {"explain": door.ask("explain", {"task": what})}
     if action == "verify" and what:
         # Another log than the one that was meant would be called whole.
@@ -46,8 +44,6 @@ def audit(door: Door, args: Mapping[str, Any]) -> Any:
     source = open_source(path or door.home.database)
     fleet = _fleet(door, str(args.get("fleet") or ""), source)
     if action == "export":
-        if not what:
-            raise Malformed("`audit export` needs the folder to write; it must not exist yet")
         return _export(door, source, fleet, Path(what))
     report = verify(source, fleet, _progress(door), "" if path else _own(door))
     answer = _answer(report)

@@ -66,9 +66,6 @@ def device(door: Door, args: Mapping[str, Any]) -> Any:
     action, what = str(args["action"]), str(args.get("what") or "")
     if action == "list":
         return {"devices": door.ask("devices", {})}
-    if not what:
-        needs = "the string that `add` printed" if action == "join" else "a machine's name"
-        raise Malformed(f"`muster device {action}` needs {needs}")
     if action == "join":
         return _join(door, what)
     if action == "revoke":

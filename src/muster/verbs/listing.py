@@ -51,8 +51,10 @@ def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) 
 
 def shown_max(call: Call, usual: int) -> int:
     """How many rows are asked for. Raises: Malformed."""
-    found = call.args.get("limit") or usual
-    if not isinstance(found, int) or not 0 < found <= LIMIT_MAX:
+    found = call.args.get("limit")
+    if found is None:
+        return usual
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= LIMIT_MAX:
         raise Malformed(f"a list has 1 to {LIMIT_MAX} rows: --limit {found!r} is none of that")
     return found
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from muster.channel.backoff import Backoff
 from muster.channel.door import raise_descriptors
-from muster.errors import Broken, Conflict, Unreachable
+from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable, of_exit
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node import lock
 from muster.node.daemon import Daemon
@@ -140,16 +140,25 @@ def _detach(home: Home) -> int:
         return child.pid
     if not readable:
         child.terminate()
-    child.wait()
-    raise Broken(f"the daemon did not start: {_last_line(home, began)}; see {home.daemon_log}")
+    # What ended it ends us: a script that starts the daemon must tell a full disk from a bad home.
+    kind = of_exit(child.wait())
+    why = _last_line(home, began) or _SILENT.get(kind, "it said nothing")
+    raise kind(f"the daemon did not start: {why}; see {home.daemon_log}")
+
+
+# The log lies on the disk that is full.
+_SILENT: Final[dict[type[MusterError], str]] = {
+    Exhausted: "the disk is full, or descriptors or memory are used up; free some"
+}
 
 
 def _last_line(home: Home, began: int) -> str:
+    """The last that the daemon wrote since then, "" for nothing."""
     with open(home.daemon_log, "rb") as file:
         file.seek(began)
         lines = file.read()[-4000:].decode("utf-8", "replace").split("\n")
     said = [line.removeprefix("muster: ") for line in lines if line.strip()]
-    return said[-1][:300] if said else "it said nothing"
+    return said[-1][:300] if said else ""
 
 
 def down(door: Door, args: Mapping[str, Any]) -> Any:

@@ -14,7 +14,7 @@ FLEET: Final = (
         (
             opt("name", "this machine's name (default: its host name)"),
             opt("operator", "your name, as it will stand in the log (default: your login)"),
-            opt("listen", _LISTEN, "0.0.0.0:7447"),
+            opt("listen", _LISTEN, "0.0.0.0:7447", empty=True),
             opt("address", _ADDRESS),
             _LABEL,
         ),
@@ -36,7 +36,7 @@ FLEET: Final = (
         (
             pos("invitation", "muster1.…"),
             opt("name", "this machine's name (default: the one it was invited under)"),
-            opt("listen", f"{_LISTEN}; empty: it only dials"),
+            opt("listen", f"{_LISTEN}; empty: it only dials", empty=True),
             opt("address", _ADDRESS),
             _LABEL,
         ),
@@ -67,7 +67,7 @@ FLEET: Final = (
             flag("machine", "it is a machine, where an operator has the same name"),
             flag("operator", "it is an operator, where a machine has the same name"),
             flag("last", "also where it is the only operator"),
-            opt("reason", "why, for the log"),
+            opt("reason", "why, for the log", empty=True),
             flag("yes", "do not ask first, which is done on a terminal only", bare=True),
         ),
         object="name", acts="authority",
@@ -105,12 +105,15 @@ FLEET: Final = (
         (
             pos("action", "add, list, revoke, or key: the public key of this home's operator",
                 choices=("add", "list", "revoke", "key")),
-            pos("name", "the operator", required=False),
-            opt("key", "what `muster operator key` printed where the new operator will order"),
-            flag("here", "the key of this home, made where there is none; needs authority.seed"),
-            flag("last", "revoke also the only one"),
-            opt("reason", "why it is revoked, for the log"),
-            flag("yes", "do not ask first", bare=True),
+            pos("name", "the operator", required=False, actions=("add", "revoke"),
+                needed=("add", "revoke")),
+            opt("key", "what `muster operator key` printed where the new operator will order",
+                actions=("add",)),
+            flag("here", "the key of this home, made where there is none; needs authority.seed",
+                 actions=("add",)),
+            flag("last", "revoke also the only one", actions=("revoke",)),
+            opt("reason", "why it is revoked, for the log", actions=("revoke",), empty=True),
+            flag("yes", "do not ask first", bare=True, actions=("revoke",)),
         ),
     ),
     Verb(
@@ -136,13 +139,14 @@ FLEET: Final = (
         (
             pos("action", "add MACHINE prints a string; join STRING uses it there; list; "
                 "revoke MACHINE", choices=("add", "join", "list", "revoke")),
-            pos("what", "the machine, or the string", required=False),
+            pos("what", "the machine, or the string", required=False,
+                actions=("add", "join", "revoke"), needed=("add", "join", "revoke")),
             words("may", "VERB or VERB:OBJECT that it may order (default: what a person does all "
-                  "day); give it several times"),
-            opt("days", "how long it may order", 365),
-            opt("minutes", "how long one order of it may live", 10),
-            opt("hours", "how long the string counts", 24),
-            flag("yes", "do not ask first", bare=True),
+                  "day); give it several times", actions=("add",)),
+            opt("days", "how long it may order", 365, actions=("add",)),
+            opt("minutes", "how long one order of it may live", 10, actions=("add",)),
+            opt("hours", "how long the string counts", 24, actions=("add",)),
+            flag("yes", "do not ask first", bare=True, actions=("revoke",)),
         ),
     ),
     Verb(
@@ -179,7 +183,10 @@ FLEET: Final = (
         "up", "run this machine's daemon", "local", "client", "muster.verbs.service:up",
         (flag("detach", "return once it answers; it goes on in the background"),),
     ),
-    Verb("down", "stop this machine's daemon", "local", "client", "muster.verbs.service:down"),
+    Verb(
+        "down", "stop this machine's daemon", "local", "client", "muster.verbs.service:down",
+        elsewhere=True,
+    ),
     Verb(
         "stop", "end the daemon after its current step", "local", "loop",
         "muster.verbs.fleet:stop", hidden=True,

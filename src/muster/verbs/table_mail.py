@@ -41,7 +41,7 @@ MESSAGES: Final = (
     ),
     Verb(
         "ack", "say that you acted on a message", "agent", "daemon", "muster.verbs.mail:ack",
-        (_MESSAGE, opt("note", "what came of it")), object="message",
+        (_MESSAGE, opt("note", "what came of it", empty=True)), object="message",
     ),
     Verb(
         "threads", "the threads this machine belongs to, and what was said", "local", "daemon",

@@ -11,9 +11,12 @@ TRUTH: Final = (
         (
             pos("action", "verify, explain TASK or export FOLDER",
                  choices=("verify", "explain", "export")),
-            pos("what", "a task id, or a folder", required=False),
-            opt("file", "verify this database or exported folder instead of our own log"),
-            opt("fleet", "the fleet it must be of (default: this machine's)"),
+            pos("what", "the task id to explain, or the folder to write, not there yet",
+                required=False, needed=("explain", "export")),
+            opt("file", "verify this database or exported folder instead of our own log",
+                actions=("verify", "export")),
+            opt("fleet", "the fleet it must be of (default: this machine's)",
+                actions=("verify", "export")),
         ),
     ),
     Verb(
@@ -59,8 +62,10 @@ TRUTH: Final = (
         "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",
         (
             pos("action", "add or list", choices=("add", "list")),
-            pos("name", "its name in the fleet", required=False),
-            pos("path", "a folder or an address to take it from", required=False, kind="place"),
+            pos("name", "its name in the fleet", required=False, actions=("add",),
+                needed=("add",)),
+            pos("path", "a folder or an address to take it from", required=False, kind="place",
+                actions=("add",), needed=("add",)),
         ),
         object="name", acts="hub",
     ),

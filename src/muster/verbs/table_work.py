@@ -36,6 +36,7 @@ WORK: Final = (
             flag("yes", "run the plan without asking"),
             flag("detach", "begin the run and return", bare=True),
         ),
+        elsewhere=True,
     ),
     Verb(
         "check", "say what is wrong with a spec, with line and column", "local", "daemon",
@@ -82,7 +83,7 @@ WORK: Final = (
     ),
     Verb(
         "cancel", "stop a task or a run", "order", "daemon", "muster.verbs.work:cancel",
-        (pos("what", "task or run id"), opt("reason", "why, for the log")),
+        (pos("what", "task or run id"), opt("reason", "why, for the log", empty=True)),
         object="what", acts="owner",
     ),
     Verb(
@@ -96,7 +97,7 @@ WORK: Final = (
         (
             _TASK,
             pos("answer", "yes or no", choices=("yes", "no")),
-            opt("note", "what you want to say with it"),
+            opt("note", "what you want to say with it", empty=True),
         ),
         object="task", acts="owner",
     ),
@@ -122,7 +123,7 @@ WORK: Final = (
     Verb(
         "logs", "what the agent of a task did, as it happens with --follow", "local", "client",
         "muster.verbs.logs:logs",
-        (_TASK, flag("follow", "go on until the attempt ends")),
+        (_TASK, flag("follow", "go on until the attempt ends")), elsewhere=True,
     ),
     Verb(
         "fetch", "bring what a settled task delivered to this machine", "local", "client",

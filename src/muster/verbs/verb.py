@@ -19,7 +19,9 @@ class Arg(NamedTuple):
     as seen from where the person stands, or an address.
 
     `bare` arguments go into the options of a call, which say how and never what: they are not
-    signed.
+    signed. Of a verb with actions (its first word), `actions` are those that take this argument,
+    () for all, and `needed` those that make no sense without it. `empty` says that "" is an answer;
+    elsewhere it is a variable of a script that was never set.
     """
 
     name: str
@@ -30,6 +32,9 @@ class Arg(NamedTuple):
     default: str | int | bool | None = None
     choices: tuple[str, ...] = ()
     bare: bool = False
+    actions: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    empty: bool = False
 
 
 class Verb(NamedTuple):
@@ -49,6 +54,13 @@ class Verb(NamedTuple):
     operators_only: bool = False
     # What cannot be undone, as a sentence over its arguments: asked about first, never suggested.
     destroys: str = ""
+    # Whether `--on` may name another machine, for a verb inside the command.
+    elsewhere: bool = False
+
+    @property
+    def takes_on(self) -> bool:
+        """Whether another machine may do it."""
+        return self.place != "client" or self.elsewhere
 
     def load(self) -> Callable[..., Any]:
         """The function that answers the verb."""
@@ -62,9 +74,9 @@ def pos(name: str, help: str, **more: Any) -> Arg:
     return Arg(name, help, position=True, **{"required": True, **more})
 
 
-def flag(name: str, help: str, *, bare: bool = False) -> Arg:
+def flag(name: str, help: str, **more: Any) -> Arg:
     """Something that is said or not."""
-    return Arg(name, help, kind="flag", default=False, bare=bare)
+    return Arg(name, help, kind="flag", default=False, **more)
 
 
 def opt(name: str, help: str, default: str | int = "", **more: Any) -> Arg:
@@ -73,6 +85,6 @@ def opt(name: str, help: str, default: str | int = "", **more: Any) -> Arg:
     return Arg(name, help, **{"kind": kind, "default": default, **more})
 
 
-def words(name: str, help: str) -> Arg:
+def words(name: str, help: str, **more: Any) -> Arg:
     """Something that may be given several times."""
-    return Arg(name, help, kind="words", default="")
+    return Arg(name, help, kind="words", default="", **more)
