@@ -4,8 +4,11 @@ import pytest
 from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
+from muster.channel.frame import Type
 from muster.limits import CLOCK_SKEW_MS, EVIDENCE_AGE_MS_MAX
-from muster.node.clock import CLOCK_STEP_MS, CLOCK_TRUST_MS, Steady
+from muster.log import canon
+from muster.node import event as ev
+from muster.node.clock import CLOCK_STEP_MS, CLOCK_TRUST_MS, Steady, Told
 from muster.task.instruction import Now
 
 YEAR_MS = 366 * 24 * 3_600_000
@@ -73,10 +76,53 @@ def test_another_machine_that_goes_by_the_new_time_ends_the_doubt_and_no_other_d
     clock.off_ms = YEAR_MS
     clock.read()
     for wrong in (0, YEAR_MS // 2, -YEAR_MS, YEAR_MS + 2 * CLOCK_SKEW_MS):
-        clock.steady.heard(WALL_MS + clock.boot_ms + wrong, clock.boot_ms)
+        clock.steady.heard([Told(WALL_MS + wrong, hub=True)])
         assert clock.read() == 0
-    clock.steady.heard(WALL_MS + clock.boot_ms + YEAR_MS + 1_000, clock.boot_ms)
+    clock.steady.heard([Told(WALL_MS + YEAR_MS + 1_000, hub=True)])
     assert clock.read() == YEAR_MS
+
+
+@proves("node.clock-jumps-settle-nothing")
+@pytest.mark.parametrize(
+    ("new", "hubs", "old", "follows"),
+    [
+        (1, 0, 0, False),
+        (0, 1, 0, True),
+        (2, 0, 0, True),
+        (2, 0, 1, True),
+        (2, 0, 2, False),
+        (0, 1, 1, False),
+        (1, 1, 1, True),
+        (5, 0, 5, False),
+    ],
+)
+def test_a_member_alone_moves_no_clock_and_a_hub_only_where_most_agree(new, hubs, old, follows):
+    clock = Clock()
+    clock.off_ms = YEAR_MS
+    clock.read()
+    jumped, stayed = WALL_MS + YEAR_MS, WALL_MS
+    told = [Told(jumped, hub=False)] * new + [Told(jumped, hub=True)] * hubs
+    clock.steady.heard(told + [Told(stayed, hub=False)] * old)
+    assert clock.read() == (YEAR_MS if follows else 0)
+
+
+@proves("node.clock-jumps-settle-nothing")
+def test_a_member_that_says_hello_under_several_links_is_one_and_the_others_are_asked():
+    world = Cores("hub", "studio", "laptop")
+    for name in ("studio", "laptop"):
+        world.link("hub", name)
+    world.pass_ms(4_000)
+    hub, lap = world["hub"], world["laptop"]
+    true = world.now
+    jumped = Now(true().boot_ms, true().wall_ms + YEAR_MS)
+    world.now = lambda: jumped  # type: ignore[method-assign]
+    for _ in range(3):
+        _, link = world.link("laptop", "hub")
+        hello = {"life": "", "muster": "x", "wall_ms": jumped.wall_ms}
+        hub.step(ev.Arrived(link, Type.HELLO, 0, canon.encode(hello)))
+    assert hub.core.links[link].skew_ms > YEAR_MS // 2
+    assert abs(hub.core.now.wall_ms - true().wall_ms) < 60_000
+    assert lap.id != hub.id
 
 
 @proves("node.clock-jumps-settle-nothing")

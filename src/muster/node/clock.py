@@ -9,13 +9,15 @@ best there is.
 What is decided for good (an order is too old, a deadline is over, evidence counts no more) must
 not be decided by a clock that is wrong for a moment. So the core goes by a `Steady` clock: what the
 wall clock said at the start, and the time that passed since. Small corrections are followed at
-once; a jump is believed when it has stayed for `CLOCK_TRUST_MS`, or when another machine of the
-fleet goes by the same time.
+once; a jump is believed when it has stayed for `CLOCK_TRUST_MS`, or when more of the machines that
+are linked go by the new time than by another one: a hub among them, or two. So a member alone, who
+may lie about its clock, moves nobody's.
 """
 
 import sys
 import time
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from muster.limits import CLOCK_SKEW_MS
 from muster.task.instruction import Now
@@ -36,6 +38,15 @@ def boot_ms() -> int:
 # A correction so small is followed at once; a larger one is believed when it stays for so long.
 CLOCK_STEP_MS: Final = 2_000
 CLOCK_TRUST_MS: Final = 5 * 60_000
+# So many members, or one hub, vouch for a time to which our clock jumped.
+CLOCK_VOUCHERS_MIN: Final = 2
+
+
+class Told(NamedTuple):
+    """What a linked machine said when it was: its wall clock less the time since our start."""
+
+    offset_ms: int
+    hub: bool
 
 
 class Steady:
@@ -62,14 +73,15 @@ class Steady:
             self._offset_ms = found_ms
         return Now(now.boot_ms, now.boot_ms + self._offset_ms)
 
-    def heard(self, wall_ms: int, boot_ms: int) -> None:
-        """Another machine's time, now: where our wall clock jumped to that very time, we follow.
+    def heard(self, others: Iterable[Told]) -> None:
+        """The times that linked machines go by: where our wall clock jumped to them, we follow.
 
-        It only chooses between two times of our own, so a machine that lies gains little.
+        They only choose between two times of our own, so whoever lies gains little.
         """
-        near = abs(wall_ms - boot_ms - self._other_ms) <= CLOCK_SKEW_MS
-        far = abs(wall_ms - boot_ms - self._offset_ms) > CLOCK_SKEW_MS
-        if near and far:
+        told = tuple(others)
+        new = [each for each in told if abs(each.offset_ms - self._other_ms) <= CLOCK_SKEW_MS]
+        vouched = len(new) >= CLOCK_VOUCHERS_MIN or any(each.hub for each in new)
+        if abs(self.off_ms) > CLOCK_SKEW_MS and vouched and 2 * len(new) > len(told):
             self._offset_ms = self._other_ms
 
 

@@ -1,11 +1,12 @@
 """A live link as the core sees it, what an answer is, and what may stand in one."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from muster.limits import SENTENCE_CHARS_MAX
+from muster.node.clock import Told
 from muster.visible import visible
 
 Answer = Mapping[str, Any]
@@ -25,6 +26,8 @@ class Link:
     up_ms: int
     heard_ms: int
     skew_ms: int = 0
+    # The peer's wall clock less the time since our start, as it said with its newest hello.
+    offset_ms: int | None = None
     version: str = ""
     # How often a link that proved no machine called.
     calls: int = 0
@@ -38,6 +41,13 @@ def channels(me: str, peer: str) -> Iterator[int]:
     Else both begin one under the same number, and a tunnel of one would meet a tunnel of the other.
     """
     return itertools.count(1 if me < peer else 2, 2)
+
+
+def times(links: Iterable[Link], hubs: Collection[str]) -> list[Told]:
+    """The time that each linked machine goes by, as it said last, under whichever of its links."""
+    said = [(link.peer, link.offset_ms) for link in links if link.peer]
+    newest = {peer: offset_ms for peer, offset_ms in said if offset_ms is not None}
+    return [Told(offset_ms, peer in hubs) for peer, offset_ms in newest.items()]
 
 
 def sentence(text: str) -> str:

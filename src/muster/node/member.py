@@ -38,7 +38,7 @@ from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.health import Health
 from muster.node.last_word import LastWords
-from muster.node.link import Link, channels, sentence
+from muster.node.link import Link, channels, sentence, times
 from muster.node.lives import hello_bytes
 from muster.node.setback import Setbacks
 from muster.node.twin import Twins
@@ -310,7 +310,9 @@ class Members:
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
-        self.core.clock.heard(wall_ms, self.core.now.boot_ms)
+        link.offset_ms = wall_ms - self.core.now.boot_ms
+        hubs = {hub.machine for hub in self.core.roster.hubs()}
+        self.core.clock.heard(times(self.core.links.values(), hubs))
         link.skew_ms = wall_ms - self.core.now.wall_ms
         if word:
             self.core.lives.heard(link, word)
