@@ -4,11 +4,17 @@ fleet:  ann (whose log it is), bob (who witnesses), cy (revoked)
 streams: ann/fleet with everybody's records, ann/journal, cy/fleet
 """
 
+import json
+import runpy
 import secrets
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import apsw
 import pytest
 
+from muster.fleet.ended import sign_end
 from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import sign_binding, sign_operator, sign_record, sign_revocation
@@ -23,6 +29,7 @@ from muster.log.stream import FLEET, JOURNAL, Incarnation, StreamName
 from muster.log.tree import Nodes, Range, inclusion_proof, leaf_hash
 from muster.store.schema import pack
 from muster.store.store import Draft, Store
+from muster.verbs import audit
 from muster.verbs.proof import verify
 from muster.verbs.source import DatabaseSource
 from tests.promise import proves
@@ -304,3 +311,41 @@ def _closes(world, evidence):
         report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
         assert len(report.findings()) == kept
         assert [f["closed"] for f in report.forks] == [not kept]
+    _exports(world)
+    _ends(world, fork)
+
+
+def _exports(world):
+    """Of a stream whose fork was closed the part before it is exported, and holds alone."""
+    folder = Path(world.path).parent / "closed-fork"
+    door: Any = SimpleNamespace(more=lambda _value: None)
+    audit._export(door, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    files = {each.name: each.read_bytes() for each in folder.iterdir()}
+    listed = json.loads(files["manifest.json"])["streams"]
+    assert [each["size"] for each in listed if each["stream"] == str(THEIRS)] == [5]
+    script = Path(__file__).parents[2] / "verify" / "muster_verify.py"
+    alone = runpy.run_path(str(script))["verify_export"]
+    wrong, _ = alone(files, AUTHORITY.fleet, NOW // 1000 + 60)
+    assert wrong == []
+
+
+def _ends(world, fork):
+    """The operator is revoked: the fork is closed as long as the end of the key names it."""
+    key = Operator.from_seed(b"o" * 32).key
+    raw = sign_revocation(
+        AUTHORITY, of="operator", key=key, name="alice", cuts={}, reason="left", issued_ms=NOW
+    )
+    for forks, closed in (((), False), ((fork,), True)):
+        end = sign_end(AUTHORITY, operator=key, taken=(), forks=forks, issued_ms=NOW)
+        store = Store(
+            world.path, fleet=AUTHORITY.fleet, machine=ANN.machine, rng=secrets.token_bytes
+        )
+        with store.transaction():
+            store.append(MINE, [
+                draft("machine.revoke", revocation=raw.decode()),
+                draft("operator.end", end=end.decode()),
+            ], NOW)  # fmt: skip
+            store.seal_dirty(ANN.signer("seal"))
+        store.close()
+        report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
+        assert [f["closed"] for f in report.forks] == [closed]

@@ -17,17 +17,20 @@ from functools import partial
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError, Refused
+from muster.fleet.ended import closed, ended, open_end
 from muster.fleet.forked import closes, fork_id
 from muster.fleet.kinds import (
     FORK_CLOSE,
     MACHINE_OPEN,
     MACHINE_RECORD,
     MACHINE_REVOKE,
+    OPERATOR_END,
     OPERATOR_RECORD,
     ForkClose,
     MachineOpen,
     MachineRecorded,
     MachineRevoke,
+    OperatorEnd,
     OperatorRecorded,
 )
 from muster.fleet.record import (
@@ -51,7 +54,7 @@ from muster.verbs.source import Head, Source, Stream
 # How often somebody who waits hears something.
 PROGRESS_ENTRIES: Final = 50_000
 _DOCUMENTS: Final = frozenset(
-    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, FORK_CLOSE}
+    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, OPERATOR_END, FORK_CLOSE}
 )
 
 
@@ -89,6 +92,8 @@ class Report:
     # Every revocation that holds, as signed text: a later one takes nothing back.
     revocations: dict[str, None] = field(default_factory=dict)
     operators: set[str] = field(default_factory=set)
+    # What of revoked operators' keys still counts.
+    ends: list[bytes] = field(default_factory=list)
     # Who closed which fork, for all that is signed; and the forks that were found.
     closings: set[tuple[str, str]] = field(default_factory=set)
     forks: list[dict[str, Any]] = field(default_factory=list)
@@ -192,6 +197,10 @@ def _document(entry: Entry, report: Report) -> None:
         elif kind == OPERATOR_RECORD:
             raw = body_as(entry, OperatorRecorded).record
             report.operators.add(open_operator(raw.encode(), report.fleet).operator)
+        elif kind == OPERATOR_END:
+            raw = body_as(entry, OperatorEnd).end
+            open_end(raw.encode(), report.fleet)
+            report.ends.append(raw.encode())
         elif kind == FORK_CLOSE:
             _closing(report, body_as(entry, ForkClose))
     except (Skip, Refused):
@@ -309,11 +318,13 @@ def _cut_back(evidence: bytes, report: Report) -> None:
             raise Malformed(f"no record names {stream.machine}")
         proof = open_fork(evidence, report.fleet, record.key("seal"))
         fork = fork_id(str(stream), proof.index)
-        closed = any((fork, each) in report.closings for each in report.operators)
+        ends = ended(report.ends, report.fleet, report.revoked)
+        counts = [each for each in report.operators if closed(ends, each, fork)]
+        is_closed = any((fork, each) in report.closings for each in counts)
         report.forks.append(
-            {"fork": fork, "stream": str(stream), "common": proof.index, "closed": closed}
+            {"fork": fork, "stream": str(stream), "common": proof.index, "closed": is_closed}
         )
-        if not closed:
+        if not is_closed:
             report.wrong.append(
                 f"stream {stream}: seq {proof.index}: FORKED by its own machine's key; "
                 "both branches are kept"
