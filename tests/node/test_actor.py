@@ -10,6 +10,8 @@ from tests.promise import proves
 from muster.fleet.kinds import OrderTake
 from muster.fleet.machine import Operator
 from muster.log import canon
+from muster.log.stream import FLEET, Incarnation, StreamName
+from muster.store.store import Draft
 from muster.verbs.table import VERBS
 
 
@@ -119,3 +121,53 @@ def test_a_key_that_was_shut_out_says_nothing_more_for_its_person(world):
     world.pass_ms(4_000)
     found = [(m["from"], m["trust"], m["text"]) for m in laptop.call("inbox", {})["value"]]
     assert found == [("op:alice", "person", "before"), ("studio", "machine", "after")]
+
+
+def says(machine: One, kind: str, body: Any, cause: Any = (), stream: Any = None) -> Any:
+    """A member writes what it likes, here into any stream of its own."""
+    core = machine.core
+    core.now = machine.world.now()
+    with core.store.transaction():
+        made = core.store.append(
+            stream or core.standing.own(FLEET),
+            [Draft(kind, "op:alice", tuple(cause), canon.encode(body))],
+            core.now.wall_ms,
+        )
+        core.store.seal_dirty(core.standing.signer("seal"))
+        core.sync.grew(made[0].stream)
+    core.sync.after_commit(core.now.boot_ms)
+    machine.world.pass_ms(1_000)
+    return made[0]
+
+
+@proves("message.one-order-one-message")
+def test_the_machine_that_took_an_order_to_send_sends_it_once_in_the_persons_name(world):
+    """It has the order, and could say the same again whenever it likes."""
+    studio, laptop = world["studio"], world["laptop"]
+    args = {"to": "all", "text": ["pay"]}
+    assert studio.order("send", "all", args)["ok"]
+    world.pass_ms(1_000)
+    (took,) = [e for e in studio.entries("order.take") if e.header.author == studio.id]
+    body = {"text": "pay", "to": ["all"]}
+    says(studio, "message.send", body, (took.id,))
+    core = studio.core
+    elsewhere = StreamName(studio.id, Incarnation("e" * 32), FLEET)
+    opening = {"record": studio.record.decode()}
+    says(studio, "machine.open", opening, stream=elsewhere)
+    # In another incarnation of its own it takes the order again, and says it right after.
+    again = says(studio, "order.take", canon.decode(took.body, "x", size_max=9999), (), elsewhere)
+    assert core.store.entry(again.id)
+    says(studio, "message.send", body, (again.id,), elsewhere)
+    says(studio, "message.send", body, (took.id,), elsewhere)
+    found = [(m["from"], m["trust"]) for m in laptop.call("inbox", {"all": True})["value"]]
+    assert found == [("op:alice", "person"), *[("studio", "machine")] * 3]
+
+
+@proves("message.one-order-one-message")
+def test_each_of_several_orders_to_say_the_same_is_a_persons(world):
+    args = {"to": "laptop", "text": ["again"]}
+    for _ in range(3):
+        assert world["studio"].order("send", "laptop", args)["ok"]
+    world.pass_ms(1_000)
+    items = world["laptop"].call("inbox", {"all": True})["value"]
+    assert [m["trust"] for m in items] == ["person"] * 3

@@ -3,16 +3,20 @@
 Rule 1: the actor in an entry is its writer's word. About its own agents a machine is believed; that
 a person was at work is proven by the person's signed statement and by nothing else.
 Rule 2: what is not proven is shown as the machine's, with what it claims beside it.
-Rule 3: a key that was shut out signs what it likes, under any date. What came here before that was
+Rule 3: one order is one message. The machine that takes it writes both in one step, the message
+next; what it writes later, or elsewhere, under the same order was not said by the person.
+Rule 4: a key that was shut out signs what it likes, under any date. What came here before that was
 its person's and stays so; what comes later proves nothing.
 """
 
 from typing import Final, Literal, NamedTuple
 
 from muster.errors import MusterError
+from muster.fleet.folds import ORDER
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
 from muster.fleet.statement import Statement, args_hash, is_target, open_statement
-from muster.log.entry import Entry
+from muster.log.clock import Stamp
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
@@ -128,15 +132,31 @@ def _is_decision(body: kinds.TaskDecide, statement: Statement) -> bool:
 
 
 def _orders(core: Core, entry: Entry) -> list[Statement]:
-    """The orders that an entry cites and that its own machine took."""
+    """The orders that an entry cites and that its own machine took just before it, once."""
     found = [core.store.entry(cause) for cause in entry.causes]
     return [
         _taken(core, each)
         for each in found
         if each is not None
         and each.header.kind == ORDER_TAKE
-        and each.header.author == entry.header.author
+        and each.stream[:2] == entry.stream[:2]
+        and entry.stamp == Stamp(each.stamp.ms, each.stamp.n + 1)
+        and _is_first(core, each)
     ]
+
+
+def _is_first(core: Core, took: Entry) -> bool:
+    """Whether its machine took the order here for the first time, of all its incarnations."""
+    order, store = _taken(core, took), core.store
+    rows = store.rows(
+        ORDER.name, writer=took.header.author, operator=order.operator, nonce=order.nonce
+    )
+    entries = [
+        store.entry(EntryId(row["entry"])) for row in rows if isinstance(row["entry"], bytes)
+    ]
+    came = [store.admitted(each.stream, each.header.seq) for each in entries if each is not None]
+    mine = store.admitted(took.stream, took.header.seq)
+    return mine is not None and all(each is None or mine <= each for each in came)
 
 
 def _taken(core: Core, entry: Entry) -> Statement:
