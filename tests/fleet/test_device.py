@@ -239,6 +239,8 @@ def test_a_device_ends_with_its_operator_its_machine_its_key_or_its_ticket(whose
     world.write(STUDIO, kinds.MACHINE_REVOKE, kinds.MachineRevoke(raw))
     assert not may(world)
     assert not world.roster.devices
+    with pytest.raises(Denied, match=r"^the device laptop"):
+        world.roster.permit(order("run", "nightly"), NOW)
     world.enrol(LAPTOP_RECORD)
     assert not may(world)
 

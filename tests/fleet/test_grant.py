@@ -60,8 +60,33 @@ def may(
 @proves("fleet.default-deny")
 def test_what_no_grant_allows_is_denied_with_a_sentence():
     world = small_fleet()
-    with pytest.raises(Denied, match=r"may not run project: no grant allows it; ask an operator"):
+    with pytest.raises(
+        Denied, match=r"may not order run on project: no grant allows it; ask an operator"
+    ):
         world.roster.decide(BOB.key, "run", "project", NOW)
+
+
+@proves("fleet.refusals-name-people")
+def test_a_refusal_calls_whom_it_refuses_as_people_do_and_says_what_would_help():
+    world = small_fleet()
+
+    def refused(key: str, verb: str = "revoke") -> str:
+        with pytest.raises(Denied) as error:
+            world.roster.decide(key, verb, "x", NOW)
+        return str(error.value)
+
+    assert refused(BUILD.machine).startswith("machine build may not order revoke on x")
+    assert refused(f"claude@{BUILD.machine}").startswith("claude on machine build may not")
+    assert "muster operator add NAME --key KEY" in refused(BOB.key)
+    world.write(STUDIO, kinds.MACHINE_REVOKE, kinds.MachineRevoke(revocation(LAPTOP)))
+    assert refused(LAPTOP.machine).startswith("machine laptop is revoked")
+    raw = sign_revocation(
+        AUTHORITY, of="operator", key=ALICE.key, name="alice", cuts={}, reason="lost", issued_ms=NOW
+    )
+    world.write(STUDIO, kinds.MACHINE_REVOKE, kinds.MachineRevoke(raw.decode()))
+    assert refused(ALICE.key, "run").startswith("operator alice is revoked")
+    assert "`muster operator list`" in refused(ALICE.key)
+    assert not any(key[:8] in refused(key) for key in (ALICE.key, BUILD.machine))
 
 
 @proves("fleet.default-deny")

@@ -241,7 +241,7 @@ def test_a_name_in_use_is_refused():
     token = b"x" * 16
     hub.world.write(STUDIO, kinds.INVITE_OPEN, open_invite(token, "laptop", (), NOW))
     request = sign_join(PHONE, INVITE._replace(token=token), "laptop")
-    hub.refuses(request, Denied, "choose another name")
+    hub.refuses(request, Denied, "take another name")
 
 
 class _Borrowed(Identity):

@@ -148,7 +148,7 @@ def test_an_id_or_its_beginning_says_who_is_meant(world):
     assert kind(hub.order("revoke", short["name"], short)) == "NotFound"
     begin = {"name": bad[:12]}
     assert hub.order("revoke", begin["name"], begin)["value"]["revoked"] == "bad"
-    assert kind(hub.order("revoke", "bad", {"name": "bad"})) == "Denied"
+    assert kind(hub.order("revoke", "bad", {"name": "bad"})) == "Conflict"
     assert hub.order("revoke", studio, {"name": studio})["value"]["revoked"] == "studio"
 
 
@@ -239,3 +239,11 @@ def test_the_keeper_of_a_thread_stays_in_it(world):
     (members,) = hub.core.roster.groups.values()
     assert set(members) == {hub.id, world["studio"].id}, "nobody was removed, the other neither"
     assert hub.own_size == before + 1, "the record of the refusal"
+
+
+@proves("message.thread-keeper")
+def test_taking_somebody_out_of_a_thread_that_is_not_there_opens_none(world):
+    hub = world["hub"]
+    leave = {"name": "taem", "remove": ["studio"]}
+    assert kind(hub.order("thread", "taem", leave)) == "NotFound"
+    assert not hub.core.roster.groups

@@ -42,7 +42,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from muster.channel.address import join_address, split_address
+from muster.channel.address import join_address, split_address, why_nobody_listens
 from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
 from muster.channel.door import LINKED, SPEAKING, Door, Visitor, accept, hang_up, listen
 from muster.channel.frame import check_size, short_reason
@@ -454,8 +454,9 @@ class HttpChannel:
         try:
             listener.start(host, port)
         except OSError as error:
-            what = f"cannot listen at {address} ({error}); choose another port"
-            raise unable(what, error) from error
+            raise unable(
+                f"cannot listen at {address}: {why_nobody_listens(error)}", error
+            ) from error
         return listener
 
 

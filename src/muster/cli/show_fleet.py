@@ -194,6 +194,7 @@ def status(value: Any, files: Files) -> str:
         *_alarms(value),
         paint(value["name"], "bold"),
         *_shut_out(value["revoked"]),
+        *_ownerless(value),
         pairs(
             [
                 ("starting", settled),
@@ -282,6 +283,17 @@ def _shut_out(revoked: Any) -> list[str]:
         paint(f"This machine was revoked {ago(revoked['t_ms'])}{reason}.", "red"),
         "Nothing it does counts for the fleet any more. To come back it needs a new home:",
         "`muster down`, then `muster join` with a new invitation and --home NEW-FOLDER.",
+    ]
+
+
+def _ownerless(value: Any) -> list[str]:
+    """Said of a fleet in which no order counts, unless this machine is no part of it any more."""
+    if value["revoked"] or value.get("operators", 1):
+        return []
+    return [
+        paint("Nobody can order anything: the last operator was revoked.", "red"),
+        "`muster operator add NAME --here` makes a new one where authority.seed lies, once the old",
+        "operator.seed is moved away there.",
     ]
 
 

@@ -159,11 +159,14 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     now_ms: int,
     roles: Collection[str] = (),
     life_ms: int = 0,
+    *,
+    who: str = "",
 ) -> str:
     """The id of the grant that lets `key` do this now; raises Denied when there is none.
 
     `grants` are the effective ones. `roles` are those of the machine that `key` belongs to.
-    `life_ms` is how long the order itself may be shown, from its issue to its end.
+    `life_ms` is how long the order itself may be shown, from its issue to its end. `who` is what
+    a person calls the key's owner.
     Of several grants the most exact and then the longest is cited, so that every machine
     cites the same.
     """
@@ -173,17 +176,22 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     standing = [g for g in bound if now_ms <= g.grant.until_ms]
     if standing:
         return min(standing, key=_exactness).id
-    who = short(key) if len(key) == 64 else key.partition("@")[0]
+    who = who or (f"key {short(key)}" if len(key) == 64 else key.partition("@")[0])
     if fitting and not bound:
         allowed_s = max(g.life_ms for g in fitting) // 1000
         raise Denied(
-            f"{who} may {verb} {object}, but only by an order that ends within {allowed_s} s, and "
-            f"this one may be shown for {life_ms // 1000} s."
+            f"{who} may order {verb} on {object}, but only by one that ends within {allowed_s} s, "
+            f"and this one may be shown for {life_ms // 1000} s."
         )
     if fitting:
         ended_s = (now_ms - max(g.grant.until_ms for g in fitting)) // 1000
-        raise Denied(f"{who} may no longer {verb} {object}: the grant ended {ended_s} s ago.")
-    raise Denied(f"{who} may not {verb} {object}: no grant allows it; ask an operator for one.")
+        raise Denied(
+            f"{who} may order {verb} on {object} no longer: the grant ended {ended_s} s ago."
+        )
+    way = " or to be one (`muster operator add NAME --key KEY`)" if who.startswith("key ") else ""
+    raise Denied(
+        f"{who} may not order {verb} on {object}: no grant allows it; ask an operator for one{way}."
+    )
 
 
 def _exactness(given: Given) -> tuple[bool, bool, int, str]:

@@ -132,8 +132,12 @@ def open_invite(
 def check_address(address: str) -> str:
     """`address` in lower case, when it is host:port; raises Malformed otherwise."""
     match = _ADDRESS.match(address.lower())
-    if match is None or not 0 < int(match[3]) < 65536:
+    if match is None:
         raise Malformed(f"{address[:80]!r} is not an address: write host:port or [ipv6]:port.")
+    if not 0 < int(match[3]) < 65536:
+        raise Malformed(
+            f"{address[:80]!r} is not an address: the port of host:port is from 1 to 65535."
+        )
     return address.lower()
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
-from muster.errors import Conflict, Denied, NotFound
+from muster.errors import Conflict, NotFound
 from muster.fleet.name import short
 from muster.fleet.roster import Roster
 
@@ -43,7 +43,7 @@ def everyone(roster: Roster) -> list[Named]:
 def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
     """The one that is called so, or whose id begins so; `sort` where the person said which.
 
-    Raises: NotFound; Denied where it was revoked; Conflict where it could be more than one.
+    Raises: NotFound; Conflict where it was revoked, or could be more than one.
     """
     asked = [each for each in everyone(roster) if sort in (None, each.sort)]
     found = [each for each in asked if each.name == text]
@@ -54,7 +54,7 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
     if found:
         raise Conflict(_which(text, found))
     if _was_revoked(roster, text, sort):
-        raise Denied(f"{text[:64]} is revoked already: its key counts no more")
+        raise Conflict(f"{text[:64]} is revoked already: its key counts no more")
     names = ", ".join(sorted({each.name for each in asked})) or "none"
     raise NotFound(f"no {sort or 'machine or operator'} is called {text[:64]!r}; there are {names}")
 

@@ -176,9 +176,43 @@ class Roster:
         """
         machine = MachineId(key.rpartition("@")[2])
         if self.is_dead(key) or machine in self.revoked:
-            raise Denied(f"{short(key)} is revoked: it may do nothing any more.")
+            raise Denied(
+                f"{self.called(key)} is revoked: it may do nothing any more; `muster operator "
+                "list` names who orders, `muster device list` what orders for whom."
+            )
         roles = self.machines[machine].roles if machine in self.machines and "@" not in key else ()
-        return decide(self.grants, key, verb, object, now_ms, roles, life_ms)
+        asked = (self.grants, key, verb, object, now_ms, roles, life_ms)
+        try:
+            return decide(*asked)
+        except Denied as error:
+            # Who that is costs a look at every machine, and only a refusal says it.
+            who = self.called(key)
+            if key in self.devices_ever and key not in self.devices:
+                raise Denied(
+                    f"{who} orders nothing any more: what let it was taken back, or has ended; "
+                    "`muster device add` with its name, where an operator orders, lets it anew."
+                ) from error
+            return decide(*asked, who=who)
+
+    def called(self, key: str) -> str:
+        """What a person calls the owner of a key, an agent (`name@<machine id>`) or a machine."""
+        agent, at, machine = key.rpartition("@")
+        if at:
+            return f"{agent} on {self.called(machine)}"
+        if (device := self.devices_ever.get(key)) is not None:
+            return f"the device {self._name_of(device.terms.machine)}"
+        if key in self.operators:
+            return f"operator {self.operators[key].name}"
+        if (gone := self.revoked.get(key)) is not None:
+            return f"{gone.of} {gone.name}"
+        if MachineId(key) in self.known:
+            return f"machine {self.known[MachineId(key)].name}"
+        owner = next((m for m, r in self.known.items() if key in r.keys.values()), "")
+        return f"machine {self._name_of(owner)}" if owner else f"key {short(key)}"
+
+    def _name_of(self, machine: str) -> str:
+        found = self.known.get(MachineId(machine))
+        return machine[:12] if found is None else found.name
 
     def permit(self, statement: Statement, now_ms: int) -> str:
         """The grant by which its signer may order what this statement says, then.
@@ -248,7 +282,7 @@ class Roster:
         others = [each for each in self.grants if each.giver != ""]
         if self.is_dead(giver) or candidate not in effective(roots, (*others, candidate)):
             raise Denied(
-                f"{short(giver)} may not give {grant.verb} {grant.object}: "
+                f"{self.called(giver)} may not give {grant.verb} on {grant.object}: "
                 "an operator must, or let this key do so."
             )
 
@@ -292,7 +326,10 @@ class Roster:
             if keys & {record.machine, *record.keys.values()}:
                 raise Forged(f"{binding.name} shows a key that belongs to {record.name}.")
             if record.name == binding.name and record.machine in self.machines:
-                raise Denied(f"Another machine is named {binding.name}: choose another name.")
+                raise Denied(
+                    f"Another machine is named {binding.name}: take another name "
+                    f"(`muster invite` with it, where {binding.name} was invited)."
+                )
 
     def _includes(self, scope: Scope, machine: MachineId) -> bool:
         if scope == FLEET:

@@ -23,12 +23,13 @@ from typing import Any, Final
 
 import platformdirs
 
-from muster.errors import Broken, NotFound, Refused, unable
+from muster.errors import Broken, MusterError, NotFound, Refused, unable
 from muster.limits import LEASE_MS_MAX
 from muster.node import environ
 
 SOCKET_PATH_BYTES_MAX: Final = 107
 SEED_BYTES: Final = 32
+_ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
 NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
@@ -178,6 +179,22 @@ class Home:
             raise Broken(f"{path} is damaged: {len(raw)} bytes instead of {SEED_BYTES}")
         return raw
 
+    def open_seeds(self) -> list[str]:
+        """What is wrong with the keys that no daemon reads, and a person signs with: a sentence
+        for each that others can read.
+        """
+        found = []
+        for name in ("operator.seed", "device.seed"):
+            try:
+                if self.has_seed(name):
+                    self.seed(name)
+            except Refused as error:
+                found.append(str(error))
+            except MusterError:
+                # Whoever orders with it hears it; to the daemon it is nothing.
+                continue
+        return found
+
     def put_seed(self, name: str, seed: bytes) -> None:
         """Raises: Refused where there is one already: a key is never overwritten."""
         path = self.path / name
@@ -228,14 +245,11 @@ class Home:
         try:
             found = json.loads((self.path / "fleet.json").read_bytes())
         except FileNotFoundError as error:
-            raise NotFound(
-                f"{self.path}/fleet.json is not there: put it back from a copy of this home, or "
-                "join the fleet anew with --home NEW-FOLDER"
-            ) from error
+            raise NotFound(f"{self.path}/fleet.json is not there: {_ANEW}") from error
         except ValueError as error:
-            raise Broken(f"{self.path}/fleet.json is damaged: {error}") from error
+            raise Broken(f"{self.path}/fleet.json is damaged ({error}): {_ANEW}") from error
         if not isinstance(found, dict):
-            raise Broken(f"{self.path}/fleet.json is damaged: it is no object")
+            raise Broken(f"{self.path}/fleet.json is damaged: {_ANEW}")
         return found
 
     def put_facts(self, facts: dict[str, Any]) -> None:
@@ -250,6 +264,8 @@ class Home:
             return Config()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise Broken(f"{path}: {error}; mend the file") from error
+        except OSError as error:
+            raise unable(f"{path} cannot be read: {error.strerror}", error) from error
         return _config(found, path)
 
 

@@ -50,7 +50,7 @@ class Check(NamedTuple):
 def doctor(door: Door, _args: Mapping[str, Any]) -> Any:
     """Look at everything; exit code 1 when something is to be mended."""
     checks = [*_system(door.home), *_of_home(door.home)]
-    if door.home.exists:
+    if os.path.exists(door.home.path / "seed"):
         checks += _of_daemon(door)
     # What is wrong with the past of a machine makes everything else doubtful.
     checks.sort(key=lambda check: check.name != PAST)
@@ -86,7 +86,7 @@ def _system(home: Home) -> Iterator[Check]:
 def _agents(home: Home) -> Iterator[Check]:
     own = home.path / "agents.json"
     try:
-        known = catalogue.load(own if own.exists() else None)
+        known = catalogue.load(own if os.path.exists(own) else None)
         env = {**os.environ, **home.agent_variables()}
     except MusterError as error:
         yield Check("agents", "wrong", str(error), "mend the file it names")
@@ -114,7 +114,13 @@ def _agents(home: Home) -> Iterator[Check]:
 
 
 def _of_home(home: Home) -> Iterator[Check]:
-    if not home.exists:
+    try:
+        lives = home.exists
+    except OSError as error:
+        yield Check("home", "wrong", f"{home.path} cannot be entered: {error.strerror}",
+                    f"`ls -ld {home.path}` shows whose it is and what its mode allows")  # fmt: skip
+        return
+    if not lives:
         yield Check("home", "wrong", f"no machine lives in {home.path}",
                     "start a fleet with `muster init`, or join one with `muster join`")  # fmt: skip
         return
@@ -127,7 +133,8 @@ def _of_home(home: Home) -> Iterator[Check]:
     yield _guarded("configuration", "mend the file it names", config)
     for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
         if home.has_seed(name):
-            yield _guarded(name, "then ask who else could read it", partial(_seed, home, name))
+            yield _guarded(name, "whoever could read it can do what you can: `muster revoke` "
+                           "shuts its key out", partial(_seed, home, name))  # fmt: skip
     yield _folder_mode("home's mode", home.path)
     state = Path(home.mark_folder)
     if state.is_dir():
@@ -148,6 +155,9 @@ def _folder_mode(name: str, folder: Path) -> Check:
         may = "write" if mode & 0o022 else "look"
         return Check(name, "wrong", f"others can {may} into {folder} ({mode:o})",
                      f"chmod 700 {folder}, and ask who did")  # fmt: skip
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return Check(name, "wrong", f"you cannot write into {folder} ({mode:o})",
+                     f"chmod 700 {folder}, as the user it belongs to")  # fmt: skip
     return Check(name, "ok", f"{mode:o}")
 
 
@@ -206,6 +216,12 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         # Nobody links to it or vouches for it any more, and no advice on that would help.
         return
     yield from _past(status)
+    if not status.get("operators", 1):
+        yield Check(
+            "operators", "wrong", "nobody can order anything: the last operator was revoked",
+            "where authority.seed lies, move the old operator.seed away, then `muster operator "
+            "add NAME --here`",
+        )  # fmt: skip
     yield from _links(door)
     yield from _skews(door)
     exposed = int(status["exposed"])

@@ -196,6 +196,8 @@ def thread(core: Core, call: Call) -> Any:
     removed = [core.roster.find(each).machine for each in _names(call.args.get("remove"))]
     if core.machine in removed:
         raise Conflict("the keeper of a thread stays in it")
+    if removed and not added and scope not in groups:
+        raise NotFound(f"this machine keeps no thread {name!r}: nobody can be removed from it")
     since: Any = "now" if call.args.get("fresh") else "start"
     cuts = _sizes(core, scope) if since == "now" and added else {}
     if scope not in groups:

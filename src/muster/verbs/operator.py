@@ -62,6 +62,7 @@ def _own_key(home: Home) -> tuple[str, bool]:
 
 
 def _add(door: Door, name: str, args: Mapping[str, Any]) -> Any:
+    door.home.require()
     check_name(name, "The operator's name")
     key = str(args.get("key") or "")
     if bool(args.get("here")) == bool(key):

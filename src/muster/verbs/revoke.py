@@ -82,6 +82,7 @@ def _check(core: Core, who: Named, *, last: bool) -> None:
     if who.sort == "operator" and len(core.roster.operators) == 1 and not last:
         raise Refused(
             f"{who.name} is the only operator: without one nobody can order anything. Make another "
-            "with `muster operator add NAME` first; `--last` does it all the same, and then only "
-            "authority.seed can make a new one (`muster operator add NAME --here`)"
+            "first: `muster operator key` where it will order, then here `muster operator add NAME "
+            "--key KEY`. `--last` does it all the same; then move the old operator.seed away where "
+            "authority.seed lies, and `muster operator add NAME --here` makes a new one there"
         )

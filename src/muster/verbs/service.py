@@ -41,6 +41,8 @@ def up(door: Door, args: Mapping[str, Any]) -> Any:
     home.require()
     if door.running() or lock.holder(home.lock) is not None:
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
+    for sentence in home.open_seeds():
+        door.say(sentence)
     if args.get("detach"):
         pid = _detach(home)
         return {"name": door.ask("status", {})["name"], "pid": pid, "log": home.daemon_log}

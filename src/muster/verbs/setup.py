@@ -49,6 +49,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     person = _person(str(args.get("operator") or ""), name)
     listen = _listen(str(args.get("listen") or ""))
     address = own_address(str(args.get("address") or ""), listen)
+    labels = _labels(args)
     home.create()
     authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
     operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
@@ -57,9 +58,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
-    home.put(
-        "config.toml", config_text(Config(name, "hub", listen, _explicit(args), "", _labels(args)))
-    )
+    home.put("config.toml", config_text(Config(name, "hub", listen, _explicit(args), "", labels)))
     home.put_facts(
         {
             "fleet": authority.fleet,
@@ -95,6 +94,8 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
     name = check_name(wanted, "The name")
     listen = _listen(str(args.get("listen") or ""))
     address = own_address(str(args.get("address") or ""), listen) if listen else ""
+    # Before the invitation is spent: what is wrong here is not found out behind it.
+    labels = _labels(args)
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
@@ -112,7 +113,7 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
     home.put(
         "config.toml",
-        config_text(Config(name, role, listen, _explicit(args), invite.address, _labels(args))),
+        config_text(Config(name, role, listen, _explicit(args), invite.address, labels)),
     )
     home.put_facts(
         {

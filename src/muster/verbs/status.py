@@ -30,6 +30,7 @@ def status(core: Core, call: Call) -> Any:
         "settled": core.members.settled,
         "doubt": doubt.view(core, call),
         "revoked": _revoked(core),
+        "operators": len(core.roster.operators),
         "machines": {
             "known": len(core.roster.machines),
             "linked": len({link.peer for link in core.links.values() if link.peer}),
