@@ -70,3 +70,8 @@ def refs(repo: Path) -> dict[str, str]:
 
 def blob(repo: Path, text: bytes) -> str:
     return git.run(["hash-object", "-w", "--stdin"], repo, stdin=text).text
+
+
+def verify(repo: Path, id: str, maker: commits.Maker) -> None:
+    """Check a commit of a repository as a promotion does."""
+    commits.check(git.run(["cat-file", "commit", id], repo).out, maker)

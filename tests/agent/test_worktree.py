@@ -15,6 +15,7 @@ from tests.agent.repositories import (
     plain,
     refs,
     sh,
+    verify,
     wait,
 )
 from tests.promise import proves
@@ -63,7 +64,7 @@ class Place:
         found = [path.name for path in self.work.glob("*")] if self.work.is_dir() else []
         store = self.cache / "main.git"
         if store.is_dir():
-            found += [name for name in refs(store) if not name.startswith("refs/remote/")]
+            found += [name for name in refs(store) if not name.startswith("refs/remote")]
             found += [path.name for path in store.glob("muster-*")]
         return found
 
@@ -98,6 +99,7 @@ def test_two_attempts_share_no_branch_stash_or_configuration(place):
         "refs/attempt/t1/1-1",
         "refs/attempt/t2/1-1",
         "refs/remote/main",
+        "refs/remote-head",
     }
 
 
@@ -123,7 +125,7 @@ def test_an_attempt_that_changed_nothing_still_leaves_a_signed_commit(place):
     found = place.collect(tree)
     assert found.changed == ()
     assert found.commit != tree.base
-    wait(commits.verify(tree.cache, found.commit, MAKER))
+    verify(tree.cache, found.commit, MAKER)
 
 
 @proves("git.collect")
@@ -244,7 +246,7 @@ def test_several_prerequisites_are_merged_and_signed(place):
     bases.append(cache.Base("main", refs(place.remote)["refs/heads/main"]))
     tree = place.open(*bases)
     assert {path.name for path in tree.path.iterdir()} == {".git", "readme.md", "a", "b", "c"}
-    wait(commits.verify(tree.cache, tree.base, MAKER))
+    verify(tree.cache, tree.base, MAKER)
     for base in bases:
         assert wait(ref.descends(tree.cache, base.commit, tree.base))
     found = place.collect(tree)
@@ -472,3 +474,52 @@ def test_a_full_disk_is_said_clearly_and_leaves_nothing(place, monkeypatch):
         place.open()
     monkeypatch.undo()
     assert place.left() == []
+
+
+@proves("git.few-questions")
+def test_an_attempt_asks_its_remote_three_times_and_starts_few_programs(place, monkeypatch):
+    plain, asked = git.run_async, []
+
+    async def counted(args, *rest, **more):
+        asked.append(list(args))
+        return await plain(args, *rest, **more)
+
+    monkeypatch.setattr(git, "run_async", counted)
+    tree = place.open()
+    (tree.path / "a.txt").write_text("x\n")
+    (tree.path / "b.txt").write_text("x\n")
+    found = place.collect(tree, "a.txt", "b.txt")
+    wait(place.shop.push(tree, found.commit))
+    wait(place.shop.close(tree))
+    remote = [args[0] for args in asked if place.url in args]
+    assert remote == ["fetch", "push", "ls-remote"]
+    assert len(asked) <= 18
+
+
+@proves("git.few-questions")
+def test_pushing_again_does_nothing_and_another_commit_of_the_attempt_replaces_it(place):
+    tree = place.open()
+    (tree.path / "a.txt").write_text("x\n")
+    first = place.collect(tree)
+    wait(place.shop.push(tree, first.commit))
+    before = refs(place.remote)
+    wait(place.shop.push(tree, first.commit))
+    assert refs(place.remote) == before
+    (tree.path / "b.txt").write_text("x\n")
+    second = place.collect(tree)
+    wait(place.shop.push(tree, second.commit))
+    assert refs(place.remote)[REF] == second.commit
+
+
+@proves("git.few-questions")
+def test_a_default_branch_that_is_gone_is_no_start_and_one_that_moved_is_the_new_one(place):
+    made = place.branch("one", one__txt="x\n")
+    wait(place.shop.close(place.open()))
+    sh(place.source, "checkout", "-q", "main")
+    newest = commit(place.source, "more", more__txt="x\n")
+    sh(place.source, "push", "-q", place.url, "main")
+    assert place.open(task="t2").base == newest
+    sh(place.remote, "update-ref", "-d", "refs/heads/main")
+    with pytest.raises(Refused, match="no commit on its default branch"):
+        place.open(task="t3")
+    assert place.open(cache.Base("one", made), task="t4").base == made

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from muster.agent import commit as commits
-from tests.agent.repositories import wait
+from tests.agent.repositories import verify
 from tests.e2e import agents
 from tests.e2e.agents import begin, below, muster, prompt, settled, shell_step, tasks
 from tests.e2e.fleet import until
@@ -112,7 +112,7 @@ def test_a_real_agent_delivers_in_a_run_and_its_work_reaches_the_next_phase(flee
     assert author == f"{agent}@studio <{agent}@studio.muster> by studio"
     key = fleet["studio"].identity.signer("git").public
     maker = commits.Maker(f"{agent}@studio", "studio", key)
-    wait(commits.verify(Path(fleet.hub.home.repos) / "main.git", write["commit"], maker))
+    verify(Path(fleet.hub.home.repos) / "main.git", write["commit"], maker)
     report = git(fleet, "show", f"muster/{run}/report:report.txt").splitlines()
     assert report[0] == f"{agent} wrote the greeting.|{agent}|studio"
     assert f"{agent} wrote the greeting." in report[1:]

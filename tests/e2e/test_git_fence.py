@@ -25,7 +25,7 @@ from muster.channel import frame, ipc
 from muster.channel.base import Link
 from muster.cli import git_hook
 from muster.errors import MusterError, NotFound, Refused, Unreachable
-from tests.agent.repositories import SIGNATURE, checkout, commit, refs, sh, wait
+from tests.agent.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
 from tests.promise import proves
 
 pytestmark = pytest.mark.e2e
@@ -234,7 +234,7 @@ def test_an_attempt_travels_to_the_hub_and_becomes_the_branch(hub, studio):
     settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None, None)
     wait(ref.promote(main(hub), settled))
     maker = commits.Maker(SIGNATURE.agent, SIGNATURE.machine, SIGNATURE.signer.public)
-    wait(commits.verify(main(hub), made, maker))
+    verify(main(hub), made, maker)
     assert refs(main(hub))[BRANCH] == made
     later = studio.act(studio.shop.open(ORIGIN, "t2", ONE, [cache.Base("test", made)], SIGNATURE))
     assert (later.path / "result.txt").read_text() == "done"

@@ -26,6 +26,9 @@ ATTEMPTS: Final = "attempts"
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
+# Fetched with everything else: another question would be another tunnel.
+_REMOTE_HEAD: Final = "refs/remote-head"
+_NO_HEAD: Final = "couldn't find remote ref HEAD"
 _LABELS_MAX: Final = 8
 _CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
 _HEAD: Final = "ref: refs/heads/main\n"
@@ -44,7 +47,15 @@ async def refresh(cache: Path, url: str) -> None:
     Raises Damaged where the copy cannot be read: `renew` makes another one.
     """
     _bare(cache, _CONFIG)
-    await git.run_async([*_FETCH, "--end-of-options", url, *_REFSPECS], cache)
+    fetch = [*_FETCH, "--end-of-options", url, *_REFSPECS]
+    try:
+        await git.run_async([*fetch, f"+HEAD:{_REMOTE_HEAD}"], cache)
+    except NotFound as error:
+        if _NO_HEAD not in str(error):
+            raise
+        # Nothing is on the default branch; what phases made may be there all the same.
+        await git.run_async(["update-ref", "-d", _REMOTE_HEAD], cache)
+        await git.run_async(fetch, cache)
 
 
 async def sound(cache: Path) -> bool:
@@ -105,10 +116,13 @@ def unlock(cache: Path, older_s: float = 0.0) -> int:
     return count
 
 
-async def base(cache: Path, url: str, bases: Sequence[Base], signature: commits.Signature) -> str:
-    """One commit that contains every prerequisite; the remote's head when there is none."""
+async def base(cache: Path, bases: Sequence[Base], signature: commits.Signature) -> str:
+    """One commit that contains every prerequisite; the remote's head when there is none.
+
+    The cache has just been refreshed.
+    """
     wanted = _distinct(bases)
-    return await _merged(cache, wanted, signature) if wanted else await remote_head(cache, url)
+    return await _merged(cache, wanted, signature) if wanted else await _remote_head(cache)
 
 
 def _distinct(bases: Sequence[Base]) -> list[Base]:
@@ -194,11 +208,12 @@ def _move_objects(scratch: Path, cache: Path) -> None:
         os.replace(path, target)
 
 
-async def remote_head(cache: Path, url: str) -> str:
-    listed = await git.run_async(["ls-remote", "--end-of-options", url, "HEAD"], cache)
-    if not listed.text:
+async def _remote_head(cache: Path) -> str:
+    asked = ["rev-parse", "--verify", "-q", f"{_REMOTE_HEAD}^{{commit}}"]
+    found = await git.run_async(asked, cache, codes=(0, 1))
+    if found.code:
         raise Refused("The repository has no commit on its default branch yet; push one.")
-    return git.object_id(listed.text.split("\t")[0], "The remote's HEAD")
+    return git.object_id(found.text, "The remote's HEAD")
 
 
 def _bare(path: Path, config: str) -> None:

@@ -2,7 +2,7 @@
 
 Rule 1: what an agent can write is never believed: git runs with the cache as its repository and an
         index of its own, so no configuration, hook, filter or index an agent left is ever read.
-Rule 2: a deliverable is delivered when it is in the commit, and not because it lies in the folder.
+Rule 2: a deliverable counts when it is in the commit (promised.py).
 Rule 3: a file that nobody changed stays byte for byte as it was, whatever its attributes say.
 Rule 4: what cannot be committed is refused by name: it is the agent's doing, and would be the same
         on every machine. Only what is wrong with the cache or the disk is this machine's.
@@ -18,17 +18,18 @@ import re
 import stat
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, checkout, filtered, git, inert, notes, undone
+from muster.agent import cache, checkout, filtered, git, inert, notes, promised, undone
 from muster.agent import commit as commits
-from muster.errors import Broken, Conflict, Damaged, Malformed, NotFound, Refused
+from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
 
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
-_READ_BY_GIT: Final = frozenset({b".gitignore", b".gitattributes", b".gitmodules", b".mailmap"})
+_ATTRIBUTES: Final = b".gitattributes"
+_READ_BY_GIT: Final = frozenset({b".gitignore", _ATTRIBUTES, b".gitmodules", b".mailmap"})
 _LEFT_OUT_MAX: Final = 100
 # Of a path that git is asked about; longer ones no system opens.
 _ASKED_BYTES_MAX: Final = 3_000
@@ -55,6 +56,8 @@ class _Folders(NamedTuple):
     """Repositories themselves."""
     closed: list[bytes]
     """Nobody here can look into them: of another user, without rights, too deep."""
+    attributes: bool = True
+    """Whether there is a file that could give one a filter."""
 
 
 class Collected(NamedTuple):
@@ -80,7 +83,7 @@ async def collect(
 
     Raises Refused for what is the agent's doing, Broken for what is this machine's.
     """
-    paths = [_inside(path) for path in deliver]
+    paths = [promised.inside(path) for path in deliver]
     _check_there(place)
     try:
         return await _collect(place, paths, message, signature)
@@ -98,11 +101,14 @@ async def _collect(
     borrowed = borrow(place.gitdir)
     undone.refuse_stopped(place.gitdir)
     top = await _head(place, borrowed)
-    nested, closed = await asyncio.to_thread(_look, place.path)
-    obstacles = {path: _obstacle(place.path, path, nested) for path in paths}
+    folders = await asyncio.to_thread(_look, place.path)
+    nested = folders.nested
+    obstacles = {path: promised.obstacle(place.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
-    written = await _write_tree(place, top, borrowed, _Folders(nested, closed), plain)
-    missing = await _missing(place, borrowed, written, obstacles)
+    written = await _write_tree(place, top, borrowed, folders, plain)
+    missing = await promised.missing(
+        place.path, promised.Seen(place.cache, borrowed), written, obstacles
+    )
     left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
     beside = await undone.told(place.cache, place.gitdir, borrowed, top, made)
@@ -207,7 +213,8 @@ async def _write_tree(
             listed = "\0".join(deliver).encode()
             force = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
             await inside.run(*force, stdin=listed)
-        await filtered.settle(inside, top)
+        if folders.attributes or undone.is_sparse(place.gitdir):
+            await filtered.settle(inside, top)
         return (await inside.run("write-tree")).text
 
 
@@ -249,88 +256,19 @@ async def _point_submodules(inside: filtered.Git, place: Place, nested: list[byt
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=same)
 
 
-# --- deliverables ----------------------------------------------------------------------------
-
-
-def _inside(text: str) -> str:
-    """A deliverable's path, which must stay in the work folder."""
-    path = PurePosixPath(text)
-    if not text or path.is_absolute() or ".." in path.parts or ".git" in path.parts:
-        raise Malformed(
-            f"The deliverable {git.clean(text)!r} must be a path inside the work folder."
-        )
-    return str(path)
-
-
-def _obstacle(root: Path, path: str, nested: list[bytes]) -> str:
-    """Why a deliverable cannot be in the commit, as far as the folder tells; "" where it can.
-
-    `-` stands for what is simply not there.
-    """
-    at, parts = root, PurePosixPath(path).parts
-    for number, part in enumerate(parts, 1):
-        at /= part
-        try:
-            mode = at.lstat().st_mode
-        except OSError:
-            return "-"
-        here = at.relative_to(root)
-        if os.fsencode(here) in nested:
-            return f"{here} is a git repository of its own; remove its .git"
-        if stat.S_ISLNK(mode):
-            if number < len(parts):
-                return f"it is behind the link {here}"
-            return "" if _leads_inside(root, at) else "it is a link that leads out of the folder"
-        if number == len(parts) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            return "it is neither a file nor a folder"
-    return ""
-
-
-def _leads_inside(root: Path, link: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return False
-
-
-async def _missing(
-    place: Place, borrowed: dict[str, str], tree: str, obstacles: dict[str, str]
-) -> tuple[str, ...]:
-    """The promised files that are not in the written tree, with what is known of the reason."""
-    found = []
-    for path, obstacle in obstacles.items():
-        why = obstacle
-        if not obstacle and not await _holds(place, borrowed, tree, path):
-            empty = (place.path / path).is_dir()
-            why = "nothing is in it that git keeps" if empty else "git does not keep it"
-        if not why and (link := place.path / path).is_symlink():
-            target = link.resolve().relative_to(place.path.resolve()).as_posix()
-            if target != "." and not await _holds(place, borrowed, tree, target):
-                why = "it is a link to what is not in the commit"
-        if why:
-            found.append(path if why == "-" else f"{path} ({why})")
-    return tuple(found)
-
-
-async def _holds(place: Place, borrowed: dict[str, str], tree: str, path: str) -> bool:
-    listed = await git.run_async(
-        ["ls-tree", "-z", "--name-only", tree, "--", path], place.cache, env=borrowed
-    )
-    return bool(listed.out)
-
-
 # --- repositories inside ---------------------------------------------------------------------
 
 
 def _look(root: Path) -> _Folders:
     """Look through the work folder; without recursion."""
-    found, closed, top = [], list[bytes](), os.fsencode(root)
+    found, closed, top, attributes = [], list[bytes](), os.fsencode(root), False
     waiting = [top]
     while waiting:
         folder = waiting.pop()
         try:
             with os.scandir(folder) as entries:
                 known = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
+            attributes |= _ATTRIBUTES in known
             for name in _READ_BY_GIT & known.keys():
                 _refuse_trap(os.path.join(folder, name), top)
         except OSError:
@@ -342,7 +280,8 @@ def _look(root: Path) -> _Folders:
         waiting += [
             os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
         ]
-    return _Folders(sorted(found), sorted(closed))
+    # Nobody knows what is in a folder that nobody can read.
+    return _Folders(sorted(found), sorted(closed), attributes or bool(closed))
 
 
 async def _refuse_closed(inside: filtered.Git, closed: list[bytes]) -> None:

@@ -103,9 +103,3 @@ def check(raw: bytes, maker: Maker) -> None:
         lines = [line for line in kept if line.startswith(f"{role} ".encode())]
         if len(lines) != 1 or not lines[0].startswith(wanted):
             raise Forged(f"The commit names another {role} than {name}; it does not count.")
-
-
-async def verify(repo: Path, commit: str, maker: Maker) -> None:
-    """`check` a commit of a repository."""
-    git.object_id(commit, "The commit")
-    check((await git.run_async(["cat-file", "commit", commit], repo)).out, maker)

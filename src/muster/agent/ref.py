@@ -100,15 +100,14 @@ async def promote(repo: Path, promotion: Promotion) -> None:
     Raises Conflict when the branch, the attempt or the fence moved on; Refused when the commit is
     not what was attempted. Repeating a promotion that has happened does nothing.
     """
-    if await read(repo, promotion.branch) == promotion.commit:
+    attempt, barrier = attempt_ref(promotion.task, promotion.epoch), fence_ref(promotion.task)
+    found = await _objects(repo, promotion.branch, attempt, barrier)
+    if found[promotion.branch].id == promotion.commit:
         return
-    pushed = await read(repo, attempt_ref(promotion.task, promotion.epoch))
-    fence = await read(repo, fence_ref(promotion.task))
-    await _check(repo, promotion, pushed, fence)
-    checked = [
-        (fence_ref(promotion.task), fence, fence),
-        (attempt_ref(promotion.task, promotion.epoch), pushed, pushed),
-    ]
+    pushed, fence = found[attempt], found[barrier]
+    current = fence_epoch(fence.raw) if fence.id else None
+    await _check(repo, promotion, pushed, current)
+    checked = [(barrier, fence.id, fence.id), (attempt, pushed.id, pushed.id)]
     await swap(repo, [*checked, (promotion.branch, promotion.expected, promotion.commit)])
 
 
@@ -126,7 +125,8 @@ async def promote_remote(cwd: Path, url: str, promotion: Promotion) -> None:
     for ref, found in ((attempt, pushed), (barrier, fence)):
         if found is not None:
             await _fetch_object(cwd, url, ref)
-    await _check(cwd, promotion, pushed, fence)
+    current = None if fence is None else await _epoch_of(cwd, fence)
+    await _check(cwd, promotion, await _object(cwd, pushed), current)
     await swap_remote(cwd, url, promotion.branch, promotion.expected, promotion.commit)
 
 
@@ -166,10 +166,42 @@ async def descends(repo: Path, base: str, commit: str) -> bool:
     return answer.code == 0
 
 
-async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: str | None) -> None:
+class _Object(NamedTuple):
+    """What a ref names: its id, None where there is no such ref, and its bytes."""
+
+    id: str | None
+    raw: bytes
+
+
+async def _objects(repo: Path, *names: str) -> dict[str, _Object]:
+    """What several refs of a repository name, in one look."""
+    asked = "".join(f"{name}\n" for name in names).encode()
+    out = (await git.run_async(["cat-file", "--batch"], repo, stdin=asked)).out
+    found, at = {}, 0
+    for name in names:
+        end = out.index(b"\n", at)
+        id, _, about = out[at:end].decode("utf-8", "replace").rpartition(" ")[0].partition(" ")
+        if out[at:end].endswith(b" missing"):
+            found[name], at = _Object(None, b""), end + 1
+            continue
+        size = int(out[at:end].rpartition(b" ")[2])
+        raw = out[end + 1 : end + 1 + size]
+        found[name] = _Object(git.object_id(id, f"{name} ({about})"), raw)
+        at = end + size + 2
+    return found
+
+
+async def _object(repo: Path, id: str | None) -> _Object:
+    return _Object(None, b"") if id is None else (await _objects(repo, id))[id]
+
+
+async def _check(
+    repo: Path, promotion: Promotion, attempted: _Object, current: Epoch | None
+) -> None:
     git.object_id(promotion.commit, "The reported commit")
     git.object_id(promotion.base, "The attempt's base")
     task = promotion.task
+    pushed = attempted.id
     if pushed is None:
         raise NotFound(f"The attempt {promotion.epoch} of task {task} was never pushed.")
     if pushed != promotion.commit:
@@ -177,7 +209,6 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
             f"Task {task} reported {promotion.commit[:12]} but pushed {pushed[:12]}; "
             "the attempt does not count."
         )
-    current = None if fence is None else await _epoch_of(repo, fence)
     if current != promotion.epoch:
         raise Conflict(
             f"Task {task} is at epoch {current}, not {promotion.epoch}; a late result stays out."
@@ -194,7 +225,7 @@ async def _check(repo: Path, promotion: Promotion, pushed: str | None, fence: st
             f"{promotion.base[:12]}; the attempt does not count."
         )
     if promotion.maker is not None:
-        await commit.verify(repo, promotion.commit, promotion.maker)
+        commit.check(attempted.raw, promotion.maker)
 
 
 async def _starts_there(repo: Path, promotion: Promotion) -> bool:

@@ -24,6 +24,13 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
 
     Raises: NotFound when there is no such branch or commit, Unreachable without the remote.
     """
+    if not base and url == str(where):
+        # Our own repository is no remote: a look into it starts no server.
+        asked = ["rev-parse", "--verify", "-q", "HEAD^{commit}"]
+        found = await git.run_async(asked, where, codes=(0, 1, 128))
+        if found.code:
+            raise NotFound(f"Repository {name!r} has no commit on its default branch; push one.")
+        return git.object_id(found.text, "HEAD")
     if not base:
         listed = await git.run_async(["ls-remote", "--end-of-options", url, "HEAD"], where)
         if not listed.text:

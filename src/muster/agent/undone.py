@@ -119,7 +119,7 @@ def _names(gitdir: Path, kind: str) -> Iterator[bytes]:
 async def hidden(inside: filtered.Git, gitdir: Path, scratch: Path) -> list[bytes]:
     """The files that are not in the folder because the agent's checkout is sparse."""
     patterns = inert.read(gitdir / "info" / "sparse-checkout", _PATTERN_BYTES_MAX)
-    if patterns is None or not _is_sparse(gitdir):
+    if patterns is None or not is_sparse(gitdir):
         return []
     # The patterns are those of an exclude file, and what matches is what is wanted.
     (scratch / "sparse").write_bytes(patterns)
@@ -132,7 +132,7 @@ async def hidden(inside: filtered.Git, gitdir: Path, scratch: Path) -> list[byte
     )
 
 
-def _is_sparse(gitdir: Path) -> bool:
+def is_sparse(gitdir: Path) -> bool:
     """As git reads it: the last word counts, and the work folder's own file comes last."""
     said = b"".join(
         inert.read(gitdir / name, _PATTERN_BYTES_MAX) or b""

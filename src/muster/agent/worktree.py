@@ -29,7 +29,7 @@ from muster.agent import cache, collection, git, notes, ref, removal, repository
 from muster.agent import commit as commits
 from muster.agent.collection import Collected
 from muster.agent.fence import Epoch, attempt_ref, repository_name
-from muster.errors import Broken, Conflict, Damaged, MusterError, unable
+from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Workshop:
 
         async def begin() -> Worktree:
             store = await self._refresh(origin)
-            base = await cache.base(store, origin.url, bases, signature)
+            base = await cache.base(store, bases, signature)
             name = attempt_ref(task, epoch).removeprefix("refs/muster/attempt/").replace("/", "-")
             return await self._fill(
                 Worktree(origin, task, epoch, self._work / name, store, base), signature.agent
@@ -132,10 +132,17 @@ class Workshop:
         Refused when the fence has risen meanwhile. Repeating it does nothing.
         """
         name = attempt_ref(tree.task, tree.epoch)
+        place, url = tree.cache, tree.origin.url
         borrowed = collection.borrow(tree.gitdir)
-        old = await ref.read_remote(tree.cache, tree.origin.url, name)
-        if old != commit:
-            await ref.swap_remote(tree.cache, tree.origin.url, name, old, commit, env=borrowed)
+        try:
+            # Nobody pushed it before, almost always; each question to the remote costs a tunnel.
+            await ref.swap_remote(place, url, name, None, commit, env=borrowed)
+        except (Conflict, Refused):
+            old = await ref.read_remote(place, url, name)
+            if old is None:
+                raise
+            if old != commit:
+                await ref.swap_remote(place, url, name, old, commit, env=borrowed)
         return name
 
     async def close(self, tree: Worktree) -> None:
@@ -273,7 +280,7 @@ async def _populate(tree: Worktree, agent: str) -> None:
     name, _, email = commits.person(agent).removesuffix(">").partition(" <")
     cache.lend(tree.gitdir, tree.cache, f'[user]\n\tname = "{name}"\n\temail = "{email}"\n')
     (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
-    await git.run_async(["update-ref", "--no-deref", "HEAD", tree.base], tree.path)
+    (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
     await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path, for_person=True)
     listed = await git.run_async(["ls-files", "-z"], tree.path)
     await notes.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))

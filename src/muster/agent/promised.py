@@ -1,0 +1,97 @@
+"""What a phase promised to deliver: whether it is in the commit, and if not, why.
+
+Rule 1: a deliverable is delivered when it is in the commit, and not because it lies in the folder.
+Rule 2: the reason is what the folder shows: a link, a repository of its own, a pipe, nothing.
+"""
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from muster.agent import git
+from muster.errors import Malformed
+
+
+class Seen(NamedTuple):
+    """A repository and the environment in which it sees an agent's objects."""
+
+    cache: Path
+    borrowed: Mapping[str, str]
+
+
+def inside(text: str) -> str:
+    """A deliverable's path, which must stay in the work folder."""
+    path = PurePosixPath(text)
+    if not text or path.is_absolute() or ".." in path.parts or ".git" in path.parts:
+        raise Malformed(
+            f"The deliverable {git.clean(text)!r} must be a path inside the work folder."
+        )
+    return str(path)
+
+
+def obstacle(root: Path, path: str, nested: list[bytes]) -> str:
+    """Why a deliverable cannot be in the commit, as far as the folder tells; "" where it can.
+
+    `-` stands for what is simply not there.
+    """
+    at, parts = root, PurePosixPath(path).parts
+    for number, part in enumerate(parts, 1):
+        at /= part
+        try:
+            mode = at.lstat().st_mode
+        except OSError:
+            return "-"
+        here = at.relative_to(root)
+        if os.fsencode(here) in nested:
+            return f"{here} is a git repository of its own; remove its .git"
+        if stat.S_ISLNK(mode):
+            if number < len(parts):
+                return f"it is behind the link {here}"
+            return "" if _leads_inside(root, at) else "it is a link that leads out of the folder"
+        if number == len(parts) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            return "it is neither a file nor a folder"
+    return ""
+
+
+def _leads_inside(root: Path, link: Path) -> bool:
+    try:
+        return link.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):
+        return False
+
+
+async def missing(
+    folder: Path, seen_by: Seen, tree: str, obstacles: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The promised files that are not in the written tree, with what is known of the reason."""
+    found, asked = [], {path for path, why_not in obstacles.items() if not why_not}
+    targets = _targets(folder, asked)
+    held = await _held(seen_by, tree, asked.union(targets.values()) - {"."})
+    for path, why_not in obstacles.items():
+        why = why_not
+        if not why_not and path not in held:
+            empty = (folder / path).is_dir()
+            why = "nothing is in it that git keeps" if empty else "git does not keep it"
+        if not why and targets.get(path, ".") != "." and targets[path] not in held:
+            why = "it is a link to what is not in the commit"
+        if why:
+            found.append(path if why == "-" else f"{path} ({why})")
+    return tuple(found)
+
+
+def _targets(folder: Path, paths: set[str]) -> dict[str, str]:
+    """Where those of the paths that are links lead, inside the folder."""
+    root, links = folder.resolve(), [path for path in paths if (folder / path).is_symlink()]
+    return {path: (folder / path).resolve().relative_to(root).as_posix() for path in links}
+
+
+async def _held(seen_by: Seen, tree: str, paths: set[str]) -> set[str]:
+    """Which of the paths are in the tree."""
+    if not paths:
+        return set()
+    # An argument list has a bound, and a deliverable at most a few hundred characters.
+    listed = ["ls-tree", "-z", "--name-only", tree, "--", *sorted(paths)]
+    answer = await git.run_async(listed, seen_by.cache, env=seen_by.borrowed)
+    return {os.fsdecode(name) for name in answer.out.split(b"\0")}
