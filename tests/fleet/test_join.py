@@ -33,6 +33,7 @@ from muster.fleet.join import (
     Enrolment,
     Join,
     JoinAnswer,
+    RenewRequest,
     enrol,
     open_answer,
     open_join,
@@ -41,7 +42,7 @@ from muster.fleet.join import (
     sign_renew,
 )
 from muster.fleet.machine import Identity
-from muster.fleet.record import binding_of
+from muster.fleet.record import binding_of, sign_binding
 from muster.log import canon
 
 TOKEN = bytes(range(16))
@@ -373,3 +374,19 @@ def test_a_renewal_under_another_name_is_refused_and_changes_nothing():
             hub.renew(sign_renew(LAPTOP, renamed, nonce=NONCE, issued_ms=NOW))
     assert hub.world.rows == before
     assert hub.world.roster.named("laptop") == known
+
+
+@proves("fleet.renewal", "fleet.names")
+def test_a_renewal_that_binds_another_root_key_enrols_nobody():
+    """Else a member could let anybody in without an invitation, under its own name."""
+    hub = Hub()
+    known = hub.world.roster.named("laptop")
+    before = dict(hub.world.rows)
+    friend = Identity.from_seed(b"a friend".ljust(32))
+    request = RenewRequest(
+        binding=sign_binding(friend, FLEET_ID, "laptop").decode(), fleet=FLEET_ID, issued_ms=NOW,
+        machine=LAPTOP.machine, nonce=NONCE.hex(), serial=known.serial,
+    )  # fmt: skip
+    with pytest.raises(Forged, match="another machine or name"):
+        hub.renew(write_document("muster/renew/v1", request, LAPTOP.root))
+    assert hub.world.rows == before

@@ -10,7 +10,9 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.fleet import kinds
 from muster.fleet.grant import Grant, sign_give
-from muster.fleet.machine import Operator
+from muster.fleet.invite import read_invite
+from muster.fleet.join import sign_join
+from muster.fleet.machine import Identity, Operator
 from muster.limits import CONFIRM_MS, SETBACKS_PER_HOUR_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
@@ -462,3 +464,73 @@ def test_only_an_operator_ends_a_doubt_not_whom_an_operator_let_do_everything_el
     assert answer(studio.call("doubt.end", args, statement=signed)) == "Denied"
     assert "only an operator" in studio.answers[-1]["error"]["text"]
     assert studio.core.doubt.waits
+
+
+def invited(world: Cores) -> str:
+    answer = world["hub"].order("invite", "phone", {"name": "phone"})
+    world.pass_ms(500)
+    return str(answer["value"]["invitation"]).partition("#")[0]
+
+
+def enrols(world: Cores, invitation: str, seed: bytes) -> str:
+    phone = Identity.from_seed(seed.ljust(32))
+    request = sign_join(phone, read_invite(invitation), "phone").decode()
+    hub = world["hub"]
+    return answer(hub.call("enrol", {"request": request}, link=world.stranger("hub")))
+
+
+@proves("node.doubt-lets-nobody-in")
+def test_an_invitation_that_was_used_is_of_no_use_at_a_hub_from_a_backup():
+    world = Cores("hub", "studio", "lap")
+    for name in ("studio", "lap"):
+        world.link("hub", name)
+    world.pass_ms(CONFIRM_MS + 500)
+    hub, invitation = world["hub"], invited(world)
+    image = hub.core.store.image()
+    assert enrols(world, invitation, b"phone") == "ok"
+    assert enrols(world, invitation, b"thief") == "Denied"
+    world.pass_ms(1_000)
+    sizes = marked(hub)
+    world.cut("hub")
+    set_back(world, "hub", image, sizes)
+    assert enrols(world, invitation, b"thief") == "waits"
+    world.pass_ms(CONFIRM_MS + 500)
+    assert enrols(world, invitation, b"thief") == "Conflict"
+    assert len(hub.core.roster.machines) == 3
+    for name in ("studio", "lap"):
+        world.link("hub", name)
+    world.pass_ms(5_000)
+    assert len(hub.core.roster.machines) == 4
+    assert enrols(world, invitation, b"thief") == "Denied"
+
+
+@proves("node.doubt-lets-nobody-in")
+def test_where_what_became_of_it_is_lost_for_good_an_invitation_counts_no_more():
+    world = Cores("hub")
+    hub, invitation = world["hub"], invited(world)
+    image = hub.core.store.image()
+    assert enrols(world, invitation, b"phone") == "ok"
+    set_back(world, "hub", image, marked(hub))
+    world.pass_ms(CONFIRM_MS + 500)
+    assert enrols(world, invitation, b"thief") == "Denied"
+    assert enrols(world, invited(world), b"phone") == "ok"
+
+
+@proves("node.doubt-lets-nobody-in")
+def test_a_machine_from_a_backup_binds_no_device_and_renews_nobody():
+    world = Cores("hub", "studio", "lap")
+    world.link("hub", "studio")
+    world.pass_ms(CONFIRM_MS + 500)
+    hub = world["hub"]
+    image = hub.core.store.image()
+    sizes = {**marked(hub), str(hub.core.standing.own(FLEET)): hub.own_size + 5}
+    world.cut("hub")
+    set_back(world, "hub", image, sizes)
+    world.pass_ms(CONFIRM_MS + 500)
+    assert answer(hub.call("device.offer", {"fleet": world.fleet, "ticket": "x"})) == "Conflict"
+    assert answer(hub.call("device.record", {"binding": "x", "id": "x"})) == "Conflict"
+    _, link = world.link("studio", "hub")
+    # Its answer goes over the link; what is counted is enough.
+    hub.call("renew", {"request": "x"}, link=link)
+    assert hub.core.counters["call-conflict"] == 3
+    assert hub.core.counters["call-malformed"] == 0

@@ -33,6 +33,7 @@ def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, 
         a.store.seal_dirty(a.signer)
     assert a.store.slice(a.fleet, 0) == [*kept, *after]
     assert after[0].stamp < Stamp(NOW_MS + 90_000, 0)
+    assert after[0].stamp > kept[0].stamp, "what stayed of the transaction is earlier"
     assert [a.store.entry(each.id) for each in lost] == [None] * 400
     assert a.store.entry(kept[0].id) == kept[0]
     before = everything(a.store)

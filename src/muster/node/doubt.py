@@ -1,8 +1,9 @@
 """What this machine does not know of its own past, and what it leaves alone until it does.
 
 Rule 1: a machine that was set back, or may be a copy, obeys no order, takes no task and takes no
-work up: it may have done so already. It waits until everybody who may hold more of its own log has
-told so, and all that they hold is here again.
+work up: it may have done so already. It lets nobody join and binds no device: what is to be used
+once (an invitation, a ticket) may have been used. It waits until everybody who may hold more of its
+own log has told so, and all that they hold is here again.
 Rule 2: alone it says what it waits for. An operator's word lets it go on without; from then on no
 order counts that was signed before the doubt began, since whether it was obeyed cannot be known.
 Rule 3: only our own key's signature proves that we wrote more than is here. What a machine merely
@@ -53,7 +54,8 @@ class Doubt:
         self.reasons: Sequence[str] = ()
         self.awaited: Mapping[str, int] = {}
         self._began_ms = 0
-        self._floor_ms = 0
+        # Up to then (ms) what became of what was made may be lost for good; 0 for never.
+        self.floor_ms = 0
 
     # --- beginning ------------------------------------------------------------------------
 
@@ -61,7 +63,7 @@ class Doubt:
         """Take up what an earlier start left; call it when the incarnation is there."""
         core = self.core
         raw, floor = core.store.recall(KEPT), core.store.recall(FLOOR)
-        self._floor_ms = floor if isinstance(floor, int) else 0
+        self.floor_ms = floor if isinstance(floor, int) else 0
         self._began_ms = core.now.boot_ms
         if isinstance(raw, str) and raw:
             self.kept = canon.decode_as(raw.encode(), Kept, "a doubt", size_max=_KEPT_BYTES_MAX)
@@ -125,11 +127,25 @@ class Doubt:
             if self.core.now.boot_ms - self._began_ms < CONFIRM_MS:
                 raise Unsettled("this machine asks the others how far its own log goes")
             raise Conflict(self.sentence())
-        if statement.issued_ms <= self._floor_ms:
+        if statement.issued_ms <= self.floor_ms:
             raise Conflict(
                 "this order was signed before this machine lost a part of its log, and whether it "
                 "was obeyed then cannot be known: sign it anew"
             )
+
+    def check_once(self, what: str) -> None:
+        """Raises, as `check`, where it may have been forgotten that something was used before.
+
+        Who asks may be a stranger, and hears of nobody.
+        """
+        if not self.waits:
+            return
+        if self.core.now.boot_ms - self._began_ms < CONFIRM_MS:
+            raise Unsettled("this machine asks the others how far its own log goes")
+        raise Conflict(
+            f"this machine does not know all of its own past, or runs twice: {what} until a person "
+            "has seen to that; `muster doctor` there says how"
+        )
 
     def sentence(self) -> str:
         """What is wrong, what is waited for, and how to go on without."""
@@ -188,8 +204,8 @@ class Doubt:
             # Nothing more will come: that it is lost stays an incident until a person looked.
             self._keep(msgspec.structs.replace(kept, waits=False))
         if not whole:
-            self._floor_ms = max(self._floor_ms, kept.since_ms)
-            core.store.remember(FLOOR, self._floor_ms)
+            self.floor_ms = max(self.floor_ms, kept.since_ms)
+            core.store.remember(FLOOR, self.floor_ms)
         if waited:
             core.router.resume()
             core.work.doubt_over()

@@ -106,6 +106,8 @@ class MembersPart(Protocol):
 
 
 class DoubtPart(Protocol):
+    floor_ms: int
+
     @property
     def waits(self) -> bool: ...
 
@@ -113,6 +115,7 @@ class DoubtPart(Protocol):
     def tick(self) -> None: ...
     def begin(self, reasons: Sequence[str], awaited: Mapping[str, int] | None = None) -> None: ...
     def check(self, statement: Statement) -> None: ...
+    def check_once(self, what: str) -> None: ...
 
 
 class LivesPart(Protocol):

@@ -176,6 +176,7 @@ def add(core: Core, call: Call) -> Any:
 
 def offer(core: Core, call: Call) -> Any:
     """The terms that a ticket is for, while they can be used here. Raises: what keeps them."""
+    core.doubt.check_once("no device is made here")
     if call.args.get("fleet") != core.standing.fleet:
         raise Denied("the string is from another fleet than this machine's")
     ticket = str(call.args.get("ticket", ""))
@@ -209,6 +210,7 @@ def _check_offer(core: Core, found: Mapping[str, Any]) -> None:
 
 def record(core: Core, call: Call) -> Any:
     """This machine's device key, bound by the ticket: written down with its whole chain."""
+    core.doubt.check_once("no device is made here")
     binding = str(call.args.get("binding", ""))
     found = next((o for o in _offers(core) if o["id"] == call.args.get("id")), None)
     if found is None:

@@ -13,7 +13,7 @@ from muster.fleet.invite import OpenInvite, check_address, open_invite, write_in
 from muster.fleet.presence import Presence
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
-from muster.log.stream import MachineId
+from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
@@ -71,6 +71,7 @@ def invite(core: Core, call: Call) -> Any:
 def enrol(core: Core, call: Call) -> Any:
     """Take a machine in: proof of possession, then the token, both in this one transaction."""
     authority = authority_of(core)
+    core.doubt.check_once("nobody joins through it")
     join = joining.open_join(str(call.args.get("request", "")).encode(), core.standing.fleet)
     enrolment = joining.enrol(
         authority,
@@ -93,6 +94,12 @@ def _own_address(core: Core) -> str:
 def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
     for row in core.store.rows("fleet_invite", sha256=sha256):
         if str(row["stream"]).startswith(core.machine):
+            stream = StreamName.parse(str(row["stream"]))
+            if core.doubt.floor_ms and _opened_ms(core, stream, sha256) <= core.doubt.floor_ms:
+                raise Denied(
+                    "the invitation was made before its hub lost a part of its log, and whether it "
+                    "was used then cannot be known: ask for a new one"
+                )
             return OpenInvite(
                 str(row["name"]),
                 str(row["roles"]),
@@ -102,8 +109,21 @@ def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
     return None
 
 
+def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:
+    """When an invitation was made. It is looked for only while whoever asks has its token."""
+    size, start = core.store.size(stream), 0
+    while start < size:
+        entries = core.store.slice(stream, start)
+        for entry in entries:
+            if entry.header.kind == kinds.INVITE_OPEN and sha256.encode() in (entry.body or b""):
+                return entry.header.t[0]
+        start += len(entries)
+    return 0
+
+
 def renew(core: Core, call: Call) -> Any:
     """Fresh papers for a member, also after weeks asleep."""
+    core.doubt.check_once("nobody's papers are renewed")
     enrolment = joining.renew(
         authority_of(core),
         core.roster,
