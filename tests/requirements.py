@@ -406,6 +406,7 @@ PROMISES: Final[dict[str, str]] = {
     "fleet.invite-pasted": "An invitation that went through a chat (quotes, brackets, a full stop, links, other dashes, invisible characters) is read as it was printed, and refused where it is not that any more.",
     "cli.waits-for-work": "A command waits for its answer as long as the daemon lives, and says so; with --timeout no longer than that, and then says what becomes of the message.",
     "message.one-order-one-message": "One order to send is one message of the person: what the machine that took it writes again under it is the machine's.",
+    "message.members-speak": "In a thread its members speak: what another machine writes into it, or one that was put out writes later, is in no inbox and in no thread.",
     "message.nobody-is-refused": "A message that is for nobody (a role that no other machine has, an agent that is not there, an empty thread, a fleet of one, a revoked machine) is refused and not written.",
     "message.thread-members-only": "A message in a thread is for all its members and waits for nobody else; an answer in it, too.",
     "message.key-conflict": "A key stands for one message: sent again it is that one, and with another text or recipient it is a conflict.",

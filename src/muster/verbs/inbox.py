@@ -21,6 +21,8 @@ from muster.message.state import inbox as inbox_of
 from muster.node.actor import said
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.mailbox import Place
+from muster.node.speaking import speaks
 from muster.store.store import Draft
 from muster.verbs.listing import Room, newest_fitting, oldest_fitting, say_cut, shown_max
 
@@ -42,7 +44,7 @@ def inbox(core: Core, call: Call) -> Any:
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
-        unread = core.mailbox.unread(agent)
+        unread = _unread(core, agent)
         oldest = [_at(core, place.stream, place.seq) for place in unread[:limit]]
         found = oldest_fitting(oldest, _text, Room(MESSAGES_SHOWN_MAX))
         if len(unread) > len(found):
@@ -107,7 +109,11 @@ def _mark(core: Core, agent: str, messages: Iterable[Sent]) -> None:
 
 def unread(core: Core) -> int:
     """How many messages are for this machine and were not marked as read."""
-    return len(core.mailbox.unread())
+    return len(_unread(core))
+
+
+def _unread(core: Core, agent: str = "") -> list[Place]:
+    return [each for each in core.mailbox.unread(agent) if speaks(core, each.stream, each.seq)]
 
 
 def _newest(core: Core, agent: str, before: Sent | None, limit: int) -> list[Sent]:
@@ -126,8 +132,9 @@ def _newest(core: Core, agent: str, before: Sent | None, limit: int) -> list[Sen
     for row in rows:
         stream = StreamName.parse(str(row["stream"]))
         for_me = meant(str(row["recipients"]).split("\n"), stream.machine, me)
-        if for_me and (not agent or for_me & {"", agent}):
-            found.append(_at(core, stream, int(str(row["seq"]))))
+        seq = int(str(row["seq"]))
+        if for_me and (not agent or for_me & {"", agent}) and speaks(core, stream, seq):
+            found.append(_at(core, stream, seq))
             if len(found) == limit:
                 break
     return found[::-1]
@@ -274,6 +281,7 @@ def _said_in(core: Core, wanted: Callable[[StreamName], bool], limit: int) -> li
         for row in core.store.rows(
             "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
         )
+        if speaks(core, stream, int(str(row["seq"])))
     ]
     return [_at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
