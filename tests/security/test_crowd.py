@@ -9,13 +9,27 @@ from muster import limits
 from muster.channel.frame import Type
 from muster.fleet import kinds
 from muster.fleet.document import document_id
+from muster.fleet.facts import Facts
 from muster.fleet.grant import Grant, sign_give, sign_take
+from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
-from muster.log.stream import group_owner, scope_group
+from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope_group
 from muster.node import event as ev
 from muster.node import standing
 from muster.store.replica import Replica
-from tests.fleet.world import ALICE, FLEET_ID, LAPTOP, LAPTOP_RECORD, NOW, STUDIO
+from tests.fleet.world import (
+    ALICE,
+    AUTHORITY,
+    BUILD,
+    BUILD_RECORD,
+    FLEET_ID,
+    LAPTOP,
+    LAPTOP_RECORD,
+    NOW,
+    STUDIO,
+    operator,
+    revocation,
+)
 from tests.promise import proves
 from tests.security.peer import Peer
 from tests.security.target import MEMBER, Target
@@ -165,6 +179,74 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
     taken.clear()
     working._recall_assignments()
     assert sorted(taken) == sorted([STUDIO.machine, *[member.identity.machine] * 2])
+
+
+@proves("fleet.roster-is-whole")
+def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newest_counts(
+    target, monkeypatch
+):
+    """A member has thousands of streams; every entry about the fleet asks for the roster."""
+    monkeypatch.setattr(standing, "STREAMS_READ_WHOLE_MAX", 4)
+    member, own = Peer(), BUILD
+    shut = {"revocation": revocation(LAPTOP)}
+    grant = Grant("*", own.signer("statement").public.hex(), NOW + DAY_MS, "run")
+    given = sign_give(ALICE.statement, FLEET_ID, grant, nonce=bytes(16), issued_ms=NOW).decode()
+    newer = sign_record(
+        AUTHORITY, sign_binding(own, FLEET_ID, "build"), roles=["edge"], serial=9, issued_ms=NOW
+    ).decode()
+    for number in range(9):
+        member.incarnation = Incarnation(f"{number + 1:032x}")
+        opened = kinds.MachineOpen(record=BUILD_RECORD.raw.decode())
+        member.write("machine.open", body(opened))
+        member.write("machine.facts", body(Facts("linux", "x86_64", labels=(f"n{number}",))))
+        member.write("machine.logins", canon.encode({"logins": {"shell": f"{number}"}}))
+        member.write("operator.record", canon.encode({"record": operator(ALICE, "alice").decode()}))
+        member.write("machine.revoke", canon.encode(shut))
+        member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, given)))
+        if number == 4:
+            member.write("machine.record", canon.encode({"record": newer}))
+        send(target, MEMBER, member)
+    looked, store = list[Any](), target.store
+    asked = {name: getattr(store, name) for name in ("rows", "newest", "distinct")}
+
+    def count(name: str) -> Any:
+        def ask(*args: Any, **named: Any) -> Any:
+            found = asked[name](*args, **named)
+            looked.extend(found)
+            return found
+
+        return ask
+
+    for name in asked:
+        monkeypatch.setattr(store, name, count(name))
+    target.core.standing.changed()
+    roster = target.core.roster
+    assert len(looked) < 20, "nine streams say six things each"
+    assert roster.machines[BUILD.machine].roles == ("edge",)
+    assert roster.facts[BUILD.machine].labels == ("n8",)
+    assert roster.facts[BUILD.machine].logins == {"shell": "8"}
+    assert LAPTOP.machine in roster.revoked
+    assert [each.grant for each in roster.grants if each.giver] == [grant]
+    many, limit = roster, 10_000
+    monkeypatch.setattr(standing, "STREAMS_READ_WHOLE_MAX", limit)
+    target.core.standing.changed()
+    assert target.core.roster == many, "read whole it is the same"
+
+
+@proves("fleet.roster-is-whole")
+def test_of_removals_beyond_forks_the_newest_of_each_keeper_are_kept(target, monkeypatch):
+    monkeypatch.setattr(standing, "GROUP_ROWS_OF_KEEPER_MAX", 3)
+    held = target.core.standing
+    row = {"member": 0, "since": "start", "cuts": "{}", "machine": STUDIO.machine, "t_n": 0}
+    for keeper in (BUILD, LAPTOP):
+        for number in range(6):
+            stream = StreamName(keeper.machine, Incarnation(f"{number + 1:032x}"), FLEET)
+            rows = [{**row, "stream": str(stream), "name": f"t{number}", "t_ms": number}] * 2
+            held.left_out(stream, rows)
+    found = [each for each in held._rows("fleet_member") if not each["member"]]
+    assert sorted((str(r["name"]), str(r["stream"])[:4]) for r in found) == sorted(
+        (f"t{n}", keeper.machine[:4]) for keeper in (BUILD, LAPTOP) for n in (3, 4, 5)
+    )
 
 
 @proves("fleet.roster-is-whole")

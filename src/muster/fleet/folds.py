@@ -33,19 +33,40 @@ from muster.log.stream import FLEET, FleetId, StreamName
 T = TypeVar("T")
 Handler = Callable[[Entry, Rows], Iterable[Change]]
 
+# Of these the newest counts, whoever passed it on: it is found by an index, because a machine may
+# say the same document again in each of its thousands of streams.
 MACHINE: Final = Table(
-    "fleet_machine", (("machine", "text"),), (("serial", "int"), ("record", "text"))
+    "fleet_machine",
+    (("machine", "text"),),
+    (("serial", "int"), ("record", "text")),
+    indexes=(("machine", "serial", "record"),),
 )
 INCARNATION: Final = Table(
     "fleet_incarnation", (("incarnation", "text"),), (("heads", "text"), ("t_ms", "int"))
 )
-FACTS: Final = Table("fleet_facts", (("machine", "text"),), (("facts", "text"), ("t_ms", "int")))
-LOGINS: Final = Table("fleet_logins", (("machine", "text"),), (("logins", "text"), ("t_ms", "int")))
+FACTS: Final = Table(
+    "fleet_facts",
+    (("machine", "text"),),
+    (("facts", "text"), ("t_ms", "int")),
+    indexes=(("machine", "t_ms", "facts"),),
+)
+LOGINS: Final = Table(
+    "fleet_logins",
+    (("machine", "text"),),
+    (("logins", "text"), ("t_ms", "int")),
+    indexes=(("machine", "t_ms", "logins"),),
+)
 REVOKED: Final = Table(
-    "fleet_revoked", (("key", "text"),), (("issued_ms", "int"), ("revocation", "text"))
+    "fleet_revoked",
+    (("key", "text"),),
+    (("issued_ms", "int"), ("revocation", "text")),
+    indexes=(("key", "issued_ms", "revocation"),),
 )
 OPERATOR: Final = Table(
-    "fleet_operator", (("operator", "text"),), (("issued_ms", "int"), ("record", "text"))
+    "fleet_operator",
+    (("operator", "text"),),
+    (("issued_ms", "int"), ("record", "text")),
+    indexes=(("operator", "issued_ms", "record"),),
 )
 ENDED: Final = Table(
     "fleet_operator_end", (("id", "text"),), (("operator", "text"), ("document", "text"))

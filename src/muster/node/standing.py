@@ -10,14 +10,31 @@ from typing import Any, Final
 
 from muster.errors import Refused
 from muster.fleet.assembly import assemble
+from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts
-from muster.fleet.folds import GROUP, MEMBER, REVOKED
+from muster.fleet.folds import (
+    FACTS,
+    FORK,
+    GRANT,
+    GROUP,
+    LOGINS,
+    MACHINE,
+    MEMBER,
+    OPERATOR,
+    REVOKED,
+    TAKEN,
+)
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.fleet.statement import Statement
-from muster.limits import GROUP_ROWS_OF_KEEPER_MAX, NAMES_REMEMBERED_MAX, NOOP_SLOTS
+from muster.limits import (
+    GROUP_ROWS_OF_KEEPER_MAX,
+    NAMES_REMEMBERED_MAX,
+    NOOP_SLOTS,
+    STREAMS_READ_WHOLE_MAX,
+)
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
@@ -28,6 +45,15 @@ from muster.task.route import Machine
 
 # What a machine may keep much of, and in which order the newest of it comes first.
 _NEWEST: Final = {GROUP.name: ("-t_ms",), MEMBER.name: ("-t_ms", "-t_n")}
+
+# Documents of which the newest for each key counts, and what counts of the others.
+_ONE_COUNTS: Final = {t.name for t in (MACHINE, FACTS, LOGINS, REVOKED, OPERATOR)}
+_COUNTED: Final[dict[str, tuple[str, ...]]] = {
+    GRANT.name: ("id", "giver", "grantee", "verb", "object", "until_ms"),
+    TAKEN.name: ("id", "taker"),
+    DEVICE.name: ("key", "operator", "id", "terms"),
+    FORK.name: ("fork", "forked", "common", "operator", "issued_ms", "note"),
+}
 
 
 class Standing:
@@ -47,7 +73,8 @@ class Standing:
         self._signers: dict[str, Signer] = {}
         self._own: dict[Scope, StreamName] = {}
         self._keys: dict[tuple[MachineId, str], bytes | None] = {}
-        self._left_out: dict[StreamName, Sequence[Mapping[str, Any]]] = {}
+        # By keeper: thread, machine, and the removal as a row.
+        self._left_out: dict[MachineId, dict[tuple[str, str], Mapping[str, Any]]] = {}
         self._holders: dict[tuple[StreamName, MachineId], bool] = {}
         self.on_change: list[Callable[[Roster, Roster | None], None]] = []
 
@@ -60,15 +87,21 @@ class Standing:
     def _rows(self, table: str, /, **equals: Any) -> Iterable[Mapping[str, Any]]:
         """The folded rows, and of memberships the removals beyond the ends of forked streams.
 
-        All that count: cut anywhere, whoever writes much would take back what others shut out.
+        All that count: cut anywhere, whoever writes much would take back what others shut out. A
+        document counts once, in however many streams a machine says it again.
         """
+        many = self._store.streams_count() > STREAMS_READ_WHOLE_MAX
         if table in _NEWEST and not equals:
             found = self._newest_of_each(table)
+        elif many and table in _ONE_COUNTS:
+            found = self._store.newest(table)
+        elif many and table in _COUNTED:
+            found = self._store.distinct(table, _COUNTED[table], **equals)
         else:
             found = self._store.rows(table, limit=EVERY_ROW, **equals)
         if table != MEMBER.name or not self._left_out:
             return found
-        return [*found, *(row for rows in self._left_out.values() for row in rows)]
+        return [*found, *(row for rows in self._left_out.values() for row in rows.values())]
 
     def _newest_of_each(self, table: str) -> list[dict[str, Any]]:
         """Of each keeper so many rows, the newest: all that are older are of nobody who is in.
@@ -84,9 +117,17 @@ class Standing:
         return [r for m in keepers for r in store.rows(table, writer=m, order=order, limit=most)]
 
     def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Whom the keeper of threads removed beyond the end of its forked stream."""
-        if list(rows) != list(self._left_out.get(stream, ())):
-            self._left_out[stream] = rows
+        """Whom the keeper of threads removed beyond the end of its forked stream: the newest."""
+        before = self._left_out.get(stream.machine, {})
+        kept = dict(before)
+        for row in rows:
+            key = (str(row["name"]), str(row["machine"]))
+            kept[key] = max(kept.get(key, row), row, key=_stamp)
+        if len(kept) > GROUP_ROWS_OF_KEEPER_MAX:
+            newest = sorted(kept.items(), key=lambda each: _stamp(each[1]), reverse=True)
+            kept = dict(newest[:GROUP_ROWS_OF_KEEPER_MAX])
+        if kept != before:
+            self._left_out[stream.machine] = kept
             self.stale()
 
     def stale(self) -> None:
@@ -176,7 +217,7 @@ class Standing:
 
     def revocation(self, key: str) -> str:
         """The document that shuts a key out, "" when there is none here."""
-        for row in self._store.rows(REVOKED.name, key=key):
+        for row in self._store.rows(REVOKED.name, key=key, limit=1):
             return str(row["revocation"])
         return ""
 
@@ -184,3 +225,7 @@ class Standing:
         """What people call a machine; its short id where nobody named it."""
         record = self.roster.known.get(MachineId(machine))
         return machine[:12] if record is None else record.name
+
+
+def _stamp(row: Mapping[str, Any]) -> tuple[int, int]:
+    return row["t_ms"], row["t_n"]

@@ -70,6 +70,10 @@ class Replica:
         """Return every stream that something is known of, in the order it was learned."""
         return [head.name for head in self._streams.all()]
 
+    def streams_count(self) -> int:
+        """Return how many streams something is known of."""
+        return len(self._streams)
+
     def knows(self, stream: StreamName) -> bool:
         """Return whether anything is here of a stream: entries, or a seal of it."""
         return self._streams.get(stream) is not None
@@ -346,6 +350,18 @@ class Replica:
         for column in reversed(order):
             every.sort(key=itemgetter(column.removeprefix("-")), reverse=column.startswith("-"))
         return every
+
+    def newest(self, table: str) -> list[dict[str, Value]]:
+        """Return of each key of a table's first index the greatest row, whoever wrote it."""
+        self._settle()
+        found = self._table(table)
+        return self._named(found.names, found.newest())
+
+    def distinct(self, table: str, columns: tuple[str, ...], **equals: Any) -> list[dict[str, Any]]:
+        """Return what these columns of everybody's rows hold, each once."""
+        self._settle()
+        rows = self._table(table).distinct(columns, equals)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def writers(self, table: str, **equals: Value) -> set[MachineId]:
         """Return the machines with such rows; far cheaper than the rows themselves."""

@@ -126,6 +126,9 @@ class Streams:
         del self._heads[head.name], self._by_id[head.id]
         self._counts[head.name.machine] -= 1
 
+    def __len__(self) -> int:
+        return len(self._heads)
+
     def all(self) -> list[Head]:
         """Return every head, in the order in which this machine learned of the streams."""
         return list(self._heads.values())

@@ -243,6 +243,33 @@ class FoldTable:
         sql = f"select {wanted} from {self.table.name} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
+    def newest(self) -> list[tuple[Value, ...]]:
+        """Return, stream first, of each first column of the first index the row that is greatest.
+
+        As the index compares it. It costs what it returns, however many rows there are.
+        """
+        self.flush()
+        index = self.table.indexes[0]
+        name, key = self.table.name, _quote(index[0])
+        keys = self._database.query(
+            f"with recursive every(k) as (select min({key}) from {name} union all select (select "
+            f"min({key}) from {name} where {key} > every.k) from every where every.k is not null) "
+            "select k from every where k is not null"
+        )
+        by = ", ".join(f"{_quote(column)} desc" for column in index[1:])
+        sql = f"{self._all} where {key} = ? order by {by} limit 1"
+        return [_values(row) for key in keys for row in self._database.query(sql, key)]
+
+    def distinct(
+        self, columns: tuple[str, ...], equals: Mapping[str, Value]
+    ) -> list[tuple[Value, ...]]:
+        """Return what these columns hold, each once, where others hold these values."""
+        self.flush()
+        wanted = ", ".join(map(_quote, columns))
+        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
+        sql = f"select distinct {wanted} from {self.table.name} where {where}"
+        return [_values(row) for row in self._database.query(sql, (*equals.values(),))]
+
     def streams(self, equals: Mapping[str, Value]) -> list[int]:
         """Return the streams with such rows; `equals` names columns of ours."""
         self.flush()
