@@ -138,6 +138,9 @@ GIT_HOOK_MS_MAX: Final = 10_000
 GIT_PUSH_REFS_MAX: Final = 64
 # Chosen arbitrarily; a larger push is a mistake such as a committed disk image.
 GIT_PUSH_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
+# One file of an attempt's commit: the push would be refused, and a sparse file of a terabyte takes
+# an hour to read before that is known.
+GIT_FILE_BYTES_MAX: Final = GIT_PUSH_BYTES_MAX
 # What one side of a tunnel may send before the other grants more: a full second at 1 MiB/s.
 GIT_WINDOW_BYTES: Final = 1024 * 1024
 # One data frame; below the frame's own 256 KiB, so that heads and entries get between.

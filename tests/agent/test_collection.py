@@ -96,6 +96,25 @@ def test_a_file_that_git_would_wait_at_is_refused(place: Place, name: str, kind:
         place.collect(tree)
 
 
+@proves("git.nothing-read-for-ever")
+def test_a_file_that_no_push_carries_is_refused_by_name_before_git_reads_it(place: Place) -> None:
+    """A sparse file of a terabyte costs nothing to make, and an hour to read."""
+    tree = place.open()
+    (tree.path / "data").mkdir()
+    large = tree.path / "data" / "model.bin"
+    large.touch()
+    os.truncate(large, 900 << 30)
+    with pytest.raises(Refused, match=r"data/model.bin' has more than 4 GiB"):
+        place.collect(tree)
+    (tree.path / ".gitignore").write_text("data\n")
+    assert place.collect(tree).missing == ()
+    with pytest.raises(Refused, match=r"data/model.bin' has more than 4 GiB"):
+        place.collect(tree, "data")
+    (tree.path / ".gitignore").unlink()
+    (tree.path / "data" / ".git").mkdir()
+    assert place.collect(tree).left_out == ("data",), "a repository of its own stays out anyway"
+
+
 @proves("git.agent-configuration-ignored")
 def test_a_link_to_nowhere_hides_no_nested_repository(place: Place) -> None:
     tree = place.open()

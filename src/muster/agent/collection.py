@@ -15,24 +15,19 @@ its `.git` only HEAD is parsed, here.
 import asyncio
 import os
 import re
-import stat
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, checkout, filtered, git, inert, notes, promised, undone
+from muster.agent import cache, checkout, filtered, folders, git, inert, notes, promised, undone
 from muster.agent import commit as commits
 from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
 
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
-_ATTRIBUTES: Final = b".gitattributes"
-_READ_BY_GIT: Final = frozenset({b".gitignore", _ATTRIBUTES, b".gitmodules", b".mailmap"})
 _LEFT_OUT_MAX: Final = 100
-# Of a path that git is asked about; longer ones no system opens.
-_ASKED_BYTES_MAX: Final = 3_000
 
 
 class Place(NamedTuple):
@@ -47,17 +42,6 @@ class Place(NamedTuple):
     def gitdir(self) -> Path:
         """The agent's own `.git`; never read as a repository by us."""
         return self.path / ".git"
-
-
-class _Folders(NamedTuple):
-    """What is special about the folders below the work folder, by name."""
-
-    nested: list[bytes]
-    """Repositories themselves."""
-    closed: list[bytes]
-    """Nobody here can look into them: of another user, without rights, too deep."""
-    attributes: bool = True
-    """Whether there is a file that could give one a filter."""
 
 
 class Collected(NamedTuple):
@@ -101,11 +85,11 @@ async def _collect(
     borrowed = borrow(place.gitdir)
     undone.refuse_stopped(place.gitdir)
     top = await _head(place, borrowed)
-    folders = await asyncio.to_thread(_look, place.path)
-    nested = folders.nested
+    looked = await asyncio.to_thread(folders.look, place.path)
+    nested = looked.nested
     obstacles = {path: promised.obstacle(place.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
-    written = await _write_tree(place, top, borrowed, folders, plain)
+    written = await _write_tree(place, top, borrowed, looked, plain)
     missing = await promised.missing(
         place.path, promised.Seen(place.cache, borrowed), written, obstacles
     )
@@ -192,12 +176,12 @@ def _read_ref(gitdir: Path, name: str) -> str:
 
 
 async def _write_tree(
-    place: Place, top: str, borrowed: dict[str, str], folders: _Folders, deliver: list[str]
+    place: Place, top: str, borrowed: dict[str, str], looked: folders.Folders, deliver: list[str]
 ) -> str:
     """The folder's contents as a tree object."""
     with tempfile.TemporaryDirectory(prefix="muster-index-", dir=place.cache) as folder:
         excluded, index = Path(folder) / "exclude", Path(folder) / "index"
-        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in folders.nested))
+        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in looked.nested))
         settings = (
             f"--git-dir={place.cache}", f"--work-tree={place.path}",
             "-c", "core.bare=false", "-c", f"core.excludesFile={excluded}",
@@ -205,15 +189,15 @@ async def _write_tree(
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
         await _keep_untouched(inside, place, top, Path(folder))
-        await _refuse_closed(inside, folders.closed)
-        await _point_submodules(inside, place, folders.nested)
+        await folders.refuse(inside, looked, deliver)
+        await _point_submodules(inside, place, looked.nested)
         await inside.run("add", "--all", ".")
         if deliver:
             # A promised file counts even where .gitignore names it.
             listed = "\0".join(deliver).encode()
             force = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
             await inside.run(*force, stdin=listed)
-        if folders.attributes or undone.is_sparse(place.gitdir):
+        if looked.attributes or undone.is_sparse(place.gitdir):
             await filtered.settle(inside, top)
         return (await inside.run("write-tree")).text
 
@@ -259,48 +243,6 @@ async def _point_submodules(inside: filtered.Git, place: Place, nested: list[byt
 # --- repositories inside ---------------------------------------------------------------------
 
 
-def _look(root: Path) -> _Folders:
-    """Look through the work folder; without recursion."""
-    found, closed, top, attributes = [], list[bytes](), os.fsencode(root), False
-    waiting = [top]
-    while waiting:
-        folder = waiting.pop()
-        try:
-            with os.scandir(folder) as entries:
-                known = {entry.name: entry.is_dir(follow_symlinks=False) for entry in entries}
-            attributes |= _ATTRIBUTES in known
-            for name in _READ_BY_GIT & known.keys():
-                _refuse_trap(os.path.join(folder, name), top)
-        except OSError:
-            closed.append(os.path.relpath(folder, top))
-            continue
-        if folder != top and b".git" in known:
-            found.append(os.path.relpath(folder, top))
-            continue
-        waiting += [
-            os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
-        ]
-    # Nobody knows what is in a folder that nobody can read.
-    return _Folders(sorted(found), sorted(closed), attributes or bool(closed))
-
-
-async def _refuse_closed(inside: filtered.Git, closed: list[bytes]) -> None:
-    """Git would leave out what it cannot read, with exit code 0; what is ignored may be closed."""
-    # With a dot in front no name is more than a name; this command knows no other way to say so.
-    asked = {b"./" + path[:_ASKED_BYTES_MAX].rstrip(b"/") for path in closed}
-    if not asked:
-        return
-    inside = inside._replace(env={**inside.env, "GIT_LITERAL_PATHSPECS": "0"})
-    question = b"".join(path + b"\0" for path in asked)
-    answer = await inside.run("check-ignore", "-z", "--stdin", stdin=question, codes=(0, 1))
-    left = asked.difference(answer.out.split(b"\0"))
-    if left:
-        raise Refused(
-            f"The folder {git.shown(min(left)[2:])!r} cannot be read: it is another user's, "
-            "without rights, or too deep; git would leave it out without a word."
-        )
-
-
 async def _left_out(
     place: Place, borrowed: dict[str, str], tree: str, nested: list[bytes]
 ) -> tuple[str, ...]:
@@ -311,17 +253,6 @@ async def _left_out(
     listed = ["ls-tree", "-z", "--name-only", tree, "--", *first]
     kept = (await git.run_async(listed, place.cache, env=borrowed)).out.split(b"\0")
     return tuple(git.shown(os.fsencode(path)) for path in first if os.fsencode(path) not in kept)
-
-
-def _refuse_trap(path: bytes, top: bytes) -> None:
-    """Git would read it, and wait for ever at a pipe that nobody writes to."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        # A link to nowhere, which git does not follow.
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise Refused(f"{git.shown(os.path.relpath(path, top))} must be a file that git can read.")
 
 
 def _escaped(path: bytes) -> bytes:

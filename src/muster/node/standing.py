@@ -13,6 +13,7 @@ from muster.fleet.assembly import assemble
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts
 from muster.fleet.folds import (
+    ENDED,
     FACTS,
     FORK,
     GRANT,
@@ -52,6 +53,7 @@ _COUNTED: Final[dict[str, tuple[str, ...]]] = {
     GRANT.name: ("id", "giver", "grantee", "verb", "object", "until_ms"),
     TAKEN.name: ("id", "taker"),
     DEVICE.name: ("key", "operator", "id", "terms"),
+    ENDED.name: ("document",),
     FORK.name: ("fork", "forked", "common", "operator", "issued_ms", "note"),
 }
 
