@@ -33,41 +33,24 @@ from muster.log.stream import FLEET, FleetId, StreamName
 T = TypeVar("T")
 Handler = Callable[[Entry, Rows], Iterable[Change]]
 
-# Of these the newest counts, whoever passed it on: it is found by an index, because a machine may
-# say the same document again in each of its thousands of streams.
-MACHINE: Final = Table(
-    "fleet_machine",
-    (("machine", "text"),),
-    (("serial", "int"), ("record", "text")),
-    indexes=(("machine", "serial", "record"),),
-)
+
+def _newest(name: str, key: str, number: str, text: str) -> Table:
+    """Of these the newest counts, whoever passed it on; an index finds it.
+
+    For a machine may say the same document again in each of its thousands of streams.
+    """
+    index = (key, number, text)
+    return Table(name, ((key, "text"),), ((number, "int"), (text, "text")), (index,))
+
+
+MACHINE: Final = _newest("fleet_machine", "machine", "serial", "record")
 INCARNATION: Final = Table(
     "fleet_incarnation", (("incarnation", "text"),), (("heads", "text"), ("t_ms", "int"))
 )
-FACTS: Final = Table(
-    "fleet_facts",
-    (("machine", "text"),),
-    (("facts", "text"), ("t_ms", "int")),
-    indexes=(("machine", "t_ms", "facts"),),
-)
-LOGINS: Final = Table(
-    "fleet_logins",
-    (("machine", "text"),),
-    (("logins", "text"), ("t_ms", "int")),
-    indexes=(("machine", "t_ms", "logins"),),
-)
-REVOKED: Final = Table(
-    "fleet_revoked",
-    (("key", "text"),),
-    (("issued_ms", "int"), ("revocation", "text")),
-    indexes=(("key", "issued_ms", "revocation"),),
-)
-OPERATOR: Final = Table(
-    "fleet_operator",
-    (("operator", "text"),),
-    (("issued_ms", "int"), ("record", "text")),
-    indexes=(("operator", "issued_ms", "record"),),
-)
+FACTS: Final = _newest("fleet_facts", "machine", "t_ms", "facts")
+LOGINS: Final = _newest("fleet_logins", "machine", "t_ms", "logins")
+REVOKED: Final = _newest("fleet_revoked", "key", "issued_ms", "revocation")
+OPERATOR: Final = _newest("fleet_operator", "operator", "issued_ms", "record")
 ENDED: Final = Table(
     "fleet_operator_end", (("id", "text"),), (("operator", "text"), ("document", "text"))
 )
@@ -221,7 +204,7 @@ class _Who:
 
     def _facts(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
         facts = body_as(entry, Facts)
-        row = (canon.encode(facts).decode(), entry.header.t[0])
+        row = (entry.header.t[0], canon.encode(facts).decode())
         return [Change(FACTS.name, (entry.header.author,), row)]
 
     def _revoke(self, entry: Entry, rows: Rows) -> Iterable[Change]:
@@ -237,7 +220,7 @@ class _Who:
 
 def _logins(entry: Entry, _rows: Rows) -> Iterable[Change]:
     body = body_as(entry, Logins)
-    row = (canon.encode(body.logins).decode(), entry.header.t[0])
+    row = (entry.header.t[0], canon.encode(body.logins).decode())
     return [Change(LOGINS.name, (entry.header.author,), row)]
 
 
