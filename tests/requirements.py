@@ -267,6 +267,7 @@ PROMISES: Final[dict[str, str]] = {
     "spec.one-form": "Reader, types and published schema agree on what form a spec has.",
     "spec.inside-repository": "A deliverable is a path inside the repository and never in .git.",
     "spec.nearest-word": "An unknown key or name in a spec is refused with the nearest known word.",
+    "spec.mistakes-say-the-mend": "A mistake of form or of YAML names the line that has it and what to write instead; what cannot be left out is not offered to be.",
     "spec.every-mistake": "All mistakes of a spec are told at once, each with line, column and path.",
     "spec.plain-values": "A value in a spec is what was written: no, 3.10, 12:30 and a date stay text.",
     "spec.safe-yaml": "A spec is a safe part of YAML: no tags, anchors, aliases, merge keys, directives, duplicate keys or second document.",

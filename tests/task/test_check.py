@@ -1,9 +1,12 @@
 """Whether a spec makes sense: each refusal with its place and its way out."""
 
+import json
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.promise import proves
 from tests.task.specs import text
 
@@ -210,9 +213,69 @@ def test_a_repository_that_nobody_keeps_is_refused_with_the_nearest_or_with_thos
     assert sentence.endswith('which no machine of the fleet keeps; did you mean "main"?')
     assert told(raw, fleet=FLEET, repo="site") == []
     (sentence,) = told(raw, fleet=FLEET, repo="xyz")
+    assert sentence.startswith('--repo names "xyz"')
+    # It stands in no line of the file, and the file's own mistake stands in its line.
+    assert [p.line for p in check(raw, FLEET, repo="xyz").problems] == [0]
+    assert [p.line for p in check(raw, FLEET, repo="mian").problems] == [3]
+    with pytest.raises(SpecErrors, match=r"^--repo names"):
+        admit(raw, FLEET, repo="xyz")
     assert sentence.endswith("there are: main, site")
     (sentence,) = told(raw, fleet=Fleet([], frozenset()))
     assert "`muster repo add" in sentence
+
+
+@proves("spec.every-mistake", "spec.nearest-word")
+def test_wrong_names_are_told_together_with_wrong_keys():
+    raw = b"""\
+muster: 1
+nmae: x
+repo: mian
+phases:
+  count: {agnet: shell, do: x, check: y}
+  notes:
+    after: [count, cuont]
+    agent: [cluade]
+    do: "${count.output} ${cuont.output}"
+    retires: 2
+  Last: {after: notes, agent: claude, do: z, check: y}
+  end: {after: cuont, agent: claude, do: z, check: y}
+"""
+    view = Fleet([machine("build", agents={"claude": "", "shell": ""})], frozenset({"main"}))
+    found = [(p.line, p.sentence) for p in check(raw, view).problems]
+    assert [line for line, _ in found] == [2, 3, 5, 7, 8, 9, 10, 11, 12]
+    said = dict(found)
+    assert said[3].endswith('which no machine of the fleet keeps; did you mean "main"?')
+    assert said[7] == 'phases.notes.after[1] names cuont, which is no phase; did you mean "count"?'
+    assert (
+        said[8] == 'phases.notes.agent names cluade, which no machine has; did you mean "claude"?'
+    )
+    assert 'refers to ${cuont.output}, which is no phase; did you mean "count"?' in said[9]
+    assert "names cuont, which is no phase" in said[12]
+
+
+@proves("spec.hostile-text")
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none()
+        | st.integers(-2, 99)
+        | st.sampled_from(["a", "b", "A", "", "${b.output}", "main"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["muster", "name", "phases", "repo", "a", "b", "after", "agent", "do", "x"]
+                ),
+                inner,
+                max_size=5,
+            )
+        ),
+        max_leaves=20,
+    )
+)
+def test_whatever_has_the_form_of_half_a_spec_is_checked_to_its_end(body):
+    report = check(json.dumps(body).encode(), FLEET)
+    assert report.problems
 
 
 @proves("spec.sensible")

@@ -55,6 +55,7 @@ HOSTILE = {
     "comments": (b"[" + b"#\n" * 130_000, "this is not YAML"),
     "blank lines": (b"a: x" + b"\n" * 260_000 + b"y", "this is not YAML"),
     "nothing": (b"", "the file is empty"),
+    "UTF-16": ("muster: 1".encode("utf-16-le"), "save it as UTF-8"),
     "only a comment": (b"#" + b" x" * 131_000, "the file is empty"),
 }
 
@@ -244,3 +245,47 @@ def test_json_is_read_quickly_into_the_tree_that_yaml_gives(value, indent, marks
 def test_a_spec_written_by_a_program_needs_no_yaml_parser():
     raw = json.dumps({"muster": 1, "name": "a", "phases": {"p": {"do": "x\ny", "after": []}}})
     assert yaml._json_tree(raw) == slowly(raw.encode())
+
+
+SLIPS = {
+    "no colon": ("muster 1\nname: a", "line 1 has no colon; write it as name: value"),
+    "no colon in the middle": ("muster: 1\nname a\nphases: {}", "line 2 has no colon"),
+    "no colon above deeper lines": ("phases:\n  a\n    agent: shell", "line 2 has no colon"),
+    "no space": ("muster:1\nname:a\nphases:\n  a: b", "line 2 has a colon without a space"),
+    "too deep": ("muster: 1\n name: a", "indented deeper than line 1, which has a value already"),
+    "too deep behind blank lines": ("muster: 1\n\n\n name: a", "indented deeper than line 1"),
+    "not deep enough": ("a:\n    b: c\n   d: e", "begins in another column"),
+    "colon in a value": ("a:\n  do: echo foo: bar", "stands in quotes, or below a"),
+    "at": ("a: @b", "a value cannot begin with @; put it in quotes"),
+    "backtick": ("a: `ls`", "a value cannot begin with `"),
+    "percent": ("a: %b", "a value cannot begin with %"),
+    "star": ("a: *.txt", "* and & have a meaning of their own before a value"),
+    "exclamation mark": ("a: !test -s b", "or put the text in quotes"),
+    "open brace": ("a: 1\nb: {c: d, e: f", "the { of line 2 is not closed"),
+    "open bracket": ("a: 1\n\nb: [c, d", "the [ of line 3 is not closed"),
+    "mark in braces": ("a: {b: c?}", "or a value in it needs quotes"),
+    "open quote": ('a: "b\nc: d', "the quote of line 1 is not closed"),
+    "quote that opens another": ('a: "b\nc: "d"', "look for a quote that is not closed before"),
+    "tab": ("a:\n\tb: c", "a tab cannot indent a line"),
+    "list beside its key": ("a: - b", "a list begins on the line below its key"),
+    "escape": (r'a: "\d"', "or a \\ in it is no escape"),
+}
+
+
+@proves("spec.mistakes-say-the-mend")
+@pytest.mark.parametrize("slip", SLIPS)
+def test_what_people_mistype_is_named_with_its_line_and_its_mend(slip):
+    raw, said = SLIPS[slip]
+    assert said in refusal(raw.encode()).sentence
+
+
+@proves("spec.hostile-text")
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab:{}[]\"'\\*&!@- \n\t", max_size=40))
+def test_whatever_is_typed_is_read_or_refused_in_one_sentence(text):
+    try:
+        yaml.read(text.encode())
+    except SpecErrors as error:
+        (problem,) = error.problems
+        assert problem.sentence
+        assert "\n" not in problem.sentence

@@ -23,7 +23,8 @@ def check(value: Any, files: Files) -> str:
 def problem(each: Any, name: str) -> str:
     """A problem as compilers write them, so that editors find the place."""
     kind = paint("warning", "yellow") if each["warning"] else paint("error", "red")
-    return f"{name}:{each['line']}:{each['column']}: {kind}: {clean(each['text'])}"
+    place = f"{name}:{each['line']}:{each['column']}: " if each["line"] else ""
+    return f"{place}{kind}: {clean(each['text'])}"
 
 
 def tasks(value: Any, _files: Files) -> str:

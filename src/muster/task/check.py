@@ -21,7 +21,7 @@ from muster.task.cycle import cycles, prerequisites
 from muster.task.local import local_files
 from muster.task.order import EACH_PATH, largest_order, size_refusal, text_size, texts_of
 from muster.task.problem import Problem, SpecErrors, did_you_mean, shown
-from muster.task.spec import Document, Phase, Spec, read
+from muster.task.spec import Document, Phase, Spec, names, read
 from muster.task.unit import duration_ms
 from muster.task.values import (
     EACH_VALUES,
@@ -60,13 +60,25 @@ def check(
     try:
         document = read(text)
     except SpecErrors as errors:
-        return Report(None, errors.problems)
+        # A person who mends the form is not told of the names afterwards.
+        both = sorted((*errors.problems, *_names(text, fleet, repo)))
+        return Report(None, tuple(both[: limits.SPEC_PROBLEMS_MAX]))
     # Cut while they are found: the search for the nearest word is slow enough to be an attack.
     found = _Check(document, text, fleet, files, repo).problems()
     problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
     failed = any(not problem.warning for problem in problems)
     base = document.problem("base", "")
     return Report(None if failed else document.spec, tuple(problems), (base.line, base.column))
+
+
+def _names(text: bytes, fleet: route.Fleet | None, repo: str) -> list[Problem]:
+    """What a spec with mistakes of form names that is not there."""
+    try:
+        document, written = names(text)
+    except SpecErrors:
+        return []
+    found = _Check(document, text, fleet, None, repo).names(written)
+    return list(islice(found, limits.SPEC_PROBLEMS_MAX))
 
 
 def admit(
@@ -103,6 +115,8 @@ class _Check:
         self.text = text
         self.spec = document.spec
         self.repo = repo or document.spec.repo or ""
+        # What was told beside the file stands in none of its lines.
+        self.told = bool(repo) and repo != document.spec.repo
         self.fleet = fleet
         self.files = files
         self.before = prerequisites(self.spec)
@@ -126,6 +140,23 @@ class _Check:
         for found in chain(*both):
             yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
+    def names(self, written: Collection[str]) -> Iterator[Problem]:
+        """What is named and is not there. `written` are names that some phase was given."""
+        yield from self._repository()
+        agents = {a for m in self.fleet.machines for a in m.facts.agents} if self.fleet else set()
+        for name, phase in self.spec.phases.items():
+            yield from self._names(name, phase, written)
+            for key, text in _keyed_texts(phase):
+                for reference in references(text):
+                    source, known = reference[0], {*written, *RESERVED}
+                    if source not in known:
+                        what = f"which is no phase{did_you_mean(source, written)}"
+                        yield self._at(name, key, f"refers to {reference}, {what}")
+            for agent in phase.agents if self.fleet else ():
+                if agent not in agents:
+                    hint = did_you_mean(agent, agents)
+                    yield self._at(name, "agent", f"names {agent}, which no machine has{hint}")
+
     def _at(self, phase: str, key: str, sentence: str, *, warning: bool = False) -> Problem:
         """A problem at the value of a phase's key, or at the phase's name when key is ""."""
         path = f"phases.{phase}.{key}" if key else f"phases.{phase}"
@@ -142,13 +173,18 @@ class _Check:
         if self.spec.base and not self.repo:
             what = "base names a branch, but the spec names no repository; add repo: NAME"
             yield self.document.problem("base", what)
+        yield from self._repository()
+
+    def _repository(self) -> Iterator[Problem]:
         kept = self.fleet.repositories if self.fleet else None
         if self.repo and kept is not None and self.repo not in kept:
             hint = did_you_mean(self.repo, kept) or f"; there are: {', '.join(sorted(kept))}"
             if not kept:
                 hint = "; `muster repo add NAME PATH` adds one"
-            what = f"repo names {shown(self.repo)}, which no machine of the fleet keeps{hint}"
-            yield self.document.problem("repo", what)
+            named = "--repo" if self.told else "repo"
+            what = f"{named} names {shown(self.repo)}, which no machine of the fleet keeps{hint}"
+            found = self.document.problem("repo", what)
+            yield found._replace(line=0, column=0) if self.told else found
 
     def _cycles(self) -> Iterator[Problem]:
         for cycle in cycles(self.spec, self.before):
@@ -161,7 +197,7 @@ class _Check:
             way = " waits for ".join([*cycle, name])
             yield self._at(name, "after", f"closes a cycle: {way}; take one `after` away")
 
-    def _names(self, name: str, phase: Phase) -> Iterator[Problem]:
+    def _names(self, name: str, phase: Phase, written: Collection[str] = ()) -> Iterator[Problem]:
         if name in RESERVED:
             yield self._at(name, "", "is a reserved name (each, inputs, run); choose another")
         for value in PHASE_VALUES if name.startswith("inputs-") else ():
@@ -174,7 +210,7 @@ class _Check:
             key = f"after[{number}]"
             if other in seen:
                 yield self._at(name, key, f"names {other} a second time; keep one")
-            elif other not in self.spec.phases:
+            elif other not in self.spec.phases and other not in written:
                 hint = did_you_mean(other, self.spec.phases.keys() - {name})
                 yield self._at(name, key, f"names {other}, which is no phase{hint}")
             seen.add(other)

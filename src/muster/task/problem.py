@@ -14,7 +14,7 @@ from muster.errors import Malformed
 
 
 class Problem(NamedTuple):
-    """One thing to change in a spec."""
+    """One thing to change in a spec; line 0 is what was told beside it, as `--repo` was."""
 
     line: int
     column: int
@@ -25,7 +25,8 @@ class Problem(NamedTuple):
     def render(self, file: str) -> str:
         """`file:line:col: sentence`, the form editors and terminals make clickable."""
         mark = "warning: " if self.warning else ""
-        return f"{file}:{self.line}:{self.column}: {mark}{self.sentence}"
+        place = f"{file}:{self.line}:{self.column}: " if self.line else ""
+        return f"{place}{mark}{self.sentence}"
 
 
 class SpecErrors(Malformed):
@@ -35,7 +36,8 @@ class SpecErrors(Malformed):
         self.problems = tuple(sorted(problems))
         first = self.problems[0]
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        super().__init__(f"line {first.line}, column {first.column}: {first.sentence}{more}")
+        place = f"line {first.line}, column {first.column}: " if first.line else ""
+        super().__init__(f"{place}{first.sentence}{more}")
 
 
 # Longer words are no typing mistakes, and comparing them costs time that an attacker chooses.
@@ -44,10 +46,16 @@ _WORD_MAX = 60
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "after"?` when a known word is near, else nothing."""
+    near = nearest(word, known)
+    return f'; did you mean "{near}"?' if near else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known word that was most likely meant, "" where none is near."""
     if len(word) > _WORD_MAX:
         return ""
     near = get_close_matches(word.lower(), sorted(known), n=1, cutoff=0.6)
-    return f'; did you mean "{near[0]}"?' if near else ""
+    return near[0] if near else ""
 
 
 def shown(text: str) -> str:

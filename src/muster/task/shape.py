@@ -20,7 +20,7 @@ import msgspec
 from msgspec import inspect
 
 from muster import limits
-from muster.task.problem import Problem, did_you_mean, shown
+from muster.task.problem import Problem, did_you_mean, nearest, shown
 from muster.task.yaml import Mapping, Node, Scalar, Sequence
 
 T = TypeVar("T")
@@ -29,12 +29,17 @@ Places = MappingType[str, tuple[int, int]]
 
 def fit(tree: Node, type_: type[T]) -> tuple[T | None, Places, list[Problem]]:
     """The value and the place of everything in it; no value when there are problems."""
+    plain, places, problems = glean(tree, type_)
+    if problems:
+        return None, places, problems
+    return msgspec.convert(plain, type_), places, []
+
+
+def glean(tree: Node, type_: type) -> tuple[Any, Places, list[Problem]]:
+    """What fits of a tree, without what does not: None, or absent, where a problem is."""
     reader = _Reader()
     plain = reader.take(tree, _type_info(type_), "")
-    problems = reader.problems[: limits.SPEC_PROBLEMS_MAX]
-    if problems:
-        return None, reader.places, problems
-    return msgspec.convert(plain, type_), reader.places, []
+    return plain, reader.places, reader.problems[: limits.SPEC_PROBLEMS_MAX]
 
 
 def place(places: Places, path: str) -> tuple[int, int]:
@@ -53,6 +58,8 @@ class _Reader:
     def __init__(self) -> None:
         self.problems: list[Problem] = []
         self.places: dict[str, tuple[int, int]] = {}
+        # The keys that cannot be left out.
+        self._required: set[str] = set()
 
     def take(self, node: Node, wanted: inspect.Type, path: str) -> Any:
         if self._full():
@@ -85,6 +92,12 @@ class _Reader:
         name = path or "the spec"
         self.problems.append(Problem(node.line, node.column, path, f"{name}{colon} {sentence}"))
 
+    def _empty(self, node: Node, path: str) -> None:
+        self._bad(node, path, f"is empty; give it a value{self._or_not(path)}")
+
+    def _or_not(self, path: str) -> str:
+        return "" if path in self._required else " or leave the key out"
+
     def _one_of(self, node: Node, wanted: inspect.UnionType, path: str) -> Any:
         """The member of a union that fits the node's form; there is one at most of each form."""
         first, forms = _forms(wanted)
@@ -93,22 +106,29 @@ class _Reader:
 
     def _struct(self, node: Node, wanted: inspect.StructType, path: str) -> Any:
         if not isinstance(node, Mapping):
-            return self._bad(node, path, "is a mapping of keys to values, as in name: value")
+            return self._bad(node, path, _no_mapping(node, "keys"))
         fields = _fields(wanted)
         plain: dict[str, Any] = {}
+        misspelt: set[str] = set()
         for key, value in node.values.items():
             here = f"{path}.{key}" if path else key
             if key not in fields and self._full():
                 break
             if key not in fields:
                 where = path or "a spec"
-                hint = did_you_mean(key, fields) or f"; known are {', '.join(sorted(fields))}"
+                near = nearest(key, fields)
+                misspelt.add(near)
+                known = f"; known are {', '.join(sorted(fields))}"
+                hint = f'; did you mean "{near}"?' if near else known
                 self._bad_key(node.keys[key], here, f"{where} has no key {shown(key)}{hint}")
                 continue
             self.places[f"{here}:"] = (node.keys[key].line, node.keys[key].column)
+            if fields[key].required:
+                self._required.add(here)
             plain[key] = self.take(value, fields[key].type, here)
         for name, field in fields.items():
-            if field.required and name not in node.values:
+            # What is there under a mistyped name is not missing besides.
+            if field.required and name not in node.values and name not in misspelt:
                 self._bad(node, path, f"has no {name}; add {name}: …")
         return plain
 
@@ -117,7 +137,7 @@ class _Reader:
 
     def _dict(self, node: Node, wanted: inspect.DictType, path: str) -> Any:
         if not isinstance(node, Mapping):
-            return self._bad(node, path, "is a mapping of names to values, as in name: value")
+            return self._bad(node, path, _no_mapping(node, "names"))
         self._count(node, len(node.values), wanted, path)
         plain: dict[str, Any] = {}
         for key, value in node.values.items():
@@ -147,7 +167,7 @@ class _Reader:
         self, node: Node, count: int, wanted: inspect.ListType | inspect.DictType, path: str
     ) -> None:
         if wanted.min_length is not None and count < wanted.min_length:
-            self._bad(node, path, "is empty; give it a value or leave the key out")
+            self._empty(node, path)
         if wanted.max_length is not None and count > wanted.max_length:
             self._bad(node, path, f"has {count} items; at most {wanted.max_length} are allowed")
 
@@ -155,17 +175,17 @@ class _Reader:
         self, node: Node, wanted: inspect.StrType, path: str, extra: MappingType[str, Any]
     ) -> Any:
         if not isinstance(node, Scalar):
-            return self._bad(node, path, "is a text, not a list or a mapping")
+            return self._bad(node, path, "is a text, not a list or a mapping; put it in quotes")
         text = node.text
         if node.plain and node.value is None and wanted.min_length != 0:
             if wanted.min_length or "pattern" in extra:
-                return self._bad(node, path, "has no value; give it one or leave the key out")
+                return self._bad(node, path, f"has no value; give it one{self._or_not(path)}")
             text = ""
         if wanted.max_length is not None and len(text.encode()) > wanted.max_length:
             most = wanted.max_length
             return self._bad(node, path, f"has more than {most} bytes; put it into a file")
         if wanted.min_length is not None and len(text.strip()) < wanted.min_length:
-            return self._bad(node, path, "is empty; give it a value or leave the key out")
+            return self._empty(node, path)
         if "pattern" in extra and not re.fullmatch(extra["pattern"], text):
             return self._bad(node, path, f"{shown(text)} {extra['says']}")
         refusal = extra["refusal"](text) if "refusal" in extra else ""
@@ -191,8 +211,20 @@ class _Reader:
                 if type(choice) is type(value) and choice == value:
                     return choice
             hint = did_you_mean(node.text, known)
+            if not text:
+                quoted = node.text in known and not node.plain
+                hint = ", without quotes" if quoted else ", the only version that this Muster reads"
             return self._bad(node, path, f"{shown(node.text)} is not {' or '.join(known)}{hint}")
         return self._bad(node, path, f"is {' or '.join(known)}, not a list or a mapping")
+
+
+def _no_mapping(node: Node, of: str) -> str:
+    """What stands where keys or names should: nothing yet, a list, a text."""
+    if isinstance(node, Sequence):
+        return f"is a mapping of {of} to values, not a list: write name: value, without the -"
+    if isinstance(node, Scalar) and node.value is None:
+        return f"is empty; indent its {of} below it, as in name: value"
+    return f"is a mapping of {of} to values, as in name: value"
 
 
 # What a type says of itself is asked for every node of a text: each answer is kept. The types are

@@ -13,6 +13,7 @@ whoever wants to run it asks `check.admit`.
 from functools import lru_cache
 from typing import Annotated, Final, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta, Struct, field
 
 from muster import limits
@@ -219,6 +220,42 @@ def read(text: bytes) -> Document:
     if spec is None:
         raise SpecErrors(problems)
     return Document(spec, places)
+
+
+def names(text: bytes) -> tuple[Document, frozenset[str]]:
+    """Of a spec with mistakes of form what can be held against names: who waits for whom, who does
+    it, where. With every name that a phase was given, also one that is none.
+
+    Raises:
+        SpecErrors: where it is no YAML, or nothing of it can be read.
+
+    """
+    tree = yaml.read(text)
+    plain, places, problems = shape.glean(tree, Spec)
+    wrong = {problem.path.partition("[")[0] for problem in problems}
+
+    def well(path: str) -> bool:
+        return not any(each == path or each.startswith(f"{path}.") for each in wrong)
+
+    if not isinstance(plain, dict) or len(problems) >= limits.SPEC_PROBLEMS_MAX:
+        # With so many the reader stopped before the end, and what it has is no whole.
+        raise SpecErrors(problems)
+    phases, found = plain.get("phases"), tree.values.get("phases")  # type: ignore[union-attr]
+    taken = {
+        name: {key: phase[key] for key in _NAMING if key in phase and well(f"phases.{name}.{key}")}
+        for name, phase in (phases if isinstance(phases, dict) else {}).items()
+        if isinstance(phase, dict)
+    }
+    if not taken:
+        raise SpecErrors(problems)
+    whole = {"muster": 1, "name": "x", "phases": {n: {"do": "-", **p} for n, p in taken.items()}}
+    repo = {"repo": plain["repo"]} if plain.get("repo") and well("repo") else {}
+    written = found.keys if isinstance(found, yaml.Mapping) else {}
+    return Document(msgspec.convert({**whole, **repo}, Spec), places), frozenset(written)
+
+
+# The keys of a phase that name something.
+_NAMING: Final = ("after", "agent", "do", "check")
 
 
 def parse(text: bytes) -> Spec:

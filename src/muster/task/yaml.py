@@ -24,6 +24,7 @@ from typing import Final
 import yaml
 
 from muster import limits
+from muster.task import slip
 from muster.task.problem import Problem, SpecErrors, shown
 
 # U+0085, U+2028 and U+2029 end a line for PyYAML and not for an editor; the bidirectional
@@ -94,7 +95,7 @@ def read(raw: bytes) -> Node:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise _translated(error) from error
+        raise _translated(text, error) from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # int() of `\U0010FFFFF`-like escapes and of endless numbers in directives ends here.
         raise _refused(1, 1, f"this is not YAML: {shown(str(error))}") from error
@@ -120,6 +121,8 @@ def _decoded(raw: bytes) -> str:
         raise _refused(*place, f"byte 0x{byte:02x} is not UTF-8; save it as UTF-8") from error
     bad = _REFUSED.search(text)
     if bad:
+        if raw[:4].count(0) == 2:
+            raise _refused(1, 1, "the file is UTF-16; save it as UTF-8")
         place = _place(text[: bad.start()])
         raise _refused(
             *place, f"the character U+{ord(bad[0]):04X} must not be in a spec; remove it"
@@ -132,12 +135,13 @@ def _place(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - line_start + 1
 
 
-def _translated(error: yaml.MarkedYAMLError) -> SpecErrors:
+def _translated(text: str, error: yaml.MarkedYAMLError) -> SpecErrors:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    what = error.problem or error.context or "this is not YAML"
-    hint = "; indent with spaces" if "'\\t'" in what else ""
-    return _refused(line, column, f"this is not YAML: {what}{hint}")
+    what = error.problem or error.context or "nothing more is known"
+    began = error.context_mark.line + 1 if error.context_mark else 0
+    stop = slip.Stop(what, error.context or "", line, column, began)
+    return _refused(line, column, f"this is not YAML: {slip.sentence(text, stop)}")
 
 
 class _Builder:
@@ -182,12 +186,22 @@ class _Builder:
                     line, column, "directives (%YAML, %TAG) are not allowed; remove them"
                 )
         elif isinstance(event, yaml.AliasEvent):
-            raise _refused(line, column, "aliases (*name) are not allowed; write the value out")
+            raise _refused(
+                line, column, "aliases (*name) are not allowed; write the value out, text in quotes"
+            )
         elif isinstance(event, yaml.NodeEvent):
             if event.anchor is not None:
-                raise _refused(line, column, "anchors (&name) are not allowed; remove it")
+                raise _refused(
+                    line,
+                    column,
+                    "anchors (&name) are not allowed; remove it, or put the text in quotes",
+                )
             if getattr(event, "tag", None) is not None:
-                raise _refused(line, column, "tags (!name) are not allowed; remove it")
+                raise _refused(
+                    line,
+                    column,
+                    "tags (!name) are not allowed; remove it, or put the text in quotes",
+                )
 
     def _enter(self, node: Sequence | Mapping) -> None:
         if len(self._open) >= limits.SPEC_DEPTH_MAX:
