@@ -6,11 +6,13 @@ import pytest
 from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
 
+from muster.cli import show_work
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import sign_revocation
 from muster.log import canon
 from muster.node.ending import cancel_args
 from muster.task import kinds
+from muster.verbs import doctor
 
 SPEC = "muster: 1\nname: long\nphases:\n  a:\n    by: human\n    do: look at it\n"
 RUN_ARGS = {"base": "", "repo": "", "spec": SPEC, "values": {}}
@@ -63,6 +65,39 @@ def test_a_run_of_a_machine_that_is_away_is_ended_by_an_order_that_it_obeys_when
     assert state(hub, run) == ("cancelled", "cancelled")
     (settled,) = hub.entries("run.settle")
     assert settled.header.author == hub.id
+
+
+@proves("task.lost-owner-is-said")
+def test_a_run_that_waits_for_an_owner_that_is_away_says_so_until_it_is_back(world):
+    run, _ = begin(world)
+    studio = world["studio"]
+    world.pass_ms(90_000)
+    view = studio.call("runs", {"run": run})["value"]
+    assert (view["state"], view["waits_for"]) == ("open", "hub")
+    (row,) = studio.call("runs", {})["value"]
+    assert row["waits_for"] == "hub"
+    shown = show_work.runs([row], {}) + show_work.graph(view)
+    assert "waits for hub, which is away" in shown
+    assert f"muster cancel {run[:12]}" in shown
+    assert "waits_for" not in world["hub"].call("runs", {"run": run})["value"]
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    assert "waits_for" not in studio.call("runs", {"run": run})["value"]
+
+
+@proves("task.lost-owner-is-said")
+def test_doctor_says_which_runs_stand_still_and_what_ends_them(world):
+    begin(world)
+    world.pass_ms(90_000)
+
+    class Door:
+        def ask(self, verb: str, args: Any) -> Any:
+            return world["studio"].call(verb, args)["value"]
+
+    door: Any = Door()
+    (check,) = doctor._ownerless(door)
+    assert (check.state, check.text) == ("note", "1 run waits for hub, which is away")
+    assert "muster cancel" in check.mend
 
 
 @proves("task.lost-owner-ends")

@@ -72,7 +72,7 @@ def runs(value: Any, _files: Files) -> str:
                 each["repo"],
                 each["owner"],
                 ago(each["opened_ms"]),
-                clean(each["summary"], 50),
+                clean(each["summary"] or stands(each), 50),
             )
             for each in value
         ),
@@ -80,10 +80,19 @@ def runs(value: Any, _files: Files) -> str:
     )
 
 
+def stands(run: Any) -> str:
+    """Whose return an open run waits for, "" for nobody's."""
+    owner = clean(run.get("waits_for"))
+    return f"waits for {owner}, which is away" if owner else ""
+
+
 def graph(run: Any) -> str:
     """A run: its phases in their order, what came of each, and of what each waits."""
     head = f"{paint(clean(run['name']), 'bold')}  {short(run['run'])}  {state(run['state'])}"
     lines = [head + (f"  {clean(run['summary'], 100)}" if run["summary"] else "")]
+    if away := stands(run):
+        mend = f"`muster cancel {short(run['run'])}` ends it, and nobody takes it over"
+        lines += [f"It {away}; if that machine is lost, {mend}."]
     phases, progress = run.get("phases") or {}, run.get("progress") or {}
     done: dict[str, list[Any]] = {}
     for each in run.get("tasks", ()):

@@ -51,7 +51,8 @@ class Endings:
                 text = f"{by} ended it while {name}, its owner, could not be asked"
                 return {**row, "state": "cancelled", said: text}
         if owner in self.core.roster.revoked:
-            return {**row, "state": "lost", said: f"{name}, which owned it, is revoked"}
+            text = f"{name}, which owned it, is revoked; nobody takes it over: order it again"
+            return {**row, "state": "lost", said: text}
         return dict(row)
 
     def by(self, what: str) -> str:

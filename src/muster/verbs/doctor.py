@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -235,6 +236,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         else "a link to any other machine closes this gap",
     )  # fmt: skip
     yield from _waiting(door)
+    yield from _ownerless(door)
     for incident in status["incidents"]:
         if incident["key"].startswith(GRAVE):
             continue
@@ -252,6 +254,15 @@ def _waiting(door: Door) -> Iterator[Check]:
         if now.get("reason") and any(each["fits"] for each in now.get("candidates") or ()):
             what = f"{task['phase'] or 'a task'} waits: {now['reason']}"
             yield Check("work", "note", what, f"muster why {task['task'][:12]}")
+
+
+def _ownerless(door: Door) -> Iterator[Check]:
+    """Runs that stand still because the machine that goes on with them is away."""
+    runs = Counter(str(run["waits_for"]) for run in door.ask("runs", {}) if run.get("waits_for"))
+    for owner, count in sorted(runs.items()):
+        what = f"{count} run{'s wait' if count > 1 else ' waits'} for {owner}, which is away"
+        mend = "only their owner goes on with them; if it is lost, `muster cancel RUN` ends each, "
+        yield Check("runs", "note", what, f"{mend}and `muster run` orders it anew")
 
 
 def _past(status: Mapping[str, Any]) -> Iterator[Check]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import Malformed, MusterError
+from muster.fleet.presence import Presence
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
+from muster.log.stream import MachineId
 from muster.node.call import LATER, Call
 from muster.node.core import Core
 from muster.node.following import WATCHED, waiting
@@ -14,6 +16,7 @@ from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.spec import Spec, read
 from muster.verbs.find import claims, find_run
+from muster.verbs.fleet import presence
 from muster.verbs.listing import LIMIT_MAX, say_cut, shown_max
 from muster.verbs.tasks import SHOWN_MAX, task_view
 
@@ -95,7 +98,8 @@ def _barred(run: Mapping[str, Any], spec: Spec) -> dict[str, str]:
 
 
 def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    owner = writer_of(row)
+    view = {
         "run": row["run"],
         "name": row["name"],
         "state": row["state"],
@@ -103,8 +107,13 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
         "summary": row["summary"],
         "opened_ms": row["opened_ms"],
         "changed_ms": row["changed_ms"],
-        "owner": core.standing.name_of(writer_of(row)),
+        "owner": core.standing.name_of(owner),
     }
+    if row["state"] == "open" and owner != core.machine:
+        away = presence(core, MachineId(owner)) == Presence.AWAY.value
+        # Only its owner can go on with a run; nobody adopts it.
+        view |= {"waits_for": view["owner"]} if away else {}
+    return view
 
 
 def watch(core: Core, call: Call) -> Any:
