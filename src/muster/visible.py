@@ -5,8 +5,8 @@ Rule 1: nothing that acts (controls, escapes), that changes direction, or that c
 replacement character is shown, so that two texts which look alike are alike.
 Rule 2: every blank is a space. Marks that stack on a letter are passed on as far as languages
 need them; a flood of them would paint over other lines.
-Rule 3: what only says how an emoji is drawn is left out without a sign: it is in every other
-message of an agent, and nothing looks different without it.
+Rule 3: what only says how an emoji or a letter is drawn (variants, a terminal's colours) is left
+out without a sign: it is in every other line of an agent or a build, and says nothing.
 """
 
 import re
@@ -23,13 +23,20 @@ _PLAIN: Final = re.compile(r"[^\x20-\x7e\n]+")
 _BLANK: Final = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0\U00016fe4\U0001d159"
 ) | {chr(n) for each in (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0)) for n in each}
+# Colours, and the wiping of a line that is drawn anew.
+_DRAWN: Final = re.compile(r"\x1b\[[0-9;:]{0,40}[mK]")
 _EMOJI_ONLY: Final = frozenset("\u200d\ufe0e\ufe0f")
 _STACKED: Final = frozenset({"Mn", "Me"})
 
 
 def visible(text: str) -> str:
     """`text` with everything that Rule 1 names replaced; line ends and tabs stay."""
-    return _PLAIN.sub(_shown, text)
+    return _PLAIN.sub(_shown, undrawn(text))
+
+
+def undrawn(text: str) -> str:
+    """`text` without a terminal's colours; for whoever replaces controls in another way."""
+    return _DRAWN.sub("", text) if "\x1b" in text else text
 
 
 def escaped(raw: str) -> str:

@@ -287,6 +287,19 @@ def test_a_conflict_names_phases_and_files_and_leaves_nothing(place):
     assert place.left() == []
 
 
+@proves("git.prerequisites-merged", "git.no-debris")
+def test_a_file_that_meets_a_folder_is_named_as_it_is(place):
+    one = cache.Base("one", place.branch("one", meets="file\n"))
+    sh(place.source, "checkout", "-q", "--detach", "main")
+    (place.source / "meets").mkdir()
+    (place.source / "meets" / "in").write_text("x\n")
+    other = commit(place.source, "other")
+    sh(place.source, "push", "-q", place.url, f"{other}:refs/heads/muster/r1/other")
+    with pytest.raises(Refused, match=r"one and other conflict in meets; let one phase"):
+        place.open(one, cache.Base("other", other))
+    assert place.left() == []
+
+
 @proves("git.prerequisites-merged")
 def test_a_prerequisite_that_is_not_on_the_remote_is_not_found(place):
     with pytest.raises(NotFound, match="'test'"):

@@ -16,6 +16,13 @@ def test_what_an_agent_wrote_cannot_move_the_cursor_or_hide_text():
     assert text.clean("abcdef", 4) == "abc…"
 
 
+@proves("cli.text-is-harmless")
+def test_the_colours_of_a_build_leave_no_trace_and_hide_nothing():
+    coloured = "\x1b[1;31mError:\x1b[0m \x1b[8mhidden\x1b[m\x1b[K, \x1b[38:2::1:2:3mend\x1b[0m"
+    for shown in (text.clean(coloured), text.block(coloured)):
+        assert shown.strip() == "Error: hidden, end"
+
+
 @proves("cli.text-is-aligned")
 def test_a_table_is_aligned_and_leaves_out_columns_without_values():
     shown = text.table(("name", "none", "n"), [("a", "", "1"), ("long name", "", "22")])

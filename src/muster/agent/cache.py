@@ -8,6 +8,7 @@ Rule 3: a cache is a copy: one that a power cut or a failing disk damaged is mad
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
 # Fetched with everything else: another question would be another tunnel.
 _REMOTE_HEAD: Final = "refs/remote-head"
 _NO_HEAD: Final = "couldn't find remote ref HEAD"
+_OF_COMMIT: Final = re.compile(rb"~(?:HEAD|[0-9a-f]{40})(?:_\d+)?$")
 _LABELS_MAX: Final = 8
 _CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
 _HEAD: Final = "ref: refs/heads/main\n"
@@ -177,7 +179,8 @@ async def _merge(scratch: Path, before: str, other: Base) -> str:
     done = await git.run_async([*merge, other.commit], scratch, env=author, codes=(0, 1, 2))
     if done.code:
         listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
-        names = [name for name in listed.out.split(b"\0") if name]
+        # Where a file meets a folder, git calls the file by its commit, too.
+        names = [_OF_COMMIT.sub(b"", name) for name in listed.out.split(b"\0") if name]
         files = ", ".join(git.shown(name) for name in names[:5])
         files += f" and {len(names) - 5} more" if len(names) > 5 else ""
         raise Refused(

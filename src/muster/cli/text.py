@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from muster.visible import visible
+from muster.visible import undrawn, visible
 
 _COLOURS: Final = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -46,8 +46,12 @@ def state(name: Any) -> str:
 
 def clean(value: Any, width: int = 0) -> str:
     """Foreign text on one line, without control characters, cut to `width`."""
-    text = visible(" ".join(_CONTROL.sub(" ", str("" if value is None else value)).split()))
+    text = visible(" ".join(_plain("" if value is None else value).split()))
     return f"{text[: width - 1]}…" if width and len(text) > width else text
+
+
+def _plain(value: Any) -> str:
+    return _CONTROL.sub(" ", undrawn(str(value)))
 
 
 def safe(text: str) -> str:
@@ -60,7 +64,7 @@ def safe(text: str) -> str:
 def block(value: Any, indent: str = "  ") -> str:
     """Foreign text on as many lines as it has."""
     lines = str("" if value is None else value).rstrip().splitlines()
-    return "\n".join(indent + visible(_CONTROL.sub(" ", line)) for line in lines)
+    return "\n".join(indent + visible(_plain(line)) for line in lines)
 
 
 def short(identifier: Any) -> str:

@@ -11,6 +11,7 @@ Everything here blocks on the disk: the daemon calls it in a thread.
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import stat
@@ -63,6 +64,13 @@ def collect(folder: Path, deliver: Sequence[str], blobs: Blobs) -> list[Artefact
     return found
 
 
+_WHY_NOT: Final = {
+    errno.ENXIO: "it is neither a file nor a folder",
+    errno.EACCES: "it cannot be read",
+    errno.EPERM: "it cannot be read",
+}
+
+
 @contextlib.contextmanager
 def _opened(folder: Path, path: str) -> Iterator[int]:
     """A file or folder below `folder`, reached through no link."""
@@ -78,7 +86,8 @@ def _opened(folder: Path, path: str) -> Iterator[int]:
         finally:
             os.close(at)
     except OSError as error:
-        raise Refused(f"{path} cannot be delivered: it is a link, or behind one") from error
+        why = _WHY_NOT.get(error.errno or 0, "it is a link, or behind one")
+        raise Refused(f"{path} cannot be delivered: {why}") from error
     try:
         yield handle
     finally:
