@@ -197,6 +197,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.attempts-were-given": "Only a machine that the owner gave a task to is shown as having worked on it, asked for its journal, or given an answer.",
     "task.shut-key-orders-nothing": "A task or run that came here after its key was shut out is nobody's, whatever date it bears; what came before stays whose it was.",
     "task.lost-owner-is-said": "A run whose owner is away is shown as waiting for it, in `runs` and in `doctor`, with what ends it; nobody takes it over.",
+    "task.waits-are-said": "A run shows of each queued task what keeps it from a machine.",
     "task.lost-owner-ends": "What a machine owns that cannot be asked can be ended by an order, which it obeys when it is back; what a revoked machine owned is open no more.",
     "task.run-or-task": "A run's id is understood where a task is asked, as far as it is clear which, and a task's id where a run is asked.",
     "message.threads-have-a-keeper": "Of several threads of one name each is reached as NAME@MACHINE; a member that opens one more keeps nobody from another.",

@@ -184,3 +184,26 @@ def test_what_a_revoked_machine_owned_is_open_no_more(world):
 def _cuts(here: One, gone: One) -> dict[str, int]:
     store = here.core.store
     return {str(s): store.size(s) for s in store.streams() if s.machine == gone.id}
+
+
+@proves("task.waits-are-said")
+def test_a_run_shows_what_keeps_its_queued_tasks_from_a_machine(world):
+    spec = (
+        "muster: 1\nname: far\nphases:\n  a:\n    agent: noop\n    do: '{}'\n    check: 'true'\n"
+        "    needs: {machine: studio}\n"
+    )
+    args = {"base": "", "repo": "", "spec": spec, "values": {}}
+    hub = world["hub"]
+    world.cut("hub")
+    world.pass_ms(90_000)
+    run = hub.order("run", "far", args)["value"]["run"]
+    world.pass_ms(1_000)
+    view = hub.call("runs", {"run": run})["value"]
+    (task,) = view["tasks"]
+    assert task["state"] == "queued"
+    assert "studio: away" in task["waits"]
+    assert "studio: away" in show_work.graph(view)
+    world.link("hub", "studio")
+    world.pass_ms(3_000)
+    (task,) = hub.call("runs", {"run": run})["value"]["tasks"]
+    assert not task.get("waits")

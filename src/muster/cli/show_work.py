@@ -106,7 +106,7 @@ def graph(run: Any) -> str:
             reason = clean(now.get("reason"), 60)
             rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
         for each in found or ():
-            said = clean(outcome(each), 60)
+            said = clean(each.get("waits") or outcome(each), 60)
             commit = clean(each["commit"])[:10]
             where = (phase(each), state(each["state"]), each["machine"], took(each))
             rows.append((*where, commit, waits, said))

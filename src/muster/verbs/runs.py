@@ -1,7 +1,7 @@
 """Verbs that show runs: all of them, one with its graph, and one as it goes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from muster.errors import Malformed, MusterError
 from muster.fleet.presence import Presence
@@ -18,7 +18,10 @@ from muster.task.spec import Spec, read
 from muster.verbs.find import claims, find_run
 from muster.verbs.fleet import presence
 from muster.verbs.listing import LIMIT_MAX, say_cut, shown_max
-from muster.verbs.tasks import SHOWN_MAX, task_view
+from muster.verbs.tasks import SHOWN_MAX, task_view, waits_for
+
+# Each is judged by the router against every machine; what keeps one keeps the others.
+_WAITING_MAX: Final = 20
 
 
 def runs(core: Core, call: Call) -> Any:
@@ -34,6 +37,8 @@ def runs(core: Core, call: Call) -> Any:
     view = _run_view(core, held.row)
     view["claims"] = claims(core, "run", str(held.row["run"]))
     view["tasks"] = _tasks(core, str(held.row["run"]))
+    for task in [each for each in view["tasks"] if each["state"] == "queued"][:_WAITING_MAX]:
+        task["waits"] = waits_for(core, str(task["task"]))
     document = _spec(core, held.row)
     if document is not None:
         view["phases"] = {

@@ -139,6 +139,18 @@ def why(core: Core, call: Call) -> Any:
     return answer
 
 
+def waits_for(core: Core, task: str) -> str:
+    """What keeps a queued task of ours from a machine, "" where it only waits its turn."""
+    try:
+        found = core.work.owning.owner.why(task)
+    except NotFound:
+        return ""
+    if found.reason or any(verdict.fits for verdict in found.verdicts):
+        return found.reason
+    everybody = [*(_verdict(core, v) for v in found.verdicts), *_away(core, found.verdicts)]
+    return "; ".join(f"{each['machine']}: {', '.join(each['reasons'])}" for each in everybody)
+
+
 def _away(core: Core, verdicts: Iterable[Any]) -> list[dict[str, Any]]:
     """Machines that nobody asks now because they are away; their time may come."""
     asked = {verdict.machine for verdict in verdicts}
