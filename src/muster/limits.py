@@ -169,6 +169,8 @@ STATEMENT_BYTES_MAX: Final = 4 * 1024
 # A cut is 110 to 210 bytes, so it names 230 to 440 streams: more than an honest machine writes.
 # Quoted as text it stays below the 64 KiB of a body.
 REVOCATION_BYTES_MAX: Final = 48 * 1024
+# Of so many of our newest attempts it is looked whether what they delivered is here: a stat each.
+BLOBS_LOOKED_FOR_MAX: Final = 512
 # How many grants (and forks) the end of an operator's key names: more than one person takes from
 # others in years. Quoted as text it stays below the 64 KiB of a body.
 OPERATOR_END_NAMES_MAX: Final = 300

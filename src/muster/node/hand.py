@@ -25,6 +25,7 @@ from muster.node.attempt import Trial
 from muster.node.facts import logins_of, probe
 from muster.node.glob import matching
 from muster.node.loop import Loop
+from muster.node.losses import BLOBS, blobs_gone
 from muster.node.promotion import Promotions
 from muster.node.reach import address_now
 from muster.task.kinds import NO_EPOCH
@@ -85,7 +86,7 @@ class Hands:
     def _tell_remains(self) -> None:
         """Name what could not be removed, once; and when it is gone."""
         remains = dict(self.workshop.remains)
-        if self._told is None and not remains and not self._is_told():
+        if self._told is None and not remains and not self._is_told(REMAINS):
             self._told = {}
         if remains == self._told:
             return
@@ -98,9 +99,9 @@ class Hands:
             title += "; remove it as whoever owns what is in it"
         self.daemon.post(ev.Noticed(REMAINS, title))
 
-    def _is_told(self) -> bool:
+    def _is_told(self, key: str) -> bool:
         core = self.daemon.core
-        return bool(core.store.rows("fleet_incident", writer=core.machine, key=REMAINS, open=1))
+        return bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
 
     def _sweep_blobs(self) -> None:
         """Remove what no entry names. A database in doubt may have lost the entries that do."""
@@ -109,6 +110,9 @@ class Hands:
             return
         gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
         core.counters["blobs-swept"] += gone
+        title = blobs_gone(core, machine.blobs)
+        if title or self._is_told(BLOBS):
+            self.daemon.post(ev.Noticed(BLOBS, title))
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""

@@ -9,6 +9,7 @@ from muster.limits import CLOCK_SKEW_MS
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.clock import CLOCK_TRUST_MS
+from muster.node.losses import Losses
 from muster.node.whole import MembersPart, Whole
 
 # The keys of its incidents.
@@ -24,6 +25,7 @@ class Health:
         self._members = members
         self._clock_told = False
         self._floods: set[MachineId] = set()
+        self._losses = Losses(core)
 
     def had_no_room(self, event: ev.HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""

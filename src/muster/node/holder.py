@@ -277,6 +277,11 @@ async def bring(daemon: Loop, source: Source, told: Told = lambda _artefact, _go
     if forged is not None:
         raise forged
     name = core.standing.name_of(source.machine)
+    if source.machine == core.machine:
+        raise NotFound(
+            f"{artefact.path} was kept on this machine and is gone from its home, and nobody with "
+            "a link to here has it: run its task again"
+        )
     raise Unreachable(
         f"{artefact.path} is on {name}, and nobody with a link to here has it; "
         f"try again when {name} is up"

@@ -1,0 +1,87 @@
+"""What of this machine's home is gone while its log goes on: a person should hear of it at once.
+
+Rule 1: the log says what was kept here: repositories in our own facts, deliverables in the ends of
+our own attempts. What the disk has not is an incident of ours until it is back.
+Rule 2: what heals itself (a cache, a work folder) is not looked for. Nothing is decided here.
+"""
+
+from typing import Final
+
+from muster.errors import Malformed
+from muster.fleet import kinds
+from muster.fleet.facts import Facts
+from muster.limits import BLOBS_LOOKED_FOR_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, StreamName
+from muster.node.whole import Whole
+from muster.store.blobs import Blobs
+from muster.task.artefact import named
+from muster.task.kinds import AttemptFinish
+
+BLOBS: Final = "blobs-gone"
+# The setting that remembers which repositories were kept here, and what their incidents are called.
+_KEPT: Final = "repositories"
+_REPOSITORY: Final = "repository-"
+
+
+class Losses:
+    """Repositories that this machine kept and keeps no more."""
+
+    def __init__(self, core: Whole) -> None:
+        self._core = core
+        core.on(kinds.MACHINE_FACTS, self._on_facts)
+
+    def _on_facts(self, stream: StreamName, entry: Entry) -> None:
+        core = self._core
+        if stream != core.standing.own(FLEET):
+            return
+        here = set(body_as(entry, Facts).repositories)
+        kept = set(str(core.store.recall(_KEPT) or "").split())
+        for name in sorted(kept | here):
+            self._tell(name, here=name in here)
+        if not here <= kept:
+            core.store.remember(_KEPT, " ".join(sorted(kept | here)))
+
+    def _tell(self, name: str, *, here: bool) -> None:
+        core, key = self._core, f"{_REPOSITORY}{name}"[:64]
+        told = bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
+        if here and told:
+            core.members.closed(key, "it is here again")
+        elif not here and not told:
+            title = (
+                f"repository {name}, which {core.name} kept, is gone from its home: "
+                f"`muster repo add {name} PATH` brings it back"
+            )
+            core.members.incident(key, "critical", title)
+
+
+def blobs_gone(core: Whole, blobs: Blobs) -> str:
+    """What to tell a person of deliverables of our own that are not here; "" where all are."""
+    gone, first = 0, ""
+    rows = core.store.rows(
+        "attempt", writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
+    )
+    for row in rows:
+        for path, sha256 in _kept(core, row["ended"]):
+            if not blobs.has(sha256):
+                gone += 1
+                first = first or f"{path} of task {str(row['task'])[:12]}"
+    if not gone:
+        return ""
+    return (
+        f"{gone} of the deliverables that {core.name} kept are gone from its home ({first}): bring "
+        "them back from a backup of its folder blobs, or run those tasks again"
+    )
+
+
+def _kept(core: Whole, ended: object) -> list[tuple[str, str]]:
+    """The paths and hashes of what an attempt of ours kept."""
+    entry = core.store.entry(EntryId(ended)) if isinstance(ended, bytes) and ended else None
+    if entry is None or entry.header.kind != "attempt.finish":
+        return []
+    try:
+        body = body_as(entry, AttemptFinish)
+        return [(each.path, each.sha256) for each in named(body.commit, body.artefacts)]
+    except (Skip, Malformed):
+        return []
