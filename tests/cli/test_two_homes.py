@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import sqlite3
@@ -319,6 +320,12 @@ def test_explain_leads_from_the_result_back_to_the_operators_order(pair):
     assert said.code == 0
     for word in ("order.take", "op:alice", "run.open", "task.assign", "task.settle", "because of"):
         assert word in said.out
+    for called in (r"operator alice \(", r"target hub \(", "grant: what operator alice may"):
+        assert re.search(called, said.out)
+    # Nobody reads sixty-four digits; a program gets them whole.
+    assert not re.search(r"\b[0-9a-f]{64}\b", said.out)
+    whole = muster(pair.hub, "audit", "explain", task[:10], "--json")
+    assert re.search(r"\b[0-9a-f]{64}\b", whole.out)
     assert muster(pair.hub, "why", task[:10]).code == 0
 
 

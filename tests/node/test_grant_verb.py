@@ -8,7 +8,7 @@ import pytest
 from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
-from muster.errors import Denied
+from muster.errors import Denied, Malformed
 from muster.fleet.grant import Grant, agent_key, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.verbs.grant import MACHINE_VERBS, OPERATORS_ONLY, check_right, key_verbs
@@ -79,6 +79,13 @@ def test_a_grant_without_effect_is_refused_with_the_reason_before_it_is_signed(
     assert kind(answer) == "Refused"
     assert why in said(answer)
     assert kind(checked(world, to, verb, object, take=True)) == "ok", "what stands can be taken"
+
+
+@proves("cli.grant-has-an-effect")
+@pytest.mark.parametrize("object", ["a b", "ü", "x" * 201, ""])
+def test_an_object_that_nothing_can_be_called_is_no_object_to_grant_or_to_order(object):
+    with pytest.raises(Malformed, match="without spaces and accents"):
+        check_right("run", object)
 
 
 @proves("cli.grant-has-an-effect")
@@ -172,7 +179,7 @@ def test_a_key_that_signs_no_orders_is_refused(world):
     assert kind(checked(world, "role:nobody", "push")) == "NotFound"
     assert world["hub"].order("revoke", "laptop", {"name": "laptop"})["ok"]
     assert kind(checked(world, laptop.identity.keys["statement"], "run")) == "Denied"
-    assert kind(checked(world, "machine:laptop", "push")) == "Denied"
+    assert kind(checked(world, "machine:laptop", "push")) == "Conflict"
 
 
 @proves("cli.grants-listed")

@@ -1,8 +1,9 @@
 """What people read about what happened, and whether it is true."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from muster.cli.show_work import claimed
 from muster.cli.text import ago, clean, clock, paint, short, state, table
@@ -66,7 +67,7 @@ def _explain(value: Any) -> str:
             + (f" (claims to be {clean(each['claims'])})" if each.get("claims") else "")
             + (f"  because of {because}" if because else "")
         )
-        lines += [f"       {line}" for line in _body(each["body"])]
+        lines += [f"       {line}" for line in _body(each["body"], value.get("names") or {})]
         lines.append(
             f"       entry {short(each['id'])}… seq {each['seq']}"
             + (f", also held by {held}" if held else ", held by nobody else yet")
@@ -74,20 +75,35 @@ def _explain(value: Any) -> str:
     return "\n".join(lines)
 
 
-def _body(body: Any) -> list[str]:
+# A key, the id of an entry, a hash: sixty-four digits that nobody reads.
+_ID: Final = re.compile(r"\b[0-9a-f]{64}\b")
+
+
+def _named(text: str, names: Mapping[str, str]) -> str:
+    """With each id as people call what it is of, or its first digits; `--json` has them whole."""
+
+    def name(found: re.Match[str]) -> str:
+        called = names.get(found[0])
+        return f"{called} ({found[0][:12]}…)" if called else f"{found[0][:12]}…"
+
+    return _ID.sub(name, text)
+
+
+def _body(body: Any, names: Mapping[str, str]) -> list[str]:
     if not isinstance(body, dict):
         return ["(body erased or withheld)"]
     lines = []
     for name, value in body.items():
         if name in ("statement", "record"):
-            lines.append(f"{name}: {_signed(value)}")
+            lines.append(f"{name}: {_signed(value, names)}")
         elif value not in ("", [], {}, None):
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            lines.append(f"{name}: {clean(text, 160)}")
+            # Cut before anything is searched in it: a member wrote it, and may have written much.
+            lines.append(f"{name}: {clean(_named(text[:2_000], names), 160)}")
     return lines
 
 
-def _signed(value: Any) -> str:
+def _signed(value: Any, names: Mapping[str, str]) -> str:
     """What a signed document inside a body says, without its signature."""
     text = str(value)
     try:
@@ -99,7 +115,9 @@ def _signed(value: Any) -> str:
     if not isinstance(found, dict):
         return clean(text, 60)
     shown = ("verb", "object", "operator", "target", "name", "machine")
-    said = ", ".join(f"{k} {clean(found[k], 24)}" for k in shown if k in found)
+    said = ", ".join(
+        f"{k} {clean(_named(str(found[k])[:200], names), 60)}" for k in shown if k in found
+    )
     return f"signed {kind}: {said}"
 
 

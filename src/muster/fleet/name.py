@@ -29,7 +29,8 @@ Size = Annotated[int, Meta(ge=0, le=limits.INT_ABS_MAX)]
 Milliseconds = Annotated[int, Meta(ge=0, le=limits.INT_ABS_MAX)]
 Text = Annotated[str, Meta(max_length=4096)]
 # A verb or an object: printable ASCII without spaces, so that it can stand in one line.
-Word = Annotated[str, Meta(pattern=r"^[!-~]{1,200}\Z")]
+WORD_PATTERN: Final = r"^[!-~]{1,200}\Z"
+Word = Annotated[str, Meta(pattern=WORD_PATTERN)]
 
 _NAME: Final = re.compile(NAME_PATTERN)
 
@@ -44,6 +45,16 @@ def check_name(name: str, what: str) -> str:
     if name in RESERVED_NAMES:
         raise Malformed(f"{what} {name!r} has another meaning in Muster: choose another name.")
     return name
+
+
+def check_word(word: str, what: str) -> str:
+    """`word` itself, when it can be a verb or an object; raises Malformed with what one may be."""
+    if not re.match(WORD_PATTERN, word):
+        raise Malformed(
+            f"{what} {word[:60]!r} is none that anything can have: 1 to 200 letters, digits and "
+            "signs, without spaces and accents"
+        )
+    return word
 
 
 def short(key: str) -> str:

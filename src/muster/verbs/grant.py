@@ -16,6 +16,7 @@ from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Re
 from muster.fleet import kinds
 from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant, agent_key, gives, takes
 from muster.fleet.meant import SORTS, meant
+from muster.fleet.name import check_word
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
 from muster.log import canon
@@ -73,6 +74,7 @@ def check_right(verb: str, object: str, sort: str = "key") -> None:
         return
     if verb not in verbs:
         _refuse_verb(verb, sort)
+    check_word(object, "The object")
     meaning = verbs[verb]
     if object != ANYTHING and not meaning:
         raise Refused(f"{verb} has no object: leave it out, the grant is for all of it")

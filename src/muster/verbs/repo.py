@@ -37,7 +37,10 @@ async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
 
 
 async def listing(daemon: "Daemon", call: ev.Perform) -> Any:
-    """Every repository of the fleet with the machines that keep it; the head of those kept here."""
+    """Every repository of the fleet with the machines that keep it; the head of those kept here.
+
+    One that only machines kept which count no more is there, too: it can be brought back.
+    """
     roster, here = (
         daemon.core.roster,
         {r.name: r.path for r in repository.listing(daemon.hands.repos)},
@@ -46,13 +49,18 @@ async def listing(daemon: "Daemon", call: ev.Perform) -> Any:
     for machine, record in roster.machines.items():
         for name in roster.facts[machine].repositories if machine in roster.facts else ():
             kept.setdefault(name, set()).add(record.name)
+    lost: dict[str, set[str]] = {}
+    for machine in roster.facts.keys() - roster.machines.keys():
+        for name in roster.facts[machine].repositories:
+            lost.setdefault(name, set()).add(daemon.core.standing.name_of(machine))
     return [
         {
             "name": name,
             "head": await _head(here[name]) if name in here else "",
-            "machines": sorted(kept[name]),
+            "machines": sorted(kept.get(name, ())),
+            "lost": [] if name in kept else sorted(lost[name]),
         }
-        for name in sorted(kept)
+        for name in sorted(kept.keys() | lost.keys())
     ]
 
 

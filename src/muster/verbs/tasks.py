@@ -1,12 +1,14 @@
 """Verbs that show tasks: which there are, what each yielded, and why it went where it went."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.presence import Presence
+from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
@@ -23,6 +25,8 @@ from muster.verbs.fleet import presence
 from muster.verbs.listing import Room, say_cut, shown_max
 
 SHOWN_MAX: Final = 1_000
+# A handful of machines and people; what else is cited is shown by its digits.
+NAMES_MAX: Final = 1_000
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
 
 
@@ -239,7 +243,18 @@ def explain(core: Core, call: Call) -> Any:
         "task": task_view(core, held.row),
         "entries": [_entry_view(core, e, room) for e in ordered],
         "claims": claims(core, "task", str(held.row["task"])),
+        "names": dict(islice(_names(core.roster), NAMES_MAX)),
     }
+
+
+def _names(roster: Roster) -> Iterator[tuple[str, str]]:
+    """What people call the keys and grants that entries cite."""
+    for key in (*roster.operators, *roster.machines, *roster.devices_ever, *roster.revoked):
+        # Its sort stands before it: `operator`, `machine`.
+        yield key, roster.called(key).removeprefix("operator ").removeprefix("machine ")
+    for given in roster.grants:
+        whose = roster.called(given.giver or given.grant.to)
+        yield given.id, f"what {whose} gave" if given.giver else f"what {whose} may"
 
 
 def _who(core: Core, entry: Entry) -> dict[str, Any]:

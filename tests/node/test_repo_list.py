@@ -1,0 +1,40 @@
+"""Which repositories there are, also after the machine that kept one was lost."""
+
+import asyncio
+from types import SimpleNamespace
+
+from tests.fleet.world import BUILD, BUILD_RECORD, FLEET_ID, STUDIO, STUDIO_RECORD
+from tests.promise import proves
+
+from muster.cli import show
+from muster.fleet.facts import Facts
+from muster.fleet.roster import Roster
+from muster.verbs.repo import listing
+
+
+def listed(folder, *live):
+    facts = {
+        STUDIO.machine: Facts("linux", "x86_64", repositories=("main", "site")),
+        BUILD.machine: Facts("linux", "x86_64", repositories=("site",)),
+    }
+    known = {each.machine: each for each in (STUDIO_RECORD, BUILD_RECORD)}
+    roster = Roster(FLEET_ID, {m: known[m] for m in live}, known, facts=facts)
+    named = SimpleNamespace(name_of=lambda machine: known[machine].name)
+    core = SimpleNamespace(name="nas", roster=roster, standing=named)
+    daemon = SimpleNamespace(core=core, hands=SimpleNamespace(repos=folder))
+    return asyncio.run(listing(daemon, None))
+
+
+@proves("cli.lost-repositories")
+def test_a_repository_that_only_a_lost_machine_kept_is_listed_with_the_way_back(tmp_path):
+    before = listed(tmp_path, STUDIO.machine, BUILD.machine)
+    assert [each["machines"] for each in before] == [["studio"], ["build", "studio"]]
+    assert [each["lost"] for each in before] == [[], []]
+    main, site = listed(tmp_path, BUILD.machine)
+    assert (main["machines"], main["lost"]) == ([], ["studio"])
+    assert (site["machines"], site["lost"]) == (["build"], [])
+    shown = show.text("repo", [main, site], {})
+    assert "nobody: studio was revoked; `muster repo add main CLONE` brings it back" in shown
+    assert shown.count("nobody") == 1
+    # A daemon of an older version says nothing of it.
+    assert "nobody" not in show.text("repo", [{"name": "x", "head": "", "machines": []}], {})
