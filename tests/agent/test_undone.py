@@ -97,6 +97,25 @@ def test_marks_that_were_there_before_are_no_conflict_of_the_agent(place: Place)
     assert "readme.md" in place.collect(tree).changed
 
 
+@proves("git.half-done")
+def test_a_stash_that_did_not_go_back_fails_and_marks_that_were_committed_are_told(
+    place: Place,
+) -> None:
+    tree = place.open()
+    at = tree.path
+    (at / "readme.md").write_text("stashed\n")
+    sh(at, "stash", "-q")
+    commit(at, "ours", readme__md="ours\n")
+    fails(at, "stash", "pop")
+    with pytest.raises(Refused, match=r"a stash unfinished: conflicts are marked in readme\.md"):
+        place.collect(tree)
+    tree = place.open(task="t2")
+    fails(tree.path, "merge", quarrel(tree.path))
+    sh(tree.path, "add", "-A")
+    sh(tree.path, "commit", "-q", "-m", "merged")
+    assert place.collect(tree).beside == ("what conflict marks in readme.md stand for",)
+
+
 # --- beside the result -----------------------------------------------------------------------
 
 
@@ -123,8 +142,12 @@ def test_a_branch_a_stash_and_a_tag_beside_the_result_are_told(place: Place) -> 
 
 
 @proves("git.beside-is-told")
-def test_a_branch_that_the_result_contains_is_nothing_to_tell(place: Place) -> None:
+def test_a_branch_that_the_result_or_the_remote_has_is_nothing_to_tell(place: Place) -> None:
+    sh(place.source, "checkout", "-q", "-b", "other")
+    commit(place.source, "other", other__txt="x\n")
+    sh(place.source, "push", "-q", place.url, "other")
     tree = place.open()
+    sh(tree.path, "branch", "looked-at", "origin/other")
     sh(tree.path, "checkout", "-q", "-b", "work")
     commit(tree.path, "mine", mine__txt="x\n")
     found = place.collect(tree)

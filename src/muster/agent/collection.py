@@ -90,12 +90,11 @@ async def _collect(
     obstacles = {path: promised.obstacle(place.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
     written = await _write_tree(place, top, borrowed, looked, plain)
-    missing = await promised.missing(
-        place.path, promised.Seen(place.cache, borrowed), written, obstacles
-    )
+    seen_by = promised.Seen(place.cache, borrowed)
+    missing = await promised.missing(place.path, seen_by, written, obstacles)
     left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
-    beside = await undone.told(place.cache, place.gitdir, borrowed, top, made)
+    beside = await undone.told(seen_by, place.gitdir, place.base, top, made)
     listed = await git.run_async(
         ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
         place.cache,

@@ -17,6 +17,7 @@ from typing import Final
 
 from muster import limits
 from muster.agent import filtered, git, inert
+from muster.agent.promised import Seen
 from muster.errors import Refused
 
 _STOPPED: Final = {
@@ -29,11 +30,15 @@ _JOINED: Final = {
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
 }
+_STASH: Final = "refs/stash"
 _ID: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _PACKED: Final = re.compile(rb"^([0-9a-f]{40,64}) (refs/heads/[^\n]+)$", re.MULTILINE)
 _SPARSE: Final = re.compile(rb"^\s*sparsecheckout\s*=\s*(\w+)", re.MULTILINE | re.IGNORECASE)
 # Each is asked about by itself; nobody leaves more, or reads of more.
 _TIPS_MAX: Final = 20
+# Their names are arguments of one command.
+_LOOKED_INTO_MAX: Final = 300
+_SHOWN_MAX: Final = 5
 _LINE_BYTES: Final = 4096
 _PATTERN_BYTES_MAX: Final = 1024 * 1024
 
@@ -48,35 +53,39 @@ def refuse_stopped(gitdir: Path) -> None:
             )
 
 
-async def told(
-    cache: Path, gitdir: Path, borrowed: Mapping[str, str], top: str, made: str
-) -> tuple[str, ...]:
-    """What the agent made and `made`, its result on top of `top`, does not contain.
+async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> tuple[str, ...]:
+    """What the agent made and `made`, its result on top of its own `top`, does not contain.
 
-    Raises Refused where the marks of a conflict stand in the result.
+    Raises Refused where git waits for the agent to resolve what it marked in the result.
     """
+    cache, borrowed = seen_by
     if not borrowed:
         return ()
-    open_ = await _joined(cache, gitdir, borrowed, top, made)
-    return (*open_, *await _beside(cache, gitdir, borrowed, made))
-
-
-async def _joined(
-    place: Path, gitdir: Path, env: Mapping[str, str], top: str, made: str
-) -> tuple[str, ...]:
-    """What was to be joined and is not committed as such."""
     open_ = [what for name, what in _JOINED.items() if inert.read(gitdir / name, 1) is not None]
-    if not open_:
-        return ()
-    changed = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", top, made]
-    ours = set((await git.run_async(changed, place, env=env)).out.split(b"\0")) - {b""}
-    marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> ", made]
-    listed = await git.run_async(marks, place, env=env, codes=(0, 1))
-    found = {name.partition(b":")[2] for name in listed.out.split(b"\0")} & ours
-    if found:
-        shown = ", ".join(git.shown(name) for name in sorted(found)[:5])
-        raise Refused(f"The agent left a {open_[0]} unfinished: conflicts are marked in {shown}.")
-    return tuple(f"a {what} that was not committed as one" for what in open_)
+    # What a stash could not be put back into is marked, and the stash is kept.
+    stashed = inert.read(gitdir / _STASH, 1) is not None
+    found = list[str]()
+    if (open_ or stashed) and (marked := await _marked(cache, borrowed, top, made)):
+        what = (*open_, "stash")[0]
+        raise Refused(f"The agent left a {what} unfinished: conflicts are marked in {marked}.")
+    if top != base and (marked := await _marked(cache, borrowed, base, made)):
+        # It said itself that this is the result, and some files are about such marks.
+        found.append(f"what conflict marks in {marked} stand for")
+    found += [f"a {what} that was not committed as one" for what in open_]
+    return (*found, *await _beside(cache, gitdir, borrowed, made))
+
+
+async def _marked(place: Path, env: Mapping[str, str], before: str, made: str) -> str:
+    """The changed files with the marks of a conflict, as a person reads them; "" for none."""
+    changed = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", before, made]
+    listed = (await git.run_async(changed, place, env=env)).out.split(b"\0")
+    names = [os.fsdecode(name) for name in listed if name][:_LOOKED_INTO_MAX]
+    if not names:
+        return ""
+    marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
+    answer = await git.run_async([*marks, made, "--", *names], place, env=env, codes=(0, 1))
+    found = [name.partition(b":")[2] for name in answer.out.split(b"\0") if name]
+    return ", ".join(git.shown(name) for name in found[:_SHOWN_MAX])
 
 
 async def _beside(place: Path, gitdir: Path, env: Mapping[str, str], made: str) -> tuple[str, ...]:
@@ -97,9 +106,14 @@ def _refs(gitdir: Path) -> tuple[list[tuple[bytes, str]], list[bytes]]:
     for name in _names(gitdir, "heads"):
         text = inert.read(os.path.join(os.fsencode(gitdir / "refs" / "heads"), name), _LINE_BYTES)
         tips[name] = (text or b"").strip()
-    if (stash := inert.read(gitdir / "refs" / "stash", _LINE_BYTES)) is not None:
+    if (stash := inert.read(gitdir / _STASH, _LINE_BYTES)) is not None:
         tips[b""] = stash.strip()
-    whole = [(name, id.decode()) for name, id in sorted(tips.items()) if _ID.fullmatch(id)]
+    whole = [
+        (name, id.decode())
+        for name, id in sorted(tips.items())
+        # What the remote's branches are at is not the agent's work.
+        if _ID.fullmatch(id) and b"%s refs/remotes/" % id not in packed
+    ]
     # The tags that it was given are packed; what lies beside them is new.
     new = [name for name in _names(gitdir, "tags") if b" refs/tags/%s\n" % name not in packed]
     return whole, sorted(new)
