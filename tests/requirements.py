@@ -511,6 +511,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.papers-renew": "Papers are renewed at half of their life, and also when they expired long ago, without cutting a link.",
     "node.revoke-cuts": "A revocation cuts the live links of a machine everywhere within a second, and nothing of it is taken any more.",
     "node.cloned-home": "Two copies of one machine running at once are a critical incident.",
+    "node.unordered-costs-little": "A member that assigns what nobody ordered makes a machine write a bounded number of refusals a minute.",
     "node.losses-are-said": "A machine whose repositories or deliverables are gone from its home says so first thing: an incident on every machine, until they are back.",
     "node.doubt-lets-nobody-in": "While a machine does not know its own past nobody joins through it and no device is made on it; an invitation whose use may be lost for good counts no more.",
     "node.doubt-obeys-nothing": "A machine that was set back obeys no order and takes no task before its own log came back from whoever holds it; alone it says what it waits for.",

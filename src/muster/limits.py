@@ -169,6 +169,9 @@ STATEMENT_BYTES_MAX: Final = 4 * 1024
 # A cut is 110 to 210 bytes, so it names 230 to 440 streams: more than an honest machine writes.
 # Quoted as text it stays below the 64 KiB of a body.
 REVOCATION_BYTES_MAX: Final = 48 * 1024
+# Refusals of one owner's assignments behind which there is no order: an honest owner whose orders
+# grew old is told soon enough, and a member cannot make others write as much as it does.
+UNPROVEN_PER_MINUTE_MAX: Final = 60
 # Of so many of our newest attempts it is looked whether what they delivered is here: a stat each.
 BLOBS_LOOKED_FOR_MAX: Final = 512
 # How many grants (and forks) the end of an operator's key names: more than one person takes from

@@ -115,3 +115,5 @@ def test_a_journal_shows_no_line_of_another_task_that_only_speaks_of_this_one():
     lines = [each["value"] for each in hub.answers]
     assert [line["text"] for line in lines if "text" in line] == ["mine"]
     assert {line["task"] for line in lines} == {one}
+    hub.raw(canon.encode({"args": {"task": ""}, "verb": "journal"}))
+    assert not [a for a in hub.answers if a["ok"] and "text" in a["value"]], "no task is not all"

@@ -3,7 +3,9 @@
 from tests.node.cores import Cores
 from tests.promise import proves
 
+from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
+from muster.task import kinds
 
 
 def begun(world: Cores) -> str:
@@ -68,3 +70,35 @@ def test_why_says_for_each_machine_that_lost_a_task_when_and_for_what():
     assert [each["machine"] for each in told] == ["studio"]
     assert told[0]["left"]["reason"] == "the lease ended without a word"
     assert told[0]["left"]["t_ms"] > told[0]["t_ms"]
+
+
+@proves("node.unordered-costs-little")
+def test_a_member_that_assigns_what_nobody_ordered_is_refused_so_often_and_no_more():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(4_000)
+    hub, core = world["hub"], world["studio"].core
+
+    def assigns(part: str, count: int) -> None:
+        with core.store.transaction():
+            core.now = world.now()
+            for number in range(count):
+                body = kinds.TaskOpen(task=f"{part}{number}", template={"agent": ["noop"]})
+                opened = core.append("task.open", kinds.body_bytes(body))
+                given = kinds.TaskAssign(body.task, (1, 1), hub.id, "noop", 60_000)
+                core.append("task.assign", kinds.body_bytes(given), cause=(opened.id,))
+            core._fresh.clear()
+            core.store.seal_dirty(core.standing.signer("seal"))
+        core.sync.after_commit(core.now.boot_ms)
+        world.pass_ms(3_000)
+
+    assigns("a", 3 * UNPROVEN_PER_MINUTE_MAX)
+    assert len(hub.entries("attempt.refuse")) == UNPROVEN_PER_MINUTE_MAX
+    assert hub.core.counters["assignments-unanswered"] == 2 * UNPROVEN_PER_MINUTE_MAX
+    # What an operator ordered is done meanwhile, also of this very owner.
+    task = world["studio"].submit()
+    world.pass_ms(3_000)
+    assert world["studio"].task(task)["state"] == "done"
+    world.pass_ms(60_000)
+    assigns("b", 5)
+    assert len(hub.entries("attempt.refuse")) == UNPROVEN_PER_MINUTE_MAX + 5

@@ -305,6 +305,9 @@ def _message(world: World, text: str, actor: str, cause: tuple[Any, ...] = ()) -
     scope = scope_to(STUDIO.machine)
     start = world.bad.store.size(world.bad.stream(scope))
     body = canon.encode({"text": text, "to": [STUDIO.machine]})
+    if cause:
+        # A daemon writes it in the step that took the order, as the next entry.
+        world.bad.now_ms -= 1
     world.bad.write("message.send", body, scope=scope, actor=actor, cause=cause)
     world.target.frame(MEMBER, Type.SEGMENT, world.bad.segment(start, scope))
     return _inbox(world)

@@ -5,8 +5,11 @@ came over proves nothing.
 Rule 2: what an attempt does is written to our journal as it happens.
 Rule 3: `noop` runs here, in the step that accepts it: it measures everything but itself.
 Rule 4: what fails is one attempt: it ends as failed, with the reason, for its owner to hear.
+Rule 5: an assignment without an order behind it is refused, a bounded number of times for each
+owner: nobody makes us write as much as it writes itself.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -16,9 +19,10 @@ from muster.limits import BEAT_MS, REASON_CHARS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
-from muster.log.stream import JOURNAL, StreamName
+from muster.log.stream import JOURNAL, MachineId, StreamName
 from muster.node import event as ev
 from muster.node import report
+from muster.node.lives import MINUTE_MS
 from muster.node.question import Questions
 from muster.node.whole import Whole
 from muster.node.writing import write_each
@@ -42,6 +46,8 @@ class Working:
         self._seen_ready = False
         self._specs: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
+        # When we refused assignments without an order, by owner, in the last minute.
+        self._refused: dict[MachineId, deque[int]] = {}
         # Who wants a task's journal as it is written; None tells that the attempt is over.
         self.followers: dict[str, list[Callable[[Entry | None], None]]] = {}
         self.questions = Questions(core)
@@ -120,8 +126,21 @@ class Working:
             self.core.counters["assignment-without-opening"] += 1
             return
         unproven = self._check(entry, assign.task)
+        if unproven is not None and not self._may_refuse(stream.machine):
+            self.core.counters["assignments-unanswered"] += 1
+            return
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
+
+    def _may_refuse(self, owner: MachineId) -> bool:
+        """Whether one more refusal is written for this owner; else its lease on us just ends."""
+        now_ms, spent = self.core.now.boot_ms, self._refused.setdefault(owner, deque())
+        while spent and now_ms - spent[0] >= MINUTE_MS:
+            spent.popleft()
+        if len(spent) >= limits.UNPROVEN_PER_MINUTE_MAX:
+            return False
+        spent.append(now_ms)
+        return True
 
     def _opened(self, entry: Entry) -> kinds.TaskOpen | None:
         for cause in entry.causes:
