@@ -404,6 +404,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.why-a-task-moved": "Of each machine that lost a task, why tells when that was and the reason in the owner's log.",
     "node.config-works": "Every address in config.toml counts as soon as the daemon starts: where the machine says that it is reached, and where it looks for others; a setting that cannot do what it says is refused at start.",
     "node.moved-machine-is-found": "A machine that moved is found at its new address by whoever hears of it from the roster, from config.toml or by `muster reach`, and only if it proves to be that machine.",
+    "cli.full-output": "A log or an output on a full disk ends no daemon and changes no exit code but that of what could not be shown.",
     "cli.incidents-are-fair": "However much one machine says is wrong, what the others say is seen; each is named.",
     "cli.odd-words": "Whatever is typed, and whatever stands where a file, a home or a standard stream should be, is answered in one sentence and an exit code.",
     "cli.suggests-nothing-that-destroys": "For a mistyped verb only such verbs are suggested as destroy and give away nothing.",

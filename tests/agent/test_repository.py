@@ -361,6 +361,7 @@ def test_an_error_names_what_git_said(tmp_path):
         git.run(["status"], tmp_path / "gone")
     for err, kind in [
         ("hint: x\nfatal: write error: No space left on device\n", Exhausted),
+        ("fatal: sha1 file '/x/index.lock' write error. Out of diskspace\n", Exhausted),
         ("remote: muster: refused: stale\nerror: failed to push\n", Refused),
         ("fatal: Could not read from remote repository.\n", Unreachable),
         ("fatal: something new\n", Broken),

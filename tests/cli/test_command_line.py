@@ -168,6 +168,26 @@ def test_ctrl_c_ends_a_waiting_command_with_130_and_no_traceback(tmp_path):
     assert (command.returncode, out, err.strip()) == (130, "", "")
 
 
+@proves("cli.full-output")
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("streams", ["stdout", "stderr", "both"])
+@pytest.mark.parametrize(("words", "code"), [(("status",), 5), (("--help",), 0)])
+def test_output_that_finds_no_room_leaves_the_exit_code_as_it_is(tmp_path, streams, words, code):
+    """A daemon's log lies on the disk that is full; a script tells by the code what happened."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "muster", *words],
+            env=environment(tmp_path / "none"), check=False,
+            stdout=full if streams != "stderr" else subprocess.PIPE,
+            stderr=full if streams != "stdout" else subprocess.PIPE,
+        )  # fmt: skip
+    # What was to be shown on standard output was not: the disk is full.
+    assert done.returncode == (9 if code == 0 and streams != "stderr" else code)
+    said = (done.stderr or b"").decode()
+    assert "Traceback" not in said
+    assert "our mistake" not in said
+
+
 @proves("cli.pipe")
 def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path):
     reader, writer = os.pipe()

@@ -17,8 +17,8 @@ from tests.promise import proves
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.worktree import Collected
 from muster.channel.backoff import Backoff
-from muster.errors import Broken, Damaged, Exhausted, NotFound, Refused, Unreachable
-from muster.node import attempt
+from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
+from muster.node import attempt, delivery, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.home import Home
@@ -265,9 +265,8 @@ def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
         (Broken("There is no folder /x"), "failed"),
         (NotFound("HEAD is gone"), "failed"),
         (PermissionError(13, "denied"), "failed"),
-        (OSError(errno.ENOSPC, "No space left on device"), "killed"),
+        (OSError(errno.EMFILE, "Too many open files"), "killed"),
         (Broken("git: error: No space left on device"), "killed"),
-        (Exhausted("too many open files"), "killed"),
         (Damaged("the copy of the repository is damaged"), "killed"),
     ],
 )
@@ -277,6 +276,62 @@ def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(hom
     end = asyncio.run(trial(home, hands).run())
     assert (end.status, end.fault) == (status, "")
     assert str(error) in end.reason
+
+
+@proves("node.patient-push")
+@pytest.mark.parametrize("what", [Exhausted("no room"), OSError(errno.ENOSPC, "no room")])
+def test_a_result_waits_for_room_on_the_disk_and_for_a_reference_that_is_locked(home, what):
+    hands = Hands(home.path, OK)
+    hands.collects = [what, what]
+    hands.pushes = [Exhausted("the hub's disk is full"), Conflict("failed to update ref"), None]
+    end = asyncio.run(trial(home, hands).run())
+    assert (end.status, end.commit) == ("done", COMMIT)
+    assert hands.log.count("run") == 1, "what the agent did is kept"
+    assert hands.log.count("collect") == 3
+
+
+@proves("node.patient-push")
+def test_a_blob_waits_for_room_on_the_disk(home, monkeypatch):
+    collect, left = delivery.collect, [Exhausted("no room"), OSError(errno.ENOSPC, "no room")]
+
+    def sometimes(*args: Any) -> Any:
+        if left:
+            raise left.pop()
+        return collect(*args)
+
+    monkeypatch.setattr(delivery, "collect", sometimes)
+    hands = Hands(home.path, OK)
+    end = asyncio.run(trial(home, hands, repo="").run())
+    assert end.status == "done"
+    assert left == []
+
+
+@proves("node.agents-fault")
+def test_an_agent_that_fails_on_a_disk_that_others_filled_is_a_loss(home, monkeypatch):
+    failed = Outcome(status="failed", summary="exit code 1: no space left")
+    free = [1 << 40]
+    monkeypatch.setattr(usage, "free_bytes", lambda _folder: free[0])
+    hands = Hands(home.path, failed)
+    hands.does = lambda: free.insert(0, 4096)
+    end = asyncio.run(trial(home, hands).run())
+    assert end.status == "killed"
+    assert "the disk here is full" in end.reason
+    held = list[int]([usage.MUCH_BYTES])
+    monkeypatch.setattr(usage, "held_bytes", lambda _folder: held[0])
+    free[0] = 1 << 40
+    hands = Hands(home.path, failed)
+    hands.does = lambda: free.insert(0, 4096)
+    assert asyncio.run(trial(home, hands).run()).status == "failed", "it filled the disk itself"
+
+
+@proves("node.agents-fault")
+def test_no_agent_begins_on_a_disk_without_room(home, monkeypatch):
+    monkeypatch.setattr(usage, "free_bytes", lambda _folder: 4096)
+    hands = Hands(home.path, OK)
+    end = asyncio.run(trial(home, hands).run())
+    assert (end.status, end.fault) == ("killed", "machine")
+    assert "disk of this machine is full" in end.reason
+    assert "run" not in hands.log
 
 
 @proves("node.agents-fault")

@@ -38,6 +38,7 @@ _COPY: Final = "a copy is damaged, or the disk that holds it"
 # First match decides; the texts are git's own in the C locale.
 _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
     ("No space left on device", Exhausted, "free some disk space and try again"),
+    ("Out of diskspace", Exhausted, "free some disk space and try again"),
     ("Disk quota exceeded", Exhausted, "free some disk space and try again"),
     ("Too many open files", Exhausted, "try again when this machine is less busy"),
     ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),

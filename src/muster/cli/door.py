@@ -4,6 +4,7 @@ Rule 1: what can be answered with one call to the socket is answered with one.
 Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one order each.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -235,12 +236,17 @@ class Door:
 
     def say(self, text: str) -> None:
         if not self.json:
-            print(safe(text), file=sys.stderr, flush=True)
+            self._tell(safe(text))
+
+    def _tell(self, line: str) -> None:
+        # A daemon that cannot say that it is up, because its log is on a full disk, is up.
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     def note(self, text: str) -> None:
         """Something about the answer that comes, also for a script: on standard error."""
         if self.json:
-            print(json.dumps({"note": text}), file=sys.stderr, flush=True)
+            self._tell(json.dumps({"note": text}))
         else:
             self.say(text)
 

@@ -6,6 +6,7 @@ Rule 2: an error is one sentence on standard error (JSON with --json), never a t
 Rule 3: what only some verbs need is imported by them: a start costs time on every call.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -52,8 +53,10 @@ def main(words: Sequence[str] | None = None) -> int:
             raise
         return _fail("Broken", _mistake(error), Broken.exit_code, as_json)
     except KeyboardInterrupt:
-        print(file=sys.stderr)
+        _say("")
         return INTERRUPTED_EXIT
+    finally:
+        _let_go()
     return code
 
 
@@ -106,17 +109,35 @@ def _print(text: str) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _nobody_listens()
+    except OSError as error:
+        found = _refusal_of_the_system(error)
+        return _fail(type(found).__name__, str(found), found.exit_code, as_json=False)
     return 0
 
 
 def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
     if as_json:
         answer: dict[str, Any] = {"error": {"exit": code, "kind": kind, "text": text}}
-        print(json.dumps(answer), file=sys.stderr)
+        _say(json.dumps(answer))
     else:
         # A refusal may quote what a machine or a file said.
-        print(f"muster: {safe(text)}", file=sys.stderr)
+        _say(f"muster: {safe(text)}")
     return code
+
+
+def _say(text: str) -> None:
+    """A line on standard error; what cannot be said changes no exit code."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _let_go() -> None:
+    """The interpreter ends with a code of its own where it cannot write what is left to say."""
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _refusal_of_the_system(error: OSError) -> MusterError:
@@ -189,7 +210,7 @@ def _surprise(kind: type[BaseException], error: BaseException, trace: TracebackT
     if os.environ.get("MUSTER_TRACEBACK"):
         sys.__excepthook__(kind, error, trace)
         return
-    print(safe(f"muster: {_mistake(error)}"), file=sys.stderr)
+    _say(safe(f"muster: {_mistake(error)}"))
 
 
 if __name__ == "__main__":

@@ -8,21 +8,19 @@ only.
 Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
 repository the commit is on the remote under this attempt's ref; without one the deliverables are
 kept here as blobs, and the folder began with those of the phases before.
-Rule 4: a repository that is out of reach is waited for, while the lease lasts: what an agent
-did is not thrown away because a hub restarts.
+Rule 4: a repository that is out of reach is waited for, while the lease lasts, and so is room on
+the disk once the agent is done: what it did is not thrown away because a hub restarts.
 Rule 5: a fault of this machine is told from one of the agent. What fails before the agent began
 (the cache, the folder, a program that is absent or not logged in) names the part that failed, and
-the task goes elsewhere; a full disk or a lost hub later is a loss. All else is the agent's doing,
-and fails the attempt once.
+the task goes elsewhere; a full disk that the attempt did not fill, or a lost hub, is a loss. All
+else is the agent's doing, and fails the attempt once.
 Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mask.py).
 """
 
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import os
-import random
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -35,22 +33,15 @@ from muster.agent.commit import Signature
 from muster.agent.fence import Epoch
 from muster.agent.mask import Secrets
 from muster.agent.worktree import Origin, Worktree
-from muster.channel.backoff import Backoff
-from muster.errors import Damaged, Exhausted, MusterError, Refused, Unreachable
-from muster.node import delivery, handing, holder, report
+from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
+from muster.node import delivery, handing, holder, report, usage
 from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
+from muster.node.patience import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.task import values as values_of
 from muster.task.duration import Stage
 
-# Chosen arbitrarily: longer than a hub's restart or update, shorter than a person's patience.
-REACH_S: Final = 600.0
-
-# What a machine is short of when an attempt fails that did nothing wrong.
-SCARCE: Final = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-)
 _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
 # Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
 _TOLD_S: Final = 5.0
@@ -64,7 +55,7 @@ class _Stuck(MusterError):
 
 
 # What is this machine's, or nobody's, whatever the agent did before.
-_OURS: Final = (Unreachable, Exhausted, Damaged, _Stuck)
+_OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
 
 
 class Trial:
@@ -142,6 +133,7 @@ class Trial:
     async def _whole(self) -> ev.AttemptEnded:
         self._at("fetching")
         self._part = "machine"
+        usage.check_room(Path(self.daemon.home.work))
         self._outfit.look()
         self._secrets = Secrets(self._outfit.hidden)
         self._part = "repo" if self.start.open.repo else "machine"
@@ -195,20 +187,11 @@ class Trial:
             await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
             await asyncio.to_thread(target.place, source.artefact, blobs)
 
-    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """`work`, and again while the repository is out of reach, until somebody stops us."""
-        backoff = Backoff(random.SystemRandom().random)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + REACH_S
-        while True:
-            try:
-                return await work()
-            except Unreachable:
-                if self._stopped or loop.time() > end:
-                    raise
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff.failed() / 1000):
-                    await self._stop.wait()
+    async def _patiently(
+        self, work: Callable[[], Awaitable[T]], passing: tuple[type[MusterError], ...] = AWAY
+    ) -> T:
+        """`work`, and again while it meets what passes, until somebody stops us."""
+        return await patiently(work, passing, self._stop)
 
     def _own_url(self, path: Path | None) -> str:
         """Our own repository, reached through our own fence like anybody else's."""
@@ -232,7 +215,10 @@ class Trial:
         if outcome.fault:
             return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
         if outcome.status != "ok":
-            return self._ended("failed", outcome, reason=outcome.summary or outcome.status)
+            reason = outcome.summary or outcome.status
+            if not self.fills and await asyncio.to_thread(usage.is_full_of_others, folder):
+                return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
+            return self._ended("failed", outcome, reason=reason)
         if _identity(folder) != self._place:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         check = str(self.template.get("check", ""))
@@ -280,8 +266,9 @@ class Trial:
         if self._tree is None:
             return await self._keep(folder, deliver, outcome)
         message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
-        collected = await self.daemon.hands.workshop.collect(
-            self._tree, deliver, message, self._signature()
+        tree, workshop, signature = self._tree, self.daemon.hands.workshop, self._signature()
+        collected = await self._patiently(
+            lambda: workshop.collect(tree, deliver, message, signature), NO_SPACE
         )
         self._noted = report.left_out(collected)
         if collected.missing:
@@ -289,8 +276,7 @@ class Trial:
             return self._ended("failed", outcome, reason=reason)
         if self._stopped:
             return self._halted(outcome)
-        tree, workshop = self._tree, self.daemon.hands.workshop
-        await self._patiently(lambda: workshop.push(tree, collected.commit))
+        await self._patiently(lambda: workshop.push(tree, collected.commit), OWN_PLACE)
         return await self._done(outcome, report.changed(collected), collected.commit)
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
@@ -300,7 +286,9 @@ class Trial:
             return self._ended("failed", outcome, reason=report.missing(missing))
         blobs = self.daemon.machine.blobs
         try:
-            kept = await asyncio.to_thread(delivery.collect, folder, deliver, blobs)
+            kept = await self._patiently(
+                lambda: asyncio.to_thread(delivery.collect, folder, deliver, blobs), NO_SPACE
+            )
         except Refused as error:
             return self._ended("failed", outcome, reason=str(error))
         for each in kept:
@@ -317,7 +305,9 @@ class Trial:
         self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = ""
     ) -> ev.AttemptEnded:
         said, size = self._values(outcome), outcome.said_bytes
-        values, large = await handing.kept(self.daemon, self.task, self.epoch, said, size)
+        values, large = await self._patiently(
+            lambda: handing.kept(self.daemon, self.task, self.epoch, said, size), NO_SPACE
+        )
         ended = self._ended("done", outcome, commit=commit, values=values, artefacts=artefacts)
         return dataclasses.replace(ended, large=large)
 

@@ -5,6 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from muster.errors import Exhausted
+from muster.limits import DISK_RESERVE_BYTES
+
 # An attempt that holds less than this is not what fills a disk.
 MUCH_BYTES: Final = 4 * 1024 * 1024
 # Looking at more files than this takes seconds; so many are much, whatever they hold.
@@ -36,3 +39,14 @@ def free_bytes(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 1 << 62
+
+
+def check_room(folder: Path) -> None:
+    """An agent on a full disk fails at whatever it writes. Raises: Exhausted."""
+    if free_bytes(folder) < DISK_RESERVE_BYTES:
+        raise Exhausted("the disk of this machine is full; free some space")
+
+
+def is_full_of_others(folder: Path) -> bool:
+    """Whether the disk is full, and not with what is in this folder."""
+    return free_bytes(folder) < DISK_RESERVE_BYTES and held_bytes(folder) < MUCH_BYTES
