@@ -110,6 +110,17 @@ def test_an_unknown_option_a_word_too_many_and_no_number_are_named(words, says):
     assert refused(*words).count("\n") == 0
 
 
+@proves("cli.on-others")
+@pytest.mark.parametrize("verb", [["down"], ["run", "/dev/null"], ["ask", "x"], ["logs", "t"]])
+@pytest.mark.parametrize("many", ["all", "label=tests"])
+def test_what_goes_to_one_machine_is_not_offered_to_many_and_says_so(verb, many):
+    assert f"{verb[0]} goes to one machine" in refused(*verb, "--on", many)
+    assert parse.parse([*verb, "--on", "allan"]).on == "allan"
+    with pytest.raises(parse.Shown) as shown:
+        parse.parse([verb[0], "--help"])
+    assert "label=NAME" not in str(shown.value)
+
+
 @proves("cli.usage")
 def test_a_text_may_begin_with_a_dash_behind_two():
     assert parse.parse(["send", "build", "--", "-x", "y"]).args["text"] == ["-x", "y"]

@@ -66,6 +66,10 @@ def unread(one: One) -> int:
         ("role:nonsense", "NotFound", "is no role"),
         ("claude@studio", "NotFound", "no agent 'claude' is on studio (agents there: noop, shell)"),
         ("nobody", "NotFound", "No machine is named"),
+        ("studio@claude", "NotFound", "the agent stands first: claude@studio"),
+        ("workstation", "NotFound", "whoever has the role is role:workstation"),
+        ("alice", "NotFound", "alice is a person, who reads the inbox of a machine"),
+        ("op:alice", "NotFound", "alice is a person"),
         ("thread:plans", "NotFound", "in no thread"),
     ],
 )

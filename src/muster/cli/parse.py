@@ -21,7 +21,7 @@ USAGE_EXIT: Final = 2
 _VALUED: Final = ("--on", "--home")
 _COMMON: Final = (
     ("--json", "print the answer as JSON"),
-    ("--on MACHINE", "let another machine do it: a name, `all` or label=NAME"),
+    ("--on MACHINE", "let another machine do it: a name, mostly also `all` or label=NAME"),
     ("--home FOLDER", "the home of this machine (default: $MUSTER_HOME)"),
 )
 
@@ -64,6 +64,11 @@ def parse(words: Sequence[str]) -> Command:
     parser = _parser(verb)
     found = parser.read(rest)
     _check_action(verb, found, parser.given)
+    if verb.takes_on and not verb.takes_many and re.match("all$|label=", found["on"]):
+        raise Usage(
+            f"{verb.name} goes to one machine, and {found['on'][:60]} means several: give its name "
+            "(`muster machines` lists them), once for each"
+        )
     files = {a.name: found[a.name] for a in verb.args if a.kind == "file" and found[a.name]}
     args: dict[str, Any] = {}
     options: dict[str, Any] = {}
@@ -218,7 +223,10 @@ def _parser(verb: Verb) -> _Parser:
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     # Elsewhere it is answered with a sentence, and not offered.
-    on = _COMMON[1][1] if verb.takes_on else argparse.SUPPRESS
+    on = "let another machine do it: its name"
+    if verb.takes_many:
+        on += ", `all` or label=NAME"
+    on = on if verb.takes_on else argparse.SUPPRESS
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
     common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[2][1])
     return parser

@@ -161,13 +161,30 @@ def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
     if to.startswith("thread:"):
         return _group(core, to.removeprefix("thread:")), ["all"]
     agent, at, name = to.rpartition("@")
-    machine = core.roster.find(name).machine
+    try:
+        machine = core.roster.find(name).machine
+    except NotFound as error:
+        raise NotFound(f"{str(error).rstrip('.')}{_instead(core, to)}") from error
     scope = scope_to(machine)
     facts = core.roster.facts.get(machine)
     if at and facts is not None and agent not in facts.agents:
         there = ", ".join(sorted(facts.agents)) or "none"
         raise NotFound(f"no agent {agent[:40]!r} is on {name} (agents there: {there})")
     return scope, [f"{agent}@{machine}" if at else machine]
+
+
+def _instead(core: Core, to: str) -> str:
+    """What somebody may have meant who named no machine, to be said behind that."""
+    agent, at, name = to.rpartition("@")
+    names = {record.name for record in core.roster.machines.values()}
+    people = {operator.name for operator in core.roster.operators.values()}
+    if at and agent in names:
+        return f"; the agent stands first: {name}@{agent}"
+    if to in ROLES:
+        return f"; whoever has the role is role:{to}"
+    if to.removeprefix("op:") in people:
+        return f"; {to.removeprefix('op:')} is a person, who reads the inbox of a machine"
+    return ""
 
 
 def _group(core: Core, name: str) -> Scope:

@@ -62,6 +62,11 @@ class Verb(NamedTuple):
         """Whether another machine may do it."""
         return self.place != "client" or self.elsewhere
 
+    @property
+    def takes_many(self) -> bool:
+        """Whether `--on` may mean several machines; what is followed, or ends here, takes one."""
+        return self.place != "client" and self.name != "run"
+
     def load(self) -> Callable[..., Any]:
         """The function that answers the verb."""
         module, _, name = self.handler.partition(":")
