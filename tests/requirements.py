@@ -583,6 +583,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.table": "Every verb of the table has its handler, and whatever changes something for others needs an order.",
     "cli.calls-documented": "The page about calls names every field of a call, every need and every exit code.",
     "cli.audit-fork": "A fork is named with its place, and evidence that does not hold is not believed.",
+    "cli.audit-export-manifest": "`audit verify` of an exported folder holds it to its manifest: every stream once, every file named, sizes and roots as written there.",
     "cli.audit-revoked": "Entries beyond a revocation are named, and what a revoked machine vouches for vouches for nothing.",
     "cli.audit-signers": "A seal or cosign counts only by the key that a record signed by the fleet names for it.",
     "cli.rebuild": "`muster rebuild` folds every table anew, and only while the daemon is down.",

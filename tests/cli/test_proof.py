@@ -14,6 +14,7 @@ from typing import Any
 import apsw
 import pytest
 
+from muster.errors import MusterError
 from muster.fleet.ended import sign_end
 from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.machine import Authority, Identity, Operator
@@ -31,7 +32,7 @@ from muster.store.schema import pack
 from muster.store.store import Draft, Store
 from muster.verbs import audit
 from muster.verbs.proof import verify
-from muster.verbs.source import DatabaseSource
+from muster.verbs.source import DatabaseSource, open_source
 from tests.promise import proves
 
 AUTHORITY = Authority.from_seed(b"a" * 32)
@@ -349,3 +350,60 @@ def _ends(world, fork):
         store.close()
         report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
         assert [f["closed"] for f in report.forks] == [closed]
+
+
+def exported(world, tmp_path) -> Path:
+    folder = tmp_path / "exported"
+    door: Any = SimpleNamespace(more=lambda _value: None)
+    audit._export(door, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    return folder
+
+
+def of_folder(folder: Path) -> list[str]:
+    try:
+        return verify(open_source(str(folder)), AUTHORITY.fleet, lambda _: None).findings()
+    except MusterError as error:
+        return [str(error)]
+
+
+def _cut_off(folder: Path) -> None:
+    """The end is gone, with every head over it; the manifest says how much there was."""
+    lines = (folder / "1.jsonl").read_bytes().split(b"\n")
+    (folder / "1.jsonl").write_bytes(b"\n".join(lines[:-2]) + b"\n")
+    seals = (folder / "1.seals").read_bytes().split(b"\n")
+    (folder / "1.seals").write_bytes(b"\n".join(seals[:-6]) + b"\n" if len(seals) > 6 else b"")
+
+
+def _says_less(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["streams"][0]["size"] -= 1
+    (folder / "manifest.json").write_bytes(canon.encode(manifest) + b"\n")
+
+
+def _twice(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["streams"].append(manifest["streams"][0])
+    (folder / "manifest.json").write_bytes(canon.encode(manifest) + b"\n")
+
+
+def _left_out(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    del manifest["streams"][0]
+    (folder / "manifest.json").write_bytes(canon.encode(manifest) + b"\n")
+
+
+@proves("cli.audit-export-manifest")
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (_cut_off, "another size or root"),
+        (_says_less, "another size or root"),
+        (_twice, "twice"),
+        (_left_out, "is not in its manifest.json"),
+    ],
+)
+def test_an_export_is_what_its_manifest_says(world, tmp_path, harm, says):
+    folder = exported(world, tmp_path)
+    assert of_folder(folder) == []
+    harm(folder)
+    assert any(says in each for each in of_folder(folder)), of_folder(folder)

@@ -146,7 +146,7 @@ def _take(report: Report, what: str, check: Callable[[], None]) -> None:
 def _read(source: Source, checked: Checked, report: Report) -> Iterator[int]:
     """Walk the entries of a stream; gives how many were read since it last gave."""
     stream = checked.stream
-    sizes = {head.upto for head in (*stream.seals, *stream.cosigns)}
+    sizes = {stream.size, *(head.upto for head in (*stream.seals, *stream.cosigns))}
     grown, last = Range(), (-1, 0)
     checked.roots[0] = grown.root()
     fleet_scope = stream.name.scope == FLEET
@@ -176,7 +176,16 @@ def _read(source: Source, checked: Checked, report: Report) -> Iterator[int]:
     else:
         if checked.entries < stream.held:
             checked.wrong.append(f"seq {checked.entries}: missing, {stream.held} should be here")
+        if stream.root is not None:
+            _compare_manifest(checked, stream.root)
     yield checked.entries % PROGRESS_ENTRIES
+
+
+def _compare_manifest(checked: Checked, root: bytes) -> None:
+    if (checked.entries, checked.roots.get(checked.entries)) != (checked.stream.size, root):
+        checked.wrong.append(
+            f"its {checked.entries} entries have another size or root than manifest.json says"
+        )
 
 
 def _compare_range(checked: Checked, grown: Range) -> None:

@@ -41,6 +41,8 @@ class Stream(NamedTuple):
     claimed: tuple[int, bytes] | None
     seals: tuple[Head, ...]
     cosigns: tuple[Head, ...]
+    # What a manifest says is the root of all its entries.
+    root: bytes | None = None
 
 
 class Source(Protocol):
@@ -154,6 +156,17 @@ class FolderSource:
             self._files = {str(each["stream"]): str(each["file"]) for each in self._listed()}
         except (KeyError, TypeError) as error:
             raise Malformed(f"{folder}/manifest.json has not the fields of a manifest") from error
+        self._check_files()
+
+    def _check_files(self) -> None:
+        """The manifest names each stream and file once, and exactly the files that are there."""
+        files = set(self._files.values())
+        if not len(self._listed()) == len(self._files) == len(files):
+            raise Malformed(f"{self._folder}/manifest.json names a stream or file twice")
+        named = {f"{file}{end}" for file in files for end in (".jsonl", ".seals", ".cosigns")}
+        for name in sorted({each.name for each in self._folder.iterdir()} - named):
+            if name != "manifest.json":
+                raise Malformed(f"the file {name!a} of {self._folder} is not in its manifest.json")
 
     def _listed(self) -> list[Any]:
         return list(self._manifest["streams"])
@@ -174,7 +187,8 @@ class FolderSource:
             file = self._files[str(each["stream"])]
             seals = tuple(_notes(self._read(f"{file}.seals")))
             cosigns = tuple(_notes(self._read(f"{file}.cosigns")))
-            found.append(Stream(name, size, size, 0, None, seals, cosigns))
+            root = bytes.fromhex(str(each["root"]))
+            found.append(Stream(name, size, size, 0, None, seals, cosigns, root))
         return found
 
     def rows(self, stream: Stream) -> Iterator[Row]:
