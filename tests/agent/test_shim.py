@@ -131,11 +131,13 @@ def test_a_stopped_shim_that_is_told_to_end_is_ended(world, monkeypatch):
     monkeypatch.setattr(process, "OBEY_SLACK_S", 0.5)
 
     async def go():
-        order = world.order("touch here; kill -STOP $PPID; sleep 60", grace_s=0.1)
+        stops = "touch here; kill -STOP $PPID; sleep 600"
+        order = world.order(stops, grace_s=0.1, timeout_s=600)
         attempt = await world.start(order)
         assert await until((world.cwd / "here").exists)
         attempt.cancel("changed my mind")
-        return await attempt.wait()
+        async with asyncio.timeout(20):
+            return await attempt.wait()
 
     assert asyncio.run(go()).status == "error"
     assert wait_until(lambda: world.alive() == {})

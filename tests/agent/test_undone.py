@@ -209,3 +209,18 @@ def test_what_was_removed_after_the_sparse_checkout_ended_is_removed(place: Plac
     sh(tree.path, "sparse-checkout", "disable")
     (tree.path / "src" / "a.txt").unlink()
     assert place.collect(tree).changed == ("src/a.txt",)
+
+
+@proves("git.sparse-removes-nothing", "git.filters-never-bypassed")
+def test_attributes_that_a_sparse_checkout_hides_count_all_the_same(place: Place) -> None:
+    (place.source / "src").mkdir()
+    (place.source / "src" / ".gitattributes").write_text("*.bin filter=lfs\n")
+    (place.source / "docs").mkdir()
+    (place.source / "docs" / "a.txt").write_text("x\n")
+    publish(place)
+    tree = place.open()
+    sh(tree.path, "sparse-checkout", "set", "docs")
+    (tree.path / "src").mkdir()
+    (tree.path / "src" / "new.bin").write_text("large\n")
+    with pytest.raises(Refused, match=r"src/new\.bin.*filter"):
+        place.collect(tree)
