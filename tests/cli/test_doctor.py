@@ -123,7 +123,7 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     assert "It had 9 entries." in first["text"]
     assert ("waits for hub" in first["text"]) is waits
     assert "muster resume" in first["mend"]
-    assert second["text"] == "two copies of lap"
+    assert second["text"] == "hub says: two copies of lap"
 
 
 @proves("node.setback-is-said")
@@ -137,7 +137,10 @@ def test_status_begins_with_what_is_wrong_with_a_machines_past():
         "key": "set-back-1",
         "severity": "critical",
         "title": "lap lost a part",
-        "machine": "hub",
+        "machine": "studio",
     }
     value = {**test_text.STATUS, "doubt": None, "incidents": [grave]}
-    assert show.text("status", value).splitlines()[0] == "lap lost a part"
+    assert show.text("status", value).splitlines()[0] == "studio says: lap lost a part"
+    ours = {**grave, "machine": value["name"]}
+    page = show.text("status", {**value, "incidents": [ours]})
+    assert page.splitlines()[0] == "lap lost a part"

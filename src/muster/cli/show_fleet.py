@@ -263,7 +263,13 @@ def _alarms(value: Any) -> list[str]:
             else "What is lost does not come back; `muster resume` says that you know."
         )
     grave = (i for i in value["incidents"] if is_grave(i) and not (doubt and _is_own(i, value)))
-    return [*lines, *(paint(clean(i["title"], 300), "red") for i in grave)]
+    return [*lines, *(paint(_told(i, value["name"]), "red") for i in grave)]
+
+
+def _told(incident: Any, here: str) -> str:
+    """What is wrong, and who says so: any machine can say what it likes of another one."""
+    who = "" if incident["machine"] == here else f"{clean(incident['machine'])} says: "
+    return f"{who}{clean(incident['title'], 300)}"
 
 
 def _is_own(incident: Any, value: Any) -> bool:

@@ -278,7 +278,9 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
     for incident in status["incidents"]:
         own = incident["machine"] == status["name"] and incident["key"] == "set-back"
         if incident["key"].startswith(GRAVE) and not (doubt is not None and own):
-            yield Check(PAST, "wrong", str(incident["title"]), "muster incidents")
+            # Any machine can say what it likes of another one.
+            who = "" if incident["machine"] == status["name"] else f"{incident['machine']} says: "
+            yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
 
 
 def _links(door: Door) -> Iterator[Check]:
