@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from muster.cli import live
 from muster.cli.live import Watchman
 from muster.verbs import doctor
 from tests.promise import proves
@@ -89,3 +90,13 @@ def test_doctor_says_what_keeps_work_waiting():
         "note",
         "a waits: the repository is gone",
     )
+
+
+@proves("cli.a-run-says-what-it-waits-for")
+def test_a_dumb_terminal_gets_a_line_for_each_change(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    change = {"phase": "one", "instance": "", "state": "leased", "machine": "studio"}
+    door: Any = Door()
+    assert live._watch(door, iter([change, {"settled": "done"}])) == "done"
+    assert capsys.readouterr().out == "one: running on studio\n"

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from muster.cli import show, show_work, text
 from muster.verbs.table import VERBS
 from tests.promise import proves
@@ -21,6 +23,27 @@ def test_the_colours_of_a_build_leave_no_trace_and_hide_nothing():
     coloured = "\x1b[1;31mError:\x1b[0m \x1b[8mhidden\x1b[m\x1b[K, \x1b[38:2::1:2:3mend\x1b[0m"
     for shown in (text.clean(coloured), text.block(coloured)):
         assert shown.strip() == "Error: hidden, end"
+
+
+@proves("cli.text-is-harmless")
+@pytest.mark.parametrize(
+    ("tty", "term", "drawn"),
+    [
+        (True, "xterm-256color", True),
+        (True, "dumb", False),
+        (True, "", False),
+        (True, None, False),
+        (False, "xterm", False),
+    ],
+)
+def test_a_terminal_that_obeys_nothing_gets_no_escapes(monkeypatch, tty, term, drawn):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: tty, raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.delenv("TERM", raising=False)
+    if term is not None:
+        monkeypatch.setenv("TERM", term)
+    assert text.obeys() is drawn
+    assert ("\x1b" in text.paint("x", "red")) is drawn
 
 
 @proves("cli.text-is-aligned")

@@ -2,12 +2,11 @@
 
 Rule 1: the run belongs to its owner; whoever follows it may leave and come back at any time.
 Rule 2: the exit code is 0 only when the run is done.
-Rule 3: a terminal gets one table that moves, everything else a line per change; `rich` is
-imported for the table alone.
+Rule 3: a terminal gets one table that moves, everything else (also a terminal that cannot move
+anything) a line per change; `rich` is imported for the table alone.
 """
 
 import contextlib
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -15,7 +14,7 @@ from typing import Any, Final
 from muster.cli import order, show, show_work
 from muster.cli.course import Course
 from muster.cli.door import Door
-from muster.cli.text import clean, short
+from muster.cli.text import clean, obeys, short
 from muster.errors import Malformed, MusterError, Unreachable
 
 NOT_DONE_EXIT: Final = 1
@@ -152,7 +151,7 @@ def _elsewhere(door: Door, owner: str) -> str:
 
 def _watch(door: Door, changes: Iterator[Any]) -> str:
     """How the run ended."""
-    if not door.json and sys.stdout.isatty():
+    if not door.json and obeys():
         return _table(changes)
     course = Course()
     for change in changes:

@@ -19,6 +19,8 @@ _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 # Our own colours, and nothing else that begins with an escape.
 _OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
 
+_DUMB: Final = frozenset({"", "dumb", "unknown"})
+
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
     "running": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
@@ -32,7 +34,7 @@ _SAID: Final = {"leased": "running"}
 
 def paint(text: str, colour: str) -> str:
     """The text in a colour, on a terminal."""
-    if not text or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if not text or not obeys() or os.environ.get("NO_COLOR"):
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
@@ -42,6 +44,14 @@ def state(name: Any) -> str:
     text = clean(name)
     text = _SAID.get(text, text)
     return paint(text, _STATES[text]) if text in _STATES else text
+
+
+def obeys() -> bool:
+    """Whether what we print goes to a terminal that knows colours and how to draw a line anew.
+
+    An editor's shell and some CI are terminals that show every escape as it is.
+    """
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in _DUMB
 
 
 def clean(value: Any, width: int = 0) -> str:
