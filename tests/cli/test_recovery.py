@@ -201,6 +201,13 @@ def test_a_person_at_a_terminal_is_asked_and_a_script_or_yes_never(fleet):
         assert states(fleet, "hub")["studio"] == "up"
     code, text = at_terminal(fleet["hub"], "revoke", "nobody", "--yes", answer="")
     assert ("[y/N]" in text, code) == (False, 5)
+    # What would be refused is not asked about, and who is meant is said.
+    for words, found in ((("revoke", "nobody"), 5), (("revoke", "alice"), 3), (("revoke", "hub"), 3),
+                         (("operator", "revoke", "alice"), 3), (("device", "revoke", "studio"), 5)):  # fmt: skip
+        code, text = at_terminal(fleet["hub"], *words, answer="y")
+        assert ("[y/N]" in text, code) == (False, found)
+    code, text = at_terminal(fleet["hub"], "revoke", "studio", answer="n")
+    assert "machine studio is shut out" in text
     code, text = at_terminal(fleet["hub"], "revoke", "studio", answer="y")
     assert ("[y/N]" in text, code) == (True, 0)
     assert states(fleet, "hub")["studio"] == "revoked"

@@ -38,8 +38,10 @@ class Door:
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
         command, verb = self.command, self.command.verb
-        if verb.destroys:
-            self.confirm(verb.destroys.format_map(command.args))
+        if verb.destroys and self._is_asked():
+            known = [arg.name for arg in VERBS[verb.asks].args]
+            asked = {name: value for name, value in command.args.items() if name in known}
+            self.confirm(verb.destroys.format_map(self._plain(verb.asks, asked)))
         if verb.place == "client":
             return self._inside(verb, command.args)
         if command.on == "all" or command.on.startswith("label="):
@@ -69,12 +71,15 @@ class Door:
 
         A script, a pipe and `--json` have nobody to answer: they go on as they always did.
         """
-        asked = sys.stdin.isatty() and sys.stderr.isatty()
-        if not asked or self.json or self.command.options.get("yes"):
+        if not self._is_asked():
             return
         print(f"{safe(what)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Refused("nothing was done")
+
+    def _is_asked(self) -> bool:
+        at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        return at_terminal and not self.json and not self.command.options.get("yes")
 
     def _checked(self, args: Mapping[str, Any]) -> Any:
         """What is wrong with a spec; the file alone where no daemon runs."""

@@ -69,6 +69,8 @@ def device(door: Door, args: Mapping[str, Any]) -> Any:
     if action == "join":
         return _join(door, what)
     if action == "revoke":
+        # What would be refused is nothing to ask a person about.
+        door.ask("device.taken", {"device": what})
         door.confirm(f"the device {what} orders nothing any more; its machine stays a member")
         return door.ask("device.revoke", {"device": what}, on=door.on)
     return _add(door, what, args)

@@ -42,6 +42,8 @@ def operator(door: Door, args: Mapping[str, Any]) -> Any:
         return _key(door)
     if action == "add":
         return _add(door, name, args)
+    wanted = {"name": name, "operator": True, "last": bool(args.get("last"))}
+    name = str(door.ask("revoke.check", wanted)["name"])
     door.confirm(f"operator {name} is shut out everywhere, for good: the key never counts again")
     chosen = {k: args[k] for k in ("last", "reason") if args.get(k)}
     return door.ask("revoke", {"name": name, "operator": True, **chosen}, on=door.on)

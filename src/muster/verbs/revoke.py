@@ -55,6 +55,13 @@ def revoke(core: Core, call: Call) -> Any:
     }
 
 
+def check(core: Core, call: Call) -> Any:
+    """Who is meant. Raises what `revoke` would raise, before a person is asked about it."""
+    who = meant(core.roster, str(call.args["name"]), _sort(call))
+    _check(core, who, last=bool(call.args.get("last")))
+    return {"sort": who.sort, "name": who.name, "key": who.key}
+
+
 def authority_of(core: Core) -> Authority:
     """The fleet's authority. Raises: NotFound where this machine does not hold it."""
     if core.authority is None:

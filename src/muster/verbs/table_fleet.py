@@ -71,7 +71,17 @@ FLEET: Final = (
             flag("yes", "do not ask first, which is done on a terminal only", bare=True),
         ),
         object="name", acts="authority",
-        destroys="{name} is shut out everywhere, for good: its key never counts again",
+        destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
+        asks="revoke.check",
+    ),
+    Verb(
+        "revoke.check", "who is meant by a revocation, and whether it would be refused", "local",
+        "daemon", "muster.verbs.revoke:check",
+        (
+            pos("name", "the machine or operator"), flag("machine", "a machine"),
+            flag("operator", "an operator"), flag("last", "also the only operator"),
+        ),
+        hidden=True,
     ),
     Verb(
         "grant", "allow a key, a machine or a role one verb; `muster grants` lists them", "order",

@@ -54,6 +54,8 @@ class Verb(NamedTuple):
     operators_only: bool = False
     # What cannot be undone, as a sentence over its arguments: asked about first, never suggested.
     destroys: str = ""
+    # The verb that says beforehand what is meant, for that sentence, or refuses what would be.
+    asks: str = ""
     # Whether `--on` may name another machine, for a verb inside the command.
     elsewhere: bool = False
 
