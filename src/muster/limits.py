@@ -172,6 +172,9 @@ REVOCATION_BYTES_MAX: Final = 48 * 1024
 # Refusals of one owner's assignments behind which there is no order: an honest owner whose orders
 # grew old is told soon enough, and a member cannot make others write as much as it does.
 UNPROVEN_PER_MINUTE_MAX: Final = 60
+# A renewal with other sub-keys is an entry of the authority's machine and makes the roster anew.
+# They come from the seed, so an honest machine has none for years.
+KEYS_CHANGED_MS_MIN: Final = 10 * 60 * 1000
 # Of so many of our newest attempts it is looked whether what they delivered is here: a stat each.
 BLOBS_LOOKED_FOR_MAX: Final = 512
 # How many grants (and forks) the end of an operator's key names: more than one person takes from

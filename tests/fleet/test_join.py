@@ -330,7 +330,11 @@ def test_a_machine_that_exchanged_a_sub_key_gets_a_record_of_the_next_serial():
     hub = Hub()
     first = open_answer(hub.join(sign_join(PHONE, INVITE, "phone")), PHONE, FLEET_ID)
     request = sign_renew(_Renewed(b"phone".ljust(32)), first.record, nonce=NONCE, issued_ms=NOW)
-    hub.renew(request)
+    before = dict(hub.world.rows)
+    with pytest.raises(Conflict, match="too soon"):
+        hub.renew(request, NOW + limits.KEYS_CHANGED_MS_MIN - 1)
+    assert hub.world.rows == before
+    hub.renew(request, NOW + limits.KEYS_CHANGED_MS_MIN)
     newest = hub.world.roster.named("phone")
     assert (newest.serial, newest.keys["git"], newest.roles) == (2, "ab" * 32, ("mobile",))
     with pytest.raises(Conflict, match="the newest is 2"):

@@ -199,7 +199,8 @@ def renew(
     """Fresh papers for a machine that is not revoked, and a new record when its keys changed.
 
     The calendar is not asked: the root key of a record that counts is enough. A request that
-    is replayed yields papers for the machine's own key, which are of no use to anyone else.
+    is replayed yields papers for the machine's own key, which are of no use to anyone else. Other
+    keys are taken now and then: each is an entry, and a member could ask without end.
     """
     what = "The renew request"
     document = read_document(raw, _RENEW, RenewRequest, what, size_max=limits.JOIN_BYTES_MAX)
@@ -219,6 +220,10 @@ def renew(
             (), _answer(authority, roster, known, hub=hub, address=address, now_ms=now_ms)
         )
     roster.check_binding(binding)
+    # A clock that was set back since then keeps nobody waiting.
+    if 0 <= now_ms - known.issued_ms < limits.KEYS_CHANGED_MS_MIN:
+        wait_s = (limits.KEYS_CHANGED_MS_MIN - now_ms + known.issued_ms) // 1000
+        raise Conflict(f"{what} brings other keys too soon after the last: ask in {wait_s} s.")
     fresh = sign_record(
         authority,
         raw_binding,
