@@ -174,6 +174,20 @@ def test_refs_that_name_nothing_or_lead_elsewhere_break_nothing(
     assert all("\n" not in each and "\x1b" not in each for each in found.beside)
 
 
+@proves("git.collect")
+def test_what_the_agents_own_commits_say_is_given_and_nobody_elses(place: Place) -> None:
+    tree = place.open()
+    assert place.collect(tree).messages == ""
+    tree = place.open(task="t2")
+    commit(tree.path, "use tok_123", mine__txt="x\n")
+    commit(tree.path, "and more", mine__txt="y\n")
+    said = place.collect(tree).messages
+    assert "use tok_123" in said
+    assert "and more" in said
+    assert "alice" in said
+    assert "first" not in said
+
+
 # --- sparse ----------------------------------------------------------------------------------
 
 

@@ -165,6 +165,32 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
     assert hands.log[-1] == "close"
 
 
+@proves("agent.secrets-stay-here")
+@pytest.mark.parametrize(
+    ("collected", "says"),
+    [
+        ({"messages": "use ghp_0123456789abcdef"}, "a message of the agent's own commits"),
+        ({"changed": ("ghp_0123456789abcdef.txt",)}, "the name of a changed file"),
+        ({"messages": "a fix"}, ""),
+    ],
+)
+def test_a_commit_that_says_a_secret_is_not_pushed(home, monkeypatch, collected, says):
+    monkeypatch.setenv("MY_TOKEN", "ghp_0123456789abcdef")
+    (Path(home.path) / "agents.env").write_text("MY_TOKEN=ghp_0123456789abcdef\n")
+    (Path(home.path) / "agents.env").chmod(0o600)
+    hands = Hands(home.path, OK)
+    found = Collected(COMMIT, "b" * 40, ("a.txt",), 1, (), ())._replace(**collected)
+
+    async def collect(*_: object) -> Collected:
+        return found
+
+    hands.collect = collect  # type: ignore[method-assign]
+    end = asyncio.run(trial(home, hands).run())
+    assert (end.status, "push" in hands.log) == (("failed", False) if says else ("done", True))
+    assert says in end.reason
+    assert "ghp_" not in end.reason
+
+
 ENDED = Outcome(status="cancelled", summary="the shim was told to end")
 
 

@@ -27,6 +27,8 @@ from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
 
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
+# Chosen arbitrarily: an attempt makes a few.
+_COMMITS_MAX: Final = 1_000
 _LEFT_OUT_MAX: Final = 100
 
 
@@ -58,6 +60,8 @@ class Collected(NamedTuple):
     """Folders that are repositories themselves and therefore stay out of the commit."""
     beside: tuple[str, ...] = ()
     """What else the agent made with git that the commit does not contain."""
+    messages: str = ""
+    """What the agent wrote into commits of its own, names of people included."""
 
 
 async def collect(
@@ -109,7 +113,17 @@ async def _collect(
         missing,
         left_out,
         beside,
+        await _messages(place, borrowed, top),
     )
+
+
+async def _messages(place: Place, borrowed: dict[str, str], top: str) -> str:
+    """What the agent's own commits say."""
+    if top == place.base:
+        return ""
+    said = ["log", f"--max-count={_COMMITS_MAX}", "--format=%an %ae %cn %ce%n%B"]
+    answer = await git.run_async([*said, f"{place.base}..{top}"], place.cache, env=borrowed)
+    return answer.text
 
 
 def borrow(gitdir: Path) -> dict[str, str]:

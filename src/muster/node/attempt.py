@@ -274,6 +274,8 @@ class Trial:
         if collected.missing:
             reason = report.missing(collected.missing) + self._noted
             return self._ended("failed", outcome, reason=reason)
+        if told := report.told_secret(collected, self._secrets):
+            return self._ended("failed", outcome, reason=told)
         if self._stopped:
             return self._halted(outcome)
         await self._patiently(lambda: workshop.push(tree, collected.commit), OWN_PLACE)

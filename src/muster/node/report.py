@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from muster import limits
 from muster.agent.cache import Base
 from muster.agent.collection import Collected
+from muster.agent.mask import Secrets
 from muster.log import canon
 from muster.node import event as ev
 from muster.task import kinds
@@ -162,6 +163,17 @@ def changed(collected: Collected) -> tuple[str, ...]:
 def missing(paths: Iterable[str]) -> str:
     """That deliverables are not there."""
     return "promised and not there: " + ", ".join(paths)
+
+
+def told_secret(collected: Collected, secrets: Secrets) -> str:
+    """Why a commit cannot go out that says a secret where everybody reads it; "" where it can."""
+    for what, texts in (
+        ("a message of the agent's own commits", [collected.messages]),
+        ("the name of a changed file", list(collected.changed)),
+    ):
+        if secrets.fields(texts) != texts:
+            return f"{what} holds a secret of this machine, and whoever fetches reads it"
+    return ""
 
 
 def left_out(collected: Collected) -> str:
