@@ -1,6 +1,7 @@
 """A home that is wrong in itself, and labels, names and threads that are wrong before anything is."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from muster.cli import show
 from muster.errors import Malformed
 from muster.node.home import Home
 from muster.verbs import doctor
+from muster.verbs.completion import completion
 from tests.cli.world import muster
 from tests.promise import proves
 
@@ -108,3 +110,31 @@ def test_a_daemon_of_an_older_version_that_does_not_count_operators_is_believed_
     }  # fmt: skip
     assert "Nobody" not in show.text("status", shown, {})
     assert "Nobody can order" in show.text("status", {**shown, "operators": 0}, {})
+
+
+@proves("cli.up-says-why")
+def test_what_keeps_a_daemon_from_starting_ends_up_with_the_same_code_in_the_background(tmp_path):
+    home = tmp_path / "home"
+    assert muster(home, "init", "--listen", "").code == 0
+    (home / "seed").chmod(0o644)
+    here, apart = muster(home, "up"), muster(home, "up", "--detach")
+    assert (here.code, apart.code) == (3, 3)
+    assert all(f"chmod 600 {home}/seed" in said.err for said in (here, apart))
+    (home / "seed").chmod(0o600)
+    (home / "fleet.json").unlink()
+    assert (muster(home, "up").code, muster(home, "up", "--detach").code) == (5, 5)
+
+
+@proves("cli.completion")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_no_shell_offers_on_where_no_other_machine_can_do_it(shell):
+    script = completion(None, {"shell": shell})
+    offered = [line for line in script.splitlines() if "--on" in line or "-l on" in line]
+    if shell == "zsh":
+        cases = re.findall(r"\((\w+)\)\n +_arguments (.*)", script)
+        offered = [name for name, words in cases if "--on" in words]
+    else:
+        offered = [each for verb in ("init", "up", "tasks") for each in [verb]
+                   if any(re.search(rf"\b{each}\b[)']", line) for line in offered)]  # fmt: skip
+    assert "tasks" in offered
+    assert not {"init", "up"} & set(offered)

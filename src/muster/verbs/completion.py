@@ -10,7 +10,7 @@ from muster import __version__
 from muster.verbs.client import Door
 from muster.verbs.table import VERBS, Arg, Verb
 
-_COMMON = ("--json", "--on", "--home", "--help")
+_COMMON = ("--json", "--home", "--help")
 
 
 def version(_door: Door, _args: Mapping[str, Any]) -> Any:
@@ -29,7 +29,8 @@ def _shown() -> list[Verb]:
 
 def _words(verb: Verb) -> list[str]:
     choices = [choice for arg in verb.args for choice in arg.choices]
-    return [*choices, *(f"--{arg.name}" for arg in verb.args if not arg.position), *_COMMON]
+    on = ("--on",) if verb.takes_on else ()
+    return [*choices, *(f"--{arg.name}" for arg in verb.args if not arg.position), *on, *_COMMON]
 
 
 def _takes_file(verb: Verb) -> bool:
@@ -104,7 +105,8 @@ def _zsh_arguments(verb: Verb) -> str:
             parts.append(f"'--{arg.name}[{_quoted(arg.help)}]'")
         else:
             parts.append(f"'--{arg.name}[{_quoted(arg.help)}]:{arg.name}:{action}'")
-    parts += ["'--json'", "'--on:machine:'", "'--home:folder:_files -/'", "'--help'"]
+    parts += ["'--on:machine:'"] if verb.takes_on else []
+    parts += ["'--json'", "'--home:folder:_files -/'", "'--help'"]
     return "      _arguments " + " ".join(parts)
 
 
@@ -113,7 +115,6 @@ def _fish() -> str:
         "# muster completion fish > ~/.config/fish/completions/muster.fish",
         "complete -c muster -f",
         "complete -c muster -l json -d 'print the answer as JSON'",
-        "complete -c muster -l on -x -d 'let another machine do it'",
         "complete -c muster -l home -r -d 'the home of this machine'",
     ]
     for verb in _shown():
@@ -122,6 +123,8 @@ def _fish() -> str:
             f"-d '{_quoted(verb.summary)}'"
         )
         seen = f"-n '__fish_seen_subcommand_from {verb.name}'"
+        if verb.takes_on:
+            lines.append(f"complete -c muster {seen} -l on -x -d 'let another machine do it'")
         for arg in verb.args:
             if not arg.position:
                 needs = "" if arg.kind == "flag" else " -r"
