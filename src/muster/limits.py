@@ -208,6 +208,8 @@ FLEET_LIST_MAX: Final = 256
 GROUP_ROWS_OF_KEEPER_MAX: Final = 8_192
 # In a fleet of more streams than its machines need, what is said in each of them is read once.
 STREAMS_READ_WHOLE_MAX: Final = 256
+# What all their memberships may say of where each begins to read: some thousands of them.
+GROUP_BYTES_OF_KEEPER_MAX: Final = 4 * 1024 * 1024
 # What one key's signature makes a machine say again, where a forked stream told of it: more takings
 # and orders than a person signs in a year, a few megabytes where a key that may give was stolen.
 LASTING_PER_SIGNER_MAX: Final = 4096

@@ -182,6 +182,27 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
 
 
 @proves("fleet.roster-is-whole")
+def test_of_a_keepers_memberships_so_many_bytes_make_the_roster_and_the_newest_count(
+    target, monkeypatch
+):
+    """Each may say of 256 streams where it begins; thousands of them held a step for seconds."""
+    monkeypatch.setattr(standing, "GROUP_BYTES_OF_KEEPER_MAX", 700)
+    member, keeper = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
+    cuts = {f"{BUILD.machine}/{1:032x}/fleet": 3, f"{LAPTOP.machine}/{1:032x}/fleet": 4}
+    for number in range(9):
+        add = kinds.GroupAdd(machine=STUDIO.machine, name=f"t{number}", since="now", cuts=cuts)
+        member.write(kinds.GROUP_ADD, body(add))
+    add = kinds.GroupAdd(machine=STUDIO.machine, name="plans", since="now", cuts=cuts)
+    keeper.write(kinds.GROUP_ADD, body(add))
+    send(target, MEMBER, member)
+    send(target, OTHER, keeper)
+    groups = target.core.roster.groups
+    assert dict(groups[scope_group(LAPTOP.machine, "plans")][STUDIO.machine].cuts) == cuts
+    kept = {scope for scope in groups if group_owner(scope) == member.identity.machine}
+    assert kept == {scope_group(member.identity.machine, f"t{n}") for n in (8, 7, 6)}
+
+
+@proves("fleet.roster-is-whole")
 def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newest_counts(
     target, monkeypatch
 ):

@@ -31,6 +31,7 @@ from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.fleet.statement import Statement
 from muster.limits import (
+    GROUP_BYTES_OF_KEEPER_MAX,
     GROUP_ROWS_OF_KEEPER_MAX,
     NAMES_REMEMBERED_MAX,
     NOOP_SLOTS,
@@ -44,8 +45,11 @@ from muster.store.replica import EVERY_ROW
 from muster.store.store import Store
 from muster.task.route import Machine
 
-# What a machine may keep much of, and in which order the newest of it comes first.
-_NEWEST: Final = {GROUP.name: ("-t_ms",), MEMBER.name: ("-t_ms", "-t_n")}
+# What a machine may keep much of, in which order the newest of it comes first, and what is large.
+_NEWEST: Final = {
+    GROUP.name: (("t_ms",), "name"),
+    MEMBER.name: (("t_ms", "t_n"), "cuts"),
+}
 
 # Documents of which the newest for each key counts, and what counts of the others.
 _ONE_COUNTS: Final = {t.name for t in (MACHINE, FACTS, LOGINS, REVOKED, OPERATOR)}
@@ -110,13 +114,19 @@ class Standing:
 
         For of a thread and a machine the newest row counts: where it is cut off, so are the others.
         """
-        store, most = self._store, GROUP_ROWS_OF_KEEPER_MAX
-        found = store.rows(table, limit=most + 1)
-        if len(found) <= most:
-            return found
+        store, most, bytes_max = self._store, GROUP_ROWS_OF_KEEPER_MAX, GROUP_BYTES_OF_KEEPER_MAX
+        order, column = _NEWEST[table]
+        count, size = store.weight(table, column)
+        if count <= most and size <= bytes_max:
+            return store.rows(table, limit=most)
         keepers = sorted({stream.machine for stream in store.streams()})
-        order = _NEWEST[table]
-        return [r for m in keepers for r in store.rows(table, writer=m, order=order, limit=most)]
+        return [
+            row
+            for keeper in keepers
+            for row in store.newest_within(
+                table, keeper, by=order, limit=most, column=column, most=bytes_max
+            )
+        ]
 
     def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
         """Whom the keeper of threads removed beyond the end of its forked stream: the newest."""

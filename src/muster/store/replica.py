@@ -357,6 +357,21 @@ class Replica:
         found = self._table(table)
         return self._named(found.names, found.newest())
 
+    def weight(self, table: str, column: str) -> tuple[int, int]:
+        """Return how many rows a table has, and the bytes of one column of them."""
+        self._settle()
+        return self._table(table).weight(column)
+
+    def newest_within(
+        self, table: str, writer: str, *, by: tuple[str, ...], limit: int, column: str, most: int
+    ) -> list[dict[str, Value]]:
+        """Return a machine's rows that are greatest `by` these, of a column so many bytes."""
+        self._settle()
+        streams = [head.id for head in self._streams.all() if head.name.machine == writer]
+        found = self._table(table)
+        rows = found.newest_within(streams, by, limit=limit, column=column, bytes_max=most)
+        return self._named(found.names, rows)
+
     def distinct(self, table: str, columns: tuple[str, ...], **equals: Any) -> list[dict[str, Any]]:
         """Return what these columns of everybody's rows hold, each once."""
         self._settle()

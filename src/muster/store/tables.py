@@ -260,6 +260,42 @@ class FoldTable:
         sql = f"{self._all} where {key} = ? order by {by} limit 1"
         return [_values(row) for key in keys for row in self._database.query(sql, key)]
 
+    def weight(self, column: str) -> tuple[int, int]:
+        """Return how many rows there are, and the bytes of this column; its texts are not read."""
+        self.flush()
+        sql = f"select count(*), sum(octet_length({_quote(column)})) from {self.table.name}"
+        ((count, size),) = self._database.query(sql)
+        return as_int(count), as_int(size or 0)
+
+    def newest_within(
+        self,
+        streams: Collection[int],
+        order: tuple[str, ...],
+        *,
+        limit: int,
+        column: str,
+        bytes_max: int,
+    ) -> list[tuple[Value, ...]]:
+        """Return the rows with the greatest of these columns, as many as a column's bytes allow."""
+        self.flush()
+        names = ", ".join(map(_quote, order))
+        where = f"stream in ({', '.join(f'{number:d}' for number in streams)})"
+        by = ", ".join(f"{_quote(name)} desc" for name in order)
+        name = self.table.name
+        last: tuple[SqlValue, ...] = ()
+        for *stamp, size in self._database.query(
+            f"select {names}, octet_length({_quote(column)}) from {name} where {where} "
+            f"order by {by} limit {limit:d}"
+        ):
+            bytes_max -= as_int(size)
+            if bytes_max < 0:
+                break
+            last = tuple(stamp)
+        if not last:
+            return []
+        sql = f"{self._all} where {where} and ({names}) >= ({_marks(len(last))}) order by {by}"
+        return [_values(row) for row in self._database.query(f"{sql} limit {limit:d}", last)]
+
     def distinct(
         self, columns: tuple[str, ...], equals: Mapping[str, Value]
     ) -> list[tuple[Value, ...]]:
