@@ -331,7 +331,7 @@ PROMISES: Final[dict[str, str]] = {
     "agent.unknown-answers": "A stop reason, an update, a field or a message that is unknown, malformed, missing, repeated, too large or surrounded by noise is data: an attempt always has a result that names it, and what the agent said is kept.",
     "agent.told-faults": "What fails before an agent could be asked is told as this machine's fault, what fails later as the agent's.",
     "agent.secrets-masked": "A secret is replaced by its name wherever it is said, across the borders of pieces and before any cut: every line of it, in the spellings of JSON, addresses and base64, the longest first.",
-    "agent.secrets-stay-here": "A commit of the agent whose message, or a changed file whose name, holds a secret of its machine fails the attempt and is not pushed.",
+    "agent.secrets-stay-here": "A commit of the agent whose message, or a changed file whose name, holds a secret of its machine that is no mere word fails the attempt and is not pushed.",
     "agent.journal-bounded": "However much an agent says, what it writes into the journal is bounded, and its end is still told.",
     "agent.acp-mode": "An agent is put into the mode in which it asks before it acts, or is not prompted at all.",
     "agent.acp-no-capabilities": "No file and no terminal capability is offered to an agent.",

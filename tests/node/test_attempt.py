@@ -172,11 +172,14 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
         ({"messages": "use ghp_0123456789abcdef"}, "a message of the agent's own commits"),
         ({"changed": ("ghp_0123456789abcdef.txt",)}, "the name of a changed file"),
         ({"messages": "a fix"}, ""),
+        # What is as short as a word of the language is one.
+        ({"messages": "a test password: postgres", "changed": ("postgres.conf",)}, ""),
     ],
 )
 def test_a_commit_that_says_a_secret_is_not_pushed(home, monkeypatch, collected, says):
     monkeypatch.setenv("MY_TOKEN", "ghp_0123456789abcdef")
-    (Path(home.path) / "agents.env").write_text("MY_TOKEN=ghp_0123456789abcdef\n")
+    env = "MY_TOKEN=ghp_0123456789abcdef\nPGPASSWORD=postgres\n"
+    (Path(home.path) / "agents.env").write_text(env)
     (Path(home.path) / "agents.env").chmod(0o600)
     hands = Hands(home.path, OK)
     found = Collected(COMMIT, "b" * 40, ("a.txt",), 1, (), ())._replace(**collected)

@@ -101,6 +101,11 @@ class Secrets:
             at = span.end
         return b"".join([*parts, raw[at:]]).decode("utf-8", "surrogatepass")
 
+    def has_key(self, text: str) -> bool:
+        """Whether a secret stands in the text that is too long to be a word of the language."""
+        found = self.spans(text.encode("utf-8", "surrogatepass"))
+        return any(span.end - span.start >= WORD_LENGTH_MIN for span in found)
+
     def fields(self, value: Any) -> Any:
         """The same for every text in a value, names of fields included."""
         if isinstance(value, str):
