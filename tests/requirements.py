@@ -91,6 +91,7 @@ PROMISES: Final[dict[str, str]] = {
     "store.older-home": "A home that an older version wrote opens, shows everything that is in it, goes on where it was, and its log and an export of it hold.",
     "store.undo": "What a transaction did after a mark can be taken back, as if it had never been.",
     "store.no-crowding-out": "What is asked of everybody's rows is bounded for each machine by itself: whoever writes much hides nothing that others wrote.",
+    "store.cache-is-bounded": "Rows are kept in memory up to a number and a size, whatever their texts.",
     "store.blob-claims": "A blob keeps beside it under what this machine has it; a sweep removes it when nothing of that is confirmed any more.",
     "store.blob-incoming": "A blob that comes in pieces counts once it is whole, durable and what was announced; else nothing of it is left.",
     "store.mark-doubts": "A database that fell behind its mark, or moved to another machine, is noticed.",

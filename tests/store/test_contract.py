@@ -28,7 +28,7 @@ from muster.log.fold import Change, Table
 from muster.log.seal import make_cosign, make_seal, open_seal
 from muster.log.segment import Segment
 from muster.log.stream import scope_to
-from muster.store import MEMORY, Draft, Store
+from muster.store import MEMORY, Draft, Store, tables
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
 from muster.store.tree import Tiles
@@ -654,3 +654,20 @@ def test_a_forged_segment_changes_nothing(machines):
     with pytest.raises(Forged):
         b.take_segment(replace(segment, seal=forged), a)
     assert everything(b.store) == before
+
+
+@proves("store.cache-is-bounded")
+def test_large_rows_stay_in_memory_only_up_to_so_many_bytes(machines, monkeypatch):
+    """Twenty thousand texts of 32 KiB, which anybody may write, were kept at once."""
+    monkeypatch.setattr(tables, "CACHE_BYTES_MAX", 20_000)
+    a = machines(1)
+    cache = a.store._table("job").cache
+    a.write(a.journal, *(job(f"j{n}", "x" * 900) for n in range(20)))
+    assert len(cache) == 20
+    a.write(a.journal, *(job(f"k{n}", "x" * 900) for n in range(20)))
+    assert cache == {}
+    for _ in range(3):
+        for number in range(20):
+            assert a.store.row("job", a.journal, f"j{number}")["state"] == "x" * 900
+        a.write(a.journal, note("what was read counts, too"))
+    assert len(cache) <= 22

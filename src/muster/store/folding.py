@@ -20,7 +20,7 @@ from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.store.order import Order, Run
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
-from muster.store.tables import CACHE_ROWS_MAX, CHANGES_MAX, FoldTable
+from muster.store.tables import CHANGES_MAX, FoldTable
 
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
@@ -138,8 +138,7 @@ class Folding:
     def trim(self) -> None:
         """Keep the caches within their bounds; only between transactions."""
         for table in self.tables.values():
-            if len(table.cache) > CACHE_ROWS_MAX:
-                table.cache.clear()
+            table.trim()
 
     def forget(self) -> None:
         """Drop what a rolled back transaction left in memory."""

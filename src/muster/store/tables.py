@@ -24,6 +24,8 @@ from muster.store.sqlite import Database, SqlValue, as_int
 
 # Rows kept in memory per table; chosen so that a busy fold's working set stays, at a few megabytes.
 CACHE_ROWS_MAX: Final = 20_000
+# And where rows are large: whoever writes long texts must not fill the memory with them.
+CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
 SQL_INT_MAX: Final = 2**63 - 1
 # The low bits of a history row's number count the changes of one entry to one table.
 CHANGE_BITS: Final = 12
@@ -48,6 +50,8 @@ class FoldTable:
         _check_names(table)
         self.table = table
         self.cache: dict[FullKey, Row | None] = {}
+        # The bytes of what was put into it, as far as they are texts.
+        self._cached_bytes = 0
         self._database = database
         self._dirty: dict[FullKey, Row | None] = {}
         self._history: list[tuple[Value, ...]] = []
@@ -99,6 +103,7 @@ class FoldTable:
         row: Row | None = None
         if found:
             row = _values(found[0]) if self.row_names else ()
+            self._cached_bytes += _text_bytes(row)
         self.cache[key] = row
         return row
 
@@ -143,14 +148,22 @@ class FoldTable:
         puts = [(*key, *row) for key, row in dirty.items() if row is not None]
         if puts:
             self._database.executemany(self._put, puts)
+            self._cached_bytes += sum(map(_text_bytes, puts))
         if len(puts) < len(dirty):
             gone = [key for key, row in dirty.items() if row is None]
             self._database.executemany(self._delete, gone)
         self._database.executemany(self._remember, history)
 
+    def trim(self) -> None:
+        """Keep the cache within its bounds; only between transactions."""
+        if len(self.cache) > CACHE_ROWS_MAX or self._cached_bytes > CACHE_BYTES_MAX:
+            self.cache.clear()
+            self._cached_bytes = 0
+
     def forget(self) -> None:
         """Drop everything that SQLite does not hold: the transaction was rolled back."""
         self.cache.clear()
+        self._cached_bytes = 0
         self._dirty.clear()
         self._history.clear()
 
@@ -372,6 +385,10 @@ def _check_text(text: str) -> None:
 def _values(row: Iterable[SqlValue]) -> tuple[Value, ...]:
     # Strict tables hold no floats, so what comes back is what a fold may put.
     return tuple(row)  # type: ignore[arg-type]
+
+
+def _text_bytes(row: Iterable[Value]) -> int:
+    return sum(len(value) for value in row if type(value) is str)
 
 
 def _marks(count: int) -> str:
