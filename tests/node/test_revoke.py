@@ -4,11 +4,14 @@ import pytest
 from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
 
+from muster.channel.frame import Type
 from muster.fleet.machine import Operator
 from muster.fleet.record import fitting_cuts, open_revocation, sign_operator, sign_revocation
 from muster.limits import REVOCATION_BYTES_MAX, REVOCATION_REASON_CHARS_MAX
 from muster.log import canon
+from muster.log import segment as segments
 from muster.log.stream import FLEET, Incarnation, Scope, StreamName
+from muster.node import event as ev
 from muster.node import fork
 
 MANY = 600
@@ -247,3 +250,35 @@ def test_taking_somebody_out_of_a_thread_that_is_not_there_opens_none(world):
     leave = {"name": "taem", "remove": ["studio"]}
     assert kind(hub.order("thread", "taem", leave)) == "NotFound"
     assert not hub.core.roster.groups
+
+
+@proves("node.revoke-cuts")
+def test_entries_beyond_the_cut_are_not_taken_by_who_knew_nothing_of_the_stream():
+    """Nobody offered it: a machine that was revoked, or who helps it, pushes the bytes at once."""
+    world = Cores("hub", "bad", "late")
+    world.link("hub", "bad")
+    world.pass_ms(4_000)
+    hub, bad, late = world["hub"], world["bad"], world["late"]
+    stream = bad.core.standing.own(FLEET)
+    cut = bad.own_size
+    assert hub.order("revoke", "bad", {"name": "bad"})["ok"]
+    world.cut("bad")
+    with bad.core.store.transaction():
+        for _ in range(5):
+            bad.core.append("note.x", b"{}")
+        bad.core.store.seal_dirty(bad.core.standing.signer("seal"))
+    raw = hub.core.standing.revocation(bad.id)
+    with late.core.store.transaction():
+        body = canon.encode({"revocation": raw})
+        late.core.append("machine.revoke", body)
+        late.core.store.seal_dirty(late.core.standing.signer("seal"))
+    late.core.standing.changed()
+    # A link of the hub's, over which nothing was offered yet.
+    link = 99
+    late.step(ev.LinkUp(link, hub.id, local=False, channel="http"))
+    assert not late.core.store.knows(stream)
+    found = bad.core.store.segment(stream, 0)
+    assert found is not None
+    assert found.end == cut + 5
+    late.step(ev.Arrived(link, Type.SEGMENT, 0, segments.encode(found)))
+    assert late.core.store.size(stream) <= cut
