@@ -69,6 +69,7 @@ def may(machine: One, verb: str) -> bool:
 
 def revoke(world: Cores) -> None:
     assert world["hub"].order("revoke", "bob", {"name": "bob", "operator": True})["ok"]
+    assert world["hub"].entries(kinds.OPERATOR_END), "in the same step, before anything else comes"
     world.pass_ms(1_000)
 
 
