@@ -642,6 +642,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.nobody-orders": "That the last operator was revoked stands first in `status` and `doctor`, with the way to another one, which works as it is written.",
     "cli.says-why-it-cannot-listen": "Whoever cannot listen is told whether the port is taken or the address is no own one, and the setting that says where.",
     "cli.lost-repositories": "A repository that only revoked machines kept is listed with who kept it and how it comes back.",
+    "cli.nameable": "A new machine or label has a name that a spec can say; there is none that could never be asked for.",
     "cli.said-once": "An option with a value is given once and is not empty, unless it is a list or empty has a meaning; nothing is taken by its last value.",
     "cli.help": "The help page names every verb with one sentence, and each verb explains its arguments.",
     "cli.examples": "Each verb's help ends with an example that the command line takes as it stands.",

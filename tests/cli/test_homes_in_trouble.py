@@ -11,6 +11,7 @@ from muster.channel.address import split_address, why_nobody_listens
 from muster.cli import show
 from muster.errors import Malformed
 from muster.node.home import Home
+from muster.task.spec import check_nameable, parse
 from muster.verbs import doctor
 from muster.verbs.completion import completion
 from tests.cli.world import muster
@@ -18,9 +19,9 @@ from tests.promise import proves
 
 
 @proves("cli.init-once")
-@pytest.mark.parametrize("label", ["", "a,b", "a b", "x" * 41])
+@pytest.mark.parametrize("label", ["", "a,b", "a b", "x" * 41, "GPU", "a.b", "-a"])
 def test_an_init_with_a_label_that_is_none_leaves_no_keys_behind(tmp_path, label):
-    said = muster(tmp_path / "home", "init", "--listen", "", "--label", label)
+    said = muster(tmp_path / "home", "init", "--listen", "", f"--label={label}")
     assert said.code in (2, 3)
     assert "label" in said.err
     assert not (tmp_path / "home").exists()
@@ -34,8 +35,31 @@ def test_a_join_with_a_label_that_is_none_spends_no_invitation(tmp_path):
     )
     said = muster(tmp_path / "home", "join", invitation, "--label", "a b")
     assert said.code == 3
-    assert "'a b' is no label" in said.err
+    assert "The label 'a b' is nothing that a spec can name" in said.err
     assert "asking" not in said.err
+    assert not (tmp_path / "home").exists()
+
+
+@proves("cli.doctor-finds", "spec.one-form")
+def test_a_label_is_what_a_spec_can_ask_for_here_and_there(tmp_path):
+    home = Home(tmp_path)
+    home.put("config.toml", b'labels = ["GPU", "tests"]\n')
+    assert [check.text for check in doctor._labels(home)] == ["no spec can ask for the label 'GPU'"]
+    raw = (
+        "muster: 1\nname: a\nphases: {{a: {{agent: shell, do: x, check: y, needs: {{label: {}}}}}}}"
+    )
+    parse(raw.format("tests").encode())
+    with pytest.raises(Malformed):
+        parse(raw.format("GPU").encode())
+
+
+@proves("cli.nameable")
+@pytest.mark.parametrize("name", ["x" * 41, "-a", "A", "a.b", "ü"])
+def test_what_no_spec_can_name_is_not_made(tmp_path, name):
+    with pytest.raises(Malformed):
+        check_nameable(name, "It")
+    said = muster(tmp_path / "home", "init", "--listen", "", f"--name={name}")
+    assert (said.code, "name" in said.err) == (3, True)
     assert not (tmp_path / "home").exists()
 
 

@@ -105,6 +105,9 @@ def test_a_device_that_may_invite_invites_no_hub(world):
         args = {"name": "new", "roles": roles}
         assert kind(ordered(world, "invite", "new", args)) == found
     assert kind(world["hub"].order("invite", "h2", {"name": "h2", "roles": "hub"})) == "ok"
+    # No spec could say `needs: {machine: …}` of it.
+    long = "x" * 41
+    assert kind(world["hub"].order("invite", long, {"name": long})) == "Malformed"
 
 
 def submitted(world: Cores, signer: Signer | None) -> str:

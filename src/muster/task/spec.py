@@ -10,6 +10,7 @@ Rule 3: what is not known is refused, with the nearest known word.
 whoever wants to run it asks `check.admit`.
 """
 
+import re
 from functools import lru_cache
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from muster import limits
+from muster.errors import Malformed
 from muster.task import shape, yaml
 from muster.task.problem import Problem, SpecErrors
 from muster.task.unit import (
@@ -78,6 +80,19 @@ Variable = Annotated[
 Value = Annotated[str, Meta(max_length=1024)]
 Names = Name | Annotated[list[Name], Meta(min_length=1, max_length=16)]
 Words = Word | Annotated[list[Word], Meta(min_length=1, max_length=16)]
+
+
+def check_nameable(name: str, what: str) -> str:
+    """`name` itself, where a spec can say it: what is called otherwise could never be asked for.
+
+    Raises: Malformed.
+    """
+    if not re.fullmatch(NAME, name):
+        raise Malformed(
+            f"{what} {name[:60]!r} is nothing that a spec can name: take 1 to 40 of a-z, 0-9 and "
+            "-, not starting with -"
+        )
+    return name
 
 
 class Needs(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

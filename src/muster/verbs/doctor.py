@@ -8,6 +8,7 @@ Rule 3: a check never changes anything, and one that cannot be made says so.
 
 import asyncio
 import os
+import re
 import shutil
 import stat
 import sys
@@ -27,6 +28,7 @@ from muster.node.facts import logins_of
 from muster.node.home import SOCKET_PATH_BYTES_MAX, Home
 from muster.node.reach import check_config
 from muster.store.sqlite import check_version
+from muster.task.spec import NAME
 from muster.verbs.client import Door, Finding
 
 # The check that comes first, and the incidents that are told by it.
@@ -132,6 +134,7 @@ def _of_home(home: Home) -> Iterator[Check]:
         return "config.toml and fleet.json can be read"
 
     yield _guarded("configuration", "mend the file it names", config)
+    yield from _labels(home)
     for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
         if home.has_seed(name):
             yield _guarded(name, "whoever could read it can do what you can: `muster revoke` "
@@ -143,6 +146,19 @@ def _of_home(home: Home) -> Iterator[Check]:
     yield _socket(home)
     yield _space(home)
     yield _papers(home)
+
+
+def _labels(home: Home) -> Iterator[Check]:
+    """What stands in config.toml as a label, and no spec can name."""
+    try:
+        labels = home.config().labels
+    except MusterError:
+        # Said by the check before.
+        return
+    for label in labels:
+        if not re.fullmatch(NAME, label):
+            yield Check("labels", "note", f"no spec can ask for the label {label[:60]!r}",
+                        "`labels` in config.toml: 1 to 40 of a-z, 0-9 and - each")  # fmt: skip
 
 
 def _seed(home: Home, name: str) -> str:

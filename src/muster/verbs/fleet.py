@@ -10,6 +10,7 @@ from muster.errors import Conflict, Denied, Malformed, Refused
 from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
+from muster.fleet.name import check_name
 from muster.fleet.presence import Presence
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
@@ -17,6 +18,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.task.spec import check_nameable
 from muster.verbs.revoke import authority_of
 from muster.verbs.role import become_hub, roles_of
 
@@ -47,6 +49,7 @@ def invite(core: Core, call: Call) -> Any:
         )
     if any(m.name == name for m in core.roster.machines.values()):
         raise Conflict(f"a machine named {name} is in the fleet already; choose another name")
+    check_nameable(check_name(name, "The machine name"), "The machine name")
     token = core.draw(16)
     hours = int(args.get("hours", 24))
     if not 1 <= hours <= INVITE_HOURS_MAX:

@@ -35,6 +35,7 @@ from muster.log import canon
 from muster.node import clock
 from muster.node.home import SEED_BYTES, Config, Home, config_text
 from muster.node.reach import own_address
+from muster.task.spec import check_nameable
 from muster.verbs.client import Door
 
 JOINING: Final = "joining.seed"
@@ -46,6 +47,7 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     home = door.home
     _refuse_second(home)
     name = check_name(str(args.get("name") or _made_valid(socket.gethostname())), "The name")
+    check_nameable(name, "The name")
     person = _person(str(args.get("operator") or ""), name)
     listen = _listen(str(args.get("listen") or ""))
     address = own_address(str(args.get("address") or ""), listen)
@@ -247,8 +249,7 @@ def _explicit(args: Mapping[str, Any]) -> str:
 def _labels(args: Mapping[str, Any]) -> tuple[str, ...]:
     labels = tuple(str(label) for label in args.get("label") or ())
     for label in labels:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}", label):
-            raise Malformed(f"{label!r} is no label: take 1 to 40 letters, digits and . _ + -")
+        check_nameable(label, "The label")
     return labels
 
 
