@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import secrets
+import statistics
 import sys
 import time
 from contextlib import suppress
@@ -266,6 +267,8 @@ async def _play(fleet: Fleet, seconds: float, seed: int) -> dict[str, Any]:
         "alive": all(m.alive for m in honest),
         "said": said,
         "cut": cut,
+        "answers": sum(map(len, took)),
+        "median_s": round(statistics.median(x for t in took for x in t), 3),
         "slowest_s": max(max(t) for t in took),
         "told_strangers": strangers,
         "grown_mib": {n: round(after[n][0] - before[n][0], 1) for n in before},
