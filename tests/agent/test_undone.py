@@ -116,6 +116,42 @@ def test_a_stash_that_did_not_go_back_fails_and_marks_that_were_committed_are_to
     assert place.collect(tree).beside == ("what conflict marks in readme.md stand for",)
 
 
+@proves("git.half-done")
+def test_a_conflict_is_found_behind_any_number_of_changed_files(place: Place) -> None:
+    tree = place.open()
+    at = tree.path
+    theirs = quarrel(at)
+    fails(at, "merge", theirs)
+    (at / "sub").mkdir()
+    for number in range(310):
+        (at / "sub" / f"{number}").write_text("x\n")
+        (at / f"a{number}").write_text("x\n")
+    with pytest.raises(Refused, match=r"a merge unfinished: conflicts are marked in readme\.md"):
+        place.collect(tree)
+
+
+@proves("git.half-done")
+@pytest.mark.parametrize("begun", [["stash"], ["revert", "-n", "HEAD"]], ids=" ".join)
+def test_a_file_about_conflict_marks_may_change_while_something_is_open(
+    place: Place, begun: list[str]
+) -> None:
+    marks = "<<<<<<< a\n=======\n>>>>>>> b\n"
+    (place.source / "how.md").write_text(marks)
+    publish(place, "one")
+    (place.source / "how.md").write_text(marks + "typo\n")
+    publish(place, "two")
+    tree = place.open()
+    (tree.path / "how.md").write_text("idea\n")
+    if begun[0] == "revert":
+        sh(tree.path, "checkout", "-q", "--", "how.md")
+    sh(tree.path, *begun)
+    (tree.path / "how.md").write_text("# How\n" + marks)
+    assert place.collect(tree).changed == ("how.md",)
+    (tree.path / "new.md").write_text(marks)
+    with pytest.raises(Refused, match=r"unfinished: conflicts are marked in new\.md\."):
+        place.collect(tree)
+
+
 # --- beside the result -----------------------------------------------------------------------
 
 

@@ -36,8 +36,8 @@ _PACKED: Final = re.compile(rb"^([0-9a-f]{40,64}) (refs/heads/[^\n]+)$", re.MULT
 _SPARSE: Final = re.compile(rb"^\s*sparsecheckout\s*=\s*(\w+)", re.MULTILINE | re.IGNORECASE)
 # Each is asked about by itself; nobody leaves more, or reads of more.
 _TIPS_MAX: Final = 20
-# Their names are arguments of one command.
-_LOOKED_INTO_MAX: Final = 300
+# So many names are arguments of one command; more take another one.
+_BATCH: Final = 300
 _SHOWN_MAX: Final = 5
 _LINE_BYTES: Final = 4096
 _PATTERN_BYTES_MAX: Final = 1024 * 1024
@@ -65,27 +65,39 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
     # What a stash could not be put back into is marked, and the stash is kept.
     stashed = inert.read(gitdir / _STASH, 1) is not None
     found = list[str]()
-    if (open_ or stashed) and (marked := await _marked(cache, borrowed, top, made)):
+    if (open_ or stashed) and (marked := await _marked(seen_by, base, top, made)):
         what = (*open_, "stash")[0]
         raise Refused(f"The agent left a {what} unfinished: conflicts are marked in {marked}.")
-    if top != base and (marked := await _marked(cache, borrowed, base, made)):
-        # It said itself that this is the result, and some files are about such marks.
+    if top != base and (marked := await _marked(seen_by, base, base, made)):
+        # It said itself that this is the result.
         found.append(f"what conflict marks in {marked} stand for")
     found += [f"a {what} that was not committed as one" for what in open_]
     return (*found, *await _beside(cache, gitdir, borrowed, made))
 
 
-async def _marked(place: Path, env: Mapping[str, str], before: str, made: str) -> str:
-    """The changed files with the marks of a conflict, as a person reads them; "" for none."""
+async def _marked(seen_by: Seen, base: str, before: str, made: str) -> str:
+    """The files that got the marks of a conflict since `before`, for a person; "" for none.
+
+    Some files are about such marks: what had them at `base` is no conflict of the agent.
+    """
     changed = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", before, made]
-    listed = (await git.run_async(changed, place, env=env)).out.split(b"\0")
-    names = [os.fsdecode(name) for name in listed if name][:_LOOKED_INTO_MAX]
-    if not names:
-        return ""
-    marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
-    answer = await git.run_async([*marks, made, "--", *names], place, env=env, codes=(0, 1))
-    found = [name.partition(b":")[2] for name in answer.out.split(b"\0") if name]
+    listed = (await git.run_async(changed, seen_by.cache, env=seen_by.borrowed)).out.split(b"\0")
+    names = [name for name in listed if name]
+    found = list[bytes]()
+    for start in range(0, len(names), _BATCH):
+        with_marks = await _with_marks(seen_by, made, names[start : start + _BATCH])
+        old = set(await _with_marks(seen_by, base, with_marks))
+        found += [name for name in with_marks if name not in old]
     return ", ".join(git.shown(name) for name in found[:_SHOWN_MAX])
+
+
+async def _with_marks(seen_by: Seen, commit: str, names: list[bytes]) -> list[bytes]:
+    if not names:
+        return []
+    marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
+    words = [*marks, commit, "--", *map(os.fsdecode, names)]
+    answer = await git.run_async(words, seen_by.cache, env=seen_by.borrowed, codes=(0, 1))
+    return [name.partition(b":")[2] for name in answer.out.split(b"\0") if name]
 
 
 async def _beside(place: Path, gitdir: Path, env: Mapping[str, str], made: str) -> tuple[str, ...]:
