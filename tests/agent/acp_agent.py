@@ -159,6 +159,12 @@ def dies():
     os._exit(7)
 
 
+def is_killed_without_a_name():
+    sys.stderr.write("out of memory\n")
+    sys.stderr.flush()
+    os.kill(os.getpid(), 40)
+
+
 def refuses():
     return "refusal"
 

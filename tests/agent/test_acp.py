@@ -188,6 +188,13 @@ def test_an_agent_that_dies_in_the_middle_is_an_error_with_its_last_words(world)
 
 
 @proves("agent.acp-errors")
+def test_an_agent_that_a_signal_without_a_name_kills_is_an_error_with_its_last_words(world):
+    outcome = run(world, "is_killed_without_a_name")
+    assert outcome.status == "error"
+    assert "(signal 40): out of memory" in outcome.summary
+
+
+@proves("agent.acp-errors")
 def test_a_refusal_is_a_failure(world):
     outcome = run(world, "refuses")
     assert (outcome.status, outcome.exit_code) == ("failed", 1)

@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 import muster
-from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut, last_line
+from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
 from muster.agent.rpc import Peer, RpcError
@@ -217,7 +217,7 @@ async def _conversation(
 
 def _farewell(code: int, said: str) -> str:
     """How a program ended that should not have, and what it said last to people."""
-    how = f" (exit code {code})" if code >= 0 else f" ({signal.Signals(-code).name})"
+    how = f" ({ended_by(code)})"
     return f"{how}: {cut(said, SUMMARY_BYTES_MAX // 2)}" if said else how
 
 

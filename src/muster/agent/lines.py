@@ -5,6 +5,7 @@ Rule 2: only the standard library and limits.py, because the shim imports this f
 """
 
 import re
+import signal
 from collections.abc import Iterator
 from typing import Final
 
@@ -30,6 +31,16 @@ def last_line(text: str) -> str:
     """The last line in which something can be read, without what a terminal would obey."""
     lines = (_ESCAPE.sub("", line).strip() for line in reversed(text.splitlines()))
     return next((line for line in lines if any(map(str.isprintable, line))), "")
+
+
+def ended_by(code: int | None) -> str:
+    """How a program ended: by itself, or by a signal, of which not every one has a name."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def cut(text: str, bytes_max: int) -> str:

@@ -10,7 +10,6 @@ happens after the command has begun is the command's doing, not this machine's.
 import asyncio
 import contextlib
 import os
-import signal
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,7 +19,7 @@ import msgspec
 from muster.agent import reaper, umask
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
-from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut
+from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
 from muster.agent.mask import Secrets, Stream
 from muster.agent.noop import NoopRunner
 from muster.agent.relay import boot
@@ -172,7 +171,7 @@ class ProcessAttempt:
             # It says so before the command runs: who never did has run nothing.
             fault="" if self._begun else "machine",
             exit_code=self._shim.returncode,
-            summary=f"the shim of the attempt died ({_ended_by(self._shim.returncode)})",
+            summary=f"the shim of the attempt died ({ended_by(self._shim.returncode)})",
             tail=said,
             survivors=tuple(sorted(left)),
         )
@@ -239,12 +238,6 @@ def _fit(kind: str, fields: dict[str, Any]) -> AgentEvent:
         texts = {name: v if isinstance(v, int | str) else repr(v) for name, v in fields.items()}
         fields = {n: cut(v, CUT_BYTES_MAX) if isinstance(v, str) else v for n, v in texts.items()}
     return AgentEvent(kind, fields)
-
-
-def _ended_by(code: int | None) -> str:
-    if code is not None and code < 0:
-        return signal.Signals(-code).name
-    return f"exit code {code}"
 
 
 class ProcessRunner:
