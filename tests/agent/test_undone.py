@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,9 @@ def files(place: Place, id: str) -> list[str]:
         (("merge",), r"a merge unfinished: conflicts are marked in readme\.md"),
         (("cherry-pick",), r"a cherry-pick unfinished: conflicts are marked in readme\.md"),
         (("rebase",), r"a rebase unfinished"),
+        (("rebase", "--apply"), r"a rebase unfinished"),
     ],
-    ids=lambda each: each[0] if isinstance(each, tuple) else "",
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else "",
 )
 def test_a_conflict_that_nobody_resolved_fails_the_attempt_by_name(
     place: Place, args: tuple[str, ...], named: str
@@ -71,7 +73,47 @@ def test_a_series_that_stopped_is_named(place: Place) -> None:
     second = commit(tree.path, "more", more__txt="x\n")
     sh(tree.path, "checkout", "-q", "--detach", here)
     fails(tree.path, "cherry-pick", first, second)
+    (tree.path / "readme.md").write_text("resolved\n")
     with pytest.raises(Refused, match="a series of picked or reverted commits unfinished"):
+        place.collect(tree)
+
+
+def stopped_picks(at: Path) -> str:
+    start = sh(at, "rev-parse", "HEAD")
+    picked = [commit(at, f"pick {n}", readme__md=f"{n}\n") for n in range(3)]
+    sh(at, "checkout", "-q", "--detach", start)
+    commit(at, "ours", readme__md="ours\n")
+    fails(at, "cherry-pick", *picked)
+    return "a series of picked or reverted commits"
+
+
+def stopped_am(at: Path) -> str:
+    start = sh(at, "rev-parse", "HEAD")
+    commit(at, "theirs", readme__md="theirs\n")
+    patch = sh(at, "format-patch", "-1", "--stdout")
+    sh(at, "checkout", "-q", "--detach", start)
+    commit(at, "ours", readme__md="ours\n")
+    (at / ".git" / "patch").write_text(f"{patch}\n")
+    fails(at, "am", "-3", ".git/patch")
+    return "a `git am`"
+
+
+@proves("git.half-done")
+@pytest.mark.parametrize("stop", [stopped_picks, stopped_am])
+def test_a_series_that_the_agent_finished_by_hand_is_taken_and_told(
+    place: Place, stop: Callable[[Path], str]
+) -> None:
+    tree = place.open()
+    named = stop(tree.path)
+    with pytest.raises(Refused, match=f"{named} unfinished"):
+        place.collect(tree)
+    sh(tree.path, "reset", "-q", "--hard")
+    commit(tree.path, "by hand", readme__md="by hand\n")
+    found = place.collect(tree)
+    assert found.beside == (f"{named} that was not finished",)
+    assert found.changed == ("readme.md",)
+    commit(tree.path, "marks", readme__md="<<<<<<< a\n=======\n>>>>>>> b\n")
+    with pytest.raises(Refused, match=rf"{named} unfinished: conflicts are marked in readme\.md"):
         place.collect(tree)
 
 

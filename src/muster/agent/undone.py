@@ -20,11 +20,10 @@ from muster.agent import filtered, git, inert
 from muster.agent.promised import Seen
 from muster.errors import Refused
 
-_STOPPED: Final = {
-    "rebase-merge": "a rebase",
-    "rebase-apply": "a rebase or `git am`",
-    "sequencer": "a series of picked or reverted commits",
-}
+# While one is there, the commits that it has not come to yet are in no history that is checked out.
+_REBASES: Final = ("rebase-merge", "rebase-apply/rebasing")
+# These stay behind when the work is finished and committed by hand.
+_SERIES: Final = {"rebase-apply": "`git am`", "sequencer": "series of picked or reverted commits"}
 _JOINED: Final = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
@@ -45,12 +44,14 @@ _PATTERN_BYTES_MAX: Final = 1024 * 1024
 
 def refuse_stopped(gitdir: Path) -> None:
     """Raises Refused where git waits for the agent to go on."""
-    for name, what in _STOPPED.items():
-        if (gitdir / name).is_dir():
-            raise Refused(
-                f"The agent left {what} unfinished (.git/{name}), so its work is there in part "
-                "only; finish it, or end it with --abort."
-            )
+    stopped = {name: "rebase" for name in _REBASES if (gitdir / name).exists()}
+    if any(_is(gitdir, head) for head in ("CHERRY_PICK_HEAD", "REVERT_HEAD")):
+        stopped |= {name: what for name, what in _SERIES.items() if (gitdir / name).is_dir()}
+    for name, what in stopped.items():
+        raise Refused(
+            f"The agent left a {what} unfinished (.git/{name}), so its work is there in part "
+            "only; finish it, or end it with --abort."
+        )
 
 
 async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> tuple[str, ...]:
@@ -61,18 +62,26 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
     cache, borrowed = seen_by
     if not borrowed:
         return ()
-    open_ = [what for name, what in _JOINED.items() if inert.read(gitdir / name, 1) is not None]
+    series = [what for name, what in _SERIES.items() if (gitdir / name).is_dir()]
+    open_ = [what for name, what in _JOINED.items() if _is(gitdir, name)]
     # What a stash could not be put back into is marked, and the stash is kept.
-    stashed = inert.read(gitdir / _STASH, 1) is not None
+    waiting = [*series, *open_, *(["stash"] if _is(gitdir, _STASH) else [])]
     found = list[str]()
-    if (open_ or stashed) and (marked := await _marked(seen_by, base, top, made)):
-        what = (*open_, "stash")[0]
+    # A series makes commits by itself, so that marks in them are nobody's word either.
+    since = base if series else top
+    if waiting and (marked := await _marked(seen_by, base, since, made)):
+        what = waiting[0]
         raise Refused(f"The agent left a {what} unfinished: conflicts are marked in {marked}.")
     if top != base and (marked := await _marked(seen_by, base, base, made)):
         # It said itself that this is the result.
         found.append(f"what conflict marks in {marked} stand for")
+    found += [f"a {what} that was not finished" for what in series]
     found += [f"a {what} that was not committed as one" for what in open_]
     return (*found, *await _beside(cache, gitdir, borrowed, made))
+
+
+def _is(gitdir: Path, name: str) -> bool:
+    return inert.read(gitdir / name, 1) is not None
 
 
 async def _marked(seen_by: Seen, base: str, before: str, made: str) -> str:
