@@ -120,6 +120,15 @@ def test_the_result_names_commit_changes_and_missing_deliverables(place):
 
 
 @proves("git.collect")
+def test_a_folder_is_delivered_beside_a_file_in_it(place):
+    tree = place.open()
+    (tree.path / "docs").mkdir()
+    (tree.path / "docs" / "a.md").write_text("a\n")
+    (tree.path / "latest").symlink_to("docs")
+    assert place.collect(tree, "docs", "docs/a.md", "latest").missing == ()
+
+
+@proves("git.collect")
 def test_an_attempt_that_changed_nothing_still_leaves_a_signed_commit(place):
     tree = place.open()
     found = place.collect(tree)

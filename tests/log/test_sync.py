@@ -251,6 +251,42 @@ def test_what_the_machine_in_the_middle_did_not_pass_on_is_asked_for_past_it(tal
 
 
 @proves("log.sync-one-way")
+def test_a_machine_that_offers_again_and_again_and_sends_nothing_keeps_no_other_from_being_asked(
+    talk,
+):
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.greet(2, ATTIC)
+    talk.offer(1, [head(THEIRS, 9)])
+    talk.said()
+    for _ in range(2 * ASK_MS // 500):
+        talk.offer(2, [head(THEIRS, 9)])
+        talk.wait(500)
+    asked = [out.link for out in talk.sync.outbox if b'"want"' in out.raw]
+    assert {1, 2} <= set(asked)
+
+
+@proves("log.sync-one-way")
+def test_what_was_asked_for_past_the_middle_goes_on_until_it_is_not_wanted_any_more(talk):
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.held.sizes[STREAM] = 2
+    talk.sync.on_want(1, wire.Want(str(STREAM), 0), talk.now)
+    talk.said()
+    talk.grow(STREAM, 4)
+    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(2, 4)]
+    talk.sync.on_want(1, wire.Want(str(STREAM), NOT_NOW), talk.now)
+    talk.grow(STREAM, 6)
+    assert [m for m in talk.said() if isinstance(m, Segment)] == []
+
+
+@proves("log.sync-one-way")
+def test_whoever_sends_past_the_middle_what_came_through_it_is_told_to_stop(talk):
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.held.sizes[THEIRS] = 3
+    talk.sync.again(1, THEIRS)
+    assert talk.said(1) == [wire.Want(str(THEIRS), NOT_NOW)]
+
+
+@proves("log.sync-one-way")
 def test_two_machines_tell_each_other_of_the_stream_of_the_one_between_them(talk):
     talk.greet(1, BUILD, through=ATTIC)
     talk.grow(OTHERS, 4)

@@ -170,15 +170,20 @@ def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcome
     ("collected", "says"),
     [
         ({"messages": "use ghp_0123456789abcdef"}, "a message of the agent's own commits"),
-        ({"changed": ("ghp_0123456789abcdef.txt",)}, "the name of a changed file"),
+        ({"names": "a.txt\nghp_0123456789abcdef.txt"}, "the name of a changed file"),
         ({"messages": "a fix"}, ""),
         # What is as short as a word of the language is one.
-        ({"messages": "a test password: postgres", "changed": ("postgres.conf",)}, ""),
+        ({"messages": "a test password: postgres", "names": "postgres.conf"}, ""),
+        # A name, an option or an address is kept out of what is written down, and said in commits.
+        ({"messages": "Muster Build Bot bot@company.example\nUse -Dfile.encoding=UTF-8"}, ""),
     ],
 )
 def test_a_commit_that_says_a_secret_is_not_pushed(home, monkeypatch, collected, says):
     monkeypatch.setenv("MY_TOKEN", "ghp_0123456789abcdef")
-    env = "MY_TOKEN=ghp_0123456789abcdef\nPGPASSWORD=postgres\n"
+    env = (
+        "MY_TOKEN=ghp_0123456789abcdef\nPGPASSWORD=postgres\nGIT_AUTHOR_NAME=Muster Build Bot\n"
+        "GIT_AUTHOR_EMAIL=bot@company.example\nMAVEN_OPTS=-Dfile.encoding=UTF-8\n"
+    )
     (Path(home.path) / "agents.env").write_text(env)
     (Path(home.path) / "agents.env").chmod(0o600)
     hands = Hands(home.path, OK)

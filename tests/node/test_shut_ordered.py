@@ -14,6 +14,7 @@ from muster.fleet.grant import sign_take
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.keys import Signer
+from muster.log.stream import Incarnation
 from muster.node.shut import was_told
 from muster.task import kinds
 from muster.task.evidence import task_args
@@ -87,8 +88,9 @@ def test_a_task_that_came_after_its_key_was_shut_out_is_in_no_list(world, whose)
     opens(studio, "before", signer)
     assert listed(laptop) == listed(hub) == {"before"}
     if whose == "device":
+        now_ms = WALL_MS + world.ms
         raw = sign_take(
-            world.operator.statement, world.fleet, terms, nonce=bytes(16), issued_ms=WALL_MS
+            world.operator.statement, world.fleet, terms, nonce=bytes(16), issued_ms=now_ms
         )
         take = fleet_kinds.GrantTake(terms, raw.decode())
         writes(hub, fleet_kinds.GRANT_TAKE, canon.encode(msgspec.to_builtins(take)))
@@ -120,3 +122,41 @@ def test_who_joins_later_is_told_of_all_of_it_and_lists_what_was_ordered(world):
     assert was_told(world["laptop"].core, BOB.key)
     assert not was_told(hub.core, BOB.key)
     assert listed(world["laptop"]) == {"before"}
+
+
+@proves("task.shut-key-orders-nothing")
+def test_a_taking_that_a_member_says_again_under_an_old_date_moves_no_border():
+    world = Cores("hub", "studio", "laptop", "mallory")
+    for name in ("studio", "laptop", "mallory"):
+        world.link("hub", name)
+    world.pass_ms(4_000)
+    studio, mallory = world["studio"], world["mallory"]
+    terms = is_device(world)
+    opens(studio, "before", DEVICE)
+    world.pass_ms(1_000)
+    raw = sign_take(
+        world.operator.statement,
+        world.fleet,
+        terms,
+        nonce=bytes(16),
+        issued_ms=WALL_MS + world.ms,
+    )
+    take = canon.encode(msgspec.to_builtins(fleet_kinds.GrantTake(terms, raw.decode())))
+    writes(world["hub"], fleet_kinds.GRANT_TAKE, take)
+    # The member begins a fresh stream whose clock stands at 1970.
+    world.cut("mallory")
+    ms = world.ms
+    mallory.incarnation = Incarnation("ab" * 16)
+    world.ms = 2_000 - WALL_MS
+    mallory.boot(None)
+    core = mallory.core
+    core.now = world.now()
+    with core.store.transaction():
+        core.append(fleet_kinds.GRANT_TAKE, take)
+        core.store.seal_dirty(core.standing.signer("seal"))
+    world.ms = ms
+    world.link("hub", "mallory")
+    world.pass_ms(5_000)
+    opens(studio, "after", DEVICE, back_ms=8_000)
+    for name in ("hub", "laptop"):
+        assert listed(world[name]) == {"before"}

@@ -28,7 +28,7 @@ from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
 # Chosen arbitrarily: an attempt makes a few.
-_COMMITS_MAX: Final = 1_000
+_COMMITS_MAX: Final = 10_000
 _LEFT_OUT_MAX: Final = 100
 
 
@@ -62,6 +62,8 @@ class Collected(NamedTuple):
     """What else the agent made with git that the commit does not contain."""
     messages: str = ""
     """What the agent wrote into commits of its own, names of people included."""
+    names: str = ""
+    """The names of all files that these commits and the result change."""
 
 
 async def collect(
@@ -113,17 +115,28 @@ async def _collect(
         missing,
         left_out,
         beside,
-        await _messages(place, borrowed, top),
+        *await _told(place, borrowed, top, changed),
     )
 
 
-async def _messages(place: Place, borrowed: dict[str, str], top: str) -> str:
-    """What the agent's own commits say."""
+async def _told(
+    place: Place, borrowed: dict[str, str], top: str, changed: list[bytes]
+) -> tuple[str, str]:
+    """What the agent's own commits say, and the names of all that they and the result change.
+
+    What the remote has is there for everybody already.
+    """
+    names = b"\n".join(changed).decode(errors="replace")
     if top == place.base:
-        return ""
-    said = ["log", f"--max-count={_COMMITS_MAX}", "--format=%an %ae %cn %ce%n%B"]
-    answer = await git.run_async([*said, f"{place.base}..{top}"], place.cache, env=borrowed)
-    return answer.text
+        return "", names
+    own = [f"{place.base}..{top}", "--not", "--all"]
+    log = ["log", f"--max-count={_COMMITS_MAX}"]
+    said = await git.run_async(
+        [*log, "--format=%an %ae %cn %ce%n%B", *own], place.cache, env=borrowed
+    )
+    files = [*log, "--format=", "--name-only", "--no-renames", "-m", "-z", *own]
+    between = await git.run_async(files, place.cache, env=borrowed)
+    return said.text, names + "\n" + between.out.replace(b"\0", b"\n").decode(errors="replace")
 
 
 def borrow(gitdir: Path) -> dict[str, str]:

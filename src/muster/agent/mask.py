@@ -101,10 +101,10 @@ class Secrets:
             at = span.end
         return b"".join([*parts, raw[at:]]).decode("utf-8", "surrogatepass")
 
-    def has_key(self, text: str) -> bool:
-        """Whether a secret stands in the text that is too long to be a word of the language."""
+    def long_in(self, text: str) -> set[str]:
+        """The names of secrets in the text that are too long to be a word of the language."""
         found = self.spans(text.encode("utf-8", "surrogatepass"))
-        return any(span.end - span.start >= WORD_LENGTH_MIN for span in found)
+        return {span.name for span in found if span.end - span.start >= WORD_LENGTH_MIN}
 
     def fields(self, value: Any) -> Any:
         """The same for every text in a value, names of fields included."""

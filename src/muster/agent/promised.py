@@ -91,7 +91,8 @@ async def _held(seen_by: Seen, tree: str, paths: set[str]) -> set[str]:
     """Which of the paths are in the tree."""
     if not paths:
         return set()
-    # An argument list has a bound, and a deliverable at most a few hundred characters.
-    listed = ["ls-tree", "-z", "--name-only", tree, "--", *sorted(paths)]
+    # An argument list has a bound, and a deliverable at most a few hundred characters. With -t a
+    # folder is named also where git looks into it for another one of the paths.
+    listed = ["ls-tree", "-t", "-z", "--name-only", tree, "--", *sorted(paths)]
     answer = await git.run_async(listed, seen_by.cache, env=seen_by.borrowed)
     return {os.fsdecode(name) for name in answer.out.split(b"\0")}

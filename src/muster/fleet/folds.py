@@ -65,7 +65,13 @@ GRANT: Final = Table(
         ("until_ms", "int"),
     ),
 )
-TAKEN: Final = Table("fleet_grant_taken", (("id", "text"), ("taker", "text")), (("t_ms", "int"),))
+# When it was signed: the stamp of an entry is whoever's who repeats it.
+TAKEN: Final = Table(
+    "fleet_grant_taken",
+    (("id", "text"), ("taker", "text")),
+    (("issued_ms", "int"),),
+    (("id", "taker"),),
+)
 INVITE: Final = Table(
     "fleet_invite",
     (("sha256", "text"),),
@@ -256,7 +262,7 @@ class _May:
         statement = self._statement(body.statement)
         if not takes(statement, body.id):
             raise Skip("other-grant")
-        return [Change(TAKEN.name, (body.id, statement.operator), (entry.header.t[0],))]
+        return [Change(TAKEN.name, (body.id, statement.operator), (statement.issued_ms,))]
 
     def _order(self, entry: Entry, rows: Rows) -> Iterable[Change]:
         body = body_as(entry, kinds.OrderTake)

@@ -197,7 +197,9 @@ class Sync:
     def again(self, link: int, stream: StreamName) -> None:
         """Entries came that are here already: whoever is not their writer need not send them."""
         session = self.sessions.get(link)
-        if session is None or not self._is_pushed(session, stream):
+        if session is None or not (
+            self._comes_anyway(session, stream) or self._is_pushed(session, stream)
+        ):
             return
         lane = session.lane(stream)
         if not lane.declined:
@@ -279,8 +281,9 @@ class Sync:
             ours = stream.machine == self.machine
             for session in self.sessions.values():
                 lane = session.lanes.get(stream)
-                wanted = (ours and session.greeted) or (lane is not None and lane.serve)
-                if wanted and not self._comes_anyway(session, stream):
+                asked = lane is not None and lane.serve
+                pushed = ours and session.greeted and not self._comes_anyway(session, stream)
+                if asked or pushed:
                     self._pump(session, stream, now_ms)
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
@@ -402,7 +405,9 @@ class Sync:
             return
         if stream in session.claims:
             session.claims[stream] += 1
-        self._asked[stream] = (session.link, now_ms)
+        # Whoever is asked again and does not send gains no time by that: others are asked after it.
+        first_ms = asked[1] if asked is not None and asked[0] == session.link else now_ms
+        self._asked[stream] = (session.link, first_ms)
         session.lane(stream).declined = False
         self._send(session.link, wire.Want(str(stream), self.replica.size(stream)))
 

@@ -83,9 +83,14 @@ def secrets(
     for name in agents | set(named) | set(file):
         value = source.get(name, "")
         # The catalogue knows its own variables; of a person's only the name and the value tell.
-        public = not _SECRET.search(name.upper()) and (name in agents or _is_plain(value))
+        public = not is_key(name) and (name in agents or _is_plain(value))
         found[name] = password(value) if public else value
     return {name: value for name, value in found.items() if value}
+
+
+def is_key(name: str) -> bool:
+    """Whether a variable of this name holds a key, and not what a person only keeps to himself."""
+    return _SECRET.search(name.upper()) is not None
 
 
 def _is_plain(value: str) -> bool:

@@ -101,5 +101,7 @@ class Following:
         machine = str(row["machine"] or "")
         row["machine"] = self.core.standing.name_of(machine) if machine else ""
         row |= {"task": task, "commit": row["commit_id"], **moved}
+        change = {name: row[name] for name in WATCHED}
         for watcher in self.watchers[run]:
-            watcher({name: row[name] for name in WATCHED})
+            # One that cannot be told keeps no other from hearing of it.
+            self.core.guard.run("watch", run[:12], watcher, change)

@@ -45,7 +45,10 @@ def end(core: Whole, authority: Authority, key: str) -> None:
     taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
-    forks = _each(core.store.rows(folds.FORK.name, limit=EVERY_ROW, operator=key), "fork")
+    # Those that are proven first: whoever has the key closes forks that never were.
+    proven = {str(stream) for stream in core.replication.forks.proofs()}
+    closed = core.store.rows(folds.FORK.name, limit=EVERY_ROW, operator=key)
+    forks = _each(sorted(closed, key=lambda row: row["forked"] not in proven), "fork")
     every = named + others
     for at in range(0, max(1, len(every)), OPERATOR_END_NAMES_MAX):
         raw = sign_end(

@@ -15,6 +15,7 @@ from muster.agent.cache import Base
 from muster.agent.collection import Collected
 from muster.agent.mask import Secrets
 from muster.log import canon
+from muster.node import environ
 from muster.node import event as ev
 from muster.task import kinds
 from muster.task.large import told
@@ -168,13 +169,14 @@ def missing(paths: Iterable[str]) -> str:
 def told_secret(collected: Collected, secrets: Secrets) -> str:
     """Why a commit cannot go out that says a secret where everybody reads it; "" where it can.
 
-    A password of a few letters is also a word: a `postgres.conf` tells nobody a database's.
+    A password of a few letters is also a word: a `postgres.conf` tells nobody a database's. And
+    what a person keeps to himself, such as a name, an option or an address, is said in commits.
     """
-    for what, texts in (
-        ("a message of the agent's own commits", [collected.messages]),
-        ("the name of a changed file", list(collected.changed)),
+    for what, text in (
+        ("a message of the agent's own commits", collected.messages),
+        ("the name of a changed file", collected.names),
     ):
-        if any(secrets.has_key(text) for text in texts):
+        if any(environ.is_key(name) for name in secrets.long_in(text)):
             return f"{what} holds a secret of this machine, and whoever fetches reads it"
     return ""
 

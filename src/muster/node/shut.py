@@ -7,7 +7,6 @@ written. What a machine had before it learned of the revocation was the person's
 from muster.fleet.folds import TAKEN
 from muster.log.entry import Entry
 from muster.node.whole import Whole
-from muster.store.replica import EVERY_ROW
 
 
 def shut_ms(core: Whole, key: str) -> list[int]:
@@ -17,10 +16,12 @@ def shut_ms(core: Whole, key: str) -> list[int]:
     keys: tuple[str, ...] = (key,)
     if device is not None:
         keys = (key, device.operator, device.terms.machine, device.terms.ticket)
+        # Asked by taker: anybody can sign that he takes it, and write that down without end.
         found = [
-            int(str(row["t_ms"]))
-            for row in core.store.rows(TAKEN.name, limit=EVERY_ROW, id=device.id)
-            if roster.took(str(row["taker"]), device.id)
+            int(row["issued_ms"])
+            for taker in sorted(roster.operators_ever)
+            if roster.took(taker, device.id)
+            for row in core.store.distinct(TAKEN.name, ("issued_ms",), id=device.id, taker=taker)
         ]
     return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
 

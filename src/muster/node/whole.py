@@ -152,6 +152,7 @@ class WorkPart(Protocol):
 
 
 class ForksPart(Protocol):
+    def proofs(self) -> Mapping[StreamName, bytes]: ...
     def bury(self, machine: MachineId, wall_ms: int) -> None: ...
 
 

@@ -46,9 +46,9 @@ class Piece(NamedTuple):
 Pieces = dict[str, dict[str, list[Piece]]]
 # What tasks yielded, by the entry that settled them; a run's tasks are often asked for.
 Kept = dict[EntryId, tuple["Settlement", dict[str, Piece]]]
-# Of so many tasks, each with so few characters, it is kept: a run may have many large ends.
+# Of so many tasks, each with so small a body, it is kept: a run may have many large ends.
 _KEPT_MAX: Final = 4_096
-_KEPT_CHARS_MAX: Final = 1_024
+_KEPT_BYTES_MAX: Final = 1_024
 
 
 class Settlement(NamedTuple):
@@ -128,17 +128,13 @@ def pieces(
                 yielded = kept[each.entry.id][1]
             else:
                 yielded = of_settlement(store, each, branch_of(run, phase, each.instance))
-                if kept is not None and _is_small(yielded):
+                if kept is not None and len(each.entry.body or b"") <= _KEPT_BYTES_MAX:
                     if len(kept) >= _KEPT_MAX:
                         kept.clear()
                     kept[each.entry.id] = (each, yielded)
             for value, piece in yielded.items():
                 known.setdefault(value, []).append(piece)
     return result
-
-
-def _is_small(yielded: Mapping[str, Piece]) -> bool:
-    return sum(len(piece.text) for piece in yielded.values()) <= _KEPT_CHARS_MAX
 
 
 def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Piece]:

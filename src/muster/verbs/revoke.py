@@ -58,7 +58,9 @@ def revoke(core: Core, call: Call) -> Any:
 def check(core: Core, call: Call) -> Any:
     """Who is meant. Raises what `revoke` would raise, before a person is asked about it."""
     who = meant(core.roster, str(call.args["name"]), _sort(call))
-    _check(core, who, last=bool(call.args.get("last")))
+    # The order goes to the authority's machine: that one cannot revoke itself, this one can.
+    if who.key != core.machine or core.authority is not None:
+        _check(core, who, last=bool(call.args.get("last")))
     return {"sort": who.sort, "name": who.name, "key": who.key}
 
 
