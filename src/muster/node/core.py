@@ -6,8 +6,7 @@ Rule 2: there is no clock, thread, socket or process here. The daemon and the si
 same code; randomness comes from the `rng` given.
 Rule 3: one event cannot harm another: what breaks a rule is refused, counted by name, answered
 where somebody waits for an answer, and the batch goes on. Every event, reaction and part of a tick
-runs in a guard (guard.py), so that our own mistakes end one unit of work, too. A failing disk ends
-the machine.
+runs in a guard (guard.py): our own mistakes end one unit of work, too. A bad disk ends the machine.
 Rule 4: everything kept in memory can be derived from the store again; `start` does it.
 
 The parts: `Replication` moves streams, `Orders` decides who may, `Work` owns and works on tasks,
