@@ -21,6 +21,7 @@ from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refuse
 from muster.node import attempt, delivery, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
+from muster.node.hand import Hands as NodeHands
 from muster.node.home import Home
 from muster.store.blobs import Blobs
 from muster.task.kinds import TaskAssign, TaskOpen
@@ -350,12 +351,57 @@ def test_an_agent_that_fails_on_a_disk_that_others_filled_is_a_loss(home, monkey
     end = asyncio.run(trial(home, hands).run())
     assert end.status == "killed"
     assert "the disk here is full" in end.reason
-    held = list[int]([usage.MUCH_BYTES])
-    monkeypatch.setattr(usage, "held_bytes", lambda _folder: held[0])
-    free[0] = 1 << 40
-    hands = Hands(home.path, failed)
-    hands.does = lambda: free.insert(0, 4096)
-    assert asyncio.run(trial(home, hands).run()).status == "failed", "it filled the disk itself"
+
+
+@proves("node.agents-fault")
+@pytest.mark.parametrize(
+    ("writes", "counted", "status"),
+    [(0, True, "killed"), (usage.MUCH_BYTES, True, "failed"), (0, False, "failed")],
+    ids=["what it was given", "what it wrote", "more files than are counted"],
+)
+def test_of_a_full_disk_an_agent_answers_for_what_it_wrote(
+    home, tmp_path, monkeypatch, writes, counted, status
+):
+    """A checkout is large before the agent begins; `held_bytes` looks at real files."""
+    work, free = tmp_path / "checkout", [1 << 40]
+    work.mkdir()
+    (work / "given").write_bytes(b"x" * 2 * usage.MUCH_BYTES)
+    (work / "more").write_bytes(b"x")
+    monkeypatch.setattr(usage, "free_bytes", lambda _folder: free[0])
+    if not counted:
+        monkeypatch.setattr(usage, "FILES_MAX", 2)
+    hands = Hands(work, Outcome(status="failed", summary="exit code 1: no space left"))
+
+    def fill() -> None:
+        (work / "written").write_bytes(b"x" * writes)
+        free[0] = 4096
+
+    hands.does = fill
+    assert asyncio.run(trial(home, hands).run()).status == status
+
+
+@proves("node.agents-fault")
+@pytest.mark.parametrize("writes", [0, usage.MUCH_BYTES])
+def test_a_full_disk_ends_the_attempt_that_wrote_and_none_for_its_checkout(home, tmp_path, writes):
+    work = tmp_path / "checkout"
+    work.mkdir()
+    (work / "given").write_bytes(b"x" * 2 * usage.MUCH_BYTES)
+    hands = Hands(work, None)
+    hands.does = lambda: (work / "written").write_bytes(b"x" * writes)
+    made = trial(home, hands)
+    machine: Any = SimpleNamespace(_trials={(TASK, (1, 1)): made})
+
+    async def scenario() -> tuple[str, ev.AttemptEnded]:
+        assert await NodeHands.relieve(machine) == "", "it has not begun"
+        running = asyncio.create_task(made.run())
+        await hands.ran.wait()
+        told = await NodeHands.relieve(machine)
+        made.stop("enough")
+        return told, await running
+
+    told, end = asyncio.run(scenario())
+    assert (told, end.status) == ((f"task {TASK[:12]}", "failed") if writes else ("", "killed"))
+    assert not writes or "this attempt wrote 4 MiB" in end.reason
 
 
 @proves("node.agents-fault")

@@ -77,6 +77,8 @@ class Trial:
         self._running: Any = None
         self._tree: Worktree | None = None
         self._folder: Path | None = None
+        # What is in the folder before the agent begins; None until then.
+        self._given: int | None = None
         # What is said beside the agent's own words.
         self._noted = ""
         self._outfit = Outfit(daemon, start)
@@ -99,6 +101,12 @@ class Trial:
     def folder(self) -> Path | None:
         """Where its files are, None while there is no such place."""
         return self._tree.path if self._tree is not None else self._folder
+
+    async def written_bytes(self) -> int:
+        """How much more its folder holds than before its agent began."""
+        if self._given is None or (folder := self.folder) is None:
+            return 0
+        return await asyncio.to_thread(usage.held_bytes, folder) - self._given
 
     def fill(self, reason: str) -> None:
         """It filled the disk: it fails for that, and is not tried on another machine."""
@@ -141,6 +149,7 @@ class Trial:
         self._place = _identity(folder)
         self.start = await handing.taken(self.daemon, self.start, self._patiently)
         self._outfit.start = self.start
+        self._given = await asyncio.to_thread(usage.given_bytes, folder)
         self._at("working")
         return await self._work(folder)
 
@@ -216,7 +225,8 @@ class Trial:
             return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
         if outcome.status != "ok":
             reason = outcome.summary or outcome.status
-            if not self.fills and await asyncio.to_thread(usage.is_full_of_others, folder):
+            full = not self.fills and usage.is_full(folder)
+            if full and await self.written_bytes() < usage.MUCH_BYTES:
                 return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
             return self._ended("failed", outcome, reason=reason)
         if _identity(folder) != self._place:

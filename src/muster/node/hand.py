@@ -190,17 +190,14 @@ class Hands:
         self.daemon.post(ended)
 
     async def relieve(self) -> str:
-        """End the attempt that holds most of a full disk; its task, "" where none holds much."""
-        sizes = [
-            (await asyncio.to_thread(usage.held_bytes, folder), trial)
-            for trial in self._trials.values()
-            if (folder := trial.folder) is not None and not trial.fills
-        ]
+        """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
+        trials = [trial for trial in self._trials.values() if not trial.fills]
+        sizes = [(await trial.written_bytes(), trial) for trial in trials]
         size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
         if trial is None or size < usage.MUCH_BYTES:
             return ""
         trial.fill(
-            f"the disk of this machine is full, and this attempt held {size >> 20} MiB of it"
+            f"the disk of this machine is full, and this attempt wrote {size >> 20} MiB of it"
         )
         return f"task {trial.task[:12]}"
 

@@ -8,7 +8,7 @@ from typing import Final
 from muster.errors import Exhausted
 from muster.limits import DISK_RESERVE_BYTES
 
-# An attempt that holds less than this is not what fills a disk.
+# An attempt that wrote less than this is not what fills a disk.
 MUCH_BYTES: Final = 4 * 1024 * 1024
 # Looking at more files than this takes seconds; so many are much, whatever they hold.
 FILES_MAX: Final = 100_000
@@ -16,6 +16,20 @@ FILES_MAX: Final = 100_000
 
 def held_bytes(folder: Path) -> int:
     """The bytes on the disk below a folder, as far as they can be counted; follows no link."""
+    return _count(folder)[0]
+
+
+def given_bytes(folder: Path) -> int:
+    """What a folder holds before its agent begins: nothing of it did the agent write.
+
+    0 where it cannot all be counted: later looks may count other files of it, so all of them do.
+    """
+    total, whole = _count(folder)
+    return total if whole else 0
+
+
+def _count(folder: Path) -> tuple[int, bool]:
+    """The bytes that were counted, and whether these are all."""
     total = 0
     left = FILES_MAX
     todo = [str(folder)]
@@ -30,7 +44,7 @@ def held_bytes(folder: Path) -> int:
         except OSError:
             # It goes away while we look, or belongs to somebody else.
             continue
-    return total
+    return total, left > 0
 
 
 def free_bytes(folder: Path) -> int:
@@ -43,10 +57,10 @@ def free_bytes(folder: Path) -> int:
 
 def check_room(folder: Path) -> None:
     """An agent on a full disk fails at whatever it writes. Raises: Exhausted."""
-    if free_bytes(folder) < DISK_RESERVE_BYTES:
+    if is_full(folder):
         raise Exhausted("the disk of this machine is full; free some space")
 
 
-def is_full_of_others(folder: Path) -> bool:
-    """Whether the disk is full, and not with what is in this folder."""
-    return free_bytes(folder) < DISK_RESERVE_BYTES and held_bytes(folder) < MUCH_BYTES
+def is_full(folder: Path) -> bool:
+    """Whether so little is free that whoever writes may fail for it."""
+    return free_bytes(folder) < DISK_RESERVE_BYTES
