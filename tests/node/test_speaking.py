@@ -1,11 +1,11 @@
 """In a thread its members speak, and nobody who writes into it without being one."""
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import WALL_MS, Cores, One
 from tests.node.test_actor import says
 from tests.promise import proves
 
-from muster.log.stream import StreamName, scope_group
+from muster.log.stream import FLEET, StreamName, scope_group
 
 PLANS = "thread:plans"
 
@@ -77,3 +77,19 @@ def test_an_intruder_that_writes_much_crowds_out_nobody(world):
         intrudes(world, f"noise {number}")
     (thread,) = world["hub"].call("threads", {"name": "plans", "limit": 2})["value"]
     assert [m["text"] for m in thread["messages"]] == ["hello"]
+
+
+@proves("message.members-speak")
+def test_who_was_put_out_beyond_the_end_of_a_forked_stream_keeps_what_it_said_before(world):
+    change(world, add="laptop")
+    assert world["laptop"].order("send", PLANS, {"to": PLANS, "text": ["before"]})["ok"]
+    world.pass_ms(1_000)
+    studio, keeper = world["studio"], world["hub"].core.standing.own(FLEET)
+    removal = {
+        "stream": str(keeper), "name": "plans", "machine": world["laptop"].id, "member": 0,
+        "since": "start", "cuts": "{}", "t_ms": WALL_MS + world.ms, "t_n": 0,
+    }  # fmt: skip
+    studio.core.standing.left_out(keeper, [removal])
+    assert heard(studio) == ["before"]
+    intrudes(world, "after")
+    assert heard(studio) == ["before"]

@@ -14,19 +14,34 @@ from muster.log.stream import Scope, StreamName, group_name, group_owner, is_gro
 from muster.node.whole import Whole
 
 
-def speaks(core: Whole, stream: StreamName, seq: int) -> bool:
-    """Whether what stands at this place was said by a member; everything outside of threads was."""
-    scope = stream.scope
-    if not is_group(scope) or stream.machine in core.roster.groups.get(scope, {}):
-        return True
-    left_ms = _changed_ms(core, scope, stream.machine, member=0)
-    came = core.store.admitted(stream, seq)
-    if left_ms is None or came is None:
-        return False
-    joined_ms = _changed_ms(core, scope, core.machine, member=1)
-    if joined_ms is not None and joined_ms > left_ms:
-        return core.store.entry_at(stream, seq).stamp.ms <= left_ms
-    return came[1] <= left_ms
+class Speaking:
+    """Who speaks where, for one question: what is found out about a writer is kept meanwhile."""
+
+    def __init__(self, core: Whole) -> None:
+        self._core = core
+        # When a machine was last put out of a thread, and when we were taken in.
+        self._known: dict[tuple[Scope, str], tuple[int | None, int | None]] = {}
+
+    def speaks(self, stream: StreamName, seq: int) -> bool:
+        """Whether what stands at this place was said by a member; all outside of threads was."""
+        core, scope = self._core, stream.scope
+        if not is_group(scope) or stream.machine in core.roster.groups.get(scope, {}):
+            return True
+        left_ms, joined_ms = self._times(scope, stream.machine)
+        came = None if left_ms is None else core.store.admitted(stream, seq)
+        if left_ms is None or came is None:
+            return False
+        if joined_ms is not None and joined_ms > left_ms:
+            return core.store.entry_at(stream, seq).stamp.ms <= left_ms
+        return came[1] <= left_ms
+
+    def _times(self, scope: Scope, machine: str) -> tuple[int | None, int | None]:
+        found = self._known.get((scope, machine))
+        if found is None:
+            left_ms = _changed_ms(self._core, scope, machine, member=0)
+            joined_ms = _changed_ms(self._core, scope, self._core.machine, member=1)
+            found = self._known[scope, machine] = (left_ms, joined_ms)
+        return found
 
 
 def _changed_ms(core: Whole, scope: Scope, machine: str, *, member: int) -> int | None:
@@ -34,4 +49,8 @@ def _changed_ms(core: Whole, scope: Scope, machine: str, *, member: int) -> int 
     owner = group_owner(scope)
     named: dict[str, Any] = {"name": group_name(scope), "machine": machine, "member": member}
     rows = core.store.rows(MEMBER.name, writer=str(owner), order=("-t_ms",), limit=1, **named)
-    return int(str(rows[0]["t_ms"])) if rows else None
+    found = [int(str(row["t_ms"])) for row in rows]
+    if not member:
+        # A removal lasts, also beyond the end of the keeper's stream.
+        found += core.standing.left_out_ms(str(owner), str(group_name(scope)), machine)
+    return max(found, default=None)

@@ -142,6 +142,12 @@ class Standing:
             self._left_out[stream.machine] = kept
             self.stale()
 
+    def left_out_ms(self, keeper: str, thread: str, machine: str) -> list[int]:
+        """When that was, where a machine is among them; at most one time."""
+        rows = self._left_out.get(MachineId(keeper), {})
+        row = rows.get((thread, machine))
+        return [] if row is None else [int(row["t_ms"])]
+
     def stale(self) -> None:
         """Rows about the fleet changed; whoever asks from now on gets what they say now."""
         self._roster = None

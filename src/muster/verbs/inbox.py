@@ -22,7 +22,7 @@ from muster.node.actor import said
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.mailbox import Place
-from muster.node.speaking import speaks
+from muster.node.speaking import Speaking
 from muster.store.store import Draft
 from muster.verbs.listing import Room, newest_fitting, oldest_fitting, say_cut, shown_max
 
@@ -113,12 +113,13 @@ def unread(core: Core) -> int:
 
 
 def _unread(core: Core, agent: str = "") -> list[Place]:
-    return [each for each in core.mailbox.unread(agent) if speaks(core, each.stream, each.seq)]
+    speaks = Speaking(core).speaks
+    return [each for each in core.mailbox.unread(agent) if speaks(each.stream, each.seq)]
 
 
 def _newest(core: Core, agent: str, before: Sent | None, limit: int) -> list[Sent]:
     """The newest messages for a reader, or the newest older than one; oldest first."""
-    me, found = _me(core), []
+    me, found, speaks = _me(core), [], Speaking(core).speaks
     below: dict[str, Any] = {}
     if before is not None:
         below = {"at_ms": before.row.at_ms, "id": before.id}
@@ -133,7 +134,7 @@ def _newest(core: Core, agent: str, before: Sent | None, limit: int) -> list[Sen
         stream = StreamName.parse(str(row["stream"]))
         for_me = meant(str(row["recipients"]).split("\n"), stream.machine, me)
         seq = int(str(row["seq"]))
-        if for_me and (not agent or for_me & {"", agent}) and speaks(core, stream, seq):
+        if for_me and (not agent or for_me & {"", agent}) and speaks(stream, seq):
             found.append(_at(core, stream, seq))
             if len(found) == limit:
                 break
@@ -274,6 +275,7 @@ def _said_in(core: Core, wanted: Callable[[StreamName], bool], limit: int) -> li
 
     Each stream's newest for itself: whoever writes much does not crowd out what others said.
     """
+    speaks = Speaking(core).speaks
     places = [
         (row["at_ms"], row["id"], stream, int(str(row["seq"])))
         for stream in core.store.streams()
@@ -281,7 +283,7 @@ def _said_in(core: Core, wanted: Callable[[StreamName], bool], limit: int) -> li
         for row in core.store.rows(
             "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
         )
-        if speaks(core, stream, int(str(row["seq"])))
+        if speaks(stream, int(str(row["seq"])))
     ]
     return [_at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
