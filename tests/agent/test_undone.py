@@ -11,6 +11,7 @@ from tests.agent.test_collection import publish
 from tests.agent.test_worktree import Place
 from tests.promise import proves
 
+from muster.agent.collection import Collected
 from muster.errors import Refused
 
 
@@ -35,10 +36,6 @@ def quarrel(at: Path) -> str:
     sh(at, "checkout", "-q", "--detach", start)
     commit(at, "ours", readme__md="ours\n")
     return theirs
-
-
-def files(place: Place, id: str) -> list[str]:
-    return sh(place.root / "repos-cache" / "main.git", "ls-tree", "-r", "--name-only", id).split()
 
 
 # --- half done -------------------------------------------------------------------------------
@@ -269,28 +266,70 @@ def test_what_the_agents_own_commits_say_is_given_and_nobody_elses(place: Place)
 # --- sparse ----------------------------------------------------------------------------------
 
 
-def wide(place: Place) -> None:
-    for folder in ("docs", "src"):
+def wide(place: Place) -> list[str]:
+    """Files in folders, and their paths."""
+    made = ["readme.md"]
+    for folder in ("docs", "o*d \\[x]", "src", "src/deep", "src/deep/er", "src/other"):
         (place.source / folder).mkdir()
         for name in ("a.txt", "b.txt"):
             (place.source / folder / name).write_text(f"{folder}\n")
+            made.append(f"{folder}/{name}")
     publish(place)
+    return made
+
+
+def narrow(place: Place, args: list[str], removed: tuple[str, ...]) -> Collected:
+    """What comes of a sparse checkout in which the agent removed files and made one."""
+    tree = place.open()
+    sh(tree.path, "sparse-checkout", "set", *args)
+    assert not (tree.path / "src" / "other").exists()
+    for name in removed:
+        (tree.path / name).unlink()
+    (tree.path / "docs" / "new.txt").write_text("x\n")
+    return place.collect(tree, "docs/new.txt")
+
+
+def paths(place: Place, id: str) -> set[str]:
+    store = place.root / "repos-cache" / "main.git"
+    return set(sh(store, "ls-tree", "-r", "-z", "--name-only", id).strip("\0").split("\0"))
 
 
 @proves("git.sparse-removes-nothing")
-@pytest.mark.parametrize("args", [["docs"], ["--no-cone", "/docs/"]], ids=["cone", "patterns"])
-def test_what_a_sparse_checkout_hides_stays_in_the_result(place: Place, args: list[str]) -> None:
-    wide(place)
-    tree = place.open()
-    sh(tree.path, "sparse-checkout", "set", *args)
-    assert not (tree.path / "src").exists()
-    (tree.path / "docs" / "a.txt").unlink()
-    (tree.path / "docs" / "new.txt").write_text("x\n")
-    found = place.collect(tree, "docs/new.txt")
-    assert found.changed == ("docs/a.txt", "docs/new.txt")
-    assert files(place, found.commit) == [
-        "docs/b.txt", "docs/new.txt", "readme.md", "src/a.txt", "src/b.txt"
-    ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("args", "removed"),
+    [
+        (["docs"], ("docs/a.txt",)),
+        (["--skip-checks", "docs", "o*d \\[x]"], ("docs/a.txt", "o*d \\[x]/a.txt", "readme.md")),
+        (["docs", "src/deep"], ("docs/a.txt", "src/a.txt", "src/deep/er/a.txt")),
+        (["docs", "src/deep/er"], ("src/a.txt", "src/deep/a.txt", "src/deep/er/a.txt")),
+    ],
+    ids=["folder", "odd", "nested", "deep"],
+)
+def test_what_a_sparse_checkout_hides_stays_and_what_was_removed_is_removed(
+    place: Place, args: list[str], removed: tuple[str, ...]
+) -> None:
+    there = wide(place)
+    found = narrow(place, args, removed)
+    assert paths(place, found.commit) == {*there, "docs/new.txt"}.difference(removed)
+    assert found.beside == ()
+
+
+@proves("git.sparse-removes-nothing")
+@pytest.mark.parametrize(
+    "args",
+    [["/docs/"], ["docs", "src", "!src/deep/er", "!src/other"], ["/*", "!/*/", "/docs/"]],
+    ids=["folder", "without", "as-if-cone"],
+)
+def test_where_sparse_patterns_name_no_whole_folders_nothing_is_removed_and_that_is_told(
+    place: Place, args: list[str]
+) -> None:
+    there = wide(place)
+    found = narrow(place, ["--no-cone", *args], ("docs/a.txt",))
+    assert paths(place, found.commit) == {*there, "docs/new.txt"}
+    assert found.changed == ("docs/new.txt",)
+    assert len(found.beside) == 1
+    assert "the removal, if one was meant, of what its sparse checkout lacks" in found.beside[0]
+    assert "docs/a.txt" in found.beside[0]
 
 
 @proves("git.sparse-removes-nothing")

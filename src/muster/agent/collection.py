@@ -214,7 +214,7 @@ async def _write_tree(
         )  # fmt: skip
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
-        await _keep_untouched(inside, place, top, Path(folder))
+        await _keep_untouched(inside, place, top)
         await folders.refuse(inside, looked, deliver)
         await _point_submodules(inside, place, looked.nested)
         await inside.run("add", "--all", ".")
@@ -228,7 +228,7 @@ async def _write_tree(
         return (await inside.run("write-tree")).text
 
 
-async def _keep_untouched(inside: filtered.Git, place: Place, top: str, scratch: Path) -> None:
+async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
     """A file that is as it was written is not read again: its line ends are nobody's change."""
     moved: set[bytes] = set()
     if top != place.base:
@@ -237,7 +237,7 @@ async def _keep_untouched(inside: filtered.Git, place: Place, top: str, scratch:
         moved.update(listed.out.split(b"\0"))
     same = await asyncio.to_thread(lambda: [*notes.untouched(place.notes, place.path)])
     same = [path for path in same if path not in moved]
-    same += await undone.hidden(inside, place.gitdir, scratch)
+    same += await undone.hidden(inside, place.gitdir)
     kept = b"".join(b"%s\0" % path for path in same)
     if kept:
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)

@@ -3,7 +3,8 @@
 Rule 1: half done is not done: a rebase that stopped in the middle, and the marks of a conflict that
         nobody resolved, fail the attempt by name.
 Rule 2: what lies beside the result (a branch, a stash, a tag, the other side of a merge) is told.
-Rule 3: what a sparse checkout hides was not removed.
+Rule 3: what a sparse checkout hides was not removed; where its patterns do not name whole folders,
+        all that is not there is kept, and that is told.
 Rule 4: of the agent's `.git` only names, ids and patterns are read, as files; git never reads it.
 """
 
@@ -13,7 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from muster import limits
 from muster.agent import filtered, git, inert
@@ -33,6 +34,9 @@ _STASH: Final = "refs/stash"
 _ID: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _PACKED: Final = re.compile(rb"^([0-9a-f]{40,64}) (refs/heads/[^\n]+)$", re.MULTILINE)
 _SPARSE: Final = re.compile(rb"^\s*sparsecheckout\s*=\s*(\w+)", re.MULTILINE | re.IGNORECASE)
+_CONE: Final = re.compile(_SPARSE.pattern.replace(b"checkout", b"checkoutcone"), _SPARSE.flags)
+# `/x/` is a folder and `!/x/*/` its folders; what is special in a pattern is escaped in a name.
+_FOLDER: Final = re.compile(rb"(!?)/((?:[^*?\[\\]|\\[*?\[\\])+)/(\*/)?")
 # Each is asked about by itself; nobody leaves more, or reads of more.
 _TIPS_MAX: Final = 20
 # So many names are arguments of one command; more take another one.
@@ -60,13 +64,13 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
     Raises Refused where git waits for the agent to resolve what it marked in the result.
     """
     cache, borrowed = seen_by
+    found = await _unclear(seen_by, gitdir, made)
     if not borrowed:
-        return ()
+        return tuple(found)
     series = [what for name, what in _SERIES.items() if (gitdir / name).is_dir()]
     open_ = [what for name, what in _JOINED.items() if _is(gitdir, name)]
     # What a stash could not be put back into is marked, and the stash is kept.
     waiting = [*series, *open_, *(["stash"] if _is(gitdir, _STASH) else [])]
-    found = list[str]()
     # A series makes commits by itself, so that marks in them are nobody's word either.
     since = base if series else top
     if waiting and (marked := await _marked(seen_by, base, since, made)):
@@ -151,27 +155,86 @@ def _names(gitdir: Path, kind: str) -> Iterator[bytes]:
 # --- sparse checkouts ------------------------------------------------------------------------
 
 
-async def hidden(inside: filtered.Git, gitdir: Path, scratch: Path) -> list[bytes]:
+async def hidden(inside: filtered.Git, gitdir: Path) -> list[bytes]:
     """The files that are not in the folder because the agent's checkout is sparse."""
-    patterns = inert.read(gitdir / "info" / "sparse-checkout", _PATTERN_BYTES_MAX)
-    if patterns is None or not is_sparse(gitdir):
+    patterns = _patterns(gitdir)
+    if patterns is None:
         return []
-    # The patterns are those of an exclude file, and what matches is what is wanted.
-    (scratch / "sparse").write_bytes(patterns)
-    wanted = await inside.run("ls-files", "-z", "-c", "-i", "-X", str(scratch / "sparse"))
-    every = await inside.run("ls-files", "-z", "-c")
-    outside = set(every.out.split(b"\0")) - set(wanted.out.split(b"\0"))
-    root = os.fsencode(inside.folder)
-    return await asyncio.to_thread(
-        lambda: [name for name in outside if not os.path.lexists(os.path.join(root, name))]
-    )
+    listed = (await inside.run("ls-files", "-z", "-c")).out.split(b"\0")
+    cone = _cone(gitdir, patterns)
+    outside = [name for name in listed if name and not (cone and cone.shows(name))]
+    return await asyncio.to_thread(_absent, inside.folder, outside)
+
+
+async def _unclear(seen_by: Seen, gitdir: Path, made: str) -> list[str]:
+    """What may have been removed, and was kept because the patterns do not tell."""
+    patterns = _patterns(gitdir)
+    if patterns is None or _cone(gitdir, patterns):
+        return []
+    tree = ["ls-tree", "-r", "-z", "--name-only", made]
+    listed = (await git.run_async(tree, seen_by.cache, env=seen_by.borrowed)).out.split(b"\0")
+    absent = await asyncio.to_thread(_absent, gitdir.parent, [name for name in listed if name])
+    if not absent:
+        return []
+    shown = ", ".join(git.shown(name) for name in absent[:_SHOWN_MAX])
+    more = f" and {len(absent) - _SHOWN_MAX} more" if len(absent) > _SHOWN_MAX else ""
+    return [f"the removal, if one was meant, of what its sparse checkout lacks ({shown}{more})"]
+
+
+def _absent(root: Path, names: list[bytes]) -> list[bytes]:
+    top = os.fsencode(root)
+    return [name for name in names if not os.path.lexists(os.path.join(top, name))]
+
+
+class _Cone(NamedTuple):
+    """Folders that are wanted with all that is in them, and those with their own files only."""
+
+    whole: set[bytes]
+    parents: set[bytes]
+
+    def shows(self, name: bytes) -> bool:
+        """Whether git puts this file into the folder."""
+        above = name.split(b"/")[:-1]
+        folders = [b"/".join(above[: depth + 1]) for depth in range(len(above))]
+        return not folders or folders[-1] in self.parents or not self.whole.isdisjoint(folders)
+
+
+def _cone(gitdir: Path, patterns: bytes) -> _Cone | None:
+    """The patterns as whole folders; None where git takes each by itself, as of an exclude file."""
+    if not _on(gitdir, _CONE):
+        return None
+    named, parents, rest = set[bytes](), set[bytes](), set[bytes]()
+    for line in patterns.splitlines():
+        found = _FOLDER.fullmatch(line)
+        folder = re.sub(rb"\\(.)", rb"\1", found[2]) if found else b""
+        if found and found[1] and found[3]:
+            parents.add(folder)
+        elif found and not found[1] and not found[3]:
+            named.add(folder)
+        elif line and not line.startswith(b"#"):
+            rest.add(line)
+    if rest != {b"/*", b"!/*/"} or not parents <= named:
+        return None
+    return _Cone(named - parents, parents)
+
+
+def _patterns(gitdir: Path) -> bytes | None:
+    """What a sparse checkout wants; None where the checkout is whole."""
+    if not is_sparse(gitdir):
+        return None
+    return inert.read(gitdir / "info" / "sparse-checkout", _PATTERN_BYTES_MAX)
 
 
 def is_sparse(gitdir: Path) -> bool:
+    """Whether the agent's checkout is sparse, as far as its configuration says."""
+    return _on(gitdir, _SPARSE)
+
+
+def _on(gitdir: Path, setting: re.Pattern[bytes]) -> bool:
     """As git reads it: the last word counts, and the work folder's own file comes last."""
     said = b"".join(
         inert.read(gitdir / name, _PATTERN_BYTES_MAX) or b""
         for name in ("config", "config.worktree")
     )
-    found = _SPARSE.findall(said)
+    found = setting.findall(said)
     return bool(found) and found[-1].lower() in (b"true", b"yes", b"on", b"1")
