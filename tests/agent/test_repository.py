@@ -9,7 +9,7 @@ from tests.agent.repositories import MAKER, checkout, commit, plain, refs, sh, w
 from tests.promise import proves
 
 from muster.agent import git, ref, repository
-from muster.agent.fence import Epoch, attempt_ref, branch_ref
+from muster.agent.fence import Epoch, attempt_ref, branch_ref, fence_ref
 from muster.errors import (
     Broken,
     Conflict,
@@ -201,6 +201,20 @@ def test_a_settled_attempt_becomes_the_branch(repo, source):
     wait(ref.promote(repo, promotion(commit=made, base=base)))
     assert refs(repo)[BRANCH] == made
     wait(ref.promote(repo, promotion(commit=made, base=base)))
+
+
+@proves("git.promotion-ends")
+@pytest.mark.parametrize("which", ["attempt", "fence", "branch"])
+def test_a_ref_whose_object_is_lost_is_not_said_to_be_missing(repo, source, which):
+    base, made = attempt(repo, source)
+    name = {"attempt": attempt_ref("t1", FIRST), "fence": fence_ref("t1"), "branch": BRANCH}[which]
+    # As a disk that failed leaves it: the ref is a file that names nothing.
+    (repo / name).parent.mkdir(parents=True, exist_ok=True)
+    (repo / name).write_text(f"{'1' * 40}\n")
+    error, says = (Conflict, "already exists") if which == "branch" else (Damaged, "is lost")
+    with pytest.raises(error, match=says):
+        wait(ref.promote(repo, promotion(commit=made, base=base)))
+    assert (repo / name).read_text() == f"{'1' * 40}\n"
 
 
 @proves("git.promotion-ends")

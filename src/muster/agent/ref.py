@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from muster.agent import commit, git
 from muster.agent.fence import Epoch, attempt_ref, fence_bytes, fence_epoch, fence_ref
-from muster.errors import Conflict, NotFound, Refused
+from muster.errors import Conflict, Damaged, NotFound, Refused
 
 
 class Promotion(NamedTuple):
@@ -101,7 +101,7 @@ async def promote(repo: Path, promotion: Promotion) -> None:
     not what was attempted. Repeating a promotion that has happened does nothing.
     """
     attempt, barrier = attempt_ref(promotion.task, promotion.epoch), fence_ref(promotion.task)
-    found = await _objects(repo, promotion.branch, attempt, barrier)
+    found = await _objects(repo, attempt, barrier, new=promotion.branch)
     if found[promotion.branch].id == promotion.commit:
         return
     pushed, fence = found[attempt], found[barrier]
@@ -173,8 +173,13 @@ class _Object(NamedTuple):
     raw: bytes
 
 
-async def _objects(repo: Path, *names: str) -> dict[str, _Object]:
-    """What several refs of a repository name, in one look."""
+async def _objects(repo: Path, *names: str, new: str = "") -> dict[str, _Object]:
+    """What several refs of a repository name, in one look. Raises Damaged for a lost object.
+
+    Git says the same of it and of a ref that is not there, so it is asked again; not about the ref
+    `new`, which mostly is not there, and which `swap` does not make where it is.
+    """
+    names = (*names, new) if new else names
     asked = "".join(f"{name}\n" for name in names).encode()
     out = (await git.run_async(["cat-file", "--batch"], repo, stdin=asked)).out
     found, at = {}, 0
@@ -182,6 +187,11 @@ async def _objects(repo: Path, *names: str) -> dict[str, _Object]:
         end = out.index(b"\n", at)
         id, _, about = out[at:end].decode("utf-8", "replace").rpartition(" ")[0].partition(" ")
         if out[at:end].endswith(b" missing"):
+            if name != new and await read(repo, name):
+                raise Damaged(
+                    f"{name} is there and what it names is lost: the repository {repo.name} is "
+                    "damaged; mend it from another clone."
+                )
             found[name], at = _Object(None, b""), end + 1
             continue
         size = int(out[at:end].rpartition(b" ")[2])
