@@ -356,20 +356,19 @@ def test_an_agent_that_fails_on_a_disk_that_others_filled_is_a_loss(home, monkey
 @proves("node.agents-fault")
 @pytest.mark.parametrize(
     ("writes", "counted", "status"),
-    [(0, True, "killed"), (usage.MUCH_BYTES, True, "failed"), (0, False, "failed")],
-    ids=["what it was given", "what it wrote", "more files than are counted"],
+    [(0, 9, "killed"), (usage.MUCH_BYTES, 9, "failed"), (0, 2, "failed"), (0, 3, "failed")],
+    ids=["was given", "wrote", "was given too many files", "wrote too many files"],
 )
 def test_of_a_full_disk_an_agent_answers_for_what_it_wrote(
     home, tmp_path, monkeypatch, writes, counted, status
 ):
-    """A checkout is large before the agent begins; `held_bytes` looks at real files."""
+    """A checkout is large before the agent begins."""
     work, free = tmp_path / "checkout", [1 << 40]
     work.mkdir()
     (work / "given").write_bytes(b"x" * 2 * usage.MUCH_BYTES)
     (work / "more").write_bytes(b"x")
     monkeypatch.setattr(usage, "free_bytes", lambda _folder: free[0])
-    if not counted:
-        monkeypatch.setattr(usage, "FILES_MAX", 2)
+    monkeypatch.setattr(usage, "FILES_MAX", counted)
     hands = Hands(work, Outcome(status="failed", summary="exit code 1: no space left"))
 
     def fill() -> None:

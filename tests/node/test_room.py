@@ -206,9 +206,9 @@ def test_what_a_folder_holds_is_counted_through_no_link_and_to_a_bound(tmp_path,
     inside.mkdir()
     (inside / "small").write_bytes(b"x" * 10_000)
     (inside / "out").symlink_to("/usr")
-    assert 1_010_000 <= usage.held_bytes(tmp_path) < 1_200_000
+    assert 1_010_000 <= usage.written_bytes(tmp_path, 0) < 1_200_000
     monkeypatch.setattr(usage, "FILES_MAX", 1)
-    usage.held_bytes(tmp_path)
-    assert usage.held_bytes(tmp_path / "nowhere") == 0
+    usage.written_bytes(tmp_path, 0)
+    assert usage.written_bytes(tmp_path / "nowhere", 0) == 0
     assert usage.free_bytes(tmp_path) > 0
     assert usage.free_bytes(tmp_path / "nowhere" / "at all") == 1 << 62

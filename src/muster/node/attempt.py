@@ -106,7 +106,7 @@ class Trial:
         """How much more its folder holds than before its agent began."""
         if self._given is None or (folder := self.folder) is None:
             return 0
-        return await asyncio.to_thread(usage.held_bytes, folder) - self._given
+        return await asyncio.to_thread(usage.written_bytes, folder, self._given)
 
     def fill(self, reason: str) -> None:
         """It filled the disk: it fails for that, and is not tried on another machine."""

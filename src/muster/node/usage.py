@@ -14,11 +14,6 @@ MUCH_BYTES: Final = 4 * 1024 * 1024
 FILES_MAX: Final = 100_000
 
 
-def held_bytes(folder: Path) -> int:
-    """The bytes on the disk below a folder, as far as they can be counted; follows no link."""
-    return _count(folder)[0]
-
-
 def given_bytes(folder: Path) -> int:
     """What a folder holds before its agent begins: nothing of it did the agent write.
 
@@ -28,8 +23,16 @@ def given_bytes(folder: Path) -> int:
     return total if whole else 0
 
 
+def written_bytes(folder: Path, given: int) -> int:
+    """How much more a folder holds than it was given; of very many files all that is counted."""
+    total, whole = _count(folder)
+    return total - given if whole else total
+
+
 def _count(folder: Path) -> tuple[int, bool]:
-    """The bytes that were counted, and whether these are all."""
+    """The bytes on the disk below a folder that were counted, and whether they are all; follows
+    no link.
+    """
     total = 0
     left = FILES_MAX
     todo = [str(folder)]
