@@ -333,6 +333,22 @@ def test_where_sparse_patterns_name_no_whole_folders_nothing_is_removed_and_that
 
 
 @proves("git.sparse-removes-nothing")
+@pytest.mark.parametrize("lines", ["/docs/\n!/docs/b*\n", "!/docs/*/\n"], ids=["file", "alone"])
+def test_cone_patterns_that_somebody_edited_into_others_remove_nothing(
+    place: Place, lines: str
+) -> None:
+    wide(place)
+    tree = place.open()
+    sh(tree.path, "sparse-checkout", "set", "docs")
+    (tree.gitdir / "info" / "sparse-checkout").write_text("/*\n!/*/\n" + lines)
+    sh(tree.path, "sparse-checkout", "reapply")
+    assert not (tree.path / "docs" / "b.txt").exists()
+    found = place.collect(tree)
+    assert found.changed == ()
+    assert "docs/b.txt" in found.beside[0]
+
+
+@proves("git.sparse-removes-nothing")
 def test_what_was_removed_after_the_sparse_checkout_ended_is_removed(place: Place) -> None:
     wide(place)
     tree = place.open()
