@@ -371,7 +371,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.beside-is-told": "A branch, stash or tag that an agent made and its result does not contain is told with the result, and with the reason where a deliverable is missing.",
     "git.sparse-removes-nothing": "What a sparse checkout hides is not removed from the result; what the agent removed is.",
     "git.few-questions": "An attempt asks its remote three times (what is there, take this, is it there) and starts few programs, however many deliverables it has.",
-    "git.nothing-read-for-ever": "A file that is too large for any push is refused by name before git reads it, unless it is ignored.",
+    "git.nothing-read-for-ever": "A file that is too large for any push is refused by name before git reads it, unless it is ignored, or is what a Git LFS pointer of its base says; git does not read that either.",
     "git.deliverables-in-the-commit": "A deliverable counts when it is in the commit; what is behind a link, in a repository of its own, empty or a pipe is missing, with the reason, and is the agent's fault.",
     "git.untouched-stays": "A file that nobody touched stays byte for byte as it was, whatever attributes say, and a file that was touched is seen, whatever the agent wrote into its index.",
     "git.filters-never-bypassed": "A changed file that a filter of the repository must clean (large files, encrypted ones) is refused by name instead of stored as it lies there; pointers stay pointers.",

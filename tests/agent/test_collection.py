@@ -10,6 +10,7 @@ from tests.agent.repositories import SIGNATURE, checkout, refs, sh, wait
 from tests.agent.test_worktree import Place
 from tests.promise import proves
 
+from muster import limits
 from muster.agent import cache, git, worktree
 from muster.agent.fence import Epoch
 from muster.errors import Damaged, Refused
@@ -283,6 +284,54 @@ def test_pointers_stay_pointers_whatever_git_lfs_did_in_the_folder(place: Place)
     assert found.changed == ("a.txt", "new.bin")
     (tree.path / "old.bin").write_bytes(b"other")
     with pytest.raises(Refused, match=r"old\.bin"):
+        place.collect(tree)
+
+
+@proves("git.filters-never-bypassed", "git.nothing-read-for-ever")
+def test_a_large_file_that_its_pointer_points_at_is_no_change_and_git_reads_none_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GIT_FILE_BYTES_MAX", 1 << 20)
+    content = bytes((1 << 20) + 1)
+    pointer = with_lfs(place, content)
+    tree = place.open()
+    large = tree.path / "old.bin"
+    large.unlink()
+    large.touch()
+    # As after `git lfs pull`, here of a sparse file.
+    os.truncate(large, len(content))
+    (tree.path / "a.txt").write_text("x")
+    found = place.collect(tree, "old.bin")
+    assert (found.changed, found.missing) == (("a.txt",), ())
+    assert place.show(found.commit + ":old.bin") == pointer.strip()
+    read = sh(place.source, "hash-object", "--no-filters", str(large))
+    kept = sh(tree.cache, "cat-file", "--batch-check", stdin=f"{read}\n".encode())
+    assert kept.endswith("missing"), "git read it and keeps it"
+
+
+@proves("git.filters-never-bypassed", "git.nothing-read-for-ever")
+@pytest.mark.parametrize("what", ["other bytes", "more bytes", "no filter", "no pointer of ours"])
+def test_a_large_file_that_is_something_else_than_its_pointer_says_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(limits, "GIT_FILE_BYTES_MAX", 1 << 20)
+    content = bytes((1 << 20) + 1)
+    with_lfs(place, content)
+    tree = place.open()
+    name = "old.bin"
+    if what == "other bytes":
+        content = content[:-1] + b"x"
+    elif what == "more bytes":
+        content += b"\0"
+    elif what == "no filter":
+        (tree.path / ".gitattributes").write_text("")
+    else:
+        name = "new.bin"
+        (tree.path / name).write_text(POINTER.format(sha256(content).hexdigest(), len(content)))
+        sh(tree.path, "add", "-A")
+        sh(tree.path, "commit", "-q", "-m", "the agent's own pointer")
+    (tree.path / name).write_bytes(content)
+    with pytest.raises(Refused, match=rf"'{name}' has more than"):
         place.collect(tree)
 
 

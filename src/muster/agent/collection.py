@@ -215,7 +215,7 @@ async def _write_tree(
         inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
         await inside.run("read-tree", top)
         await _keep_untouched(inside, place, top)
-        await folders.refuse(inside, looked, deliver)
+        await folders.refuse(inside, looked, deliver, place.base)
         await _point_submodules(inside, place, looked.nested)
         await inside.run("add", "--all", ".")
         if deliver:

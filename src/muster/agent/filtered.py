@@ -21,7 +21,7 @@ from muster.errors import Refused
 # What Git LFS puts in the place of a large file (its specification, version 1).
 _POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-.*\n)*"
-    rb"oid sha256:([0-9a-f]{64})\nsize \d+\n"
+    rb"oid sha256:([0-9a-f]{64})\nsize (\d{1,18})\n"
 )
 _POINTER_BYTES_MAX: Final = 1024
 
@@ -48,6 +48,37 @@ class _Entry(NamedTuple):
     before: str
 
 
+class _Pointer(NamedTuple):
+    """The large file that stands elsewhere."""
+
+    sha256: str
+    size: int
+
+
+async def leave_large(inside: Git, base: str, paths: list[bytes]) -> set[bytes]:
+    """Those of these files that are what a pointer of the base points at; git reads none of them.
+
+    As after `git lfs pull`: no change, like the smaller ones that `settle` finds after git read
+    them. Only a pointer of the base counts, so no agent decides how much is read here.
+    """
+    asked = [path for path in paths if b"\n" not in path]
+    if not asked:
+        return set()
+    question = b"".join(b"%s:%s\n:0:%s\n" % (base.encode(), path, path) for path in asked)
+    named = ["cat-file", "--batch-check=%(objecttype) %(objectname)"]
+    lines = (await inside.run(*named, stdin=question)).out.split(b"\n")
+    filters = await _filters(inside, asked)
+    left = set[bytes]()
+    for path, before, now in zip(asked, lines[0::2], lines[1::2], strict=False):
+        kind, _, blob = before.partition(b" ")
+        if kind == b"blob" and before == now and filters.get(path) == b"lfs":
+            left |= {path} if await _points_at(inside, blob.decode(), path) else set()
+    if left:
+        listed = b"".join(path + b"\0" for path in left)
+        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=listed)
+    return left
+
+
 async def settle(inside: Git, top: str) -> None:
     """Deal with changed files that a filter of the repository's should have cleaned.
 
@@ -57,10 +88,7 @@ async def settle(inside: Git, top: str) -> None:
     changed = [entry async for entry in _changed(inside, top)]
     if not changed:
         return
-    listed = b"".join(entry.path + b"\0" for entry in changed)
-    answer = await inside.run("check-attr", "-z", "--stdin", "filter", stdin=listed)
-    fields = answer.out.split(b"\0")
-    filters = dict(zip(fields[0::3], fields[2::3], strict=False))
+    filters = await _filters(inside, [entry.path for entry in changed])
     kept = []
     for entry in changed:
         name = filters.get(entry.path, b"unspecified")
@@ -68,7 +96,7 @@ async def settle(inside: Git, top: str) -> None:
             continue
         if name == b"lfs" and await _pointer(inside, entry.blob):
             continue
-        if name != b"lfs" or not await _points_at(inside, entry):
+        if name != b"lfs" or not await _points_at(inside, entry.before, entry.path):
             raise Refused(
                 f"The file {git.shown(entry.path)!r} has the filter {git.shown(name)!r} "
                 "(.gitattributes), which does not run here; leave it as it was, or let the "
@@ -88,29 +116,39 @@ async def _changed(inside: Git, top: str) -> AsyncIterator[_Entry]:
             yield _Entry(path, mode, blob.decode(), before_mode, before.decode())
 
 
-async def _pointer(inside: Git, blob: str) -> str:
-    """The hash that a large file's pointer names; "" where the blob is none."""
+async def _filters(inside: Git, paths: list[bytes]) -> dict[bytes, bytes]:
+    """The filter that .gitattributes gives each of these files."""
+    listed = b"".join(path + b"\0" for path in paths)
+    answer = await inside.run("check-attr", "-z", "--stdin", "filter", stdin=listed)
+    fields = answer.out.split(b"\0")
+    return dict(zip(fields[0::3], fields[2::3], strict=False))
+
+
+async def _pointer(inside: Git, blob: str) -> _Pointer | None:
+    """The large file that a pointer names; None where the blob is none."""
     if not blob.strip("0"):
-        return ""
+        return None
     size = await inside.run("cat-file", "-s", blob)
     if int(size.text) > _POINTER_BYTES_MAX:
-        return ""
+        return None
     found = _POINTER.fullmatch((await inside.run("cat-file", "blob", blob)).out)
-    return found[1].decode() if found else ""
+    return _Pointer(found[1].decode(), int(found[2])) if found else None
 
 
-async def _points_at(inside: Git, entry: _Entry) -> bool:
-    """Whether the commit's pointer is of the very file that lies there, as after `git lfs pull`."""
-    wanted = await _pointer(inside, entry.before)
-    if not wanted:
-        return False
-    path = inside.folder / os.fsdecode(entry.path)
-    return wanted == await asyncio.to_thread(_sha256, path)
+async def _points_at(inside: Git, blob: str, path: bytes) -> bool:
+    """Whether a committed pointer is of the very file that lies there, as after `git lfs pull`."""
+    wanted = await _pointer(inside, blob)
+    return wanted is not None and await asyncio.to_thread(
+        _is_of, wanted, inside.folder / os.fsdecode(path)
+    )
 
 
-def _sha256(path: Path) -> str:
+def _is_of(pointer: _Pointer, path: Path) -> bool:
+    """Its size is asked first: what is larger or smaller is never read."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            if os.fstat(file.fileno()).st_size != pointer.size:
+                return False
+            return hashlib.file_digest(file, "sha256").hexdigest() == pointer.sha256
     except OSError:
-        return ""
+        return False

@@ -68,10 +68,11 @@ def _is_inner(entry: os.DirEntry[bytes], large: list[bytes], top: bytes) -> bool
     return False
 
 
-async def refuse(inside: filtered.Git, found: Folders, deliver: list[str]) -> None:
+async def refuse(inside: filtered.Git, found: Folders, deliver: list[str], base: str) -> None:
     """Raises: Refused for what the commit could not hold as it is there."""
     await _refuse_closed(inside, found.closed)
-    await _refuse_heavy(inside, found.heavy, deliver)
+    left = await filtered.leave_large(inside, base, found.heavy)
+    await _refuse_heavy(inside, [path for path in found.heavy if path not in left], deliver)
 
 
 async def _refuse_closed(inside: filtered.Git, closed: list[bytes]) -> None:
@@ -89,7 +90,8 @@ async def _refuse_heavy(inside: filtered.Git, heavy: list[bytes], deliver: list[
     if left := wanted | await _not_ignored(inside, heavy):
         raise Refused(
             f"The file {git.shown(min(left))!r} has more than {limits.GIT_FILE_BYTES_MAX >> 30} "
-            "GiB, which no push carries; remove it, or name it in .gitignore."
+            "GiB, which no push carries; remove it, or name it in .gitignore, or put back what was "
+            "there if it is in the repository."
         )
 
 
