@@ -369,7 +369,7 @@ PROMISES: Final[dict[str, str]] = {
     "git.wild-repositories": "A repository as it comes in the wild works, or is refused in one sentence; nothing in it or its configuration is run or honoured when it is added, fetched, checked out, merged or promoted.",
     "git.half-done": "A rebase, merge, pick or series that an agent left in the middle fails its attempt by name where commits or conflicts are open, and is told where its content is there.",
     "git.beside-is-told": "A branch, stash or tag that an agent made and its result does not contain is told with the result, and with the reason where a deliverable is missing.",
-    "git.sparse-removes-nothing": "What a sparse checkout hides is not removed from the result; what the agent removed is.",
+    "git.sparse-removes-nothing": "What a sparse checkout hides is not removed from the result; what the agent removed is (without cone patterns it is kept, and told).",
     "git.few-questions": "An attempt asks its remote three times (what is there, take this, is it there) and starts few programs, however many deliverables it has.",
     "git.nothing-read-for-ever": "A file that is too large for any push is refused by name before git reads it, unless it is ignored, or is what a Git LFS pointer of its base says; git does not read that either.",
     "git.deliverables-in-the-commit": "A deliverable counts when it is in the commit; what is behind a link, in a repository of its own, empty or a pipe is missing, with the reason, and is the agent's fault.",
