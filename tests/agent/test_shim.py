@@ -132,7 +132,7 @@ def test_a_stopped_shim_that_is_told_to_end_is_ended(world, monkeypatch):
     monkeypatch.setattr(process, "OBEY_SLACK_S", 0.5)
 
     async def go():
-        stops = "touch here; kill -STOP $PPID; sleep 600"
+        stops = "kill -STOP $PPID; touch here; sleep 600"
         order = world.order(stops, grace_s=0.1, timeout_s=600)
         attempt = await world.start(order)
         assert await until((world.cwd / "here").exists)
