@@ -512,6 +512,26 @@ def test_whoever_follows_a_run_hears_of_every_assignment_loss_retry_and_end(hub)
     assert told(hub)[:1] == [("second", "queued", "hub", 0)]
 
 
+@proves("task.moves-are-told")
+def test_a_follower_that_cannot_be_told_keeps_no_other_from_hearing(hub):
+    run = hand_in(hub, SLOW)
+    told: list[dict[str, Any]] = []
+
+    def fails(change: dict[str, Any]) -> None:
+        raise KeyError(change.get("phase", ""))
+
+    for watcher in (fails, told.append):
+        hub.core.work.running.following.follow(run, watcher)
+    end(hub)
+    hub.world.pass_ms(500)
+    end(hub)
+    hub.world.pass_ms(500)
+    assert state(hub, run) == "done"
+    assert [change["state"] for change in told if change.get("phase") == "first"][-1] == "done"
+    assert told[-1]["settled"] == "done"
+    assert hub.core.counters["failed-watch"] >= 3
+
+
 @proves("task.a-settled-run-waits-for-nothing")
 def test_no_phase_of_a_run_that_is_over_is_shown_as_one_that_could_begin(hub):
     run = hand_in(hub, SLOW)

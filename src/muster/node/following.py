@@ -84,14 +84,13 @@ class Following:
 
     def waits(self, run: str, phase: str, reason: str) -> None:
         """A phase cannot begin yet: there is no task of it."""
-        for watcher in self.watchers.get(run, ()):
-            watcher(waiting(phase, reason, self.core.now.wall_ms))
+        self._say(run, waiting(phase, reason, self.core.now.wall_ms))
 
     def settled(self, run: str, outcome: str, reason: str) -> None:
         """The run is over: its followers hear of its last tasks, then of its end, then no more."""
         self.tell(run)
-        for watcher in self.watchers.pop(run, ()):
-            watcher({"run": run, "settled": outcome, "reason": reason})
+        self._say(run, {"run": run, "settled": outcome, "reason": reason})
+        self.watchers.pop(run, None)
 
     def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
         own = self.core.standing.own(FLEET)
@@ -101,7 +100,9 @@ class Following:
         machine = str(row["machine"] or "")
         row["machine"] = self.core.standing.name_of(machine) if machine else ""
         row |= {"task": task, "commit": row["commit_id"], **moved}
-        change = {name: row[name] for name in WATCHED}
-        for watcher in self.watchers[run]:
-            # One that cannot be told keeps no other from hearing of it.
+        self._say(run, {name: row[name] for name in WATCHED})
+
+    def _say(self, run: str, change: dict[str, Any]) -> None:
+        """Tell everybody who follows; one who cannot be told keeps no other from hearing of it."""
+        for watcher in list(self.watchers.get(run, ())):
             self.core.guard.run("watch", run[:12], watcher, change)
