@@ -360,8 +360,8 @@ COSIGNS_KNOWN: Final = 4096
 # for this long is given up, and another one asked.
 DISPUTE_MS: Final = 30_000
 
-# To end a stream of a revoked machine takes half a millisecond; a step must not take a second.
-BURIED_PER_STEP_MAX: Final = 256
+# To end a stream of a revoked machine takes a millisecond or two; four thousand end in some seconds.
+BURIED_PER_STEP_MAX: Final = 32
 
 # --- node ------------------------------------------------------------------------------
 # A call and its answer; a spec of 256 KiB as JSON text fits, several large answers go in parts.

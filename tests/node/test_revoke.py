@@ -8,11 +8,12 @@ from muster.channel.frame import Type
 from muster.fleet.machine import Operator
 from muster.fleet.record import fitting_cuts, open_revocation, sign_operator, sign_revocation
 from muster.limits import REVOCATION_BYTES_MAX, REVOCATION_REASON_CHARS_MAX
-from muster.log import canon
+from muster.log import canon, wire
 from muster.log import segment as segments
 from muster.log.stream import FLEET, Incarnation, Scope, StreamName
 from muster.node import event as ev
 from muster.node import fork
+from muster.node.core import Core
 
 MANY = 600
 
@@ -79,6 +80,88 @@ def test_a_machine_that_opened_hundreds_of_streams_is_revoked_and_ends_the_same_
         assert world["bad"].id in world[at].core.roster.revoked
     (entry,) = {e.id: e for e in hub_entries(world, "machine.revoke")}.values()
     assert len(entry.body or b"") < 64 * 1024
+
+
+@proves("fleet.revocation-bounded")
+def test_whoever_names_all_streams_of_a_revoked_machine_ends_no_more_of_them_in_one_step(
+    world, monkeypatch
+):
+    """hub, studio <- bad (300 streams); studio shows them all before the hub came to most."""
+    open_streams(world, world["bad"], 300)
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 40)
+    known = {s: world["studio"].core.store.size(s) for s in streams_of(world, "studio", "bad")}
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    hub = world["hub"].core
+    link = hub.link_to(world["studio"].id)
+    before = ended(world, "hub")
+    assert before <= 40
+    shown = world["studio"].core.store
+    for begin in range(0, len(known), 200):
+        heads = [
+            wire.Head(str(s), known[s], shown.latest_seal(s).note.decode())
+            for s in list(known)[begin : begin + 200]
+        ]
+        world["hub"].step(ev.Arrived(link, Type.OFFER, 0, wire.encode(wire.Offer(heads))))
+    assert ended(world, "hub") == before
+    world.pass_ms(100)
+    assert before < ended(world, "hub") <= before + 40
+    world.pass_ms(3_000)
+    assert ended(world, "hub") == len(streams_of(world, "hub", "bad"))
+
+
+@proves("fleet.revocation-bounded")
+def test_a_machine_that_dies_while_it_ends_the_streams_of_another_goes_on_when_it_starts(
+    world, monkeypatch
+):
+    open_streams(world, world["bad"], 300)
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 40)
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    assert ended(world, "hub") <= 40
+    world.restart("hub")
+    world.pass_ms(3_000)
+    assert ended(world, "hub") == len(streams_of(world, "hub", "bad")) > 300
+
+
+@proves("fleet.revocation-bounded")
+def test_a_stream_that_waits_for_its_end_grows_no_more_and_is_vouched_for_no_more(
+    world, monkeypatch
+):
+    """hub, studio <- bad: what bad wrote beyond the revocation comes while the end is still due."""
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
+    bad, studio = world["bad"].core, world["studio"].core
+    private = Scope(f"to.{world['hub'].id}")
+    everybodys, hubs = bad.standing.own(FLEET), bad.standing.own(private)
+    write_as(bad, FLEET, private)
+    world.pass_ms(2_000)
+    size, seen = studio.store.size(everybodys), studio.store.latest_seal(hubs)
+    assert size
+    assert seen is not None
+    assert seen.size == 1
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    assert studio.roster.cut(hubs) == 1
+    assert studio.store.frozen_at(hubs) is studio.store.frozen_at(everybodys) is None
+    write_as(bad, FLEET, private)
+    link = studio.link_to(world["hub"].id)
+    more = segments.encode(bad.store.segment(everybodys, size))
+    note = bad.store.latest_seal(hubs).note.decode()
+    proof = [h.hex() for h in bad.store.consistency(hubs, 1, 2)]
+    offer = wire.encode(wire.Offer([wire.Head(str(hubs), 2, note, 1, proof)]))
+    world["studio"].step(ev.Arrived(link, Type.SEGMENT, 0, more))
+    world["studio"].step(ev.Arrived(link, Type.OFFER, 0, offer))
+    assert studio.store.size(everybodys) == size
+    assert studio.store.latest_seal(hubs) == seen
+
+
+def write_as(core: Core, *scopes: Scope) -> None:
+    with core.store.transaction():
+        for scope in scopes:
+            core.append("note.x", b"{}", scope=scope)
+        core.store.seal_dirty(core.standing.signer("seal"))
+
+
+def ended(world: Cores, at: str) -> int:
+    store = world[at].core.store
+    return sum(store.frozen_at(s) is not None for s in streams_of(world, at, "bad"))
 
 
 def hub_entries(world: Cores, of_kind: str) -> list:

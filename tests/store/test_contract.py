@@ -587,6 +587,21 @@ def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
     assert b.store.as_of("job", time_ms=b.now_ms + 1) == b.store.rows("job")
 
 
+@proves("store.freeze", "store.as-of")
+def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
+    """An admission has room for 4,096 changes, a cut for more: its numbers are as many."""
+    a = Machine(1)
+    a.write(a.fleet, note("an odd admission number"), *[job(f"j{at}", "open") for at in range(5_000)])
+    before = everything(a.store)
+    with a.store.transaction():
+        a.store.freeze(a.fleet, 1, b"proof", a.now_ms)
+    assert a.store.rows("job") == []
+    (gone,) = a.store.query("select count(*) from job_hist where gone = 1")
+    assert gone == (5_000,)
+    assert len(a.store.as_of("job", admission=5_000)) == 5_000
+    assert everything(a.store) != before
+
+
 @proves("store.erase")
 def test_an_erased_body_is_gone_and_every_proof_stays_valid(machines):
     a = machines(1)

@@ -270,7 +270,7 @@ class Core:
         boot_ms = self.now.boot_ms
         self.guard.run("members", "", self.members.tick)
         self.guard.run("sync", "", self.sync.tick, boot_ms)
-        self.guard.run("forks", "", self.replication.forks.retry, boot_ms)
+        self.guard.run("forks", "", self.replication.forks.retry, boot_ms, self.now.wall_ms)
         self.work.tick()
 
     def _arrived(self, event: ev.Arrived) -> None:

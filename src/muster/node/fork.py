@@ -7,12 +7,12 @@ Rule 3: a revocation, the taking of a grant, an order that we obeyed and a remov
 never forgotten: where rolling a stream back takes one away, whoever may says it again, and who saw
 a removal leaves the member out (fleet/lasting.py).
 Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
+Rule 5: a machine that was revoked may have thousands of streams, full of entries. One step ends so
+many of them and no more, whoever names them; meanwhile none of them grows beyond its end.
 """
 
-import contextlib
-import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
@@ -61,8 +61,8 @@ class Forks:
         self._disputes: dict[StreamName, Dispute] = {}
         self._proofs: dict[StreamName, bytes] | None = None
         self._now_ms = 0
-        # Streams of revoked machines that are still to be ended, and the time of the revocation.
-        self._to_bury: deque[tuple[StreamName, int]] = deque()
+        # Streams of revoked machines that are still to be ended, in the order of their turns.
+        self._to_bury: dict[StreamName, None] = {}
 
     def at(self, now_ms: int) -> None:
         """The time at which the next messages came."""
@@ -110,10 +110,10 @@ class Forks:
         else:
             self.sync.say(dispute.link, wire.Probe(str(stream), size))
 
-    def retry(self, now_ms: int) -> None:
+    def retry(self, now_ms: int, wall_ms: int) -> None:
         """Ask again what may have been lost; give up what a peer never answers. Call at ticks."""
         self._now_ms = now_ms
-        self._bury_some()
+        self._bury_some(wall_ms)
         for stream, dispute in list(self._disputes.items()):
             if now_ms >= dispute.until_ms or dispute.link not in self.sync.sessions:
                 del self._disputes[stream]
@@ -211,38 +211,39 @@ class Forks:
         self.sync.spread_fork(raw)
 
     def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
-        self._end(stream, common, evidence, wall_ms)
+        lost = self._end(stream, common, evidence, wall_ms)
+        self._proofs = None
+        self._say_again(lost)
         self.standing.changed()
 
-    def _end(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
+    def _end(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> list[Entry]:
+        """Freeze it; what is to be said again, once all that ends in this step has ended."""
         self.store.freeze(stream, common, evidence, wall_ms)
         # Before anybody hears of it: what is written in answer must not meet a frozen stream.
         if self.is_ours(stream):
             self._on_regressed(stream, "our stream has two branches")
-        self._say_again(stream, common)
-        self._proofs = None
         self._disputes.pop(stream, None)
         self.sync.cut_back(stream, common)
-        self.standing.stale()
+        return self._lasting_beyond(stream, common)
 
     def start(self) -> None:
         """Say again what a crash may have kept us from saying; call it before any `step`."""
+        lost = []
         for stream in self.store.streams():
             common = self.store.frozen_at(stream)
             if common is not None:
-                self._say_again(stream, common)
+                lost += self._lasting_beyond(stream, common)
+        self._say_again(lost)
 
-    def _say_again(self, stream: StreamName, common: int) -> None:
-        lost = [entry for entry in self._beyond(stream, common) if entry.header.kind in KINDS]
-        self.standing.left_out(stream, removals(lost))
+    def _say_again(self, lost: list[Entry]) -> None:
         if lost:
             self._on_rolled_back(lost)
 
-    def _beyond(self, stream: StreamName, common: int) -> Iterator[Entry]:
-        """The entries after the end of a frozen stream, which are kept as evidence."""
-        with contextlib.suppress(NotFound):
-            for seq in itertools.count(common):
-                yield self.store.entry_at(stream, seq)
+    def _lasting_beyond(self, stream: StreamName, common: int) -> list[Entry]:
+        """What is never forgotten of the entries after the end of a frozen stream."""
+        lost = self.store.entries_of(stream, common, KINDS)
+        self.standing.left_out(stream, removals(lost))
+        return lost
 
     # --- revoked machines ----------------------------------------------------------------
 
@@ -252,16 +253,19 @@ class Forks:
             return False
         return self.standing.roster.cut(stream) == 0
 
-    def bury_stream(self, stream: StreamName, wall_ms: int) -> None:
-        """End a revoked machine's stream where its revocation says."""
+    def end_of(self, stream: StreamName) -> int | None:
+        """Where a stream ends; None while it lives. A revoked machine's is frozen there soon."""
+        frozen = self.store.frozen_at(stream)
         cut = self.standing.roster.cut(stream)
-        if cut is not None and self._bury(stream, cut, wall_ms):
-            self.standing.changed()
+        ours = stream.machine == self.standing.machine
+        if cut is None or ours or (frozen is not None and frozen <= cut):
+            return frozen
+        self._to_bury[stream] = None
+        return cut
 
-    def _bury(self, stream: StreamName, cut: int, wall_ms: int) -> bool:
-        """Whether it ends earlier than it did."""
-        if stream.machine == self.standing.machine:
-            return False
+    def _bury(self, stream: StreamName, wall_ms: int, lost: list[Entry]) -> bool:
+        """Whether it ends earlier than it did; `lost` gets what is to be said again."""
+        cut = self.standing.roster.cut(stream) or 0
         if cut == 0 and self.store.drop(stream):
             # It was seen, or said to be there, and no entry of it ever was here.
             self.sync.forget(stream)
@@ -271,7 +275,9 @@ class Forks:
         if frozen is None or frozen > cut:
             # The revocation itself is an entry of whoever wrote it; this only points there.
             evidence = canon.encode({"cut": cut, "revoked": stream.machine})
-            self._end(stream, cut, evidence, wall_ms)
+            lost += self._end(stream, cut, evidence, wall_ms)
+            if self._proofs is not None:
+                self._proofs.pop(stream, None)
             self.counters["streams-of-revoked-machines"] += 1
             return True
         return False
@@ -280,15 +286,20 @@ class Forks:
         """A machine was revoked: end every stream of it that we know.
 
         It may have opened thousands to make this dear: so many are ended now, the rest at ticks,
-        and the roster is combined once for all. None of them grows meanwhile, see `on_segment`.
+        and the roster is combined once for all of a step.
         """
-        self._to_bury.extend((s, wall_ms) for s in self.store.streams() if s.machine == machine)
-        self._bury_some()
+        for stream in self.store.streams():
+            if stream.machine == machine:
+                self.end_of(stream)
+        self._bury_some(wall_ms)
 
-    def _bury_some(self) -> None:
-        roster, ended = self.standing.roster, 0
+    def _bury_some(self, wall_ms: int) -> None:
+        ended = 0
+        lost: list[Entry] = []
         while self._to_bury and ended < BURIED_PER_STEP_MAX:
-            stream, wall_ms = self._to_bury.popleft()
-            ended += self._bury(stream, roster.cut(stream) or 0, wall_ms)
+            stream = next(iter(self._to_bury))
+            del self._to_bury[stream]
+            ended += self._bury(stream, wall_ms, lost)
         if ended:
+            self._say_again(lost)
             self.standing.changed()

@@ -109,7 +109,7 @@ class Replication:
             stream = wire.stream_of(head.stream)
             if stream.machine == self.standing.machine and head.size > self.store.size(stream):
                 self._is_longer(stream, head.seal.encode())
-        living = [h for h in offer.heads if not self._is_over(link, h, wall_ms)]
+        living = [h for h in offer.heads if not self._is_over(link, h)]
         offer = wire.Offer(living, whole=offer.whole)
         for head in self.sync.on_offer(link, offer, now_ms):
             stream = wire.stream_of(head.stream)
@@ -137,17 +137,16 @@ class Replication:
         if want.start < self.store.size(stream):
             self.on_own_wanted(session.peer, stream)
 
-    def _is_over(self, link: int, head: wire.Head, wall_ms: int) -> bool:
+    def _is_over(self, link: int, head: wire.Head) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
         stream = wire.stream_of(head.stream)
         if self.forks.is_nothing(stream):
             return True
-        self.forks.bury_stream(stream, wall_ms)
-        frozen = self.store.frozen_at(stream)
-        if frozen is None or head.size <= frozen:
+        end = self.forks.end_of(stream)
+        if end is None or head.size <= end:
             return False
         self.forks.tell_frozen(link, stream)
-        return self.store.size(stream) >= frozen
+        return self.store.size(stream) >= end
 
     def _open(self, note: bytes) -> Seal | None:
         """The seal, checked; None when the machine is not (yet) known here."""
@@ -187,7 +186,7 @@ class Replication:
     ) -> None:
         """A stream we may not hold: check that its seal follows what we saw, then say so."""
         seal = self._open(head.seal.encode())
-        if seal is None or seal.stream != stream or self.store.frozen_at(stream) is not None:
+        if seal is None or seal.stream != stream or self.forks.end_of(stream) is not None:
             return
         seen = self.store.latest_seal(stream)
         size, root = (seen.size, seen.root) if seen is not None else (0, tree.EMPTY_ROOT)
@@ -299,13 +298,12 @@ class Replication:
         if self.forks.is_ours(stream):
             self._is_longer(stream, segment.note)
             return
-        self.forks.bury_stream(stream, wall_ms)
-        frozen = self.store.frozen_at(stream)
-        if frozen is not None and segment.end > frozen:
+        if self.forks.is_nothing(stream):
+            return
+        end = self.forks.end_of(stream)
+        if end is not None and segment.end > end:
             # It may not have heard yet: no fault of the peer.
             self.forks.tell_frozen(link, stream)
-            return
-        if self.forks.is_nothing(stream):
             return
         if not self.store.has_place(stream):
             most = STREAMS_OF_MACHINE_MAX

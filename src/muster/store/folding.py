@@ -112,11 +112,14 @@ class Folding:
         self._skipped.append((row, bound.fold.name, reason[:REASON_CHARS_MAX]))
 
     def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
-        """Undo the entries from `size` on, which are those admitted after `last`."""
+        """Undo the entries from `size` on, which are those admitted after `last`.
+
+        All admissions are written: the tables find by them what one stream changed.
+        """
         self.flush()
         for name, table in self.tables.items():
             self._written[name] = table
-            table.cut_back(stream, last, number)
+            table.cut_back(stream, size, last, number)
         self._database.execute(
             "delete from skipped where entry between ? and ?",
             (pack(stream, size), pack(stream + 1, 0) - 1),

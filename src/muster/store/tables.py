@@ -9,7 +9,8 @@ Rule 3: what a fold hands over is checked here, value by value. A value SQLite c
 
 The first key column of every table is `stream`, the local number of the writer's stream. History
 has no index by key: keyed, it would dirty one page per change at random (measured: a third of the
-time of a commit), so a question about the past reads the history up to that moment instead.
+time of a commit), so a question about the past reads the history up to that moment instead. That of
+one stream is found by the numbers of its admissions: it costs what that stream wrote, not all.
 """
 
 # ruff: noqa: S608 - table and column names are checked by `_check_names`, values are bound.
@@ -20,6 +21,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from muster.log.fold import Affinity, Key, Row, Skip, Table, Value
+from muster.store.order import CUT_NUMBERS
 from muster.store.sqlite import Database, SqlValue, as_int
 
 # Rows kept in memory per table; chosen so that a busy fold's working set stays, at a few megabytes.
@@ -82,13 +84,26 @@ class FoldTable:
             f"insert or replace into {name}_hist(id_, gone, {every}) "
             f"values({_marks(3 + len(self.names))})"
         )
+        self._present = f"select {keys} from {name} where stream = ? order by {keys}"
+        # An admission that cut a stream back has no entries, but the numbers of many.
+        of_runs = (
+            f"from admission a cross join {name}_hist h on h.id_ >= a.number << {CHANGE_BITS} and "
+            f"h.id_ < a.number + iif(a.entries, a.entries, {CUT_NUMBERS}) << {CHANGE_BITS} "
+            "where a.stream = ?1"
+        )
+        own = ", ".join(f"h.{_quote(column)}" for column in ("stream", *self.key_names))
         self._changed_since = (
-            f"select distinct {keys} from {name}_hist where id_ >= ? and stream = ? order by {keys}"
+            f"select distinct {own} {of_runs} and a.start >= (select max(start) from admission "
+            f"where stream = ?1 and start < ?2) and h.id_ >= ?3 order by {own}"
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
         self._as_of = (
             f"select max(id_), gone, {every} from {name}_hist "
-            f"where id_ < ?1 and (?2 is null or stream = ?2) group by {keys} order by {keys}"
+            f"where id_ < ? group by {keys} order by {keys}"
+        )
+        values = ", ".join(f"h.{_quote(column)}" for column in ("stream", *self.names))
+        self._stream_as_of = (
+            f"select max(h.id_), h.gone, {values} {of_runs} and h.id_ < ?2 group by {own}"
         )
         self._all = f"select {every} from {name}"
 
@@ -133,7 +148,7 @@ class FoldTable:
         """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
         self.cache[key] = row
         self._dirty[key] = row
-        number = at << CHANGE_BITS | change
+        number = (at << CHANGE_BITS) + change
         if row is None:
             self._history.append((number, 1, *key, *self._nulls))
         else:
@@ -167,12 +182,22 @@ class FoldTable:
         self._dirty.clear()
         self._history.clear()
 
-    def cut_back(self, stream: int, last: int, at: int) -> None:
-        """Set every row of `stream` to what it was at admission `last`; history keeps all."""
+    def cut_back(self, stream: int, size: int, last: int, at: int) -> None:
+        """Set the rows of `stream` to what they were after `size` entries; history keeps all.
+
+        `last` is the admission number of the last of them, `at` the first of the cut.
+        """
         self.flush()
-        width = 1 + len(self.key_names)
-        before = {row[:width]: row[width:] for row in self.as_of(last, stream)}
-        changed = self._database.query(self._changed_since, ((last + 1) << CHANGE_BITS, stream))
+        first = (last + 1) << CHANGE_BITS
+        before: dict[FullKey, Row] = {}
+        if not size:
+            changed = self._database.query(self._present, (stream,))
+        elif changed := self._database.query(self._changed_since, (stream, size, first)):
+            width = 1 + len(self.key_names)
+            for _, gone, *found in self._database.query(self._stream_as_of, (stream, first)):
+                if not gone:
+                    row = _values(found)
+                    before[row[:width]] = row[width:]
         for number, found in enumerate(changed):
             key = _values(found)
             self.put(key, before.get(key), at, number)
@@ -210,10 +235,10 @@ class FoldTable:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def as_of(self, at: int, stream: int | None = None) -> list[tuple[Value, ...]]:
+    def as_of(self, at: int) -> list[tuple[Value, ...]]:
         """Return the rows, stream first, as they were right after admission `at`."""
         self.flush()
-        found = self._database.query(self._as_of, ((at + 1) << CHANGE_BITS, stream))
+        found = self._database.query(self._as_of, ((at + 1) << CHANGE_BITS,))
         return [_values(row[2:]) for row in found if not row[1]]
 
     def rows(
