@@ -360,7 +360,7 @@ COSIGNS_KNOWN: Final = 4096
 # for this long is given up, and another one asked.
 DISPUTE_MS: Final = 30_000
 
-# To end a stream of a revoked machine takes a millisecond or two; four thousand end in some seconds.
+# To end a stream of a revoked machine takes up to a millisecond; four thousand end in some seconds.
 BURIED_PER_STEP_MAX: Final = 32
 
 # --- node ------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from muster.log.fold import Change, Table
 from muster.log.seal import make_cosign, make_seal, open_seal
 from muster.log.segment import Segment
 from muster.log.stream import scope_to
-from muster.store import MEMORY, Draft, Store, tables
+from muster.store import MEMORY, Draft, Store, folding
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
 from muster.store.tree import Tiles
@@ -591,7 +591,9 @@ def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
 def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
     """An admission has room for 4,096 changes, a cut for more: its numbers are as many."""
     a = Machine(1)
-    a.write(a.fleet, note("an odd admission number"), *[job(f"j{at}", "open") for at in range(5_000)])
+    a.write(
+        a.fleet, note("an odd admission number"), *[job(f"j{at}", "open") for at in range(5_000)]
+    )
     before = everything(a.store)
     with a.store.transaction():
         a.store.freeze(a.fleet, 1, b"proof", a.now_ms)
@@ -674,7 +676,7 @@ def test_a_forged_segment_changes_nothing(machines):
 @proves("store.cache-is-bounded")
 def test_large_rows_stay_in_memory_only_up_to_so_many_bytes(machines, monkeypatch):
     """Twenty thousand texts of 32 KiB, which anybody may write, were kept at once."""
-    monkeypatch.setattr(tables, "CACHE_BYTES_MAX", 20_000)
+    monkeypatch.setattr(folding, "CACHE_BYTES_MAX", 20_000)
     a = machines(1)
     cache = a.store._table("job").cache
     a.write(a.journal, *(job(f"j{n}", "x" * 900) for n in range(20)))

@@ -32,6 +32,7 @@ from muster.fleet.record import (
     open_revocation,
 )
 from muster.fleet.roster import Closed, Member, Roster
+from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
 
 Row = Mapping[str, Any]
@@ -216,10 +217,10 @@ def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
     latest: dict[tuple[Scope, str], tuple[int, int, bool, str]] = {}
     groups: dict[Scope, dict[MachineId, Member]] = {}
     for row in rows(folds.GROUP.name):
-        scope, owner = _group(row)
+        scope, owner = _group(str(row["stream"]), row["name"])
         groups[scope] = {owner: Member({})}
     for row in rows(folds.MEMBER.name):
-        scope, owner = _group(row)
+        scope, owner = _group(str(row["stream"]), row["name"])
         groups.setdefault(scope, {owner: Member({})})
         cuts = row["cuts"] if row["since"] == "now" else "{}"
         # At the same stamp a removal counts.
@@ -233,9 +234,10 @@ def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
     return groups
 
 
-def _group(row: Row) -> tuple[Scope, MachineId]:
-    owner = StreamName.parse(str(row["stream"])).machine
-    return scope_group(owner, row["name"]), owner
+@lru_cache(maxsize=2 * GROUP_ROWS_OF_KEEPER_MAX)
+def _group(stream: str, name: str) -> tuple[Scope, MachineId]:
+    owner = StreamName.parse(stream).machine
+    return scope_group(owner, name), owner
 
 
 @lru_cache(maxsize=_OPENED_MAX)

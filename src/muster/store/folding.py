@@ -22,6 +22,10 @@ from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
 from muster.store.tables import CHANGES_MAX, FoldTable
 
+# Rows kept in memory of all tables: what a busy fleet works on, at some thirty megabytes.
+CACHE_ROWS_MAX: Final = 40_000
+# And where rows are large: whoever writes long texts must not fill the memory with them.
+CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
 ENTRIES_PER_FLUSH: Final = 5_000
@@ -70,6 +74,8 @@ class Folding:
         self._skipped: list[tuple[int, str, str]] = []
         # The tables with rows that SQLite may not have yet: most steps write few of them.
         self._written: dict[str, FoldTable] = {}
+        # The bodies of the entries from which the rows in memory were made.
+        self._folded_bytes = 0
         self.tables: dict[str, FoldTable] = {}
         wanted: dict[str, list[_Bound]] = {}
         for bound in self._bounds:
@@ -89,6 +95,7 @@ class Folding:
         for at, entry in enumerate(entries, number):
             bounds = wanted.get(entry.header.kind)
             if bounds is not None:
+                self._folded_bytes += len(entry.body or b"")
                 for bound in bounds:
                     self._apply_one(bound, stream, entry, at)
 
@@ -140,8 +147,14 @@ class Folding:
 
     def trim(self) -> None:
         """Keep the caches within their bounds; only between transactions."""
+        rows, size = 0, self._folded_bytes
         for table in self.tables.values():
-            table.trim()
+            rows += len(table.cache)
+            size += table.read_bytes
+        if rows > CACHE_ROWS_MAX or size > CACHE_BYTES_MAX:
+            self._folded_bytes = 0
+            for table in self.tables.values():
+                table.trim()
 
     def forget(self) -> None:
         """Drop what a rolled back transaction left in memory."""

@@ -204,9 +204,9 @@ class Replica:
             return []
         # SQLite looks through the headers: to parse all of them costs twenty times as much.
         needles = [b'"kind":"%s"' % kind.encode() for kind in sorted(kinds)]
+        of_kinds = " or ".join(["instr(header, ?)"] * len(needles))
         found = self._database.query(
-            f"{_ENTRY} where id >= ? and id < ? and ({' or '.join(['instr(header, ?)'] * len(kinds))})"
-            " order by id",
+            f"{_ENTRY} where id >= ? and id < ? and ({of_kinds}) order by id",
             (pack(head.id, start), pack(head.id, head.held), *needles),
         )
         return [entry for entry in map(self._parse, found) if entry.header.kind in kinds]
@@ -396,8 +396,8 @@ class Replica:
     def writers(self, table: str, **equals: Value) -> set[MachineId]:
         """Return the machines with such rows; far cheaper than the rows themselves."""
         self._settle()
-        found = self._table(table).streams(equals)
-        return {self._streams.by_id(number).name.machine for number in found}
+        found = self._table(table).distinct(("stream",), equals)
+        return {self._streams.by_id(as_int(number)).name.machine for (number,) in found}
 
     def changes(
         self, table: str, columns: tuple[str, ...], *, after: int, limit: int = ROWS_MAX

@@ -27,7 +27,7 @@ MEMORY: Final = ":memory:"
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
 # 4000 pages are 16 MB: the checkpoint pause stays near 10 ms and the WAL stays small.
 WAL_PAGES_BEFORE_CHECKPOINT: Final = 4000
-CACHE_KIB: Final = 64 * 1024
+CACHE_KIB: Final = 16 * 1024
 
 # These say that the file or the disk is not to be trusted; all others are our own mistakes in SQL.
 _DISK_ERRORS: Final = (

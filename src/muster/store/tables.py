@@ -24,10 +24,6 @@ from muster.log.fold import Affinity, Key, Row, Skip, Table, Value
 from muster.store.order import CUT_NUMBERS
 from muster.store.sqlite import Database, SqlValue, as_int
 
-# Rows kept in memory per table; chosen so that a busy fold's working set stays, at a few megabytes.
-CACHE_ROWS_MAX: Final = 20_000
-# And where rows are large: whoever writes long texts must not fill the memory with them.
-CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
 SQL_INT_MAX: Final = 2**63 - 1
 # The low bits of a history row's number count the changes of one entry to one table.
 CHANGE_BITS: Final = 12
@@ -52,8 +48,8 @@ class FoldTable:
         _check_names(table)
         self.table = table
         self.cache: dict[FullKey, Row | None] = {}
-        # The bytes of what was put into it, as far as they are texts.
-        self._cached_bytes = 0
+        # The texts of the rows that SQLite was asked for.
+        self.read_bytes = 0
         self._database = database
         self._dirty: dict[FullKey, Row | None] = {}
         self._history: list[tuple[Value, ...]] = []
@@ -86,25 +82,20 @@ class FoldTable:
         )
         self._present = f"select {keys} from {name} where stream = ? order by {keys}"
         # An admission that cut a stream back has no entries, but the numbers of many.
-        of_runs = (
-            f"from admission a cross join {name}_hist h on h.id_ >= a.number << {CHANGE_BITS} and "
-            f"h.id_ < a.number + iif(a.entries, a.entries, {CUT_NUMBERS}) << {CHANGE_BITS} "
-            "where a.stream = ?1"
+        bits = CHANGE_BITS
+        span = (
+            f"number << {bits} low_, number + iif(entries, entries, {CUT_NUMBERS}) << {bits} end_"
         )
-        own = ", ".join(f"h.{_quote(column)}" for column in ("stream", *self.key_names))
+        runs = f"(select {span} from admission where stream = ?1"
+        its = f"cross join {name}_hist on id_ >= low_ and id_ < end_ where id_"
         self._changed_since = (
-            f"select distinct {own} {of_runs} and a.start >= (select max(start) from admission "
-            f"where stream = ?1 and start < ?2) and h.id_ >= ?3 order by {own}"
+            f"select distinct {keys} from {runs} and start >= (select max(start) from admission "
+            f"where stream = ?1 and start < ?2)) {its} >= ?3 order by {keys}"
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
-        self._as_of = (
-            f"select max(id_), gone, {every} from {name}_hist "
-            f"where id_ < ? group by {keys} order by {keys}"
-        )
-        values = ", ".join(f"h.{_quote(column)}" for column in ("stream", *self.names))
-        self._stream_as_of = (
-            f"select max(h.id_), h.gone, {values} {of_runs} and h.id_ < ?2 group by {own}"
-        )
+        newest = f"select max(id_), gone, {every} from"
+        self._as_of = f"{newest} {name}_hist where id_ < ? group by {keys} order by {keys}"
+        self._stream_as_of = f"{newest} {runs}) {its} < ?2 group by {keys}"
         self._all = f"select {every} from {name}"
 
     # --- while folding -----------------------------------------------------------------
@@ -118,7 +109,7 @@ class FoldTable:
         row: Row | None = None
         if found:
             row = _values(found[0]) if self.row_names else ()
-            self._cached_bytes += _text_bytes(row)
+            self.read_bytes += sum(len(value) for value in row if type(value) is str)
         self.cache[key] = row
         return row
 
@@ -163,22 +154,19 @@ class FoldTable:
         puts = [(*key, *row) for key, row in dirty.items() if row is not None]
         if puts:
             self._database.executemany(self._put, puts)
-            self._cached_bytes += sum(map(_text_bytes, puts))
         if len(puts) < len(dirty):
             gone = [key for key, row in dirty.items() if row is None]
             self._database.executemany(self._delete, gone)
         self._database.executemany(self._remember, history)
 
     def trim(self) -> None:
-        """Keep the cache within its bounds; only between transactions."""
-        if len(self.cache) > CACHE_ROWS_MAX or self._cached_bytes > CACHE_BYTES_MAX:
-            self.cache.clear()
-            self._cached_bytes = 0
+        """Keep nothing that SQLite holds; only between transactions."""
+        self.cache.clear()
+        self.read_bytes = 0
 
     def forget(self) -> None:
         """Drop everything that SQLite does not hold: the transaction was rolled back."""
-        self.cache.clear()
-        self._cached_bytes = 0
+        self.trim()
         self._dirty.clear()
         self._history.clear()
 
@@ -194,10 +182,9 @@ class FoldTable:
             changed = self._database.query(self._present, (stream,))
         elif changed := self._database.query(self._changed_since, (stream, size, first)):
             width = 1 + len(self.key_names)
-            for _, gone, *found in self._database.query(self._stream_as_of, (stream, first)):
+            for _, gone, *row in self._database.query(self._stream_as_of, (stream, first)):
                 if not gone:
-                    row = _values(found)
-                    before[row[:width]] = row[width:]
+                    before[_values(row[:width])] = _values(row[width:])
         for number, found in enumerate(changed):
             key = _values(found)
             self.put(key, before.get(key), at, number)
@@ -344,15 +331,6 @@ class FoldTable:
         sql = f"select distinct {wanted} from {self.table.name} where {where}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(),))]
 
-    def streams(self, equals: Mapping[str, Value]) -> list[int]:
-        """Return the streams with such rows; `equals` names columns of ours."""
-        self.flush()
-        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
-        found = self._database.query(
-            f"select distinct stream from {self.table.name} where {where}", (*equals.values(),)
-        )
-        return [as_int(stream) for (stream,) in found]
-
     def changes(
         self, after: int, columns: tuple[str, ...], limit: int
     ) -> list[tuple[int, bool, int, tuple[Value, ...]]]:
@@ -410,10 +388,6 @@ def _check_text(text: str) -> None:
 def _values(row: Iterable[SqlValue]) -> tuple[Value, ...]:
     # Strict tables hold no floats, so what comes back is what a fold may put.
     return tuple(row)  # type: ignore[arg-type]
-
-
-def _text_bytes(row: Iterable[Value]) -> int:
-    return sum(len(value) for value in row if type(value) is str)
 
 
 def _marks(count: int) -> str:
