@@ -20,7 +20,7 @@ from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
 from muster.node.doubt import FLOOR
-from muster.node.member import going_on
+from muster.node.incarnation import going_on
 from muster.store.mark import Mark
 from muster.store.store import Draft
 from muster.task.evidence import task_args

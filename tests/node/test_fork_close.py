@@ -17,6 +17,7 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET
+from muster.node import standing
 from muster.verbs.fork import close as command
 from muster.verbs.table import VERBS
 
@@ -217,3 +218,26 @@ def test_a_person_names_a_fork_by_its_beginning(world):
     assert (said["fork"], said["common"]) == (fork["fork"], fork["common"])
     assert listed(hub)[0]["note"] == "we restored it"
     assert alarms(hub) == []
+
+
+@proves("fleet.fork-closed")
+def test_however_many_decisions_come_at_once_who_is_in_the_fleet_is_combined_once(monkeypatch):
+    """hub <- studio (50 decisions in one segment): each of them had cost a roster of its own."""
+    world = Cores("hub", "studio")
+    studio = world["studio"]
+    with studio.core.store.transaction():
+        for number in range(50):
+            body = {
+                "common": number, "note": "", "proof": "0" * 64, "statement": "nobody's",
+                "stream": f"{studio.id}/{'0' * 32}/fleet",
+            }  # fmt: skip
+            studio.core.append(kinds.FORK_CLOSE, canon.encode(body))
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    combined: list[int] = []
+    made = standing.assemble
+    monkeypatch.setattr(standing, "assemble", lambda *args: combined.append(1) or made(*args))
+    world.link("hub", "studio")
+    combined.clear()
+    world.pass_ms(500)
+    assert len(world["hub"].entries(kinds.FORK_CLOSE)) == 50
+    assert len(combined) < 10

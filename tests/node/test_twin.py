@@ -4,7 +4,7 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.log.stream import FLEET, Incarnation
-from muster.node.member import going_on
+from muster.node.incarnation import going_on
 from muster.store.mark import Mark
 
 

@@ -24,8 +24,8 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
+from muster.node.incarnation import going_on
 from muster.node.installation import all_folds
-from muster.node.member import going_on
 from muster.node.room import put_off
 from muster.store.mark import Mark
 from muster.store.store import Store

@@ -27,7 +27,7 @@ from muster.message.fold import MessageFold, ReceiptFold
 from muster.node import clock, reach
 from muster.node.core import Core
 from muster.node.home import Home
-from muster.node.member import going_on
+from muster.node.incarnation import going_on
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store

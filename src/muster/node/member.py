@@ -5,13 +5,15 @@ asked for the head of our own stream first. Alone and in doubt means a new incar
 not in doubt (a plain crash: what was sent was durable first) the old one goes on.
 Rule 2: whoever holds more of our stream than we do proves that we were set back; a new incarnation
 begins at once, citing where the old one ended as we know it.
-Rule 3: a revoked machine's links are cut, and its streams ended, in the step that learns of it.
+Rule 3: a revoked machine's links are cut in the step that learns of it, and no stream of it grows
+any more; they are ended from then on (fork.py, rule 5).
 """
 
 import json
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Final
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 
@@ -22,7 +24,7 @@ from muster.fleet.facts import told
 from muster.fleet.forked import fork_id
 from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
-from muster.fleet.roster import Roster
+from muster.fleet.roster import Closed, Roster
 from muster.limits import (
     BODY_BYTES_MAX,
     COMPANY_MS,
@@ -37,14 +39,13 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.health import Health
+from muster.node.incarnation import PRESENT
 from muster.node.last_word import LastWords
 from muster.node.link import Link, channels, sentence, times
 from muster.node.lives import hello_bytes
 from muster.node.setback import Setbacks
 from muster.node.twin import Twins
 from muster.node.whole import Whole
-from muster.store.mark import Mark, doubts
-from muster.store.store import Store
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
@@ -52,34 +53,6 @@ FLEET_KINDS = (
     kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE,
     kinds.FORK_CLOSE,
 )  # fmt: skip
-
-# The setting that names the incarnation which this database goes on with.
-PRESENT: Final = "incarnation"
-
-
-def going_on(
-    store: Store, mark: Mark | None, machine_id: str, generation: str
-) -> tuple[Incarnation | None, tuple[str, ...]]:
-    """The incarnation that goes on after a start; None, and why, when a new one must begin."""
-    mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
-    opened = [s for s in mine if s.scope == FLEET]
-    if mark is not None and not any(s.startswith(store.machine) for s in mark.sizes):
-        # It was left by another machine that lived in this folder.
-        mark = None
-    if not opened:
-        size = sum(mark.sizes.values()) if mark is not None else 0
-        gone = (f"Its log is gone: it had {size} entries.",) if size else ()
-        return None, gone
-    # Where we wrote last, and not what began last: a clock may say anything, and what comes back
-    # from peers may be younger than what this database has gone on with.
-    last = next((s for s in opened if s.incarnation == store.recall(PRESENT)), None)
-    if last is None:
-        last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
-    same = [s for s in mine if s.incarnation == last.incarnation]
-    found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
-    if any(store.frozen_at(s) is not None for s in same):
-        found.append("Its stream forked: its key wrote two histories.")
-    return (None if found else last.incarnation), tuple(found)
 
 
 class Members:
@@ -97,6 +70,8 @@ class Members:
         self.health = Health(core, self)
         self._contradicted: set[MachineId] = set()
         self._said_again: Counter[str] = Counter()
+        # Forks that operators decided about in this step, by whose streams they are.
+        self._decided: dict[str, str] = {}
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
@@ -221,15 +196,14 @@ class Members:
             self.incident(key, "critical", "a machine shows different histories", what)
 
     def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
-        """An operator decided about a fork: what we told of it is over, where that counts."""
-        try:
+        """An operator decided about a fork; whether that counts, the next roster says."""
+        with suppress(Skip, Malformed):
             body = body_as(entry, kinds.ForkClose)
             machine = StreamName.parse(body.stream).machine
-        except (Skip, Malformed):
-            return
-        closed = self.core.roster.closed.get(fork_id(body.stream, body.common))
-        if closed is None:
-            return
+            self._decided[fork_id(body.stream, body.common)] = machine
+
+    def _is_decided(self, closed: Closed, machine: str) -> None:
+        """What we told of a fork is over."""
         keys = [f"fork-{machine[:16]}", *(["incarnation"] if machine == self.core.machine else [])]
         for key in keys:
             own = self.core.standing.own(FLEET)
@@ -356,6 +330,10 @@ class Members:
 
     def _on_roster(self, after: Roster, before: Roster | None) -> None:
         core = self.core
+        decided, self._decided = self._decided, {}
+        for fork, machine in decided.items():
+            if fork in after.closed:
+                self._is_decided(after.closed[fork], machine)
         if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
             core.do(ev.FreshPapers())
         for machine in after.revoked:
