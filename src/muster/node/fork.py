@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
 from muster.fleet.lasting import KINDS, removals
-from muster.limits import BURIED_PER_STEP_MAX, DISPUTE_MS
+from muster.limits import BURIED_ENTRIES_AS_STREAM, BURIED_PER_STEP_MAX, DISPUTE_MS
 from muster.log import canon, wire
 from muster.log import fork as forks
 from muster.log.entry import Entry
@@ -263,14 +263,15 @@ class Forks:
         self._to_bury[stream] = None
         return cut
 
-    def _bury(self, stream: StreamName, wall_ms: int, lost: list[Entry]) -> bool:
-        """Whether it ends earlier than it did; `lost` gets what is to be said again."""
+    def _bury(self, stream: StreamName, wall_ms: int, lost: list[Entry]) -> int:
+        """End it; how many of its entries count no more. `lost` gets what is to be said again."""
         cut = self.standing.roster.cut(stream) or 0
+        beyond = max(0, self.store.size(stream) - cut)
         if cut == 0 and self.store.drop(stream):
             # It was seen, or said to be there, and no entry of it ever was here.
             self.sync.forget(stream)
             self.counters["streams-forgotten"] += 1
-            return True
+            return 0
         frozen = self.store.frozen_at(stream)
         if frozen is None or frozen > cut:
             # The revocation itself is an entry of whoever wrote it; this only points there.
@@ -279,14 +280,13 @@ class Forks:
             if self._proofs is not None:
                 self._proofs.pop(stream, None)
             self.counters["streams-of-revoked-machines"] += 1
-            return True
-        return False
+        return beyond
 
     def bury(self, machine: MachineId, wall_ms: int) -> None:
         """A machine was revoked: end every stream of it that we know.
 
         It may have opened thousands to make this dear: so many are ended now, the rest at ticks,
-        and the roster is combined once for all of a step.
+        and the roster is combined anew when all of them have ended.
         """
         for stream in self.store.streams():
             if stream.machine == machine:
@@ -294,12 +294,14 @@ class Forks:
         self._bury_some(wall_ms)
 
     def _bury_some(self, wall_ms: int) -> None:
-        ended = 0
+        if not self._to_bury:
+            return
+        room = BURIED_PER_STEP_MAX
         lost: list[Entry] = []
-        while self._to_bury and ended < BURIED_PER_STEP_MAX:
+        while self._to_bury and room > 0:
             stream = next(iter(self._to_bury))
             del self._to_bury[stream]
-            ended += self._bury(stream, wall_ms, lost)
-        if ended:
-            self._say_again(lost)
+            room -= 1 + self._bury(stream, wall_ms, lost) // BURIED_ENTRIES_AS_STREAM
+        self._say_again(lost)
+        if not self._to_bury:
             self.standing.changed()
