@@ -360,8 +360,8 @@ COSIGNS_KNOWN: Final = 4096
 # for this long is given up, and another one asked.
 DISPUTE_MS: Final = 30_000
 
-# To end a stream of a revoked machine takes half a millisecond, and as much for each so many entries
-# that count no more. A tick has room for about twenty milliseconds of it, so that others are served.
+# To end a stream of a revoked machine takes half a millisecond, and again for each so many entries
+# that count no more. A tick has room for twenty milliseconds of it: others are served meanwhile.
 BURIED_PER_STEP_MAX: Final = 40
 BURIED_ENTRIES_AS_STREAM: Final = 16
 
