@@ -361,8 +361,8 @@ COSIGNS_KNOWN: Final = 4096
 DISPUTE_MS: Final = 30_000
 
 # To end a stream of a revoked machine takes half a millisecond, and again for each so many entries
-# that count no more. A tick has room for twenty milliseconds of it: others are served meanwhile.
-BURIED_PER_STEP_MAX: Final = 40
+# that count no more. A tick has room for ten milliseconds of it: others are served meanwhile.
+BURIED_PER_STEP_MAX: Final = 20
 BURIED_ENTRIES_AS_STREAM: Final = 16
 
 # --- node ------------------------------------------------------------------------------

@@ -233,6 +233,7 @@ class Forks:
             common = self.store.frozen_at(stream)
             if common is not None:
                 lost += self._lasting_beyond(stream, common)
+        self.standing.stale()
         self._say_again(lost)
 
     def _say_again(self, lost: list[Entry]) -> None:

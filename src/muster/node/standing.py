@@ -129,18 +129,21 @@ class Standing:
         ]
 
     def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Whom the keeper of threads removed beyond the end of its forked stream: the newest."""
-        before = self._left_out.get(stream.machine, {})
-        kept = dict(before)
+        """Whom the keeper of threads removed beyond the end of its stream: the newest.
+
+        It counts from the next `stale` or `changed` on: of many streams that end the roster is
+        combined once.
+        """
+        if not rows:
+            return
+        kept = self._left_out.get(stream.machine, {})
         for row in rows:
             key = (str(row["name"]), str(row["machine"]))
             kept[key] = max(kept.get(key, row), row, key=_stamp)
         if len(kept) > GROUP_ROWS_OF_KEEPER_MAX:
             newest = sorted(kept.items(), key=lambda each: _stamp(each[1]), reverse=True)
             kept = dict(newest[:GROUP_ROWS_OF_KEEPER_MAX])
-        if kept != before:
-            self._left_out[stream.machine] = kept
-            self.stale()
+        self._left_out[stream.machine] = kept
 
     def left_out_ms(self, keeper: str, thread: str, machine: str) -> list[int]:
         """When that was, where a machine is among them; at most one time."""
