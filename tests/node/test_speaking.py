@@ -90,6 +90,7 @@ def test_who_was_put_out_beyond_the_end_of_a_forked_stream_keeps_what_it_said_be
         "since": "start", "cuts": "{}", "t_ms": WALL_MS + world.ms, "t_n": 0,
     }  # fmt: skip
     studio.core.standing.left_out(keeper, [removal])
+    studio.core.standing.stale()
     assert heard(studio) == ["before"]
     intrudes(world, "after")
     assert heard(studio) == ["before"]
