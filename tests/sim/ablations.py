@@ -16,7 +16,7 @@ from muster.log import admit, canon
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import fork, member, twin
+from muster.node import fork, incarnation, member, twin
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
@@ -59,7 +59,7 @@ def _waits_for_nothing(self: Store, _waiting: Any) -> None:
 
 
 REMOVALS: dict[str, tuple[Patch, ...]] = {
-    "incarnation-guard": ((member, "doubts", lambda *_: []),),
+    "incarnation-guard": ((incarnation, "doubts", lambda *_: []),),
     "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
     "seal-check": ((admit, "check_seal", lambda *_: True),),
