@@ -19,6 +19,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.sync-pull": "What a peer holds more of is asked for from where we are, of one peer after the other.",
     "log.sync-confirms": "Only the peer's own receipt settles what was sent; what it does not confirm is offered again.",
     "log.sync-push": "A writer pushes what a peer lacks of its own streams, once, after the peer told what it holds.",
+    "log.sync-one-session": "However many links lead to one process of a peer, it is told everything once; when the one we speak over is gone or brings no answer, another takes its place and nothing is lost.",
     "log.sync-one-way": "A stream comes one way: from its writer where it is linked, and not through a machine that passes it on anyway; what does not come so is asked of others.",
     "log.fork-search": "The first difference of two branches is found by bisection, and unasked answers do not mislead it.",
     "log.fork-proof-forged": "A fork proof of another key, stream, fleet or place, or not of the first difference, is refused.",

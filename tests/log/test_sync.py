@@ -173,7 +173,7 @@ def test_it_is_asked_of_one_peer_and_of_the_next_when_nothing_comes(talk):
         talk.wait(max(RETRY_MS, ASK_MS))
         asked |= {out.link for out in talk.sync.outbox if b'"want"' in out.raw}
         talk.sync.outbox.clear()
-        talk.sync.close(1)
+        talk.sync.close(1, talk.now)
     assert 2 in asked
 
 
@@ -198,7 +198,7 @@ def test_what_its_writer_pushes_is_asked_of_nobody_else_unless_it_does_not_come(
 @proves("log.sync-one-way")
 def test_without_its_writer_a_stream_is_asked_of_whoever_offers_it(talk):
     pushed(talk)
-    talk.sync.close(1)
+    talk.sync.close(1, talk.now)
     talk.offer(2, [head(THEIRS, 9)])
     assert talk.said(2) == [wire.Want(str(THEIRS), 3)]
 
@@ -395,7 +395,7 @@ def test_senseless_sizes_ask_nothing_of_us_but_a_want(talk, size):
 @proves("log.sync-total")
 def test_what_comes_over_a_link_that_is_gone_does_nothing(talk):
     talk.greet()
-    talk.sync.close(1)
+    talk.sync.close(1, talk.now)
     talk.held.sizes[STREAM] = 3
     talk.sync.on_want(1, wire.Want(str(STREAM), 0), 0)
     talk.sync.on_witnessed(1, wire.Witnessed(str(SECRET), 0), 0)
@@ -454,7 +454,7 @@ def test_what_is_claimed_goes_with_the_link_and_costs_no_other_peer_its_own(talk
     talk.greet(2, ATTIC)
     talk.offer(2, [head(claimed(10**6), 5)])
     assert [m.stream for m in talk.said(2)] == [str(claimed(10**6))]
-    talk.sync.close(1)
+    talk.sync.close(1, talk.now)
     assert set(talk.sync._asked) == {claimed(10**6)}
 
 

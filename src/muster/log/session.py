@@ -1,7 +1,8 @@
-"""What a machine knows of one peer's replicas: a session per link, a lane per stream in it.
+"""What a machine knows of one peer's replicas: a session per peer, a lane per stream in it.
 
 Rule 1: everything here is bookkeeping of what was said and heard; sync.py decides what to say.
-Rule 2: it lives as long as the link. What must outlive it is a cosign, and lies in the store.
+Rule 2: it lives as long as a link to that process of the peer. What must outlive it is a cosign,
+and lies in the store.
 Rule 3: what a peer says makes it grow by a bound. A lane of a stream of which nothing is here yet
 is a claim; there are so many of them, and a claim that is never made good is dropped.
 """
@@ -63,12 +64,16 @@ class Lane:
 
 @dataclass(slots=True)
 class Session:
+    # The path over which we speak; what the peer says may come over any of them.
     link: int
     peer: MachineId
-    # The machine in the middle of a relayed link, "" for a link of our own.
-    through: str = ""
+    # Every live link to the peer, the oldest first, and the machine in its middle: "" for none.
+    paths: dict[int, str] = field(default_factory=dict)
+    # Which process of the peer it is, by its own word; "" where it does not say.
+    process: str = ""
     greeted: bool = False
-    opened_ms: int = 0
+    # When the peer last said anything, over whichever path.
+    heard_ms: int = 0
     refreshed_ms: int = 0
     retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)
@@ -77,6 +82,16 @@ class Session:
     claims: dict[StreamName, int] = field(default_factory=dict)
     # Lanes that would have been sent more in this step, had it not been enough for one.
     late: dict[StreamName, None] = field(default_factory=dict)
+
+    @property
+    def through(self) -> str:
+        """The machine in the middle of the path, "" where it is a link of our own."""
+        return self.paths[self.link]
+
+    def best(self) -> int:
+        """The newest link of our own, else the newest: whoever dials again knows why."""
+        own = [link for link, through in self.paths.items() if not through]
+        return (own or list(self.paths))[-1]
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

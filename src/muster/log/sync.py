@@ -13,8 +13,10 @@ Rule 6: what one peer says costs a bounded amount of memory and work (session.py
 Rule 7: one way for each stream. Over a link through a third machine goes what that machine may not
 hold: the rest it passes on. What its own writer pushes is asked of nobody else, and whoever sends
 it all the same is told to stop. What does not come by that way is asked for after `RETRY_MS`.
+Rule 8: one session for each process of a peer, however many links lead there. It speaks over one of
+them, and moves to another when that one is gone or brings no answer; it hears over all.
 
-`Sync` holds one session per link and one lane per stream in it. Methods take what arrived and
+`Sync` holds the sessions and one lane per stream in each. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
 """
 
@@ -60,49 +62,165 @@ class Sync:
         self.may_hold = may_hold
         self.bodies_from = bodies_from
         self.forks = forks
+        # By the number of the link with which each began.
         self.sessions: dict[int, Session] = {}
+        self._by_link: dict[int, Session] = {}
+        # Links of which it is not known yet to which process they lead: peer, middle, since when.
+        self._unnamed: dict[int, tuple[MachineId, str, int]] = {}
         self.outbox: list[Outgoing] = []
-        self._asked: dict[StreamName, tuple[int, int]] = {}
+        self._asked: dict[StreamName, tuple[Session, int]] = {}
         # In the order in which they grew, as a dict because a set has no order to rely on.
         self._grown: dict[StreamName, None] = {}
         self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
-        # What was made for each link in this step.
+        # What was made for each session in this step, by its number.
         self._made_bytes: dict[int, int] = {}
         self._gossip_ms = 0
 
     # --- sessions --------------------------------------------------------------------
 
+    def of(self, link: int) -> Session | None:
+        """The session to which a link belongs."""
+        return self._by_link.get(link)
+
     def open(self, link: int, peer: MachineId, now_ms: int, through: str = "") -> None:
-        """A link to `peer` (perhaps through a third machine) is up: tell it what we hold."""
+        """A link to `peer` (perhaps through a third machine) is up: tell it what we hold.
+
+        Where the peer is spoken with already the link may lead to the same process: that is known
+        by its word (`is_process`), and until then nothing is told over it.
+        """
+        if any(session.peer == peer for session in self.sessions.values()):
+            self._unnamed[link] = (peer, through, now_ms)
+        else:
+            self._begin(link, peer, through, "", now_ms)
+
+    def is_process(self, link: int, process: str, now_ms: int) -> None:
+        """The peer named its process over `link`: "" is an older one, told over each link."""
+        session = self._by_link.get(link)
+        if session is None and link not in self._unnamed:
+            return
+        if session is not None and (not process or session.process):
+            return
+        peer = session.peer if session is not None else self._unnamed[link][0]
+        known = self._of_process(peer, process)
+        if session is None:
+            _, through, _ = self._unnamed.pop(link)
+            if known is None:
+                self._begin(link, peer, through, process, now_ms)
+            else:
+                self._add_path(known, link, through, now_ms)
+        elif known is None:
+            session.process = process
+        else:
+            through = session.paths[link]
+            self.close(link, now_ms)
+            self._add_path(known, link, through, now_ms)
+
+    def _begin(
+        self, link: int, peer: MachineId, through: str, process: str, now_ms: int
+    ) -> Session:
         session = Session(
-            link, peer, through, opened_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms
-        )
-        self.sessions[link] = session
+            link, peer, {link: through}, process,
+            heard_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
+        )  # fmt: skip
+        self.sessions[link] = self._by_link[link] = session
+        self._greet(session)
+        return session
+
+    def _heard(self, link: int, now_ms: int) -> Session | None:
+        """The session in which a message came."""
+        session = self._by_link.get(link)
+        if session is None and link in self._unnamed:
+            peer, through, _ = self._unnamed.pop(link)
+            session = self._begin(link, peer, through, "", now_ms)
+        if session is not None:
+            session.heard_ms = now_ms
+        return session
+
+    def _of_process(self, peer: MachineId, process: str) -> Session | None:
+        """The session with this process of a peer."""
+        for session in self.sessions.values():
+            if process and session.process == process and session.peer == peer:
+                return session
+        return None
+
+    def _greet(self, session: Session) -> None:
+        """Tell the peer all that we hold, and whom we know to hold it."""
         self._offer_all(session)
         notes = []
         for key, size, note in self.replica.cosigned():
             session.cosigns[key] = size
             notes.append(note.decode())
-        self._send_cosigns(link, notes)
+        self._send_cosigns(session.link, notes)
 
-    def close(self, link: int) -> None:
-        self.sessions.pop(link, None)
+    def _add_path(self, session: Session, link: int, through: str, now_ms: int) -> None:
+        """Another link to the same process: it is told what we know of its own streams, no more.
+
+        It may have been set back in its running: a snapshot of a whole machine takes up the process
+        as well, and only its links are new.
+        """
+        session.paths[link] = through
+        self._by_link[link] = session
+        self._tell_writer(session, link)
+        if session.best() == link:
+            self._move(session, link, now_ms, greet=session.through != through)
+
+    def _move(self, session: Session, link: int, now_ms: int, *, greet: bool) -> None:
+        """Speak over another path from now on; what is under way on the old one may be lost.
+
+        With `greet` all that we hold is told again: the path is gone or was silent, or what a
+        machine in the middle passes on is another matter now.
+        """
+        session.link = link
+        self._unask(session)
+        if greet:
+            self._greet(session)
+        for stream, lane in list(session.lanes.items()):
+            lane.sent, lane.flight_bytes = lane.has, 0
+            if lane.serve:
+                self._pump(session, stream, now_ms)
+        if session.greeted:
+            self._pump_session(session, now_ms)
+
+    def close(self, link: int, now_ms: int) -> None:
+        """A link is gone; its session goes on over another one, if there is any."""
+        self._unnamed.pop(link, None)
+        session = self._by_link.pop(link, None)
+        if session is None:
+            return
+        del session.paths[link]
+        if not session.paths:
+            self._end(session)
+        elif session.link == link:
+            self._move(session, session.best(), now_ms, greet=True)
+
+    def _end(self, session: Session) -> None:
+        for number in [n for n, each in self.sessions.items() if each is session]:
+            del self.sessions[number]
+        self._unask(session)
+
+    def _unask(self, session: Session) -> None:
+        """What was asked of this peer may be asked of others."""
         for stream, (asked, _) in list(self._asked.items()):
-            if asked == link:
+            if asked is session:
                 del self._asked[stream]
 
     def cut(self, peer: MachineId) -> list[int]:
         """The links to `peer`, no longer served (it was revoked); the caller closes them."""
-        links = [s.link for s in self.sessions.values() if s.peer == peer]
+        links = [link for link, (of, _, _) in self._unnamed.items() if of == peer]
         for link in links:
-            self.close(link)
+            del self._unnamed[link]
+        for session in [each for each in self.sessions.values() if each.peer == peer]:
+            links += session.paths
+            for link in session.paths:
+                del self._by_link[link]
+            self._end(session)
         return links
 
     # --- what arrives ----------------------------------------------------------------
 
     def on_offer(self, link: int, offer: wire.Offer, now_ms: int) -> list[wire.Head]:
         """Take sizes in; returns the heads the caller must check: seals to witness, or branches."""
-        session = self.sessions.get(link)
+        session = self._heard(link, now_ms)
         if session is None:
             return []
         to_check: list[wire.Head] = []
@@ -135,7 +253,7 @@ class Sync:
         return to_check
 
     def on_want(self, link: int, want: wire.Want, now_ms: int) -> None:
-        session = self.sessions.get(link)
+        session = self._heard(link, now_ms)
         stream = wire.stream_of(want.stream)
         if session is None or not self.may_hold(stream, session.peer):
             return
@@ -152,7 +270,7 @@ class Sync:
 
     def on_witnessed(self, link: int, answer: wire.Witnessed, now_ms: int) -> None:
         """The peer saw up to `size`: prove from there."""
-        session = self.sessions.get(link)
+        session = self._heard(link, now_ms)
         if session is None:
             return
         stream = wire.stream_of(answer.stream)
@@ -168,7 +286,7 @@ class Sync:
         self, link: int, stream: StreamName, by: MachineId, strength: str, size: int, now_ms: int
     ) -> None:
         """A checked cosign came over `link`; one by the peer itself moves its lane."""
-        session = self.sessions.get(link)
+        session = self._heard(link, now_ms)
         if session is None:
             return
         key = (stream, by, strength)
@@ -189,14 +307,14 @@ class Sync:
 
     def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
         """A segment began beyond what we hold: ask for the missing part."""
-        session = self.sessions.get(link)
+        session = self._by_link.get(link)
         if session is not None:
             self._asked.pop(stream, None)
             self._ask(session, stream, now_ms)
 
     def again(self, link: int, stream: StreamName) -> None:
         """Entries came that are here already: whoever is not their writer need not send them."""
-        session = self.sessions.get(link)
+        session = self._by_link.get(link)
         if session is None or not (
             self._comes_anyway(session, stream) or self._is_pushed(session, stream)
         ):
@@ -214,7 +332,7 @@ class Sync:
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
-        session = self.sessions.get(link)
+        session = self._by_link.get(link)
         if session is not None:
             lane = session.lane(stream)
             lane.has = max(lane.has, size)
@@ -222,7 +340,7 @@ class Sync:
         for each in self.sessions.values():
             each.claims.pop(stream, None)
         asked = self._asked.get(stream)
-        if asked is not None and asked[0] == link:
+        if asked is not None and asked[0] is session:
             del self._asked[stream]
         self._grown[stream] = None
 
@@ -243,7 +361,7 @@ class Sync:
         self, link: int, stream: StreamName, strength: str, size: int, note: bytes
     ) -> None:
         """Our own cosign, to the peer whose segment or seal it answers."""
-        session = self.sessions.get(link)
+        session = self._by_link.get(link)
         if session is not None:
             session.cosigns[stream, self.machine, strength] = size
             self._send(link, wire.Cosigns([note.decode()]))
@@ -292,6 +410,10 @@ class Sync:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
+        for link, (peer, through, since_ms) in list(self._unnamed.items()):
+            if now_ms - since_ms >= RETRY_MS:
+                del self._unnamed[link]
+                self._begin(link, peer, through, "", now_ms)
         for session in list(self.sessions.values()):
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
                 session.refreshed_ms = now_ms
@@ -317,17 +439,22 @@ class Sync:
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
+        if late and len(session.paths) > 1 and now_ms - session.heard_ms >= RETRY_MS:
+            links = list(session.paths)
+            following = links[(links.index(session.link) + 1) % len(links)]
+            self._move(session, following, now_ms, greet=True)
+            return
         self._send_heads(session, late)
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
-        if link in self.sessions:
+        if link in self._by_link:
             self._send(link, message)
 
     def spread_fork(self, raw: bytes) -> None:
         """Tell every peer of a fork; it is proof enough by itself."""
-        for link in self.sessions:
-            self._send(link, wire.Offer([], forks=[raw.decode()]))
+        for session in self.sessions.values():
+            self._send(session.link, wire.Offer([], forks=[raw.decode()]))
 
     def unconfirmed(self) -> int:
         """Entries sent on live links and not yet confirmed."""
@@ -362,12 +489,10 @@ class Sync:
 
     def _offer_all(self, session: Session) -> None:
         offered = []
-        theirs = []
         for stream in self.replica.streams():
-            if stream.machine == session.peer:
-                theirs.append(stream)
-            elif (
-                self.replica.size(stream)
+            if (
+                stream.machine != session.peer
+                and self.replica.size(stream)
                 and self.may_hold(stream, session.peer)
                 and self.may_hold(stream, self.machine)
             ):
@@ -375,12 +500,19 @@ class Sync:
                 offered.append(stream)
         for fork in self.forks():
             self._send(session.link, wire.Offer([], forks=[fork.decode()]))
-        # Its own streams come in the very message that says `whole`: when that one arrives, the
-        # peer knows what we know of it, whatever became of the parts before.
-        last = theirs[-OFFER_HEADS_MAX:]
+        theirs = [s for s in self.replica.streams() if s.machine == session.peer]
         self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]])
-        heads = [self._head(session, stream) for stream in last]
-        self._send(session.link, wire.Offer(heads, whole=True))
+        self._tell_writer(session, session.link)
+
+    def _tell_writer(self, session: Session, link: int) -> None:
+        """What we know of the peer's own streams, and that this is all.
+
+        They come in the very message that says `whole`: when that one arrives, the peer knows what
+        we know of it, whatever became of the parts before.
+        """
+        theirs = [s for s in self.replica.streams() if s.machine == session.peer]
+        heads = [self._head(session, stream) for stream in theirs[-OFFER_HEADS_MAX:]]
+        self._send(link, wire.Offer(heads, whole=True))
 
     def _may_open(self, session: Session, stream: StreamName, *, claims: bool) -> bool:
         """Whether a peer may have us keep a lane for a stream: one we know, or one claim more."""
@@ -396,18 +528,18 @@ class Sync:
         """It was said to be there and never came. Whoever has it may offer it again."""
         del session.claims[stream], session.lanes[stream]
         asked = self._asked.get(stream)
-        if asked is not None and asked[0] == session.link:
+        if asked is not None and asked[0] is session:
             del self._asked[stream]
 
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
         asked = self._asked.get(stream)
-        if asked is not None and asked[0] != session.link and now_ms - asked[1] < ASK_MS:
+        if asked is not None and asked[0] is not session and now_ms - asked[1] < ASK_MS:
             return
         if stream in session.claims:
             session.claims[stream] += 1
         # Whoever is asked again and does not send gains no time by that: others are asked after it.
-        first_ms = asked[1] if asked is not None and asked[0] == session.link else now_ms
-        self._asked[stream] = (session.link, first_ms)
+        first_ms = asked[1] if asked is not None and asked[0] is session else now_ms
+        self._asked[stream] = (session, first_ms)
         session.lane(stream).declined = False
         self._send(session.link, wire.Want(str(stream), self.replica.size(stream)))
 

@@ -204,6 +204,10 @@ def title_of(name: str) -> str:
 
 
 def hello_bytes(core: Whole, word: str) -> bytes:
-    """What a link begins with, and what carries a word later; older machines read over the word."""
+    """What a link begins with, and what carries a word later; older machines read over the rest.
+
+    `process` is our life as well: who speaks with us over several links knows them by it.
+    """
     version = str(core.settings.get("version", ""))
-    return json.dumps({"life": word, "muster": version, "wall_ms": core.now.wall_ms}).encode()
+    told = {"life": word, "muster": version, "process": core.lives.life, "wall_ms": core.now.wall_ms}
+    return json.dumps(told).encode()

@@ -263,7 +263,7 @@ class Members:
         if link is None:
             return
         core.router.link_down(event.link)
-        core.sync.close(event.link)
+        core.sync.close(event.link, core.now.boot_ms)
         core.replication.closed(event.link)
         core.lives.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
@@ -276,14 +276,16 @@ class Members:
         try:
             hello = json.loads(payload)
             version, wall_ms = hello["muster"], hello["wall_ms"]
-            word = hello.get("life", "")
+            word, process = hello.get("life", ""), hello.get("process", "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Malformed("a hello cannot be read") from error
-        if not isinstance(version, str) or not isinstance(word, str) or type(wall_ms) is not int:
+        texts = (version, word, process)
+        if not all(isinstance(text, str) for text in texts) or type(wall_ms) is not int:
             raise Malformed("a hello names a version and a time in whole milliseconds")
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
+        self.core.sync.is_process(link.id, process, self.core.now.boot_ms)
         link.offset_ms = wall_ms - self.core.now.boot_ms
         hubs = {hub.machine for hub in self.core.roster.hubs()}
         self.core.clock.heard(times(self.core.links.values(), hubs))

@@ -119,6 +119,8 @@ class DoubtPart(Protocol):
 
 
 class LivesPart(Protocol):
+    life: str
+
     @property
     def beside(self) -> str | None: ...
 

@@ -1,0 +1,194 @@
+"""Several links to one peer: one session, and what becomes of it when a link goes."""
+
+import pytest
+from tests.log.material import BUILD, STREAM
+from tests.log.test_sync import ATTIC, OTHERS, THEIRS, Talk, head
+from tests.promise import proves
+
+from muster.log import wire
+from muster.log.segment import Segment
+from muster.log.sync import GOSSIP_MS, RETRY_MS
+
+PROCESS = "0" * 32
+
+
+@pytest.fixture
+def talk():
+    """Studio has two links to one process of build, 1 and 2, and speaks over the newer."""
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.is_process(1, PROCESS, talk.now)
+    path(talk, 2)
+    talk.sync.outbox.clear()
+    return talk
+
+
+def path(talk, link, process=PROCESS, through=""):
+    talk.sync.open(link, BUILD, talk.now, through)
+    talk.sync.is_process(link, process, talk.now)
+
+
+def links(talk):
+    """Over which links something went, and how many segments."""
+    out, talk.sync.outbox = talk.sync.outbox, []
+    return {each.link for each in out}, sum(each.bulk for each in out)
+
+
+@proves("log.sync-one-session")
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_over_however_many_links_what_grew_goes_once(count):
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.is_process(1, PROCESS, talk.now)
+    for link in range(2, count + 1):
+        path(talk, link)
+    talk.sync.outbox.clear()
+    talk.grow()
+    assert links(talk) == ({count}, 1)
+    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    talk.wait(RETRY_MS)
+    assert links(talk) == (set(), 0)
+
+
+@proves("log.sync-one-session", "log.sync-tells-writers")
+def test_a_further_link_to_the_same_process_is_told_of_its_own_streams_only():
+    """Of a machine that was set back as it ran, by a snapshot, only the links are new."""
+    talk = Talk()
+    talk.held.sizes = {OTHERS: 3, THEIRS: 4}
+    talk.greet(1)
+    talk.sync.is_process(1, PROCESS, talk.now)
+    path(talk, 2)
+    (offer,) = talk.said(2)
+    assert [(h.stream, h.size) for h in offer.heads] == [(str(THEIRS), 4)]
+    assert offer.whole
+    assert len(talk.sync.sessions) == 1
+
+
+@proves("log.sync-one-session")
+def test_what_was_under_way_on_a_link_that_is_gone_comes_over_the_other(talk):
+    talk.grow()
+    assert links(talk) == ({2}, 1)
+    talk.sync.close(2, talk.now)
+    assert links(talk) == ({1}, 1)
+    talk.sync.close(1, talk.now)
+    assert talk.sync.sessions == {}
+    assert talk.offer(1, [head(THEIRS, 9)]) == []
+    assert links(talk) == (set(), 0)
+
+
+@proves("log.sync-one-session")
+def test_a_link_that_is_not_spoken_over_may_go_without_a_word(talk):
+    talk.grow()
+    links(talk)
+    talk.sync.close(1, talk.now)
+    assert links(talk) == (set(), 0)
+    talk.grow(size=6)
+    assert links(talk) == ({2}, 1)
+
+
+@proves("log.sync-one-session")
+def test_a_link_that_brings_no_answer_is_left_for_the_next(talk):
+    talk.grow()
+    assert links(talk) == ({2}, 1)
+    talk.wait(RETRY_MS)
+    assert links(talk) == ({1}, 1)
+    talk.wait(RETRY_MS)
+    assert links(talk) == ({2}, 1)
+
+
+@proves("log.sync-one-session")
+def test_a_peer_that_answers_slowly_keeps_its_link(talk):
+    talk.grow()
+    links(talk)
+    talk.now += RETRY_MS - 1
+    talk.offer(1, [])
+    talk.wait(1)
+    assert links(talk) == ({2}, 0)
+
+
+@proves("log.sync-one-session")
+def test_what_was_asked_over_a_link_that_is_gone_is_asked_over_the_other(talk):
+    talk.offer(2, [head(THEIRS, 9)])
+    assert links(talk) == ({2}, 0)
+    talk.sync.close(2, talk.now)
+    links(talk)
+    talk.wait(RETRY_MS)
+    assert wire.Want(str(THEIRS), 0) in talk.said(1)
+
+
+@proves("log.sync-one-session")
+def test_another_process_of_the_peer_is_pushed_nothing_before_it_told_what_it_holds(talk):
+    """It was started again, perhaps from an old copy: what the one before held says nothing."""
+    talk.grow()
+    talk.sync.heard_cosign(2, STREAM, BUILD, "held", 5, talk.now)
+    links(talk)
+    path(talk, 3, process="1" * 32)
+    assert links(talk) == ({3}, 0)
+    talk.offer(3, [], whole=True)
+    assert links(talk) == ({3}, 1)
+
+
+@proves("log.sync-one-session")
+def test_who_does_not_name_its_process_is_told_over_each_link():
+    talk = Talk()
+    for link in (1, 2):
+        path(talk, link, process="")
+        talk.offer(link, [], whole=True)
+    talk.sync.outbox.clear()
+    talk.grow()
+    assert links(talk) == ({1, 2}, 2)
+
+
+@proves("log.sync-one-session")
+@pytest.mark.parametrize("first", [1, 2])
+def test_in_whatever_order_the_words_of_two_links_come_they_are_one_session(first):
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.open(2, BUILD, talk.now)
+    for link in (first, 3 - first):
+        talk.sync.is_process(link, PROCESS, talk.now)
+    talk.offer(2, [], whole=True)
+    talk.sync.outbox.clear()
+    talk.grow()
+    assert len(talk.sync.sessions) == 1
+    assert links(talk) == ({2}, 1) or links(talk) == ({1}, 1)
+
+
+@proves("log.sync-one-session")
+def test_a_link_whose_word_is_lost_is_used_all_the_same():
+    talk = Talk()
+    talk.greet(1)
+    talk.sync.open(2, BUILD, talk.now)
+    links(talk)
+    talk.wait(RETRY_MS)
+    assert 2 in links(talk)[0]
+    talk.sync.open(3, BUILD, talk.now)
+    talk.offer(3, [], whole=True)
+    assert 3 in links(talk)[0]
+
+
+@proves("log.sync-one-session", "log.sync-one-way")
+def test_a_link_of_our_own_is_spoken_over_before_one_through_a_third_machine():
+    """studio - attic - build: attic passes on what both may hold; then build is reached itself."""
+    talk = Talk()
+    talk.greet(3, ATTIC)
+    talk.greet(1, BUILD, through=ATTIC)
+    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.grow()
+    assert links(talk) == ({3}, 1)
+    path(talk, 2)
+    assert links(talk) == ({2}, 1)
+    path(talk, 4, through=ATTIC)
+    talk.grow(size=6)
+    talk.wait(GOSSIP_MS)
+    assert links(talk) == ({2, 3}, 2)
+
+
+@proves("log.sync-one-session")
+def test_a_revoked_peer_is_served_over_none_of_its_links(talk):
+    talk.sync.open(3, BUILD, talk.now)
+    assert sorted(talk.sync.cut(BUILD)) == [1, 2, 3]
+    talk.grow()
+    talk.sync.is_process(3, PROCESS, talk.now)
+    talk.wait(RETRY_MS)
+    assert links(talk) == (set(), 0)
