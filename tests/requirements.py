@@ -19,6 +19,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.sync-pull": "What a peer holds more of is asked for from where we are, of one peer after the other.",
     "log.sync-confirms": "Only the peer's own receipt settles what was sent; what it does not confirm is offered again.",
     "log.sync-push": "A writer pushes what a peer lacks of its own streams, once, after the peer told what it holds.",
+    "log.kinds-say-what-is-unknown": "Each kind of entry has one body, and says what a field means that this version does not know: the entry is refused, or the rest of it counts.",
     "log.sync-one-session": "However many links lead to one process of a peer, it is told everything once; when the one we speak over is gone or brings no answer, another takes its place and nothing is lost.",
     "log.sync-one-way": "A stream comes one way: from its writer where it is linked, and not through a machine that passes it on anyway; what does not come so is asked of others.",
     "log.fork-search": "The first difference of two branches is found by bisection, and unasked answers do not mislead it.",
@@ -89,6 +90,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.canon-is-rfc8785": "Canonical JSON is what the standard library writes with sorted keys and no spaces.",
     "log.canon-round-trip": "Every value of the canonical JSON profile is read back as it was written.",
     # --- store
+    "store.reads-again": "After an upgrade that knows more of a body, what was skipped or read by half counts whole, without a rebuild; a start of the same version folds nothing again.",
     "store.older-home": "A home that an older version wrote opens, shows everything that is in it, goes on where it was, and its log and an export of it hold.",
     "store.undo": "What a transaction did after a mark can be taken back, as if it had never been.",
     "store.no-crowding-out": "What is asked of everybody's rows is bounded for each machine by itself: whoever writes much hides nothing that others wrote.",

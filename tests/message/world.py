@@ -7,9 +7,10 @@ from tests.task.world import MemoryRows
 from muster.log.clock import Stamp
 from muster.log.entry import compose
 from muster.log.fold import Skip
+from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.message.fold import MessageFold, MessageRow, ReceiptFold, ReceiptRow
-from muster.message.kinds import KIND_OF, body_bytes
+from muster.message.kinds import body_bytes
 from muster.message.state import Receipt, Sent
 
 ALICE = MachineId("a" * 64)
@@ -27,7 +28,7 @@ class Stream:
         self.size = 0
 
     def append(self, body: Any, **changes: Any) -> Any:
-        return self.append_raw(KIND_OF[type(body)], body_bytes(body), **changes)
+        return self.append_raw(kind_of(type(body)), body_bytes(body), **changes)
 
     def append_raw(self, kind: str, raw: bytes, actor: str = "muster", at_ms: int = 1000) -> Any:
         entry = compose(self.name, self.size, Stamp(at_ms, 0), kind, actor, [], raw, bytes(16))

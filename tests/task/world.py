@@ -8,6 +8,7 @@ from muster.fleet.facts import Facts
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose
 from muster.log.fold import Change, Skip
+from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.task import kinds
 from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
@@ -51,7 +52,7 @@ class Stream:
     def append(
         self, body: Any, causes: Iterable[EntryId] = (), at_ms: int = 1000, actor: str = "muster"
     ) -> Entry:
-        kind = kinds.KIND_OF[type(body)]
+        kind = kind_of(type(body))
         return self.append_raw(kind, kinds.body_bytes(body), causes, at_ms, actor)
 
     def append_raw(

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, to_builtins
 from muster import limits
 from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS
 from muster.fleet.name import Size
+from muster.log.kind import kind
 
 Short = Annotated[str, Meta(max_length=200)]
 Versions = Annotated[dict[Short, Short], Meta(max_length=limits.FLEET_LIST_MAX)]
@@ -20,14 +21,15 @@ Texts = Annotated[tuple[Short, ...], Meta(max_length=limits.FLEET_LIST_MAX)]
 UNKNOWN: Final = ""
 
 
-class Facts(Struct, frozen=True, forbid_unknown_fields=True):
+@kind(MACHINE_FACTS, unknown="ignore")
+class Facts(Struct, frozen=True):
     """One machine's account of itself; versions are the text the tool itself prints.
 
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
     `logins` says of agents whether they look logged in (`LOGGED_IN` or `LOGGED_OUT`); of an agent
     that is not in it nothing is known. It is told in an entry of its own (`Logins`): a machine of
-    an older version could read nothing of facts with a field that it does not know. `address` is
+    before 0.2 could read nothing of facts with a field that it does not know. `address` is
     where it listens, `""` where nobody can dial it; who answers there still has to prove that it is
     this machine.
     """
@@ -48,7 +50,8 @@ class Facts(Struct, frozen=True, forbid_unknown_fields=True):
     logins: Versions = {}
 
 
-class Logins(Struct, frozen=True, forbid_unknown_fields=True):
+@kind(MACHINE_LOGINS, unknown="ignore")
+class Logins(Struct, frozen=True):
     """`machine.logins`: what `Facts.logins` is, in an entry beside the facts."""
 
     logins: Versions = {}

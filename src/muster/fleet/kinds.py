@@ -3,7 +3,8 @@
 Rule 1: every one of these stands in a stream of scope `fleet`: who is who is for all to know.
 Rule 2: a body that grants, binds or revokes carries the signed document as text. The entry
 says who passed it on; the document says who said so.
-Rule 3: a field is only ever added, with a default. Old bodies stay readable for ever.
+Rule 3: a field is only ever added, with a default. Old bodies stay readable for ever. What grants,
+binds or revokes is refused with a field that is not known here (log/kind.py, rule 2).
 """
 
 from typing import Annotated, Final, Literal
@@ -15,6 +16,7 @@ from muster.fleet.device import Terms
 from muster.fleet.grant import Grant
 from muster.fleet.name import GroupName, Hex32, Milliseconds, Name, Size, Text, Word
 from muster.fleet.record import Roles
+from muster.log.kind import kind
 
 MACHINE_OPEN: Final = "machine.open"
 MACHINE_RECORD: Final = "machine.record"
@@ -49,6 +51,7 @@ class Head(Struct, frozen=True, forbid_unknown_fields=True):
     size: Size
 
 
+@kind(MACHINE_OPEN)
 class MachineOpen(Struct, frozen=True, forbid_unknown_fields=True):
     """The first entry of an incarnation: who I am, and where my earlier streams ended."""
 
@@ -56,30 +59,35 @@ class MachineOpen(Struct, frozen=True, forbid_unknown_fields=True):
     heads: Annotated[dict[str, Head], Meta(max_length=limits.FLEET_LIST_MAX)] = {}
 
 
+@kind(MACHINE_RECORD)
 class MachineRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     """`machine.record`: a machine was enrolled, or its keys were renewed."""
 
     record: str
 
 
+@kind(MACHINE_REVOKE)
 class MachineRevoke(Struct, frozen=True, forbid_unknown_fields=True):
     """`machine.revoke`: a machine's or an operator's key counts no more."""
 
     revocation: str
 
 
+@kind(OPERATOR_RECORD)
 class OperatorRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     """`operator.record`: a person's key."""
 
     record: str
 
 
+@kind(OPERATOR_END)
 class OperatorEnd(Struct, frozen=True, forbid_unknown_fields=True):
     """`operator.end`: what still counts of a revoked operator's key."""
 
     end: str
 
 
+@kind(DEVICE_OPEN)
 class DeviceOpen(Struct, frozen=True, forbid_unknown_fields=True):
     """The terms of a device whose key does not exist yet, and the statement that gives them."""
 
@@ -87,6 +95,7 @@ class DeviceOpen(Struct, frozen=True, forbid_unknown_fields=True):
     terms: Terms
 
 
+@kind(DEVICE_RECORD)
 class DeviceRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     """`device.record`: the key that took a ticket's place, with the whole chain to its operator."""
 
@@ -95,6 +104,7 @@ class DeviceRecorded(Struct, frozen=True, forbid_unknown_fields=True):
     terms: Terms
 
 
+@kind(GRANT_GIVE)
 class GrantGive(Struct, frozen=True, forbid_unknown_fields=True):
     """The grant, and the statement that gives exactly this one."""
 
@@ -102,6 +112,7 @@ class GrantGive(Struct, frozen=True, forbid_unknown_fields=True):
     statement: str
 
 
+@kind(GRANT_TAKE)
 class GrantTake(Struct, frozen=True, forbid_unknown_fields=True):
     """The grant's id (sha256 of the statement that gave it), and the statement that takes it."""
 
@@ -109,6 +120,7 @@ class GrantTake(Struct, frozen=True, forbid_unknown_fields=True):
     statement: str
 
 
+@kind(INVITE_OPEN)
 class InviteOpen(Struct, frozen=True, forbid_unknown_fields=True):
     """An invite's terms, under the hash of its token."""
 
@@ -118,6 +130,7 @@ class InviteOpen(Struct, frozen=True, forbid_unknown_fields=True):
     roles: Roles = ()
 
 
+@kind(INVITE_USE)
 class InviteUse(Struct, frozen=True, forbid_unknown_fields=True):
     """The machine that used an invite up."""
 
@@ -125,6 +138,7 @@ class InviteUse(Struct, frozen=True, forbid_unknown_fields=True):
     sha256: Hex32
 
 
+@kind(ORDER_TAKE)
 class OrderTake(Struct, frozen=True, forbid_unknown_fields=True):
     """The writer obeys a statement, citing the grant that allows it; its nonce is spent."""
 
@@ -132,6 +146,7 @@ class OrderTake(Struct, frozen=True, forbid_unknown_fields=True):
     statement: str
 
 
+@kind(ORDER_DENY)
 class OrderDeny(Struct, frozen=True, forbid_unknown_fields=True):
     """The writer refused; `by` is the key or agent that asked, `statement` what it showed."""
 
@@ -143,12 +158,14 @@ class OrderDeny(Struct, frozen=True, forbid_unknown_fields=True):
     statement: str = ""
 
 
+@kind(GROUP_OPEN)
 class GroupOpen(Struct, frozen=True, forbid_unknown_fields=True):
     """The writer keeps a group of this name, and is a member itself."""
 
     name: GroupName
 
 
+@kind(GROUP_ADD)
 class GroupAdd(Struct, frozen=True, forbid_unknown_fields=True):
     """A machine becomes a member. From `now`: of each stream only what comes after `cuts`."""
 
@@ -158,6 +175,7 @@ class GroupAdd(Struct, frozen=True, forbid_unknown_fields=True):
     cuts: Cuts = {}
 
 
+@kind(GROUP_REMOVE)
 class GroupRemove(Struct, frozen=True, forbid_unknown_fields=True):
     """A machine is a member no more; what it holds it keeps."""
 
@@ -165,6 +183,7 @@ class GroupRemove(Struct, frozen=True, forbid_unknown_fields=True):
     name: GroupName
 
 
+@kind(FORK_CLOSE)
 class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
     """An operator closes a fork: `stream` stays at its first `common` entries.
 
@@ -178,7 +197,8 @@ class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
     stream: Annotated[str, Meta(max_length=256)]
 
 
-class IncidentOpen(Struct, frozen=True, forbid_unknown_fields=True):
+@kind(INCIDENT_OPEN, unknown="ignore")
+class IncidentOpen(Struct, frozen=True):
     """Something a person must see. The same key while open is the same incident, once more."""
 
     key: Word
@@ -187,7 +207,8 @@ class IncidentOpen(Struct, frozen=True, forbid_unknown_fields=True):
     detail: Text = ""
 
 
-class IncidentClose(Struct, frozen=True, forbid_unknown_fields=True):
+@kind(INCIDENT_CLOSE, unknown="ignore")
+class IncidentClose(Struct, frozen=True):
     """It is over, and why."""
 
     key: Word

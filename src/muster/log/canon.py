@@ -82,25 +82,34 @@ def decode(raw: bytes, what: str, *, size_max: int) -> Any:
 
 
 @overload
-def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int) -> T: ...
+def decode_as(
+    raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: bool = ...
+) -> T: ...
 @overload
-def decode_as(raw: bytes, type_: UnionType, what: str, *, size_max: int) -> Any: ...
-def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int) -> Any:
-    """Like `decode`, into a msgspec Struct (or a union of tagged ones) without unknown fields."""
+def decode_as(
+    raw: bytes, type_: UnionType, what: str, *, size_max: int, lenient: bool = ...
+) -> Any: ...
+def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool = False) -> Any:
+    """Like `decode`, into a msgspec Struct (or a union of tagged ones).
+
+    Unknown fields are malformed, unless `lenient` says that the Struct reads over them.
+    """
     decode(raw, what, size_max=size_max)
     decoder = _decoders.get(type_)
     if decoder is None:
-        decoder = _decoders[type_] = _typed_decoder(type_)
+        decoder = _decoders[type_] = _typed_decoder(type_, lenient=lenient)
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"{what} does not have the fields it should: {error}.") from error
 
 
-def _typed_decoder(type_: Any) -> msgspec.json.Decoder[Any]:
+def _typed_decoder(type_: Any, *, lenient: bool) -> msgspec.json.Decoder[Any]:
     config = getattr(type_, "__struct_config__", None)
-    # A field nobody reads is a field nobody checks: our own Structs must not let one pass.
-    assert config is None or config.forbid_unknown_fields, f"{type_} allows unknown fields"
+    # A field nobody reads is a field nobody checks: our own Structs let one pass only where they
+    # are meant to.
+    strict = config is None or config.forbid_unknown_fields
+    assert strict != lenient, f"{type_} and its reader differ about unknown fields"
     return msgspec.json.Decoder(type_)
 
 

@@ -8,7 +8,8 @@ Rule 4: changes count together or not at all; a `Skip` after the first change ta
 A fold declares its tables and the kinds it wants; the store creates the tables (with the writer's
 stream as first key column, and a history beside each), calls `apply` for every wanted entry in
 order, and commits the rows in the transaction that holds the entry. A fold that changes what it
-writes for the same entries raises its `version` (absent means 1): the store then refolds it.
+writes for the same entries raises its `version` (absent means 1): the store then refolds it. So it
+does when a body that the fold reads has changed (kind.py, rule 3).
 """
 
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
 from muster.log.entry import Entry
+from muster.log.kind import ignores_unknown
 
 Affinity = Literal["text", "int", "blob"]
 Column = tuple[str, Affinity]
@@ -105,7 +107,11 @@ def body_as(entry: Entry, body_type: type[T]) -> T:
     if found is not None:
         return found
     try:
-        return canon.decode_as(body, body_type, entry.header.kind, size_max=limits.BODY_BYTES_MAX)
+        kind = entry.header.kind
+        lenient = ignores_unknown(kind)
+        return canon.decode_as(
+            body, body_type, kind, size_max=limits.BODY_BYTES_MAX, lenient=lenient
+        )
     except Malformed as error:
         raise Skip("bad-body") from error
 

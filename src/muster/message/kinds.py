@@ -21,6 +21,7 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
+from muster.log.kind import bodies_of, kind
 
 EVERYONE: Final = "all"
 _ADDRESS: Final = re.compile(
@@ -32,6 +33,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     """What all bodies share: strict, immutable, small."""
 
 
+@kind("message.send")
 class MessageSend(Body, frozen=True):
     """A message. `reply_to` is the id of the message it answers, `about` a task or run.
 
@@ -47,12 +49,14 @@ class MessageSend(Body, frozen=True):
     about: str = ""
 
 
+@kind("message.read")
 class MessageRead(Body, frozen=True):
     """The message was shown to the reader: a person, or an agent's context."""
 
     message: str
 
 
+@kind("message.act")
 class MessageAct(Body, frozen=True):
     """The reader did what the message was about, or decided not to; `result` says which."""
 
@@ -61,12 +65,7 @@ class MessageAct(Body, frozen=True):
     text: str = ""
 
 
-KINDS: Final[dict[str, type[Body]]] = {
-    "message.send": MessageSend,
-    "message.read": MessageRead,
-    "message.act": MessageAct,
-}
-KIND_OF: Final[dict[type[Body], str]] = {body: kind for kind, body in KINDS.items()}
+KINDS: Final = bodies_of(__name__)
 
 
 def body_bytes(body: Body) -> bytes:

@@ -19,6 +19,7 @@ from muster.agent.remote import Kind
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
+from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.carry import Giver, Taker
@@ -322,7 +323,7 @@ async def _bring_from(daemon: Loop, machine: MachineId, source: Source, told: To
 
 
 def _body(entry: Entry | None, type_: type[B]) -> B | None:
-    if entry is None or entry.header.kind != kinds.KIND_OF[type_]:
+    if entry is None or entry.header.kind != kind_of(type_):
         return None
     try:
         return body_as(entry, type_)

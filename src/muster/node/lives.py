@@ -209,5 +209,10 @@ def hello_bytes(core: Whole, word: str) -> bytes:
     `process` is our life as well: who speaks with us over several links knows them by it.
     """
     version = str(core.settings.get("version", ""))
-    told = {"life": word, "muster": version, "process": core.lives.life, "wall_ms": core.now.wall_ms}
+    told = {
+        "life": word,
+        "muster": version,
+        "process": core.lives.life,
+        "wall_ms": core.now.wall_ms,
+    }
     return json.dumps(told).encode()

@@ -3,8 +3,9 @@
 Rule 1: what an entry changes counts together or not at all.
 Rule 2: an entry that a fold cannot use is recorded in `skipped` and the stream goes on: a poison
         entry in a single-writer stream would otherwise stop it for ever, on every machine.
-Rule 3: a stream's size is every fold's cursor. A fold that is new, or whose tables or version
-        changed, is folded from the first entry before anything else happens.
+Rule 3: a stream's size is every fold's cursor. A fold that is new, or whose tables, version or
+        bodies changed, is folded from the first entry before anything else happens: what could not
+        be read before, or only by half, is read then.
 
 A fold that raises anything but `Skip` has a mistake. That is recorded under `mistake-…`, which
 `skipped` shows and a rebuild with the mended fold clears.
@@ -17,6 +18,7 @@ from typing import Final
 from muster.errors import MISTAKES, Refused
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
+from muster.log.kind import schema
 from muster.store.order import Order, Run
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
@@ -59,7 +61,7 @@ class _Bound:
     def fingerprint(self) -> str:
         shape = (
             [(t.name, t.key, t.columns, t.indexes) for t in self.fold.tables],
-            sorted(self.fold.kinds),
+            [(kind, schema(kind)) for kind in sorted(self.fold.kinds)],
             getattr(self.fold, "version", 1),
         )
         return hashlib.sha256(repr(shape).encode()).hexdigest()

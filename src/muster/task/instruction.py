@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from muster.log.entry import EntryId
+from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
-from muster.task.kinds import KIND_OF, Body, Epoch, body_bytes
+from muster.task.kinds import Body, Epoch, body_bytes
 
 
 class Now(NamedTuple):
@@ -36,7 +37,7 @@ class Draft:
     @property
     def kind(self) -> str:
         """The entry's kind."""
-        return KIND_OF[type(self.body)]
+        return kind_of(type(self.body))
 
     @property
     def raw(self) -> bytes:

@@ -20,6 +20,7 @@ import msgspec
 
 from muster import limits
 from muster.log import canon
+from muster.log.kind import bodies_of, kind, kind_of
 
 TaskId = NewType("TaskId", str)
 RunId = NewType("RunId", str)
@@ -49,6 +50,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
 B = TypeVar("B", bound=Body)
 
 
+@kind("run.open")
 class RunOpen(Body, frozen=True):
     """A spec becomes work. `statement` is the operator's signed order, in hex."""
 
@@ -63,6 +65,7 @@ class RunOpen(Body, frozen=True):
     key: Annotated[str, msgspec.Meta(max_length=200)] = ""
 
 
+@kind("run.settle")
 class RunSettle(Body, frozen=True):
     """A run ends; never again after that."""
 
@@ -72,6 +75,7 @@ class RunSettle(Body, frozen=True):
     values: dict[str, str] = {}
 
 
+@kind("task.open")
 class TaskOpen(Body, frozen=True):
     """A piece of work exists. `template` is what the spec yields for (phase, instance).
 
@@ -96,6 +100,7 @@ class TaskOpen(Body, frozen=True):
     deadline_ms: Count = 0
 
 
+@kind("task.assign")
 class TaskAssign(Body, frozen=True):
     """One machine may try, until its lease ends. `mark` is the worker's own clock, given back.
 
@@ -112,6 +117,7 @@ class TaskAssign(Body, frozen=True):
     candidates: list[tuple[str, bool, int, str]] = []
 
 
+@kind("task.expire")
 class TaskExpire(Body, frozen=True):
     """The lease ended without a result: a loss of the infrastructure, not the task's fault."""
 
@@ -120,6 +126,7 @@ class TaskExpire(Body, frozen=True):
     reason: str
 
 
+@kind("task.retry")
 class TaskRetry(Body, frozen=True):
     """An attempt ended without success and another will follow, not before `after_ms`.
 
@@ -134,6 +141,7 @@ class TaskRetry(Body, frozen=True):
     after_ms: Count = 0
 
 
+@kind("task.cancel")
 class TaskCancel(Body, frozen=True):
     """The task ends because somebody no longer wants it; `reason` says who or what."""
 
@@ -141,6 +149,7 @@ class TaskCancel(Body, frozen=True):
     reason: str
 
 
+@kind("task.settle")
 class TaskSettle(Body, frozen=True):
     """The one outcome of a task; it never changes."""
 
@@ -155,6 +164,7 @@ class TaskSettle(Body, frozen=True):
     usage: dict[str, int] = {}
 
 
+@kind("task.late")
 class TaskLate(Body, frozen=True):
     """A result came after the task had moved on: recorded, and ignored."""
 
@@ -165,6 +175,7 @@ class TaskLate(Body, frozen=True):
     commit: Short = ""
 
 
+@kind("task.decide")
 class TaskDecide(Body, frozen=True):
     """A person's answer to a task that waits for one; `statement` is signed by the person's key."""
 
@@ -175,6 +186,7 @@ class TaskDecide(Body, frozen=True):
     values: dict[str, str] = {}
 
 
+@kind("work.end")
 class WorkEnd(Body, frozen=True):
     """An operator ends a run or task (`what`) whose owner cannot be asked now, or never again.
 
@@ -187,6 +199,7 @@ class WorkEnd(Body, frozen=True):
     reason: Annotated[str, msgspec.Meta(max_length=limits.REASON_CHARS_MAX)] = ""
 
 
+@kind("attempt.start")
 class AttemptStart(Body, frozen=True):
     """The worker began; `tools` are the versions it works with."""
 
@@ -196,6 +209,7 @@ class AttemptStart(Body, frozen=True):
     tools: dict[str, str] = {}
 
 
+@kind("attempt.refuse")
 class AttemptRefuse(Body, frozen=True):
     """The worker will not; `reason` is a code of this machine, `text` says it to a person."""
 
@@ -205,6 +219,7 @@ class AttemptRefuse(Body, frozen=True):
     text: str = ""
 
 
+@kind("attempt.finish")
 class AttemptFinish(Body, frozen=True):
     """The attempt ended. `killed`: by the worker itself, because its lease ran out or by order."""
 
@@ -219,23 +234,7 @@ class AttemptFinish(Body, frozen=True):
     usage: dict[str, int] = {}
 
 
-KINDS: Final[dict[str, type[Body]]] = {
-    "run.open": RunOpen,
-    "run.settle": RunSettle,
-    "task.open": TaskOpen,
-    "task.assign": TaskAssign,
-    "task.expire": TaskExpire,
-    "task.retry": TaskRetry,
-    "task.cancel": TaskCancel,
-    "task.settle": TaskSettle,
-    "task.late": TaskLate,
-    "task.decide": TaskDecide,
-    "work.end": WorkEnd,
-    "attempt.start": AttemptStart,
-    "attempt.refuse": AttemptRefuse,
-    "attempt.finish": AttemptFinish,
-}
-KIND_OF: Final[dict[type[Body], str]] = {body: kind for kind, body in KINDS.items()}
+KINDS: Final = bodies_of(__name__)
 
 _encoder = msgspec.json.Encoder(order="sorted")
 
@@ -252,8 +251,7 @@ def read(type_: type[B], raw: bytes) -> B:
         Malformed: it is not such a body.
 
     """
-    what = KIND_OF.get(type_, "the body")
-    return canon.decode_as(raw, type_, what, size_max=limits.BODY_BYTES_MAX)
+    return canon.decode_as(raw, type_, kind_of(type_), size_max=limits.BODY_BYTES_MAX)
 
 
 def epoch_text(epoch: Epoch) -> str:
