@@ -334,6 +334,10 @@ RELAYS_PER_MINUTE_MAX: Final = 120
 # Machines in the middle that are asked in one try, hubs first.
 RELAY_MIDDLES_MAX: Final = 4
 
+# One packet of a mailbox: a segment and what goes with it; and how many are taken at once.
+PACKET_BYTES_MAX: Final = 1024 * 1024
+POST_TAKEN_MAX: Final = 64
+
 # --- sync ------------------------------------------------------------------------------
 # The entries of one segment as we make it: with header, seal and proof it still fits into a frame.
 SEGMENT_SLICE_BYTES: Final = 160 * 1024

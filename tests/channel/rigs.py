@@ -10,11 +10,11 @@ from typing import Any
 
 import uvloop
 from tests.channel.authority import TestAuthority
+from tests.channel.memory import Exchange, MemoryChannel
 
 from muster.channel.base import Channel, Hosting, Link, Listener
 from muster.channel.http import HttpChannel, Timing
 from muster.channel.ipc import IpcChannel
-from muster.channel.memory import Exchange, MemoryChannel
 from muster.channel.relay import Kind, Meter, RelayChannel, RelayLink
 from muster.errors import Refused, Unreachable
 

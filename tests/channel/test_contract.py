@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.channel.memory import pair
 from tests.channel.rigs import LOOPS, RIGS, Rig, run, short_folder
 from tests.promise import proves
 
 from muster.channel.base import Hosting, Link
 from muster.channel.frame import Type, encode
-from muster.channel.memory import pair
 from muster.errors import Denied, Malformed, Unreachable
 from muster.limits import FRAME_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
 

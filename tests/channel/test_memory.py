@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable
 
 import pytest
+from tests.channel.memory import Faults, pair
 from tests.channel.rigs import run
 from tests.promise import proves
 
-from muster.channel.memory import Faults, pair
 from muster.errors import Unreachable
 
 

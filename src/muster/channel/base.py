@@ -1,4 +1,6 @@
-"""What every channel is: something that carries frames between two ends, in order, or breaks.
+"""What every channel is: a `Link`, a live pipe between two ends, or a `Post`, a mailbox.
+
+A link carries frames in order, or breaks:
 
 Rule 1: a channel knows nothing of what it carries; a frame is bytes of a bounded size.
 Rule 2: "sent" means "handed over", never "delivered". Only the far machine's cosign says that.
@@ -21,15 +23,31 @@ the reason. `close` makes the calls that wait at this end raise at once.
 A listener runs `on_link(link)` as the life of each link: when it returns or raises, the link
 is closed. Closing the listener closes its links, too.
 
-`tests/channel/test_contract.py` holds all of this against every channel.
+A post has no far end that answers. It is a place (a folder, a bucket, a branch) where one machine
+leaves packets for another, which takes them when it comes by:
+
+Rule 6: `put` returns when the packet lies in the place, whole. What was put is taken sooner or
+        later, in any order, and again and again until it was acknowledged: nothing is lost between
+        taking a packet and committing what it says.
+Rule 7: a packet is taken whole or not at all, and never by anybody but whom it is for.
+Rule 8: the place is trusted with nothing: who wrote a packet, the packet itself has to prove.
+
+    await post.put(packet, to=machine)                 # Unreachable: the place is not there now
+    for each in await post.take():                     # what waits for us, again what was not acked
+        ...
+        await post.ack([each.id])                      # idempotent; it never comes again
+
+`tests/channel/test_contract.py` holds the first half against every link, `test_post.py` the second
+against every post.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from muster.errors import Refused, Unreachable
+from muster.limits import POST_TAKEN_MAX
 
 
 class Link(Protocol):
@@ -103,6 +121,34 @@ class Channel(Protocol):
 
     async def listen(self, address: str, on_link: OnLink) -> Listener:
         """Wait for links at an address. Raises Broken and Conflict."""
+
+
+class Packet(NamedTuple):
+    """What lay in a mailbox; `id` names it there and means nothing elsewhere."""
+
+    id: str
+    body: bytes
+
+
+class Post(Protocol):
+    """A place where machines leave packets for each other."""
+
+    @property
+    def name(self) -> str:
+        """One word, as in the table of DESIGN 3.3."""
+
+    async def put(self, packet: bytes, *, to: str) -> None:
+        """Leave a packet for the machine `to`.
+
+        Raises Malformed (too large, nothing was left), Exhausted (the place is full) and
+        Unreachable (the place is not there now; whether the packet lies in it is not known).
+        """
+
+    async def take(self, most: int = POST_TAKEN_MAX) -> list[Packet]:
+        """What waits for this machine, so many at once and none for good. Raises Unreachable."""
+
+    async def ack(self, ids: Sequence[str]) -> None:
+        """Let the place forget packets that were taken. Raises Unreachable."""
 
 
 @dataclass(slots=True)
