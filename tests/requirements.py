@@ -475,6 +475,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.streams-end-with-the-caller": "Whoever follows and hangs up is forgotten.",
     "node.calls-wait-for-the-head": "An order given before the machine knows its own head waits for that and is then carried out.",
     "node.calls-are-passed-on": "A call for a machine behind the hub gets its answer, or the sentence that the machine is away.",
+    "node.hello-says-what-it-can": "A link begins with what each side can that an earlier version could not; what a later one adds is read over.",
     "node.versions-mix": "Machines of two versions are one fleet: each reads what the other writes by default, works for it, and gets no work that it could not do whole.",
     "node.large-answers": "An answer of any size comes whole, in parts that fit into frames.",
     "node.calls-are-checked": "A call is answered when its form is exact, the table names its verb, and the caller brings what the verb needs.",

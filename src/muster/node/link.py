@@ -3,13 +3,17 @@
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from muster.limits import SENTENCE_CHARS_MAX
 from muster.node.clock import Told
 from muster.visible import visible
 
 Answer = Mapping[str, Any]
+
+# What this version can that an earlier one could not, said in every hello (docs/spec/sync.md).
+# Whoever writes what only some read looks at it first; a name is never given another meaning.
+FEATURES: Final = ("kinds-ignore-unknown", "one-session", "want-not-now")
 
 
 @dataclass(slots=True)
@@ -29,6 +33,8 @@ class Link:
     # The peer's wall clock less the time since our start, as it said with its newest hello.
     offset_ms: int | None = None
     version: str = ""
+    # What the peer says it can, by the names of `FEATURES` and of those that came later.
+    features: frozenset[str] = frozenset()
     # How often a link that proved no machine called.
     calls: int = 0
     through: str = ""

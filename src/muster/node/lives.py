@@ -29,7 +29,7 @@ from muster.limits import (
     LIVES_REMEMBERED,
 )
 from muster.log.stream import MachineId
-from muster.node.link import Link
+from muster.node.link import FEATURES, Link
 from muster.node.whole import Whole
 
 INCIDENT: Final = "clone"
@@ -210,6 +210,7 @@ def hello_bytes(core: Whole, word: str) -> bytes:
     """
     version = str(core.settings.get("version", ""))
     told = {
+        "features": FEATURES,
         "life": word,
         "muster": version,
         "process": core.lives.life,

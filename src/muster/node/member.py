@@ -285,6 +285,7 @@ class Members:
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
+        link.features = _words(hello.get("features")) or link.features
         self.core.sync.is_process(link.id, process, self.core.now.boot_ms)
         link.offset_ms = wall_ms - self.core.now.boot_ms
         hubs = {hub.machine for hub in self.core.roster.hubs()}
@@ -371,6 +372,12 @@ class Members:
         for kind, body in told(facts).items():
             if known.get(kind) != body:
                 self._write(kind, body)
+
+
+def _words(said: Any) -> frozenset[str]:
+    """What of it are words; a hello has no room for many."""
+    words = said if isinstance(said, list) else []
+    return frozenset(w for w in words if isinstance(w, str) and w.isascii() and w.isprintable())
 
 
 def _roles(roster: Roster, machine: MachineId) -> tuple[str, ...]:

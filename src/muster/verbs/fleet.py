@@ -219,6 +219,7 @@ def _link(core: Core, machine: MachineId) -> dict[str, Any]:
         "heard_ms_ago": core.now.boot_ms - link.heard_ms,
         "skew_ms": link.skew_ms,
         "muster": link.version,
+        "features": sorted(link.features),
         **({"through": core.standing.name_of(link.through)} if link.through else {}),
     }
 
