@@ -106,6 +106,24 @@ def test_a_peer_that_answers_slowly_keeps_its_link(talk):
 
 
 @proves("log.sync-one-session")
+@pytest.mark.parametrize("asks", [True, False])
+def test_a_peer_that_speaks_and_answers_nothing_does_not_hear_us_over_this_link(talk, asks):
+    """What it says comes over its own path: ours may carry nothing."""
+    if asks:
+        talk.held.sizes[THEIRS] = 2
+        talk.offer(1, [head(THEIRS, 9)])
+    else:
+        talk.grow()
+    spoken = links(talk)[0]
+    for _ in range(5):
+        talk.now += RETRY_MS - 10
+        talk.offer(1, [])
+        talk.wait(10)
+        spoken |= links(talk)[0]
+    assert spoken == {1, 2}
+
+
+@proves("log.sync-one-session")
 def test_what_was_asked_over_a_link_that_is_gone_is_asked_over_the_other(talk):
     talk.offer(2, [head(THEIRS, 9)])
     assert links(talk) == ({2}, 0)

@@ -38,6 +38,9 @@ class Faults:
     kill: float = 0.0
     partition: float = 0.0
     one_way: float = 0.0
+    # How many links more than one two machines have, and how often one of them falls silent.
+    paths: int = 0
+    silence: float = 0.0
     snapshot: float = 0.0
     restore: float = 0.0
     # How much of the trace of a restore is restored, too: "", "mark", "generation", "blind".
@@ -90,6 +93,7 @@ PROFILES: dict[str, Faults] = {
     "lossy": Faults(loss=0.3, duplication=0.3, reorder=True, delay_ms_max=300),
     "crash": Faults(crash=0.02, kill=0.3),
     "partition": Faults(partition=1.0, one_way=0.3, kill=0.1),
+    "paths": Faults(paths=4, silence=1.5, kill=0.1, partition=0.3, messages=12),
     # Named for the safeguard that it makes necessary; see ablations.py.
     "incarnation-guard": Faults(
         machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="mark", messages=20,
@@ -137,6 +141,10 @@ def swarm(seed: int) -> Faults:
     }
     if "restore" in chosen:
         chosen["snapshot"] = 1.0
+    # Drawn apart: what a seed drew before it draws still.
+    paths = random.Random(f"paths/{seed}")
+    if paths.random() < 0.4:
+        chosen.update(paths=paths.choice((1, 2, 4)), silence=paths.uniform(0.0, 0.8))
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):
@@ -163,6 +171,7 @@ class Injector:
     def stop(self) -> None:
         self.stopped = True
         self.blocked.clear()
+        self.world.network.silent.clear()
 
     def _second(self) -> None:
         if self.stopped:
@@ -173,6 +182,7 @@ class Injector:
             "kill",
             "partition",
             "one_way",
+            "silence",
             "restore",
             "clone",
             "clock",
@@ -222,6 +232,17 @@ class Injector:
         way = (one.place, other.place)
         self.blocked.add(way)
         self.world.later(self.rng.randint(300, 5_000), lambda: self.blocked.discard(way))
+
+    def _silence(self) -> None:
+        network = self.world.network
+        one, other = self._one(honest=False), self._one(honest=False)
+        wires = network.between(one, other) if one is not None and other is not None else []
+        if self.stopped or one is None or len(wires) < 2:
+            return
+        number = self.rng.choice(wires).number
+        self._reached("silence", one)
+        network.silent.add(number)
+        self.world.later(self.rng.randint(300, 9_000), lambda: network.silent.discard(number))
 
     def _clock(self) -> None:
         machine = self._one(honest=False)

@@ -179,9 +179,12 @@ class Checker:
             held = self.sizes.get(peer.place, {}).get(stream, 0)
             if peer.hostile or not peer.awake or peer.id == machine.id or held <= seq:
                 continue
-            wire = network.between(machine, peer)
-            if wire is not None:
-                near = wire.since_ms <= started + COMPANY_MS
+            wires = network.between(machine, peer)
+            if wires:
+                near = any(
+                    wire.since_ms <= started + COMPANY_MS and wire.number not in network.silent
+                    for wire in wires
+                )
             else:
                 pending = self.world.ms < started + DIAL_MS_MAX and peer.started_ms <= started
                 near = pending and frozenset((machine.place, peer.place)) not in network.parted

@@ -1,5 +1,7 @@
 """Links between simulated machines: what is sent may be lost, doubled, late, or in another order.
 
+Two machines may have several links; each of them may be silent for a while, as a dead one is.
+
 Rule 1: a link belongs to two running processes. When one of them dies, or a partition parts
 them, the link is gone for good and the other end learns of it; a new one has new numbers.
 Rule 2: what a link carries is frames, as bytes; the network never looks inside.
@@ -42,16 +44,15 @@ class Network:
         self.wires: dict[int, Wire] = {}
         self.healthy = False
         self.parted: set[frozenset[str]] = set()
+        # Links that carry nothing and say nothing of it.
+        self.silent: set[int] = set()
         self._dialling: set[frozenset[str]] = set()
         self._last = 10
 
     # --- links ---------------------------------------------------------------------------
 
-    def between(self, one: "Machine", other: "Machine") -> Wire | None:
-        for wire in self.wires.values():
-            if one in wire.ends and other in wire.ends:
-                return wire
-        return None
+    def between(self, one: "Machine", other: "Machine") -> list[Wire]:
+        return [w for w in self.wires.values() if one in w.ends and other in w.ends]
 
     def of(self, machine: "Machine") -> list[Wire]:
         return [w for w in self.wires.values() if machine in w.ends]
@@ -73,7 +74,8 @@ class Network:
     def _dialled(self, one: "Machine", other: "Machine", pair: frozenset[str]) -> None:
         world = self.world
         self._dialling.discard(pair)
-        if not (one.awake and other.awake) or pair in self.parted or self.between(one, other):
+        there = len(self.between(one, other))
+        if not (one.awake and other.awake) or pair in self.parted or there > world.faults.paths:
             return
         self._last += 1
         wire = self.wires[self._last] = Wire(self._last, (one, other), world.ms)
@@ -81,12 +83,13 @@ class Network:
         for end in wire.ends:
             peer = wire.other(end)
             end.arrive(ev.LinkUp(wire.number, peer.id, False, "sim"))
+        if there < world.faults.paths:
+            self.dial(one, other)
 
     def part(self, one: "Machine", other: "Machine") -> None:
         """A partition between two machines."""
         self.parted.add(frozenset((one.place, other.place)))
-        wire = self.between(one, other)
-        if wire is not None:
+        for wire in self.between(one, other):
             self.down(wire, "partition")
 
     def join(self, one: "Machine", other: "Machine") -> None:
@@ -131,6 +134,9 @@ class Network:
             return
         if (sender.place, wire.other(sender).place) in world.injector.blocked:
             world.reached["one-way-loss"] += 1
+            return
+        if number in self.silent:
+            world.reached["silence"] += 1
             return
         copies = 1
         if faults.duplication and rng.random() < faults.duplication:

@@ -72,8 +72,10 @@ class Session:
     # Which process of the peer it is, by its own word; "" where it does not say.
     process: str = ""
     greeted: bool = False
-    # When the peer last said anything, over whichever path.
+    # When the peer last said anything, over whichever path, and when that was an answer to what we
+    # had said over ours, or we moved to another.
     heard_ms: int = 0
+    answered_ms: int = 0
     refreshed_ms: int = 0
     retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)

@@ -42,6 +42,8 @@ GOSSIP_MS: Final = 100
 # "Connected" is not "replicating": everything is offered anew this often.
 REFRESH_MS: Final = 60_000
 ASK_MS: Final = 2_000
+# A peer that is busy answers within this, or our words do not reach it.
+UNANSWERED_MS: Final = 4 * RETRY_MS
 # A want from there on ends the pushing that another want began: no stream is as long.
 NOT_NOW: Final = 1 << 40
 
@@ -120,7 +122,7 @@ class Sync:
     ) -> Session:
         session = Session(
             link, peer, {link: through}, process,
-            heard_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
+            heard_ms=now_ms, answered_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
         )  # fmt: skip
         self.sessions[link] = self._by_link[link] = session
         self._greet(session)
@@ -171,6 +173,7 @@ class Sync:
         machine in the middle passes on is another matter now.
         """
         session.link = link
+        session.answered_ms = now_ms
         self._unask(session)
         if greet:
             self._greet(session)
@@ -294,6 +297,8 @@ class Sync:
         if session.peer != by:
             return
         lane = session.lane(stream)
+        if size > (lane.has if strength == "held" else lane.witnessed):
+            session.answered_ms = now_ms
         if strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
@@ -340,7 +345,8 @@ class Sync:
         for each in self.sessions.values():
             each.claims.pop(stream, None)
         asked = self._asked.get(stream)
-        if asked is not None and asked[0] is session:
+        if asked is not None and session is not None and asked[0] is session:
+            session.answered_ms = session.heard_ms
             del self._asked[stream]
         self._grown[stream] = None
 
@@ -423,7 +429,7 @@ class Sync:
                 self._retry(session, now_ms)
 
     def _retry(self, session: Session, now_ms: int) -> None:
-        late = []
+        late, asking = [], False
         for stream, lane in list(session.lanes.items()):
             if session.claims.get(stream, 0) >= STREAM_ASKS_MAX:
                 self._drop_claim(session, stream)
@@ -434,17 +440,29 @@ class Sync:
                     self._show_seal(session, stream, now_ms)
                 continue
             if lane.claims > self.replica.size(stream) and self.may_hold(stream, self.machine):
+                asked = self._asked.get(stream)
+                asking |= asked is not None and asked[0] is session
                 self._ask(session, stream, now_ms)
             told = max(lane.sent, lane.shown)
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
-        if late and len(session.paths) > 1 and now_ms - session.heard_ms >= RETRY_MS:
+        if (late or asking) and self._is_unanswered(session, now_ms):
             links = list(session.paths)
             following = links[(links.index(session.link) + 1) % len(links)]
             self._move(session, following, now_ms, greet=True)
             return
         self._send_heads(session, late)
+
+    def _is_unanswered(self, session: Session, now_ms: int) -> bool:
+        """Whether the path we speak over is to be left for another.
+
+        A peer that says nothing at all may be gone from it; one that speaks to us over its own
+        path, and answers nothing, hears us not.
+        """
+        silent = now_ms - session.heard_ms >= RETRY_MS
+        patience_ms = RETRY_MS if silent else UNANSWERED_MS
+        return len(session.paths) > 1 and now_ms - session.answered_ms >= patience_ms
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
