@@ -62,3 +62,24 @@ def test_of_several_links_each_may_go_and_messages_arrive():
     texts = [m["text"] for m in studio.call("inbox", {})["value"]]
     assert sorted(texts) == ["0 left", "1 left", "2 left"]
     assert hub.core.sync.sessions == {}
+
+
+@proves("log.sync-one-session")
+def test_a_receipt_that_was_lost_with_a_link_comes_over_the_next_one():
+    """Only the writer knows that the link is gone: the other end speaks over it still."""
+    world = linked(1)
+    hub, studio = world["hub"], world["studio"]
+    (here,) = [link for link, each in hub.core.links.items() if each.peer == studio.id]
+    order = {"text": ["hi"], "to": "studio", "wait": True}
+    # What studio says goes nowhere from here on.
+    del world._links[world._links[hub.name, here]]
+    hub.answers.clear()
+    hub.order("send", "studio", order)
+    world.pass_ms(1_000)
+    assert hub.answers == []
+    world._links.pop((hub.name, here))
+    hub.step(ev.LinkDown(here))
+    world.link("hub", "studio")
+    world.pass_ms(300)
+    (answer,) = hub.answers
+    assert answer["value"]["state"] == "stored"
