@@ -19,13 +19,12 @@ import msgspec
 
 from muster.channel.frame import Type
 from muster.errors import MusterError
-from muster.fleet import kinds as fleet_kinds
 from muster.fleet.facts import Facts
 from muster.fleet.statement import sign_statement
 from muster.limits import BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
 from muster.log import canon, wire
+from muster.log.kind import kinds
 from muster.log.stream import FLEET, JOURNAL, Incarnation, Scope, scope_group, scope_to
-from muster.message import kinds as message_kinds
 from muster.node import event as ev
 from muster.task import kinds as task_kinds
 from muster.task.evidence import task_args
@@ -38,18 +37,8 @@ from tests.security.target import LOCAL, MEMBER, STRANGER, Target
 
 # The bound of the issue: nobody waits longer than that for a step.
 STEP_S_MAX: Final = 1.0
-FLEET_BODIES: Final[dict[str, Any]] = {
-    "machine.open": fleet_kinds.MachineOpen, "machine.record": fleet_kinds.MachineRecorded,
-    "machine.facts": Facts, "machine.revoke": fleet_kinds.MachineRevoke,
-    "operator.record": fleet_kinds.OperatorRecorded,
-    "operator.end": fleet_kinds.OperatorEnd, "grant.give": fleet_kinds.GrantGive,
-    "grant.take": fleet_kinds.GrantTake, "invite.open": fleet_kinds.InviteOpen,
-    "invite.use": fleet_kinds.InviteUse, "order.take": fleet_kinds.OrderTake, "order.deny": fleet_kinds.OrderDeny,
-    "group.open": fleet_kinds.GroupOpen, "group.add": fleet_kinds.GroupAdd, "group.remove": fleet_kinds.GroupRemove,
-    "fork.close": fleet_kinds.ForkClose, "incident.open": fleet_kinds.IncidentOpen,
-    "incident.close": fleet_kinds.IncidentClose,
-}  # fmt: skip
-BODIES: Final[dict[str, Any]] = {**FLEET_BODIES, **task_kinds.KINDS, **message_kinds.KINDS}
+# Whatever kind there is, also of those that come later.
+BODIES: Final[dict[str, Any]] = {name: each.body for name, each in kinds().items()}
 SYNC: Final = (
     wire.Offer,
     wire.Want,
