@@ -365,7 +365,7 @@ COSIGNS_KNOWN: Final = 4096
 DISPUTE_MS: Final = 30_000
 
 # To end a stream of a revoked machine takes half a millisecond, and again for each so many entries
-# that count no more. A tick has room for ten milliseconds of it: others are served meanwhile.
+# it has, if some count no more. A tick has room for ten milliseconds of it: others are served too.
 BURIED_PER_STEP_MAX: Final = 20
 BURIED_ENTRIES_AS_STREAM: Final = 16
 

@@ -46,6 +46,7 @@ def learns(monkeypatch, name: str, body: type[msgspec.Struct], *places: Any) -> 
     """From here on this process is the newer version."""
     known = kinds()[name]
     monkeypatch.setitem(kind_registry._kinds, name, Kind(name, body, known.unknown))
+    monkeypatch.setitem(kind_registry._names, body, name)
     for place in places:
         monkeypatch.setattr(place, body.__name__, body)
 
@@ -99,6 +100,17 @@ def test_an_entry_with_a_field_that_must_be_understood_counts_after_the_upgrade(
     world.restart("hub")
     assert hub.core.store.skipped() == []
     assert len(hub.core.store.rows("receipt", message=bytes(sent.id))) == 1
+
+
+@proves("store.reads-again")
+def test_a_mended_sentence_about_a_body_changes_no_fold(monkeypatch):
+    before = kind_registry.schema("message.read")
+    assert "message" in before
+    told = with_field(MessageRead, ("aloud", bool, False))
+    monkeypatch.setattr(MessageRead, "__doc__", "Said better.")
+    assert kind_registry.schema("message.read") == before
+    learns(monkeypatch, "message.read", told)
+    assert kind_registry.schema("message.read") != before
 
 
 @proves("store.reads-again")

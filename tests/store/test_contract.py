@@ -587,6 +587,21 @@ def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
     assert b.store.as_of("job", time_ms=b.now_ms + 1) == b.store.rows("job")
 
 
+@proves("store.freeze", "store.rebuild", "store.as-of")
+def test_a_stream_that_is_cut_back_twice_has_the_same_past_after_a_rebuild():
+    a, b = Machine(1), Machine(2)
+    a.write(a.fleet, *[job(f"j{number}", "open") for number in range(12)])
+    b.pull(a, a.fleet)
+    for common in (8, 4):
+        with b.store.transaction():
+            b.store.freeze(a.fleet, common, b"proof", b.now_ms)
+    pasts = [b.store.as_of("job", admission=number) for number in (5, 11, 12, 1 << 21)]
+    before = everything(b.store), b.store.query("select * from job_hist")
+    list(b.store.rebuild())
+    assert (everything(b.store), b.store.query("select * from job_hist")) == before
+    assert [b.store.as_of("job", admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
+
+
 @proves("store.freeze", "store.as-of")
 def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
     """An admission has room for 4,096 changes, a cut for more: its numbers are as many."""

@@ -107,8 +107,7 @@ def body_as(entry: Entry, body_type: type[T]) -> T:
     if found is not None:
         return found
     try:
-        kind = entry.header.kind
-        lenient = ignores_unknown(kind)
+        kind, lenient = entry.header.kind, ignores_unknown(body_type)
         return canon.decode_as(
             body, body_type, kind, size_max=limits.BODY_BYTES_MAX, lenient=lenient
         )

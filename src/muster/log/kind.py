@@ -12,7 +12,7 @@ upgrade that knows more, what was skipped or read by half is read again (store/f
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -62,15 +62,32 @@ def kind_of(body: type[msgspec.Struct]) -> str:
     return _names[body]
 
 
-def ignores_unknown(name: str) -> bool:
-    """Whether fields that are not known here may stand in a body of this kind."""
-    known = _kinds.get(name)
-    return known is not None and known.unknown == "ignore"
+def ignores_unknown(body: Any) -> bool:
+    """Whether fields that are not known here may stand in such a body."""
+    name = _names.get(body)
+    return name is not None and _kinds[name].unknown == "ignore"
 
 
 def schema(name: str) -> str:
-    """What bodies of a kind look like, as JSON Schema; "" for a kind that nobody declared."""
+    """What bodies of a kind look like, as JSON Schema; "" for a kind that nobody declared.
+
+    Without what people read: a mended sentence changes no body.
+    """
     known = _kinds.get(name)
     if known is None:
         return ""
-    return msgspec.json.encode(msgspec.json.schema(known.body), order="sorted").decode()
+    shape = _without_prose(msgspec.json.schema(known.body))
+    return msgspec.json.encode(shape, order="sorted").decode()
+
+
+def _without_prose(shape: Any) -> Any:
+    if isinstance(shape, list):
+        return [_without_prose(each) for each in shape]
+    if not isinstance(shape, dict):
+        return shape
+    texts = {"description", "title"}
+    return {
+        name: _without_prose(each)
+        for name, each in shape.items()
+        if name not in texts or not isinstance(each, str)
+    }

