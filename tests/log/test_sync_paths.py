@@ -2,11 +2,11 @@
 
 import pytest
 from tests.log.material import BUILD, STREAM
-from tests.log.test_sync import ATTIC, OTHERS, THEIRS, Talk, head
+from tests.log.test_sync import ATTIC, OTHERS, SECRET, THEIRS, Talk, head
 from tests.promise import proves
 
 from muster.log import wire
-from muster.log.sync import GOSSIP_MS, RETRY_MS
+from muster.log.sync import GOSSIP_MS, REFRESH_MS, RETRY_MS
 
 PROCESS = "0" * 32
 
@@ -50,17 +50,32 @@ def test_over_however_many_links_what_grew_goes_once(count):
 
 
 @proves("log.sync-one-session", "log.sync-tells-writers")
-def test_a_further_link_to_the_same_process_is_told_of_its_own_streams_only():
-    """Of a machine that was set back as it ran, by a snapshot, only the links are new."""
+def test_over_a_further_link_to_the_same_process_both_tell_once_more_what_they_hold():
+    """A machine that was set back as it ran, by a snapshot, holds less than it did."""
     talk = Talk()
     talk.held.sizes = {OTHERS: 3, THEIRS: 4}
     talk.greet(1)
     talk.sync.is_process(1, PROCESS, talk.now)
+    talk.offer(1, [head(OTHERS, 3)])
     path(talk, 2)
-    (offer,) = talk.said(2)
-    assert [(h.stream, h.size) for h in offer.heads] == [(str(THEIRS), 4)]
-    assert offer.whole
+    told = [(h.stream, h.size) for offer in talk.said(2) for h in offer.heads]
+    assert told == [(str(OTHERS), 3), (str(THEIRS), 4)]
     assert len(talk.sync.sessions) == 1
+    lane = talk.sync.sessions[1].lane(OTHERS)
+    assert lane.has == 3
+    talk.offer(2, [head(OTHERS, 1)], whole=True)
+    assert lane.has == 1
+    talk.offer(2, [head(OTHERS, 0)])
+    assert lane.has == 1, "what is said late lowers nothing"
+
+
+@proves("log.sync-one-session")
+def test_another_machine_that_names_the_same_process_has_a_session_of_its_own(talk):
+    talk.greet(3, ATTIC)
+    talk.sync.is_process(3, PROCESS, talk.now)
+    assert len(talk.sync.sessions) == 2
+    talk.grow(SECRET)
+    assert links(talk) == ({2}, 1)
 
 
 @proves("log.sync-one-session")
@@ -86,13 +101,41 @@ def test_a_link_that_is_not_spoken_over_may_go_without_a_word(talk):
 
 
 @proves("log.sync-one-session")
-def test_a_link_that_brings_no_answer_is_left_for_the_next(talk):
+def test_a_link_that_brings_no_answer_is_left_for_the_next_and_given_more_time_each_turn(talk):
+    """What is under way is only offered there: over a slow link it would be sent again and again."""
     talk.grow()
     assert links(talk) == ({2}, 1)
     talk.wait(RETRY_MS)
-    assert links(talk) == ({1}, 1)
+    assert links(talk) == ({1}, 0)
     talk.wait(RETRY_MS)
+    assert links(talk) == ({1}, 0)
+    talk.wait(RETRY_MS)
+    assert links(talk) == ({2}, 0)
+    talk.sync.on_want(2, wire.Want(str(STREAM), 0), talk.now)
     assert links(talk) == ({2}, 1)
+    talk.sync.heard_cosign(2, STREAM, BUILD, "held", 5, talk.now)
+    assert talk.sync.sessions[1].patience_ms == RETRY_MS
+
+
+@proves("log.sync-one-session")
+@pytest.mark.parametrize("heals", [True, False])
+def test_a_session_goes_back_to_its_best_link_when_that_is_heard_again_or_after_a_while(heals):
+    talk = Talk()
+    talk.greet(1, through=ATTIC)
+    talk.sync.is_process(1, PROCESS, talk.now)
+    path(talk, 2)
+    talk.offer(2, [], whole=True)
+    talk.grow()
+    links(talk)
+    talk.wait(RETRY_MS)
+    assert links(talk)[0] == {1}
+    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
+    if heals:
+        talk.now += RETRY_MS
+        talk.offer(2, [])
+    else:
+        talk.wait(REFRESH_MS)
+    assert talk.sync.sessions[1].link == 2
 
 
 @proves("log.sync-one-session")
@@ -195,6 +238,8 @@ def test_a_link_of_our_own_is_spoken_over_before_one_through_a_third_machine():
     talk.grow()
     assert links(talk) == ({3}, 1)
     path(talk, 2)
+    assert links(talk) == ({2}, 0)
+    talk.offer(2, [], whole=True)
     assert links(talk) == ({2}, 1)
     path(talk, 4, through=ATTIC)
     talk.sync.outbox.clear()

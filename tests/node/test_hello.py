@@ -31,7 +31,7 @@ def told(at: One, of: One) -> dict:
 def test_each_machine_knows_what_its_peers_can(world):
     hub, studio = world["hub"], world["studio"]
     assert told(hub, studio)["features"] == sorted(FEATURES)
-    raw = hello_bytes(hub.core, hub.core.lives.word())
+    raw = hello_bytes(hub.core, studio.id, hub.core.lives.word())
     assert len(raw) <= HELLO_BYTES_MAX - 100, "names that come later have room"
 
 
@@ -48,3 +48,12 @@ def test_what_a_peer_says_it_can_is_words_or_nothing(world, features, known):
     hub.step(ev.Arrived(link, Type.HELLO, 0, json.dumps(hello).encode()))
     assert sorted(hub.core.links[link].features) == known
     assert told(hub, studio)["muster"] == "9"
+
+
+@proves("node.hello-says-what-it-can")
+def test_the_word_for_a_process_is_known_to_one_peer_alone(world):
+    """Who could say it as well would be taken for another link to it, and get what is for it."""
+    hub, studio = world["hub"].core.lives, world["studio"].core.lives
+    words = {hub.process("a"), hub.process("b"), studio.process("a"), hub.life, studio.life}
+    assert len(words) == 5
+    assert hub.process("a") == hub.process("a")

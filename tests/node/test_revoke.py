@@ -152,6 +152,33 @@ def test_a_stream_that_waits_for_its_end_grows_no_more_and_is_vouched_for_no_mor
     assert studio.store.latest_seal(hubs) == seen
 
 
+@proves("fleet.revocation-bounded")
+def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_said_again(
+    world, monkeypatch
+):
+    """hub (revokes bad) -> studio, which starts again; the hub's stream ends before that word."""
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
+    hubs = world["hub"].core.standing.own(FLEET)
+    world.pass_ms(1_000)
+    before = world["studio"].core.store.size(hubs)
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    world.pass_ms(1_000)
+    world.restart("studio")
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 20)
+    studio = world["studio"].core
+    (stream,) = streams_of(world, "studio", "bad")
+    with studio.store.transaction(patient=True):
+        studio.now = studio.clock.read(world.now())
+        studio.replication.forks._freeze(hubs, before, b"{}", WALL_MS)
+    assert world["bad"].id not in studio.roster.revoked
+    world.ms += 100
+    world["studio"].step(ev.Tick())
+    assert studio.store.frozen_at(stream) is None
+    world.pass_ms(4_000)
+    assert studio.store.frozen_at(stream) == studio.roster.cut(stream) == studio.store.size(stream)
+    assert studio.store.size(stream)
+
+
 def write_as(core: Core, *scopes: Scope) -> None:
     with core.store.transaction():
         for scope in scopes:

@@ -72,10 +72,13 @@ class Session:
     # Which process of the peer it is, by its own word; "" where it does not say.
     process: str = ""
     greeted: bool = False
-    # When the peer last said anything, over whichever path, and when that was an answer to what we
-    # had said over ours, or we moved to another.
+    # Paths over which the peer has not said yet what it holds.
+    fresh: set[int] = field(default_factory=set)
+    # When the peer last said anything, over whichever path; when that was an answer to what we had
+    # said over ours, or we moved to another; and how long the next answer is waited for.
     heard_ms: int = 0
     answered_ms: int = 0
+    patience_ms: int = 0
     refreshed_ms: int = 0
     retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)
@@ -90,10 +93,11 @@ class Session:
         """The machine in the middle of the path, "" where it is a link of our own."""
         return self.paths[self.link]
 
-    def best(self) -> int:
+    def best(self, but: int = 0) -> int:
         """The newest link of our own, else the newest: whoever dials again knows why."""
-        own = [link for link, through in self.paths.items() if not through]
-        return (own or list(self.paths))[-1]
+        links = [link for link in self.paths if link != but]
+        own = [link for link in links if not self.paths[link]]
+        return (own or links)[-1]
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

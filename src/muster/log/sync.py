@@ -121,11 +121,12 @@ class Sync:
         self, link: int, peer: MachineId, through: str, process: str, now_ms: int
     ) -> Session:
         session = Session(
-            link, peer, {link: through}, process,
+            link, peer, {link: through}, process, patience_ms=RETRY_MS,
             heard_ms=now_ms, answered_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
         )  # fmt: skip
         self.sessions[link] = self._by_link[link] = session
-        self._greet(session)
+        session.fresh.add(link)
+        self._greet(session, link)
         return session
 
     def _heard(self, link: int, now_ms: int) -> Session | None:
@@ -136,6 +137,8 @@ class Sync:
             session = self._begin(link, peer, through, "", now_ms)
         if session is not None:
             session.heard_ms = now_ms
+            if link != session.link and link == session.best():
+                self._return(session, now_ms)
         return session
 
     def _of_process(self, peer: MachineId, process: str) -> Session | None:
@@ -145,44 +148,41 @@ class Sync:
                 return session
         return None
 
-    def _greet(self, session: Session) -> None:
-        """Tell the peer all that we hold, and whom we know to hold it."""
-        self._offer_all(session)
+    def _greet(self, session: Session, link: int) -> None:
+        """Tell the peer over this link all that we hold, and whom we know to hold it."""
+        self._offer_all(session, link)
         notes = []
         for key, size, note in self.replica.cosigned():
             session.cosigns[key] = size
             notes.append(note.decode())
-        self._send_cosigns(session.link, notes)
+        self._send_cosigns(link, notes)
 
     def _add_path(self, session: Session, link: int, through: str, now_ms: int) -> None:
-        """Another link to the same process: it is told what we know of its own streams, no more.
+        """Another link to the same process; the two tell each other anew what they hold.
 
         It may have been set back in its running: a snapshot of a whole machine takes up the process
         as well, and only its links are new.
         """
         session.paths[link] = through
         self._by_link[link] = session
-        self._tell_writer(session, link)
+        session.fresh.add(link)
+        self._greet(session, link)
         if session.best() == link:
-            self._move(session, link, now_ms, greet=session.through != through)
+            self._move(session, link, now_ms)
 
-    def _move(self, session: Session, link: int, now_ms: int, *, greet: bool) -> None:
-        """Speak over another path from now on; what is under way on the old one may be lost.
-
-        With `greet` all that we hold is told again: the path is gone or was silent, or what a
-        machine in the middle passes on is another matter now.
-        """
-        session.link = link
-        session.answered_ms = now_ms
+    def _move(self, session: Session, link: int, now_ms: int) -> None:
+        """Speak over another path from now on."""
+        before = session.paths.get(session.link)
+        session.link, session.answered_ms = link, now_ms
         self._unask(session)
-        if greet:
-            self._greet(session)
-        for stream, lane in list(session.lanes.items()):
-            lane.sent, lane.flight_bytes = lane.has, 0
-            if lane.serve:
-                self._pump(session, stream, now_ms)
-        if session.greeted:
-            self._pump_session(session, now_ms)
+        if session.through != before and link not in session.fresh:
+            # What the machine in the middle passes on is another matter now.
+            self._offer_all(session, link)
+
+    def _return(self, session: Session, now_ms: int) -> None:
+        """Back to the best path, once it had the time to heal."""
+        if now_ms - session.answered_ms >= session.patience_ms:
+            self._move(session, session.best(), now_ms)
 
     def close(self, link: int, now_ms: int) -> None:
         """A link is gone; its session goes on over another one, if there is any."""
@@ -190,11 +190,24 @@ class Sync:
         session = self._by_link.pop(link, None)
         if session is None:
             return
-        del session.paths[link]
-        if not session.paths:
+        session.fresh.discard(link)
+        if len(session.paths) == 1:
             self._end(session)
         elif session.link == link:
-            self._move(session, session.best(), now_ms, greet=True)
+            following = session.best(but=link)
+            self._move(session, following, now_ms)
+            self._greet(session, following)
+            self._send_again(session, now_ms)
+        del session.paths[link]
+
+    def _send_again(self, session: Session, now_ms: int) -> None:
+        """What was under way over a link that is gone is sent once more."""
+        for stream, lane in list(session.lanes.items()):
+            lane.sent, lane.flight_bytes = lane.has, 0
+            if lane.serve:
+                self._pump(session, stream, now_ms)
+        if session.greeted:
+            self._pump_session(session, now_ms)
 
     def _end(self, session: Session) -> None:
         for number in [n for n, each in self.sessions.items() if each is session]:
@@ -239,7 +252,11 @@ class Sync:
                 continue
             lane = session.lane(stream)
             mine = self.replica.size(stream)
-            if holds:
+            if holds and link in session.fresh:
+                # Its first words over this link: it may hold less than we knew.
+                lane.has = lane.sent = min(head.size, mine)
+                lane.claims, lane.flight_bytes = head.size, 0
+            elif holds:
                 lane.has = max(lane.has, min(head.size, mine))
                 lane.sent = max(lane.sent, lane.has)
                 lane.claims = head.size
@@ -250,7 +267,8 @@ class Sync:
                     self._ask(session, stream, now_ms)
             elif head.size and head.seal:
                 to_check.append(head)
-        if offer.whole and not session.greeted:
+        if offer.whole and (link in session.fresh or not session.greeted):
+            session.fresh.discard(link)
             session.greeted = True
             self._pump_session(session, now_ms)
         return to_check
@@ -298,7 +316,7 @@ class Sync:
             return
         lane = session.lane(stream)
         if size > (lane.has if strength == "held" else lane.witnessed):
-            session.answered_ms = now_ms
+            session.answered_ms, session.patience_ms = now_ms, RETRY_MS
         if strength != "held":
             lane.witnessed = max(lane.witnessed, size)
             return
@@ -346,7 +364,7 @@ class Sync:
             each.claims.pop(stream, None)
         asked = self._asked.get(stream)
         if asked is not None and session is not None and asked[0] is session:
-            session.answered_ms = session.heard_ms
+            session.answered_ms, session.patience_ms = session.heard_ms, RETRY_MS
             del self._asked[stream]
         self._grown[stream] = None
 
@@ -423,7 +441,9 @@ class Sync:
         for session in list(self.sessions.values()):
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
                 session.refreshed_ms = now_ms
-                self._offer_all(session)
+                if session.link != session.best():
+                    self._return(session, now_ms)
+                self._offer_all(session, session.link)
             elif now_ms - session.retried_ms >= RETRY_MS:
                 session.retried_ms = now_ms
                 self._retry(session, now_ms)
@@ -450,18 +470,19 @@ class Sync:
         if (late or asking) and self._is_unanswered(session, now_ms):
             links = list(session.paths)
             following = links[(links.index(session.link) + 1) % len(links)]
-            self._move(session, following, now_ms, greet=True)
-            return
+            session.patience_ms = min(2 * session.patience_ms, REFRESH_MS)
+            self._move(session, following, now_ms)
         self._send_heads(session, late)
 
     def _is_unanswered(self, session: Session, now_ms: int) -> bool:
         """Whether the path we speak over is to be left for another.
 
         A peer that says nothing at all may be gone from it; one that speaks to us over its own
-        path, and answers nothing, hears us not.
+        path, and answers nothing, hears us not. Each move that brings no answer doubles the wait:
+        a path that is only slow must not be given up again and again.
         """
-        silent = now_ms - session.heard_ms >= RETRY_MS
-        patience_ms = RETRY_MS if silent else UNANSWERED_MS
+        heard = now_ms - session.heard_ms < RETRY_MS
+        patience_ms = max(session.patience_ms, UNANSWERED_MS if heard else 0)
         return len(session.paths) > 1 and now_ms - session.answered_ms >= patience_ms
 
     def say(self, link: int, message: wire.Message) -> None:
@@ -470,9 +491,9 @@ class Sync:
             self._send(link, message)
 
     def spread_fork(self, raw: bytes) -> None:
-        """Tell every peer of a fork; it is proof enough by itself."""
-        for session in self.sessions.values():
-            self._send(session.link, wire.Offer([], forks=[raw.decode()]))
+        """Tell every peer of a fork, over each link; it is proof enough by itself."""
+        for link in self._by_link:
+            self._send(link, wire.Offer([], forks=[raw.decode()]))
 
     def unconfirmed(self) -> int:
         """Entries sent on live links and not yet confirmed."""
@@ -491,10 +512,10 @@ class Sync:
         for i in range(0, len(notes), OFFER_HEADS_MAX):
             self._send(link, wire.Cosigns(notes[i : i + OFFER_HEADS_MAX]))
 
-    def _send_heads(self, session: Session, streams: list[StreamName]) -> None:
+    def _send_heads(self, session: Session, streams: list[StreamName], link: int = 0) -> None:
         heads = [self._head(session, stream) for stream in streams]
         for i in range(0, len(heads), OFFER_HEADS_MAX):
-            self._send(session.link, wire.Offer(heads[i : i + OFFER_HEADS_MAX]))
+            self._send(link or session.link, wire.Offer(heads[i : i + OFFER_HEADS_MAX]))
 
     def _head(self, session: Session, stream: StreamName) -> wire.Head:
         size = self.replica.size(stream)
@@ -505,31 +526,26 @@ class Sync:
             seal = self.replica.seal_of(stream)
         return wire.Head(str(stream), size, seal.note.decode() if seal else "")
 
-    def _offer_all(self, session: Session) -> None:
+    def _offer_all(self, session: Session, link: int) -> None:
         offered = []
+        theirs = []
         for stream in self.replica.streams():
-            if (
-                stream.machine != session.peer
-                and self.replica.size(stream)
+            if stream.machine == session.peer:
+                theirs.append(stream)
+            elif (
+                self.replica.size(stream)
                 and self.may_hold(stream, session.peer)
                 and self.may_hold(stream, self.machine)
             ):
                 session.lane(stream).shown = self.replica.size(stream)
                 offered.append(stream)
         for fork in self.forks():
-            self._send(session.link, wire.Offer([], forks=[fork.decode()]))
-        theirs = [s for s in self.replica.streams() if s.machine == session.peer]
-        self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]])
-        self._tell_writer(session, session.link)
-
-    def _tell_writer(self, session: Session, link: int) -> None:
-        """What we know of the peer's own streams, and that this is all.
-
-        They come in the very message that says `whole`: when that one arrives, the peer knows what
-        we know of it, whatever became of the parts before.
-        """
-        theirs = [s for s in self.replica.streams() if s.machine == session.peer]
-        heads = [self._head(session, stream) for stream in theirs[-OFFER_HEADS_MAX:]]
+            self._send(link, wire.Offer([], forks=[fork.decode()]))
+        # Its own streams come in the very message that says `whole`: when that one arrives, the
+        # peer knows what we know of it, whatever became of the parts before.
+        last = theirs[-OFFER_HEADS_MAX:]
+        self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]], link)
+        heads = [self._head(session, stream) for stream in last]
         self._send(link, wire.Offer(heads, whole=True))
 
     def _may_open(self, session: Session, stream: StreamName, *, claims: bool) -> bool:
@@ -637,11 +653,11 @@ class Sync:
         )
 
     def _gossip_session(self, session: Session, now_ms: int) -> None:
-        news = []
+        news, of_itself = [], []
         for stream in self._grown:
             if session.peer == stream.machine:
                 if self._is_news_to_its_writer(session, stream):
-                    news.append(stream)
+                    of_itself.append(stream)
                 continue
             if self._told_anyway(session, stream):
                 continue
@@ -656,6 +672,9 @@ class Sync:
             elif lane.has >= size:
                 lane.shown = max(lane.shown, size)
         self._send_heads(session, news)
+        for link in session.paths:
+            # Over each of them another copy of it may be listening.
+            self._send_heads(session, of_itself, link)
         notes = []
         for key, note in self._cosigned.items():
             if self._told_anyway(session, key[0]):

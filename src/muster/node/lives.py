@@ -13,6 +13,7 @@ without blame: of each machine so many words go on in a minute, so that a member
 without end does not make those who pass them on look like the flood.
 """
 
+import hashlib
 import json
 from collections import OrderedDict, deque
 from typing import Final
@@ -42,6 +43,7 @@ class Lives:
     def __init__(self, core: Whole) -> None:
         self.core = core
         self.life = core.draw(16).hex()
+        self._secret = core.draw(32)
         self._number = 0
         self._plain = ""
         # Of each machine the newest words, by life.
@@ -66,6 +68,10 @@ class Lives:
         if not self._plain:
             self._plain = self._sign(NOBODY, 0)
         return self._plain
+
+    def process(self, peer: str) -> str:
+        """The word by which a peer knows that two links lead to this process."""
+        return hashlib.sha256(self._secret + peer.encode()).hexdigest()[:32]
 
     def _sign(self, beside: str, number: int) -> str:
         standing = self.core.standing
@@ -153,7 +159,7 @@ class Lives:
     def _pass_on(self, raw: str, but: int = 0) -> None:
         for number, link in self.core.links.items():
             if link.peer and number != but:
-                self.core.send(number, Type.HELLO, 0, hello_bytes(self.core, raw))
+                self.core.send(number, Type.HELLO, 0, hello_bytes(self.core, link.peer, raw))
 
     # --- telling --------------------------------------------------------------------------
 
@@ -203,17 +209,18 @@ def title_of(name: str) -> str:
     return f"two copies of {name} run at once: stop one of them, or revoke it and join anew"
 
 
-def hello_bytes(core: Whole, word: str) -> bytes:
+def hello_bytes(core: Whole, peer: str, word: str) -> bytes:
     """What a link begins with, and what carries a word later; older machines read over the rest.
 
-    `process` is our life as well: who speaks with us over several links knows them by it.
+    `process` names this process to this peer alone: who speaks with us over several links knows
+    them by it, and nobody else can say it.
     """
     version = str(core.settings.get("version", ""))
     told = {
         "features": FEATURES,
         "life": word,
         "muster": version,
-        "process": core.lives.life,
+        "process": core.lives.process(peer),
         "wall_ms": core.now.wall_ms,
     }
     return json.dumps(told).encode()

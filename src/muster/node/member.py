@@ -253,7 +253,7 @@ class Members:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
         for word in (core.lives.word(), *core.lives.known()):
-            core.send(event.link, Type.HELLO, 0, hello_bytes(core, word))
+            core.send(event.link, Type.HELLO, 0, hello_bytes(core, event.peer, word))
         core.sync.open(event.link, MachineId(event.peer), now, event.through)
         core.work.machine_here(event.peer)
 
