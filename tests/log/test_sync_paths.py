@@ -1,11 +1,12 @@
 """Several links to one peer: one session, and what becomes of it when a link goes."""
 
 import pytest
-from tests.log.material import BUILD, STREAM
+from tests.log.material import BUILD, STREAM, stream
 from tests.log.test_sync import ATTIC, OTHERS, SECRET, THEIRS, Talk, head
 from tests.promise import proves
 
 from muster.log import wire
+from muster.log.stream import FLEET, MachineId
 from muster.log.sync import GOSSIP_MS, REFRESH_MS, RETRY_MS
 
 PROCESS = "0" * 32
@@ -174,6 +175,35 @@ def test_what_was_asked_over_a_link_that_is_gone_is_asked_over_the_other(talk):
     links(talk)
     talk.wait(RETRY_MS)
     assert wire.Want(str(THEIRS), 0) in talk.said(1)
+
+
+@proves("log.sync-one-session")
+def test_when_a_link_is_gone_all_that_is_held_is_told_over_the_next_and_nothing_is_asked_still(
+    talk,
+):
+    """A third machine writes; build was asked for it over the link that went, and attic has it."""
+    talk.greet(3, ATTIC)
+    cellar = stream(FLEET, MachineId("c" * 64))
+    talk.held.sizes[cellar] = 1
+    talk.offer(2, [head(cellar, 9)])
+    assert talk.said(2) == [wire.Want(str(cellar), 1)]
+    talk.sync.close(2, talk.now)
+    offers = [m for m in talk.said(1) if isinstance(m, wire.Offer)]
+    assert str(cellar) in [h.stream for offer in offers for h in offer.heads]
+    assert offers[-1].whole
+    talk.offer(3, [head(cellar, 9)])
+    assert talk.said(3) == [wire.Want(str(cellar), 1)]
+
+
+@proves("log.sync-one-session")
+def test_what_was_asked_for_and_came_is_an_answer(talk):
+    talk.held.sizes[THEIRS] = 1
+    talk.sync.sessions[1].patience_ms = REFRESH_MS
+    talk.now = 100
+    talk.offer(1, [head(THEIRS, 9)])
+    talk.sync.took(1, THEIRS, 9)
+    session = talk.sync.sessions[1]
+    assert (session.patience_ms, session.answered_ms) == (RETRY_MS, 100)
 
 
 @proves("log.sync-one-session")

@@ -240,3 +240,4 @@ def test_however_many_decisions_come_at_once_who_is_in_the_fleet_is_combined_onc
     world.pass_ms(500)
     assert len(world["hub"].entries(kinds.FORK_CLOSE)) == 50
     assert len(combined) < 10
+    assert not [name for name in world["hub"].core.counters if name.startswith("failed-")]

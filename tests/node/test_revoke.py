@@ -150,6 +150,43 @@ def test_a_stream_that_waits_for_its_end_grows_no_more_and_is_vouched_for_no_mor
     world["studio"].step(ev.Arrived(link, Type.OFFER, 0, offer))
     assert studio.store.size(everybodys) == size
     assert studio.store.latest_seal(hubs) == seen
+    longer = wire.Offer([wire.Head(str(everybodys), size + 1)])
+    world["studio"].step(ev.Arrived(link, Type.OFFER, 0, wire.encode(longer)))
+    assert everybodys not in studio.sync._asked
+
+
+@proves("fleet.revocation-bounded")
+def test_what_a_revoked_machine_told_a_few_beyond_its_revocation_counts_there_no_more(
+    world, monkeypatch
+):
+    """bad opens a thread and tells studio alone; the hub, which never hears of it, revokes bad."""
+    bad, studio = world["bad"].core, world["studio"].core
+    world.link("studio", "bad")
+    world.pass_ms(1_000)
+    world.cut("hub")
+    with bad.store.transaction():
+        bad.append("group.open", b'{"name":"plans"}')
+        bad.store.seal_dirty(bad.standing.signer("seal"))
+    world.pass_ms(1_000)
+    thread = Scope(f"g.{world['bad'].id}.plans")
+    assert thread in studio.roster.groups
+    assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    (stream,) = streams_of(world, "studio", "bad")
+    size, cut = studio.store.size(stream), studio.roster.cut(stream)
+    assert 0 < cut < size
+    forks = studio.replication.forks
+    forks.proofs()[stream] = b"a fork proof of a later place"
+    with studio.store.transaction(patient=True):
+        assert forks._bury(stream, WALL_MS, []) == size, "to undo a part costs the whole"
+    assert stream not in forks.proofs()
+    assert thread in studio.roster.groups
+    monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 20)
+    forks._to_bury[stream] = None
+    world.pass_ms(100)
+    assert thread not in studio.roster.groups
 
 
 @proves("fleet.revocation-bounded")

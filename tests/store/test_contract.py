@@ -602,6 +602,21 @@ def test_a_stream_that_is_cut_back_twice_has_the_same_past_after_a_rebuild():
     assert [b.store.as_of("job", admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
 
 
+@proves("store.freeze")
+def test_what_came_in_the_transaction_that_cuts_a_stream_back_is_undone_as_well():
+    a, b = Machine(1), Machine(2)
+    a.write(a.fleet, *[job(f"j{number}", "open") for number in range(3)])
+    b.pull(a, a.fleet)
+    before = b.store.tables_digest()
+    a.write(a.fleet, job("j1", "done"), drop("j2"))
+    segment = a.store.segment(a.fleet, 3)
+    taken = admit(b.store.state(a.fleet), segment, OWNER, a.signer.public, b.store.tree(a.fleet))
+    with b.store.transaction():
+        b.store.take(taken, b.now_ms)
+        b.store.freeze(a.fleet, 3, b"proof", b.now_ms)
+    assert b.store.tables_digest() == before
+
+
 @proves("store.freeze", "store.as-of")
 def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
     """An admission has room for 4,096 changes, a cut for more: its numbers are as many."""
