@@ -124,7 +124,7 @@ class Folding:
     def cut_back(self, stream: int, size: int, last: int, number: int) -> None:
         """Undo the entries from `size` on, which are those admitted after `last`.
 
-        All admissions are written: the tables find by them what one stream changed.
+        The tables find by the admissions what one stream changed.
         """
         self.flush()
         for name, table in self.tables.items():

@@ -390,7 +390,6 @@ class Store(Replica):
         before = self._order.of(head.id, size - 1) if size else None
         number = self._order.cut(now_ms, head.id, size)
         if size < head.size:
-            self._order.flush()
             self._folding.cut_back(head.id, size, before[0] if before else -1, number)
         self._streams.cut_back(head, common, self._range_at(head, size))
         self._unsealed.pop(head.id, None)

@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from muster.log.fold import Affinity, Key, Row, Skip, Table, Value
-from muster.store.order import CUT_NUMBERS
 from muster.store.sqlite import Database, SqlValue, as_int
 
 SQL_INT_MAX: Final = 2**63 - 1
@@ -81,11 +80,10 @@ class FoldTable:
             f"values({_marks(3 + len(self.names))})"
         )
         self._present = f"select {keys} from {name} where stream = ? order by {keys}"
-        # An admission that cut a stream back has no entries, but the numbers of many.
+        # What a cut itself wrote is needed by no other: it lies beyond every earlier end, and is of
+        # rows that the entries beyond it had written.
         bits = CHANGE_BITS
-        span = (
-            f"number << {bits} low_, number + iif(entries, entries, {CUT_NUMBERS}) << {bits} end_"
-        )
+        span = f"number << {bits} as low_, number + entries << {bits} as end_"
         runs = f"(select {span} from admission where stream = ?1"
         its = f"cross join {name}_hist on id_ >= low_ and id_ < end_ where id_"
         self._changed_since = (
