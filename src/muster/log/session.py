@@ -93,11 +93,10 @@ class Session:
         """The machine in the middle of the path, "" where it is a link of our own."""
         return self.paths[self.link]
 
-    def best(self, but: int = 0) -> int:
+    def best(self) -> int:
         """The newest link of our own, else the newest: whoever dials again knows why."""
-        links = [link for link in self.paths if link != but]
-        own = [link for link in links if not self.paths[link]]
-        return (own or links)[-1]
+        own = [link for link, through in self.paths.items() if not through]
+        return (own or list(self.paths))[-1]
 
     def lane(self, stream: StreamName) -> Lane:
         lane = self.lanes.get(stream)

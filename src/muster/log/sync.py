@@ -33,6 +33,7 @@ from muster.limits import (
 )
 from muster.log import segment as segments
 from muster.log import wire
+from muster.log.paths import Paths, Unnamed
 from muster.log.session import WITNESS_MS, Outgoing, Replica, Session
 from muster.log.stream import MachineId, StreamName
 
@@ -64,11 +65,8 @@ class Sync:
         self.may_hold = may_hold
         self.bodies_from = bodies_from
         self.forks = forks
-        # By the number of the link with which each began.
-        self.sessions: dict[int, Session] = {}
-        self._by_link: dict[int, Session] = {}
-        # Links of which it is not known yet to which process they lead: peer, middle, since when.
-        self._unnamed: dict[int, tuple[MachineId, str, int]] = {}
+        self.paths = Paths()
+        self.sessions = self.paths.sessions
         self.outbox: list[Outgoing] = []
         self._asked: dict[StreamName, tuple[Session, int]] = {}
         # In the order in which they grew, as a dict because a set has no order to rely on.
@@ -80,73 +78,59 @@ class Sync:
 
     # --- sessions --------------------------------------------------------------------
 
-    def of(self, link: int) -> Session | None:
-        """The session to which a link belongs."""
-        return self._by_link.get(link)
-
     def open(self, link: int, peer: MachineId, now_ms: int, through: str = "") -> None:
         """A link to `peer` (perhaps through a third machine) is up: tell it what we hold.
 
         Where the peer is spoken with already the link may lead to the same process: that is known
         by its word (`is_process`), and until then nothing is told over it.
         """
-        if any(session.peer == peer for session in self.sessions.values()):
-            self._unnamed[link] = (peer, through, now_ms)
+        unnamed = Unnamed(peer, through, now_ms)
+        if self.paths.is_spoken_with(peer):
+            self.paths.wait(link, unnamed)
         else:
-            self._begin(link, peer, through, "", now_ms)
+            self._begin(link, unnamed, "", now_ms)
 
     def is_process(self, link: int, process: str, now_ms: int) -> None:
         """The peer named its process over `link`: "" is an older one, told over each link."""
-        session = self._by_link.get(link)
-        if session is None and link not in self._unnamed:
-            return
-        if session is not None and (not process or session.process):
-            return
-        peer = session.peer if session is not None else self._unnamed[link][0]
-        known = self._of_process(peer, process)
+        session = self.paths.of(link)
         if session is None:
-            _, through, _ = self._unnamed.pop(link)
-            if known is None:
-                self._begin(link, peer, through, process, now_ms)
-            else:
-                self._add_path(known, link, through, now_ms)
-        elif known is None:
+            unnamed = self.paths.waits(link)
+            if unnamed is not None:
+                self._begin(link, unnamed, process, now_ms)
+        elif process and not session.process:
+            known = self.paths.with_process(session.peer, process)
             session.process = process
-        else:
-            through = session.paths[link]
-            self.close(link, now_ms)
-            self._add_path(known, link, through, now_ms)
+            if known is not None:
+                through = session.paths[link]
+                self.close(link, now_ms)
+                self._add_path(known, link, through, now_ms)
 
-    def _begin(
-        self, link: int, peer: MachineId, through: str, process: str, now_ms: int
-    ) -> Session:
+    def _begin(self, link: int, to: Unnamed, process: str, now_ms: int) -> Session:
+        """From now on we speak over this link with this process, or may."""
+        known = self.paths.with_process(to.peer, process)
+        if known is not None:
+            self._add_path(known, link, to.through, now_ms)
+            return known
         session = Session(
-            link, peer, {link: through}, process, patience_ms=RETRY_MS,
+            link, to.peer, {link: to.through}, process, patience_ms=RETRY_MS,
             heard_ms=now_ms, answered_ms=now_ms, refreshed_ms=now_ms, retried_ms=now_ms,
         )  # fmt: skip
-        self.sessions[link] = self._by_link[link] = session
-        session.fresh.add(link)
+        self.paths.begin(session)
         self._greet(session, link)
         return session
 
     def _heard(self, link: int, now_ms: int) -> Session | None:
         """The session in which a message came."""
-        session = self._by_link.get(link)
-        if session is None and link in self._unnamed:
-            peer, through, _ = self._unnamed.pop(link)
-            session = self._begin(link, peer, through, "", now_ms)
-        if session is not None:
-            session.heard_ms = now_ms
-            if link != session.link and link == session.best():
-                self._return(session, now_ms)
+        session = self.paths.of(link)
+        if session is None:
+            unnamed = self.paths.waits(link)
+            if unnamed is None:
+                return None
+            session = self._begin(link, unnamed, "", now_ms)
+        session.heard_ms = now_ms
+        if link != session.link and link == session.best():
+            self._return(session, now_ms)
         return session
-
-    def _of_process(self, peer: MachineId, process: str) -> Session | None:
-        """The session with this process of a peer."""
-        for session in self.sessions.values():
-            if process and session.process == process and session.peer == peer:
-                return session
-        return None
 
     def _greet(self, session: Session, link: int) -> None:
         """Tell the peer over this link all that we hold, and whom we know to hold it."""
@@ -163,16 +147,14 @@ class Sync:
         It may have been set back in its running: a snapshot of a whole machine takes up the process
         as well, and only its links are new.
         """
-        session.paths[link] = through
-        self._by_link[link] = session
-        session.fresh.add(link)
+        self.paths.add(session, link, through)
         self._greet(session, link)
         if session.best() == link:
             self._move(session, link, now_ms)
 
     def _move(self, session: Session, link: int, now_ms: int) -> None:
         """Speak over another path from now on."""
-        before = session.paths.get(session.link)
+        before = session.through
         session.link, session.answered_ms = link, now_ms
         self._unask(session)
         if session.through != before and link not in session.fresh:
@@ -186,19 +168,17 @@ class Sync:
 
     def close(self, link: int, now_ms: int) -> None:
         """A link is gone; its session goes on over another one, if there is any."""
-        self._unnamed.pop(link, None)
-        session = self._by_link.pop(link, None)
+        session = self.paths.leave(link)
         if session is None:
             return
-        session.fresh.discard(link)
-        if len(session.paths) == 1:
-            self._end(session)
+        if not session.paths:
+            self._unask(session)
         elif session.link == link:
-            following = session.best(but=link)
-            self._move(session, following, now_ms)
-            self._greet(session, following)
+            session.link = session.best()
+            session.answered_ms = now_ms
+            self._unask(session)
+            self._greet(session, session.link)
             self._send_again(session, now_ms)
-        del session.paths[link]
 
     def _send_again(self, session: Session, now_ms: int) -> None:
         """What was under way over a link that is gone is sent once more."""
@@ -209,11 +189,6 @@ class Sync:
         if session.greeted:
             self._pump_session(session, now_ms)
 
-    def _end(self, session: Session) -> None:
-        for number in [n for n, each in self.sessions.items() if each is session]:
-            del self.sessions[number]
-        self._unask(session)
-
     def _unask(self, session: Session) -> None:
         """What was asked of this peer may be asked of others."""
         for stream, (asked, _) in list(self._asked.items()):
@@ -222,14 +197,9 @@ class Sync:
 
     def cut(self, peer: MachineId) -> list[int]:
         """The links to `peer`, no longer served (it was revoked); the caller closes them."""
-        links = [link for link, (of, _, _) in self._unnamed.items() if of == peer]
-        for link in links:
-            del self._unnamed[link]
-        for session in [each for each in self.sessions.values() if each.peer == peer]:
-            links += session.paths
-            for link in session.paths:
-                del self._by_link[link]
-            self._end(session)
+        links, sessions = self.paths.cut(peer)
+        for session in sessions:
+            self._unask(session)
         return links
 
     # --- what arrives ----------------------------------------------------------------
@@ -330,14 +300,14 @@ class Sync:
 
     def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
         """A segment began beyond what we hold: ask for the missing part."""
-        session = self._by_link.get(link)
+        session = self.paths.of(link)
         if session is not None:
             self._asked.pop(stream, None)
             self._ask(session, stream, now_ms)
 
     def again(self, link: int, stream: StreamName) -> None:
         """Entries came that are here already: whoever is not their writer need not send them."""
-        session = self._by_link.get(link)
+        session = self.paths.of(link)
         if session is None or not (
             self._comes_anyway(session, stream) or self._is_pushed(session, stream)
         ):
@@ -355,7 +325,7 @@ class Sync:
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
-        session = self._by_link.get(link)
+        session = self.paths.of(link)
         if session is not None:
             lane = session.lane(stream)
             lane.has = max(lane.has, size)
@@ -385,7 +355,7 @@ class Sync:
         self, link: int, stream: StreamName, strength: str, size: int, note: bytes
     ) -> None:
         """Our own cosign, to the peer whose segment or seal it answers."""
-        session = self._by_link.get(link)
+        session = self.paths.of(link)
         if session is not None:
             session.cosigns[stream, self.machine, strength] = size
             self._send(link, wire.Cosigns([note.decode()]))
@@ -434,10 +404,8 @@ class Sync:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
-        for link, (peer, through, since_ms) in list(self._unnamed.items()):
-            if now_ms - since_ms >= RETRY_MS:
-                del self._unnamed[link]
-                self._begin(link, peer, through, "", now_ms)
+        for link, unnamed in self.paths.waited(now_ms - RETRY_MS):
+            self._begin(link, unnamed, "", now_ms)
         for session in list(self.sessions.values()):
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
                 session.refreshed_ms = now_ms
@@ -487,12 +455,12 @@ class Sync:
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
-        if link in self._by_link:
+        if self.paths.of(link) is not None:
             self._send(link, message)
 
     def spread_fork(self, raw: bytes) -> None:
         """Tell every peer of a fork, over each link; it is proof enough by itself."""
-        for link in self._by_link:
+        for link in self.paths.links():
             self._send(link, wire.Offer([], forks=[raw.decode()]))
 
     def unconfirmed(self) -> int:

@@ -130,7 +130,7 @@ class Replication:
 
     def _is_its_own(self, link: int, want: wire.Want) -> None:
         """Who asks for entries of its own stream has fewer of them than we."""
-        session = self.sync.of(link)
+        session = self.sync.paths.of(link)
         stream = wire.stream_of(want.stream)
         if session is None or stream.machine != session.peer or stream.scope != FLEET:
             return

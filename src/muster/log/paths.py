@@ -1,0 +1,103 @@
+"""Which links lead to which process of which peer: the bookkeeping below sync.py, rule 8.
+
+Rule 1: a session is with one process of one peer, whatever another machine says its process is.
+Rule 2: a link to a peer that is spoken with already waits until the peer has named its process
+over it; what the peer says before that, or three seconds without a word, ends the waiting.
+"""
+
+from typing import NamedTuple
+
+from muster.log.session import Session
+from muster.log.stream import MachineId
+
+
+class Unnamed(NamedTuple):
+    """A link of which it is not known yet to which process of its peer it leads."""
+
+    peer: MachineId
+    through: str
+    since_ms: int
+
+
+class Paths:
+    """Every session of one machine and every link."""
+
+    def __init__(self) -> None:
+        # By the number of the link with which each began.
+        self.sessions: dict[int, Session] = {}
+        self._by_link: dict[int, Session] = {}
+        self._unnamed: dict[int, Unnamed] = {}
+
+    def of(self, link: int) -> Session | None:
+        """The session to which a link belongs."""
+        return self._by_link.get(link)
+
+    def links(self) -> list[int]:
+        """Every link that belongs to a session."""
+        return list(self._by_link)
+
+    def is_spoken_with(self, peer: MachineId) -> bool:
+        """Whether there is a session with some process of this peer."""
+        return any(session.peer == peer for session in self.sessions.values())
+
+    def with_process(self, peer: MachineId, process: str) -> Session | None:
+        """The session with this process of a peer; none where it names none."""
+        for session in self.sessions.values():
+            if process and session.process == process and session.peer == peer:
+                return session
+        return None
+
+    def wait(self, link: int, unnamed: Unnamed) -> None:
+        """A link is up, and the peer has not said over it who speaks."""
+        self._unnamed[link] = unnamed
+
+    def waits(self, link: int) -> Unnamed | None:
+        """What is known of a link that waits; from here on it does so no more."""
+        return self._unnamed.pop(link, None)
+
+    def waited(self, since_ms: int) -> list[tuple[int, Unnamed]]:
+        """The links that wait since then or longer; they do so no more."""
+        found = [(n, each) for n, each in self._unnamed.items() if each.since_ms <= since_ms]
+        for link, _ in found:
+            del self._unnamed[link]
+        return found
+
+    def begin(self, session: Session) -> None:
+        """A session with one link."""
+        self.sessions[session.link] = self._by_link[session.link] = session
+        session.fresh.add(session.link)
+
+    def add(self, session: Session, link: int, through: str) -> None:
+        """Another link to the same process."""
+        self._by_link[link] = session
+        session.paths[link] = through
+        session.fresh.add(link)
+
+    def leave(self, link: int) -> Session | None:
+        """A link is gone: the session that it belonged to, which is over when it was the last."""
+        self._unnamed.pop(link, None)
+        session = self._by_link.pop(link, None)
+        if session is None:
+            return None
+        session.fresh.discard(link)
+        del session.paths[link]
+        if not session.paths:
+            self._end(session)
+        return session
+
+    def cut(self, peer: MachineId) -> tuple[list[int], list[Session]]:
+        """Forget a peer: its links, and its sessions."""
+        links = [link for link, each in self._unnamed.items() if each.peer == peer]
+        for link in links:
+            del self._unnamed[link]
+        sessions = [each for each in self.sessions.values() if each.peer == peer]
+        for session in sessions:
+            links += session.paths
+            for link in session.paths:
+                del self._by_link[link]
+            self._end(session)
+        return links, sessions
+
+    def _end(self, session: Session) -> None:
+        for number in [n for n, each in self.sessions.items() if each is session]:
+            del self.sessions[number]
