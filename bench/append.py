@@ -34,6 +34,7 @@ from typing import TypeVar
 from bench.figure import Figure
 from muster.log.admit import Taken, admit
 from muster.log.keys import Signer
+from muster.log.kind import kind_of
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.message.kinds import MessageRead, MessageSend
@@ -41,7 +42,7 @@ from muster.message.kinds import body_bytes as message_bytes
 from muster.node.installation import all_folds
 from muster.store import Draft, Store
 from muster.store.sqlite import Database
-from muster.task.kinds import KIND_OF, TaskAssign, TaskId, TaskOpen, TaskSettle
+from muster.task.kinds import TaskAssign, TaskId, TaskOpen, TaskSettle
 from muster.task.kinds import body_bytes as task_bytes
 
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def _task(rng: random.Random, number: int) -> list[Draft]:
             (machine, True, 100, ""), (run, False, 0, "its python is older than 3.11")]),
         TaskSettle(task, "done", (1, number + 1), TEXT[:100], commit=rng.randbytes(20).hex()),
     ]  # fmt: skip
-    return [Draft(KIND_OF[type(each)], "muster", (), task_bytes(each)) for each in bodies]
+    return [Draft(kind_of(type(each)), "muster", (), task_bytes(each)) for each in bodies]
 
 
 class Bench:
