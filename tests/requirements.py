@@ -665,6 +665,7 @@ PROMISES: Final[dict[str, str]] = {
     "sim.invariants-hold": "Under any drawn subset of loss, duplication, reordering, partition, crash, set-back, clone, clock jump, sleep, full disks, scarce descriptors, strangers and a hostile member, the invariants of the fleet hold, for single tasks, runs with values, matches and races, and groups.",
     "sim.peace-converges": "Real cores over a faultless network reach the same streams, settle every task and deliver every message.",
     # --- tidy
+    "tidy.bench-is-alive": "Every part of the bench can be started.",
     "tidy.the-verifier-can-be-read": "The stand-alone verifier has at most 400 lines, so that an auditor can read all of it.",
     "tidy.docs-show-sound-specs": "Every spec that a document shows passes muster check.",
     "tidy.docs-name-no-registry": "No document names a package registry or a path of one machine.",

@@ -1,9 +1,12 @@
 """The house rules that no linter knows. The numbers are ratchets: they may go down, never up."""
 
 import ast
+import importlib
 import re
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.promise import proves
 
@@ -126,3 +129,10 @@ def test_the_import_contracts_are_kept():
         check=False,
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-500:]
+
+
+@proves("tidy.bench-is-alive")
+@pytest.mark.parametrize("path", sorted((ROOT / "bench").glob("*.py")), ids=lambda p: p.stem)
+def test_every_figure_can_be_measured(path: Path) -> None:
+    """What only people start is broken for weeks before somebody sees it."""
+    importlib.import_module(f"bench.{path.stem}")
