@@ -17,7 +17,7 @@ def talk():
     """Studio has two links to one process of build, 1 and 2, and speaks over the newer."""
     talk = Talk()
     talk.greet(1)
-    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.sync.process_named(1, PROCESS, talk.now)
     path(talk, 2)
     talk.sync.outbox.clear()
     return talk
@@ -25,7 +25,7 @@ def talk():
 
 def path(talk, link, process=PROCESS, through=""):
     talk.sync.open(link, BUILD, talk.now, through)
-    talk.sync.is_process(link, process, talk.now)
+    talk.sync.process_named(link, process, talk.now)
 
 
 def links(talk):
@@ -39,7 +39,7 @@ def links(talk):
 def test_over_however_many_links_what_grew_goes_once(count):
     talk = Talk()
     talk.greet(1)
-    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.sync.process_named(1, PROCESS, talk.now)
     for link in range(2, count + 1):
         path(talk, link)
     talk.sync.outbox.clear()
@@ -56,7 +56,7 @@ def test_over_a_further_link_to_the_same_process_both_tell_once_more_what_they_h
     talk = Talk()
     talk.held.sizes = {OTHERS: 3, THEIRS: 4}
     talk.greet(1)
-    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.sync.process_named(1, PROCESS, talk.now)
     talk.offer(1, [head(OTHERS, 3)])
     path(talk, 2)
     told = [(h.stream, h.size) for offer in talk.said(2) for h in offer.heads]
@@ -73,7 +73,7 @@ def test_over_a_further_link_to_the_same_process_both_tell_once_more_what_they_h
 @proves("log.sync-one-session")
 def test_another_machine_that_names_the_same_process_has_a_session_of_its_own(talk):
     talk.greet(3, ATTIC)
-    talk.sync.is_process(3, PROCESS, talk.now)
+    talk.sync.process_named(3, PROCESS, talk.now)
     assert len(talk.sync.sessions) == 2
     talk.grow(SECRET)
     assert links(talk) == ({2}, 1)
@@ -123,7 +123,7 @@ def test_a_link_that_brings_no_answer_is_left_for_the_next_and_given_more_time_e
 def test_a_session_goes_back_to_its_best_link_when_that_is_heard_again_or_after_a_while(heals):
     talk = Talk()
     talk.greet(1, through=ATTIC)
-    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.sync.process_named(1, PROCESS, talk.now)
     path(talk, 2)
     talk.offer(2, [], whole=True)
     talk.grow()
@@ -236,7 +236,7 @@ def test_in_whatever_order_the_words_of_two_links_come_they_are_one_session(firs
     talk.greet(1)
     talk.sync.open(2, BUILD, talk.now)
     for link in (first, 3 - first):
-        talk.sync.is_process(link, PROCESS, talk.now)
+        talk.sync.process_named(link, PROCESS, talk.now)
     talk.offer(2, [], whole=True)
     talk.sync.outbox.clear()
     talk.grow()
@@ -264,7 +264,7 @@ def test_a_link_of_our_own_is_spoken_over_before_one_through_a_third_machine():
     talk = Talk()
     talk.greet(3, ATTIC)
     talk.greet(1, BUILD, through=ATTIC)
-    talk.sync.is_process(1, PROCESS, talk.now)
+    talk.sync.process_named(1, PROCESS, talk.now)
     talk.grow()
     assert links(talk) == ({3}, 1)
     path(talk, 2)
@@ -283,6 +283,6 @@ def test_a_revoked_peer_is_served_over_none_of_its_links(talk):
     talk.sync.open(3, BUILD, talk.now)
     assert sorted(talk.sync.cut(BUILD)) == [1, 2, 3]
     talk.grow()
-    talk.sync.is_process(3, PROCESS, talk.now)
+    talk.sync.process_named(3, PROCESS, talk.now)
     talk.wait(RETRY_MS)
     assert links(talk) == (set(), 0)

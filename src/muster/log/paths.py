@@ -47,15 +47,15 @@ class Paths:
                 return session
         return None
 
-    def wait(self, link: int, unnamed: Unnamed) -> None:
+    def add_unnamed(self, link: int, unnamed: Unnamed) -> None:
         """A link is up, and the peer has not said over it who speaks."""
         self._unnamed[link] = unnamed
 
-    def waits(self, link: int) -> Unnamed | None:
+    def pop_unnamed(self, link: int) -> Unnamed | None:
         """What is known of a link that waits; from here on it does so no more."""
         return self._unnamed.pop(link, None)
 
-    def waited(self, since_ms: int) -> list[tuple[int, Unnamed]]:
+    def pop_unnamed_since(self, since_ms: int) -> list[tuple[int, Unnamed]]:
         """The links that wait since then or longer; they do so no more."""
         found = [(n, each) for n, each in self._unnamed.items() if each.since_ms <= since_ms]
         for link, _ in found:

@@ -72,7 +72,7 @@ class Sync:
         # In the order in which they grew, as a dict because a set has no order to rely on.
         self._grown: dict[StreamName, None] = {}
         self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
-        # What was made for each session in this step, by its number.
+        # What was made for each link in this step.
         self._made_bytes: dict[int, int] = {}
         self._gossip_ms = 0
 
@@ -82,19 +82,19 @@ class Sync:
         """A link to `peer` (perhaps through a third machine) is up: tell it what we hold.
 
         Where the peer is spoken with already the link may lead to the same process: that is known
-        by its word (`is_process`), and until then nothing is told over it.
+        by its word (`process_named`), and until then nothing is told over it.
         """
         unnamed = Unnamed(peer, through, now_ms)
         if self.paths.is_spoken_with(peer):
-            self.paths.wait(link, unnamed)
+            self.paths.add_unnamed(link, unnamed)
         else:
             self._begin(link, unnamed, "", now_ms)
 
-    def is_process(self, link: int, process: str, now_ms: int) -> None:
+    def process_named(self, link: int, process: str, now_ms: int) -> None:
         """The peer named its process over `link`: "" is an older one, told over each link."""
         session = self.paths.of(link)
         if session is None:
-            unnamed = self.paths.waits(link)
+            unnamed = self.paths.pop_unnamed(link)
             if unnamed is not None:
                 self._begin(link, unnamed, process, now_ms)
         elif process and not session.process:
@@ -123,7 +123,7 @@ class Sync:
         """The session in which a message came."""
         session = self.paths.of(link)
         if session is None:
-            unnamed = self.paths.waits(link)
+            unnamed = self.paths.pop_unnamed(link)
             if unnamed is None:
                 return None
             session = self._begin(link, unnamed, "", now_ms)
@@ -404,7 +404,7 @@ class Sync:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
-        for link, unnamed in self.paths.waited(now_ms - RETRY_MS):
+        for link, unnamed in self.paths.pop_unnamed_since(now_ms - RETRY_MS):
             self._begin(link, unnamed, "", now_ms)
         for session in list(self.sessions.values()):
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):

@@ -286,7 +286,7 @@ class Members:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
         link.features = _words(hello.get("features")) or link.features
-        self.core.sync.is_process(link.id, process, self.core.now.boot_ms)
+        self.core.sync.process_named(link.id, process, self.core.now.boot_ms)
         link.offset_ms = wall_ms - self.core.now.boot_ms
         hubs = {hub.machine for hub in self.core.roster.hubs()}
         self.core.clock.heard(times(self.core.links.values(), hubs))
