@@ -1,11 +1,12 @@
 """Where a run starts: the commit that a branch, an id or nothing names."""
 
 import pytest
-from tests.agent.repositories import checkout, commit, plain, sh, wait
+from tests.git.repositories import checkout, commit, plain, sh, wait
 from tests.promise import proves
 
-from muster.agent import cache, start
+from muster.agent import start
 from muster.errors import NotFound
+from muster.git import cache
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from muster.agent.fence import Epoch, fence_epoch
 from muster.fleet.machine import Identity
+from muster.git.fence import Epoch, fence_epoch
 from muster.log.entry import parse
 from muster.log.seal import open_seal
 from muster.log.stream import StreamName

@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from muster import errors
-from muster.agent import repository
 from muster.channel.frame import Type, decode, encode
 from muster.channel.ipc_client import Client as Pipe
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.fleet.statement import sign_statement
+from muster.git import repository
 from muster.node.home import Config, Home, config_text
-from tests.agent.repositories import commit, sh, wait
+from tests.git.repositories import commit, sh, wait
 from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent

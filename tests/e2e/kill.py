@@ -20,8 +20,8 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from muster.agent.fence import Epoch, attempt_ref
 from muster.errors import MusterError
+from muster.git.fence import Epoch, attempt_ref
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.e2e.load import Acknowledged, Load

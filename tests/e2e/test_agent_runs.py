@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from muster.agent import commit as commits
-from tests.agent.repositories import verify
+from muster.git import commit as commits
 from tests.e2e import agents
 from tests.e2e.agents import begin, below, muster, prompt, settled, shell_step, tasks
 from tests.e2e.fleet import until
+from tests.git.repositories import verify
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]

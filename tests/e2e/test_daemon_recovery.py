@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from muster.errors import Exhausted, MusterError
-from tests.agent.repositories import refs
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, until
+from tests.git.repositories import refs
 from tests.promise import proves
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.agent.fence import Epoch, attempt_ref
+from muster.git.fence import Epoch, attempt_ref
 from tests.e2e import checks, kill
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves

@@ -18,14 +18,15 @@ from pathlib import Path
 
 import pytest
 
-from muster.agent import cache, ref, remote, repository, worktree
-from muster.agent import commit as commits
-from muster.agent.fence import Epoch, Update, attempt_ref, branch_ref, may_push_all
 from muster.channel import frame, ipc
 from muster.channel.base import Link
 from muster.cli import git_hook
 from muster.errors import MusterError, NotFound, Refused, Unreachable
-from tests.agent.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
+from muster.git import cache, ref, repository, worktree
+from muster.git import commit as commits
+from muster.git import serve as remote
+from muster.git.fence import Epoch, Update, attempt_ref, branch_ref, may_push_all
+from tests.git.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
 from tests.promise import proves
 
 pytestmark = pytest.mark.e2e

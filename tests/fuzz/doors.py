@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from muster.agent import remote
-from muster.agent.fence import Epoch as FenceEpoch
-from muster.agent.fence import repository_name
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import MusterError
@@ -29,6 +26,9 @@ from muster.fleet.record import (
     sign_revocation,
 )
 from muster.fleet.statement import open_statement
+from muster.git import serve as remote
+from muster.git.fence import Epoch as FenceEpoch
+from muster.git.fence import repository_name
 from muster.limits import CALL_BYTES_MAX
 from muster.log import canon, note, seal, segment, wire
 from muster.log import entry as entries

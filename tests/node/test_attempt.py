@@ -15,9 +15,9 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
-from muster.agent.worktree import Collected
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
+from muster.git.worktree import Collected
 from muster.node import attempt, delivery, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.agent.repositories import checkout, refs, sh, wait
+from tests.git.repositories import checkout, refs, sh, wait
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.agent import commit as commits
-from muster.agent import ref, repository
-from muster.agent.fence import Epoch, attempt_ref
 from muster.errors import NotFound
+from muster.git import commit as commits
+from muster.git import ref, repository
+from muster.git.fence import Epoch, attempt_ref
 from muster.node import event as ev
 from muster.node.hand import Hands
 
@@ -194,7 +194,7 @@ def test_a_worker_pushes_once_more_only_what_its_cache_has_whole(owner, tmp_path
     with pytest.raises(NotFound, match="has the commit"):
         wait(owner.hands.branches.push_again("main", "t1", Epoch(1, 1), "1" * 40))
     sh(cache, "fetch", "-q", str(owner.repo), made)
-    monkeypatch.setattr("muster.agent.ref.swap_remote", _pushed := Pushed())
+    monkeypatch.setattr("muster.git.ref.swap_remote", _pushed := Pushed())
     wait(owner.hands.branches.push_again("main", "t1", Epoch(1, 1), made))
     assert _pushed.moves == [(attempt_ref("t1", Epoch(1, 1)), None, made)]
 

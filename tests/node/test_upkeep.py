@@ -9,8 +9,9 @@ import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
-from muster.agent import git, ref, removal, repository
 from muster.errors import Conflict, Exhausted
+from muster.git import command as git
+from muster.git import ref, removal, repository
 from muster.node import event as ev
 from muster.node import hand, promotion
 from muster.node.home import Home

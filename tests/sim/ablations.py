@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from muster.agent import fence as fences
 from muster.errors import Broken
+from muster.git import fence as fences
 from muster.limits import BODY_BYTES_MAX
 from muster.log import admit, canon
 from muster.log.stream import StreamName

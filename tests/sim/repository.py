@@ -1,13 +1,13 @@
 """The git remote of the simulated fleet: refs, and the product's own rules for who may move them.
 
-What a ref transaction's hook decides is asked of `muster.agent.fence.may_commit`, the very function
+What a ref transaction's hook decides is asked of `muster.git.fence.may_commit`, the very function
 that runs inside git; only git itself is modelled, as a dictionary.
 """
 
 from typing import TYPE_CHECKING
 
-from muster.agent import fence
-from muster.agent.fence import Epoch, Update
+from muster.git import fence
+from muster.git.fence import Epoch, Update
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine

@@ -12,7 +12,7 @@ from tests.task.specs import text
 
 from muster.errors import Malformed
 from muster.fleet.facts import Facts
-from muster.node.glob import matching
+from muster.git.glob import matching
 from muster.task.check import admit, check
 from muster.task.graph import Fact, Slot, plan
 from muster.task.order import phase_order

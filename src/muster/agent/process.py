@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import msgspec
 
-from muster.agent import reaper, umask
+from muster import umask
+from muster.agent import reaper
 from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
 from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by

@@ -22,7 +22,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from muster.agent import cgroup, reaper, umask
+from muster import umask
+from muster.agent import cgroup, reaper
 from muster.agent.lines import ORDER_BYTES_MAX, Splitter
 from muster.agent.relay import RelayDriver
 from muster.agent.shell import Event, ShellDriver

@@ -7,9 +7,9 @@ Rule 2: a name that is not there is refused with the names that are.
 from pathlib import Path
 from typing import Final
 
-from muster.agent import git
-from muster.agent.fence import BRANCH_PREFIX
 from muster.errors import NotFound
+from muster.git import command as git
+from muster.git.fence import BRANCH_PREFIX
 from muster.task.problem import did_you_mean, shown
 
 _BRANCHES: Final = "refs/heads/"

@@ -16,10 +16,10 @@ import sys
 from typing import Final
 
 from muster import limits
-from muster.agent.fence import HEADS_PREFIX, Update, may_commit, must_advance
 from muster.channel import ipc_client
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Malformed, MusterError, Refused, Unreachable
+from muster.git.fence import HEADS_PREFIX, Update, may_commit, must_advance
 from muster.visible import visible
 
 _CALL: Final = 1

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final
 
-from muster import __version__
-from muster.agent import umask
+from muster import __version__, umask
 from muster.cli import parse
 from muster.cli.text import safe
 from muster.errors import MISTAKES, NO_ROOM, Broken, MusterError, unable

@@ -29,11 +29,11 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
-from muster.agent.commit import Signature
-from muster.agent.fence import Epoch
 from muster.agent.mask import Secrets
-from muster.agent.worktree import Origin, Worktree
 from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
+from muster.git.commit import Signature
+from muster.git.fence import Epoch
+from muster.git.worktree import Origin, Worktree
 from muster.node import delivery, handing, holder, report, usage
 from muster.node import event as ev
 from muster.node.loop import Loop

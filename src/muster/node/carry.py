@@ -15,8 +15,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from muster import limits
-from muster.agent.remote import Kind
 from muster.errors import Malformed, MusterError, Unreachable
+from muster.git.serve import Kind
 from muster.store.blobs import Incoming
 
 Send = Callable[[Kind, bytes], Awaitable[None]]

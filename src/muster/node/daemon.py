@@ -19,7 +19,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from muster.agent.remote import Kind
 from muster.channel import frame as frames
 from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
@@ -36,6 +35,7 @@ from muster.errors import (
     Unreachable,
 )
 from muster.fleet import certificate
+from muster.git.serve import Kind
 from muster.limits import (
     DISK_RESERVE_BYTES,
     LINK_CALLS_OPEN_MAX,

@@ -10,20 +10,21 @@ from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from muster.agent import catalogue, ref, repository, start
-from muster.agent import git as gits
-from muster.agent.fence import Epoch
+from muster.agent import catalogue, start
 from muster.agent.process import LocalRunner
-from muster.agent.worktree import Origin, Workshop
 from muster.channel.frame import Type
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
+from muster.git import command as gits
+from muster.git import ref, repository
+from muster.git.fence import Epoch
+from muster.git.glob import matching
+from muster.git.worktree import Origin, Workshop
 from muster.limits import EACH_MATCHES_MAX
 from muster.log import canon
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.facts import logins_of, probe
-from muster.node.glob import matching
 from muster.node.loop import Loop
 from muster.node.losses import BLOBS, blobs_gone
 from muster.node.promotion import Promotions

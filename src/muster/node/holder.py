@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NamedTuple, TypeVar
 
-from muster.agent.remote import Kind
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
+from muster.git.serve import Kind
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.kind import kind_of

@@ -6,10 +6,10 @@ from typing import Any, Protocol
 
 from muster.agent.base import Runner
 from muster.agent.catalogue import AgentEntry
-from muster.agent.remote import Kind
-from muster.agent.worktree import Workshop
 from muster.channel.base import Link
 from muster.channel.frame import Type
+from muster.git.serve import Kind
+from muster.git.worktree import Workshop
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.home import Home

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from muster import errors, limits
-from muster.agent.remote import Kind
 from muster.channel.frame import Type
 from muster.channel.relay import Meter
 from muster.errors import Denied, Malformed, MusterError
+from muster.git.serve import Kind
 from muster.node import event as ev
 from muster.node.loop import Loop
 

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from muster.agent import ref, start
-from muster.agent.commit import Maker
-from muster.agent.fence import Epoch, attempt_ref
-from muster.agent.ref import Promotion
-from muster.agent.worktree import Workshop
+from muster.agent import start
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
+from muster.git import ref
+from muster.git.commit import Maker
+from muster.git.fence import Epoch, attempt_ref
+from muster.git.ref import Promotion
+from muster.git.worktree import Workshop
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.loop import Loop

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from muster import limits
-from muster.agent.cache import Base
-from muster.agent.collection import Collected
 from muster.agent.mask import Secrets
+from muster.git.cache import Base
+from muster.git.collection import Collected
 from muster.log import canon
 from muster.node import environ
 from muster.node import event as ev

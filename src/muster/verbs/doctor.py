@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from muster.agent import catalogue
-from muster.agent import git as gits
 from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.fleet.facts import LOGGED_OUT
+from muster.git import command as gits
 from muster.node import clock
 from muster.node.facts import logins_of
 from muster.node.home import SOCKET_PATH_BYTES_MAX, Home

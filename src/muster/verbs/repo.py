@@ -4,9 +4,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from muster.agent import remote, repository
-from muster.agent.fence import Epoch, Update, may_push_all, repository_name
 from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
+from muster.git import repository
+from muster.git import serve as remote
+from muster.git.fence import Epoch, Update, may_push_all, repository_name
 from muster.node import event as ev
 from muster.node import holder
 from muster.node.call import Call

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import commit as commits
-from muster.agent import git
 from muster.errors import Broken, Damaged, Malformed, NotFound, Refused, unable
+from muster.git import command as git
+from muster.git import commit as commits
 
 BRANCHES: Final = "refs/remote/"
 BEFORE: Final = "before"

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from muster.agent import git
 from muster.errors import Refused
+from muster.git import command as git
 
 # What Git LFS puts in the place of a large file (its specification, version 1).
 _POINTER: Final = re.compile(

@@ -3,7 +3,8 @@
 import pytest
 from tests.promise import proves
 
-from muster.agent.fence import (
+from muster.errors import Malformed
+from muster.git.fence import (
     Epoch,
     Update,
     attempt_ref,
@@ -17,7 +18,6 @@ from muster.agent.fence import (
     must_advance,
     repository_name,
 )
-from muster.errors import Malformed
 
 NONE, ONE, TWO = "0" * 40, "1" * 40, "2" * 40
 WORKER, OTHER, OWNER, LAPTOP = "aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32

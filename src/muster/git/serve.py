@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple, cast
 
 from muster import limits
-from muster.agent import git, repository
 from muster.errors import Malformed, MusterError, unable
+from muster.git import command as git
+from muster.git import repository
 
 Kind = Literal["data", "credit", "close"]
 Service = Literal["git-upload-pack", "git-receive-pack"]

@@ -25,11 +25,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from muster.agent import cache, collection, git, notes, ref, removal, repository
-from muster.agent import commit as commits
-from muster.agent.collection import Collected
-from muster.agent.fence import Epoch, attempt_ref, repository_name
 from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
+from muster.git import cache, collection, notes, ref, removal, repository
+from muster.git import command as git
+from muster.git import commit as commits
+from muster.git.collection import Collected
+from muster.git.fence import Epoch, attempt_ref, repository_name
 
 T = TypeVar("T")
 

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from muster.agent import checkout, git, inert
-from muster.agent.checkout import Refs
-from muster.agent.fence import BRANCH_PREFIX, HEADS_PREFIX
 from muster.errors import Malformed, NotFound, Refused
+from muster.git import checkout, inert
+from muster.git import command as git
+from muster.git.checkout import Refs
+from muster.git.fence import BRANCH_PREFIX, HEADS_PREFIX
 
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*(?:://|::)|[^/:]{2,}:")
 _BUNDLES: Final = (b"# v2 git bundle\n", b"# v3 git bundle\n")

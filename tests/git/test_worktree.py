@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import (
+from tests.git.repositories import (
     MAKER,
     SIGNATURE,
     SIGNER,
@@ -20,11 +20,11 @@ from tests.agent.repositories import (
 )
 from tests.promise import proves
 
-from muster.agent import cache, git, ref, worktree
-from muster.agent import commit as commits
-from muster.agent.fence import Epoch
 from muster.errors import Conflict, Exhausted, Forged, Malformed, NotFound, Refused
-from muster.fleet import openssh
+from muster.git import cache, openssh, ref, worktree
+from muster.git import command as git
+from muster.git import commit as commits
+from muster.git.fence import Epoch
 from muster.log.keys import Signer
 
 FIRST = Epoch(1, 1)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from muster.agent import git
 from muster.errors import Malformed
+from muster.git import command as git
 
 
 class Seen(NamedTuple):

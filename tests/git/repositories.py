@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from muster.agent import commit as commits
-from muster.agent import git
+from muster.git import command as git
+from muster.git import commit as commits
 from muster.log.keys import Signer
 
 T = TypeVar("T")

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import git, removal, source
-from muster.agent.fence import BRANCH_PREFIX, repository_name
 from muster.errors import Broken, Conflict, NotFound, Refused, unable
+from muster.git import command as git
+from muster.git import removal, source
+from muster.git.fence import BRANCH_PREFIX, repository_name
 
 # Unfinished repositories start like this; a name never starts with a dot.
 _UNFINISHED: Final = ".new-"

@@ -4,15 +4,15 @@ Rule 1: the author is the agent, the committer is the machine, and the machine's
 Rule 2: the commit object is built and signed here, in memory; no key file, no signing program.
 
 Git checks it like any SSH-signed commit: `git verify-commit` with an `allowed_signers` file that
-`muster.fleet.openssh.allowed_signer` writes a line of.
+`muster.git.openssh.allowed_signer` writes a line of.
 """
 
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from muster.agent import git
 from muster.errors import Forged, Malformed
-from muster.fleet import openssh
+from muster.git import command as git
+from muster.git import openssh
 from muster.log import keys
 
 _SIGNATURE: Final = b"gpgsig "

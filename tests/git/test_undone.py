@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import commit, sh
-from tests.agent.test_collection import publish
-from tests.agent.test_worktree import Place
+from tests.git.repositories import commit, sh
+from tests.git.test_collection import publish
+from tests.git.test_worktree import Place
 from tests.promise import proves
 
-from muster.agent.collection import Collected
 from muster.errors import Refused
+from muster.git.collection import Collected
 
 
 @pytest.fixture

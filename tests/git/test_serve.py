@@ -4,12 +4,12 @@ import asyncio
 import os
 
 import pytest
-from tests.agent.repositories import wait
+from tests.git.repositories import wait
 from tests.promise import proves
 
 from muster import limits
-from muster.agent import remote
 from muster.errors import Malformed
+from muster.git import serve as remote
 
 WINDOW = limits.GIT_WINDOW_BYTES
 

@@ -13,15 +13,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import SIGNATURE, SIGNER, refs, sh, wait
-from tests.agent.wild import WILD, Source
+from tests.git.repositories import SIGNATURE, SIGNER, refs, sh, wait
+from tests.git.wild import WILD, Source
 from tests.promise import proves
 
-from muster.agent import cache, ref, repository
-from muster.agent import commit as commits
-from muster.agent.fence import Epoch, branch_ref
-from muster.agent.worktree import Origin, Workshop
 from muster.errors import MusterError
+from muster.git import cache, ref, repository
+from muster.git import commit as commits
+from muster.git.fence import Epoch, branch_ref
+from muster.git.worktree import Origin, Workshop
 
 FIRST = Epoch(1, 1)
 MAKER = commits.Maker(SIGNATURE.agent, SIGNATURE.machine, SIGNER.public)

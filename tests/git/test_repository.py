@@ -5,11 +5,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import MAKER, checkout, commit, plain, refs, sh, wait
+from tests.git.repositories import MAKER, checkout, commit, plain, refs, sh, wait
 from tests.promise import proves
 
-from muster.agent import git, ref, repository
-from muster.agent.fence import Epoch, attempt_ref, branch_ref, fence_ref
 from muster.errors import (
     Broken,
     Conflict,
@@ -21,6 +19,9 @@ from muster.errors import (
     Refused,
     Unreachable,
 )
+from muster.git import command as git
+from muster.git import ref, repository
+from muster.git.fence import Epoch, attempt_ref, branch_ref, fence_ref
 
 FIRST = Epoch(1, 1)
 BRANCH = branch_ref("r1", "test")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import filtered, git
 from muster.errors import Refused
+from muster.git import command as git
+from muster.git import filtered
 
 _ATTRIBUTES: Final = b".gitattributes"
 _READ_BY_GIT: Final = frozenset({b".gitignore", _ATTRIBUTES, b".gitmodules", b".mailmap"})

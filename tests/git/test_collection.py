@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent.repositories import SIGNATURE, checkout, refs, sh, wait
-from tests.agent.test_worktree import Place
+from tests.git.repositories import SIGNATURE, checkout, refs, sh, wait
+from tests.git.test_worktree import Place
 from tests.promise import proves
 
 from muster import limits
-from muster.agent import cache, git, worktree
-from muster.agent.fence import Epoch
 from muster.errors import Damaged, Refused
+from muster.git import cache, worktree
+from muster.git import command as git
+from muster.git.fence import Epoch
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 

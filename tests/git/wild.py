@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.agent.repositories import commit, sh
+from tests.git.repositories import commit, sh
 
 Made = str | Path | None
 LARGE = os.environ.get("MUSTER_WILD_LARGE") == "1"

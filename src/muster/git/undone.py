@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import filtered, git, inert
-from muster.agent.promised import Seen
 from muster.errors import Refused
+from muster.git import command as git
+from muster.git import filtered, inert
+from muster.git.promised import Seen
 
 # While one is there, the commits that it has not come to yet are in no history that is checked out.
 _REBASES: Final = ("rebase-merge", "rebase-apply/rebasing")

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.agent.repositories import wait
+from tests.git.repositories import wait
 from tests.promise import proves
 
-from muster.agent import removal
+from muster.git import removal
 
 IMMUTABLE = os.geteuid() == 0
 

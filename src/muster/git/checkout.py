@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, inert
 from muster.errors import NotFound, Refused
+from muster.git import cache, inert
 
 _REF: Final = re.compile(rb"ref: *(refs/[^\s\0]{1,1000})\s*")
 _ID: Final = re.compile(rb"([0-9a-f]{40}(?:[0-9a-f]{24})?)\s*")

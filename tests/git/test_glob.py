@@ -5,7 +5,7 @@ import time
 import pytest
 from tests.promise import proves
 
-from muster.node.glob import matching
+from muster.git.glob import matching
 
 FILES = ["a.py", "src/a.py", "src/b.md", "src/x/c.py", "src/x/y/d.py", "tests/e.py", ".hidden/f.py"]
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster import limits
-from muster.agent import cache, checkout, filtered, folders, git, inert, notes, promised, undone
-from muster.agent import commit as commits
 from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
+from muster.git import cache, checkout, filtered, folders, inert, notes, promised, undone
+from muster.git import command as git
+from muster.git import commit as commits
 
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from muster.agent import commit, git
-from muster.agent.fence import Epoch, attempt_ref, fence_bytes, fence_epoch, fence_ref
 from muster.errors import Conflict, Damaged, NotFound, Refused
+from muster.git import command as git
+from muster.git import commit
+from muster.git.fence import Epoch, attempt_ref, fence_bytes, fence_epoch, fence_ref
 
 
 class Promotion(NamedTuple):

@@ -30,8 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Final, NamedTuple
 
-from muster import limits
-from muster.agent import fault, umask
+from muster import limits, umask
 from muster.errors import (
     USED_UP,
     Broken,
@@ -43,6 +42,7 @@ from muster.errors import (
     Unreachable,
     unable,
 )
+from muster.git import fault
 
 # 2.28 brought the reference-transaction hook, on which the fence stands; 2.29 refspecs with `^`.
 VERSION_MIN: Final = (2, 29)
