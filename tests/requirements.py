@@ -212,7 +212,6 @@ PROMISES: Final[dict[str, str]] = {
     "task.values-named": "A phase is given the values of the phases it waits for and of those it names, whatever else is done by then.",
     "task.artefacts-do-not-collide": "Deliverables of several phases that cannot lie in one folder are refused, with both phases and paths.",
     "task.artefact-text": "An artefact is text of one form; a text that could name a place outside its folder, or in an entry with a commit, names no blob.",
-    "task.evidence-travels": "Evidence in a bundle stands alone: every entry is proven to be under the owner's seal.",
     "task.evidence": "A machine runs a task only when every cause, back to an operator's signature over exactly this work, holds.",
     "task.duplicates-start-once": "An assignment starts at most one attempt, however often it arrives.",
     "task.first-agent-wins": "A phase that lists agents gets the first one that any machine has, whatever the load.",

@@ -101,8 +101,6 @@ SUMMARY_CHARS_MAX: Final = 8_000
 REASON_CHARS_MAX: Final = 300
 # An order older than this no longer moves a machine, whatever its owner says.
 EVIDENCE_AGE_MS_MAX: Final = 30 * 24 * 3_600_000
-# The causes between an assignment and an operator's statement: assign, open, run.
-EVIDENCE_BUNDLE_BYTES_MAX: Final = 1024 * 1024
 # Twice the output that a command may have (agent/shell.py). An agent that talks for ever fills
 # the logs of every machine that may read its journal.
 ATTEMPT_JOURNAL_BYTES_MAX: Final = 8 * 1024 * 1024

@@ -60,7 +60,7 @@ def probe(raw: bytes) -> bool:
     for problem in report.problems:
         assert 1 <= problem.line <= lines, problem
         assert problem.column >= 1, problem
-        assert problem.render("x").isprintable(), problem
+        assert problem.sentence.isprintable(), problem
     if report.spec is None:
         assert report.problems, "refused without a word"
     else:

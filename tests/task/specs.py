@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from muster.task.problem import Problem
 from muster.task.spec import Spec, parse
 
 WORK = "agent: shell\ndo: make\ncheck: make test"
@@ -15,6 +16,13 @@ def text(phases: Mapping[str, str], head: str = "") -> bytes:
         whole = body if "do:" in body else f"{WORK}\n{body}"
         lines += [f"    {line}" for line in whole.strip().splitlines()]
     return ("\n".join(lines) + "\n").encode()
+
+
+def shown(problem: Problem) -> str:
+    """A problem as `check` prints it of the file x."""
+    mark = "warning: " if problem.warning else ""
+    place = f"x:{problem.line}:{problem.column}: " if problem.line else ""
+    return f"{place}{mark}{problem.sentence}"
 
 
 def graph(drawing: str, **extra: str) -> Spec:

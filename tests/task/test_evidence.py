@@ -8,17 +8,14 @@ import pytest
 from tests.promise import proves
 
 from muster import limits
-from muster.errors import Denied, Forged, Malformed, NotFound
+from muster.errors import Denied, NotFound
 from muster.fleet.statement import sign_statement
 from muster.log.clock import Stamp
-from muster.log.entry import EntryId, compose
+from muster.log.entry import compose
 from muster.log.keys import Signer
-from muster.log.seal import make_seal
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
-from muster.log.tree import Nodes, inclusion_proof, root_at
 from muster.task import kinds
-from muster.task.bundle import ENTRIES_MAX, Proven, encode_bundle, open_bundle
-from muster.task.evidence import Unproven, check_bundle, check_evidence, run_args, task_args
+from muster.task.evidence import Unproven, check_evidence, run_args, task_args
 
 SPEC = "muster: 1\nname: notes\n"
 TEMPLATE = {"agent": ["shell"], "do": "make test", "phase": "test"}
@@ -256,91 +253,6 @@ def test_a_task_without_a_run_carries_its_own_order():
     with pytest.raises(Unproven) as refused:
         Chain(open=open_with({**task_args(bare), "template": {}})).check()
     assert refused.value.reason == "statement-other-order"
-
-
-# --- bundles -------------------------------------------------------------------------------------
-
-SEALER = Signer(b"s" * 32)
-
-
-def bundle(seal_by=SEALER, fleet=FLEET_ID, swap=False):
-    chain = Chain()
-    entries = [*chain.entries.values()]
-    nodes = Nodes()
-    for entry in entries:
-        nodes.append(entry.id)
-    root = root_at(nodes, len(entries))
-    seal = make_seal(fleet, entries[0].stream, len(entries), root, seal_by)
-    proven = [
-        Proven(e, tuple(inclusion_proof(nodes, n, len(entries)))) for n, e in enumerate(entries)
-    ]
-    if swap:
-        proven = [Proven(proven[0].entry, proven[1].proof), *proven[1:]]
-    return chain, encode_bundle(seal, proven)
-
-
-def keys(machine):
-    assert machine == OWNER
-    return SEALER.public
-
-
-def check(raw, assign):
-    return check_bundle(
-        raw, assign, seal_key=keys, me=ME, fleet=FLEET_ID, authority=authority,
-        recompute=recompute, now_ms=ORDERED_MS + 60_000,
-    )  # fmt: skip
-
-
-@proves("task.evidence-travels")
-def test_a_bundle_proves_the_chain_without_the_owners_stream():
-    chain, raw = bundle()
-    assert check(raw, chain.assign.id).run is not None
-
-
-@proves("task.evidence-travels")
-def test_a_bundle_for_another_assignment_or_with_a_broken_proof_proves_nothing():
-    chain, raw = bundle()
-    with pytest.raises(Unproven) as refused:
-        check(raw, EntryId(bytes(32)))
-    assert refused.value.reason == "assign-missing"
-    with pytest.raises(Unproven) as refused:
-        check(bundle(swap=True)[1], chain.assign.id)
-    assert refused.value.reason == "bundle-void"
-
-
-@proves("task.evidence-travels")
-@pytest.mark.parametrize(
-    "changes",
-    [{"seal_by": OPERATOR}, {"fleet": FleetId("e" * 64)}, {"swap": True}],
-)
-def test_a_bundle_under_another_seal_or_proof_is_void(changes):
-    _, raw = bundle(**changes)
-    with pytest.raises(Forged):
-        open_bundle(raw, FLEET_ID, keys)
-
-
-@proves("task.evidence-travels")
-def test_a_bundle_with_any_byte_changed_is_void():
-    _, raw = bundle()
-    for at in range(0, len(raw), 7):
-        broken = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
-        with pytest.raises((Forged, Malformed)):
-            open_bundle(broken, FLEET_ID, lambda machine: SEALER.public)
-    for size in range(0, len(raw), 97):
-        with pytest.raises((Forged, Malformed)):
-            open_bundle(raw[:size], FLEET_ID, keys)
-
-
-def test_a_bundle_has_its_bounds():
-    chain, _ = bundle()
-    entry = chain.assign
-    seal = make_seal(FLEET_ID, entry.stream, 1, entry.id, SEALER)
-    with pytest.raises(Malformed):
-        encode_bundle(seal, [Proven(entry, ())] * (ENTRIES_MAX + 1))
-    with pytest.raises(Malformed):
-        encode_bundle(seal, [Proven(entry.without_body(), ())])
-    with pytest.raises(Malformed):
-        open_bundle(bytes(limits.EVIDENCE_BUNDLE_BYTES_MAX + 1), FLEET_ID, keys)
 
 
 def test_the_specification_names_every_reason():

@@ -92,7 +92,7 @@ def test_a_machine_that_is_alone_is_asked_again_with_pauses_and_then_the_task_fa
         waits.append(retry.after_ms)
         assert holder(world, "t1") == "queued"
         world.later(retry.after_ms)
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
         assert holder(world, "t1") == BUILD
     fails(world, "t1")
@@ -132,7 +132,7 @@ def test_what_a_machine_failed_at_is_forgotten(how):
     mended = []
     if how == "time":
         world.later(limits.FAULT_MS_MIN)
-        world.owner.tick(world.now)
+        world.tick()
     elif how == "success":
         world.owner.machine_down(STUDIO)
         world.submit(order("t2"))
@@ -185,7 +185,7 @@ def test_after_a_failure_or_a_loss_another_machine_is_preferred_where_one_is_fre
     assert holder(world, "t1") == BUILD
     world.finish("t1", end, reason="exit 127")
     world.later(limits.RETRY_DELAY_MS_MIN)
-    world.owner.tick(world.now)
+    world.tick()
     world.flush()
     assert holder(world, "t1") == STUDIO
     # Where no other one is free, it is tried there again rather than never.
@@ -193,7 +193,7 @@ def test_after_a_failure_or_a_loss_another_machine_is_preferred_where_one_is_fre
     alone.submit(order("t1", retries=1))
     alone.finish("t1", end, reason="exit 127")
     alone.later(limits.RETRY_DELAY_MS_MIN)
-    alone.owner.tick(alone.now)
+    alone.tick()
     alone.flush()
     assert holder(alone, "t1") == BUILD
 

@@ -23,7 +23,7 @@ def beating(world: World, ms: int, stage: str = "working", task: str = "t1") -> 
         if row.state == "leased":
             beat = Beat(task, row.epoch, stage)
             world.owner.beat(row.machine, f"s1:{n}", [beat], world.now)
-        world.owner.tick(world.now)
+        world.tick()
         out += world.flush()
     return out
 
@@ -101,7 +101,7 @@ def test_an_attempt_that_ended_in_time_rings_nothing_later():
     world.submit(order("t1", template=TIMED, retries=1))
     world.finish("t1", "failed", reason="no")
     world.later(limits.RETRY_DELAY_MS_MIN)
-    world.owner.tick(world.now)
+    world.tick()
     world.flush()
     # The second attempt has its whole time.
     assert of(beating(world, ALLOWED_MS - 1_000), kinds.TaskExpire) == []

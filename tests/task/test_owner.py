@@ -211,10 +211,10 @@ def test_an_expired_lease_raises_the_epoch_and_the_task_goes_elsewhere():
     first = world.stream.task("t1").machine
     world.owner.machine_down(first)
     world.later(limits.LEASE_MS - 1)
-    world.owner.tick(world.now)
+    world.tick()
     assert world.flush() == []
     world.later(1)
-    world.owner.tick(world.now)
+    world.tick()
     out = world.flush()
     assert of(out, kinds.TaskExpire)[0].epoch == (1, 1)
     expired = next(d for d in out if isinstance(d, Draft) and d.kind == "task.expire")
@@ -231,7 +231,7 @@ def test_beats_keep_a_lease_and_are_answered():
     for n in range(10):
         world.later(limits.LEASE_MS - 1)
         world.owner.beat(BUILD, f"s1:{n}", [Beat("t1", (1, 1)), Beat("t9", (1, 1))], world.now)
-        world.owner.tick(world.now)
+        world.tick()
         reply = of(world.flush(), BeatReply)[0]
         assert reply == BeatReply(BUILD, f"s1:{n}", (("t1", (1, 1)),), (("t9", (1, 1)),))
     assert world.stream.task("t1").state == "leased"
@@ -247,7 +247,7 @@ def test_a_beat_of_another_machine_or_epoch_renews_nothing(beat):
     world.owner.beat(who, "s1:0", [Beat("t1", epoch)], world.now)
     assert of(world.flush(), BeatReply)[0].gone == (("t1", epoch),)
     world.later(1)
-    world.owner.tick(world.now)
+    world.tick()
     assert of(world.flush(), kinds.TaskExpire)
 
 
@@ -277,7 +277,7 @@ def test_losses_have_their_own_limit_and_end_in_lost():
         world.flush()
         assert world.stream.task("t1").state == "leased"
         world.later(limits.LEASE_MS)
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
     row = world.stream.task("t1")
     assert (row.state, row.tries) == ("lost", 0)
@@ -288,7 +288,7 @@ def test_a_task_that_must_run_once_is_lost_rather_than_run_twice():
     world = World(machine(BUILD))
     world.submit(order("t1", template={"do": "pay", "once": True}))
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     assert assigned(world.flush()) == []
     assert world.stream.task("t1").state == "lost"
 
@@ -320,10 +320,10 @@ def test_a_failed_attempt_is_tried_again_after_a_growing_wait():
         retry = of(world.finish("t1", "failed", reason="exit 1"), kinds.TaskRetry)[0]
         waits.append(retry.after_ms)
         world.later(retry.after_ms - 1)
-        world.owner.tick(world.now)
+        world.tick()
         assert world.flush() == []
         world.later(1)
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
     assert waits == [limits.RETRY_DELAY_MS_MIN, 2 * limits.RETRY_DELAY_MS_MIN]
     world.finish("t1", "failed", summary="red", reason="exit 1")
@@ -360,7 +360,7 @@ def test_when_everybody_refuses_the_task_fails_in_the_end():
         assert row.state == "leased"
         world.say(BUILD, kinds.AttemptRefuse("t1", row.epoch, "operator-not-allowed", "no grant"))
         world.later(limits.RETRY_DELAY_MS_MAX)
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
     row = world.stream.task("t1")
     assert row.state == "failed"
@@ -374,7 +374,7 @@ def test_a_busy_machine_is_asked_again_soon_and_that_counts_as_nothing():
         row = world.stream.task("t1")
         world.say(BUILD, kinds.AttemptRefuse("t1", row.epoch, "busy"))
         world.later(limits.BUSY_DELAY_MS << min(n, 7))
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
     row = world.stream.task("t1")
     assert (row.state, row.refusals, row.tries, row.losses) == ("leased", 0, 0, 0)
@@ -386,7 +386,7 @@ def test_a_late_result_is_recorded_and_changes_nothing():
     world.submit(order("t1"))
     world.owner.machine_down(BUILD)
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     world.flush()
     out = world.say(BUILD, kinds.AttemptFinish("t1", (1, 1), "done", commit="old"))
     assert of(out, kinds.TaskLate) == [kinds.TaskLate("t1", (1, 1), BUILD, "done", "old")]
@@ -449,7 +449,7 @@ def test_the_slot_of_a_cancelled_task_is_free_when_its_worker_never_answers():
     world.owner.cancel("t1", "enough", (), world.now)
     assert assigned(world.flush()) == []
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     assert assigned(world.flush()) == [("t2", BUILD, (1, 1))]
 
 
@@ -471,7 +471,7 @@ def test_a_task_past_its_deadline_fails_wherever_it_is():
     at = world.now.wall_ms + 5_000
     world.submit(order("t1", deadline_ms=at), order("t2", deadline_ms=at, template={"do": "y"}))
     world.later(5_000)
-    world.owner.tick(world.now)
+    world.tick()
     out = world.flush()
     assert of(out, Stop) == [Stop(BUILD, "t1", (1, 1), "the deadline passed")]
     for name in ("t1", "t2"):
@@ -533,7 +533,7 @@ def test_without_the_remote_there_is_no_assignment_and_no_reassignment():
         world.owner.unfenced("t1", (1, n), "no route to hub", kinds.NO_EPOCH, world.now)
         assert world.flush() == []
         world.later(limits.RETRY_DELAY_MS_MIN)
-        world.owner.tick(world.now)
+        world.tick()
         assert of(world.flush(), RegisterEpoch)[0].epoch == (1, n + 1)
     assert world.stream.task("t1").state == "queued"
 
@@ -542,12 +542,12 @@ def test_without_the_remote_there_is_no_assignment_and_no_reassignment():
 def test_a_fence_that_never_answers_is_asked_again_under_a_higher_epoch():
     world, _ = fenced_world()
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     world.flush()
     world.owner.fenced("t1", (1, 1), world.now)
     assert assigned(world.flush()) == []
     world.later(limits.RETRY_DELAY_MS_MIN)
-    world.owner.tick(world.now)
+    world.tick()
     assert of(world.flush(), RegisterEpoch)[0].epoch == (1, 2)
 
 
@@ -556,7 +556,7 @@ def test_an_owner_that_forgot_epochs_goes_above_what_the_fence_knows():
     world, _ = fenced_world()
     world.owner.unfenced("t1", (1, 1), "older than registered", (3, 7), world.now)
     world.later(limits.RETRY_DELAY_MS_MIN)
-    world.owner.tick(world.now)
+    world.tick()
     assert of(world.flush(), RegisterEpoch)[0].epoch == (3, 8)
 
 
@@ -601,7 +601,7 @@ def test_a_commit_that_is_not_on_the_remote_is_a_failed_attempt():
     world.owner.unpromoted("t1", (1, 1), "no such commit", again=False, now=world.now)
     assert of(world.flush(), kinds.TaskRetry)[0].reason == "no such commit"
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     assert of(world.flush(), Promote) == []
 
 
@@ -613,12 +613,12 @@ def test_promotion_is_asked_again_while_the_remote_is_away_and_after_a_restart()
     world.finish("t1", commit="c0ffee")
     world.owner.unpromoted("t1", (1, 1), "no route", again=True, now=world.now)
     world.later(limits.RETRY_DELAY_MS_MIN)
-    world.owner.tick(world.now)
+    world.tick()
     assert len(of(world.flush(), Promote)) == 1
     world.restart(2)
     assert len(of(world.flush(), Promote)) == 1
     world.later(limits.LEASE_MS)
-    world.owner.tick(world.now)
+    world.tick()
     out = world.flush()
     assert len(of(out, Promote)) == 1
     assert of(out, kinds.TaskExpire) == []
@@ -655,7 +655,7 @@ def test_the_same_events_give_the_same_instructions():
         world.finish("t0", "failed")
         world.finish("t1")
         world.later(limits.LEASE_MS)
-        world.owner.tick(world.now)
+        world.tick()
         world.flush()
         return [e.raw for e in world.stream.entries]
 

@@ -67,7 +67,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([1, limits.BUSY_DELAY_MS, 1_000, limits.BEAT_MS, limits.LEASE_MS]))
     def wait(self, ms):
         self.world.later(ms)
-        self.world.owner.tick(self.world.now)
+        self.world.tick()
         self.flush()
 
     @rule(who=st.sampled_from(MACHINES), up=st.booleans())

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.promise import proves
-from tests.task.specs import text
+from tests.task.specs import shown, text
 
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
@@ -22,7 +22,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 def problems(raw: bytes) -> list[str]:
     with pytest.raises(SpecErrors) as caught:
         parse(raw)
-    return [problem.render("x") for problem in caught.value.problems]
+    return [shown(problem) for problem in caught.value.problems]
 
 
 def test_the_example_of_the_decisions_is_read_as_meant():

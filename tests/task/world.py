@@ -129,6 +129,11 @@ class World:
                 return str(key[0])
         return None
 
+    def tick(self) -> None:
+        """Ring what is due, as the daemon does."""
+        for key in self.owner.due(self.now):
+            self.owner.ring(key, self.now)
+
     def later(self, ms: int) -> None:
         self.now = Now(self.now.boot_ms + ms, self.now.wall_ms + ms)
 

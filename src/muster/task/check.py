@@ -17,7 +17,7 @@ from muster import limits
 from muster.task import route, source
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
-from muster.task.cycle import cycles, prerequisites
+from muster.task.graph import cycles, prerequisites
 from muster.task.local import local_files
 from muster.task.order import EACH_PATH, largest_order, size_refusal, text_size, texts_of
 from muster.task.problem import Problem, SpecErrors, did_you_mean, shown

@@ -18,21 +18,18 @@ the chain is then followed to where it was first written.
 
 A task without a run carries the statement in its own `task.open`.
 
-Entries that `lookup` returns were admitted: their stream's seal covers them. A worker that may not
-read the owner's stream gets a bundle instead (bundle.py): the same entries, each with its inclusion
-proof and the seal, opened against the owner's key.
+Entries that `lookup` returns were admitted: their stream's seal covers them.
 """
 
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from muster import limits
-from muster.errors import Denied, Malformed, MusterError, Refused
+from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.statement import Statement, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FleetId, MachineId
 from muster.task import kinds
-from muster.task.bundle import open_bundle
 from muster.task.identity import run_id, task_id
 from muster.task.kinds import RunOpen, TaskAssign, TaskOpen
 
@@ -163,36 +160,6 @@ def check_ordered(
     if opened is not None and opened.task != task_id(run.run, opened.phase, opened.instance):
         return False
     return run.run == run_id(author, run.statement)
-
-
-def check_bundle(
-    raw: bytes,
-    assign: EntryId,
-    *,
-    seal_key: Callable[[MachineId], bytes],
-    me: MachineId,
-    fleet: FleetId,
-    authority: Authority,
-    recompute: Recompute,
-    now_ms: int,
-) -> Evidence:
-    """The same from a bundle, for a worker that may not read the owner's stream.
-
-    Raises:
-        Unproven: the bundle does not hold (`bundle-void`), or a link in it.
-
-    """
-    try:
-        entries = open_bundle(raw, fleet, seal_key)
-    except Refused as error:
-        raise Unproven("bundle-void", f"the evidence does not hold: {error}") from error
-    entry = entries.get(assign)
-    if entry is None:
-        raise Unproven("assign-missing", "the evidence does not hold the assignment")
-    return check_evidence(
-        entry, me=me, fleet=fleet, lookup=entries.get, authority=authority, recompute=recompute,
-        now_ms=now_ms,
-    )  # fmt: skip
 
 
 def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen, Statement]:

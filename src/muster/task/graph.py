@@ -16,8 +16,9 @@ machines are the task's own business (state.py): what arrives here is its outcom
                               its matches)
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from graphlib import CycleError, TopologicalSorter
 from typing import Final, Literal, NamedTuple
 
 from muster import limits
@@ -92,11 +93,7 @@ def plan(
 
     """
     progress: dict[str, PhaseProgress] = {}
-    names = order or in_order(spec)
-    if len(names) != len(spec.phases):
-        stuck = min(spec.phases.keys() - set(names))
-        raise Malformed(f"phase {stuck} of {spec.name} waits for a cycle or an unknown phase")
-    for name in names:
+    for name in order or in_order(spec):
         slots = slots_of(name, spec.phases[name], matches or {})
         state = _own_state(spec.phases[name], slots, facts)
         if barred and name in barred and not _lives(slots, facts):
@@ -112,22 +109,59 @@ def plan(
 
 
 def in_order(spec: Spec) -> list[str]:
-    """Every phase after its prerequisites; those in a cycle, or behind one, are left out."""
-    waits = {name: set(phase.prerequisites) for name, phase in spec.phases.items()}
-    followers: dict[str, list[str]] = {name: [] for name in spec.phases}
-    for name, before in waits.items():
-        for prerequisite in before & spec.phases.keys():
-            followers[prerequisite].append(name)
-    free = [name for name, before in waits.items() if not before]
-    result = []
-    while free:
-        name = free.pop(0)
-        result.append(name)
-        for follower in followers[name]:
-            waits[follower].discard(name)
-            if not waits[follower]:
-                free.append(follower)
-    return result
+    """Every phase after its prerequisites.
+
+    Raises:
+        Malformed: the phases wait for each other, or for one that is not there.
+
+    """
+    try:
+        names = list(TopologicalSorter(_waits(spec)).static_order())
+    except CycleError as error:
+        raise Malformed(f"phase {error.args[1][0]} of {spec.name} waits for itself") from error
+    if len(names) != len(spec.phases):
+        absent = min(set(names) - spec.phases.keys())
+        raise Malformed(f"a phase of {spec.name} waits for {absent}, which is none")
+    return names
+
+
+def prerequisites(spec: Spec) -> dict[str, frozenset[str]]:
+    """All phases that are done before each phase starts, near and far: in a cycle the whole cycle.
+    Names that are no phases are left out.
+    """
+    near, found = _waits(spec), dict[str, frozenset[str]]()
+    for name in near:
+        reach, rest = set[str](), [name]
+        while rest:
+            for before in near[rest.pop()]:
+                if before in found:
+                    reach |= {before, *found[before]}
+                elif before in near and before not in reach:
+                    reach.add(before)
+                    rest.append(before)
+        found[name] = frozenset(reach)
+    return found
+
+
+def cycles(spec: Spec, reach: Mapping[str, frozenset[str]]) -> Iterator[list[str]]:
+    """A cycle of each group of phases that wait for each other, in the order of waiting, beginning
+    with the phase that is written first. `reach` is from `prerequisites`.
+    """
+    near = _waits(spec)
+    while True:
+        try:
+            return TopologicalSorter(near).prepare()
+        except CycleError as error:
+            # It is told in the order of being done, and its first phase is its last one, too.
+            cycle = error.args[1][:0:-1]
+        group = {name for name in reach[cycle[0]] if cycle[0] in reach[name]}
+        near = {name: before for name, before in near.items() if name not in group}
+        first = cycle.index(next(name for name in spec.phases if name in cycle))
+        yield cycle[first:] + cycle[:first]
+
+
+def _waits(spec: Spec) -> dict[str, tuple[str, ...]]:
+    return {name: phase.prerequisites for name, phase in spec.phases.items()}
 
 
 def slots_of(name: str, phase: Phase, matches: Matches) -> tuple[Slot, ...] | None:

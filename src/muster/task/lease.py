@@ -82,12 +82,3 @@ class Alarms:
             else:
                 heapq.heappush(self._heap, (due, key))
         return rung
-
-    def next_ms(self) -> int | None:
-        """No alarm rings before this; None when there is none at all."""
-        while self._heap and self._heap[0][1] not in self._due:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def __len__(self) -> int:
-        return len(self._due)

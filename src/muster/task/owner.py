@@ -285,11 +285,6 @@ class Owner(Book):
 
     # --- time passes -------------------------------------------------------------------------
 
-    def tick(self, now: Now) -> None:
-        """Ring what is due; call it at `next_alarm_ms` or later."""
-        for key in self.due(now):
-            self.ring(key, now)
-
     def due(self, now: Now) -> list[str]:
         """What is to be rung now, each once; its last part is the task that it is about."""
         return self._alarms.due(now.boot_ms)
@@ -319,10 +314,6 @@ class Owner(Book):
             self._promote(task, now)
         elif what == "deadline":
             self._overdue(task, now)
-
-    def next_alarm_ms(self) -> int | None:
-        """Boot time before which `tick` has nothing to do."""
-        return self._alarms.next_ms()
 
     def flush(self, now: Now) -> list[OwnerInstruction]:
         """Assign what can be assigned; then every instruction since the last flush, in order."""

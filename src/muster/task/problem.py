@@ -22,12 +22,6 @@ class Problem(NamedTuple):
     sentence: str
     warning: bool = False
 
-    def render(self, file: str) -> str:
-        """`file:line:col: sentence`, the form editors and terminals make clickable."""
-        mark = "warning: " if self.warning else ""
-        place = f"{file}:{self.line}:{self.column}: " if self.line else ""
-        return f"{place}{mark}{self.sentence}"
-
 
 class SpecErrors(Malformed):
     """A spec that cannot run; `problems` is never empty and sorted by place."""

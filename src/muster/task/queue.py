@@ -203,11 +203,6 @@ class Queue:
         verdicts = [judge(wants, machine) for machine in self._machines.values()]
         return sorted(verdicts, key=lambda v: (not v.fits, -v.score, v.machine))
 
-    def free(self, machine: str, pool: str) -> int:
-        """How many more attempts the machine takes."""
-        slot = self._slots.get((machine, pool))
-        return 0 if slot is None else max(0, slot.size - slot.used)
-
     def tidy(self) -> None:
         """Drop groups without tasks, when there are many: rare needs may never come again."""
         if len(self._groups) <= 2 * len(self._where) + 64:

@@ -255,11 +255,6 @@ class Worker:
             if attempt.state != "ending" and attempt.lease_end_ms <= now.boot_ms:
                 self._end(attempt, "the lease could not be renewed in time")
 
-    def next_alarm_ms(self) -> int | None:
-        """Boot time before which `tick` has nothing to do."""
-        ends = [a.lease_end_ms for a in self._attempts.values() if a.state != "ending"]
-        return min(ends, default=None)
-
     # --- attempts --------------------------------------------------------------------------
 
     def progressed(self, task: str, epoch: kinds.Epoch, progress: str) -> None:

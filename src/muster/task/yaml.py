@@ -17,7 +17,6 @@ signs what they see.
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -348,15 +347,3 @@ class _JsonReader:
         self.done = not self._open
         self._item, self._comma, self._close = False, True, True
         return True
-
-
-def walk(node: Node) -> Iterator[Node]:
-    """Every node below and including `node`, without recursion."""
-    rest: list[Node] = [node]
-    while rest:
-        here = rest.pop()
-        yield here
-        if isinstance(here, Sequence):
-            rest.extend(reversed(here.items))
-        elif isinstance(here, Mapping):
-            rest.extend(reversed(here.values.values()))
