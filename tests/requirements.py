@@ -458,6 +458,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.journal-of-one-task": "A journal read for one task shows that task's entries and no other's.",
     "node.loop-verbs-answer": "Whoever asks a verb that waits is answered exactly once, also when this machine itself fails at it.",
     "node.silent-gets-nothing": "A machine that let a lease end in silence gets no work until it is heard again, although its link stands.",
+    "node.heard-before-work": "A machine that was started anew gets work only once its new process is heard: no task is lost to the mark of the one that died.",
     "node.zombie-harmless": "A machine that stood still past its lease changes neither the task nor the repository when it comes back.",
     "node.nothing-acknowledged-is-lost": "Whatever is killed under load: nothing acknowledged is lost, no entry is applied twice, each phase is promoted once, no stale push is taken, every run ends, nothing runs on.",
     "node.doubt-means-new": "A database that may be a copy or fell back begins a new incarnation, once; an ordinary crash goes on.",

@@ -190,12 +190,17 @@ class Cores:
 
     def link(self, one: str, other: str) -> tuple[int, int]:
         """A proven link between two machines; its number on either side."""
-        here, there = self._next, self._next + 1
-        self._next += 2
-        self._links[one, here], self._links[other, there] = (other, there), (one, here)
+        here, there = self.join(one, other)
         self[one].step(ev.LinkUp(here, self[other].id, False, "http"))
         self[other].step(ev.LinkUp(there, self[one].id, False, "http"))
         self.drain()
+        return here, there
+
+    def join(self, one: str, other: str) -> tuple[int, int]:
+        """As `link`, of which neither machine knows yet."""
+        here, there = self._next, self._next + 1
+        self._next += 2
+        self._links[one, here], self._links[other, there] = (other, there), (one, here)
         return here, there
 
     def stranger(self, name: str) -> int:
@@ -242,14 +247,19 @@ class Cores:
     def drain(self) -> None:
         """Until nothing is under way."""
         for _ in range(10_000):
-            ready = [item for item in self._under_way if item[0] not in self.frozen]
+            ready = [item[0] for item in self._under_way if item[0] not in self.frozen]
             if not ready:
                 return
-            self._under_way.remove(ready[0])
-            name, link, raw = ready[0]
-            frame = frames.decode(raw)
-            self[name].step(ev.Arrived(link, frame.type, frame.channel, frame.payload))
+            self.deliver(ready[0])
         raise AssertionError("the machines never stop talking")
+
+    def deliver(self, to: str) -> None:
+        """The first frame that is under way to a machine."""
+        item = next(item for item in self._under_way if item[0] == to)
+        self._under_way.remove(item)
+        _, link, raw = item
+        frame = frames.decode(raw)
+        self[to].step(ev.Arrived(link, frame.type, frame.channel, frame.payload))
 
     def pass_ms(self, ms: int) -> None:
         for _ in range(ms // TICK_MS):

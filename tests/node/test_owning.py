@@ -80,6 +80,45 @@ def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_hea
     assert hub.task(task)["losses"] == 1
 
 
+@proves("node.heard-before-work")
+def test_no_task_is_given_by_the_mark_of_a_process_that_died():
+    world = Cores("hub", "studio")
+    hub = world["hub"]
+    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world.restart("studio")
+    task = hub.submit(agent=["shell"], do="true")
+    assert hub.task(task)["state"] == "queued"
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    assert (machine_of(world, task), hub.task(task)["state"]) == ("studio", "leased")
+    assert hub.entries("task.expire") == []
+    starts = [e for e in world["studio"].effects if isinstance(e, ev.StartAttempt)]
+    assert [each.assign.epoch[1] for each in starts] == [1]
+
+
+@proves("node.heard-before-work")
+def test_no_task_is_given_by_the_mark_of_a_process_whose_link_still_seems_to_be_up():
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    image = studio.core.store.image()
+    studio.effects.clear()
+    studio.boot(image)
+    here, there = world.join("hub", "studio")
+    hub.step(ev.LinkUp(here, studio.id, False, "http"))
+    studio.step(ev.LinkUp(there, hub.id, False, "http"))
+    # Its hello is here, and its first beat waits for what it asks about its own stream.
+    world.deliver("hub")
+    task = hub.submit(agent=["shell"], do="true")
+    world.pass_ms(1_000)
+    assert (machine_of(world, task), hub.task(task)["state"]) == ("studio", "leased")
+    assert hub.entries("task.expire") == []
+
+
 @proves("task.evidence-lasts")
 def test_a_task_ordered_of_a_machine_whose_clock_was_set_back_is_done():
     """Its openings are stamped later than any short order lasts; it took them in time."""

@@ -33,6 +33,8 @@ class Link:
     # The peer's wall clock less the time since our start, as it said with its newest hello.
     offset_ms: int | None = None
     version: str = ""
+    # The word of the process at the other end, "" until it is said, and of an older one for ever.
+    process: str = ""
     # What the peer says it can, by the names of `FEATURES` and of those that came later.
     features: frozenset[str] = frozenset()
     # How often a link that proved no machine called.

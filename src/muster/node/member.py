@@ -286,13 +286,26 @@ class Members:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
         link.features = _words(hello.get("features")) or link.features
-        self.core.sync.process_named(link.id, process, self.core.now.boot_ms)
+        self._process_named(link, process)
         link.offset_ms = wall_ms - self.core.now.boot_ms
         hubs = {hub.machine for hub in self.core.roster.hubs()}
         self.core.clock.heard(times(self.core.links.values(), hubs))
         link.skew_ms = wall_ms - self.core.now.wall_ms
         if word:
             self.core.lives.heard(link, word)
+
+    def _process_named(self, link: Link, process: str) -> None:
+        """Who speaks at the other end; a machine that was started anew may be here before its old
+        links are known to be dead.
+        """
+        core = self.core
+        core.sync.process_named(link.id, process, core.now.boot_ms)
+        if not link.peer or process == link.process:
+            return
+        others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
+        link.process = process
+        if others and process not in others:
+            core.work.machine_gone(link.peer)
 
     def tick(self) -> None:
         """Settle when the peers have told what they hold, or when we waited long enough."""

@@ -64,6 +64,9 @@ class Owning:
         self.owner = self._make()
         self._ready = False
         self._owned = False
+        # Machines of which the process was heard that their links lead to now: the mark that we
+        # have of another may be of one that died, and what goes by that is lost at once.
+        self._heard: set[str] = {core.machine}
         for kind in _END_KINDS:
             core.on(kind, self._on_attempt_end)
 
@@ -257,6 +260,9 @@ class Owning:
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
         self.owner.beat(machine, mark, holds, self.core.now)
+        if machine not in self._heard:
+            self._heard.add(machine)
+            self.machine_here(machine)
 
     def _on_attempt_end(self, stream: StreamName, entry: Entry) -> None:
         # A machine that never owned a task need not look at what other owners' workers report.
@@ -312,12 +318,14 @@ class Owning:
     # --- machines ---------------------------------------------------------------------------
 
     def machine_here(self, machine: str) -> None:
-        """A link to it is up (or it is ourselves): it may be given work."""
+        """A link to it is up (or it is ourselves): once it is heard it may be given work."""
         roster = self.core.roster
-        if machine in roster.machines and machine in roster.facts:
+        if machine in self._heard and machine in roster.machines and machine in roster.facts:
             self.owner.machine_up(self.core.standing.candidate(MachineId(machine)))
 
     def machine_gone(self, machine: str) -> None:
+        """No link leads to it any more, or one to another process of it."""
+        self._heard.discard(machine)
         self.owner.machine_down(machine)
 
     def machine_removed(self, machine: str) -> None:
