@@ -56,7 +56,6 @@ PROMISES: Final[dict[str, str]] = {
     "log.seal-refuses": "A seal that is changed, respelled, of another fleet or by another key is refused.",
     "log.seal-checkpoint": "A seal is a C2SP checkpoint that any signed-note reader verifies.",
     "log.note-strict": "A note in another form, or changed in any byte, is refused or does not verify.",
-    "log.note-verify": "A note holds when its known key signed it, and not when one known signature is wrong.",
     "log.note-c2sp": "Signed notes are those of C2SP: the examples of the specification verify and are rewritten alike.",
     "log.tree-logarithmic": "Generating a proof reads a logarithmic number of subtrees.",
     "log.tree-proofs-refused": "A proof that is changed anywhere, or used for another place, size or root, does not hold.",

@@ -13,7 +13,6 @@ from muster.agent.policy import (
     Rule,
     contains,
     decide,
-    uniform,
 )
 
 TREE = "/srv/tree"
@@ -95,14 +94,6 @@ def test_a_task_changes_only_the_lines_of_the_table_that_it_names():
     assert decide(policy, "execute", [], TREE, resolve).answer == "ask"
     assert decide(policy, "read", ["/etc/hosts"], TREE, resolve).answer == "ask"
     assert decide(policy, "edit", ["/etc/hosts"], TREE, resolve).answer == "deny"
-
-
-@proves("agent.policy")
-@pytest.mark.parametrize("answer", ["allow", "deny", "ask"])
-def test_a_uniform_policy_gives_one_answer_to_everything(answer):
-    policy = uniform(answer)
-    asked = [decide(policy, k, p, TREE, resolve).answer for k in KINDS for p in ([], ["/etc"])]
-    assert set(asked) == {answer}
 
 
 @proves("agent.policy")

@@ -171,7 +171,7 @@ def formats() -> Iterator[Door]:
     yield Door(
         "cosign",
         [held.note],
-        lambda raw: seal.open_cosign_by(raw, FLEET_ID, seen=held_public, held=held_public),
+        lambda raw: seal.open_cosign(raw, FLEET_ID, seen=held_public, held=held_public),
     )
     yield Door("cosign-peek", [held.note], seal.peek_cosigner)
     yield Door("fork", [proof], lambda raw: forks.open_fork(raw, FLEET_ID, public))

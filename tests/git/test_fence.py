@@ -8,7 +8,6 @@ from muster.git.fence import (
     Epoch,
     Update,
     attempt_ref,
-    branch_ref,
     fence_bytes,
     fence_epoch,
     fence_ref,
@@ -141,7 +140,7 @@ def test_a_name_that_could_be_a_path_or_an_option_is_refused(name):
     with pytest.raises(Malformed):
         repository_name(name)
     if len(name) < 65:
-        for make in (fence_ref, lambda name: attempt_ref(name, NOW), lambda n: branch_ref("r", n)):
+        for make in (fence_ref, lambda name: attempt_ref(name, NOW)):
             with pytest.raises(Malformed):
                 make(name)
 

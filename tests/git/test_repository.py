@@ -21,10 +21,10 @@ from muster.errors import (
 )
 from muster.git import command as git
 from muster.git import ref, repository
-from muster.git.fence import Epoch, attempt_ref, branch_ref, fence_ref
+from muster.git.fence import BRANCH_PREFIX, Epoch, attempt_ref, fence_ref
 
 FIRST = Epoch(1, 1)
-BRANCH = branch_ref("r1", "test")
+BRANCH = f"{BRANCH_PREFIX}r1/test"
 
 
 @pytest.fixture
@@ -341,7 +341,7 @@ def test_a_foreign_remote_is_fenced_by_compare_and_set(tmp_path, source):
         with pytest.raises(Refused):
             wait(ref.register_remote(source, url, "t1", epoch))
     with pytest.raises(Conflict):
-        late = promotion(commit=made, base=base, branch=branch_ref("r1", "late"))
+        late = promotion(commit=made, base=base, branch=f"{BRANCH_PREFIX}r1/late")
         wait(ref.promote_remote(source, url, late))
     assert refs(Path(url)) == before
 

@@ -20,7 +20,7 @@ from tests.promise import proves
 from muster.errors import MusterError
 from muster.git import cache, ref, repository
 from muster.git import commit as commits
-from muster.git.fence import Epoch, branch_ref
+from muster.git.fence import BRANCH_PREFIX, Epoch
 from muster.git.worktree import Origin, Workshop
 
 FIRST = Epoch(1, 1)
@@ -49,7 +49,7 @@ class Machine:
         await ref.promote(
             self.repo,
             ref.Promotion(
-                task, FIRST, branch_ref("r1", task), found.commit, tree.base, None, MAKER
+                task, FIRST, f"{BRANCH_PREFIX}r1/{task}", found.commit, tree.base, None, MAKER
             ),
         )
         await self.shop.close(tree)
@@ -82,7 +82,7 @@ def test_it_works_or_is_refused_in_one_sentence_and_runs_nothing(tmp_path: Path,
         machine = Machine(tmp_path, added)
         wait(machine.run())
         assert list(machine.work.glob("*")) == []
-        assert branch_ref("r1", "three") in refs(machine.repo)
+        assert f"{BRANCH_PREFIX}r1/three" in refs(machine.repo)
     assert not source.canary.exists(), f"{name} ran something"
     assert _listing(source) == before
 

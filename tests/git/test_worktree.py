@@ -185,7 +185,8 @@ def test_git_itself_verifies_the_commit(place):
     tree = place.open()
     found = place.collect(tree)
     signers = place.root / "allowed_signers"
-    signers.write_text(openssh.allowed_signer("muster@studio.muster", SIGNER.public) + "\n")
+    key = openssh.public_line(SIGNER.public)
+    signers.write_text(f'muster@studio.muster namespaces="git" {key}\n')
     allowed = ["-c", f"gpg.ssh.allowedSignersFile={signers}", "-c", "gpg.format=ssh"]
     done = subprocess.run(
         ["git", *allowed, "verify-commit", found.commit],

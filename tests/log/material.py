@@ -5,7 +5,7 @@ from muster.log.clock import Stamp
 from muster.log.entry import Entry, compose
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
-from muster.log.tree import Nodes, Range
+from muster.log.tree import Range, node_hash
 
 FLEET_ID = FleetId(Signer(b"authority".ljust(32)).public.hex())
 OTHER_FLEET = FleetId(Signer(b"other authority".ljust(32)).public.hex())
@@ -36,6 +36,31 @@ def root(items: list[Entry]) -> bytes:
     for item in items:
         tree.append(item.id)
     return tree.root()
+
+
+class Nodes:
+    """Every subtree hash of a small tree."""
+
+    def __init__(self) -> None:
+        self._levels: list[list[bytes]] = [[]]
+
+    @property
+    def size(self) -> int:
+        return len(self._levels[0])
+
+    def append(self, leaf: bytes) -> None:
+        """Add one leaf hash and every subtree that it completes."""
+        level = 0
+        self._levels[0].append(leaf)
+        while len(self._levels[level]) % 2 == 0:
+            left, right = self._levels[level][-2:]
+            level += 1
+            if level == len(self._levels):
+                self._levels.append([])
+            self._levels[level].append(node_hash(left, right))
+
+    def subtree(self, level: int, index: int) -> bytes:
+        return self._levels[level][index]
 
 
 def nodes(items: list[Entry]) -> Nodes:

@@ -10,7 +10,7 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.limits import NOTE_BYTES_MAX
-from muster.log import note
+from muster.log import keys, note
 from muster.log.keys import Signer
 
 SIGNER = Signer(bytes(32))
@@ -35,11 +35,18 @@ COSIGNED = (
 ).encode()
 
 
+def holds(parsed: note.Note) -> bool:
+    """Whether it is the specification's key that signed it."""
+    line = parsed.signatures[0]
+    id = note.key_id(SPEC_NAME, note.TYPE_ED25519, SPEC_KEY)
+    signed = keys.verify(SPEC_KEY, parsed.text.encode(), line.data)
+    return len(parsed.signatures) == 1 and line[:2] == (SPEC_NAME, id) and signed
+
+
 @proves("log.note-c2sp")
 def test_the_example_of_the_specification_verifies():
     parsed = note.parse(SPEC_NOTE)
-    assert note.vkey(SPEC_NAME, note.TYPE_ED25519, SPEC_KEY) == SPEC_VKEY
-    assert note.verify(parsed, SPEC_NAME, SPEC_KEY)
+    assert holds(parsed)
     assert note.encode(parsed) == SPEC_NOTE
 
 
@@ -58,20 +65,6 @@ def test_the_cosigned_example_of_the_specification_is_read_whole():
 def test_a_text_with_empty_lines_ends_at_the_last_one():
     raw = note.sign("one\n\ntwo\n", "a", SIGNER)
     assert note.parse(raw).text == "one\n\ntwo\n"
-    assert note.verify(note.parse(raw), "a", SIGNER.public)
-
-
-@proves("log.note-verify")
-def test_unknown_signatures_are_ignored_and_a_bad_known_one_spoils_the_note():
-    good = note.parse(note.sign("text\n", "a", SIGNER))
-    stranger = note.parse(note.sign("text\n", "b", SIGNER))
-    both = note.Note(good.text, (*stranger.signatures, *good.signatures))
-    assert note.verify(both, "a", SIGNER.public)
-    assert not note.verify(both, "c", SIGNER.public)
-    bad = good.signatures[0]._replace(data=bytes(64))
-    assert not note.verify(note.Note(good.text, (*good.signatures, bad)), "a", SIGNER.public)
-    assert not note.verify(note.Note("other\n", good.signatures), "a", SIGNER.public)
-    assert not note.verify(good, "a", Signer(b"x" * 32).public)
 
 
 @proves("log.note-strict")
@@ -115,4 +108,4 @@ def test_any_changed_byte_is_refused_or_no_longer_verifies(place, change):
     raw = bytearray(SPEC_NOTE)
     raw[place % len(raw)] ^= change
     with contextlib.suppress(Malformed):
-        assert not note.verify(note.parse(bytes(raw)), SPEC_NAME, SPEC_KEY)
+        assert not holds(note.parse(bytes(raw)))

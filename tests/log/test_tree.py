@@ -5,11 +5,12 @@ from hashlib import sha256
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.log.material import Nodes
 from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import tree
-from muster.log.tree import EMPTY_ROOT, Nodes, Range
+from muster.log.tree import EMPTY_ROOT, Range
 
 SIZE_MAX = 130
 LEAVES = [tree.leaf_hash(b"leaf %d" % n) for n in range(SIZE_MAX)]

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.log.material import Nodes
 from tests.log.test_verifier import check, verifier
 from tests.promise import proves
 
@@ -95,7 +97,7 @@ def test_frozen_wrong_entries_are_refused(case):
 def test_frozen_roots_and_proofs_are_generated_and_hold():
     roots = [bytes.fromhex(each) for each in TREE["roots"]]
     leaves = [tree.leaf_hash(b"muster leaf %d" % n) for n in range(13)]
-    nodes, compact = tree.Nodes(), tree.Range()
+    nodes, compact = Nodes(), tree.Range()
     for leaf in leaves:
         nodes.append(leaf)
         compact.append(leaf)
@@ -111,11 +113,17 @@ def test_frozen_roots_and_proofs_are_generated_and_hold():
         assert tree.verify_consistency(old, new, roots[old], roots[new], proof)
 
 
+def vkey(name: str, type_: bytes, public: bytes) -> str:
+    """The verifier key text that other signed-note tools take."""
+    return f"{name}+{note.key_id(name, type_, public).hex()}+{b64encode(type_ + public).decode()}"
+
+
 def open_note(kind: str, text: str) -> seal.Seal | seal.Cosign:
     raw, public = text.encode(), bytes.fromhex(SEAL["keys"][kind])
     if kind == "seal":
         return seal.open_seal(raw, SEAL["fleet"], public)
-    return seal.open_cosign(raw, SEAL["fleet"], public, kind)  # type: ignore[arg-type]
+    keys = {"seen": bytes(32), "held": bytes(32), kind: public}
+    return seal.open_cosign(raw, SEAL["fleet"], **keys)
 
 
 @proves("log.vectors-accepted")
@@ -145,11 +153,10 @@ def test_frozen_seals_and_cosigns_open_and_are_made_alike(case):
 def test_frozen_verifier_keys_are_what_note_tools_take():
     stream, machine = SEAL["stream"], SEAL["accept"][2]["machine"]
     keys = {kind: bytes.fromhex(each) for kind, each in SEAL["keys"].items()}
-    assert (
-        note.vkey(f"muster/{SEAL['fleet']}/{stream}", b"\x01", keys["seal"])
-        == SEAL["vkeys"]["seal"]
-    )
-    assert note.vkey(f"muster/{machine}", b"\x04", keys["seen"]) == SEAL["vkeys"]["seen"]
+    origin = f"muster/{SEAL['fleet']}/{stream}"
+    assert vkey(origin, note.TYPE_ED25519, keys["seal"]) == SEAL["vkeys"]["seal"]
+    seen = vkey(f"muster/{machine}", note.TYPE_COSIGNATURE, keys["seen"])
+    assert seen == SEAL["vkeys"]["seen"]
 
 
 @proves("log.vectors-refused")

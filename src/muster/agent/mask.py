@@ -120,10 +120,6 @@ class Secrets:
         self.found.add(name)
         return f"[{name}]".encode()
 
-    def in_text(self, text: str) -> bool:
-        """Whether a name stands in the text in the place of its secret."""
-        return any(f"[{name}]" in text for name in self.found)
-
     def spans(self, data: bytes) -> list[Span]:
         """Every secret in the data, those that overlap as one."""
         found: list[Span] = []

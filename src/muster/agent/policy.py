@@ -79,11 +79,6 @@ class Decision(msgspec.Struct, frozen=True):
     because: str
 
 
-def uniform(answer: Answer) -> Policy:
-    """The same answer to everything."""
-    return Policy({kind: Rule(answer, answer) for kind in KINDS})
-
-
 def contains(folder: str, path: str, resolve: Callable[[str], str]) -> bool:
     """Whether `path`, taken from `folder` when relative, ends up within it."""
     # A program may read these as somewhere else than the file system does.

@@ -52,7 +52,6 @@ class RelayDriver:
         # What the agent said, for an end of which the driver cannot tell any more.
         self._said = Tail()
         self._outcome: dict[str, Any] | None = None
-        self.lines_dropped = 0
 
     def opening(self) -> list[Event]:
         return []
@@ -96,7 +95,6 @@ class RelayDriver:
                     self._said.feed(f"{fields.get('text')}\n".encode("utf-8", "replace"))
                 return kind, fields
         # Not ours: something printed into the driver's output; kept where errors are looked for.
-        self.lines_dropped += 1
         text = self._secrets.text(line.decode("utf-8", "replace"))
         self._complaints.feed(cut(text, 500).encode() + b"\n")
         return None

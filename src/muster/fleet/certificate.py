@@ -89,12 +89,6 @@ def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Papers:
     return Papers(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
 
 
-def ca_pem(authority: Authority) -> bytes:
-    """The authority's certificate; the same bytes every time."""
-    key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
-    return _ca(authority, key).public_bytes(Encoding.PEM)
-
-
 def open_ca(pem: bytes, fleet: FleetId) -> bytes:
     """`pem` itself, when the fleet's record key vouches for it; raises Forged otherwise.
 

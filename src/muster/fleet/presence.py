@@ -10,11 +10,9 @@ everybody looks silent for a moment and is heard again: `since_wake_ms` keeps it
 a whole fleet away because it closed its own eyes.
 """
 
-from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 from muster import limits
-from muster.log.stream import MachineId
 
 
 class Presence(StrEnum):
@@ -35,20 +33,3 @@ def presence_of(heard_ms: int | None, now_ms: int, since_wake_ms: int | None = N
     if quiet_ms <= limits.SILENT_AFTER_MS:
         return Presence.UP
     return Presence.SILENT if quiet_ms <= limits.AWAY_AFTER_MS else Presence.AWAY
-
-
-def presences(
-    machines: Iterable[MachineId], heard_ms: Mapping[MachineId, int], now_ms: int
-) -> dict[MachineId, Presence]:
-    """The state of every machine."""
-    return {machine: presence_of(heard_ms.get(machine), now_ms) for machine in machines}
-
-
-def next_change_ms(heard_ms: Iterable[int], now_ms: int) -> int | None:
-    """When the next state changes if nobody is heard: what a timer is set to, None for never."""
-    edges = (
-        heard + after + 1
-        for heard in heard_ms
-        for after in (limits.SILENT_AFTER_MS, limits.AWAY_AFTER_MS)
-    )
-    return min((edge for edge in edges if edge > now_ms), default=None)

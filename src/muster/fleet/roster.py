@@ -32,7 +32,6 @@ from muster.log.stream import (
     StreamName,
     direct_target,
     group_owner,
-    is_group,
 )
 
 
@@ -143,12 +142,6 @@ class Roster:
         revocation = self.revoked.get(stream.machine)
         return None if revocation is None else revocation.cuts.get(str(stream), 0)
 
-    def may_write(self, stream: StreamName) -> bool:
-        """Whether the stream's own machine is, now, entitled to its scope."""
-        if stream.machine not in self.machines:
-            return False
-        return not is_group(stream.scope) or self._includes(stream.scope, stream.machine)
-
     def may_hold(self, stream: StreamName, machine: MachineId) -> bool:
         """Whether `machine` may have the plaintext of `stream`; see also `held_from`."""
         if machine not in self.machines:
@@ -164,10 +157,6 @@ class Roster:
             return 0
         member = self.groups.get(stream.scope, {}).get(machine)
         return 0 if member is None else member.cuts.get(str(stream), 0)
-
-    def holders(self, stream: StreamName) -> frozenset[MachineId]:
-        """Every machine that may hold the stream."""
-        return frozenset(each for each in self.machines if self.may_hold(stream, each))
 
     def decide(self, key: str, verb: str, object: str, now_ms: int, life_ms: int = 0) -> str:
         """The grant that lets a key, an agent (`name@<machine id>`) or a machine do this now.

@@ -220,11 +220,6 @@ def object_id(text: str, what: str) -> str:
     return text
 
 
-def is_object_id(text: str) -> bool:
-    """Whether the text is a whole object id."""
-    return _OBJECT_ID.fullmatch(text) is not None
-
-
 def zero(like: str = "0" * 40) -> str:
     """The id that means 'no object', as long as the given one."""
     return "0" * len(like)

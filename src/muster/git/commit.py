@@ -3,8 +3,8 @@
 Rule 1: the author is the agent, the committer is the machine, and the machine's `git` key signs.
 Rule 2: the commit object is built and signed here, in memory; no key file, no signing program.
 
-Git checks it like any SSH-signed commit: `git verify-commit` with an `allowed_signers` file that
-`muster.git.openssh.allowed_signer` writes a line of.
+Git checks it like any SSH-signed commit: `git verify-commit` with an `allowed_signers` file
+that has the machine's key.
 """
 
 from pathlib import Path

@@ -107,11 +107,6 @@ def fence_ref(task: str) -> str:
     return FENCE_PREFIX + _word(task, "task")
 
 
-def branch_ref(run: str, phase: str) -> str:
-    """The branch that a settled phase becomes."""
-    return f"{BRANCH_PREFIX}{_word(run, 'run')}/{_word(phase, 'phase')}"
-
-
 def fence_bytes(epoch: Epoch) -> bytes:
     """What the fence's blob holds."""
     return f"{epoch}\n".encode()

@@ -43,11 +43,6 @@ def public_line(public: bytes, comment: str = "") -> str:
     return f"ssh-ed25519 {blob} {comment}".rstrip()
 
 
-def allowed_signer(principal: str, public: bytes) -> str:
-    """The key as a line of git's `gpg.ssh.allowedSignersFile`, for commits only."""
-    return f'{principal} namespaces="{NAMESPACE_GIT}" {public_line(public)}'
-
-
 def sign(signer: Signs, message: bytes, namespace: str = NAMESPACE_GIT) -> str:
     """The armoured signature of a message; ends with a newline."""
     signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message, namespace)))

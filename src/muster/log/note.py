@@ -1,7 +1,7 @@
 """C2SP signed notes: a text, an empty line, and signature lines.
 
 Rule 1: this is c2sp.org/signed-note@v1.0.0, so that foreign tools can check our seals.
-Rule 2: parsing proves nothing; a signature line means something only once `verify` said so.
+Rule 2: parsing proves nothing; a signature line means something only once seal.py verified it.
 
     <text, ending in a newline>
     <empty line>
@@ -56,11 +56,6 @@ def key_id(name: str, type_: bytes, public: bytes) -> bytes:
     return sha256(name.encode() + b"\n" + type_ + public).digest()[:KEY_ID_BYTES]
 
 
-def vkey(name: str, type_: bytes, public: bytes) -> str:
-    """Return the verifier key text that other signed-note tools take."""
-    return f"{name}+{key_id(name, type_, public).hex()}+{b64encode(type_ + public).decode()}"
-
-
 def encode(note: Note) -> bytes:
     """Return the bytes of a note."""
     assert note.text.endswith("\n")
@@ -94,17 +89,6 @@ def sign(text: str, name: str, signer: keys.Signer) -> bytes:
     """Return `text` as a note with one Ed25519 signature."""
     data = signer.sign(text.encode())
     return encode(Note(text, (Signature(name, key_id(name, TYPE_ED25519, signer.public), data),)))
-
-
-def verify(note: Note, name: str, public: bytes) -> bool:
-    """Whether the note carries a valid Ed25519 signature of the key `name`, `public`.
-
-    Lines of other keys are ignored; one line of this key that does not hold spoils the note.
-    """
-    wanted = key_id(name, TYPE_ED25519, public)
-    ours = [each for each in note.signatures if each.name == name and each.key_id == wanted]
-    message = note.text.encode()
-    return bool(ours) and all(keys.verify(public, message, each.data) for each in ours)
 
 
 def check_name(name: str) -> None:

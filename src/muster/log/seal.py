@@ -129,25 +129,12 @@ def make_cosign(  # noqa: PLR0917 - a cosign has this many parts
     return Cosign(machine, strength, stream, size, root, time_s, note)
 
 
-def open_cosign(
-    note: bytes, fleet: FleetId, public: bytes, strength: Strength | None = None
-) -> Cosign:
-    """Return the cosign in a note that `public` signed; the key id tells its strength.
-
-    Pass `strength` when `public` is known to be the key of that purpose: it is then required.
+def open_cosign(note: bytes, fleet: FleetId, *, seen: bytes, held: bytes) -> Cosign:
+    """Return the cosign in a note of the machine whose *seen* and *held* keys these are.
 
     Raises: Malformed or Forged, as `open_seal`.
     """
-    strengths: tuple[Strength, ...] = ("seen", "held") if strength is None else (strength,)
-    return _open_cosign(note, fleet, dict.fromkeys(strengths, public))
-
-
-def open_cosign_by(note: bytes, fleet: FleetId, *, seen: bytes, held: bytes) -> Cosign:
-    """Return the cosign in a note of the machine whose *seen* and *held* keys these are."""
-    return _open_cosign(note, fleet, {"seen": seen, "held": held})
-
-
-def _open_cosign(note: bytes, fleet: FleetId, publics: dict[Strength, bytes]) -> Cosign:
+    publics: dict[Strength, bytes] = {"seen": seen, "held": held}
     parsed = _parse_one(note)
     their_fleet, stream, size, root = _read_checkpoint(parsed.text)
     _check_fleet(their_fleet, fleet)

@@ -79,36 +79,11 @@ class Range:
 
 
 class Subtrees(Protocol):
-    """Whatever knows the hashes of complete subtrees: a table, or `Nodes`."""
+    """Whatever knows the hashes of complete subtrees: a table, or a test's list."""
 
     def subtree(self, level: int, index: int) -> bytes:
         """Return the hash over leaves [index * 2^level, (index + 1) * 2^level)."""
         ...
-
-
-class Nodes:
-    """Every subtree hash in memory, for small trees."""
-
-    def __init__(self) -> None:
-        self._levels: list[list[bytes]] = [[]]
-
-    @property
-    def size(self) -> int:
-        return len(self._levels[0])
-
-    def append(self, leaf: bytes) -> None:
-        """Add one leaf hash and every subtree that it completes."""
-        level = 0
-        self._levels[0].append(leaf)
-        while len(self._levels[level]) % 2 == 0:
-            left, right = self._levels[level][-2:]
-            level += 1
-            if level == len(self._levels):
-                self._levels.append([])
-            self._levels[level].append(node_hash(left, right))
-
-    def subtree(self, level: int, index: int) -> bytes:
-        return self._levels[level][index]
 
 
 def root_at(subtrees: Subtrees, size: int) -> bytes:

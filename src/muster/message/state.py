@@ -9,7 +9,7 @@ Rule 3: order is the sender's clock and then the id: equal on every machine, wha
     waiting ──held cosign──▶ stored ──message.read──▶ read ──message.act──▶ acted
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
 from muster.log.stream import MachineId, StreamName
@@ -120,11 +120,6 @@ def deliveries(
     ]
 
 
-def slowest(steps: Sequence[Delivery]) -> Step:
-    """How far the message got with everybody; `waiting` when it is for nobody."""
-    return min((d.step for d in steps), key=STEPS.index, default="waiting")
-
-
 def inbox(
     me: Peer,
     agent: str,
@@ -150,21 +145,6 @@ def inbox(
         row, sender = message.row, message.stream.machine
         items.append(Item(message.id, sender, row.actor, row, read, acted))
     return sorted(items, key=lambda i: (i.row.at_ms, i.id))
-
-
-def unread(items: Iterable[Item]) -> dict[str, int]:
-    """Unread messages by thread."""
-    counts: dict[str, int] = {}
-    for item in items:
-        if not item.read:
-            counts[item.row.thread] = counts.get(item.row.thread, 0) + 1
-    return counts
-
-
-def thread(name: str, messages: Iterable[Sent]) -> list[Sent]:
-    """The messages of a thread, oldest first. A thread begun by a message is named by its id."""
-    found = [m for m in messages if m.row.thread == name or m.id.hex() == name]
-    return sorted(found, key=lambda m: (m.row.at_ms, m.id))
 
 
 def _delivery(

@@ -73,7 +73,6 @@ class Pulse(NamedTuple):
 
     load_percent: int
     power: Literal["mains", "battery"]
-    battery_percent: int
 
 
 def run_tool(argv: Sequence[str]) -> str | None:
@@ -103,8 +102,8 @@ def pulse() -> Pulse:
     percent = int(100 * load / max(1, os.cpu_count() or 1))
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     if battery is None or battery.power_plugged is not False:
-        return Pulse(percent, "mains", -1 if battery is None else int(battery.percent))
-    return Pulse(percent, "battery", int(battery.percent))
+        return Pulse(percent, "mains")
+    return Pulse(percent, "battery")
 
 
 class Tools:

@@ -13,7 +13,6 @@ one that is, the daemon writes down in the home, for sessions that have another 
 import hashlib
 import json
 import os
-import re
 import sys
 import tempfile
 import tomllib
@@ -24,13 +23,12 @@ from typing import Any, Final
 import platformdirs
 
 from muster.errors import Broken, MusterError, NotFound, Refused, unable
-from muster.limits import LEASE_MS_MAX
+from muster.limits import LEASE_MS_MAX, SOCKET_PATH_BYTES_MAX
 from muster.node import environ
+from muster.store.durable import write_file
 
-SOCKET_PATH_BYTES_MAX: Final = 107
 SEED_BYTES: Final = 32
 _ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
-NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +209,7 @@ class Home:
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file whole or not at all."""
-        path = self.path / name
-        fresh = path.with_name(f".{path.name}.new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_file(self.path / name, content)
 
     def agent_variables(self) -> dict[str, str]:
         """`agents.env`: keys of agents, for a daemon that no shell started; {} without one.
@@ -327,13 +318,6 @@ def config_text(config: Config) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
-
-
-def valid_name(name: str) -> str:
-    """`name` itself. Raises: Refused where it is not [a-z0-9-], 1 to 40 long."""
-    if not NAME.fullmatch(name):
-        raise Refused(f"{name!r} is no name: take 1 to 40 of a-z, 0-9 and - (not at the ends)")
-    return name
 
 
 def default_home() -> str:

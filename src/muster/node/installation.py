@@ -61,8 +61,6 @@ class Installation:
         self._marked: dict[str, int] = {}
         self._mark_due = 0
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
-        # Why the newest mark is late, "" while it is not.
-        self.mark_refused = ""
         self._core: Core | None = None
         # One thread, so that marks are written in the order in which they were true.
         self._marker = ThreadPoolExecutor(1, "mark")
@@ -148,20 +146,13 @@ class Installation:
         if self._marking is not None:
             if not self._marking.done():
                 return
-            self._look_at_mark(self._marking)
+            error = self._marking.exception()
+            # A mark that could not be written is late, and late is allowed: it is written again.
+            if error is not None and not isinstance(error, MusterError):
+                raise error
         self._mark_due = core.now.boot_ms + MARK_MS
         mark = self._mark_of(core)
         self._marking = self._marker.submit(self._mark.write, mark, core.now.wall_ms, force=True)
-
-    def _look_at_mark(self, marking: "Future[bool]") -> None:
-        """A mark that could not be written is late, and late is allowed: it is written again."""
-        error = marking.exception()
-        if error is None:
-            self.mark_refused = ""
-        elif isinstance(error, MusterError):
-            self.mark_refused = str(error)
-        else:
-            raise error
 
     def _mark_of(self, core: Core) -> Mark:
         incarnation, me = core.standing.incarnation, self.identity.machine

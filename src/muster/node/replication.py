@@ -246,7 +246,7 @@ class Replication:
         if seen is None or held is None:
             self.counters["cosign-of-unknown-machine"] += 1
             return
-        cosign = seals.open_cosign_by(note, self._fleet, seen=seen, held=held)
+        cosign = seals.open_cosign(note, self._fleet, seen=seen, held=held)
         if cosign.size <= self.store.size(cosign.stream):
             if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
                 self.counters["cosign-of-another-branch"] += 1

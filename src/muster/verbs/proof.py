@@ -45,7 +45,7 @@ from muster.log import canon, tree
 from muster.log.entry import Entry, parse
 from muster.log.fold import Skip, body_as
 from muster.log.fork import open_fork, stream_of
-from muster.log.seal import open_cosign_by, open_seal, peek_cosigner
+from muster.log.seal import open_cosign, open_seal, peek_cosigner
 from muster.log.stream import FLEET, FleetId, MachineId
 from muster.log.tree import Range
 from muster.log.wire import MESSAGE_BYTES_MAX
@@ -269,9 +269,7 @@ def _cosign(checked: Checked, head: Head, report: Report) -> Iterator[str]:
     if record is None:
         yield f"cosign at {head.upto}: {machine} is no machine of the fleet"
         return
-    cosign = open_cosign_by(
-        head.note, report.fleet, seen=record.key("seen"), held=record.key("held")
-    )
+    cosign = open_cosign(head.note, report.fleet, seen=record.key("seen"), held=record.key("held"))
     if cosign.stream != checked.stream.name:
         raise Malformed(f"a cosign of {cosign.stream} lies here")
     if cosign.size > checked.stream.held:
