@@ -211,10 +211,6 @@ GROUP_BYTES_OF_KEEPER_MAX: Final = 4 * 1024 * 1024
 # What one key's signature makes a machine say again, where a forked stream told of it: more takings
 # and orders than a person signs in a year, a few megabytes where a key that may give was stolen.
 LASTING_PER_SIGNER_MAX: Final = 4096
-# A heartbeat comes every few seconds; three missed ones in a row are silence.
-SILENT_AFTER_MS: Final = 45 * 1000
-# A machine unheard this long is asleep, switched off or gone: its work moves on.
-AWAY_AFTER_MS: Final = 5 * 60 * 1000
 
 # --- spec ------------------------------------------------------------------------------
 # Every byte is signed, stored by every machine of the run and read by a person before it runs.

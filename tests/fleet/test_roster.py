@@ -24,7 +24,6 @@ from tests.fleet.world import (
 )
 from tests.promise import proves
 
-from muster import limits
 from muster.errors import Conflict, Denied, NotFound
 from muster.fleet import kinds
 from muster.fleet.assembly import assemble
@@ -32,7 +31,6 @@ from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
 from muster.fleet.grant import Grant
 from muster.fleet.machine import Identity
-from muster.fleet.presence import Presence, presence_of
 from muster.log.stream import JOURNAL, Scope, scope_group, scope_to
 
 STRANGER = Identity.from_seed(b"stranger".ljust(32))
@@ -354,21 +352,3 @@ def test_the_same_incident_while_open_is_counted_and_not_repeated():
     world.write(BUILD, kinds.INCIDENT_OPEN, disk, now_ms=NOW + 9)
     (row,) = world.select("fleet_incident")
     assert (row["open"], row["times"], row["opened_ms"]) == (1, 1, NOW + 9)
-
-
-@proves("fleet.presence")
-def test_a_machine_unheard_is_silent_and_then_away():
-    heard = 1_000_000
-    assert presence_of(None, heard) is Presence.AWAY
-    assert presence_of(heard, heard + limits.SILENT_AFTER_MS) is Presence.UP
-    assert presence_of(heard, heard + limits.SILENT_AFTER_MS + 1) is Presence.SILENT
-    assert presence_of(heard, heard + limits.AWAY_AFTER_MS + 1) is Presence.AWAY
-    # A clock that stepped back makes nobody silent.
-    assert presence_of(heard, heard - 5) is Presence.UP
-
-
-@proves("fleet.presence")
-def test_a_machine_that_slept_blames_nobody_for_its_own_sleep():
-    slept = 1_000_000 + 10 * limits.AWAY_AFTER_MS
-    assert presence_of(1_000_000, slept) is Presence.AWAY
-    assert presence_of(1_000_000, slept, since_wake_ms=500) is Presence.UP

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_git_itself_verifies_the_commit(place):
     tree = place.open()
     found = place.collect(tree)
     signers = place.root / "allowed_signers"
-    key = openssh.public_line(SIGNER.public)
+    key = f"ssh-ed25519 {b64encode(openssh._key_blob(SIGNER.public)).decode()}"
     signers.write_text(f'muster@studio.muster namespaces="git" {key}\n')
     allowed = ["-c", f"gpg.ssh.allowedSignersFile={signers}", "-c", "gpg.format=ssh"]
     done = subprocess.run(

@@ -165,13 +165,14 @@ def test_the_status_names_who_is_away_what_runs_here_and_how_much_is_unread():
     assert studio.call("status", {})["value"]["unread"] == 0
 
 
-@proves("cli.away-since")
+@proves("cli.away-since", "fleet.presence")
 def test_a_machine_that_is_away_shows_when_it_was_last_heard_of():
     world = Cores("hub", "studio")
     hub = world["hub"]
     assert "heard_ms_ago" not in hub.call("machines", {})["value"][1], "never heard of"
     world.link("hub", "studio")
     world.pass_ms(1_000)
+    assert [each["state"] for each in hub.call("machines", {})["value"]] == ["here", "up"]
     world.cut("hub")
     world.pass_ms(60_000)
     away = hub.call("machines", {})["value"][1]

@@ -10,6 +10,7 @@ import pytest
 from muster.channel.frame import Type
 from muster.fleet import kinds as fleet_kinds
 from muster.log import canon
+from muster.log.kind import bodies_of
 from muster.log.stream import FLEET, JOURNAL, scope_to
 from muster.message import kinds as message_kinds
 from muster.node import event as ev
@@ -24,7 +25,8 @@ FLEET_KINDS = sorted(
     for name, value in vars(fleet_kinds).items()
     if name.isupper() and isinstance(value, str) and "." in value
 )
-KINDS = [*FLEET_KINDS, *task_kinds.KINDS, *message_kinds.KINDS, "unknown.kind", "agent.output"]
+MESSAGE_KINDS = bodies_of(message_kinds.__name__)
+KINDS = [*FLEET_KINDS, *task_kinds.KINDS, *MESSAGE_KINDS, "unknown.kind", "agent.output"]
 # What people look at; each must answer whatever the tables were fed.
 READERS: dict[str, list[dict[str, Any]]] = {
     "status": [{}], "machines": [{}], "facts": [{}], "incidents": [{}], "inbox": [{"all": True}],
@@ -40,7 +42,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 FIELDS = {
     **{kind: type_.__struct_fields__ for kind, type_ in task_kinds.KINDS.items()},
-    **{kind: type_.__struct_fields__ for kind, type_ in message_kinds.KINDS.items()},
+    **{kind: type_.__struct_fields__ for kind, type_ in MESSAGE_KINDS.items()},
     "machine.open": ("record", "heads"), "machine.record": ("record",), "machine.revoke": ("revocation",),
     "operator.record": ("record",), "grant.give": ("grant", "statement"), "grant.take": ("id", "statement"),
     "invite.open": ("name", "sha256", "until_ms", "roles"), "invite.use": ("machine", "sha256"),

@@ -1,7 +1,7 @@
-"""OpenSSH's formats for an ed25519 key: the public line, and the signature git puts in a commit.
+"""OpenSSH's format for a signature by an ed25519 key, as git puts it in a commit.
 
 Rule 1: no private key is ever written to a file for this; the machine's `git` sub-key signs in
-        memory, and `ssh-keygen` or `git verify-commit` elsewhere checks it with the public line.
+        memory, and `ssh-keygen` or `git verify-commit` elsewhere checks it with the public key.
 
 The signature is OpenSSH's PROTOCOL.sshsig, version 1: what is signed is the magic, the namespace
 and a hash of the message, so a signature of a commit is good for nothing else, which is the
@@ -35,12 +35,6 @@ class Signs(Protocol):
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte ed25519 signature."""
-
-
-def public_line(public: bytes, comment: str = "") -> str:
-    """The key as a line of `authorized_keys`."""
-    blob = base64.b64encode(_key_blob(public)).decode("ascii")
-    return f"ssh-ed25519 {blob} {comment}".rstrip()
 
 
 def sign(signer: Signs, message: bytes, namespace: str = NAMESPACE_GIT) -> str:

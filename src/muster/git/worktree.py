@@ -66,11 +66,6 @@ class Worktree(NamedTuple):
         """The agent's own `.git`; never read as a repository by us."""
         return self.path / ".git"
 
-    @property
-    def reads(self) -> tuple[Path, ...]:
-        """What a sandbox must let the agent read besides its folder, and never write."""
-        return (self.cache / "objects",)
-
 
 class Workshop:
     """The caches and the work folders of one machine."""

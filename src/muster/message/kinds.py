@@ -14,14 +14,14 @@ An address is one of
 """
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
-from muster.log.kind import bodies_of, kind
+from muster.log.kind import kind
 
 EVERYONE: Final = "all"
 _ADDRESS: Final = re.compile(
@@ -65,9 +65,6 @@ class MessageAct(Body, frozen=True):
     text: str = ""
 
 
-KINDS: Final = bodies_of(__name__)
-
-
 def body_bytes(body: Body) -> bytes:
     """Canonical bytes of a body."""
     return canon.encode(body)
@@ -100,16 +97,6 @@ def check_send(body: MessageSend) -> MessageSend:
 def is_id(text: str) -> bool:
     """Whether a text is an entry id in hex."""
     return re.fullmatch("[0-9a-f]{64}", text) is not None
-
-
-def read(type_: Any, raw: bytes) -> Any:
-    """The body in an entry that was admitted already.
-
-    Raises:
-        Malformed: it is not such a body.
-
-    """
-    return canon.decode_as(raw, type_, "a message", size_max=limits.BODY_BYTES_MAX)
 
 
 # Chosen arbitrarily: what fits on a line.

@@ -36,8 +36,6 @@ TRANSITIONS: Final[dict[tuple[State, str], State]] = {
 }
 
 LIVE: Final[frozenset[State]] = frozenset({"queued", "waiting", "leased"})
-SETTLED: Final[frozenset[State]] = frozenset({"done", "failed", "lost", "cancelled"})
-
 RUN_TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     ("", "run.open"): "open",
     ("open", "run.settle:done"): "done",

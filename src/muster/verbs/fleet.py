@@ -11,7 +11,6 @@ from muster.fleet import join as joining
 from muster.fleet import kinds
 from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
 from muster.fleet.name import check_name
-from muster.fleet.presence import Presence
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import MachineId, StreamName
@@ -192,9 +191,7 @@ def presence(core: Core, machine: MachineId) -> str:
         return "revoked"
     if machine == core.machine:
         return "here"
-    if core.link_to(machine) is not None:
-        return Presence.UP.value
-    return Presence.AWAY.value
+    return "away" if core.link_to(machine) is None else "up"
 
 
 def _held(core: Core, machine: MachineId) -> dict[str, int]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError
-from muster.fleet.presence import Presence
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
@@ -115,7 +114,7 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
         "owner": core.standing.name_of(owner),
     }
     if row["state"] == "open" and owner != core.machine:
-        away = presence(core, MachineId(owner)) == Presence.AWAY.value
+        away = presence(core, MachineId(owner)) == "away"
         # Only its owner can go on with a run; nobody adopts it.
         view |= {"waits_for": view["owner"]} if away else {}
     return view

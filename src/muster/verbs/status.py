@@ -6,7 +6,6 @@ the counters of the parts are in the answer too, for programs and for `--verbose
 
 from typing import Any, Final
 
-from muster.fleet.presence import Presence
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.verbs import doubt
@@ -58,7 +57,7 @@ def _away(core: Core) -> list[str]:
     return sorted(
         record.name
         for machine, record in core.roster.machines.items()
-        if presence(core, machine) == Presence.AWAY.value
+        if presence(core, machine) == "away"
     )
 
 

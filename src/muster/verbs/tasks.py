@@ -7,7 +7,6 @@ from itertools import islice
 from typing import Any, Final
 
 from muster.errors import Conflict, Malformed, NotFound
-from muster.fleet.presence import Presence
 from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
@@ -161,7 +160,7 @@ def _away(core: Core, verdicts: Iterable[Any]) -> list[dict[str, Any]]:
     return [
         {"machine": record.name, "fits": False, "score": 0, "reasons": ["away"]}
         for machine, record in sorted(core.roster.machines.items())
-        if machine not in asked and presence(core, machine) == Presence.AWAY.value
+        if machine not in asked and presence(core, machine) == "away"
     ]
 
 
