@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import append, audit, depth, message, start, tasks
+from bench import append, audit, depth, history, message, start, tasks
 from bench.figure import Figure
 
 BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
@@ -18,6 +18,7 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "message": message.run,
     "tasks": tasks.run,
     "depth": depth.run,
+    "history": history.run,
     "audit": audit.run,
     "start": start.run,
 }

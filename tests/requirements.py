@@ -121,6 +121,7 @@ PROMISES: Final[dict[str, str]] = {
     "store.fold-together": "What an entry changes in the tables counts together or not at all.",
     "store.cosigns": "Of every machine and strength the largest cosign of a stream is kept.",
     "store.kept-seals": "Of the seals of 256 entries the newest is kept, and a seal that is not newer changes nothing.",
+    "store.entry-young": "An entry of late is found without asking what is older, however much there is; one that was passed over is read from no disk.",
     "store.entry-by-id": "Every entry that counts is found by its id.",
     "store.proofs": "Inclusion and consistency proofs from tiles verify, for every size held.",
     "store.serves-sealed": "What is served is covered by a seal and its proof, also while the rest of the stream is missing.",

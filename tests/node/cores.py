@@ -11,6 +11,7 @@ an attempt, raising a fence) are only kept, in `effects`; tests answer them as t
 import json
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -53,6 +54,7 @@ class One:
         self.record = sign_record(
             world.authority, binding, roles=roles, serial=1, issued_ms=WALL_MS
         )
+        self.path = str(world.folder / f"{name}.db") if world.folder else ":memory:"
         self.incarnation = Incarnation(random.Random(name).randbytes(16).hex())
         self.answers: list[dict[str, Any]] = []
         # Of an answer that comes in several frames.
@@ -68,7 +70,7 @@ class One:
         self.starts += 1
         rng = random.Random(f"{self.name}/{self.starts}")
         store = Store(
-            ":memory:", fleet=world.fleet, machine=self.id, rng=rng.randbytes,
+            self.path, fleet=world.fleet, machine=self.id, rng=rng.randbytes,
             folds=all_folds(world.fleet), image=image,
         )  # fmt: skip
         settings = {
@@ -152,8 +154,10 @@ class One:
 class Cores:
     """See the top of this file. The first machine is the hub and holds the authority."""
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, *names: str, folder: Path | None = None) -> None:
         self.ms = 0
+        # Where the stores lie; none: in memory.
+        self.folder = folder
         self.authority = Authority.from_seed(b"a" * 32)
         self.operator = Operator.from_seed(b"o" * 32)
         self.fleet = self.authority.fleet

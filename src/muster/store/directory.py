@@ -2,13 +2,19 @@
 
 Rule 1: an index is written in sorted runs, once, and never changed.
 Rule 2: what is not yet in a run is in memory, and is found again from the entries after a crash.
+Rule 3: a lookup goes from the newest to the oldest, and who finds what it wants goes no further.
 
 Ids are hashes, so a B-tree over them would dirty one page per entry at random: measured, a commit
 of 64 entries took twice as long. A run instead covers 16,384 entries in admission order and is
-written in one piece, 16 bytes per entry; a lookup asks every run, a few microseconds each.
+written in one piece, 16 bytes per entry. What is asked for is nearly always young. To pass over a
+run costs half a microsecond where the beginnings of its keys are in memory (four bytes an entry,
+read when a lookup first comes by), and some five microseconds where only SQLite knows it.
 """
 
-from collections.abc import Sequence
+import sys
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from muster.log.tree import leaf_hash
@@ -16,12 +22,16 @@ from muster.store.order import Order
 from muster.store.schema import pack
 from muster.store.sqlite import Database, as_bytes, as_int
 
-# Lookups take a few microseconds per run, and opening hashes at most this many headers.
+# Opening hashes at most this many headers.
 RUN_ENTRIES: Final = 16_384
 # With 16 bytes each, 240 pairs fill a page of SQLite's.
 CHUNK_PAIRS: Final = 240
 KEY_BYTES: Final = 8
+BEGINNING_BYTES: Final = 4
 PAIR_BYTES: Final = 16
+# So many of the newest runs are known by the beginnings of their keys: eight megabytes, two million
+# entries.
+RUNS_KNOWN_MAX: Final = 128
 
 
 class Directory:
@@ -37,6 +47,8 @@ class Directory:
         self._by_key: dict[bytes, list[int]] = {}
         self._keyed = 0
         self._runs = 0
+        # By run, the first four bytes of each key, in order.
+        self._known: dict[int, array[int]] = {}
         # How much of what is pending was committed; None when a run was written since.
         self._sure: int | None = None
         self.load()
@@ -44,6 +56,7 @@ class Directory:
     def load(self) -> None:
         """Find the entries that no run covers; what was not committed is forgotten."""
         self._clear_pending()
+        self._known.clear()
         found = self._database.query("select count(*), max(upto) from directory")
         self._runs = as_int(found[0][0])
         covered = -1 if found[0][1] is None else as_int(found[0][1])
@@ -76,22 +89,39 @@ class Directory:
         self._pending.append((first_row, ids))
         self._pending_entries += len(ids)
 
-    def rows(self, entry_id: bytes) -> list[int]:
-        """Return the rows of the entries whose ids begin like `entry_id`: nearly always one."""
+    def rows(self, entry_id: bytes) -> Iterator[int]:
+        """Give the rows of the entries whose ids begin like `entry_id`: nearly always one.
+
+        The newest come first.
+        """
         key = entry_id[:KEY_BYTES]
         for first_row, ids in self._pending[self._keyed :]:
             for row, pending_id in enumerate(ids, first_row):
                 self._by_key.setdefault(pending_id[:KEY_BYTES], []).append(row)
         self._keyed = len(self._pending)
-        found = list(self._by_key.get(key, ()))
-        for run in range(self._runs):
+        yield from tuple(self._by_key.get(key, ()))
+        beginning = int.from_bytes(key[:BEGINNING_BYTES], "big")
+        for run in range(self._runs - 1, -1, -1):
+            if run >= self._runs - RUNS_KNOWN_MAX:
+                known = self._known.get(run) or self._learn(run)
+                at = bisect_left(known, beginning)
+                if at == len(known) or known[at] != beginning:
+                    continue
             chunk = self._database.query(
                 "select data from leaf where run = ? and first <= ? order by first desc limit 1",
                 (run, key),
             )
             if chunk:
-                found += _matches(as_bytes(chunk[0][0]), key)
-        return found
+                yield from _matches(as_bytes(chunk[0][0]), key)
+
+    def _learn(self, run: int) -> "array[int]":
+        """Keep the beginnings of a run's keys."""
+        chunks = self._database.query("select data from leaf where run = ? order by first", (run,))
+        words = array("I", b"".join(as_bytes(data) for (data,) in chunks))
+        if sys.byteorder == "little":
+            words.byteswap()
+        known = self._known[run] = words[:: PAIR_BYTES // BEGINNING_BYTES]
+        return known
 
     def flush(self) -> None:
         """Write a run when enough entries wait; `order` has given all of them their numbers."""
@@ -112,6 +142,7 @@ class Directory:
         self._database.execute(
             "insert into directory(run, upto) values(?, ?)", (self._runs, self._order.next - 1)
         )
+        self._known.pop(self._runs - RUNS_KNOWN_MAX, None)
         self._runs += 1
         self._clear_pending()
         self._sure = None
@@ -123,9 +154,10 @@ class Directory:
         self._keyed = 0
 
 
-def _matches(chunk: bytes, key: bytes) -> list[int]:
-    return [
-        int.from_bytes(chunk[at + KEY_BYTES : at + PAIR_BYTES], "big")
-        for at in range(0, len(chunk), PAIR_BYTES)
-        if chunk[at : at + KEY_BYTES] == key
-    ]
+def _matches(chunk: bytes, key: bytes) -> Iterator[int]:
+    at = chunk.find(key)
+    while at >= 0:
+        # What begins elsewhere lies across two keys, or in a row.
+        if at % PAIR_BYTES == 0:
+            yield int.from_bytes(chunk[at + KEY_BYTES : at + PAIR_BYTES], "big")
+        at = chunk.find(key, at + 1)

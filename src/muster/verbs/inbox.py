@@ -54,7 +54,7 @@ def inbox(core: Core, call: Call) -> Any:
     items = {item.id: item for item in inbox_of(_me(core), agent, found, receipts)}
     if call.args.get("mark"):
         _mark(core, agent, [m for m in found if not items[m.id].read])
-    return [_item_view(core, items[message.id]) for message in found]
+    return [_item_view(core, message, items[message.id]) for message in found]
 
 
 def _asked(call: Call) -> int:
@@ -71,10 +71,10 @@ def _text(message: Sent) -> str:
     return message.row.text
 
 
-def _item_view(core: Core, item: Item) -> dict[str, Any]:
+def _item_view(core: Core, message: Sent, item: Item) -> dict[str, Any]:
     return {
         "message": item.id.hex(),
-        **_from(core, item.id),
+        **_from(core, message),
         "machine": core.standing.name_of(item.sender),
         "text": item.row.text,
         "thread": item.row.thread,
@@ -85,12 +85,9 @@ def _item_view(core: Core, item: Item) -> dict[str, Any]:
     }
 
 
-def _from(core: Core, message: bytes) -> dict[str, Any]:
+def _from(core: Core, message: Sent) -> dict[str, Any]:
     """Who a message is from, as far as it is proven, and what else its entry claims."""
-    entry = core.store.entry(EntryId(message))
-    if entry is None:
-        return {"from": "", "trust": "machine"}
-    found = said(core, entry)
+    found = said(core, core.store.entry_at(message.stream, message.row.seq))
     claims = {"claims": found.claims} if found.claims else {}
     return {"from": found.name, "trust": found.trust, **claims}
 
@@ -200,7 +197,7 @@ def members(core: Core, call: Call, scope: Scope, room: Room | None = None) -> d
         "messages": [
             {
                 "message": each.id.hex(),
-                **_from(core, each.id),
+                **_from(core, each),
                 "machine": core.standing.name_of(each.stream.machine),
                 "text": each.row.text,
                 "t_ms": each.row.at_ms,
