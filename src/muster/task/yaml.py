@@ -6,16 +6,15 @@ Rule 2: no tags, anchors, aliases, merge keys, directives, duplicate keys or sec
 Rule 3: a plain scalar is `null`, `true`/`false`, a decimal integer or text; nothing else has a
     meaning of its own, so `no`, `3.10`, `12:30` and `2026-11-20` stay what was written.
 Rule 4: every node knows its line and column, counted from 1.
-Rule 5: text that is plain JSON is read without PyYAML, at a tenth of the time, into the very same
-    tree; whatever is not, or breaks a bound, PyYAML reads, and refuses in its words.
+Rule 5: what libyaml reads is what the parser in Python reads, at a tenth of its time. Wherever the
+    two could differ, and for the words of every refusal, the one in Python reads the text again.
 
-PyYAML's event parser written in Python is used: it keeps its own stack, so 100,000 brackets are
-refused at depth 16 without recursion, where the parser in C crashes. Characters that change how
-a text is displayed (bidirectional controls, unusual line ends) are refused, because an operator
-signs what they see.
+Only events are asked of either: a composer calls itself for every level, and 100,000 brackets
+crash the one in C, while events stop at depth 16. Characters that change how a text is displayed
+(bidirectional controls, unusual line ends) are refused, because an operator signs what they see.
 """
 
-import json
+import contextlib
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,6 +31,11 @@ _REFUSED: Final = re.compile(
     "[^\t\n\r -~\u00a0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
     "|[\u200e\u200f\u061c\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
 )
+# Not in a PyYAML that was built where there is no libyaml.
+_QUICK: Final = getattr(yaml, "CSafeLoader", None)
+# Mistakes to the parser in Python and none to libyaml: a tab between tokens, and a comment that
+# touches the mark of a block of text.
+_DIFFERENT: Final = re.compile(r"\t|[|>][-+0-9]*#")
 _INTEGER: Final = re.compile(r"[-+]?(0|[1-9][0-9]{0,15})")
 _CONSTANTS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -86,9 +90,13 @@ def read(raw: bytes) -> Node:
 
     """
     text = _decoded(raw)
-    quick = _json_tree(text)
-    if quick is not None:
-        return quick
+    if _QUICK is not None and not _DIFFERENT.search(text):
+        with contextlib.suppress(yaml.YAMLError, SpecErrors):
+            builder = _Builder(quick=True)
+            for event in yaml.parse(text, Loader=_QUICK):
+                builder.take(event)
+            if builder.root is not None:
+                return builder.root
     builder = _Builder()
     try:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -146,8 +154,9 @@ def _translated(text: str, error: yaml.MarkedYAMLError) -> SpecErrors:
 class _Builder:
     """Takes one event after the other; a frame is a collection that is still open."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quick: bool = False) -> None:
         self.root: Node | None = None
+        self._quick = quick
         self._open: list[Sequence | Mapping] = []
         self._keys: list[Scalar | None] = []
         self._nodes = 0
@@ -155,7 +164,7 @@ class _Builder:
 
     def take(self, event: yaml.Event) -> None:
         mark = event.start_mark
-        assert mark is not None, "the parser in Python marks every event"
+        assert mark is not None, "both parsers mark every event"
         line, column = mark.line + 1, mark.column + 1
         self._refuse(event, line, column)
         match event:
@@ -164,7 +173,11 @@ class _Builder:
                 if bad := _REFUSED.search(event.value):
                     what = f"the character U+{ord(bad[0]):04X} must not be in a value; remove it"
                     raise _refused(line, column, what)
-                self._add(Scalar(line, column, event.value, event.style is None))
+                plain = not event.style
+                if self._quick and plain and "?" in event.value:
+                    # Within brackets a text to libyaml, the mark of a key to the parser in Python.
+                    raise yaml.YAMLError
+                self._add(Scalar(line, column, event.value, plain))
             case yaml.SequenceStartEvent():
                 self._enter(Sequence(line, column))
             case yaml.MappingStartEvent():
@@ -243,107 +256,3 @@ class _Builder:
                 node.line, node.column, f"{name} is there already in line {first}; keep one"
             )
         return node
-
-
-# What JSON and YAML spell alike: strings of one line with the escapes that mean the same in both,
-# decimal integers and the three words. A tab is white space in JSON only.
-_JSON_TOKEN: Final = re.compile(
-    r"[ \n]*+(?:(?P<mark>[\[\]{},])"
-    r'|(?P<text>"(?:[^"\\\n\r\t]|\\["\\/nt])*+")(?P<key>:?)'
-    r"|(?P<plain>-?(?:0|[1-9][0-9]{0,15})|true|false|null)(?=[ \n,\]}]))"
-)
-# PyYAML takes a key of at most 1024 characters for one.
-_JSON_KEY_CHARS_MAX: Final = 1_000
-
-
-def _json_tree(text: str) -> Node | None:
-    """The tree of a text that is plain JSON; None for any other, also for one out of bounds."""
-    if not text.startswith("{"):
-        return None
-    reader = _JsonReader()
-    at, line, line_start = 0, 1, 0
-    while not reader.done:
-        found = _JSON_TOKEN.match(text, at)
-        if found is None:
-            return None
-        # The last group of a string is the colon behind it, which may be empty.
-        last = found.lastgroup or ""
-        start = found.start("text" if last == "key" else last)
-        breaks = text.count("\n", at, start)
-        if breaks:
-            line += breaks
-            line_start = text.rfind("\n", at, start) + 1
-        at = found.end()
-        if not reader.take(found, line, start - line_start + 1):
-            return None
-    return None if text[at:].strip(" \n") else reader.root
-
-
-class _JsonReader:
-    """Takes one token after the other; refuses by saying False."""
-
-    def __init__(self) -> None:
-        self.root: Node | None = None
-        self.done = False
-        self._open: list[Sequence | Mapping] = []
-        self._key: Scalar | None = None
-        # Whether a value or key, a comma, or the end of the collection may come.
-        self._item, self._comma, self._close = True, False, False
-        self._nodes = 0
-
-    def take(self, token: re.Match[str], line: int, column: int) -> bool:
-        mark, quoted, colon, plain = token.groups()
-        if mark is None:
-            if not self._item:
-                return False
-            text = plain if quoted is None else quoted[1:-1]
-            if "\\" in text:
-                text = json.loads(quoted)
-            scalar = Scalar(line, column, text, quoted is None)
-            return self._named(scalar, len(quoted)) if colon else self._add(scalar)
-        if mark == ",":
-            self._item, self._comma, self._close, allowed = True, False, False, self._comma
-            return allowed
-        if mark in "]}":
-            return self._leave(Sequence if mark == "]" else Mapping)
-        return self._enter(Sequence(line, column) if mark == "[" else Mapping(line, column))
-
-    def _named(self, key: Scalar, size: int) -> bool:
-        parent = self._open[-1]
-        self._nodes += 1
-        if not isinstance(parent, Mapping) or self._key is not None:
-            return False
-        self._key, self._close = key, False
-        return key.text not in parent.keys and size <= _JSON_KEY_CHARS_MAX
-
-    def _add(self, node: Node) -> bool:
-        self._nodes += 1
-        self._item, self._comma, self._close = False, True, True
-        if not self._open:
-            self.root = node
-            return True
-        parent, key = self._open[-1], self._key
-        if isinstance(parent, Sequence):
-            parent.items.append(node)
-        elif key is not None:
-            parent.keys[key.text] = key
-            parent.values[key.text] = node
-            self._key = None
-        else:
-            return False
-        return self._nodes <= limits.SPEC_NODES_MAX
-
-    def _enter(self, node: Sequence | Mapping) -> bool:
-        if not self._item or len(self._open) >= limits.SPEC_DEPTH_MAX or not self._add(node):
-            return False
-        self._open.append(node)
-        self._item, self._comma, self._close = True, False, True
-        return True
-
-    def _leave(self, kind: type[Sequence] | type[Mapping]) -> bool:
-        if not self._close or self._key is not None or not isinstance(self._open[-1], kind):
-            return False
-        self._open.pop()
-        self.done = not self._open
-        self._item, self._comma, self._close = False, True, True
-        return True
