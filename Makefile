@@ -6,7 +6,7 @@ SEEDS ?= 1000
 ROUNDS ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types sim kill siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs sim kill siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -32,6 +32,12 @@ lint: $(VENV)/.ready ## ruff, rules and layout
 
 types: $(VENV)/.ready ## mypy, strict
 	$(BIN)/mypy
+
+table: $(VENV)/.ready ## the table of verbs, out of what they declare
+	$(BIN)/python -m tools.table
+
+docs: $(VENV)/.ready ## the pages that are made of the code, and openapi.json
+	$(BIN)/python -m tools.docs
 
 sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)

@@ -590,6 +590,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.ask": "`muster ask` turns words into a plan by an agent, and the plan into a run that is followed to its end.",
     "cli.logs": "`muster logs` shows what an agent did, read by an order from the machine that did it, live with --follow.",
     "cli.table": "Every verb of the table has its handler, and whatever changes something for others needs an order.",
+    "cli.table-is-generated": "The table that the command line and the router read is what the verbs declare, all of them.",
     "cli.calls-documented": "The page about calls names every field of a call, every need and every exit code.",
     "cli.audit-fork": "A fork is named with its place, and evidence that does not hold is not believed.",
     "cli.audit-export-manifest": "`audit verify` of an exported folder holds it to its manifest: every stream once, every file named, sizes and roots as written there.",

@@ -26,6 +26,12 @@ UNNAMED = {
     "limits.PACKET_BYTES_MAX": "what every mailbox takes (ADR 27)",
     "log.kind.kinds": "the whole registry, held against vectors and the homes of other versions",
     "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
+    "verbs.NOUNS": "`make table` imports them",
+    "verbs.declaration.data": "the first verb of machines will",
+    "verbs.declaration.Nothing": "as above",
+    "verbs.table_fleet.FLEET": "`make table` reads it until its last verb is typed",
+    "verbs.table_truth.TRUTH": "as above",
+    "verbs.table_work.WORK": "as above",
     "task.schema.text": "it writes the schema that is published",
     "store.replica.Replica.tables_digest": "how tests and the simulator compare two replicas",
 }

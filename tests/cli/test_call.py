@@ -168,13 +168,13 @@ def test_the_page_about_calls_names_every_field_need_and_exit_code():
 
     from muster import errors
     from muster.node.call import Request
-    from muster.verbs.table import Need
+    from muster.node.verb import Auth
 
     text = (Path(__file__).parents[2] / "docs" / "spec" / "calls.md").read_text()
     for field in msgspec.structs.fields(Request):
         assert f"| `{field.name}` |" in text
-    for need in get_args(Need):
-        assert f"| `{need}` |" in text
+    for auth in get_args(Auth):
+        assert f"| `{auth}` |" in text
     for name, found in vars(errors).items():
         if (
             isinstance(found, type)

@@ -174,15 +174,15 @@ def test_every_verb_has_its_handler_and_names_only_what_it_takes(name):
     assert verb.object in names | {"", "statement"} or verb.hidden
     assert verb.summary[-1:] not in {"", "."}
     assert len(names) == len(verb.args)
-    if verb.acts == "owner":
+    if verb.target == "owner":
         assert verb.object in names
 
 
 @proves("cli.table")
 def test_whatever_changes_something_for_others_needs_an_order():
-    free = {v.name for v in VERBS.values() if v.need == "nothing"}
+    free = {v.name for v in VERBS.values() if v.auth == "nothing"}
     assert free == {"enrol"}
-    ordered = {v.name for v in VERBS.values() if v.need in {"order", "agent"}}
+    ordered = {v.name for v in VERBS.values() if v.auth in {"order", "agent"}}
     assert ordered == {
         "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "fork.close",
         "reply", "ack", "thread", "operator.add", "device.add", "device.revoke", "role", "doubt.end",

@@ -223,7 +223,7 @@ def test_a_member_gets_none_of_the_verbs_that_are_local_or_an_operators(fleet):
         link = await as_studio(fleet)
         found = {}
         for number, verb in enumerate(VERBS.values(), 1):
-            if verb.need in ("local", "order", "agent"):
+            if verb.auth in ("local", "order", "agent"):
                 call = question(verb.name, {a.name: "x" for a in verb.args if a.required})
                 found[verb.name] = await ask(link, number, call)
         await link.close("done")
@@ -246,7 +246,7 @@ def test_a_call_that_was_passed_on_has_no_authority_of_who_passed_it():
         async def try_all() -> dict[str, Any]:
             link = await as_studio(fleet)
             found = {}
-            for number, verb in enumerate([v for v in VERBS.values() if v.need == "peer"], 1):
+            for number, verb in enumerate([v for v in VERBS.values() if v.auth == "peer"], 1):
                 args = {"task": "ab" * 16, "epoch": [1, 1], "reason": "die", "mark": "m", "held": [],
                         "gone": [], "holds": []}  # fmt: skip
                 found[verb.name] = await ask(link, number, question(verb.name, args, on="laptop"))

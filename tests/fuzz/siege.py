@@ -384,7 +384,7 @@ class Siege:
     def question(self) -> None:
         """Everything that a person at this machine may ask, about anything that has a name."""
         local = [
-            v.name for v in VERBS.values() if v.place == "daemon" and v.need in ("local", "nothing")
+            v.name for v in VERBS.values() if v.runs == "step" and v.auth in ("local", "nothing")
         ]
         verb = self.rng.choice(local)
         self.ask(verb, self._args(verb))

@@ -18,8 +18,8 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, Scope
 from muster.node import event as ev
 from muster.node import holder
-from muster.node.call import failure
 from muster.node.holder import Source
+from muster.node.link import failure
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact

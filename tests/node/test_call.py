@@ -1,6 +1,7 @@
 """Calls: who may ask what, how answers come back, and how calls are passed on."""
 
 import json
+from typing import Any
 
 import pytest
 from tests.node.cores import LOCAL, Cores, One
@@ -12,6 +13,7 @@ from muster.limits import CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS
 
 
@@ -60,16 +62,16 @@ def test_a_verb_of_each_need_is_refused_to_whoever_brings_less(world):
     member = next(n for n, each in hub.core.links.items() if each.peer)
     before = hub.sizes()
     for verb in VERBS.values():
-        if verb.place == "client":
+        if verb.runs == "client":
             continue
         args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
-        if verb.need != "nothing":
+        if verb.auth != "nothing":
             stranger = world.stranger("hub")
             assert kind(hub.call(verb.name, args, stranger)) == "Denied", verb.name
         # A program of the same user is no machine of the fleet.
-        if verb.need in ("order", "agent", "peer"):
+        if verb.auth in ("order", "agent", "peer"):
             assert kind(hub.call(verb.name, args)) == "Denied", verb.name
-        if verb.need in ("order", "agent", "local"):
+        if verb.auth in ("order", "agent", "local"):
             payload = canon.encode({"args": args, "verb": verb.name})
             effects = hub.core.step([ev.Arrived(member, Type.CALL, 5, payload)], world.now())
             (sent,) = [e for e in effects if isinstance(e, ev.Send)]
@@ -117,7 +119,7 @@ def test_an_order_for_one_machine_is_not_obeyed_by_another_it_is_passed_to(world
 @proves("node.passing-on-adds-nothing")
 def test_local_and_peer_verbs_are_not_reached_by_passing_on(world):
     for verb in VERBS.values():
-        if verb.need in ("local", "peer") and verb.place != "client":
+        if verb.auth in ("local", "peer") and verb.runs != "client":
             args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
             answer = world["studio"].call(verb.name, args, on="laptop")
             assert kind(answer) == "Denied", verb.name
@@ -174,13 +176,14 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
 class Half:
     """A verb whose handler writes, wants something done, and only then sees that it may not."""
 
-    need, place, object, args, operators_only = "order", "daemon", "", (), False
+    name, auth, runs, object, args, data = "half", "order", "step", "", (), ()
+    operators_only = writes = False
     refuses = True
 
     def load(self):
         return self.answer
 
-    def answer(self, core, call):
+    def answer(self, core: Any, call: Any, ask: Nothing) -> Any:
         core.append("message.send", b"{}", cause=call.cites, actor=call.actor)
         core.append("message.send", b"{}", scope="journal")
         core.do(ev.Note("half"))
@@ -229,13 +232,13 @@ def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_bac
     """`deny` may come from inside of a handler: that somebody was refused stays."""
     hub, half = world["hub"], Half()
 
-    def answer(core, call):
+    def answer(core: Any, call: Any, ask: Nothing) -> Any:
         core.append("message.send", b"{}")
         core.orders.deny("somebody", "task", "x", Conflict("a part of it"))
         raise Conflict("all of it")
 
     half.answer = answer
-    half.need = "local"
+    half.auth = "local"
     hub.core.router.verbs = {**hub.core.router.verbs, "half": half}
     before = hub.own_size
     assert kind(hub.call("half", {})) == "Conflict"

@@ -19,6 +19,7 @@ from muster.log import canon
 from muster.log.fold import Skip
 from muster.node import event as ev
 from muster.task import kinds
+from muster.verbs.message import Send
 
 MISTAKES = [
     KeyError("x"),
@@ -79,13 +80,13 @@ def test_a_disk_that_fails_is_no_unit_and_ends_the_step():
 def test_what_this_machine_cannot_do_for_somebody_is_answered_and_ends_nothing(monkeypatch):
     hub = Cores("hub")["hub"]
 
-    def cannot(core: Any, call: Any) -> None:
+    def cannot(core: Any, call: Any, ask: Send) -> None:
         raise Broken("the agent catalogue is not usable")
 
-    monkeypatch.setattr("muster.verbs.mail.send", cannot)
+    monkeypatch.setattr("muster.verbs.message.send", cannot)
     answer = hub.order("send", "all", {"text": ["hi"], "to": "all"})
     assert answer["error"]["exit"] == 8
-    hub.core.on("machine.facts", lambda _s, _e: cannot(None, None))
+    hub.core.on("machine.facts", lambda _s, _e: cannot(None, None, None))
     hub.step(ev.FactsChanged(hub.facts(cpus=7)))
     assert hub.core.counters["failed-machine.facts"] == 1
     assert alive(hub)
@@ -121,11 +122,11 @@ def test_a_verb_that_fails_is_answered_and_taken_back(monkeypatch):
     hub = Cores("hub")["hub"]
     before = hub.sizes()
 
-    def fails(core: Any, call: Any) -> None:
+    def fails(core: Any, call: Any, ask: Send) -> None:
         core.append("note.half", b"{}")
         raise IndexError("list index out of range")
 
-    monkeypatch.setattr("muster.verbs.mail.send", fails)
+    monkeypatch.setattr("muster.verbs.message.send", fails)
     answer = hub.order("send", "all", {"text": ["hi"], "to": "all"})
     assert not answer["ok"]
     assert answer["error"]["exit"] == 8

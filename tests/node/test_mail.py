@@ -8,8 +8,9 @@ from tests.promise import proves
 
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
+from muster.node import messages
 from muster.store.store import Draft
-from muster.verbs import inbox, mail
+from muster.verbs import message, thread
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_the_same_message_sent_again_is_waited_for_as_the_first_time(world):
 
 @proves("message.inbox-pages")
 def test_an_inbox_shows_the_oldest_unread_first_and_goes_on_as_they_are_marked(world, monkeypatch):
-    monkeypatch.setattr(inbox, "SHOWN_MAX", 10)
+    monkeypatch.setattr(thread, "SHOWN_MAX", 10)
     hub, studio = world["hub"], world["studio"]
     every = [f"m{n}" for n in range(25)]
     written(hub, every)
@@ -166,7 +167,7 @@ def test_an_inbox_shows_the_oldest_unread_first_and_goes_on_as_they_are_marked(w
 
 @proves("message.inbox-pages")
 def test_all_messages_are_shown_newest_first_page_by_page(world, monkeypatch):
-    monkeypatch.setattr(inbox, "SHOWN_MAX", 10)
+    monkeypatch.setattr(thread, "SHOWN_MAX", 10)
     hub, studio = world["hub"], world["studio"]
     every = [f"m{n}" for n in range(25)]
     written(hub, every)
@@ -228,7 +229,7 @@ def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_on
     written(hub, ["one", "two"])
     page = studio.call("inbox", {})["value"]
     for each in page:
-        found = inbox.find(studio.core, each["message"][:13])
+        found = messages.find(studio.core, each["message"][:13])
         assert found.row.text == each["text"]
     for bad in ("", "xyz", "%", each["message"] + "0", "ä"):
         answer = studio.order("ack", "*" if not bad.isascii() or not bad else bad, {"message": bad})
@@ -239,7 +240,8 @@ def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_on
 @pytest.mark.parametrize("verb", ["inbox", "sent", "threads"])
 def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeypatch, verb):
     """Of each it is proven who said it: a few thousand held up every link and lease."""
-    monkeypatch.setattr(inbox, "MESSAGES_SHOWN_MAX", 4)
+    monkeypatch.setattr(thread, "MESSAGES_SHOWN_MAX", 4)
+    monkeypatch.setattr(message, "MESSAGES_SHOWN_MAX", 4)
     one = world["hub"]
     if verb == "threads":
         assert one.order("thread", "plans", {"name": "plans"})["ok"]
@@ -248,8 +250,9 @@ def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeyp
     else:
         written(world["studio" if verb == "inbox" else "hub"], [f"m{n}" for n in range(9)])
     looked = list[bytes]()
-    said = inbox._from
-    monkeypatch.setattr(inbox, "_from", lambda core, at: looked.append(at) or said(core, at))
+    said = thread.who
+    for module in (message, thread):
+        monkeypatch.setattr(module, "who", lambda core, at: looked.append(at) or said(core, at))
     answer = one.call(verb, {"limit": 5000, **({"name": "plans"} if verb == "threads" else {})})
     rows = answer["value"][0]["messages"] if verb == "threads" else answer["value"]
     assert len(rows) == 4
@@ -284,7 +287,7 @@ def test_a_thread_of_more_streams_than_can_be_named_is_not_opened_to_somebody_ha
     one, before = world["hub"], len(world["hub"].entries("group.add"))
     assert one.order("thread", "plans", {"name": "plans"})["ok"]
     written(one, ["secret"], scope=scope_group(one.core.machine, "plans"))
-    monkeypatch.setattr(mail, "FLEET_LIST_MAX", 0)
+    monkeypatch.setattr(thread, "FLEET_LIST_MAX", 0)
     args = {"name": "plans", "add": ["studio"], "fresh": True}
     answer = one.order("thread", "plans", args)
     assert not answer["ok"]

@@ -20,7 +20,7 @@ from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Un
 from muster.limits import RELAY_DATA_BYTES_MAX, RELAY_WINDOW_BYTES, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node import relay
-from muster.node.call import failure
+from muster.node.link import failure
 from muster.node.relay import Relays
 
 STAR = (("hub", "studio"), ("hub", "laptop"))

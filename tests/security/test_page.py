@@ -11,12 +11,12 @@ PAGE = (Path(__file__).parents[2] / "docs" / "spec" / "security.md").read_text(e
 @proves("node.order-needs-statement")
 def test_each_verb_that_a_machine_may_call_without_an_operator_is_named_on_the_page() -> None:
     """A new one is a decision: read its handler as an attacker, then name it there."""
-    free = {v.name for v in VERBS.values() if v.need in ("peer", "nothing")}
+    free = {v.name for v in VERBS.values() if v.auth in ("peer", "nothing")}
     assert free, "there is enrolment at least"
     assert not {name for name in free if f"`{name}`" not in PAGE}
 
 
 @proves("node.order-needs-statement")
 def test_only_enrolment_needs_nothing_and_no_need_is_unknown() -> None:
-    assert {v.name for v in VERBS.values() if v.need == "nothing"} == {"enrol"}
-    assert {v.need for v in VERBS.values()} <= {"nothing", "peer", "local", "order", "agent"}
+    assert {v.name for v in VERBS.values() if v.auth == "nothing"} == {"enrol"}
+    assert {v.auth for v in VERBS.values()} <= {"nothing", "peer", "local", "order", "agent"}

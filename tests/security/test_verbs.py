@@ -12,7 +12,8 @@ from muster.channel.frame import Type
 from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
 from muster.node import event as ev
-from muster.verbs.table import VERBS, Verb
+from muster.node.verb import Verb
+from muster.verbs.table import VERBS
 from tests.fleet.world import BUILD, LAPTOP, MALLORY, NOW, OTHER_AUTHORITY
 from tests.promise import proves
 from tests.security.target import (
@@ -25,8 +26,8 @@ from tests.security.target import (
     check_sentence,
 )
 
-CALLABLE = [v for v in VERBS.values() if v.place != "client"]
-CLIENT = [v for v in VERBS.values() if v.place == "client"]
+CALLABLE = [v for v in VERBS.values() if v.runs != "client"]
+CLIENT = [v for v in VERBS.values() if v.runs == "client"]
 NAMES = [
     "../x",
     "a\0b",
@@ -110,7 +111,7 @@ def refused(target: Target, link: int, verb: str, args: Any = None, **more: Any)
 def test_a_stranger_is_answered_nothing_but_enrolment(target: Target, verb: Verb) -> None:
     for args in ({}, good(verb)):
         text = refused(target, STRANGER, verb.name, args)
-        if verb.need != "nothing":
+        if verb.auth != "nothing":
             assert "machines of the fleet" in text
 
 
@@ -129,7 +130,7 @@ def test_a_stranger_cannot_borrow_the_hub_to_reach_another_machine(
 def test_a_member_without_a_statement_gets_what_its_own_link_proves_and_no_more(
     target: Target, verb: Verb
 ) -> None:
-    if verb.need in ("peer", "nothing"):
+    if verb.auth in ("peer", "nothing"):
         return
     text = refused(target, MEMBER, verb.name, good(verb))
     assert "operator's signature" in text
@@ -138,7 +139,7 @@ def test_a_member_without_a_statement_gets_what_its_own_link_proves_and_no_more(
 @pytest.mark.parametrize("verb", CALLABLE, ids=ids(CALLABLE))
 @proves("node.order-needs-statement")
 def test_a_local_program_without_a_statement_orders_nothing(target: Target, verb: Verb) -> None:
-    if verb.need not in ("order", "agent"):
+    if verb.auth not in ("order", "agent"):
         return
     assert "operator's signature" in refused(target, LOCAL, verb.name, good(verb))
 
@@ -166,7 +167,7 @@ def test_no_attribute_or_unknown_name_is_a_verb(target: Target) -> None:
         assert "there is no verb" in refused(target, LOCAL, name, {})
 
 
-@pytest.mark.parametrize("verb", [v for v in CALLABLE if v.need == "peer"], ids=lambda v: v.name)
+@pytest.mark.parametrize("verb", [v for v in CALLABLE if v.auth == "peer"], ids=lambda v: v.name)
 @proves("node.forwarding-adds-nothing")
 def test_a_call_that_was_passed_on_is_not_the_call_of_whoever_passed_it_on(
     target: Target, verb: Verb
@@ -189,7 +190,7 @@ def test_a_revoked_machine_is_answered_nothing_on_a_link_that_is_still_open(
     statement = target.order("revoke", "build", args)
     assert target.call(LOCAL, "revoke", args, statement=statement)[0]["ok"]
     for verb in CALLABLE:
-        more = {"statement": target.order(verb.name, "*", {})} if verb.need == "order" else {}
+        more = {"statement": target.order(verb.name, "*", {})} if verb.auth == "order" else {}
         refused(target, MEMBER, verb.name, {}, **more)
         refused(target, MEMBER, verb.name, {}, on="studio", **more)
         refused(target, MEMBER, verb.name, {}, on="laptop", **more)
@@ -320,7 +321,7 @@ def test_a_capability_is_for_its_verbs_its_task_and_its_time(target: Target) -> 
     other = token.replace(".t1.", ".t2.")
     refused(target, LOCAL, "send", args, capability=other)
     for verb in CALLABLE:
-        if verb.need == "order":
+        if verb.auth == "order":
             refused(target, LOCAL, verb.name, good(verb), capability=token)
     target.core.orders.forget_agent("t1")
     refused(target, LOCAL, "send", args, capability=token)
@@ -373,9 +374,9 @@ def test_hostile_arguments_get_a_sentence_and_never_end_the_machine(
     for args in hostile_args(verb):
         entries = spent = 0
         link, more = LOCAL, {}
-        if verb.need == "peer":
+        if verb.auth == "peer":
             link = MEMBER
-        elif verb.need in ("order", "agent"):
+        elif verb.auth in ("order", "agent"):
             object = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
             try:
                 more = {"statement": target.order(verb.name, object, args)}
@@ -400,7 +401,7 @@ def count(target: Target) -> int:
 def test_wrong_arguments_are_refused_before_any_order_is_spent(target: Target, verb: Verb) -> None:
     """A list for a name, a number for a text: known from the table alone."""
     for arg in verb.args:
-        if arg.bare or verb.need not in ("order", "agent"):
+        if arg.unsigned or verb.auth not in ("order", "agent"):
             continue
         args = {**good(verb), arg.name: {"a": [1]}}
         object = str(args.get(verb.object, "*"))[:200] if verb.object else "*"

@@ -8,21 +8,18 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
 from muster.cli import show
 from muster.cli.parse import Command
 from muster.cli.text import safe
 from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
-from muster.verbs.table import VERBS, Verb
+from muster.node.verb import Verb
+from muster.verbs.table import VERBS
 
 if TYPE_CHECKING:
     from muster.node.home import Home
-
-
-# What is followed says nothing for long, and its reader knows.
-_FOLLOWED: Final = ("watch", "journal", "send")
 
 
 class Door:
@@ -42,7 +39,7 @@ class Door:
             known = [arg.name for arg in VERBS[verb.asks].args]
             asked = {name: value for name, value in command.args.items() if name in known}
             self.confirm(verb.destroys.format_map(self._plain(verb.asks, asked)))
-        if verb.place == "client":
+        if verb.runs == "client":
             return self._inside(verb, command.args)
         if command.on == "all" or command.on.startswith("label="):
             return self._everywhere(verb, command.args)
@@ -55,7 +52,7 @@ class Door:
         for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
             if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:
                 # No answer yet, but why it takes so long; a script waits for the answer alone.
-                from muster.cli.show_mail import waiting  # noqa: PLC0415 - rarely needed
+                from muster.cli.show.message import waiting  # noqa: PLC0415 - rarely needed
 
                 self.say(waiting(value, {}))
                 continue
@@ -110,7 +107,7 @@ class Door:
         return answer
 
     def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
-        if self.on and not verb.takes_on:
+        if self.on and verb.on == "none":
             raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
         answer = verb.load()(self, args)
         # A finding: the answer, and the exit code it stands for.
@@ -187,7 +184,7 @@ class Door:
 
         def still() -> None:
             nonlocal told
-            if not told and verb not in _FOLLOWED:
+            if not told and not bound.followed:
                 told = True
                 self.say(
                     "still at it: Ctrl-C ends the waiting, not the work (`muster status` shows "
@@ -211,11 +208,11 @@ class Door:
         self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
     ) -> list[dict[str, Any]]:
         """What each call must bring beside its arguments; nearly always one call."""
-        if verb.need in ("nothing", "local", "peer") and not on:
+        if verb.auth in ("nothing", "local", "peer") and not on:
             return [{"options": options}]
         from muster.cli import order  # noqa: PLC0415 - signing costs 100 ms
 
-        if verb.need == "agent" and not on and (token := order.capability()):
+        if verb.auth == "agent" and not on and (token := order.capability()):
             return [{"capability": token, "options": options}]
         to = order.target(self._plain, verb, args, on)
         each_option = order.own_options(self._plain, verb.name, args, to) or [options]

@@ -23,13 +23,12 @@ from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.log.keys import Signer
 from muster.log.stream import FleetId
 from muster.node.home import Home
-from muster.verbs.table import VERBS, Verb
+from muster.node.verb import Verb
+from muster.verbs.table import VERBS
 
 LIFE_MS: Final = 5 * 60_000
 _NONCE_BYTES: Final = 16
 _DAY_MS: Final = 24 * 3_600_000
-# Orders whose object is a name to be given; every other order names something that is there.
-_NAMING: Final = ("invite", "thread", "repo")
 # Chosen arbitrarily; what is to last longer is better looked at again.
 GRANT_DAYS_MAX: Final = 3_650
 
@@ -55,14 +54,14 @@ def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
     `args` gets.
     """
     everybody = False
-    if not on and verb.acts == "owner":
+    if not on and verb.target == "owner":
         found = _owner(ask, str(args.get(verb.object, "")))
         on = str(found.get("owner", ""))
         everybody = verb.name == "cancel" and not found.get("there", True)
     if everybody:
         args[verb.object], on = found["id"], ""
-    here = verb.acts == "authority" and Home().has_seed("authority.seed")
-    if not on and (here or verb.acts == "here"):
+    here = verb.target == "authority" and Home().has_seed("authority.seed")
+    if not on and (here or verb.target == "here"):
         on = str(ask("status", {})["machine"])
     found = ask("target", {"on": on} if on else {})
     machine = "" if everybody else found["machine"]
@@ -124,7 +123,7 @@ def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
     """What a grant may name: the argument that the table says, `*` without one."""
     found = str(args.get(verb.object, "*"))[:200] if verb.object else "*"
     if not all("!" <= mark <= "~" for mark in found):
-        if verb.name in _NAMING:
+        if verb.naming:
             raise Malformed(f"{found[:60]!r} is no name: leave out spaces and accents")
         raise NotFound(f"nothing is named {found[:60]!r}: no name has spaces or accents in it")
     return found

@@ -15,7 +15,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
 from muster.limits import FRAME_PAYLOAD_BYTES_MAX
-from muster.verbs.table import GROUPS, VERBS, Arg, Verb
+from muster.node.verb import Arg, Verb
+from muster.verbs import GROUPS
+from muster.verbs.table import VERBS
 
 USAGE_EXIT: Final = 2
 _VALUED: Final = ("--on", "--home")
@@ -64,7 +66,7 @@ def parse(words: Sequence[str]) -> Command:
     parser = _parser(verb)
     found = parser.read(rest)
     _check_action(verb, found, parser.given)
-    if verb.takes_on and not verb.takes_many and re.match("all$|label=", found["on"]):
+    if verb.on == "one" and re.match("all$|label=", found["on"]):
         raise Usage(
             f"{verb.name} goes to one machine, and {found['on'][:60]} means several: give its name "
             "(`muster machines` lists them), once for each"
@@ -79,7 +81,7 @@ def parse(words: Sequence[str]) -> Command:
         # A zero is an answer, though it equals False.
         if (value is False or value in (None, "", [])) and not arg.required:
             continue
-        target = options if arg.bare else args
+        target = options if arg.unsigned else args
         if arg.kind == "file":
             value = read_file(value)
         elif arg.kind == "place" and not found["on"]:
@@ -119,19 +121,11 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return None, rest
 
 
-# What may be suggested for a mistake: whoever types it after all has changed nothing that cannot
-# be changed back. A new verb is never suggested before somebody thought about it.
-HARMLESS: Final = (
-    "ask", "audit", "check", "completion", "doctor", "fetch", "forks", "grants", "inbox",
-    "incidents", "logs", "machines", "questions", "reply", "run", "runs", "schema", "send", "sent",
-    "status", "tasks", "thread", "threads", "up", "version", "why",
-)  # fmt: skip
-
-
 def _unknown(name: str) -> str:
     import difflib  # noqa: PLC0415 - only for a mistake
 
-    near = difflib.get_close_matches(name, HARMLESS, n=2, cutoff=0.6)
+    harmless = [verb.name for verb in VERBS.values() if verb.harmless]
+    near = difflib.get_close_matches(name, harmless, n=2, cutoff=0.6)
     hint = f"did you mean `{'` or `'.join(near)}`?" if near else "`muster --help` lists the verbs"
     return f"there is no verb {name[:60]!r}; {hint}"
 
@@ -175,10 +169,7 @@ class _Parser(argparse.ArgumentParser):
         raise Usage(f"{verb}: {message}; see `{self.prog} --help`")
 
     def print_help(self, _file: Any = None) -> NoReturn:
-        from muster.verbs.examples import EXAMPLES  # noqa: PLC0415 - only for help
-
-        lines = EXAMPLES.get(self.prog.partition(" ")[2], ())
-        shown = "".join(f"  {line}\n" for line in lines)
+        shown = "".join(f"  {line}\n" for line in VERBS[self.prog.partition(" ")[2]].examples)
         raise Shown(self.format_help() + (f"\nfor example:\n{shown}" if shown else ""))
 
 
@@ -224,9 +215,8 @@ def _parser(verb: Verb) -> _Parser:
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     # Elsewhere it is answered with a sentence, and not offered.
     on = "let another machine do it: its name"
-    if verb.takes_many:
-        on += ", `all` or label=NAME"
-    on = on if verb.takes_on else argparse.SUPPRESS
+    on += ", `all` or label=NAME" if verb.on == "many" else ""
+    on = argparse.SUPPRESS if verb.on == "none" else on
     common.add_argument("--on", action=_Option, default="", metavar="MACHINE", help=on)
     common.add_argument("--home", action=_Option, default="", metavar="FOLDER", help=_COMMON[2][1])
     return parser
@@ -250,8 +240,8 @@ def _add(parser: _Parser, arg: Arg) -> None:
         parser.add_argument(arg.name, **more)
         return
     flags = [f"--{arg.name}"]
-    if arg.name in ("follow", "detach", "yes", "all", "verbose"):
-        flags.insert(0, f"-{arg.name[0]}")
+    if arg.short:
+        flags.insert(0, f"-{arg.short}")
     if arg.kind == "flag":
         more["action"] = "store_true"
     else:
@@ -299,7 +289,7 @@ def _read_all(name: str) -> bytes:
 
 def overview() -> str:
     """The help page: every verb with one sentence, in groups."""
-    shown = {title: [v for v in verbs if not v.hidden] for title, verbs in GROUPS.items()}
+    shown = {title: [v for v in VERBS.values() if v.group == title] for title in GROUPS}
     width = max(len(v.name) for verbs in shown.values() for v in verbs) + 2
     lines = ["usage: muster VERB …", "", "The machines you own, as one fleet of AI agents.", ""]
     for title, verbs in shown.items():

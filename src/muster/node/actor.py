@@ -9,7 +9,7 @@ Rule 4: a key that was shut out signs what it likes, under any date. What came h
 its person's and stays so; what comes later proves nothing.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from muster.errors import MusterError
 from muster.fleet.folds import ORDER
@@ -20,10 +20,12 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
-from muster.node.core import Core
 from muster.node.shut import is_after
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 Trust = Literal["person", "agent", "machine"]
 _PERSON: Final = "op:"
@@ -37,7 +39,7 @@ class Said(NamedTuple):
     claims: str = ""
 
 
-def said(core: Core, entry: Entry) -> Said:
+def said(core: "Core", entry: Entry) -> Said:
     """Who is behind an entry."""
     actor, machine = entry.header.actor, core.standing.name_of(entry.header.author)
     if actor.startswith(_PERSON):
@@ -51,7 +53,7 @@ def said(core: Core, entry: Entry) -> Said:
     return Said(own, "agent", actor if others else "")
 
 
-def _is_proven(core: Core, entry: Entry) -> bool:
+def _is_proven(core: "Core", entry: Entry) -> bool:
     """Whether the person that the entry names ordered exactly what it says."""
     try:
         return any(
@@ -64,7 +66,7 @@ def _is_proven(core: Core, entry: Entry) -> bool:
         return False
 
 
-def _names(core: Core, statement: Statement) -> tuple[str, ...]:
+def _names(core: "Core", statement: Statement) -> tuple[str, ...]:
     """What an operator's or a device's key is called in entries; nothing for any other key."""
     key, roster = statement.operator, core.roster
     if key in roster.operators:
@@ -78,7 +80,7 @@ def _names(core: Core, statement: Statement) -> tuple[str, ...]:
     return ()
 
 
-def _statements(core: Core, entry: Entry) -> list[Statement]:
+def _statements(core: "Core", entry: Entry) -> list[Statement]:
     """The statements that order exactly what this entry says. Raises: where it cannot be read."""
     kind = entry.header.kind
     if kind == ORDER_TAKE:
@@ -104,7 +106,7 @@ def _statements(core: Core, entry: Entry) -> list[Statement]:
     return []
 
 
-def _opened(core: Core, entry: Entry) -> list[Statement]:
+def _opened(core: "Core", entry: Entry) -> list[Statement]:
     """The order behind an opening: what a worker would check before it runs anything of it."""
     found: list[Statement] = []
 
@@ -131,7 +133,7 @@ def _is_decision(body: kinds.TaskDecide, statement: Statement) -> bool:
     return fits and statement.args == args_hash(args)
 
 
-def _orders(core: Core, entry: Entry) -> list[Statement]:
+def _orders(core: "Core", entry: Entry) -> list[Statement]:
     """The orders that an entry cites and that its own machine took just before it, once."""
     found = [core.store.entry(cause) for cause in entry.causes]
     return [
@@ -145,7 +147,7 @@ def _orders(core: Core, entry: Entry) -> list[Statement]:
     ]
 
 
-def _is_first(core: Core, took: Entry) -> bool:
+def _is_first(core: "Core", took: Entry) -> bool:
     """Whether its machine took the order here for the first time, of all its incarnations."""
     order, store = _taken(core, took), core.store
     rows = store.rows(
@@ -159,5 +161,5 @@ def _is_first(core: Core, took: Entry) -> bool:
     return mine is not None and all(each is None or mine <= each for each in came)
 
 
-def _taken(core: Core, entry: Entry) -> Statement:
+def _taken(core: "Core", entry: Entry) -> Statement:
     return open_statement(body_as(entry, OrderTake).statement.encode(), core.standing.fleet)

@@ -1,35 +1,19 @@
-"""Arguments of a call against what the table of verbs declares: before authority, before a handler.
+"""Arguments of a call, read once into the Request that its handler takes, before any authority.
 
-Rule 1: a handler never sees a declared argument of another type, and never misses a required one.
+Rule 1: a handler never sees an argument of another type or beyond its bounds, never misses one
+that is required, and never gets one that it did not declare.
 Rule 2: a refusal names the argument and what it takes; it never repeats what was sent.
-Rule 3: what the table does not declare (machines' own calls) is the handler's to check.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
 
 from muster.errors import Malformed
 from muster.limits import ARGUMENT_WORDS_MAX, INT_ABS_MAX
-
-
-class Declared(Protocol):
-    """One argument as the table declares it."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def required(self) -> bool: ...
-
-    @property
-    def choices(self) -> tuple[str, ...]: ...
-
-    @property
-    def bare(self) -> bool: ...
-
+from muster.node.verb import Arg, Verb
 
 _WANTED: Final = {
     "text": "a text",
@@ -38,18 +22,57 @@ _WANTED: Final = {
     "int": "a whole number",
     "flag": "true or false",
     "words": f"a text or a list of up to {ARGUMENT_WORDS_MAX} texts",
+    "data": "as docs/verbs.md says",
 }
+_NAMED: Final = re.compile(r"required field `([^`]+)`$| - at `\$\.([^`.\[]+)")
 
 
-def check(
-    verb: str,
-    declared: Iterable[Declared],
-    args: Mapping[str, Any],
-    options: Mapping[str, Any],
+def read(
+    verb: Verb, handler: Callable[..., Any], args: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    """The Request of a handler. Raises: Malformed with the first argument that is of no use."""
+    # When the last verb is typed, this returns the Request alone.
+    *_, request, _ = handler.__annotations__.values()
+    if not (isinstance(request, type) and issubclass(request, msgspec.Struct)):
+        _check(verb.name, verb.args, args, options)
+        return ()
+    known = {arg.name: arg for arg in (*verb.args, *verb.data)}
+    given = {}
+    for source, unsigned in ((args, False), (options, True)):
+        for name, value in source.items():
+            if name in known and known[name].unsigned == unsigned:
+                alone = isinstance(value, str) and known[name].kind == "words"
+                given[name] = ([value] if value else []) if alone else value
+            elif request.__struct_config__.forbid_unknown_fields:
+                takes = ", ".join(f"`{name}`" for name in known) or "nothing"
+                raise Malformed(f"{verb.name} takes {takes}, and was given something else, too")
+    try:
+        return (msgspec.convert(given, request),)
+    except msgspec.ValidationError as error:
+        raise Malformed(_sentence(verb.name, known, str(error))) from None
+
+
+def _sentence(verb: str, known: Mapping[str, Arg], error: str) -> str:
+    """What msgspec found, without what was sent."""
+    missing, wrong = found.groups() if (found := _NAMED.search(error)) else (None, None)
+    if missing in known:
+        return f"{verb} needs `{missing}`; see `muster {verb} --help`"
+    arg = known.get(wrong or "")
+    if arg is None:
+        return f"{verb} needs all of what docs/verbs.md says of it"
+    wanted = _WANTED[arg.kind]
+    if arg.choices:
+        wanted = f"one of {', '.join(arg.choices)}"
+    if arg.low is not None and arg.high is not None:
+        wanted = f"a whole number from {arg.low} to {arg.high}"
+    return f"`{arg.name}` of {verb} must be {wanted}"
+
+
+def _check(
+    verb: str, declared: tuple[Arg, ...], args: Mapping[str, Any], options: Mapping[str, Any]
 ) -> None:
-    """Raises: Malformed with the first argument that is missing or of no use."""
     for each in declared:
-        given = options if each.bare else args
+        given = options if each.unsigned else args
         if each.name not in given:
             if each.required:
                 raise Malformed(f"{verb} needs `{each.name}`; see `muster {verb} --help`")

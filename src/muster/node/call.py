@@ -14,11 +14,12 @@ that fails by our own mistake: whoever asked is told, and the machine goes on.
 An answer is JSON behind one byte: `+` a part of one, `*` one of several, `.` the last.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Struct
 
 from muster.channel.frame import Type
 from muster.errors import (
@@ -39,19 +40,18 @@ from muster.limits import (
     STRANGER_CALLS_MAX,
 )
 from muster.log import canon
-from muster.log.entry import EntryId
+from muster.log.entry import Entry, EntryId
+from muster.log.kind import kind_of
+from muster.log.stream import FLEET, Scope
 from muster.node import argument
 from muster.node import event as ev
 from muster.node.guard import OURS
-from muster.node.link import Answer, Link, sentence
-from muster.node.whole import Bound, Mark, Whole
-
-LATER: Final = object()
-# Verbs that write although they need no order of their own.
-_WRITING: Final = frozenset({"submit", "renew", "operator.record", "device.record"})
+from muster.node.link import Answer, Link, failure
+from muster.node.verb import LATER, Verb
+from muster.node.whole import Mark, Whole
 
 
-class Request(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Request(Struct, frozen=True, forbid_unknown_fields=True):
     """What a CALL frame holds. `on` names the machine that is to act, "" the one called.
 
     `args` are what a statement signs; `options` change how, never what.
@@ -85,6 +85,13 @@ class Call:
     object: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def write(self, body: Struct, scope: Scope = FLEET, cause: Sequence[EntryId] = ()) -> Entry:
+        """An entry that says this, by whoever asks and because of its order."""
+        raw, causes = canon.encode(body), (*cause, *self.cites)
+        return self.core.append(
+            kind_of(type(body)), raw, scope=scope, cause=causes, actor=self.actor
+        )
+
     def more(self, value: Any) -> None:
         """One of several answers."""
         self.core.router.answer(self.link, self.channel, {"ok": True, "value": value}, last=False)
@@ -97,17 +104,10 @@ class Call:
         self.core.router.answer(self.link, self.channel, failure(error))
 
 
-def failure(error: MusterError) -> Answer:
-    """An error as an answer; the command ends with its exit code."""
-    kind = type(error).__name__
-    text = sentence(str(error))
-    return {"ok": False, "error": {"kind": kind, "text": text, "exit": error.exit_code}}
-
-
 class Router:
     """Finds the handler of a call, passes calls on, and brings answers back."""
 
-    def __init__(self, core: Whole, verbs: Mapping[str, Bound]) -> None:
+    def __init__(self, core: Whole, verbs: Mapping[str, Verb]) -> None:
         self.core = core
         self.verbs = verbs
         self.waiting: list[tuple[int, int, Request]] = []
@@ -149,7 +149,7 @@ class Router:
     def _check_caller(self, link: Link, request: Request) -> None:
         """Before anything is looked up: who is no live member may ask to be enrolled, here."""
         verb = self.verbs.get(request.verb)
-        if link.local or (verb is not None and verb.need == "nothing" and not request.on):
+        if link.local or (verb is not None and verb.auth == "nothing" and not request.on):
             return
         if not link.peer:
             raise Denied("only machines of the fleet are answered here; join first")
@@ -179,7 +179,7 @@ class Router:
         verb = self.verbs.get(request.verb)
         if verb is None or (request.on and not self._is_here(request.on)):
             return False
-        return verb.need in ("order", "agent", "nothing") or request.verb in _WRITING
+        return verb.auth in ("order", "agent", "nothing") or verb.writes
 
     def _begin(self, link: Link, channel: int, request: Request) -> None:
         mark, call = None, None
@@ -188,11 +188,12 @@ class Router:
                 self._forward(link, channel, request)
                 return
             verb = self.verbs.get(request.verb)
-            if verb is None or verb.place == "client":
+            if verb is None or verb.runs == "client":
                 raise NotFound(
                     f"there is no verb {request.verb[:40]!r} to call; see `muster --help`"
                 )
-            argument.check(request.verb, verb.args, request.args, request.options)
+            handler = verb.load()
+            asked = argument.read(verb, handler, request.args, request.options)
             call = Call(
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
             )
@@ -200,12 +201,11 @@ class Router:
             before = self.core.mark()
             self._authorise(verb, call, request)
             mark = before
-            if verb.place == "loop":
-                self.core.do(
-                    ev.Perform(link.id, channel, request.verb, request.args, link.peer, call.actor)
-                )
+            if verb.runs == "async":
+                who = (link.peer, call.actor, asked)
+                self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
                 return
-            value = verb.load()(self.core, call)
+            value = handler(self.core, call, *asked)
             if value is not LATER and channel:
                 self.answer(link.id, channel, {"ok": True, "value": value})
         except Unsettled:
@@ -238,11 +238,11 @@ class Router:
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)
 
-    def _authorise(self, verb: Bound, call: Call, request: Request) -> None:
+    def _authorise(self, verb: Verb, call: Call, request: Request) -> None:
         """Raises: Denied, Forged, Conflict where the call brings less than the verb needs."""
-        if verb.need == "nothing":
+        if verb.auth == "nothing":
             return
-        if verb.need == "peer":
+        if verb.auth == "peer":
             if not call.peer:
                 raise Denied(f"{call.verb} is for machines of the fleet only")
             if request.hops:
@@ -251,9 +251,9 @@ class Router:
                     f"{call.verb} was passed on: it is for machines with a link of their own"
                 )
             return
-        if verb.need == "local" and call.local:
+        if verb.auth == "local" and call.local:
             return
-        if verb.need == "agent" and request.capability and call.local:
+        if verb.auth == "agent" and request.capability and call.local:
             call.actor = self.core.orders.capability(request.capability, call.verb, request.args)
             return
         if not request.statement:

@@ -41,7 +41,8 @@ from muster.node.member import Members
 from muster.node.order import Orders
 from muster.node.replication import Replication
 from muster.node.standing import Standing
-from muster.node.whole import Bound, Mark, React
+from muster.node.verb import Verb
+from muster.node.whole import Mark, React
 from muster.node.work import Work
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
@@ -67,15 +68,14 @@ class Core:
         fleet: FleetId,
         incarnation: Incarnation,
         rng: Random,
-        verbs: Mapping[str, Bound],
+        verbs: Mapping[str, Verb],
         authority: Authority | None = None,
         settings: Mapping[str, Any] | None = None,
         now: Now,
     ) -> None:
         self.store = store
         self.rng = rng
-        self.clock = Steady(now)
-        self.now = now
+        self.clock, self.now = Steady(now), now
         self.authority = authority
         self.settings: Mapping[str, Any] = settings or {}
         self.counters: Counter[str] = Counter()

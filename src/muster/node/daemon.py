@@ -15,7 +15,7 @@ import json
 import os
 import signal
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -48,14 +48,15 @@ from muster.limits import (
 )
 from muster.node import clock, usage
 from muster.node import event as ev
-from muster.node.call import failure
 from muster.node.core import Core
 from muster.node.dialler import Dialler
 from muster.node.hand import Hands
 from muster.node.installation import Installation
+from muster.node.link import failure
 from muster.node.relay import Relays
 from muster.node.room import Room
 from muster.node.supervisor import Supervisor, say
+from muster.node.verb import Verb
 
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
@@ -126,7 +127,7 @@ class Outbox:
 class Daemon:
     """One running machine. `run` returns when it was told to stop."""
 
-    def __init__(self, machine: Installation, verbs: Mapping[str, Any]) -> None:
+    def __init__(self, machine: Installation, verbs: Mapping[str, Verb]) -> None:
         self.machine = machine
         self.home = machine.home
         self.verbs = verbs
@@ -288,13 +289,13 @@ class Daemon:
 
     async def _wait_for(self, call: ev.Perform) -> None:
         """A verb that waits for input or output."""
-        handler: Callable[[Daemon, ev.Perform], Awaitable[Any]] = self.verbs[call.verb].load()
+        handler = self.verbs[call.verb].load()
         # Whoever asked hears an answer, also when the mistake is ours.
         answer: Mapping[str, Any] | None = failure(
             Broken(f"this machine failed at {call.verb}; its daemon.log says how")
         )
         try:
-            value = await handler(self, call)
+            value = await handler(self, call, *call.asked)
             answer = None if value is None else {"ok": True, "value": value}
         except MusterError as error:
             answer = failure(error)

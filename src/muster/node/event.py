@@ -228,6 +228,8 @@ class Perform:
     args: Mapping[str, Any]
     peer: str
     caller: str
+    # The Request of its handler.
+    asked: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

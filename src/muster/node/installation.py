@@ -28,6 +28,7 @@ from muster.node import clock, reach
 from muster.node.core import Core
 from muster.node.home import Home
 from muster.node.incarnation import going_on
+from muster.node.verb import Verb
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store
@@ -77,7 +78,7 @@ class Installation:
             folds=all_folds(self.fleet),
         )
 
-    def core(self, verbs: Mapping[str, Any]) -> Core:
+    def core(self, verbs: Mapping[str, Verb]) -> Core:
         """The core in the incarnation that goes on (or begins)."""
         now = clock.read()
         self._core = Core(

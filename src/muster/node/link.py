@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from muster.errors import MusterError
 from muster.limits import SENTENCE_CHARS_MAX
 from muster.node.clock import Told
 from muster.visible import visible
@@ -64,3 +65,10 @@ def sentence(text: str) -> str:
     if cut.isascii() and cut.isprintable():
         return cut
     return visible(" ".join(cut.split()))
+
+
+def failure(error: MusterError) -> Answer:
+    """An error as an answer; the command ends with its exit code."""
+    kind = type(error).__name__
+    text = sentence(str(error))
+    return {"ok": False, "error": {"kind": kind, "text": text, "exit": error.exit_code}}

@@ -23,8 +23,8 @@ from muster.errors import Exhausted
 from muster.limits import EVENTS_WAITING_MAX
 from muster.node import clock
 from muster.node import event as ev
-from muster.node.call import failure
 from muster.node.core import Core
+from muster.node.link import failure
 from muster.node.supervisor import Supervisor, say
 
 RETRY_S: Final = 0.5

@@ -20,7 +20,6 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.argument import Declared
 from muster.node.claim import Claims
 from muster.node.clock import Steady
 from muster.node.intake import Intake
@@ -32,27 +31,6 @@ from muster.task.live import Beat
 
 React = Callable[[StreamName, Entry], None]
 P = ParamSpec("P")
-
-
-class Bound(Protocol):
-    """A verb as the daemon is handed it: its declaration, and how to load its handler."""
-
-    @property
-    def need(self) -> str: ...
-
-    @property
-    def place(self) -> str: ...
-
-    @property
-    def object(self) -> str: ...
-
-    @property
-    def operators_only(self) -> bool: ...
-
-    @property
-    def args(self) -> Sequence[Declared]: ...
-
-    def load(self) -> Callable[..., Any]: ...
 
 
 class OrderTaken(NamedTuple):

@@ -1,1 +1,9 @@
-"""Every action a person, an agent or a machine can ask for, declared once."""
+"""Every action a person, an agent or a machine can ask for: one file for each noun."""
+
+from typing import Final
+
+GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
+"""The parts of the help page; a verb without one is for machines and programs."""
+
+NOUNS: Final = ("message", "thread")
+"""The modules that declare verbs, in the order of the help page."""

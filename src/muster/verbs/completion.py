@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster import __version__
+from muster.node.verb import Arg, Verb
 from muster.verbs.client import Door
-from muster.verbs.table import VERBS, Arg, Verb
+from muster.verbs.table import VERBS
 
 _COMMON = ("--json", "--home", "--help")
 
@@ -29,7 +30,7 @@ def _shown() -> list[Verb]:
 
 def _words(verb: Verb) -> list[str]:
     choices = [choice for arg in verb.args for choice in arg.choices]
-    on = ("--on",) if verb.takes_on else ()
+    on = ("--on",) if verb.on != "none" else ()
     return [*choices, *(f"--{arg.name}" for arg in verb.args if not arg.position), *on, *_COMMON]
 
 
@@ -105,7 +106,7 @@ def _zsh_arguments(verb: Verb) -> str:
             parts.append(f"'--{arg.name}[{_quoted(arg.help)}]'")
         else:
             parts.append(f"'--{arg.name}[{_quoted(arg.help)}]:{arg.name}:{action}'")
-    parts += ["'--on:machine:'"] if verb.takes_on else []
+    parts += ["'--on:machine:'"] if verb.on != "none" else []
     parts += ["'--json'", "'--home:folder:_files -/'", "'--help'"]
     return "      _arguments " + " ".join(parts)
 
@@ -123,7 +124,7 @@ def _fish() -> str:
             f"-d '{_quoted(verb.summary)}'"
         )
         seen = f"-n '__fish_seen_subcommand_from {verb.name}'"
-        if verb.takes_on:
+        if verb.on != "none":
             lines.append(f"complete -c muster {seen} -l on -x -d 'let another machine do it'")
         for arg in verb.args:
             if not arg.position:

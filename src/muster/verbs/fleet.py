@@ -17,6 +17,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.presence import heard_ms_ago, presence
 from muster.task.spec import check_nameable
 from muster.verbs.revoke import authority_of
 from muster.verbs.role import become_hub, roles_of
@@ -186,14 +187,6 @@ def machines(core: Core, call: Call) -> Any:
     return answer
 
 
-def presence(core: Core, machine: MachineId) -> str:
-    if machine in core.roster.revoked:
-        return "revoked"
-    if machine == core.machine:
-        return "here"
-    return "away" if core.link_to(machine) is None else "up"
-
-
 def _held(core: Core, machine: MachineId) -> dict[str, int]:
     """Our entries that this machine has receipted, per scope."""
     found = {}
@@ -219,16 +212,6 @@ def _link(core: Core, machine: MachineId) -> dict[str, Any]:
         "features": sorted(link.features),
         **({"through": core.standing.name_of(link.through)} if link.through else {}),
     }
-
-
-def heard_ms_ago(core: Core, machine: MachineId) -> int | None:
-    """How old the newest entry of a machine is that is away; None when nothing of it is here."""
-    newest = 0
-    for stream in core.store.streams() if machine != core.machine else ():
-        size = core.store.size(stream)
-        if stream.machine == machine and size:
-            newest = max(newest, core.store.entry_at(stream, size - 1).stamp.ms)
-    return max(0, core.now.wall_ms - newest) if newest else None
 
 
 def _append(core: Core, call: Call, kind: str, body: Any) -> Any:

@@ -47,7 +47,7 @@ def key_verbs() -> dict[str, str]:
     """Every verb that a key can be granted, and what its object is ("" where it has none)."""
     found = {"task": "task", GRANT: "verb"}
     for verb in VERBS.values():
-        asked = verb.need in ("order", "agent", "local") and verb.place != "client"
+        asked = verb.auth in ("order", "agent", "local") and verb.runs != "client"
         if asked and verb.name not in OPERATORS_ONLY:
             found.setdefault(verb.name, "spec" if verb.object == "statement" else verb.object)
     return found
@@ -93,7 +93,7 @@ def _refuse_verb(verb: str, sort: str) -> None:
     if verb in MACHINE_VERBS:
         raise Refused(f"{verb} is for machines and roles, which act over their own link")
     if verb in VERBS:
-        inside = VERBS[verb].place == "client"
+        inside = VERBS[verb].runs == "client"
         raise Refused(
             f"{verb} cannot be granted: "
             + (

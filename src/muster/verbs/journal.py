@@ -10,9 +10,10 @@ from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL
-from muster.node.call import LATER, Call
+from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ownership import writer_of
+from muster.node.verb import LATER
 from muster.verbs.find import find_task
 
 if TYPE_CHECKING:

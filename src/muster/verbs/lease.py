@@ -4,8 +4,9 @@ from typing import Any
 
 from muster.errors import Malformed
 from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
-from muster.node.call import LATER, Call
+from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.verb import LATER
 from muster.task.live import Beat
 
 

@@ -8,18 +8,23 @@ than any answer can be is cut as one of too many rows is, and does not fail.
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
 from muster.errors import Malformed
 from muster.limits import ANSWER_BYTES_MAX
-from muster.node.call import Call
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
 
 # An answer of so many rows is a few megabytes, below what an answer may be.
 LIMIT_MAX: Final = 5_000
 # Ids, names and times of a row, beside what somebody wrote.
 _ROW_BYTES: Final = 600
+
+Rows = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] | None
+"""How many rows are asked for; None: as many as is usual."""
 
 T = TypeVar("T")
 
@@ -49,7 +54,7 @@ def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) 
     return oldest_fitting(rows[::-1], value, room)[::-1]
 
 
-def shown_max(call: Call, usual: int) -> int:
+def shown_max(call: "Call", usual: int) -> int:
     """How many rows are asked for. Raises: Malformed."""
     found = call.args.get("limit")
     if found is None:
@@ -59,7 +64,7 @@ def shown_max(call: Call, usual: int) -> int:
     return found
 
 
-def say_cut(call: Call, limit: int, what: str, more: str) -> None:
+def say_cut(call: "Call", limit: int, what: str, more: str) -> None:
     """Tell, before the list itself, that there is more of it."""
     if call.channel:
         call.more({"note": f"there are more {what} than the {limit} shown: {more}"})

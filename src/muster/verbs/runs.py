@@ -7,15 +7,16 @@ from muster.errors import Malformed, MusterError
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
-from muster.node.call import LATER, Call
+from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.following import WATCHED, waiting
 from muster.node.ownership import writer_of
+from muster.node.presence import presence
+from muster.node.verb import LATER
 from muster.task import kinds
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.spec import Spec, read
 from muster.verbs.find import claims, find_run
-from muster.verbs.fleet import presence
 from muster.verbs.listing import LIMIT_MAX, say_cut, shown_max
 from muster.verbs.tasks import SHOWN_MAX, task_view, waits_for
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.presence import presence
 from muster.verbs import doubt
-from muster.verbs.fleet import presence
-from muster.verbs.inbox import unread
 from muster.verbs.incident import listed
+from muster.verbs.message import unread
 
 INCIDENTS_SHOWN_MAX: Final = 5
 

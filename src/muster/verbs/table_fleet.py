@@ -1,4 +1,4 @@
-"""Verbs about machines and who may what; the rules are those of `table.py`."""
+"""Verbs about machines and who may what; the rules are those of `node/verb.py`."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ FLEET: Final = (
         ),
     ),
     Verb(
-        "invite", "print one string that lets one machine join", "order", "daemon",
+        "invite", "print one string that lets one machine join", "order", "step",
         "muster.verbs.fleet:invite",
         (
             pos("name", "the name the machine will have"),
@@ -28,7 +28,7 @@ FLEET: Final = (
             opt("hours", "how long the invitation counts", 24),
             opt("roles", "workstation, mobile, edge or hub, several with commas", "workstation"),
         ),
-        object="name", acts="authority",
+        object="name", target="authority",
     ),
     Verb(
         "join", "make this machine a member, with the string that `invite` printed", "local",
@@ -42,41 +42,41 @@ FLEET: Final = (
         ),
     ),
     Verb(
-        "role", "say what a machine is for: hub, workstation, mobile, edge", "order", "daemon",
+        "role", "say what a machine is for: hub, workstation, mobile, edge", "order", "step",
         "muster.verbs.role:give",
         (
             pos("name", "the machine"),
             pos("roles", "its roles from now on, several with commas"),
             opt("address", "host:port under which others reach it, where it is this machine"),
         ),
-        object="name", acts="authority",
+        object="name", target="authority",
     ),
     Verb(
-        "enrol", "take a joining machine in", "nothing", "daemon", "muster.verbs.fleet:enrol",
+        "enrol", "take a joining machine in", "nothing", "step", "muster.verbs.fleet:enrol",
         hidden=True,
     ),
     Verb(
-        "renew", "issue fresh papers for a member", "peer", "daemon", "muster.verbs.fleet:renew",
+        "renew", "issue fresh papers for a member", "peer", "step", "muster.verbs.fleet:renew",
         hidden=True,
     ),
     Verb(
         "revoke", "shut a machine or an operator out everywhere, at once and for good", "order",
-        "daemon", "muster.verbs.revoke:revoke",
+        "step", "muster.verbs.revoke:revoke",
         (
             pos("name", "the machine or operator, by name or id (its beginning is enough)"),
             flag("machine", "it is a machine, where an operator has the same name"),
             flag("operator", "it is an operator, where a machine has the same name"),
             flag("last", "also where it is the only operator"),
             opt("reason", "why, for the log", empty=True),
-            flag("yes", "do not ask first, which is done on a terminal only", bare=True),
+            flag("yes", "do not ask first, which is done on a terminal only", unsigned=True),
         ),
-        object="name", acts="authority",
+        object="name", target="authority",
         destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
         asks="revoke.check",
     ),
     Verb(
         "revoke.check", "who is meant by a revocation, and whether it would be refused", "local",
-        "daemon", "muster.verbs.revoke:check",
+        "step", "muster.verbs.revoke:check",
         (
             pos("name", "the machine or operator"), flag("machine", "a machine"),
             flag("operator", "an operator"), flag("last", "also the only operator"),
@@ -85,7 +85,7 @@ FLEET: Final = (
     ),
     Verb(
         "grant", "allow a key, a machine or a role one verb; `muster grants` lists them", "order",
-        "daemon", "muster.verbs.grant:grant",
+        "step", "muster.verbs.grant:grant",
         (
             pos("to", "a key, machine:NAME or role:NAME (the sort may be left out)"),
             pos("verb", "the verb, or *; `muster grants --verbs` lists them"),
@@ -93,11 +93,11 @@ FLEET: Final = (
             opt("days", "how long", 30),
             flag("take", "take the grant back instead"),
         ),
-        object="verb", acts="hub",
+        object="verb", target="hub",
     ),
     Verb(
         "grant.check", "whom and what a grant means, and whether it has an effect", "local",
-        "daemon", "muster.verbs.grant:check",
+        "step", "muster.verbs.grant:check",
         (
             pos("to", "whom"), pos("verb", "the verb"), opt("object", "on what", "*"),
             flag("take", "it is to be taken back"),
@@ -105,7 +105,7 @@ FLEET: Final = (
         hidden=True,
     ),
     Verb(
-        "grants", "every grant that stands, and what can be granted", "local", "daemon",
+        "grants", "every grant that stands, and what can be granted", "local", "step",
         "muster.verbs.grant:grants",
         (flag("verbs", "what can be granted, and what the object of each is"),),
     ),
@@ -123,24 +123,24 @@ FLEET: Final = (
                  actions=("add",)),
             flag("last", "revoke also the only one", actions=("revoke",)),
             opt("reason", "why it is revoked, for the log", actions=("revoke",), empty=True),
-            flag("yes", "do not ask first", bare=True, actions=("revoke",)),
+            flag("yes", "do not ask first", unsigned=True, actions=("revoke",)),
         ),
     ),
     Verb(
-        "operators", "every operator, as the log has them", "local", "daemon",
+        "operators", "every operator, as the log has them", "local", "step",
         "muster.verbs.operator:listing", hidden=True,
     ),
     Verb(
-        "operator.free", "whether a name can be an operator's", "local", "daemon",
+        "operator.free", "whether a name can be an operator's", "local", "step",
         "muster.verbs.operator:free", (pos("name", "the name"),), hidden=True,
     ),
     Verb(
-        "operator.add", "make an operator of a key", "order", "daemon", "muster.verbs.operator:add",
+        "operator.add", "make an operator of a key", "order", "step", "muster.verbs.operator:add",
         (pos("name", "the operator"), pos("key", "the public key")),
-        hidden=True, object="name", acts="authority", operators_only=True,
+        hidden=True, object="name", target="authority", operators_only=True,
     ),
     Verb(
-        "operator.record", "take in an operator that the authority signed", "local", "daemon",
+        "operator.record", "take in an operator that the authority signed", "local", "step",
         "muster.verbs.operator:record", (pos("record", "the signed record"),), hidden=True,
     ),
     Verb(
@@ -156,38 +156,38 @@ FLEET: Final = (
             opt("days", "how long it may order", 365, actions=("add",)),
             opt("minutes", "how long one order of it may live", 10, actions=("add",)),
             opt("hours", "how long the string counts", 24, actions=("add",)),
-            flag("yes", "do not ask first", bare=True, actions=("revoke",)),
+            flag("yes", "do not ask first", unsigned=True, actions=("revoke",)),
         ),
     ),
     Verb(
-        "devices", "every device, as the log has them", "local", "daemon",
+        "devices", "every device, as the log has them", "local", "step",
         "muster.verbs.device:listing", hidden=True,
     ),
     Verb(
-        "device.terms", "what a device would be allowed, to be signed", "local", "daemon",
+        "device.terms", "what a device would be allowed, to be signed", "local", "step",
         "muster.verbs.device:terms_of", hidden=True,
     ),
     Verb(
-        "device.add", "write down the terms of a device", "order", "daemon",
+        "device.add", "write down the terms of a device", "order", "step",
         "muster.verbs.device:add", (pos("machine", "the machine"),),
-        hidden=True, object="machine", acts="hub", operators_only=True,
+        hidden=True, object="machine", target="hub", operators_only=True,
     ),
     Verb(
-        "device.offer", "the terms that a ticket is for", "local", "daemon",
+        "device.offer", "the terms that a ticket is for", "local", "step",
         "muster.verbs.device:offer", hidden=True,
     ),
     Verb(
-        "device.record", "bind this machine's device key", "local", "daemon",
+        "device.record", "bind this machine's device key", "local", "step",
         "muster.verbs.device:record", hidden=True,
     ),
     Verb(
-        "device.taken", "the terms to take back of a device", "local", "daemon",
+        "device.taken", "the terms to take back of a device", "local", "step",
         "muster.verbs.device:terms_to_take", (pos("device", "the machine"),), hidden=True,
     ),
     Verb(
-        "device.revoke", "take the terms of a device back", "order", "daemon",
+        "device.revoke", "take the terms of a device back", "order", "step",
         "muster.verbs.device:revoke", (pos("device", "the machine"),),
-        hidden=True, object="device", acts="hub", operators_only=True,
+        hidden=True, object="device", target="hub", operators_only=True,
     ),
     Verb(
         "up", "run this machine's daemon", "local", "client", "muster.verbs.service:up",
@@ -198,21 +198,21 @@ FLEET: Final = (
         elsewhere=True,
     ),
     Verb(
-        "stop", "end the daemon after its current step", "local", "loop",
+        "stop", "end the daemon after its current step", "local", "async",
         "muster.verbs.fleet:stop", hidden=True,
     ),
     Verb(
-        "status", "what this machine is doing, in one screen", "local", "daemon",
+        "status", "what this machine is doing, in one screen", "local", "step",
         "muster.verbs.status:status",
-        (flag("verbose", "also ids and the counters of each part", bare=True),),
+        (flag("verbose", "also ids and the counters of each part", unsigned=True),),
     ),
     Verb(
-        "machines", "every machine of the fleet, and how it is", "local", "daemon",
+        "machines", "every machine of the fleet, and how it is", "local", "step",
         "muster.verbs.fleet:machines",
     ),
     Verb(
         "reach", "tell this machine where another one is now, when its address has changed",
-        "local", "loop", "muster.verbs.reach:reach",
+        "local", "async", "muster.verbs.reach:reach",
         (
             pos("machine", "the machine that moved"),
             pos("address", "host:port under which it is reached now"),
@@ -224,19 +224,19 @@ FLEET: Final = (
         "muster.verbs.doctor:doctor",
     ),
     Verb(
-        "relay", "a way to another machine, through this one", "peer", "loop",
+        "relay", "a way to another machine, through this one", "peer", "async",
         "muster.verbs.relay:carry", hidden=True,
     ),
     Verb(
-        "relay.serve", "another machine wants a link, through the one that asks", "peer", "loop",
+        "relay.serve", "another machine wants a link, through the one that asks", "peer", "async",
         "muster.verbs.relay:serve", hidden=True,
     ),
     Verb(
-        "facts", "what this machine says about itself", "local", "daemon",
+        "facts", "what this machine says about itself", "local", "step",
         "muster.verbs.fleet:facts", hidden=True,
     ),
     Verb(
-        "target", "the machine that should own new work", "local", "daemon",
+        "target", "the machine that should own new work", "local", "step",
         "muster.verbs.fleet:target", hidden=True,
     ),
 )  # fmt: skip

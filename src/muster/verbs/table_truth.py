@@ -1,8 +1,9 @@
-"""Verbs about what is true, and what is kept; the rules are those of `table.py`."""
+"""Verbs about what is true, and what is kept; the rules are those of `node/verb.py`."""
 
 from typing import Final
 
-from muster.verbs.verb import Arg, Verb, opt, pos
+from muster.node.verb import Arg
+from muster.verbs.verb import Verb, opt, pos
 
 TRUTH: Final = (
     Verb(
@@ -24,12 +25,12 @@ TRUTH: Final = (
         "muster.verbs.audit:rebuild",
     ),
     Verb(
-        "incidents", "what a person must see", "local", "daemon", "muster.verbs.incident:incidents",
+        "incidents", "what a person must see", "local", "step", "muster.verbs.incident:incidents",
         (Arg("limit", "show so many at most", kind="int"),),
     ),
     Verb(
         "forks", "streams whose own key wrote two histories, and what was decided", "local",
-        "daemon", "muster.verbs.fork:forks",
+        "step", "muster.verbs.fork:forks",
     ),
     Verb(
         "close", "close a fork: you looked at it, its stream stays where it was cut", "local",
@@ -40,13 +41,13 @@ TRUTH: Final = (
         ),
     ),
     Verb(
-        "fork.close", "an operator's decision about a fork", "order", "daemon",
+        "fork.close", "an operator's decision about a fork", "order", "step",
         "muster.verbs.fork:settle",
         (pos("fork", "the fork's whole id"), opt("note", "what was found")),
         hidden=True, object="fork", operators_only=True,
     ),
     Verb(
-        "doubt", "what this machine does not know of its own past", "local", "daemon",
+        "doubt", "what this machine does not know of its own past", "local", "step",
         "muster.verbs.doubt:view", hidden=True,
     ),
     Verb(
@@ -54,12 +55,12 @@ TRUTH: Final = (
         "local", "client", "muster.verbs.doubt:resume",
     ),
     Verb(
-        "doubt.end", "an operator's word that ends a machine's doubt", "order", "daemon",
+        "doubt.end", "an operator's word that ends a machine's doubt", "order", "step",
         "muster.verbs.doubt:end", (pos("doubt", "the doubt"),), hidden=True, object="doubt",
         operators_only=True,
     ),
     Verb(
-        "repo", "add or list the fleet's repositories", "order", "loop", "muster.verbs.repo:repo",
+        "repo", "add or list the fleet's repositories", "order", "async", "muster.verbs.repo:repo",
         (
             pos("action", "add or list", choices=("add", "list")),
             pos("name", "its name in the fleet", required=False, actions=("add",),
@@ -67,31 +68,31 @@ TRUTH: Final = (
             pos("path", "a folder or an address to take it from", required=False, kind="place",
                 actions=("add",), needed=("add",)),
         ),
-        object="name", acts="hub",
+        object="name", target="hub",
     ),
     Verb(
-        "repo.list", "the fleet's repositories, and where they are kept", "local", "loop",
+        "repo.list", "the fleet's repositories, and where they are kept", "local", "async",
         "muster.verbs.repo:listing", hidden=True,
     ),
     Verb(
-        "git.connect", "a tunnel for git", "local", "loop", "muster.verbs.repo:connect",
+        "git.connect", "a tunnel for git", "local", "async", "muster.verbs.repo:connect",
         hidden=True,
     ),
     Verb(
-        "git.serve", "a repository of ours, to a machine", "peer", "loop",
+        "git.serve", "a repository of ours, to a machine", "peer", "async",
         "muster.verbs.repo:serve", hidden=True,
     ),
     Verb(
-        "git.again", "the commit of a settled attempt, once more", "peer", "loop",
+        "git.again", "the commit of a settled attempt, once more", "peer", "async",
         "muster.verbs.repo:again", hidden=True,
     ),
     Verb(
-        "git.stands", "whether a settled branch is where its task says", "local", "loop",
+        "git.stands", "whether a settled branch is where its task says", "local", "async",
         "muster.verbs.repo:stands",
         (pos("repo", "repository"), pos("branch", "branch"), pos("commit", "commit")), hidden=True,
     ),
     Verb(
-        "git.may-push", "may this machine push this?", "local", "daemon", "muster.verbs.repo:ask",
+        "git.may-push", "may this machine push this?", "local", "step", "muster.verbs.repo:ask",
         hidden=True,
     ),
     Verb(

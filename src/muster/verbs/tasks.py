@@ -15,12 +15,12 @@ from muster.node.actor import said
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ownership import Held, Listing, newest, writer_of
+from muster.node.presence import presence
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.task.unit import duration_ms
 from muster.verbs import past
 from muster.verbs.find import claims, find_run, find_task
-from muster.verbs.fleet import presence
 from muster.verbs.listing import Room, say_cut, shown_max
 
 SHOWN_MAX: Final = 1_000

@@ -22,8 +22,9 @@ from muster.limits import (
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
-from muster.node.call import LATER, Call
+from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.verb import LATER
 from muster.task import check as checks
 from muster.task import kinds, route
 from muster.task import order as orders

@@ -1,7 +1,8 @@
 """Answers for people: plain text, aligned, with colour only on a terminal.
 
 Rule 1: `--json` prints the answer as it came; everything here is for eyes and may change.
-Rule 2: one file per theme (`show_fleet`, `show_work`, `show_mail`, `show_truth`), loaded on use.
+Rule 2: a list is shown by the columns that its verb declares; what needs more has a function of
+the verb's name in the file of its noun here, loaded on use.
 Rule 3: what no file knows is shown as an indented list of its fields, never dropped.
 """
 
@@ -11,12 +12,15 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-from muster.cli.text import clean, paint, safe
+from muster.cli.text import ago, clean, paint, safe, short, span, state
+from muster.cli.text import table as text_table
 from muster.errors import Malformed
+from muster.node.verb import Verb
+from muster.verbs.table import VERBS
 from muster.visible import escaped
 
 _FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
-_MAIL, _TRUTH = "muster.cli.show_mail", "muster.cli.show_truth"
+_TRUTH = "muster.cli.show_truth"
 
 _THEME: Final = {
     "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
@@ -27,10 +31,12 @@ _THEME: Final = {
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,
     "fetch": _WORK,
-    "send": _MAIL, "inbox": _MAIL, "sent": _MAIL, "reply": _MAIL, "ack": _MAIL,
-    "thread": _MAIL, "threads": _MAIL,
     "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH, "forks": _TRUTH, "close": _TRUTH,
     "resume": _TRUTH,
+}  # fmt: skip
+
+_FORMS: Final[dict[str, Callable[[Any], str]]] = {
+    "text": clean, "id": short, "ago": ago, "state": state, "span": span,
 }  # fmt: skip
 
 
@@ -41,17 +47,32 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     if verb == "schema":
         # A file for a program, with or without `--json`.
         return safe(json.dumps(value, ensure_ascii=False, indent=2))
-    theme = _THEME.get(verb)
-    if theme is None:
-        return safe(fields(value))
-    function: Callable[[Any, Mapping[str, str]], str] = getattr(import_module(theme), verb)
     try:
-        return safe(function(value, files or {}))
+        return safe(_shown(verb)(value, files or {}))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise Malformed(
             f"the daemon's answer to {verb} is not as this version of Muster knows it: restart the "
             "daemon (`muster down`, `muster up --detach`), or see it as it came with --json"
         ) from error
+
+
+def _shown(verb: str) -> Callable[[Any, Mapping[str, str]], str]:
+    """How the answers of a verb are shown."""
+    row = VERBS[verb]
+    if row.columns:
+        return lambda value, _: columns(row, value)
+    noun = row.handler.partition(":")[0].rpartition(".")[2]
+    try:
+        page = import_module(_THEME.get(verb, f"muster.cli.show.{noun}"))
+    except ModuleNotFoundError:
+        page = None
+    return getattr(page, verb, None) or (lambda value, _: fields(value))
+
+
+def columns(verb: Verb, rows: Any) -> str:
+    """A list as a table of the declared columns."""
+    table = [[_FORMS[each.form](row[each.field]) for each in verb.columns] for row in rows]
+    return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
 
 
 def code(verb: str, value: Any) -> int:

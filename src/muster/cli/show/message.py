@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, block, clean, paint, pairs, short, span, state, table
+from muster.cli.text import ago, block, clean, paint, short, span, state, table
 
 Files = Mapping[str, str]
 
@@ -37,10 +37,11 @@ def ack(value: Any, _files: Files) -> str:
 
 
 def inbox(value: Any, _files: Files) -> str:
-    return "\n\n".join(_message(each) for each in value) or "No unread messages."
+    return "\n\n".join(said(each) for each in value) or "No unread messages."
 
 
-def _message(each: Any) -> str:
+def said(each: Any) -> str:
+    """A message, and what is known of who said it."""
     marks = [word for word in ("read", "acted") if each.get(word)]
     head = [
         paint(clean(each["from"]), "bold"),
@@ -76,14 +77,3 @@ def sent(value: Any, _files: Files) -> str:
                 (short(each["message"]), ago(each["t_ms"]), whom, state(to["state"]), proof, text)
             )
     return table(("message", "sent", "to", "state", "proof", "text"), rows, "Nothing was sent.")
-
-
-def threads(value: Any, files: Files) -> str:
-    return "\n\n".join(thread(each, files) for each in value) or "This machine is in no thread."
-
-
-def thread(value: Any, _files: Files) -> str:
-    who = ", ".join(value["members"])
-    head = pairs([("thread", value["thread"]), ("keeper", value["keeper"]), ("members", who)])
-    said = "\n\n".join(_message(each) for each in value["messages"])
-    return f"{head}\n\n{said}" if said else head

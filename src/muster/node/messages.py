@@ -1,0 +1,122 @@
+"""Messages as this machine holds them: by id, the newest of some streams, and what came of each.
+
+Rule: a question costs what it shows, not what there is: rows are read by their key, and only a
+bounded number is looked through.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from muster.errors import NotFound, Refused
+from muster.limits import RECEIPTS_OF_MESSAGE_MAX
+from muster.log.stream import MachineId, StreamName
+from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.state import Peer, Receipt, Sent, meant
+from muster.node.speaking import Speaking
+from muster.node.whole import Whole
+
+# So many of the newest messages of everybody are looked through for those of one reader.
+_LOOKED_MAX: Final = 20_000
+_HEX: Final = re.compile("[0-9a-f]{1,64}")
+
+
+def find(core: Whole, text: str) -> Sent:
+    """The one message whose id begins like this. Raises: NotFound, Refused."""
+    # A pattern that somebody typed is no question for a database.
+    rows: list[Any] = []
+    if _HEX.fullmatch(text):
+        like = f"{text.upper()}%"
+        rows = core.store.query("select id from message where hex(id) like ? limit 2", (like,))
+    if not rows:
+        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
+    if len(rows) > 1:
+        raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
+    (row,) = core.store.rows("message", id=rows[0][0], limit=1)
+    return _sent(row)
+
+
+def at(core: Whole, stream: StreamName, seq: int) -> Sent:
+    """The message that is known to stand at this place."""
+    row = core.store.row("message", stream, seq)
+    assert row is not None, "the index holds what the table holds"
+    return _sent({"stream": str(stream), "seq": seq, **row})
+
+
+def _sent(row: dict[str, Any]) -> Sent:
+    values: Any = {name: row[name] for name in MessageRow._fields}
+    return Sent(StreamName.parse(str(row["stream"])), bytes(row["id"]), MessageRow(**values))
+
+
+def newest_for(core: Whole, agent: str, before: Sent | None, limit: int) -> list[Sent]:
+    """The newest messages for a reader, or the newest older than one; oldest first."""
+    reader, found, speaks = me(core), [], Speaking(core).speaks
+    below: dict[str, Any] = {}
+    if before is not None:
+        below = {"at_ms": before.row.at_ms, "id": before.id}
+    rows = core.store.rows(
+        "message",
+        order=("-at_ms", "-id"),
+        limit=_LOOKED_MAX,
+        below=below,
+        columns=("seq", "recipients"),
+    )
+    for row in rows:
+        stream = StreamName.parse(str(row["stream"]))
+        for_me = meant(str(row["recipients"]).split("\n"), stream.machine, reader)
+        seq = int(str(row["seq"]))
+        if for_me and (not agent or for_me & {"", agent}) and speaks(stream, seq):
+            found.append(at(core, stream, seq))
+            if len(found) == limit:
+                break
+    return found[::-1]
+
+
+def newest_in(core: Whole, wanted: Callable[[StreamName], bool], limit: int) -> list[Sent]:
+    """The newest messages of these streams, oldest first.
+
+    Each stream's newest for itself: whoever writes much does not crowd out what others said.
+    """
+    speaks = Speaking(core).speaks
+    places = [
+        (row["at_ms"], row["id"], stream, int(str(row["seq"])))
+        for stream in core.store.streams()
+        if wanted(stream)
+        for row in core.store.rows(
+            "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
+        )
+        if speaks(stream, int(str(row["seq"])))
+    ]
+    return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
+
+
+def receipts(core: Whole, message: bytes) -> list[Receipt]:
+    """What readers said of a message."""
+    found = []
+    rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
+    for row in rows:
+        values: Any = {name: row[name] for name in ReceiptRow._fields}
+        machine = StreamName.parse(str(row["stream"])).machine
+        found.append(Receipt(machine, message, str(row["actor"]), ReceiptRow(**values)))
+    return found
+
+
+def held_size(core: Whole, stream: StreamName) -> Callable[[MachineId], int]:
+    """How much of a stream each machine has receipted."""
+    sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
+    return lambda machine: sizes.get(machine, 0)
+
+
+def peers(core: Whole, stream: StreamName) -> list[Peer]:
+    """The machines that a message in this stream can be for: those that may read it."""
+    return [
+        Peer(machine, record.roles)
+        for machine, record in core.roster.machines.items()
+        if core.standing.may_hold(stream, machine)
+    ]
+
+
+def me(core: Whole) -> Peer:
+    """This machine, as one of those that a message is for."""
+    record = core.roster.machines.get(core.machine)
+    return Peer(core.machine, record.roles if record is not None else ())

@@ -1,0 +1,117 @@
+"""A verb as the command line and the router know it: a row of the table of verbs.
+
+Rule 1: nothing heavy is imported, for every command reads the table before it does anything (no
+dataclasses: they import `inspect`); a handler and its Request are loaded on use.
+Rule 2: `auth` is the authority that a call must bring; there is no default but refusal:
+
+    nothing   anybody, also a peer that proved nothing; enrolment only
+    peer      a machine of the fleet, over its own link
+    local     a program of the same user on the same machine; from elsewhere as `order`
+    order     a statement signed by an operator whose grants allow the verb
+    agent     as `order`, or the capability of a running task that names the verb
+
+`runs` is `step` (one step of the daemon's core), `async` (the daemon, but waiting for input or
+output) or `client` (inside the command itself). `target` is the machine that an order without
+`--on` is for: the one it is typed on, the hub, the one with the fleet's authority (the one it is
+typed on where that holds it, else the hub), or the owner of the task or run that it names.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Final, Literal, NamedTuple
+
+Auth = Literal["nothing", "peer", "local", "order", "agent"]
+Runs = Literal["step", "async", "client"]
+Target = Literal["here", "hub", "authority", "owner"]
+Kind = Literal["text", "int", "flag", "file", "words", "place", "data"]
+
+
+class Later:
+    """What a handler returns that answers when something has happened."""
+
+
+LATER: Final = Later()
+
+
+class Arg(NamedTuple):
+    """One argument: `position` makes it positional; `words` takes several; a `place` is a folder,
+    as seen from where the person stands, or an address; `data` is anything else, for programs.
+
+    `unsigned` arguments go into the options of a call, which say how and never what. Of a verb
+    with actions (its first word), `actions` are those that take this argument, () for all, and
+    `needed` those that make no sense without it. `empty` says that "" is an answer; elsewhere it
+    is a variable of a script that was never set.
+    """
+
+    name: str
+    help: str
+    kind: Kind = "text"
+    position: bool = False
+    required: bool = False
+    default: str | int | bool | None = None
+    choices: tuple[str, ...] = ()
+    low: int | None = None
+    high: int | None = None
+    unsigned: bool = False
+    actions: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    empty: bool = False
+    short: str = ""
+
+
+class Column(NamedTuple):
+    """A column of a list for people: a field of each row, its heading, and how it is shown."""
+
+    field: str
+    head: str = ""
+    form: Literal["text", "id", "ago", "state", "span"] = "text"
+
+
+class Verb(NamedTuple):
+    """One action. `hidden` verbs are for machines and programs, not for the help page."""
+
+    name: str
+    summary: str
+    auth: Auth
+    runs: Runs
+    handler: str
+    args: tuple[Arg, ...] = ()
+    # What programs send beside the arguments that people may type.
+    data: tuple[Arg, ...] = ()
+    group: str = ""
+    # Which argument a grant may name; "statement" where the handler checks the statement's own.
+    object: str = ""
+    # Whether that is a name to be given; every other object is there already.
+    naming: bool = False
+    target: Target = "here"
+    # Whether only an operator may order it, whatever was granted to whom.
+    operators_only: bool = False
+    # Whether it writes although it needs no order of its own.
+    writes: bool = False
+    # Whether it may be suggested for a mistake: whoever types it after all has changed nothing
+    # that cannot be changed back.
+    harmless: bool = False
+    # What cannot be undone, as a sentence over its arguments: asked about first.
+    destroys: str = ""
+    # The verb that says beforehand what is meant, for that sentence, or refuses what would be.
+    asks: str = ""
+    # What `--on` may mean: nothing, one other machine, or several.
+    on: Literal["none", "one", "many"] = "many"
+    # Whether it is followed: it says nothing for long, and its reader knows.
+    followed: bool = False
+    # Lines that a person would type, for its help.
+    examples: tuple[str, ...] = ()
+    # How a list is shown, and what is said of an empty one; else `cli/show/` knows, or its fields.
+    columns: tuple[Column, ...] = ()
+    nothing: str = ""
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it is for machines and programs only."""
+        return not self.group
+
+    def load(self) -> Callable[..., Any]:
+        """The function that answers the verb."""
+        module, _, name = self.handler.partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), name)
+        return found

@@ -1,0 +1,400 @@
+"""Verbs about messages. Delivered means: the recipient's machine has receipted it.
+
+Rule: a page is at most `SHOWN_MAX` messages, and whoever asks can tell that there are more: the
+unread come oldest first, since they may be orders of a kind, everything else newest first.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from muster.errors import Conflict, Malformed, NotFound, Refused
+from muster.fleet.record import ROLES
+from muster.limits import MESSAGES_SHOWN_MAX
+from muster.log.entry import EntryId
+from muster.log.stream import FLEET, MachineId, Scope, StreamName, group_owner, is_group, scope_to
+from muster.message import kinds, state
+from muster.node import messages
+from muster.node.presence import heard_ms_ago
+from muster.node.speaking import Speaking
+from muster.node.verb import LATER, Later
+from muster.store.store import Draft
+from muster.verbs.declaration import Request, Words, opt, pos, verb
+from muster.verbs.listing import Room, Rows, newest_fitting, oldest_fitting, say_cut
+from muster.verbs.thread import (
+    LIMIT_HELP,
+    Said,
+    further,
+    groups,
+    keeper_of,
+    newest,
+    rows_max,
+    text_of,
+    who,
+)
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.node.mailbox import Place
+
+_MESSAGE: Final = pos("message id (its beginning is enough)")
+
+
+class Send(Request, frozen=True):
+    to: Annotated[str, pos("machine, agent@machine, role:NAME, thread:NAME or all")]
+    text: Annotated[Words, pos("what to say")]
+    key: Annotated[str, opt("an idempotency key")] = ""
+    wait: Annotated[bool, opt("return only when it is stored at the other end")] = False
+    timeout: Annotated[
+        str, opt("with --wait, give up waiting after this time: 30s, 5m, 2h", unsigned=True)
+    ] = ""
+
+
+class Away(Struct, frozen=True):
+    """A machine without a link to this one, and how long ago it was heard of, if ever."""
+
+    machine: str
+    heard_ms_ago: int | UnsetType = UNSET
+
+
+class Sent(Struct, frozen=True):
+    """A message that is written down; `away` while its caller waits for machines that are."""
+
+    message: str
+    fresh: bool
+    state: Literal["waiting", "stored"]
+    to: list[str]
+    away: list[Away] | UnsetType = UNSET
+
+
+@verb("send", auth="agent", group="Messages", object="to", harmless=True, followed=True)
+def send(core: "Core", call: "Call", ask: Send) -> Sent | Later:
+    """Send a message to a machine, an agent, a role, a thread or all.
+
+    muster send build 'the tests moved to tests/' --wait
+    muster send thread:team 'who is up?'
+    """
+    text = " ".join(ask.text)
+    if not text.strip():
+        raise Malformed("a message needs a text; say what you want to say")
+    scope, to = _place(core, ask.to)
+    return _send(core, call, scope, kinds.MessageSend(to, text, key=ask.key), wait=ask.wait)
+
+
+class Reply(Request, frozen=True):
+    message: Annotated[str, _MESSAGE]
+    text: Annotated[Words, pos("what to say")]
+
+
+@verb("reply", auth="agent", group="Messages", object="message", harmless=True)
+def reply(core: "Core", call: "Call", ask: Reply) -> Sent | Later:
+    """Answer a message.
+
+    muster reply 0827 'seen' --on build
+    """
+    message = messages.find(core, ask.message)
+    scope, sender = message.stream.scope, message.stream.machine
+    agent, at, _ = message.row.actor.partition("@")
+    body = kinds.MessageSend(
+        ["all"] if is_group(scope) else [f"{agent}@{sender}" if at else sender],
+        " ".join(ask.text),
+        thread=message.row.thread,
+        reply_to=message.id.hex(),
+    )
+    return _send(core, call, scope_to(sender) if scope.startswith("to.") else scope, body)
+
+
+class Ack(Request, frozen=True):
+    message: Annotated[str, _MESSAGE]
+    note: Annotated[str, opt("what came of it", empty=True)] = ""
+
+
+class Acted(Struct, frozen=True):
+    message: str
+    state: Literal["acted"] = "acted"
+
+
+@verb("ack", auth="agent", group="Messages", object="message")
+def ack(core: "Core", call: "Call", ask: Ack) -> Acted:
+    """Say that you acted on a message.
+
+    muster ack 0827 --note 'moved them'
+    """
+    message = messages.find(core, ask.message)
+    body = kinds.MessageAct(message.id.hex(), text=ask.note[:2000])
+    call.write(body, scope=_receipt_scope(core, message), cause=(EntryId(message.id),))
+    return Acted(message.id.hex())
+
+
+def _send(
+    core: "Core", call: "Call", scope: Scope, body: kinds.MessageSend, *, wait: bool = False
+) -> Sent | Later:
+    kinds.check_send(body)
+    stream = core.standing.own(scope)
+    before = _same_key(core, stream, body) if body.key else None
+    id, seq = before or (None, core.store.size(stream))
+    whom = {
+        p.machine for p in messages.peers(core, stream) if state.meant(body.to, core.machine, p)
+    }
+    if not whom:
+        raise NotFound(_nobody(core, body.to[0], scope))
+    if id is None:
+        entry = call.write(body, scope=scope)
+        id, seq = entry.id, entry.header.seq
+    waiting = whom - {core.machine}
+    if before is not None:
+        held = messages.held_size(core, stream)
+        waiting = {machine for machine in waiting if held(machine) <= seq}
+    answer = Sent(id.hex(), before is None, "waiting" if waiting else "stored", body.to)
+    if not (wait and waiting):
+        return answer
+    if away := [_away(core, each) for each in sorted(waiting) if core.link_to(each) is None]:
+        # Said at once: whoever waits should know that it may be for long, and for whom.
+        call.more(replace(answer, away=away))
+    stored = replace(answer, state="stored")
+    core.replication.awaited.when_held(stream, seq + 1, waiting, lambda: call.end(stored))
+    return LATER
+
+
+def _same_key(
+    core: "Core", stream: StreamName, body: kinds.MessageSend
+) -> tuple[bytes, int] | None:
+    """The message that was sent under this key: its id and place.
+
+    Raises: Conflict where it said something else: a key stands for one message.
+    """
+    for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
+        id = bytes(found["id"])  # type: ignore[arg-type]
+        for row in core.store.rows("message", stream=stream, id=id):
+            if (row["recipients"], row["text"]) != ("\n".join(body.to), body.text):
+                raise Conflict(
+                    f"the key {body.key[:60]!r} was used for another message "
+                    f"({id.hex()[:12]}); nothing was sent, take a key of its own"
+                )
+            return id, int(str(row["seq"]))
+    return None
+
+
+def _nobody(core: "Core", address: str, scope: Scope) -> str:
+    """Why a message is for nobody."""
+    if address.startswith("role:"):
+        role = address.removeprefix("role:")
+        roles = {r for m, each in core.roster.machines.items() if m != core.machine
+                 for r in each.roles}  # fmt: skip
+        having = f"the others have {', '.join(sorted(roles))}" if roles else "it is alone"
+        return f"no other machine has the role {role} ({having}); nothing was sent"
+    if address != kinds.EVERYONE:
+        name = core.standing.name_of(address.rpartition("@")[2])
+        return f"{name} is not in the fleet any more; nothing was sent"
+    if scope != FLEET:
+        name = scope.rpartition(".")[2]
+        return (
+            f"nobody else is in thread {name}; `muster thread {name} --add MACHINE` adds a "
+            "machine; nothing was sent"
+        )
+    return "this machine is alone in its fleet: nobody would read it; nothing was sent"
+
+
+def _away(core: "Core", machine: MachineId) -> Away:
+    heard = heard_ms_ago(core, machine)
+    return Away(core.standing.name_of(machine), UNSET if heard is None else heard)
+
+
+def _place(core: "Core", to: str) -> tuple[Scope, list[str]]:
+    """The stream a message belongs into, and its addresses. Raises: NotFound."""
+    if to == "all":
+        return FLEET, ["all"]
+    if to.startswith("role:"):
+        if to.removeprefix("role:") not in ROLES:
+            raise NotFound(f"{to} is no role; there are {', '.join(ROLES)}")
+        return FLEET, [to]
+    if to.startswith("thread:"):
+        return _group(core, to.removeprefix("thread:")), ["all"]
+    agent, at, name = to.rpartition("@")
+    try:
+        machine = core.roster.find(name).machine
+    except NotFound as error:
+        raise NotFound(f"{str(error).rstrip('.')}{_instead(core, to)}") from error
+    scope = scope_to(machine)
+    facts = core.roster.facts.get(machine)
+    if at and facts is not None and agent not in facts.agents:
+        there = ", ".join(sorted(facts.agents)) or "none"
+        raise NotFound(f"no agent {agent[:40]!r} is on {name} (agents there: {there})")
+    return scope, [f"{agent}@{machine}" if at else machine]
+
+
+def _instead(core: "Core", to: str) -> str:
+    """What somebody may have meant who named no machine, to be said behind that."""
+    agent, at, name = to.rpartition("@")
+    names = {record.name for record in core.roster.machines.values()}
+    people = {operator.name for operator in core.roster.operators.values()}
+    if at and agent in names:
+        return f"; the agent stands first: {name}@{agent}"
+    if to in ROLES:
+        return f"; whoever has the role is role:{to}"
+    if to.removeprefix("op:") in people:
+        return f"; {to.removeprefix('op:')} is a person, who reads the inbox of a machine"
+    return ""
+
+
+def _group(core: "Core", name: str) -> Scope:
+    """The group of this name that we belong to. Raises: NotFound, Refused."""
+    found = groups(core, name) if name else []
+    if not found:
+        raise NotFound(
+            f"this machine is in no thread {name!r}; open it with `muster thread {name}`"
+        )
+    if len(found) > 1:
+        mine = [scope for scope in found if group_owner(scope) == core.machine]
+        if mine:
+            return mine[0]
+        names = " or ".join(f"thread:{name}@{keeper_of(core, scope)}" for scope in found[:6])
+        raise Refused(f"several machines keep a thread {name!r}: say {names}")
+    return found[0]
+
+
+# --- to read what was said ------------------------------------------------------------------
+
+
+class Inbox(Request, frozen=True):
+    agent: Annotated[str, opt("only for this agent")] = ""
+    all: Annotated[bool, opt("read ones, too: the newest 500", short="a")] = False
+    before: Annotated[str, opt("with --all, only what is older than this message")] = ""
+    mark: Annotated[bool, opt("mark what is shown as read")] = False
+    limit: Annotated[Rows, opt(LIMIT_HELP)] = None
+
+
+class Item(Said, frozen=True, kw_only=True):
+    """A message in an inbox."""
+
+    thread: str
+    subject: str
+    read: bool
+    acted: bool
+
+
+@verb("inbox", auth="local", group="Messages", harmless=True)
+def inbox(core: "Core", call: "Call", ask: Inbox) -> list[Item]:
+    """Unread messages for this machine or one of its agents, the oldest first.
+
+    muster inbox
+    muster inbox --mark
+    """
+    limit, room = rows_max(ask.limit), Room(MESSAGES_SHOWN_MAX)
+    if ask.all:
+        before = messages.find(core, ask.before) if ask.before else None
+        all_of_it = messages.newest_for(core, ask.agent, before, limit)
+        found = newest_fitting(all_of_it, text_of, room)
+        if len(found) == limit or len(found) < len(all_of_it):
+            first = found[0].id.hex()[:12]
+            say_cut(call, len(found), "messages", f"--before {first} shows older ones")
+    else:
+        places = _unread(core, ask.agent)
+        oldest = [messages.at(core, place.stream, place.seq) for place in places[:limit]]
+        found = oldest_fitting(oldest, text_of, room)
+        if len(places) > len(found):
+            more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
+            say_cut(call, len(found), f"of {len(places)} unread messages, the oldest,", more)
+    receipts = [r for message in found for r in messages.receipts(core, message.id)]
+    items = {item.id: item for item in state.inbox(messages.me(core), ask.agent, found, receipts)}
+    if ask.mark:
+        _mark(core, ask.agent, [m for m in found if not items[m.id].read])
+    return [
+        Item(
+            **who(core, message),
+            machine=core.standing.name_of(each.sender),
+            text=each.row.text,
+            t_ms=each.row.at_ms,
+            thread=each.row.thread,
+            subject=each.row.subject,
+            read=each.read,
+            acted=each.acted,
+        )
+        for message, each in ((message, items[message.id]) for message in found)
+    ]
+
+
+def _mark(core: "Core", agent: str, found: Iterable[state.Sent]) -> None:
+    """Say that these were shown: one batch for each stream that says so."""
+    actor = f"{agent}@{core.name}" if agent else "muster"
+    drafts: dict[Scope, list[Draft]] = {}
+    for message in found:
+        body = kinds.body_bytes(kinds.MessageRead(message.id.hex()))
+        draft = Draft("message.read", actor, (EntryId(message.id),), body)
+        drafts.setdefault(_receipt_scope(core, message), []).append(draft)
+    for scope, each in drafts.items():
+        core.append_all(scope, each)
+
+
+def unread(core: "Core") -> int:
+    """How many messages are for this machine and were not marked as read."""
+    return len(_unread(core))
+
+
+def _unread(core: "Core", agent: str = "") -> "list[Place]":
+    speaks = Speaking(core).speaks
+    return [each for each in core.mailbox.unread(agent) if speaks(each.stream, each.seq)]
+
+
+def _receipt_scope(core: "Core", message: state.Sent) -> Scope:
+    """Where the sender can read what we say about its message."""
+    scope, sender = message.stream.scope, message.stream.machine
+    return scope_to(sender) if scope.startswith("to.") and sender != core.machine else scope
+
+
+class Listing(Request, frozen=True):
+    limit: Annotated[Rows, opt(LIMIT_HELP)] = None
+
+
+class Delivery(Struct, frozen=True):
+    """How far a message came with one recipient; `proof` is a size that it has receipted, or an
+    entry of its own.
+    """
+
+    machine: str
+    agent: str
+    state: str
+    proof: str | int
+
+
+class Outgoing(Struct, frozen=True):
+    message: str
+    text: str
+    t_ms: int
+    to: list[Delivery]
+
+
+@verb("sent", auth="local", group="Messages", harmless=True)
+def sent(core: "Core", call: "Call", ask: Listing) -> list[Outgoing]:
+    """Messages sent from here, and how far each came.
+
+    muster sent
+    """
+    limit = rows_max(ask.limit)
+    found = messages.newest_in(core, lambda stream: stream.machine == core.machine, limit + 1)
+    shown = newest(call, found, limit, Room(MESSAGES_SHOWN_MAX), "messages")
+    return [
+        Outgoing(
+            message.id.hex(),
+            message.row.text,
+            message.row.at_ms,
+            [
+                Delivery(
+                    core.standing.name_of(each.machine),
+                    each.agent,
+                    each.step,
+                    each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
+                )
+                for each in state.deliveries(
+                    message,
+                    messages.peers(core, message.stream),
+                    messages.held_size(core, message.stream),
+                    messages.receipts(core, message.id),
+                )
+            ],
+        )
+        for message in shown
+    ]

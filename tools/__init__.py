@@ -1,0 +1,1 @@
+"""What makes files of the tree out of its code: `make table`, `make docs`."""
