@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import uvloop
 
-from bench import append, audit, depth, history, message, start, tasks
+from bench import append, audit, crowd, depth, history, message, start, tasks
 from bench.figure import Figure
 
 BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
@@ -21,6 +21,7 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "history": history.run,
     "audit": audit.run,
     "start": start.run,
+    "crowd": crowd.run,
 }
 
 

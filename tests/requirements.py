@@ -21,6 +21,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.sync-push": "A writer pushes what a peer lacks of its own streams, once, after the peer told what it holds.",
     "log.kinds-say-what-is-unknown": "Each kind of entry has one body, and says what a field means that this version does not know: the entry is refused, or the rest of it counts.",
     "log.sync-one-session": "However many links lead to one process of a peer, it is told everything once; when the one we speak over is gone or brings no answer, another takes its place and nothing is lost.",
+    "log.sync-crowd": "What growth of a stream and a receipt cost does not rise with the number of peers: a receipt goes to the writer, growth and seals to few at once and to the others in turn, and what comes from its writer is told by nobody else.",
     "log.sync-one-way": "A stream comes one way: from its writer where it is linked, and not through a machine that passes it on anyway; what does not come so is asked of others.",
     "log.fork-search": "The first difference of two branches is found by bisection, and unasked answers do not mislead it.",
     "log.fork-proof-forged": "A fork proof of another key, stream, fleet or place, or not of the first difference, is refused.",

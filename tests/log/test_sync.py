@@ -190,7 +190,7 @@ def pushed(talk, size=3):
 def test_what_its_writer_pushes_is_asked_of_nobody_else_unless_it_does_not_come(talk):
     pushed(talk)
     talk.offer(2, [head(THEIRS, 9)])
-    assert talk.said(2) == []
+    assert talk.said(2) == [wire.Want(str(THEIRS), NOT_NOW)]
     talk.wait(RETRY_MS)
     assert wire.Want(str(THEIRS), 3) in talk.said(2)
 

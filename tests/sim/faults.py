@@ -41,6 +41,9 @@ class Faults:
     # How many links more than one two machines have, and how often one of them falls silent.
     paths: int = 0
     silence: float = 0.0
+    # With how many machines growth of a stream is compared at once; the product's own number is
+    # as many as these worlds have.
+    near: int = 0
     snapshot: float = 0.0
     restore: float = 0.0
     # How much of the trace of a restore is restored, too: "", "mark", "generation", "blind".
@@ -114,6 +117,10 @@ PROFILES: dict[str, Faults] = {
         repository=1.0,
     ),
     "fork-gossip": Faults(machines=4, hostile=True, attacks=("equivocate",), attack=2.0, tasks=2),
+    "few-near": Faults(
+        machines=6, near=1, hostile=True, attacks=("equivocate", "split"), attack=2.0, tasks=2,
+        partition=0.3, messages=12,
+    ),
     "orders-last": Faults(
         machines=3, partition=3.0, snapshot=3.0, restore=1.0, restore_kind="blind", messages=20,
         tasks=0,
@@ -145,6 +152,8 @@ def swarm(seed: int) -> Faults:
     paths = random.Random(f"paths/{seed}")
     if paths.random() < 0.4:
         chosen.update(paths=paths.choice((1, 2, 4)), silence=paths.uniform(0.0, 0.8))
+    if paths.random() < 0.5:
+        chosen.update(near=1)
     if chosen.get("sleep") and rng.random() < 0.3:
         chosen.update(sleep_ms_max=50_000, stormy_ms=40_000, sleep=0.05)
         for name in ("crash", "kill"):

@@ -146,6 +146,7 @@ class Machine:
             settings=self._settings(),
             now=self.now(),
         )
+        self.core.sync.near_max = world.faults.near or self.core.sync.near_max
         self.core.doubt.reasons = why
         if self.disk.mark is not None:
             self.core.doubt.awaited = dict(self.disk.mark.sizes)

@@ -5,10 +5,12 @@ Rule 2: a link to a peer that is spoken with already waits until the peer has na
 over it; what the peer says before that, or three seconds without a word, ends the waiting.
 """
 
+from collections.abc import Callable
+from hashlib import sha256
 from typing import NamedTuple
 
 from muster.log.session import Session
-from muster.log.stream import MachineId
+from muster.log.stream import MachineId, StreamName
 
 
 class Unnamed(NamedTuple):
@@ -27,6 +29,8 @@ class Paths:
         self.sessions: dict[int, Session] = {}
         self._by_link: dict[int, Session] = {}
         self._unnamed: dict[int, Unnamed] = {}
+        # Of the present sessions; a stream is shown to whoever may see it, whatever stands here.
+        self._near: dict[StreamName, frozenset[MachineId]] = {}
 
     def of(self, link: int) -> Session | None:
         """The session to which a link belongs."""
@@ -39,6 +43,27 @@ class Paths:
     def is_spoken_with(self, peer: MachineId) -> bool:
         """Whether there is a session with some process of this peer."""
         return any(session.peer == peer for session in self.sessions.values())
+
+    def is_linked(self, peer: MachineId) -> bool:
+        """Whether one of the sessions with this peer has a path of our own, through nobody."""
+        return any(s.peer == peer and not s.through for s in self.sessions.values())
+
+    def near(
+        self, stream: StreamName, count: int, holds: Callable[[MachineId], bool]
+    ) -> frozenset[MachineId]:
+        """So many peers that hold a stream, and as many that do not; its writer is none of them.
+
+        They are the first by a hash of both names (rendezvous hashing, Thaler and Ravishankar
+        1998): everybody takes the same ones, as far as they are linked.
+        """
+        found = self._near.get(stream)
+        if found is None:
+            peers = {s.peer for s in self.sessions.values()} - {stream.machine}
+            ranked = sorted(peers, key=lambda p: sha256(f"{stream} {p}".encode()).digest())
+            holders = [peer for peer in ranked if holds(peer)]
+            others = [peer for peer in ranked if peer not in holders]
+            found = self._near[stream] = frozenset(holders[:count] + others[:count])
+        return found
 
     def with_process(self, peer: MachineId, process: str) -> Session | None:
         """The session with this process of a peer; none where it names none."""
@@ -64,6 +89,7 @@ class Paths:
 
     def begin(self, session: Session) -> None:
         """A session with one link."""
+        self._near.clear()
         self.sessions[session.link] = self._by_link[session.link] = session
         session.fresh.add(session.link)
 
@@ -99,5 +125,6 @@ class Paths:
         return links, sessions
 
     def _end(self, session: Session) -> None:
+        self._near.clear()
         for number in [n for n, each in self.sessions.items() if each is session]:
             del self.sessions[number]

@@ -56,6 +56,8 @@ class Lane:
     serve: bool = False
     # We asked the peer not to send it: it comes another way.
     declined: bool = False
+    # The peer asked us not to tell it of growth.
+    quiet: bool = False
     shown: int = 0
     shown_ms: int = -WITNESS_MS
     # A witness's lane only: how much of the stream its *seen* cosigns cover.
@@ -80,6 +82,8 @@ class Session:
     answered_ms: int = 0
     patience_ms: int = 0
     refreshed_ms: int = 0
+    # Which stream is told anew next, by its place among all.
+    turn: int = 0
     retried_ms: int = 0
     lanes: dict[StreamName, Lane] = field(default_factory=dict)
     cosigns: dict[tuple[StreamName, MachineId, str], int] = field(default_factory=dict)

@@ -15,12 +15,17 @@ hold: the rest it passes on. What its own writer pushes is asked of nobody else,
 it all the same is told to stop. What does not come by that way is asked for after `RETRY_MS`.
 Rule 8: one session for each process of a peer, however many links lead there. It speaks over one of
 them, and moves to another when that one is gone or brings no answer; it hears over all.
+Rule 9: what growth costs does not grow with the fleet. Who hears a stream from its writer declines
+to be told of it by others; a seal is shown, and a head compared, at once with the `NEAR` machines
+of that stream alone, the same for everybody, so that two histories meet there; with all others in
+turn, at the refresh. A receipt goes to the writer, or towards it, and to nobody else.
 
 `Sync` holds the sessions and one lane per stream in each. Methods take what arrived and
 put what is to be sent into `outbox`; the caller drains it after its commit, never before.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Final
 
 from muster.limits import (
@@ -45,8 +50,15 @@ REFRESH_MS: Final = 60_000
 ASK_MS: Final = 2_000
 # A peer that is busy answers within this, or our words do not reach it.
 UNANSWERED_MS: Final = 4 * RETRY_MS
-# A want from there on ends the pushing that another want began: no stream is as long.
+# A want from there on ends the pushing that another want began, and the telling of growth: no
+# stream is as long. The next one asks for the telling again, for the writer is not heard any more.
 NOT_NOW: Final = 1 << 40
+TELL_AGAIN: Final = NOT_NOW + 1
+# So many machines compare at once what others show them of a stream, or witness it.
+NEAR: Final = 3
+# So many streams that grew untold are told at each refresh, and so many of the others, in turn.
+REFRESH_MAX: Final = 32
+REFRESH_TURN: Final = 8
 
 
 class Sync:
@@ -65,6 +77,7 @@ class Sync:
         self.may_hold = may_hold
         self.bodies_from = bodies_from
         self.forks = forks
+        self.near_max = NEAR
         self.paths = Paths()
         self.sessions = self.paths.sessions
         self.outbox: list[Outgoing] = []
@@ -133,12 +146,16 @@ class Sync:
         return session
 
     def _greet(self, session: Session, link: int) -> None:
-        """Tell the peer over this link all that we hold, and whom we know to hold it."""
+        """Tell the peer over this link what we hold and vouch for, and who vouches for its own."""
+        for lane in session.lanes.values():
+            lane.quiet = lane.declined = False
         self._offer_all(session, link)
         notes = []
         for key, size, note in self.replica.cosigned():
-            session.cosigns[key] = size
-            notes.append(note.decode())
+            stream, by, _ = key
+            if session.peer == stream.machine or by == self.machine:
+                session.cosigns[key] = size
+                notes.append(note.decode())
         self._send_cosigns(link, notes)
 
     def _add_path(self, session: Session, link: int, through: str, now_ms: int) -> None:
@@ -179,6 +196,7 @@ class Sync:
             self._unask(session)
             self._greet(session, session.link)
             self._send_again(session, now_ms)
+        self._hear_others(session.peer)
 
     def _send_again(self, session: Session, now_ms: int) -> None:
         """What was under way over a link that is gone is sent once more."""
@@ -194,6 +212,16 @@ class Sync:
         for stream, (asked, _) in list(self._asked.items()):
             if asked is session:
                 del self._asked[stream]
+
+    def _hear_others(self, writer: MachineId) -> None:
+        """Of a writer that is not linked any more others are to tell again."""
+        if self.paths.is_linked(writer):
+            return
+        for session in self.sessions.values():
+            for stream, lane in session.lanes.items():
+                if lane.declined and stream.machine == writer:
+                    lane.declined = False
+                    self._send(session.link, wire.Want(str(stream), TELL_AGAIN))
 
     def cut(self, peer: MachineId) -> list[int]:
         """The links to `peer`, no longer served (it was revoked); the caller closes them."""
@@ -237,6 +265,8 @@ class Sync:
                     self._ask(session, stream, now_ms)
             elif head.size and head.seal:
                 to_check.append(head)
+            if holds and session.greeted and self._is_pushed(session, stream):
+                self._decline(session, stream)
         if offer.whole and (link in session.fresh or not session.greeted):
             session.fresh.discard(link)
             session.greeted = True
@@ -252,8 +282,10 @@ class Sync:
             return
         lane = session.lane(stream)
         if want.start >= NOT_NOW:
-            lane.serve = False
+            lane.serve, lane.quiet = False, want.start == NOT_NOW
+            self._grown[stream] = None
             return
+        lane.quiet = False
         lane.has = lane.sent = min(max(want.start, 0), self.replica.size(stream))
         lane.flight_bytes = 0
         lane.serve = True
@@ -308,14 +340,17 @@ class Sync:
     def again(self, link: int, stream: StreamName) -> None:
         """Entries came that are here already: whoever is not their writer need not send them."""
         session = self.paths.of(link)
-        if session is None or not (
+        if session is not None and (
             self._comes_anyway(session, stream) or self._is_pushed(session, stream)
         ):
-            return
+            self._decline(session, stream)
+
+    def _decline(self, session: Session, stream: StreamName) -> None:
+        """It comes another way: the peer need neither send it nor tell of it, and hears so once."""
         lane = session.lane(stream)
         if not lane.declined:
             lane.declined = True
-            self._send(link, wire.Want(str(stream), NOT_NOW))
+            self._send(session.link, wire.Want(str(stream), NOT_NOW))
 
     # --- what the caller did ----------------------------------------------------------
 
@@ -411,7 +446,10 @@ class Sync:
                 session.refreshed_ms = now_ms
                 if session.link != session.best():
                     self._return(session, now_ms)
-                self._offer_all(session, session.link)
+                if session.greeted:
+                    self._refresh(session, now_ms)
+                else:
+                    self._offer_all(session, session.link)
             elif now_ms - session.retried_ms >= RETRY_MS:
                 session.retried_ms = now_ms
                 self._retry(session, now_ms)
@@ -495,18 +533,9 @@ class Sync:
         return wire.Head(str(stream), size, seal.note.decode() if seal else "")
 
     def _offer_all(self, session: Session, link: int) -> None:
-        offered = []
-        theirs = []
-        for stream in self.replica.streams():
-            if stream.machine == session.peer:
-                theirs.append(stream)
-            elif (
-                self.replica.size(stream)
-                and self.may_hold(stream, session.peer)
-                and self.may_hold(stream, self.machine)
-            ):
-                session.lane(stream).shown = self.replica.size(stream)
-                offered.append(stream)
+        told = [each for each in self.replica.streams() if self._is_told(session, each)]
+        offered = [each for each in told if each.machine != session.peer]
+        theirs = [each for each in told if each.machine == session.peer]
         for fork in self.forks():
             self._send(link, wire.Offer([], forks=[fork.decode()]))
         # Its own streams come in the very message that says `whole`: when that one arrives, the
@@ -515,6 +544,34 @@ class Sync:
         self._send_heads(session, [*offered, *theirs[:-OFFER_HEADS_MAX]], link)
         heads = [self._head(session, stream) for stream in last]
         self._send(link, wire.Offer(heads, whole=True))
+
+    def _refresh(self, session: Session, now_ms: int) -> None:
+        """Tell what grew untold, and some of the rest in turn, for "connected" proves nothing."""
+        streams = list(self.replica.streams())
+        turn = {
+            streams[(session.turn + i) % len(streams)]: None
+            for i in range(min(len(streams), REFRESH_TURN))
+        }
+        session.turn += len(turn)
+        lanes, size = session.lanes, self.replica.size
+        untold = (s for s in streams if s in lanes and lanes[s].shown < size(s))
+        heads = []
+        for stream in {**turn, **dict.fromkeys(islice(untold, REFRESH_MAX))}:
+            if stream.machine != session.peer and not self.may_hold(stream, session.peer):
+                self._show_seal(session, stream, now_ms)
+            elif self._is_told(session, stream):
+                heads.append(stream)
+        self._send_heads(session, heads)
+
+    def _is_told(self, session: Session, stream: StreamName) -> bool:
+        """Whether a peer is offered what there is of a stream; its own it is told in any case."""
+        if stream.machine == session.peer:
+            return True
+        size = self.replica.size(stream)
+        if not size or not all(self.may_hold(stream, m) for m in (session.peer, self.machine)):
+            return False
+        session.lane(stream).shown = size
+        return True
 
     def _may_open(self, session: Session, stream: StreamName, *, claims: bool) -> bool:
         """Whether a peer may have us keep a lane for a stream: one we know, or one claim more."""
@@ -603,31 +660,71 @@ class Sync:
         self._gossip_ms = now_ms
         if not self._grown and not self._cosigned:
             return
+        near = {stream: self._near(stream) for stream in self._grown}
         for session in self.sessions.values():
             if session.greeted:
-                self._gossip_session(session, now_ms)
+                self._gossip_session(session, near, now_ms)
+        self._pass_on()
         self._cosigned.clear()
-        self._grown = {s: None for s in self._grown if self._is_held_back(s)}
+        self._grown = {s: None for s in self._grown if self._is_held_back(s, near[s])}
 
-    def _is_held_back(self, stream: StreamName) -> bool:
-        """Whether some live peer was not told yet how far the stream has come."""
+    def _near(self, stream: StreamName) -> frozenset[MachineId]:
+        """Who compares at once what it is shown of a stream: of those that hold it, and others."""
+        return self.paths.near(stream, self.near_max, lambda peer: self.may_hold(stream, peer))
+
+    def _pass_on(self) -> None:
+        """Receipts whose writer is not linked go to those near: one of them may reach it."""
+        lost = {
+            k: n for k, n in self._cosigned.items() if not self.paths.is_spoken_with(k[0].machine)
+        }
+        for session in self.sessions.values() if lost else ():
+            notes = []
+            for key, note in lost.items():
+                size = int(note.split(b"\n", 2)[1])
+                if (
+                    session.greeted
+                    and session.peer in self._near(key[0])
+                    and session.peer != key[1]
+                    and not self._told_anyway(session, key[0])
+                    and session.cosigns.get(key, -1) < size
+                ):
+                    session.cosigns[key] = size
+                    notes.append(note.decode())
+            self._send_cosigns(session.link, notes)
+
+    def _is_held_back(self, stream: StreamName, near: frozenset[MachineId]) -> bool:
+        """Whether some live peer was not told yet how far the stream has come, and is to be."""
         size = self.replica.size(stream)
         return any(
             session.lane(stream).shown < size
             for session in self.sessions.values()
             if session.greeted
             and session.peer != stream.machine
-            and not self._told_anyway(session, stream)
+            and self._is_news_for(session, stream, near)
         )
 
-    def _gossip_session(self, session: Session, now_ms: int) -> None:
+    def _is_news_for(
+        self, session: Session, stream: StreamName, near: frozenset[MachineId]
+    ) -> bool:
+        """Whether a peer is told of growth as it happens."""
+        if self._told_anyway(session, stream):
+            return False
+        if session.peer in near:
+            return True
+        lane = session.lanes.get(stream)
+        quiet = lane is not None and lane.quiet
+        return not quiet and self.may_hold(stream, session.peer)
+
+    def _gossip_session(
+        self, session: Session, near: dict[StreamName, frozenset[MachineId]], now_ms: int
+    ) -> None:
         news, of_itself = [], []
         for stream in self._grown:
             if session.peer == stream.machine:
                 if self._is_news_to_its_writer(session, stream):
                     of_itself.append(stream)
                 continue
-            if self._told_anyway(session, stream):
+            if not self._is_news_for(session, stream, near[stream]):
                 continue
             if not self.may_hold(stream, session.peer):
                 self._show_seal(session, stream, now_ms)
@@ -643,15 +740,6 @@ class Sync:
         for link in session.paths:
             # Over each of them another copy of it may be listening.
             self._send_heads(session, of_itself, link)
-        notes = []
-        for key, note in self._cosigned.items():
-            if self._told_anyway(session, key[0]):
-                continue
-            size = int(note.split(b"\n", 2)[1])
-            if key[1] != session.peer and session.cosigns.get(key, -1) < size:
-                session.cosigns[key] = size
-                notes.append(note.decode())
-        self._send_cosigns(session.link, notes)
 
     def _is_news_to_its_writer(self, session: Session, stream: StreamName) -> bool:
         """Whether its key wrote this stream elsewhere: a machine should hear of a copy of itself.
