@@ -37,7 +37,7 @@ ANSWERS: dict[str, Any] = {
         {"key": HOSTILE, "severity": HOSTILE, "title": HOSTILE, "detail": HOSTILE, "open": True,
          "machine": HOSTILE, "stream": HOSTILE, "t_ms": 1, "opened_ms": 1, "closed_ms": 0, "reason": HOSTILE,
          "count": 1, "times": 1}],
-    "nothing-knows-this": {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}, "some-text": HOSTILE,
+    "target": {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}]}, "some-text": HOSTILE,
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.cli.show_work import claimed
-from muster.cli.text import ago, clean, clock, paint, short, state, table
+from muster.cli.text import clean, clock, paint, short, state, table
 
 Files = Mapping[str, str]
 
@@ -124,24 +124,6 @@ def _signed(value: Any, names: Mapping[str, str]) -> str:
 def rebuild(value: Any, _files: Files) -> str:
     skipped = f"; {value['skipped']} could not be used, as before" if value["skipped"] else ""
     return f"Every table was folded anew from {value['entries']} entries{skipped}."
-
-
-def incidents(value: Any, _files: Files) -> str:
-    return table(
-        ("state", "severity", "since", "times", "machine", "what"),
-        (
-            (
-                paint("open", "red") if each["open"] else "closed",
-                state(each["severity"]),
-                ago(each["opened_ms"]),
-                str(each["times"]),
-                each["machine"],
-                clean(each["title"], 120),
-            )
-            for each in value
-        ),
-        "Nothing needs a person.",
-    )
 
 
 def resume(value: Any, _files: Files) -> str:

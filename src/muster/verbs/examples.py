@@ -71,7 +71,6 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "muster audit export ./evidence",
     ),
     "rebuild": ("muster rebuild    # after `muster down`",),
-    "incidents": ("muster incidents",),
     "forks": ("muster forks",),
     "close": ("muster close 3fa1 'a backup was started twice'",),
     "resume": ("muster resume",),

@@ -24,7 +24,7 @@ ID_CHARS_MIN: Final = 4
 
 def forks(core: Core, call: Call) -> list[dict[str, Any]]:
     """Every fork that this machine can prove or that an operator closed, open ones first."""
-    found = {str(each["fork"]): each for each in _proved(core)}
+    found = {str(each["fork"]): each for each in proved(core)}
     for fork, closed in core.roster.closed.items():
         machine = core.standing.name_of(closed.stream.partition("/")[0])
         here = found.setdefault(
@@ -40,7 +40,8 @@ def forks(core: Core, call: Call) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda f: (f["state"] != "open", f["stream"], f["common"]))
 
 
-def _proved(core: Core) -> list[dict[str, Any]]:
+def proved(core: Core) -> list[dict[str, Any]]:
+    """The forks that this machine holds a proof of."""
     found = []
     for stream, proof in core.replication.forks.proofs().items():
         common = core.store.frozen_at(stream)
@@ -61,31 +62,6 @@ def _proved(core: Core) -> list[dict[str, Any]]:
                 "t_ms": 0,
             }
         )
-    return found
-
-
-def incidents(core: Core) -> list[dict[str, Any]]:
-    """The forks that nobody has closed, in the form of incidents."""
-    found = []
-    for each in _proved(core):
-        if each["fork"] in core.roster.closed:
-            continue
-        since = core.store.query(
-            "select ms from fork join stream on stream.id = fork.stream where name = ?",
-            (each["stream"],),
-        )
-        t_ms = since[0][0] if since else 0
-        title = (
-            f"a stream of {each['machine']} forked after {each['common']} entries: find out why "
-            f"its key wrote twice, then `muster close {each['fork'][:12]}`"
-        )
-        found.append(
-            {
-                "key": f"forked-{each['fork'][:16]}", "machine": core.name, "open": 1,
-                "severity": "critical", "title": title, "detail": each["stream"],
-                "times": 1, "opened_ms": t_ms, "t_ms": t_ms, "stream": each["stream"],
-            }
-        )  # fmt: skip
     return found
 
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from muster.node.verb import Arg
 from muster.verbs.verb import Verb, opt, pos
 
 TRUTH: Final = (
@@ -23,10 +22,6 @@ TRUTH: Final = (
     Verb(
         "rebuild", "fold every table anew from the log", "local", "client",
         "muster.verbs.audit:rebuild",
-    ),
-    Verb(
-        "incidents", "what a person must see", "local", "step", "muster.verbs.incident:incidents",
-        (Arg("limit", "show so many at most", kind="int"),),
     ),
     Verb(
         "forks", "streams whose own key wrote two histories, and what was decided", "local",

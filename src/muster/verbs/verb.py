@@ -8,7 +8,7 @@ from muster.verbs.examples import EXAMPLES
 
 _HARMLESS: Final = (
     "ask", "audit", "check", "completion", "doctor", "fetch", "forks", "grants",
-    "incidents", "logs", "machines", "questions", "run", "runs", "schema",
+    "logs", "machines", "questions", "run", "runs", "schema",
     "status", "tasks", "up", "version", "why",
 )  # fmt: skip
 SHOWN: Final = "?"

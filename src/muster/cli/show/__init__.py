@@ -31,7 +31,7 @@ _THEME: Final = {
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,
     "fetch": _WORK,
-    "audit": _TRUTH, "rebuild": _TRUTH, "incidents": _TRUTH, "forks": _TRUTH, "close": _TRUTH,
+    "audit": _TRUTH, "rebuild": _TRUTH, "forks": _TRUTH, "close": _TRUTH,
     "resume": _TRUTH,
 }  # fmt: skip
 
