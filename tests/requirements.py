@@ -556,6 +556,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.forwarding-adds-nothing": "A call that was passed on never counts as a call of the machine that passed it on.",
     "node.order-needs-statement": "No link, socket or role replaces the statement of an operator; nothing but the table names a verb.",
     "node.stranger-enrols-only": "A link that proved no machine is answered nothing but enrolment, here and through forwarding.",
+    "node.counters-are-declared": "What is counted is declared by the module that counts it, with a sentence that the documents show; nothing else can be counted.",
     "node.facts-are-bounded": "A tool that hangs or fails counts as absent, in bounded time, and nothing of it meets a shell.",
     "node.facts-are-asked-not-guessed": "A tool or agent is a fact of a machine only when the program itself answered.",
     # --- cli

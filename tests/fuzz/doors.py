@@ -197,15 +197,13 @@ class Core:
 
     def read(self, raw: bytes) -> object:
         core = self.target.core
-        faults = sum(
-            n for name, n in core.replication.counters.items() if name.startswith("refused")
-        )
+        faults = sum(n for name, n in core.counters.items() if name.startswith("refused"))
         self.target.frame(self.link, self.type, raw, 77)
         self.target.answers.clear()
         self.target.deeds()
         self.tried += 1
         refused = faults != sum(
-            n for name, n in core.replication.counters.items() if name.startswith("refused")
+            n for name, n in core.counters.items() if name.startswith("refused")
         )
         if self.tried % STATE_CHECK_EVERY == 0:
             self.target.step(ev.Tick())

@@ -123,7 +123,7 @@ def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_r
         rogue.say(wire.Offer([wire.Head(str(n), 5, rogue.seal(n)) for n in names]))
     assert core.store._streams.count(rogue.studio.id) == 60
     assert rogue.rows()["stream"] == before["stream"] + 60 - there
-    assert core.replication.counters["streams-without-a-place"] == 200 - 60 + there
+    assert core.counters["streams-without-a-place"] == 200 - 60 + there
     assert len(core.replication._faults) == 0, "no fault of a peer that passes them on"
     rogue.revoke()
     after = rogue.rows()

@@ -66,7 +66,7 @@ def test_a_hostile_frame_in_a_batch_harms_none_of_the_others():
     hub.answers.clear()
     hub.step(*bad, ev.Arrived(LOCAL, Type.CALL, 9, PAYLOAD), *bad)
     assert [a["ok"] for a in hub.answers if a["ok"]] == [True]
-    assert hub.core.replication.counters.total() > 0
+    assert hub.core.counters.total() > 0
 
 
 @proves("node.events-are-apart")

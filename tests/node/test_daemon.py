@@ -10,6 +10,7 @@ from tests.promise import proves
 from muster.errors import Broken, Refused, Unreachable
 from muster.limits import LINK_CALLS_OPEN_MAX, LINKS_OF_MACHINE_MAX
 from muster.node import event as ev
+from muster.node.counter import Counts
 from muster.node.daemon import Daemon, Outbox
 from muster.node.supervisor import Supervisor
 
@@ -77,15 +78,16 @@ def test_a_peer_that_does_not_read_is_cut_once_and_costs_no_more_memory():
 @pytest.mark.parametrize(
     ("error", "ends", "counted"),
     [
-        (Unreachable("away"), False, "work-unreachable"),
-        (Refused("no"), False, "work-refused"),
-        (KeyError("ours"), False, "work-failed"),
-        (Broken("a file cannot be read"), False, "work-broken"),
+        (Unreachable("away"), False, "background-work-unreachable"),
+        (Refused("no"), False, "background-work-refused"),
+        (KeyError("ours"), False, "background-work-failed"),
+        (Broken("a file cannot be read"), False, "background-work-broken"),
     ],
 )
 def test_a_task_that_fails_ends_alone(error, ends, counted):
     fatal: list[str] = []
-    supervisor = Supervisor(fatal.append, fatal.append)
+    counts = Counts()
+    supervisor = Supervisor(counts, fatal.append, fatal.append)
 
     async def fails() -> None:
         raise error
@@ -95,7 +97,7 @@ def test_a_task_that_fails_ends_alone(error, ends, counted):
 
     asyncio.run(drive())
     assert bool(fatal) is ends
-    assert supervisor.counters[counted] == 1
+    assert counts[counted] == 1
 
 
 @proves("node.mistakes-end-one-thing")
@@ -108,7 +110,7 @@ def test_a_step_that_fails_ends_with_a_fresh_start_unless_this_machine_cannot(
 ):
     fatal: list[str] = []
     anew: list[str] = []
-    supervisor = Supervisor(fatal.append, anew.append)
+    supervisor = Supervisor(Counts(), fatal.append, anew.append)
 
     def step() -> None:
         raise error
@@ -174,7 +176,7 @@ def test_what_must_not_end_begins_again_after_it_failed(monkeypatch, error):
             raise error
 
     async def drive() -> None:
-        supervisor = Supervisor(pytest.fail, pytest.fail)
+        supervisor = Supervisor(Counts(), pytest.fail, pytest.fail)
         await supervisor.keep("rounds", rounds)
 
     asyncio.run(drive())
@@ -191,7 +193,7 @@ def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
 
         def __init__(self) -> None:
             self._performing: Counter[int] = Counter()
-            self.supervisor = Supervisor(str, str)
+            self.supervisor = Supervisor(Counts(), str, str)
             self.gate = asyncio.Event()
             self.refused: list[Any] = []
 

@@ -51,9 +51,9 @@ def test_a_machine_outside_of_a_scope_hears_nothing_about_the_stream(world, ques
     outside, _ = world.link("hub", "lap")
     inside = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
     asked = question(str(stream), 1 if question is wire.Probe else 0)
-    before = hub.core.replication.counters["refused-refused"]
+    before = hub.core.counters["refused-refused"]
     assert shown(hub, outside, asked) == []
-    assert hub.core.replication.counters["refused-refused"] == before + 1
+    assert hub.core.counters["refused-refused"] == before + 1
     assert [type(m) for m in shown(hub, inside, asked)] == [
         wire.Root if question is wire.Probe else wire.Leaf
     ]
@@ -69,7 +69,7 @@ def test_entries_of_a_scope_that_a_machine_has_no_part_in_are_not_taken_however_
         [ev.Arrived(link, Type.SEGMENT, 0, segments.encode(segment))], world.now()
     )
     assert lap.core.store.size(stream) == 0
-    assert lap.core.replication.counters["refused-refused"] == 1
+    assert lap.core.counters["refused-refused"] == 1
 
 
 @proves("node.gates-hold")
@@ -114,7 +114,7 @@ def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt
         own, size, {studio.identity.machine}, lambda: told.append("!")
     )
     shown(hub, link, wire.Cosigns([note.decode()]))
-    assert hub.core.replication.counters["cosign-ahead-of-us"] == 1
+    assert hub.core.counters["cosign-ahead-of-us"] == 1
     newest = hub.core.replication.claims.newest
     assert newest is not None
     assert (newest.stream, newest.machine) == (own, studio.id)

@@ -62,7 +62,7 @@ def test_what_is_held_back_comes_later_and_a_person_is_told_once(monkeypatch):
         world.carry_out(studio, studio.core._released())
         world.drain()
     world.pass_ms(1_000)
-    assert hub.core.replication.counters["entries-held-back"]
+    assert hub.core.counters["entries-held-back"]
     told = [e for e in hub.entries("incident.open") if b"intake-" in (e.body or b"")]
     assert len(told) == 1
     world.pass_ms(20_000)

@@ -137,7 +137,7 @@ def test_nobody_else_can_make_a_machine_doubt_itself():
     # A member's own words about our life, and what is not signed by whom it names.
     say(studio, link, word(lap, "1" * 32, beside=mine))
     say(studio, link, word(studio, "2" * 32, beside=mine).replace('"life":"2', '"life":"3'))
-    assert studio.core.replication.counters["refused-forged"] == 1
+    assert studio.core.counters["refused-forged"] == 1
     # An old life of ours, recorded and shown again: it names none that began later.
     for number in range(3):
         say(studio, link, word(studio, "4" * 32, beside="5" * 32, number=number))
@@ -163,7 +163,7 @@ def test_a_member_that_says_lives_without_end_fills_nothing_and_blames_nobody_wh
     world.drain()
     for one in (hub, studio):
         assert not [e for e in one.effects if isinstance(e, ev.Cut)], one.name
-        assert not [k for k in one.core.replication.counters if k.startswith("refused-")]
+        assert not [k for k in one.core.counters if k.startswith("refused-")]
     assert studio.core.counters["lives-dropped"] == 0
     assert hub.core.counters["lives-dropped"] > LIVES_PER_MINUTE_MAX
     assert told(hub) == []

@@ -15,6 +15,7 @@ from muster.limits import EVENTS_WAITING_MAX
 from muster.log import canon
 from muster.node import event as ev
 from muster.node import usage
+from muster.node.counter import Counts
 from muster.node.room import Room, put_off
 from muster.node.supervisor import Supervisor
 
@@ -121,7 +122,7 @@ class Machine:
         self.relieved = 0
         self.fatal: list[str] = []
         self.over = asyncio.Event()
-        supervisor = Supervisor(self.ended, self.ended)
+        supervisor = Supervisor(Counts(), self.ended, self.ended)
         self.room = Room(
             self,
             supervisor,

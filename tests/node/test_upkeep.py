@@ -14,6 +14,7 @@ from muster.git import command as git
 from muster.git import ref, removal, repository
 from muster.node import event as ev
 from muster.node import hand, promotion
+from muster.node.counter import Counts
 from muster.node.home import Home
 from muster.node.supervisor import Supervisor
 
@@ -66,7 +67,7 @@ def carried_out(hands: hand.Hands, effect: ev.Effect) -> Any:
     """The one event that an effect ends with."""
 
     async def work() -> None:
-        supervisor: Any = Supervisor(pytest.fail, pytest.fail)
+        supervisor: Any = Supervisor(Counts(), pytest.fail, pytest.fail)
         hands.daemon.supervisor = supervisor
         hands.carry_out(effect)
         await asyncio.wait(supervisor._tasks)

@@ -9,6 +9,7 @@ from muster.errors import Refused
 from muster.log import canon
 from muster.log.stream import JOURNAL
 from muster.node import event as ev
+from muster.node.counter import Counts
 from muster.node.daemon import Daemon
 from muster.node.supervisor import Supervisor
 from tests.promise import proves
@@ -87,9 +88,10 @@ def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: 
                 raise Refused("the answer is\nnone \x1b[2J")
 
     async def life() -> None:
-        supervisor = Supervisor(ended.append, ended.append)
+        counts = Counts()
+        supervisor = Supervisor(counts, ended.append, ended.append)
         await supervisor.run("papers", papers(supervisor))
-        assert supervisor.counters["papers-refused"] == 3
+        assert counts["background-papers-refused"] == 3
 
     asyncio.run(life())
     assert rounds == [0, 1, 2]

@@ -229,8 +229,8 @@ class Machine:
     def count(self) -> None:
         """Keep what the core counted: the paths of the product that were reached."""
         if self.core is not None:
-            for counters in (self.core.counters, self.core.replication.counters):
-                self.tally.update({f"core-{name}": times for name, times in counters.items()})
+            counted = self.core.counters.items()
+            self.tally.update({f"core-{name}": times for name, times in counted})
 
     def fall_asleep(self, span_ms: int) -> None:
         """Suspended: nothing runs, time passes; what is sent here waits or is given up."""

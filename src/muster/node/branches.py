@@ -16,9 +16,14 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.owning import branch_of
 from muster.node.whole import Whole
 from muster.task import kinds
+
+DECLARED[__name__] = {
+    "branches-not-looked-for": "The branch of a settled task was not looked for: too many wait."
+}
 
 INCIDENT: Final = "branch-"
 

@@ -45,10 +45,16 @@ from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
 from muster.node import argument
 from muster.node import event as ev
+from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS
 from muster.node.link import Answer, Link, failure
 from muster.node.verb import LATER, Verb
 from muster.node.whole import Mark, Whole
+
+DECLARED[__name__] = {
+    "strangers-cut": "A link that proved no machine called too often and was cut.",
+    "call-<error>": "A call was answered with an error.",
+}
 
 
 class Request(Struct, frozen=True, forbid_unknown_fields=True):
@@ -163,7 +169,7 @@ class Router:
         self._failed(link, channel, Conflict(full))
 
     def _failed(self, link: Link, channel: int, error: MusterError) -> None:
-        self.core.counters[f"call-{type(error).__name__.lower()}"] += 1
+        self.core.counters[labelled("call", error)] += 1
         if channel:
             self.answer(link.id, channel, failure(error))
 
@@ -171,8 +177,7 @@ class Router:
         """Our history is confirmed: do what waited for it."""
         waiting, self.waiting = self.waiting, []
         for number, channel, request in waiting:
-            link = self.core.links.get(number)
-            if link is not None:
+            if (link := self.core.links.get(number)) is not None:
                 self._begin(link, channel, request)
 
     def _writes(self, request: Request) -> bool:
@@ -285,8 +290,7 @@ class Router:
         number = next(self.core.links[target].numbers)
         self._forwards[target, number] = (link.id, channel)
         passed = msgspec.structs.replace(request, hops=request.hops + 1, on=record.machine)
-        raw = canon.encode(msgspec.to_builtins(passed))
-        self.core.send(target, Type.CALL, number, raw)
+        self.core.send(target, Type.CALL, number, canon.encode(msgspec.to_builtins(passed)))
 
     def reaches(self, machine: str) -> bool:
         """Whether a call of our own would find a way to this machine."""
@@ -296,11 +300,8 @@ class Router:
         direct = self.core.link_to(machine)
         if direct is not None:
             return direct
-        for hub in self.core.roster.hubs():
-            link = self.core.link_to(hub.machine)
-            if link is not None and link != came_from:
-                return link
-        return None
+        hubs = (self.core.link_to(hub.machine) for hub in self.core.roster.hubs())
+        return next((link for link in hubs if link not in (None, came_from)), None)
 
     # --- calls out ------------------------------------------------------------------------
 
@@ -314,8 +315,7 @@ class Router:
             return
         number = next(self.core.links[link].numbers)
         self._asked[link, number] = then
-        raw = canon.encode({"args": dict(args), "verb": verb})
-        self.core.send(link, Type.CALL, number, raw)
+        self.core.send(link, Type.CALL, number, canon.encode({"args": dict(args), "verb": verb}))
 
     def expect(self, link: int, channel: int, then: Callable[[Answer], None]) -> None:
         """`then` gets the one answer that comes on this channel."""

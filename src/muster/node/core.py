@@ -14,9 +14,9 @@ The parts: `Replication` moves streams, `Orders` decides who may, `Work` owns an
 others' alike, in the transaction that brought them.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
@@ -32,6 +32,7 @@ from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.call import Router
 from muster.node.clock import Steady
+from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
 from muster.node.link import Link, sentence
@@ -47,8 +48,11 @@ from muster.node.work import Work
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
 
-TUNNEL_TYPES: Final = frozenset({Type.DATA, Type.CREDIT})
-SYNC_TYPES: Final = frozenset({Type.OFFER, Type.WANT, Type.COSIGN})
+DECLARED[__name__] = {
+    "frames-after-a-tunnel": "A frame came for a tunnel that has ended here.",
+    "notes-unwritten": "A line of the daemon's log was one too many for its minute.",
+    "steps-cut-short": "What followed from entries was left for the next step.",
+}
 
 
 class Random(Protocol):
@@ -78,7 +82,7 @@ class Core:
         self.clock, self.now = Steady(now), now
         self.authority = authority
         self.settings: Mapping[str, Any] = settings or {}
-        self.counters: Counter[str] = Counter()
+        self.counters = Counts()
         self.effects: list[ev.Effect] = []
         self.links: dict[int, Link] = {}
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
@@ -99,6 +103,7 @@ class Core:
             store,
             self.standing,
             self.sync,
+            self.counters,
             self._took,
             # The members do not exist yet: they need the sync, which needs the replication.
             lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
@@ -157,13 +162,11 @@ class Core:
         stream = self.standing.own(scope)
         entries = self.store.append(stream, drafts, self.now.wall_ms)
         self.sync.grew(stream)
-        reacts = self._reacts
-        self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
+        self._fresh.extend((stream, e) for e in entries if e.header.kind in self._reacts)
         return entries
 
     def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
-        reacts = self._reacts
-        self._fresh.extend((stream, e) for e in entries if e.header.kind in reacts)
+        self._fresh.extend((stream, e) for e in entries if e.header.kind in self._reacts)
         self.guard.run("news", stream.machine[:12], self.members.advanced, stream, entries)
 
     # --- sending ---------------------------------------------------------------------------
@@ -178,8 +181,8 @@ class Core:
 
     def mark(self) -> Mark:
         """This moment of the step, for `undo`; it costs next to nothing."""
-        denials = len(self.orders.denials)
-        return Mark(self.store.mark(), len(self.effects), len(self._fresh), denials)
+        wanted, denials = len(self.effects), len(self.orders.denials)
+        return Mark(self.store.mark(), wanted, len(self._fresh), denials)
 
     def undo(self, mark: Mark) -> None:
         """Take back what was written and wanted since `mark`, except that somebody was denied."""
@@ -285,7 +288,7 @@ class Core:
                 self.router.on_reply(link, event.channel, event.payload)
             elif event.type is Type.CLOSE:
                 self.router.on_close(link, event.channel)
-            elif event.type in TUNNEL_TYPES:
+            elif event.type in (Type.DATA, Type.CREDIT):
                 # The last words of a tunnel that has ended here already.
                 self.counters["frames-after-a-tunnel"] += 1
             elif not link.peer:
@@ -294,7 +297,7 @@ class Core:
                 self.replication.on_segment(
                     event.link, event.payload, self.now.boot_ms, self.now.wall_ms
                 )
-            elif event.type in SYNC_TYPES:
+            elif event.type in (Type.OFFER, Type.WANT, Type.COSIGN):
                 self.replication.on_message(
                     event.link, event.payload, self.now.boot_ms, self.now.wall_ms
                 )
@@ -308,7 +311,7 @@ class Core:
         except MusterError as error:
             if self.store.broken is not None:
                 raise
-            self.counters[f"failed-{type(error).__name__.lower()}"] += 1
+            self.counters[labelled("failed", error)] += 1
         except OURS as mistake:
             # Each part of a message was checked for itself, so what was kept of it stays.
             self.guard.failed("frame", self._who(link), mistake)
@@ -349,13 +352,11 @@ class Core:
 
         What never ends goes on in the next step: this one is bounded, and others are waiting.
         """
-        self._react()
-        self.work.flush()
-        for _ in range(STEP_ROUNDS_MAX):
-            if not self._fresh or not self._reactions:
-                break
+        for _ in range(1 + STEP_ROUNDS_MAX):
             self._react()
             self.work.flush()
+            if not self._fresh or not self._reactions:
+                break
         if self._fresh:
             self.counters["steps-cut-short"] += 1
         self.work.tell_changes()
@@ -395,6 +396,5 @@ class Core:
         link = self.link_to(machine)
         if link is None:
             return False
-        payload = canon.encode({"args": dict(args), "verb": verb})
-        self.send(link, Type.CALL, 0, payload)
+        self.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
         return True

@@ -134,7 +134,6 @@ class Daemon:
         self.why_stopped = ""
         # It stopped for a mistake of ours: what the store holds is right, and a new one goes on.
         self.begins_anew = False
-        self.supervisor = Supervisor(self.stop, self.begin_anew)
         self._events: list[ev.Event] = []
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
@@ -146,6 +145,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._told_to_stop = asyncio.Event()
         self.core: Core = machine.core(verbs)
+        self.supervisor = Supervisor(self.core.counters, self.stop, self.begin_anew)
         self.hands = Hands(self)
         self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
         self.http = HttpChannel(_credentials(machine), self._identify)

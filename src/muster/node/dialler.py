@@ -18,8 +18,14 @@ from muster.errors import Denied, Malformed, MusterError
 from muster.fleet.roster import Roster
 from muster.node import event as ev
 from muster.node import reach
+from muster.node.counter import DECLARED, labelled
 from muster.node.loop import Loop
 from muster.node.relay import Relays
+
+DECLARED[__name__] = {
+    "dial-<error>": "A machine was not reached at an address.",
+    "relay-<error>": "A machine was not reached through another one.",
+}
 
 # How long the second of two machines leaves the dialling to the first.
 SECOND_DIALLER_S: Final = 2.0
@@ -98,7 +104,7 @@ class Dialler:
                 link = await self._http.dial(address, peer=peer)
             except MusterError as error:
                 # What a machine says of its address may be anything, too.
-                self._daemon.supervisor.counters[f"dial-{type(error).__name__.lower()}"] += 1
+                self._core.counters[labelled("dial", error)] += 1
                 if isinstance(error, Denied) and error.proof:
                     self._daemon.post(ev.ShutOut(error.proof))
                 # The next address that is known of it is tried at once, then all after a pause.
@@ -143,7 +149,7 @@ class Dialler:
                 await self._relays.keep(peer)
                 pause_ms = backoff.lost(int((loop.time() - began) * 1000))
             except MusterError as error:
-                self._core.counters[f"relay-{type(error).__name__.lower()}"] += 1
+                self._core.counters[labelled("relay", error)] += 1
                 pause_ms = backoff.failed()
             await _heard(news, pause_ms / 1000)
 

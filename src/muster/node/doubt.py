@@ -22,8 +22,11 @@ from muster.fleet.statement import Statement
 from muster.limits import COMPANY_MS, CONFIRM_MS, DOUBT_REASONS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName
+from muster.node.counter import DECLARED
 from muster.node.link import sentence
 from muster.node.whole import Whole
+
+DECLARED[__name__] = {"doubts": "This machine began to doubt that its log is whole and its own."}
 
 # The settings that keep a doubt, and the moment before which no order may have been signed.
 KEPT: Final = "doubt"

@@ -16,9 +16,14 @@ from muster.fleet.statement import EVERY_MACHINE, check_order, open_statement
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
+from muster.node.counter import DECLARED
 from muster.node.whole import Whole
 from muster.task.kinds import WorkEnd, body_bytes
 from muster.task.state import LIVE
+
+DECLARED[__name__] = {
+    "endings-void": "A word to end work came from nobody who may end it, and ends nothing."
+}
 
 OPEN = frozenset({*LIVE, "open"})
 

@@ -12,7 +12,6 @@ many of them and no more, whoever names them; meanwhile none of them grows beyon
 stream ends at once, however long it is: a hundred thousand entries take a second.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,8 +24,17 @@ from muster.log.entry import Entry
 from muster.log.fork import Branch, Search
 from muster.log.stream import MachineId, StreamName
 from muster.log.sync import RETRY_MS, Sync
+from muster.node.counter import DECLARED, Counts
 from muster.node.standing import Standing
 from muster.store.store import Store
+
+DECLARED[__name__] = {
+    "beyond-the-end-of-a-frozen-stream": "A peer spoke of more than a frozen stream has.",
+    "disputes": "Two copies of a stream differ, and a search for the place began.",
+    "forks": "A stream was frozen: its writer signed two histories.",
+    "streams-forgotten": "A stream of a revoked machine, of which nothing was here, is gone.",
+    "streams-of-revoked-machines": "A stream was ended where its machine was revoked.",
+}
 
 Question = wire.Probe | wire.Root | wire.Prove | wire.Leaf
 
@@ -49,7 +57,7 @@ class Forks:
         store: Store,
         standing: Standing,
         sync: Sync,
-        counters: Counter[str],
+        counters: Counts,
         on_regressed: Callable[[StreamName, str], None],
         on_rolled_back: Callable[[list[Entry]], None],
     ) -> None:

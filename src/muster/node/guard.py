@@ -14,7 +14,7 @@ passed over): the guard only sees to it that there is somebody left to say it.
 
 import hashlib
 import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Final, ParamSpec, Protocol
 
@@ -23,9 +23,14 @@ import msgspec
 from muster.errors import MISTAKES, MusterError
 from muster.limits import FAILURES_PER_HOUR_MAX
 from muster.log.fold import Skip
+from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.link import sentence
 from muster.node.whole import Failure, Mark, MembersPart
 from muster.store.store import Store
+
+DECLARED[__name__] = {
+    "failed-<unit>": "A unit of a step (or an error of a frame) failed and was undone."
+}
 
 P = ParamSpec("P")
 
@@ -38,7 +43,7 @@ SURVIVED: Final = (MusterError, *OURS)
 class Guarded(Protocol):
     """What a guard needs of the core."""
 
-    counters: Counter[str]
+    counters: Counts
     store: Store
 
     @property
@@ -80,7 +85,7 @@ class Guard:
         mistake = not isinstance(error, MusterError)
         said = sentence(f"{type(error).__name__}: {error}" if mistake else str(error))
         failure = Failure(f"this machine failed at it ({said})" if mistake else said, mistake)
-        self._core.counters[f"failed-{unit}"] += 1
+        self._core.counters[labelled("failed", unit)] += 1
         self._core.note(f"{unit} {about}: {failure.text}")
         if mistake:
             # As it is, line by line: whoever mends it needs the places.

@@ -24,6 +24,7 @@ from muster.log import canon
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
+from muster.node.counter import DECLARED
 from muster.node.facts import logins_of, probe
 from muster.node.loop import Loop
 from muster.node.losses import BLOBS, blobs_gone
@@ -31,6 +32,11 @@ from muster.node.promotion import Promotions
 from muster.node.reach import address_now
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
+
+DECLARED[__name__] = {
+    "upkeep-failed": "A part of the hourly upkeep failed; it is tried again.",
+    "blobs-swept": "Blobs that no entry names were removed.",
+}
 
 # Chosen arbitrarily; a machine that is up answers within a step.
 ANSWER_S: Final = 30.0

@@ -9,8 +9,11 @@ from muster.limits import CLOCK_SKEW_MS
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.clock import CLOCK_TRUST_MS
+from muster.node.counter import DECLARED
 from muster.node.losses import Losses
 from muster.node.whole import MembersPart, Whole
+
+DECLARED[__name__] = {"disk-full": "The disk was full, and there is room again."}
 
 # The keys of its incidents.
 DISK_FULL: Final = "disk-full"

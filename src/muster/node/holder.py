@@ -24,12 +24,20 @@ from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.carry import Giver, Taker
 from muster.node.core import Core
+from muster.node.counter import DECLARED
 from muster.node.loop import Loop
 from muster.node.passing import TYPES, pass_on, refusal
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
 from muster.task.large import apart, parse
+
+DECLARED[__name__] = {
+    "blob-denied": "A machine asked for a blob that it may not have.",
+    "blob-rotted": "A blob that was kept here is damaged, and fetched from others.",
+    "blob-forged": "A machine gave another content than the blob's name says.",
+    "blob-not-there": "A machine that should have a blob did not give it.",
+}
 
 B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]

@@ -30,8 +30,14 @@ from muster.limits import (
     LIVES_REMEMBERED,
 )
 from muster.log.stream import MachineId
+from muster.node.counter import DECLARED
 from muster.node.link import FEATURES, Link
 from muster.node.whole import Whole
+
+DECLARED[__name__] = {
+    "lives-dropped": "A word about the life of a process was not read: too many came.",
+    "copies": "Another process with the key of this machine was heard.",
+}
 
 INCIDENT: Final = "clone"
 MINUTE_MS: Final = 60_000

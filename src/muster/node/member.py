@@ -38,6 +38,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.health import Health
 from muster.node.incarnation import PRESENT
 from muster.node.last_word import LastWords
@@ -46,6 +47,13 @@ from muster.node.lives import hello_bytes
 from muster.node.setback import Setbacks
 from muster.node.twin import Twins
 from muster.node.whole import Whole
+
+DECLARED[__name__] = {
+    "incarnations": "This machine began a new incarnation.",
+    "lasting-not-said-again": "Of one signer too much was said again; the rest was not.",
+    "said-again": "What lasts of a stream that was rolled back was said again in ours.",
+    "revocations-forged": "A revocation that a machine showed was by nobody who may revoke.",
+}
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
@@ -85,8 +93,7 @@ class Members:
         """Open this incarnation's stream if it is new; find out whether we must ask first."""
         core = self.core
         self._started_ms = core.now.boot_ms
-        own = core.standing.own(FLEET)
-        fresh = core.store.size(own) == 0
+        fresh = core.store.size(core.standing.own(FLEET)) == 0
         self._twins.start()
         self.settled = fresh or not self.must_ask()
         if fresh:
@@ -99,8 +106,7 @@ class Members:
         return bool(self.core.roster.machines.keys() - {self.core.machine})
 
     def _open_incarnation(self) -> None:
-        core = self.core
-        own = core.standing.own(FLEET)
+        core, own = self.core, self.core.standing.own(FLEET)
         self._twins.born.add(own.incarnation)
         core.store.remember(PRESENT, own.incarnation)
         heads = {
@@ -108,8 +114,7 @@ class Members:
             for s in core.store.streams()
             if s.machine == core.machine and s.incarnation != own.incarnation
         }
-        newest = dict(list(heads.items())[-64:])
-        body = kinds.MachineOpen(str(core.settings["record"]), newest)
+        body = kinds.MachineOpen(str(core.settings["record"]), dict(list(heads.items())[-64:]))
         core.append(kinds.MACHINE_OPEN, canon.encode(msgspec.to_builtins(body)))
         for raw in core.settings.get("operators", ()):
             core.append(kinds.OPERATOR_RECORD, canon.encode({"record": raw}))
@@ -171,9 +176,8 @@ class Members:
                 continue
             self._said_again[fact.signer] += 1
             core.counters["said-again"] += 1
-            self._write(
-                entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
-            )
+            body = canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
+            self._write(entry.header.kind, body)
 
     def _is_known(self, fact: Lasting) -> bool:
         if fact.until_ms is not None and fact.until_ms < self.core.now.wall_ms:
@@ -240,8 +244,7 @@ class Members:
     # --- links ---------------------------------------------------------------------------
 
     def link_up(self, event: ev.LinkUp) -> None:
-        core = self.core
-        now = core.now.boot_ms
+        core, now = self.core, self.core.now.boot_ms
         link = Link(
             event.link, event.peer, event.local, event.channel, now, now, through=event.through
         )
@@ -279,8 +282,7 @@ class Members:
             word, process = hello.get("life", ""), hello.get("process", "")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Malformed("a hello cannot be read") from error
-        texts = (version, word, process)
-        if not all(isinstance(text, str) for text in texts) or type(wall_ms) is not int:
+        if {type(version), type(word), type(process)} != {str} or type(wall_ms) is not int:
             raise Malformed("a hello names a version and a time in whole milliseconds")
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
@@ -295,9 +297,7 @@ class Members:
             self.core.lives.heard(link, word)
 
     def _process_named(self, link: Link, process: str) -> None:
-        """Who speaks at the other end; a machine that was started anew may be here before its old
-        links are known to be dead.
-        """
+        """Who speaks at the other end; one begun anew may be here before its old links are dead."""
         core = self.core
         core.sync.process_named(link.id, process, core.now.boot_ms)
         if not link.peer or process == link.process:
@@ -355,9 +355,8 @@ class Members:
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
                 continue
-            for link in core.sync.cut(MachineId(machine)):
-                core.do(ev.Cut(link, "this machine was revoked"))
-            for link in [n for n, each in core.links.items() if each.peer == machine]:
+            own = [n for n, each in core.links.items() if each.peer == machine]
+            for link in dict.fromkeys((*core.sync.cut(MachineId(machine)), *own)):
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.work.machine_removed(machine)
             core.replication.forks.bury(MachineId(machine), core.now.wall_ms)

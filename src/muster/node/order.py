@@ -18,7 +18,13 @@ from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
+from muster.node.counter import DECLARED
 from muster.node.whole import OrderTaken, Whole
+
+DECLARED[__name__] = {
+    "denied": "Somebody was refused what it may not do.",
+    "denied-unrecorded": "A refusal made no entry: there were too many in a minute.",
+}
 
 
 class Orders:

@@ -20,11 +20,16 @@ from muster.limits import ATTEMPTS_OF_TASK_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
+from muster.node.counter import DECLARED, labelled
 from muster.node.ending import Endings
 from muster.node.shut import is_after, was_told
 from muster.node.whole import Whole
 from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
+
+DECLARED[__name__] = {
+    "unproven-<reason>": "An assignment or a report is not backed by the orders it needs."
+}
 
 What = Literal["task", "run"]
 Row = dict[str, Any]
@@ -215,7 +220,7 @@ class Ownership:
                 # We took the order ourselves.
                 self._rank[entry.id] = _ORDERED
                 return _ORDERED
-            self.core.counters[f"unproven-{unproven.reason}"] += 1
+            self.core.counters[labelled("unproven", unproven.reason)] += 1
             self._never.add(entry.id)
             return None
         rank = self._rank[entry.id] = _CERTAIN if certain else _ORDERED

@@ -19,6 +19,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.guard import SURVIVED
 from muster.node.ownership import is_given
 from muster.node.whole import Failure, Whole
@@ -41,6 +42,10 @@ from muster.task.instruction import (
 from muster.task.live import Beat, Ended, Order, Restored, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
+
+DECLARED[__name__] = {
+    "reports-of-nobody": "The end of an attempt was reported by who was not given it."
+}
 
 P = ParamSpec("P")
 

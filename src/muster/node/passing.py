@@ -15,7 +15,12 @@ from muster.channel.relay import Meter
 from muster.errors import Denied, Malformed, MusterError
 from muster.git.serve import Kind
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.loop import Loop
+
+DECLARED[__name__] = {
+    "relays-broken": "A stream that was passed on between two machines broke on one side."
+}
 
 TYPES: Final[Mapping[Kind, Type]] = {
     "data": Type.DATA,

@@ -16,8 +16,15 @@ from muster.channel.tls import Credentials
 from muster.errors import Conflict, Malformed, MusterError, Unreachable
 from muster.limits import RELAY_MIDDLES_MAX, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
+from muster.node.counter import DECLARED
 from muster.node.loop import Loop
 from muster.node.passing import TYPES, Watch, pass_on, refusal
+
+DECLARED[__name__] = {
+    "relays-unproven": "Who came through a third machine did not prove to be who it said.",
+    "relays": "Links of two other machines that this one began to pass on.",
+    "relayed-bytes": "Bytes of links of other machines that this one passed on.",
+}
 
 ASK: Final = "relay"
 SERVE: Final = "relay.serve"

@@ -25,11 +25,24 @@ from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.awaited import Awaited
 from muster.node.claim import Claims
+from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.fork import Forks
 from muster.node.hearsay import Hearsay
 from muster.node.intake import Intake
 from muster.node.standing import Standing
 from muster.store.store import Store
+
+DECLARED[__name__] = {
+    "streams-without-a-place": "A stream was not begun: its writer has too many.",
+    "seal-contradicts-what-was-seen": "A seal does not follow the last one: not vouched for.",
+    "cosign-of-unknown-stream": "A cosign of a stream that is not known here was put aside.",
+    "cosign-of-unknown-machine": "A cosign of a machine that is not known here was passed over.",
+    "cosign-of-another-branch": "A cosign vouches for other entries than those that are here.",
+    "cosign-ahead-of-us": "A cosign vouches for more of our own stream than is here.",
+    "entries-held-back": "A segment was not taken yet: its writer sends too much at once.",
+    "entries-taken": "Entries of other machines that were taken.",
+    "refused-<error>": "A message about streams was refused.",
+}
 
 
 class Replication:
@@ -40,6 +53,7 @@ class Replication:
         store: Store,
         standing: Standing,
         sync: Sync,
+        counters: Counts,
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
         on_regressed: Callable[[StreamName, str], None],
         on_contradiction: Callable[[StreamName, str], None],
@@ -52,7 +66,7 @@ class Replication:
         self.on_own_wanted: Callable[[MachineId, StreamName], None] = lambda _machine, _stream: None
         self.may_receipt = True
         self.sync = sync
-        self.counters: Counter[str] = Counter()
+        self.counters = counters
         self._on_entries = on_entries
         self._on_regressed = on_regressed
         self._on_contradiction = on_contradiction
@@ -93,7 +107,7 @@ class Replication:
 
     def fault(self, link: int, error: MusterError) -> bool:
         """Count a refusal; True when the link has brought too many and should be cut."""
-        self.counters[f"refused-{type(error).__name__.lower()}"] += 1
+        self.counters[labelled("refused", error)] += 1
         self._faults[link] += 1
         return self._faults[link] > LINK_FAULTS_MAX
 

@@ -11,13 +11,18 @@ import asyncio
 import contextlib
 import sys
 import traceback
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from muster.errors import USED_UP, Broken, Exhausted, MusterError
+from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.link import sentence
 from muster.visible import visible
+
+DECLARED[__name__] = {
+    "step-failed": "A step of the core failed, and no guard caught it.",
+    "background-<task>-<error>": "A task of the daemon failed; what must not end is begun again.",
+}
 
 T = TypeVar("T")
 
@@ -29,8 +34,10 @@ AGAIN_S_MAX: Final = 30.0
 class Supervisor:
     """Runs tasks by name; `fatal` is called when the daemon must stop, `anew` to begin again."""
 
-    def __init__(self, fatal: Callable[[str], None], anew: Callable[[str], None]) -> None:
-        self.counters: Counter[str] = Counter()
+    def __init__(
+        self, counters: Counts, fatal: Callable[[str], None], anew: Callable[[str], None]
+    ) -> None:
+        self._counters = counters
         self._fatal = fatal
         self._anew = anew
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -70,10 +77,10 @@ class Supervisor:
         except Exhausted:
             raise
         except Broken as error:
-            self.counters["step-failed"] += 1
+            self._counters["step-failed"] += 1
             self._fatal(str(error))
         except Exception:  # noqa: BLE001 - this is the one supervisor
-            self.counters["step-failed"] += 1
+            self._counters["step-failed"] += 1
             self._anew(f"a step failed, and that is our mistake:\n{traceback.format_exc()}")
         return None
 
@@ -84,11 +91,11 @@ class Supervisor:
         except asyncio.CancelledError:
             raise
         except MusterError as error:
-            self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
+            self._counters[labelled("background", name, error)] += 1
             # A peer chooses the reason of its close: one line of it, and no control characters.
             say(sentence(f"{name}: {error}"))
         except Exception:  # noqa: BLE001 - this is the one supervisor
-            self.counters[f"{name}-failed"] += 1
+            self._counters[labelled("background", name, "failed")] += 1
             say(f"{name} failed, and that is our mistake:\n{traceback.format_exc()}")
         else:
             return True
@@ -100,12 +107,12 @@ class Supervisor:
         try:
             yield
         except MusterError as error:
-            self.counters[f"{name}-{type(error).__name__.lower()}"] += 1
+            self._counters[labelled("background", name, error)] += 1
             say(sentence(f"{name}: {error}"))
         except OSError as error:
             if error.errno not in USED_UP:
                 raise
-            self.counters[f"{name}-exhausted"] += 1
+            self._counters[labelled("background", name, "exhausted")] += 1
             say(sentence(f"{name}: {error}; it is tried again"))
 
     async def stop(self) -> None:

@@ -4,7 +4,6 @@ The parts (calls, orders, members, work) are written against these Protocols; `c
 file that knows them all. So each part can be read, and tried, alone.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec, Protocol
 
@@ -22,6 +21,7 @@ from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.claim import Claims
 from muster.node.clock import Steady
+from muster.node.counter import Counts
 from muster.node.intake import Intake
 from muster.node.link import Answer, Link
 from muster.node.standing import Standing
@@ -157,7 +157,7 @@ class Whole(Protocol):
     standing: Standing
     sync: Sync
     settings: Mapping[str, Any]
-    counters: Counter[str]
+    counters: Counts
     links: dict[int, Link]
     authority: Authority | None
 

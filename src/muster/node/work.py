@@ -16,6 +16,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.branches import Branches
+from muster.node.counter import DECLARED
 from muster.node.ownership import Ownership
 from muster.node.owning import Owning
 from muster.node.running import Running
@@ -24,6 +25,8 @@ from muster.node.working import Working
 from muster.task.instruction import Settled
 from muster.task.kinds import WorkEnd
 from muster.task.live import Beat
+
+DECLARED[__name__] = {"flushes-cut-short": "What followed from work was left for the next step."}
 
 # After a new incarnation, the time for our earlier streams to come back from peers before their
 # live tasks are opened anew: what they settled must be known first.

@@ -22,6 +22,7 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, MachineId, StreamName
 from muster.node import event as ev
 from muster.node import report
+from muster.node.counter import DECLARED, labelled
 from muster.node.lives import MINUTE_MS
 from muster.node.question import Questions
 from muster.node.whole import Whole
@@ -31,6 +32,13 @@ from muster.task.instruction import Draft
 from muster.task.route import Machine
 from muster.task.spec import parse
 from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
+
+DECLARED[__name__] = {
+    "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
+    "assignments-unanswered": "Assignments without evidence came too fast to refuse each.",
+    "assignments-in-doubt": "An assignment was refused while this machine doubts its own past.",
+    "events-of-no-form": "What an attempt said has no form that fits into an entry.",
+}
 
 _SPECS_KEPT: Final = 64
 
@@ -170,7 +178,7 @@ class Working:
                 known=self._known,
             )
         except evidence.Unproven as unproven:
-            core.counters[f"unproven-{unproven.reason}"] += 1
+            core.counters[labelled("unproven", unproven.reason)] += 1
             return unproven
         if not found.certain and core.work.is_anothers(task, entry.header.author):
             # Its own order may be genuine; the id that it gave the task is not its to give.

@@ -12,7 +12,10 @@ from muster.node import event as ev
 from muster.node import holder
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.counter import DECLARED
 from muster.node.passing import TYPES, pass_on
+
+DECLARED[__name__] = {"push-refused": "A push to a repository here was refused by the fence."}
 
 _SETTLED: Final = re.compile(r"muster/[A-Za-z0-9_-]{1,128}/[a-z0-9_-]{1,128}")
 

@@ -45,10 +45,7 @@ def status(core: Core, call: Call) -> Any:
         "unread": unread(core),
         "incidents": open_incidents,
         "exposed": exposed(core),
-        "counters": {
-            **dict(sorted(core.counters.items())),
-            **dict(sorted(core.replication.counters.items())),
-        },
+        "counters": dict(sorted(core.counters.items())),
     }
 
 

@@ -1,0 +1,111 @@
+"""One registry of what a machine counts: complete, without leftovers, and in the documents.
+
+`python -m tests.node.test_counter` writes docs/spec/counters.md anew.
+"""
+
+import ast
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from tests.promise import proves
+
+import muster
+from muster.errors import Unreachable
+from muster.node.counter import DECLARED, Counts, labelled
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "spec" / "counters.md"
+HEAD = """\
+# Counters
+
+What a machine counts of itself since its daemon started. `muster status --json` has them under `counters`, those that are
+not 0; `muster status --verbose` shows them to people. A name that ends in a label, as `call-<error>`, counts each label for
+itself: `call-denied`, `call-malformed`. `<error>` is a kind of `muster.errors` in small letters.
+
+This page is made of the declarations in the code (`muster/node/counter.py`); a test compares them.
+
+| name | module | when it rises |
+|---|---|---|
+"""
+
+
+def load() -> None:
+    """Every module there is: what counts declares its names when it is imported."""
+    for each in pkgutil.walk_packages(muster.__path__, "muster."):
+        if not each.name.endswith("__main__"):
+            import_module(each.name)
+
+
+def page() -> str:
+    load()
+    rows = sorted(
+        (name, owner, help_) for owner, names in DECLARED.items() for name, help_ in names.items()
+    )
+    return HEAD + "".join(f"| `{n}` | `{o.removeprefix('muster.')}` | {h} |\n" for n, o, h in rows)
+
+
+def counted(path: Path) -> Iterator[str]:
+    """The names that a module counts, as it writes them; a label is left out."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.AugAssign(target=ast.Subscript(value=counts, slice=name)) if ast.unparse(
+                counts
+            ).endswith("counters"):
+                match name:
+                    case ast.Constant(value=str(text)):
+                        yield text
+                    case ast.Call(
+                        func=ast.Name(id="labelled"), args=[ast.Constant(value=text), *_]
+                    ):
+                        yield f"{text}-"
+                    case _:
+                        yield ast.unparse(name)
+
+
+@proves("node.counters-are-declared")
+def test_whatever_is_counted_is_declared_and_whatever_is_declared_is_counted():
+    load()
+    every = {name.partition("<")[0] for names in DECLARED.values() for name in names}
+    assert len(every) > 40
+    for path in sorted((ROOT / "src" / "muster").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+        uses, own = set(counted(path)), DECLARED.get(module, {})
+        assert uses - every == set(), f"{module} counts what nobody declared"
+        assert {name.partition("<")[0] for name in own} - uses == set(), f"{module} never counts it"
+
+
+@proves("node.counters-are-declared")
+def test_no_two_declarations_can_mean_the_same_name():
+    load()
+    every = [name for names in DECLARED.values() for name in names]
+    assert len(every) == len(set(every))
+    labels = [name.partition("<")[0] for name in every if "<" in name]
+    assert [
+        (a, b) for a in labels for b in every if b.startswith(a) and not b.startswith(f"{a}<")
+    ] == []
+
+
+@proves("node.counters-are-declared")
+def test_what_is_declared_nowhere_cannot_be_counted_or_asked_for():
+    counts = Counts()
+    counts[labelled("call", Unreachable("away"))] += 1
+    assert counts == {"call-unreachable": 1}
+    assert counts["call-denied"] == 0
+    for name in ("calls", "call", "nothing", "", "disputes-x"):
+        with pytest.raises(KeyError, match="nobody declared it"):
+            counts[name] += 1
+    assert counts == {"call-unreachable": 1}
+
+
+@proves("node.counters-are-declared")
+def test_the_page_of_counters_is_the_declarations():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.node.test_counter"
+    helps = [help_ for names in DECLARED.values() for help_ in names.values()]
+    assert [h for h in helps if not (h[0].isupper() and h.endswith(".") and len(h) <= 80)] == []
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
