@@ -220,7 +220,7 @@ def write_spec(out: Path, test: str, agent: str) -> Path:
                 "needs": {"label": "hub"},
                 "agent": "shell",
                 "do": "{ cat DRAFT.md; echo; echo '## Tests'; echo; "
-                "echo ${test.summary}; echo; echo on ${test.machine}; } > NOTES.md",
+                'echo "$MUSTER_TEST_SUMMARY"; echo; echo "on $MUSTER_TEST_MACHINE"; } > NOTES.md',
                 "deliver": ["NOTES.md"],
                 "check": "grep -q Tests NOTES.md",
             },

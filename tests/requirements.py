@@ -503,6 +503,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.graph-in-order": "Phases begin when all before them are done; a failed phase fails the run and nothing that depends on it begins.",
     "node.secrets-stay-out": "No text that leaves an attempt holds a secret of its machine; in its place stands its name.",
     "node.secrets-registered": "Secrets are what the machine's owner gives to attempts; a variable of a spec is none, whatever its name, and neither is a path, a number or a word.",
+    "node.old-specs-end": "A run whose shell source an older version took with a reference in it is readable, and its attempt fails before anything runs, with the variable to write.",
     "node.secret-is-no-value": "A value that held a secret is handed to no later phase; one that names it fails and says why. No other value is changed.",
     "node.agents-fault": "An agent that breaks what it was given fails its attempt once, with a reason.",
     "node.agents-env": "Keys of agents may lie in agents.env, which only its owner may read and which is read for each attempt.",

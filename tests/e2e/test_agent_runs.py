@@ -35,8 +35,8 @@ phases:
     needs: {{label: on-hub}}
     agent: shell
     do: |
-      printf '%s|%s|%s\\n' "${{write.summary}}" "${{write.agent}}" "${{write.machine}}" > report.txt
-      printf '%s\\n' "${{write.output}}" >> report.txt
+      printf '%s|%s|%s\\n' "$MUSTER_WRITE_SUMMARY" "$MUSTER_WRITE_AGENT" "$MUSTER_WRITE_MACHINE" > report.txt
+      printf '%s\\n' "$MUSTER_WRITE_OUTPUT" >> report.txt
     deliver: report.txt
 """
 ALONE = """\

@@ -27,7 +27,7 @@ phases:
   write:
     agent: shell
     do: |
-      echo "as ${run.name} said" > planned.txt
+      echo "as $MUSTER_RUN_NAME said" > planned.txt
 
       echo '```' >> planned.txt
     deliver: [planned.txt]

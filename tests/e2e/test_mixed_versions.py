@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from muster import __version__
+from muster.errors import MusterError
 from tests.cli.world import muster
 from tests.e2e.fleet import ROOT, Fleet, Machine, until
 from tests.promise import proves
@@ -36,7 +37,7 @@ phases:
     after: [make]
     needs: {label: on-studio}
     agent: shell
-    do: printf "%s by %s" "${make.output}" "$(cat made.txt)" > used.txt
+    do: printf "%s by %s" "$MUSTER_MAKE_OUTPUT" "$(cat made.txt)" > used.txt
     deliver: [used.txt]
     check: grep "said by made" used.txt
 """
@@ -53,7 +54,7 @@ phases:
     after: [say]
     needs: {{label: on-{count}}}
     agent: shell
-    do: printf %s "${{say.output}}" | wc -c
+    do: printf %s "$MUSTER_SAY_OUTPUT" | wc -c
     check: "true"
 """
 LASTING = """\
@@ -83,7 +84,7 @@ phases:
     after: [agree]
     needs: {label: on-studio}
     agent: shell
-    do: test "${first.output}" = 1
+    do: test "$MUSTER_FIRST_OUTPUT" = 1
     check: "true"
 """
 
@@ -196,6 +197,19 @@ def test_a_run_in_a_repository_is_done_by_the_other_and_hands_values_on(fleet):
         assert found["machine"] == "studio"
         why = machine.ask("why", {"task": found["task"]})["decisions"]
         assert [c["machine"] for c in why[-1]["candidates"] if c["fits"]] == ["studio"]
+
+
+@proves("node.old-specs-end")
+def test_a_reference_in_shell_source_is_refused_or_fails_by_the_newer_and_says_what_to_write(fleet):
+    spec = SPEC.replace("$MUSTER_MAKE_OUTPUT", "${make.output}")
+    if not is_older(fleet.hub):
+        with pytest.raises(MusterError, match="MUSTER_MAKE_OUTPUT"):
+            begin(fleet, "mixed", spec, "main")
+        return
+    run = begin(fleet, "mixed", spec, "main")
+    for machine in fleet.machines.values():
+        assert settled(machine, run) == "failed"
+        assert 'write "$MUSTER_MAKE_OUTPUT"' in tasks(machine, run)["use"]["reason"]
 
 
 @proves("node.versions-mix")

@@ -34,14 +34,14 @@ phases:
     agent: shell
     do: |
       sha256sum < "$MUSTER_SAY_OUTPUT_FILE"
-      printf %s "${{short.output}}" | wc -c
+      printf %s "$MUSTER_SHORT_OUTPUT" | wc -c
       ls | wc -l
     check: test -s "$MUSTER_SAY_OUTPUT_FILE"
   named:
     after: [say]
     needs: {{{{label: on-laptop}}}}
     agent: shell
-    do: printf %s "${{say.output}}" | wc -c
+    do: printf %s "$MUSTER_SAY_OUTPUT" | wc -c
     check: "true"
 """
 

@@ -55,14 +55,14 @@ muster: 1
 name: plain
 phases:
   one: {agent: noop, do: '{}', check: 'true'}
-  two: {after: one, agent: shell, do: 'echo ${one.summary} ${one.output}', check: 'true'}
+  two: {after: one, agent: shell, do: 'echo "$MUSTER_ONE_SUMMARY" "$MUSTER_ONE_OUTPUT"', check: 'true'}
 """,
     """\
 muster: 1
 name: values
 inputs: {x: 'a', y: ''}
 phases:
-  one: {agent: shell, do: 'echo ${inputs.x}', check: 'true'}
+  one: {agent: shell, do: 'echo "$MUSTER_INPUTS_X"', check: 'true'}
   two: {agent: shell, do: 'x', check: 'true'}
   all: {after: [one, two], agent: noop, do: '${one.summary}${two.output}${inputs.y}', check: 'true'}
 """,
@@ -71,8 +71,8 @@ muster: 1
 name: swarm
 repo: main
 phases:
-  every: {each: 'src/*', agent: shell, do: 'ls ${each.path}', check: 'true'}
-  end: {after: every, agent: shell, do: 'echo ${every.summary}', check: 'true'}
+  every: {each: 'src/*', agent: shell, do: 'ls "$MUSTER_EACH_PATH"', check: 'true'}
+  end: {after: every, agent: shell, do: 'echo "$MUSTER_EVERY_SUMMARY"', check: 'true'}
 """,
     """\
 muster: 1

@@ -257,6 +257,20 @@ def test_a_shell_never_sees_the_carriage_returns_of_a_text_from_windows(home):
     assert [order.command for order in hands.ordered] == ["true\nfalse\n", "true\n"]
 
 
+@proves("node.old-specs-end")
+@pytest.mark.parametrize("key", ["do", "check"])
+def test_source_that_an_older_version_took_with_a_reference_fails_before_anything_runs(home, key):
+    hands = Hands(home.path, OK, OK)
+    one = trial(home, hands, **{key: "test '${a.summary}'"})
+    given = msgspec.structs.replace(one.start.open, values={"a": {"summary": "fine"}})
+    one.start = dataclasses.replace(one.start, open=given)
+    end = asyncio.run(one.run())
+    assert end.status == "failed"
+    assert "refers to ${a.summary} in shell source" in end.reason
+    assert end.reason.endswith('write "$MUSTER_A_SUMMARY"')
+    assert hands.ordered == []
+
+
 @proves("node.patient-push")
 def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
     hands = Hands(home.path, OK)

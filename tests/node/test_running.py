@@ -11,6 +11,8 @@ from muster.log import canon
 from muster.node import event as ev
 from muster.node import running
 from muster.node.owning import branch_of, instance_word
+from muster.task import check as checks
+from muster.task.spec import parse
 
 CHAIN = """\
 muster: 1
@@ -36,7 +38,7 @@ phases:
   all:
     each: "src/*/"
     agent: shell
-    do: ls "${each.path}"
+    do: ls "$MUSTER_EACH_PATH"
     check: "true"
 """
 OTHER, DONE = "1" * 40, "2" * 40
@@ -119,6 +121,20 @@ def test_a_failed_phase_fails_the_run_and_what_depends_on_it_never_begins(hub):
     assert state(hub, run) == "failed"
     assert wanted(hub, ev.StartAttempt) == []
     assert len(hub.entries("task.open")) == 1
+
+
+@proves("node.old-specs-end")
+def test_a_run_whose_source_an_older_version_took_is_read_back_shown_and_ends(hub, monkeypatch):
+    spec = CHAIN.replace("agent: noop", "agent: shell").replace('"{}"', "echo ${first.summary}")
+    assert not hub.order("run", "chain", {"base": "", "repo": "", "spec": spec, "values": {}})["ok"]
+    monkeypatch.setattr(checks, "admit", lambda text, *_, **__: parse(text))
+    run = hand_in(hub, spec)
+    monkeypatch.undo()
+    hub.world.restart("hub")
+    hub.world.pass_ms(3_000)
+    assert set(hub.call("runs", {"run": run})["value"]["phases"]) == {"first", "second"}
+    end(hub, "failed", reason="it refers to ${first.summary} in shell source")
+    assert state(hub, run) == "failed"
 
 
 @proves("cli.skipped-phases-say-why")

@@ -15,7 +15,6 @@ from pathlib import Path
 from muster.task.check import check
 from muster.task.graph import plan
 from muster.task.order import phase_order
-from muster.task.source import placed
 from muster.task.spec import parse
 from muster.task.values import command
 
@@ -23,7 +22,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 PIECES = [
     b"[", b"]", b"{", b"}", b": ", b"- ", b"\n", b"\n  ", b"&a ", b"*a", b"!!str ", b"<<: ", b"|\n",
     b">\n", b"'", b'"', b"#", b"%", b"\0", b"\xff", b"\xc3", b"\t", b"---\n", b"...\n", b"? ",
-    b"${test.summary}", b"${each.path}", b"$(", b"`", b"$((", b"<<EOF", b"after: [test]", b"race: 3",
+    b"${test.summary}", b"${each.path}", b"$MUSTER_TEST_SUMMARY ", b"$(", b"`", b"$((", b"<<EOF", b"after: [test]", b"race: 3",
     b"each: '*'", b"by: human", b"../", b"/home/x", b"null", b"true", b"9" * 40, b"10m", b"\\",
     "\u202e".encode(), "\u2028".encode(), b"  ", b"phases:", b"needs: {", b"eval ",
 ]  # fmt: skip
@@ -71,8 +70,9 @@ def probe(raw: bytes) -> bool:
         for name, phase in spec.phases.items():
             instance = "1" if phase.race else "x" if phase.each else ""
             assert phase_order(spec, name, instance) == phase_order(report.spec, name, instance)
-            if phase.shell:
-                assert placed(command(phase.do)) == ([], [])
+            sources = [phase.do] if set(phase.agents) == {"shell"} else []
+            for source in [*sources, phase.check or ""]:
+                assert command(source) == source.replace("\r\n", "\n")
     assert time.process_time() - start < SECONDS_MAX, "too slow"
     return report.spec is not None
 

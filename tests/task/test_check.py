@@ -146,7 +146,8 @@ def test_a_phase_needs_a_deliverable_a_check_or_a_person():
         ("by: human\ndo: x\nretries: 1", "retries does not go with by: human"),
         ("by: human\ndo: x\nneeds: {os: linux}", "needs does not go with by: human"),
         ("race: 2\neach: s/*\nenv: {P: '${each.path}'}", "race does not go with each"),
-        ("each: s/*", "each is never used; say ${each.path} in do"),
+        ("each: s/*", "each is never used; say $MUSTER_EACH_PATH in do"),
+        ("each: s/*\nagent: claude\ndo: x\ncheck: y", "each is never used; say ${each.path} in do"),
         ("each: s/*\nenv: {P: '${each.path}'}\ndeliver: x.md", "is the same for every match"),
         ("deliver: ['${inputs.x}/y']", "may refer to ${each.path} only"),
         ("deliver: [a/, a]", "names a path twice"),
@@ -280,7 +281,7 @@ def test_whatever_has_the_form_of_half_a_spec_is_checked_to_its_end(body):
 
 @proves("spec.sensible")
 def test_matches_and_a_base_need_a_repository():
-    every = text({"a": "each: '*.md'\nagent: shell\ndo: cat ${each.path}\ncheck: y"})
+    every = text({"a": "each: '*.md'\nagent: shell\ndo: cat $MUSTER_EACH_PATH\ncheck: y"})
     (sentence,) = told(every)
     assert sentence.startswith("phases.a.each matches the files of a repository")
     assert told(every, repo="main") == []
@@ -370,28 +371,85 @@ def test_a_reference_that_will_have_no_value_is_refused(ref, sentence):
 
 @proves("spec.known-references")
 def test_a_reference_to_a_far_prerequisite_and_to_the_run_is_taken():
-    body = 'after: mid\ndo: echo ${test.summary} ${run.id} ${inputs.word}\ncheck: "true"\n'
-    raw = text({"test": "", "mid": "after: test", "x": body + "agent: shell"}, "inputs: {word: x}")
+    body = 'after: mid\ndo: say ${test.summary} ${run.id} ${inputs.word}\ncheck: "true"\n'
+    raw = text({"test": "", "mid": "after: test", "x": body + "agent: claude"}, "inputs: {word: x}")
     assert told(raw) == []
 
 
+HERE = 'each: s/*\nagent: shell\ndo: echo "$MUSTER_EACH_PATH" '
+
+
 @proves("spec.known-references")
-def test_a_variable_of_a_phase_that_is_not_done_before_is_refused():
-    raw = text({"a": "", "b": "agent: shell\ndo: echo $MUSTER_A_SUMMARY\ncheck: y"})
-    assert told(raw) == [
-        "phases.b.do uses $MUSTER_A_SUMMARY, but does not come after a; add after: [a]"
+@pytest.mark.parametrize(
+    ("used", "sentence"),
+    [
+        ("MUSTER_LATER_SUMMARY", "but does not come after later; add after: [later]"),
+        ("MUSTER_LATER_OUTPUT_FILE", "but does not come after later; add after: [later]"),
+        ("MUSTER_HERE_SUMMARY", "its own result, which is not there yet"),
+    ],
+)
+def test_a_variable_that_will_have_no_value_is_refused(used, sentence):
+    phases = {"sign-off": "", "later": "after: here", "here": f"after: sign-off\n{HERE} ${used}"}
+    (found,) = told(text({**phases, "here": phases["here"] + "\ncheck: y"}, "repo: main"))
+    assert found == f"phases.here.do uses ${used}, {sentence}"
+
+
+@proves("spec.known-references")
+def test_the_match_of_a_phase_without_matches_is_refused():
+    (found,) = told(text({"a": "agent: shell\ndo: ls $MUSTER_EACH_PATH\ncheck: y"}))
+    assert found == "phases.a.do uses $MUSTER_EACH_PATH, but the phase has no each"
+    (found,) = told(text({"a": "each: s/*\nagent: shell\ndo: ls\ncheck: y"}, "repo: main"))
+    assert found == "phases.a.each is never used; say $MUSTER_EACH_PATH in do"
+
+
+@proves("spec.known-references", "spec.nearest-word")
+@pytest.mark.parametrize(
+    ("used", "meant"),
+    [
+        ("MUSTER_SING_OFF_SUMMARY", "MUSTER_SIGN_OFF_SUMMARY"),
+        ("MUSTER_SIGN_OFF_SUMARY", "MUSTER_SIGN_OFF_SUMMARY"),
+        ("MUSTER_SIGN_OFF_OUTPT_FILE", "MUSTER_SIGN_OFF_OUTPUT"),
+        ("MUSTER_SGIN_OFF_OUTPUT", "MUSTER_SIGN_OFF_OUTPUT"),
+        ("MUSTER_INPUTS_WROD", "MUSTER_INPUTS_WORD"),
+    ],
+)
+def test_a_variable_that_nothing_sets_is_told_with_the_one_that_was_meant(used, meant):
+    body = f"after: sign-off\nagent: shell\ncheck: y\ndo: echo ${used}"
+    raw = text({"sign-off": "", "here": body}, "inputs: {word: x}")
+    assert told(raw) == []
+    assert told(raw, warnings=True) == [
+        f"phases.here.do uses ${used}, which nothing sets; did you mean ${meant}?"
     ]
-    mine = text({"b": "agent: shell\ndo: echo $MUSTER_HOME $MUSTER_Z_SUMMARY\ncheck: y"})
-    assert told(mine) == []
+    mine = raw.replace(b"echo", f"{used}=1; echo".encode())
+    assert told(mine, warnings=True) == []
+
+
+@proves("spec.known-references")
+def test_variables_of_somebody_else_are_left_alone():
+    used = "echo $MUSTER_HOME $MUSTER_Z_OUTBOX $MUSTER_RUN_ID $MUSTER_INPUTS_WORD $MUSTER_A_COMMIT"
+    phases = {"a": "", "b": f"after: a\nagent: shell\ndo: {used}\ncheck: y"}
+    assert told(text(phases, "inputs: {word: x}"), warnings=True) == []
 
 
 @proves("spec.no-injection")
-def test_a_reference_in_a_place_that_is_no_word_of_the_shell_is_refused_before_it_runs():
-    raw = text({"a": "", "b": "after: a\nagent: shell\ndo: echo '${a.summary}'\ncheck: 'true'"})
-    (sentence,) = told(raw)
-    assert sentence.startswith("phases.b.do is shell source: ${a.summary} stands in single quotes")
-    prompt = raw.replace(b"agent: shell\n    do: echo", b"agent: claude\n    do: say")
-    assert told(prompt) == []
+def test_a_reference_in_shell_source_is_refused_with_the_variable_to_write():
+    said = 'in shell source, where a value is a variable: write "$MUSTER_A_SUMMARY"'
+    raw = text({"a": "", "b": "after: a\nagent: shell\ndo: echo ${a.summary}\ncheck: 'true'"})
+    assert told(raw) == [f"phases.b.do refers to ${{a.summary}} {said}"]
+    checked = text({"a": "", "b": "after: a\nagent: claude\ndo: x\ncheck: test ${a.summary}"})
+    assert told(checked) == [f"phases.b.check refers to ${{a.summary}} {said}"]
+    escaped = raw.replace(b"echo $", b"echo $$")
+    assert told(escaped) == [f"phases.b.do refers to ${{a.summary}} {said}"]
+    assert told(raw.replace(b"agent: shell\n    do: echo", b"agent: claude\n    do: say")) == []
+
+
+@proves("spec.no-injection")
+def test_where_an_agent_or_the_shell_may_do_it_a_reference_is_warned_of():
+    raw = text({"a": "", "b": "after: a\nagent: [claude, shell]\ndo: say ${a.summary}\ncheck: y"})
+    assert told(raw) == []
+    (both, refers) = told(raw, warnings=True)
+    assert "make sure that it fits both" in both + refers
+    assert 'write "$MUSTER_A_SUMMARY"' in both + refers
 
 
 # --- local files
@@ -512,6 +570,8 @@ def test_an_agent_that_no_machine_has_is_told():
         text({f"p{i}": f"after: p{(i + 1) % 500}" for i in range(500)}),
         text({f"phase-{i}": f"after: [phsae-{i}, phaze-{i}]" for i in range(500)}),
         text({f"p{i}": "agent: shell\ncheck: y\ndo: " + "sh [[ ${a.b} " * 1_200 for i in range(15)}),
+        text({f"p{i}": "agent: shell\ncheck: y\ndo: " + " ".join(f"$MUSTER_{j}P{i}_SUMMARY" for j in range(700))
+              for i in range(20)} | {f"q{i}": "" for i in range(400)}),
         text({f"p{i}": "agent: claude\ncheck: y\ndo: " + "~a/b /tmp/x${ a" * 1_000
               for i in range(15)}),
         text({f"p{i}": "deliver: [" + ", ".join(f"d{j}.txt" for j in range(15)) + "]"

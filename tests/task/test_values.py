@@ -3,14 +3,11 @@
 import subprocess
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tests.promise import proves
 from tests.task.specs import text
 
 from muster.errors import Malformed, NotFound
 from muster.limits import VALUE_BYTES_MAX, VARIABLE_BYTES_MAX
-from muster.task import source
 from muster.task.order import given_inputs, opening_refusal, phase_order
 from muster.task.spec import parse
 from muster.task.values import (
@@ -63,16 +60,10 @@ def shell(script: str, values: dict) -> str:
 @pytest.mark.parametrize(
     ("script", "frame"),
     [
-        ("printf %s ${test.summary}", "{}"),
-        ('printf %s "${test.summary}"', "{}"),
-        ('printf %s "<${test.summary}>"', "<{}>"),
-        ("printf %s a${test.summary}b", "a{}b"),
-        ('printf %s "$(printf %s ${test.summary}x)"', "{}x"),
-        ('x=${test.summary}; printf %s "$x"', "{}"),
-        ('# don\'t ${test.summary}\nprintf %s "${test.summary}"', "{}"),
-        ("(printf %s ${test.summary})", "{}"),
-        ("printf '%s' ${test.summary}", "{}"),
-        ('printf %s "\\"${test.summary}\\""', '"{}"'),
+        ('printf %s "$MUSTER_TEST_SUMMARY"', "{}"),
+        ('printf %s "<${MUSTER_TEST_SUMMARY}>"', "<{}>"),
+        ('printf %s "$(printf %s "${MUSTER_TEST_SUMMARY}x")"', "{}x"),
+        ('x=$MUSTER_TEST_SUMMARY; printf %s "$x"', "{}"),
     ],
 )
 def test_a_shell_gets_exactly_the_value_and_never_runs_it(script, frame, value):
@@ -80,63 +71,26 @@ def test_a_shell_gets_exactly_the_value_and_never_runs_it(script, frame, value):
 
 
 @proves("spec.no-injection")
-@given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cc", "Cs"])))
-@settings(max_examples=100, deadline=None)
-def test_the_source_that_runs_does_not_depend_on_any_value(value):
-    script = 'echo ${test.summary} "${test.status}"'
-    assert command(script) == 'echo "${MUSTER_TEST_SUMMARY}" "${MUSTER_TEST_STATUS}"'
-    told = environment([script], {"test": {"summary": value, "status": value[:5]}})
-    assert set(told) == {"MUSTER_TEST_SUMMARY", "MUSTER_TEST_STATUS"}
-
-
-@proves("spec.no-injection")
 @pytest.mark.parametrize(
-    ("script", "why"),
+    ("script", "variable"),
     [
-        ("echo '${a.summary}'", "single quotes"),
-        ("echo $'x\\'${a.summary}'", "$'…'"),
-        ("echo $((${a.summary} + 1))", "arithmetic"),
-        ("echo $[${a.summary}]", "arithmetic"),
-        ("((x = ${a.summary}))", "arithmetic"),
-        ("echo `echo ${a.summary}`", "backticks"),
-        ("echo ${x:-${a.summary}}", "inside ${…}"),
-        ("cat <<EOF\n${a.summary}\nEOF", "after <<"),
-        ("eval ${a.summary}", "eval"),
-        ('sh -c "echo ${a.summary}"', "sh, which may take it as source"),
-        ('bash -lc "echo ${a.summary}"', "bash"),
-        ('python3 -c "print(${a.summary})"', "python3"),
-        ('ssh host "echo ${a.summary}"', "ssh"),
-        ("let x=${a.summary}", "let"),
-        ("[[ ${a.summary} -eq 1 ]]", "[["),
-        ('trap "${a.summary}" EXIT', "trap"),
-        ("echo $${a.summary}", "means nothing in a shell"),
+        ("echo ${a.summary}", "$MUSTER_A_SUMMARY"),
+        ("echo '${sign-off.summary}'", "$MUSTER_SIGN_OFF_SUMMARY"),
+        ("# ${run.id}", "$MUSTER_RUN_ID"),
+        ("ls ${each.path}", "$MUSTER_EACH_PATH"),
+        ("echo $${inputs.tag-name}", "$MUSTER_INPUTS_TAG_NAME"),
     ],
 )
-def test_a_reference_where_a_shell_would_not_take_one_word_is_refused(script, why):
+def test_a_reference_in_shell_source_does_not_run_and_the_variable_is_named(script, variable):
     with pytest.raises(Malformed) as caught:
         command(script)
-    assert why in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        "make eval",
-        'sh run.sh "${a.summary}"',
-        "python -m pytest ${a.summary}",
-        '[[ "${a.summary}" == x ]]',
-        "./eval ${a.summary}",
-        "case ${a.status} in done) echo y;; esac; echo ${a.summary}",
-        'cat <<< "${a.summary}"',
-    ],
-)
-def test_ordinary_source_is_left_alone(script):
-    assert source.placed(script)[1] == []
+    assert str(caught.value).endswith(f'where a value is a variable: write "{variable}"')
 
 
 def test_source_without_references_is_byte_for_byte_what_was_signed():
     script = "for f in *.c; do cc -o \"${f%.c}\" '$f'; done <<EOF\n$(x) `y` ${Z:-a.b}\nEOF"
     assert command(script) == script
+    assert command("echo a\r\necho b") == "echo a\necho b"
 
 
 @proves("spec.no-injection")
@@ -197,9 +151,7 @@ def test_a_value_is_whole_up_to_the_bound_and_refused_by_name_beyond():
 
 
 @proves("spec.bounded-values")
-@pytest.mark.parametrize(
-    "script", ["wc ${a.output}", "wc $MUSTER_A_OUTPUT", '"${MUSTER_A_OUTPUT}"']
-)
+@pytest.mark.parametrize("script", ["wc $MUSTER_A_OUTPUT", '"${MUSTER_A_OUTPUT}"'])
 def test_source_that_names_what_no_variable_can_hold_is_told_of_the_file(script):
     values = {"a": {"output": "x" * (VARIABLE_BYTES_MAX - len("MUSTER_A_OUTPUT") - 2)}}
     assert "MUSTER_A_OUTPUT" in environment([script], values)
@@ -213,7 +165,7 @@ def test_source_that_names_what_no_variable_can_hold_is_told_of_the_file(script)
 @proves("spec.bounded-values")
 def test_the_longest_variable_that_is_allowed_can_be_handed_to_a_program():
     values = {"a": {"output": "x" * (VARIABLE_BYTES_MAX - len("MUSTER_A_OUTPUT") - 2)}}
-    assert shell('printf %s "${a.output}" | wc -c', values).strip() == str(
+    assert shell('printf %s "$MUSTER_A_OUTPUT" | wc -c', values).strip() == str(
         len(values["a"]["output"])
     )
 

@@ -50,6 +50,8 @@ class Outfit:
         """What the agent is ordered to do. Raises: Malformed where a value cannot be handed on."""
         found = self.start.values
         text = str(self.template.get("do", ""))
+        # What cannot be looked at afterwards is not begun: an agent's work costs money.
+        values_of.command(str(self.template.get("check", "")), found)
         plain = self.agent in ("shell", "noop")
         extra = self._environment(found, self.daemon.hands.agents.get(self.agent))
         capability, token = self._capability()

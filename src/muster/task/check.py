@@ -14,21 +14,23 @@ from itertools import chain, islice
 from typing import NamedTuple
 
 from muster import limits
-from muster.task import route, source
+from muster.task import route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.graph import cycles, prerequisites
 from muster.task.local import local_files
 from muster.task.order import EACH_PATH, largest_order, size_refusal, text_size, texts_of
-from muster.task.problem import Problem, SpecErrors, did_you_mean, shown
+from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
 from muster.task.spec import Document, Phase, Spec, names, read
 from muster.task.unit import duration_ms
 from muster.task.values import (
     EACH_VALUES,
+    FILE,
     PHASE_VALUES,
     RESERVED,
     RUN_VALUES,
     Reference,
+    by_variable,
     misspelt,
     named_variables,
     references,
@@ -131,7 +133,6 @@ class _Check:
             yield from self._combination(name, phase)
             yield from self._times(name, phase)
             yield from self._references(name, phase)
-            yield from self._shell(name, phase)
             yield from self._order(name, phase)
         both = (
             local_files(self.spec, self.before, self.files, self.repo),
@@ -228,6 +229,8 @@ class _Check:
         if phase.check is None and not phase.deliverables:
             what = "cannot be checked; say what it delivers (deliver: [FILE]) or a check: COMMAND"
             yield self._at(name, "", what)
+        if phase.interpreter and not phase.shell and not phase.check:
+            yield self._at(name, "shell", "has nothing to read here; leave it out, or add a check")
         if phase.shell and len(set(phase.agents)) > 1:
             what = "may go to the shell or to another agent, and the same `do` is source to one "
             what += "and a prompt to the other; make sure that it fits both"
@@ -253,7 +256,8 @@ class _Check:
         if not self.repo and phase.deliverables:
             yield from self._names_of_blobs(name, phase)
         if phase.each is not None and not self._uses_match(phase):
-            yield self._at(name, "each", f"is never used; say {EACH_PATH} in do")
+            match = f"${variable('each', 'path')}" if phase.shell else EACH_PATH
+            yield self._at(name, "each", f"is never used; say {match} in do")
         if phase.budget is not None:
             # Agents say what they used when they have ended: there is nobody to stop then.
             what = "is written down with what was used, and stops no attempt yet; set a timeout"
@@ -293,15 +297,21 @@ class _Check:
 
     def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, text in _keyed_texts(phase):
+            # Where several may do it, `do` is source only when the shell does.
+            source = key == "check" or (key == "do" and phase.shell)
+            perhaps = source and key == "do" and set(phase.agents) != {"shell"}
             for wrong in misspelt(text):
                 right = "".join(wrong.split())
                 yield self._at(name, key, f"has {shown(wrong)}; write it as {shown(right)}")
-            for reference in references(text):
+            for reference in references(text, escaped=source and not perhaps):
                 sentence = self._reference(name, phase, reference)
                 if sentence:
                     yield self._at(name, key, f"refers to {reference}, {sentence}")
-            if key == "check" or phase.shell:
-                yield from self._variables(name, key, text)
+                elif source:
+                    what = f"refers to {reference} {by_variable(reference)}"
+                    yield self._at(name, key, what, warning=perhaps)
+            if source:
+                yield from self._variables(name, phase, key, text)
 
     def _reference(self, name: str, phase: Phase, reference: Reference) -> str:
         source_name, value = reference
@@ -329,23 +339,35 @@ class _Check:
             return "but the phase has no each"
         return "" if value in EACH_VALUES else "but a match has only a path"
 
-    def _variables(self, name: str, key: str, text: str) -> Iterator[Problem]:
-        """A shell phase may name the variables itself; a value that never comes is a mistake."""
+    def _variables(self, name: str, phase: Phase, key: str, text: str) -> Iterator[Problem]:
+        """A value that never comes is a mistake; a variable that nothing sets may be one."""
         for used in sorted(named_variables(text)):
-            other = self.yields.get(used)
-            if other is not None and other not in self.before[name]:
+            other = self.yields.get(used.removesuffix(FILE))
+            if other == name:
+                yield self._at(name, key, f"uses ${used}, its own result, which is not there yet")
+            elif other is not None and other not in self.before[name]:
                 what = f"uses ${used}, but does not come after {other}"
                 yield self._at(name, key, f"{what}; add after: [{other}]")
+            elif used == variable("each", "path") and phase.each is None:
+                yield self._at(name, key, f"uses ${used}, but the phase has no each")
+            elif other is None and f"{used}=" not in text and (meant := self._unset(used)):
+                what = f"uses ${used}, which nothing sets{meant}"
+                yield self._at(name, key, what, warning=True)
 
-    def _shell(self, name: str, phase: Phase) -> Iterator[Problem]:
-        texts = [("check", phase.check or "")]
-        if phase.shell:
-            texts.append(("do", phase.do))
-        if phase.interpreter and not phase.shell and not phase.check:
-            yield self._at(name, "shell", "has nothing to read here; leave it out, or add a check")
-        for key, text in texts:
-            for sentence in source.placed(text)[1]:
-                yield self._at(name, key, f"is shell source: {sentence}")
+    def _unset(self, used: str) -> str:
+        """The hint for a variable of a value that there is not, "" for one of somebody else.
+
+        Whatever costs a search for the nearest word is a problem, and problems are counted.
+        """
+        word = used.removeprefix("MUSTER_").removesuffix(FILE).replace("_", "-").lower()
+        source, _, value = word.rpartition("-")
+        inputs, phases = self.spec.inputs or {}, self.spec.phases
+        if word.startswith("inputs-"):
+            given = word.removeprefix("inputs-")
+            return "" if given in inputs else _hint(("inputs", nearest(given, inputs)))
+        if value in PHASE_VALUES:
+            return _hint((nearest(source, phases), value))
+        return _hint((source, nearest(value, PHASE_VALUES))) if source in phases else ""
 
     def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.by_human:
@@ -370,6 +392,10 @@ class _Check:
         why = ", ".join(nearest.reasons)
         key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
+
+
+def _hint(near: tuple[str, str]) -> str:
+    return f"; did you mean ${variable(*near)}?" if all(near) else "; its name is misspelt"
 
 
 _NOT_BY_HUMAN = (

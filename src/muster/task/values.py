@@ -2,9 +2,8 @@
 
 Rule 1: in a prompt `${test.summary}` is replaced by the value, as text, once: a reference inside
         a value stays what it is.
-Rule 2: in shell source `${test.summary}` becomes a reference to the environment variable
-        MUSTER_TEST_SUMMARY, in double quotes. The source that runs depends on the spec alone,
-        never on a value; source.py decides where a reference may stand.
+Rule 2: shell source names the environment variable, "$MUSTER_TEST_SUMMARY", and `${test.summary}`
+        in it is refused. The source that runs is the text that was signed; no value is put in.
 Rule 3: a value is handed on whole or not at all: beyond the bound, and with NUL, it is refused by
         name. Control characters, which could steer a terminal, are replaced.
 Rule 4: `$${a.b}` is the text `${a.b}`.
@@ -21,7 +20,6 @@ from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed
-from muster.task import source
 
 # What a phase yields.
 PHASE_VALUES: Final = (
@@ -40,7 +38,7 @@ WITHHELD: Final = "withheld"
 _ALWAYS: Final = frozenset({"branch", "commit", "status", "summary", "path", "id", "name"})
 _GIVEN: Final = _ALWAYS | {WITHHELD}
 # Behind the name of a value's variable: the variable that names a file with the value.
-_FILE: Final = "_FILE"
+FILE: Final = "_FILE"
 _FILE_VALUE: Final = "-file"
 
 _REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\}")
@@ -63,9 +61,9 @@ class Reference(NamedTuple):
         return f"${{{self.source}.{self.value}}}"
 
 
-def references(text: str) -> list[Reference]:
-    """Every reference in a text, once each, in order."""
-    found = [Reference(m[2], m[3]) for m in _REFERENCE.finditer(text) if not m[1]]
+def references(text: str, *, escaped: bool = False) -> list[Reference]:
+    """Every reference in a text, once each, in order; with `escaped` also `$${a.b}`."""
+    found = [Reference(m[2], m[3]) for m in _REFERENCE.finditer(text) if escaped or not m[1]]
     return list(dict.fromkeys(found))
 
 
@@ -93,7 +91,7 @@ class Uses(NamedTuple):
 
     def as_file(self, name: str, value: str) -> bool:
         """Whether a text asks for a file with this value."""
-        return variable(name, value) + _FILE in self.variables
+        return variable(name, value) + FILE in self.variables
 
     def takes(self, name: str, value: str) -> bool:
         """Whether the phase is given this value."""
@@ -192,29 +190,28 @@ def prompt(text: str, values: Values) -> str:
 
 
 def command(text: str, values: Values | None = None) -> str:
-    """The shell source of a `do` or `check`: references become quoted variables.
+    """The shell source of a `do` or `check`, as it was signed but for the ends of its lines.
 
     Raises:
-        Malformed: a reference stands where a shell would not expand it as one word; or one of
-            `values` that the source names is longer than a variable can be.
+        Malformed: it refers to a value otherwise than by its variable; or one of `values` that it
+            names is longer than a variable can be.
 
     """
-    # A shell takes the carriage return of a text from Windows for a part of the last word.
-    text = text.replace("\r\n", "\n")
-    edits, refused = source.placed(text)
-    if refused:
-        raise Malformed(refused[0])
-    used = uses([text])
+    if named := references(text, escaped=True):
+        raise Malformed(f"it refers to {named[0]} {by_variable(named[0])}")
+    used = named_variables(text)
     for name, known in (values or {}).items():
         for value, of_it in known.items():
             key = variable(name, value)
-            if Reference(name, value) in used.named or key in used.variables:
-                check_fits(key, of_it, f"read it from the file that ${key}{_FILE} names")
-    parts, at = [], 0
-    for edit in edits:
-        parts += [text[at : edit.start], edit.text(variable(edit.source, edit.value))]
-        at = edit.end
-    return "".join([*parts, text[at:]])
+            if key in used:
+                check_fits(key, of_it, f"read it from the file that ${key}{FILE} names")
+    # A shell takes the carriage return of a text from Windows for a part of the last word.
+    return text.replace("\r\n", "\n")
+
+
+def by_variable(reference: Reference) -> str:
+    """What to write for a reference in shell source, as the end of a sentence."""
+    return f'in shell source, where a value is a variable: write "${variable(*reference)}"'
 
 
 def check_fits(key: str, value: str, instead: str) -> None:

@@ -52,7 +52,7 @@ phases:
     retries: 2
   notes:
     after: [test]            # starts from the commits of these phases
-    agent: [claude, shell]   # the first one available
+    agent: [claude, codex]   # the first one available
     do: "Draft NOTES.md; tests: ${test.summary}"
     deliver: [NOTES.md]
   sign-off:
@@ -62,7 +62,8 @@ phases:
 ```
 
 Every phase needs `deliver` or `check`, or `by: human`. Phases that do not depend on each other run
-at the same time on different machines. Name only labels, tools and agents that exist below.
+at the same time on different machines. Name only labels, tools and agents that exist below. Shell
+source (`do` of agent: shell, every `check`) says "$MUSTER_TEST_SUMMARY" for ${test.summary}.
 """
 
 
