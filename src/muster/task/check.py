@@ -9,7 +9,7 @@ Rule 3: a spec that passes proceeds: it has no cycle, every phase can be checked
 The fleet is judged by route.py, the same code that assigns the task later.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ from muster.task.values import (
     misspelt,
     named_variables,
     references,
+    uses,
     variable,
 )
 
@@ -188,15 +189,11 @@ class _Check:
             yield found._replace(line=0, column=0) if self.told else found
 
     def _cycles(self) -> Iterator[Problem]:
-        for cycle in cycles(self.spec, self.before):
-            name = cycle[0]
-            if len(cycle) == 1:
-                yield self._at(
-                    name, "after", f"names {name} itself; a phase cannot wait for itself"
-                )
-                continue
-            way = " waits for ".join([*cycle, name])
-            yield self._at(name, "after", f"closes a cycle: {way}; take one `after` away")
+        for name, *others in cycles(self.spec, self.before):
+            way = " waits for ".join([name, *others, name])
+            what = f"closes a cycle: {way}; take one `after` away"
+            itself = f"names {name} itself; a phase cannot wait for itself"
+            yield self._at(name, "after", what if others else itself)
 
     def _names(self, name: str, phase: Phase, written: Collection[str] = ()) -> Iterator[Problem]:
         if name in RESERVED:
@@ -255,7 +252,7 @@ class _Check:
             yield self._at(name, "each", what)
         if not self.repo and phase.deliverables:
             yield from self._names_of_blobs(name, phase)
-        if phase.each is not None and not self._uses_match(phase):
+        if phase.each is not None and not uses(texts_of(phase)).names("each", "path"):
             match = f"${variable('each', 'path')}" if phase.shell else EACH_PATH
             yield self._at(name, "each", f"is never used; say {match} in do")
         if phase.budget is not None:
@@ -269,14 +266,6 @@ class _Check:
         if size > limits.ARTEFACT_NAMES_BYTES_MAX:
             what = "names more files than one entry can list; deliver one folder that holds them"
             yield self._at(name, "deliver", what)
-
-    @staticmethod
-    def _uses_match(phase: Phase) -> bool:
-        return any(
-            Reference("each", "path") in references(text)
-            or variable("each", "path") in named_variables(text)
-            for text in texts_of(phase)
-        )
 
     def _times(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, most in _TIME_MS_MAX.items():
@@ -316,7 +305,9 @@ class _Check:
     def _reference(self, name: str, phase: Phase, reference: Reference) -> str:
         source_name, value = reference
         if source_name == "each":
-            return self._reference_to_match(phase, value)
+            if phase.each is None:
+                return "but the phase has no each"
+            return "" if value in EACH_VALUES else "but a match has only a path"
         if source_name == "inputs":
             known = self.spec.inputs or {}
             return "" if value in known else f"which is no input{did_you_mean(value, known)}"
@@ -332,12 +323,6 @@ class _Check:
         if source_name not in self.before[name]:
             return f"but does not come after {source_name}; add after: [{source_name}]"
         return ""
-
-    @staticmethod
-    def _reference_to_match(phase: Phase, value: str) -> str:
-        if phase.each is None:
-            return "but the phase has no each"
-        return "" if value in EACH_VALUES else "but a match has only a path"
 
     def _variables(self, name: str, phase: Phase, key: str, text: str) -> Iterator[Problem]:
         """A value that never comes is a mistake; a variable that nothing sets may be one."""
@@ -375,21 +360,17 @@ class _Check:
         order = largest_order(self.spec, name)
         if refusal := size_refusal(self.spec, order):
             yield self._at(name, "", refusal)
-        if self.fleet is not None:
-            yield from self._machines(name, order, self.fleet.machines)
-
-    def _machines(
-        self, name: str, order: dict[str, object], machines: Sequence[route.Machine]
-    ) -> Iterator[Problem]:
-        if not machines:
+        if self.fleet is None:
+            return
+        if not self.fleet.machines:
             yield self._at(name, "", "finds no machine: the fleet has none; invite one")
             return
         wants = route.wants_of(order, self.repo)
-        verdicts = [(route.judge(wants, machine), machine.name) for machine in machines]
+        verdicts = [(route.judge(wants, each), each.name) for each in self.fleet.machines]
         if any(verdict.fits for verdict, _ in verdicts):
             return
-        nearest, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
-        why = ", ".join(nearest.reasons)
+        best, machine = min(verdicts, key=lambda pair: (len(pair[0].reasons), pair[1]))
+        why = ", ".join(best.reasons)
         key = "needs" if f"phases.{name}.needs" in self.document.places else "agent"
         yield self._at(name, key, f"fits no machine; the nearest is {machine}: {why}")
 
@@ -399,16 +380,8 @@ def _hint(near: tuple[str, str]) -> str:
 
 
 _NOT_BY_HUMAN = (
-    "agent",
-    "needs",
-    "deliver",
-    "check",
-    "timeout",
-    "retries",
-    "race",
-    "each",
-    "env",
-    "budget",
+    *("agent", "needs", "deliver", "check", "timeout"),
+    *("retries", "race", "each", "env", "budget"),
 )
 _TIME_MS_MAX = {
     "timeout": limits.PHASE_TIMEOUT_MS_MAX,
