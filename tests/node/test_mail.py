@@ -6,9 +6,12 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.errors import Refused
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
-from muster.node import messages
+from muster.node import event as ev
+from muster.node import mailbox, messages
+from muster.node.mailbox import Mailbox
 from muster.store.store import Draft
 from muster.verbs import message, thread
 
@@ -295,3 +298,102 @@ def test_a_thread_of_more_streams_than_can_be_named_is_not_opened_to_somebody_ha
     assert len(one.entries("group.add")) == before, "nothing was written"
     monkeypatch.undo()
     assert one.order("thread", "plans", args)["ok"]
+
+
+# --- the index of what is unread ----------------------------------------------------------------
+
+
+def places(one: One) -> list[int]:
+    """What the index holds without being asked to look at more."""
+    return [place.seq for place in one.core.mailbox._views[""].places]
+
+
+@proves("message.unread-index")
+def test_a_burst_is_looked_at_a_page_with_each_tick_and_whole_where_somebody_asks(
+    world, monkeypatch
+):
+    hub, studio = world["hub"], world["studio"]
+    studio.step(ev.Tick())
+    monkeypatch.setattr(mailbox, "_PAGE", 10)
+    monkeypatch.setattr(Mailbox, "tick", lambda _: None)
+    written(hub, [f"m{n}" for n in range(35)])
+    assert places(studio) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(mailbox, "_PAGE", 10)
+    for looked in (10, 20):
+        studio.step(ev.Tick())
+        assert len(places(studio)) == looked
+    assert unread(studio) == 35
+    asked: list[str] = []
+    query = studio.core.store.query
+    monkeypatch.setattr(
+        studio.core.store, "query", lambda sql, *more: asked.append(sql) or query(sql, *more)
+    )
+    assert unread(studio) == 35
+    assert len(asked) == 1, "what was looked at is not looked at again"
+
+
+@proves("message.unread-index")
+def test_what_was_read_in_a_past_that_came_back_late_is_not_unread(world):
+    hub, studio = world["hub"], world["studio"]
+    world.cut("studio")
+    written(hub, ["read before", "new"])
+    first, _ = hub.entries("message.send")
+    read = kinds.body_bytes(kinds.MessageRead(first.id.hex()))
+    with studio.core.store.transaction():
+        studio.core.append_all(FLEET, [Draft("message.read", "muster", (), read)])
+        studio.core._sign()
+    assert unread(studio) == 0
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    assert texts(studio) == ["new"]
+
+
+@proves("message.unread-index")
+def test_messages_beyond_the_end_of_a_stream_are_not_unread(world):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, ["stays", "goes", "goes"], to=studio.id, scope=scope_to(studio.id))
+    written(hub, ["elsewhere"])
+    assert unread(studio) == 4
+    stream = hub.core.standing.own(scope_to(studio.id))
+    with studio.core.store.transaction():
+        studio.core.store.freeze(stream, 1, b"", world.now().wall_ms)
+    assert unread(studio) == 2
+    assert texts(studio) == ["stays", "elsewhere"]
+
+
+@proves("message.unread-index")
+def test_a_receipt_that_is_taken_back_makes_its_message_unread_again(world):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, ["one", "two"])
+    assert texts(studio, mark=True) == ["one", "two"]
+    own = studio.core.standing.own(FLEET)
+    size = studio.core.store.size(own)
+    assert unread(studio) == 0
+    with studio.core.store.transaction():
+        studio.core.store.freeze(own, size - 1, b"", world.now().wall_ms)
+    assert unread(studio) == 1
+
+
+@proves("message.unread-index")
+def test_whoever_asks_for_many_agents_makes_the_daemon_keep_a_few_of_their_indexes(world):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, ["to all"])
+    for number in range(2 * mailbox.READERS_MAX):
+        assert texts(studio, agent=f"a{number}") == ["to all"]
+        studio.step(ev.Tick())
+    assert len(studio.core.mailbox._views) == mailbox.READERS_MAX
+    assert f"a{number}" in studio.core.mailbox._views
+
+
+@proves("message.inbox-pages")
+def test_too_many_entries_that_begin_alike_are_not_all_looked_at(world, monkeypatch):
+    hub, studio = world["hub"], world["studio"]
+    written(hub, ["one"])
+    (message,) = studio.call("inbox", {})["value"]
+    assert messages.find(studio.core, message["message"][:1]).row.text == "one"
+    monkeypatch.setattr(messages, "_ALIKE_MAX", 1)
+    written(hub, [f"m{n}" for n in range(40)])
+    with pytest.raises(Refused, match="give more of its id"):
+        messages.find(studio.core, message["message"][:1])
+    assert messages.find(studio.core, message["message"][:16]).row.text == "one"

@@ -270,11 +270,11 @@ class Core:
     def _tick(self) -> None:
         """Time passed. Each part of it is apart: one that fails takes no time from the others."""
         self.store.hurry()
-        boot_ms = self.now.boot_ms
         self.guard.run("members", "", self.members.tick)
-        self.guard.run("sync", "", self.sync.tick, boot_ms)
-        self.guard.run("forks", "", self.replication.forks.retry, boot_ms, self.now.wall_ms)
+        self.guard.run("sync", "", self.sync.tick, self.now.boot_ms)
+        self.guard.run("forks", "", self.replication.forks.retry, *self.now)
         self.work.tick()
+        self.guard.run("mailbox", "", self.mailbox.tick)
 
     def _arrived(self, event: ev.Arrived) -> None:
         link = self.links.get(event.link)

@@ -5,7 +5,7 @@ bounded number is looked through.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from muster.errors import NotFound, Refused
@@ -18,34 +18,37 @@ from muster.node.whole import Whole
 
 # So many of the newest messages of everybody are looked through for those of one reader.
 _LOOKED_MAX: Final = 20_000
+# Entries of any kind that are looked at for one beginning: enough to know that it is not enough.
+_ALIKE_MAX: Final = 1_000
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
 def find(core: Whole, text: str) -> Sent:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
-    # A pattern that somebody typed is no question for a database.
-    rows: list[Any] = []
-    if _HEX.fullmatch(text):
-        like = f"{text.upper()}%"
-        rows = core.store.query("select id from message where hex(id) like ? limit 2", (like,))
-    if not rows:
+    found: list[Sent] = []
+    # What somebody typed may be no id at all.
+    alike = core.store.entries_like(text) if _HEX.fullmatch(text) else iter(())
+    for looked, entry in enumerate(alike, 1):
+        if entry.header.kind == "message.send":
+            row = core.store.row("message", entry.stream, entry.header.seq)
+            found += [] if row is None else [_sent(entry.stream, entry.header.seq, row)]
+        if len(found) > 1 or looked > _ALIKE_MAX:
+            raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
+    if not found:
         raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
-    if len(rows) > 1:
-        raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
-    (row,) = core.store.rows("message", id=rows[0][0], limit=1)
-    return _sent(row)
+    return found[0]
 
 
 def at(core: Whole, stream: StreamName, seq: int) -> Sent:
     """The message that is known to stand at this place."""
     row = core.store.row("message", stream, seq)
     assert row is not None, "the index holds what the table holds"
-    return _sent({"stream": str(stream), "seq": seq, **row})
+    return _sent(stream, seq, row)
 
 
-def _sent(row: dict[str, Any]) -> Sent:
-    values: Any = {name: row[name] for name in MessageRow._fields}
-    return Sent(StreamName.parse(str(row["stream"])), bytes(row["id"]), MessageRow(**values))
+def _sent(stream: StreamName, seq: int, row: Mapping[str, Any]) -> Sent:
+    values: Any = {name: row[name] for name in MessageRow._fields[1:]}
+    return Sent(stream, bytes(row["id"]), MessageRow(seq, **values))
 
 
 def newest_for(core: Whole, agent: str, before: Sent | None, limit: int) -> list[Sent]:

@@ -22,10 +22,15 @@ class Speaking:
         # When a machine was last put out of a thread, and when we were taken in.
         self._known: dict[tuple[Scope, str], tuple[int | None, int | None]] = {}
 
+    def is_heard(self, stream: StreamName) -> bool:
+        """Whether all of a stream was said: its writer is a member, or it belongs to no thread."""
+        scope = stream.scope
+        return not is_group(scope) or stream.machine in self._core.roster.groups.get(scope, {})
+
     def speaks(self, stream: StreamName, seq: int) -> bool:
         """Whether what stands at this place was said by a member; all outside of threads was."""
         core, scope = self._core, stream.scope
-        if not is_group(scope) or stream.machine in core.roster.groups.get(scope, {}):
+        if self.is_heard(stream):
             return True
         left_ms, joined_ms = self._times(scope, stream.machine)
         came = None if left_ms is None else core.store.admitted(stream, seq)

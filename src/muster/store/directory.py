@@ -89,30 +89,34 @@ class Directory:
         self._pending.append((first_row, ids))
         self._pending_entries += len(ids)
 
-    def rows(self, entry_id: bytes) -> Iterator[int]:
-        """Give the rows of the entries whose ids begin like `entry_id`: nearly always one.
+    def rows(self, low: bytes, high: bytes) -> Iterator[int]:
+        """Give the rows of entries whose ids begin with `low` to `high`, or with what is between.
 
-        The newest come first.
+        The newest come first, as far as runs go. Of ids that are given whole it is nearly always
+        one; what is given is only what the first eight bytes tell.
         """
-        key = entry_id[:KEY_BYTES]
+        low, high = low[:KEY_BYTES], high[:KEY_BYTES]
         for first_row, ids in self._pending[self._keyed :]:
             for row, pending_id in enumerate(ids, first_row):
                 self._by_key.setdefault(pending_id[:KEY_BYTES], []).append(row)
         self._keyed = len(self._pending)
-        yield from tuple(self._by_key.get(key, ()))
-        beginning = int.from_bytes(key[:BEGINNING_BYTES], "big")
+        keys = (low,) if low == high else [key for key in self._by_key if low <= key <= high]
+        for key in keys:
+            yield from tuple(self._by_key.get(key, ()))
+        first, last = (int.from_bytes(key[:BEGINNING_BYTES], "big") for key in (low, high))
         for run in range(self._runs - 1, -1, -1):
             if run >= self._runs - RUNS_KNOWN_MAX:
                 known = self._known.get(run) or self._learn(run)
-                at = bisect_left(known, beginning)
-                if at == len(known) or known[at] != beginning:
+                at = bisect_left(known, first)
+                if at == len(known) or known[at] > last:
                     continue
-            chunk = self._database.query(
-                "select data from leaf where run = ? and first <= ? order by first desc limit 1",
-                (run, key),
+            chunks = self._database.query(
+                "select data from leaf where run = ?1 and first <= ?3 and first >= coalesce("
+                "(select max(first) from leaf where run = ?1 and first <= ?2), ?2)",
+                (run, low, high),
             )
-            if chunk:
-                yield from _matches(as_bytes(chunk[0][0]), key)
+            for (data,) in chunks:
+                yield from _matches(as_bytes(data), low, high)
 
     def _learn(self, run: int) -> "array[int]":
         """Keep the beginnings of a run's keys."""
@@ -154,10 +158,15 @@ class Directory:
         self._keyed = 0
 
 
-def _matches(chunk: bytes, key: bytes) -> Iterator[int]:
-    at = chunk.find(key)
+def _matches(chunk: bytes, low: bytes, high: bytes) -> Iterator[int]:
+    if low != high:
+        for at in range(0, len(chunk), PAIR_BYTES):
+            if low <= chunk[at : at + KEY_BYTES] <= high:
+                yield int.from_bytes(chunk[at + KEY_BYTES : at + PAIR_BYTES], "big")
+        return
+    at = chunk.find(low)
     while at >= 0:
         # What begins elsewhere lies across two keys, or in a row.
         if at % PAIR_BYTES == 0:
             yield int.from_bytes(chunk[at + KEY_BYTES : at + PAIR_BYTES], "big")
-        at = chunk.find(key, at + 1)
+        at = chunk.find(low, at + 1)

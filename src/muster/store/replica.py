@@ -21,7 +21,7 @@ from muster.log.seal import Cosign, Seal
 from muster.log.segment import Segment, weight
 from muster.log.stream import MachineId, StreamName
 from muster.store.cosigns import Cosigns
-from muster.store.directory import Directory
+from muster.store.directory import KEY_BYTES, Directory
 from muster.store.folding import Folding
 from muster.store.order import Order
 from muster.store.recent import Recent
@@ -176,14 +176,20 @@ class Replica:
 
     def entry(self, entry_id: EntryId) -> Entry | None:
         """Return the entry with this id, None when it is not held or counts no more."""
+        return next((e for e in self._begins(entry_id, entry_id) if e.id == entry_id), None)
+
+    def entries_like(self, text: str) -> Iterator[Entry]:
+        """Give the entries that count whose ids begin with these hex digits, young ones first."""
+        digits = text[: 2 * KEY_BYTES]
+        low, high = (bytes.fromhex(digits.ljust(2 * KEY_BYTES, end)) for end in "0f")
+        return (e for e in self._begins(low, high) if e.id.hex().startswith(text))
+
+    def _begins(self, low: bytes, high: bytes) -> Iterator[Entry]:
         self._settle()
-        for row in self._directory.rows(entry_id):
+        for row in self._directory.rows(low, high):
             stream, seq = unpack(row)
             if seq < self._streams.by_id(stream).size:
-                for entry in self._read(stream, seq, 1):
-                    if entry.id == entry_id:
-                        return entry
-        return None
+                yield from self._read(stream, seq, 1)
 
     def entry_at(self, stream: StreamName, seq: int) -> Entry:
         """Return one entry, also one beyond the place where its stream was cut back.

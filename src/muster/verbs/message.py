@@ -5,6 +5,7 @@ unread come oldest first, since they may be orders of a kind, everything else ne
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -38,7 +39,6 @@ from muster.verbs.thread import (
 if TYPE_CHECKING:
     from muster.node.call import Call
     from muster.node.core import Core
-    from muster.node.mailbox import Place
 
 _MESSAGE: Final = pos("message id (its beginning is enough)")
 
@@ -167,14 +167,16 @@ def _same_key(
     Raises: Conflict where it said something else: a key stands for one message.
     """
     for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
-        id = bytes(found["id"])  # type: ignore[arg-type]
-        for row in core.store.rows("message", stream=stream, id=id):
-            if (row["recipients"], row["text"]) != ("\n".join(body.to), body.text):
-                raise Conflict(
-                    f"the key {body.key[:60]!r} was used for another message "
-                    f"({id.hex()[:12]}); nothing was sent, take a key of its own"
-                )
-            return id, int(str(row["seq"]))
+        entry = core.store.entry(EntryId(found["id"]))  # type: ignore[arg-type]
+        row = core.store.row("message", stream, entry.header.seq) if entry is not None else None
+        if entry is None or row is None:
+            continue
+        if (row["recipients"], row["text"]) != ("\n".join(body.to), body.text):
+            raise Conflict(
+                f"the key {body.key[:60]!r} was used for another message "
+                f"({entry.id.hex()[:12]}); nothing was sent, take a key of its own"
+            )
+        return entry.id, entry.header.seq
     return None
 
 
@@ -288,17 +290,19 @@ def inbox(core: "Core", call: "Call", ask: Inbox) -> list[Item]:
         before = messages.find(core, ask.before) if ask.before else None
         all_of_it = messages.newest_for(core, ask.agent, before, limit)
         found = newest_fitting(all_of_it, text_of, room)
+        receipts = [r for message in found for r in messages.receipts(core, message.id)]
         if len(found) == limit or len(found) < len(all_of_it):
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
-        places = _unread(core, ask.agent)
-        oldest = [messages.at(core, place.stream, place.seq) for place in places[:limit]]
-        found = oldest_fitting(oldest, text_of, room)
-        if len(places) > len(found):
+        speaking = Speaking(core)
+        places = (p for p in core.mailbox.unread(ask.agent) if speaking.speaks(p.stream, p.seq))
+        oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
+        found, receipts = oldest_fitting(oldest, text_of, room), []
+        there = core.mailbox.count(speaking, ask.agent)
+        if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
-            say_cut(call, len(found), f"of {len(places)} unread messages, the oldest,", more)
-    receipts = [r for message in found for r in messages.receipts(core, message.id)]
+            say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)
     items = {item.id: item for item in state.inbox(messages.me(core), ask.agent, found, receipts)}
     if ask.mark:
         _mark(core, ask.agent, [m for m in found if not items[m.id].read])
@@ -327,16 +331,6 @@ def _mark(core: "Core", agent: str, found: Iterable[state.Sent]) -> None:
         drafts.setdefault(_receipt_scope(core, message), []).append(draft)
     for scope, each in drafts.items():
         core.append_all(scope, each)
-
-
-def unread(core: "Core") -> int:
-    """How many messages are for this machine and were not marked as read."""
-    return len(_unread(core))
-
-
-def _unread(core: "Core", agent: str = "") -> "list[Place]":
-    speaks = Speaking(core).speaks
-    return [each for each in core.mailbox.unread(agent) if speaks(each.stream, each.seq)]
 
 
 def _receipt_scope(core: "Core", message: state.Sent) -> Scope:

@@ -9,9 +9,9 @@ from typing import Any, Final
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.presence import presence
+from muster.node.speaking import Speaking
 from muster.verbs import doubt
 from muster.verbs.incident import listed
-from muster.verbs.message import unread
 
 INCIDENTS_SHOWN_MAX: Final = 5
 
@@ -42,7 +42,7 @@ def status(core: Core, call: Call) -> Any:
         "runs": len(core.work.running.runs),
         "log": {"streams": len(sizes), "entries": sum(n for _, n in sizes), "own": sum(mine)},
         "unconfirmed": core.sync.unconfirmed(),
-        "unread": unread(core),
+        "unread": core.mailbox.count(Speaking(core)),
         "incidents": open_incidents,
         "exposed": exposed(core),
         "counters": dict(sorted(core.counters.items())),
