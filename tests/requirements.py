@@ -639,7 +639,7 @@ PROMISES: Final[dict[str, str]] = {
     "cli.join-leaves-nothing": "A join that is refused leaves nothing behind on the newcomer.",
     "cli.init-once": "A home gets one machine: a refused init leaves none, and a repeated one changes nothing.",
     "cli.init": "`muster init` makes a private home with the keys of a machine, its fleet and its operator.",
-    "cli.completion": "The completion scripts are made from the table of verbs and can be read by their shells.",
+    "cli.completion": "A shell completes verbs, their options and what these may be, tasks and machines that there are, by asking the command itself.",
     "cli.pipe": "A reader that leaves early ends a command quietly.",
     "cli.interrupt": "Ctrl-C ends a command with exit code 130 and without noise.",
     "cli.no-traceback": "No command ever shows a traceback, unless it is asked for.",

@@ -27,8 +27,6 @@ UNNAMED = {
     "log.kind.kinds": "the whole registry, held against vectors and the homes of other versions",
     "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
-    "verbs.declaration.data": "the first verb of machines will",
-    "verbs.declaration.Nothing": "as above",
     "verbs.table_fleet.FLEET": "`make table` reads it until its last verb is typed",
     "verbs.table_truth.TRUTH": "as above",
     "verbs.table_work.WORK": "as above",
@@ -53,7 +51,9 @@ def defined(tree: ast.Module) -> Iterator[str]:
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 yield name
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
+                # The handler of a verb stands in the table.
+                if not any(ast.unparse(each).startswith("verb(") for each in part.decorator_list):
+                    yield name
             case ast.ClassDef(name=name):
                 yield name
         for each in ast.walk(part):

@@ -3,7 +3,6 @@
 python -m tools.table            # writes src/muster/verbs/table.json
 """
 
-import inspect
 import re
 import types
 from collections.abc import Iterable
@@ -48,7 +47,7 @@ def row(name: str) -> Verb:
     handler, fields = declared[name]
     *_, request, _ = handler.__annotations__.values()
     args = [_arg(field) for field in msgspec.structs.fields(request)]
-    sentence, _, rest = (inspect.getdoc(handler) or "").partition("\n\n")
+    sentence, _, rest = (handler.__doc__ or "").partition("\n\n")
     summary = " ".join(sentence.split()).removesuffix(".")
     runs = fields.get("runs", "step")
     verb = Verb(
@@ -57,7 +56,7 @@ def row(name: str) -> Verb:
         handler=f"{handler.__module__}:{handler.__name__}",
         args=tuple(arg for arg in args if arg.help),
         data=tuple(arg for arg in args if not arg.help),
-        examples=tuple(re.findall("^ *(muster .*)$", rest, re.MULTILINE)),
+        examples=tuple(re.findall(r"^ *((?:muster|source) .*)$", rest, re.MULTILINE)),
         **{"runs": runs, "on": "none" if runs == "client" else "many", **fields},
     )
     for field, kinds in (("auth", Auth), ("runs", Runs), ("target", Target)):
@@ -116,6 +115,7 @@ def _short(row: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    # What a merge left in it must not keep the modules of verbs from being imported.
-    PATH.write_text("[]", encoding="utf-8")
+    if "<<<<<<<" in PATH.read_text(encoding="utf-8"):
+        # What a merge left in it must not keep the modules of verbs from being imported.
+        PATH.write_text("[]", encoding="utf-8")
     PATH.write_text(text(rows()), encoding="utf-8")

@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from muster.cli import call, git_remote, parse, show
+from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
 from muster.node.home import Home
+from muster.verbs import completion
 from muster.verbs.table import VERBS
 from tests.cli.world import environment, everything_in, muster
 from tests.ports import free_port
@@ -201,12 +204,9 @@ def test_a_reader_that_leaves_early_is_no_error_to_talk_about(tmp_path):
 
 @proves("cli.completion")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_names_every_verb_and_is_a_script_its_shell_can_read(tmp_path, shell):
+def test_the_script_of_each_shell_is_one_that_it_can_read(tmp_path, shell):
     said = muster(tmp_path, "completion", shell)
     assert said.code == 0
-    for verb in SHOWN:
-        assert re.search(rf"\b{verb.name}\b", said.out)
-    assert "git.serve" not in said.out
     file = tmp_path / "script"
     file.write_text(said.out)
     try:
@@ -217,15 +217,47 @@ def test_completion_names_every_verb_and_is_a_script_its_shell_can_read(tmp_path
 
 
 @proves("cli.completion")
-def test_bash_completes_a_verb_and_its_flags(tmp_path):
+def test_bash_completes_a_verb_its_flags_and_what_they_may_be(tmp_path):
     file = tmp_path / "script"
     file.write_text(muster(tmp_path, "completion", "bash").out)
-    ask = (
-        f"source {file}; COMP_WORDS=(muster inv); COMP_CWORD=1; _muster; echo ${{COMPREPLY[@]}};"
-        "COMP_WORDS=(muster --json invite --ho); COMP_CWORD=3; _muster; echo ${COMPREPLY[@]}"
-    )
-    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["invite", "--hours --home"]
+    lines = ("inv", "--json invite --ho", "completion z", "answer 7d5e n", f"check {tmp_path}/scr")
+    ask = f"source {file}"
+    for line in lines:
+        words = line.split()
+        ask += f"; COMP_WORDS=(muster {line}); COMP_CWORD={len(words)}; _muster; echo ${{COMPREPLY[@]}}"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, check=True,
+        env=environment(tmp_path / "none", PATH=path),
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["invite", "--hours --home", "zsh", "no", str(file)]
+
+
+@proves("cli.completion")
+def test_every_word_that_is_begun_goes_on_as_the_table_says():
+    rows = {"tasks": [{"task": "7d5e" * 8, "name": ""}], "machines": [{"name": "build"}]}
+
+    class Door:
+        def ask(self, verb, args):
+            if verb not in rows:
+                raise Unreachable("no daemon runs here")
+            return rows[verb]
+
+    def offered(*words):
+        lines = completion.complete(Door(), completion.Line(words=words)).splitlines()
+        return [line.partition("\t")[0] for line in lines]
+
+    assert offered("") == [v.name for v in SHOWN]
+    assert "enrol" not in offered("e")
+    assert offered("why", "7") == offered("why", "") == ["7d5e7d5e7d5e"]
+    assert offered("status", "--on", "") == offered("--on", "b") == ["build"]
+    assert offered("--on", "build", "sta") == ["status"]
+    assert offered("runs", "") == offered("no-such-verb", "") == offered("status", "") == []
+    for verb in SHOWN:
+        flags = [f"--{arg.name}" for arg in verb.args if not arg.position]
+        found = offered(verb.name, "--")
+        assert [each for each in found if each in flags] == flags
+        assert ("--on" in found) == (verb.name not in _HERE_ONLY)
 
 
 @proves("cli.init")

@@ -3,11 +3,13 @@
 import shutil
 from typing import Any
 
+import msgspec
 import pytest
 
 from muster.cli import show
 from muster.node.home import Home
 from muster.verbs import doctor
+from muster.verbs.declaration import Nothing
 from muster.verbs.doctor import _agents, _of_daemon
 from tests.cli import test_text
 from tests.promise import proves
@@ -117,8 +119,8 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     monkeypatch.setattr(doctor, "_of_home", lambda *_: iter(()))
     (tmp_path / "seed").write_bytes(b"x")
     door: Any = Said()
-    answer = doctor.doctor(door, {})
-    first, second = answer.value["checks"][:2]
+    answer = doctor.doctor(door, Nothing())
+    first, second = (msgspec.to_builtins(each) for each in answer.value.checks[:2])
     assert answer.code == 1
     assert "It had 9 entries." in first["text"]
     assert ("waits for hub" in first["text"]) is waits

@@ -1,7 +1,6 @@
 """A home that is wrong in itself, and labels, names and threads that are wrong before anything is."""
 
 import os
-import re
 import stat
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from muster.errors import Malformed
 from muster.node.home import Home
 from muster.task.spec import check_nameable, parse
 from muster.verbs import doctor
-from muster.verbs.completion import completion
 from tests.cli.world import muster
 from tests.promise import proves
 
@@ -147,18 +145,3 @@ def test_what_keeps_a_daemon_from_starting_ends_up_with_the_same_code_in_the_bac
     (home / "seed").chmod(0o600)
     (home / "fleet.json").unlink()
     assert (muster(home, "up").code, muster(home, "up", "--detach").code) == (5, 5)
-
-
-@proves("cli.completion")
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_no_shell_offers_on_where_no_other_machine_can_do_it(shell):
-    script = completion(None, {"shell": shell})
-    offered = [line for line in script.splitlines() if "--on" in line or "-l on" in line]
-    if shell == "zsh":
-        cases = re.findall(r"\((\w+)\)\n +_arguments (.*)", script)
-        offered = [name for name, words in cases if "--on" in words]
-    else:
-        offered = [each for verb in ("init", "up", "tasks") for each in [verb]
-                   if any(re.search(rf"\b{each}\b[)']", line) for line in offered)]  # fmt: skip
-    assert "tasks" in offered
-    assert not {"init", "up"} & set(offered)

@@ -352,7 +352,13 @@ def hostile_args(verb: Verb) -> Iterator[dict[str, Any]]:
     fine = good(verb)
     guessed = ("request", "tasks", "task", "epoch", "holds", "held", "gone", "mark", "reason",
                "machine", "repo", "service", "peer", "updates", "on", "to", "values", "spec")  # fmt: skip
-    names = dict.fromkeys([*(a.name for a in verb.args), *fine, *(() if verb.args else guessed)])
+    names = dict.fromkeys(
+        [
+            *(a.name for a in (*verb.args, *verb.data)),
+            *fine,
+            *(() if verb.args or verb.data else guessed),
+        ]
+    )
     yield {}
     for name in names:
         yield {k: v for k, v in fine.items() if k != name}

@@ -39,16 +39,25 @@ class Door:
             known = [arg.name for arg in VERBS[verb.asks].args]
             asked = {name: value for name, value in command.args.items() if name in known}
             self.confirm(verb.destroys.format_map(self._plain(verb.asks, asked)))
-        if verb.runs == "client":
-            return self._inside(verb, command.args)
-        if command.on == "all" or command.on.startswith("label="):
+        if self.many:
             return self._everywhere(verb, command.args)
-        if verb.name == "check" and not command.on:
-            return self.show(self._checked(command.args))
-        if verb.name == "repo" and command.args.get("action") == "list":
-            # To look is nobody's order.
-            return self.show(self.ask("repo.list", {}, on=command.on))
-        code = 0
+        if verb.runs == "client":
+            value, code = self.inside()
+            if value is not None:
+                self.show(value)
+            return code
+        self.call()
+        return 0
+
+    @property
+    def many(self) -> bool:
+        """Whether several machines are to do it."""
+        named = self.on == "all" or self.on.startswith("label=")
+        return named and self.command.verb.on == "many"
+
+    def call(self) -> None:
+        """Ask for the verb of the command, and show its answers."""
+        command, verb = self.command, self.command.verb
         for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
             if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:
                 # No answer yet, but why it takes so long; a script waits for the answer alone.
@@ -60,8 +69,7 @@ class Door:
                 # About the answer, not of it: a script that reads the list reads the list alone.
                 self.note(str(value["note"]))
                 continue
-            code = self.show(value)
-        return code
+            self.show(value)
 
     def confirm(self, what: str) -> None:
         """Ask before what cannot be undone; only a person at a terminal is asked. Raises: Refused.
@@ -78,43 +86,22 @@ class Door:
         at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
         return at_terminal and not self.json and not self.command.options.get("yes")
 
-    def _checked(self, args: Mapping[str, Any]) -> Any:
-        """What is wrong with a spec; the file alone where no daemon runs."""
-        try:
-            if not args.get("alone"):
-                return self._with_base(self.ask("check", args))
-        except (Unreachable, NotFound):
-            self.say(
-                "the file alone was checked: no daemon runs here that knows the machines, so "
-                "whether one meets the needs was not compared"
-            )
-        from muster.verbs.check import problems  # noqa: PLC0415 - the daemon checks as a rule
-
-        return problems(str(args["spec"]), repo=str(args.get("repo") or ""))
-
-    def _with_base(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """The answer of a check, and whether the branch that the spec names is there."""
-        base, repo = answer.get("base"), answer.get("repo")
-        try:
-            if base and repo:
-                self.ask("check.base", {"base": base, "repo": repo})
-        except NotFound as error:
-            line, column = answer["base_at"]
-            mistake = {"line": line, "column": column, "path": "base", "warning": False}
-            answer["problems"].append({**mistake, "text": f"base: {error}"})
-        except Unreachable as error:
-            self.say(f"whether there is a branch {base} was not compared: {error}")
-        return answer
-
-    def _inside(self, verb: Verb, args: Mapping[str, Any]) -> int:
+    def inside(self) -> tuple[Any, int]:
+        """The answer of a verb inside the command, and the exit code it stands for."""
+        verb = self.command.verb
         if self.on and verb.on == "none":
             raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
-        answer = verb.load()(self, args)
+        from msgspec import to_builtins  # noqa: PLC0415 - a quick command needs none
+
+        from muster.node.argument import read  # noqa: PLC0415 - as above
+
+        handler = verb.load()
+        args, options = self.command.args, self.command.options
+        asked = read(verb, handler, args, options) or (args,)
+        answer = handler(self, *asked)
         # A finding: the answer, and the exit code it stands for.
         value, code = answer if isinstance(answer, tuple) else (answer, 0)
-        if value is not None:
-            self.show(value)
-        return int(code)
+        return to_builtins(value), code
 
     def _everywhere(self, verb: Verb, args: Mapping[str, Any]) -> int:
         """The verb on each machine that is meant; the worst exit code of all."""
@@ -215,7 +202,9 @@ class Door:
         if verb.auth == "agent" and not on and (token := order.capability()):
             return [{"capability": token, "options": options}]
         to = order.target(self._plain, verb, args, on)
-        each_option = order.own_options(self._plain, verb.name, args, to) or [options]
+        each_option = [options]
+        if verb.signs:
+            each_option = getattr(order, verb.signs)(self._plain, args, to)
         object = str(options.pop("object", "")) or order.object_of(verb, args)
         return [
             {
@@ -258,15 +247,14 @@ class Door:
         on = {"on": self.on} if self.on else {}
         return {**self.command.files, **verbose, **on}
 
-    def show(self, value: Any) -> int:
-        """Print one answer; the exit code it stands for."""
+    def show(self, value: Any) -> None:
+        """Print one answer."""
         if self.json:
             show.put_json(value)
         else:
             text = show.text(self.command.verb.name, value, self._how())
             if text:
                 print(text, flush=True)
-        return show.code(self.command.verb.name, value)
 
 
 def _seconds(text: str) -> float | None:

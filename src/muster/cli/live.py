@@ -1,4 +1,4 @@
-"""`muster run` and `muster ask`: hand a spec in, and follow the run to its end.
+"""A run that was handed in, followed to its end.
 
 Rule 1: the run belongs to its owner; whoever follows it may leave and come back at any time.
 Rule 2: the exit code is 0 only when the run is done.
@@ -6,65 +6,19 @@ Rule 3: a terminal gets one table that moves, everything else (also a terminal t
 anything) a line per change; `rich` is imported for the table alone.
 """
 
-import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from muster.cli import order, show, show_work
+from muster.cli import show, show_work
 from muster.cli.course import Course
 from muster.cli.door import Door
 from muster.cli.text import clean, obeys, short
-from muster.errors import Malformed, MusterError, Unreachable
+from muster.errors import MusterError, Unreachable
 
 NOT_DONE_EXIT: Final = 1
 # A run on its way never waits so long; a person who waits wants to know after that.
 LOOK_S: Final = 3.0
-
-
-def run(door: Door) -> int:
-    """Order the run, follow it; the exit code."""
-    command = door.command
-    text = command.args["spec"]
-    repo = str(command.args.get("repo") or "")
-    checked = door.ask("check", {"alone": True, "repo": repo, "spec": text})
-    errors = [each for each in checked["problems"] if not each["warning"]]
-    if errors:
-        raise Malformed(
-            "\n".join(
-                [f"{command.files['spec']} is no spec that can run:"]
-                + [show_work.problem(each, command.files["spec"]) for each in errors]
-            )
-        )
-    args = order.run_args(command.args, checked["repo"])
-    _check_base(door, args["repo"], args["base"] or checked["base"])
-    options = {k: v for k, v in command.options.items() if k != "detach"}
-    begun = door.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
-    if command.options.get("detach"):
-        door.show(begun)
-        return 0
-    return follow(door, begun)
-
-
-def _check_base(door: Door, repo: str, base: str) -> None:
-    """Raises: NotFound where a run could not start, before anything is ordered."""
-    if not repo or not base:
-        return
-    # Where the repository is out of reach its owner looks, as soon as it can.
-    with contextlib.suppress(Unreachable):
-        door.ask("check.base", {"base": base, "repo": repo})
-
-
-def ask(door: Door) -> int:
-    """Let an agent plan, then run the plan as `run` would; the exit code."""
-    command = door.command
-    answer = command.verb.load()(door, command.args)
-    value, code = answer if isinstance(answer, tuple) else (answer, 0)
-    if code or command.options.get("detach") or door.json:
-        door.show(value)
-    if code or command.options.get("detach"):
-        return int(code)
-    return follow(door, value)
 
 
 def follow(door: Door, begun: Mapping[str, Any]) -> int:

@@ -94,12 +94,13 @@ def _run(words: Sequence[str]) -> int:
     parse.set_home(command.home)
     from muster.cli import door  # noqa: PLC0415 - not for --help and --version
 
-    if command.verb.name in ("run", "ask"):
-        from muster.cli import live  # noqa: PLC0415 - only for runs
+    made = door.Door(command)
+    if command.verb.steps and not made.many:
+        from muster.cli import steps  # noqa: PLC0415 - few verbs have several
 
-        follow = live.run if command.verb.name == "run" else live.ask
-        return follow(door.Door(command))
-    return door.Door(command).run()
+        led: int = getattr(steps, command.verb.name)(made)
+        return led
+    return made.run()
 
 
 def _print(text: str) -> int:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from muster.errors import Denied, Malformed, NotFound, Refused
+from muster.errors import Denied, Malformed, NotFound
 from muster.fleet.device import Terms, sign_terms
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
@@ -50,30 +50,13 @@ class Target(NamedTuple):
 def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
     """Who acts: the machine named by `--on`, else by the verb's own rule.
 
-    An order to cancel what nobody can be asked about is for everybody, under its full id, which
-    `args` gets.
+    What is wanted of everybody is said under its full id, which `args` gets.
     """
-    everybody = False
-    if not on and verb.target == "owner":
-        found = _owner(ask, str(args.get(verb.object, "")))
-        on = str(found.get("owner", ""))
-        everybody = verb.name == "cancel" and not found.get("there", True)
-    if everybody:
-        args[verb.object], on = found["id"], ""
-    here = verb.target == "authority" and Home().has_seed("authority.seed")
-    if not on and (here or verb.target == "here"):
-        on = str(ask("status", {})["machine"])
-    found = ask("target", {"on": on} if on else {})
-    machine = "" if everybody else found["machine"]
-    return Target(machine, found["name"], found["fleet"], found["now_ms"])
-
-
-def _owner(ask: Ask, what: str) -> Mapping[str, Any]:
-    """Whose the task or run is that begins like this; nothing leaves it to the daemon."""
-    try:
-        return ask("whose", {"what": what}) if what else {}
-    except (NotFound, Refused):
-        return {}
+    asked = {"verb": verb.name, "object": str(args.get(verb.object, "")), "on": on}
+    found = ask("target", {name: value for name, value in asked.items() if value})
+    if found["object"]:
+        args[verb.object] = found["object"]
+    return Target(found["machine"], found["name"], found["fleet"], found["now_ms"])
 
 
 def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
@@ -134,19 +117,6 @@ def capability() -> str:
     return os.environ.get("MUSTER_CAPABILITY", "")
 
 
-def own_options(
-    ask: Ask, verb: str, args: Mapping[str, Any], to: Target
-) -> list[dict[str, Any]] | None:
-    """The options of each call of a verb that needs a statement of its own beside the order's."""
-    if verb == "grant":
-        return grant_options(ask, args, to)
-    if verb == "device.add":
-        return [device_options(ask, args, to)]
-    if verb == "device.revoke":
-        return _take_all(ask("device.taken", args)["ids"], to)
-    return None
-
-
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
     # The daemon says who is meant, and refuses what would have no effect, before it is signed.
@@ -170,7 +140,7 @@ def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[st
     return [{"grant": shown, "statement": raw.decode()}]
 
 
-def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> dict[str, Any]:
+def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The terms of a device, as the daemon understands them, and the statement that gives them."""
     shown = ask("device.terms", args)["terms"]
     terms = msgspec.convert(shown, Terms)
@@ -178,7 +148,12 @@ def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> dict[str, A
         signer("device.add"), _fleet(to), terms, nonce=secrets.token_bytes(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
-    return {"terms": shown, "statement": raw.decode()}
+    return [{"terms": shown, "statement": raw.decode()}]
+
+
+def device_taken(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
+    """The statements that take every term of a device back."""
+    return _take_all(ask("device.taken", args)["ids"], to)
 
 
 def _take_all(ids: list[str], to: Target) -> list[dict[str, Any]]:

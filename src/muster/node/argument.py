@@ -16,9 +16,6 @@ from muster.limits import ARGUMENT_WORDS_MAX, INT_ABS_MAX
 from muster.node.verb import Arg, Verb
 
 _WANTED: Final = {
-    "text": "a text",
-    "file": "a text",
-    "place": "a text",
     "int": "a whole number",
     "flag": "true or false",
     "words": f"a text or a list of up to {ARGUMENT_WORDS_MAX} texts",
@@ -60,7 +57,7 @@ def _sentence(verb: str, known: Mapping[str, Arg], error: str) -> str:
     arg = known.get(wrong or "")
     if arg is None:
         return f"{verb} needs all of what docs/verbs.md says of it"
-    wanted = _WANTED[arg.kind]
+    wanted = _WANTED.get(arg.kind, "a text")
     if arg.choices:
         wanted = f"one of {', '.join(arg.choices)}"
     if arg.low is not None and arg.high is not None:
@@ -79,7 +76,7 @@ def _check(
             continue
         value = given[each.name]
         if not _fits(each.kind, value):
-            raise Malformed(f"`{each.name}` of {verb} must be {_WANTED[each.kind]}")
+            raise Malformed(f"`{each.name}` of {verb} must be {_WANTED.get(each.kind, 'a text')}")
         if each.choices and value not in each.choices:
             raise Malformed(f"`{each.name}` of {verb} must be one of {', '.join(each.choices)}")
 

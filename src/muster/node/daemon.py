@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from muster.channel import frame as frames
 from muster.channel.base import Link, Listener
 from muster.channel.frame import Type
@@ -307,7 +309,7 @@ class Daemon:
                 self.answer(call, answer)
 
     def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
-        raw = json.dumps(answer, separators=(",", ":"), default=str).encode()
+        raw = json.dumps(answer, separators=(",", ":"), default=msgspec.to_builtins).encode()
         head = b"." if last else b"*"
         while len(raw) > REPLY_PART_BYTES:
             self.put(call.link, Type.REPLY, call.channel, b"+" + raw[:REPLY_PART_BYTES])

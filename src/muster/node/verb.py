@@ -13,7 +13,8 @@ Rule 2: `auth` is the authority that a call must bring; there is no default but 
 `runs` is `step` (one step of the daemon's core), `async` (the daemon, but waiting for input or
 output) or `client` (inside the command itself). `target` is the machine that an order without
 `--on` is for: the one it is typed on, the hub, the one with the fleet's authority (the one it is
-typed on where that holds it, else the hub), or the owner of the task or run that it names.
+typed on where that holds it, else the hub), or the owner of the task or run that it names; where
+that cannot be asked, `owner or all` is for every machine.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,10 @@ from typing import Any, Final, Literal, NamedTuple
 
 Auth = Literal["nothing", "peer", "local", "order", "agent"]
 Runs = Literal["step", "async", "client"]
-Target = Literal["here", "hub", "authority", "owner"]
-Kind = Literal["text", "int", "flag", "file", "words", "place", "data"]
+Target = Literal["here", "hub", "authority", "owner", "owner or all"]
+# A text that names something: completion knows what there is.
+Named = Literal["machine", "task", "run", "message", "thread"]
+Kind = Literal["text", "int", "flag", "words", "file", "place", "data"] | Named
 
 
 class Later:
@@ -97,6 +100,10 @@ class Verb(NamedTuple):
     asks: str = ""
     # What `--on` may mean: nothing, one other machine, or several.
     on: Literal["none", "one", "many"] = "many"
+    # Whether the command leads through it in several steps, by its function in `cli/steps.py`.
+    steps: bool = False
+    # The function of `cli/order.py` that signs what stands beside the order itself.
+    signs: str = ""
     # Whether it is followed: it says nothing for long, and its reader knows.
     followed: bool = False
     # Lines that a person would type, for its help.

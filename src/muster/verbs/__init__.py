@@ -5,5 +5,8 @@ from typing import Final
 GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 """The parts of the help page; a verb without one is for machines and programs."""
 
-NOUNS: Final = ("message", "thread", "incident")
+NOUNS: Final = (
+    "setup", "enrolment", "role", "service", "status", "machine", "link", "doctor", "target",
+    "message", "thread", "incident", "completion",
+)  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

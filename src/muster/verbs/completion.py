@@ -1,144 +1,151 @@
-"""Shell completion, and the version: what can be said without any machine.
+"""What the command line says of itself: its version, and how a word goes on.
 
-The scripts are made from the table of verbs, so they cannot name a verb that is not there.
+A shell gets a few lines that ask the hidden verb `complete`, which reads the table of verbs and
+asks the daemon: a script that was installed once knows verbs that came later, tasks and machines.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import contextlib
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from muster import __version__
+from muster.errors import MusterError
 from muster.node.verb import Arg, Verb
-from muster.verbs.client import Door
+from muster.verbs.declaration import Nothing, Request, Words, pos, verb
 from muster.verbs.table import VERBS
 
-_COMMON = ("--json", "--home", "--help")
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
+
+_COMMON: Final = {"--json": "flag", "--on": "machine", "--home": "file", "--help": "flag"}
+# Which verb knows what a kind of argument may be, and the field that is its name.
+_SOURCES: Final = {
+    "machine": ("machines", "name"),
+    "task": ("tasks", "task"),
+    "run": ("runs", "run"),
+    "message": ("inbox", "message"),
+    "thread": ("threads", "thread"),
+}
+_ID_CHARS: Final = 12
+_SCRIPTS: Final = {
+    "bash": """\
+# muster completion bash > ~/.local/share/bash-completion/completions/muster
+_muster() {
+  mapfile -t COMPREPLY < <(muster complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1)
+}
+complete -o filenames -F _muster muster
+""",
+    "zsh": """\
+#compdef muster
+# muster completion zsh > "${fpath[1]}/_muster"
+_muster() {
+  compadd -- ${(f)"$(muster complete -- "${(@)words[2,CURRENT]}" 2>/dev/null | cut -f1)"}
+}
+compdef _muster muster
+""",
+    "fish": """\
+# muster completion fish > ~/.config/fish/completions/muster.fish
+function _muster
+  muster complete -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null
+end
+complete -c muster -f -a '(_muster)'
+""",
+}
 
 
-def version(_door: Door, _args: Mapping[str, Any]) -> Any:
-    """What runs here."""
+@verb("version", auth="local", runs="client", group="What is true", harmless=True)
+def version(door: "Door", ask: Nothing) -> str:
+    """The version.
+
+    muster version
+    """
     return f"muster {__version__}"
 
 
-def completion(_door: Door, args: Mapping[str, Any]) -> Any:
-    """The script for one shell; the first line says how it is installed."""
-    return {"bash": _bash, "zsh": _zsh, "fish": _fish}[str(args["shell"])]()
+class Shell(Request, frozen=True):
+    shell: Annotated[Literal["bash", "zsh", "fish"], pos("bash, zsh or fish")]
 
 
-def _shown() -> list[Verb]:
-    return [verb for verb in VERBS.values() if not verb.hidden]
+@verb("completion", auth="local", runs="client", group="What is true", harmless=True)
+def completion(door: "Door", ask: Shell) -> str:
+    """Print a script that completes commands in your shell.
+
+    Its first line says how it is installed.
+
+        source <(muster completion bash)
+    """
+    return _SCRIPTS[ask.shell]
 
 
-def _words(verb: Verb) -> list[str]:
-    choices = [choice for arg in verb.args for choice in arg.choices]
-    on = ("--on",) if verb.on != "none" else ()
-    return [*choices, *(f"--{arg.name}" for arg in verb.args if not arg.position), *on, *_COMMON]
+class Line(Request, frozen=True):
+    words: Annotated[Words, pos("what stands behind muster, the last word to be gone on with")] = ()
 
 
-def _takes_file(verb: Verb) -> bool:
-    return any(_is_path(arg) for arg in verb.args)
+@verb("complete", auth="local", runs="client")
+def complete(door: "Door", ask: Line) -> str:
+    """How the last of these words may go on, each with what it is."""
+    *before, current = ask.words or ("",)
+    found = _candidates(door, before, current)
+    return "\n".join(f"{name}\t{help}" for name, help in found if name.startswith(current))
 
 
-def _is_path(arg: Arg) -> bool:
-    return arg.kind in ("file", "place") or arg.name in ("path", "what", "file")
-
-
-def _bash() -> str:
-    cases = "\n".join(
-        f'    {v.name}) words="{" ".join(_words(v))}"{" files=1" if _takes_file(v) else ""} ;;'
-        for v in _shown()
-    )
-    return f"""\
-# muster completion bash > ~/.local/share/bash-completion/completions/muster
-_muster() {{
-  local current=${{COMP_WORDS[COMP_CWORD]}} verb="" words="" files="" each
-  for each in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
-    case $each in -*) ;; *) verb=$each; break ;; esac
-  done
-  case $verb in
-    "") words="{" ".join(v.name for v in _shown())} --version --help" ;;
-{cases}
-  esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")
-  if [ -n "$files" ]; then
-    mapfile -t -O "${{#COMPREPLY[@]}}" COMPREPLY < <(compgen -f -- "$current")
-  fi
-}}
-complete -o filenames -F _muster muster
-"""
-
-
-def _zsh() -> str:
-    verbs = "\n".join(f"    '{v.name}:{_quoted(v.summary)}'" for v in _shown())
-    cases = "\n".join(f"    ({v.name})\n{_zsh_arguments(v)}\n      ;;" for v in _shown())
-    return f"""\
-#compdef muster
-# muster completion zsh > "${{fpath[1]}}/_muster"
-_muster() {{
-  local -a verbs
-  verbs=(
-{verbs}
-  )
-  if (( CURRENT == 2 )); then
-    _describe verb verbs
-    return
-  fi
-  local verb=$words[2]
-  shift words
-  (( CURRENT-- ))
-  case $verb in
-{cases}
-  esac
-}}
-compdef _muster muster
-"""
-
-
-def _zsh_arguments(verb: Verb) -> str:
-    parts = []
-    number = 0
-    for arg in verb.args:
-        action = f"({' '.join(arg.choices)})" if arg.choices else "_files" if _is_path(arg) else ""
-        if arg.position:
-            number += 1
-            place = "*" if arg.kind == "words" else str(number)
-            parts.append(f"'{place}:{arg.name}:{action}'")
-        elif arg.kind == "flag":
-            parts.append(f"'--{arg.name}[{_quoted(arg.help)}]'")
+def _candidates(door: "Door", before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
+    found, places, kind = None, 0, ""
+    for word in before:
+        if kind:
+            # It is the value of the option before it.
+            kind = ""
+        elif word.startswith("-"):
+            kind = _takes(found, word)
+        elif found is None:
+            found = VERBS.get(word)
+            if found is None:
+                return
         else:
-            parts.append(f"'--{arg.name}[{_quoted(arg.help)}]:{arg.name}:{action}'")
-    parts += ["'--on:machine:'"] if verb.on != "none" else []
-    parts += ["'--json'", "'--home:folder:_files -/'", "'--help'"]
-    return "      _arguments " + " ".join(parts)
+            places += 1
+    if kind:
+        yield from _values(door, kind, current)
+    elif current.startswith("-"):
+        args = found.args if found is not None else ()
+        here = found is not None and found.on == "none"
+        common = [name for name in _COMMON if not (here and name == "--on")]
+        yield from ((f"--{arg.name}", arg.help) for arg in args if not arg.position)
+        yield from ((name, "") for name in (*common, *(["--version"] if found is None else ())))
+    elif found is None:
+        yield from ((verb.name, verb.summary) for verb in VERBS.values() if not verb.hidden)
+    else:
+        yield from _at(door, [arg for arg in found.args if arg.position], places, current)
 
 
-def _fish() -> str:
-    lines = [
-        "# muster completion fish > ~/.config/fish/completions/muster.fish",
-        "complete -c muster -f",
-        "complete -c muster -l json -d 'print the answer as JSON'",
-        "complete -c muster -l home -r -d 'the home of this machine'",
-    ]
-    for verb in _shown():
-        lines.append(
-            f"complete -c muster -n __fish_use_subcommand -a {verb.name} "
-            f"-d '{_quoted(verb.summary)}'"
-        )
-        seen = f"-n '__fish_seen_subcommand_from {verb.name}'"
-        if verb.on != "none":
-            lines.append(f"complete -c muster {seen} -l on -x -d 'let another machine do it'")
-        for arg in verb.args:
-            if not arg.position:
-                needs = "" if arg.kind == "flag" else " -r"
-                help_ = _quoted(arg.help)
-                lines.append(f"complete -c muster {seen} -l {arg.name}{needs} -d '{help_}'")
-            elif arg.choices:
-                lines.append(f"complete -c muster {seen} -a '{' '.join(arg.choices)}'")
-        if _takes_file(verb):
-            lines.append(f"complete -c muster {seen} -F")
-    return "\n".join(lines) + "\n"
+def _takes(found: Verb | None, word: str) -> str:
+    """The kind of the value that an option takes, "" for none."""
+    args = found.args if found is not None else ()
+    kinds = {**_COMMON, **{f"--{arg.name}": arg.kind for arg in args}}
+    kind = kinds.get(word, "flag")
+    return "" if kind == "flag" else kind
 
 
-def _quoted(text: str) -> str:
-    """Text inside single quotes of any of the shells, and inside zsh's own brackets."""
-    return text.translate({ord(c): None for c in "'\\"} | {ord(c): "(" for c in "["} | {
-        ord("]"): ")", ord(":"): " -"})  # fmt: skip
+def _at(door: "Door", args: Sequence[Arg], places: int, current: str) -> Iterator[tuple[str, str]]:
+    """What may stand at this place; of the last one, there may be several."""
+    if args and (places < len(args) or args[-1].kind == "words"):
+        arg = args[min(places, len(args) - 1)]
+        yield from ((each, "") for each in arg.choices)
+        yield from _values(door, arg.kind, current)
+
+
+def _values(door: "Door", kind: str, current: str) -> Iterator[tuple[str, str]]:
+    if kind in {"file", "place"}:
+        for path in glob.glob(glob.escape(current) + "*"):
+            yield path + "/" * os.path.isdir(path), ""
+    elif kind in _SOURCES:
+        verb, field = _SOURCES[kind]
+        # Without a daemon there is nothing to choose from, and nobody to tell.
+        with contextlib.suppress(MusterError):
+            for row in door.ask(verb, {}):
+                text = str(row[field])
+                yield (
+                    text if kind in {"machine", "thread"} else text[:_ID_CHARS],
+                    row.get("name", ""),
+                )

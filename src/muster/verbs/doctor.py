@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
 
 from muster.agent import catalogue
 from muster.errors import MusterError
@@ -30,7 +32,11 @@ from muster.node.home import Home
 from muster.node.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
-from muster.verbs.client import Door, Finding
+from muster.verbs.client import Finding
+from muster.verbs.declaration import Nothing, verb
+
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
 
 # The check that comes first, and the incidents that are told by it.
 PAST: Final = "past"
@@ -42,7 +48,7 @@ WAITING_LOOKED_AT: Final = 5
 FREE_BYTES_MIN: Final = 128 * 1024**2
 
 
-class Check(NamedTuple):
+class Check(Struct, frozen=True):
     """One thing looked at; `mend` says what to do, "" where there is nothing to do."""
 
     name: str
@@ -51,14 +57,24 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def doctor(door: Door, _args: Mapping[str, Any]) -> Any:
-    """Look at everything; exit code 1 when something is to be mended."""
+class Checks(Struct, frozen=True):
+    checks: list[Check]
+
+
+@verb("doctor", auth="local", runs="client", group="The fleet", harmless=True)
+def doctor(door: "Door", ask: Nothing) -> Checks | Finding:
+    """Check this machine and say how to mend what is wrong.
+
+    Exit code 1 where something is.
+
+        muster doctor
+    """
     checks = [*_system(door.home), *_of_home(door.home)]
     if os.path.exists(door.home.path / "seed"):
         checks += _of_daemon(door)
     # What is wrong with the past of a machine makes everything else doubtful.
     checks.sort(key=lambda check: check.name != PAST)
-    value = {"checks": [check._asdict() for check in checks]}
+    value = Checks(checks)
     return Finding(value, 1) if any(check.state == "wrong" for check in checks) else value
 
 
@@ -219,7 +235,7 @@ def _papers(home: Home) -> Check:
 # --- the daemon --------------------------------------------------------------------
 
 
-def _of_daemon(door: Door) -> Iterator[Check]:
+def _of_daemon(door: "Door") -> Iterator[Check]:
     try:
         status = door.ask("status", {})
     except MusterError as error:
@@ -263,7 +279,7 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
 
 
-def _waiting(door: Door) -> Iterator[Check]:
+def _waiting(door: "Door") -> Iterator[Check]:
     """Tasks that a machine could take, and that something here keeps from it."""
     queued = [task for task in door.ask("tasks", {}) if task["state"] == "queued"]
     for task in queued[:WAITING_LOOKED_AT]:
@@ -273,7 +289,7 @@ def _waiting(door: Door) -> Iterator[Check]:
             yield Check("work", "note", what, f"muster why {task['task'][:12]}")
 
 
-def _ownerless(door: Door) -> Iterator[Check]:
+def _ownerless(door: "Door") -> Iterator[Check]:
     """Runs that stand still because the machine that goes on with them is away."""
     runs = Counter(str(run["waits_for"]) for run in door.ask("runs", {}) if run.get("waits_for"))
     for owner, count in sorted(runs.items()):
@@ -300,7 +316,7 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
             yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
 
 
-def _links(door: Door) -> Iterator[Check]:
+def _links(door: "Door") -> Iterator[Check]:
     machines = door.ask("machines", {})
     away = [m["name"] for m in machines if m["state"] == "away"]
     if away:
@@ -316,7 +332,7 @@ def _links(door: Door) -> Iterator[Check]:
                     "opens a direct way")  # fmt: skip
 
 
-def _skews(door: Door) -> Iterator[Check]:
+def _skews(door: "Door") -> Iterator[Check]:
     far = [
         (str(m["name"]), int(m["skew_ms"]))
         for m in door.ask("machines", {})

@@ -6,16 +6,6 @@ Rule: every verb that the help page lists has one here, and the command line tak
 from typing import Final
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
-    "init": (
-        "muster init --name studio --operator alice --address studio.local:7447",
-        "muster init --name studio --listen ''    # open no port, only dial",
-    ),
-    "invite": (
-        "muster invite build",
-        "muster invite nas --address nas.local:7447 --roles hub",
-    ),
-    "join": ("muster join 'muster1.….studio.local:7447#build' --label tests",),
-    "role": ("muster role build hub,workstation --address build.local:7447",),
     "revoke": (
         "muster revoke build --reason 'left in the train'",
         "muster revoke bob --operator",
@@ -33,12 +23,6 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "muster device add laptop    # where operator.seed lies: prints the next line",
         "muster device join muster-device1.…    # on laptop",
     ),
-    "up": ("muster up --detach",),
-    "down": ("muster down",),
-    "status": ("muster status", "muster status --verbose --on build"),
-    "machines": ("muster machines",),
-    "reach": ("muster reach build 192.168.1.20:7447",),
-    "doctor": ("muster doctor",),
     "run": (
         "muster run notes.yaml",
         "muster run notes.yaml --repo main --value topic='the tests' --detach",
@@ -55,16 +39,6 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "answer": ("muster answer 7d5e no",),
     "logs": ("muster logs 7d5e --follow",),
     "fetch": ("muster fetch 7d5e --to results", "muster fetch 7d5e report.txt"),
-    "send": (
-        "muster send build 'the tests moved to tests/' --wait",
-        "muster send thread:team 'who is up?'",
-    ),
-    "inbox": ("muster inbox", "muster inbox --mark"),
-    "sent": ("muster sent",),
-    "reply": ("muster reply 0827 'seen' --on build",),
-    "ack": ("muster ack 0827 --note 'moved them'",),
-    "threads": ("muster threads", "muster threads team"),
-    "thread": ("muster thread team --add build --add laptop",),
     "audit": (
         "muster audit verify",
         "muster audit explain 7d5e",
@@ -79,6 +53,4 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "muster repo list",
     ),
     "schema": ("muster schema > muster.schema.json",),
-    "version": ("muster version",),
-    "completion": ("source <(muster completion bash)",),
 }

@@ -5,10 +5,9 @@ Rule 2: a run is understood where a task is asked, as far as it is clear which o
 is understood where a run is asked.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from muster.errors import NotFound, Refused
-from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.ending import OPEN
 from muster.node.ownership import Held, What, writer_of
@@ -61,23 +60,34 @@ def claims(core: Core, what: What, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def whose(core: Core, call: Call) -> Any:
-    """The full id and the owner of what is meant, and whether the owner can be asked now."""
-    text = str(call.args.get("what", ""))
+class Meant(NamedTuple):
+    """What is meant, by its full id, and its owner; `there`: the owner can be asked now."""
+
+    what: What
+    id: str
+    state: str
+    open: bool
+    owner: str
+    machine: str
+    there: bool
+
+
+def whose(core: Core, text: str) -> Meant:
+    """The task or run that is meant, and its owner. Raises: NotFound, Refused."""
     what: What = "run" if _beginning(core, "run", text) else "task"
     held = find_run(core, text) if what == "run" else find_task(core, text)
     record = core.roster.machines.get(held.owner)  # type: ignore[call-overload]
     there = held.owner == core.machine or core.router.reaches(held.owner)
-    return {
-        "what": what,
-        "id": held.row[what],
-        "state": held.row["state"],
+    return Meant(
+        what,
+        str(held.row[what]),
+        str(held.row["state"]),
         # What its owner never settled can still be ended.
-        "open": held.row["state"] in LIVE_OR_LOST and not held.row["settled"],
-        "owner": core.standing.name_of(held.owner),
-        "machine": held.owner,
-        "there": record is not None and there,
-    }
+        held.row["state"] in LIVE_OR_LOST and not held.row["settled"],
+        core.standing.name_of(held.owner),
+        held.owner,
+        record is not None and there,
+    )
 
 
 def _beginning(core: Core, what: What, text: str) -> list[Held]:

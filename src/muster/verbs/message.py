@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from muster.node.call import Call
     from muster.node.core import Core
 
-_MESSAGE: Final = pos("message id (its beginning is enough)")
+_MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 
 
 class Send(Request, frozen=True):

@@ -4,27 +4,51 @@ Rule 1: only the authority's holder gives a role; the machine itself need not be
 Rule 2: a hub must be able to be reached: a machine that hears nobody becomes none.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-import msgspec
+from msgspec import Struct
 
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.invite import check_address
 from muster.fleet.meant import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
-from muster.log import canon
 from muster.node import event as ev
-from muster.node.call import Call
-from muster.node.core import Core
+from muster.verbs.declaration import Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
 
-def give(core: Core, call: Call) -> Any:
-    """The roles of a machine from now on, instead of those it had."""
-    record = core.roster.machine(meant(core.roster, str(call.args["name"]), "machine").key)
-    roles = roles_of(str(call.args["roles"]))
-    address = _address(core, record, str(call.args.get("address") or ""))
+
+class Give(Request, frozen=True):
+    name: Annotated[str, pos("the machine", kind="machine")]
+    roles: Annotated[str, pos("its roles from now on, several with commas")]
+    address: Annotated[
+        str, opt("host:port under which others reach it, where it is this machine")
+    ] = ""
+
+
+class Given(Struct, frozen=True):
+    """The roles of a machine, those it had, and whether a hub is left."""
+
+    name: str
+    roles: tuple[str, ...]
+    was: tuple[str, ...]
+    fresh: bool
+    hub_left: bool
+
+
+@verb("role", auth="order", group="The fleet", object="name", target="authority")
+def role(core: "Core", call: "Call", ask: Give) -> Given:
+    """Say what a machine is for: hub, workstation, mobile, edge.
+
+    muster role build hub,workstation --address build.local:7447
+    """
+    record = core.roster.machine(meant(core.roster, ask.name, "machine").key)
+    roles = roles_of(ask.roles)
+    address = _address(core, record, ask.address)
     if "hub" in roles and "hub" not in record.roles:
         _check_hears(core, record)
     changed = write_roles(core, call, record, roles)
@@ -32,16 +56,10 @@ def give(core: Core, call: Call) -> Any:
         core.settings = {**core.settings, "address": address}
         core.do(ev.ReachedAt(address))
     left = [h for h in core.roster.hubs() if h.machine != record.machine]
-    return {
-        "name": record.name,
-        "roles": list(roles),
-        "was": list(record.roles),
-        "fresh": changed,
-        "hub_left": "hub" in roles or bool(left),
-    }
+    return Given(record.name, roles, record.roles, changed, "hub" in roles or bool(left))
 
 
-def _address(core: Core, record: MachineRecord, text: str) -> str:
+def _address(core: "Core", record: MachineRecord, text: str) -> str:
     """Where others are to reach this machine, "" where that stays. Raises: Refused, Malformed."""
     address = check_address(text) if text else ""
     if address and record.machine != core.machine:
@@ -68,7 +86,7 @@ def roles_of(text: str) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role in words)
 
 
-def become_hub(core: Core, call: Call) -> bool:
+def become_hub(core: "Core", call: "Call") -> bool:
     """Make this machine, which holds the authority, a hub; False where it is one."""
     record = core.roster.machine(core.machine)
     if "hub" in record.roles:
@@ -77,7 +95,7 @@ def become_hub(core: Core, call: Call) -> bool:
     return write_roles(core, call, record, roles_of(",".join(("hub", *record.roles))))
 
 
-def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role, ...]) -> bool:
+def write_roles(core: "Core", call: "Call", record: MachineRecord, roles: tuple[Role, ...]) -> bool:
     """A record of the next serial; False where the machine has exactly these roles."""
     authority = authority_of(core)
     if set(roles) == set(record.roles):
@@ -89,12 +107,11 @@ def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role
         serial=record.serial + 1,
         issued_ms=core.now.wall_ms,
     )
-    body = canon.encode(msgspec.to_builtins(kinds.MachineRecorded(raw.decode())))
-    core.append(kinds.MACHINE_RECORD, body, cause=call.cites, actor=call.actor)
+    call.write(kinds.MachineRecorded(raw.decode()))
     return True
 
 
-def _check_hears(core: Core, record: MachineRecord) -> None:
+def _check_hears(core: "Core", record: MachineRecord) -> None:
     """Raises: Refused where nobody can dial the machine."""
     if record.machine == core.machine:
         heard = bool(core.settings.get("listen"))

@@ -14,38 +14,61 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
+
+from msgspec import UNSET, Struct, UnsetType
 
 from muster.channel.backoff import Backoff
 from muster.channel.door import raise_descriptors
 from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable, of_exit
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node import lock
-from muster.node.daemon import Daemon
 from muster.node.home import Home
-from muster.node.installation import Installation
-from muster.verbs.client import Door
+from muster.verbs.declaration import Nothing, Request, opt, verb
 from muster.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from muster.node import event as ev
+    from muster.node.daemon import Daemon
+    from muster.verbs.client import Door
 
 READY_FD: Final = "MUSTER_READY_FD"
 READY_S: Final = 60.0
 # An agent gets fifteen seconds to end; then the daemon closes its database and goes.
 GONE_S: Final = 40.0
+# The answer must be written to its link before the links are closed.
+STOP_DELAY_S: Final = 0.05
 
 
-def up(door: Door, args: Mapping[str, Any]) -> Any:
-    """Run the daemon, here until it is stopped, or in the background."""
+class Up(Request, frozen=True):
+    detach: Annotated[
+        bool, opt("return once it answers; it goes on in the background", short="d")
+    ] = False
+
+
+class Running(Struct, frozen=True):
+    name: str
+    pid: int
+    log: str
+
+
+@verb("up", auth="local", runs="client", group="The fleet", harmless=True)
+def up(door: "Door", ask: Up) -> Running | None:
+    """Run this machine's daemon.
+
+    muster up --detach
+    """
     home = door.home
     home.require()
     if door.running() or lock.holder(home.lock) is not None:
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
         door.say(sentence)
-    if args.get("detach"):
+    if ask.detach:
         pid = _detach(home)
-        return {"name": door.ask("status", {})["name"], "pid": pid, "log": home.daemon_log}
+        return Running(door.ask("status", {})["name"], pid, str(home.daemon_log))
     _serve(home, door.say)
     return None
 
@@ -67,7 +90,7 @@ def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
     pid_file = Path(home.pid_file)
     serving = False
 
-    def ready(daemon: Daemon) -> None:
+    def ready(daemon: "Daemon") -> None:
         nonlocal serving
         if serving:
             return
@@ -88,12 +111,15 @@ def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
         raise Broken(f"the daemon stopped: {why}")
 
 
-async def _live(home: Home, ready: Callable[[Daemon], None]) -> str:
+async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
     """One daemon after the other, as long as one ends by our own mistake; why the last ended.
 
     Each begins from the store, which holds nothing of the step that failed. The pause grows, so
     that a mistake that comes back at once costs neither a processor nor a disk.
     """
+    from muster.node.daemon import Daemon  # noqa: PLC0415 - only where one begins
+    from muster.node.installation import Installation  # noqa: PLC0415 - as above
+
     pauses = Backoff(random.SystemRandom().random)
     loop = asyncio.get_running_loop()
     while True:
@@ -163,11 +189,23 @@ def _last_line(home: Home, began: int) -> str:
     return said[-1][:300] if said else ""
 
 
-def down(door: Door, args: Mapping[str, Any]) -> Any:
-    """Stop the daemon, and wait until it is gone."""
+class Stopped(Struct, frozen=True):
+    """What was stopped; what it was before, where nothing ran."""
+
+    stopped: str
+    pid: int | UnsetType = UNSET
+    was: str | UnsetType = UNSET
+
+
+@verb("down", auth="local", runs="client", group="The fleet", on="one")
+def down(door: "Door", ask: Nothing) -> Stopped:
+    """Stop this machine's daemon.
+
+    muster down
+    """
     if door.on:
-        door.ask("stop", args, on=door.on)
-        return {"stopped": door.on}
+        door.ask("stop", {}, on=door.on)
+        return Stopped(door.on)
     home = door.home
     home.require()
     try:
@@ -176,7 +214,7 @@ def down(door: Door, args: Mapping[str, Any]) -> Any:
         # A number in a file may be that of any program by now; who holds the lock is the daemon.
         found = lock.holder(home.lock)
         if found is None:
-            return {"stopped": "", "was": "not running"}
+            return Stopped("", was="not running")
         if found == 0:
             raise Broken(
                 f"a program holds {home.lock} and it cannot be told which one; "
@@ -185,7 +223,7 @@ def down(door: Door, args: Mapping[str, Any]) -> Any:
         pid = found
         os.kill(pid, signal.SIGTERM)
     _wait_gone(pid)
-    return {"stopped": str(home.path), "pid": pid}
+    return Stopped(str(home.path), pid)
 
 
 def _wait_gone(pid: int) -> None:
@@ -214,3 +252,14 @@ def _poll_gone(pid: int) -> list[int]:
             return [pid]
         time.sleep(0.05)
     return []
+
+
+class Stopping(Struct, frozen=True):
+    pid: int
+
+
+@verb("stop", auth="local", runs="async")
+async def stop(daemon: "Daemon", call: "ev.Perform", ask: Nothing) -> Stopping:
+    """End the daemon after its current step."""
+    asyncio.get_running_loop().call_later(STOP_DELAY_S, daemon.stop)
+    return Stopping(os.getpid())

@@ -15,10 +15,10 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
+from msgspec import Struct
 
 from muster.channel import http
 from muster.channel.address import split_address
@@ -36,22 +36,55 @@ from muster.node import clock
 from muster.node.home import SEED_BYTES, Config, Home, config_text
 from muster.node.reach import own_address
 from muster.task.spec import check_nameable
-from muster.verbs.client import Door
+from muster.verbs.declaration import Request, Words, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
 
 JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
+_LISTEN: Final = "host:port where this machine listens for others"
 
 
-def init(door: Door, args: Mapping[str, Any]) -> Any:
-    """A fleet of one machine, with its authority and its first operator in this home."""
+Address = Annotated[str, opt("host:port under which others reach it (default: from --listen)")]
+Labels = Annotated[Words, opt("a label for `needs: label`; give it several times")]
+
+
+class Init(Request, frozen=True):
+    name: Annotated[str, opt("this machine's name (default: its host name)")] = ""
+    operator: Annotated[
+        str, opt("your name, as it will stand in the log (default: your login)")
+    ] = ""
+    listen: Annotated[str, opt(_LISTEN, empty=True)] = "0.0.0.0:7447"
+    address: Address = ""
+    label: Labels = ()
+
+
+class Begun(Struct, frozen=True):
+    name: str
+    machine: str
+    fleet: str
+    operator: str
+    home: str
+    listen: str
+    address: str
+
+
+@verb("init", auth="local", runs="client", group="The fleet")
+def init(door: "Door", ask: Init) -> Begun:
+    """Start a fleet on this machine.
+
+    One machine, with its authority and its first operator in this home.
+
+        muster init --name studio --operator alice --address studio.local:7447
+        muster init --name studio --listen ''    # open no port, only dial
+    """
     home = door.home
     _refuse_second(home)
-    name = check_name(str(args.get("name") or _made_valid(socket.gethostname())), "The name")
+    name = check_name(ask.name or _made_valid(socket.gethostname()), "The name")
     check_nameable(name, "The name")
-    person = _person(str(args.get("operator") or ""), name)
-    listen = _listen(str(args.get("listen") or ""))
-    address = own_address(str(args.get("address") or ""), listen)
-    labels = _labels(args)
+    person = _person(ask.operator, name)
+    address, labels = _placed(ask)
     home.create()
     authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
     operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
@@ -60,7 +93,9 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
-    home.put("config.toml", config_text(Config(name, "hub", listen, _explicit(args), "", labels)))
+    home.put(
+        "config.toml", config_text(Config(name, "hub", ask.listen, ask.address.lower(), "", labels))
+    )
     home.put_facts(
         {
             "fleet": authority.fleet,
@@ -70,34 +105,47 @@ def init(door: Door, args: Mapping[str, Any]) -> Any:
             "ca": papers.ca_pem.decode(),
             "certificate": papers.tls_pem.decode(),
             "address": address,
-            "listen": listen,
+            "listen": ask.listen,
             "dial": {},
         }
     )
     _become(home)
-    return {
-        "name": name,
-        "machine": identity.machine,
-        "fleet": authority.fleet,
-        "operator": person,
-        "home": str(home.path),
-        "listen": listen,
-        "address": address,
-    }
+    return Begun(
+        name, identity.machine, authority.fleet, person, str(home.path), ask.listen, address
+    )
 
 
-def join(door: Door, args: Mapping[str, Any]) -> Any:
-    """Make this machine a member of the fleet that the invitation is from."""
+class Join(Request, frozen=True):
+    invitation: Annotated[str, pos("muster1.…")]
+    name: Annotated[str, opt("this machine's name (default: the one it was invited under)")] = ""
+    listen: Annotated[str, opt(f"{_LISTEN}; empty: it only dials", empty=True)] = ""
+    address: Address = ""
+    label: Labels = ()
+
+
+class Joined(Struct, frozen=True):
+    name: str
+    machine: str
+    fleet: str
+    hub: str
+    roles: tuple[str, ...]
+    home: str
+    listen: str
+
+
+@verb("join", auth="local", runs="client", group="The fleet")
+def join(door: "Door", ask: Join) -> Joined:
+    """Make this machine a member, with the string that `invite` printed.
+
+    muster join 'muster1.….studio.local:7447#build' --label tests
+    """
     home = door.home
     _refuse_second(home)
-    text, _, invited = pasted(str(args["invitation"])).partition("#")
+    text, _, invited = pasted(ask.invitation).partition("#")
     invite = read_invite(text)
-    wanted = str(args.get("name") or invited or _made_valid(socket.gethostname()))
-    name = check_name(wanted, "The name")
-    listen = _listen(str(args.get("listen") or ""))
-    address = own_address(str(args.get("address") or ""), listen) if listen else ""
+    name = check_name(ask.name or invited or _made_valid(socket.gethostname()), "The name")
     # Before the invitation is spent: what is wrong here is not found out behind it.
-    labels = _labels(args)
+    address, labels = _placed(ask)
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
@@ -113,10 +161,8 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
             _forget(home, remove=not was_there)
         raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
-    home.put(
-        "config.toml",
-        config_text(Config(name, role, listen, _explicit(args), invite.address, labels)),
-    )
+    config = Config(name, role, ask.listen, ask.address.lower(), invite.address, labels)
+    home.put("config.toml", config_text(config))
     home.put_facts(
         {
             "fleet": invite.fleet,
@@ -125,22 +171,22 @@ def join(door: Door, args: Mapping[str, Any]) -> Any:
             "machines": [welcome.answer.hub],
             "ca": welcome.answer.ca_pem,
             "certificate": welcome.answer.tls_pem,
-            "address": address,
-            "listen": listen,
+            "address": address if ask.listen else "",
+            "listen": ask.listen,
             # The address that just worked from here, not what the hub believes of itself.
             "dial": {welcome.hub.machine: invite.address},
         }
     )
     _become(home)
-    return {
-        "name": name,
-        "machine": identity.machine,
-        "fleet": invite.fleet,
-        "hub": welcome.hub.name,
-        "roles": list(welcome.record.roles),
-        "home": str(home.path),
-        "listen": listen,
-    }
+    return Joined(
+        name,
+        identity.machine,
+        invite.fleet,
+        welcome.hub.name,
+        welcome.record.roles,
+        str(home.path),
+        ask.listen,
+    )
 
 
 def _with_next_step(error: MusterError, invite: Invite) -> MusterError:
@@ -235,22 +281,13 @@ def _person(asked: str, machine: str) -> str:
     return check_name(asked or (login if login != machine else "owner"), "The operator's name")
 
 
-def _listen(text: str) -> str:
-    if text:
-        split_address(text)
-    return text
-
-
-def _explicit(args: Mapping[str, Any]) -> str:
-    """The address that a person named: it stays theirs to change, in config.toml."""
-    return str(args.get("address") or "").lower()
-
-
-def _labels(args: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = tuple(str(label) for label in args.get("label") or ())
-    for label in labels:
+def _placed(ask: Init | Join) -> tuple[str, tuple[str, ...]]:
+    """The address of a machine and its labels, checked. Raises: Malformed."""
+    if ask.listen:
+        split_address(ask.listen)
+    for label in ask.label:
         check_nameable(label, "The label")
-    return labels
+    return own_address(ask.address, ask.listen), ask.label
 
 
 # --- the home -------------------------------------------------------------------------------------

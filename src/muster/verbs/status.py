@@ -4,52 +4,120 @@ Rule: what a person acts on is counted for persons (who is away, what runs here,
 the counters of the parts are in the answer too, for programs and for `--verbose`.
 """
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from muster.node.call import Call
-from muster.node.core import Core
+from msgspec import Struct
+
 from muster.node.presence import presence
 from muster.node.speaking import Speaking
 from muster.verbs import doubt
-from muster.verbs.incident import listed
+from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.incident import Incident, listed
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
 
 INCIDENTS_SHOWN_MAX: Final = 5
 
 
-def status(core: Core, call: Call) -> Any:
-    """Who this machine is, who is here, what it does, what is wrong."""
+class Ask(Request, frozen=True):
+    verbose: Annotated[
+        bool, opt("also ids and the counters of each part", unsigned=True, short="v")
+    ] = False
+
+
+class Machines(Struct, frozen=True):
+    """How many there are, to how many there is a link, who is away, who is behind whom."""
+
+    known: int
+    linked: int
+    away: list[str]
+    through: dict[str, str]
+
+
+class Work(Struct, frozen=True):
+    """A task that runs here."""
+
+    task: str
+    phase: str
+    instance: str
+    agent: str
+
+
+class Log(Struct, frozen=True):
+    streams: int
+    entries: int
+    own: int
+
+
+class Revoked(Struct, frozen=True):
+    t_ms: int
+    reason: str
+
+
+class Status(Struct, frozen=True):
+    name: str
+    machine: str
+    fleet: str
+    incarnation: str
+    settled: bool
+    doubt: dict[str, Any] | None
+    revoked: Revoked | None
+    operators: int
+    machines: Machines
+    owner: dict[str, int]
+    worker: dict[str, int]
+    works: list[Work]
+    runs: int
+    log: Log
+    unconfirmed: int
+    unread: int
+    incidents: list[Incident]
+    exposed: int
+    counters: dict[str, int]
+
+
+@verb("status", auth="local", group="The fleet", harmless=True)
+def status(core: "Core", call: "Call", ask: Ask) -> Status:
+    """What this machine is doing, in one screen.
+
+    muster status
+    muster status --verbose --on build
+    """
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, only_open=True)
-    return {
-        "name": core.name,
-        "machine": core.machine,
-        "fleet": core.standing.fleet,
-        "incarnation": core.standing.incarnation,
-        "settled": core.members.settled,
-        "doubt": doubt.view(core, call),
-        "revoked": _revoked(core),
-        "operators": len(core.roster.operators),
-        "machines": {
-            "known": len(core.roster.machines),
-            "linked": len({link.peer for link in core.links.values() if link.peer}),
-            "away": _away(core),
-            "through": _through(core),
-        },
-        "owner": core.work.owning.owner.statistics(),
-        "worker": core.work.working.worker.statistics(),
-        "works": _works(core),
-        "runs": len(core.work.running.runs),
-        "log": {"streams": len(sizes), "entries": sum(n for _, n in sizes), "own": sum(mine)},
-        "unconfirmed": core.sync.unconfirmed(),
-        "unread": core.mailbox.count(Speaking(core)),
-        "incidents": open_incidents,
-        "exposed": exposed(core),
-        "counters": dict(sorted(core.counters.items())),
-    }
+    revoked = core.roster.revoked.get(core.machine)
+    return Status(
+        name=core.name,
+        machine=core.machine,
+        fleet=core.standing.fleet,
+        incarnation=core.standing.incarnation,
+        settled=core.members.settled,
+        doubt=doubt.view(core, call),
+        revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
+        operators=len(core.roster.operators),
+        machines=Machines(
+            len(core.roster.machines),
+            len({link.peer for link in core.links.values() if link.peer}),
+            _away(core),
+            _through(core),
+        ),
+        owner=core.work.owning.owner.statistics(),
+        worker=core.work.working.worker.statistics(),
+        works=_works(core),
+        runs=len(core.work.running.runs),
+        log=Log(len(sizes), sum(n for _, n in sizes), sum(mine)),
+        unconfirmed=core.sync.unconfirmed(),
+        unread=core.mailbox.count(Speaking(core)),
+        incidents=open_incidents,
+        exposed=exposed(core),
+        counters=dict(sorted(core.counters.items())),
+    )
 
 
-def _away(core: Core) -> list[str]:
+def _away(core: "Core") -> list[str]:
     """The names of the machines that nobody here has a link to."""
     return sorted(
         record.name
@@ -58,7 +126,7 @@ def _away(core: Core) -> list[str]:
     )
 
 
-def _through(core: Core) -> dict[str, str]:
+def _through(core: "Core") -> dict[str, str]:
     """The machines that are only reached through another one, and which that is."""
     found = {}
     for machine, record in core.roster.machines.items():
@@ -68,7 +136,7 @@ def _through(core: Core) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _works(core: Core) -> list[dict[str, Any]]:
+def _works(core: "Core") -> list[Work]:
     """The tasks that run on this machine now."""
     worker = core.work.working.worker
     found = [
@@ -77,20 +145,13 @@ def _works(core: Core) -> list[dict[str, Any]]:
         for row in core.store.rows("task", writer=worker.owner_of(task), task=task, state="leased")
     ]
     return [
-        {"task": row["task"], "phase": row["phase"], "instance": row["instance"],
-         "agent": row["agent"]}
+        Work(*(str(row[name]) for name in Work.__struct_fields__))
         for row in sorted(found, key=lambda row: str(row["task"]))
         if worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
-    ]  # fmt: skip
+    ]
 
 
-def _revoked(core: Core) -> dict[str, Any] | None:
-    """When and why this very machine was shut out of the fleet."""
-    found = core.roster.revoked.get(core.machine)
-    return None if found is None else {"t_ms": found.issued_ms, "reason": found.reason}
-
-
-def exposed(core: Core) -> int:
+def exposed(core: "Core") -> int:
     """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
     exposed = 0
     for stream in core.store.streams():

@@ -4,61 +4,7 @@ from typing import Final
 
 from muster.verbs.verb import Verb, flag, opt, pos, words
 
-_LABEL: Final = words("label", "a label for `needs: label`; give it several times")
-_LISTEN: Final = "host:port where this machine listens for others"
-_ADDRESS: Final = "host:port under which others reach it (default: from --listen)"
-
 FLEET: Final = (
-    Verb(
-        "init", "start a fleet on this machine", "local", "client", "muster.verbs.setup:init",
-        (
-            opt("name", "this machine's name (default: its host name)"),
-            opt("operator", "your name, as it will stand in the log (default: your login)"),
-            opt("listen", _LISTEN, "0.0.0.0:7447", empty=True),
-            opt("address", _ADDRESS),
-            _LABEL,
-        ),
-    ),
-    Verb(
-        "invite", "print one string that lets one machine join", "order", "step",
-        "muster.verbs.fleet:invite",
-        (
-            pos("name", "the name the machine will have"),
-            opt("address", "host:port under which it reaches the hub (default: as configured)"),
-            opt("hours", "how long the invitation counts", 24),
-            opt("roles", "workstation, mobile, edge or hub, several with commas", "workstation"),
-        ),
-        object="name", target="authority",
-    ),
-    Verb(
-        "join", "make this machine a member, with the string that `invite` printed", "local",
-        "client", "muster.verbs.setup:join",
-        (
-            pos("invitation", "muster1.…"),
-            opt("name", "this machine's name (default: the one it was invited under)"),
-            opt("listen", f"{_LISTEN}; empty: it only dials", empty=True),
-            opt("address", _ADDRESS),
-            _LABEL,
-        ),
-    ),
-    Verb(
-        "role", "say what a machine is for: hub, workstation, mobile, edge", "order", "step",
-        "muster.verbs.role:give",
-        (
-            pos("name", "the machine"),
-            pos("roles", "its roles from now on, several with commas"),
-            opt("address", "host:port under which others reach it, where it is this machine"),
-        ),
-        object="name", target="authority",
-    ),
-    Verb(
-        "enrol", "take a joining machine in", "nothing", "step", "muster.verbs.fleet:enrol",
-        hidden=True,
-    ),
-    Verb(
-        "renew", "issue fresh papers for a member", "peer", "step", "muster.verbs.fleet:renew",
-        hidden=True,
-    ),
     Verb(
         "revoke", "shut a machine or an operator out everywhere, at once and for good", "order",
         "step", "muster.verbs.revoke:revoke",
@@ -188,55 +134,5 @@ FLEET: Final = (
         "device.revoke", "take the terms of a device back", "order", "step",
         "muster.verbs.device:revoke", (pos("device", "the machine"),),
         hidden=True, object="device", target="hub", operators_only=True,
-    ),
-    Verb(
-        "up", "run this machine's daemon", "local", "client", "muster.verbs.service:up",
-        (flag("detach", "return once it answers; it goes on in the background"),),
-    ),
-    Verb(
-        "down", "stop this machine's daemon", "local", "client", "muster.verbs.service:down",
-        elsewhere=True,
-    ),
-    Verb(
-        "stop", "end the daemon after its current step", "local", "async",
-        "muster.verbs.fleet:stop", hidden=True,
-    ),
-    Verb(
-        "status", "what this machine is doing, in one screen", "local", "step",
-        "muster.verbs.status:status",
-        (flag("verbose", "also ids and the counters of each part", unsigned=True),),
-    ),
-    Verb(
-        "machines", "every machine of the fleet, and how it is", "local", "step",
-        "muster.verbs.fleet:machines",
-    ),
-    Verb(
-        "reach", "tell this machine where another one is now, when its address has changed",
-        "local", "async", "muster.verbs.reach:reach",
-        (
-            pos("machine", "the machine that moved"),
-            pos("address", "host:port under which it is reached now"),
-            flag("anyway", "remember it although nobody answers there"),
-        ),
-    ),
-    Verb(
-        "doctor", "check this machine and say how to mend what is wrong", "local", "client",
-        "muster.verbs.doctor:doctor",
-    ),
-    Verb(
-        "relay", "a way to another machine, through this one", "peer", "async",
-        "muster.verbs.relay:carry", hidden=True,
-    ),
-    Verb(
-        "relay.serve", "another machine wants a link, through the one that asks", "peer", "async",
-        "muster.verbs.relay:serve", hidden=True,
-    ),
-    Verb(
-        "facts", "what this machine says about itself", "local", "step",
-        "muster.verbs.fleet:facts", hidden=True,
-    ),
-    Verb(
-        "target", "the machine that should own new work", "local", "step",
-        "muster.verbs.fleet:target", hidden=True,
     ),
 )  # fmt: skip

@@ -94,10 +94,4 @@ TRUTH: Final = (
         "schema", "print the JSON Schema of specs, for editors", "local", "client",
         "muster.verbs.plan:schema",
     ),
-    Verb("version", "the version", "local", "client", "muster.verbs.completion:version"),
-    Verb(
-        "completion", "print a script that completes commands in your shell", "local", "client",
-        "muster.verbs.completion:completion",
-        (pos("shell", "bash, zsh or fish", choices=("bash", "zsh", "fish")),),
-    ),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Final
 from muster.node.verb import Arg
 from muster.verbs.verb import Verb, flag, opt, pos, words
 
-_TASK: Final = pos("task", "task id (its beginning is enough)")
+_TASK: Final = pos("task", "task id (its beginning is enough)", kind="task")
 _LIMIT: Final = Arg("limit", "show so many at most", kind="int")
 
 WORK: Final = (
@@ -79,13 +79,9 @@ WORK: Final = (
         (pos("run", "one run, by the beginning of its id", required=False), _LIMIT),
     ),
     Verb(
-        "whose", "the owner of a task or run", "local", "step", "muster.verbs.find:whose",
-        (pos("what", "task or run id"),), hidden=True,
-    ),
-    Verb(
         "cancel", "stop a task or a run", "order", "step", "muster.verbs.work:cancel",
         (pos("what", "task or run id"), opt("reason", "why, for the log", empty=True)),
-        object="what", target="owner",
+        object="what", target="owner or all",
     ),
     Verb(
         "retry", "try a task now that waits for its next try", "order", "step",

@@ -42,7 +42,7 @@ class Thread(Struct, frozen=True):
 
 
 class Threads(Request, frozen=True):
-    name: Annotated[str, pos("one thread")] = ""
+    name: Annotated[str, pos("one thread", kind="thread")] = ""
     limit: Annotated[Rows, opt(LIMIT_HELP)] = None
 
 
@@ -61,7 +61,7 @@ def threads(core: "Core", call: "Call", ask: Threads) -> list[Thread]:
 
 
 class Change(Request, frozen=True):
-    name: Annotated[str, pos("the thread")]
+    name: Annotated[str, pos("the thread", kind="thread")]
     add: Annotated[Words, opt("add this machine; give it several times")] = ()
     remove: Annotated[Words, opt("remove this machine; give it several times")] = ()
     fresh: Annotated[bool, opt("new members get nothing old")] = False

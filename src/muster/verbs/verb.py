@@ -7,11 +7,13 @@ from muster.node.verb import Verb as Row
 from muster.verbs.examples import EXAMPLES
 
 _HARMLESS: Final = (
-    "ask", "audit", "check", "completion", "doctor", "fetch", "forks", "grants",
-    "logs", "machines", "questions", "run", "runs", "schema",
-    "status", "tasks", "up", "version", "why",
+    "ask", "audit", "check", "fetch", "forks", "grants", "logs", "questions", "run",
+    "runs", "schema", "tasks", "why",
 )  # fmt: skip
 SHOWN: Final = "?"
+_SIGNS: Final = {
+    "grant": "grant_options", "device.add": "device_options", "device.revoke": "device_taken",
+}  # fmt: skip
 
 
 def Verb(  # noqa: N802, PLR0917 - it stands where the class stood
@@ -24,9 +26,11 @@ def Verb(  # noqa: N802, PLR0917 - it stands where the class stood
         group="" if hidden else SHOWN,
         on="one" if name == "run" else on,  # type: ignore[arg-type]
         harmless=name in _HARMLESS,
-        naming=name in ("invite", "repo"),
+        naming=name == "repo",
         followed=name in ("watch", "journal"),
-        writes=name in ("submit", "renew", "operator.record", "device.record"),
+        writes=name in ("submit", "operator.record", "device.record"),
+        steps=name in ("run", "ask", "check", "repo"),
+        signs=_SIGNS.get(name, ""),
         examples=EXAMPLES.get(name, ()),
         **more,
     )  # fmt: skip

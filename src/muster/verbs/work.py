@@ -4,7 +4,7 @@ Rule 1: what is named is looked for before anything is written; what is settled 
 ours, is refused with what to do instead.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -35,7 +35,7 @@ from muster.task.live import Order
 from muster.task.problem import shown
 from muster.task.spec import Spec
 from muster.task.state import LIVE
-from muster.verbs.find import find_task, whose
+from muster.verbs.find import Meant, find_task, whose
 
 
 def run(core: Core, call: Call) -> Any:
@@ -267,37 +267,37 @@ def cancel(core: Core, call: Call) -> Any:
     if len(found) == 1 and len(what) >= 4:
         core.work.running.cancel(found[0], reason)
         return {"run": found[0], "cancelled": True}
-    known = whose(core, call)
-    if known["machine"] != core.machine and not known["there"] and known["open"]:
+    known = whose(core, what)
+    if known.machine != core.machine and not known.there and known.open:
         return _leave_word(core, call, known)
-    if known["what"] == "run":
+    if known.what == "run":
         raise _not_open(known)
     task = _open(core, what)
     core.work.owning.owner.cancel(task, reason, call.cites, core.now)
     return {"task": task, "cancelled": True}
 
 
-def _leave_word(core: Core, call: Call, known: Mapping[str, Any]) -> Any:
+def _leave_word(core: Core, call: Call, known: Meant) -> Any:
     """The order to end it, where its owner finds it, and where all others see it."""
     statement = open_statement(call.statement.encode(), core.standing.fleet)
-    if statement.target != EVERY_MACHINE or call.args["what"] != known["id"]:
+    if statement.target != EVERY_MACHINE or call.args["what"] != known.id:
         raise Unreachable(
-            f"{known['owner']} owns {known['what']} {known['id'][:12]} and cannot be asked now; "
+            f"{known.owner} owns {known.what} {known.id[:12]} and cannot be asked now; "
             "order it of the whole fleet, under its full id"
         )
     reason = str(call.args.get("reason") or "")
     if len(reason) > REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
     endings = core.work.ownership.endings
-    endings.write(str(known["id"]), reason, call.statement, call.cites[0], call.actor)
-    return {known["what"]: known["id"], "cancelled": True, "left_for": known["owner"]}
+    endings.write(str(known.id), reason, call.statement, call.cites[0], call.actor)
+    return {known.what: known.id, "cancelled": True, "left_for": known.owner}
 
 
-def _not_open(known: Mapping[str, Any]) -> MusterError:
+def _not_open(known: Meant) -> MusterError:
     """Why a run cannot be cancelled here."""
-    run, owner = f"run {known['id'][:12]}", known["owner"]
-    if not known["open"]:
-        return Conflict(f"{run} is {known['state']} already; nothing was changed")
+    run, owner = f"run {known.id[:12]}", known.owner
+    if not known.open:
+        return Conflict(f"{run} is {known.state} already; nothing was changed")
     return NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
 
 

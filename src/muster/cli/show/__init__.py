@@ -6,6 +6,7 @@ the verb's name in the file of its noun here, loaded on use.
 Rule 3: what no file knows is shown as an indented list of its fields, never dropped.
 """
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -23,10 +24,7 @@ _FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
 _TRUTH = "muster.cli.show_truth"
 
 _THEME: Final = {
-    "init": _FLEET, "join": _FLEET, "invite": _FLEET, "status": _FLEET, "machines": _FLEET,
     "revoke": _FLEET, "grant": _FLEET, "grants": _FLEET, "operator": _FLEET, "device": _FLEET,
-    "role": _FLEET, "up": _FLEET, "down": _FLEET, "doctor": _FLEET,
-    "reach": _FLEET,
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,
@@ -58,14 +56,13 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
 
 def _shown(verb: str) -> Callable[[Any, Mapping[str, str]], str]:
     """How the answers of a verb are shown."""
-    row = VERBS[verb]
-    if row.columns:
+    row, page = VERBS.get(verb), None
+    if row is not None and row.columns:
         return lambda value, _: columns(row, value)
-    noun = row.handler.partition(":")[0].rpartition(".")[2]
-    try:
-        page = import_module(_THEME.get(verb, f"muster.cli.show.{noun}"))
-    except ModuleNotFoundError:
-        page = None
+    if row is not None:
+        noun = row.handler.partition(":")[0].rpartition(".")[2]
+        with contextlib.suppress(ModuleNotFoundError):
+            page = import_module(_THEME.get(verb, f"muster.cli.show.{noun}"))
     return getattr(page, verb, None) or (lambda value, _: fields(value))
 
 
@@ -73,13 +70,6 @@ def columns(verb: Verb, rows: Any) -> str:
     """A list as a table of the declared columns."""
     table = [[_FORMS[each.form](row[each.field]) for each in verb.columns] for row in rows]
     return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
-
-
-def code(verb: str, value: Any) -> int:
-    """What an answer means to a script: 1 where it is about something that is not well."""
-    if verb == "check":
-        return int(any(not p["warning"] for p in value["problems"]))
-    return 0
 
 
 def heading(name: str) -> str:

@@ -1,0 +1,21 @@
+"""What people read about what is wrong with this machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import clean, paint
+
+Files = Mapping[str, str]
+
+
+def doctor(value: Any, _files: Files) -> str:
+    colours = {"ok": "green", "note": "yellow", "wrong": "red"}
+    lines = []
+    for each in value["checks"]:
+        mark = paint(f"{each['state']:<5}", colours[each["state"]])
+        lines.append(f"{mark}  {each['name']}: {clean(each['text'])}")
+        if each["mend"]:
+            lines.append(f"       {clean(each['mend'])}")
+    wrong = sum(each["state"] == "wrong" for each in value["checks"])
+    lines += ["", f"{wrong} to mend." if wrong else "Nothing is wrong."]
+    return "\n".join(lines)

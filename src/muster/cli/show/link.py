@@ -1,0 +1,15 @@
+"""What people read about a machine that moved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import clean
+
+Files = Mapping[str, str]
+
+
+def reach(value: Any, _files: Files) -> str:
+    name, address = clean(value["machine"]), clean(value["address"])
+    if value["linked"]:
+        return f"{name} is at {address}, and there is a link to it now."
+    return f"{name} is looked for at {address} from now on."

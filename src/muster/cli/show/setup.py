@@ -1,0 +1,55 @@
+"""What people read about a home that became a machine."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import pairs
+
+Files = Mapping[str, str]
+
+
+def init(value: Any, _files: Files) -> str:
+    return "\n".join(
+        [
+            f"{value['name']} is now a fleet of one machine, with {value['operator']} as operator.",
+            pairs(
+                [
+                    ("home", value["home"]),
+                    ("fleet", value["fleet"]),
+                    ("listens", value["listen"]),
+                    ("reached at", value["address"]),
+                ]
+            ),
+            "",
+            *_heard_by(value["listen"]),
+            "Keep authority.seed and operator.seed of this home safe: a copy offline, mode 0600.",
+            "Next: `muster up --detach`, then `muster invite NAME` for each further machine.",
+        ]
+    )
+
+
+def _heard_by(listen: str) -> list[str]:
+    """Who can knock. What does not prove to be of the fleet is heard for an invitation only."""
+    if not listen.startswith(("0.0.0.0:", "[::]:", ":")):
+        return []
+    return [
+        "Its port can be reached from every network of this computer; machines of the fleet and",
+        "invited ones are answered, nobody else. `listen` in config.toml narrows that to one",
+        "address: 127.0.0.1:7447 is this computer alone.",
+        "",
+    ]
+
+
+def join(value: Any, _files: Files) -> str:
+    return "\n".join(
+        [
+            f"{value['name']} belongs to the fleet of {value['hub']} now ({_roles(value)}).",
+            pairs([("home", value["home"]), ("fleet", value["fleet"])]),
+            "",
+            "Next: `muster up --detach`, then `muster status`.",
+        ]
+    )
+
+
+def _roles(value: Any) -> str:
+    return ", ".join(value["roles"])

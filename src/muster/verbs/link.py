@@ -1,0 +1,79 @@
+"""Verbs about links: to a machine that moved, and through one in the middle (node/relay.py)."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from muster.errors import Refused, Unreachable
+from muster.fleet.invite import check_address
+from muster.verbs.declaration import Request, data, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.node import event as ev
+    from muster.node.daemon import Daemon
+
+
+class Reach(Request, frozen=True):
+    machine: Annotated[str, pos("the machine that moved", kind="machine")]
+    address: Annotated[str, pos("host:port under which it is reached now")]
+    anyway: Annotated[bool, opt("remember it although nobody answers there")] = False
+
+
+class Reached(Struct, frozen=True):
+    machine: str
+    address: str
+    linked: bool
+
+
+@verb("reach", auth="local", runs="async", group="The fleet")
+async def reach(daemon: "Daemon", call: "ev.Perform", ask: Reach) -> Reached:
+    """Tell this machine where another one is now, when its address has changed.
+
+    The machine itself proves that it is there. Raises: Unreachable where nobody is, unless it is
+    to be kept all the same; Refused where it is another machine.
+
+        muster reach build 192.168.1.20:7447
+    """
+    record = daemon.core.roster.find(ask.machine)
+    address = check_address(ask.address)
+    if record.machine == daemon.core.machine:
+        raise Refused(
+            "a machine does not dial itself: `address` in config.toml says where others reach it"
+        )
+    answer = Reached(record.name, address, linked=True)
+    try:
+        link = await daemon.http.dial(address, peer=record.machine)
+    except Unreachable as error:
+        if not ask.anyway:
+            said = str(error).removesuffix("; try later")
+            raise Unreachable(
+                f"{record.name} is not there: {said}; nothing was changed, --anyway remembers the "
+                "address all the same"
+            ) from error
+        daemon.machine.found_at(record.machine, address)
+        daemon.dialler.look()
+        return replace(answer, linked=False)
+    daemon.machine.found_at(record.machine, address)
+    daemon.supervisor.run("dial", daemon.dialler.adopt(link, address))
+    return answer
+
+
+class Relay(Request, frozen=True, forbid_unknown_fields=False):
+    to: Annotated[str, data()] = ""
+
+
+@verb("relay", auth="peer", runs="async")
+async def relay(daemon: "Daemon", call: "ev.Perform", ask: Relay) -> None:
+    """A way to another machine, through this one."""
+    await daemon.relays.carry(call)
+
+
+class ServeRelay(Request, frozen=True, forbid_unknown_fields=False):
+    by: Annotated[str, data()] = field(default="", name="from")
+
+
+@verb("relay.serve", auth="peer", runs="async")
+async def serve_relay(daemon: "Daemon", call: "ev.Perform", ask: ServeRelay) -> None:
+    """Another machine wants a link, through the one that asks."""
+    await daemon.relays.serve(call)

@@ -1,0 +1,81 @@
+"""Verbs about the machines of the fleet, as this one sees them."""
+
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, Struct, UnsetType
+
+from muster.fleet.facts import Facts
+from muster.log.stream import MachineId
+from muster.node.presence import heard_ms_ago, presence
+from muster.verbs.declaration import Nothing, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+
+class Machine(Struct, frozen=True, kw_only=True):
+    """A machine of the fleet; `streams` is how much of ours it has receipted, by scope.
+
+    What is known of a link is there while there is one; `heard_ms_ago` also of who is away.
+    """
+
+    name: str
+    machine: str
+    roles: tuple[str, ...]
+    state: str
+    facts: Facts | None
+    streams: dict[str, int]
+    channel: str | UnsetType = UNSET
+    heard_ms_ago: int | UnsetType = UNSET
+    skew_ms: int | UnsetType = UNSET
+    muster: str | UnsetType = UNSET
+    features: list[str] | UnsetType = UNSET
+    through: str | UnsetType = UNSET
+
+
+@verb("machines", auth="local", group="The fleet", harmless=True)
+def machines(core: "Core", call: "Call", ask: Nothing) -> list[Machine]:
+    """Every machine of the fleet, and how it is.
+
+    muster machines
+    """
+    known, answer = core.roster.known, []
+    for machine in sorted(known, key=lambda m: known[m].name):
+        number = core.link_to(machine)
+        link = None if number is None else core.links[number]
+        heard = heard_ms_ago(core, machine) if link is None else core.now.boot_ms - link.heard_ms
+        answer.append(
+            Machine(
+                name=known[machine].name,
+                machine=machine,
+                roles=known[machine].roles,
+                state=presence(core, machine),
+                facts=core.roster.facts.get(machine),
+                streams=_held(core, machine),
+                heard_ms_ago=UNSET if heard is None else heard,
+                channel=link.channel if link else UNSET,
+                skew_ms=link.skew_ms if link else UNSET,
+                muster=link.version if link else UNSET,
+                features=sorted(link.features) if link else UNSET,
+                through=core.standing.name_of(link.through) if link and link.through else UNSET,
+            )
+        )
+    return answer
+
+
+def _held(core: "Core", machine: MachineId) -> dict[str, int]:
+    """Our entries that this machine has receipted, per scope."""
+    found = {}
+    for stream in core.store.streams():
+        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
+            for cosign in core.store.cosigns(stream):
+                if cosign.machine == machine and cosign.strength == "held":
+                    found[stream.scope.partition(".")[0]] = cosign.size
+    return found
+
+
+@verb("facts", auth="local")
+def facts(core: "Core", call: "Call", ask: Nothing) -> Facts | None:
+    """What this machine says about itself."""
+    return core.roster.facts.get(core.machine)

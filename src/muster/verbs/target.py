@@ -1,0 +1,69 @@
+"""The hidden verb that a command asks before it signs an order: who acts."""
+
+import contextlib
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Struct
+
+from muster.errors import NotFound, Refused
+from muster.verbs.declaration import Request, data, verb
+from muster.verbs.find import whose
+from muster.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+
+class Ask(Request, frozen=True, forbid_unknown_fields=False):
+    """Which verb is to be ordered, on what, and where, as far as `--on` says."""
+
+    verb: Annotated[str, data()] = ""
+    object: Annotated[str, data()] = ""
+    on: Annotated[str, data()] = ""
+
+
+class Target(Struct, frozen=True):
+    """The machine that is to act, "" for everybody; `object` is the whole id of what is meant."""
+
+    machine: str
+    name: str
+    here: bool
+    fleet: str
+    now_ms: int
+    object: str
+
+
+@verb("target", auth="local")
+def target(core: "Core", call: "Call", ask: Ask) -> Target:
+    """The machine that is to act on an order.
+
+    The one that is named; else the owner of the task or run that is meant, this machine, or a hub
+    that we reach, as the verb says. What no owner can be asked about is for everybody where the
+    verb can be done without it.
+    """
+    wanted, whole, rule = ask.on, "", VERBS[ask.verb].target if ask.verb in VERBS else "hub"
+    everybody = False
+    if not wanted and rule in {"owner", "owner or all"} and ask.object:
+        # What is wrong with it says the machine that acts.
+        with contextlib.suppress(NotFound, Refused):
+            found = whose(core, ask.object)
+            everybody = rule == "owner or all" and not found.there
+            wanted, whole = ("", found.id) if everybody else (found.machine, "")
+    if rule == "here" or (rule == "authority" and core.authority is not None):
+        wanted = wanted or core.machine
+    if wanted:
+        record = core.roster.find(wanted)
+    else:
+        hubs = [
+            h for h in core.roster.hubs() if core.machine == h.machine or core.link_to(h.machine)
+        ]
+        record = hubs[0] if hubs else core.roster.machine(core.machine)
+    return Target(
+        machine="" if everybody else record.machine,
+        name=record.name,
+        here=record.machine == core.machine,
+        fleet=core.standing.fleet,
+        now_ms=core.now.wall_ms,
+        object=whole,
+    )
