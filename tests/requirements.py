@@ -595,6 +595,8 @@ PROMISES: Final[dict[str, str]] = {
     "cli.logs": "`muster logs` shows what an agent did, read by an order from the machine that did it, live with --follow.",
     "cli.table": "Every verb of the table has its handler, and whatever changes something for others needs an order.",
     "cli.table-is-generated": "The table that the command line and the router read is what the verbs declare, all of them.",
+    "cli.one-file-a-verb": "A verb is declared once, beside its handler, with its authority; the command line, the router, the documents and the shells know it from there.",
+    "cli.asks-once": "A command asks once who acts before it orders: two calls to the daemon, whatever the verb.",
     "cli.calls-documented": "The page about calls names every field of a call, every need and every exit code.",
     "cli.audit-fork": "A fork is named with its place, and evidence that does not hold is not believed.",
     "cli.audit-export-manifest": "`audit verify` of an exported folder holds it to its manifest: every stream once, every file named, sizes and roots as written there.",

@@ -39,7 +39,8 @@ def rows() -> list[Verb]:
 
 def _noun(name: str) -> int:
     """The place of a verb's module on the help page."""
-    return verbs.NOUNS.index(declared[name].handler.__module__.rpartition(".")[2])
+    order = {noun: place for place, noun in enumerate(verbs.NOUNS)}
+    return order.get(declared[name].handler.__module__.rpartition(".")[2], len(order))
 
 
 def row(name: str) -> Verb:

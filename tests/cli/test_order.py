@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from muster import errors
-from muster.cli import order, parse
+from muster.cli import door, order, parse
 from muster.errors import Denied, Malformed, NotFound, Refused
 from muster.fleet.grant import gives, takes
 from muster.fleet.machine import Authority, Operator
@@ -206,3 +206,21 @@ def test_whoever_has_no_key_is_told_of_a_device_only_where_a_device_may(
         order.signer(verb)
     assert ("device add" in str(refused.value)) is device
     assert (f"--may {verb}" in str(refused.value)) is may
+
+
+@proves("cli.asks-once")
+@pytest.mark.parametrize(
+    "words", [["send", "hub", "hi"], ["cancel", "aa"], ["retry", "aa"], ["decide", "aa", "yes"]]
+)
+def test_an_order_is_two_calls_whom_it_is_for_and_itself(home, monkeypatch, words, capsys):
+    asked = []
+
+    def stream(_path, verb, _args=None, **_fields):
+        asked.append(verb)
+        target = {"machine": HUB, "name": "hub", "fleet": FLEET, "now_ms": NOW, "object": ""}
+        yield target if verb == "target" else {"message": "ab", "state": "stored", "fresh": True,
+                                               "task": "aa", "cancelled": True, "answer": "approve"}  # fmt: skip
+
+    monkeypatch.setattr("muster.cli.call.stream", stream)
+    assert door.Door(parse.parse(words)).run() == 0
+    assert asked == ["target", words[0]]

@@ -11,6 +11,7 @@ import pytest
 from muster.channel.frame import Type
 from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
+from muster.node import argument
 from muster.node import event as ev
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
@@ -79,6 +80,13 @@ def good(verb: Verb) -> dict[str, Any]:
     """Arguments that fit the table."""
     found = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
     return GOOD.get(verb.name, found)
+
+
+@proves("node.arguments-checked")
+def test_what_is_called_good_here_is_what_each_verb_takes() -> None:
+    """Else an attack is refused for its arguments, and the safeguard behind them is not tried."""
+    for verb in CALLABLE:
+        argument.read(verb, verb.load(), good(verb), {})
 
 
 def ids(verbs: list[Verb]) -> list[str]:

@@ -228,6 +228,8 @@ def _add(parser: _Parser, arg: Arg) -> None:
         more["choices"] = arg.choices
     if arg.kind == "int":
         more["type"] = _number
+    if arg.kind != "flag":
+        more["metavar"] = None if arg.choices else arg.name.upper()
     if arg.position:
         if arg.kind == "words":
             more["nargs"] = "+" if arg.required else "*"
@@ -236,7 +238,6 @@ def _add(parser: _Parser, arg: Arg) -> None:
         if not arg.required:
             # Without one, argparse would name it among the words that are missing.
             more["default"] = None
-        more["metavar"] = arg.name.upper() if not arg.choices else None
         parser.add_argument(arg.name, **more)
         return
     flags = [f"--{arg.name}"]
@@ -248,7 +249,6 @@ def _add(parser: _Parser, arg: Arg) -> None:
         several = arg.kind == "words"
         more["action"] = functools.partial(_Option, several=several, empty=arg.empty)
         more["default"] = None if several else arg.default
-        more["metavar"] = arg.name.upper()
     parser.add_argument(*flags, **more)
 
 
