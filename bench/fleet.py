@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from bench.machine import send_capability
+from muster.channel import FIRST, http
 from muster.channel.frame import LENGTH_BYTES, Type, decode, encode, prefixed, read_length
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.fleet.statement import sign_statement
 from muster.log import canon
-from muster.node.home import Config, Home, config_text
+from muster.node.config import Config, config_text
+from muster.node.home import Home
 
 READY_S = 30
 ORDER_MS = 300_000
@@ -82,7 +84,8 @@ class Fleet:
             )
             address = f"127.0.0.1:{ports[number]}"
             labels = ("worker",) if number else ()
-            config = Config(name=f"m{number}", listen=address, labels=labels)
+            options = http.Options(address)
+            config = Config(name=f"m{number}", labels=labels, channel={FIRST: options})
             home.put("config.toml", config_text(config))
             others = [r.decode() for at, r in enumerate(records) if at != number]
             dial = {self.ids[0]: f"127.0.0.1:{ports[0]}"} if number else {}

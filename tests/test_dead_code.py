@@ -13,9 +13,9 @@ from tests.test_tidy import DOORS, SOURCE, _python
 
 # What no code of ours names, and why it is there all the same.
 UNNAMED = {
-    "channel.base.Channel": "the contract that every kind of link is held against",
     "channel.base.Post": "the contract of mailboxes, whose channels come (ADR 27)",
     "channel.base.Post.ack": "as above",
+    "channel.http.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.http._Complaints.emit": "logging calls it",
     "channel.http._Serving.is_serving": "websockets calls it",
     "channel.http.Direct.process_redirect": "websockets calls it",

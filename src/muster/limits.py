@@ -201,6 +201,8 @@ CLOCK_SKEW_MS: Final = 5 * 60 * 1000
 STATEMENT_LIFE_MS_MAX: Final = 366 * 24 * 60 * 60 * 1000
 # Chosen arbitrarily; a role, label, verb or member list longer than this is a mistake.
 FLEET_LIST_MAX: Final = 256
+# Where one machine may be reached: two addresses of each of seven channels. Each is tried in turn.
+WAYS_MAX: Final = 16
 # Threads and their members that one machine keeps, the newest: more than people have to say, and so
 # few that the roster, which every entry about the fleet makes anew, costs a tenth of a second.
 GROUP_ROWS_OF_KEEPER_MAX: Final = 8_192
@@ -302,6 +304,8 @@ LINKS_LOCAL_MAX: Final = 256
 LINK_LOCAL_SILENT_MS_MAX: Final = 10_000
 # Both ends may dial, and a link that died is noticed late; an honest machine has two of them.
 LINKS_OF_MACHINE_MAX: Final = 8
+# A link over which nothing came for so long, while another one of its peer is heard, may be dead.
+LINK_HEARD_APART_MS: Final = 10_000
 # Pause before the second try; most cuts are a restart and heal within a second.
 BACKOFF_FIRST_MS: Final = 500
 # A machine that comes back is found within half a minute.

@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
+from muster.channel.base import Hosting, Link, LinkOptions, LinkStatistics, OnLink, Own, gone
 from muster.channel.frame import check_size, short_reason
 from muster.channel.inbox import Inbox
+from muster.channel.tls import Credentials
 from muster.errors import Conflict, Denied, Unreachable
 from muster.limits import LINK_UNREAD_FRAMES_MAX
 
@@ -198,9 +199,26 @@ class MemoryChannel:
         listener.hosting.adopt(far)
         return near
 
+    def renew(self, credentials: Credentials) -> None:
+        """Nothing is shown here: who listens where is all the proof there is."""
+
     async def listen(self, address: str, on_link: OnLink) -> MemoryListener:
         if address in self.exchange.listeners:
             raise Conflict(f"somebody listens at {address} already; choose another address")
         listener = MemoryListener(address, self, on_link)
         self.exchange.listeners[address] = listener
         return listener
+
+
+# --- as a channel of the list: this file, and one line in `CHANNELS` ------------------------------
+
+PROCESS: Final = Exchange()
+
+
+class Options(LinkOptions, frozen=True, forbid_unknown_fields=True):
+    """`[channel.memory]`."""
+
+
+def open_channel(_options: Options, own: Own) -> MemoryChannel:
+    """A machine's access to what all machines of this process share."""
+    return MemoryChannel(PROCESS, own.machine)

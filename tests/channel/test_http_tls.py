@@ -123,6 +123,26 @@ def test_only_a_few_unproven_links_exist_at_once_and_one_more_takes_the_place_of
     run(scenario(), loop)
 
 
+@proves("channel.odd-address")
+@pytest.mark.parametrize(
+    "address",
+    [
+        "", "a b:1", "[::1:1", "\u00e4:1", "\x00:1", "a/b:1", "user@h:1", "%zz:1", "[zz]:1", "a..b:1",
+        "a" * 70 + ".b:1", "[::::]:1", "[fe80:]:1", "h:0", "h:65536", "h:1\n", ".:1",
+    ],
+)  # fmt: skip
+def test_an_address_that_nobody_can_have_is_refused_and_not_dialled(
+    loop: str, address: str
+) -> None:
+    async def scenario() -> None:
+        authority = TestAuthority("fleet")
+        channel = HttpChannel(authority.issue("laptop")[1], authority.identify)
+        with pytest.raises(Malformed):
+            await channel.dial(address)
+
+    run(scenario(), loop)
+
+
 @proves("channel.tls-unproven")
 def test_a_link_that_proves_nothing_is_cut_after_a_while_whatever_it_says(
     loop: str, monkeypatch: pytest.MonkeyPatch

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from muster.channel.address import split_address, why_nobody_listens
+from muster.address import split_address
+from muster.channel.door import why_nobody_listens
 from muster.cli import show
 from muster.errors import Malformed
 from muster.node.home import Home

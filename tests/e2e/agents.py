@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from muster.node.home import Config, config_text
+from muster.channel import FIRST, http
+from muster.node.config import Config, config_text
 from tests.agent.world import marked
 from tests.cli.world import Said
 from tests.e2e import install_agents
@@ -79,7 +80,7 @@ def settle(machine: Machine, url: str) -> None:
     """Configuration and environment of a machine, as its owner would set them."""
     config = Config(
         name=machine.name,
-        listen=f"127.0.0.1:{machine.port}",
+        channel={FIRST: http.Options(f"127.0.0.1:{machine.port}")},
         labels=(f"on-{machine.name}",),
         lease_s=LEASE_S,
         agent_env=(NOTES, "MODEL_PROVIDER"),
@@ -198,7 +199,8 @@ def plain(machine: Machine) -> None:
     """The machine's programs without whatever agents the person who runs the tests has."""
     here = machine.fleet.environment(machine)["PATH"].split(os.pathsep)[:2]
     machine.env["PATH"] = os.pathsep.join([*here, "/usr/local/bin", "/usr/bin", "/bin"])
-    config = Config(name=machine.name, listen=f"127.0.0.1:{machine.port}")
+    options = http.Options(f"127.0.0.1:{machine.port}")
+    config = Config(name=machine.name, channel={FIRST: options})
     machine.home.put("config.toml", config_text(config))
 
 

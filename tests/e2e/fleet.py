@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from muster import errors
+from muster.channel import FIRST, http
 from muster.channel.frame import Type, decode, encode
 from muster.channel.ipc_client import Client as Pipe
 from muster.fleet import certificate
@@ -32,7 +33,8 @@ from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.fleet.statement import sign_statement
 from muster.git import repository
-from muster.node.home import Config, Home, config_text
+from muster.node.config import Config, config_text
+from muster.node.home import Home
 from tests.git.repositories import commit, sh, wait
 from tests.ports import free_port
 
@@ -251,7 +253,8 @@ class Fleet:
         if machine is self.hub:
             home.put_seed("authority.seed", self.authority._seed)
         address = f"127.0.0.1:{machine.port}" if listens else ""
-        config = Config(name=name, listen=address, labels=(f"on-{name}",))
+        options = http.Options(address)
+        config = Config(name=name, labels=(f"on-{name}",), channel={FIRST: options})
         home.put("config.toml", config_text(config) + f'agent_env = ["{NOTES}"]\n'.encode())
         record = open_record(self.records[name], self.fleet)
         papers = certificate.issue(self.authority, record, self.issued_ms)

@@ -1,11 +1,11 @@
 """A machine that moved to another address is found again."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
+from muster.channel import FIRST
 from muster.errors import Denied, Unreachable
-from muster.node.home import config_text
+from muster.node.config import config_text
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.ports import free_port
 from tests.promise import proves
@@ -18,9 +18,10 @@ def move(machine: Machine) -> str:
     machine.stop()
     machine.port = free_port()
     address = f"127.0.0.1:{machine.port}"
-    machine.edit_facts(listen=machine.home.config().listen)
-    config = replace(machine.home.config(), listen=address)
-    machine.home.put("config.toml", config_text(config))
+    config = machine.home.config()
+    machine.edit_facts(listen=config.options(FIRST).listen)
+    moved = replace(config, channel={FIRST: replace(config.options(FIRST), listen=address)})
+    machine.home.put("config.toml", config_text(moved))
     return address
 
 

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from muster.node.home import config_text
+from muster.channel import FIRST, http
+from muster.node.config import config_text
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
 
@@ -128,7 +129,8 @@ def test_a_direct_way_that_opens_later_takes_the_place_of_the_relay(fleet: Fleet
     together(studio, laptop)
     studio.stop()
     listen = f"127.0.0.1:{studio.port}"
-    studio.home.put("config.toml", config_text(replace(studio.home.config(), listen=listen)))
+    options = {FIRST: http.Options(listen)}
+    studio.home.put("config.toml", config_text(replace(studio.home.config(), channel=options)))
     studio.start()
 
     def ways() -> set[tuple[str, str]]:

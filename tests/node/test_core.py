@@ -1,5 +1,7 @@
 """The rules of a step: one transaction, nothing before it, and no event harms another."""
 
+from typing import Any
+
 import pytest
 from tests.node.cores import LOCAL, Cores
 from tests.promise import proves
@@ -7,9 +9,13 @@ from tests.promise import proves
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import Broken
+from muster.fleet import kinds
+from muster.fleet.assembly import assemble
+from muster.fleet.folds import fleet_folds
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
 from muster.node import event as ev
+from muster.node.member import FLEET_KINDS
 
 PAYLOAD = canon.encode({"args": {}, "verb": "status"})
 
@@ -197,3 +203,24 @@ def test_what_cannot_be_removed_is_an_incident_until_it_is_gone():
         assert [i["title"] for i in found] == [title]
     hub.step(ev.Noticed("left-behind"))
     assert [i for i in hub.call("incidents", {})["value"] if i["open"]] == []
+
+
+@proves("fleet.roster-is-whole")
+def test_the_roster_is_made_anew_after_every_kind_of_entry_that_it_is_made_from():
+    core = Cores("hub")["hub"].core
+    asked: set[str] = set()
+
+    def rows(table: str, /, **equals: str) -> Any:
+        asked.add(table)
+        return core.standing._rows(table, **equals)
+
+    assemble(core.standing.fleet, rows)
+    made_from = {
+        kind
+        for fold in fleet_folds(core.standing.fleet)
+        for kind in fold.kinds
+        if asked & {table.name for table in fold.tables}
+    }
+    # What was ordered and refused, and what a device was offered, stands beside what counts.
+    beside = {kinds.ORDER_TAKE, kinds.ORDER_DENY, kinds.DEVICE_OPEN}
+    assert made_from - beside == set(FLEET_KINDS)

@@ -1,12 +1,15 @@
 """What an attempt gets of its machine's environment, and what the log never gets."""
 
 import pytest
+from msgspec.structs import replace
 from tests.promise import proves
 
 from muster.agent import catalogue
+from muster.channel import FIRST, http
 from muster.errors import Broken
+from muster.node.config import Config, config_text
 from muster.node.environ import given, parse, secrets
-from muster.node.home import Config, Home, config_text
+from muster.node.home import Home
 
 SOURCE = {
     "ANTHROPIC_API_KEY": "sk-ant-0123456789",
@@ -84,7 +87,8 @@ def test_secrets_are_what_the_owner_gives_and_plainly_public_values_are_none():
 @proves("node.agents-env")
 def test_the_configuration_file_explains_keys_and_reads_back_as_it_was_written(tmp_path):
     home = Home(tmp_path)
-    for config in (Config(name="a"), Config(name="a", agent_env=("X", "Y"), lease_s=7)):
+    first = Config(name="a", channel={FIRST: http.Options()})
+    for config in (first, replace(first, agent_env=("X", "Y"), lease_s=7)):
         home.put("config.toml", config_text(config))
         assert home.config() == config
     assert "agents.env" in (tmp_path / "config.toml").read_text()

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from tests.promise import proves
 
+from muster.channel import FIRST, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.home import Config, Home, config_text
+from muster.node.config import Config, config_text
+from muster.node.home import Home
 
 SEED = bytes(range(32))
 
@@ -66,7 +68,25 @@ def test_a_seed_that_is_not_there_says_which(home):
         ("labels = 'gpu'", "`labels` must be a list of texts"),
         ("labels = [1]", "`labels` must be a list of texts"),
         ("name = ", "mend the file"),
-        ("peers = []", "`peers` must be a table"),
+        ("peers = []", "`channel.http.peers` must be a table"),
+        ("slot = 5", "`slot` is not a setting; did you mean `slots`?"),
+        ("[channel.htp]", "`channel.htp` is no channel; did you mean `http`?"),
+        (
+            "[channel.http]\nlistn = ':1'",
+            "`channel.http.listn` is not a setting; did you mean `listen`?",
+        ),
+        (
+            "[channel.http]\nlisten = 7447",
+            "`channel.http.listen` must be a text in quotes, not 7447",
+        ),
+        ("[channel.http.peers]\nnas = 1", "`channel.http.peers` must be a table of texts"),
+        ("channel = 'http'", "`channel` must be a table"),
+        ("channel.http = ':1'", "`channel.http` must be a table"),
+        ("listen = ':1'\nchannel.http = ':1'", "`channel.http` must be a table"),
+        (
+            "listen = ':1'\n[channel.http]\nlisten = ':1'",
+            "`listen` is said twice, also as `channel.http.listen`",
+        ),
         ("slots = 5000", "`slots` must be from 0 to 4096"),
         ("lease_s = 0", "`lease_s` must be from 1 to 86400"),
     ],
@@ -80,9 +100,39 @@ def test_a_config_with_a_mistake_is_refused_and_the_setting_named(home, text, sa
 @proves("node.config-is-checked")
 def test_a_written_config_is_read_back_and_none_is_a_whole_one(home):
     assert home.config() == Config()
-    config = Config(name='a"b', listen="127.0.0.1:1", labels=("gpu", "big\\"), slots=5)
+    options = http.Options("127.0.0.1:1", peers={"nas": "nas:1", "a b": "[::1]:2"})
+    config = Config(name='a"b', labels=("gpu", "big\\"), slots=5, channel={FIRST: options})
     home.put("config.toml", config_text(config))
     assert home.config() == config
+
+
+@proves("node.older-config")
+def test_a_config_of_before_there_were_channels_means_the_one_that_there_was(home):
+    text = """\
+name = "nas"
+listen = "0.0.0.0:7447"
+address = "nas.local:7447"
+hub = "studio.local:7447"
+slots = 4
+[peers]
+laptop = "laptop.local:7447"
+"""
+    home.put("config.toml", text.encode())
+    found = home.config()
+    assert found.channel == {
+        FIRST: http.Options(
+            "0.0.0.0:7447", "nas.local:7447", "studio.local:7447", {"laptop": "laptop.local:7447"}
+        )
+    }
+    home.put("config.toml", config_text(found))
+    assert home.config() == found, "written anew it says the same"
+
+
+@proves("node.older-config")
+def test_what_is_added_at_the_end_of_a_written_config_is_a_setting_of_the_machine(home):
+    home.put("config.toml", config_text(Config(name="nas")) + b'agent_env = ["A_KEY"]\n')
+    assert home.config().agent_env == ("A_KEY",)
+    assert home.config().options(FIRST) == http.Options()
 
 
 @proves("node.files-whole-or-not")

@@ -12,8 +12,11 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.fleet import kinds
-from muster.fleet.facts import Facts
+from muster.fleet.facts import Facts, Way
+from muster.limits import WAYS_MAX
+from muster.log import canon
 from muster.node import event as ev
+from muster.node.reach import places, said
 
 KNOWN: dict[str, list[str]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "bodies.json").read_text()
@@ -65,3 +68,85 @@ def test_a_machine_that_tells_no_logins_has_facts_all_the_same():
     rest = {name: value for name, value in hub.facts().items() if name != "logins"}
     hub.step(ev.FactsChanged(rest))
     assert hub.core.roster.facts[hub.core.machine].logins == {}
+
+
+NEWER = [{"address": "nas.example:1", "channel": "http"}, {"address": "n/2", "channel": "pigeon"}]
+
+
+def told_of(hub: Any, machine: Any) -> tuple[Way, ...]:
+    return places({}, hub.core.roster, hub.id).get(machine.id, ())
+
+
+@proves("node.reach-is-told", "node.versions-mix")
+def test_where_a_machine_is_reached_is_told_by_channel_and_to_older_machines_by_one_address():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    facts = {**studio.facts(address="nas.example:1"), "reach": NEWER}
+    studio.step(ev.FactsChanged(facts))
+    world.pass_ms(1_000)
+    assert told_of(hub, studio) == (Way("http", "nas.example:1"), Way("pigeon", "n/2"))
+    (told,) = [json.loads(entry.body) for entry in hub.entries(kinds.MACHINE_REACH)]
+    assert told == {"reach": NEWER}
+    newest = json.loads(hub.entries(kinds.MACHINE_FACTS)[-1].body)
+    assert newest["address"] == "nas.example:1"
+    assert newest.keys() <= set(KNOWN[FACTS])
+
+
+@proves("node.reach-is-told")
+def test_where_a_machine_is_reached_is_told_when_it_changes_and_not_before():
+    hub = Cores("hub")["hub"]
+    told = lambda: [json.loads(e.body)["reach"] for e in hub.entries(kinds.MACHINE_REACH)]  # noqa: E731
+    assert told() == [], "a machine that is reached nowhere says nothing of it"
+    ways = tuple(Way(each["channel"], each["address"]) for each in NEWER)
+    for reach, slots in ((ways, 2), (ways, 3), (ways[:1], 3), ((), 3), ((), 4)):
+        hub.step(ev.FactsChanged(hub.facts(slots=slots, reach=reach)))
+    assert told() == [NEWER, NEWER[:1], []]
+    before = len(hub.entries(kinds.MACHINE_FACTS))
+    hub.step(ev.FactsChanged(hub.facts(slots=4, reach=ways)))
+    assert len(hub.entries(kinds.MACHINE_FACTS)) == before
+
+
+@proves("node.reach-is-told", "node.versions-mix")
+def test_an_older_machine_is_found_by_its_one_address_also_when_it_was_newer_for_a_while():
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    studio.step(ev.FactsChanged(studio.facts(address="old.example:1")))
+    world.pass_ms(1_000)
+    assert told_of(hub, studio) == (Way("http", "old.example:1"),)
+    assert Way("http", "b:2") in said(Facts("", "", reach=(Way("http", "a:1"),), address="b:2"))
+
+
+ODD: dict[str, Any] = {
+    "too many": [{"address": f"h:{n + 1}", "channel": "http"} for n in range(WAYS_MAX + 1)],
+    "too long": [{"address": "h" * 201, "channel": "http"}],
+    "two lines": [{"address": "h:1\n", "channel": "http"}],
+    "moves the cursor": [{"address": "\x1b[2J", "channel": "http"}],
+    "empty": [{"address": "", "channel": "http"}],
+    "no name of a channel": [{"address": "h:1", "channel": "../http"}],
+    "no list": "h:1",
+}
+
+
+@proves("node.reach-is-told")
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_reach_of_a_member_is_skipped_and_ends_nothing(odd):
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    studio.step(ev.FactsChanged({**studio.facts(), "reach": NEWER}))
+    world.pass_ms(1_000)
+    before = told_of(hub, studio)
+    with studio.core.store.transaction():
+        studio.core.append(kinds.MACHINE_REACH, canon.encode({"reach": odd}))
+        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+    world.pass_ms(1_000)
+    assert told_of(hub, studio) == before
+    assert [each.reason for each in hub.core.store.skipped()] == ["bad-body"]
+    assert hub.order("send", "studio", {"text": ["hi"], "to": "studio"})["ok"]
+
+
+@proves("node.reach-is-told")
+def test_an_odd_address_in_facts_leads_nowhere():
+    assert said(Facts("", "", address="a\x00b c")) == ()

@@ -6,6 +6,7 @@ from tests.promise import proves
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
+from muster.limits import LINK_HEARD_APART_MS
 from muster.node import event as ev
 
 
@@ -83,3 +84,28 @@ def test_a_receipt_that_was_lost_with_a_link_comes_over_the_next_one():
     world.pass_ms(300)
     (answer,) = hub.answers
     assert answer["value"]["state"] == "stored"
+
+
+@proves("node.best-link")
+def test_the_best_link_is_a_direct_one_that_is_heard_and_of_these_the_newest():
+    world = linked(3)
+    hub, peer = world["hub"].core, world["studio"].id
+    first, second, third = [n for n, each in hub.links.items() if each.peer == peer]
+    now = hub.now.boot_ms
+    for link in (first, second, third):
+        hub.links[link].heard_ms = now
+    assert hub.link_to(peer) == third, "the newest"
+    hub.links[third].heard_ms = now - LINK_HEARD_APART_MS
+    assert hub.link_to(peer) == third, "it may be quiet for a while"
+    hub.links[third].heard_ms -= 1
+    assert hub.link_to(peer) == second, "one that is heard"
+    for link in (first, second, third):
+        hub.links[link].heard_ms = 0
+    assert hub.link_to(peer) == third, "where all are quiet, none of them is"
+    hub.links[third].heard_ms = now
+    hub.links[second].through = hub.links[third].through = "m" * 64
+    assert hub.link_to(peer) == first, "one of our own, however quiet"
+    hub.links[first].through = "m" * 64
+    assert hub.link_to(peer) == third
+    assert hub.link_to(peer, direct=True) is None
+    assert hub.link_to("nobody") is None

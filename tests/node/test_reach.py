@@ -6,11 +6,22 @@ import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
+from muster.channel import FIRST
+from muster.channel.http import Options, own_ip
 from muster.errors import Broken
-from muster.fleet.facts import Facts
+from muster.fleet.facts import Facts, Way
 from muster.node import event as ev
-from muster.node.home import Config
-from muster.node.reach import address_now, check_config, given, own_address, own_ip, places
+from muster.node.config import Config
+from muster.node.reach import address_now, check_config, given, own_ways, places
+
+
+def config(*args: Any, name: str = "", **options: Any) -> Config:
+    return Config(name=name, channel={FIRST: Options(*args, **options)})
+
+
+def http(*addresses: str) -> tuple[Way, ...]:
+    return tuple(Way(FIRST, each) for each in addresses)
+
 
 STORED = {"address": "10.0.0.5:7447", "listen": "0.0.0.0:7447"}
 
@@ -25,48 +36,50 @@ def world() -> Cores:
 
 @proves("node.config-works")
 @pytest.mark.parametrize(
-    ("config", "facts", "address"),
+    ("settings", "facts", "address"),
     [
-        (Config(listen="0.0.0.0:7447"), STORED, "10.0.0.5:7447"),
-        (Config(listen="0.0.0.0:8000"), STORED, "{ip}:8000"),
-        (Config(listen="192.0.2.1:8000"), STORED, "192.0.2.1:8000"),
-        (Config(listen="0.0.0.0:8000", address="a.example:1"), STORED, "a.example:1"),
-        (Config(listen=""), STORED, ""),
+        (config(listen="0.0.0.0:7447"), STORED, "10.0.0.5:7447"),
+        (config(listen="0.0.0.0:8000"), STORED, "{ip}:8000"),
+        (config(listen="192.0.2.1:8000"), STORED, "192.0.2.1:8000"),
+        (config(listen="0.0.0.0:8000", address="a.example:1"), STORED, "a.example:1"),
+        (config(listen=""), STORED, ""),
         # A home that was made before `listen` was kept: nothing says that it has changed.
-        (Config(listen="0.0.0.0:8000"), {"address": "10.0.0.5:443"}, "10.0.0.5:443"),
-        (Config(listen="0.0.0.0:8000"), {}, "{ip}:8000"),
+        (config(listen="0.0.0.0:8000"), {"address": "10.0.0.5:443"}, "10.0.0.5:443"),
+        (config(listen="0.0.0.0:8000"), {}, "{ip}:8000"),
     ],
 )
-def test_a_machine_says_the_address_that_its_settings_of_today_mean(config, facts, address):
-    assert address_now(config, facts) == address.format(ip=own_ip())
+def test_a_machine_says_the_address_that_its_settings_of_today_mean(settings, facts, address):
+    assert address_now(settings, facts) == address.format(ip=own_ip())
 
 
 @proves("node.config-works")
 def test_the_address_that_was_named_counts_before_where_it_listens():
-    assert own_address("Nas.Example:7", "0.0.0.0:7447") == "nas.example:7"
-    assert own_address("", "192.0.2.1:7447") == "192.0.2.1:7447"
-    assert own_address("", "") == ""
+    assert Options("0.0.0.0:7447", "Nas.Example:7").reached_at() == "nas.example:7"
+    assert Options("192.0.2.1:7447").reached_at() == "192.0.2.1:7447"
+    assert Options().reached_at() == ""
+    assert own_ways(config("192.0.2.1:1"), {}) == http("192.0.2.1:1")
+    assert own_ways(config(), {}) == ()
 
 
 @proves("node.config-works")
 @pytest.mark.parametrize(
-    ("config", "says"),
+    ("settings", "says"),
     [
-        (Config(listen="7447"), "`listen`: address '7447' is not host:port"),
-        (Config(listen="a:b"), "`listen`"),
-        (Config(address="nowhere"), "`address`: 'nowhere' is not an address"),
-        (Config(hub="hub"), "`hub`: 'hub' is not an address"),
-        (Config(peers={"nas": "nas"}), "`peers`: nas: 'nas' is not an address"),
+        (config(listen="7447"), "`channel.http.listen`: address '7447' is not host:port"),
+        (config(listen="a:b"), "`channel.http.listen`"),
+        (config(address="nowhere"), "`channel.http.address`: 'nowhere' is not an address"),
+        (config(hub="hub"), "`channel.http.hub`: 'hub' is not an address"),
+        (config(peers={"nas": "nas"}), "`channel.http.peers.nas`: 'nas' is not an address"),
         (Config(name="another"), "`name` says 'another', but this machine joined its fleet as hub"),
     ],
 )
-def test_a_setting_that_cannot_do_what_it_says_is_refused_by_name(world, config, says):
+def test_a_setting_that_cannot_do_what_it_says_is_refused_by_name(world, settings, says):
     hub = world["hub"]
     facts: dict[str, Any] = {"record": hub.record.decode(), "fleet": world.fleet}
     with pytest.raises(Broken) as caught:
-        check_config(config, facts, "config.toml")
+        check_config(settings, facts, "config.toml")
     assert says in str(caught.value)
-    check_config(Config(name="hub", listen=":7447", peers={"nas": "nas:1"}), facts, "config.toml")
+    check_config(config(":7447", name="hub", peers={"nas": "nas:1"}), facts, "config.toml")
 
 
 @proves("node.moved-machine-is-found")
@@ -76,20 +89,18 @@ def test_every_address_that_is_known_is_tried_what_a_person_wrote_first(world):
     world["studio"].step(ev.FactsChanged(studio.facts(address=told.address)))
     world.pass_ms(1_000)
     facts = {"dial": {studio.id: "joined.example:1"}}
-    config = Config(hub="wrote.example:1", peers={"studio": "peer.example:1"})
-    found = places(given(config, facts), hub.core.roster, hub.id)
+    settings = config(hub="wrote.example:1", peers={"studio": "peer.example:1"})
+    found = places(given(settings, facts), hub.core.roster, hub.id)
     assert found == {
-        studio.id: (
-            "peer.example:1", "wrote.example:1", "joined.example:1", "roster.example:1",
-        )
-    }  # fmt: skip
-    assert places({hub.id: ["me.example:1"]}, hub.core.roster, hub.id) == {
-        studio.id: ("roster.example:1",)
+        studio.id: http("peer.example:1", "wrote.example:1", "joined.example:1", "roster.example:1")
+    }
+    assert places({hub.id: http("me.example:1")}, hub.core.roster, hub.id) == {
+        studio.id: http("roster.example:1")
     }
 
 
 @proves("node.config-works")
 def test_peers_may_be_named_by_id_before_anything_is_known_of_them(world):
     hub = world["hub"]
-    found = places(given(Config(peers={"ab" * 32: "x.example:1"}), {}), hub.core.roster, hub.id)
-    assert found["ab" * 32] == ("x.example:1",)
+    found = places(given(config(peers={"ab" * 32: "x.example:1"}), {}), hub.core.roster, hub.id)
+    assert found["ab" * 32] == http("x.example:1")

@@ -221,6 +221,8 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
         member.write("machine.open", body(opened))
         member.write("machine.facts", body(Facts("linux", "x86_64", labels=(f"n{number}",))))
         member.write("machine.logins", canon.encode({"logins": {"shell": f"{number}"}}))
+        way = {"address": f"h:{number + 1}", "channel": "http"}
+        member.write("machine.reach", canon.encode({"reach": [way]}))
         member.write("operator.record", canon.encode({"record": operator(ALICE, "alice").decode()}))
         member.write("machine.revoke", canon.encode(shut))
         member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, given)))
@@ -242,10 +244,11 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
         monkeypatch.setattr(store, name, count(name))
     target.core.standing.changed()
     roster = target.core.roster
-    assert len(looked) < 20, "nine streams say six things each"
+    assert len(looked) < 20, "nine streams say seven things each"
     assert roster.machines[BUILD.machine].roles == ("edge",)
     assert roster.facts[BUILD.machine].labels == ("n8",)
     assert roster.facts[BUILD.machine].logins == {"shell": "8"}
+    assert [way.address for way in roster.facts[BUILD.machine].reach] == ["h:9"]
     assert LAPTOP.machine in roster.revoked
     assert [each.grant for each in roster.grants if each.giver] == [grant]
     many, limit = roster, 10_000

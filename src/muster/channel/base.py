@@ -42,11 +42,15 @@ against every post.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from muster.errors import Refused, Unreachable
+import msgspec
+
+from muster.channel.tls import Credentials
+from muster.errors import Malformed, Refused, Unreachable
 from muster.limits import POST_TAKEN_MAX
 
 
@@ -121,6 +125,60 @@ class Channel(Protocol):
 
     async def listen(self, address: str, on_link: OnLink) -> Listener:
         """Wait for links at an address. Raises Broken and Conflict."""
+
+
+class Own(NamedTuple):
+    """What a machine brings to its channels.
+
+    `identify` turns a peer's certificate (DER, signed by the fleet's authority) into a machine id,
+    or raises Refused.
+    """
+
+    machine: str
+    credentials: Credentials
+    identify: Callable[[bytes], str]
+
+
+class MachineChannel(Channel, Protocol):
+    """A channel of `CHANNELS`: both ends are machines, and prove it."""
+
+    def renew(self, credentials: Credentials) -> None:
+        """Show new credentials from the next handshake on. Raises Broken, changing nothing."""
+
+
+class LinkOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[channel.<name>]` in config.toml; a channel adds what is its own.
+
+    `listen` is where others may dial, "" where nobody may; `address` is where they reach that;
+    `hub` is where the machine is through which this one joined; `peers` says of others, by name or
+    id, where they are.
+    """
+
+    listen: str = ""
+    address: str = ""
+    hub: str = ""
+    peers: Mapping[str, str] = {}
+
+    def reached_at(self) -> str:
+        """Where others reach this machine, "" when nowhere."""
+        return self.address or self.listen
+
+    @staticmethod
+    def check_listen(text: str) -> str:
+        """A place to listen at, as the channel writes it. Raises: Malformed."""
+        return check_place(text)
+
+    @staticmethod
+    def check_address(text: str) -> str:
+        """A place to dial, as the channel writes it. Raises: Malformed."""
+        return check_place(text)
+
+
+def check_place(text: str) -> str:
+    """What any address of any channel is: one printable word. Raises: Malformed."""
+    if not re.fullmatch(r"[!-~]{1,200}", text):
+        raise Malformed(f"{text[:80]!r} is not an address: write 1 to 200 letters without spaces")
+    return text
 
 
 class Packet(NamedTuple):

@@ -226,3 +226,15 @@ def listen(host: str | None, port: int) -> list[socket.socket]:
     if not sockets:
         raise OSError(errno.EAFNOSUPPORT, "no way to listen at such an address")
     return sockets
+
+
+def why_nobody_listens(error: OSError) -> str:
+    """Why nobody can listen there, and what to change."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; take another port, `listen` in config.toml"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            "this computer has no such address; `listen` in config.toml takes one of its own, or "
+            "0.0.0.0 for all of them"
+        )
+    return f"{error.strerror or error}; `listen` in config.toml says where"

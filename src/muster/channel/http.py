@@ -42,9 +42,18 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
-from muster.channel.address import join_address, split_address, why_nobody_listens
-from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
-from muster.channel.door import LINKED, SPEAKING, Door, Visitor, accept, hang_up, listen
+from muster.address import check_address, join_address, split_address
+from muster.channel.base import Hosting, Link, LinkOptions, LinkStatistics, OnLink, Own, gone
+from muster.channel.door import (
+    LINKED,
+    SPEAKING,
+    Door,
+    Visitor,
+    accept,
+    hang_up,
+    listen,
+    why_nobody_listens,
+)
 from muster.channel.frame import check_size, short_reason
 from muster.channel.tls import (
     Credentials,
@@ -76,9 +85,45 @@ from muster.limits import (
 )
 
 # Credentials belong to `tls`, and to everybody who opens an HttpChannel.
-__all__ = ["Credentials", "HttpChannel", "HttpLink", "HttpListener", "Timing", "join"]
+__all__ = ["Credentials", "HttpChannel", "HttpLink", "HttpListener", "Options", "Timing", "join"]
 
 NAME: Final = "http"
+_ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
+
+
+class Options(LinkOptions, frozen=True, forbid_unknown_fields=True):
+    """`[channel.http]`: every address is host:port."""
+
+    def reached_at(self) -> str:
+        if self.address or not self.listen:
+            return self.address and check_address(self.address)
+        host, port = split_address(self.listen)
+        return check_address(f"{own_ip()}:{port}" if host in _ANY_HOST else self.listen)
+
+    @staticmethod
+    def check_listen(text: str) -> str:
+        split_address(text)
+        return text
+
+    @staticmethod
+    def check_address(text: str) -> str:
+        return check_address(text)
+
+
+def open_channel(_options: Options, own: Own) -> "HttpChannel":
+    """The channel of this machine."""
+    return HttpChannel(own.credentials, own.identify)
+
+
+def own_ip() -> str:
+    """The address of the interface that leads outside; nothing is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # An address of documentation (RFC 5737): only the routing table is asked.
+            probe.connect(("192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
 
 
 class _Complaints(logging.Handler):
@@ -496,7 +541,8 @@ async def _dial(
         def process_redirect(self, exc: Exception) -> Exception:
             return exc
 
-    host, port = split_address(address)
+    # An address is what somebody says: only what names a host and a port becomes part of a URL.
+    host, port = split_address(check_address(address))
     try:
         connection = await Direct(
             f"wss://{join_address(host, port)}/",
@@ -510,6 +556,9 @@ async def _dial(
         )
     except (OSError, InvalidHandshake, EOFError) as error:
         raise _translated(address, error) from error
+    except ValueError as error:
+        # Such as a name with a part of 70 letters.
+        raise Malformed(f"{address} can be no computer's address ({error})") from error
     return HttpLink(connection, proven, timing)
 
 

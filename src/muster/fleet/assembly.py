@@ -21,7 +21,7 @@ from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.ended import Ended, closed, ended, took
-from muster.fleet.facts import Facts
+from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.record import (
     MachineRecord,
@@ -200,14 +200,18 @@ def _closed(rows: RowsOf, signed: Iterable[str], ends: Mapping[str, Ended]) -> d
 
 
 def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
-    """What machines say of themselves, with the logins of those that are new enough to tell."""
+    """What machines say of themselves, with what those that are new enough say beside it."""
     logins = _newest(rows(folds.LOGINS.name), "machine", "t_ms", "logins")
+    reach = _newest(rows(folds.REACH.name), "machine", "t_ms", "reach")
     found: dict[MachineId, Facts] = {}
     for machine, raw in _newest(rows(folds.FACTS.name), "machine", "t_ms", "facts").items():
         facts = msgspec.json.decode(raw, type=Facts)
         if machine in logins:
             told = msgspec.json.decode(logins[machine], type=dict[str, str])
             facts = msgspec.structs.replace(facts, logins=told)
+        if machine in reach:
+            ways = msgspec.json.decode(reach[machine], type=tuple[Way, ...])
+            facts = msgspec.structs.replace(facts, reach=ways)
         found[MachineId(machine)] = facts
     return found
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct, to_builtins
 
 from muster import limits
-from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS
-from muster.fleet.name import Size
+from muster.fleet.kinds import MACHINE_FACTS, MACHINE_LOGINS, MACHINE_REACH
+from muster.fleet.name import Size, Word
 from muster.log.kind import kind
 
 Short = Annotated[str, Meta(max_length=200)]
@@ -21,6 +21,16 @@ Texts = Annotated[tuple[Short, ...], Meta(max_length=limits.FLEET_LIST_MAX)]
 UNKNOWN: Final = ""
 
 
+class Way(Struct, frozen=True):
+    """An address of a machine, and the name of the channel that opens it."""
+
+    channel: Annotated[str, Meta(pattern=r"^[a-z0-9-]{1,32}\Z")]
+    address: Word
+
+
+Ways = Annotated[tuple[Way, ...], Meta(max_length=limits.WAYS_MAX)]
+
+
 @kind(MACHINE_FACTS, unknown="ignore")
 class Facts(Struct, frozen=True):
     """One machine's account of itself; versions are the text the tool itself prints.
@@ -28,10 +38,12 @@ class Facts(Struct, frozen=True):
     `os` is `linux`, `darwin` or `windows`; `arch` as the platform names it; `labels` are what
     its owner calls it; `agents` and `tools` map a name to a version, `""` when it tells none.
     `logins` says of agents whether they look logged in (`LOGGED_IN` or `LOGGED_OUT`); of an agent
-    that is not in it nothing is known. It is told in an entry of its own (`Logins`): a machine of
-    before 0.2 could read nothing of facts with a field that it does not know. `address` is
-    where it listens, `""` where nobody can dial it; who answers there still has to prove that it is
-    this machine.
+    that is not in it nothing is known. `reach` is where it listens, by channel, and `address` that
+    part of it which a machine of before 0.2 understands; both are empty where nobody can dial it.
+    Who answers there still has to prove that it is this machine.
+
+    `logins` and `reach` are told in entries of their own (`Logins`, `Reach`): a machine of before
+    0.2 could read nothing of facts with a field that it does not know.
     """
 
     os: Short
@@ -48,6 +60,7 @@ class Facts(Struct, frozen=True):
     address: Short = UNKNOWN
     muster: Short = UNKNOWN
     logins: Versions = {}
+    reach: Ways = ()
 
 
 @kind(MACHINE_LOGINS, unknown="ignore")
@@ -55,6 +68,13 @@ class Logins(Struct, frozen=True):
     """`machine.logins`: what `Facts.logins` is, in an entry beside the facts."""
 
     logins: Versions = {}
+
+
+@kind(MACHINE_REACH, unknown="ignore")
+class Reach(Struct, frozen=True):
+    """`machine.reach`: what `Facts.reach` is, in an entry beside the facts."""
+
+    reach: Ways = ()
 
 
 LOGGED_IN: Final = "yes"
@@ -70,6 +90,6 @@ def told(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The bodies, by kind, that say these facts: older machines read the first of them."""
     if not facts:
         return {}
-    rest: dict[str, Any] = {**to_builtins(facts)}
-    logins = rest.pop("logins", {})
-    return {MACHINE_FACTS: rest, MACHINE_LOGINS: {"logins": logins}}
+    rest: dict[str, Any] = {"logins": {}, "reach": [], **to_builtins(facts)}
+    beside = {MACHINE_LOGINS: "logins", MACHINE_REACH: "reach"}
+    return {kind: {name: rest.pop(name)} for kind, name in beside.items()} | {MACHINE_FACTS: rest}

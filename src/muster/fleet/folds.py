@@ -20,7 +20,7 @@ from muster.fleet import kinds
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
 from muster.fleet.ended import open_end
-from muster.fleet.facts import Facts, Logins
+from muster.fleet.facts import Facts, Logins, Reach
 from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
 from muster.fleet.record import open_operator, open_record, open_revocation
@@ -49,6 +49,7 @@ INCARNATION: Final = Table(
 )
 FACTS: Final = _newest("fleet_facts", "machine", "t_ms", "facts")
 LOGINS: Final = _newest("fleet_logins", "machine", "t_ms", "logins")
+REACH: Final = _newest("fleet_reach", "machine", "t_ms", "reach")
 REVOKED: Final = _newest("fleet_revoked", "key", "issued_ms", "revocation")
 OPERATOR: Final = _newest("fleet_operator", "operator", "issued_ms", "record")
 ENDED: Final = Table(
@@ -158,9 +159,11 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     fork = _Fork(fleet)
     end = _End(fleet)
     device = Devices(fleet)
+    logins, reach = _beside(LOGINS, Logins, "logins"), _beside(REACH, Reach, "reach")
     return (
         FleetFold("fleet.who", fleet, (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR), who.kinds),
-        FleetFold("fleet.logins", fleet, (LOGINS,), _LOGINS_KINDS),
+        FleetFold("fleet.logins", fleet, (LOGINS,), {kinds.MACHINE_LOGINS: logins}),
+        FleetFold("fleet.reach", fleet, (REACH,), {kinds.MACHINE_REACH: reach}),
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
@@ -224,13 +227,14 @@ class _Who:
         return _newer(OPERATOR, (record.operator,), (record.issued_ms, raw), rows)
 
 
-def _logins(entry: Entry, _rows: Rows) -> Iterable[Change]:
-    body = body_as(entry, Logins)
-    row = (entry.header.t[0], canon.encode(body.logins).decode())
-    return [Change(LOGINS.name, (entry.header.author,), row)]
+def _beside(table: Table, body: type[Logins] | type[Reach], field: str) -> Handler:
+    """What a machine says of itself in an entry beside its facts."""
 
+    def fold(entry: Entry, _rows: Rows) -> Iterable[Change]:
+        told = canon.encode(getattr(body_as(entry, body), field)).decode()
+        return [Change(table.name, (entry.header.author,), (entry.header.t[0], told))]
 
-_LOGINS_KINDS: Final[dict[str, Handler]] = {kinds.MACHINE_LOGINS: _logins}
+    return fold
 
 
 class _May:

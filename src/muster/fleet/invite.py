@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from muster import limits
+from muster.address import check_address
 from muster.errors import Malformed
 from muster.fleet.kinds import InviteOpen
 from muster.fleet.name import check_name
@@ -28,7 +29,6 @@ TOKEN_BYTES: Final = 16
 
 _PREFIX: Final = "muster1"
 _CODE_CHARS: Final = 80
-_ADDRESS: Final = re.compile(r"^(\[[0-9a-f:.]{2,45}\]|[a-z0-9]([a-z0-9.-]{0,252})):([0-9]{1,5})\Z")
 
 
 # What a chat puts around a word, and what ends the sentence that it stands in.
@@ -127,18 +127,6 @@ def open_invite(
     return InviteOpen(
         name=name, sha256=token_hash(token), until_ms=now_ms + life_ms, roles=tuple(roles)
     )
-
-
-def check_address(address: str) -> str:
-    """`address` in lower case, when it is host:port; raises Malformed otherwise."""
-    match = _ADDRESS.match(address.lower())
-    if match is None:
-        raise Malformed(f"{address[:80]!r} is not an address: write host:port or [ipv6]:port.")
-    if not 0 < int(match[3]) < 65536:
-        raise Malformed(
-            f"{address[:80]!r} is not an address: the port of host:port is from 1 to 65535."
-        )
-    return address.lower()
 
 
 def _checksum(code: bytes, address: str) -> bytes:

@@ -18,10 +18,11 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from msgspec import Meta, Struct
 
 from muster import limits
+from muster.address import check_address
 from muster.errors import Conflict, Denied, Forged
 from muster.fleet.certificate import Papers, issue, open_ca, tls_files
 from muster.fleet.document import check_fleet, read_document, write_document
-from muster.fleet.invite import Invite, OpenInvite, check_address, token_hash
+from muster.fleet.invite import Invite, OpenInvite, token_hash
 from muster.fleet.kinds import INVITE_USE, MACHINE_RECORD, InviteUse, MachineRecorded
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex16, Hex32, Milliseconds

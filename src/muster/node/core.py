@@ -15,7 +15,7 @@ others' alike, in the transaction that brought them.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from muster.channel import frame as frames
@@ -35,7 +35,7 @@ from muster.node.clock import Steady
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
-from muster.node.link import Link, sentence
+from muster.node.link import Link, Tried, best, sentence
 from muster.node.lives import Lives
 from muster.node.mailbox import Mailbox
 from muster.node.member import Members
@@ -85,6 +85,8 @@ class Core:
         self.counters = Counts()
         self.effects: list[ev.Effect] = []
         self.links: dict[int, Link] = {}
+        # The ways to a machine and how they went: who dials (node/paths.py) puts itself here.
+        self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
         # How many more entries this step reacts to.
         self._reactions = STEP_REACTIONS_MAX
@@ -137,10 +139,8 @@ class Core:
         self._reacts.setdefault(kind, []).append(react)
 
     def link_to(self, machine: str, *, direct: bool = False) -> int | None:
-        """A live link whose peer proved to be `machine`: the newest direct one, else a relayed."""
-        found = [n for n, link in self.links.items() if link.peer == machine]
-        own = [n for n in found if not self.links[n].through]
-        return next(reversed(own if direct or own else found), None)
+        """The best live link whose peer proved to be `machine`; see `link.best`."""
+        return best(self.links, machine, direct=direct)
 
     # --- writing ---------------------------------------------------------------------------
 

@@ -22,11 +22,11 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from muster.channel import frame as frames
-from muster.channel.base import Link, Listener
+from muster.channel.base import Link, Listener, Own
 from muster.channel.frame import Type
-from muster.channel.http import Credentials, HttpChannel
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
+from muster.channel.tls import Credentials
 from muster.errors import (
     Broken,
     Conflict,
@@ -51,10 +51,10 @@ from muster.limits import (
 from muster.node import clock, usage
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.dialler import Dialler
 from muster.node.hand import Hands
 from muster.node.installation import Installation
 from muster.node.link import failure
+from muster.node.paths import Cascade
 from muster.node.relay import Relays
 from muster.node.room import Room
 from muster.node.supervisor import Supervisor, say
@@ -150,9 +150,9 @@ class Daemon:
         self.supervisor = Supervisor(self.core.counters, self.stop, self.begin_anew)
         self.hands = Hands(self)
         self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
-        self.http = HttpChannel(_credentials(machine), self._identify)
-        self.relays = Relays(self, RelayChannel(_credentials(machine), self._identify))
-        self.dialler = Dialler(self, self.http, self.relays)
+        own = Own(machine.identity.machine, _credentials(machine), self._identify)
+        self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
+        self.paths = Cascade(self, own, self.relays)
 
     # --- life ---------------------------------------------------------------------------------
 
@@ -172,14 +172,12 @@ class Daemon:
             if not self._step(lambda: self.core.start(clock.read())):
                 return
             self.post(ev.FactsChanged(await self.hands.facts()))
-            if self.machine.config.listen:
-                listener = await self.http.listen(self.machine.config.listen, self._peer_link)
-                self._listeners.append(listener)
+            self._listeners += await self.paths.listen(self._peer_link)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
             self.supervisor.keep("papers", self._papers)
             self.supervisor.keep("upkeep", self._upkeep)
-            self.dialler.begin()
+            self.paths.begin()
             # What a start made stays: looking through it again and again costs every busy step.
             gc.collect()
             gc.freeze()
@@ -356,7 +354,7 @@ class Daemon:
         own = bool(link.peer) and not through
         if own:
             self.relays.direct(link.peer)
-            self.dialler.stir()
+            self.paths.stir()
         try:
             while True:
                 raw = await link.receive()
@@ -374,7 +372,7 @@ class Daemon:
                 self._tunnels.pop(key).feed("close", b"")
             self.post(ev.LinkDown(number))
             if own:
-                self.dialler.stir()
+                self.paths.stir()
 
     def _make_place(self, number: int, peer: str) -> None:
         """A machine has so many links and no more; its newest count, for an old one may be dead."""
@@ -458,7 +456,7 @@ class Daemon:
         record = self.core.roster.machines.get(self.core.machine)
         try:
             if record is not None and self.machine.renewed_here(record, self.core.now.wall_ms):
-                self.http.renew(_credentials(self.machine))
+                self.paths.renew(_credentials(self.machine))
                 return
         except (MusterError, OSError) as error:
             # It is tried again with the next look at the papers.
@@ -490,8 +488,7 @@ class Daemon:
                     break
             else:
                 return
-        self.http.renew(_credentials(self.machine))
-        self.relays.renew(_credentials(self.machine))
+        self.paths.renew(_credentials(self.machine))
 
 
 _TUNNEL_KINDS: Final[dict[Type, Kind]] = {

@@ -10,8 +10,11 @@ from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from muster.agent import catalogue, start
 from muster.agent.process import LocalRunner
+from muster.channel import FIRST
 from muster.channel.frame import Type
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
@@ -29,7 +32,7 @@ from muster.node.facts import logins_of, probe
 from muster.node.loop import Loop
 from muster.node.losses import BLOBS, blobs_gone
 from muster.node.promotion import Promotions
-from muster.node.reach import address_now
+from muster.node.reach import own_ways
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
 
@@ -142,7 +145,9 @@ class Hands:
             repositories=repos,
             slots=config.slots,
         )
-        return {**facts, "address": address_now(config, self.daemon.machine.facts)}
+        ways = own_ways(config, self.daemon.machine.facts)
+        address = next((way.address for way in ways if way.channel == FIRST), "")
+        return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}
 
     def _logins(self, agents: Iterable[str]) -> dict[str, str]:
         """Which agents look logged in, where anybody can tell."""

@@ -16,35 +16,19 @@ import os
 import sys
 import tempfile
 import tomllib
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import platformdirs
 
 from muster.errors import Broken, MusterError, NotFound, Refused, unable
-from muster.limits import LEASE_MS_MAX, SOCKET_PATH_BYTES_MAX
+from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node import environ
+from muster.node.config import Config, read_config
 from muster.store.durable import write_file
 
 SEED_BYTES: Final = 32
 _ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What `config.toml` says; every value has a default, so an empty file is a whole one."""
-
-    name: str = ""
-    role: str = "workstation"
-    listen: str = ""
-    address: str = ""
-    hub: str = ""
-    labels: tuple[str, ...] = ()
-    slots: int = 2
-    lease_s: int = 30
-    agent_env: tuple[str, ...] = ()
-    peers: dict[str, str] = field(default_factory=dict)
 
 
 class Home:
@@ -257,67 +241,7 @@ class Home:
             raise Broken(f"{path}: {error}; mend the file") from error
         except OSError as error:
             raise unable(f"{path} cannot be read: {error.strerror}", error) from error
-        return _config(found, path)
-
-
-_KINDS: Final[dict[type, str]] = {
-    str: "a text in quotes",
-    int: "a whole number",
-    tuple: "a list of texts",
-    dict: "a table",
-}
-# What others accept of a machine; beyond it the machine would be heard by nobody.
-_RANGES: Final = {"slots": (0, 4096), "lease_s": (1, LEASE_MS_MAX // 1000)}
-
-
-def _config(found: dict[str, Any], path: Path) -> Config:
-    known = {f: type(getattr(Config(), f)) for f in Config.__dataclass_fields__}
-    values: dict[str, Any] = {}
-    for key, value in found.items():
-        if key not in known:
-            raise Broken(f"{path}: `{key}` is not a setting; there are {', '.join(sorted(known))}")
-        kind = known[key]
-        if kind is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-            values[key] = tuple(value)
-        elif isinstance(value, kind) and not isinstance(value, bool):
-            low, high = _RANGES.get(key, (None, None))
-            if low is not None and high is not None and not low <= value <= high:
-                raise Broken(f"{path}: `{key}` must be from {low} to {high}, not {value}")
-            values[key] = value
-        else:
-            raise Broken(f"{path}: `{key}` must be {_KINDS[kind]}, not {repr(value)[:80]}")
-    return Config(**values)
-
-
-_AGENT_NOTES: Final = (
-    "",
-    "# Agents find their login in your home folder. Keys come from the environment in which the",
-    "# daemon starts, or from the file agents.env beside this one (NAME=VALUE lines, mode 0600),",
-    "# which a service needs and which is read anew for each attempt. Each agent gets only the",
-    "# variables that it is known to read: claude gets ANTHROPIC_API_KEY, codex OPENAI_API_KEY and",
-    "# CODEX_HOME, and so on. agent_env names more, for EVERY attempt, shell phases among them:",
-    '# agent_env = ["AWS_PROFILE"]',
-)
-
-
-def config_text(config: Config) -> bytes:
-    """A config file a person would like to edit."""
-    labels = ", ".join(json.dumps(label) for label in config.labels)
-    named = ", ".join(json.dumps(name) for name in config.agent_env)
-    lines = [
-        "# This machine, as its owner wants it. `muster doctor` checks the file.",
-        f"name = {json.dumps(config.name)}  # as it joined; roles are given with `muster role`",
-        f"listen = {json.dumps(config.listen)}  # host:port others may dial; empty: we dial only",
-        f"address = {json.dumps(config.address)}  # where others reach that; empty: from `listen`",
-        f"hub = {json.dumps(config.hub)}  # host:port of the hub; empty on the hub itself",
-        f"labels = [{labels}]  # what `needs: label` of a spec asks for",
-        f"slots = {config.slots}  # attempts that may run at once",
-        f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
-        *_AGENT_NOTES,
-        *([f"agent_env = [{named}]"] if named else []),
-        "",
-    ]
-    return "\n".join(lines).encode()
+        return read_config(found, path)
 
 
 def default_home() -> str:

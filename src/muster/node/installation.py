@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from muster import __version__
+from muster.channel import FIRST
 from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
 from muster.fleet.certificate import Papers
+from muster.fleet.facts import Way
 from muster.fleet.folds import fleet_folds
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
@@ -104,25 +106,27 @@ class Installation:
             "dials": bool(self.dials()),
             "version": __version__,
             "address": reach.address_now(self.config, self.facts),
-            "listen": self.config.listen,
+            "listen": self.config.options(FIRST).listen,
             # What a person wrote into config.toml counts before what a command says.
-            "address_written": self.config.address,
+            "address_written": self.config.options(FIRST).address,
             "lease_ms": self.config.lease_s * 1000,
         }
 
-    def dials(self) -> dict[str, list[str]]:
+    def dials(self) -> dict[str, list[Way]]:
         """Whom this machine was told to dial, and where."""
         return reach.given(self.config, self.facts)
 
-    def found_at(self, machine: str, address: str) -> None:
+    def found_at(self, machine: str, way: Way) -> None:
         """Remember where a machine was reached or is said to be: it is tried there first."""
-        dial = {**self.facts.get("dial", {}), machine: address}
-        self.facts = {**self.facts, "dial": dial}
+        dial = self.facts.get("dial", {})
+        known = {each.channel: each.address for each in reach.ways_of(dial.get(machine, {}))}
+        known[way.channel] = way.address
+        self.facts = {**self.facts, "dial": {**dial, machine: known}}
         self.home.put_facts(self.facts)
 
     def reached_at(self, address: str) -> None:
         """Remember where others reach this machine, as long as it listens where it does now."""
-        self.facts = {**self.facts, "address": address, "listen": self.config.listen}
+        self.facts = {**self.facts, "address": address, "listen": self.config.options(FIRST).listen}
         self.home.put_facts(self.facts)
 
     # --- incarnations ---------------------------------------------------------------------

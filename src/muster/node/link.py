@@ -5,10 +5,22 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec import Struct
+
 from muster.errors import MusterError
-from muster.limits import SENTENCE_CHARS_MAX
+from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
 from muster.node.clock import Told
 from muster.visible import visible
+
+
+class Tried(Struct, frozen=True):
+    """A way to a machine and what came of it: `untried`, `failed` and why, `worked`, or `up`."""
+
+    channel: str
+    address: str
+    state: str = "untried"
+    error: str = ""
+
 
 Answer = Mapping[str, Any]
 
@@ -42,6 +54,19 @@ class Link:
     calls: int = 0
     through: str = ""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+
+def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None:
+    """Over which link something is said to a machine.
+
+    One of our own before a relayed one; of these one over which it was heard of late, for what is
+    silent may be dead; of these the newest, for whoever dials again knows why.
+    """
+    every = {n: link for n, link in links.items() if link.peer == machine}
+    own = {n: link for n, link in every.items() if not link.through}
+    found = own if own or direct else every
+    heard_ms = max((link.heard_ms for link in found.values()), default=0) - LINK_HEARD_APART_MS
+    return next((n for n in reversed(found) if found[n].heard_ms >= heard_ms), None)
 
 
 def channels(me: str, peer: str) -> Iterator[int]:

@@ -20,7 +20,7 @@ import msgspec
 from muster.channel.frame import Type
 from muster.errors import Malformed, Refused, Unsettled
 from muster.fleet import kinds
-from muster.fleet.facts import told
+from muster.fleet.facts import Facts, told
 from muster.fleet.forked import fork_id
 from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
@@ -57,9 +57,9 @@ DECLARED[__name__] = {
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
-    kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD, kinds.GRANT_GIVE,
-    kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD, kinds.GROUP_REMOVE,
-    kinds.FORK_CLOSE,
+    kinds.MACHINE_REACH, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD,
+    kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD,
+    kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
 )  # fmt: skip
 
 
@@ -379,8 +379,8 @@ class Members:
         if facts == self._facts:
             return
         self._facts = facts
-        stored = self.core.roster.facts.get(self.core.machine)
-        known = {} if stored is None else told(msgspec.to_builtins(stored))
+        stored = self.core.roster.facts.get(self.core.machine, Facts("", ""))
+        known = told(msgspec.to_builtins(stored))
         for kind, body in told(facts).items():
             if known.get(kind) != body:
                 self._write(kind, body)

@@ -6,71 +6,52 @@ in turn, and a stale one costs a try.
 Rule 3: what cannot be meant is refused at start, by the name of the setting.
 """
 
-import socket
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any
 
-from muster.channel.address import split_address
-from muster.errors import Broken, Malformed, MusterError
-from muster.fleet.invite import check_address
+from muster.channel import FIRST
+from muster.errors import Broken, MusterError
+from muster.fleet.facts import Facts, Way
+from muster.fleet.name import WORD_PATTERN
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
 from muster.log.stream import FleetId
-from muster.node.home import Config
-
-_ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
+from muster.node.config import Config
 
 
-def own_address(explicit: str, listen: str) -> str:
-    """Where others reach a machine that listens there, "" when nowhere. Raises: Malformed."""
-    if explicit:
-        return check_address(explicit)
-    if not listen:
-        return ""
-    host, port = split_address(listen)
-    if host not in _ANY_HOST:
-        return check_address(listen)
-    return check_address(f"{own_ip()}:{port}")
+def own_ways(config: Config, facts: Mapping[str, Any]) -> tuple[Way, ...]:
+    """Where this machine says that it is reached."""
+    found = [Way(FIRST, address_now(config, facts))]
+    found += [Way(s.name, o.reached_at()) for s, o in config.links() if s.name != FIRST]
+    return tuple(way for way in found if way.address)
 
 
 def address_now(config: Config, facts: Mapping[str, Any]) -> str:
-    """Where this machine says that it is reached.
+    """The address of it that every version understands.
 
     What was found out at `init` or `join` counts as long as the port it was found for is the same.
     """
-    if config.address or not config.listen:
-        return config.address
-    stored = str(facts.get("address") or "")
-    if stored and facts.get("listen", config.listen) == config.listen:
+    options, stored = config.options(FIRST), str(facts.get("address") or "")
+    same = facts.get("listen", options.listen) == options.listen
+    if stored and same and options.listen and not options.address:
         return stored
-    return own_address("", config.listen)
-
-
-def own_ip() -> str:
-    """The address of the interface that leads outside; nothing is sent to find it."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # An address of documentation (RFC 5737): only the routing table is asked.
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "127.0.0.1"
+    return options.reached_at()
 
 
 def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
     """Raises: Broken for a setting that cannot do what it says, in one sentence."""
-    for name in ("listen", "address", "hub"):
-        text = str(getattr(config, name))
-        try:
-            if text:
-                split_address(text) if name == "listen" else check_address(text)
-        except MusterError as error:
-            raise Broken(f"{where}: `{name}`: {error}") from error
-    for machine, text in config.peers.items():
-        try:
-            check_address(str(text))
-        except Malformed as error:
-            raise Broken(f"{where}: `peers`: {machine[:64]}: {error}") from error
+    for spec, options in config.links():
+        dialled = {"address": options.address, "hub": options.hub}
+        dialled |= {f"peers.{who[:64]}": text for who, text in options.peers.items()}
+        checks = [("listen", options.listen, options.check_listen)]
+        checks += [(name, text, options.check_address) for name, text in dialled.items()]
+        for name, text, check in checks:
+            try:
+                if text or name.startswith("peers."):
+                    check(text)
+            except MusterError as error:
+                raise Broken(f"{where}: `channel.{spec.name}.{name}`: {error}") from error
     if not config.name:
         return
     record = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"])))
@@ -82,31 +63,49 @@ def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
         )
 
 
-def given(config: Config, facts: Mapping[str, Any]) -> dict[str, list[str]]:
+def given(config: Config, facts: Mapping[str, Any]) -> dict[str, list[Way]]:
     """Where a person, `reach` or the invitation said that machines are, by id or name."""
-    dial = {str(machine): str(text) for machine, text in dict(facts.get("dial", {})).items()}
-    found: dict[str, list[str]] = {machine: [text] for machine, text in config.peers.items()}
-    for machine, text in dial.items():
-        found.setdefault(machine, []).append(text)
-    if config.hub and len(dial) == 1:
-        # Who joined dials one machine, the hub: `hub` is where that one is.
-        found[next(iter(dial))].insert(0, config.hub)
+    dial = {str(machine): ways_of(told) for machine, told in dict(facts.get("dial", {})).items()}
+    found: dict[str, list[Way]] = {}
+    for spec, options in config.links():
+        for who, text in options.peers.items():
+            found.setdefault(who, []).append(Way(spec.name, text))
+        if options.hub and len(dial) == 1:
+            # Who joined dials one machine, the hub: `hub` is where that one is.
+            found.setdefault(next(iter(dial)), []).append(Way(spec.name, options.hub))
+    for machine, ways in dial.items():
+        found.setdefault(machine, []).extend(ways)
     return found
 
 
+def ways_of(told: Any) -> list[Way]:
+    """What `dial` of fleet.json says of a machine: by channel; before 0.2 a text."""
+    known = told if isinstance(told, dict) else {FIRST: told}
+    return [Way(str(channel), str(address)) for channel, address in known.items()]
+
+
+def said(facts: Facts) -> tuple[Way, ...]:
+    """Where a machine says that it is reached.
+
+    A machine of before 0.2 says one address alone, also one that was newer for a while.
+    """
+    older = re.match(WORD_PATTERN, facts.address) is not None
+    return tuple(dict.fromkeys((*facts.reach, *([Way(FIRST, facts.address)] if older else ()))))
+
+
 def places(
-    given_: Mapping[str, Iterable[str]], roster: Roster, me: str
-) -> dict[str, tuple[str, ...]]:
-    """Every address that is known of each machine, the likeliest first."""
-    found: dict[str, list[str]] = {}
-    for who, texts in given_.items():
+    given_: Mapping[str, Iterable[Way]], roster: Roster, me: str
+) -> dict[str, tuple[Way, ...]]:
+    """Every way that is known to each machine, the likeliest first."""
+    found: dict[str, list[Way]] = {}
+    for who, ways in given_.items():
         for machine in _ids(roster, who):
-            found.setdefault(machine, []).extend(texts)
-    for machine, facts in roster.facts.items():
-        if machine in roster.machines and facts.address:
-            found.setdefault(str(machine), []).append(facts.address)
+            found.setdefault(machine, []).extend(ways)
+    for machine in roster.machines:
+        if machine in roster.facts:
+            found.setdefault(str(machine), []).extend(said(roster.facts[machine]))
     found.pop(me, None)
-    return {m: tuple(dict.fromkeys(t for t in texts if t)) for m, texts in found.items()}
+    return {m: tuple(dict.fromkeys(w for w in ways if w.address)) for m, ways in found.items()}
 
 
 def _ids(roster: Roster, who: str) -> list[str]:

@@ -22,6 +22,7 @@ from muster.fleet.folds import (
     MACHINE,
     MEMBER,
     OPERATOR,
+    REACH,
     REVOKED,
     TAKEN,
 )
@@ -52,7 +53,7 @@ _NEWEST: Final = {
 }
 
 # Documents of which the newest for each key counts, and what counts of the others.
-_ONE_COUNTS: Final = {t.name for t in (MACHINE, FACTS, LOGINS, REVOKED, OPERATOR)}
+_ONE_COUNTS: Final = {t.name for t in (MACHINE, FACTS, LOGINS, REACH, REVOKED, OPERATOR)}
 _COUNTED: Final[dict[str, tuple[str, ...]]] = {
     GRANT.name: ("id", "giver", "grantee", "verb", "object", "until_ms"),
     TAKEN.name: ("id", "taker"),

@@ -318,7 +318,7 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
 
 def _links(door: "Door") -> Iterator[Check]:
     machines = door.ask("machines", {})
-    away = [m["name"] for m in machines if m["state"] == "away"]
+    away = [_with_why(m) for m in machines if m["state"] == "away"]
     if away:
         yield Check("links", "note", f"away: {', '.join(away)}",
                     "they catch up by themselves when they are back; of one that moved, "
@@ -330,6 +330,14 @@ def _links(door: "Door") -> Iterator[Check]:
         yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
                     "all works, as long as that machine is up; `listen` in config.toml of either "
                     "opens a direct way")  # fmt: skip
+
+
+def _with_why(machine: Mapping[str, Any]) -> str:
+    """The name of a machine, and why the likeliest way to it is none."""
+    for way in machine.get("ways", ()):
+        if way["error"]:
+            return f"{machine['name']} ({str(way['error']).removesuffix('; try later')})"
+    return str(machine["name"])
 
 
 def _skews(door: "Door") -> Iterator[Check]:

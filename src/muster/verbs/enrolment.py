@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from msgspec import Struct
 
+from muster.address import check_address
 from muster.errors import Conflict, Denied, Refused
 from muster.fleet import join as joining
 from muster.fleet import kinds
-from muster.fleet.invite import OpenInvite, check_address, open_invite, write_invite
+from muster.fleet.invite import OpenInvite, open_invite, write_invite
 from muster.fleet.name import check_name
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon

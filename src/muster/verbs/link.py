@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from muster.channel import FIRST
 from muster.errors import Refused, Unreachable
-from muster.fleet.invite import check_address
 from muster.verbs.declaration import Request, data, opt, pos, verb
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ class Reach(Request, frozen=True):
     machine: Annotated[str, pos("the machine that moved", kind="machine")]
     address: Annotated[str, pos("host:port under which it is reached now")]
     anyway: Annotated[bool, opt("remember it although nobody answers there")] = False
+    channel: Annotated[str, opt("the channel of that address")] = FIRST
 
 
 class Reached(Struct, frozen=True):
@@ -36,14 +37,14 @@ async def reach(daemon: "Daemon", call: "ev.Perform", ask: Reach) -> Reached:
         muster reach build 192.168.1.20:7447
     """
     record = daemon.core.roster.find(ask.machine)
-    address = check_address(ask.address)
+    way = daemon.paths.way(ask.channel, ask.address)
     if record.machine == daemon.core.machine:
         raise Refused(
             "a machine does not dial itself: `address` in config.toml says where others reach it"
         )
-    answer = Reached(record.name, address, linked=True)
+    answer = Reached(record.name, way.address, linked=True)
     try:
-        link = await daemon.http.dial(address, peer=record.machine)
+        link = await daemon.paths.dial(record.machine, way)
     except Unreachable as error:
         if not ask.anyway:
             said = str(error).removesuffix("; try later")
@@ -51,11 +52,11 @@ async def reach(daemon: "Daemon", call: "ev.Perform", ask: Reach) -> Reached:
                 f"{record.name} is not there: {said}; nothing was changed, --anyway remembers the "
                 "address all the same"
             ) from error
-        daemon.machine.found_at(record.machine, address)
-        daemon.dialler.look()
+        daemon.machine.found_at(record.machine, way)
+        daemon.paths.look()
         return replace(answer, linked=False)
-    daemon.machine.found_at(record.machine, address)
-    daemon.supervisor.run("dial", daemon.dialler.adopt(link, address))
+    daemon.machine.found_at(record.machine, way)
+    daemon.supervisor.run("dial", daemon.paths.adopt(link, way.address))
     return answer
 
 

@@ -6,6 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from muster.fleet.facts import Facts
 from muster.log.stream import MachineId
+from muster.node.link import Tried
 from muster.node.presence import heard_ms_ago, presence
 from muster.verbs.declaration import Nothing, verb
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class Machine(Struct, frozen=True, kw_only=True):
     """A machine of the fleet; `streams` is how much of ours it has receipted, by scope.
 
-    What is known of a link is there while there is one; `heard_ms_ago` also of who is away.
+    What is known of a link is there while there is one; `heard_ms_ago` also of who is away. `ways`
+    are tried in this order while there is none.
     """
 
     name: str
@@ -26,6 +28,7 @@ class Machine(Struct, frozen=True, kw_only=True):
     state: str
     facts: Facts | None
     streams: dict[str, int]
+    ways: list[Tried] = []
     channel: str | UnsetType = UNSET
     heard_ms_ago: int | UnsetType = UNSET
     skew_ms: int | UnsetType = UNSET
@@ -53,6 +56,7 @@ def machines(core: "Core", call: "Call", ask: Nothing) -> list[Machine]:
                 state=presence(core, machine),
                 facts=core.roster.facts.get(machine),
                 streams=_held(core, machine),
+                ways=core.ways_to(machine),
                 heard_ms_ago=UNSET if heard is None else heard,
                 channel=link.channel if link else UNSET,
                 skew_ms=link.skew_ms if link else UNSET,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Struct
 
+from muster.address import check_address
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
-from muster.fleet.invite import check_address
 from muster.fleet.meant import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.node import event as ev
+from muster.node.reach import said
 from muster.verbs.declaration import Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 
@@ -117,7 +118,7 @@ def _check_hears(core: "Core", record: MachineRecord) -> None:
         heard = bool(core.settings.get("listen"))
     else:
         facts = core.roster.facts.get(record.machine)
-        heard = facts is not None and bool(facts.address)
+        heard = facts is not None and bool(said(facts))
     if not heard:
         raise Refused(
             f"{record.name} listens nowhere, so nobody could reach it as a hub: set `listen` in "

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 from msgspec import Struct
 
-from muster.channel import http
-from muster.channel.address import split_address
+from muster.channel import FIRST, http
 from muster.channel.frame import Type, decode, encode
 from muster.errors import Broken, Conflict, Forged, Malformed, MusterError, Refused, Unreachable
 from muster.fleet import certificate
@@ -33,8 +32,8 @@ from muster.fleet.record import open_record, sign_binding, sign_operator, sign_r
 from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
 from muster.node import clock
-from muster.node.home import SEED_BYTES, Config, Home, config_text
-from muster.node.reach import own_address
+from muster.node.config import Config, config_text
+from muster.node.home import SEED_BYTES, Home
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import Request, Words, opt, pos, verb
 
@@ -84,7 +83,8 @@ def init(door: "Door", ask: Init) -> Begun:
     name = check_name(ask.name or _made_valid(socket.gethostname()), "The name")
     check_nameable(name, "The name")
     person = _person(ask.operator, name)
-    address, labels = _placed(ask)
+    options = _options(ask)
+    address = options.reached_at()
     home.create()
     authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
     operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
@@ -93,9 +93,8 @@ def init(door: "Door", ask: Init) -> Begun:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
-    home.put(
-        "config.toml", config_text(Config(name, "hub", ask.listen, ask.address.lower(), "", labels))
-    )
+    config = Config(name, "hub", ask.label, channel={FIRST: options})
+    home.put("config.toml", config_text(config))
     home.put_facts(
         {
             "fleet": authority.fleet,
@@ -145,7 +144,8 @@ def join(door: "Door", ask: Join) -> Joined:
     invite = read_invite(text)
     name = check_name(ask.name or invited or _made_valid(socket.gethostname()), "The name")
     # Before the invitation is spent: what is wrong here is not found out behind it.
-    address, labels = _placed(ask)
+    options = _options(ask, hub=invite.address)
+    address = options.reached_at()
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
@@ -161,7 +161,7 @@ def join(door: "Door", ask: Join) -> Joined:
             _forget(home, remove=not was_there)
         raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
-    config = Config(name, role, ask.listen, ask.address.lower(), invite.address, labels)
+    config = Config(name, role, ask.label, channel={FIRST: options})
     home.put("config.toml", config_text(config))
     home.put_facts(
         {
@@ -281,13 +281,17 @@ def _person(asked: str, machine: str) -> str:
     return check_name(asked or (login if login != machine else "owner"), "The operator's name")
 
 
-def _placed(ask: Init | Join) -> tuple[str, tuple[str, ...]]:
-    """The address of a machine and its labels, checked. Raises: Malformed."""
+def _options(ask: Init | Join, hub: str = "") -> http.Options:
+    """Where a machine listens and is reached, as a person named it. Raises: Malformed.
+
+    It stays theirs to change, in config.toml; so do the labels, which are checked as well.
+    """
+    options = http.Options(ask.listen, ask.address.lower(), hub)
     if ask.listen:
-        split_address(ask.listen)
+        options.check_listen(ask.listen)
     for label in ask.label:
         check_nameable(label, "The label")
-    return own_address(ask.address, ask.listen), ask.label
+    return options
 
 
 # --- the home -------------------------------------------------------------------------------------

@@ -1,0 +1,160 @@
+"""`config.toml`: what the owner of a machine says of it.
+
+Rule 1: a file that says something of no use is refused, by the name of the setting.
+Rule 2: a file of an older version goes on to mean what it meant.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from muster import channel as channels
+from muster.channel.base import LinkOptions
+from muster.errors import Broken
+from muster.limits import LEASE_MS_MAX
+from muster.task.problem import nearest
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Config(msgspec.Struct, frozen=True):
+    """What `config.toml` says; every value has a default, so an empty file is a whole one."""
+
+    name: str = ""
+    role: str = "workstation"
+    labels: tuple[str, ...] = ()
+    # What others accept of a machine; beyond it the machine would be heard by nobody.
+    slots: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 2
+    lease_s: Annotated[int, msgspec.Meta(ge=1, le=LEASE_MS_MAX // 1000)] = 30
+    agent_env: tuple[str, ...] = ()
+    # By name, what `[channel.<name>]` says, each as the `Options` of that channel.
+    channel: Mapping[str, LinkOptions] = {}
+
+    def options(self, channel: str) -> LinkOptions:
+        """The settings of a channel; of one that nothing is said of, its own."""
+        found = self.channel.get(channel)
+        return found or next(s for s in channels.CHANNELS if s.name == channel).load().Options()
+
+    def links(self) -> Iterator[tuple[channels.Spec, LinkOptions]]:
+        """The channels that this machine has links over, in the order in which they are tried."""
+        for spec in channels.CHANNELS:
+            if spec.shape == "link" and (spec.name == channels.FIRST or spec.name in self.channel):
+                yield spec, self.options(spec.name)
+
+
+# Before 0.2 these stood above all tables, and meant the one channel that there was.
+_OLDER: Final = tuple(f.name for f in msgspec.structs.fields(LinkOptions))
+
+
+def read_config(found: dict[str, Any], path: Path) -> Config:
+    """What TOML made of the file. Raises: Broken naming the setting that is of no use."""
+    sections = found.pop("channel", {})
+    if not isinstance(sections, dict):
+        raise Broken(f"{path}: `channel` must be a table, not {repr(sections)[:80]}")
+    if older := {name: found.pop(name) for name in _OLDER if name in found}:
+        section = sections.get(channels.FIRST, {})
+        for name in sorted(older.keys() & section) if isinstance(section, dict) else ():
+            raise Broken(
+                f"{path}: `{name}` is said twice, also as `channel.{channels.FIRST}.{name}`: keep "
+                "one of the two"
+            )
+        sections[channels.FIRST] = section | older if isinstance(section, dict) else section
+    specs = {spec.name: spec for spec in channels.CHANNELS}
+    options = {}
+    for name, section in sections.items():
+        if name not in specs:
+            raise Broken(f"{path}: `channel.{name}` is no channel{_others(name, specs)}")
+        shape = specs[name].load().Options
+        options[name] = _settings(section, shape, f"channel.{name}", path)
+    return msgspec.structs.replace(_settings(found, Config, "", path), channel=options)
+
+
+def _settings(found: Any, shape: type[S], section: str, path: Path) -> S:
+    """A table of the file as its Struct. Raises: Broken naming the setting and what it must be."""
+    if not isinstance(found, dict):
+        raise Broken(f"{path}: `{section}` must be a table, not {repr(found)[:80]}")
+    fields = {f.name: f.type for f in msgspec.structs.fields(shape) if f.name != "channel"}
+    values = {}
+    for key, value in found.items():
+        name = f"{section}.{key}".removeprefix(".")
+        if key not in fields:
+            raise Broken(f"{path}: `{name}` is not a setting{_others(key, fields)}")
+        try:
+            values[key] = msgspec.convert(value, fields[key])
+        except msgspec.ValidationError as error:
+            wanted = _wanted(fields[key], value)
+            raise Broken(f"{path}: `{name}` must be {wanted}, not {repr(value)[:80]}") from error
+    return shape(**values)
+
+
+def _others(word: str, known: Mapping[str, Any]) -> str:
+    near = nearest(word, known)
+    meant = f"; did you mean `{near}`?" if near else ";"
+    return f"{meant} there are {', '.join(sorted(known))}"
+
+
+def _wanted(type_: Any, value: Any) -> str:
+    match msgspec.inspect.type_info(type_):
+        case msgspec.inspect.IntType(ge=low, le=high) if type(value) is int:
+            return f"from {low} to {high}"
+        case msgspec.inspect.IntType():
+            return "a whole number"
+        case msgspec.inspect.VarTupleType():
+            return "a list of texts"
+        case msgspec.inspect.DictType():
+            return "a table of texts"
+        case _:
+            return "a text in quotes"
+
+
+_AGENT_NOTES: Final = (
+    "",
+    "# Agents find their login in your home folder. Keys come from the environment in which the",
+    "# daemon starts, or from the file agents.env beside this one (NAME=VALUE lines, mode 0600),",
+    "# which a service needs and which is read anew for each attempt. Each agent gets only the",
+    "# variables that it is known to read: claude gets ANTHROPIC_API_KEY, codex OPENAI_API_KEY and",
+    "# CODEX_HOME, and so on. agent_env names more, for EVERY attempt, shell phases among them:",
+    '# agent_env = ["AWS_PROFILE"]',
+)
+
+
+# What is written of a channel in any case, and what a person is told of it there.
+_CHANNEL_NOTES: Final = {
+    "listen": "  # host:port others may dial; empty: we dial only",
+    "address": "  # where others reach that; empty: from `listen`",
+    "hub": "  # host:port of the hub; empty on the hub itself",
+}
+
+
+def config_text(config: Config) -> bytes:
+    """A config file a person would like to edit.
+
+    No section begins in it: what somebody adds at its end is a setting of the machine.
+    """
+    labels = ", ".join(json.dumps(label) for label in config.labels)
+    named = ", ".join(json.dumps(name) for name in config.agent_env)
+    lines = [
+        "# This machine, as its owner wants it. `muster doctor` checks the file.",
+        f"name = {json.dumps(config.name)}  # as it joined; roles are given with `muster role`",
+        *_channel_lines(config),
+        f"labels = [{labels}]  # what `needs: label` of a spec asks for",
+        f"slots = {config.slots}  # attempts that may run at once",
+        f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
+        *_AGENT_NOTES,
+        *([f"agent_env = [{named}]"] if named else []),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _channel_lines(config: Config) -> Iterator[str]:
+    for spec, options in config.links():
+        for field, value in msgspec.to_builtins(options).items():
+            key = f"channel.{spec.name}.{field}"
+            if isinstance(value, dict):
+                yield from (f"{key}.{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
+            elif value or (spec.name == channels.FIRST and field in _CHANNEL_NOTES):
+                yield f"{key} = {json.dumps(value)}{_CHANNEL_NOTES.get(field, '')}"
