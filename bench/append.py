@@ -40,8 +40,8 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.message.kinds import MessageRead, MessageSend
 from muster.message.kinds import body_bytes as message_bytes
 from muster.node.installation import all_folds
-from muster.store import Draft, Store
 from muster.store.sqlite import Database
+from muster.store.store import Draft, Store
 from muster.task.kinds import TaskAssign, TaskId, TaskOpen, TaskSettle
 from muster.task.kinds import body_bytes as task_bytes
 

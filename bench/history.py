@@ -27,7 +27,7 @@ from bench.figure import Figure
 from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend, body_bytes
 from muster.node import event as ev
-from muster.store import Draft
+from muster.store.store import Draft
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
 
@@ -205,7 +205,7 @@ def measured(folder: Path, *, entries: int, messages: int, tasks: int) -> list[F
 
 def _start(folder: Path) -> float:
     code = (
-        "import sys, time; from muster.store import Store;"
+        "import sys, time; from muster.store.store import Store;"
         "from muster.node.installation import all_folds;"
         "fleet, machine = sys.argv[2:4]; start = time.perf_counter();"
         "Store(sys.argv[1], fleet=fleet, machine=machine, rng=bytes, folds=all_folds(fleet));"

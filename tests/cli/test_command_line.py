@@ -388,6 +388,21 @@ def test_no_heavy_library_is_loaded_by_a_quick_command(tmp_path):
 
 
 @proves("cli.starts-light")
+def test_also_where_the_home_is_the_usual_one_only_what_finds_it_is_loaded(tmp_path):
+    script = (
+        "import sys\nfrom muster.cli import call\ncall.socket_path()\n"
+        "heavy = {'msgspec', 'asyncio', 'nacl', 'cryptography', 'dataclasses', 'apsw'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    usual = {k: v for k, v in environment(tmp_path).items() if k != "MUSTER_HOME"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env={**usual, "HOME": str(tmp_path)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+
+
+@proves("cli.starts-light")
 def test_how_long_a_start_takes_is_printed(tmp_path, capsys):
     times = []
     for _ in range(5):

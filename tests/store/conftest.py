@@ -3,7 +3,7 @@
 import pytest
 from tests.store.world import Machine
 
-from muster.store import MEMORY
+from muster.store.store import MEMORY
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -28,9 +28,10 @@ from muster.log.fold import Change, Table
 from muster.log.seal import make_cosign, make_seal, open_seal
 from muster.log.segment import Segment
 from muster.log.stream import scope_to
-from muster.store import MEMORY, Draft, Store, folding
+from muster.store import folding
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
+from muster.store.store import MEMORY, Draft, Store
 from muster.store.tree import Tiles
 
 # --- appending -----------------------------------------------------------------------------

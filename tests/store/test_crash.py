@@ -13,7 +13,8 @@ from tests.promise import proves
 from tests.store.world import NOW_MS, OWNER, Machine, job, note
 
 from muster.errors import Broken
-from muster.store import Store, sqlite
+from muster.store import sqlite
+from muster.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 

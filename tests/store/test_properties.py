@@ -7,7 +7,7 @@ from tests.promise import proves
 from tests.store.world import Machine, drop, job, note
 
 from muster.log import canon, tree
-from muster.store import Draft
+from muster.store.store import Draft
 
 NAMES = st.sampled_from(["x", "y", "z"])
 STATES = st.sampled_from(["open", "done", "half"])

@@ -13,7 +13,7 @@ from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
 from muster.log.keys import Signer
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, JOURNAL, FleetId, Incarnation, MachineId, StreamName
-from muster.store import MEMORY, Draft, Store
+from muster.store.store import MEMORY, Draft, Store
 
 OWNER = FleetId("f" * 64)
 NOW_MS = 1_790_000_000_000

@@ -17,15 +17,17 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import platformdirs
 
 from muster.errors import Broken, MusterError, NotFound, Refused, unable
 from muster.limits import SOCKET_PATH_BYTES_MAX
 from muster.node import environ
-from muster.node.config import Config, read_config
 from muster.store.durable import write_file
+
+if TYPE_CHECKING:
+    from muster.node.config import Config
 
 SEED_BYTES: Final = 32
 _ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
@@ -230,8 +232,10 @@ class Home:
     def put_facts(self, facts: dict[str, Any]) -> None:
         self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())
 
-    def config(self) -> Config:
+    def config(self) -> "Config":
         """Raises: Broken naming the line where the file is not TOML or a value is of no use."""
+        from muster.node.config import Config, read_config  # noqa: PLC0415 - a quick command reads none
+
         path = self.path / "config.toml"
         try:
             found = tomllib.loads(path.read_text(encoding="utf-8"))
