@@ -139,10 +139,6 @@ GIT_PUSH_BYTES_MAX: Final = 4 * 1024 * 1024 * 1024
 # One file of an attempt's commit: the push would be refused, and a sparse file of a terabyte takes
 # an hour to read before that is known.
 GIT_FILE_BYTES_MAX: Final = GIT_PUSH_BYTES_MAX
-# What one side of a tunnel may send before the other grants more: a full second at 1 MiB/s.
-GIT_WINDOW_BYTES: Final = 1024 * 1024
-# One data frame; below the frame's own 256 KiB, so that heads and entries get between.
-GIT_DATA_BYTES_MAX: Final = 64 * 1024
 # Two phases of as many matches as one may have: their ids take a third of an entry, and to merge
 # them takes some half a minute.
 GIT_BASES_MAX: Final = 512
@@ -401,8 +397,14 @@ SENTENCE_CHARS_MAX: Final = 600
 ARGUMENT_WORDS_MAX: Final = 4096
 # Calls of one link that others are still to answer, and streams that it still listens to.
 LINK_CALLS_OPEN_MAX: Final = 256
-# Git tunnels of one link; each is a process of ours.
-LINK_TUNNELS_MAX: Final = 64
+# Streams of one link that were accepted; most are a process of ours.
+LINK_STREAMS_MAX: Final = 64
+# What one side of a stream may send before the other grants more: a full second at 1 MiB/s.
+STREAM_WINDOW_BYTES: Final = 1024 * 1024
+# One data frame; below the frame's own 256 KiB, so that heads and entries get between.
+STREAM_DATA_BYTES_MAX: Final = 64 * 1024
+# What came before the end of a stream is passed on for so long; then the end is.
+STREAM_END_MS_MAX: Final = 2_000
 # What waits to be sent to a peer that does not read. A stranger's answers are sentences.
 OUTBOX_BYTES_MAX: Final = 64 * 1024 * 1024
 OUTBOX_STRANGER_BYTES_MAX: Final = 1024 * 1024
@@ -436,9 +438,6 @@ BLOB_ATTEMPT_BYTES_MAX: Final = 1024 * 1024 * 1024
 BLOB_FOLDER_ENTRIES_MAX: Final = 20_000
 # Each level is an open folder while it is read.
 BLOB_FOLDER_DEPTH_MAX: Final = 64
-# What is under way between two machines for one blob; also what the receiver may have to keep.
-BLOB_WINDOW_BYTES: Final = 1024 * 1024
-BLOB_DATA_BYTES_MAX: Final = 64 * 1024
 # A transfer in which nothing moves for so long is over.
 BLOB_SILENCE_MS_MAX: Final = 30_000
 # The names of all artefacts of an attempt, so that its entry has room for the rest.

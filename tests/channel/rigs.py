@@ -13,9 +13,11 @@ from tests.channel.authority import TestAuthority
 from tests.channel.memory import Exchange, MemoryChannel
 
 from muster.channel.base import Channel, Hosting, Link, Listener
+from muster.channel.flow import PLAIN, RELAYED, Flow, Put, Terms
 from muster.channel.http import HttpChannel, Timing
 from muster.channel.ipc import IpcChannel
-from muster.channel.relay import Kind, Meter, RelayChannel, RelayLink
+from muster.channel.relay import RelayChannel, RelayLink
+from muster.channel.stream import Stream, splice
 from muster.errors import Refused, Unreachable
 
 WAIT_S = 20.0
@@ -76,8 +78,25 @@ def http_rig(_: Path) -> Rig:
     )
 
 
+async def drained() -> None:
+    """There is always room on this link."""
+    await asyncio.sleep(0)
+
+
+def crossed(terms: Terms = PLAIN) -> tuple[Flow, Flow]:
+    """Two ends of a stream in one process: frames reach the other a turn of the loop later."""
+    ends: list[Flow] = []
+
+    def to(other: int) -> Put:
+        return lambda kind, payload: loop.call_soon(ends[other].feed, kind, payload) and None
+
+    loop = asyncio.get_running_loop()
+    ends += [Flow(to(1), terms), Flow(to(0), terms)]
+    return ends[0], ends[1]
+
+
 class Middle:
-    """Two relay channels and the machine between them, which counts as ours does."""
+    """Two relay channels and a machine between them, which joins their streams as ours does."""
 
     name = "relay"
 
@@ -88,24 +107,16 @@ class Middle:
         self.far = RelayChannel(far, authority.identify)
         self.hosting: Hosting | None = None
         self.proving: set[asyncio.Task[None]] = set()
+        self.joined: set[asyncio.Task[None]] = set()
 
     async def dial(self, address: str, *, peer: str = "") -> Link:
         if self.hosting is None:
             raise Unreachable(f"nobody is at {address}")
-        loop, ends, meters = asyncio.get_running_loop(), [], (Meter(), Meter())
-
-        def put(towards: int) -> Callable[[Kind, bytes], None]:
-            def passed(kind: Kind, payload: bytes) -> None:
-                if kind == "data":
-                    meters[towards].spend(payload)
-                elif kind == "credit":
-                    meters[1 - towards].grant(payload)
-                loop.call_soon(lambda: ends[towards].feed(kind, payload))
-
-            return passed
-
-        near, far = self.near.dialling(put(1)), self.far.serving(put(0))
-        ends += [near, far]
+        (here, one), (other, there) = crossed(RELAYED), crossed(RELAYED)
+        joined = asyncio.create_task(splice(Stream(one, drained), Stream(other, drained)))
+        near, far = self.near.dialling(here), self.far.serving(there)
+        self.joined.add(joined)
+        joined.add_done_callback(self.joined.discard)
         task = asyncio.create_task(self._serve(far, self.hosting))
         self.proving.add(task)
         task.add_done_callback(self.proving.discard)
@@ -126,6 +137,7 @@ class Middle:
         if hosting is not None:
             await asyncio.gather(*self.proving)
             await hosting.close()
+            await asyncio.gather(*self.joined)
 
 
 def relay_rig(_: Path) -> Rig:

@@ -467,5 +467,7 @@ def test_every_channel_is_in_the_suite() -> None:
         "tls",
         "address",
         "door",
+        "flow",
+        "stream",
     }
     assert {path.stem for path in here.glob("*.py")} - parts == set(RIGS) - {"memory"}

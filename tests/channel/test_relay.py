@@ -11,9 +11,11 @@ from tests.channel.rigs import Middle, run
 from tests.promise import proves
 
 from muster.channel import relay
-from muster.channel.relay import Kind, Meter, RelayChannel, RelayLink
-from muster.errors import Denied, Forged, Malformed, MusterError, Unreachable
-from muster.limits import RELAY_DATA_BYTES_MAX, RELAY_GRANT_BYTES_MIN, RELAY_WINDOW_BYTES
+from muster.channel.flow import RELAYED, Flow
+from muster.channel.frame import Type
+from muster.channel.relay import RelayChannel, RelayLink
+from muster.errors import Denied, Forged, MusterError, Unreachable
+from muster.limits import RELAY_DATA_BYTES_MAX
 
 FLEET = TestAuthority("fleet")
 NEAR_ID, NEAR = FLEET.issue("near")
@@ -24,18 +26,19 @@ class Wire:
     """Two ends and what lies between them; `spoil` sees each frame and says what arrives."""
 
     def __init__(self, near: RelayChannel, far: RelayChannel) -> None:
-        self.spoil: Callable[[Kind, bytes], bytes | None] = lambda _kind, payload: payload
+        self.spoil: Callable[[Type, bytes], bytes | None] = lambda _kind, payload: payload
         loop = asyncio.get_running_loop()
 
-        def put(towards: int) -> Callable[[Kind, bytes], None]:
-            def passed(kind: Kind, payload: bytes) -> None:
+        def put(towards: int) -> Callable[[Type, bytes], None]:
+            def passed(kind: Type, payload: bytes) -> None:
                 arrives = self.spoil(kind, payload)
                 if arrives is not None:
-                    loop.call_soon(lambda: self.ends[towards].feed(kind, arrives))
+                    loop.call_soon(lambda: flows[towards].feed(kind, arrives))
 
             return passed
 
-        self.ends: tuple[RelayLink, RelayLink] = (near.dialling(put(1)), far.serving(put(0)))
+        flows = Flow(put(1), RELAYED), Flow(put(0), RELAYED)
+        self.ends: tuple[RelayLink, RelayLink] = (near.dialling(flows[0]), far.serving(flows[1]))
 
     async def proven(self, near_id: str = NEAR_ID, far_id: str = FAR_ID) -> list[Any]:
         """How the handshake ended on each side: None, or the error."""
@@ -113,7 +116,7 @@ def test_a_middle_that_changes_one_byte_ends_the_link_and_nothing_changed_is_rea
         wire = Wire(*honest())
         assert await wire.proven() == [None, None]
         near, far = wire.ends
-        wire.spoil = lambda kind, p: p[:-1] + bytes([p[-1] ^ 1]) if kind == "data" else p
+        wire.spoil = lambda kind, p: p[:-1] + bytes([p[-1] ^ 1]) if kind is Type.DATA else p
         await near.send(b"pay alice")
         with pytest.raises(Unreachable, match="TLS was broken off"):
             await far.receive()
@@ -130,10 +133,10 @@ def test_a_middle_that_repeats_or_leaves_out_what_was_sent_ends_the_link() -> No
         near, far = wire.ends
         seen: list[bytes] = []
 
-        def once_more(kind: Kind, payload: bytes) -> bytes:
-            if kind == "data":
+        def once_more(kind: Type, payload: bytes) -> bytes:
+            if kind is Type.DATA:
                 seen.append(payload)
-            return seen[0] if kind == "data" else payload
+            return seen[0] if kind is Type.DATA else payload
 
         wire.spoil = once_more
         await near.send(b"pay alice")
@@ -158,7 +161,7 @@ def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.Monkey
         reading = [asyncio.create_task(end.receive()) for end in (near, far)]
         await asyncio.sleep(0.3)
         assert not any(task.done() for task in reading), "an idle link that lives stays"
-        wire.spoil = lambda kind, payload: None if kind == "data" else payload
+        wire.spoil = lambda kind, payload: None if kind is Type.DATA else payload
         for task in reading:
             with pytest.raises(Unreachable, match=r"no sign of life|cut on the way"):
                 await task
@@ -168,34 +171,16 @@ def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.Monkey
 
 
 @proves("node.relay-bounds")
-def test_a_meter_refuses_what_was_not_granted_and_grants_that_are_crumbs() -> None:
-    meter = Meter()
-    while meter.room > RELAY_DATA_BYTES_MAX + relay.RELAY_FRAME_BYTES:
-        meter.spend(bytes(RELAY_DATA_BYTES_MAX))
-    left = meter.room
-    for bad in (b"", bytes(left), bytes(RELAY_DATA_BYTES_MAX + 1)):
-        with pytest.raises(Malformed):
-            meter.spend(bad)
-    for crumb in (b"", b"\0\0\0\1", (RELAY_GRANT_BYTES_MIN - 1).to_bytes(4, "big")):
-        with pytest.raises(Malformed):
-            meter.grant(crumb)
-    assert meter.room == left
-    meter.grant((RELAY_WINDOW_BYTES - left).to_bytes(4, "big"))
-    with pytest.raises(Malformed):
-        meter.grant(RELAY_GRANT_BYTES_MIN.to_bytes(4, "big"))
-    assert meter.room == RELAY_WINDOW_BYTES
-
-
-@proves("node.relay-bounds")
 def test_an_end_that_is_sent_more_than_it_granted_hangs_up() -> None:
     async def scenario() -> None:
         middle = Middle()
-        hung: list[Kind] = []
-        end = middle.far.serving(lambda kind, _payload: hung.append(kind))
+        hung: list[Type] = []
+        flow = Flow(lambda kind, _payload: hung.append(kind), RELAYED)
+        end = middle.far.serving(flow)
         for _ in range(100):
-            end.feed("data", bytes(RELAY_DATA_BYTES_MAX))
+            flow.feed(Type.DATA, bytes(RELAY_DATA_BYTES_MAX))
         with pytest.raises(MusterError):
             await end.prove(middle.near_id)
-        assert hung.count("close") == 1
+        assert hung.count(Type.CLOSE) == 1
 
     run(scenario())

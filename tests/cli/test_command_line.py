@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli import call, git_remote, parse, show
+from muster.cli import git_remote, parse, show
 from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
 from muster.node.home import Home
@@ -441,7 +441,7 @@ def test_git_finds_the_socket_of_a_home_whose_path_is_too_long_for_one(tmp_path,
     deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6)
     monkeypatch.delenv("MUSTER_SOCK", raising=False)
     monkeypatch.setenv("MUSTER_HOME", str(deep))
-    assert git_remote.socket_path() == call.socket_path() == Home(str(deep)).socket
+    assert git_remote.call.socket_path() == Home(str(deep)).socket
 
 
 @proves("cli.the-schema-is-a-file")

@@ -1,4 +1,4 @@
-"""Two machines, one fence: real git over the tunnel, against hooks that ask a real socket.
+"""Two machines, one fence: real git over a stream, against hooks that ask a real socket.
 
 `Hub` is a small daemon: the socket the hooks ask, and one socket for each machine, where its
 `git-remote-muster` finds "its" daemon. A machine's requests reach the hub as that machine, as a
@@ -20,12 +20,15 @@ import pytest
 
 from muster.channel import frame, ipc
 from muster.channel.base import Link
+from muster.channel.flow import Flow
+from muster.channel.stream import Stream
 from muster.cli import git_hook
-from muster.errors import MusterError, NotFound, Refused, Unreachable
+from muster.errors import Denied, MusterError, NotFound, Refused, Unreachable
 from muster.git import cache, ref, repository, worktree
 from muster.git import commit as commits
 from muster.git import serve as remote
 from muster.git.fence import Epoch, Update, attempt_ref, branch_ref, may_push_all
+from muster.node.call import failure
 from tests.git.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
 from tests.promise import proves
 
@@ -113,12 +116,19 @@ class Hub:
         self._loop.close()
 
     async def _converse(self, link: Link, peer: str) -> None:
-        async def send(kind: remote.Kind, payload: bytes) -> None:
-            with contextlib.suppress(Unreachable):
-                await link.send(frame.encode(frame.Type[kind.upper()], 9, payload))
+        frames: asyncio.Queue[bytes] = asyncio.Queue()
 
-        tunnel = remote.Tunnel(send)
-        serving = None
+        async def write() -> None:
+            with contextlib.suppress(Unreachable):
+                while True:
+                    await link.send(await frames.get())
+
+        async def drained() -> None:
+            await asyncio.sleep(0)
+
+        flow = Flow(lambda kind, payload: frames.put_nowait(frame.encode(kind, 1, payload)))
+        stream = Stream(flow, drained)
+        writing, serving = asyncio.create_task(write()), None
         try:
             while True:
                 found = frame.decode(await link.receive())
@@ -128,15 +138,16 @@ class Hub:
                         await self._may_push(link, question["args"])
                     else:
                         serving = asyncio.create_task(
-                            self._connect(link, peer, question["args"], tunnel)
+                            self._connect(link, peer, question["args"], stream)
                         )
                 else:
-                    tunnel.feed(found.type.name.lower(), found.payload)
+                    flow.feed(found.type, found.payload)
         except Unreachable:
-            tunnel.feed("close", b"")
+            flow.feed(frame.Type.CLOSE, b"")
         finally:
             if serving is not None:
                 await asyncio.wait([serving])
+            writing.cancel()
 
     async def _may_push(self, link: Link, question: dict) -> None:
         self.asked += 1
@@ -144,11 +155,11 @@ class Hub:
         reason = may_push_all(question["peer"], moves, self)
         if reason is None and self.before_yes is not None:
             await self.before_yes()
-        said = {"ok": True} if reason is None else {"ok": False, "error": {"text": reason}}
+        said = {"ok": True, "value": {}} if reason is None else failure(Denied(reason))
         payload = b"." + json.dumps(said).encode() if self.answer is None else self.answer
         await link.send(frame.encode(frame.Type.REPLY, 1, payload))
 
-    async def _connect(self, link: Link, peer: str, question: dict, tunnel) -> None:
+    async def _connect(self, link: Link, peer: str, question: dict, stream: Stream) -> None:
         async def reply(**said) -> None:
             await link.send(frame.encode(frame.Type.REPLY, 1, b"." + json.dumps(said).encode()))
 
@@ -158,12 +169,20 @@ class Hub:
                 raise NotFound(f"There is no machine {asked.machine!r} in this fleet.")
             repo = repository.find(self.repos, asked.repo).path
         except MusterError as error:
-            await reply(ok=False, error={"text": str(error)})
+            await reply(**failure(error))
             return
-        await reply(ok=True, value={"channel": 9})
-        code = await remote.serve_tunnel(
-            repo, asked.service, tunnel, peer=peer, sock=self.sock("hub")
-        )
+        await reply(ok=True, value={"channel": 1})
+        server = await remote.serve(repo, asked.service, peer=peer, sock=self.sock("hub"))
+        code = 1
+        try:
+            await stream.join(*server.pair)
+            await server.finish()
+            flow_end, code = "", 0
+        except MusterError as error:
+            flow_end = str(error)
+        finally:
+            await server.stop()
+        stream.flow.close(flow_end)
         self.codes.append(code)
         self.ended.set()
 
@@ -304,7 +323,7 @@ def test_without_a_daemon_to_ask_nothing_is_pushed(hub, studio):
     tree, made = studio.attempt(ONE, "x")
     hub.hang_up("hub")
     before = refs(main(hub))
-    with pytest.raises(Unreachable, match="no daemon answers"):
+    with pytest.raises(Unreachable, match="no daemon runs here"):
         studio.push(tree, made)
     assert refs(main(hub)) == before
     hub.listen("hub", "")

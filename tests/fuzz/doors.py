@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from muster.channel import frame as frames
+from muster.channel.flow import Flow
 from muster.channel.frame import Type
 from muster.errors import MusterError
 from muster.fleet import certificate
@@ -127,20 +128,20 @@ def _git(raw: bytes) -> object:
     return remote.parse(question)
 
 
-def _tunnel(raw: bytes) -> object:
-    """Frames for a git tunnel: kind by the first byte, at most what was granted is kept."""
+def _stream(raw: bytes) -> object:
+    """Frames of a stream: kind by the first byte, at most what was granted is kept."""
 
-    async def nowhere(_kind: remote.Kind, _payload: bytes) -> None:
+    def nowhere(_kind: Type, _payload: bytes) -> None:
         raise AssertionError("feeding sends nothing")
 
-    tunnel = remote.Tunnel(nowhere)
-    kinds: tuple[remote.Kind, ...] = ("data", "credit", "close")
+    flow = Flow(nowhere)
+    kinds = (Type.DATA, Type.CREDIT, Type.CLOSE)
     at = 0
     while at < len(raw):
         size = 1 + raw[at] % 61
-        tunnel.feed(kinds[raw[at] % 3], raw[at + 1 : at + size])
+        flow.feed(kinds[raw[at] % 3], raw[at + 1 : at + size])
         at += size
-    return tunnel
+    return flow
 
 
 def formats() -> Iterator[Door]:
@@ -181,7 +182,7 @@ def formats() -> Iterator[Door]:
     )
     question = {"machine": "hub", "repo": "main", "service": "git-upload-pack"}
     yield Door("git-question", [canon.encode(question)], _git)
-    yield Door("git-tunnel", [bytes(range(200))], _tunnel)
+    yield Door("stream", [bytes(range(200))], _stream)
     yield Door("spec", [f.read_bytes() for f in EXAMPLES], probe_spec)
     yield Door("spec-check", [f.read_bytes() for f in EXAMPLES], check_spec)
 

@@ -1,10 +1,11 @@
-"""The loop around real cores, as far as blobs go: tunnels and questions between desks in one process.
+"""The loop around real cores, as far as streams go: between desks in one process.
 
-A desk stands where the daemon does. Frames of a tunnel reach the other desk in order, one turn of
+A desk stands where the daemon does. Frames of a stream reach the other desk in order, one turn of
 the loop later; `spoil` may change them on the way.
 """
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import Any
 from tests.node.cores import Cores, One
 
 from muster.channel.frame import Type
+from muster.channel.stream import Stream
 from muster.errors import MusterError
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, Scope
@@ -20,11 +22,11 @@ from muster.node import event as ev
 from muster.node import holder
 from muster.node.holder import Source
 from muster.node.link import failure
+from muster.node.streams import Streams
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact
 
-KINDS = {Type.DATA: "data", Type.CREDIT: "credit", Type.CLOSE: "close"}
 EPOCH = (1, 1)
 
 
@@ -36,65 +38,54 @@ class Desk:
         self.machine = SimpleNamespace(blobs=self.blobs)
         self.hands = self
         self.far: dict[int, tuple[Desk, int]] = {}
-        self.tunnels: dict[tuple[int, int], Callable[[Any, bytes], None]] = {}
-        self.waiting: dict[tuple[int, int], asyncio.Future[Mapping[str, Any]]] = {}
+        self.streams = Streams(
+            self.core,
+            self.put,
+            self.drained,
+            lambda *answer: self.answer(*answer),  # noqa: PLW0108 - tests replace it
+        )
         self.sent: list[tuple[Type, bytes]] = []
         self.spoil: Callable[[Type, bytes], bytes] = lambda _type, payload: payload
         self._tasks: list[asyncio.Task[None]] = []
-        # Whether the tunnels of this desk are relays.
-        self.relays = False
 
     # --- the daemon ---------------------------------------------------------------------------
 
-    def tunnel(
-        self,
-        link: int,
-        channel: int,
-        feed: Callable[[Any, bytes], None],
-        *,
-        relay: bool = False,
-    ) -> None:
-        assert relay == self.relays
-        assert (link, channel) not in self.tunnels
-        self.tunnels[link, channel] = feed
-
-    def close_tunnel(self, link: int, channel: int) -> None:
-        self.tunnels.pop((link, channel), None)
-
     def put(self, link: int, type: Type, channel: int, payload: bytes) -> None:
         desk, far = self.far[link]
+        if type is Type.CALL:
+            asked = json.loads(payload)
+            call = ev.Perform(
+                far, channel, asked["verb"], asked["args"], self.core.machine, "muster"
+            )
+            desk._tasks.append(asyncio.create_task(desk.called(call)))
+            return
         payload = self.spoil(type, payload)
         self.sent.append((type, payload))
-        asyncio.get_running_loop().call_soon(desk.arrived, far, type, channel, payload)
+        asyncio.get_running_loop().call_soon(desk.streams.feed, far, type, channel, payload)
 
-    async def put_waiting(self, link: int, type: Type, channel: int, payload: bytes) -> None:
-        self.put(link, type, channel, payload)
+    async def drained(self, link: int) -> None:
         await asyncio.sleep(0)
-
-    def arrived(self, link: int, type: Type, channel: int, payload: bytes) -> None:
-        feed = self.tunnels.get((link, channel))
-        if feed is not None:
-            feed(KINDS[type], payload)
 
     def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
         desk, far = self.far[call.link]
-        desk.waiting.pop((far, call.channel)).set_result(answer)
+        raw = b"." + json.dumps(answer).encode()
+        desk.core.router.on_reply(desk.core.links[far], call.channel, raw)
 
-    async def ask_on(
-        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        assert verb == "blob.serve"
-        desk, far = self.far[link]
-        self.waiting[link, channel] = asyncio.get_running_loop().create_future()
-        call = ev.Perform(far, channel, verb, args, self.core.machine, "muster")
-        desk._tasks.append(asyncio.create_task(desk.serve(call)))
-        return await self.waiting[link, channel]
-
-    async def serve(self, call: ev.Perform) -> None:
+    async def called(self, call: ev.Perform) -> None:
+        stream = self.streams.open(call)
         try:
-            await holder.serve(self, call)  # type: ignore[arg-type]
+            await self.streams.serve(call, stream, self.handle(call, stream))
         except MusterError as error:
             self.answer(call, failure(error))
+
+    async def handle(self, call: ev.Perform, stream: Stream) -> None:
+        assert call.verb == "blob.serve"
+        await holder.serve(self, call, stream)  # type: ignore[arg-type]
+
+    @property
+    def open(self) -> list[tuple[int, int]]:
+        """The streams that are not over."""
+        return list(self.streams._open)
 
     # --- the machine --------------------------------------------------------------------------
 
@@ -128,6 +119,11 @@ class Desk:
             await holder.bring(self, source)  # type: ignore[arg-type]
         finally:
             await asyncio.sleep(0.01)
+
+    async def serve_to(self, call: ev.Perform) -> None:
+        """Handle a call whose refusal is not answered but raised."""
+        stream = self.streams.open(call)
+        await self.streams.serve(call, stream, self.handle(call, stream))
 
     def ask_for(self, entry: EntryId, sha256: str, peer: "Desk") -> ev.Perform:
         args = {"entry": entry.hex(), "sha256": sha256}

@@ -9,8 +9,9 @@ from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.errors import Denied, Forged, NotFound, Unreachable
+from muster.limits import STREAM_WINDOW_BYTES
 from muster.log.stream import JOURNAL, scope_to
-from muster.node import carry, holder
+from muster.node import holder
 from muster.node.holder import Source
 
 DATA = random.Random(1).randbytes(3_000_001)
@@ -30,7 +31,7 @@ def bring(desk: Desk, source: Source) -> None:
 def denied(server: Desk, entry, sha256: str, peer: Desk) -> None:
     before, sent = server.core.counters["blob-denied"], len(server.sent)
     with pytest.raises(Denied, match="no entry that you may read"):
-        asyncio.run(holder.serve(server, server.ask_for(entry, sha256, peer)))
+        asyncio.run(server.serve_to(server.ask_for(entry, sha256, peer)))
     assert (len(server.sent), server.core.counters["blob-denied"]) == (sent, before + 1)
 
 
@@ -52,7 +53,7 @@ def test_a_blob_comes_through_the_hub_where_there_is_no_direct_link(three):
     bring(laptop, source)
     assert laptop.blobs.get(source.artefact.sha256) == DATA
     assert hub.files() == []
-    assert [d.tunnels for d in three] == [{}, {}, {}]
+    assert [d.open for d in three] == [[], [], []]
 
 
 @proves("node.blob-transfer")
@@ -73,7 +74,7 @@ def test_what_is_under_way_is_bounded_by_the_window(three):
 
     studio.spoil, hub.spoil = count, give_back
     bring(hub, source)
-    assert 0 < most <= carry.limits.BLOB_WINDOW_BYTES
+    assert 0 < most <= STREAM_WINDOW_BYTES
 
 
 @proves("node.blob-relay")
@@ -94,13 +95,13 @@ def test_bytes_before_their_announcement_do_not_pile_up_at_the_hub(three):
     hub, studio, laptop = three
     source = studio.deliver(DATA)
 
-    async def flood(call):
+    async def flood(call, stream):
         for _ in range(100):
             studio.put(call.link, Type.DATA, call.channel, bytes(64 * 1024))
             await asyncio.sleep(0)
-        studio.answer(call, {"ok": True, "value": {}})
+        stream.accept()
 
-    studio.serve = flood
+    studio.handle = flood
     with pytest.raises(Unreachable):
         bring(laptop, source)
     assert (sum(len(raw) for type_, raw in hub.sent if type_ is Type.DATA), laptop.files()) == (
@@ -174,7 +175,7 @@ def test_an_entry_of_ones_own_about_a_known_hash_gets_nobody_the_blob(three):
             next(iter(laptop.far)), *[getattr(call, n) for n in list(call.__slots__)[1:]]
         )
         with pytest.raises(NotFound):
-            asyncio.run(holder.serve(server, call))
+            asyncio.run(server.serve_to(call))
     with pytest.raises(Unreachable):
         bring(studio, Source(secret.artefact, forged.id, laptop.core.machine))
 
@@ -199,7 +200,7 @@ def test_tampered_bytes_are_refused_and_nothing_is_left(three):
     studio.spoil = lambda type_, raw: raw[:-1] + b"?" if type_ is Type.DATA else raw
     with pytest.raises(Forged):
         bring(hub, source)
-    assert (hub.files(), hub.tunnels, studio.tunnels) == ([], {}, {})
+    assert (hub.files(), hub.open, studio.open) == ([], [], [])
     studio.spoil = lambda _type, raw: raw
     bring(hub, source)
     assert hub.blobs.get(source.artefact.sha256) == DATA
@@ -225,8 +226,9 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_a_repeat_succeeds(three):
         nonlocal count
         count += 1
         if count == 10:
-            for feed in [*hub.tunnels.values(), *studio.tunnels.values()]:
-                feed("close", b"")
+            for desk in (hub, studio):
+                for link in desk.far:
+                    desk.streams.link_down(link)
         return raw
 
     studio.spoil = cut
@@ -241,7 +243,7 @@ def test_a_transfer_that_is_cut_leaves_nothing_and_a_repeat_succeeds(three):
 @proves("node.blob-whole-or-nothing")
 def test_a_transfer_in_which_nothing_moves_is_given_up(three, monkeypatch):
     hub, studio, _ = three
-    monkeypatch.setattr(carry, "_SILENCE_S", 0.05)
+    monkeypatch.setattr(holder, "SILENCE_S", 0.05)
     source = studio.deliver(DATA)
     hub.spoil = lambda type_, raw: (1).to_bytes(4, "big") if type_ is Type.CREDIT else raw
     with pytest.raises(Unreachable):

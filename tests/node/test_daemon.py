@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -194,10 +195,11 @@ def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
         def __init__(self) -> None:
             self._performing: Counter[int] = Counter()
             self.supervisor = Supervisor(Counts(), str, str)
+            self.verbs = {"repo.list": SimpleNamespace(runs="async")}
             self.gate = asyncio.Event()
             self.refused: list[Any] = []
 
-        async def _wait_for(self, _call: Any) -> None:
+        async def _wait_for(self, _call: Any, _stream: Any) -> None:
             await self.gate.wait()
 
         def answer(self, _call: Any, answer: Any) -> None:
@@ -205,8 +207,8 @@ def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
 
     async def drive() -> None:
         half: Any = Half()
-        call: Any = ev.Perform(1, 1, "blob.serve", {}, "peer", "muster")
-        other: Any = ev.Perform(2, 1, "blob.serve", {}, "peer", "muster")
+        call: Any = ev.Perform(1, 1, "repo.list", {}, "peer", "muster")
+        other: Any = ev.Perform(2, 1, "repo.list", {}, "peer", "muster")
         for _ in range(LINK_CALLS_OPEN_MAX + 3):
             half.perform(call)
         assert half.refused == ["Conflict"] * 3

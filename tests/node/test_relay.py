@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,22 +16,21 @@ from tests.promise import proves
 from muster.channel.base import Link
 from muster.channel.frame import Type
 from muster.channel.relay import RelayChannel
+from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import RELAY_DATA_BYTES_MAX, RELAY_WINDOW_BYTES, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node import relay
-from muster.node.link import failure
 from muster.node.relay import Relays
 
 STAR = (("hub", "studio"), ("hub", "laptop"))
 
 
 class Spoke(Desk):
-    """A desk whose tunnels are relays, and which keeps the links that it is told to serve."""
+    """A desk whose streams are relays, and which keeps the links that it is told to serve."""
 
     def __init__(self, one: One, folder: Path, authority: TestAuthority) -> None:
         super().__init__(one, folder)
-        self.relays = True
         _, credentials = authority.issue(one.name)
         authority.machines[_public(credentials.cert_pem)] = one.core.machine
         self.part = Relays(self, RelayChannel(credentials, authority.identify))  # type: ignore[arg-type]
@@ -48,27 +47,8 @@ class Spoke(Desk):
         except Unreachable:
             pass
 
-    async def ask_on(
-        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        desk, far = self.far[link]
-        assert isinstance(desk, Spoke)
-        self.waiting[link, channel] = asyncio.get_running_loop().create_future()
-        call = ev.Perform(far, channel, verb, args, self.core.machine, "muster")
-        desk._tasks.append(asyncio.create_task(desk.called(call)))
-        return await self.waiting[link, channel]
-
-    async def called(self, call: ev.Perform) -> None:
-        try:
-            await (self.part.carry(call) if call.verb == relay.ASK else self.part.serve(call))
-        except MusterError as error:
-            self.answer(call, failure(error))
-
-    def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
-        desk, far = self.far[call.link]
-        future = desk.waiting.pop((far, call.channel), None)
-        if future is not None:
-            future.set_result(answer)
+    async def handle(self, call: ev.Perform, stream: Stream) -> None:
+        await (self.part.carry if call.verb == relay.ASK else self.part.serve)(call, stream)
 
     def asked(self, to: str, *, link: int | None = None) -> ev.Perform:
         """A call for a relay, as `studio` makes it over its link."""
@@ -131,7 +111,7 @@ def test_two_spokes_are_linked_through_the_hub_and_each_knows_who_and_through_wh
         await there.close("enough")
         await keeping
         await until(lambda: room.hub.core.counters["relayed-bytes"] > 0)
-        assert [d.tunnels for d in (room.hub, studio, laptop)] == [{}, {}, {}]
+        assert [d.open for d in (room.hub, studio, laptop)] == [[], [], []]
 
     run(scenario)
 
@@ -142,7 +122,7 @@ def test_the_middle_joins_nobody_but_two_other_live_machines_over_links_of_its_o
 
     async def refused(call: ev.Perform) -> type[BaseException]:
         with pytest.raises(MusterError) as caught:
-            await hub.part.carry(call)
+            await hub.serve_to(call)
         return caught.type
 
     async def scenario() -> None:
@@ -171,10 +151,10 @@ def test_a_revoked_machine_is_neither_asked_for_nor_served(room: Room):
 
     async def scenario() -> None:
         with pytest.raises(Denied, match="revoked"):
-            await hub.part.carry(call)
+            await hub.serve_to(call)
         with pytest.raises(Denied, match="revoked"):
-            await studio.part.serve(offered)
-        assert (hub.sent, studio.tunnels) == ([], {})
+            await studio.serve_to(offered)
+        assert (hub.sent, studio.open) == ([], [])
 
     run(scenario)
 
@@ -187,12 +167,12 @@ def test_a_machine_that_asks_for_relays_all_the_time_is_told_to_wait(room: Room)
         call = hub.asked("ab" * 32)
         for _ in range(RELAYS_PER_MINUTE_MAX):
             with pytest.raises(NotFound):
-                await hub.part.carry(call)
+                await hub.serve_to(call)
         with pytest.raises(Conflict, match="wait a minute"):
-            await hub.part.carry(call)
+            await hub.serve_to(call)
         room.world.pass_ms(61_000)
         with pytest.raises(NotFound):
-            await hub.part.carry(call)
+            await hub.serve_to(call)
 
     run(scenario)
 
@@ -203,7 +183,7 @@ def test_an_end_that_sends_more_than_it_was_granted_fills_no_memory_and_ends_onl
         studio, laptop, hub = room.studio, room.laptop, room.hub
         keeping = asyncio.create_task(studio.part.keep(laptop.core.machine))
         await until(lambda: bool(studio.served and laptop.served))
-        (link, channel), before = next(iter(studio.tunnels)), len(hub.sent)
+        (link, channel), before = studio.open[0], len(hub.sent)
         for _ in range(50):
             studio.put(link, Type.DATA, channel, bytes(RELAY_DATA_BYTES_MAX))
         await keeping
@@ -211,7 +191,7 @@ def test_an_end_that_sends_more_than_it_was_granted_fills_no_memory_and_ends_onl
         data = sum(len(raw) for type_, raw in passed if type_ is Type.DATA)
         assert data <= RELAY_WINDOW_BYTES
         assert [type_ for type_, _ in passed].count(Type.CLOSE) >= 2
-        await until(lambda: not (hub.tunnels or studio.tunnels or laptop.tunnels))
+        await until(lambda: not (hub.open or studio.open or laptop.open))
         assert hub.core.counters["relays-broken"] == 1
         assert hub.core.link_to(studio.core.machine) is not None
 

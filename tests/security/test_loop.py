@@ -47,7 +47,7 @@ def test_whoever_asked_is_answered_once_whatever_goes_wrong() -> None:
     for handler, count in ((_mistake, 1), (_refusal, 1), (_nothing, 0)):
         half: Any = Half(handler)
         try:
-            asyncio.run(half._wait_for(call))
+            asyncio.run(half._wait_for(call, None))
         except AttributeError:
             # The supervisor reports it, with its traceback, to the daemon's own log.
             assert handler is _mistake

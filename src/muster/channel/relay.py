@@ -2,15 +2,14 @@
 
 Rule 1: the middle is a wire. Who is at the far end is what TLS and `identify` say on both sides, by
         the rules of `http`; a link begins when each side has told the other that it takes it.
-Rule 2: what is under way in each direction is bounded by what the receiver granted. The middle
-        counts with the same `Meter` and cuts whoever breaks it, so nobody can fill its memory.
+Rule 2: what is under way in each direction is bounded by what the receiver granted, by the middle,
+        too, which cuts whoever breaks it: nobody can fill its memory.
 Rule 3: the end of a link is said inside of TLS. What the middle says of an end is that it was cut.
 Rule 4: each end gives a sign of life, its first one when it takes the other; a far end without one
         for too long is gone, whatever the middle pretends.
 
-A conversation with the middle knows three kinds of frame, as a tunnel of git does: `data`, `credit`
-(u32: so much more may come) and `close`. Inside TLS the frames of a link go as on a Unix socket;
-the length 0x7fffffff is a sign of life, and nothing follows it.
+The conversation with the middle is a stream (`flow.py`). Inside TLS the frames of a link go as on a
+Unix socket; the length 0x7fffffff is a sign of life, and nothing follows it.
 docs/spec/frames.md is the normative text.
 """
 
@@ -18,9 +17,10 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from muster.channel.base import LinkStatistics, gone
+from muster.channel.flow import Flow
 from muster.channel.frame import (
     LENGTH_BYTES,
     check_size,
@@ -38,16 +38,10 @@ from muster.limits import (
     KEEPALIVE_TIMEOUT_MS,
     LINK_CLOSE_TIMEOUT_MS,
     LINK_UNSENT_BYTES_MAX,
-    RELAY_DATA_BYTES_MAX,
-    RELAY_FRAME_BYTES,
-    RELAY_GRANT_BYTES_MIN,
-    RELAY_WINDOW_BYTES,
 )
 
 NAME: Final = "relay"
 
-Kind = Literal["data", "credit", "close"]
-Put = Callable[[Kind, bytes], None]
 Identify = Callable[[bytes], str]
 
 # A length that no frame and no farewell has.
@@ -55,47 +49,23 @@ _SIGN: Final = b"\x7f\xff\xff\xff"
 _READ_BYTES: Final = 64 * 1024
 
 
-class Meter:
-    """What may still come in one direction; a frame costs more than its bytes."""
-
-    def __init__(self) -> None:
-        self.room = RELAY_WINDOW_BYTES
-
-    def spend(self, payload: bytes) -> int:
-        """What this data frame costs. Raises Malformed for what was not granted."""
-        cost = len(payload) + RELAY_FRAME_BYTES
-        if not payload or len(payload) > RELAY_DATA_BYTES_MAX or cost > self.room:
-            raise Malformed("a relayed frame is empty, too large, or was not granted")
-        self.room -= cost
-        return cost
-
-    def grant(self, payload: bytes) -> None:
-        """Take a credit frame in. Raises Malformed for a crumb, or more than was spent."""
-        count = int.from_bytes(payload, "big") if len(payload) == 4 else 0
-        if count < RELAY_GRANT_BYTES_MIN or self.room + count > RELAY_WINDOW_BYTES:
-            raise Malformed("a relayed credit is no whole one")
-        self.room += count
-
-
 class RelayLink:
-    """One end of a relayed link; `feed` takes the frames of the conversation, and never raises."""
+    """One end of a relayed link, over one end of a stream to the middle."""
 
     channel: Final = NAME
 
     def __init__(
-        self, put: Put, context: ssl.SSLContext, identify: Identify, *, serves: bool
+        self, flow: Flow, context: ssl.SSLContext, identify: Identify, *, serves: bool
     ) -> None:
         self.peer = ""
-        self._put = put
+        self._flow = flow
         self._identify = identify
         self._coming, self._going = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._coming, self._going, server_side=serves)
         self._loop = asyncio.get_running_loop()
         self._inbox = Inbox(NAME, self._read)
         self._counters = LinkStatistics(self._loop.time())
-        self._from_far, self._to_far = Meter(), Meter()
-        # What was read and not granted again, what is decrypted, what waits for a grant.
-        self._owed = 0
+        # What is decrypted, what waits for a grant.
         self._plain = bytearray()
         self._unsent = bytearray()
         self._shaken = self._taken = False
@@ -106,6 +76,7 @@ class RelayLink:
         self._may_write.set()
         self._heard_s = self._said_s = self._loop.time()
         self._pulse = self._loop.call_later(KEEPALIVE_INTERVAL_MS / 1000, self._live)
+        flow.moved = self._fed
 
     # --- what the user of a link calls ---------------------------------------------------------
 
@@ -114,6 +85,7 @@ class RelayLink:
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1000):
                 self._guarded(self._shake)
+                self._fed()
                 await self._until(lambda: self._shaken)
                 self.peer = self._judged(peer)
                 self._say(_SIGN)
@@ -184,24 +156,24 @@ class RelayLink:
 
     # --- what the conversation brings ------------------------------------------------------------
 
-    def feed(self, kind: Kind, payload: bytes) -> None:
-        """Take one frame of the middle; one that breaks a rule ends the link."""
+    def _fed(self) -> None:
+        """The stream moved; what breaks a rule ends the link."""
         if self._over:
             return
-        if kind == "close":
+        if self._flow.broken:
+            self._break(str(self._flow.closed))
+            return
+        if data := self._flow.take():
+            self._guarded(lambda: self._take(data))
+        if self._flow.closed is not None:
             # What came before it is still read.
             self._end("it was cut on the way")
             self._guarded(self._read)
-        elif kind == "credit":
-            self._guarded(lambda: self._to_far.grant(payload))
-            self._flush()
-        else:
-            self._guarded(lambda: self._take(payload))
+        self._flush()
         self._moved.set()
 
-    def _take(self, payload: bytes) -> None:
-        self._owed += self._from_far.spend(payload)
-        self._coming.write(payload)
+    def _take(self, data: bytes) -> None:
+        self._coming.write(data)
         if not self._shaken:
             self._shake()
         if self._shaken:
@@ -243,10 +215,8 @@ class RelayLink:
         if self._over:
             self._inbox.end(self._over)
             self._may_write.set()
-        elif self._owed >= RELAY_WINDOW_BYTES // 4:
-            self._from_far.room += self._owed
-            self._put("credit", self._owed.to_bytes(4, "big"))
-            self._owed = 0
+        else:
+            self._flow.give_back()
 
     def _take_frames(self) -> None:
         start = 0
@@ -295,15 +265,11 @@ class RelayLink:
 
     def _flush(self) -> None:
         """Put what is granted."""
-        while self._unsent and not self._over:
-            count = min(self._to_far.room - RELAY_FRAME_BYTES, RELAY_DATA_BYTES_MAX)
-            if count <= 0:
-                break
-            part = bytes(self._unsent[:count])
-            del self._unsent[:count]
-            self._to_far.spend(part)
+        while self._unsent and not self._over and (room := self._flow.room):
+            part = bytes(self._unsent[:room])
+            del self._unsent[:room]
             self._said_s = self._loop.time()
-            self._put("data", part)
+            self._flow.put(part)
         if len(self._unsent) <= LINK_UNSENT_BYTES_MAX or self._inbox.ended is not None:
             self._may_write.set()
         else:
@@ -327,7 +293,7 @@ class RelayLink:
 
     def _hang_up(self, reason: str) -> None:
         if not self._over:
-            self._put("close", b"")
+            self._flow.close()
         self._end(reason)
 
     def _end(self, reason: str) -> None:
@@ -340,7 +306,7 @@ class RelayLink:
 
 
 class RelayChannel:
-    """Makes the two ends; how the frames travel between them is the caller's affair."""
+    """Makes the two ends; how the frames travel between them is the stream's affair."""
 
     name: Final = NAME
 
@@ -354,10 +320,10 @@ class RelayChannel:
         client, server = client_context(credentials), server_context(credentials)
         self._client_tls, self._server_tls = client, server
 
-    def dialling(self, put: Put) -> RelayLink:
-        """The end that asked for the relay; feed it, then `prove`."""
-        return RelayLink(put, self._client_tls, self._identify, serves=False)
+    def dialling(self, flow: Flow) -> RelayLink:
+        """The end that asked for the relay; then `prove`."""
+        return RelayLink(flow, self._client_tls, self._identify, serves=False)
 
-    def serving(self, put: Put) -> RelayLink:
+    def serving(self, flow: Flow) -> RelayLink:
         """The end that was asked."""
-        return RelayLink(put, self._server_tls, self._identify, serves=True)
+        return RelayLink(flow, self._server_tls, self._identify, serves=True)

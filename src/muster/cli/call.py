@@ -24,7 +24,7 @@ Args = Mapping[str, Any]
 # After so much silence the daemon is asked whether it lives: while it does, it works on the answer.
 SILENCE_S: Final = 20.0
 ALIVE_S: Final = 20.0
-_CHANNEL: Final = 1
+CHANNEL: Final = 1
 
 
 def canonical(value: Any) -> bytes:
@@ -80,6 +80,12 @@ def stream(
     a while. Raises Silent after `within_s`, and where the daemon does not answer at all any more.
     `fields` are those of a call beside its arguments: on, options, statement, capability.
     """
+    with begin(path, verb, args, **fields) as client:
+        yield from answers(client, path, verb, within_s=within_s, still=still)
+
+
+def begin(path: str, verb: str, args: Args | None = None, **fields: Any) -> Client:
+    """The link over which a verb was called, before its first answer."""
     call = {"args": dict(args or {}), "verb": verb, **{k: v for k, v in fields.items() if v}}
     raw = canonical(call)
     if len(raw) > FRAME_PAYLOAD_BYTES_MAX:
@@ -87,23 +93,34 @@ def stream(
             f"{verb} with all its arguments is {len(raw)} bytes; at most "
             f"{FRAME_PAYLOAD_BYTES_MAX} fit into a call"
         )
-    left = _Left(within_s)
-    with _connect(path, SILENCE_S) as client:
-        client.send(encode(Type.CALL, _CHANNEL, raw))
+    client = _connect(path, SILENCE_S)
+    client.send(encode(Type.CALL, CHANNEL, raw))
+    return client
+
+
+def answers(
+    client: Client,
+    path: str,
+    verb: str,
+    *,
+    within_s: float | None = None,
+    still: Callable[[], None] = lambda: None,
+) -> Iterator[Any]:
+    """The answers that come over a link on which `verb` was called; as `stream`."""
+    left, parts = _Left(within_s), b""
+    while True:
+        frame = decode(_next(client, path, left, still))
+        if frame.type is not Type.REPLY or frame.channel != CHANNEL:
+            continue
+        mark, parts = frame.payload[:1], parts + frame.payload[1:]
+        if mark == b"+":
+            if len(parts) > CALL_BYTES_MAX:
+                raise Malformed(f"the answer to {verb} is longer than any answer can be")
+            continue
+        yield _value(verb, parts)
+        if mark == b".":
+            return
         parts = b""
-        while True:
-            frame = decode(_next(client, path, left, still))
-            if frame.type is not Type.REPLY or frame.channel != _CHANNEL:
-                continue
-            mark, parts = frame.payload[:1], parts + frame.payload[1:]
-            if mark == b"+":
-                if len(parts) > CALL_BYTES_MAX:
-                    raise Malformed(f"the answer to {verb} is longer than any answer can be")
-                continue
-            yield _value(verb, parts)
-            if mark == b".":
-                return
-            parts = b""
 
 
 class _Left:
@@ -135,7 +152,7 @@ def _next(client: Client, path: str, left: _Left, still: Callable[[], None]) -> 
 def _check_alive(path: str) -> None:
     """Raises: Silent where the daemon answers nothing at all, Unreachable where it is gone."""
     with _connect(path, ALIVE_S) as other:
-        other.send(encode(Type.CALL, _CHANNEL, canonical({"args": {}, "verb": "facts"})))
+        other.send(encode(Type.CALL, CHANNEL, canonical({"args": {}, "verb": "facts"})))
         other.receive()
 
 
@@ -163,7 +180,7 @@ def _connect(path: str, timeout_s: float) -> Client:
 def _value(verb: str, raw: bytes) -> Any:
     try:
         answer = json.loads(raw)
-        if answer["ok"]:
+        if answer["ok"] is True:
             return answer["value"]
         error = answer["error"]
         kind, text, code = str(error["kind"]), str(error["text"]), int(error["exit"])

@@ -9,20 +9,17 @@ again with the fence in the repository, after the answer and under the ref's loc
 docs/spec/git.md holds the call and the reply.
 """
 
-import json
 import os
 import subprocess
 import sys
 from typing import Final
 
 from muster import limits
-from muster.channel import ipc_client
-from muster.channel.frame import Type, decode, encode
+from muster.cli import call
 from muster.errors import Malformed, MusterError, Refused, Unreachable
 from muster.git.fence import HEADS_PREFIX, Update, may_commit, must_advance
 from muster.visible import visible
 
-_CALL: Final = 1
 # Three fields of at most 64, 64 and 4096 bytes, a line each.
 _INPUT_BYTES_MAX: Final = limits.GIT_PUSH_REFS_MAX * 4_300
 
@@ -68,18 +65,7 @@ def reference_transaction(moves: list[Update]) -> None:
 def ask(path: str, repo: str, peer: str, moves: list[Update]) -> None:
     """One question to the daemon; anything but its yes raises."""
     args = {"peer": peer, "repo": repo, "updates": [list(move) for move in moves]}
-    question = {"args": args, "verb": "git.may-push"}
-    payload = json.dumps(question, separators=(",", ":"), ensure_ascii=False).encode()
-    with ipc_client.Client(path, limits.GIT_HOOK_MS_MAX / 1000) as client:
-        client.send(encode(Type.CALL, _CALL, payload))
-        frame = decode(client.receive())
-    if frame.type is not Type.REPLY or frame.channel != _CALL:
-        raise Malformed("the daemon answered something else; see `muster doctor`")
-    reply = json.loads(frame.payload[1:]) if frame.payload[:1] == b"." else None
-    if not isinstance(reply, dict) or reply.get("ok") is not True:
-        error = reply.get("error") if isinstance(reply, dict) else None
-        reason = error.get("text") if isinstance(error, dict) else None
-        raise Refused(str(reason or "the daemon gave no reason")[:300])
+    call.ask(path, "git.may-push", args, within_s=limits.GIT_HOOK_MS_MAX / 1000)
 
 
 def updates(raw: bytes) -> list[Update]:

@@ -27,7 +27,7 @@ ATTEMPTS: Final = "attempts"
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
-# Fetched with everything else: another question would be another tunnel.
+# Fetched with everything else: another question would be another stream.
 _REMOTE_HEAD: Final = "refs/remote-head"
 _NO_HEAD: Final = "couldn't find remote ref HEAD"
 _OF_COMMIT: Final = re.compile(rb"~(?:HEAD|[0-9a-f]{40})(?:_\d+)?$")

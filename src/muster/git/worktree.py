@@ -131,7 +131,7 @@ class Workshop:
         place, url = tree.cache, tree.origin.url
         borrowed = collection.borrow(tree.gitdir)
         try:
-            # Nobody pushed it before, almost always; each question to the remote costs a tunnel.
+            # Nobody pushed it before, almost always; each question to the remote costs a stream.
             await ref.swap_remote(place, url, name, None, commit, env=borrowed)
         except (Conflict, Refused):
             old = await ref.read_remote(place, url, name)

@@ -206,7 +206,7 @@ class Router:
             before = self.core.mark()
             self._authorise(verb, call, request)
             mark = before
-            if verb.runs == "async":
+            if verb.runs in ("async", "stream"):
                 who = (link.peer, call.actor, asked)
                 self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
                 return
@@ -349,15 +349,15 @@ class Router:
             raise broken from error
         then(found)
 
-    def on_close(self, link: Link, channel: int) -> None:
-        """The caller wants no more answers."""
-        stop = self.open.pop((link.id, channel), None)
-        if stop is not None:
+    def on_close(self, link: Link, channel: int) -> bool:
+        """The caller wants no more answers; whether it was to get any from here."""
+        if stop := self.open.pop((link.id, channel), None):
             stop()
-        for key, origin in list(self._forwards.items()):
-            if origin == (link.id, channel):
-                del self._forwards[key]
-                self.core.send(key[0], Type.CLOSE, key[1], b"")
+        passed = [key for key, origin in self._forwards.items() if origin == (link.id, channel)]
+        for key in passed:
+            del self._forwards[key]
+            self.core.send(key[0], Type.CLOSE, key[1], b"")
+        return stop is not None or bool(passed)
 
     def link_down(self, link: int) -> None:
         self.waiting = [each for each in self.waiting if each[0] != link]

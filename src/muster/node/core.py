@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from muster.channel import frame as frames
+from muster.channel.flow import TYPES as STREAM_TYPES
 from muster.channel.frame import Type
 from muster.errors import Malformed, MusterError, Refused
 from muster.fleet.kinds import ORDER_DENY
@@ -49,7 +50,6 @@ from muster.store.store import Draft, Store
 from muster.task.instruction import Now
 
 DECLARED[__name__] = {
-    "frames-after-a-tunnel": "A frame came for a tunnel that has ended here.",
     "notes-unwritten": "A line of the daemon's log was one too many for its minute.",
     "steps-cut-short": "What followed from entries was left for the next step.",
 }
@@ -286,11 +286,9 @@ class Core:
                 self.router.on_call(link, event.channel, event.payload)
             elif event.type is Type.REPLY:
                 self.router.on_reply(link, event.channel, event.payload)
-            elif event.type is Type.CLOSE:
-                self.router.on_close(link, event.channel)
-            elif event.type in (Type.DATA, Type.CREDIT):
-                # The last words of a tunnel that has ended here already.
-                self.counters["frames-after-a-tunnel"] += 1
+            elif event.type in STREAM_TYPES:
+                if event.type is not Type.CLOSE or not self.router.on_close(link, event.channel):
+                    self.do(ev.Stray(event.link, event.type, event.channel, event.payload))
             elif not link.peer:
                 raise Refused("a frame about streams on a link that proved no machine")
             elif event.type is Type.SEGMENT:

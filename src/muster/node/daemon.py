@@ -17,7 +17,7 @@ import signal
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -26,23 +26,20 @@ from muster.channel.base import Link, Listener, Own
 from muster.channel.frame import Type
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
+from muster.channel.stream import Stream
 from muster.channel.tls import Credentials
 from muster.errors import (
     Broken,
     Conflict,
     Denied,
     Exhausted,
-    Malformed,
     MusterError,
     Unreachable,
 )
 from muster.fleet import certificate
-from muster.git.serve import Kind
 from muster.limits import (
     DISK_RESERVE_BYTES,
     LINK_CALLS_OPEN_MAX,
-    LINK_RELAYS_MAX,
-    LINK_TUNNELS_MAX,
     LINKS_OF_MACHINE_MAX,
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
@@ -51,14 +48,18 @@ from muster.limits import (
 from muster.node import clock, usage
 from muster.node import event as ev
 from muster.node.core import Core
+from muster.node.counter import DECLARED
 from muster.node.hand import Hands
 from muster.node.installation import Installation
 from muster.node.link import failure
 from muster.node.paths import Cascade
 from muster.node.relay import Relays
 from muster.node.room import Room
+from muster.node.streams import Streams
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
+
+DECLARED[__name__] = {"frames-after-a-tunnel": "A frame came for a stream that has ended here."}
 
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
@@ -116,6 +117,10 @@ class Outbox:
         self._room += sum(map(len, batch))
         return batch
 
+    @property
+    def is_busy(self) -> bool:
+        return len(self.quick) + len(self.bulk) > OUTBOX_FRAMES_MAX
+
     async def run(self) -> None:
         """Send until the link is gone."""
         while True:
@@ -142,12 +147,12 @@ class Daemon:
         self._numbers = iter(range(1, 2**53))
         # How many calls of each link are under way outside of the core.
         self._performing: Counter[int] = Counter()
-        self._tunnels: dict[tuple[int, int], Tunnel] = {}
         self._listeners: list[Listener] = []
         self._stopping = asyncio.Event()
         self._told_to_stop = asyncio.Event()
         self.core: Core = machine.core(verbs)
         self.supervisor = Supervisor(self.core.counters, self.stop, self.begin_anew)
+        self.streams = Streams(self.core, self.put, self.drained, self.answer)
         self.hands = Hands(self)
         self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
         own = Own(machine.identity.machine, _credentials(machine), self._identify)
@@ -261,6 +266,9 @@ class Daemon:
                     self._cut(link, reason)
                 case ev.Perform():
                     self._perform_call(effect)
+                case ev.Stray(link, type, channel, payload):
+                    if not self.streams.feed(link, type, channel, payload):
+                        self.core.counters["frames-after-a-tunnel"] += 1
                 case ev.FreshPapers():
                     self._fresh_papers()
                 case ev.ReachedAt(address):
@@ -278,16 +286,24 @@ class Daemon:
             busy = Conflict("enough calls of this link are under way; ask again when one has ended")
             self.answer(call, failure(busy))
             return
+        try:
+            stream = self.streams.open(call) if self.verbs[call.verb].runs == "stream" else None
+        except MusterError as error:
+            self.answer(call, failure(error))
+            return
         self._performing[call.link] += 1
-        task = self.supervisor.run(call.verb, self._wait_for(call))
+        task = self.supervisor.run(call.verb, self._wait_for(call, stream))
         task.add_done_callback(lambda _: self._performed(call.link))
+        if stream is not None:
+            # Not before its first turn, which is due: what was never begun ends nothing.
+            stream.on_hang_up = lambda: task.get_loop().call_soon(task.cancel)
 
     def _performed(self, link: int) -> None:
         self._performing[link] -= 1
         if not self._performing[link]:
             del self._performing[link]
 
-    async def _wait_for(self, call: ev.Perform) -> None:
+    async def _wait_for(self, call: ev.Perform, stream: Stream | None) -> None:
         """A verb that waits for input or output."""
         handler = self.verbs[call.verb].load()
         # Whoever asked hears an answer, also when the mistake is ours.
@@ -295,7 +311,11 @@ class Daemon:
             Broken(f"this machine failed at {call.verb}; its daemon.log says how")
         )
         try:
-            value = await handler(self, call, *call.asked)
+            if stream is None:
+                value = await handler(self, call, *call.asked)
+            else:
+                work = handler(self, call, stream, *call.asked)
+                value = await self.streams.serve(call, stream, work)
             answer = None if value is None else {"ok": True, "value": value}
         except MusterError as error:
             answer = failure(error)
@@ -321,15 +341,11 @@ class Daemon:
             outbox.put(frames.encode(type, channel, payload), bulk=type in _ORDERED)
             outbox.release()
 
-    async def put_waiting(self, link: int, type: Type, channel: int, payload: bytes) -> None:
-        """As `put`, but waits while the link has much to send: for tunnels."""
-        outbox = self._outboxes.get(link)
-        if outbox is not None:
-            outbox.put(frames.encode(type, channel, payload), bulk=type in _ORDERED)
-            outbox.release()
-            while len(outbox.bulk) > OUTBOX_FRAMES_MAX and link in self._outboxes:
-                outbox.room.clear()
-                await outbox.room.wait()
+    async def drained(self, link: int) -> None:
+        """Returns when the link has not much to send, or is gone."""
+        while (outbox := self._outboxes.get(link)) is not None and outbox.is_busy:
+            outbox.room.clear()
+            await outbox.room.wait()
 
     # --- links ------------------------------------------------------------------------------------
 
@@ -368,8 +384,7 @@ class Daemon:
             del self._outboxes[number]
             outbox.room.set()
             writer.cancel()
-            for key in [k for k in self._tunnels if k[0] == number]:
-                self._tunnels.pop(key).feed("close", b"")
+            self.streams.link_down(number)
             self.post(ev.LinkDown(number))
             if own:
                 self.paths.stir()
@@ -387,29 +402,13 @@ class Daemon:
 
     def _arrived(self, number: int, raw: bytes) -> None:
         frame = frames.decode(raw)
-        tunnel = self._tunnels.get((number, frame.channel))
-        if tunnel is not None and frame.type in _TUNNEL_KINDS:
-            tunnel.feed(_TUNNEL_KINDS[frame.type], frame.payload)
-            return
-        self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
+        if not self.streams.feed(number, *frame):
+            self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
 
     def _cut(self, number: int, reason: str) -> None:
         outbox = self._outboxes.get(number)
         if outbox is not None:
             self.supervisor.run("cut", outbox.link.close(reason))
-
-    def tunnel(self, link: int, channel: int, feed: "Feed", *, relay: bool = False) -> None:
-        """From now on DATA, CREDIT and CLOSE of this channel go to `feed`, to the link's end."""
-        if (link, channel) in self._tunnels:
-            raise Malformed(f"channel {channel} is a tunnel already")
-        most, what = (LINK_RELAYS_MAX, "relays") if relay else (LINK_TUNNELS_MAX, "git tunnels")
-        there = sum(k[0] == link and t.relay == relay for k, t in self._tunnels.items())
-        if there >= most:
-            raise Conflict(f"this link has as many {what} as one may have; try again later")
-        self._tunnels[link, channel] = Tunnel(feed, relay)
-
-    def close_tunnel(self, link: int, channel: int) -> None:
-        self._tunnels.pop((link, channel), None)
 
     def _identify(self, der: bytes) -> str:
         """Which machine shows this certificate. Raises: Refused."""
@@ -491,22 +490,7 @@ class Daemon:
         self.paths.renew(_credentials(self.machine))
 
 
-_TUNNEL_KINDS: Final[dict[Type, Kind]] = {
-    Type.DATA: "data",
-    Type.CREDIT: "credit",
-    Type.CLOSE: "close",
-}
-Feed = Callable[[Kind, bytes], None]
-
-
-class Tunnel(NamedTuple):
-    """Where the frames of a channel go that is one; what relays take, git does not lack."""
-
-    feed: Feed
-    relay: bool
-
-
-# The end of a tunnel must not overtake its bytes.
+# The end of a stream must not overtake its bytes.
 _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
 
 

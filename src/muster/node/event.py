@@ -233,6 +233,16 @@ class Perform:
 
 
 @dataclass(frozen=True, slots=True)
+class Stray:
+    """A frame of a stream that the core knows nothing of: its call may just have been begun."""
+
+    link: int
+    type: Type
+    channel: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class StartAttempt:
     """Run an agent on a task that this machine holds."""
 
@@ -340,6 +350,7 @@ Effect = (
     Send
     | Cut
     | Perform
+    | Stray
     | StartAttempt
     | StopAttempt
     | AnswerAttempt

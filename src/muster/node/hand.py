@@ -1,4 +1,4 @@
-"""The daemon's hands: attempts, fences, branches, tunnels; everything that takes time outside.
+"""The daemon's hands: attempts, fences, branches; everything that takes time outside.
 
 Rule 1: whatever is begun here ends as exactly one event, also when it fails; the core waits for it.
 Rule 2: an attempt's process tree is gone before its end is reported.
@@ -15,7 +15,6 @@ import msgspec
 from muster.agent import catalogue, start
 from muster.agent.process import LocalRunner
 from muster.channel import FIRST
-from muster.channel.frame import Type
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
 from muster.git import ref, repository
@@ -23,7 +22,6 @@ from muster.git.fence import Epoch
 from muster.git.glob import matching
 from muster.git.worktree import Origin, Workshop
 from muster.limits import EACH_MATCHES_MAX
-from muster.log import canon
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
@@ -308,26 +306,6 @@ class Hands:
         return where, await start.commit(where, url or str(where), repo, base)
 
     # --- questions -----------------------------------------------------------------------------
-
-    async def ask_on(
-        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
-    ) -> Mapping[str, Any]:
-        """Call a verb on a link's channel that goes on as a tunnel; the answer, failures included.
-
-        Raises: Unreachable when none comes.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-        self.daemon.core.router.expect(
-            link, channel, lambda answer: None if future.done() else future.set_result(answer)
-        )
-        raw = canon.encode({"args": dict(args), "verb": verb})
-        self.daemon.put(link, Type.CALL, channel, raw)
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                return await future
-        except TimeoutError as error:
-            raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
 
     async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
         """A verb of another machine; its value, None when it is away or refused."""

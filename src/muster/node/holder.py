@@ -15,18 +15,17 @@ from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NamedTuple, TypeVar
 
+from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
-from muster.git.serve import Kind
+from muster.limits import BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
-from muster.node.carry import Giver, Taker
 from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.loop import Loop
-from muster.node.passing import TYPES, pass_on, refusal
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
@@ -43,6 +42,7 @@ B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
+SILENCE_S: Final = BLOB_SILENCE_MS_MAX / 1000
 _NO: Final = "no entry that you may read names such a blob of this machine"
 
 
@@ -216,29 +216,22 @@ def is_named(core: Core, sha256: str, claim: str) -> bool:
 # --- serving --------------------------------------------------------------------------------------
 
 
-async def serve(daemon: Loop, call: ev.Perform) -> None:
+async def serve(daemon: Loop, call: ev.Perform, stream: Stream) -> None:
     """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
     core, blobs = daemon.core, daemon.machine.blobs
     entry_id, sha256 = _request(call.args)
     entry = readable(core, call.peer, entry_id, sha256)
+    stream.silence_s = SILENCE_S
     if not is_ours(core, blobs, entry, sha256):
         link = core.link_to(entry.stream.machine)
         if call.args.get("direct") or link is None or link == call.link:
             raise NotFound("this machine has no such blob, and no link to who has")
         args = {"direct": True, "entry": entry_id.hex(), "sha256": sha256}
-        await pass_on(daemon, call, link, "blob.serve", args)
+        await daemon.streams.pass_on(stream, link, "blob.serve", args)
         return
-
-    async def send(kind: Kind, payload: bytes) -> None:
-        await daemon.put_waiting(call.link, TYPES[kind], call.channel, payload)
-
-    giver = Giver(send)
-    daemon.tunnel(call.link, call.channel, giver.feed)
-    try:
-        daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
-        await giver.run(blobs.read(sha256))
-    finally:
-        daemon.close_tunnel(call.link, call.channel)
+    stream.accept()
+    for chunk in blobs.read(sha256):
+        await stream.send(chunk)
 
 
 def _request(args: Mapping[str, Any]) -> tuple[EntryId, str]:
@@ -309,25 +302,16 @@ async def _bring_from(daemon: Loop, machine: MachineId, source: Source, told: To
     link = core.link_to(machine)
     if link is None:
         raise Unreachable("the link is gone")
-    channel = next(core.links[link].numbers)
-
-    async def send(kind: Kind, payload: bytes) -> None:
-        await daemon.put_waiting(link, TYPES[kind], channel, payload)
-
-    taker = Taker(send)
-    daemon.tunnel(link, channel, taker.feed)
-    try:
-        args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
-        answer = await daemon.hands.ask_on(link, channel, "blob.serve", args)
-        if not answer.get("ok"):
-            raise refusal(answer.get("error", {}))
+    args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
+    async with daemon.streams.call(link, "blob.serve", args) as stream:
+        stream.silence_s = SILENCE_S
         with blobs.incoming(artefact.size) as blob:
-            await taker.run(blob, artefact.sha256, artefact.size, lambda got: told(artefact, got))
+            while data := await stream.receive():
+                blob.write(data)
+                told(artefact, blob.size)
+            # The disk may take its time to be sure; the rest of the machine goes on.
+            await asyncio.to_thread(blob.keep, artefact.sha256, artefact.size)
         blobs.claim(artefact.sha256, entry_claim(source.entry))
-    finally:
-        daemon.close_tunnel(link, channel)
-        # It stops sending what nobody takes; after a whole transfer this says nothing new.
-        await send("close", b"")
 
 
 def _body(entry: Entry | None, type_: type[B]) -> B | None:

@@ -72,7 +72,7 @@ def best(links: Mapping[int, Link], machine: str, *, direct: bool) -> int | None
 def channels(me: str, peer: str) -> Iterator[int]:
     """The numbers of the conversations that we begin: of two machines one takes the odd ones.
 
-    Else both begin one under the same number, and a tunnel of one would meet a tunnel of the other.
+    Else both begin one under the same number, and a stream of one would meet a stream of the other.
     """
     return itertools.count(1 if me < peer else 2, 2)
 

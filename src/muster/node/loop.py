@@ -1,19 +1,18 @@
 """What the hands and attempts may ask of the daemon around them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from muster.agent.base import Runner
 from muster.agent.catalogue import AgentEntry
 from muster.channel.base import Link
-from muster.channel.frame import Type
-from muster.git.serve import Kind
 from muster.git.worktree import Workshop
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.home import Home
 from muster.node.installation import Installation
+from muster.node.streams import Streams
 from muster.node.supervisor import Supervisor
 
 
@@ -31,10 +30,6 @@ class HandsPart(Protocol):
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
 
-    async def ask_on(
-        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
-    ) -> Mapping[str, Any]: ...
-
 
 class Loop(Protocol):
     """The daemon, as its hands see it."""
@@ -47,23 +42,9 @@ class Loop(Protocol):
     @property
     def hands(self) -> HandsPart: ...
 
+    @property
+    def streams(self) -> Streams: ...
+
     def post(self, event: ev.Event) -> None: ...
 
-    def put(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
-
-    async def put_waiting(self, link: int, type: Type, channel: int, payload: bytes) -> None: ...
-
-    def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None: ...
-
-    def tunnel(
-        self,
-        link: int,
-        channel: int,
-        feed: Callable[[Kind, bytes], None],
-        *,
-        relay: bool = False,
-    ) -> None: ...
-
     async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None: ...
-
-    def close_tunnel(self, link: int, channel: int) -> None: ...

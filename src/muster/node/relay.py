@@ -11,17 +11,18 @@ Rule 4: one relayed link to each machine, the newest; a link of our own ends it.
 from collections import deque
 from typing import Final
 
-from muster.channel.relay import Kind, Put, RelayChannel, RelayLink
+from muster.channel.relay import RelayChannel, RelayLink
+from muster.channel.stream import Stream, splice
 from muster.channel.tls import Credentials
 from muster.errors import Conflict, Malformed, MusterError, Unreachable
 from muster.limits import RELAY_MIDDLES_MAX, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.loop import Loop
-from muster.node.passing import TYPES, Watch, pass_on, refusal
 
 DECLARED[__name__] = {
     "relays-unproven": "Who came through a third machine did not prove to be who it said.",
+    "relays-broken": "A link that was passed on between two machines broke the rules on one side.",
     "relays": "Links of two other machines that this one began to pass on.",
     "relayed-bytes": "Bytes of links of other machines that this one passed on.",
 }
@@ -63,37 +64,30 @@ class Relays:
         if peer in self._asking:
             raise Conflict("it is being asked for already")
         self._asking.add(peer)
+        last: MusterError = Unreachable("there is no machine in the middle")
         try:
-            link, through, key = await self._first(peer)
+            for middle in self.middles(peer):
+                number = self._daemon.core.link_to(middle, direct=True)
+                if number is None:
+                    continue
+                try:
+                    async with self._daemon.streams.call(number, ASK, {"to": peer}) as stream:
+                        link = self._channel.dialling(stream.flow)
+                        await link.prove(peer)
+                        self._asking.discard(peer)
+                        await self._serve(link, peer, middle)
+                        return
+                except MusterError as error:
+                    if peer not in self._asking:
+                        raise
+                    last = error
         finally:
             self._asking.discard(peer)
-        await self._serve(link, peer, through, key)
-
-    async def _first(self, peer: str) -> tuple[RelayLink, str, tuple[int, int]]:
-        last: MusterError = Unreachable("there is no machine in the middle")
-        for middle in self.middles(peer):
-            number = self._daemon.core.link_to(middle, direct=True)
-            if number is None:
-                continue
-            channel = next(self._daemon.core.links[number].numbers)
-            link = self._channel.dialling(self._putter(number, channel))
-            self._daemon.tunnel(number, channel, link.feed, relay=True)
-            try:
-                answer = await self._daemon.hands.ask_on(number, channel, ASK, {"to": peer})
-                if not answer.get("ok"):
-                    raise refusal(answer.get("error", {}))
-                await link.prove(peer)
-            except MusterError as error:
-                last = error
-                await link.close("it came to nothing")
-                self._daemon.close_tunnel(number, channel)
-                continue
-            return link, middle, (number, channel)
         raise last
 
     # --- being asked -----------------------------------------------------------------------------
 
-    async def serve(self, call: ev.Perform) -> None:
+    async def serve(self, call: ev.Perform, stream: Stream) -> None:
         """The middle of this call says that `from` wants a link: that machine must prove it."""
         daemon, peer = self._daemon, str(call.args.get("from", ""))
         middle = self._own_link(call)
@@ -102,20 +96,18 @@ class Relays:
             raise Malformed("a relay joins two machines through a third one")
         if peer in self._asking and daemon.core.machine < peer:
             raise Conflict("this machine is asking for that one itself")
-        link = self._channel.serving(self._putter(call.link, call.channel))
-        daemon.tunnel(call.link, call.channel, link.feed, relay=True)
-        daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
+        stream.accept()
+        link = self._channel.serving(stream.flow)
         try:
             await link.prove(peer)
         except MusterError:
             daemon.core.counters["relays-unproven"] += 1
-            daemon.close_tunnel(call.link, call.channel)
             return
-        await self._serve(link, peer, middle, (call.link, call.channel))
+        await self._serve(link, peer, middle)
 
     # --- being the middle ------------------------------------------------------------------------
 
-    async def carry(self, call: ev.Perform) -> None:
+    async def carry(self, call: ev.Perform, stream: Stream) -> None:
         """Join the asking machine and the one it wants, for as long as both stay."""
         core, to = self._daemon.core, str(call.args.get("to", ""))
         self._own_link(call)
@@ -126,12 +118,15 @@ class Relays:
         target = core.link_to(to, direct=True)
         if target is None:
             raise Unreachable(f"{record.name} has no link to this machine either; try again later")
-        watch = Watch()
         core.counters["relays"] += 1
-        try:
-            await pass_on(self._daemon, call, target, SERVE, {"from": call.peer}, watch)
-        finally:
-            core.counters["relayed-bytes"] += watch.passed
+        async with self._daemon.streams.call(target, SERVE, {"from": call.peer}) as there:
+            stream.accept()
+            try:
+                await splice(stream, there)
+            except Malformed:
+                core.counters["relays-broken"] += 1
+            finally:
+                core.counters["relayed-bytes"] += stream.flow.taken + there.flow.taken
 
     def _own_link(self, call: ev.Perform) -> str:
         """Whose link this is. Raises: Malformed where it runs through a third machine itself."""
@@ -158,13 +153,7 @@ class Relays:
         if link is not None:
             self._daemon.supervisor.run("relay-end", link.close("there is a direct link"))
 
-    def _putter(self, number: int, channel: int) -> Put:
-        def put(kind: Kind, payload: bytes) -> None:
-            self._daemon.put(number, TYPES[kind], channel, payload)
-
-        return put
-
-    async def _serve(self, link: RelayLink, peer: str, through: str, key: tuple[int, int]) -> None:
+    async def _serve(self, link: RelayLink, peer: str, through: str) -> None:
         before = self._links.get(peer)
         self._links[peer] = link
         try:
@@ -175,6 +164,5 @@ class Relays:
             await link.close(str(error))
         finally:
             await link.close("done")
-            self._daemon.close_tunnel(*key)
             if self._links.get(peer) is link:
                 del self._links[peer]

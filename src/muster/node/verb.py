@@ -11,7 +11,8 @@ Rule 2: `auth` is the authority that a call must bring; there is no default but 
     agent     as `order`, or the capability of a running task that names the verb
 
 `runs` is `step` (one step of the daemon's core), `async` (the daemon, but waiting for input or
-output) or `client` (inside the command itself). `target` is the machine that an order without
+output), `stream` (as `async`, and it is handed the stream that its call may become) or `client`
+(inside the command itself). `target` is the machine that an order without
 `--on` is for: the one it is typed on, the hub, the one with the fleet's authority (the one it is
 typed on where that holds it, else the hub), or the owner of the task or run that it names; where
 that cannot be asked, `owner or all` is for every machine.
@@ -22,7 +23,7 @@ from importlib import import_module
 from typing import Any, Final, Literal, NamedTuple
 
 Auth = Literal["nothing", "peer", "local", "order", "agent"]
-Runs = Literal["step", "async", "client"]
+Runs = Literal["step", "async", "stream", "client"]
 Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.
 Named = Literal["machine", "task", "run", "message", "thread"]

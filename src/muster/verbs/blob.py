@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.channel.stream import Stream
 from muster.errors import Conflict, NotFound
 from muster.node import clock, holder
 from muster.node import event as ev
@@ -73,7 +74,6 @@ def _named(found: list[Source], row: Mapping[str, Any], path: str) -> Source:
     raise NotFound(f"task {str(row['task'])[:12]} delivered no {path[:80]!r}")
 
 
-async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
+async def serve(daemon: "Daemon", call: ev.Perform, stream: Stream) -> None:
     """A blob, to a machine that may read an entry that names it."""
-    await holder.serve(daemon, call)
-    return None
+    await holder.serve(daemon, call, stream)

@@ -10,6 +10,7 @@ from muster.errors import Refused, Unreachable
 from muster.verbs.declaration import Request, data, opt, pos, verb
 
 if TYPE_CHECKING:
+    from muster.channel.stream import Stream
     from muster.node import event as ev
     from muster.node.daemon import Daemon
 
@@ -64,17 +65,19 @@ class Relay(Request, frozen=True, forbid_unknown_fields=False):
     to: Annotated[str, data()] = ""
 
 
-@verb("relay", auth="peer", runs="async")
-async def relay(daemon: "Daemon", call: "ev.Perform", ask: Relay) -> None:
+@verb("relay", auth="peer", runs="stream")
+async def relay(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Relay) -> None:
     """A way to another machine, through this one."""
-    await daemon.relays.carry(call)
+    await daemon.relays.carry(call, stream)
 
 
 class ServeRelay(Request, frozen=True, forbid_unknown_fields=False):
     by: Annotated[str, data()] = field(default="", name="from")
 
 
-@verb("relay.serve", auth="peer", runs="async")
-async def serve_relay(daemon: "Daemon", call: "ev.Perform", ask: ServeRelay) -> None:
+@verb("relay.serve", auth="peer", runs="stream")
+async def serve_relay(
+    daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: ServeRelay
+) -> None:
     """Another machine wants a link, through the one that asks."""
-    await daemon.relays.serve(call)
+    await daemon.relays.serve(call, stream)

@@ -1,9 +1,10 @@
-"""Verbs about repositories, and the tunnels git goes through."""
+"""Verbs about repositories, and the streams git goes through."""
 
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.channel.stream import Stream
 from muster.errors import Denied, Malformed, MusterError, NotFound, Unreachable
 from muster.git import repository
 from muster.git import serve as remote
@@ -13,7 +14,6 @@ from muster.node import holder
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.counter import DECLARED
-from muster.node.passing import TYPES, pass_on
 
 DECLARED[__name__] = {"push-refused": "A push to a repository here was refused by the fence."}
 
@@ -75,42 +75,34 @@ async def _head(path: Path) -> str:
         return ""
 
 
-async def connect(daemon: "Daemon", call: ev.Perform) -> Any:
+async def connect(daemon: "Daemon", call: ev.Perform, stream: Stream) -> None:
     """A local git wants a repository: our own is served here, another machine's through a link."""
     request = remote.parse(dict(call.args))
     core = daemon.core
     record = core.roster.find(request.machine)
     if record.machine == core.machine:
-        await _serve(daemon, call, request, core.machine)
-        return None
+        await _serve(daemon, stream, request, core.machine)
+        return
     link = core.link_to(record.machine)
     if link is None:
         raise Unreachable(f"{record.name} is away: there is no link to it; try again later")
-    await pass_on(daemon, call, link, "git.serve", call.args)
-    return None
+    await daemon.streams.pass_on(stream, link, "git.serve", call.args)
 
 
-async def serve(daemon: "Daemon", call: ev.Perform) -> Any:
+async def serve(daemon: "Daemon", call: ev.Perform, stream: Stream) -> None:
     """A repository of ours, to a machine whose link proved who it is."""
-    await _serve(daemon, call, remote.parse(dict(call.args)), call.peer)
-    return None
+    await _serve(daemon, stream, remote.parse(dict(call.args)), call.peer)
 
 
-async def _serve(daemon: "Daemon", call: ev.Perform, request: remote.Request, peer: str) -> None:
+async def _serve(daemon: "Daemon", stream: Stream, request: remote.Request, peer: str) -> None:
     found = repository.find(daemon.hands.repos, request.repo)
-
-    async def send(kind: remote.Kind, payload: bytes) -> None:
-        await daemon.put_waiting(call.link, TYPES[kind], call.channel, payload)
-
-    tunnel = remote.Tunnel(send)
-    daemon.tunnel(call.link, call.channel, tunnel.feed)
-    daemon.answer(call, {"ok": True, "value": {"channel": call.channel}})
+    stream.accept()
+    server = await remote.serve(found.path, request.service, peer=peer, sock=daemon.home.socket)
     try:
-        await remote.serve_tunnel(
-            found.path, request.service, tunnel, peer=peer, sock=daemon.home.socket
-        )
+        await stream.join(*server.pair)
+        await server.finish()
     finally:
-        daemon.close_tunnel(call.link, call.channel)
+        await server.stop()
 
 
 def ask(core: Core, call: Call) -> Any:

@@ -70,11 +70,11 @@ TRUTH: Final = (
         "muster.verbs.repo:listing", hidden=True,
     ),
     Verb(
-        "git.connect", "a tunnel for git", "local", "async", "muster.verbs.repo:connect",
+        "git.connect", "a stream for git", "local", "stream", "muster.verbs.repo:connect",
         hidden=True,
     ),
     Verb(
-        "git.serve", "a repository of ours, to a machine", "peer", "async",
+        "git.serve", "a repository of ours, to a machine", "peer", "stream",
         "muster.verbs.repo:serve", hidden=True,
     ),
     Verb(

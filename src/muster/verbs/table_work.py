@@ -142,7 +142,7 @@ WORK: Final = (
         (_TASK, pos("path", "the deliverable")), hidden=True,
     ),
     Verb(
-        "blob.serve", "a blob, to a machine that may read an entry that names it", "peer", "async",
+        "blob.serve", "a blob, to a machine that may read an entry that names it", "peer", "stream",
         "muster.verbs.blob:serve", hidden=True,
     ),
     Verb(

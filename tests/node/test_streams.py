@@ -1,0 +1,176 @@
+"""A call that goes on as a stream: who is told what, when, and what is left of it."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.node.desks import Desk, desks
+from tests.promise import proves
+
+from muster.channel.frame import Type
+from muster.channel.stream import Stream
+from muster.errors import Conflict, Denied, Malformed, NotFound, Unreachable
+from muster.limits import LINK_STREAMS_MAX
+from muster.node import event as ev
+from muster.node import streams
+
+Handler = Callable[[ev.Perform, Stream], Coroutine[Any, Any, Any]]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[Desk]:
+    return desks(tmp_path, "hub", "studio", links=(("hub", "studio"),))
+
+
+def asked(two: list[Desk], handler: Handler, use: Callable[[Stream], Any]) -> Desk:
+    """The hub calls a stream of the studio, which handles it so, and uses it; the studio."""
+    hub, studio = two
+    studio.handle = handler  # type: ignore[method-assign]
+
+    async def scenario() -> None:
+        async with asyncio.timeout(10):
+            try:
+                async with hub.streams.call(next(iter(hub.far)), "blob.serve", {}) as stream:
+                    await use(stream)
+            finally:
+                await asyncio.gather(*studio._tasks, return_exceptions=True)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        assert (hub.open, studio.open) == ([], [])
+    return studio
+
+
+def last_words(desk: Desk) -> list[Any]:
+    return [json.loads(raw or b"{}") for kind, raw in desk.sent if kind is Type.CLOSE]
+
+
+@proves("node.streams-are-calls")
+def test_until_it_accepts_a_handler_refuses_as_every_verb_does(two):
+    async def refuses(_call, _stream):
+        raise NotFound("there is no such thing")
+
+    with pytest.raises(NotFound, match="no such thing"):
+        asked(two, refuses, lambda _stream: pytest.fail("it was refused"))
+    assert two[1].sent == [], "no stream was ever there"
+
+
+@proves("node.streams-are-calls")
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Denied("no\n\x1b[2J more"), "No \ufffd[2j more"),
+        (KeyError("secret detail"), "this machine failed at blob.serve; its daemon.log says how"),
+    ],
+)
+def test_what_goes_wrong_in_a_stream_is_one_sentence_at_the_far_end(two, error, said):
+    async def fails(_call, stream):
+        stream.accept()
+        await stream.send(b"so far")
+        raise error
+
+    async def use(stream):
+        assert await stream.receive() == b"so far"
+        with pytest.raises(Unreachable) as caught:
+            await stream.receive()
+        assert str(caught.value).lower() == said.lower()
+
+    studio = asked(two, fails, use)
+    assert [each["code"] for each in last_words(studio)] == [1]
+
+
+@proves("node.streams-are-calls")
+def test_a_handler_that_is_done_ends_its_stream_well_and_answers_nothing_more(two):
+    async def gives(_call, stream):
+        stream.accept()
+        await stream.send(b"all of it")
+        return {"never": "said"}
+
+    async def use(stream):
+        assert [await stream.receive(), await stream.receive()] == [b"all of it", b""]
+
+    assert last_words(asked(two, gives, use)) == [{"code": 0}]
+
+
+@proves("node.streams-end-with-the-caller")
+def test_a_caller_that_leaves_ends_the_handler_of_its_stream(two):
+    ended: list[str] = []
+
+    async def waits(_call, stream):
+        stream.accept()
+        try:
+            await stream.receive()
+        except Unreachable as error:
+            ended.append(str(error))
+            raise
+
+    async def use(_stream):
+        await asyncio.sleep(0)
+
+    asked(two, waits, use)
+    assert ended == ["the other side hung up"]
+
+
+@proves("node.streams-end-with-the-caller")
+def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(two, monkeypatch):
+    monkeypatch.setattr(streams, "ANSWER_S", 0.05)
+    hung_up: list[bool] = []
+
+    async def thinks(_call, stream):
+        left = asyncio.Event()
+        stream.on_hang_up = left.set
+        await left.wait()
+        hung_up.append(True)
+
+    with pytest.raises(Unreachable, match=r"no answer to blob\.serve"):
+        asked(two, thinks, lambda _stream: pytest.fail("nobody answered"))
+    assert hung_up == [True], "and whoever thinks about it hears that"
+
+
+@proves("node.streams-bounded")
+def test_a_link_has_so_many_streams_and_one_that_ends_makes_place(two):
+    hub, _ = two
+    link = next(iter(hub.far))
+
+    async def scenario() -> None:
+        calls = [ev.Perform(link, n, "git.serve", {}, "", "muster") for n in range(1, 101)]
+        open_ = [hub.streams.open(call) for call in calls]
+        for stream in open_[:LINK_STREAMS_MAX]:
+            stream.accept()
+        with pytest.raises(Conflict, match="as many streams as one may have"):
+            open_[-1].accept()
+        with pytest.raises(Malformed, match="has a stream already"):
+            hub.streams.open(calls[0])
+        relayed = hub.streams.open(ev.Perform(link, 500, "relay.serve", {}, "", "muster"))
+        relayed.accept()
+
+        async def nothing() -> None:
+            pass
+
+        await hub.streams.serve(calls[0], open_[0], nothing())
+        open_[-1].accept()
+
+    hub.answer = lambda *_args, **_named: None  # type: ignore[method-assign]
+    asyncio.run(scenario())
+
+
+@proves("node.streams-are-calls")
+def test_frames_that_come_with_their_call_are_handed_back_after_it(two):
+    machine = two[0].one
+    machine.effects.clear()
+    call = json.dumps({"args": {"repo": "x"}, "verb": "git.connect"}, separators=(",", ":"))
+    machine.step(
+        ev.Arrived(1, Type.CALL, 9, call.encode()),
+        ev.Arrived(1, Type.DATA, 9, b"at once"),
+        ev.Arrived(1, Type.CLOSE, 9, b""),
+    )
+    begun = [e for e in machine.effects if isinstance(e, ev.Perform | ev.Stray)]
+    assert [type(each) for each in begun] == [ev.Perform, ev.Stray, ev.Stray]
+    assert begun[1:] == [
+        ev.Stray(1, Type.DATA, 9, b"at once"),
+        ev.Stray(1, Type.CLOSE, 9, b""),
+    ]
