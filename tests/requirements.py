@@ -252,7 +252,7 @@ PROMISES: Final[dict[str, str]] = {
     "spec.human": "A phase by human asks a person and goes on only when the person approves.",
     "spec.each": "A phase with each is done when every match is, and matching nothing is a failure.",
     "spec.race": "The first racer that passes wins; the others are cancelled and told who won.",
-    "spec.large-runs-are-planned-cheaply": "To plan a run anew after each of its tasks makes nothing new for those that were planned before.",
+    "spec.large-runs-are-planned-cheaply": "What one task comes to is looked at in its own phase and in those behind it, however large the run is.",
     "spec.run-settles": "In whatever order tasks end, a run is settled, and every phase that could not run says why.",
     "spec.start-after": "A phase starts only when all its prerequisites are done.",
     "spec.bounded-values": "A value is handed on whole, in its entry or as a blob, up to one bound; beyond it, and with NUL, it is refused by name; what no variable can hold is in a file.",

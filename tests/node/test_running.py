@@ -295,7 +295,7 @@ def test_a_match_that_no_task_can_have_fails_its_phase_by_name_and_nothing_else(
     hub.world.pass_ms(5_000)
     (asked,) = wanted(hub, ev.MatchGlob)
     hub.step(ev.Matched(run, asked.phase, ("src/fine", name)))
-    assert hub.core.work.running.runs[run].barred["all"].startswith("src/*/ matches ")
+    assert hub.core.work.running.runs[run].progress.barred["all"].startswith("src/*/ matches ")
 
 
 @proves("node.matches")

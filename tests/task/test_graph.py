@@ -7,7 +7,7 @@ from tests.promise import proves
 from tests.task.specs import graph
 
 from muster.errors import Malformed
-from muster.task.graph import SETTLED, Fact, Plan, Slot, in_order, plan, slots_of
+from muster.task.graph import SETTLED, Fact, Plan, Progress, Slot, in_order, plan, slots_of
 from muster.task.spec import Spec
 from muster.task.state import LIVE
 
@@ -201,9 +201,15 @@ def test_any_order_of_outcomes_settles_and_starts_nothing_too_early(world, data)
     spec, globs = world
     known: Facts = {}
     matches: dict[str, list[str]] = {}
-    cancelled, order = "", 0
+    cancelled, order, going = "", 0, Progress(spec)
+
+    def tell(slot: Slot, fact: Fact) -> None:
+        known[slot] = fact
+        going.tell(slot, fact)
+
     for _ in range(200):
-        found = plan(spec, known, matches, cancelled)
+        found, fresh = going.plan(), plan(spec, known, matches, cancelled)
+        assert found == fresh, "what follows does not depend on when it was told"
         if found.settled:
             break
         for slot in (*found.start, *found.ask):
@@ -212,18 +218,21 @@ def test_any_order_of_outcomes_settles_and_starts_nothing_too_early(world, data)
             for before in spec.phases[slot.phase].prerequisites:
                 assert found.phases[before].state == "done"
                 _assert_done(spec, before, known, matches)
-            known[slot] = Fact("waiting" if slot in found.ask else "leased")
-        matches.update({name: globs[name] for name in found.match})
+            tell(slot, Fact("waiting" if slot in found.ask else "leased"))
+        for name in found.match:
+            matches[name] = globs[name]
+            going.match(name, globs[name])
         for slot, reason in found.cancel:
             assert reason
-            known[slot] = Fact("cancelled", order := order + 1)
+            tell(slot, Fact("cancelled", order := order + 1))
         live = [slot for slot, fact in known.items() if fact.state in LIVE]
         if live:
             slot = data.draw(st.sampled_from(live))
             outcome = data.draw(st.sampled_from(["done", "done", "failed", "lost"]))
-            known[slot] = Fact(outcome, order := order + 1)
+            tell(slot, Fact(outcome, order := order + 1))
         if not cancelled and data.draw(st.integers(0, 30)) == 30:
             cancelled = "somebody said so"
+            going.cancel(cancelled)
     else:
         raise AssertionError("the run does not settle")
     assert all(state.state in SETTLED for state in found.phases.values())
@@ -253,11 +262,37 @@ def test_the_order_of_phases_has_every_prerequisite_first(world):
 
 
 @proves("spec.large-runs-are-planned-cheaply")
-def test_a_phase_with_matches_has_the_same_slots_however_often_it_is_asked():
-    phase = graph("a", a="each: s/*\ndeliver: '${each.path}/x'").phases["a"]
-    matches = {"a": ("1.txt", "2.txt", "1.txt")}
-    slots = slots_of("a", phase, matches)
-    assert slots == (Slot("a", "1.txt"), Slot("a", "2.txt"))
-    # After each of ten thousand tasks the whole run is planned anew.
-    assert slots_of("a", phase, {"a": tuple(matches["a"])}) is slots
-    assert slots_of("b", phase, {"b": matches["a"]}) != slots
+def test_one_task_of_a_large_run_looks_at_its_phase_and_at_those_behind_it_only(monkeypatch):
+    chain = " ; ".join(["p0", *(f"p{i} <- p{i - 1}" for i in range(1, 200))])
+    going = Progress(graph(f"{chain} ; alone"))
+    assert going.plan().start == (Slot("p0"), Slot("alone"))
+    looked = []
+    state = Progress._state
+    monkeypatch.setattr(Progress, "_state", lambda self, n: (looked.append(n), state(self, n))[1])
+    going.tell(Slot("p0"), Fact("leased"))
+    assert (going.plan().start, looked) == ((), ["p0", "p1"])
+    looked.clear()
+    going.tell(Slot("p0"), Fact("done"))
+    assert (going.plan().start, looked) == ((Slot("p1"),), ["p0", "p1", "p2"])
+    looked.clear()
+    assert (going.plan().start, looked) == ((), [])
+    going.tell(Slot("p1"), Fact("failed"))
+    assert going.plan().phases["p199"].state == "skipped"
+    assert "alone" not in looked
+
+
+@proves("spec.each")
+def test_a_glob_is_told_until_it_was_matched_and_everything_else_once():
+    going = Progress(graph("a ; b", b="each: s/*\ndeliver: '${each.path}/x'"))
+    first, second = going.plan(), going.plan()
+    assert (first.start, first.match) == ((Slot("a"),), ("b",))
+    assert (second.start, second.match) == ((), ("b",))
+    going.match("b", ["s/1"])
+    assert (going.plan().start, going.plan().match) == ((Slot("b", "s/1"),), ())
+
+
+def test_what_is_known_of_slots_that_a_phase_has_not_changes_no_phase():
+    spec = graph("a ; b <- a", a="race: 2")
+    strangers = facts("a/3=done a=done z/1=failed")
+    assert told(plan(spec, strangers)) == "a=ready b=waiting"
+    assert plan(spec, facts("a/1=done b=done z=leased")).settled == "", "that one still runs"

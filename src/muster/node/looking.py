@@ -53,7 +53,7 @@ class Looking:
 
     def matched(self, event: ev.Matched) -> None:
         run = self._runs.get(event.run)
-        if run is None or event.phase in run.matches:
+        if run is None or run.progress.matched(event.phase):
             return
         if event.again:
             self._ask_again(run, event.phase, event.reason)
@@ -62,7 +62,7 @@ class Looking:
         if refusal := run.match_refusal(event):
             run.bar(event.phase, refusal)
         else:
-            run.matches[event.phase] = event.matches
+            run.progress.match(event.phase, event.matches)
         self._moved(run.run)
 
     def base_found(self, event: ev.BaseFound) -> None:

@@ -16,6 +16,7 @@ from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
 from muster.task.problem import shown
 from muster.task.spec import Spec, parse
+from muster.task.state import State
 
 # As much as people read of why a run ended.
 _REASON_CHARS_MAX: Final = 600
@@ -30,34 +31,30 @@ class Run:
 
     run: str
     body: kinds.RunOpen
-    spec: Spec
+    progress: graph.Progress
     opened: EntryId
-    # Every phase after its prerequisites.
-    order: list[str]
-    facts: dict[Slot, Fact] = field(default_factory=dict)
     tasks: dict[Slot, str] = field(default_factory=dict)
     ends: dict[Slot, Settled] = field(default_factory=dict)
-    matches: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # The phases whose matches were asked for; "" for the commit that the run starts from.
     asked: set[str] = field(default_factory=set)
-    # Phases that cannot be opened, and why.
-    barred: dict[str, str] = field(default_factory=dict)
     # The commit that `base` names, "" without one; None until the repository was asked.
     base: str | None = ""
-    cancelled: str = ""
     number: int = 0
     # Whether any of the ends has a commit.
     has_commits: bool = False
 
-    def plan(self) -> graph.Plan:
-        """What is to be done now."""
-        return graph.plan(
-            self.spec, self.facts, self.matches, self.cancelled, self.order, barred=self.barred
-        )
+    @property
+    def spec(self) -> Spec:
+        return self.progress.spec
+
+    def tell(self, slot: Slot, state: State, machine: str = "") -> None:
+        """What became of a task; what is told later came later."""
+        self.number += 1
+        self.progress.tell(slot, Fact(state, self.number, machine))
 
     def bar(self, phase: str, reason: str) -> None:
         """A phase cannot be opened: it failed, the rest of the run goes on."""
-        self.barred[phase] = reason[:_REASON_CHARS_MAX]
+        self.progress.bar(phase, reason[:_REASON_CHARS_MAX])
 
     def ended(self, slot: Slot, end: Settled) -> None:
         """A task has its outcome. Its values are read when they are used: a run has many ends."""
@@ -72,7 +69,9 @@ class Run:
         for name, every in ends.items():
             done = [end for end in every if end.outcome == "done"]
             if self.spec.phases[name].race is not None and done:
-                done = [min(done, key=lambda e: self.facts[Slot(e.phase, e.instance)].order)]
+                done = [
+                    min(done, key=lambda e: self.progress.facts[Slot(e.phase, e.instance)].order)
+                ]
             ends[name] = done or every
         return ends
 
@@ -129,7 +128,7 @@ def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:
     """A run from its opening. Raises: SpecErrors."""
     spec = parse(body.spec.encode())
     base = None if body.repo and base_of(body, spec) else ""
-    return Run(body.run, body, spec, opened, graph.in_order(spec), base=base)
+    return Run(body.run, body, graph.Progress(spec), opened, base=base)
 
 
 def base_of(body: kinds.RunOpen, spec: Spec) -> str:

@@ -1,7 +1,7 @@
 """Runs that this machine owns: from a spec's graph to tasks, from outcomes to the next tasks.
 
-Rule 1: a run's progress is asked of `task/graph.py` anew after every change; what is kept here is
-read back from the log after a start.
+Rule 1: `task/graph.py` is told of every change and asked what is to be done now; what is kept here
+is read back from the log after a start.
 Rule 2: a dependent task starts from the commits its prerequisites ended on, and gets their values.
 Rule 3: what fails is one run: it is settled as failed, with the reason, and its tasks are
 cancelled.
@@ -28,7 +28,7 @@ from muster.node.whole import Whole
 from muster.node.yields import Settlement
 from muster.task import graph, identity, kinds, order
 from muster.task import values as values_of
-from muster.task.graph import Fact, Slot
+from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.live import Order
 from muster.task.state import LIVE
@@ -98,11 +98,12 @@ class Running:
 
     def taken_up(self) -> None:
         """The owner read its tasks back; what runs know of them is read back as well."""
-        kept = {name: run.cancelled for name, run in self.runs.items()}
+        kept = {name: run.progress.cancelled for name, run in self.runs.items()}
         self.runs.clear()
         self.start()
         for name in kept.keys() & self.runs.keys():
-            self.runs[name].cancelled = kept[name]
+            if kept[name]:
+                self.runs[name].progress.cancel(kept[name])
 
     # --- what fails ---------------------------------------------------------------------------
 
@@ -143,15 +144,14 @@ class Running:
         for row in sorted(rows, key=self._place):
             slot = Slot(str(row["phase"]), str(row["instance"]))
             run.tasks[slot] = str(row["task"])
-            run.number += 1
             state: Any = row["state"]
-            run.facts[slot] = Fact(state, run.number, self._name(str(row["machine"])))
+            run.tell(slot, state, self._name(str(row["machine"])))
             if state not in LIVE and row["settled"]:
                 run.ended(slot, settled_of(self.core.store, row))
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found:
-                run.matches[name] = found
+                run.progress.match(name, found)
 
     def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
         """When a task was settled, in our log's own order: of two racers the first one won."""
@@ -174,10 +174,10 @@ class Running:
         return bool(moved)
 
     def _advance(self, run: Run) -> None:
-        if run.base is None and not run.cancelled:
+        if run.base is None and not run.progress.cancelled:
             self.looking.find_base(run)
             return
-        plan = run.plan()
+        plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}
         for slot in (*plan.start, *plan.ask):
             starts.setdefault(slot.phase, []).append(slot)
@@ -211,9 +211,7 @@ class Running:
             return
         for slot, done in zip(slots, opened, strict=True):
             run.tasks[slot] = done.task
-            run.number += 1
-            state: Any = "waiting" if run.spec.phases[slot.phase].by_human else "queued"
-            run.facts[slot] = Fact(state, run.number)
+            run.tell(slot, "waiting" if run.spec.phases[slot.phase].by_human else "queued")
             self.following.changed(run.run, done.task)
 
     def _orders(
@@ -233,7 +231,7 @@ class Running:
             )
         used, strict = values_of.uses(order.texts_of(phase)), not phase.by_human
         sources = run.sources(name)
-        known = tuple(n for n in run.order if n in sources and n in ends)
+        known = tuple(n for n in run.progress.order if n in sources and n in ends)
         # The phases of one layer come after the same ones, and mostly use the same of them.
         given = asked.get((known, used, strict))
         if given is None:
@@ -297,12 +295,10 @@ class Running:
             return
         slot = Slot(end.phase, end.instance)
         run.ended(slot, end)
-        run.number += 1
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
             self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
-        machine = self._name(end.machine)
-        run.facts[slot] = Fact(state, run.number, machine)
+        run.tell(slot, state, self._name(end.machine))
         self.following.changed(run.run, end.task)
         self.moved(run.run)
 
@@ -316,9 +312,9 @@ class Running:
             raise NotFound(
                 f"no open run {name[:12]} here: it is settled, or another machine owns it"
             )
-        if run.cancelled:
+        if run.progress.cancelled:
             raise Conflict(f"run {name[:12]} is being cancelled already")
-        run.cancelled = reason or "nobody wants it any more"
+        run.progress.cancel(reason or "nobody wants it any more")
         self.moved(name)
 
     def _settle(self, run: Run, plan: graph.Plan) -> None:
@@ -327,6 +323,8 @@ class Running:
         causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
         self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
         del self.runs[run.run]
+        if not self.runs:
+            self._kept.clear()
         self.following.settled(run.run, plan.settled, plan.reason)
 
     def progress(self, name: str) -> dict[str, graph.PhaseProgress]:
@@ -334,7 +332,7 @@ class Running:
         run = self.runs.get(name)
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
-        found = run.plan().phases
+        found = run.progress.phases
         for phase, reason in self.looking.waiting(run).items():
             if found[phase].state in ("ready", "waiting"):
                 found[phase] = graph.PhaseProgress("waiting", reason)

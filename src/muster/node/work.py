@@ -96,7 +96,7 @@ class Work:
         if what not in self.running.runs and not owner.is_open(what):
             return
         by = self.ownership.endings.by(what)
-        if by and what in self.running.runs and not self.running.runs[what].cancelled:
+        if by and what in self.running.runs and not self.running.runs[what].progress.cancelled:
             self.running.cancel(what, f"{by} ended it while this machine could not be asked")
         elif by and owner.is_open(what):
             owner.cancel(what, f"{by} ended it", (), self.core.now)

@@ -1,7 +1,8 @@
 """How a graph of phases proceeds.
 
-Rule 1: `plan` is a pure question: given the spec and what became of the tasks so far, what is to
-        be done now? It keeps nothing, so it can be asked after every entry and after a crash.
+Rule 1: what is to be done follows from the spec and from what became of the tasks, in any order of
+        being told: after a crash the same facts give the same plan. What is planned already is not
+        planned anew; a change concerns its phase, and those behind it while theirs change, too.
 Rule 2: a task starts only when every prerequisite of its phase is done.
 Rule 3: a phase that can never start is skipped, with the reason; the rest of the run goes on.
 Rule 4: a run is settled when every phase is, and no task is live any more.
@@ -16,8 +17,9 @@ machines are the task's own business (state.py): what arrives here is its outcom
                               its matches)
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+import heapq
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Final, Literal, NamedTuple
 
@@ -28,8 +30,6 @@ from muster.task.state import LIVE, State
 
 PhaseState = Literal["waiting", "ready", "running", "done", "failed", "skipped", "cancelled"]
 SETTLED: Final[frozenset[PhaseState]] = frozenset({"done", "failed", "skipped", "cancelled"})
-# Phases whose slots are kept: more than the largest runs have that go on at the same time.
-_MATCHED_KEPT: Final = 256
 
 
 class Slot(NamedTuple):
@@ -56,7 +56,7 @@ class PhaseProgress(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is to be done now. `settled` is set when nothing ever will be again."""
+    """What is to be done now, and was not told before. `settled`: nothing ever will be again."""
 
     phases: dict[str, PhaseProgress]
     start: tuple[Slot, ...] = ()
@@ -76,36 +76,204 @@ def plan(
     facts: Facts,
     matches: Matches | None = None,
     cancelled: str = "",
-    order: Sequence[str] = (),
     *,
     barred: Mapping[str, str] | None = None,
 ) -> Plan:
-    """What to do now: tasks to `start`, people to `ask`, globs to `match`, tasks to `cancel`.
+    """What to do, from all that is known: see `Progress`. Raises: Malformed."""
+    progress = Progress(spec)
+    for name, phase in spec.phases.items() if matches else ():
+        if phase.each is not None and name in (matches or {}):
+            progress.match(name, (matches or {})[name])
+    for slot, fact in facts.items():
+        progress.tell(slot, fact)
+    for name, reason in (barred or {}).items():
+        progress.bar(name, reason)
+    if cancelled:
+        progress.cancel(cancelled)
+    return progress.plan()
 
-    `matches` has the paths of each phase with `each` once it was in `plan.match`; they must not
-    change afterwards. `cancelled` is why somebody no longer wants the run. `order` is what
-    `in_order` gave, from a caller that asks again and again. `barred` has phases whose tasks cannot
-    be opened, with the reason: such a phase has failed, and only it.
+
+class Progress:
+    """Where a run stands: tasks to start, people to ask, globs to match and tasks to cancel.
 
     Raises:
         Malformed: the phases wait for each other, or for one that is not there; check.admit
             refuses such a spec.
 
     """
-    progress: dict[str, PhaseProgress] = {}
-    for name in order or in_order(spec):
-        slots = slots_of(name, spec.phases[name], matches or {})
-        state = _own_state(spec.phases[name], slots, facts)
-        if barred and name in barred and not _lives(slots, facts):
-            state = PhaseProgress("failed", barred[name])
-        elif state.state in ("waiting", "running") and _unopened(slots, facts):
-            state = _gate(spec.phases[name], slots, facts, progress, cancelled) or state
-        progress[name] = state
-    free = {name: state for name, state in progress.items() if name not in (barred or {})}
-    start, ask, match = _starts(spec, facts, matches or {}, free, cancelled)
-    cancel = _cancels(spec, facts, matches or {}, progress, cancelled)
-    settled, reason = _outcome(progress, facts, cancelled)
-    return Plan(progress, start, ask, match, cancel, settled, reason)
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        # Every phase after its prerequisites.
+        self.order = in_order(spec)
+        self.facts: dict[Slot, Fact] = {}
+        self.barred: dict[str, str] = {}
+        self.cancelled = ""
+        self._place = {name: place for place, name in enumerate(self.order)}
+        self._behind: dict[str, list[str]] = {name: [] for name in self.order}
+        # None while the matches of the phase are not known.
+        self._slots: dict[str, dict[Slot, None] | None] = {}
+        self._counts = {name: Counter[State]() for name in self.order}
+        self._live = 0
+        self._states: dict[str, PhaseProgress] = {}
+        # What changed since the states were computed, and what was computed since the last plan.
+        self._moved, self._looked = set(self.order), set[str]()
+        for name, phase in spec.phases.items():
+            for before in phase.prerequisites:
+                self._behind[before].append(name)
+            slots = slots_of(name, phase, {})
+            self._slots[name] = None if slots is None else dict.fromkeys(slots)
+
+    # --- what becomes known ------------------------------------------------------------------
+
+    def tell(self, slot: Slot, fact: Fact) -> None:
+        """What became of a slot's task."""
+        old = self.facts.get(slot)
+        self.facts[slot] = fact
+        self._live += (fact.state in LIVE) - (old is not None and old.state in LIVE)
+        if slot in (self._slots.get(slot.phase) or ()):
+            counts = self._counts[slot.phase]
+            counts[fact.state] += 1
+            if old is not None:
+                counts[old.state] -= 1
+            self._moved.add(slot.phase)
+
+    def match(self, name: str, paths: Sequence[str]) -> None:
+        """The paths of a phase with `each`, once."""
+        slots = slots_of(name, self.spec.phases[name], {name: paths}) or ()
+        self._slots[name] = dict.fromkeys(slots)
+        found = (self.facts[slot].state for slot in slots if slot in self.facts)
+        self._counts[name] = Counter(found)
+        self._moved.add(name)
+
+    def matched(self, name: str) -> bool:
+        """Whether the tasks of a phase are known."""
+        return self._slots[name] is not None
+
+    def bar(self, name: str, reason: str) -> None:
+        """A phase's tasks cannot be opened: it has failed, and only it."""
+        self.barred[name] = reason
+        self._moved.add(name)
+
+    def cancel(self, reason: str) -> None:
+        """Somebody no longer wants the run."""
+        self.cancelled = reason
+        self._moved.update(self.order)
+
+    # --- what follows ------------------------------------------------------------------------
+
+    @property
+    def phases(self) -> dict[str, PhaseProgress]:
+        """The state of each phase."""
+        rest = [self._place[name] for name in self._moved]
+        heapq.heapify(rest)
+        while rest:
+            name = self.order[heapq.heappop(rest)]
+            if name not in self._moved:
+                continue
+            self._moved.remove(name)
+            self._looked.add(name)
+            state = self._state(name)
+            if state != self._states.get(name):
+                self._states[name] = state
+                for behind in self._behind[name]:
+                    self._moved.add(behind)
+                    heapq.heappush(rest, self._place[behind])
+        return {name: self._states[name] for name in self.order}
+
+    def plan(self) -> Plan:
+        """What is to be done that was not told before; a glob is told until it was matched."""
+        phases, looked = self.phases, sorted(self._looked, key=self._place.__getitem__)
+        self._looked.clear()
+        start: list[Slot] = []
+        ask: list[Slot] = []
+        match: list[str] = []
+        cancel: list[tuple[Slot, str]] = []
+        for name in looked:
+            state, slots = phases[name], self._slots[name]
+            begins = state.state in ("ready", "running") and not self.cancelled
+            if begins and name not in self.barred and slots is None:
+                match.append(name)
+                self._looked.add(name)
+            elif begins and name not in self.barred:
+                new = ask if self.spec.phases[name].by_human else start
+                new.extend(slot for slot in slots or () if slot not in self.facts)
+            if reason := self._not_wanted(state):
+                known = (slot for slot in slots or () if slot in self.facts)
+                cancel += [(s, reason) for s in known if self.facts[s].state in LIVE]
+        settled, reason = self._outcome(phases)
+        return Plan(phases, tuple(start), tuple(ask), tuple(match), tuple(cancel), settled, reason)
+
+    def _state(self, name: str) -> PhaseProgress:
+        phase, slots, counts = self.spec.phases[name], self._slots[name], self._counts[name]
+        live, opened = sum(counts[state] for state in LIVE), counts.total()
+        if name in self.barred and not live:
+            return PhaseProgress("failed", self.barred[name])
+        if slots is not None and not slots:
+            return PhaseProgress("failed", f"{phase.each} matches nothing in the repository")
+        if slots is not None and len(slots) > limits.EACH_MATCHES_MAX:
+            many = f"matches {len(slots)} paths, at most {limits.EACH_MATCHES_MAX}"
+            return PhaseProgress("failed", f"{phase.each} {many}")
+        if phase.race is not None and counts["done"]:
+            done = [s for s in slots or () if s in self.facts and self.facts[s].state == "done"]
+            return PhaseProgress("done", winner=min(done, key=lambda s: (self.facts[s].order, s)))
+        if slots is not None and opened == len(slots) and not live:
+            return self._ended(slots)
+        if not opened:
+            return self._gate(phase)
+        if opened < len(slots or ()) and self.cancelled and not live:
+            return PhaseProgress("cancelled", self.cancelled)
+        # Half opened, after a crash in between: the prerequisites were done once and for all.
+        return PhaseProgress("running")
+
+    def _ended(self, slots: Mapping[Slot, None]) -> PhaseProgress:
+        bad = [slot for slot in slots if self.facts[slot].state != "done"]
+        if not bad:
+            return PhaseProgress("done")
+        failed = [slot for slot in bad if self.facts[slot].state != "cancelled"]
+        if not failed:
+            return PhaseProgress("cancelled", "it was cancelled")
+        if len(slots) == 1:
+            state = self.facts[failed[0]].state
+            return PhaseProgress("failed", f"its task {'was ' * (state == 'lost')}{state}")
+        what = f"{len(bad)} of {len(slots)} tasks failed, first {failed[0].instance}"
+        return PhaseProgress("failed", what)
+
+    def _gate(self, phase: Phase) -> PhaseProgress:
+        """What the prerequisites make of a phase of which no task is open."""
+        if self.cancelled:
+            return PhaseProgress("skipped", f"the run was cancelled: {self.cancelled}")
+        for name in phase.prerequisites:
+            before = self._states[name]
+            if before.state in SETTLED - {"done"}:
+                why = f": {before.reason}" if before.state != "skipped" and before.reason else ""
+                return PhaseProgress("skipped", f"{name} is {before.state}{why}")
+        ready = all(self._states[name].state == "done" for name in phase.prerequisites)
+        return PhaseProgress("ready" if ready else "waiting")
+
+    def _not_wanted(self, state: PhaseProgress) -> str:
+        """Why tasks of a phase in this state are to end, "" where they go on."""
+        if state.winner is None:
+            return f"the run was cancelled: {self.cancelled}" if self.cancelled else ""
+        machine = self.facts[state.winner].machine
+        where = f" on {machine}" if machine else ""
+        return f"racer {state.winner.instance}{where} passed first"
+
+    def _outcome(
+        self, phases: Mapping[str, PhaseProgress]
+    ) -> tuple[Literal["", "done", "failed", "cancelled"], str]:
+        states = {progress.state for progress in phases.values()}
+        if self._live or not states <= SETTLED:
+            return "", ""
+        if states == {"done"}:
+            return "done", ""
+        if self.cancelled:
+            return "cancelled", self.cancelled
+        for wanted in ("failed", "cancelled"):
+            for name, state in phases.items():
+                if state.state == wanted:
+                    return "failed", f"phase {name} {wanted}: {state.reason}"
+        raise AssertionError("a phase is only skipped behind one that failed or was cancelled")
 
 
 def in_order(spec: Spec) -> list[str]:
@@ -167,143 +335,8 @@ def _waits(spec: Spec) -> dict[str, tuple[str, ...]]:
 def slots_of(name: str, phase: Phase, matches: Matches) -> tuple[Slot, ...] | None:
     """The slots of a phase; None while its matches are not known."""
     if phase.each is not None:
-        found = matches.get(name)
-        if found is None:
-            return None
-        return _matched(name, tuple(found))
+        paths = matches.get(name)
+        return None if paths is None else tuple(Slot(name, path) for path in dict.fromkeys(paths))
     if phase.race is not None:
         return tuple(Slot(name, str(number)) for number in range(1, phase.race + 1))
     return (Slot(name),)
-
-
-@lru_cache(maxsize=_MATCHED_KEPT)
-def _matched(name: str, paths: tuple[str, ...]) -> tuple[Slot, ...]:
-    """A run with thousands of matches is planned anew after every one of them."""
-    return tuple(Slot(name, path) for path in dict.fromkeys(paths))
-
-
-def _unopened(slots: Iterable[Slot] | None, facts: Facts) -> bool:
-    return slots is None or any(slot not in facts for slot in slots)
-
-
-def _lives(slots: Iterable[Slot] | None, facts: Facts) -> bool:
-    return any(slot in facts and facts[slot].state in LIVE for slot in slots or ())
-
-
-def _own_state(phase: Phase, slots: tuple[Slot, ...] | None, facts: Facts) -> PhaseProgress:
-    """The state that a phase's own tasks give it, whatever its prerequisites are."""
-    if slots is None:
-        return PhaseProgress("waiting")
-    if not slots:
-        return PhaseProgress("failed", f"{phase.each} matches nothing in the repository")
-    if len(slots) > limits.EACH_MATCHES_MAX:
-        most = limits.EACH_MATCHES_MAX
-        return PhaseProgress("failed", f"{phase.each} matches {len(slots)} paths, at most {most}")
-    opened = [slot for slot in slots if slot in facts]
-    states = [facts[slot].state for slot in opened]
-    if phase.race is not None and "done" in states:
-        done = [slot for slot in opened if facts[slot].state == "done"]
-        winner = min(done, key=lambda slot: (facts[slot].order, slot))
-        return PhaseProgress("done", winner=winner)
-    if not opened:
-        return PhaseProgress("waiting")
-    if len(opened) < len(slots) or not LIVE.isdisjoint(states):
-        return PhaseProgress("running")
-    if states.count("done") == len(slots):
-        return PhaseProgress("done")
-    return _ended({slot: facts[slot] for slot in opened}, len(slots))
-
-
-def _ended(known: Facts, count: int) -> PhaseProgress:
-    bad = [(slot, fact) for slot, fact in known.items() if fact.state != "done"]
-    if all(fact.state == "cancelled" for _, fact in bad):
-        return PhaseProgress("cancelled", "it was cancelled")
-    slot, fact = next(pair for pair in bad if pair[1].state != "cancelled")
-    if count == 1:
-        return PhaseProgress("failed", f"its task {'was ' * (fact.state == 'lost')}{fact.state}")
-    return PhaseProgress("failed", f"{len(bad)} of {count} tasks failed, first {slot.instance}")
-
-
-def _gate(
-    phase: Phase,
-    slots: tuple[Slot, ...] | None,
-    facts: Facts,
-    progress: Mapping[str, PhaseProgress],
-    cancelled: str,
-) -> PhaseProgress | None:
-    """What the prerequisites make of a phase whose tasks are not all open; None: let it be."""
-    if slots is not None and any(slot in facts for slot in slots):
-        # Half opened, after a crash in between: the prerequisites were done once and for all.
-        live = any(facts[slot].state in LIVE for slot in slots if slot in facts)
-        return PhaseProgress("cancelled", cancelled) if cancelled and not live else None
-    if cancelled:
-        return PhaseProgress("skipped", f"the run was cancelled: {cancelled}")
-    for name in phase.prerequisites:
-        before = progress[name]
-        if before.state in SETTLED - {"done"}:
-            why = f": {before.reason}" if before.state != "skipped" and before.reason else ""
-            return PhaseProgress("skipped", f"{name} is {before.state}{why}")
-    if all(progress[name].state == "done" for name in phase.prerequisites):
-        return PhaseProgress("ready")
-    return PhaseProgress("waiting")
-
-
-def _starts(
-    spec: Spec,
-    facts: Facts,
-    matches: Matches,
-    progress: Mapping[str, PhaseProgress],
-    cancelled: str,
-) -> tuple[tuple[Slot, ...], tuple[Slot, ...], tuple[str, ...]]:
-    start: list[Slot] = []
-    ask: list[Slot] = []
-    match: list[str] = []
-    for name, state in progress.items():
-        if cancelled or state.state not in ("ready", "running"):
-            continue
-        phase = spec.phases[name]
-        slots = slots_of(name, phase, matches)
-        if slots is None:
-            match.append(name)
-            continue
-        (ask if phase.by_human else start).extend(slot for slot in slots if slot not in facts)
-    return tuple(start), tuple(ask), tuple(match)
-
-
-def _cancels(
-    spec: Spec,
-    facts: Facts,
-    matches: Matches,
-    progress: Mapping[str, PhaseProgress],
-    cancelled: str,
-) -> tuple[tuple[Slot, str], ...]:
-    result: list[tuple[Slot, str]] = []
-    for name, state in progress.items():
-        reason = f"the run was cancelled: {cancelled}" if cancelled else ""
-        if state.winner is not None:
-            machine = facts[state.winner].machine
-            where = f" on {machine}" if machine else ""
-            reason = f"racer {state.winner.instance}{where} passed first"
-        if reason:
-            slots = slots_of(name, spec.phases[name], matches) or ()
-            result += [(s, reason) for s in slots if s in facts and facts[s].state in LIVE]
-    return tuple(result)
-
-
-def _outcome(
-    progress: Mapping[str, PhaseProgress], facts: Facts, cancelled: str
-) -> tuple[Literal["", "done", "failed", "cancelled"], str]:
-    # The phases first: there are fewer of them than tasks.
-    if any(state.state not in SETTLED for state in progress.values()):
-        return "", ""
-    if any(fact.state in LIVE for fact in facts.values()):
-        return "", ""
-    if all(state.state == "done" for state in progress.values()):
-        return "done", ""
-    if cancelled:
-        return "cancelled", cancelled
-    for wanted in ("failed", "cancelled"):
-        for name, state in progress.items():
-            if state.state == wanted:
-                return "failed", f"phase {name} {wanted}: {state.reason}"
-    raise AssertionError("a phase is only skipped behind one that failed or was cancelled")
