@@ -71,7 +71,7 @@ def whole(machine: One, body: kinds.TaskOpen) -> dict[str, dict[str, str]]:
 
 @proves("node.values-whole")
 def test_small_values_stand_in_the_opening_and_only_those_that_are_used(hub):
-    hand_in(hub, spec(3, "echo ${p1.output}"))
+    hand_in(hub, spec(3, "echo $MUSTER_P1_OUTPUT"))
     finish(hub, values={"output": "said", "machine": "hub"}, summary="short")
     body = opening(hub)
     assert yields.results_of(body) == ""
@@ -87,7 +87,7 @@ def test_small_values_stand_in_the_opening_and_only_those_that_are_used(hub):
 @proves("node.values-whole")
 @pytest.mark.parametrize("text", ["x" * 4_000, '"' * 4_000, "\n\\" * 2_000, "é" * 3_900])
 def test_many_values_are_left_in_the_log_where_they_do_not_fit_into_the_opening(hub, text):
-    names = " ".join(f"${{p{n}.output}}" for n in range(20))
+    names = " ".join(f"$MUSTER_P{n}_OUTPUT" for n in range(20))
     run = hand_in(hub, spec(20, f"echo {names}"))
     assert finish(hub, values={"output": text}) == 20
     body = opening(hub)
@@ -113,7 +113,7 @@ def test_a_large_value_is_named_with_who_has_it_and_under_which_entry(hub):
 
 
 @proves("node.values-whole")
-@pytest.mark.parametrize("uses", ["${p0.output}", "$MUSTER_P0_OUTPUT", "$MUSTER_P0_OUTPUT_FILE"])
+@pytest.mark.parametrize("uses", ["$MUSTER_P0_OUTPUT", "$MUSTER_P0_OUTPUT_FILE"])
 def test_a_value_beyond_the_bound_fails_the_phase_that_names_it_before_it_starts(hub, uses):
     run = hand_in(hub, spec(1, f"echo {uses}"))
     finish(hub, values={"output": "end"}, large={"output": str(Large(VALUE_BYTES_MAX + 1))})
@@ -125,7 +125,7 @@ def test_a_value_beyond_the_bound_fails_the_phase_that_names_it_before_it_starts
 
 @proves("node.values-whole")
 def test_a_value_beyond_the_bound_concerns_nobody_who_does_not_name_it(hub):
-    run = hand_in(hub, spec(1, "echo ${p0.summary}"))
+    run = hand_in(hub, spec(1, "echo $MUSTER_P0_SUMMARY"))
     finish(hub, values={"output": "end"}, large={"output": str(Large(10**9))}, summary="s")
     assert opening(hub).values["p0"]["summary"] == "s"
     end(hub)
@@ -134,7 +134,7 @@ def test_a_value_beyond_the_bound_concerns_nobody_who_does_not_name_it(hub):
 
 @proves("node.values-whole")
 def test_values_that_are_too_many_together_are_refused(hub):
-    names = " ".join(f"${{p{n}.output}}" for n in range(20))
+    names = " ".join(f"$MUSTER_P{n}_OUTPUT" for n in range(20))
     run = hand_in(hub, spec(20, f"echo {names}"))
     finish(hub, values={"output": "e"}, large={"output": str(Large(VALUE_BYTES_MAX, BLOB))})
     assert state(hub, run) == "failed"
@@ -144,7 +144,7 @@ def test_values_that_are_too_many_together_are_refused(hub):
 @proves("node.values-whole", "node.mistakes-end-one-thing")
 @pytest.mark.parametrize("told", ["x", "blob:..:5", f"blob:{BLOB}:{10**9}", ""])
 def test_a_worker_that_names_a_blob_badly_fails_the_phase_that_needs_it(hub, told):
-    run = hand_in(hub, spec(1, "echo ${p0.output}"))
+    run = hand_in(hub, spec(1, "echo $MUSTER_P0_OUTPUT"))
     finish(hub, large={"output": told})
     assert state(hub, run) == "failed"
 
@@ -163,7 +163,9 @@ def test_a_person_is_asked_with_the_ends_of_what_is_too_long_to_show(hub):
 @proves("node.values-whole")
 def test_of_a_race_the_winner_yields_also_after_a_restart_in_which_it_was_opened_last(hub):
     """Both racers are done in one step, the second one first."""
-    run = hand_in(hub, spec(1, "echo ${p0.output}" + " " * 10, every="race: 2", head="repo: main"))
+    run = hand_in(
+        hub, spec(1, "echo $MUSTER_P0_OUTPUT" + " " * 10, every="race: 2", head="repo: main")
+    )
     for each in wanted(hub, ev.RaiseFence):
         hub.step(ev.Fenced(each.task, each.epoch))
     first, second = sorted(wanted(hub, ev.StartAttempt), key=lambda s: s.open.instance)
@@ -189,7 +191,7 @@ def test_of_a_race_the_winner_yields_also_after_a_restart_in_which_it_was_opened
 
 @proves("spec.values-yielded")
 def test_what_a_phase_delivered_and_used_up_are_values_too(hub):
-    hand_in(hub, spec(1, "echo ${p0.artefacts} ${p0.usage}"))
+    hand_in(hub, spec(1, "echo $MUSTER_P0_ARTEFACTS $MUSTER_P0_USAGE"))
     blobs = (f"blob:{BLOB}:5:out/a.txt", f"blob:{BLOB}:5:tool*", f"blob:{BLOB}:5:dist/")
     finish(hub, artefacts=blobs, usage={"output_tokens": 2, "input_tokens": 1})
     given = opening(hub).values["p0"]
