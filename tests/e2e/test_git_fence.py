@@ -28,7 +28,7 @@ from muster.git import cache, ref, repository, worktree
 from muster.git import commit as commits
 from muster.git import serve as remote
 from muster.git.fence import Epoch, Update, attempt_ref, branch_ref, may_push_all
-from muster.node.call import failure
+from muster.node.link import failure
 from tests.git.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
 from tests.promise import proves
 
