@@ -25,10 +25,9 @@ def rows() -> list[Verb]:
     for noun in verbs.NOUNS:
         import_module(f"muster.verbs.{noun}")
     found = [row(name) for name in sorted(declared, key=_noun)]
-    from muster.verbs import table_fleet, table_truth, table_work  # noqa: PLC0415
+    from muster.verbs import table_truth, table_work  # noqa: PLC0415
 
     old = (
-        ("The fleet", table_fleet.FLEET),
         ("Work", table_work.WORK),
         ("What is true", table_truth.TRUTH),
     )

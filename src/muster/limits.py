@@ -420,6 +420,12 @@ STEP_ROUNDS_MAX: Final = 2_000
 TASKS_SUBMIT_MAX: Final = 10_000
 TASK_PRIORITY_MAX: Final = 1_000_000
 INVITE_HOURS_MAX: Final = 366 * 24
+# Chosen arbitrarily; what is to last longer is better looked at again.
+GRANT_DAYS_MAX: Final = 3_650
+DEVICE_DAYS_MAX: Final = 3_650
+# The command signs orders that live five minutes; a day is a schedule, not a person's order.
+DEVICE_MINUTES_MIN: Final = 5
+DEVICE_MINUTES_MAX: Final = 24 * 60
 # Orders need so much free disk; while there is none, so much waits, beyond it journals lose lines.
 DISK_RESERVE_BYTES: Final = 8 * 1024 * 1024
 EVENTS_WAITING_MAX: Final = 10_000

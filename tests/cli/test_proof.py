@@ -27,12 +27,13 @@ from muster.log.entry import compose
 from muster.log.fork import Branch, make_fork
 from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, JOURNAL, Incarnation, StreamName
-from muster.log.tree import Nodes, Range, inclusion_proof, leaf_hash
+from muster.log.tree import Range, inclusion_proof, leaf_hash
 from muster.store.schema import pack
 from muster.store.store import Draft, Store
 from muster.verbs import audit
 from muster.verbs.proof import verify
 from muster.verbs.source import DatabaseSource, open_source
+from tests.log.material import Nodes
 from tests.promise import proves
 
 AUTHORITY = Authority.from_seed(b"a" * 32)

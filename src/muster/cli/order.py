@@ -20,6 +20,7 @@ from muster.fleet.device import Terms, sign_terms
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
+from muster.limits import GRANT_DAYS_MAX
 from muster.log.keys import Signer
 from muster.log.stream import FleetId
 from muster.node.home import Home
@@ -29,8 +30,6 @@ from muster.verbs.table import VERBS
 LIFE_MS: Final = 5 * 60_000
 _NONCE_BYTES: Final = 16
 _DAY_MS: Final = 24 * 3_600_000
-# Chosen arbitrarily; what is to last longer is better looked at again.
-GRANT_DAYS_MAX: Final = 3_650
 
 Ask = Callable[[str, Mapping[str, Any]], Any]
 

@@ -13,7 +13,7 @@ and `doctor`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -242,16 +242,3 @@ class Doubt:
     def _is_marked(self) -> bool:
         """Whether the mark told how much there was, and that much is here."""
         return bool(self.kept and self.kept.awaited) and self._reached()
-
-    def view(self) -> dict[str, Any] | None:
-        """For `status` and `doctor`; None when there is no doubt."""
-        kept = self.kept
-        if kept is None:
-            return None
-        return {
-            "id": kept.id,
-            "reasons": list(kept.reasons),
-            "since_ms": kept.since_ms,
-            "waits": kept.waits,
-            "awaits": self.awaits() if kept.waits else "",
-        }

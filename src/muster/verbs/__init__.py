@@ -6,7 +6,8 @@ GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 """The parts of the help page; a verb without one is for machines and programs."""
 
 NOUNS: Final = (
-    "setup", "enrolment", "role", "service", "status", "machine", "link", "doctor", "target",
-    "message", "thread", "incident", "completion",
+    "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
+    "service", "status", "machine", "link", "doctor", "target",
+    "message", "thread", "audit", "incident", "doubt", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

@@ -6,9 +6,10 @@ Rule 2: an export is complete in its folder, or not there.
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from msgspec import Struct
 
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.record import open_record
@@ -16,41 +17,97 @@ from muster.log import export
 from muster.log.entry import parse
 from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
-from muster.node import lock
-from muster.node.installation import Installation
-from muster.verbs.client import Door, Finding
+from muster.verbs.client import Finding
+from muster.verbs.declaration import Nothing, Request, opt, pos, verb
 from muster.verbs.proof import Checked, Report, verify
 from muster.verbs.source import DatabaseSource, Source, Stream, open_source
+
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
 
 NOT_WELL: Final = 1
 # Below this nobody waits long enough to want to hear of it.
 _PROGRESS_FROM: Final = 100_000
+_WHAT: Final = ("explain", "export")
+_LOG: Final = ("verify", "export")
 
 
-def audit(door: Door, args: Mapping[str, Any]) -> Any:
-    """The three actions of `muster audit`."""
-    action, what = str(args["action"]), str(args.get("what") or "")
-    if action == "explain":
-        return {"explain": door.ask("explain", {"task": what})}
-    if action == "verify" and what:
+class Action(Request, frozen=True):
+    action: Annotated[
+        Literal["verify", "explain", "export"], pos("verify, explain TASK or export FOLDER")
+    ]
+    what: Annotated[
+        str,
+        pos("the task id to explain, or the folder to write, not there yet", needed=_WHAT),
+    ] = ""
+    file: Annotated[
+        str,
+        opt("verify this database or exported folder instead of our own log", actions=_LOG),
+    ] = ""
+    fleet: Annotated[
+        str, opt("the fleet it must be of (default: this machine's)", actions=_LOG)
+    ] = ""
+
+
+class StreamChecked(Struct, frozen=True):
+    stream: str
+    machine: str
+    scope: str
+    entries: int
+    exposed: int
+    ok: bool
+
+
+class Verified(Struct, frozen=True):
+    """What was found in a log; each of `wrong` is a sentence."""
+
+    fleet: str
+    machines: int
+    entries: int
+    withheld: int
+    exposed: int
+    forks: list[dict[str, Any]]
+    wrong: list[str]
+    streams: list[StreamChecked]
+
+
+class Exported(Struct, frozen=True):
+    """`closed` says that each cause of an entry is in the export, too."""
+
+    export: str
+    streams: int
+    entries: int
+    closed: bool
+
+
+@verb("audit", auth="local", runs="client", group="What is true", harmless=True)
+def audit(door: "Door", ask: Action) -> Any:
+    """Verify, explain or export what happened.
+
+    muster audit verify
+    muster audit explain 7d5e
+    muster audit export ./evidence
+    """
+    if ask.action == "explain":
+        return {"explain": door.ask("explain", {"task": ask.what})}
+    if ask.action == "verify" and ask.what:
         # Another log than the one that was meant would be called whole.
         raise Malformed(
-            f"`audit verify` looks at this machine's own log; for {what[:60]!r} say "
+            f"`audit verify` looks at this machine's own log; for {ask.what[:60]!r} say "
             "`muster audit verify --file` and its name"
         )
-    path = str(args.get("file") or "")
-    if not path:
+    if not ask.file:
         door.home.require()
-    source = open_source(path or door.home.database)
-    fleet = _fleet(door, str(args.get("fleet") or ""), source)
-    if action == "export":
-        return _export(door, source, fleet, Path(what))
-    report = verify(source, fleet, _progress(door), "" if path else _own(door))
+    source = open_source(ask.file or door.home.database)
+    fleet = _fleet(door, ask.fleet, source)
+    if ask.action == "export":
+        return _export(door, source, fleet, Path(ask.what))
+    report = verify(source, fleet, _progress(door), "" if ask.file else _own(door))
     answer = _answer(report)
-    return Finding(answer, NOT_WELL) if answer["wrong"] else answer
+    return Finding(answer, NOT_WELL) if answer.wrong else answer
 
 
-def _fleet(door: Door, named: str, source: Source) -> FleetId:
+def _fleet(door: "Door", named: str, source: Source) -> FleetId:
     """Whose log it must be: as named, else this machine's, else as it says itself."""
     if named:
         return fleet_id(named)
@@ -63,13 +120,13 @@ def _fleet(door: Door, named: str, source: Source) -> FleetId:
     return fleet_id(found)
 
 
-def _own(door: Door) -> str:
+def _own(door: "Door") -> str:
     """The machine whose log this is."""
     facts = door.home.facts()
     return open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
 
 
-def _progress(door: Door) -> Any:
+def _progress(door: "Door") -> Any:
     shown = _PROGRESS_FROM
 
     def hear(done: int) -> None:
@@ -81,29 +138,29 @@ def _progress(door: Door) -> Any:
     return hear
 
 
-def _answer(report: Report) -> dict[str, Any]:
-    return {
-        "fleet": report.fleet,
-        "machines": len(report.machines),
-        "entries": sum(each.entries for each in report.streams),
-        "withheld": sum(each.withheld for each in report.streams),
-        "exposed": sum(each.exposed for each in report.streams),
-        "forks": report.forks,
-        "wrong": report.findings(),
-        "streams": [_stream(each, report) for each in report.streams],
-    }
+def _answer(report: Report) -> Verified:
+    return Verified(
+        fleet=report.fleet,
+        machines=len(report.machines),
+        entries=sum(each.entries for each in report.streams),
+        withheld=sum(each.withheld for each in report.streams),
+        exposed=sum(each.exposed for each in report.streams),
+        forks=report.forks,
+        wrong=report.findings(),
+        streams=[_stream(each, report) for each in report.streams],
+    )
 
 
-def _stream(each: Checked, report: Report) -> dict[str, Any]:
+def _stream(each: Checked, report: Report) -> StreamChecked:
     record = report.machines.get(each.stream.name.machine)
-    return {
-        "stream": each.name,
-        "machine": record.name if record else "",
-        "scope": _scope(each.stream.name.scope, report),
-        "entries": each.entries,
-        "exposed": each.exposed,
-        "ok": not each.wrong,
-    }
+    return StreamChecked(
+        stream=each.name,
+        machine=record.name if record else "",
+        scope=_scope(each.stream.name.scope, report),
+        entries=each.entries,
+        exposed=each.exposed,
+        ok=not each.wrong,
+    )
 
 
 def _scope(scope: str, report: Report) -> str:
@@ -118,7 +175,7 @@ def _scope(scope: str, report: Report) -> str:
 # --- export ---------------------------------------------------------------------------------------
 
 
-def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Any:
+def _export(door: "Door", source: Source, fleet: FleetId, folder: Path) -> Exported:
     """Write the format of docs/spec/log.md, section 8; everything is verified first."""
     if folder.exists():
         raise Conflict(f"{folder} exists; name a folder that is not there yet")
@@ -147,12 +204,8 @@ def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Any:
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return {
-        "export": str(folder.absolute()),
-        "streams": len(listed),
-        "entries": sum(each.size for each in listed),
-        "closed": causes <= ids,
-    }
+    entries = sum(each.size for each in listed)
+    return Exported(str(folder.absolute()), len(listed), entries, causes <= ids)
 
 
 def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill together
@@ -192,8 +245,22 @@ def _countable(stream: Stream, size: int) -> list[bytes]:
 # --- rebuild --------------------------------------------------------------------------------------
 
 
-def rebuild(door: Door, _args: Mapping[str, Any]) -> Any:
-    """Fold every table anew; the daemon must be down, for one program writes at a time."""
+class Rebuilt(Struct, frozen=True):
+    entries: int
+    skipped: int
+
+
+@verb("rebuild", auth="local", runs="client", group="What is true")
+def rebuild(door: "Door", ask: Nothing) -> Rebuilt:
+    """Fold every table anew from the log.
+
+    The daemon must be down, for one program writes at a time.
+
+        muster rebuild    # after `muster down`
+    """
+    from muster.node import lock  # noqa: PLC0415 - with it the core is loaded
+    from muster.node.installation import Installation  # noqa: PLC0415 - as above
+
     home = door.home
     home.require()
     if door.running():
@@ -207,4 +274,4 @@ def rebuild(door: Door, _args: Mapping[str, Any]) -> Any:
             skipped = len(machine.store.skipped())
         finally:
             machine.close()
-    return {"entries": done, "skipped": skipped}
+    return Rebuilt(done, skipped)

@@ -1,39 +1,83 @@
 """Verbs about what this machine does not know of its own past; node/doubt.py has the rules."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
+
+from msgspec import Struct
 
 from muster.errors import Conflict
-from muster.node.call import Call
-from muster.node.core import Core
-from muster.verbs.client import Door
+from muster.verbs.declaration import Nothing, Request, pos, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.verbs.client import Door
 
 
-def view(core: Core, _call: Call) -> dict[str, Any] | None:
-    """The doubt, and whether another copy of this machine runs; None where all is known."""
-    found = core.doubt.view()
-    if core.lives.beside is None:
-        return found
-    why = "another copy of this machine runs with the same key"
-    nothing: dict[str, Any] = {"id": "", "reasons": [], "since_ms": core.now.wall_ms}
-    before = found if found is not None else nothing
-    return {
-        **before,
-        "reasons": [why, *before["reasons"]],
-        "waits": True,
-        "awaits": "one of the two copies to be stopped",
-    }
+class View(Struct, frozen=True):
+    """A doubt, "" where there is none but a second copy; `awaits` says what ends its waiting."""
+
+    id: str
+    reasons: list[str]
+    since_ms: int
+    waits: bool
+    awaits: str
 
 
-def resume(door: Door, _args: Mapping[str, Any]) -> Any:
-    """Name the doubt, which is what the operator signs."""
+@verb("doubt", auth="local")
+def doubt(core: "Core", call: "Call", ask: Nothing) -> View | None:
+    """What this machine does not know of its own past.
+
+    That another copy of it runs is one of the reasons; nothing where all is known.
+    """
+    return view(core)
+
+
+def view(core: "Core") -> View | None:
+    """What the verb answers, for `status` as well."""
+    kept, beside = core.doubt.kept, core.lives.beside is not None
+    if kept is None and not beside:
+        return None
+    reasons = ["another copy of this machine runs with the same key"] if beside else []
+    awaits = core.doubt.awaits() if kept is not None and kept.waits else ""
+    return View(
+        id=kept.id if kept else "",
+        reasons=reasons + list(kept.reasons if kept else ()),
+        since_ms=kept.since_ms if kept else core.now.wall_ms,
+        waits=core.doubt.waits,
+        awaits="one of the two copies to be stopped" if beside else awaits,
+    )
+
+
+class Resumed(Struct, frozen=True):
+    """The machine that goes on, and why it had stood still."""
+
+    resumed: str
+    reasons: list[str]
+
+
+@verb("resume", auth="local", runs="client", group="What is true")
+def resume(door: "Door", ask: Nothing) -> Resumed:
+    """Go on without what this machine lost of its log: you know it is no copy.
+
+    muster resume
+    """
     found = door.ask("doubt", {})
     if found is None or not found["id"]:
         raise Conflict("this machine knows its own past: there is nothing to go on without")
-    return {**door.ask("doubt.end", {"doubt": found["id"]}), "reasons": found["reasons"]}
+    # The doubt by its name is what the operator signs.
+    return Resumed(door.ask("doubt.end", {"doubt": found["id"]})["resumed"], found["reasons"])
 
 
-def end(core: Core, call: Call) -> dict[str, Any]:
-    """An operator looked, and says to go on without what is lost."""
-    core.doubt.end(str(call.args["doubt"]))
-    return {"resumed": core.name}
+class End(Request, frozen=True):
+    doubt: Annotated[str, pos("the doubt")]
+
+
+class Ended(Struct, frozen=True):
+    resumed: str
+
+
+@verb("doubt.end", auth="order", object="doubt", operators_only=True)
+def end(core: "Core", call: "Call", ask: End) -> Ended:
+    """An operator's word that ends a machine's doubt."""
+    core.doubt.end(ask.doubt)
+    return Ended(core.name)

@@ -6,23 +6,6 @@ Rule: every verb that the help page lists has one here, and the command line tak
 from typing import Final
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
-    "revoke": (
-        "muster revoke build --reason 'left in the train'",
-        "muster revoke bob --operator",
-    ),
-    "grant": (
-        "muster grant machine:build send",
-        "muster grant machine:build send --take",
-    ),
-    "grants": ("muster grants --verbs",),
-    "operator": (
-        "muster operator key    # where bob will order: prints a key",
-        "muster operator add bob --key KEY    # where authority.seed lies",
-    ),
-    "device": (
-        "muster device add laptop    # where operator.seed lies: prints the next line",
-        "muster device join muster-device1.…    # on laptop",
-    ),
     "run": (
         "muster run notes.yaml",
         "muster run notes.yaml --repo main --value topic='the tests' --detach",
@@ -39,15 +22,8 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "answer": ("muster answer 7d5e no",),
     "logs": ("muster logs 7d5e --follow",),
     "fetch": ("muster fetch 7d5e --to results", "muster fetch 7d5e report.txt"),
-    "audit": (
-        "muster audit verify",
-        "muster audit explain 7d5e",
-        "muster audit export ./evidence",
-    ),
-    "rebuild": ("muster rebuild    # after `muster down`",),
     "forks": ("muster forks",),
     "close": ("muster close 3fa1 'a backup was started twice'",),
-    "resume": ("muster resume",),
     "repo": (
         "muster repo add main ~/src/project",
         "muster repo list",

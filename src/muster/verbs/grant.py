@@ -8,21 +8,24 @@ Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
-import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Refused
+from muster.errors import Conflict, Denied, MusterError, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant, agent_key, gives, takes
 from muster.fleet.meant import SORTS, meant
-from muster.fleet.name import check_word
+from muster.fleet.name import Hex32, check_word
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
-from muster.log import canon
-from muster.node.call import Call
-from muster.node.core import Core
+from muster.limits import GRANT_DAYS_MAX
+from muster.verbs.declaration import Request, data, opt, pos, verb
 from muster.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
 
 # What a machine may over its own link, and what the object of such a grant is.
 MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "", "repo": "repository"}
@@ -46,10 +49,10 @@ class Grantee(NamedTuple):
 def key_verbs() -> dict[str, str]:
     """Every verb that a key can be granted, and what its object is ("" where it has none)."""
     found = {"task": "task", GRANT: "verb"}
-    for verb in VERBS.values():
-        asked = verb.auth in ("order", "agent", "local") and verb.runs != "client"
-        if asked and verb.name not in OPERATORS_ONLY:
-            found.setdefault(verb.name, "spec" if verb.object == "statement" else verb.object)
+    for each in VERBS.values():
+        asked = each.auth in {"order", "agent", "local"} and each.runs != "client"
+        if asked and each.name not in OPERATORS_ONLY:
+            found.setdefault(each.name, "spec" if each.object == "statement" else each.object)
     return found
 
 
@@ -109,7 +112,7 @@ def _refuse_verb(verb: str, sort: str) -> None:
 # --- who is meant --------------------------------------------------------------------------------
 
 
-def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grantee:
+def grantee(core: "Core", text: str, verb: str, *, taking: bool = False) -> Grantee:
     """Whom a person means; `verb` decides between two where only one of them can use it.
 
     Raises: NotFound, Denied, Conflict with what to type instead; Refused where nobody who could be
@@ -136,7 +139,7 @@ def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grante
     )
 
 
-def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
+def _candidates(core: "Core", text: str, sort: str) -> list[Grantee]:
     """All that a word can mean, of this sort where the person said one."""
     roster, found = core.roster, []
     if sort in ("", "role") and text in ROLES:
@@ -166,7 +169,7 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
     return found
 
 
-def _refuse_subkey(core: Core, key: str) -> None:
+def _refuse_subkey(core: "Core", key: str) -> None:
     """A machine's sub-keys sign what they are for; only its `statement` key signs orders."""
     for record in core.roster.known.values():
         for purpose, public in record.keys.items():
@@ -185,60 +188,87 @@ def _fits(who: Grantee, verb: str) -> bool:
 # --- verbs ---------------------------------------------------------------------------------------
 
 
-def check(core: Core, call: Call) -> Any:
-    """Whom and what a person means by a grant, before it is signed. Raises what keeps it."""
-    verb, object = str(call.args["verb"]), str(call.args.get("object") or ANYTHING)
-    taking = bool(call.args.get("take"))
-    who = grantee(core, str(call.args["to"]), verb, taking=taking)
-    if not taking:
-        check_right(verb, object, who.sort)
-    meant_here = (verb, object, who.to)
+class Which(Request, frozen=True):
+    to: Annotated[str, pos("a key, machine:NAME or role:NAME (the sort may be left out)")]
+    verb: Annotated[str, pos("the verb, or *; `muster grants --verbs` lists them")]
+    object: Annotated[str, opt("what it may be used on")] = ANYTHING
+    take: Annotated[bool, opt("take the grant back instead")] = False
+
+
+class Meant(Struct, frozen=True):
+    """How grants name whom a person means, and the ids of those that stand."""
+
+    grantee: str
+    sort: str
+    held: list[str]
+
+
+@verb("grant.check", auth="local")
+def check(core: "Core", call: "Call", ask: Which) -> Meant:
+    """Whom and what a grant means, and whether it has an effect."""
+    who = grantee(core, ask.to, ask.verb, taking=ask.take)
+    if not ask.take:
+        check_right(ask.verb, ask.object, who.sort)
+    meant_here = (ask.verb, ask.object, who.to)
     held = [
         g.id
         for g in core.roster.grants
         if (g.grant.verb, g.grant.object, g.grant.to) == meant_here and g.giver
     ]
-    return {"grantee": who.to, "sort": who.sort, "held": held}
+    return Meant(who.to, who.sort, held)
 
 
-def grant(core: Core, call: Call) -> Any:
-    """Write a grant down. Its own statement, which the command signed, is what gives it."""
-    statement = str(call.options.get("statement", ""))
-    if not statement:
-        raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
-    body: Any
-    try:
-        if call.args.get("take"):
-            kind = kinds.GRANT_TAKE
-            body = msgspec.convert(
-                {"id": call.options.get("id"), "statement": statement}, kinds.GrantTake
-            )
-        else:
-            kind = kinds.GRANT_GIVE
-            body = kinds.GrantGive(msgspec.convert(call.options.get("grant"), Grant), statement)
-    except msgspec.ValidationError as error:
-        raise Malformed(f"the grant cannot be read: {error}") from error
+class Give(Which, frozen=True):
+    days: Annotated[int, opt("how long", ge=1, le=GRANT_DAYS_MAX)] = 30
+    # The grant's own statement, which the command signs, is what gives it or takes it back.
+    grant: Annotated[Grant | None, data(unsigned=True)] = None
+    id: Annotated[Hex32 | None, data(unsigned=True)] = None
+    statement: Annotated[str, data(unsigned=True)] = ""
+
+
+class Written(Struct, frozen=True):
+    entry: str
+
+
+@verb(
+    "grant",
+    auth="order",
+    group="The fleet",
+    object="verb",
+    target="hub",
+    signs="grant_options",
+)
+def grant(core: "Core", call: "Call", ask: Give) -> Written:
+    """Allow a key, a machine or a role one verb; `muster grants` lists them.
+
+    muster grant machine:build send
+    muster grant machine:build send --take
+    """
+    body: kinds.GrantGive | kinds.GrantTake
     # All that the fold will ask, before anything is written.
-    signed = open_statement(statement.encode(), core.standing.fleet)
-    if isinstance(body, kinds.GrantGive):
-        core.roster.check_give(signed, body.grant)
-        _check_effect(core, body.grant)
-        fits = gives(signed, body.grant)
+    if ask.take and ask.id and ask.statement:
+        body = kinds.GrantTake(ask.id, ask.statement)
+        fits = takes(open_statement(ask.statement.encode(), core.standing.fleet), ask.id)
+    elif not ask.take and ask.grant and ask.statement:
+        body = kinds.GrantGive(ask.grant, ask.statement)
+        signed = open_statement(ask.statement.encode(), core.standing.fleet)
+        core.roster.check_give(signed, ask.grant)
+        _check_effect(core, ask.grant)
+        fits = gives(signed, ask.grant)
     else:
-        fits = takes(signed, body.id)
+        raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
     if not fits:
         raise Refused("the statement is about another grant; use `muster grant` as the operator")
-    raw = canon.encode(msgspec.to_builtins(body))
-    return {"entry": core.append(kind, raw, cause=call.cites, actor=call.actor).id.hex()}
+    return Written(call.write(body).id.hex())
 
 
-def _check_effect(core: Core, given: Grant) -> None:
+def _check_effect(core: "Core", given: Grant) -> None:
     check_right(given.verb, given.object, _sort_of(core, given.to))
     if given.until_ms <= core.now.wall_ms:
         raise Refused("the grant would have ended before it began: give it some days")
 
 
-def _sort_of(core: Core, to: str) -> str:
+def _sort_of(core: "Core", to: str) -> str:
     """What a grant's `to` is."""
     roster = core.roster
     if to in ROLES:
@@ -250,17 +280,49 @@ def _sort_of(core: Core, to: str) -> str:
     return "operator" if to in roster.operators else "device" if to in roster.devices else "key"
 
 
-def grants(core: Core, call: Call) -> Any:
-    """Every grant that stands, in words; or, with `verbs`, what can be granted."""
-    if call.args.get("verbs"):
-        table = [{"verb": v, "object": o, "to": "key"} for v, o in sorted(key_verbs().items())]
-        table += [{"verb": v, "object": o, "to": "machine"} for v, o in MACHINE_VERBS.items()]
-        return {"verbs": table}
+class Grants(Request, frozen=True):
+    verbs: Annotated[bool, opt("what can be granted, and what the object of each is")] = False
+
+
+class Grantable(Struct, frozen=True):
+    verb: str
+    object: str
+    to: str
+
+
+class Held(Struct, frozen=True):
+    """A grant that stands, in words; `no_effect` says why it has none."""
+
+    id: str
+    to: str
+    sort: str
+    verb: str
+    object: str
+    until_ms: int
+    by: str
+    no_effect: str
+
+
+class Listed(Struct, frozen=True):
+    grants: list[Held] | UnsetType = UNSET
+    verbs: list[Grantable] | UnsetType = UNSET
+
+
+@verb("grants", auth="local", group="The fleet", harmless=True)
+def grants(core: "Core", call: "Call", ask: Grants) -> Listed:
+    """Every grant that stands, and what can be granted.
+
+    muster grants --verbs
+    """
+    if ask.verbs:
+        table = [Grantable(verb, object, "key") for verb, object in sorted(key_verbs().items())]
+        table += [Grantable(verb, object, "machine") for verb, object in MACHINE_VERBS.items()]
+        return Listed(verbs=table)
     given = [g for g in core.roster.grants if g.giver and g.grant.to not in core.roster.devices]
-    return {"grants": [_shown(core, each) for each in given]}
+    return Listed(grants=[_shown(core, each) for each in given])
 
 
-def _shown(core: Core, given: Given) -> dict[str, Any]:
+def _shown(core: "Core", given: Given) -> Held:
     sort, to = _sort_of(core, given.grant.to), given.grant.to
     effect = ""
     try:
@@ -275,13 +337,13 @@ def _shown(core: Core, given: Given) -> dict[str, Any]:
         "agent": lambda: f"{agent}@{core.standing.name_of(machine)}",
         "operator": lambda: core.roster.speaker(to),
     }
-    return {
-        "id": given.id,
-        "to": names.get(sort, lambda: to)(),
-        "sort": sort,
-        "verb": given.grant.verb,
-        "object": given.grant.object,
-        "until_ms": given.grant.until_ms,
-        "by": core.roster.speaker(given.giver),
-        "no_effect": effect,
-    }
+    return Held(
+        id=given.id,
+        to=names.get(sort, lambda: to)(),
+        sort=sort,
+        verb=given.grant.verb,
+        object=given.grant.object,
+        until_ms=given.grant.until_ms,
+        by=core.roster.speaker(given.giver),
+        no_effect=effect,
+    )

@@ -7,10 +7,9 @@ Rule 3: machines and operators have one space of names, and no key has two meani
 """
 
 import secrets
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import msgspec
+from msgspec import Struct
 
 from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.fleet import kinds
@@ -19,41 +18,67 @@ from muster.fleet.meant import taken
 from muster.fleet.name import check_name, short
 from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
-from muster.log import canon
 from muster.node import clock
-from muster.node.call import Call
-from muster.node.core import Core
 from muster.node.home import SEED_BYTES, Home
-from muster.verbs.client import Door
+from muster.verbs.declaration import Nothing, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.verbs.client import Door
 
 SEED: Final = "operator.seed"
 
 
 # --- inside the command --------------------------------------------------------------------------
 
+_ADD: Final = ("add",)
+_REVOKE: Final = ("revoke",)
 
-def operator(door: Door, args: Mapping[str, Any]) -> Any:
-    """`muster operator ACTION`."""
-    action, name = str(args["action"]), str(args.get("name") or "")
-    if action == "list":
+
+class Action(Request, frozen=True):
+    action: Annotated[
+        Literal["add", "list", "revoke", "key"],
+        pos("add, list, revoke, or key: the public key of this home's operator"),
+    ]
+    name: Annotated[
+        str, pos("the operator", actions=("add", "revoke"), needed=("add", "revoke"))
+    ] = ""
+    key: Annotated[
+        str,
+        opt("what `muster operator key` printed where the new operator will order", actions=_ADD),
+    ] = ""
+    here: Annotated[
+        bool,
+        opt("the key of this home, made where there is none; needs authority.seed", actions=_ADD),
+    ] = False
+    last: Annotated[bool, opt("revoke also the only one", actions=_REVOKE)] = False
+    reason: Annotated[str, opt("why it is revoked, for the log", actions=_REVOKE, empty=True)] = ""
+    yes: Annotated[bool, opt("do not ask first", unsigned=True, actions=_REVOKE, short="y")] = False
+
+
+@verb("operator", auth="local", runs="client", group="The fleet")
+def operator(door: "Door", ask: Action) -> Any:
+    """Who orders in this fleet: list them, add one, shut one out.
+
+    muster operator key    # where bob will order: prints a key
+    muster operator add bob --key KEY    # where authority.seed lies
+    """
+    if ask.action == "list":
         return {"operators": door.ask("operators", {})}
-    if action == "key":
-        return _key(door)
-    if action == "add":
-        return _add(door, name, args)
-    wanted = {"name": name, "operator": True, "last": bool(args.get("last"))}
+    if ask.action == "key":
+        door.home.require()
+        key, fresh = _own_key(door.home)
+        return {"key": key, "fresh": fresh, "file": str(door.home.path / SEED)}
+    if ask.action == "add":
+        return _add(door, ask)
+    wanted = {"name": ask.name, "operator": True, "last": ask.last}
     name = str(door.ask("revoke.check", wanted)["name"])
     door.confirm(f"operator {name} is shut out everywhere, for good: the key never counts again")
-    chosen = {k: args[k] for k in ("last", "reason") if args.get(k)}
+    said = {"last": ask.last, "reason": ask.reason}
+    chosen = {name: value for name, value in said.items() if value}
     return door.ask("revoke", {"name": name, "operator": True, **chosen}, on=door.on)
-
-
-def _key(door: Door) -> Any:
-    """The public half of the key in this home, which is made where there is none."""
-    door.home.require()
-    key, fresh = _own_key(door.home)
-    return {"key": key, "fresh": fresh, "file": str(door.home.path / SEED)}
 
 
 def _own_key(home: Home) -> tuple[str, bool]:
@@ -63,18 +88,17 @@ def _own_key(home: Home) -> tuple[str, bool]:
     return Operator.from_seed(home.seed(SEED)).key, fresh
 
 
-def _add(door: Door, name: str, args: Mapping[str, Any]) -> Any:
+def _add(door: "Door", ask: Action) -> Any:
     door.home.require()
-    check_name(name, "The operator's name")
-    key = str(args.get("key") or "")
-    if bool(args.get("here")) == bool(key):
+    check_name(ask.name, "The operator's name")
+    if ask.here == bool(ask.key):
         raise Malformed(
-            f"whose key is {name}'s? On the machine where {name} will order, `muster operator key` "
-            f"prints it; then `muster operator add {name} --key KEY`. With --here it is the key of "
-            "this home, which is made where there is none"
+            f"whose key is {ask.name}'s? On the machine where {ask.name} will order, `muster "
+            f"operator key` prints it; then `muster operator add {ask.name} --key KEY`. With "
+            "--here it is the key of this home, which is made where there is none"
         )
-    if key:
-        return door.ask("operator.add", {"name": name, "key": key}, on=door.on)
+    if ask.key:
+        return door.ask("operator.add", {"name": ask.name, "key": ask.key}, on=door.on)
     if not door.home.has_seed("authority.seed"):
         raise NotFound(
             f"{door.home.path} holds no authority.seed, which makes an operator; put the kept copy "
@@ -82,44 +106,71 @@ def _add(door: Door, name: str, args: Mapping[str, Any]) -> Any:
         )
     authority = Authority.from_seed(door.home.seed("authority.seed"))
     # Asked first: a name that is taken must not leave a key behind.
-    door.ask("operator.free", {"name": name})
+    door.ask("operator.free", {"name": ask.name})
     key, _ = _own_key(door.home)
-    record = sign_operator(authority, key, name, clock.read().wall_ms)
+    record = sign_operator(authority, key, ask.name, clock.read().wall_ms)
     return door.ask("operator.record", {"record": record.decode()})
 
 
 # --- in the daemon -------------------------------------------------------------------------------
 
 
-def listing(core: Core, call: Call) -> list[dict[str, Any]]:
-    """Every operator whose key counts, and those that count no more."""
-    revoked = core.roster.revoked
+class Known(Struct, frozen=True):
+    name: str
+    key: str
+    since_ms: int
+    state: Literal["orders", "revoked"]
+
+
+@verb("operators", auth="local")
+def listing(core: "Core", call: "Call", ask: Nothing) -> list[Known]:
+    """Every operator, as the log has them: whose key counts, then whose counts no more."""
     live = [
-        {"name": o.name, "key": o.operator, "since_ms": o.issued_ms, "state": "orders"}
-        for o in core.roster.operators.values()
+        Known(each.name, each.operator, each.issued_ms, "orders")
+        for each in core.roster.operators.values()
     ]
     gone = [
-        {"name": r.name, "key": key, "since_ms": r.issued_ms, "state": "revoked"}
-        for key, r in revoked.items()
-        if r.of == "operator"
+        Known(each.name, key, each.issued_ms, "revoked")
+        for key, each in core.roster.revoked.items()
+        if each.of == "operator"
     ]
-    return sorted(live + gone, key=lambda o: (o["state"] != "orders", str(o["name"])))
+    return sorted(live, key=lambda each: each.name) + sorted(gone, key=lambda each: each.name)
 
 
-def free(core: Core, call: Call) -> Any:
-    """Whether a name can be an operator's. Raises: Conflict, Malformed."""
-    name = check_name(str(call.args.get("name", "")), "The operator's name")
-    _check_name_is_free(core, name, "")
-    return {"name": name}
+class Name(Request, frozen=True):
+    name: Annotated[str, pos("the name")]
 
 
-def add(core: Core, call: Call) -> Any:
-    """Make another operator, as one that there is ordered it."""
-    authority = authority_of(core)
-    name, key = str(call.args["name"]), str(call.args["key"]).strip().lower()
-    check_name(name, "The operator's name")
+class Free(Struct, frozen=True):
+    name: str
+
+
+@verb("operator.free", auth="local")
+def free(core: "Core", call: "Call", ask: Name) -> Free:
+    """Whether a name can be an operator's."""
+    check_name(ask.name, "The operator's name")
+    _check_name_is_free(core, ask.name, "")
+    return Free(ask.name)
+
+
+class Add(Request, frozen=True):
+    name: Annotated[str, pos("the operator")]
+    key: Annotated[str, pos("the public key")]
+
+
+class Made(Struct, frozen=True):
+    operator: str
+    key: str
+    fresh: bool
+
+
+@verb("operator.add", auth="order", object="name", target="authority", operators_only=True)
+def add(core: "Core", call: "Call", ask: Add) -> Made:
+    """Make an operator of a key."""
+    authority, key = authority_of(core), ask.key.strip().lower()
+    check_name(ask.name, "The operator's name")
     try:
-        raw = sign_operator(authority, key, name, core.now.wall_ms)
+        raw = sign_operator(authority, key, ask.name, core.now.wall_ms)
     except Malformed as error:
         raise Malformed(
             f"{key[:80]!r} is no operator's key: `muster operator key` prints it, 64 digits"
@@ -127,13 +178,17 @@ def add(core: Core, call: Call) -> Any:
     return _write(core, call, open_operator(raw, core.standing.fleet))
 
 
-def record(core: Core, call: Call) -> Any:
-    """Take in a record that the authority signed; who brings it does not matter."""
-    raw = str(call.args.get("record", "")).encode()
-    return _write(core, call, open_operator(raw, core.standing.fleet))
+class Record(Request, frozen=True):
+    record: Annotated[str, pos("the signed record")]
 
 
-def _write(core: Core, call: Call, record: OperatorRecord) -> Any:
+@verb("operator.record", auth="local", writes=True)
+def record(core: "Core", call: "Call", ask: Record) -> Made:
+    """Take in an operator that the authority signed; who brings it does not matter."""
+    return _write(core, call, open_operator(ask.record.encode(), core.standing.fleet))
+
+
+def _write(core: "Core", call: "Call", record: OperatorRecord) -> Made:
     key, roster = record.operator, core.roster
     if roster.is_dead(key):
         raise Denied(
@@ -151,12 +206,11 @@ def _write(core: Core, call: Call, record: OperatorRecord) -> Any:
         # One more, and nobody could join: every newcomer is told who orders.
         raise Refused(f"a fleet has at most {OPERATORS_MAX} operators: revoke one that is not used")
     if known is None:
-        body = canon.encode(msgspec.to_builtins(kinds.OperatorRecorded(record.raw.decode())))
-        core.append(kinds.OPERATOR_RECORD, body, cause=call.cites, actor=call.actor)
-    return {"operator": record.name, "key": key, "fresh": known is None}
+        call.write(kinds.OperatorRecorded(record.raw.decode()))
+    return Made(record.name, key, known is None)
 
 
-def _check_name_is_free(core: Core, name: str, key: str) -> None:
+def _check_name_is_free(core: "Core", name: str, key: str) -> None:
     other = taken(core.roster, name)
     if other is not None and other.key != key:
         raise Conflict(f"{other.sort} {name} has this name already: choose another name")

@@ -7,64 +7,108 @@ stream that found no room is nothing, and the answer says of how many streams th
 Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/ended.py`.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
+from msgspec import Struct
 
 from muster.errors import Malformed, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.machine import Authority
-from muster.fleet.meant import SORTS, Named, Sort, meant
+from muster.fleet.meant import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
-from muster.log import canon
 from muster.node import last_word
-from muster.node.call import Call
-from muster.node.core import Core
+from muster.verbs.declaration import Request, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
 
 
-def revoke(core: Core, call: Call) -> Any:
-    """Shut a machine (or an operator's key) out: what we hold of its streams still counts."""
-    authority = authority_of(core)
-    who = meant(core.roster, str(call.args["name"]), _sort(call))
-    _check(core, who, last=bool(call.args.get("last")))
-    reason = str(call.args.get("reason") or "no reason given")
-    if len(reason) > REVOCATION_REASON_CHARS_MAX:
+class Who(Request, frozen=True):
+    name: Annotated[str, pos("the machine or operator, by name or id (its beginning is enough)")]
+    machine: Annotated[bool, opt("it is a machine, where an operator has the same name")] = False
+    operator: Annotated[bool, opt("it is an operator, where a machine has the same name")] = False
+    last: Annotated[bool, opt("also where it is the only operator")] = False
+
+
+class Revoke(Who, frozen=True):
+    reason: Annotated[str, opt("why, for the log", empty=True)] = ""
+    yes: Annotated[
+        bool,
+        opt("do not ask first, which is done on a terminal only", unsigned=True, short="y"),
+    ] = False
+
+
+class Revoked(Struct, frozen=True):
+    revoked: str
+    sort: Sort
+    key: str
+    streams: int
+    streams_dropped: int
+    hub_left: bool
+
+
+@verb(
+    "revoke",
+    auth="order",
+    group="The fleet",
+    object="name",
+    target="authority",
+    destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
+    asks="revoke.check",
+)
+def revoke(core: "Core", call: "Call", ask: Revoke) -> Revoked:
+    """Shut a machine or an operator out everywhere, at once and for good.
+
+    What we hold of its streams still counts.
+
+        muster revoke build --reason 'left in the train'
+        muster revoke bob --operator
+    """
+    authority, who = authority_of(core), _meant(core, ask)
+    _check(core, who, last=ask.last)
+    if len(ask.reason) > REVOCATION_REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REVOCATION_REASON_CHARS_MAX} characters")
     streams = [s for s in core.store.streams() if s.machine == who.key and core.store.size(s)]
     what: dict[str, Any] = {
         "of": who.sort,
         "key": who.key,
         "name": who.name,
-        "reason": reason,
+        "reason": ask.reason or "no reason given",
         "issued_ms": core.now.wall_ms,
     }
     cuts = fitting_cuts(authority, ((s, core.store.size(s)) for s in streams), **what)
-    raw = sign_revocation(authority, cuts=cuts, **what)
-    body = canon.encode(msgspec.to_builtins(kinds.MachineRevoke(raw.decode())))
-    core.append(kinds.MACHINE_REVOKE, body, cause=call.cites, actor=call.actor)
+    call.write(kinds.MachineRevoke(sign_revocation(authority, cuts=cuts, **what).decode()))
     if who.sort == "operator":
         last_word.end(core, authority, who.key)
-    return {
-        "revoked": who.name,
-        "sort": who.sort,
-        "key": who.key,
-        "streams": len(streams),
-        "streams_dropped": len(streams) - len(cuts),
-        "hub_left": any(hub.machine != who.key for hub in core.roster.hubs()),
-    }
+    return Revoked(
+        revoked=who.name,
+        sort=who.sort,
+        key=who.key,
+        streams=len(streams),
+        streams_dropped=len(streams) - len(cuts),
+        hub_left=any(hub.machine != who.key for hub in core.roster.hubs()),
+    )
 
 
-def check(core: Core, call: Call) -> Any:
-    """Who is meant. Raises what `revoke` would raise, before a person is asked about it."""
-    who = meant(core.roster, str(call.args["name"]), _sort(call))
+class Meant(Struct, frozen=True):
+    sort: Sort
+    name: str
+    key: str
+
+
+@verb("revoke.check", auth="local")
+def check(core: "Core", call: "Call", ask: Who) -> Meant:
+    """Who is meant by a revocation, and whether it would be refused."""
+    who = _meant(core, ask)
     # The order goes to the authority's machine: that one cannot revoke itself, this one can.
     if who.key != core.machine or core.authority is not None:
-        _check(core, who, last=bool(call.args.get("last")))
-    return {"sort": who.sort, "name": who.name, "key": who.key}
+        _check(core, who, last=ask.last)
+    return Meant(who.sort, who.name, who.key)
 
 
-def authority_of(core: Core) -> Authority:
+def authority_of(core: "Core") -> Authority:
     """The fleet's authority. Raises: NotFound where this machine does not hold it."""
     if core.authority is None:
         raise NotFound(
@@ -75,14 +119,14 @@ def authority_of(core: Core) -> Authority:
     return core.authority
 
 
-def _sort(call: Call) -> Sort | None:
-    said = [sort for sort in SORTS if call.args.get(sort)]
-    if len(said) > 1:
+def _meant(core: "Core", ask: Who) -> Named:
+    if ask.machine and ask.operator:
         raise Malformed("say either --machine or --operator, not both")
-    return said[0] if said else None
+    sort: Sort | None = "machine" if ask.machine else "operator" if ask.operator else None
+    return meant(core.roster, ask.name, sort)
 
 
-def _check(core: Core, who: Named, *, last: bool) -> None:
+def _check(core: "Core", who: Named, *, last: bool) -> None:
     if who.key == core.machine:
         raise Refused(
             "a machine cannot revoke itself: bring authority.seed to another machine of the fleet "

@@ -4,14 +4,14 @@ Rule: what a person acts on is counted for persons (who is away, what runs here,
 the counters of the parts are in the answer too, for programs and for `--verbose`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from msgspec import Struct
 
 from muster.node.presence import presence
 from muster.node.speaking import Speaking
-from muster.verbs import doubt
 from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Status(Struct, frozen=True):
     fleet: str
     incarnation: str
     settled: bool
-    doubt: dict[str, Any] | None
+    doubt: View | None
     revoked: Revoked | None
     operators: int
     machines: Machines
@@ -95,7 +95,7 @@ def status(core: "Core", call: "Call", ask: Ask) -> Status:
         fleet=core.standing.fleet,
         incarnation=core.standing.incarnation,
         settled=core.members.settled,
-        doubt=doubt.view(core, call),
+        doubt=view(core),
         revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
         operators=len(core.roster.operators),
         machines=Machines(

@@ -6,24 +6,6 @@ from muster.verbs.verb import Verb, opt, pos
 
 TRUTH: Final = (
     Verb(
-        "audit", "verify, explain or export what happened", "local", "client",
-        "muster.verbs.audit:audit",
-        (
-            pos("action", "verify, explain TASK or export FOLDER",
-                 choices=("verify", "explain", "export")),
-            pos("what", "the task id to explain, or the folder to write, not there yet",
-                required=False, needed=("explain", "export")),
-            opt("file", "verify this database or exported folder instead of our own log",
-                actions=("verify", "export")),
-            opt("fleet", "the fleet it must be of (default: this machine's)",
-                actions=("verify", "export")),
-        ),
-    ),
-    Verb(
-        "rebuild", "fold every table anew from the log", "local", "client",
-        "muster.verbs.audit:rebuild",
-    ),
-    Verb(
         "forks", "streams whose own key wrote two histories, and what was decided", "local",
         "step", "muster.verbs.fork:forks",
     ),
@@ -40,19 +22,6 @@ TRUTH: Final = (
         "muster.verbs.fork:settle",
         (pos("fork", "the fork's whole id"), opt("note", "what was found")),
         hidden=True, object="fork", operators_only=True,
-    ),
-    Verb(
-        "doubt", "what this machine does not know of its own past", "local", "step",
-        "muster.verbs.doubt:view", hidden=True,
-    ),
-    Verb(
-        "resume", "go on without what this machine lost of its log: you know it is no copy",
-        "local", "client", "muster.verbs.doubt:resume",
-    ),
-    Verb(
-        "doubt.end", "an operator's word that ends a machine's doubt", "order", "step",
-        "muster.verbs.doubt:end", (pos("doubt", "the doubt"),), hidden=True, object="doubt",
-        operators_only=True,
     ),
     Verb(
         "repo", "add or list the fleet's repositories", "order", "async", "muster.verbs.repo:repo",

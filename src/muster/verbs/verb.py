@@ -7,13 +7,10 @@ from muster.node.verb import Verb as Row
 from muster.verbs.examples import EXAMPLES
 
 _HARMLESS: Final = (
-    "ask", "audit", "check", "fetch", "forks", "grants", "logs", "questions", "run",
+    "ask", "check", "fetch", "forks", "logs", "questions", "run",
     "runs", "schema", "tasks", "why",
 )  # fmt: skip
 SHOWN: Final = "?"
-_SIGNS: Final = {
-    "grant": "grant_options", "device.add": "device_options", "device.revoke": "device_taken",
-}  # fmt: skip
 
 
 def Verb(  # noqa: N802, PLR0917 - it stands where the class stood
@@ -28,9 +25,8 @@ def Verb(  # noqa: N802, PLR0917 - it stands where the class stood
         harmless=name in _HARMLESS,
         naming=name == "repo",
         followed=name in ("watch", "journal"),
-        writes=name in ("submit", "operator.record", "device.record"),
+        writes=name == "submit",
         steps=name in ("run", "ask", "check", "repo"),
-        signs=_SIGNS.get(name, ""),
         examples=EXAMPLES.get(name, ()),
         **more,
     )  # fmt: skip

@@ -20,17 +20,13 @@ from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 from muster.visible import escaped
 
-_FLEET, _WORK = "muster.cli.show_fleet", "muster.cli.show_work"
-_TRUTH = "muster.cli.show_truth"
+_WORK = "muster.cli.show_work"
 
 _THEME: Final = {
-    "revoke": _FLEET, "grant": _FLEET, "grants": _FLEET, "operator": _FLEET, "device": _FLEET,
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
     "logs": _WORK, "repo": _WORK,
     "fetch": _WORK,
-    "audit": _TRUTH, "rebuild": _TRUTH, "forks": _TRUTH, "close": _TRUTH,
-    "resume": _TRUTH,
 }  # fmt: skip
 
 _FORMS: Final[dict[str, Callable[[Any], str]]] = {

@@ -124,36 +124,3 @@ def _signed(value: Any, names: Mapping[str, str]) -> str:
 def rebuild(value: Any, _files: Files) -> str:
     skipped = f"; {value['skipped']} could not be used, as before" if value["skipped"] else ""
     return f"Every table was folded anew from {value['entries']} entries{skipped}."
-
-
-def resume(value: Any, _files: Files) -> str:
-    return (
-        f"{clean(value['resumed'])} goes on without what it lost of its log. Orders signed "
-        "before that are refused: whether it obeyed them cannot be known."
-    )
-
-
-def forks(value: Any, _files: Files) -> str:
-    return table(
-        ("state", "fork", "machine", "entries kept", "beyond", "by", "note"),
-        (
-            (
-                paint("open", "red") if each["state"] == "open" else "closed",
-                each["fork"][:12],
-                each["machine"],
-                str(each["common"]),
-                str(each["beyond"]),
-                each["by"],
-                clean(each["note"], 60),
-            )
-            for each in value
-        ),
-        "No stream forked.",
-    )
-
-
-def close(value: Any, _files: Files) -> str:
-    return (
-        f"Fork {value['fork'][:12]} is closed: its stream stays at its first {value['common']} "
-        "entries, and both branches stay as evidence."
-    )

@@ -1,0 +1,15 @@
+"""What people read when a machine goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import clean
+
+Files = Mapping[str, str]
+
+
+def resume(value: Any, _files: Files) -> str:
+    return (
+        f"{clean(value['resumed'])} goes on without what it lost of its log. Orders signed "
+        "before that are refused: whether it obeyed them cannot be known."
+    )
