@@ -18,6 +18,7 @@ from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import standing
+from muster.verbs.fork import Close
 from muster.verbs.fork import close as command
 from muster.verbs.table import VERBS
 
@@ -211,10 +212,10 @@ def test_a_person_names_a_fork_by_its_beginning(world):
     door: Any = Knock(hub)
     for unknown in ("ffff", fork["fork"][:3], ""):
         with pytest.raises(NotFound):
-            command(door, {"fork": unknown})
+            command(door, Close(fork=unknown))
     assert alarms(hub)
-    text = ["we", "restored", "it"]
-    said = command(door, {"fork": fork["fork"][:12], "note": text})
+    text = ("we", "restored", "it")
+    said = command(door, Close(fork=fork["fork"][:12], note=text))
     assert (said["fork"], said["common"]) == (fork["fork"], fork["common"])
     assert listed(hub)[0]["note"] == "we restored it"
     assert alarms(hub) == []

@@ -43,7 +43,7 @@ from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
 from muster.task.kinds import AttemptStart, TaskAssign, read
-from muster.verbs.fork import forks
+from muster.verbs.fork import listed
 from tests.sim.network import DIAL_MS_MAX
 from tests.sim.tally import KINDS, chained
 
@@ -446,8 +446,7 @@ class Checker:
 
     def _forks(self, machine: "Machine") -> set[str]:
         """The forks that nobody closed, as this machine sees it."""
-        found = forks(_core(machine), None)  # type: ignore[arg-type]
-        return {str(f["fork"]) for f in found if f["state"] == "open"}
+        return {fork.fork for fork in listed(_core(machine)) if fork.state == "open"}
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]

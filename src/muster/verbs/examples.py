@@ -22,8 +22,6 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "answer": ("muster answer 7d5e no",),
     "logs": ("muster logs 7d5e --follow",),
     "fetch": ("muster fetch 7d5e --to results", "muster fetch 7d5e report.txt"),
-    "forks": ("muster forks",),
-    "close": ("muster close 3fa1 'a backup was started twice'",),
     "repo": (
         "muster repo add main ~/src/project",
         "muster repo list",

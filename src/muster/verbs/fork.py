@@ -6,41 +6,67 @@ Rule 2: until then it stands among the incidents of every machine that holds the
 """
 
 import hashlib
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.forked import fork_id
-from muster.log import canon
-from muster.node.call import Call
-from muster.node.core import Core
-from muster.verbs.client import Door
+from muster.verbs.declaration import Nothing, Request, Words, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.verbs.client import Door
 
 ID_CHARS_MIN: Final = 4
 
 
-def forks(core: Core, call: Call) -> list[dict[str, Any]]:
-    """Every fork that this machine can prove or that an operator closed, open ones first."""
-    found = {str(each["fork"]): each for each in proved(core)}
+class Fork(Struct, frozen=True):
+    """A fork by its name; `beyond` entries are kept as evidence, `proof` is "" without one here."""
+
+    fork: str
+    stream: str
+    machine: str
+    common: int
+    beyond: int = 0
+    proof: str = ""
+    state: Literal["open", "closed"] = "open"
+    by: str = ""
+    note: str = ""
+    t_ms: int = 0
+
+
+@verb("forks", auth="local", group="What is true", harmless=True)
+def forks(core: "Core", call: "Call", ask: Nothing) -> list[Fork]:
+    """Streams whose own key wrote two histories, and what was decided.
+
+    Every fork that this machine can prove or that an operator closed, open ones first.
+
+        muster forks
+    """
+    return listed(core)
+
+
+def listed(core: "Core") -> list[Fork]:
+    """What the verb answers."""
+    found = {each.fork: each for each in proved(core)}
     for fork, closed in core.roster.closed.items():
         machine = core.standing.name_of(closed.stream.partition("/")[0])
-        here = found.setdefault(
-            fork,
-            {
-                "fork": fork, "stream": closed.stream, "machine": machine,
-                "common": closed.common, "beyond": 0, "proof": "",
-            },
-        )  # fmt: skip
-        here["state"], here["note"], here["t_ms"] = "closed", closed.note, closed.issued_ms
         operator = core.roster.operators.get(closed.operator)
-        here["by"] = operator.name if operator is not None else closed.operator[:12]
-    return sorted(found.values(), key=lambda f: (f["state"] != "open", f["stream"], f["common"]))
+        found[fork] = replace(
+            found.get(fork) or Fork(fork, closed.stream, machine, closed.common),
+            state="closed",
+            by=operator.name if operator is not None else closed.operator[:12],
+            note=closed.note,
+            t_ms=closed.issued_ms,
+        )
+    return sorted(found.values(), key=lambda each: (each.state != "open", each.stream, each.common))
 
 
-def proved(core: Core) -> list[dict[str, Any]]:
+def proved(core: "Core") -> list[Fork]:
     """The forks that this machine holds a proof of."""
     found = []
     for stream, proof in core.replication.forks.proofs().items():
@@ -49,46 +75,62 @@ def proved(core: Core) -> list[dict[str, Any]]:
             continue
         held = core.store.query("select held from stream where name = ?", (str(stream),))
         found.append(
-            {
-                "fork": fork_id(str(stream), common),
-                "stream": str(stream),
-                "machine": core.standing.name_of(stream.machine),
-                "common": common,
-                "beyond": max(0, int(str(held[0][0])) - common) if held else 0,
-                "proof": hashlib.sha256(proof).hexdigest(),
-                "state": "open",
-                "by": "",
-                "note": "",
-                "t_ms": 0,
-            }
+            Fork(
+                fork=fork_id(str(stream), common),
+                stream=str(stream),
+                machine=core.standing.name_of(stream.machine),
+                common=common,
+                beyond=max(0, int(str(held[0][0])) - common) if held else 0,
+                proof=hashlib.sha256(proof).hexdigest(),
+            )
         )
     return found
 
 
-def close(door: Door, args: Mapping[str, Any]) -> Any:
-    """Name the fork in full, which is what the operator signs."""
-    begin = str(args["fork"])
-    found = [f for f in door.ask("forks", {}) if str(f["fork"]).startswith(begin)]
-    if not found or len(begin) < ID_CHARS_MIN:
-        raise NotFound(f"no fork begins with {begin[:40]!r}; `muster forks` lists them")
+class Close(Request, frozen=True):
+    fork: Annotated[str, pos("the fork's id (its beginning is enough)")]
+    note: Annotated[Words, pos("what you found, for the log")] = ()
+
+
+@verb("close", auth="local", runs="client", group="What is true")
+def close(door: "Door", ask: Close) -> Any:
+    """Close a fork: you looked at it, its stream stays where it was cut.
+
+    muster close 3fa1 'a backup was started twice'
+    """
+    found = [each for each in door.ask("forks", {}) if each["fork"].startswith(ask.fork)]
+    if not found or len(ask.fork) < ID_CHARS_MIN:
+        raise NotFound(f"no fork begins with {ask.fork[:40]!r}; `muster forks` lists them")
     if len(found) > 1:
-        raise Refused(f"more than one fork begins with {begin[:40]!r}; give more of its id")
-    signed = {"fork": found[0]["fork"], "note": " ".join(args.get("note") or ())[:500]}
+        raise Refused(f"more than one fork begins with {ask.fork[:40]!r}; give more of its id")
+    # The name of the fork in full is what the operator signs.
+    signed = {"fork": found[0]["fork"], "note": " ".join(ask.note)[:500]}
     return door.ask("fork.close", signed)
 
 
-def settle(core: Core, call: Call) -> dict[str, Any]:
-    """Write the decision down, for every machine to fold."""
-    fork, note = str(call.args["fork"]), str(call.args.get("note") or "")
-    found = next((f for f in forks(core, call) if f["fork"] == fork), None)
+class Settle(Request, frozen=True):
+    fork: Annotated[str, pos("the fork's whole id")]
+    note: Annotated[str, opt("what was found")] = ""
+
+
+class Settled(Struct, frozen=True):
+    fork: str
+    stream: str
+    common: int
+    entry: str
+
+
+@verb("fork.close", auth="order", object="fork", operators_only=True)
+def settle(core: "Core", call: "Call", ask: Settle) -> Settled:
+    """An operator's decision about a fork."""
+    found = next((each for each in listed(core) if each.fork == ask.fork), None)
     if found is None:
         raise NotFound(
-            f"this machine holds no proof of fork {fork[:12]}; `muster forks` lists them"
+            f"this machine holds no proof of fork {ask.fork[:12]}; `muster forks` lists them"
         )
-    if found["state"] != "open":
-        raise Conflict(f"fork {fork[:12]} was closed by {found['by']} already")
-    body = kinds.ForkClose(found["common"], note, found["proof"], call.statement, found["stream"])
-    raw = canon.encode(msgspec.to_builtins(body))
-    entry = core.append(kinds.FORK_CLOSE, raw, cause=call.cites, actor=call.actor)
-    return {"fork": fork, "stream": found["stream"], "common": found["common"],
-            "entry": entry.id.hex()}  # fmt: skip
+    if found.state != "open":
+        raise Conflict(f"fork {ask.fork[:12]} was closed by {found.by} already")
+    entry = call.write(
+        kinds.ForkClose(found.common, ask.note, found.proof, call.statement, found.stream)
+    )
+    return Settled(ask.fork, found.stream, found.common, entry.id.hex())

@@ -109,17 +109,17 @@ def _forked(core: "Core") -> list[Incident]:
     """The forks that nobody has closed."""
     found = []
     for each in proved(core):
-        if each["fork"] in core.roster.closed:
+        if each.fork in core.roster.closed:
             continue
         since = core.store.query(
             "select ms from fork join stream on stream.id = fork.stream where name = ?",
-            (each["stream"],),
+            (each.stream,),
         )
         t_ms = int(str(since[0][0])) if since else 0
         title = (
-            f"a stream of {each['machine']} forked after {each['common']} entries: find out why "
-            f"its key wrote twice, then `muster close {each['fork'][:12]}`"
+            f"a stream of {each.machine} forked after {each.common} entries: find out why "
+            f"its key wrote twice, then `muster close {each.fork[:12]}`"
         )
-        key, stream = f"forked-{each['fork'][:16]}", each["stream"]
+        key, stream = f"forked-{each.fork[:16]}", each.stream
         found.append(Incident(stream, key, 1, "critical", title, stream, 1, t_ms, t_ms, core.name))
     return found

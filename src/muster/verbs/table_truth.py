@@ -2,27 +2,9 @@
 
 from typing import Final
 
-from muster.verbs.verb import Verb, opt, pos
+from muster.verbs.verb import Verb, pos
 
 TRUTH: Final = (
-    Verb(
-        "forks", "streams whose own key wrote two histories, and what was decided", "local",
-        "step", "muster.verbs.fork:forks",
-    ),
-    Verb(
-        "close", "close a fork: you looked at it, its stream stays where it was cut", "local",
-        "client", "muster.verbs.fork:close",
-        (
-            pos("fork", "the fork's id (its beginning is enough)"),
-            pos("note", "what you found, for the log", kind="words", required=False),
-        ),
-    ),
-    Verb(
-        "fork.close", "an operator's decision about a fork", "order", "step",
-        "muster.verbs.fork:settle",
-        (pos("fork", "the fork's whole id"), opt("note", "what was found")),
-        hidden=True, object="fork", operators_only=True,
-    ),
     Verb(
         "repo", "add or list the fleet's repositories", "order", "async", "muster.verbs.repo:repo",
         (

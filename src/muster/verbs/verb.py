@@ -7,7 +7,7 @@ from muster.node.verb import Verb as Row
 from muster.verbs.examples import EXAMPLES
 
 _HARMLESS: Final = (
-    "ask", "check", "fetch", "forks", "logs", "questions", "run",
+    "ask", "check", "fetch", "logs", "questions", "run",
     "runs", "schema", "tasks", "why",
 )  # fmt: skip
 SHOWN: Final = "?"
