@@ -169,6 +169,22 @@ def test_each_knows_what_the_other_says_of_itself(fleet):
         )
 
 
+@proves("node.versions-mix", "node.reach-is-told")
+def test_each_is_told_where_the_other_is_reached_in_the_words_that_it_knows(fleet):
+    for machine in fleet.machines.values():
+        (other,) = [each for each in fleet.machines.values() if each is not machine]
+        address = f"127.0.0.1:{other.port}"
+
+        def shown(machine=machine, other=other) -> dict:
+            return next(row for row in known(machine) if row["name"] == other.name)
+
+        until(lambda: shown()["facts"]["address"] == address, lambda: str(shown()))  # noqa: B023
+        if not is_older(machine):
+            ways = {(way["channel"], way["address"]) for way in shown()["ways"]}
+            assert ("http", address) in ways
+            assert not shown()["facts"]["reach"], "the older one tells no more than it knows"
+
+
 def known(machine: Machine) -> list[dict]:
     return list(machine.ask("machines"))
 

@@ -30,6 +30,7 @@ class Fake:
         self.name = name
         self.tried = tried
         self.there: set[str] = set()
+        self.shown: list[Any] = []
         self.error: MusterError = Unreachable("it is silent; try later")
 
     async def dial(self, address: str, *, peer: str = "") -> MemoryLink:
@@ -40,6 +41,9 @@ class Fake:
         link, _ = pair("", peer)
         link.channel = self.name  # type: ignore[misc]
         return link
+
+    def renew(self, credentials: Any) -> None:
+        self.shown.append(credentials)
 
 
 class Half:
@@ -62,7 +66,8 @@ class Half:
             found_at=lambda _peer, way: self.found.append(way),
         )
         own: Any = Own(self.core.machine, None, None)  # type: ignore[arg-type]
-        relays: Any = None
+        relays: Any = Fake("relay", [])
+        self.relays = relays
         self.cascade = Cascade(self, own, relays)  # type: ignore[arg-type]
         self.http, self.memory = Fake(FIRST, self.tried), Fake("memory", self.tried)
         self.cascade._channels = {FIRST: self.http, "memory": self.memory}  # type: ignore[dict-item]
@@ -151,3 +156,10 @@ def test_a_person_names_a_channel_that_there_is_and_an_address_of_it(monkeypatch
         half.cascade.way("pigeon", "x")
     with pytest.raises(MusterError, match="host:port"):
         half.cascade.way(FIRST, "x")
+
+
+@proves("channel.tls-renewal")
+def test_fresh_papers_are_shown_on_every_channel_and_on_relayed_links(monkeypatch):
+    half, fresh = Half(monkeypatch), object()
+    half.cascade.renew(fresh)  # type: ignore[arg-type]
+    assert half.http.shown == half.memory.shown == half.relays.shown == [fresh]
