@@ -413,9 +413,9 @@ class Machine:
                 case ev.Note(text):
                     world.trace("note", f"{self.place} {text}")
                     world.checker.noted(self, text)
-                case ev.Perform():
+                case ev.Perform() | ev.Stray():
                     # What waits for input and output belongs to the daemon, which is not here.
-                    world.reached["perform"] += 1
+                    world.reached["perform"] += isinstance(effect, ev.Perform)
                 case _:
                     raise AssertionError(f"nobody carries out {effect}")
 
