@@ -27,7 +27,7 @@ from muster.errors import Denied, MusterError, NotFound, Refused, Unreachable
 from muster.git import cache, ref, repository, worktree
 from muster.git import commit as commits
 from muster.git import serve as remote
-from muster.git.fence import Epoch, Update, attempt_ref, branch_ref, may_push_all
+from muster.git.fence import Epoch, Update, attempt_ref, may_push_all
 from muster.node.link import failure
 from tests.git.repositories import SIGNATURE, checkout, commit, refs, sh, verify, wait
 from tests.promise import proves
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.e2e
 STUDIO, LAPTOP, OWNER = "aa" * 32, "bb" * 32, "cc" * 32
 ONE, TWO = Epoch(1, 1), Epoch(1, 2)
 ORIGIN = worktree.Origin("main", "muster::hub/main")
-BRANCH = branch_ref("r1", "test")
+BRANCH = "refs/heads/muster/r1/test"
 
 
 class Hub:
