@@ -26,7 +26,7 @@ from tests.node.cores import Cores, One
 from bench.figure import Figure
 from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend, body_bytes
-from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.store.store import Draft
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
@@ -55,7 +55,7 @@ class World:
         self.longest_s = 0.0
         for one in (self.hub, self.worker):
             one.step = self._timed(one)  # type: ignore[method-assign]
-        self.worker.step(ev.FactsChanged(self.worker.facts(labels=["worker"])))
+        self.worker.step(FactsChanged(self.worker.facts(labels=["worker"])))
         self.cores.link("hub", "worker")
         self.cores.pass_ms(3_000)
 

@@ -26,12 +26,25 @@ from muster.log import canon, wire
 from muster.log.kind import kinds
 from muster.log.stream import FLEET, JOURNAL, Incarnation, Scope, scope_group, scope_to
 from muster.node import event as ev
+from muster.node.branches import BringBack, BroughtBack
+from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.member import FactsChanged
+from muster.node.report import AttemptEvent
 from muster.task import kinds as task_kinds
 from muster.task.evidence import task_args
-from muster.task.instruction import Now
+from muster.task.instruction import (
+    Fenced,
+    MoveBranch,
+    Now,
+    Promoted,
+    RaiseFence,
+    StartAttempt,
+    StopAttempt,
+)
 from muster.verbs.table import VERBS
 from tests.fleet.world import ALICE, BUILD, FLEET_ID, LAPTOP, LAPTOP_RECORD, STUDIO, revocation
 from tests.fuzz.shapes import Shapes
+from tests.node.cores import attempt_ended
 from tests.security.peer import Peer
 from tests.security.target import LOCAL, MEMBER, STRANGER, Target
 
@@ -127,7 +140,7 @@ class Siege:
         learn("address", ["all", BUILD.machine, f"noop@{STUDIO.machine}", "role:hub"])
         learn("hash", ["0" * 64, ALICE.key])
         own = Facts("linux", "x86_64", agents={"noop": "1", "shell": "1"}, repositories=("main",))
-        self.target.step(ev.FactsChanged(msgspec.to_builtins(own)))
+        self.target.step(FactsChanged(msgspec.to_builtins(own)))
         self.facts()
         self.deeds = (
             (8, self.entry), (4, self.sequence), (3, self.member_call), (2, self.sync), (3, self.order),
@@ -412,49 +425,49 @@ class Siege:
         self.pending.rotate(-rng.randrange(len(self.pending)))
         effect = self.pending.popleft()
         match effect:
-            case ev.RaiseFence(task, epoch):
+            case RaiseFence(task, epoch):
                 reason = rng.choice(["", "", "", shapes.text()])
                 self.step(
                     "fenced",
-                    ev.Fenced(task, epoch, reason, (rng.choice((0, 1)), rng.choice((0, 9)))),
+                    Fenced(task, epoch, reason, (rng.choice((0, 1)), rng.choice((0, 9)))),
                 )
-            case ev.MoveBranch(task, epoch, _, _, commit):
+            case MoveBranch(task, epoch, _, _, commit):
                 reason = rng.choice(["", "", shapes.text()])
-                self.step("promoted", ev.Promoted(task, epoch, commit, reason, rng.random() < 0.3))
-            case ev.BringBack(move):
+                self.step("promoted", Promoted(task, epoch, commit, reason, rng.random() < 0.3))
+            case BringBack(move):
                 reason = rng.choice(["", shapes.text()])
-                told = ev.BroughtBack(move.task, move.branch, move.repo, reason, rng.random() < 0.5)
+                told = BroughtBack(move.task, move.branch, move.repo, reason, rng.random() < 0.5)
                 self.step("brought back", told)
-            case ev.FindBase(run):
+            case FindBase(run):
                 reason = rng.choice(["", "", "", self.shapes.text()])
                 commit = "" if reason else "c" * 40
                 again = bool(reason) and rng.random() < 0.5
-                self.step("base found", ev.BaseFound(run, commit, reason, again))
-            case ev.MatchGlob(run, phase):
+                self.step("base found", BaseFound(run, commit, reason, again))
+            case MatchGlob(run, phase):
                 names = tuple(rng.choice([shapes.text()[:300], "src/a", "caf\udce9.txt", "a\x01"])
                               for _ in range(rng.choice((0, 1, 3, 40))))  # fmt: skip
                 reason = rng.choice(["", "", "", shapes.text()])
-                self.step(f"matched {names!r}", ev.Matched(run, phase, names, reason))
-            case ev.StartAttempt(opened, assign):
+                self.step(f"matched {names!r}", Matched(run, phase, names, reason))
+            case StartAttempt(opened, assign):
                 self._attempt(opened.task, assign.epoch)
-            case ev.StopAttempt(task, epoch):
-                self.step("stopped", ev.AttemptEnded(task, epoch, "killed"))
+            case StopAttempt(task, epoch):
+                self.step("stopped", attempt_ended(task, epoch, "killed"))
 
     def _attempt(self, task: str, epoch: task_kinds.Epoch) -> None:
         rng, shapes = self.rng, self.shapes
         if rng.random() < 0.5:
-            self.step("done", ev.AttemptEnded(task, epoch, "done", "fine", commit="1" * 40))
+            self.step("done", attempt_ended(task, epoch, "done", "fine", commit="1" * 40))
             return
         fields = shapes.anything()
         fields = fields if isinstance(fields, dict) else {"text": fields}
         self.step(
             "event",
-            ev.AttemptEvent(
+            AttemptEvent(
                 task, epoch, rng.choice(["agent.output", "agent.ask", "agent.said"]), fields
             ),
         )
         many = rng.choice((0, 1, 5, 100))
-        end = ev.AttemptEnded(
+        end = attempt_ended(
             task, epoch, rng.choice(["done", "done", "failed", "killed"]), summary=shapes.text(), reason=shapes.text(),
             commit=rng.choice(["", "1" * 40]), values={shapes.text()[:80]: shapes.text() for _ in range(rng.choice((0, 2, 30)))},
             artefacts=tuple(shapes.text() for _ in range(many)), usage={"tokens": rng.choice((0, 2**53 - 1, -5))},

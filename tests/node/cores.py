@@ -27,8 +27,10 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
+from muster.node import report
 from muster.node.core import Core
 from muster.node.installation import all_folds
+from muster.node.member import FactsChanged
 from muster.store.store import Store
 from muster.task.evidence import task_args
 from muster.task.instruction import Now
@@ -38,6 +40,20 @@ from muster.verbs.table import VERBS
 WALL_MS = 1_790_000_000_000
 TICK_MS = 100
 LOCAL = 1
+
+
+def attempt_ended(
+    task: str,
+    epoch: tuple[int, int],
+    status: report.Status,
+    *said: Any,
+    fault: str = "",
+    **more: Any,
+) -> report.AttemptEnded:
+    """How an attempt says that it ended; `fault` names the part of its machine that failed."""
+    if fault:
+        return report.AttemptEnded(report.refusal(task, epoch, fault, more.get("reason", "")))
+    return report.AttemptEnded(report.finish(task, epoch, status, *said, **more))
 
 
 class One:
@@ -81,12 +97,12 @@ class One:
         }  # fmt: skip
         self.core = Core(
             store=store, identity=self.identity, fleet=world.fleet, incarnation=self.incarnation,
-            rng=rng, verbs=VERBS, authority=world.authority if self.number == 0 else None,
+            rng=rng.randbytes, verbs=VERBS, authority=world.authority if self.number == 0 else None,
             settings=settings, now=world.now(),
         )  # fmt: skip
         self.core.doubt.reasons, self.core.doubt.awaited = self.doubts
         world.carry_out(self, self.core.start(world.now()))
-        self.step(ev.FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
+        self.step(FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
 
     def facts(self, **changed: Any) -> Mapping[str, Any]:
         facts = Facts(

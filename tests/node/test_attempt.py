@@ -23,8 +23,10 @@ from muster.node import event as ev
 from muster.node.attempt import Trial
 from muster.node.hand import Hands as NodeHands
 from muster.node.home import Home
+from muster.node.report import AttemptEvent
 from muster.store.blobs import Blobs
-from muster.task.kinds import TaskAssign, TaskOpen
+from muster.task.instruction import StartAttempt
+from muster.task.kinds import AttemptFinish, TaskAssign, TaskOpen
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -124,7 +126,7 @@ def trial(home: Home, hands: Hands, *, repo: str = "main", **template: Any) -> T
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
     assign = TaskAssign(TASK, (1, 1), core.machine, "shell", 30_000)
-    return Trial(daemon, ev.StartAttempt(opened, assign, {}, core.machine))
+    return Trial(daemon, StartAttempt(opened, assign, {}, core.machine))
 
 
 OK = Outcome(status="ok", exit_code=0, tail="all\nwell\n")
@@ -140,7 +142,7 @@ def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
     assert hands.log == ["open", "run", "run", "collect", "push", "close"]
     assert "MUSTER_CAPABILITY" in hands.ordered[0].env
     assert "MUSTER_CAPABILITY" not in hands.ordered[1].env, "a check speaks for nobody"
-    said = [e.kind if isinstance(e, ev.AttemptEvent) else e.stage for e in made.daemon.posted]
+    said = [e.kind if isinstance(e, AttemptEvent) else e.stage for e in made.daemon.posted]
     agent = "agent.output"
     assert said == ["fetching", "working", agent, agent, "delivering", "clearing up"]
 
@@ -303,8 +305,8 @@ def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
     hands = Hands(home.path, OK)
     prepare(home, hands)
     end = asyncio.run(trial(home, hands).run())
-    assert (end.status, end.fault) == ("killed", fault)
-    assert says in end.reason
+    assert end.reason == f"fault-{fault}"
+    assert says in end.text
 
 
 @proves("node.agents-fault")
@@ -323,7 +325,7 @@ def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(hom
     hands = Hands(home.path, OK)
     hands.collects.append(error)
     end = asyncio.run(trial(home, hands).run())
-    assert (end.status, end.fault) == (status, "")
+    assert end.status == status
     assert str(error) in end.reason
 
 
@@ -404,7 +406,7 @@ def test_a_full_disk_ends_the_attempt_that_wrote_and_none_for_its_checkout(home,
     made = trial(home, hands)
     machine: Any = SimpleNamespace(_trials={(TASK, (1, 1)): made})
 
-    async def scenario() -> tuple[str, ev.AttemptEnded]:
+    async def scenario() -> tuple[str, AttemptFinish]:
         assert await NodeHands.relieve(machine) == "", "it has not begun"
         running = asyncio.create_task(made.run())
         await hands.ran.wait()
@@ -422,8 +424,8 @@ def test_no_agent_begins_on_a_disk_without_room(home, monkeypatch):
     monkeypatch.setattr(usage, "free_bytes", lambda _folder: 4096)
     hands = Hands(home.path, OK)
     end = asyncio.run(trial(home, hands).run())
-    assert (end.status, end.fault) == ("killed", "machine")
-    assert "disk of this machine is full" in end.reason
+    assert end.reason == "fault-machine"
+    assert "disk of this machine is full" in end.text
     assert "run" not in hands.log
 
 
@@ -446,7 +448,7 @@ def test_an_agent_that_removes_or_replaces_its_folder_fails(home, left, who):
 
     hands.does = remove
     end = asyncio.run(trial(home, hands, check="true").run())
-    assert (end.status, end.fault) == ("failed", "")
+    assert end.status == "failed"
     assert "removed its own work folder" in end.reason
     assert "collect" not in hands.log
 
@@ -487,7 +489,7 @@ def test_waiting_for_a_repository_ends_when_the_lease_does(home):
     hands = Hands(home.path, OK)
     hands.pushes = [Unreachable("away")] * 10_000
 
-    async def lose() -> ev.AttemptEnded:
+    async def lose() -> AttemptFinish:
         made = trial(home, hands)
         running = asyncio.ensure_future(made.run())
         await hands.pushed.wait()
@@ -525,7 +527,7 @@ def test_an_attempt_stopped_before_it_began_runs_nothing(home):
 def test_an_attempt_stopped_while_it_runs_is_killed_and_pushes_nothing(home):
     hands = Hands(home.path, None)
 
-    async def cancel() -> ev.AttemptEnded:
+    async def cancel() -> AttemptFinish:
         made = trial(home, hands)
         running = asyncio.ensure_future(made.run())
         await hands.ran.wait()

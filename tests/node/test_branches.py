@@ -8,7 +8,8 @@ from tests.node.test_running import REPO, end, fence, hand_in, know, promote, wa
 from tests.promise import proves
 
 from muster.limits import BRANCH_RETRY_MS
-from muster.node import event as ev
+from muster.node.branches import BringBack, BroughtBack
+from muster.task.instruction import MoveBranch
 
 COMMIT = "1" * 40
 
@@ -31,11 +32,11 @@ def world() -> Cores:
     return world
 
 
-def asked(hub: One) -> list[ev.MoveBranch]:
-    return [effect.move for effect in wanted(hub, ev.BringBack)]
+def asked(hub: One) -> list[MoveBranch]:
+    return [effect.move for effect in wanted(hub, BringBack)]
 
 
-def back(world: Cores) -> tuple[One, ev.MoveBranch]:
+def back(world: Cores) -> tuple[One, MoveBranch]:
     hub = world["hub"]
     world.link("hub", "studio")
     world.pass_ms(4_000)
@@ -48,8 +49,8 @@ def told(hub: One) -> list[tuple[str, bool]]:
     return [(i["title"], bool(i["open"])) for i in found if i["key"].startswith("branch-")]
 
 
-def answer(hub: One, move: ev.MoveBranch, **more: Any) -> None:
-    hub.step(ev.BroughtBack(move.task, move.branch, move.repo, **more))
+def answer(hub: One, move: MoveBranch, **more: Any) -> None:
+    hub.step(BroughtBack(move.task, move.branch, move.repo, **more))
 
 
 @proves("git.lost-branches-come-back")

@@ -13,6 +13,7 @@ from muster.limits import CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS
 
@@ -161,7 +162,7 @@ def test_an_order_that_comes_before_our_head_is_confirmed_waits_and_is_then_done
 @proves("node.streams-end-with-the-caller")
 def test_a_follower_that_hangs_up_is_forgotten(world):
     hub = world["hub"]
-    hub.step(ev.FactsChanged(hub.facts()))
+    hub.step(FactsChanged(hub.facts()))
     world.pass_ms(300)
     spec = 'muster: 1\nname: one\nphases:\n  a:\n    agent: noop\n    do: \'{"sleep_ms":1}\'\n    check: "true"\n'
     args = {"base": "", "repo": "", "spec": spec, "values": {}}

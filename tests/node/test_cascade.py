@@ -18,6 +18,7 @@ from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.fleet.facts import Way
 from muster.node import event as ev
 from muster.node.config import Config
+from muster.node.member import ShutOut
 from muster.node.paths import Cascade
 
 MEMORY = Spec("memory", "link", "tests.channel.memory")
@@ -143,7 +144,7 @@ def test_a_peer_that_shows_that_we_are_revoked_is_heard(monkeypatch):
     half = Half(monkeypatch, A)
     half.http.error = Denied("no", "a document")
     half.run(lambda: bool(half.posted))
-    assert half.posted[0] == ev.ShutOut("a document")
+    assert half.posted[0] == ShutOut("a document")
 
 
 @proves("node.channels-in-turn")

@@ -15,6 +15,7 @@ from muster.fleet.folds import fleet_folds
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
 from muster.node import event as ev
+from muster.node.incident import Noticed
 from muster.node.member import FLEET_KINDS
 
 PAYLOAD = canon.encode({"args": {}, "verb": "status"})
@@ -198,10 +199,10 @@ def test_frames_that_a_core_sends_are_frames():
 def test_what_cannot_be_removed_is_an_incident_until_it_is_gone():
     hub = Cores("hub")["hub"]
     for title in ("work/.gone-x cannot be removed", "work/.gone-y cannot be removed"):
-        hub.step(ev.Noticed("left-behind", title))
+        hub.step(Noticed("left-behind", title))
         found = [i for i in hub.call("incidents", {})["value"] if i["open"]]
         assert [i["title"] for i in found] == [title]
-    hub.step(ev.Noticed("left-behind"))
+    hub.step(Noticed("left-behind"))
     assert [i for i in hub.call("incidents", {})["value"] if i["open"]] == []
 
 

@@ -10,8 +10,9 @@ from tests.promise import proves
 from muster.fleet.device import Terms, read_string, sign_device, sign_terms, write_string
 from muster.fleet.grant import sign_take
 from muster.log.keys import Signer
-from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.task.evidence import task_args
+from muster.task.instruction import StartAttempt
 from muster.task.kinds import TaskOpen
 
 DAY_MS = 86_400_000
@@ -125,13 +126,13 @@ def submitted(world: Cores, signer: Signer | None) -> str:
 def offered(world: Cores) -> None:
     """Build says that it is what the tasks need, so that the hub hands them out."""
     build = world["build"]
-    build.step(ev.FactsChanged(build.facts(labels=("there",))))
+    build.step(FactsChanged(build.facts(labels=("there",))))
     world.pass_ms(2_000)
 
 
 def started(world: Cores) -> list[str]:
     effects = world["build"].effects
-    return [e.open.task for e in effects if isinstance(e, ev.StartAttempt)]
+    return [e.open.task for e in effects if isinstance(e, StartAttempt)]
 
 
 @proves("node.device-orders", "task.evidence")

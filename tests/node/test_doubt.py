@@ -21,6 +21,7 @@ from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
 from muster.node.doubt import FLOOR
 from muster.node.incarnation import going_on
+from muster.node.member import FactsChanged
 from muster.store.mark import Mark
 from muster.store.store import Draft
 from muster.task.evidence import task_args
@@ -226,7 +227,7 @@ def test_who_holds_more_of_a_machine_than_it_has_says_so_though_it_keeps_quiet()
     world, studio, image, _, _ = obeyed()
     world.restart("studio", image)
     # Its own incidents never come: an older version knows of none.
-    studio.core.members.incident = lambda *_a, **_k: None
+    studio.core.incidents.open = lambda *_a, **_k: None
     world.link("hub", "studio")
     world.pass_ms(100)
     assert any("asks others for its entries" in n for n in world["hub"].notes)
@@ -350,7 +351,7 @@ def test_a_log_that_is_gone_is_a_doubt_and_a_mark_of_another_machine_is_none():
     one = One(world, "studio", 1)
     one.world.machines["studio"] = one
     fresh = type(empty)(
-        ":memory:", fleet=world.fleet, machine=studio.id, rng=studio.core.rng.randbytes, folds=()
+        ":memory:", fleet=world.fleet, machine=studio.id, rng=studio.core.draw, folds=()
     )  # fmt: skip
     going, why = going_on(fresh, mark, "m", "g")
     assert going is None
@@ -422,7 +423,7 @@ def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
     world = Cores("hub", "studio", "lap")
     hub = world["hub"]
     world.pass_ms(CONFIRM_MS + 500)
-    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    hub.step(FactsChanged(hub.facts(agents={})))
     task = hub.submit()
     world.pass_ms(200)
     image = hub.core.store.image()

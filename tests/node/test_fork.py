@@ -17,7 +17,7 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName, scope_group
-from muster.node import member
+from muster.node import republish
 
 ONCE = {"text": "once", "to": "all"}
 
@@ -151,7 +151,7 @@ def test_what_a_revoked_operator_once_took_is_said_again():
 
 @proves("fleet.only-who-counts-lasts")
 def test_of_one_key_only_so_much_is_said_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(member, "LASTING_PER_SIGNER_MAX", 2)
+    monkeypatch.setattr(republish, "LASTING_PER_SIGNER_MAX", 2)
     world, _ = forked(many(None))
     meets(world)
     hub = world["hub"].core
@@ -183,7 +183,7 @@ def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
 def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     world, grant = forked(taken)
     hub = world["hub"]
-    hub.core.members.say_again = lambda _entries: None
+    hub.core.replication.forks._on_rolled_back = lambda _entries: None
     meets(world)
     assert not hub.core.store.rows(TAKEN.name, id=grant)
     hub.incarnation = hub.core.standing.incarnation

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.node.cores import LOCAL, Cores, One
+from tests.node.cores import LOCAL, Cores, One, attempt_ended
 from tests.node.test_running import CHAIN, SLOW, end, hand_in, state, wanted
 from tests.promise import proves
 
@@ -18,7 +18,9 @@ from muster.limits import FAILURES_PER_HOUR_MAX, STEP_REACTIONS_MAX
 from muster.log import canon
 from muster.log.fold import Skip
 from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.task import kinds
+from muster.task.instruction import StartAttempt, StopAttempt
 from muster.verbs.message import Send
 
 MISTAKES = [
@@ -54,7 +56,7 @@ def test_a_reaction_that_fails_takes_back_what_it_wrote_and_nothing_else(mistake
 
     hub.core.on("machine.facts", fails)
     hub.core.on("machine.facts", lambda _s, e: seen.append(e.header.kind))
-    hub.step(ev.FactsChanged(hub.facts(cpus=7)))
+    hub.step(FactsChanged(hub.facts(cpus=7)))
     assert seen == ["machine.facts"], "the reactions after it were heard"
     assert hub.entries("note.half") == []
     assert hub.core.roster.facts[hub.id].cpus == 7
@@ -73,7 +75,7 @@ def test_a_disk_that_fails_is_no_unit_and_ends_the_step():
 
     hub.core.on("machine.facts", fails)
     with pytest.raises(Broken):
-        hub.step(ev.FactsChanged(hub.facts(cpus=7)))
+        hub.step(FactsChanged(hub.facts(cpus=7)))
 
 
 @proves("node.one-failure-is-one-unit")
@@ -87,7 +89,9 @@ def test_what_this_machine_cannot_do_for_somebody_is_answered_and_ends_nothing(m
     answer = hub.order("send", "all", {"text": ["hi"], "to": "all"})
     assert answer["error"]["exit"] == 8
     hub.core.on("machine.facts", lambda _s, _e: cannot(None, None, None))
-    hub.step(ev.FactsChanged(hub.facts(cpus=7)))
+    hub.step(FactsChanged(hub.facts(cpus=7)))
+    hub.core.on("machine.facts", lambda _s, _e: cannot(None, None))
+    hub.step(FactsChanged(hub.facts(cpus=7)))
     assert hub.core.counters["failed-machine.facts"] == 1
     assert alive(hub)
 
@@ -110,8 +114,8 @@ def test_whoever_makes_things_fail_all_the_time_cannot_fill_the_log():
             hub.core.append(kind, b"{}")
 
     hub.core.on("machine.facts", floods)
-    hub.step(ev.FactsChanged(hub.facts(cpus=3)))
-    hub.step(ev.FactsChanged(hub.facts(cpus=4)))
+    hub.step(FactsChanged(hub.facts(cpus=3)))
+    hub.step(FactsChanged(hub.facts(cpus=4)))
     assert 0 < len(incidents(hub)) <= FAILURES_PER_HOUR_MAX
     failed = [n for name, n in hub.core.counters.items() if name.startswith("failed-note")]
     assert sum(failed) == 2 * count, "every one of them is counted"
@@ -167,7 +171,7 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
     hub = Cores("hub")["hub"]
     others = [hub.submit(do='{"sleep_ms":5}') for _ in range(2)]
     report = type(hub.core.work.owning.owner).report
-    bad = wanted(hub, ev.StartAttempt)[0]
+    bad = wanted(hub, StartAttempt)[0]
 
     def fails(self: Any, entry: Any, machine: str, body: Any, now: Any, **more: Any) -> None:
         if body.task == bad.assign.task and type(body).__name__ == "AttemptFinish":
@@ -175,7 +179,7 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
         report(self, entry, machine, body, now, **more)
 
     monkeypatch.setattr("muster.task.owner.Owner.report", fails)
-    hub.step(ev.AttemptEnded(bad.assign.task, bad.assign.epoch, "done", summary="x"))
+    hub.step(attempt_ended(bad.assign.task, bad.assign.epoch, "done", summary="x"))
     hub.world.pass_ms(200)
     assert alive(hub)
     # It is not left to its lease, after which it would be done a second time.
@@ -242,13 +246,13 @@ def test_a_run_that_fails_ends_the_tasks_that_it_had(monkeypatch):
     hub = Cores("hub")["hub"]
     two = SLOW.replace("  second:\n    after: first", "  second:")
     run = hand_in(hub, two)
-    assert len(wanted(hub, ev.StartAttempt)) == 2
+    assert len(wanted(hub, StartAttempt)) == 2
     monkeypatch.setattr(hub.core.work.running, "_advance", _raises)
     hub.core.work.running.moved(run)
     hub.step(ev.Tick())
     assert state(hub, run) == "failed"
     assert set(tasks(hub).values()) == {"cancelled"}
-    assert len(wanted(hub, ev.StopAttempt)) == 2
+    assert len(wanted(hub, StopAttempt)) == 2
 
 
 def _raises(*_: Any) -> None:
@@ -267,9 +271,9 @@ def test_an_entry_that_cannot_be_written_fails_its_task_and_no_other(monkeypatch
 
     monkeypatch.setattr(hub.core, "append_all", fails)
     bad, good = hub.submit(do='{"sleep_ms":5}'), hub.submit(do='{"sleep_ms":5}')
-    starts = wanted(hub, ev.StartAttempt)
+    starts = wanted(hub, StartAttempt)
     ends = [
-        ev.AttemptEnded(
+        attempt_ended(
             s.assign.task, s.assign.epoch, "done",
             summary="too-much" if s.assign.task == bad else "fine",
         )
@@ -284,7 +288,7 @@ def test_an_entry_that_cannot_be_written_fails_its_task_and_no_other(monkeypatch
 def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
     hub = Cores("hub")["hub"]
     task = hub.submit(do='{"sleep_ms":5}')
-    (start,) = wanted(hub, ev.StartAttempt)
+    (start,) = wanted(hub, StartAttempt)
     hub.core.work.working.worker.ended(
         kinds.AttemptFinish(task, start.assign.epoch, "done", artefacts=["x" * 700] * 100)
     )
@@ -394,7 +398,7 @@ def test_reactions_without_end_are_cut_short_and_the_machine_answers():
     hub = Cores("hub")["hub"]
     hub.core.on("note.again", lambda _s, _e: hub.core.append("note.again", b"{}"))
     hub.core.on("machine.facts", lambda _s, _e: hub.core.append("note.again", b"{}"))
-    hub.step(ev.FactsChanged(hub.facts(cpus=3)))
+    hub.step(FactsChanged(hub.facts(cpus=3)))
     size = len(hub.entries("note.again"))
     assert 0 < size <= STEP_REACTIONS_MAX + 1
     assert hub.core.counters["steps-cut-short"] == 1

@@ -14,8 +14,9 @@ from muster.errors import NotFound
 from muster.git import commit as commits
 from muster.git import ref, repository
 from muster.git.fence import Epoch, attempt_ref
-from muster.node import event as ev
+from muster.node.branches import BroughtBack
 from muster.node.hand import Hands
+from muster.task.instruction import MoveBranch, Promoted
 
 BRANCH = "muster/r1/one"
 
@@ -53,11 +54,11 @@ class Owner:
         new = sh(self.repo, *named, "commit-tree", tree, "-p", self.base, "-m", "meanwhile")
         sh(self.repo, "update-ref", "refs/heads/main", new)
 
-    def move(self, made: str, *, machine: str = "studio", bases: Any = None) -> ev.Promoted:
+    def move(self, made: str, *, machine: str = "studio", bases: Any = None) -> Promoted:
         worker = self.world[machine].id if machine in self.world.machines else machine
         bases = (self.base,) if bases is None else bases
-        effect = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, worker, "claude")
-        found: ev.Promoted = wait(self.hands.branches.move(effect))
+        effect = MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, worker, "claude")
+        found: Promoted = wait(self.hands.branches.move(effect))
         return found
 
 
@@ -125,7 +126,7 @@ def lose(owner: Owner, made: str) -> None:
             sh(owner.repo, "update-ref", "-d", name)
 
 
-def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> ev.BroughtBack:
+def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> BroughtBack:
     async def ask(machine: str, verb: str, args: Any) -> Any:
         assert (machine, verb) == (owner.world["studio"].id, "git.again")
         assert args == {"epoch": [1, 1], "task": "t1"}
@@ -134,8 +135,8 @@ def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> ev
     owner.hands.ask = ask  # type: ignore[method-assign]
     bases = (owner.base,) if bases is None else bases
     worker = (owner.world["studio"].id, "claude")
-    move = ev.MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, *worker)
-    found: ev.BroughtBack = wait(owner.hands.branches.bring_back(move))
+    move = MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, *worker)
+    found: BroughtBack = wait(owner.hands.branches.bring_back(move))
     return found
 
 
@@ -144,7 +145,7 @@ def test_a_branch_that_stands_is_left_alone_and_nobody_is_asked(owner):
     made = owner.commit("claude@studio", "studio", "studio")
     assert owner.move(made).reason == ""
     before = refs(owner.repo)
-    assert bring_back(owner, made, lambda: 1 / 0) == ev.BroughtBack("t1", BRANCH, "main")
+    assert bring_back(owner, made, lambda: 1 / 0) == BroughtBack("t1", BRANCH, "main")
     assert refs(owner.repo) == before
 
 
@@ -153,7 +154,7 @@ def test_a_branch_that_is_gone_stands_again_when_its_worker_pushed_the_attempt_o
     made = owner.commit("claude@studio", "studio", "studio")
     lose(owner, made)
     told = bring_back(owner, made, lambda: owner.pushed(made))
-    assert told == ev.BroughtBack("t1", BRANCH, "main", "", True)
+    assert told == BroughtBack("t1", BRANCH, "main", "", True)
     assert refs(owner.repo)[f"refs/heads/{BRANCH}"] == made
 
 

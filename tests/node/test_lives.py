@@ -191,7 +191,7 @@ def test_no_incident_of_a_third_keeps_others_from_telling():
     hub, studio, lap = world["hub"], world["studio"], world["lap"]
     key = f"clone-{studio.id[:16]}"
     with lap.core.store.transaction():
-        lap.core.members.incident(key, "notice", "nothing")
+        lap.core.incidents.open(key, "notice", "nothing")
         lap.core._sign()
     world.pass_ms(1_000)
     assert [i["title"] for i in told(hub)] == ["nothing"]

@@ -7,8 +7,8 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
-from muster.node import event as ev
 from muster.node.losses import blobs_gone
+from muster.node.member import FactsChanged
 from muster.store.blobs import Blobs
 from muster.task import kinds
 
@@ -19,7 +19,7 @@ def told(machine: One, key: str) -> list[str]:
 
 
 def keeps(machine: One, *names: str) -> None:
-    machine.step(ev.FactsChanged(machine.facts(repositories=list(names))))
+    machine.step(FactsChanged(machine.facts(repositories=list(names))))
     machine.world.pass_ms(1_000)
 
 

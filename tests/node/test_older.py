@@ -15,7 +15,7 @@ from muster.fleet import kinds
 from muster.fleet.facts import Facts, Way
 from muster.limits import WAYS_MAX
 from muster.log import canon
-from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.node.reach import places, said
 
 KNOWN: dict[str, list[str]] = json.loads(
@@ -46,7 +46,7 @@ def test_every_body_of_an_older_machine_is_still_here():
 def test_an_older_machine_reads_our_facts_and_we_read_the_logins_beside_them():
     hub = Cores("hub", "studio")["hub"]
     facts = hub.facts(agents={"claude": "2", "shell": ""}, logins={"claude": "no"})
-    hub.step(ev.FactsChanged(facts))
+    hub.step(FactsChanged(facts))
     hub.world.link("hub", "studio")
     hub.world.drain()
     told = [json.loads(entry.body) for entry in hub.entries(kinds.MACHINE_FACTS)]
@@ -56,7 +56,7 @@ def test_an_older_machine_reads_our_facts_and_we_read_the_logins_beside_them():
         found = machine.core.roster.facts[hub.core.machine]
         assert found == msgspec.convert(facts, Facts), "put together again"
     before = len(hub.entries(kinds.MACHINE_LOGINS)), len(told)
-    hub.step(ev.FactsChanged({**facts, "logins": {"claude": "yes"}}))
+    hub.step(FactsChanged({**facts, "logins": {"claude": "yes"}}))
     assert hub.core.roster.facts[hub.core.machine].logins == {"claude": "yes"}
     after = len(hub.entries(kinds.MACHINE_LOGINS)), len(hub.entries(kinds.MACHINE_FACTS))
     assert after == (before[0] + 1, before[1]), "only what is news is told"
@@ -66,7 +66,7 @@ def test_an_older_machine_reads_our_facts_and_we_read_the_logins_beside_them():
 def test_a_machine_that_tells_no_logins_has_facts_all_the_same():
     hub = Cores("hub")["hub"]
     rest = {name: value for name, value in hub.facts().items() if name != "logins"}
-    hub.step(ev.FactsChanged(rest))
+    hub.step(FactsChanged(rest))
     assert hub.core.roster.facts[hub.core.machine].logins == {}
 
 
@@ -83,7 +83,7 @@ def test_where_a_machine_is_reached_is_told_by_channel_and_to_older_machines_by_
     world.link("hub", "studio")
     hub, studio = world["hub"], world["studio"]
     facts = {**studio.facts(address="nas.example:1"), "reach": NEWER}
-    studio.step(ev.FactsChanged(facts))
+    studio.step(FactsChanged(facts))
     world.pass_ms(1_000)
     assert told_of(hub, studio) == (Way("http", "nas.example:1"), Way("pigeon", "n/2"))
     (told,) = [json.loads(entry.body) for entry in hub.entries(kinds.MACHINE_REACH)]
@@ -100,10 +100,10 @@ def test_where_a_machine_is_reached_is_told_when_it_changes_and_not_before():
     assert told() == [], "a machine that is reached nowhere says nothing of it"
     ways = tuple(Way(each["channel"], each["address"]) for each in NEWER)
     for reach, slots in ((ways, 2), (ways, 3), (ways[:1], 3), ((), 3), ((), 4)):
-        hub.step(ev.FactsChanged(hub.facts(slots=slots, reach=reach)))
+        hub.step(FactsChanged(hub.facts(slots=slots, reach=reach)))
     assert told() == [NEWER, NEWER[:1], []]
     before = len(hub.entries(kinds.MACHINE_FACTS))
-    hub.step(ev.FactsChanged(hub.facts(slots=4, reach=ways)))
+    hub.step(FactsChanged(hub.facts(slots=4, reach=ways)))
     assert len(hub.entries(kinds.MACHINE_FACTS)) == before
 
 
@@ -112,7 +112,7 @@ def test_an_older_machine_is_found_by_its_one_address_also_when_it_was_newer_for
     world = Cores("hub", "studio")
     world.link("hub", "studio")
     hub, studio = world["hub"], world["studio"]
-    studio.step(ev.FactsChanged(studio.facts(address="old.example:1")))
+    studio.step(FactsChanged(studio.facts(address="old.example:1")))
     world.pass_ms(1_000)
     assert told_of(hub, studio) == (Way("http", "old.example:1"),)
     assert Way("http", "b:2") in said(Facts("", "", reach=(Way("http", "a:1"),), address="b:2"))
@@ -135,7 +135,7 @@ def test_an_odd_reach_of_a_member_is_skipped_and_ends_nothing(odd):
     world = Cores("hub", "studio")
     world.link("hub", "studio")
     hub, studio = world["hub"], world["studio"]
-    studio.step(ev.FactsChanged({**studio.facts(), "reach": NEWER}))
+    studio.step(FactsChanged({**studio.facts(), "reach": NEWER}))
     world.pass_ms(1_000)
     before = told_of(hub, studio)
     with studio.core.store.transaction():

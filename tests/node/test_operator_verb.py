@@ -15,6 +15,7 @@ from muster.fleet.meant import everyone, meant
 from muster.fleet.record import open_record, sign_operator
 from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
+from muster.node.member import FactsChanged, FreshPapers
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 SEND = {"to": "all", "text": ["hi"]}
@@ -127,7 +128,7 @@ def test_where_every_operator_is_lost_the_authority_makes_a_new_one(world):
 def hears(world: Cores, name: str, address: str = "127.0.0.1:2") -> None:
     machine = world[name]
     machine.core.settings = {**machine.core.settings, "listen": address, "address": address}
-    machine.step(ev.FactsChanged(machine.facts(address=address)))
+    machine.step(FactsChanged(machine.facts(address=address)))
     world.pass_ms(1_000)
 
 
@@ -143,7 +144,7 @@ def test_a_role_is_given_by_a_record_over_the_same_keys_and_all_know_it(world):
     after = world["studio"].core.roster.named("studio")
     assert (after.keys, after.serial) == (before.keys, before.serial + 1)
     assert set(after.roles) == {"hub", "workstation"}
-    assert [e for e in world["studio"].effects if isinstance(e, ev.FreshPapers)]
+    assert [e for e in world["studio"].effects if isinstance(e, FreshPapers)]
     again = hub.order("role", "studio", args)
     assert again["value"]["fresh"] is False
     assert hub.core.roster.named("studio").serial == after.serial
@@ -203,7 +204,7 @@ def test_whoever_holds_the_kept_authority_invites_and_is_a_hub_from_then_on(worl
     record = studio.core.roster.machine(studio.id)
     papers = issue(world.authority, open_record(record.raw, world.fleet), WALL_MS)
     assert hub_of(der(papers.tls_pem), world.fleet).machine == studio.id
-    assert [e for e in studio.effects if isinstance(e, ev.FreshPapers)]
+    assert [e for e in studio.effects if isinstance(e, FreshPapers)]
     assert kind(studio.order("revoke", "hub", {"name": "hub"})) == "ok"
     second = studio.order("invite", "tv", {**invitation, "name": "tv"})
     assert second["value"]["became_hub"] == ""

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.node.cores import Cores
+from tests.node.cores import Cores, attempt_ended
 from tests.promise import proves
 
 from muster.channel.frame import Type
@@ -12,15 +12,17 @@ from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import Incarnation
 from muster.node import event as ev
+from muster.node.member import FactsChanged
 from muster.store.store import Store
 from muster.task import kinds
+from muster.task.instruction import StartAttempt, StopAttempt
 from muster.task.live import Beat
 
 
 def fleet() -> Cores:
     """A hub that only owns, and two machines that work."""
     world = Cores("hub", "studio", "laptop")
-    world["hub"].step(ev.FactsChanged(world["hub"].facts(agents={})))
+    world["hub"].step(FactsChanged(world["hub"].facts(agents={})))
     world.link("hub", "studio")
     world.link("hub", "laptop")
     world.pass_ms(1_000)
@@ -62,7 +64,7 @@ def test_a_machine_that_let_a_lease_end_in_silence_gets_nothing_until_it_is_hear
 def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_heard():
     world = Cores("hub", "studio")
     hub = world["hub"]
-    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    hub.step(FactsChanged(hub.facts(agents={})))
     world.link("hub", "studio")
     world.pass_ms(1_000)
     task = hub.submit(agent=["shell"], do="sleep 60")
@@ -72,9 +74,9 @@ def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_hea
     assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("queued", 1)
     world.frozen.clear()
     world.pass_ms(10_000)
-    stops = [e for e in world["studio"].effects if isinstance(e, ev.StopAttempt)]
+    stops = [e for e in world["studio"].effects if isinstance(e, StopAttempt)]
     for stop in stops[:1]:
-        world["studio"].step(ev.AttemptEnded(stop.task, stop.epoch, "killed"))
+        world["studio"].step(attempt_ended(stop.task, stop.epoch, "killed"))
     world.pass_ms(10_000)
     assert hub.task(task)["state"] == "leased"
     assert hub.task(task)["losses"] == 1
@@ -84,7 +86,7 @@ def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_hea
 def test_no_task_is_given_by_the_mark_of_a_process_that_died():
     world = Cores("hub", "studio")
     hub = world["hub"]
-    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    hub.step(FactsChanged(hub.facts(agents={})))
     world.link("hub", "studio")
     world.pass_ms(1_000)
     world.restart("studio")
@@ -94,7 +96,7 @@ def test_no_task_is_given_by_the_mark_of_a_process_that_died():
     world.pass_ms(1_000)
     assert (machine_of(world, task), hub.task(task)["state"]) == ("studio", "leased")
     assert hub.entries("task.expire") == []
-    starts = [e for e in world["studio"].effects if isinstance(e, ev.StartAttempt)]
+    starts = [e for e in world["studio"].effects if isinstance(e, StartAttempt)]
     assert [each.assign.epoch[1] for each in starts] == [1]
 
 
@@ -102,7 +104,7 @@ def test_no_task_is_given_by_the_mark_of_a_process_that_died():
 def test_no_task_is_given_by_the_mark_of_a_process_whose_link_still_seems_to_be_up():
     world = Cores("hub", "studio")
     hub, studio = world["hub"], world["studio"]
-    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    hub.step(FactsChanged(hub.facts(agents={})))
     world.link("hub", "studio")
     world.pass_ms(1_000)
     image = studio.core.store.image()
@@ -137,7 +139,7 @@ def test_a_task_ordered_of_a_machine_whose_clock_was_set_back_is_done():
 def test_a_task_whose_order_can_convince_nobody_any_more_fails_and_says_so():
     world = Cores("hub", "studio")
     hub = world["hub"]
-    hub.step(ev.FactsChanged(hub.facts(agents={})))
+    hub.step(FactsChanged(hub.facts(agents={})))
     task = hub.submit()
     world.ms += EVIDENCE_AGE_MS_MAX + 120_000
     world.link("hub", "studio")
@@ -214,8 +216,8 @@ def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mende
     other = {"studio": "laptop", "laptop": "studio"}[first]
 
     def end(name: str, **how: str) -> None:
-        start = [e for e in world[name].effects if isinstance(e, ev.StartAttempt)][-1].assign
-        world[name].step(ev.AttemptEnded(start.task, start.epoch, **{"status": "killed", **how}))
+        start = [e for e in world[name].effects if isinstance(e, StartAttempt)][-1].assign
+        world[name].step(attempt_ended(start.task, start.epoch, **{"status": "killed", **how}))
         world.pass_ms(200)
 
     end(first, reason="agent not logged in", fault="agent")
@@ -241,9 +243,9 @@ def test_an_owner_that_is_restarted_leaves_no_incident_of_a_fault_open():
     hub = world["hub"]
     task = hub.submit(agent=["shell"], do="true", needs={"machine": "studio"})
     world.pass_ms(200)
-    start = [e for e in world["studio"].effects if isinstance(e, ev.StartAttempt)][-1].assign
+    start = [e for e in world["studio"].effects if isinstance(e, StartAttempt)][-1].assign
     world["studio"].step(
-        ev.AttemptEnded(task, start.epoch, "killed", reason="no disk", fault="machine")
+        attempt_ended(task, start.epoch, "killed", reason="no disk", fault="machine")
     )
     world.pass_ms(200)
     rows = hub.core.store.rows

@@ -10,8 +10,8 @@ from muster.channel import FIRST
 from muster.channel.http import Options, own_ip
 from muster.errors import Broken
 from muster.fleet.facts import Facts, Way
-from muster.node import event as ev
 from muster.node.config import Config
+from muster.node.member import FactsChanged
 from muster.node.reach import address_now, check_config, given, own_ways, places
 
 
@@ -86,7 +86,7 @@ def test_a_setting_that_cannot_do_what_it_says_is_refused_by_name(world, setting
 def test_every_address_that_is_known_is_tried_what_a_person_wrote_first(world):
     hub, studio = world["hub"], world["studio"]
     told = Facts("linux", "x86_64", address="roster.example:1")
-    world["studio"].step(ev.FactsChanged(studio.facts(address=told.address)))
+    world["studio"].step(FactsChanged(studio.facts(address=told.address)))
     world.pass_ms(1_000)
     facts = {"dial": {studio.id: "joined.example:1"}}
     settings = config(hub="wrote.example:1", peers={"studio": "peer.example:1"})

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.node.cores import attempt_ended
 from tests.promise import proves
 
 from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
-from muster.node import event as ev
-from muster.node.report import event_body, finish_body, fit
+from muster.node.report import AttemptEvent, event_body, fit
 from muster.task.kinds import TaskSettle, body_bytes
 
 TASK = "ab" * 16
@@ -20,12 +20,12 @@ CHARACTERS = ["\x01", '"', "\N{GRINNING FACE}", "\ud800", "x"]
 @pytest.mark.parametrize("character", CHARACTERS)
 def test_the_end_of_an_attempt_fits_into_its_entry_and_into_the_owners(character):
     much = character * 70_000
-    ended = ev.AttemptEnded(
+    ended = attempt_ended(
         TASK, (1, 1), "done", summary=much, reason=much, commit="c" * 40,
         values={"agent": "shell", "output": much, "x": much, "machine": "build"},
         artefacts=tuple(character * 112 + str(n) for n in range(400)), usage={much: 2**70, **{f"n{n}" + "x" * 36: 1 for n in range(40)}, "é": 1, "a b": 1},
     )  # fmt: skip
-    body = finish_body(ended)
+    body = ended.body
     raw = body_bytes(body)
     assert len(raw) <= BODY_BYTES_MAX
     assert canon.decode(raw, "it", size_max=BODY_BYTES_MAX)
@@ -43,7 +43,7 @@ def test_the_end_of_an_attempt_fits_into_its_entry_and_into_the_owners(character
 @pytest.mark.parametrize("character", CHARACTERS)
 def test_an_event_that_is_too_large_is_cut_and_not_left_out(character):
     fields = {"text": character * 50_000, "paths": [character * 5_000] * 300, "n": 5}
-    raw = event_body(ev.AttemptEvent(TASK, (1, 1), "agent.tool", fields))
+    raw = event_body(AttemptEvent(TASK, (1, 1), "agent.tool", fields))
     assert len(raw) <= BODY_BYTES_MAX
     body = canon.decode(raw, "it", size_max=BODY_BYTES_MAX)
     assert body["text"].endswith("…[cut]")

@@ -5,7 +5,7 @@ from typing import Any
 
 import apsw
 import pytest
-from tests.node.cores import LOCAL, Cores
+from tests.node.cores import LOCAL, Cores, attempt_ended
 from tests.promise import proves
 
 from muster.channel import frame as frames
@@ -16,6 +16,8 @@ from muster.log import canon
 from muster.node import event as ev
 from muster.node import usage
 from muster.node.counter import Counts
+from muster.node.health import HadNoRoom
+from muster.node.report import AttemptEvent
 from muster.node.room import Room, put_off
 from muster.node.supervisor import Supervisor
 
@@ -76,7 +78,7 @@ def test_a_step_that_finds_no_room_is_released_whole_when_there_is_some():
     world.carry_out(hub, hub.core.resume(world.now()))
     world.drain()
     assert len(world["studio"].entries("message.send")) == 1
-    hub.step(ev.HadNoRoom(5_000, ("task abc",), 3))
+    hub.step(HadNoRoom(5_000, ("task abc",), 3))
     row = next(r for r in hub.core.store.rows("fleet_incident") if r["key"] == "disk-full")
     assert "6 s" in row["title"]
     assert "task abc" in row["detail"]
@@ -137,7 +139,7 @@ class Machine:
 
     def post(self, event: ev.Event) -> None:
         self.posted.append(event)
-        if isinstance(event, ev.HadNoRoom):
+        if isinstance(event, HadNoRoom):
             self.over.set()
 
     def resume(self, _now: Any) -> list[ev.Effect]:
@@ -166,8 +168,8 @@ def test_what_happens_on_a_full_disk_waits_in_its_order_and_what_fills_it_is_end
         machine.room.is_full(Exhausted("full"))
         local, peer = ev.LinkUp(1, "", True), ev.LinkUp(2, "abc")
         frame = ev.Arrived(1, Type.CALL, 1, b"")
-        line = ev.AttemptEvent("t", (1, 1), "agent.output", {})
-        end = ev.AttemptEnded("t", (1, 1), "failed")
+        line = AttemptEvent("t", (1, 1), "agent.output", {})
+        end = attempt_ended("t", (1, 1), "failed")
         asked = machine.room.sort([local, peer, frame, ev.Arrived(2, Type.OFFER, 0, b""), end])
         assert asked == [local, frame]
         assert machine.room.sort([line] * (EVENTS_WAITING_MAX + 5)) == []
@@ -180,7 +182,7 @@ def test_what_happens_on_a_full_disk_waits_in_its_order_and_what_fills_it_is_end
 
     machine = asyncio.run(scenario())
     told = machine.posted[-1]
-    assert isinstance(told, ev.HadNoRoom)
+    assert isinstance(told, HadNoRoom)
     assert told.ended == ("task abc",)
     assert told.dropped == 8
     assert len(machine.posted) == EVENTS_WAITING_MAX + 1

@@ -11,8 +11,8 @@ from tests.promise import proves
 from muster.cli import show_work
 from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
-from muster.node import event as ev
 from muster.task.evidence import task_args
+from muster.task.instruction import StartAttempt
 from muster.task.kinds import TaskOpen
 
 INPUTS = SLOW.replace("name: chain", "name: chain\ninputs: {word: hello}")
@@ -35,7 +35,7 @@ def run(
 
 def refused(machine: One, *sentences: str, code: int = 3, **more: Any) -> None:
     """The order is refused, and but for that nothing was written or begun."""
-    wanted(machine, ev.StartAttempt)
+    wanted(machine, StartAttempt)
     kept = len(machine.entries("run.open")), len(machine.entries("order.take"))
     answer = run(machine, **more)
     assert answer["ok"] is False
@@ -43,7 +43,7 @@ def refused(machine: One, *sentences: str, code: int = 3, **more: Any) -> None:
     for sentence in sentences:
         assert sentence in answer["error"]["text"]
     assert (len(machine.entries("run.open")), len(machine.entries("order.take"))) == kept
-    assert wanted(machine, ev.StartAttempt) == []
+    assert wanted(machine, StartAttempt) == []
 
 
 @proves("spec.inputs", "node.run-refused-at-once")

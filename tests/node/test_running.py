@@ -4,14 +4,24 @@ import json
 from typing import Any
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import Cores, One, attempt_ended
 from tests.promise import proves
 
 from muster.log import canon
 from muster.node import event as ev
 from muster.node import running
-from muster.node.owning import branch_of, instance_word
+from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.member import FactsChanged
 from muster.task import check as checks
+from muster.task.identity import branch_of, instance_word
+from muster.task.instruction import (
+    Fenced,
+    MoveBranch,
+    Promoted,
+    RaiseFence,
+    StartAttempt,
+    StopAttempt,
+)
 from muster.task.spec import parse
 
 CHAIN = """\
@@ -66,20 +76,20 @@ def wanted(machine: One, kind: type) -> list[Any]:
 
 def end(machine: One, status: str = "done", **more: Any) -> None:
     """End the one attempt that was started here."""
-    (start,) = wanted(machine, ev.StartAttempt)
+    (start,) = wanted(machine, StartAttempt)
     task, epoch = start.assign.task, start.assign.epoch
-    machine.step(ev.AttemptEnded(task, epoch, status, summary=status, **more))
+    machine.step(attempt_ended(task, epoch, status, summary=status, **more))
 
 
-def fence(machine: One, reason: str = "") -> ev.RaiseFence:
-    (asked,) = wanted(machine, ev.RaiseFence)
-    machine.step(ev.Fenced(asked.task, asked.epoch, reason))
+def fence(machine: One, reason: str = "") -> RaiseFence:
+    (asked,) = wanted(machine, RaiseFence)
+    machine.step(Fenced(asked.task, asked.epoch, reason))
     return asked  # type: ignore[no-any-return]
 
 
-def promote(machine: One, reason: str = "", *, again: bool = False) -> ev.MoveBranch:
-    (asked,) = wanted(machine, ev.MoveBranch)
-    machine.step(ev.Promoted(asked.task, asked.epoch, asked.commit, reason, again))
+def promote(machine: One, reason: str = "", *, again: bool = False) -> MoveBranch:
+    (asked,) = wanted(machine, MoveBranch)
+    machine.step(Promoted(asked.task, asked.epoch, asked.commit, reason, again))
     return asked  # type: ignore[no-any-return]
 
 
@@ -99,7 +109,7 @@ def hub() -> One:
 
 def know(machine: One) -> None:
     """It looks at itself, and has beaten once, so that work begins as soon as it is assigned."""
-    machine.step(ev.FactsChanged(machine.facts(repositories=["main"], tools={"git": "2.40"})))
+    machine.step(FactsChanged(machine.facts(repositories=["main"], tools={"git": "2.40"})))
     machine.world.pass_ms(3_000)
 
 
@@ -119,7 +129,7 @@ def test_a_failed_phase_fails_the_run_and_what_depends_on_it_never_begins(hub):
     run = hand_in(hub, SLOW)
     end(hub, "failed", reason="no")
     assert state(hub, run) == "failed"
-    assert wanted(hub, ev.StartAttempt) == []
+    assert wanted(hub, StartAttempt) == []
     assert len(hub.entries("task.open")) == 1
 
 
@@ -176,7 +186,7 @@ def test_a_phase_is_done_only_when_its_branch_stands_at_the_commit(hub):
     moved = promote(hub)
     assert (moved.branch, moved.commit) == (branch_of(run, "first"), DONE)
     assert len(hub.entries("task.settle")) == 1
-    (second,) = wanted(hub, ev.RaiseFence)
+    (second,) = wanted(hub, RaiseFence)
     opened = next(e for e in hub.entries("task.open") if second.task.encode() in e.body)
     assert DONE.encode() in opened.body, "the second phase starts from the first one's commit"
 
@@ -251,28 +261,28 @@ def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(h
 @proves("node.matches")
 def test_an_each_phase_asks_for_its_matches_once_and_opens_a_task_for_each(hub):
     run = hand_in(hub, EACH, "swarm")
-    (asked,) = wanted(hub, ev.MatchGlob)
+    (asked,) = wanted(hub, MatchGlob)
     assert asked.glob == "src/*/"
-    hub.step(ev.Matched(run, "all", ("src/a", "src/b")))
-    hub.step(ev.Matched(run, "all", ("src/c",)))
-    fences = wanted(hub, ev.RaiseFence)
+    hub.step(Matched(run, "all", ("src/a", "src/b")))
+    hub.step(Matched(run, "all", ("src/c",)))
+    fences = wanted(hub, RaiseFence)
     assert len(fences) == len(hub.entries("task.open")) == 2
     for each in fences:
-        hub.step(ev.Fenced(each.task, each.epoch, ""))
-    for start in wanted(hub, ev.StartAttempt):
-        hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "done", commit=DONE))
-    moves = wanted(hub, ev.MoveBranch)
+        hub.step(Fenced(each.task, each.epoch, ""))
+    for start in wanted(hub, StartAttempt):
+        hub.step(attempt_ended(start.assign.task, start.assign.epoch, "done", commit=DONE))
+    moves = wanted(hub, MoveBranch)
     assert len({m.branch for m in moves}) == 2
     for each in moves:
-        hub.step(ev.Promoted(each.task, each.epoch, each.commit))
+        hub.step(Promoted(each.task, each.epoch, each.commit))
     assert state(hub, run) == "done"
 
 
 @proves("node.matches")
 def test_a_glob_that_cannot_be_listed_ends_the_run_with_the_reason(hub):
     run = hand_in(hub, EACH, "swarm")
-    wanted(hub, ev.MatchGlob)
-    hub.step(ev.Matched(run, "all", (), "there is no repository 'main' here"))
+    wanted(hub, MatchGlob)
+    hub.step(Matched(run, "all", (), "there is no repository 'main' here"))
     assert state(hub, run) == "failed"
     assert b"no repository" in hub.entries("run.settle")[0].body
 
@@ -286,24 +296,24 @@ def test_a_glob_that_cannot_be_listed_ends_the_run_with_the_reason(hub):
 def test_a_match_that_no_task_can_have_fails_its_phase_by_name_and_nothing_else(hub, name):
     both = EACH + "  plain:\n    agent: noop\n    do: '{}'\n    check: 'true'\n"
     run = hand_in(hub, both, "swarm")
-    (asked,) = wanted(hub, ev.MatchGlob)
-    hub.step(ev.Matched(run, asked.phase, ("src/fine", name)))
+    (asked,) = wanted(hub, MatchGlob)
+    hub.step(Matched(run, asked.phase, ("src/fine", name)))
     assert state(hub, run) == "open", "the other phase goes on"
     assert [json.loads(e.body)["phase"] for e in hub.entries("task.open")] == ["plain"]
     hub.world.restart("hub")
     know(hub)
     hub.world.pass_ms(5_000)
-    (asked,) = wanted(hub, ev.MatchGlob)
-    hub.step(ev.Matched(run, asked.phase, ("src/fine", name)))
+    (asked,) = wanted(hub, MatchGlob)
+    hub.step(Matched(run, asked.phase, ("src/fine", name)))
     assert hub.core.work.running.runs[run].progress.barred["all"].startswith("src/*/ matches ")
 
 
 @proves("node.matches")
 def test_more_matches_than_a_phase_may_have_fail_it_with_their_number(hub):
     run = hand_in(hub, EACH, "swarm")
-    wanted(hub, ev.MatchGlob)
+    wanted(hub, MatchGlob)
     found = tuple(f"src/{n}" for n in range(257))
-    hub.step(ev.Matched(run, "all", found, count=100_000))
+    hub.step(Matched(run, "all", found, count=100_000))
     assert state(hub, run) == "failed"
     assert b"100000 paths, at most 256" in hub.entries("run.settle")[0].body
     shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
@@ -315,18 +325,18 @@ def test_more_matches_than_a_phase_may_have_fail_it_with_their_number(hub):
 @proves("node.matches", "node.base")
 def test_a_repository_out_of_reach_is_asked_again_and_ends_nothing(hub):
     run = hand_in(hub, EACH.replace("repo: main", "repo: main\nbase: side"), "swarm")
-    (asked,) = wanted(hub, ev.FindBase)
+    (asked,) = wanted(hub, FindBase)
     assert (asked.repo, asked.base) == ("main", "side")
-    hub.step(ev.BaseFound(run, reason="the hub is away", again=True))
-    assert wanted(hub, ev.FindBase) == []
+    hub.step(BaseFound(run, reason="the hub is away", again=True))
+    assert wanted(hub, FindBase) == []
     hub.world.pass_ms(2_000)
-    assert len(wanted(hub, ev.FindBase)) == 1
-    hub.step(ev.BaseFound(run, OTHER))
-    (asked,) = wanted(hub, ev.MatchGlob)
+    assert len(wanted(hub, FindBase)) == 1
+    hub.step(BaseFound(run, OTHER))
+    (asked,) = wanted(hub, MatchGlob)
     assert asked.commit == OTHER, "matches are those of the commit that the run starts from"
-    hub.step(ev.Matched(run, "all", (), "the hub is away", again=True))
+    hub.step(Matched(run, "all", (), "the hub is away", again=True))
     hub.world.pass_ms(2_000)
-    assert len(wanted(hub, ev.MatchGlob)) == 1
+    assert len(wanted(hub, MatchGlob)) == 1
     assert state(hub, run) == "open"
 
 
@@ -335,15 +345,15 @@ def test_a_run_says_for_which_repository_it_waits_and_asks_with_growing_pauses(h
     run = hand_in(hub, EACH.replace("repo: main", "repo: main\nbase: side"), "swarm")
     told: list[dict[str, Any]] = []
     hub.core.work.running.following.follow(run, told.append)
-    wanted(hub, ev.FindBase)
+    wanted(hub, FindBase)
     pauses = []
     for _ in range(9):
-        hub.step(ev.BaseFound(run, reason="the hub is away", again=True))
+        hub.step(BaseFound(run, reason="the hub is away", again=True))
         shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
         assert (shown["state"], "main is out of reach" in shown["reason"]) == ("waiting", True)
         assert "the hub is away" in shown["reason"]
         seconds = 0
-        while not wanted(hub, ev.FindBase):
+        while not wanted(hub, FindBase):
             hub.world.pass_ms(1_000)
             seconds += 1
         pauses.append(seconds)
@@ -354,11 +364,11 @@ def test_a_run_says_for_which_repository_it_waits_and_asks_with_growing_pauses(h
     assert "main is out of reach" in told[0]["reason"]
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
     assert "main is out of reach" in str(hub.answers), "also to who follows it later"
-    hub.step(ev.BaseFound(run, OTHER))
-    wanted(hub, ev.MatchGlob)
+    hub.step(BaseFound(run, OTHER))
+    wanted(hub, MatchGlob)
     shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
     assert "out of reach" not in shown["reason"]
-    hub.step(ev.Matched(run, "all", (), "the hub went", again=True))
+    hub.step(Matched(run, "all", (), "the hub went", again=True))
     shown = hub.call("runs", {"run": run})["value"]["progress"]["all"]
     assert shown["reason"].endswith("the hub went")
 
@@ -371,10 +381,10 @@ def test_every_first_phase_starts_from_the_base_that_was_ordered_or_that_the_spe
     spec = REPO.replace("repo: main", "repo: main\nbase: side")
     args = {"base": "other" if ordered else "", "repo": "main", "spec": spec, "values": {}}
     run = hub.order("run", "chain", args)["value"]["run"]
-    (asked,) = wanted(hub, ev.FindBase)
+    (asked,) = wanted(hub, FindBase)
     assert asked.base == ("other" if ordered else "side")
     assert hub.entries("task.open") == [], "nothing begins before it is known where"
-    hub.step(ev.BaseFound(run, OTHER))
+    hub.step(BaseFound(run, OTHER))
     (opened,) = hub.entries("task.open")
     assert json.loads(opened.body)["base"] == OTHER
 
@@ -382,7 +392,7 @@ def test_every_first_phase_starts_from_the_base_that_was_ordered_or_that_the_spe
 @proves("node.base")
 def test_a_base_that_is_not_there_fails_the_run_with_its_name(hub):
     run = hand_in(hub, REPO.replace("repo: main", "repo: main\nbase: relase-2"))
-    hub.step(ev.BaseFound(run, reason="Repository 'main' has no branch \"relase-2\""))
+    hub.step(BaseFound(run, reason="Repository 'main' has no branch \"relase-2\""))
     assert state(hub, run) == "failed"
     assert b"relase-2" in hub.entries("run.settle")[0].body
     assert hub.entries("task.open") == []
@@ -399,7 +409,7 @@ def test_a_run_that_waits_for_its_base_can_be_cancelled(hub):
 def test_a_phase_that_would_make_a_run_too_large_fails_with_the_bound(hub, monkeypatch):
     monkeypatch.setattr(running, "RUN_TASKS_MAX", 3)
     run = hand_in(hub, EACH, "swarm")
-    hub.step(ev.Matched(run, "all", ("src/a", "src/b", "src/c", "src/d")))
+    hub.step(Matched(run, "all", ("src/a", "src/b", "src/c", "src/d")))
     assert state(hub, run) == "failed"
     assert b"at most 3 tasks" in hub.entries("run.settle")[0].body
 
@@ -409,13 +419,13 @@ def test_a_phase_that_would_merge_more_commits_than_can_be_fails_before_it_start
     monkeypatch.setattr(running, "GIT_BASES_MAX", 1)
     other = "  other:\n    agent: noop\n    do: '{\"sleep_ms\":1000}'\n    check: 'true'\n"
     run = hand_in(hub, REPO.replace("after: first", "after: [first, other]") + other)
-    for each in wanted(hub, ev.RaiseFence):
-        hub.step(ev.Fenced(each.task, each.epoch))
-    for number, start in enumerate(wanted(hub, ev.StartAttempt)):
+    for each in wanted(hub, RaiseFence):
+        hub.step(Fenced(each.task, each.epoch))
+    for number, start in enumerate(wanted(hub, StartAttempt)):
         commit = str(number + 1) * 40
-        hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "done", commit=commit))
-    for each in wanted(hub, ev.MoveBranch):
-        hub.step(ev.Promoted(each.task, each.epoch, each.commit))
+        hub.step(attempt_ended(start.assign.task, start.assign.epoch, "done", commit=commit))
+    for each in wanted(hub, MoveBranch):
+        hub.step(Promoted(each.task, each.epoch, each.commit))
     assert state(hub, run) == "failed"
     assert b"starts from 2 commits, and 1 is the most" in hub.entries("run.settle")[0].body
 
@@ -423,14 +433,14 @@ def test_a_phase_that_would_merge_more_commits_than_can_be_fails_before_it_start
 @proves("node.cancel")
 def test_a_cancelled_run_stops_what_runs_and_opens_nothing_more(hub):
     run = hand_in(hub, SLOW)
-    (start,) = wanted(hub, ev.StartAttempt)
+    (start,) = wanted(hub, StartAttempt)
     assert hub.order("cancel", run, {"what": run, "reason": "enough"})["ok"]
-    (stop,) = wanted(hub, ev.StopAttempt)
+    (stop,) = wanted(hub, StopAttempt)
     assert (stop.task, stop.epoch) == (start.assign.task, start.assign.epoch)
     assert state(hub, run) == "cancelled"
-    hub.step(ev.AttemptEnded(stop.task, stop.epoch, "done", commit=DONE))
+    hub.step(attempt_ended(stop.task, stop.epoch, "done", commit=DONE))
     assert hub.task(stop.task)["state"] == "cancelled"
-    assert wanted(hub, ev.StartAttempt) == []
+    assert wanted(hub, StartAttempt) == []
     again = hub.order("cancel", run, {"what": run})
     assert again["ok"] is False
 
@@ -456,7 +466,7 @@ def test_a_match_becomes_a_safe_and_unmistakable_part_of_a_branch_name():
 def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     """hub: run opened, image taken, more written; then the image comes back and meets its peer."""
     world = Cores("hub", "studio")
-    world["studio"].step(ev.FactsChanged(world["studio"].facts(agents={})))
+    world["studio"].step(FactsChanged(world["studio"].facts(agents={})))
     world.link("hub", "studio")
     hub = world["hub"]
     know(hub)
@@ -473,9 +483,9 @@ def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     world.pass_ms(4_000)
     assert hub.core.standing.incarnation != old
     # What it had begun before is asked to stop; the attempt of the new incarnation counts.
-    (stop,) = wanted(hub, ev.StopAttempt)
-    wanted(hub, ev.StartAttempt)
-    hub.step(ev.AttemptEnded(stop.task, stop.epoch, "killed"))
+    (stop,) = wanted(hub, StopAttempt)
+    wanted(hub, StartAttempt)
+    hub.step(attempt_ended(stop.task, stop.epoch, "killed"))
     world.pass_ms(10_000)
     end(hub)
     world.pass_ms(1_000)
@@ -512,9 +522,9 @@ def test_whoever_follows_a_run_hears_of_every_assignment_loss_retry_and_end(hub)
     begun = follow(hub, run)
     assert [(v["phase"], v["state"], v["machine"]) for v in begun] == [("first", "leased", "hub")]
     assert begun[0]["changed_ms"] >= begun[0]["opened_ms"] > 0
-    (start,) = wanted(hub, ev.StartAttempt)
+    (start,) = wanted(hub, StartAttempt)
     task, epoch = start.assign.task, start.assign.epoch
-    hub.step(ev.AttemptEnded(task, epoch, "failed", summary="I did it", reason="no such file"))
+    hub.step(attempt_ended(task, epoch, "failed", summary="I did it", reason="no such file"))
     failure = hub.answers[0]["value"]
     assert (failure["state"], failure["reason"]) == ("queued", "no such file")
     assert told(hub) == [("first", "queued", "hub", 1)]
@@ -523,8 +533,8 @@ def test_whoever_follows_a_run_hears_of_every_assignment_loss_retry_and_end(hub)
     end(hub)
     # What a step leads to is told once, at its end.
     assert told(hub) == [("first", "done", "hub", 1), ("second", "leased", "hub", 0)]
-    (start,) = wanted(hub, ev.StartAttempt)
-    hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "killed", reason="gone"))
+    (start,) = wanted(hub, StartAttempt)
+    hub.step(attempt_ended(start.assign.task, start.assign.epoch, "killed", reason="gone"))
     assert told(hub)[:1] == [("second", "queued", "hub", 0)]
 
 

@@ -7,7 +7,7 @@ from tests.promise import proves
 from muster.errors import Denied
 from muster.fleet.machine import Authority
 from muster.fleet.record import sign_revocation
-from muster.node import event as ev
+from muster.node.member import ShutOut
 
 
 def revocation(world: Cores, key: str, *, by: Authority | None = None) -> str:
@@ -22,13 +22,13 @@ def test_a_revoked_machine_is_told_by_the_document_and_shows_it():
     world = Cores("hub", "studio")
     studio = world["studio"]
     studio.core.members.settled = True
-    studio.step(ev.ShutOut(revocation(world, studio.id)))
+    studio.step(ShutOut(revocation(world, studio.id)))
     found = studio.call("status", {})["value"]
     assert found["revoked"]["reason"] == "stolen"
     states = {m["name"]: m["state"] for m in studio.call("machines", {})["value"]}
     assert states == {"hub": "away", "studio": "revoked"}
     size = studio.own_size
-    studio.step(ev.ShutOut(revocation(world, studio.id)))
+    studio.step(ShutOut(revocation(world, studio.id)))
     world.pass_ms(2_000)
     assert studio.own_size == size, "once is enough"
 
@@ -42,7 +42,7 @@ def test_a_liar_shuts_nobody_out():
     forged = revocation(world, studio.id, by=Authority.from_seed(b"m" * 32))
     about_another = revocation(world, world["hub"].id)
     for each in (forged, about_another, "", "{}", "\udcff", revocation(world, studio.id)[:-9]):
-        studio.step(ev.ShutOut(each))
+        studio.step(ShutOut(each))
     assert studio.call("status", {})["value"]["revoked"] is None
     assert studio.own_size == size
 
@@ -58,5 +58,5 @@ def test_whoever_refuses_a_revoked_machine_has_the_document_at_hand():
         hub.core.roster.machine(world["studio"].id)
     studio = world["studio"]
     studio.core.members.settled = True
-    studio.step(ev.ShutOut(document))
+    studio.step(ShutOut(document))
     assert studio.call("status", {})["value"]["revoked"]["reason"] == "stolen"

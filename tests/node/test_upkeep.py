@@ -14,9 +14,13 @@ from muster.git import command as git
 from muster.git import ref, removal, repository
 from muster.node import event as ev
 from muster.node import hand, promotion
+from muster.node.branches import BringBack
 from muster.node.counter import Counts
 from muster.node.home import Home
+from muster.node.incident import Noticed
+from muster.node.looking import FindBase, MatchGlob
 from muster.node.supervisor import Supervisor
+from muster.task.instruction import MoveBranch, RaiseFence
 
 TASK, COMMIT = "ab" * 16, "c" * 40
 
@@ -45,7 +49,7 @@ def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
     monkeypatch.setattr(ref, "read", none)
     monkeypatch.setattr(ref, "promote", moved)
     machine = hands.daemon.core.machine
-    effect = ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), machine, "shell")
+    effect = MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), machine, "shell")
     ends = [asyncio.run(hands.branches.move(effect)) for _ in range(40)]
     again = [end.again for end in ends]
     assert again.index(False) == promotion.CONFLICTS_MAX
@@ -55,11 +59,11 @@ def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
 
 
 EFFECTS: Final = [
-    ev.FindBase("r", "main", "x"),
-    ev.MatchGlob("r", "p", "main", COMMIT, "*.txt"),
-    ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), "m", "shell"),
-    ev.RaiseFence(TASK, (1, 1), "m", "main"),
-    ev.BringBack(ev.MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (), "m", "shell")),
+    FindBase("r", "main", "x"),
+    MatchGlob("r", "p", "main", COMMIT, "*.txt"),
+    MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), "m", "shell"),
+    RaiseFence(TASK, (1, 1), "m", "main"),
+    BringBack(MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (), "m", "shell")),
 ]
 
 
@@ -69,7 +73,7 @@ def carried_out(hands: hand.Hands, effect: ev.Effect) -> Any:
     async def work() -> None:
         supervisor: Any = Supervisor(Counts(), pytest.fail, pytest.fail)
         hands.daemon.supervisor = supervisor
-        hands.carry_out(effect)
+        ev.Effects((), hands).carry_out(effect)
         await asyncio.wait(supervisor._tasks)
 
     asyncio.run(work())
@@ -125,12 +129,12 @@ def test_upkeep_removes_what_was_set_aside_and_names_what_stays_once(
     posted: list[ev.Event] = hands.daemon.posted  # type: ignore[attr-defined]
     asyncio.run(hands.upkeep())
     asyncio.run(hands.upkeep())
-    assert [e.key for e in posted if isinstance(e, ev.Noticed)] == [hand.REMAINS]
+    assert [e.key for e in posted if isinstance(e, Noticed)] == [hand.REMAINS]
     assert stuck.name in posted[-1].title  # type: ignore[attr-defined]
     assert list(work.glob(".gone-*")) == [stuck]
     monkeypatch.undo()
     asyncio.run(hands.upkeep())
-    assert posted[-1] == ev.Noticed(hand.REMAINS)
+    assert posted[-1] == Noticed(hand.REMAINS)
     assert list(work.glob("*")) == []
 
 
@@ -142,9 +146,9 @@ def test_what_was_told_before_a_restart_and_is_gone_since_is_over(tmp_path: Path
     daemon: Any = SimpleNamespace(core=hub.core, home=home, posted=posted, post=posted.append)
     asyncio.run(hand.Hands(daemon).upkeep())
     assert posted == []
-    hub.step(ev.Noticed(hand.REMAINS, "left"))
+    hub.step(Noticed(hand.REMAINS, "left"))
     asyncio.run(hand.Hands(daemon).upkeep())
-    assert posted == [ev.Noticed(hand.REMAINS)]
+    assert posted == [Noticed(hand.REMAINS)]
 
 
 @proves("git.no-debris")

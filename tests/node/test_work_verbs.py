@@ -6,7 +6,8 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import canon
-from muster.node import event as ev
+from muster.node.report import AttemptEvent
+from muster.task.instruction import StartAttempt
 from muster.verbs.tasks import _moment
 
 NOW_MS = 1_795_000_000_000
@@ -108,9 +109,9 @@ def test_a_journal_shows_no_line_of_another_task_that_only_speaks_of_this_one():
     hub = world["hub"]
     one, other = hub.submit(agent=["shell"], do="sleep 9"), hub.submit(agent=["shell"], do="true")
     world.pass_ms(3_000)
-    begun = {e.assign.task: e.assign.epoch for e in hub.effects if isinstance(e, ev.StartAttempt)}
+    begun = {e.assign.task: e.assign.epoch for e in hub.effects if isinstance(e, StartAttempt)}
     for task, text in ((one, "mine"), (other, f"I looked at {one}"), (other, one)):
-        hub.step(ev.AttemptEvent(task, begun[task], "agent.output", {"text": text, "about": one}))
+        hub.step(AttemptEvent(task, begun[task], "agent.output", {"text": text, "about": one}))
     hub.raw(canon.encode({"args": {"task": one}, "verb": "journal"}))
     lines = [each["value"] for each in hub.answers]
     assert [line["text"] for line in lines if "text" in line] == ["mine"]

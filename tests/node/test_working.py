@@ -6,6 +6,7 @@ from tests.promise import proves
 from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.task import kinds
+from muster.task.instruction import StartAttempt
 
 
 def begun(world: Cores) -> str:
@@ -15,7 +16,7 @@ def begun(world: Cores) -> str:
     needs = {"machine": "studio"}
     task = world["hub"].submit(agent=["shell"], do="sleep 60", needs=needs)
     world.drain()
-    assert any(isinstance(e, ev.StartAttempt) for e in world["studio"].effects)
+    assert any(isinstance(e, StartAttempt) for e in world["studio"].effects)
     return task
 
 
@@ -50,7 +51,7 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
     world.pass_ms(7_500)
     task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
     world.drain()
-    assert any(isinstance(e, ev.StartAttempt) for e in studio.effects)
+    assert any(isinstance(e, StartAttempt) for e in studio.effects)
     for _ in range(20):
         world.pass_ms(1_000)
     assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("leased", 0)

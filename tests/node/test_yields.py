@@ -1,19 +1,18 @@
 """Values between phases, whatever their number and size, through real cores."""
 
-import dataclasses
 import json
 from typing import Any
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import Cores, One, attempt_ended
 from tests.node.test_running import end, hand_in, know, state, wanted
 from tests.promise import proves
 
 from muster.limits import BODY_BYTES_MAX, VALUE_BYTES_MAX
 from muster.log.fold import body_as
-from muster.node import event as ev
-from muster.node import report, yields
+from muster.node import yields
 from muster.task import kinds, values
+from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence, StartAttempt
 from muster.task.large import Large
 
 BLOB = "a" * 64
@@ -40,14 +39,14 @@ def hub() -> One:
 def finish(machine: One, status: str = "done", **more: Any) -> int:
     """End every attempt that was started; how many."""
     count = 0
-    while starts := wanted(machine, ev.StartAttempt):
+    while starts := wanted(machine, StartAttempt):
         for start in starts:
             if start.open.phase == "all":
                 machine.effects.append(start)
                 return count
             count += 1
             task, epoch = start.assign.task, start.assign.epoch
-            machine.step(ev.AttemptEnded(task, epoch, status, **more))
+            machine.step(attempt_ended(task, epoch, status, **more))
     return count
 
 
@@ -166,19 +165,16 @@ def test_of_a_race_the_winner_yields_also_after_a_restart_in_which_it_was_opened
     run = hand_in(
         hub, spec(1, "echo $MUSTER_P0_OUTPUT" + " " * 10, every="race: 2", head="repo: main")
     )
-    for each in wanted(hub, ev.RaiseFence):
-        hub.step(ev.Fenced(each.task, each.epoch))
-    first, second = sorted(wanted(hub, ev.StartAttempt), key=lambda s: s.open.instance)
-    ended = ev.AttemptEnded("", (0, 0), "done", commit="c" * 40)
+    for each in wanted(hub, RaiseFence):
+        hub.step(Fenced(each.task, each.epoch))
+    first, second = sorted(wanted(hub, StartAttempt), key=lambda s: s.open.instance)
     for start, said in ((first, "one"), (second, "two")):
-        hub.step(
-            dataclasses.replace(
-                ended, task=start.assign.task, epoch=start.assign.epoch, values={"output": said}
-            )
-        )
-    moves = {m.task: m for m in wanted(hub, ev.MoveBranch)}
+        task, epoch = start.assign.task, start.assign.epoch
+        values = {"output": said}
+        hub.step(attempt_ended(task, epoch, "done", commit="c" * 40, values=values))
+    moves = {m.task: m for m in wanted(hub, MoveBranch)}
     order = [moves[second.assign.task], moves[first.assign.task]]
-    hub.step(*(ev.Promoted(m.task, m.epoch, m.commit) for m in order))
+    hub.step(*(Promoted(m.task, m.epoch, m.commit) for m in order))
     assert opening(hub).values["p0"]["output"] == "two"
     assert hub.core.work.running.progress(run)["p0"].winner == ("p0", "2")
     hub.world.restart("hub")
@@ -203,13 +199,13 @@ def test_what_a_phase_delivered_and_used_up_are_values_too(hub):
 @pytest.mark.parametrize("mark", ["\x01", '"', "\\", "\n", "é", "🙂", "\ud800", "x"])
 def test_the_end_of_an_attempt_fits_into_its_entry_whatever_it_says(mark):
     long = mark * 100_000
-    event = ev.AttemptEnded(
+    event = attempt_ended(
         "t" * 128, (2**52, 2**52), "done", long, long, "c" * 64,
         {f"{mark * 100}{n}": long for n in range(100)}, tuple(long[:300] for _ in range(1_000)),
         {f"{mark * 100}{n}": 2**52 for n in range(100)},
         {f"{mark * 100}{n}": "blob:" + long for n in range(100)},
     )  # fmt: skip
-    body = report.finish_body(event)
+    body = event.body
     raw = kinds.body_bytes(body)
     assert len(raw) <= BODY_BYTES_MAX
     # What the owner makes of it has a byte more or less, and must fit as well.
@@ -218,12 +214,12 @@ def test_the_end_of_an_attempt_fits_into_its_entry_whatever_it_says(mark):
 
 def test_a_phase_with_a_repository_starts_from_the_winner_of_a_race_alone(hub):
     hand_in(hub, spec(1, "x", every="race: 2", head="repo: main"))
-    for each in wanted(hub, ev.RaiseFence):
-        hub.step(ev.Fenced(each.task, each.epoch))
+    for each in wanted(hub, RaiseFence):
+        hub.step(Fenced(each.task, each.epoch))
     events = []
-    for number, start in enumerate(wanted(hub, ev.StartAttempt)):
+    for number, start in enumerate(wanted(hub, StartAttempt)):
         commit = str(number + 1) * 40
-        hub.step(ev.AttemptEnded(start.assign.task, start.assign.epoch, "done", commit=commit))
-    events = [ev.Promoted(m.task, m.epoch, m.commit) for m in wanted(hub, ev.MoveBranch)]
+        hub.step(attempt_ended(start.assign.task, start.assign.epoch, "done", commit=commit))
+    events = [Promoted(m.task, m.epoch, m.commit) for m in wanted(hub, MoveBranch)]
     hub.step(*events)
     assert opening(hub).base == events[0].commit

@@ -24,6 +24,7 @@ from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.installation import all_folds
+from muster.node.member import FactsChanged
 from muster.store.store import Store
 from muster.task.instruction import Now
 from muster.verbs.table import VERBS
@@ -79,7 +80,7 @@ class Target:
             identity=STUDIO,
             fleet=FLEET_ID,
             incarnation=incarnation or Incarnation(f"{seed:032x}"),
-            rng=rng,
+            rng=rng.randbytes,
             verbs=VERBS,
             authority=AUTHORITY if authority else None,
             settings={
@@ -101,7 +102,7 @@ class Target:
             ev.LinkUp(STRANGER, "", False, "http"),
             ev.LinkUp(MEMBER, BUILD.machine, False, "http"),
             ev.LinkUp(LOCAL, "", True, "ipc"),
-            ev.FactsChanged(msgspec.to_builtins(facts)),
+            FactsChanged(msgspec.to_builtins(facts)),
         )
         if image is not None:
             # Its own history needs nobody's word after this long.

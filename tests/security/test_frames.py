@@ -18,8 +18,10 @@ from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
 from muster.node.link import channels
+from muster.node.report import AttemptEvent
 from muster.task.kinds import NO_EPOCH
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
+from tests.node.cores import attempt_ended
 from tests.promise import proves
 from tests.security.target import LOCAL, MEMBER, STRANGER, Target, check_sentence
 
@@ -170,10 +172,10 @@ def test_no_event_of_an_agent_ends_the_machine(target: Target) -> None:
         {"a": b"bytes"}, {"a": object()}, {"a": {"b": {1: 2}}}, {}, {"a": None},
     ]  # fmt: skip
     for each in fields:
-        target.step(ev.AttemptEvent("t1", (1, 1), "agent.output", each))
-        target.step(ev.AttemptEvent("t1", (1, 1), "agent.tool", each, "\x1b[2J"))
-        target.step(ev.AttemptEvent("t1", (1, 1), "Not A Kind", each))
-    ended = ev.AttemptEnded(
+        target.step(AttemptEvent("t1", (1, 1), "agent.output", each))
+        target.step(AttemptEvent("t1", (1, 1), "agent.tool", each, "\x1b[2J"))
+        target.step(AttemptEvent("t1", (1, 1), "Not A Kind", each))
+    ended = attempt_ended(
         "t1", NO_EPOCH, "done", summary="\ud800" * 9, values={"x": "y" * 100_000, "\ud800": ""},
         artefacts=("\udcff.txt", "a" * 100_000), usage={"n": 2**70},
     )  # fmt: skip

@@ -8,6 +8,7 @@ from muster.fleet.facts import Facts
 from muster.fleet.grant import Grant
 from muster.log import canon
 from muster.node import event as ev
+from muster.node.member import FactsChanged
 from tests.fleet.world import BUILD, HOUR, STUDIO, give
 from tests.promise import proves
 from tests.security.peer import Peer
@@ -41,7 +42,7 @@ def test_a_granted_machine_keeps_it_until_a_hub_does() -> None:
     assert found.machine == BUILD.machine
     assert target.core.roster.keeper("other", target.now.wall_ms) is None
     assert target.core.roster.keeper("main", target.now.wall_ms + 2 * HOUR) is None
-    target.step(ev.FactsChanged(msgspec.to_builtins(facts)))
+    target.step(FactsChanged(msgspec.to_builtins(facts)))
     found = target.core.roster.keeper("main", target.now.wall_ms)
     assert found is not None
     assert found.machine == STUDIO.machine

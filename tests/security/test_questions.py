@@ -10,7 +10,7 @@ from muster.limits import ANSWER_BYTES_MAX, CALL_BYTES_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
-from muster.node import event as ev
+from muster.node.member import FactsChanged
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
@@ -77,7 +77,7 @@ def test_the_chain_of_a_task_shows_what_can_be_read_and_marks_the_rest(world):
     chain: tuple[Any, ...] = ()
     for _ in range(90):
         chain = (write(bad, "note.x", canon.encode({"text": LONG}), cause=chain).id,)
-    bad.step(ev.FactsChanged(bad.facts(labels=("here",))))
+    bad.step(FactsChanged(bad.facts(labels=("here",))))
     world.pass_ms(500)
     task = hub.submit(needs={"label": "here"}, do='{"sleep_ms":100000}')
     world.pass_ms(500)

@@ -16,7 +16,7 @@ from muster.log import admit, canon
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import fork, incarnation, member, twin
+from muster.node import fork, incarnation, member, republish, twin
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
@@ -70,7 +70,7 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
         (Sync, "spread_fork", lambda *_: None),
         (fork.Forks, "proofs", lambda _self: {}),
     ),
-    "orders-last": ((member.Members, "say_again", lambda *_: None),),
+    "orders-last": ((republish.Republisher, "publish", lambda *_: None),),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
     "mistakes-are-seen": ((twin.Twins, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),

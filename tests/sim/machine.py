@@ -26,6 +26,8 @@ from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.incarnation import going_on
 from muster.node.installation import all_folds
+from muster.node.member import FactsChanged, FreshPapers
+from muster.node.question import AnswerAttempt
 from muster.node.room import put_off
 from muster.store.mark import Mark
 from muster.store.store import Store
@@ -140,7 +142,7 @@ class Machine:
             identity=self.identity,
             fleet=world.fleet,
             incarnation=going or Incarnation(rng.randbytes(16).hex()),
-            rng=rng,
+            rng=rng.randbytes,
             verbs=VERBS,
             authority=world.authority if self.index == 0 else None,
             settings=self._settings(),
@@ -150,11 +152,12 @@ class Machine:
         self.core.doubt.reasons = why
         if self.disk.mark is not None:
             self.core.doubt.awaited = dict(self.disk.mark.sizes)
+        self.effects = ev.Effects(self.core.wants, self, world.outside(self))
         world.trace("boot", f"{self.place} {'goes on' if going else 'anew'}")
         effects = self.core.start(self.now())
         world.checker.booted(self)
         self.perform(effects)
-        self.arrive(ev.FactsChanged(self.facts()))
+        self.arrive(FactsChanged(self.facts()))
         self.arrive(ev.LinkUp(LOCAL, "", True, "ipc"))
         world.network.dial_all(self)
         self._tick_later(self.starts)
@@ -388,36 +391,39 @@ class Machine:
     # --- effects ---------------------------------------------------------------------------
 
     def perform(self, effects: list[ev.Effect]) -> None:
-        world = self.world
         for effect in effects:
-            match effect:
-                case ev.Send(link, frame, _) if link == LOCAL:
-                    world.workload.answered(self, frame)
-                case ev.Send(link, frame, _) if link > STRANGERS:
-                    world.checker.told_a_stranger(self, frame)
-                case ev.Send(link, frame, _):
-                    if world.attacker is not None and world.attacker.machine is self:
-                        world.attacker.heard = [*world.attacker.heard[-50:], frame]
-                    world.checker.sent(self, frame)
-                    world.network.send(self, link, frame)
-                case ev.Cut(link, reason):
-                    wire = world.network.wires.get(link)
-                    if wire is not None:
-                        world.network.down(wire, reason)
-                    elif link > STRANGERS:
-                        self.arrive(ev.LinkDown(link))
-                case ev.StartAttempt() | ev.StopAttempt() | ev.RaiseFence() | ev.MoveBranch():
-                    world.workload.carry_out(self, effect)
-                case ev.MatchGlob() | ev.FindBase() | ev.BringBack():
-                    world.workload.carry_out(self, effect)
-                case ev.Note(text):
-                    world.trace("note", f"{self.place} {text}")
-                    world.checker.noted(self, text)
-                case ev.Perform() | ev.Stray():
-                    # What waits for input and output belongs to the daemon, which is not here.
-                    world.reached["perform"] += isinstance(effect, ev.Perform)
-                case _:
-                    raise AssertionError(f"nobody carries out {effect}")
+            self.effects.carry_out(effect)
+
+    @ev.effect(ev.Send)
+    def _send(self, effect: ev.Send) -> None:
+        world, link, frame = self.world, effect.link, effect.frame
+        if link == LOCAL:
+            world.workload.answered(self, frame)
+        elif link > STRANGERS:
+            world.checker.told_a_stranger(self, frame)
+        else:
+            if world.attacker is not None and world.attacker.machine is self:
+                world.attacker.heard = [*world.attacker.heard[-50:], frame]
+            world.checker.sent(self, frame)
+            world.network.send(self, link, frame)
+
+    @ev.effect(ev.Cut)
+    def _cut(self, effect: ev.Cut) -> None:
+        wire = self.world.network.wires.get(effect.link)
+        if wire is not None:
+            self.world.network.down(wire, effect.reason)
+        elif effect.link > STRANGERS:
+            self.arrive(ev.LinkDown(effect.link))
+
+    @ev.effect(ev.Note)
+    def _note(self, effect: ev.Note) -> None:
+        self.world.trace("note", f"{self.place} {effect.text}")
+        self.world.checker.noted(self, effect.text)
+
+    @ev.effect(ev.Perform, ev.Stray, FreshPapers, ev.ReachedAt, AnswerAttempt)
+    def _beyond(self, effect: ev.Effect) -> None:
+        """What waits for input and output belongs to the daemon, which is not here."""
+        self.world.reached[type(effect).__name__.lower()] += 1
 
 
 def identity_of(seed: object, name: str) -> Identity:

@@ -8,13 +8,11 @@ import msgspec
 
 from muster.channel import frame as frames
 from muster.channel.frame import Type
-from muster.errors import MusterError
 from muster.fleet.statement import sign_statement
 from muster.log import canon
 from muster.node import event as ev
 from muster.task.evidence import task_args
-from muster.task.kinds import TaskAssign, TaskOpen
-from tests.sim.crowd import lists
+from muster.task.kinds import TaskOpen
 from tests.sim.machine import LOCAL, WALL_MS
 
 if TYPE_CHECKING:
@@ -156,102 +154,3 @@ class Workload:
                 self.world.checker.surprise("send", answer)
 
         self.call(machine, "send", args, then, statement)
-
-    # --- attempts ----------------------------------------------------------------------------------
-
-    def carry_out(self, machine: "Machine", effect: ev.Effect) -> None:
-        """What a core wants done outside."""
-        world, start = self.world, machine.starts
-        repository = world.repository
-
-        def answer(after_ms: int, event: Callable[[], ev.Event]) -> None:
-            def due() -> None:
-                machine.arrive(event())
-
-            world.later(after_ms, lambda: machine.when_awake(start, due))
-
-        scarce = world.faults.scarce
-        if scarce and not world.healed and self.rng.random() < scarce:
-            refused = _without_descriptors(effect)
-            if refused is not None:
-                world.reached["scarce"] += 1
-                answer(1, lambda: refused)
-                return
-
-        match effect:
-            case ev.StartAttempt(opened, assign):
-                machine.attempts[assign.task, assign.epoch] = True
-                end = self._ending(machine, opened, assign)
-                pause_ms = _pause_ms(str(opened.template["do"]))
-                world.later(pause_ms, lambda: machine.when_awake(start, end))
-            case ev.StopAttempt(task, epoch, reason):
-                if machine.attempts.pop((task, epoch), False):
-                    world.reached["attempt-stopped"] += 1
-                    answer(1, lambda: ev.AttemptEnded(task, epoch, "killed", reason=reason))
-            case ev.RaiseFence(task, epoch):
-
-                def raised() -> ev.Event:
-                    reason = repository.raise_fence(task, epoch)
-                    newest = repository.epoch(task) if reason else None
-                    return ev.Fenced(task, epoch, reason, newest or (0, 0))
-
-                answer(5, raised)
-            case ev.BringBack(move):
-                answer(5, lambda: ev.BroughtBack(move.task, move.branch, move.repo))
-            case ev.FindBase(run):
-                answer(5, lambda: ev.BaseFound(run, "2" * 40))
-            case ev.MatchGlob(run, phase):
-                names = lists(self.rng)
-                world.reached["matched"] += 1
-                answer(5, lambda: ev.Matched(run, phase, names))
-            case ev.MoveBranch(task, epoch, _, _, commit):
-
-                def moved() -> ev.Event:
-                    reason = repository.promote(task, epoch)
-                    return ev.Promoted(task, epoch, "" if reason else commit, reason)
-
-                answer(5, moved)
-
-    def _ending(
-        self, machine: "Machine", opened: TaskOpen, assign: TaskAssign
-    ) -> Callable[[], None]:
-        """What happens when the attempt's program is done: a push, and the word that it ended."""
-        key = (assign.task, assign.epoch)
-
-        def end() -> None:
-            if not machine.attempts.pop(key, False):
-                return
-            reason = self.world.repository.push(machine, *key) if opened.repo else ""
-            commit = "1" * 40 if opened.repo and not reason else ""
-            status = "failed" if reason else "done"
-            machine.arrive(ev.AttemptEnded(*key, status, "noop", reason, commit))
-
-        return end
-
-
-def _pause_ms(do: str) -> int:
-    """How long the program takes; what is no JSON (a file's name may spoil it) takes a moment."""
-    try:
-        return int(canon.decode(do.encode(), "do", size_max=1024).get("sleep_ms", 1))
-    except MusterError:
-        return 1
-
-
-def _without_descriptors(effect: ev.Effect) -> ev.Event | None:
-    """What becomes of something that cannot even be begun."""
-    why = "[Errno 24] Too many open files"
-    match effect:
-        case ev.StartAttempt(_, assign):
-            return ev.AttemptEnded(assign.task, assign.epoch, "killed", reason=why)
-        case ev.RaiseFence(task, epoch):
-            return ev.Fenced(task, epoch, why)
-        case ev.MoveBranch(task, epoch, _, _, _):
-            return ev.Promoted(task, epoch, "", why, again=True)
-        case ev.BringBack(move):
-            return ev.BroughtBack(move.task, move.branch, move.repo, why)
-        case ev.FindBase(run):
-            return ev.BaseFound(run, "", why, again=True)
-        case ev.MatchGlob(run, phase):
-            return ev.Matched(run, phase, (), why)
-        case _:
-            return None

@@ -22,6 +22,7 @@ from tests.sim.faults import Faults, Injector
 from tests.sim.invariants import Checker
 from tests.sim.machine import CRASHES, WALL_MS, Machine
 from tests.sim.network import Network
+from tests.sim.outside import Outside
 from tests.sim.repository import Repository
 from tests.sim.workload import Workload
 
@@ -64,6 +65,10 @@ class World:
         self.attacker = Attacker(self, self.founders[-1]) if faults.hostile else None
 
     # --- time ------------------------------------------------------------------------------
+
+    def outside(self, machine: Machine) -> Outside:
+        """What a machine that starts finds outside of it."""
+        return Outside(self, machine, self.workload.rng)
 
     def at(self, ms: int, what: Callable[[], None]) -> None:
         self._number += 1

@@ -13,8 +13,10 @@ from muster.task.instruction import (
     AskPerson,
     BeatReply,
     Draft,
-    Promote,
-    RegisterEpoch,
+    Fenced,
+    MoveBranch,
+    Promoted,
+    RaiseFence,
     Settled,
     Stop,
 )
@@ -516,13 +518,13 @@ def fenced_world(**changes):
 @proves("task.fence-first")
 def test_with_a_repository_nothing_is_assigned_before_the_fence_has_the_epoch():
     world, out = fenced_world()
-    assert of(out, RegisterEpoch) == [RegisterEpoch("t1", (1, 1), BUILD, "main")]
+    assert of(out, RaiseFence) == [RaiseFence("t1", (1, 1), BUILD, "main")]
     assert assigned(out) == []
     assert world.owner.holder("t1") is None
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     assert assigned(world.flush()) == [("t1", BUILD, (1, 1))]
     assert world.owner.holder("t1") == (BUILD, (1, 1))
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     assert world.flush() == []
 
 
@@ -530,11 +532,11 @@ def test_with_a_repository_nothing_is_assigned_before_the_fence_has_the_epoch():
 def test_without_the_remote_there_is_no_assignment_and_no_reassignment():
     world, _ = fenced_world()
     for n in range(1, 5):
-        world.owner.unfenced("t1", (1, n), "no route to hub", kinds.NO_EPOCH, world.now)
+        world.owner.fenced(Fenced("t1", (1, n), "no route to hub"), world.now)
         assert world.flush() == []
         world.later(limits.RETRY_DELAY_MS_MIN)
         world.tick()
-        assert of(world.flush(), RegisterEpoch)[0].epoch == (1, n + 1)
+        assert of(world.flush(), RaiseFence)[0].epoch == (1, n + 1)
     assert world.stream.task("t1").state == "queued"
 
 
@@ -544,32 +546,32 @@ def test_a_fence_that_never_answers_is_asked_again_under_a_higher_epoch():
     world.later(limits.LEASE_MS)
     world.tick()
     world.flush()
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     assert assigned(world.flush()) == []
     world.later(limits.RETRY_DELAY_MS_MIN)
     world.tick()
-    assert of(world.flush(), RegisterEpoch)[0].epoch == (1, 2)
+    assert of(world.flush(), RaiseFence)[0].epoch == (1, 2)
 
 
 @proves("task.epochs-rise")
 def test_an_owner_that_forgot_epochs_goes_above_what_the_fence_knows():
     world, _ = fenced_world()
-    world.owner.unfenced("t1", (1, 1), "older than registered", (3, 7), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1), "older than registered", (3, 7)), world.now)
     world.later(limits.RETRY_DELAY_MS_MIN)
     world.tick()
-    assert of(world.flush(), RegisterEpoch)[0].epoch == (3, 8)
+    assert of(world.flush(), RaiseFence)[0].epoch == (3, 8)
 
 
 @proves("task.promotes-before-done")
 def test_a_commit_is_promoted_before_the_task_is_done():
     world, _ = fenced_world()
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     world.flush()
     out = world.finish("t1", commit="c0ffee")
-    assert out == [Promote("t1", (1, 1), "main", "r1", "test", "", "c0ffee", BUILD, "shell")]
-    world.owner.promoted("t1", (1, 1))
+    assert out == [MoveBranch("t1", (1, 1), "main", "muster/r1/test", "c0ffee", (), BUILD, "shell")]
+    world.owner.promoted(Promoted("t1", (1, 1)), world.now)
     assert of(world.flush(), kinds.TaskSettle)[0].commit == "c0ffee"
-    world.owner.promoted("t1", (1, 1))
+    world.owner.promoted(Promoted("t1", (1, 1)), world.now)
     assert world.flush() == []
 
 
@@ -577,7 +579,7 @@ def test_a_commit_is_promoted_before_the_task_is_done():
 @pytest.mark.parametrize("status", ["done", "failed", "killed", "refuse"])
 def test_a_second_end_while_the_branch_moves_is_late_and_changes_nothing(status):
     world, _ = fenced_world()
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     world.flush()
     world.finish("t1", commit="c0ffee")
     second = (
@@ -588,39 +590,39 @@ def test_a_second_end_while_the_branch_moves_is_late_and_changes_nothing(status)
     out = world.say(BUILD, second)
     assert [each for each in out if not isinstance(each, Draft)] == []
     assert {type(each.body) for each in out} <= {kinds.TaskLate}
-    world.owner.promoted("t1", (1, 1))
+    world.owner.promoted(Promoted("t1", (1, 1)), world.now)
     assert of(world.flush(), kinds.TaskSettle)[0].commit == "c0ffee"
 
 
 @proves("task.promotes-before-done")
 def test_a_commit_that_is_not_on_the_remote_is_a_failed_attempt():
     world, _ = fenced_world()
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     world.flush()
     world.finish("t1", commit="c0ffee")
-    world.owner.unpromoted("t1", (1, 1), "no such commit", again=False, now=world.now)
+    world.owner.promoted(Promoted("t1", (1, 1), reason="no such commit"), world.now)
     assert of(world.flush(), kinds.TaskRetry)[0].reason == "no such commit"
     world.later(limits.LEASE_MS)
     world.tick()
-    assert of(world.flush(), Promote) == []
+    assert of(world.flush(), MoveBranch) == []
 
 
 @proves("task.promotes-before-done")
 def test_promotion_is_asked_again_while_the_remote_is_away_and_after_a_restart():
     world, _ = fenced_world()
-    world.owner.fenced("t1", (1, 1), world.now)
+    world.owner.fenced(Fenced("t1", (1, 1)), world.now)
     world.flush()
     world.finish("t1", commit="c0ffee")
-    world.owner.unpromoted("t1", (1, 1), "no route", again=True, now=world.now)
+    world.owner.promoted(Promoted("t1", (1, 1), reason="no route", again=True), world.now)
     world.later(limits.RETRY_DELAY_MS_MIN)
     world.tick()
-    assert len(of(world.flush(), Promote)) == 1
+    assert len(of(world.flush(), MoveBranch)) == 1
     world.restart(2)
-    assert len(of(world.flush(), Promote)) == 1
+    assert len(of(world.flush(), MoveBranch)) == 1
     world.later(limits.LEASE_MS)
     world.tick()
     out = world.flush()
-    assert len(of(out, Promote)) == 1
+    assert len(of(out, MoveBranch)) == 1
     assert of(out, kinds.TaskExpire) == []
 
 

@@ -8,7 +8,7 @@ from tests.task.world import BUILD, STUDIO, World, machine, of, order
 
 from muster import limits
 from muster.task import kinds
-from muster.task.instruction import Promote, RegisterEpoch
+from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence
 from muster.task.live import Beat
 from muster.task.state import LIVE
 
@@ -24,15 +24,15 @@ class Fleet(RuleBasedStateMachine):
         self.world = World(machine(BUILD), machine(STUDIO, slots={"": 1}))
         self.count = 0
         self.order = 1
-        self.fence: list[RegisterEpoch] = []
-        self.remote: list[Promote] = []
+        self.fence: list[RaiseFence] = []
+        self.remote: list[MoveBranch] = []
         self.given: dict[str, list[tuple[kinds.Epoch, str]]] = {}
         self.final: dict[str, object] = {}
         self.ended: set[tuple[str, kinds.Epoch]] = set()
 
     def settle(self, out):
-        self.fence += of(out, RegisterEpoch)
-        self.remote += of(out, Promote)
+        self.fence += of(out, RaiseFence)
+        self.remote += of(out, MoveBranch)
         for body in of(out, kinds.TaskAssign):
             before = self.given.setdefault(body.task, [])
             assert not before or body.epoch > before[-1][0], "an epoch did not rise"
@@ -118,22 +118,18 @@ class Fleet(RuleBasedStateMachine):
         if not keep:
             self.fence.remove(asked)
         if ok:
-            self.world.owner.fenced(asked.task, asked.epoch, self.world.now)
+            self.world.owner.fenced(Fenced(asked.task, asked.epoch), self.world.now)
         else:
-            self.world.owner.unfenced(asked.task, asked.epoch, "no", (0, 0), self.world.now)
+            self.world.owner.fenced(Fenced(asked.task, asked.epoch, "no"), self.world.now)
         self.flush()
 
     @precondition(lambda self: self.remote)
     @rule(data=st.data(), answer=st.sampled_from(["ok", "again", "no"]))
     def remote_answers(self, data, answer):
         asked = data.draw(st.sampled_from(self.remote))
-        if answer == "ok":
-            self.world.owner.promoted(asked.task, asked.epoch)
-        else:
-            again = answer == "again"
-            self.world.owner.unpromoted(
-                asked.task, asked.epoch, "no", again=again, now=self.world.now
-            )
+        reason, again = "" if answer == "ok" else "no", answer == "again"
+        moved = Promoted(asked.task, asked.epoch, reason=reason, again=again)
+        self.world.owner.promoted(moved, self.world.now)
         self.flush()
 
     @precondition(lambda self: self.tasks(*LIVE))
@@ -190,10 +186,10 @@ class Fleet(RuleBasedStateMachine):
             self.beat(STUDIO, "x", all_of=False)
             for asked in list(self.fence):
                 self.fence.remove(asked)
-                world.owner.fenced(asked.task, asked.epoch, world.now)
+                world.owner.fenced(Fenced(asked.task, asked.epoch), world.now)
             for asked in list(self.remote):
                 self.remote.remove(asked)
-                world.owner.promoted(asked.task, asked.epoch)
+                world.owner.promoted(Promoted(asked.task, asked.epoch), world.now)
             self.flush()
             for name in self.tasks("waiting"):
                 body = kinds.TaskDecide(name, "approve", "00")

@@ -8,10 +8,10 @@ from muster import limits
 from muster.log.entry import EntryId
 from muster.task import kinds
 from muster.task.evidence import Unproven
-from muster.task.instruction import Draft, Now
+from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import worker_lease_ms
 from muster.task.live import Beat
-from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
+from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
 
 ENTRY = EntryId(b"a" * 32)
 WORK_MS = worker_lease_ms(limits.LEASE_MS)
@@ -47,7 +47,7 @@ def test_a_proven_assignment_starts_at_once_with_the_versions_it_works_with():
     out = one.flush()
     start = of(out, kinds.AttemptStart)[0]
     assert start.tools == {"python": "Python 3.12.1"}
-    assert [type(e) for e in out] == [Draft, Start]
+    assert [type(e) for e in out] == [Draft, StartAttempt]
     assert one.holds("t1") == (1, 1)
 
 
@@ -56,7 +56,7 @@ def test_an_assignment_counts_once_whatever_is_repeated():
     one = worker()
     for _ in range(3):
         one.accept(given(), now(2000))
-    assert len(of(one.flush(), Start)) == 1
+    assert len(of(one.flush(), StartAttempt)) == 1
     one.accept(given(epoch=(1, 0)), now(2000))
     one.accept(given(epoch=(0, 9)), now(2000))
     assert one.flush() == []
@@ -82,7 +82,7 @@ def test_what_is_not_proven_or_does_not_fit_is_refused_and_never_starts(changes,
     one.accept(given(**changes), now(2000))
     out = one.flush()
     assert refusals(out) == [("t1", reason)]
-    assert of(out, Start) == []
+    assert of(out, StartAttempt) == []
     assert one.statistics() == {"asking": 0, "running": 0, "ending": 0}
 
 
@@ -100,7 +100,7 @@ def test_a_worker_refuses_more_than_its_slots_whoever_asks():
     assert refusals(one.flush()) == [("t2", "busy")]
     one.ended(kinds.AttemptFinish("t1", (1, 1), "done"))
     one.accept(given("t2", (1, 2), owner=STUDIO), now(2000))
-    assert len(of(one.flush(), Start)) == 1
+    assert len(of(one.flush(), StartAttempt)) == 1
 
 
 @proves("task.one-holder")
@@ -121,9 +121,9 @@ def test_another_owner_cannot_touch_an_attempt_by_using_its_name():
 
 def assert_lasts_until(one, ms):
     one.tick(now(ms - 1))
-    assert of(one.flush(), Kill) == []
+    assert of(one.flush(), StopAttempt) == []
     one.tick(now(ms))
-    assert len(of(one.flush(), Kill)) == 1
+    assert len(of(one.flush(), StopAttempt)) == 1
 
 
 @proves("task.worker-ends-first")
@@ -134,7 +134,9 @@ def test_without_an_answer_the_worker_ends_its_process_tree_before_the_owners_le
     one.tick(now(1000 + WORK_MS - 1))
     assert one.flush() == []
     one.tick(now(1000 + WORK_MS))
-    assert of(one.flush(), Kill) == [Kill("t1", (1, 1), "the lease could not be renewed in time")]
+    assert of(one.flush(), StopAttempt) == [
+        StopAttempt("t1", (1, 1), "the lease could not be renewed in time")
+    ]
     assert one.holds("t1") is None
     one.ended(kinds.AttemptFinish("t1", (1, 1), "done", "half", commit="c0"))
     finish = drafts(one.flush())[0]
@@ -159,10 +161,10 @@ def test_a_delayed_assignment_starts_only_after_the_owner_said_so_again(mark):
     one = worker()
     one.accept(given(mark=mark), now(3_600_000))
     out = one.flush()
-    assert of(out, Start) == []
+    assert of(out, StartAttempt) == []
     assert of(out, SendBeat)[0].holds == (Beat("t1", (1, 1)),)
     one.beat_answered(OWNER, "s1:3600000", [("t1", (1, 1))], [], now(3_600_050))
-    assert len(of(one.flush(), Start)) == 1
+    assert len(of(one.flush(), StartAttempt)) == 1
     assert_lasts_until(one, 3_600_000 + WORK_MS)
 
 
@@ -173,7 +175,7 @@ def test_a_delayed_assignment_that_the_owner_took_back_never_starts():
     one.flush()
     one.beat_answered(OWNER, "s1:3600000", [], [("t1", (1, 1))], now(3_600_050))
     out = one.flush()
-    assert of(out, Start) == []
+    assert of(out, StartAttempt) == []
     assert refusals(out) == [("t1", "no-lease")]
     assert one.statistics()["asking"] == 0
 
@@ -194,10 +196,10 @@ def test_an_attempt_is_ended_by_order_and_by_a_newer_assignment():
     one.flush()
     one.stop(OWNER, "t1", (1, 1), "no longer wanted")
     one.stop(OWNER, "t1", (1, 1), "again")
-    assert of(one.flush(), Kill) == [Kill("t1", (1, 1), "no longer wanted")]
+    assert of(one.flush(), StopAttempt) == [StopAttempt("t1", (1, 1), "no longer wanted")]
     one.accept(given("t2", (1, 2)), now(2000))
     out = one.flush()
-    assert of(out, Kill) == [Kill("t2", (1, 1), "a newer attempt was assigned here")]
+    assert of(out, StopAttempt) == [StopAttempt("t2", (1, 1), "a newer attempt was assigned here")]
     assert refusals(out) == [("t2", "busy")]
 
 
@@ -226,17 +228,16 @@ def test_what_fails_before_the_agent_begins_is_a_refusal_and_frees_its_slot():
     one = worker(slots={"": 1})
     one.accept(given(), now(2000))
     one.flush()
-    assert one.could_not_begin("t1", (1, 9), "agent", "another epoch") is None
-    draft = one.could_not_begin("t1", (1, 1), "agent", "not logged in" + "x" * 900)
+    assert one.ended(kinds.AttemptRefuse("t1", (1, 9), "fault-agent", "another epoch")) is None
+    draft = one.ended(kinds.AttemptRefuse("t1", (1, 1), "fault-agent", "not logged in"))
     assert refusals(one.flush()) == [("t1", "fault-agent")]
-    assert len(draft.body.text) == limits.REASON_CHARS_MAX
     assert len(draft.causes) == 2
-    assert one.could_not_begin("t1", (1, 1), "agent", "again") is None
+    assert one.ended(kinds.AttemptRefuse("t1", (1, 1), "fault-agent", "again")) is None
     one.accept(given("t2"), now(2000))
-    assert of(one.flush(), Start), "the slot is free"
+    assert of(one.flush(), StartAttempt), "the slot is free"
     one.stop(OWNER, "t2", (1, 1), "cancelled")
     one.flush()
-    one.could_not_begin("t2", (1, 1), "repo", "too late")
+    one.ended(kinds.AttemptRefuse("t2", (1, 1), "fault-repo", "too late"))
     assert [b.status for b in of(one.flush(), kinds.AttemptFinish)] == ["killed"]
 
 

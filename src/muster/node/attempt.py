@@ -2,7 +2,7 @@
 
     open a folder at the prerequisites' commits ── run the agent ── check ── commit ── push
 
-Rule 1: it always ends as one `AttemptEnded`, and nothing of it is left running by then.
+Rule 1: it always ends as one end, and nothing of it is left running by then.
 Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task
 only.
 Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
@@ -19,10 +19,9 @@ Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mas
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import stat
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -35,12 +34,14 @@ from muster.git.commit import Signature
 from muster.git.fence import Epoch
 from muster.git.worktree import Origin, Worktree
 from muster.node import delivery, handing, holder, report, usage
-from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.node.outfit import Outfit
 from muster.node.patience import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
+from muster.node.report import AttemptEvent, AttemptStage
 from muster.task import values as values_of
 from muster.task.duration import Stage
+from muster.task.instruction import StartAttempt
+from muster.task.live import Ended
 
 _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
 # Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
@@ -61,7 +62,7 @@ _OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
 class Trial:
     """See the top of this file. `stop` may come at any time; `over` is set after the end."""
 
-    def __init__(self, daemon: Loop, start: ev.StartAttempt) -> None:
+    def __init__(self, daemon: Loop, start: StartAttempt) -> None:
         self.daemon = daemon
         self.start = start
         self.task = start.assign.task
@@ -119,7 +120,7 @@ class Trial:
             self._answered_by[ask] = by
             self._running.answer(ask, allow)
 
-    async def run(self) -> ev.AttemptEnded:
+    async def run(self) -> Ended:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
         try:
             return await self._whole()
@@ -136,9 +137,9 @@ class Trial:
             await self._clean()
 
     def _at(self, stage: Stage) -> None:
-        self.daemon.post(ev.AttemptStage(self.task, self.epoch, stage))
+        self.daemon.post(AttemptStage(self.task, self.epoch, stage))
 
-    async def _whole(self) -> ev.AttemptEnded:
+    async def _whole(self) -> Ended:
         self._at("fetching")
         self._part = "machine"
         usage.check_room(Path(self.daemon.home.work))
@@ -153,7 +154,7 @@ class Trial:
         self._at("working")
         return await self._work(folder)
 
-    def _broke_off(self, reason: str, *, mine: bool) -> ev.AttemptEnded:
+    def _broke_off(self, reason: str, *, mine: bool) -> Ended:
         """Not done. Before the agent began it was this machine, and later where `mine` says so."""
         if self._stopped:
             return self._halted()
@@ -161,7 +162,7 @@ class Trial:
             return self._ended("killed", reason=reason, fault=self._part)
         return self._ended("killed" if mine else "failed", reason=reason)
 
-    def _halted(self, outcome: Outcome | None = None) -> ev.AttemptEnded:
+    def _halted(self, outcome: Outcome | None = None) -> Ended:
         """Stopped from outside; who was stopped for filling the disk failed."""
         reason = self._stopped or (outcome.summary if outcome is not None else "")
         return self._ended("failed" if self.fills else "killed", outcome, reason=reason)
@@ -212,7 +213,7 @@ class Trial:
         seconds = self.daemon.core.now.wall_ms // 1000
         return Signature(self.actor, self.daemon.core.name, seconds, signer)
 
-    async def _work(self, folder: Path) -> ev.AttemptEnded:
+    async def _work(self, folder: Path) -> Ended:
         if self._stopped:
             return self._halted()
         order = self._outfit.order(folder)
@@ -270,7 +271,7 @@ class Trial:
         )
         return hidden
 
-    async def _deliver(self, folder: Path, outcome: Outcome) -> ev.AttemptEnded:
+    async def _deliver(self, folder: Path, outcome: Outcome) -> Ended:
         self._at("delivering")
         deliver = [str(path) for path in self.template.get("deliver") or []]
         if self._tree is None:
@@ -291,7 +292,7 @@ class Trial:
         await self._patiently(lambda: workshop.push(tree, collected.commit), OWN_PLACE)
         return await self._done(outcome, report.changed(collected), collected.commit)
 
-    async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> ev.AttemptEnded:
+    async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> Ended:
         """Without a repository: the deliverables become blobs, which the end of it names."""
         missing = delivery.missing(folder, deliver)
         if missing:
@@ -313,15 +314,14 @@ class Trial:
             return self._ended("failed", outcome, reason=what)
         return await self._done(outcome, texts)
 
-    async def _done(
-        self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = ""
-    ) -> ev.AttemptEnded:
+    async def _done(self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = "") -> Ended:
         said, size = self._values(outcome), outcome.said_bytes
         values, large = await self._patiently(
             lambda: handing.kept(self.daemon, self.task, self.epoch, said, size), NO_SPACE
         )
-        ended = self._ended("done", outcome, commit=commit, values=values, artefacts=artefacts)
-        return dataclasses.replace(ended, large=large)
+        return self._ended(
+            "done", outcome, artefacts=artefacts, commit=commit, values=values, large=large
+        )
 
     def _values(self, outcome: Outcome) -> dict[str, str]:
         output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -346,41 +346,40 @@ class Trial:
         fields = self._secrets.fields(event.fields)
         if event.kind == "agent.decision" and fields.get("by") == "person":
             fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
-        self.daemon.post(ev.AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
+        self.daemon.post(AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
 
-    def given_up(self) -> ev.AttemptEnded:
+    def given_up(self) -> Ended:
         """How it ends when this machine itself failed at it."""
         return self._ended("killed", reason="this machine failed at it; its daemon.log says how")
 
-    def _failed(self, reason: str) -> ev.AttemptEnded:
+    def _failed(self, reason: str) -> Ended:
         return self._ended("failed", reason=reason)
 
     def _ended(
         self,
-        status: str,
+        status: report.Status,
         outcome: Outcome | None = None,
         *,
         reason: str = "",
-        commit: str = "",
-        values: Mapping[str, str] | None = None,
-        artefacts: tuple[str, ...] = (),
         fault: str = "",
-    ) -> ev.AttemptEnded:
+        artefacts: tuple[str, ...] = (),
+        **made: Any,
+    ) -> Ended:
         reason = self._secrets.text(reason)
+        if fault:
+            return report.refusal(self.task, self.epoch, fault, reason[:2000])
         summary = reason[:400]
         if outcome is not None:
             summary = self._secrets.text(self._summary(outcome) + self._noted)
-        return ev.AttemptEnded(
+        return report.finish(
             self.task,
             self.epoch,
             status,
             summary=summary,
             reason=reason[:2000],
-            commit=commit,
-            values=values or {},
-            artefacts=tuple(self._secrets.text(each) for each in artefacts),
+            artefacts=[self._secrets.text(each) for each in artefacts],
             usage=outcome.usage if outcome is not None else {},
-            fault=fault,
+            **made,
         )
 
     async def _clean(self) -> None:

@@ -9,6 +9,7 @@ reported as there.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from muster.limits import BRANCH_RETRY_MS, BRANCHES_LOOKED_FOR_MAX
@@ -17,9 +18,11 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.owning import branch_of
+from muster.node.part import Part
 from muster.node.whole import Whole
 from muster.task import kinds
+from muster.task.identity import branch_of
+from muster.task.instruction import MoveBranch
 
 DECLARED[__name__] = {
     "branches-not-looked-for": "The branch of a settled task was not looked for: too many wait."
@@ -28,8 +31,31 @@ DECLARED[__name__] = {
 INCIDENT: Final = "branch-"
 
 
-class Branches:
+@dataclass(frozen=True, slots=True)
+class BringBack(ev.Effect):
+    """See that a settled branch stands, with its worker's help where it does not.
+
+    Answer with `BroughtBack`.
+    """
+
+    move: MoveBranch
+
+
+@dataclass(frozen=True, slots=True)
+class BroughtBack(ev.Event):
+    """The branch of a settled task stands; or is gone, and why it could not be brought back."""
+
+    task: str
+    branch: str
+    repo: str
+    reason: str = ""
+    was_gone: bool = False
+
+
+class Branches(Part):
     """See the rules at the top of this file."""
+
+    effects = (BringBack,)
 
     def __init__(self, core: Whole) -> None:
         self.core = core
@@ -75,7 +101,7 @@ class Branches:
             if row is not None and row["machine"] == machine:
                 self._due_ms[task] = self.core.now.boot_ms
 
-    def brought(self, event: ev.BroughtBack) -> None:
+    def brought(self, event: BroughtBack) -> None:
         """The branch stands, or does not."""
         task = event.task
         self._asked.pop(task, None)
@@ -83,20 +109,20 @@ class Branches:
         if not event.reason:
             self._due_ms.pop(task, None)
             if event.was_gone:
-                self.core.members.incident(key, "notice", f"{event.branch} was brought back")
-                self.core.members.resolved(key, "the branch stands again")
+                self.core.incidents.open(key, "notice", f"{event.branch} was brought back")
+                self.core.incidents.close(key, "the branch stands again")
             elif self.core.store.rows("fleet_incident", writer=self.core.machine, key=key, open=1):
-                self.core.members.resolved(key, "the branch stands again")
+                self.core.incidents.close(key, "the branch stands again")
             return
         self._due_ms[task] = self.core.now.boot_ms + BRANCH_RETRY_MS
         title = f"{event.branch} is gone from repository {event.repo}: {event.reason}"
-        self.core.members.incident(key, "warning", title)
+        self.core.incidents.open(key, "warning", title)
 
     def _row(self, task: str) -> Mapping[str, object] | None:
         rows = self.core.store.rows("task", writer=self.core.machine, task=task, state="done")
         return max(rows, key=lambda row: int(str(row["changed_ms"])), default=None)
 
-    def _effect(self, task: str) -> ev.BringBack | None:
+    def _effect(self, task: str) -> BringBack | None:
         row = self._row(task)
         opened = None if row is None else self.core.store.entry(_id(row["opened"]))
         if row is None or opened is None:
@@ -109,8 +135,8 @@ class Branches:
         epoch = (int(str(row["epoch_order"])), int(str(row["epoch_count"])))
         worker = (str(row["machine"]), str(row["agent"]))
         bases = tuple(body.base.split())
-        move = ev.MoveBranch(task, epoch, body.repo, branch, str(row["commit_id"]), bases, *worker)
-        return ev.BringBack(move)
+        move = MoveBranch(task, epoch, body.repo, branch, str(row["commit_id"]), bases, *worker)
+        return BringBack(move)
 
 
 def _id(value: object) -> EntryId:

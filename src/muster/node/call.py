@@ -48,6 +48,7 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS
 from muster.node.link import Answer, Link, failure
+from muster.node.part import Part
 from muster.node.verb import LATER, Verb
 from muster.node.whole import Mark, Whole
 
@@ -93,10 +94,8 @@ class Call:
 
     def write(self, body: Struct, scope: Scope = FLEET, cause: Sequence[EntryId] = ()) -> Entry:
         """An entry that says this, by whoever asks and because of its order."""
-        raw, causes = canon.encode(body), (*cause, *self.cites)
-        return self.core.append(
-            kind_of(type(body)), raw, scope=scope, cause=causes, actor=self.actor
-        )
+        kind, raw, causes = kind_of(type(body)), canon.encode(body), (*cause, *self.cites)
+        return self.core.append(kind, raw, scope=scope, cause=causes, actor=self.actor)
 
     def more(self, value: Any) -> None:
         """One of several answers."""
@@ -110,8 +109,10 @@ class Call:
         self.core.router.answer(self.link, self.channel, failure(error))
 
 
-class Router:
+class Router(Part):
     """Finds the handler of a call, passes calls on, and brings answers back."""
+
+    effects = (ev.Perform,)
 
     def __init__(self, core: Whole, verbs: Mapping[str, Verb]) -> None:
         self.core = core
@@ -187,16 +188,14 @@ class Router:
         return verb.auth in ("order", "agent", "nothing") or verb.writes
 
     def _begin(self, link: Link, channel: int, request: Request) -> None:
-        mark, call = None, None
+        mark, call, name = None, None, request.verb[:40]
         try:
             if request.on and not self._is_here(request.on):
                 self._forward(link, channel, request)
                 return
             verb = self.verbs.get(request.verb)
             if verb is None or verb.runs == "client":
-                raise NotFound(
-                    f"there is no verb {request.verb[:40]!r} to call; see `muster --help`"
-                )
+                raise NotFound(f"there is no verb {name!r} to call; see `muster --help`")
             handler = verb.load()
             asked = argument.read(verb, handler, request.args, request.options)
             call = Call(
@@ -222,9 +221,9 @@ class Router:
                 self._take_back(call, mark, error)
             self._failed(link, channel, error)
         except OURS as mistake:
-            self.core.guard.failed("verb", request.verb[:40], mistake)
+            self.core.guard.failed("verb", name, mistake)
             broken = Broken(
-                f"this machine failed at {request.verb[:40]}, and nothing of it was done; "
+                f"this machine failed at {name}, and nothing of it was done; "
                 "`muster incidents` and its daemon.log say how"
             )
             if mark is not None and call is not None:

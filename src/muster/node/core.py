@@ -16,7 +16,7 @@ others' alike, in the transaction that brought them.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from muster.channel import frame as frames
 from muster.channel.flow import TYPES as STREAM_TYPES
@@ -36,12 +36,16 @@ from muster.node.clock import Steady
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.doubt import Doubt
 from muster.node.guard import OURS, SURVIVED, Guard
+from muster.node.health import HadNoRoom
+from muster.node.incident import Incidents, Noticed
 from muster.node.link import Link, Tried, best, sentence
 from muster.node.lives import Lives
 from muster.node.mailbox import Mailbox
-from muster.node.member import Members
+from muster.node.member import FactsChanged, Members, ShutOut
 from muster.node.order import Orders
+from muster.node.part import Part
 from muster.node.replication import Replication
+from muster.node.republish import Republisher
 from muster.node.standing import Standing
 from muster.node.verb import Verb
 from muster.node.whole import Mark, React
@@ -55,12 +59,6 @@ DECLARED[__name__] = {
 }
 
 
-class Random(Protocol):
-    """What the core needs of chance."""
-
-    def randbytes(self, count: int, /) -> bytes: ...
-
-
 class Core:
     """See the rules at the top of this file. `verbs` maps a name to what answers it."""
 
@@ -71,14 +69,14 @@ class Core:
         identity: Identity,
         fleet: FleetId,
         incarnation: Incarnation,
-        rng: Random,
+        rng: Callable[[int], bytes],
         verbs: Mapping[str, Verb],
         authority: Authority | None = None,
         settings: Mapping[str, Any] | None = None,
         now: Now,
     ) -> None:
         self.store = store
-        self.rng = rng
+        self.draw = rng
         self.clock, self.now = Steady(now), now
         self.authority = authority
         self.settings: Mapping[str, Any] = settings or {}
@@ -101,7 +99,7 @@ class Core:
             lambda s, m: self.roster.held_from(s, m),  # noqa: PLW0108 - the roster is remade
             lambda: self.replication.forks.proofs().values(),
         )
-        self.replication = Replication(
+        self.replication: Replication = Replication(
             store,
             self.standing,
             self.sync,
@@ -110,15 +108,23 @@ class Core:
             # The members do not exist yet: they need the sync, which needs the replication.
             lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
             lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
-            lambda lost: self.members.say_again(lost),  # noqa: PLW0108
+            Republisher(self).publish,
         )
         self.doubt = Doubt(self)
         self.lives = Lives(self)
         self.orders = Orders(self)
         self.router = Router(self, verbs)
         self.members: Members = Members(self)
+        self.incidents = Incidents(self)
         self.work = Work(self)
         self.mailbox = Mailbox(store, self.standing)
+        work = self.work
+        parts: tuple[Part, ...] = (
+            self.router, self.members, work.owning, work.running.looking, work.branches,
+            work.working, work.working.questions,
+        )  # fmt: skip
+        # What whoever drives this core must be able to carry out.
+        self.wants = {ev.Send, ev.Cut, ev.Stray, ev.Note}.union(*(part.effects for part in parts))
 
     # --- what everybody asks --------------------------------------------------------------
 
@@ -254,16 +260,14 @@ class Core:
                 self.guard.run("link", "", self.members.link_down, event)
             case ev.Tick():
                 self._tick()
-            case ev.FactsChanged():
+            case FactsChanged():
                 self.guard.run("facts", "", self.members.facts_changed, event.facts)
-            case ev.HadNoRoom():
+            case HadNoRoom():
                 self.guard.run("room", "", self.members.health.had_no_room, event)
-            case ev.ShutOut():
+            case ShutOut():
                 self.guard.run("shut-out", "", self.members.shut_out, event.proof)
-            case ev.Noticed(key, ""):
-                self.guard.run("noticed", key, self.members.resolved, key, "it is gone")
-            case ev.Noticed(key, title):
-                self.guard.run("noticed", key, self.members.incident, key, "warning", title)
+            case Noticed():
+                self.guard.run("noticed", event.key, self.incidents.noticed, event)
             case _:
                 self.work.on_event(event)
 
@@ -381,13 +385,6 @@ class Core:
         return effects
 
     # --- for verbs ---------------------------------------------------------------------------
-
-    def body(self, value: Any) -> bytes:
-        """A JSON value as the canonical bytes of a body."""
-        return canon.encode(value)
-
-    def draw(self, count: int) -> bytes:
-        return self.rng.randbytes(count)
 
     def call(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
         """A one-way call to another machine; False when there is no link to it."""

@@ -52,6 +52,7 @@ from muster.node.counter import DECLARED
 from muster.node.hand import Hands
 from muster.node.installation import Installation
 from muster.node.link import failure
+from muster.node.member import FactsChanged, FreshPapers
 from muster.node.paths import Cascade
 from muster.node.relay import Relays
 from muster.node.room import Room
@@ -144,6 +145,8 @@ class Daemon:
         self._events: list[ev.Event] = []
         self._due = False
         self._outboxes: dict[int, Outbox] = {}
+        # What has something to send since this turn began.
+        self._filled: dict[int, Outbox] = {}
         self._numbers = iter(range(1, 2**53))
         # How many calls of each link are under way outside of the core.
         self._performing: Counter[int] = Counter()
@@ -154,6 +157,7 @@ class Daemon:
         self.supervisor = Supervisor(self.core.counters, self.stop, self.begin_anew)
         self.streams = Streams(self.core, self.put, self.drained, self.answer)
         self.hands = Hands(self)
+        self._effects = ev.Effects(self.core.wants, self, self.hands)
         self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
         own = Own(machine.identity.machine, _credentials(machine), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
@@ -176,7 +180,7 @@ class Daemon:
             await self.hands.prepare()
             if not self._step(lambda: self.core.start(clock.read())):
                 return
-            self.post(ev.FactsChanged(await self.hands.facts()))
+            self.post(FactsChanged(await self.hands.facts()))
             self._listeners += await self.paths.listen(self._peer_link)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
@@ -254,32 +258,33 @@ class Daemon:
         return True
 
     def _perform(self, effects: list[ev.Effect]) -> None:
-        filled: dict[int, Outbox] = {}
         for effect in effects:
-            match effect:
-                case ev.Send(link, frame, bulk):
-                    outbox = self._outboxes.get(link)
-                    if outbox is not None:
-                        outbox.put(frame, bulk=bulk)
-                        filled[link] = outbox
-                case ev.Cut(link, reason):
-                    self._cut(link, reason)
-                case ev.Perform():
-                    self._perform_call(effect)
-                case ev.Stray(link, type, channel, payload):
-                    if not self.streams.feed(link, type, channel, payload):
-                        self.core.counters["frames-after-a-tunnel"] += 1
-                case ev.FreshPapers():
-                    self._fresh_papers()
-                case ev.ReachedAt(address):
-                    self.supervisor.run("facts", self._moved(address))
-                case ev.Note(text):
-                    say(text)
-                case _:
-                    self.hands.carry_out(effect)
+            self._effects.carry_out(effect)
+        filled, self._filled = self._filled, {}
         for outbox in filled.values():
             outbox.release()
 
+    @ev.effect(ev.Send)
+    def _send(self, effect: ev.Send) -> None:
+        outbox = self._outboxes.get(effect.link)
+        if outbox is not None:
+            outbox.put(effect.frame, bulk=effect.bulk)
+            self._filled[effect.link] = outbox
+
+    @ev.effect(ev.Cut)
+    def _cut_link(self, effect: ev.Cut) -> None:
+        self._cut(effect.link, effect.reason)
+
+    @ev.effect(ev.Stray)
+    def _stray(self, frame: ev.Stray) -> None:
+        if not self.streams.feed(frame.link, frame.type, frame.channel, frame.payload):
+            self.core.counters["frames-after-a-tunnel"] += 1
+
+    @ev.effect(ev.Note)
+    def _note(self, effect: ev.Note) -> None:
+        say(effect.text)
+
+    @ev.effect(ev.Perform)
     def _perform_call(self, call: ev.Perform) -> None:
         """Begin a verb that takes its time; one link has so many of them under way."""
         if self._performing[call.link] >= LINK_CALLS_OPEN_MAX:
@@ -434,19 +439,25 @@ class Daemon:
         while True:
             await asyncio.sleep(FACTS_S)
             async with self.supervisor.attempt("facts"):
-                self.post(ev.FactsChanged(await self.hands.facts()))
+                self.post(FactsChanged(await self.hands.facts()))
 
-    async def _moved(self, address: str) -> None:
+    @ev.effect(ev.ReachedAt)
+    def _moved(self, effect: ev.ReachedAt) -> None:
         """Others reach us elsewhere now: remember it, and tell them."""
-        self.machine.reached_at(address)
-        self.post(ev.FactsChanged(await self.hands.facts()))
+
+        async def tell() -> None:
+            self.machine.reached_at(effect.address)
+            self.post(FactsChanged(await self.hands.facts()))
+
+        self.supervisor.run("facts", tell())
 
     async def _upkeep(self) -> None:
         while True:
             await self.hands.upkeep()
             await asyncio.sleep(UPKEEP_S)
 
-    def _fresh_papers(self) -> None:
+    @ev.effect(FreshPapers)
+    def _fresh_papers(self, _effect: FreshPapers) -> None:
         """Our roles changed.
 
         With the authority here the new papers count before anybody is told of it: a newcomer

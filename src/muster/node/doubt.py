@@ -93,7 +93,7 @@ class Doubt:
         if before is None or before.reasons != kept.reasons:
             core.note(title)
             detail = " ".join(kept.reasons)
-            core.members.incident(INCIDENT, "critical", title, detail)
+            core.incidents.open(INCIDENT, "critical", title, detail)
         if not self._others():
             # Nobody else can hold more: there is nothing to wait for, and a person is told.
             self._go_on(whole=False)
@@ -202,7 +202,7 @@ class Doubt:
         waited = kept.waits
         if whole or by:
             self._keep(None)
-            core.members.closed(INCIDENT, by or "all that others hold of its log is here")
+            core.incidents.close_anywhere(INCIDENT, by or "all that others hold of its log is here")
         else:
             # Nothing more will come: that it is lost stays an incident until a person looked.
             self._keep(msgspec.structs.replace(kept, waits=False))

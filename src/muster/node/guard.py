@@ -25,7 +25,7 @@ from muster.limits import FAILURES_PER_HOUR_MAX
 from muster.log.fold import Skip
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.link import sentence
-from muster.node.whole import Failure, Mark, MembersPart
+from muster.node.whole import Failure, IncidentsPart, Mark
 from muster.store.store import Store
 
 DECLARED[__name__] = {
@@ -47,7 +47,7 @@ class Guarded(Protocol):
     store: Store
 
     @property
-    def members(self) -> MembersPart: ...
+    def incidents(self) -> IncidentsPart: ...
 
     def mark(self) -> Mark: ...
     def undo(self, mark: Mark) -> None: ...
@@ -106,6 +106,6 @@ class Guard:
                 continue
             self._told[key] = boot_ms
             title = f"{unit} {about}".strip()
-            self._core.members.incident(
+            self._core.incidents.open(
                 key, "warning", f"{title} failed here and was passed over", text
             )

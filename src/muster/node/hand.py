@@ -25,12 +25,25 @@ from muster.limits import EACH_MATCHES_MAX
 from muster.node import clock, holder, usage
 from muster.node import event as ev
 from muster.node.attempt import Trial
+from muster.node.branches import BringBack, BroughtBack
 from muster.node.counter import DECLARED
 from muster.node.facts import logins_of, probe
+from muster.node.incident import Noticed
+from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.loop import Loop
 from muster.node.losses import BLOBS, blobs_gone
 from muster.node.promotion import Promotions
+from muster.node.question import AnswerAttempt
 from muster.node.reach import own_ways
+from muster.node.report import AttemptEnded
+from muster.task.instruction import (
+    Fenced,
+    MoveBranch,
+    Promoted,
+    RaiseFence,
+    StartAttempt,
+    StopAttempt,
+)
 from muster.task.kinds import NO_EPOCH
 from muster.task.kinds import Epoch as Pair
 
@@ -105,7 +118,7 @@ class Hands:
             more = f", and {len(remains) - 1} more beside it" if len(remains) > 1 else ""
             title = f"{path}{more}: what an attempt left cannot be removed ({gits.clean(why)})"
             title += "; remove it as whoever owns what is in it"
-        self.daemon.post(ev.Noticed(REMAINS, title))
+        self.daemon.post(Noticed(REMAINS, title))
 
     def _is_told(self, key: str) -> bool:
         core = self.daemon.core
@@ -120,7 +133,7 @@ class Hands:
         core.counters["blobs-swept"] += gone
         title = blobs_gone(core, machine.blobs)
         if title or self._is_told(BLOBS):
-            self.daemon.post(ev.Noticed(BLOBS, title))
+            self.daemon.post(Noticed(BLOBS, title))
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""
@@ -158,46 +171,59 @@ class Hands:
 
     # --- effects ------------------------------------------------------------------------------
 
-    def carry_out(self, effect: ev.Effect) -> None:
-        run = self.daemon.supervisor.run
-        match effect:
-            case ev.StartAttempt():
-                trial = Trial(self.daemon, effect)
-                self._trials[effect.assign.task, effect.assign.epoch] = trial
-                run("attempt", self._attempt(trial))
-            case ev.StopAttempt(task, epoch, reason):
-                found = self._trials.get((task, epoch))
-                if found is not None:
-                    found.stop(reason)
-            case ev.AnswerAttempt(task, epoch, ask, allow, by):
-                found = self._trials.get((task, epoch))
-                if found is not None:
-                    found.answer(ask, by, allow=allow)
-            case ev.RaiseFence(task, epoch):
-                failed: ev.Event = ev.Fenced(task, epoch, _OURS)
-                run("fence", self._ends(self._raise_fence(effect), failed))
-            case ev.MoveBranch(task, epoch, _, _, commit):
-                failed = ev.Promoted(task, epoch, commit, _OURS)
-                run("promote", self._ends(self.branches.move(effect), failed))
-            case ev.BringBack(move):
-                failed = ev.BroughtBack(move.task, move.branch, move.repo, _OURS)
-                run("branch", self._ends(self.branches.bring_back(move), failed))
-            case ev.MatchGlob(name, phase):
-                failed = ev.Matched(name, phase, (), _OURS)
-                run("match", self._ends(self._match(effect), failed))
-            case ev.FindBase(name):
-                run("base", self._ends(self._find_base(effect), ev.BaseFound(name, "", _OURS)))
-            case _:
-                raise AssertionError(f"nobody carries out {effect}")
+    @ev.effect(StartAttempt)
+    def start_attempt(self, effect: StartAttempt) -> None:
+        trial = Trial(self.daemon, effect)
+        self._trials[trial.task, trial.epoch] = trial
+        self.daemon.supervisor.run("attempt", self._attempt(trial))
 
-    async def _ends(self, work: Awaitable[ev.Event], failed: ev.Event) -> None:
-        """Post how it ended; nobody else asks again for what this machine failed at."""
-        try:
-            ended = await work
-        except (OSError, *MISTAKES):
-            self.daemon.post(failed)
-            raise
-        self.daemon.post(ended)
+    @ev.effect(StopAttempt)
+    def stop_attempt(self, effect: StopAttempt) -> None:
+        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+            found.stop(effect.reason)
+
+    @ev.effect(AnswerAttempt)
+    def answer_attempt(self, effect: AnswerAttempt) -> None:
+        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+            found.answer(effect.ask, effect.by, allow=effect.allow)
+
+    @ev.effect(RaiseFence)
+    def raise_fence(self, effect: RaiseFence) -> None:
+        failed = Fenced(effect.task, effect.epoch, _OURS)
+        self._begin("fence", self._raise_fence(effect), failed)
+
+    @ev.effect(MoveBranch)
+    def move_branch(self, effect: MoveBranch) -> None:
+        failed = Promoted(effect.task, effect.epoch, effect.commit, _OURS)
+        self._begin("promote", self.branches.move(effect), failed)
+
+    @ev.effect(BringBack)
+    def bring_back(self, effect: BringBack) -> None:
+        move = effect.move
+        failed = BroughtBack(move.task, move.branch, move.repo, _OURS)
+        self._begin("branch", self.branches.bring_back(move), failed)
+
+    @ev.effect(MatchGlob)
+    def match_glob(self, effect: MatchGlob) -> None:
+        failed = Matched(effect.run, effect.phase, (), _OURS)
+        self._begin("match", self._match(effect), failed)
+
+    @ev.effect(FindBase)
+    def find_base(self, effect: FindBase) -> None:
+        self._begin("base", self._find_base(effect), BaseFound(effect.run, "", _OURS))
+
+    def _begin(self, name: str, work: Awaitable[ev.Event], failed: ev.Event) -> None:
+        """Post how it ends; nobody else asks again for what this machine failed at."""
+
+        async def end() -> None:
+            try:
+                ended = await work
+            except (OSError, *MISTAKES):
+                self.daemon.post(failed)
+                raise
+            self.daemon.post(ended)
+
+        self.daemon.supervisor.run(name, end())
 
     async def relieve(self) -> str:
         """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
@@ -220,7 +246,7 @@ class Hands:
         finally:
             trial.over.set()
             self._trials.pop(key, None)
-            self.daemon.post(ended)
+            self.daemon.post(AttemptEnded(ended))
             self._tell_remains()
 
     def place_of(self, repo: str) -> tuple[Path | None, str]:
@@ -234,7 +260,7 @@ class Hands:
                 raise
             return None, f"muster::{keeper.name}/{repo}"
 
-    async def _raise_fence(self, effect: ev.RaiseFence) -> ev.Fenced:
+    async def _raise_fence(self, effect: RaiseFence) -> Fenced:
         reason, newest = "", NO_EPOCH
         try:
             path, url = self.place_of(effect.repo)
@@ -248,9 +274,9 @@ class Hands:
         except MusterError as error:
             reason = str(error)
             newest = await self._newest(effect)
-        return ev.Fenced(effect.task, effect.epoch, reason, newest)
+        return Fenced(effect.task, effect.epoch, reason, newest)
 
-    async def _newest(self, effect: ev.RaiseFence) -> Pair:
+    async def _newest(self, effect: RaiseFence) -> Pair:
         """The epoch that our own repository's fence holds; NO_EPOCH where nobody can tell."""
         try:
             path, _ = self.place_of(effect.repo)
@@ -263,7 +289,7 @@ class Hands:
         """A cache of a repository elsewhere, to run git in."""
         return await self.workshop.refresh(Origin(name, url))
 
-    async def _match(self, effect: ev.MatchGlob) -> ev.Matched:
+    async def _match(self, effect: MatchGlob) -> Matched:
         found: tuple[str, ...] = ()
         reason, again = "", False
         try:
@@ -280,9 +306,9 @@ class Hands:
         except MusterError as error:
             reason = str(error)
         told = found[: EACH_MATCHES_MAX + 1]
-        return ev.Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
+        return Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
 
-    async def _find_base(self, effect: ev.FindBase) -> ev.BaseFound:
+    async def _find_base(self, effect: FindBase) -> BaseFound:
         commit, reason, again = "", "", False
         try:
             _, commit = await self._start_of(effect.repo, effect.base)
@@ -290,7 +316,7 @@ class Hands:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
-        return ev.BaseFound(effect.run, commit, reason, again)
+        return BaseFound(effect.run, commit, reason, again)
 
     async def commit_of(self, repo: str, base: str) -> str:
         """The commit that `base` names in a repository, "" for the newest of its default branch.

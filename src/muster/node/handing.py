@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from muster.errors import Malformed, Unreachable
 from muster.limits import VALUE_BYTES_MAX, VALUE_INLINE_BYTES_MAX
-from muster.node import event as ev
 from muster.node import holder, yields
 from muster.node.loop import Loop
 from muster.task import large, values
 from muster.task.artefact import Artefact
+from muster.task.instruction import StartAttempt
 from muster.task.kinds import Epoch, epoch_text
 from muster.task.order import text_size
 from muster.task.values import Uses, Values
@@ -36,7 +36,7 @@ def _texts_of(template: Mapping[str, Any]) -> list[str]:
     return [str(template.get(key, "")) for key in ("do", "check")] + [str(t) for t in own.values()]
 
 
-async def taken(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> ev.StartAttempt:
+async def taken(daemon: Loop, start: StartAttempt, patiently: Patiently) -> StartAttempt:
     """The start of an attempt with what it is given, whole, and in files where a text asks for one.
 
     Raises: Unreachable while the results before it, or a machine that has one, are out of reach;
@@ -46,7 +46,7 @@ async def taken(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> e
     return dataclasses.replace(start, values=_in_files(_folder(daemon, start), start, given))
 
 
-async def _whole(daemon: Loop, start: ev.StartAttempt, patiently: Patiently) -> Values:
+async def _whole(daemon: Loop, start: StartAttempt, patiently: Patiently) -> Values:
     """The values, fetched where they are not in the opening of the task."""
     opened = start.open
     results = yields.results_of(opened)
@@ -86,7 +86,7 @@ async def _text(daemon: Loop, what: str, piece: yields.Piece, patiently: Patient
         raise Malformed(f"{what} is no text, though it was handed on as one") from error
 
 
-def _in_files(folder: Path, start: ev.StartAttempt, given: Values) -> Values:
+def _in_files(folder: Path, start: StartAttempt, given: Values) -> Values:
     """The values, and a file for each that a text asks for as one."""
     used: Uses = values.uses(_texts_of(start.open.template))
     found = dict(given)
@@ -128,11 +128,11 @@ async def kept(
     return found, larger
 
 
-def _folder(daemon: Loop, start: ev.StartAttempt) -> Path:
+def _folder(daemon: Loop, start: StartAttempt) -> Path:
     return Path(daemon.home.work) / f"{start.assign.task}-{epoch_text(start.assign.epoch)}.values"
 
 
-def discard(daemon: Loop, start: ev.StartAttempt) -> None:
+def discard(daemon: Loop, start: StartAttempt) -> None:
     """Remove the files with values; harmless when there are none."""
     folder = _folder(daemon, start)
     with contextlib.suppress(OSError):

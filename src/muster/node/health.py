@@ -3,6 +3,7 @@
 Rule 1: it is told once, and again when it is over; nothing is decided here.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from muster.limits import CLOCK_SKEW_MS
@@ -11,7 +12,7 @@ from muster.node import event as ev
 from muster.node.clock import CLOCK_TRUST_MS
 from muster.node.counter import DECLARED
 from muster.node.losses import Losses
-from muster.node.whole import MembersPart, Whole
+from muster.node.whole import Whole
 
 DECLARED[__name__] = {"disk-full": "The disk was full, and there is room again."}
 
@@ -20,17 +21,25 @@ DISK_FULL: Final = "disk-full"
 CLOCK: Final = "clock"
 
 
+@dataclass(frozen=True, slots=True)
+class HadNoRoom(ev.Event):
+    """The disk was full for so long; what was ended to make room, and how many lines were lost."""
+
+    for_ms: int
+    ended: tuple[str, ...] = ()
+    dropped: int = 0
+
+
 class Health:
     """See the top of this file."""
 
-    def __init__(self, core: Whole, members: MembersPart) -> None:
+    def __init__(self, core: Whole) -> None:
         self._core = core
-        self._members = members
         self._clock_told = False
         self._floods: set[MachineId] = set()
         self._losses = Losses(core)
 
-    def had_no_room(self, event: ev.HadNoRoom) -> None:
+    def had_no_room(self, event: HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""
         name = self._core.standing.name_of(self._core.machine)
         ended = f"; ended to make room: {', '.join(event.ended)}" if event.ended else ""
@@ -38,7 +47,7 @@ class Health:
         title = f"the disk of {name} was full for {event.for_ms // 1000 + 1} s"
         detail = f"this machine stood still and went on when there was room{ended}{lost}"
         self._core.counters["disk-full"] += 1
-        self._members.incident(DISK_FULL, "warning", title, detail)
+        self._core.incidents.open(DISK_FULL, "warning", title, detail)
 
     def tick(self) -> None:
         """Tell what began to be wrong, and what is well again."""
@@ -53,9 +62,11 @@ class Health:
             name = self._core.standing.name_of(writer)
             title = f"{name} writes more than is taken of one machine: the rest waits"
             detail = "it comes at 16 MiB a minute; `muster revoke` it if it is not meant to"
-            self._members.incident(f"intake-{writer[:16]}", "warning", title, detail)
+            self._core.incidents.open(f"intake-{writer[:16]}", "warning", title, detail)
         for writer in sorted(self._floods - held_back):
-            self._members.resolved(f"intake-{writer[:16]}", "it writes as much as is taken again")
+            self._core.incidents.close(
+                f"intake-{writer[:16]}", "it writes as much as is taken again"
+            )
         self._floods = set(held_back)
 
     def _tell_clock(self) -> None:
@@ -64,7 +75,7 @@ class Health:
             self._clock_told = True
             name = self._core.standing.name_of(self._core.machine)
             way, s = ("ahead" if off_ms > 0 else "back"), abs(off_ms) // 1000
-            self._members.incident(
+            self._core.incidents.open(
                 CLOCK,
                 "warning",
                 f"the clock of {name} jumped {s // 86_400} days {s % 86_400} s {way}: not believed",
@@ -73,4 +84,4 @@ class Health:
             )
         elif self._clock_told and abs(off_ms) <= CLOCK_SKEW_MS:
             self._clock_told = False
-            self._members.resolved(CLOCK, "the clock and the time since the start agree again")
+            self._core.incidents.close(CLOCK, "the clock and the time since the start agree again")

@@ -7,7 +7,6 @@ never lead.
 """
 
 import contextlib
-import random
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,7 +87,7 @@ class Installation:
             identity=self.identity,
             fleet=self.fleet,
             incarnation=self._incarnation(),
-            rng=random.SystemRandom(),
+            rng=secrets.token_bytes,
             verbs=verbs,
             authority=self.authority,
             settings=self._settings(),

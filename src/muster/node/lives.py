@@ -181,7 +181,7 @@ class Lives:
             return
         title = title_of(core.standing.name_of(machine))
         core.note(title)
-        core.members.incident(key, "critical", title)
+        core.incidents.open(key, "critical", title)
 
     def tick(self) -> None:
         """Answer the other copy as long as it answers; it is gone when it has not for a while."""
@@ -195,7 +195,7 @@ class Lives:
             self._told.discard(self.core.machine)
             self.core.replication.may_receipt = True
             why = "the other copy was not heard of any more"
-            self.core.members.closed(f"{INCIDENT}-{self.core.machine[:16]}", why)
+            self.core.incidents.close_anywhere(f"{INCIDENT}-{self.core.machine[:16]}", why)
             self.core.router.resume()
             self.core.work.doubt_over()
 

@@ -8,10 +8,13 @@ Rule 2: what cannot be known fails the phases that need it, with the reason; the
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from muster.limits import LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
+from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
+from muster.node.part import Part
 from muster.node.run import Run, base_of
 from muster.node.whole import Whole
+from muster.task import order
+from muster.task.problem import shown
 
 
 @dataclass(slots=True)
@@ -23,8 +26,53 @@ class Again:
     at_ms: int | None
 
 
-class Looking:
+@dataclass(frozen=True, slots=True)
+class MatchGlob(ev.Effect):
+    """List what a glob matches; answer with `Matched`."""
+
+    run: str
+    phase: str
+    repo: str
+    commit: str
+    glob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matched(ev.Event):
+    """What the glob of an `each:` phase matches in the commit it starts from."""
+
+    run: str
+    phase: str
+    matches: tuple[str, ...]
+    reason: str = ""
+    # How many there are, where that is more than are told.
+    count: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FindBase(ev.Effect):
+    """Find the commit that a run's `base` names; answer with `BaseFound`."""
+
+    run: str
+    repo: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFound(ev.Event):
+    """The commit that a run starts from; or why there is none: `again` the remote may be asked."""
+
+    run: str
+    commit: str = ""
+    reason: str = ""
+    again: bool = False
+
+
+class Looking(Part):
     """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
+
+    effects = (MatchGlob, FindBase)
 
     def __init__(
         self,
@@ -44,14 +92,14 @@ class Looking:
         """Nothing begins before it is known where: every first phase starts from one commit."""
         if "" not in run.asked:
             run.asked.add("")
-            self._core.do(ev.FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
+            self._core.do(FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
 
     def match(self, run: Run, name: str) -> None:
         phase = run.spec.phases[name]
         commit = run.start_of(name, run.by_phase())
-        self._core.do(ev.MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
+        self._core.do(MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
 
-    def matched(self, event: ev.Matched) -> None:
+    def matched(self, event: Matched) -> None:
         run = self._runs.get(event.run)
         if run is None or run.progress.matched(event.phase):
             return
@@ -59,13 +107,13 @@ class Looking:
             self._ask_again(run, event.phase, event.reason)
             return
         self._again.pop((run.run, event.phase), None)
-        if refusal := run.match_refusal(event):
+        if refusal := _refusal(run.spec.phases[event.phase].each or "", event):
             run.bar(event.phase, refusal)
         else:
             run.progress.match(event.phase, event.matches)
         self._moved(run.run)
 
-    def base_found(self, event: ev.BaseFound) -> None:
+    def base_found(self, event: BaseFound) -> None:
         run = self._runs.get(event.run)
         if run is None or run.base is not None:
             return
@@ -112,3 +160,16 @@ class Looking:
                 again.at_ms = None
                 self._runs[run].asked.discard(what)
                 self._moved(run)
+
+
+def _refusal(each: str, event: Matched) -> str:
+    """Why these matches cannot become tasks, or ""."""
+    count = max(event.count, len(event.matches))
+    if event.reason:
+        return event.reason
+    if count > EACH_MATCHES_MAX:
+        return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
+    for path in event.matches:
+        if refusal := order.match_refusal(path):
+            return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
+    return ""

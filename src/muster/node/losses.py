@@ -47,13 +47,13 @@ class Losses:
         core, key = self._core, f"{_REPOSITORY}{name}"[:64]
         told = bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
         if here and told:
-            core.members.closed(key, "it is here again")
+            core.incidents.close_anywhere(key, "it is here again")
         elif not here and not told:
             title = (
                 f"repository {name}, which {core.name} kept, is gone from its home: "
                 f"`muster repo add {name} PATH` brings it back"
             )
-            core.members.incident(key, "critical", title)
+            core.incidents.open(key, "critical", title)
 
 
 def blobs_gone(core: Whole, blobs: Blobs) -> str:

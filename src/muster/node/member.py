@@ -10,9 +10,9 @@ any more; they are ended from then on (fork.py, rule 5).
 """
 
 import json
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,16 +22,13 @@ from muster.errors import Malformed, Refused, Unsettled
 from muster.fleet import kinds
 from muster.fleet.facts import Facts, told
 from muster.fleet.forked import fork_id
-from muster.fleet.lasting import Lasting, lasting
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Closed, Roster
 from muster.limits import (
-    BODY_BYTES_MAX,
     COMPANY_MS,
     CONFIRM_MS,
     HELLO_BYTES_MAX,
     INT_ABS_MAX,
-    LASTING_PER_SIGNER_MAX,
 )
 from muster.log import canon
 from muster.log.entry import Entry
@@ -44,14 +41,13 @@ from muster.node.incarnation import PRESENT
 from muster.node.last_word import LastWords
 from muster.node.link import Link, channels, sentence, times
 from muster.node.lives import hello_bytes
+from muster.node.part import Part
 from muster.node.setback import Setbacks
 from muster.node.twin import Twins
 from muster.node.whole import Whole
 
 DECLARED[__name__] = {
     "incarnations": "This machine began a new incarnation.",
-    "lasting-not-said-again": "Of one signer too much was said again; the rest was not.",
-    "said-again": "What lasts of a stream that was rolled back was said again in ours.",
     "revocations-forged": "A revocation that a machine showed was by nobody who may revoke.",
 }
 
@@ -63,8 +59,29 @@ FLEET_KINDS = (
 )  # fmt: skip
 
 
-class Members:
+@dataclass(frozen=True, slots=True)
+class FactsChanged(ev.Event):
+    """The machine looked at itself again; `facts` as fleet/facts.py writes them."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOut(ev.Event):
+    """A peer refused our link and showed a document: ours to check, whoever showed it."""
+
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreshPapers(ev.Effect):
+    """Our record changed: show a certificate that says so, from the next handshake on."""
+
+
+class Members(Part):
     """See the rules at the top of this file."""
+
+    effects = (FreshPapers, ev.ReachedAt)
 
     def __init__(self, core: Whole) -> None:
         self.core = core
@@ -75,9 +92,8 @@ class Members:
         self._twins = Twins(core, self.regressed)
         self._setbacks = Setbacks(core)
         self._parts = (self._setbacks, LastWords(core))
-        self.health = Health(core, self)
+        self.health = Health(core)
         self._contradicted: set[MachineId] = set()
-        self._said_again: Counter[str] = Counter()
         # Forks that operators decided about in this step, by whose streams they are.
         self._decided: dict[str, str] = {}
         self._facts: Mapping[str, Any] = {}
@@ -136,7 +152,9 @@ class Members:
         # Nobody can know more of an incarnation that begins here.
         first, self.settled = not self.settled, True
         self._open_incarnation()
-        self.incident("incarnation", "warning", f"{core.name} opened a new incarnation: {why}")
+        self.core.incidents.open(
+            "incarnation", "warning", f"{core.name} opened a new incarnation: {why}"
+        )
         if proven:
             core.doubt.begin((f"{why[:1].upper()}{why[1:]}.",))
         core.work.incarnation_changed()
@@ -156,38 +174,13 @@ class Members:
         self.core.router.resume()
         self.core.work.settled()
 
-    def _write(self, kind: str, body: Any) -> None:
+    def write(self, kind: str, body: Any) -> None:
         """An entry in our fleet stream, as soon as we may write."""
         raw = canon.encode(body)
         if self.settled:
             self.core.append(kind, raw)
         else:
             self._put_off.append((kind, raw))
-
-    def say_again(self, entries: list[Entry]) -> None:
-        """The stream that told of these was rolled back; what lasts of them counts all the same."""
-        core = self.core
-        for entry in entries:
-            fact = lasting(entry, core.roster, core.machine)
-            if fact is None or entry.body is None or self._is_known(fact):
-                continue
-            if fact.signer and self._said_again[fact.signer] >= LASTING_PER_SIGNER_MAX:
-                core.counters["lasting-not-said-again"] += 1
-                continue
-            self._said_again[fact.signer] += 1
-            core.counters["said-again"] += 1
-            body = canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
-            self._write(entry.header.kind, body)
-
-    def _is_known(self, fact: Lasting) -> bool:
-        if fact.until_ms is not None and fact.until_ms < self.core.now.wall_ms:
-            return True
-        row: dict[str, Any] = fact.row
-        return any(
-            not fact.own or StreamName.parse(str(found["stream"])).machine == self.core.machine
-            for found in self.core.store.rows(fact.table, **row)
-            if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
-        )
 
     def contradicted(self, stream: StreamName, what: str) -> None:
         """A writer showed two histories of what we may not hold: only a person can tell.
@@ -197,7 +190,7 @@ class Members:
         if stream.machine not in self._contradicted:
             self._contradicted.add(stream.machine)
             key = f"fork-{stream.machine[:16]}"
-            self.incident(key, "critical", "a machine shows different histories", what)
+            self.core.incidents.open(key, "critical", "a machine shows different histories", what)
 
     def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
         """An operator decided about a fork; whether that counts, the next roster says."""
@@ -213,33 +206,12 @@ class Members:
             own = self.core.standing.own(FLEET)
             if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
                 reason = f"an operator closed the fork: {closed.note}"[:500]
-                self._write(kinds.INCIDENT_CLOSE, {"key": key, "reason": reason})
+                self.write(kinds.INCIDENT_CLOSE, {"key": key, "reason": reason})
 
     def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         """Entries came."""
         self._twins.advanced(stream, entries)
         self._setbacks.came(stream)
-
-    def incident(self, key: str, severity: str, title: str, detail: str = "") -> None:
-        """Something a person must see."""
-        body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
-        self._write(kinds.INCIDENT_OPEN, body)
-
-    def resolved(self, key: str, reason: str) -> None:
-        """An incident is over."""
-        body = {"key": key[:64], "reason": reason[:500]}
-        self.core.append(kinds.INCIDENT_CLOSE, canon.encode(body))
-
-    def closed(self, key: str, reason: str) -> None:
-        """An incident of ours is over, in whichever of our incarnations it was opened."""
-        own, machine = self.core.standing.own(FLEET), self.core.machine
-        mine = self.core.store.rows("fleet_incident", writer=machine, key=key[:64], open=1)
-        if not mine:
-            return
-        if not any(str(row["stream"]) == str(own) for row in mine):
-            # An incident is closed where it stands: said again here, and over.
-            self.incident(key, str(mine[0]["severity"]), str(mine[0]["title"]))
-        self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
 
     # --- links ---------------------------------------------------------------------------
 
@@ -351,7 +323,7 @@ class Members:
             if fork in after.closed:
                 self._is_decided(after.closed[fork], machine)
         if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
-            core.do(ev.FreshPapers())
+            core.do(FreshPapers())
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
                 continue
@@ -372,7 +344,7 @@ class Members:
             core.counters["revocations-forged"] += 1
             return
         if revocation.key == core.machine and core.machine not in core.roster.revoked:
-            self._write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+            self.write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
 
     def facts_changed(self, facts: Mapping[str, Any]) -> None:
         """Tell the fleet what this machine is, when that is news."""
@@ -383,7 +355,7 @@ class Members:
         known = told(msgspec.to_builtins(stored))
         for kind, body in told(facts).items():
             if known.get(kind) != body:
-                self._write(kind, body)
+                self.write(kind, body)
 
 
 def _words(said: Any) -> frozenset[str]:

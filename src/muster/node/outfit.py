@@ -17,10 +17,10 @@ from muster.agent.catalogue import AgentEntry
 from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
 from muster.node import environ
-from muster.node import event as ev
 from muster.node.loop import Loop
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
+from muster.task.instruction import StartAttempt
 
 # What an agent may ask its daemon for, on behalf of its task.
 AGENT_VERBS: Final = ("send", "reply", "ack")
@@ -29,7 +29,7 @@ AGENT_VERBS: Final = ("send", "reply", "ack")
 class Outfit:
     """The outfit of one attempt. `hidden` is what must not be written down, by name."""
 
-    def __init__(self, daemon: Loop, start: ev.StartAttempt) -> None:
+    def __init__(self, daemon: Loop, start: StartAttempt) -> None:
         self.daemon = daemon
         self.start = start
         self.task, self.epoch = start.assign.task, start.assign.epoch

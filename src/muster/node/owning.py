@@ -10,7 +10,6 @@ owner keeps in memory is read back from the tables, for nobody knows what became
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
 
@@ -18,10 +17,10 @@ from muster.limits import LEASE_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, MachineId, StreamName
-from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.guard import SURVIVED
 from muster.node.ownership import is_given
+from muster.node.part import Part
 from muster.node.whole import Failure, Whole
 from muster.node.writing import write_each
 from muster.store.store import Store
@@ -33,9 +32,9 @@ from muster.task.instruction import (
     Draft,
     MachineFault,
     MachineMended,
+    MoveBranch,
     OwnerInstruction,
-    Promote,
-    RegisterEpoch,
+    RaiseFence,
     Settled,
     Stop,
 )
@@ -54,8 +53,10 @@ _END_KINDS = ("attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
 
-class Owning:
+class Owning(Part):
     """The owner of this machine's tasks; `on_settled` is told of every outcome."""
+
+    effects = (RaiseFence, MoveBranch)
 
     def __init__(
         self,
@@ -224,7 +225,7 @@ class Owning:
         for row in self.core.store.rows("fleet_incident", stream=own, open=1):
             key = str(row["key"])
             if key.startswith(_FAULT) and key not in held:
-                self.core.members.resolved(key, "the daemon was restarted; it is asked again")
+                self.core.incidents.close(key, "the daemon was restarted; it is asked again")
 
     def _restored(self, row: dict[str, Any]) -> Restored:
         task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
@@ -384,16 +385,8 @@ class Owning:
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
         match each:
-            case RegisterEpoch(task, epoch, machine, repo):
-                core.do(ev.RaiseFence(task, epoch, machine, repo))
-            case Promote():
-                branch = branch_of(each.run or each.task, each.phase, each.instance)
-                bases, worker = self._bases(each.task), (each.machine, each.agent)
-                core.do(
-                    ev.MoveBranch(
-                        each.task, each.epoch, each.repo, branch, each.commit, bases, *worker
-                    )
-                )
+            case RaiseFence() | MoveBranch():
+                core.do(each)
             case Stop(machine, task, epoch, reason):
                 self._tell(
                     machine, "release", {"task": task, "epoch": list(epoch), "reason": reason}
@@ -408,19 +401,13 @@ class Owning:
             case AskPerson(task, run, phase):
                 what = f"phase {phase or task[:8]} of run {run[:8]}"
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
-                core.members.incident(f"ask-{task[:32]}", "notice", title)
+                core.incidents.open(f"ask-{task[:32]}", "notice", title)
             case MachineFault(machine, part, reason):
                 name = core.standing.name_of(machine)
                 title = f"{name} {_failed_at(part)}; its work goes elsewhere"
-                core.members.incident(_fault_key(machine, part), "warning", title, reason)
+                core.incidents.open(_fault_key(machine, part), "warning", title, reason)
             case MachineMended(machine, part):
-                core.members.resolved(_fault_key(machine, part), "it works again, or started anew")
-
-    def _bases(self, task: str) -> tuple[str, ...]:
-        rows = self._own_rows(task=task)
-        if not rows:
-            return ()
-        return tuple(self._body(EntryId(rows[-1]["opened"]), kinds.TaskOpen).base.split())
+                core.incidents.close(_fault_key(machine, part), "it works again, or started anew")
 
     def _tell(self, machine: str, verb: str, args: dict[str, Any]) -> None:
         if machine == self.core.machine:
@@ -459,17 +446,3 @@ def _failed_at(part: str) -> str:
 
 def _fault_key(machine: str, part: str) -> str:
     return f"{_FAULT}{machine[:16]}-{part}"[:64]
-
-
-def branch_of(run: str, phase: str, instance: str = "") -> str:
-    """The branch that a phase's work ends on; an instance is told apart by the hash of its name."""
-    tail = phase or "task"
-    if instance:
-        tail += "-" + instance_word(instance)
-    return f"muster/{run}/{tail}"
-
-
-def instance_word(instance: str) -> str:
-    """A match or a racer's number as part of a ref name: what is safe of it, and its hash."""
-    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower()).strip("-")
-    return f"{safe[:24] or 'x'}-{hashlib.sha256(instance.encode()).hexdigest()[:8]}"

@@ -22,11 +22,11 @@ from muster.channel.tls import Credentials
 from muster.errors import Denied, Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
 from muster.fleet.roster import Roster
-from muster.node import event as ev
 from muster.node import reach
 from muster.node.counter import DECLARED, labelled
 from muster.node.link import Tried
 from muster.node.loop import Loop
+from muster.node.member import ShutOut
 from muster.node.relay import Relays
 
 DECLARED[__name__] = {
@@ -194,7 +194,7 @@ class Cascade:
                 # What a machine says of its address may be anything, too.
                 self._core.counters[labelled("dial", error)] += 1
                 if isinstance(error, Denied) and error.proof:
-                    self._daemon.post(ev.ShutOut(error.proof))
+                    self._daemon.post(ShutOut(error.proof))
                 if self._shut_out(peer) or self._core.link_to(peer, direct=True) is not None:
                     return
                 continue

@@ -18,8 +18,9 @@ from muster.git.fence import Epoch, attempt_ref
 from muster.git.ref import Promotion
 from muster.git.worktree import Workshop
 from muster.log.stream import MachineId
-from muster.node import event as ev
+from muster.node.branches import BroughtBack
 from muster.node.loop import Loop
+from muster.task.instruction import MoveBranch, Promoted
 
 # A second apart: longer than any race takes, shorter than a person's patience.
 CONFLICTS_MAX: Final = 30
@@ -46,7 +47,7 @@ class Promotions:
         # How often the branch of a task did not move because somebody else moved it.
         self._conflicts: Counter[str] = Counter()
 
-    async def move(self, effect: ev.MoveBranch) -> ev.Promoted:
+    async def move(self, effect: MoveBranch) -> Promoted:
         """Promote an attempt's commit, or say why not."""
         reason, again = "", False
         try:
@@ -74,7 +75,7 @@ class Promotions:
             reason = str(error)
         if not again:
             del self._conflicts[effect.task]
-        return ev.Promoted(effect.task, effect.epoch, effect.commit, reason, again)
+        return Promoted(effect.task, effect.epoch, effect.commit, reason, again)
 
     async def stands(self, repo: str, branch: str, commit: str) -> bool:
         """Whether a settled branch is there, as far as this machine can see it."""
@@ -84,7 +85,7 @@ class Promotions:
             return True
         return path is None or await ref.stands(path, branch, commit)
 
-    async def bring_back(self, move: ev.MoveBranch) -> ev.BroughtBack:
+    async def bring_back(self, move: MoveBranch) -> BroughtBack:
         """See that a settled branch stands; else its worker pushes the attempt once more."""
         reason, gone = "", False
         try:
@@ -94,9 +95,9 @@ class Promotions:
                 await self._mend(path, move)
         except MusterError as error:
             reason = str(error)
-        return ev.BroughtBack(move.task, move.branch, move.repo, reason, gone)
+        return BroughtBack(move.task, move.branch, move.repo, reason, gone)
 
-    async def _mend(self, path: Path, move: ev.MoveBranch) -> None:
+    async def _mend(self, path: Path, move: MoveBranch) -> None:
         """The fence, the attempt, the branch: as they were. Raises: why that cannot be."""
         epoch, branch = Epoch(*move.epoch), f"refs/heads/{move.branch}"
         await ref.register(path, move.task, epoch)

@@ -6,14 +6,28 @@ Rule 2: the fleet hears that somebody is needed, never what is asked: that stays
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from muster.errors import Conflict, Refused
 from muster.node import event as ev
+from muster.node.part import Part
+from muster.node.report import AttemptEvent
 from muster.node.whole import Whole
 from muster.task.kinds import Epoch
 
 INCIDENT: Final = "question-"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAttempt(ev.Effect):
+    """A person's answer to a permission that an agent asked for."""
+
+    task: str
+    epoch: Epoch
+    ask: str
+    allow: bool
+    by: str
 
 
 class Question(NamedTuple):
@@ -27,8 +41,10 @@ class Question(NamedTuple):
     fields: Mapping[str, Any]
 
 
-class Questions:
+class Questions(Part):
     """The open questions of one machine."""
+
+    effects = (AnswerAttempt,)
 
     def __init__(self, core: Whole) -> None:
         self.core = core
@@ -44,9 +60,9 @@ class Questions:
             key = str(row["key"])
             asked = key.removeprefix(INCIDENT) if key.startswith(INCIDENT) else ""
             if asked and asked not in self._names():
-                self.core.members.resolved(key, "the daemon was restarted")
+                self.core.incidents.close(key, "the daemon was restarted")
 
-    def happened(self, event: ev.AttemptEvent) -> None:
+    def happened(self, event: AttemptEvent) -> None:
         """Take notice of an attempt's event: a question, a decision, or neither."""
         key = (event.task, str(event.fields.get("ask", "")))
         if event.kind == "agent.ask":
@@ -55,7 +71,7 @@ class Questions:
                 event.task, event.epoch, key[1], event.actor, now, dict(event.fields)
             )
             short = event.task[:12]
-            self.core.members.incident(
+            self.core.incidents.open(
                 f"{INCIDENT}{event.task[:32]}-{key[1]}",
                 "notice",
                 f"{event.actor} waits for a permission: `muster logs {short}` shows which, "
@@ -74,7 +90,7 @@ class Questions:
 
     def _close(self, key: tuple[str, str], reason: str) -> None:
         del self._open[key]
-        self.core.members.resolved(f"{INCIDENT}{key[0][:32]}-{key[1]}", reason)
+        self.core.incidents.close(f"{INCIDENT}{key[0][:32]}-{key[1]}", reason)
 
     def listing(self) -> list[Question]:
         """What is open, the oldest first."""

@@ -8,7 +8,8 @@ Rule 3: an event names the task and epoch it belongs to; an agent cannot say ano
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 
 from muster import limits
 from muster.agent.mask import Secrets
@@ -18,7 +19,12 @@ from muster.log import canon
 from muster.node import environ
 from muster.node import event as ev
 from muster.task import kinds
+from muster.task.duration import Stage
+from muster.task.fault import code_of
 from muster.task.large import told
+from muster.task.live import Ended
+
+Status = Literal["done", "failed", "killed"]
 
 # Names of changed files in the end of an attempt; its commit has them all.
 CHANGED_SHOWN_MAX: Final = 100
@@ -37,7 +43,34 @@ _LARGE_MAX: Final = 8
 _LEFT_OUT_SHOWN_MAX: Final = 8
 
 
-def event_body(event: ev.AttemptEvent) -> bytes:
+@dataclass(frozen=True, slots=True)
+class AttemptEvent(ev.Event):
+    """An attempt of ours did something: for the journal."""
+
+    task: str
+    epoch: kinds.Epoch
+    kind: str
+    fields: Mapping[str, Any]
+    actor: str = "muster"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStage(ev.Event):
+    """What an attempt of ours is at now; its owner hears of it with the next beat."""
+
+    task: str
+    epoch: kinds.Epoch
+    stage: Stage
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded(ev.Event):
+    """An attempt of ours ended: it finished, or failed before its agent began (a refusal)."""
+
+    body: Ended
+
+
+def event_body(event: AttemptEvent) -> bytes:
     """The body of a journal entry, whatever the fields are."""
     own = {"epoch": list(event.epoch), "task": event.task}
     size = 0
@@ -51,35 +84,50 @@ def event_body(event: ev.AttemptEvent) -> bytes:
     return canon.encode({"cut": f"an event of {size} bytes", **own})
 
 
-def finish_body(event: ev.AttemptEnded) -> kinds.AttemptFinish:
+def finish(  # noqa: PLR0917 - the fields of the entry, in their order
+    task: str,
+    epoch: kinds.Epoch,
+    status: Status,
+    summary: str = "",
+    reason: str = "",
+    commit: str = "",
+    values: Mapping[str, str] = {},
+    artefacts: Iterable[str] = (),
+    usage: Mapping[str, int] = {},
+    large: Mapping[str, str] = {},
+) -> kinds.AttemptFinish:
     """How an attempt ended, with everything that others chose cut to bounds."""
-    status: Any = event.status
-    usage = {
+    counts = {
         name: plain(count)
-        for name, count in list(event.usage.items())[:32]
+        for name, count in list(usage.items())[:32]
         if type(count) is int and name.isascii() and name.isidentifier() and len(name) <= 40
     }
-    artefacts = _artefacts(event.artefacts)
+    names = _artefacts(artefacts)
     room = limits.BODY_BYTES_MAX - _FRAME_BYTES - 2 * _REASON_BYTES_MAX
-    room -= sum(_size(each) for each in artefacts)
-    large = {_key(name): fit(text, 100) for name, text in list(event.large.items())[:_LARGE_MAX]}
-    values = {}
+    room -= sum(_size(each) for each in names)
+    apart = {_key(name): fit(text, 100) for name, text in list(large.items())[:_LARGE_MAX]}
+    kept = {}
     # The short ones first: none of them is lost to one that is long.
-    for name, value in sorted(list(event.values.items())[:32], key=lambda item: len(item[1])):
+    for name, value in sorted(list(values.items())[:32], key=lambda item: len(item[1])):
         key = _key(name)
-        values[key] = fit(value, max(0, room - _size(key)))
-        room -= _size(key) + _size(values[key])
+        kept[key] = fit(value, max(0, room - _size(key)))
+        room -= _size(key) + _size(kept[key])
     return kinds.AttemptFinish(
-        event.task,
-        event.epoch,
+        task,
+        epoch,
         status,
-        summary=fit(event.summary, _REASON_BYTES_MAX),
-        reason=fit(event.reason, _REASON_BYTES_MAX),
-        commit=fit(event.commit, 64),
-        values=values | told(large),
-        artefacts=artefacts,
-        usage=usage,
+        summary=fit(summary, _REASON_BYTES_MAX),
+        reason=fit(reason, _REASON_BYTES_MAX),
+        commit=fit(commit, 64),
+        values=kept | told(apart),
+        artefacts=names,
+        usage=counts,
     )
+
+
+def refusal(task: str, epoch: kinds.Epoch, part: str, reason: str) -> kinds.AttemptRefuse:
+    """That an attempt could not begin: `part` (agent, repo or machine) of this machine failed."""
+    return kinds.AttemptRefuse(task, epoch, code_of(part), fit(reason, limits.REASON_CHARS_MAX))
 
 
 def _artefacts(texts: Iterable[str]) -> list[str]:

@@ -24,7 +24,9 @@ from muster.limits import EVENTS_WAITING_MAX
 from muster.node import clock
 from muster.node import event as ev
 from muster.node.core import Core
+from muster.node.health import HadNoRoom
 from muster.node.link import failure
+from muster.node.report import AttemptEvent
 from muster.node.supervisor import Supervisor, say
 
 RETRY_S: Final = 0.5
@@ -38,17 +40,14 @@ Relieve = Callable[[], Awaitable[str]]
 
 def put_off(effects: list[ev.Effect], error: Exhausted) -> tuple[list[ev.Effect], list[ev.Effect]]:
     """What a step that waits still wants done later, and what whoever asked is told now."""
-    replies: dict[int, frames.Frame] = {}
+    # Where each of them is: the link and the channel, and whether it is the last one there.
+    replies: dict[int, tuple[tuple[int, int], bool]] = {}
     for at, effect in enumerate(effects):
         if isinstance(effect, ev.Send):
             frame = frames.decode(effect.frame)
             if frame.type is Type.REPLY:
-                replies[at] = frame
-    ends = {
-        (effects[at].link, frame.channel)  # type: ignore[union-attr]
-        for at, frame in replies.items()
-        if frame.payload[:1] == b"."
-    }
+                replies[at] = (effect.link, frame.channel), frame.payload[:1] == b"."
+    ends = {place for place, last in replies.values() if last}
     text = f"{error} What you asked is taken, and counts as soon as there is room."
     raw = b"." + msgspec.json.encode(failure(Exhausted(text)))
     told: list[ev.Effect] = [
@@ -57,7 +56,7 @@ def put_off(effects: list[ev.Effect], error: Exhausted) -> tuple[list[ev.Effect]
     held = [
         effect
         for at, effect in enumerate(effects)
-        if at not in replies or (effect.link, replies[at].channel) not in ends  # type: ignore[union-attr]
+        if at not in replies or replies[at][0] not in ends
     ]
     return held, told
 
@@ -108,7 +107,7 @@ class Room:
                 now.append(event)
             elif isinstance(event, ev.LinkDown | ev.Arrived) and self._is_local(event.link):
                 now.append(event)
-            elif isinstance(event, ev.AttemptEvent) and len(self._later) >= EVENTS_WAITING_MAX:
+            elif isinstance(event, AttemptEvent) and len(self._later) >= EVENTS_WAITING_MAX:
                 # Lines of a journal, of an attempt that writes on and on.
                 self.dropped += 1
             else:
@@ -137,7 +136,7 @@ class Room:
         say("there is room on the disk again: going on")
         while self._later:
             self._post(self._later.popleft())
-        self._post(ev.HadNoRoom(clock.boot_ms() - began, ended, self.dropped))
+        self._post(HadNoRoom(clock.boot_ms() - began, ended, self.dropped))
         self.dropped = 0
 
     def _go_on(self) -> bool:

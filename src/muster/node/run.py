@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from muster.limits import BODY_BYTES_MAX, EACH_MATCHES_MAX
+from muster.limits import BODY_BYTES_MAX
 from muster.log.entry import EntryId
-from muster.node import event as ev
 from muster.task import graph, kinds, order
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
-from muster.task.problem import shown
 from muster.task.spec import Spec, parse
 from muster.task.state import State
 
@@ -109,19 +107,6 @@ class Run:
         if inputs := order.every_input(self.spec, self.body.values):
             found["inputs"] = inputs
         return found | given
-
-    def match_refusal(self, event: ev.Matched) -> str:
-        """Why these matches cannot become tasks, or ""."""
-        each = self.spec.phases[event.phase].each
-        count = max(event.count, len(event.matches))
-        if event.reason:
-            return event.reason
-        if count > EACH_MATCHES_MAX:
-            return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
-        for path in event.matches:
-            if refusal := order.match_refusal(path):
-                return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
-        return ""
 
 
 def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:

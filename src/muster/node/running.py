@@ -297,7 +297,7 @@ class Running:
         run.ended(slot, end)
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
-            self.core.members.resolved(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
+            self.core.incidents.close(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         run.tell(slot, state, self._name(end.machine))
         self.following.changed(run.run, end.task)
         self.moved(run.run)

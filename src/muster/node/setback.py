@@ -45,7 +45,7 @@ class Setbacks:
         name = core.standing.name_of(machine)
         title = f"{name} lost a part of its own log, or is a copy: it asks others for its entries"
         core.note(title)
-        core.members.incident(_key(machine), "critical", title, str(stream))
+        core.incidents.open(_key(machine), "critical", title, str(stream))
 
     def tick(self) -> None:
         """Whoever has its own entries again is no incident any more."""
@@ -60,7 +60,7 @@ class Setbacks:
             if any(lane is not None and lane.has >= core.store.size(stream) for lane in lanes):
                 del self._behind[machine]
                 name = core.standing.name_of(machine)
-                core.members.closed(_key(machine), f"{name} has its own entries again")
+                core.incidents.close_anywhere(_key(machine), f"{name} has its own entries again")
 
 
 def _key(machine: MachineId) -> str:

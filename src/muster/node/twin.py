@@ -118,7 +118,7 @@ class Twins:
             return
         self._told.add(machine)
         name = self.core.standing.name_of(machine)
-        self.core.members.incident(
+        self.core.incidents.open(
             f"clone-{machine[:16]}",
             "critical",
             title_of(name),

@@ -15,14 +15,16 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import StreamName
 from muster.node import event as ev
-from muster.node.branches import Branches
+from muster.node.branches import Branches, BroughtBack
 from muster.node.counter import DECLARED
+from muster.node.looking import BaseFound, Matched
 from muster.node.ownership import Ownership
 from muster.node.owning import Owning
+from muster.node.report import AttemptEnded, AttemptEvent, AttemptStage
 from muster.node.running import Running
 from muster.node.whole import Whole
 from muster.node.working import Working
-from muster.task.instruction import Settled
+from muster.task.instruction import Fenced, Promoted, Settled
 from muster.task.kinds import WorkEnd
 from muster.task.live import Beat
 
@@ -143,27 +145,21 @@ class Work:
     def on_event(self, event: ev.Event) -> None:
         now, owning = self.core.now, self.owning
         match event:
-            case ev.AttemptEvent():
+            case AttemptEvent():
                 self.core.guard.run("journal", event.task[:12], self.working.happened, event)
-            case ev.AttemptStage(task, epoch, stage):
+            case AttemptStage(task, epoch, stage):
                 self.working.worker.progressed(task, epoch, stage)
-            case ev.AttemptEnded():
+            case AttemptEnded():
                 self.working.ended_for_certain(event)
-            case ev.Fenced(task, epoch, ""):
-                owning.about(task, owning.owner.fenced, task, epoch, now)
-            case ev.Fenced(task, epoch, reason, newest):
-                owning.about(task, owning.owner.unfenced, task, epoch, reason, newest, now)
-            case ev.Promoted(task, epoch, _, ""):
-                owning.about(task, owning.owner.promoted, task, epoch)
-            case ev.Promoted(task, epoch, _, reason, again):
-                owning.about(
-                    task, owning.owner.unpromoted, task, epoch, reason, again=again, now=now
-                )
-            case ev.BroughtBack():
+            case Fenced():
+                owning.about(event.task, owning.owner.fenced, event, now)
+            case Promoted():
+                owning.about(event.task, owning.owner.promoted, event, now)
+            case BroughtBack():
                 self.core.guard.run("branch", event.task[:12], self.branches.brought, event)
-            case ev.Matched():
+            case Matched():
                 self.running.about(event.run, self.running.looking.matched, event)
-            case ev.BaseFound():
+            case BaseFound():
                 self.running.about(event.run, self.running.looking.base_found, event)
             case _:
                 raise AssertionError(f"{event} reached work")

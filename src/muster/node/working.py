@@ -20,18 +20,20 @@ from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, MachineId, StreamName
-from muster.node import event as ev
 from muster.node import report
 from muster.node.counter import DECLARED, labelled
 from muster.node.lives import MINUTE_MS
+from muster.node.part import Part
 from muster.node.question import Questions
+from muster.node.report import AttemptEnded, AttemptEvent
 from muster.node.whole import Whole
 from muster.node.writing import write_each
 from muster.task import evidence, kinds, order
-from muster.task.instruction import Draft
+from muster.task.instruction import Draft, StartAttempt, StopAttempt
+from muster.task.live import Ended
 from muster.task.route import Machine
 from muster.task.spec import parse
-from muster.task.worker import Assignment, Kill, SendBeat, Start, Unfinished, Worker
+from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
 
 DECLARED[__name__] = {
     "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
@@ -43,8 +45,10 @@ DECLARED[__name__] = {
 _SPECS_KEPT: Final = 64
 
 
-class Working:
+class Working(Part):
     """The worker of this machine."""
+
+    effects = (StartAttempt, StopAttempt)
 
     def __init__(self, core: Whole) -> None:
         self.core = core
@@ -225,7 +229,7 @@ class Working:
 
     # --- attempts -------------------------------------------------------------------------------
 
-    def happened(self, event: ev.AttemptEvent) -> None:
+    def happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
         try:
             body = report.event_body(event)
@@ -237,31 +241,21 @@ class Working:
             follower(entry)
         self.questions.happened(event)
 
-    def ended(self, event: ev.AttemptEnded) -> None:
-        if event.fault:
-            text = report.fit(event.reason, limits.REASON_CHARS_MAX)
-            self.worker.could_not_begin(event.task, event.epoch, event.fault, text)
-        else:
-            self.worker.ended(report.finish_body(event))
-        self.core.orders.forget_agent(event.task)
-        self.questions.over(event.task)
-        for follower in self.followers.pop(event.task, ()):
+    def ended(self, body: Ended) -> None:
+        self.worker.ended(body)
+        self.core.orders.forget_agent(body.task)
+        self.questions.over(body.task)
+        for follower in self.followers.pop(body.task, ()):
             follower(None)
 
-    def ended_for_certain(self, event: ev.AttemptEnded) -> None:
+    def ended_for_certain(self, event: AttemptEnded) -> None:
         """As `ended`; where its end makes no entry, that is how it ended."""
-        failure = self.core.guard.run("attempt", event.task[:12], self.ended, event)
+        body, guard = event.body, self.core.guard
+        failure = guard.run("attempt", body.task[:12], self.ended, body)
         if failure is not None:
-            self.core.guard.run("attempt", event.task[:12], self.broke_off, event, failure.text)
-
-    def broke_off(self, event: ev.AttemptEnded, reason: str) -> None:
-        """The attempt is over, and what it ended with cannot be said."""
-        short = kinds.AttemptFinish(
-            event.task, event.epoch, "failed", reason=reason[:REASON_CHARS_MAX]
-        )
-        self.worker.ended(short)
-        self.questions.over(event.task)
-        self.followers.pop(event.task, ())
+            reason = failure.text[:REASON_CHARS_MAX]
+            short = kinds.AttemptFinish(body.task, body.epoch, "failed", reason=reason)
+            guard.run("attempt", body.task[:12], self.ended, short)
 
     def flush(self) -> bool:
         """Carry out what the worker wants; False when it wanted nothing."""
@@ -271,7 +265,7 @@ class Working:
             if isinstance(each, Draft):
                 drafts.append(each)
                 continue
-            if isinstance(each, Start) and each.assign.agent == "noop":
+            if isinstance(each, StartAttempt) and each.assign.agent == "noop":
                 self.core.guard.run("attempt", each.assign.task[:12], self._noop, each)
                 continue
             self._write(drafts)
@@ -287,32 +281,25 @@ class Working:
                 body = kinds.AttemptFinish(draft.body.task, draft.body.epoch, "failed", reason=text)
                 write_each(self.core, [Draft(body, draft.causes, draft.scope, draft.actor)])
 
-    def _noop(self, start: Start) -> None:
+    def _noop(self, start: StartAttempt) -> None:
         """Nothing to do, so it is done: the end is written in the same transaction."""
-        options = _noop_options(start.opened)
+        options = _noop_options(start.open)
         if options.get("sleep_ms"):
-            self.core.do(ev.StartAttempt(start.opened, start.assign, {}, start.owner))
+            self.core.do(start)
             return
         status: Any = "failed" if options.get("fail") else "done"
         self.worker.ended(
             kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary="noop")
         )
 
-    def _carry_out(self, each: Start | Kill | SendBeat) -> None:
-        match each:
-            case Start(owner, assign, opened):
-                self.core.do(ev.StartAttempt(opened, assign, opened.values, owner))
-            case Kill(task, epoch, reason):
-                self.core.do(ev.StopAttempt(task, epoch, reason))
-            case SendBeat(owner, mark, holds):
-                if owner == self.core.machine:
-                    self.core.work.beat(owner, mark, list(holds))
-                else:
-                    args = {
-                        "holds": [[b.task, *b.epoch, b.progress] for b in holds],
-                        "mark": mark,
-                    }
-                    self.core.call(owner, "beat", args)
+    def _carry_out(self, each: StartAttempt | StopAttempt | SendBeat) -> None:
+        if not isinstance(each, SendBeat):
+            self.core.do(each)
+        elif each.owner == self.core.machine:
+            self.core.work.beat(each.owner, each.mark, list(each.holds))
+        else:
+            holds = [[b.task, *b.epoch, b.progress] for b in each.holds]
+            self.core.call(each.owner, "beat", {"holds": holds, "mark": each.mark})
 
 
 def _noop_options(opened: kinds.TaskOpen) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from muster.errors import Malformed, Refused
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
-from muster.node.owning import branch_of
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.artefact import named as blobs_of
+from muster.task.identity import branch_of
 from muster.task.instruction import Draft, Settled
 from muster.task.large import Large, apart, parse
 from muster.task.values import RESERVED, RESULTS, Uses, too_long

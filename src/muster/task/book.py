@@ -15,13 +15,14 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.task import fault, kinds
 from muster.task.duration import MOVING, owner_ms
+from muster.task.identity import branch_of
 from muster.task.instruction import (
     AskPerson,
     Draft,
+    MoveBranch,
     Now,
     OwnerInstruction,
-    Promote,
-    RegisterEpoch,
+    RaiseFence,
     Settled,
     Stop,
 )
@@ -114,7 +115,7 @@ class Book:
         if body.repo:
             task.stage = "fencing"
             self._alarms.set("fencing/" + body.task, now.boot_ms + self._lease_ms)
-            self._out.append(RegisterEpoch(body.task, task.epoch, task.machine, body.repo))
+            self._out.append(RaiseFence(body.task, task.epoch, task.machine, body.repo))
         else:
             self._assign(task, now)
 
@@ -289,9 +290,9 @@ class Book:
         body = task.body
         task.stage = "promoting"
         self._alarms.set("promoting/" + body.task, now.boot_ms + self._lease_ms)
-        place = (body.repo, body.run, body.phase, body.instance)
-        worker = (task.machine, task.agent)
-        self._out.append(Promote(body.task, task.epoch, *place, task.result.commit, *worker))
+        branch = branch_of(body.run or body.task, body.phase, body.instance)
+        move = (body.repo, branch, task.result.commit, tuple(body.base.split()))
+        self._out.append(MoveBranch(body.task, task.epoch, *move, task.machine, task.agent))
 
     def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
         self._past.remember(task.machine, task.agent, 1000)

@@ -23,3 +23,17 @@ def task_id(run: str, phase: str, instance: str) -> str:
     """The id of the task at this place of a run."""
     # A name of a phase holds no line end, so no two places are one text.
     return sha256(f"muster/task/v1\n{run}\n{phase}\n{instance}".encode()).hexdigest()[:_DIGITS]
+
+
+def branch_of(run: str, phase: str, instance: str = "") -> str:
+    """The branch that a phase's work ends on; an instance is told apart by the hash of its name."""
+    tail = phase or "task"
+    if instance:
+        tail += "-" + instance_word(instance)
+    return f"muster/{run}/{tail}"
+
+
+def instance_word(instance: str) -> str:
+    """A match or a racer's number as part of a ref name: what is safe of it, and its hash."""
+    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower()).strip("-")
+    return f"{safe[:24] or 'x'}-{sha256(instance.encode()).hexdigest()[:8]}"

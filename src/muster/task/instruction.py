@@ -1,16 +1,19 @@
 """What the owner and the worker ask of whoever drives them. They never do it themselves.
 
 Instructions are carried out in the order given, the drafts of one flush inside one transaction;
-everything that leaves the machine goes out after that transaction is durable.
+everything that leaves the machine goes out after that transaction is durable. What is to be done
+outside is an `Effect`, and what comes of it an `Event`, in the same form from here to where git and
+processes are (node/event.py).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from muster.log.entry import EntryId
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
-from muster.task.kinds import Body, Epoch, body_bytes
+from muster.task.kinds import NO_EPOCH, Body, Epoch, TaskAssign, TaskOpen, body_bytes
 
 
 class Now(NamedTuple):
@@ -57,9 +60,21 @@ class Draft:
 Cite = EntryId | Draft
 
 
+class Event:
+    """Something happened outside: what the core of a machine is told of."""
+
+    __slots__ = ()
+
+
+class Effect:
+    """Something is to be done outside, once everything it speaks of is durable."""
+
+    __slots__ = ()
+
+
 @dataclass(slots=True, frozen=True)
-class RegisterEpoch:
-    """Owner: raise the task's epoch at the repository's fence, then call `fenced` or `unfenced`."""
+class RaiseFence(Effect):
+    """Owner: register a task's new epoch at its repository; answer with `Fenced`."""
 
     task: str
     epoch: Epoch
@@ -68,21 +83,66 @@ class RegisterEpoch:
 
 
 @dataclass(slots=True, frozen=True)
-class Promote:
-    """Owner: move the branch of (run, phase) to the commit; then `promoted` or `unpromoted`.
+class Fenced(Event):
+    """The repository's fence took (or refused, with the reason) a new epoch.
 
-    `machine` and `agent` are who was given the task: the commit must be theirs, and signed.
+    `newest` is what the fence holds where it refused because of that.
+    """
+
+    task: str
+    epoch: Epoch
+    reason: str = ""
+    newest: Epoch = NO_EPOCH
+
+
+@dataclass(slots=True, frozen=True)
+class MoveBranch(Effect):
+    """Owner: promote an attempt's commit by compare-and-set; answer with `Promoted`.
+
+    It counts only where it is by that agent and signed by that machine.
     """
 
     task: str
     epoch: Epoch
     repo: str
-    run: str
-    phase: str
-    instance: str
+    branch: str
     commit: str
+    bases: tuple[str, ...]
     machine: str
     agent: str
+
+
+@dataclass(slots=True, frozen=True)
+class Promoted(Event):
+    """The branch of a phase moved to `commit`; or did not, with the reason: `again` it may."""
+
+    task: str
+    epoch: Epoch
+    commit: str = ""
+    reason: str = ""
+    again: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class StartAttempt(Effect):
+    """Worker: run an agent on a task that this machine holds; it ends with one report.
+
+    `attempt.start` is already among the drafts before this.
+    """
+
+    open: TaskOpen
+    assign: TaskAssign
+    values: Mapping[str, Mapping[str, str]]
+    owner: str
+
+
+@dataclass(slots=True, frozen=True)
+class StopAttempt(Effect):
+    """Worker: end the attempt's whole process tree; its end is reported when it is gone."""
+
+    task: str
+    epoch: Epoch
+    reason: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -150,8 +210,8 @@ class Settled:
 
 OwnerInstruction = (
     Draft
-    | RegisterEpoch
-    | Promote
+    | RaiseFence
+    | MoveBranch
     | Stop
     | BeatReply
     | AskPerson

@@ -23,7 +23,7 @@ from muster.errors import Conflict, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds
 from muster.task.book import Book, dedupe_of
-from muster.task.instruction import BeatReply, Cite, Draft, Now, OwnerInstruction
+from muster.task.instruction import BeatReply, Cite, Draft, Fenced, Now, OwnerInstruction, Promoted
 from muster.task.live import Beat, Ended, Live, Order, Restored, Submitted, Why
 from muster.task.route import Machine, Verdict, pool_of, since_of
 
@@ -239,49 +239,36 @@ class Owner(Book):
 
     # --- the fence answers -------------------------------------------------------------------
 
-    def fenced(self, name: str, epoch: kinds.Epoch, now: Now) -> None:
-        """The fence took the epoch: the machine gets its lease."""
-        task = self._tasks.get(name)
-        if task is None or task.stage != "fencing" or task.epoch != epoch:
+    def fenced(self, answer: Fenced, now: Now) -> None:
+        """The fence took the epoch, and the machine gets its lease; or it did not."""
+        task = self._tasks.get(answer.task)
+        if task is None or task.stage != "fencing" or task.epoch != answer.epoch:
             return
-        if self._queue.is_up(task.machine):
+        if answer.reason:
+            task.epoch = max(task.epoch, answer.newest)
+            self._unreserve(task, answer.reason, limits.RETRY_DELAY_MS_MIN, now)
+        elif self._queue.is_up(task.machine):
             self._assign(task, now)
         else:
             self._unreserve(task, "the machine went away", 0, now)
 
-    def unfenced(
-        self, name: str, epoch: kinds.Epoch, reason: str, newest: kinds.Epoch, now: Now
-    ) -> None:
-        """The fence did not take it. `newest` is what it holds, NO_EPOCH when it did not answer."""
-        task = self._tasks.get(name)
-        if task is None or task.stage != "fencing" or task.epoch != epoch:
-            return
-        task.epoch = max(task.epoch, newest)
-        self._unreserve(task, reason, limits.RETRY_DELAY_MS_MIN, now)
+    def promoted(self, answer: Promoted, now: Now) -> None:
+        """The branch is at the attempt's commit, and the task is done; or it did not move.
 
-    def promoted(self, name: str, epoch: kinds.Epoch) -> None:
-        """The branch is at the attempt's commit: the task is done."""
-        task = self._tasks.get(name)
-        if task is None or task.stage != "promoting" or task.epoch != epoch:
+        Where it may not move `again` either, the attempt failed.
+        """
+        task = self._tasks.get(answer.task)
+        if task is None or task.stage != "promoting" or task.epoch != answer.epoch:
             return
         assert task.ended is not None
         assert task.result is not None
-        self._done(task, task.ended, task.result)
-
-    def unpromoted(
-        self, name: str, epoch: kinds.Epoch, reason: str, *, again: bool, now: Now
-    ) -> None:
-        """The branch did not move. `again`: the remote did not answer; else the attempt failed."""
-        task = self._tasks.get(name)
-        if task is None or task.stage != "promoting" or task.epoch != epoch:
-            return
-        assert task.ended is not None
-        assert task.result is not None
-        if again:
-            self._alarms.set("promoting/" + name, now.boot_ms + limits.RETRY_DELAY_MS_MIN)
-            return
-        failed = msgspec.structs.replace(task.result, status="failed", reason=reason)
-        self._failed(task, task.ended, failed, now)
+        if not answer.reason:
+            self._done(task, task.ended, task.result)
+        elif answer.again:
+            self._alarms.set("promoting/" + answer.task, now.boot_ms + limits.RETRY_DELAY_MS_MIN)
+        else:
+            failed = msgspec.structs.replace(task.result, status="failed", reason=answer.reason)
+            self._failed(task, task.ended, failed, now)
 
     # --- time passes -------------------------------------------------------------------------
 
@@ -309,7 +296,7 @@ class Owner(Book):
         elif what == "retry":
             self._enqueue(task)
         elif what == "fencing":
-            self.unfenced(name, task.epoch, "the fence did not answer", kinds.NO_EPOCH, now)
+            self.fenced(Fenced(name, task.epoch, "the fence did not answer"), now)
         elif what == "promoting":
             self._promote(task, now)
         elif what == "deadline":

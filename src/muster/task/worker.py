@@ -24,29 +24,10 @@ from muster.log.entry import EntryId
 from muster.log.stream import FLEET, Scope
 from muster.task import kinds
 from muster.task.evidence import Unproven
-from muster.task.fault import code_of
-from muster.task.instruction import Draft, Now
+from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
-from muster.task.live import Beat
+from muster.task.live import Beat, Ended
 from muster.task.route import Machine, judge, pool_of, slots_of, wants_of
-
-
-@dataclass(slots=True, frozen=True)
-class Start:
-    """Begin the attempt: `attempt.start` is already among the drafts before this."""
-
-    owner: str
-    assign: kinds.TaskAssign
-    opened: kinds.TaskOpen
-
-
-@dataclass(slots=True, frozen=True)
-class Kill:
-    """End the attempt's whole process tree; report it with `ended` when it is gone."""
-
-    task: str
-    epoch: kinds.Epoch
-    reason: str
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,7 +39,7 @@ class SendBeat:
     holds: tuple[Beat, ...]
 
 
-WorkerInstruction = Draft | Start | Kill | SendBeat
+WorkerInstruction = Draft | StartAttempt | StopAttempt | SendBeat
 
 
 class Assignment(NamedTuple):
@@ -188,7 +169,8 @@ class Worker:
         )
         attempt.started = Draft(body, (given.entry,), given.scope)
         attempt.state = "running"
-        self._out += [attempt.started, Start(given.owner, given.assign, given.opened)]
+        start = StartAttempt(given.opened, given.assign, given.opened.values, given.owner)
+        self._out += [attempt.started, start]
         return True
 
     def _versions(self, given: Assignment) -> dict[str, str]:
@@ -263,37 +245,26 @@ class Worker:
         if attempt is not None and attempt.given.assign.epoch == epoch:
             attempt.progress = progress[: limits.REASON_CHARS_MAX]
 
-    def ended(self, body: kinds.AttemptFinish) -> Draft | None:
+    def ended(self, body: Ended) -> Draft | None:
         """The process tree is gone: write what came of it. None when it is not ours (any more).
 
         An attempt that the worker ended itself is `killed`, whatever the process said at last: it
-        may have been cut off in the middle.
+        may have been cut off in the middle. One that refuses failed before its agent began, for a
+        fault of this machine: nothing was done, and another may do it.
         """
         attempt = self._attempts.get(body.task)
         if attempt is None or attempt.given.assign.epoch != body.epoch or not attempt.started:
             return None
         if attempt.state == "ending":
+            said = body if isinstance(body, kinds.AttemptFinish) else None
             body = kinds.AttemptFinish(
-                body.task, body.epoch, "killed", body.summary, attempt.reason, usage=body.usage
+                body.task,
+                body.epoch,
+                "killed",
+                said.summary if said else "",
+                attempt.reason,
+                usage=said.usage if said else {},
             )
-        draft = Draft(body, (attempt.given.entry, attempt.started), attempt.given.scope)
-        self._out.append(draft)
-        self._drop(attempt)
-        return draft
-
-    def could_not_begin(
-        self, task: str, epoch: kinds.Epoch, part: str, reason: str
-    ) -> Draft | None:
-        """This machine failed before the agent began: nothing was done, and another may do it.
-
-        `part` is what failed: agent, repo or machine. None as in `ended`.
-        """
-        attempt = self._attempts.get(task)
-        if attempt is None or attempt.given.assign.epoch != epoch or not attempt.started:
-            return None
-        if attempt.state == "ending":
-            return self.ended(kinds.AttemptFinish(task, epoch, "killed", reason=reason))
-        body = kinds.AttemptRefuse(task, epoch, code_of(part), reason[: limits.REASON_CHARS_MAX])
         draft = Draft(body, (attempt.given.entry, attempt.started), attempt.given.scope)
         self._out.append(draft)
         self._drop(attempt)
@@ -333,7 +304,7 @@ class Worker:
             self._drop(attempt)
         elif attempt.state == "running":
             attempt.state, attempt.reason = "ending", reason[: limits.REASON_CHARS_MAX]
-            self._out.append(Kill(assign.task, assign.epoch, attempt.reason))
+            self._out.append(StopAttempt(assign.task, assign.epoch, attempt.reason))
 
     def _drop(self, attempt: _Attempt) -> None:
         del self._attempts[attempt.given.assign.task]

@@ -10,8 +10,8 @@ from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.holder import Source
-from muster.node.owning import branch_of
 from muster.task.artefact import Artefact
+from muster.task.identity import branch_of
 from muster.verbs.find import find_task
 from muster.verbs.tasks import settlement
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import Conflict, NotFound
-from muster.node import event as ev
 from muster.node.call import Call
 from muster.node.core import Core
+from muster.node.question import AnswerAttempt
 from muster.verbs.client import Door
 
 
@@ -48,7 +48,7 @@ def settle(core: Core, call: Call) -> dict[str, Any]:
         str(call.args.get("task", "")), str(call.args.get("question") or "")
     )
     allow = call.args.get("answer") == "yes"
-    core.do(ev.AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
+    core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
     return {
         "task": found.task,
         "question": found.ask,

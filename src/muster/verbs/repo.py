@@ -14,6 +14,7 @@ from muster.node import holder
 from muster.node.call import Call
 from muster.node.core import Core
 from muster.node.counter import DECLARED
+from muster.node.member import FactsChanged
 
 DECLARED[__name__] = {"push-refused": "A push to a repository here was refused by the fence."}
 
@@ -32,7 +33,7 @@ async def repo(daemon: "Daemon", call: ev.Perform) -> Any:
     if not name or not source:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     made = await repository.add(folder, repository_name(name), source)
-    daemon.post(ev.FactsChanged(await daemon.hands.facts()))
+    daemon.post(FactsChanged(await daemon.hands.facts()))
     answer: dict[str, Any] = {"name": made.name, "head": await _head(made.path)}
     answer["branch"] = made.branch
     if made.left_out:

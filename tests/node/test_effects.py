@@ -1,0 +1,54 @@
+"""Who carries out what the core wants done outside."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+from tests.node.cores import Cores
+from tests.promise import proves
+
+import muster.node
+from muster.errors import Broken
+from muster.node import event as ev
+from muster.node.daemon import Daemon
+from muster.node.hand import Hands
+from muster.node.member import Members
+from muster.task.instruction import Effect
+
+
+@dataclass(frozen=True, slots=True)
+class _Sing(ev.Effect):
+    """Nobody can."""
+
+
+def _names(types: Iterable[type[Effect]]) -> set[str]:
+    return {f"{each.__module__}.{each.__name__}" for each in types}
+
+
+def _declared() -> set[str]:
+    """Every type of effect in the product."""
+    for module in pkgutil.walk_packages(muster.node.__path__, "muster.node."):
+        importlib.import_module(module.name)
+    return {name for name in _names(Effect.__subclasses__()) if name.startswith("muster.")}
+
+
+def _hands() -> tuple[object, ...]:
+    """What the daemon carries out with, none of it begun."""
+    return Daemon.__new__(Daemon), Hands.__new__(Hands)
+
+
+@proves("node.effects-have-hands")
+def test_every_effect_belongs_to_a_part_and_the_daemon_carries_it_out():
+    wants = Cores("hub")["hub"].core.wants
+    assert _names(wants) == _declared()
+    ev.Effects(wants, *_hands())
+
+
+@proves("node.effects-have-hands")
+def test_a_part_with_an_effect_that_nobody_carries_out_keeps_the_daemon_from_starting(monkeypatch):
+    monkeypatch.setattr(Members, "effects", (*Members.effects, _Sing))
+    wants = Cores("hub")["hub"].core.wants
+    with pytest.raises(Broken, match="nobody on this machine carries out _Sing"):
+        ev.Effects(wants, *_hands())

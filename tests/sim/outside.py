@@ -1,0 +1,131 @@
+"""What is outside of the cores: programs that run attempts, and the one repository.
+
+Each of them takes its time, and answers as the daemon of its machine would: while it is awake, to
+the process that asked.
+"""
+
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from muster.errors import MusterError
+from muster.log import canon
+from muster.node import event as ev
+from muster.node.branches import BringBack, BroughtBack
+from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.report import Status
+from muster.task.instruction import (
+    Fenced,
+    MoveBranch,
+    Promoted,
+    RaiseFence,
+    StartAttempt,
+    StopAttempt,
+)
+from tests.node.cores import attempt_ended
+from tests.sim.crowd import lists
+
+if TYPE_CHECKING:
+    from tests.sim.machine import Machine
+    from tests.sim.world import World
+
+_WHY = "[Errno 24] Too many open files"
+
+
+class Outside:
+    """See the top of this file; one for each start of a machine."""
+
+    def __init__(self, world: "World", machine: "Machine", rng: random.Random) -> None:
+        self.world = world
+        self.machine = machine
+        self.rng = rng
+        self.start = machine.starts
+
+    def _begins(self, refused: ev.Event | None) -> bool:
+        """Whether it can be begun at all; else what is answered instead."""
+        world, scarce = self.world, self.world.faults.scarce
+        if not scarce or world.healed or self.rng.random() >= scarce or refused is None:
+            return True
+        world.reached["scarce"] += 1
+        self._answer(1, lambda: refused)
+        return False
+
+    def _answer(self, after_ms: int, event: Callable[[], ev.Event]) -> None:
+        self._later(after_ms, lambda: self.machine.arrive(event()))
+
+    def _later(self, after_ms: int, due: Callable[[], None]) -> None:
+        self.world.later(after_ms, lambda: self.machine.when_awake(self.start, due))
+
+    @ev.effect(StartAttempt)
+    def _start_attempt(self, effect: StartAttempt) -> None:
+        task, epoch = effect.assign.task, effect.assign.epoch
+        if self._begins(attempt_ended(task, epoch, "killed", reason=_WHY)):
+            self.machine.attempts[task, epoch] = True
+            self._later(_pause_ms(str(effect.open.template["do"])), lambda: self._end(effect))
+
+    def _end(self, effect: StartAttempt) -> None:
+        """The attempt's program is done: a push, and the word that it ended."""
+        task, epoch = effect.assign.task, effect.assign.epoch
+        if not self.machine.attempts.pop((task, epoch), False):
+            return
+        pushes = bool(effect.open.repo)
+        reason = self.world.repository.push(self.machine, task, epoch) if pushes else ""
+        commit = "1" * 40 if pushes and not reason else ""
+        status: Status = "failed" if reason else "done"
+        self.machine.arrive(attempt_ended(task, epoch, status, "noop", reason, commit))
+
+    @ev.effect(StopAttempt)
+    def _stop_attempt(self, effect: StopAttempt) -> None:
+        task, epoch, reason = effect.task, effect.epoch, effect.reason
+        if self._begins(None) and self.machine.attempts.pop((task, epoch), False):
+            self.world.reached["attempt-stopped"] += 1
+            self._answer(1, lambda: attempt_ended(task, epoch, "killed", reason=reason))
+
+    @ev.effect(RaiseFence)
+    def _raise_fence(self, effect: RaiseFence) -> None:
+        task, epoch, repository = effect.task, effect.epoch, self.world.repository
+
+        def raised() -> ev.Event:
+            reason = repository.raise_fence(task, epoch)
+            newest = repository.epoch(task) if reason else None
+            return Fenced(task, epoch, reason, newest or (0, 0))
+
+        if self._begins(Fenced(task, epoch, _WHY)):
+            self._answer(5, raised)
+
+    @ev.effect(MoveBranch)
+    def _move_branch(self, effect: MoveBranch) -> None:
+        task, epoch = effect.task, effect.epoch
+
+        def moved() -> ev.Event:
+            reason = self.world.repository.promote(task, epoch)
+            return Promoted(task, epoch, "" if reason else effect.commit, reason)
+
+        if self._begins(Promoted(task, epoch, "", _WHY, again=True)):
+            self._answer(5, moved)
+
+    @ev.effect(BringBack)
+    def _bring_back(self, effect: BringBack) -> None:
+        place = effect.move.task, effect.move.branch, effect.move.repo
+        if self._begins(BroughtBack(*place, _WHY)):
+            self._answer(5, lambda: BroughtBack(*place))
+
+    @ev.effect(FindBase)
+    def _find_base(self, effect: FindBase) -> None:
+        if self._begins(BaseFound(effect.run, "", _WHY, again=True)):
+            self._answer(5, lambda: BaseFound(effect.run, "2" * 40))
+
+    @ev.effect(MatchGlob)
+    def _match_glob(self, effect: MatchGlob) -> None:
+        if self._begins(Matched(effect.run, effect.phase, (), _WHY)):
+            names = lists(self.rng)
+            self.world.reached["matched"] += 1
+            self._answer(5, lambda: Matched(effect.run, effect.phase, names))
+
+
+def _pause_ms(do: str) -> int:
+    """How long the program takes; what is no JSON (a file's name may spoil it) takes a moment."""
+    try:
+        return int(canon.decode(do.encode(), "do", size_max=1024).get("sleep_ms", 1))
+    except MusterError:
+        return 1
