@@ -6,6 +6,7 @@ where anything is asked for that name.
 """
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tests.promise import proves
@@ -43,6 +44,13 @@ def modules() -> dict[str, ast.Module]:
     return found
 
 
+def is_registered(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether it is found by what it is declared for: a verb by its name, an effect by its type."""
+    return any(
+        re.match(r"(\w+\.)?(verb|effect)\(", ast.unparse(d)) for d in function.decorator_list
+    )
+
+
 def defined(tree: ast.Module) -> Iterator[str]:
     """Every name that a module makes, its methods with their class."""
     for part in tree.body:
@@ -50,15 +58,15 @@ def defined(tree: ast.Module) -> Iterator[str]:
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 yield name
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                # The handler of a verb stands in the table.
-                if not any(ast.unparse(each).startswith("verb(") for each in part.decorator_list):
+                if not is_registered(part):
                     yield name
             case ast.ClassDef(name=name):
                 yield name
         for each in ast.walk(part):
             if isinstance(each, ast.ClassDef):
                 functions = ast.FunctionDef | ast.AsyncFunctionDef
-                yield from (f"{each.name}.{f.name}" for f in each.body if isinstance(f, functions))
+                methods = [f for f in each.body if isinstance(f, functions)]
+                yield from (f"{each.name}.{f.name}" for f in methods if not is_registered(f))
 
 
 def named(module: str, tree: ast.Module, known: set[str]) -> Iterator[str]:

@@ -37,7 +37,7 @@ class World:
         for peer in (self.honest, self.bad):
             self.target.frame(MEMBER, Type.SEGMENT, peer.segment(0))
 
-    def ask(self, verb: str, **args: Any) -> Any:
+    def ask(self, verb: str, /, **args: Any) -> Any:
         answers = self.target.call(LOCAL, verb, args)
         notes = [a["value"]["note"] for a in answers[:-1] if "note" in a["value"]]
         answer = answers[-1]
@@ -222,7 +222,7 @@ def test_a_beginning_finds_what_is_meant_although_a_member_has_ids_like_it(world
     world.own(world.bad, world.statement(BUILD.machine), run[:12] + "0" * 20, task[:12] + "f" * 20)
     assert world.ask("why", task=task[:12])["task"]["task"] == task
     assert world.ask("runs", run=run[:12])["run"] == run
-    assert world.ask("whose", what=task[:12])["owner"] == "studio"
+    assert world.ask("target", verb="cancel", object=task[:12], on="")["name"] == "studio"
 
 
 @proves("task.squatted-beginnings")
