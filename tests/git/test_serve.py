@@ -6,14 +6,14 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.git import serve as remote
+from muster.node.argument import read
+from muster.verbs.table import VERBS
 
 
 @proves("git.hostile-input")
 @pytest.mark.parametrize(
     "question",
     [
-        None,
-        [],
         {},
         {"machine": "hub", "repo": "main", "service": "git-shell"},
         {"machine": "hub", "repo": 1, "service": "git-upload-pack"},
@@ -22,8 +22,9 @@ from muster.git import serve as remote
     ],
 )
 def test_a_question_of_another_shape_is_refused(question):
-    with pytest.raises(Malformed):
-        remote.parse(question)
+    for name in ("git.connect", "git.serve"):
+        with pytest.raises(Malformed):
+            read(VERBS[name], VERBS[name].load(), question, {})
 
 
 @proves("git.hostile-input")

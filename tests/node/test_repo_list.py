@@ -3,12 +3,14 @@
 import asyncio
 from types import SimpleNamespace
 
+import msgspec
 from tests.fleet.world import BUILD, BUILD_RECORD, FLEET_ID, STUDIO, STUDIO_RECORD
 from tests.promise import proves
 
 from muster.cli import show
 from muster.fleet.facts import Facts
 from muster.fleet.roster import Roster
+from muster.verbs.declaration import Nothing
 from muster.verbs.repo import listing
 
 
@@ -22,7 +24,7 @@ def listed(folder, *live):
     named = SimpleNamespace(name_of=lambda machine: known[machine].name)
     core = SimpleNamespace(name="nas", roster=roster, standing=named)
     daemon = SimpleNamespace(core=core, hands=SimpleNamespace(repos=folder))
-    return asyncio.run(listing(daemon, None))
+    return msgspec.to_builtins(asyncio.run(listing(daemon, None, Nothing())))
 
 
 @proves("cli.lost-repositories")

@@ -7,9 +7,9 @@ import pytest
 
 from muster.channel.frame import Type
 from muster.log import canon
+from muster.node.push import PushRights
 from muster.task import kinds
 from muster.task.evidence import run_args
-from muster.verbs.repo import Standing
 from tests.fleet.world import BUILD, LAPTOP, LAPTOP_RECORD, STUDIO
 from tests.promise import proves
 from tests.security.peer import Peer
@@ -84,7 +84,7 @@ def test_a_task_that_nobody_ordered_has_no_owner_and_no_holder(world: World) -> 
         {"name": "x", "repo": "main", "run": RUN, "spec": SPEC, "statement": "00"}
     )
     world.write(world.bad, BUILD.machine, forged)
-    standing = Standing(world.target.core)
+    standing = PushRights(world.target.core)
     assert standing.owner(TASK) is None
     assert standing.holder(TASK) is None
     assert standing.run_owner(RUN) is None

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal
 
 from muster import limits
 from muster.errors import Malformed, Refused, Unreachable, unable
@@ -21,23 +21,6 @@ Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 SERVICES: Final[tuple[Service, ...]] = ("git-upload-pack", "git-receive-pack")
 _GRACE_S: Final = 5.0
-
-
-class Request(NamedTuple):
-    """What somebody asked to be served."""
-
-    machine: str
-    repo: str
-    service: Service
-
-
-def parse(question: object) -> Request:
-    """The fields of a `git.connect` call. Raises Malformed."""
-    fields = question if isinstance(question, dict) else {}
-    machine, repo, service = (fields.get(key) for key in ("machine", "repo", "service"))
-    if not isinstance(machine, str) or not isinstance(repo, str) or service not in SERVICES:
-        raise Malformed("A git.connect call names a machine, a repository and a git service.")
-    return Request(machine, repo, cast("Service", service))
 
 
 class Server:

@@ -22,9 +22,5 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "answer": ("muster answer 7d5e no",),
     "logs": ("muster logs 7d5e --follow",),
     "fetch": ("muster fetch 7d5e --to results", "muster fetch 7d5e report.txt"),
-    "repo": (
-        "muster repo add main ~/src/project",
-        "muster repo list",
-    ),
     "schema": ("muster schema > muster.schema.json",),
 }

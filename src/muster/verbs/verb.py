@@ -23,10 +23,9 @@ def Verb(  # noqa: N802, PLR0917 - it stands where the class stood
         group="" if hidden else SHOWN,
         on="one" if name == "run" else on,  # type: ignore[arg-type]
         harmless=name in _HARMLESS,
-        naming=name == "repo",
         followed=name in ("watch", "journal"),
         writes=name == "submit",
-        steps=name in ("run", "ask", "check", "repo"),
+        steps=name in ("run", "ask", "check"),
         examples=EXAMPLES.get(name, ()),
         **more,
     )  # fmt: skip

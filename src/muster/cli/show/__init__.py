@@ -25,7 +25,7 @@ _WORK = "muster.cli.show_work"
 _THEME: Final = {
     "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
     "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
-    "logs": _WORK, "repo": _WORK,
+    "logs": _WORK,
     "fetch": _WORK,
 }  # fmt: skip
 
