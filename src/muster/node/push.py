@@ -1,16 +1,18 @@
 """What this machine knows about tasks, for the fence in git; see `git/fence.py`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
 from muster.git.fence import Epoch
-from muster.node.core import Core
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
 class PushRights:
     """Who may push what, as the tasks stand; what it is asked is git.fence's `Standing`."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
 
     def _row(self, task: str) -> dict[str, Any] | None:
