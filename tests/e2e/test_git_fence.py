@@ -164,15 +164,14 @@ class Hub:
             await link.send(frame.encode(frame.Type.REPLY, 1, b"." + json.dumps(said).encode()))
 
         try:
-            asked = remote.parse(question)
-            if asked.machine != "hub":
-                raise NotFound(f"There is no machine {asked.machine!r} in this fleet.")
-            repo = repository.find(self.repos, asked.repo).path
+            if question["machine"] != "hub":
+                raise NotFound(f"There is no machine {question['machine']!r} in this fleet.")
+            repo = repository.find(self.repos, question["repo"]).path
         except MusterError as error:
             await reply(**failure(error))
             return
         await reply(ok=True, value={"channel": 1})
-        server = await remote.serve(repo, asked.service, peer=peer, sock=self.sock("hub"))
+        server = await remote.serve(repo, question["service"], peer=peer, sock=self.sock("hub"))
         code = 1
         try:
             await stream.join(*server.pair)

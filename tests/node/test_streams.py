@@ -162,7 +162,8 @@ def test_a_link_has_so_many_streams_and_one_that_ends_makes_place(two):
 def test_frames_that_come_with_their_call_are_handed_back_after_it(two):
     machine = two[0].one
     machine.effects.clear()
-    call = json.dumps({"args": {"repo": "x"}, "verb": "git.connect"}, separators=(",", ":"))
+    args = {"machine": "hub", "repo": "x", "service": "git-upload-pack"}
+    call = json.dumps({"args": args, "verb": "git.connect"}, separators=(",", ":"))
     machine.step(
         ev.Arrived(1, Type.CALL, 9, call.encode()),
         ev.Arrived(1, Type.DATA, 9, b"at once"),
