@@ -73,12 +73,15 @@ GOOD: dict[str, dict[str, Any]] = {
     "ack": {"message": "abcd"},
     "thread": {"name": "room"},
     "repo": {"action": "list"},
+    "git.may-push": {"peer": "x", "updates": []},
+    "git.again": {"task": "x", "epoch": [1, 1]},
 }
 
 
 def good(verb: Verb) -> dict[str, Any]:
     """Arguments that fit the table."""
-    found = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
+    every = (*verb.args, *verb.data)
+    found = {a.name: a.choices[0] if a.choices else "x" for a in every if a.required}
     return GOOD.get(verb.name, found)
 
 
