@@ -183,7 +183,7 @@ def test_no_attribute_or_unknown_name_is_a_verb(target: Target) -> None:
 def test_a_call_that_was_passed_on_is_not_the_call_of_whoever_passed_it_on(
     target: Target, verb: Verb
 ) -> None:
-    text = refused(target, MEMBER, verb.name, {"task": "x", "epoch": [0, 1]}, hops=1)
+    text = refused(target, MEMBER, verb.name, good(verb), hops=1)
     assert "passed on" in text
 
 
