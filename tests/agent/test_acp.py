@@ -22,7 +22,7 @@ def catalogue(behaviour, mode=""):
     return {
         "bad": AgentEntry(
             title="A bad agent",
-            protocol="acp",
+            driver="acp",
             command=(sys.executable, str(BAD), behaviour),
             program=sys.executable,
             version_probe=(sys.executable, "--version"),

@@ -30,7 +30,7 @@ def entry(**changes):
 
 @proves("agent.catalogue")
 def test_the_catalogue_knows_the_agents_it_promises():
-    assert set(load()) == {"claude", "codex", "gemini", "opencode", "qwen", "copilot"}
+    assert set(load()) == {"shell", "claude", "codex", "gemini", "opencode", "qwen", "copilot"}
 
 
 @proves("agent.catalogue")
@@ -77,6 +77,21 @@ def test_a_persons_entries_are_added_and_win(tmp_path):
     assert "claude" in agents
 
 
+@proves("agent.drivers-by-name")
+def test_a_driver_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    file = tmp_path / "agents.json"
+    file.write_text(json.dumps({"version": 1, "agents": {"mine": entry(protocol="telepathy")}}))
+    with pytest.raises(Broken, match="'telepathy'; there are acp, shell"):
+        load(file)
+
+
+@proves("agent.catalogue")
+def test_no_entry_of_a_person_stands_in_the_place_of_the_shell(tmp_path):
+    file = tmp_path / "agents.json"
+    file.write_text(json.dumps({"version": 1, "agents": {"shell": entry()}}))
+    assert load(file)["shell"].is_plain
+
+
 @proves("agent.catalogue")
 def test_a_file_that_is_not_there_adds_nothing(tmp_path):
     assert load(tmp_path / "absent.json") == load()
@@ -90,6 +105,9 @@ def test_a_file_that_is_not_there_adds_nothing(tmp_path):
         json.dumps({"version": 2, "agents": {}}),
         json.dumps({"version": 1, "agents": {"mine": entry(surprise=1)}}),
         json.dumps({"version": 1, "agents": {"mine": entry(protocol="telepathy")}}),
+        json.dumps({"version": 1, "agents": {"mine": entry(protocol=["acp"])}}),
+        json.dumps({"version": 1, "agents": {"mine": entry(command=[])}}),
+        json.dumps({"version": 1, "agents": {"mine": entry(version_probe=[])}}),
     ],
 )
 def test_a_file_in_another_form_is_refused_with_its_name(tmp_path, text):

@@ -13,8 +13,9 @@ from tests.promise import proves
 
 from muster.agent import reaper
 from muster.agent.base import environment
+from muster.agent.catalogue import BUILT_IN
 from muster.agent.lines import ORDER_BYTES_MAX
-from muster.agent.process import LocalRunner
+from muster.agent.process import Runner
 from muster.errors import Malformed, NotFound
 from muster.limits import BODY_BYTES_MAX
 
@@ -230,36 +231,6 @@ def test_a_waiter_that_gives_up_does_not_end_the_attempt(world):
     assert asyncio.run(go()).summary == "survived"
 
 
-@proves("agent.noop")
-@pytest.mark.parametrize(
-    ("options", "status"),
-    [("", "ok"), ('{"fail":true}', "failed"), ('{"sleep_ms":1}', "ok")],
-)
-def test_the_empty_agent_ends_as_told_without_a_process(world, options, status):
-    outcome = world.run(world.order(options, agent="noop"))
-    assert outcome.status == status
-    assert world.kinds() == ["agent.prompt", "agent.end"]
-
-
-@proves("agent.noop")
-def test_the_empty_agent_can_be_cancelled_and_times_out(world):
-    async def go():
-        attempt = await world.start(world.order('{"sleep_ms":60000}', agent="noop"))
-        attempt.cancel("enough")
-        return await attempt.wait()
-
-    assert asyncio.run(go()).status == "cancelled"
-    late = world.order('{"sleep_ms":60000}', agent="noop", timeout_s=0.01)
-    assert world.run(late).status == "timeout"
-
-
-@proves("agent.noop")
-def test_options_that_the_empty_agent_does_not_know_are_refused(world):
-    with pytest.raises(Malformed):
-        world.run(world.order('{"sleeps":1}', agent="noop"))
-    assert world.events == []
-
-
 @proves("agent.bounded-output")
 def test_every_event_fits_into_an_entry_whatever_the_bytes_are(world):
     world.run(world.order("head -c 200000 /dev/zero; head -c 200000 /dev/zero | tr '\\0' '\\n'"))
@@ -282,7 +253,7 @@ def test_an_event_handler_that_fails_ends_the_attempt(world):
 
     async def go():
         order = world.order("echo one; sleep 60")
-        attempt = await LocalRunner({}).start(order, fail)
+        attempt = await Runner(BUILT_IN).start(order, fail)
         with pytest.raises(ZeroDivisionError):
             await attempt.wait()
         assert await until(lambda: world.alive() == {})
@@ -316,7 +287,7 @@ def children():
 @proves("agent.one-outcome")
 def test_fifty_attempts_at_once_all_end_with_their_own_outcome(world):
     async def one(number):
-        attempt = await LocalRunner({}).start(world.order(f"exit {number}"), lambda _event: None)
+        attempt = await Runner(BUILT_IN).start(world.order(f"exit {number}"), lambda _event: None)
         return (await attempt.wait()).exit_code
 
     async def go():

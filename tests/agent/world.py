@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from muster.agent.base import AttemptOrder, environment
-from muster.agent.process import LocalRunner
+from muster.agent.catalogue import BUILT_IN
+from muster.agent.process import Runner
 
 STUBBORN = Path(__file__).with_name("stubborn.py")
 
@@ -61,7 +62,7 @@ class World:
         return "\n".join(f["text"] for f in outputs if f["stream"] == stream)
 
     async def start(self, order, catalogue=None):
-        return await LocalRunner(catalogue or {}).start(order, self.events.append)
+        return await Runner(BUILT_IN | (catalogue or {})).start(order, self.events.append)
 
     def run(self, order, catalogue=None):
         async def go():

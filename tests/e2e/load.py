@@ -170,7 +170,7 @@ class Load:
         for _ in range(BATCH):
             template = {"v": 1, "agent": ["noop"], "do": "{}", "retries": 5}
             if chance.random() < 0.2:
-                template |= {"do": '{"sleep_ms":20}'}
+                template |= {"agent": ["shell"], "do": "sleep 0.02"}
             opened = TaskOpen(task=secrets.token_hex(16), template=template, retries=5)
             statement = self.fleet.sign("task", opened.task, hub, task_args(opened))
             items.append(

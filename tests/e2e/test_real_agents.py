@@ -17,7 +17,7 @@ import pytest
 from muster.agent.base import AttemptOrder
 from muster.agent.catalogue import discover, load
 from muster.agent.policy import ASK, DENY, Policy
-from muster.agent.process import LocalRunner
+from muster.agent.process import Runner
 from tests.agent.world import marked, until, wait_until
 from tests.e2e import install_agents
 from tests.promise import proves
@@ -114,7 +114,7 @@ class Stage:
         return AttemptOrder(**(wanted | changes))
 
     async def start(self, order):
-        return await LocalRunner(load()).start(order, self.events.append)
+        return await Runner(load()).start(order, self.events.append)
 
     def run(self, order):
         async def go():

@@ -15,6 +15,7 @@ from tests.node.cores import Cores
 from tests.promise import proves
 
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
+from muster.agent.catalogue import BUILT_IN
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.worktree import Collected
@@ -57,7 +58,7 @@ class Hands:
         self.pushes: list[Exception | None] = [None]
         self.opens: list[Exception | None] = [None]
         self.missing: tuple[str, ...] = ()
-        self.agents: dict[str, Any] = {}
+        self.agents: dict[str, Any] = dict(BUILT_IN)
         self.starts: list[Exception] = []
         self.collects: list[Exception] = []
         self.does: Callable[[], None] = lambda: None

@@ -164,7 +164,7 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     hub = world["hub"]
     hub.step(FactsChanged(hub.facts()))
     world.pass_ms(300)
-    spec = 'muster: 1\nname: one\nphases:\n  a:\n    agent: noop\n    do: \'{"sleep_ms":1}\'\n    check: "true"\n'
+    spec = 'muster: 1\nname: one\nphases:\n  a:\n    agent: shell\n    do: sleep 1\n    check: "true"\n'
     args = {"base": "", "repo": "", "spec": spec, "values": {}}
     run = hub.order("run", "one", args)["value"]["run"]
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)

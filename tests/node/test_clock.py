@@ -135,7 +135,7 @@ def test_a_live_task_outlives_a_clock_that_is_wrong_for_a_while_and_a_person_is_
     true = world.now
 
     def task() -> str:
-        return hub.submit(do='{"sleep_ms": 100}')
+        return hub.submit()
 
     before = task()
     world.now = lambda: Now(true().boot_ms, true().wall_ms + jump)  # type: ignore[method-assign]

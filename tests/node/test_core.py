@@ -163,7 +163,7 @@ def test_the_status_names_who_is_away_what_runs_here_and_how_much_is_unread():
     world.link("hub", "studio")
     world.pass_ms(1_000)
     hub.order("send", "studio", {"text": ["hi"], "to": "studio"})
-    task = hub.submit(do='{"sleep_ms":60000}')
+    task = hub.submit(agent=["shell"], do="sleep 60")
     world.pass_ms(1_000)
     here, there = hub.call("status", {})["value"], studio.call("status", {})["value"]
     assert (here["machines"]["away"], here["unread"], there["unread"]) == ([], 0, 1)

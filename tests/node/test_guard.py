@@ -169,7 +169,7 @@ def tasks(machine: One) -> dict[str, str]:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
-    others = [hub.submit(do='{"sleep_ms":5}') for _ in range(2)]
+    others = [hub.submit(agent=["shell"], do="sleep 1") for _ in range(2)]
     report = type(hub.core.work.owning.owner).report
     bad = wanted(hub, StartAttempt)[0]
 
@@ -195,7 +195,7 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_task_whose_lease_cannot_be_ended_is_cancelled_and_said(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
-    bad, good = hub.submit(do='{"sleep_ms":5}'), hub.submit(do='{"sleep_ms":5}')
+    bad, good = hub.submit(agent=["shell"], do="sleep 1"), hub.submit(agent=["shell"], do="sleep 1")
     lose = type(hub.core.work.owning.owner)._lose
 
     def fails(self: Any, task: Any, *more: Any) -> None:
@@ -270,7 +270,7 @@ def test_an_entry_that_cannot_be_written_fails_its_task_and_no_other(monkeypatch
         return append(scope, drafts)
 
     monkeypatch.setattr(hub.core, "append_all", fails)
-    bad, good = hub.submit(do='{"sleep_ms":5}'), hub.submit(do='{"sleep_ms":5}')
+    bad, good = hub.submit(agent=["shell"], do="sleep 1"), hub.submit(agent=["shell"], do="sleep 1")
     starts = wanted(hub, StartAttempt)
     ends = [
         attempt_ended(
@@ -287,7 +287,7 @@ def test_an_entry_that_cannot_be_written_fails_its_task_and_no_other(monkeypatch
 @proves("node.one-failure-is-one-unit")
 def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
     hub = Cores("hub")["hub"]
-    task = hub.submit(do='{"sleep_ms":5}')
+    task = hub.submit(agent=["shell"], do="sleep 1")
     (start,) = wanted(hub, StartAttempt)
     hub.core.work.working.worker.ended(
         kinds.AttemptFinish(task, start.assign.epoch, "done", artefacts=["x" * 700] * 100)
@@ -323,7 +323,10 @@ def test_assigning_that_fails_ends_the_task_that_was_next(monkeypatch):
 def test_a_task_that_cannot_be_taken_up_is_ended_and_the_others_are_taken_up(monkeypatch, mistake):
     world = Cores("hub")
     hub = world["hub"]
-    bad, good = hub.submit(do='{"sleep_ms":5}'), hub.submit(agent=["shell"], needs={"label": "x"})
+    bad, good = (
+        hub.submit(agent=["shell"], do="sleep 1"),
+        hub.submit(agent=["shell"], needs={"label": "x"}),
+    )
     admit = type(hub.core.work.owning.owner)._admit
 
     def fails(self: Any, task: Any, *more: Any) -> None:

@@ -38,7 +38,7 @@ phases:
     do: "{}"
     check: "true"
 """
-SLOW = CHAIN.replace('do: "{}"', "do: '{\"sleep_ms\":1000}'")
+SLOW = CHAIN.replace("noop", "shell").replace('do: "{}"', "do: sleep 1")
 REPO = SLOW.replace("name: chain", "name: chain\nrepo: main")
 EACH = """\
 muster: 1
@@ -417,7 +417,7 @@ def test_a_phase_that_would_make_a_run_too_large_fails_with_the_bound(hub, monke
 @proves("node.run-bounded")
 def test_a_phase_that_would_merge_more_commits_than_can_be_fails_before_it_starts(hub, monkeypatch):
     monkeypatch.setattr(running, "GIT_BASES_MAX", 1)
-    other = "  other:\n    agent: noop\n    do: '{\"sleep_ms\":1000}'\n    check: 'true'\n"
+    other = "  other:\n    agent: shell\n    do: sleep 1\n    check: 'true'\n"
     run = hand_in(hub, REPO.replace("after: first", "after: [first, other]") + other)
     for each in wanted(hub, RaiseFence):
         hub.step(Fenced(each.task, each.epoch))

@@ -1,5 +1,6 @@
 """This machine as a worker, through real cores."""
 
+import pytest
 from tests.node.cores import Cores
 from tests.promise import proves
 
@@ -55,6 +56,19 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
     for _ in range(20):
         world.pass_ms(1_000)
     assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("leased", 0)
+
+
+@proves("agent.noop")
+@pytest.mark.parametrize(
+    ("do", "state"),
+    [("{}", "done"), ("", "done"), ("any words", "done"), ('{"fail":true}', "failed"),
+     ('{"sleep_ms":60000}', "done"), ("[1]", "done")],
+)  # fmt: skip
+def test_the_agent_that_does_nothing_ends_in_the_step_that_accepts_it(do, state):
+    hub = Cores("hub")["hub"]
+    task = hub.submit(do=do)
+    assert hub.task(task)["state"] == state
+    assert [e for e in hub.effects if isinstance(e, ev.StartAttempt)] == []
 
 
 @proves("node.why-a-task-moved")

@@ -163,7 +163,7 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
     monkeypatch.setattr(
         working, "_on_assign", lambda _stream, entry: taken.append(entry.header.author)
     )
-    template = {"agent": ["noop"], "do": '{"sleep_ms":60000}', "v": 1}
+    template = {"agent": ["shell"], "do": "sleep 60", "v": 1}
     with target.store.transaction():
         opened = target.core.append(
             "task.open", canon.encode({"task": "f" * 32, "template": template})
@@ -172,7 +172,7 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
             "task": "f" * 32,
             "epoch": [1, 1],
             "machine": STUDIO.machine,
-            "agent": "noop",
+            "agent": "shell",
             "lease_ms": 30_000,
         }
         target.core.append("task.assign", canon.encode(assign), cause=(opened.id,))

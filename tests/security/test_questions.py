@@ -79,7 +79,7 @@ def test_the_chain_of_a_task_shows_what_can_be_read_and_marks_the_rest(world):
         chain = (write(bad, "note.x", canon.encode({"text": LONG}), cause=chain).id,)
     bad.step(FactsChanged(bad.facts(labels=("here",))))
     world.pass_ms(500)
-    task = hub.submit(needs={"label": "here"}, do='{"sleep_ms":100000}')
+    task = hub.submit(needs={"label": "here"}, agent=["shell"], do="sleep 100")
     world.pass_ms(500)
     row, started = hub.task(task), bad.entries("attempt.start")[-1]
     assert row["state"] == "leased"

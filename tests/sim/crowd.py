@@ -38,7 +38,7 @@ muster: 1
 name: values
 inputs: {x: 'a'}
 phases:
-  one: {agent: noop, do: '{"sleep_ms":300}', check: 'true'}
+  one: {agent: shell, do: sleep 0.3, check: 'true'}
   two: {agent: noop, do: '{}', check: 'true'}
   all: {after: [one, two], agent: noop, do: '${one.summary}${two.summary}${inputs.x}', check: 'true'}
 """,
@@ -54,7 +54,7 @@ phases:
 muster: 1
 name: race
 phases:
-  first: {race: 3, agent: noop, do: '{"sleep_ms":900}', check: 'true', retries: 1}
+  first: {race: 3, agent: shell, do: sleep 0.9, check: 'true', retries: 1}
   then: {after: first, agent: noop, do: '{}', check: 'true'}
 """,
 )

@@ -8,8 +8,6 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from muster.errors import MusterError
-from muster.log import canon
 from muster.node import event as ev
 from muster.node.branches import BringBack, BroughtBack
 from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
@@ -61,7 +59,8 @@ class Outside:
         task, epoch = effect.assign.task, effect.assign.epoch
         if self._begins(attempt_ended(task, epoch, "killed", reason=_WHY)):
             self.machine.attempts[task, epoch] = True
-            self._later(_pause_ms(str(effect.open.template["do"])), lambda: self._end(effect))
+            pause_ms = int(1000 * float(effect.open.template["do"].removeprefix("sleep ")))
+            self._later(pause_ms, lambda: self._end(effect))
 
     def _end(self, effect: StartAttempt) -> None:
         """The attempt's program is done: a push, and the word that it ended."""
@@ -72,7 +71,7 @@ class Outside:
         reason = self.world.repository.push(self.machine, task, epoch) if pushes else ""
         commit = "1" * 40 if pushes and not reason else ""
         status: Status = "failed" if reason else "done"
-        self.machine.arrive(attempt_ended(task, epoch, status, "noop", reason, commit))
+        self.machine.arrive(attempt_ended(task, epoch, status, "slept", reason, commit))
 
     @ev.effect(StopAttempt)
     def _stop_attempt(self, effect: StopAttempt) -> None:
@@ -121,11 +120,3 @@ class Outside:
             names = lists(self.rng)
             self.world.reached["matched"] += 1
             self._answer(5, lambda: Matched(effect.run, effect.phase, names))
-
-
-def _pause_ms(do: str) -> int:
-    """How long the program takes; what is no JSON (a file's name may spoil it) takes a moment."""
-    try:
-        return int(canon.decode(do.encode(), "do", size_max=1024).get("sleep_ms", 1))
-    except MusterError:
-        return 1

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from tests.sim.machine import Machine
     from tests.sim.world import World
 
-DURATIONS: Any = ({}, {"sleep_ms": 400}, {"sleep_ms": 2_500}, {"sleep_ms": 4_000})
+# How long the program of a task takes; without one it is over at once.
+DURATIONS_S: Final = (0, 0.4, 2.5, 4)
+NOTHING: Final = {"agent": ["noop"], "do": "{}"}
 Answered = Callable[[dict[str, Any]], None]
 
 
@@ -105,12 +107,12 @@ class Workload:
         machine = self._anyone()
         if machine is None:
             return
-        options = self.rng.choice(DURATIONS)
-        do = canon.encode(options).decode()
-        repo = "app" if options and self.rng.random() < self.world.faults.repository else ""
+        takes_s = self.rng.choice(DURATIONS_S)
+        work = {"agent": ["shell"], "do": f"sleep {takes_s}"} if takes_s else NOTHING
+        repo = "app" if takes_s and self.rng.random() < self.world.faults.repository else ""
         body = TaskOpen(
             task=self.rng.randbytes(16).hex(),
-            template={"v": 1, "agent": ["noop"], "do": do},
+            template={"v": 1, **work},
             repo=repo,
         )
         statement = self.order(machine, "task", body.task, task_args(body))

@@ -342,3 +342,15 @@ def _explain(error: RpcError, login: str) -> str:
             detail = f" or cannot be used: {words}"
         return f"the agent is not logged in{detail}{advice}"
     return f"the agent answered {str(error)!r}{detail}"
+
+
+async def _drive() -> None:
+    line = await Line.open()
+    order = await line.hear()
+    if order is not None:
+        line.close(await attempt(order, line))
+
+
+def main() -> None:
+    """The program that the shim starts; standard input and output are those of the shim."""
+    asyncio.run(_drive())

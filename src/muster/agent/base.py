@@ -8,7 +8,7 @@ Rule 3: no floats in events: they become signed entries, and canonical JSON has 
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -27,7 +27,7 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     task: str
     epoch: tuple[int, int]
     agent: str
-    """`shell`, `noop` or a name of the catalogue."""
+    """A name of the catalogue."""
     cwd: str
     env: dict[str, str]
     """The whole environment of the agent; see `environment` for a minimal one."""
@@ -36,7 +36,7 @@ class AttemptOrder(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prompt: str = ""
     """What an AI agent is asked; empty for a plain command."""
     command: str = ""
-    """What a shell runs for the agent `shell`; JSON options for the agent `noop`."""
+    """What a plain agent runs (the `shell`)."""
     shell: Literal["sh", "bash"] = "sh"
     timeout_s: float = 3600.0
     grace_s: float = 5.0
@@ -75,29 +75,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OnEvent = Callable[[AgentEvent], None]
-
-
-class Attempt(Protocol):
-    """A running attempt."""
-
-    async def wait(self) -> Outcome:
-        """The outcome, once nothing of the attempt is left running; may be awaited twice."""
-
-    def cancel(self, reason: str) -> None:
-        """Begin to end it; harmless when it has ended or was cancelled before."""
-
-    def answer(self, ask: str, allow: bool) -> None:
-        """Answer the `agent.ask` event with this id; an unknown id is ignored."""
-
-
-class Runner(Protocol):
-    """Starts attempts of one or many agents."""
-
-    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
-        """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
-
-        Raises: NotFound when the agent is not installed, Broken when it cannot be started.
-        """
 
 
 def persons_path(path: str) -> str:

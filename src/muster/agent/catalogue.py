@@ -22,20 +22,22 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from muster.agent.base import environment
+from muster.agent.drivers import DRIVERS
 from muster.errors import Broken, NotFound
+from muster.task.route import NOOP
 
 # A cold Node program on a busy small machine needs seconds to say its version.
 PROBE_S_MAX: Final = 20.0
 PROBE_BYTES_MAX: Final = 64 * 1024
 VERSION: Final = re.compile(r"\d+(?:\.\d+)+(?:[-+][\w.]+)?")
-BUILT_IN: Final = ("noop", "shell")
 
 
 class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one agent is found and started."""
 
     title: str
-    protocol: Literal["acp"]
+    driver: str = msgspec.field(name="protocol")
+    """How it is run, by its name in `DRIVERS`."""
     command: tuple[str, ...]
     """The adapter, or the program itself where it speaks the protocol."""
     program: str
@@ -58,6 +60,25 @@ class AgentEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     node_major_min: int = 0
     npm: tuple[str, ...] = ()
     notes: str = ""
+
+    def __post_init__(self) -> None:
+        if self.driver not in DRIVERS:
+            raise ValueError(f"no driver is named {self.driver!r}; there are {', '.join(DRIVERS)}")
+        if not self.is_plain and not (self.command and self.program and self.version_probe):
+            raise ValueError("command, program and version_probe each need a program")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it runs commands; all others are asked in words."""
+        return DRIVERS[self.driver].is_plain
+
+
+# Here on every machine, and no person's entry stands in their place.
+BUILT_IN: Final = {
+    "shell": AgentEntry(title="a shell", driver="shell", command=(), program="", version_probe=())
+}
+# What is asked nothing in words; what a machine has beside these can plan.
+PLAIN: Final = frozenset({NOOP, *(name for name, entry in BUILT_IN.items() if entry.is_plain)})
 
 
 class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,7 +107,7 @@ def load(additions: Path | None = None) -> dict[str, AgentEntry]:
             agents |= msgspec.json.decode(additions.read_bytes(), type=Catalogue).agents
         except (OSError, msgspec.MsgspecError) as error:
             raise Broken(f"The agent catalogue {additions} is not usable: {error}.") from error
-    return agents
+    return agents | BUILT_IN
 
 
 def program_argv(name: str, entry: AgentEntry, path: str) -> tuple[list[str], dict[str, str]]:
@@ -94,6 +115,8 @@ def program_argv(name: str, entry: AgentEntry, path: str) -> tuple[list[str], di
 
     Raises: NotFound when the adapter or the program is not on `path`.
     """
+    if entry.is_plain:
+        return [], {}
     starter = shutil.which(entry.command[0], path=path)
     program = shutil.which(entry.program, path=path)
     if starter is None or program is None:
@@ -115,7 +138,7 @@ async def discover(agents: Mapping[str, AgentEntry], env: Mapping[str, str]) -> 
             program_argv(name, entry, path)
             here.append(name)
     versions = await asyncio.gather(*(_version(agents[name], path, env) for name in here))
-    found = {name: Found("", "") for name in BUILT_IN}
+    found = {NOOP: Found("", "")}
     for name, version in zip(here, versions, strict=True):
         found[name] = Found(shutil.which(agents[name].program, path=path) or "", version)
     return found
@@ -141,7 +164,7 @@ def _credential(where: str, env: Mapping[str, str]) -> Path:
 
 
 async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:
-    program = shutil.which(entry.version_probe[0], path=path)
+    program = None if entry.is_plain else shutil.which(entry.version_probe[0], path=path)
     if program is None:
         return ""
     probe = await asyncio.create_subprocess_exec(

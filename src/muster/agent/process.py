@@ -18,11 +18,10 @@ import msgspec
 
 from muster import umask
 from muster.agent import reaper
-from muster.agent.base import AgentEvent, Attempt, AttemptOrder, OnEvent, Outcome
+from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
 from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
 from muster.agent.mask import Secrets, Stream
-from muster.agent.noop import NoopRunner
 from muster.agent.relay import boot
 from muster.errors import Broken, Malformed, NotFound
 from muster.limits import ATTEMPT_JOURNAL_BYTES_MAX, BODY_BYTES_MAX
@@ -55,8 +54,8 @@ class _Line(msgspec.Struct, frozen=True):
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-class ProcessAttempt:
-    """A running shim."""
+class Attempt:
+    """A running attempt, behind its shim."""
 
     def __init__(
         self,
@@ -81,9 +80,11 @@ class ProcessAttempt:
         self._ended = asyncio.create_task(self._follow())
 
     async def wait(self) -> Outcome:
+        """The outcome, once nothing of the attempt is left running; may be awaited twice."""
         return await asyncio.shield(self._ended)
 
     def cancel(self, reason: str) -> None:
+        """Begin to end it; harmless when it has ended or was cancelled before."""
         self._tell({"cancel": reason})
         self._watches.append(self._loop.call_later(self._obeys_s_max, self._force))
 
@@ -93,6 +94,7 @@ class ProcessAttempt:
             self._shim.kill()
 
     def answer(self, ask: str, allow: bool) -> None:
+        """Answer the `agent.ask` event with this id; an unknown id is ignored."""
         self._tell({"answer": {"ask": ask, "answer": "allow" if allow else "deny"}})
 
     def abandon(self) -> None:
@@ -205,7 +207,7 @@ class Journal:
             self._on_event(AgentEvent("agent.output", {"stream": "stderr", "text": text}))
 
 
-async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> ProcessAttempt:
+async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> Attempt:
     shim = await asyncio.create_subprocess_exec(
         # No site-packages: the shim needs none, and a .pth file can cost more than itself.
         *boot("muster.agent.shim", "-S"),
@@ -220,7 +222,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
     )
-    attempt = ProcessAttempt(shim, marker, order, on_event)
+    attempt = Attempt(shim, marker, order, on_event)
     assert shim.stdin is not None
     # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
     if not shim.stdin.is_closing():
@@ -241,13 +243,17 @@ def _fit(kind: str, fields: dict[str, Any]) -> AgentEvent:
     return AgentEvent(kind, fields)
 
 
-class ProcessRunner:
-    """Starts every agent that is a program, each attempt under its own shim."""
+class Runner:
+    """Starts any agent of the catalogue, each attempt under its own shim."""
 
     def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
         self._catalogue = catalogue
 
     async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
+        """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
+
+        Raises: NotFound when the agent is not installed, Broken when it cannot be started.
+        """
         if os.name != "posix":
             raise Broken("Attempts run on Linux and macOS only; give the task to such a machine.")
         marker = uuid.uuid4().hex
@@ -272,31 +278,17 @@ class ProcessRunner:
         message: dict[str, Any] = msgspec.to_builtins(order)
         counter = f"{order.epoch[0]}.{order.epoch[1]}"
         known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, reaper.MARKER: marker}
-        if order.agent == "shell":
-            return message | {"driver": "shell", "env": {**order.env, **known}}
         entry = self._catalogue.get(order.agent)
         if entry is None:
             raise NotFound(
                 f"No agent named {order.agent!r} is in the catalogue of this machine; "
-                f"it knows {', '.join(sorted(self._catalogue))}, shell and noop."
+                f"it knows {', '.join(sorted(self._catalogue))}."
             )
         argv, defaults = program_argv(order.agent, entry, order.env.get("PATH", os.defpath))
         return message | {
-            "driver": "acp",
+            "driver": entry.driver,
             "argv": argv,
             "mode": order.mode or entry.mode,
             "login": entry.login,
             "env": {**defaults, **order.env, **known},
         }
-
-
-class LocalRunner:
-    """Starts any agent of this machine: noop in this process, the others under a shim."""
-
-    def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
-        self._noop = NoopRunner()
-        self._process = ProcessRunner(catalogue)
-
-    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
-        runner = self._noop if order.agent == "noop" else self._process
-        return await runner.start(order, on_event)

@@ -1,6 +1,6 @@
 """An agent that speaks a protocol: a driver program of ours talks to it, the shim relays.
 
-Rule 1: the driver (`muster.agent.driver`) is a child of the shim like any other program, so a
+Rule 1: the driver (`muster.agent.acp`) is a child of the shim like any other program, so a
 driver that hangs or crashes is ended like one; the shim itself never waits for it.
 Rule 2: only the standard library, because the shim imports this file on every start.
 
@@ -33,10 +33,11 @@ def boot(module: str, *flags: str) -> list[str]:
 class RelayDriver:
     """Runs the driver program; everything it reports passes through here."""
 
+    is_plain = False
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self.argv = boot("muster.agent.driver")
+        self.argv = boot("muster.agent.acp")
         # The driver is our own program: the agent's environment travels inside the order.
         self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
         self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})

@@ -30,6 +30,7 @@ OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 class ShellDriver:
     """Runs one command; the shim owns the process, this object only knows what it means."""
 
+    is_plain = True
     asks_before_kill = False
 
     def __init__(self, order: dict[str, Any]) -> None:

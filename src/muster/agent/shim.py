@@ -24,9 +24,9 @@ from typing import Any, Final
 
 from muster import umask
 from muster.agent import cgroup, reaper
+from muster.agent.drivers import DRIVERS
 from muster.agent.lines import ORDER_BYTES_MAX, Splitter
-from muster.agent.relay import RelayDriver
-from muster.agent.shell import Event, ShellDriver
+from muster.agent.shell import Event
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
@@ -92,8 +92,7 @@ class Shim:
     """One attempt from order to outcome."""
 
     def __init__(self, order: dict[str, Any], commands: bytes, subreaper: bool) -> None:
-        self._driver: ShellDriver | RelayDriver
-        self._driver = ShellDriver(order) if order["driver"] == "shell" else RelayDriver(order)
+        self._driver = DRIVERS[order["driver"]](order)
         self._grace_s = float(order["grace_s"])
         self._deadline = clock_s() + float(order["timeout_s"])
         self._brood = reaper.Brood(subreaper)

@@ -105,9 +105,6 @@ class Call:
         """The last answer of a handler that returned LATER."""
         self.core.router.answer(self.link, self.channel, {"ok": True, "value": value})
 
-    def fail(self, error: MusterError) -> None:
-        self.core.router.answer(self.link, self.channel, failure(error))
-
 
 class Router(Part):
     """Finds the handler of a call, passes calls on, and brings answers back."""

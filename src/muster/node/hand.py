@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from muster.agent import catalogue, start
-from muster.agent.process import LocalRunner
+from muster.agent.process import Runner
 from muster.channel import FIRST
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
@@ -72,7 +72,7 @@ class Hands:
         self.repos = Path(home.repos)
         self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
         self.agents = catalogue.load(_existing(home.path / "agents.json"))
-        self.runner = LocalRunner(self.agents)
+        self.runner = Runner(self.agents)
         self._trials: dict[tuple[str, Pair], Trial] = {}
         # Unknown until it was looked at once: what was told before a restart may be gone.
         self._told: dict[Path, str] | None = None

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from muster.agent.base import Runner
 from muster.agent.catalogue import AgentEntry
+from muster.agent.process import Runner
 from muster.channel.base import Link
 from muster.git.worktree import Workshop
 from muster.node import event as ev

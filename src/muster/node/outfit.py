@@ -52,8 +52,9 @@ class Outfit:
         text = str(self.template.get("do", ""))
         # What cannot be looked at afterwards is not begun: an agent's work costs money.
         values_of.command(str(self.template.get("check", "")), found)
-        plain = self.agent in ("shell", "noop")
-        extra = self._environment(found, self.daemon.hands.agents.get(self.agent))
+        entry = self.daemon.hands.agents.get(self.agent)
+        plain = entry is not None and entry.is_plain
+        extra = self._environment(found, entry)
         capability, token = self._capability()
         if token:
             extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
@@ -66,7 +67,7 @@ class Outfit:
             env=environment(os.environ, extra),
             secrets=self.hidden,
             prompt="" if plain else self._prompt(text, found),
-            command=values_of.command(text, found) if self.agent == "shell" else text,
+            command=values_of.command(text, found) if plain else "",
             shell=self._shell(),
             timeout_s=self._timeout_s(),
             policy=policies.Policy(),

@@ -44,7 +44,7 @@ from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.store.replica import EVERY_ROW
 from muster.store.store import Store
-from muster.task.route import Machine
+from muster.task.route import NOOP, Machine
 
 # What a machine may keep much of, in which order the newest of it comes first, and what is large.
 _NEWEST: Final = {
@@ -234,7 +234,7 @@ class Standing:
     def candidate(self, machine: MachineId) -> Machine:
         """A machine as the routing reads it; one that said nothing yet fits nothing."""
         facts = self.roster.facts.get(machine, Facts("", ""))
-        slots = {"": facts.slots, "noop": NOOP_SLOTS}
+        slots = {"": facts.slots, NOOP: NOOP_SLOTS}
         return Machine(machine, self.name_of(machine), facts, slots)
 
     def revocation(self, key: str) -> str:

@@ -31,7 +31,7 @@ from muster.node.writing import write_each
 from muster.task import evidence, kinds, order
 from muster.task.instruction import Draft, StartAttempt, StopAttempt
 from muster.task.live import Ended
-from muster.task.route import Machine
+from muster.task.route import NOOP, Machine
 from muster.task.spec import parse
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
 
@@ -265,7 +265,7 @@ class Working(Part):
             if isinstance(each, Draft):
                 drafts.append(each)
                 continue
-            if isinstance(each, StartAttempt) and each.assign.agent == "noop":
+            if isinstance(each, StartAttempt) and each.assign.agent == NOOP:
                 self.core.guard.run("attempt", each.assign.task[:12], self._noop, each)
                 continue
             self._write(drafts)
@@ -283,13 +283,9 @@ class Working(Part):
 
     def _noop(self, start: StartAttempt) -> None:
         """Nothing to do, so it is done: the end is written in the same transaction."""
-        options = _noop_options(start.open)
-        if options.get("sleep_ms"):
-            self.core.do(start)
-            return
-        status: Any = "failed" if options.get("fail") else "done"
+        status: Any = "failed" if _is_to_fail(start.open) else "done"
         self.worker.ended(
-            kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary="noop")
+            kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary=NOOP)
         )
 
     def _carry_out(self, each: StartAttempt | StopAttempt | SendBeat) -> None:
@@ -302,12 +298,13 @@ class Working(Part):
             self.core.call(each.owner, "beat", {"holds": holds, "mark": each.mark})
 
 
-def _noop_options(opened: kinds.TaskOpen) -> dict[str, Any]:
+def _is_to_fail(opened: kinds.TaskOpen) -> bool:
+    """Whether a `noop` is told to fail: `do` is JSON with `"fail": true`, all else is no matter."""
     try:
-        found = canon.decode(str(opened.template.get("do", "{}")).encode(), "noop", size_max=1024)
+        found = canon.decode(str(opened.template.get("do", "{}")).encode(), NOOP, size_max=1024)
     except MusterError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return False
+    return isinstance(found, dict) and bool(found.get("fail"))
 
 
 def _epoch(value: Any) -> kinds.Epoch:

@@ -29,8 +29,9 @@ from muster.task.unit import SIZE
 from muster.task.values import RESULTS, Values
 from muster.task.version import Version, check_range, in_range, version_of
 
-# What an agent costs a machine: the agents named here have slots of their own, all others share "".
-OWN_POOL: Final = frozenset({"noop"})
+# The agent that does nothing, in the step that accepts its task: it has slots of its own, which
+# are named as it is. All others share those that are named "".
+NOOP: Final = "noop"
 AGENT_RANK_COST: Final = 10_000
 # More than load, and less than the next agent of the list: it was tried here, and went wrong.
 AGAIN_COST: Final = 5_000
@@ -111,7 +112,7 @@ class Verdict(NamedTuple):
 
 def pool_of(agent: str) -> str:
     """The slots an agent takes."""
-    return agent if agent in OWN_POOL else ""
+    return NOOP if agent == NOOP else ""
 
 
 def wants_of(

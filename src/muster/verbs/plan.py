@@ -14,12 +14,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from muster.agent import catalogue
 from muster.errors import Malformed, MusterError, NotFound, Refused
 from muster.task import schema as specs
+from muster.task.route import NOOP
 from muster.verbs.client import Door, Finding
 
 TRIES_MAX: Final = 3
-PLAIN_AGENTS: Final = frozenset({"shell", "noop"})
 
 # A machine a line; a planner does not read a thousand of them.
 MACHINES_SHOWN_MAX: Final = 100
@@ -182,7 +183,7 @@ def _prompt(intention: str, repo: str, machines: list[dict[str, Any]], problems:
 
 def _machine(machine: Mapping[str, Any]) -> str:
     facts = machine["facts"]
-    agents = set(facts["agents"]) - {"noop"}
+    agents = set(facts["agents"]) - {NOOP}
     return (
         f"- {machine['name']} ({machine['state']}): {facts['os']} {facts['arch']}, "
         f"{facts['cpus']} cpus, labels {_list(facts['labels'])}, agents {_list(agents)}, "
@@ -208,14 +209,12 @@ def _agent(machines: list[dict[str, Any]], wanted: str) -> str:
 
 
 def _planners(machine: Mapping[str, Any]) -> set[str]:
-    return set(machine["facts"]["agents"]) - PLAIN_AGENTS if machine["facts"] else set()
+    return set(machine["facts"]["agents"]) - catalogue.PLAIN if machine["facts"] else set()
 
 
 def _skeleton(machines: list[dict[str, Any]], intention: str, repo: str) -> dict[str, Any]:
     """Without an agent: what is missing, and a spec to fill in."""
-    from muster.agent import catalogue  # noqa: PLC0415 - only where planning is impossible
-
-    agents = sorted(set(catalogue.load()) - PLAIN_AGENTS)
+    agents = sorted(set(catalogue.load()) - catalogue.PLAIN)
     words = " ".join(_CONTROL.sub("", intention).split())[:60]
     lines = ["muster: 1", "name: my-plan", *([f"repo: {repo}"] if repo else []), "phases:",
              "  work:", "    agent: shell", f"    do: |  # {words}",
