@@ -28,8 +28,6 @@ UNNAMED = {
     "log.kind.kinds": "the whole registry, held against vectors and the homes of other versions",
     "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
-    "verbs.table_truth.TRUTH": "`make table` reads it until its last verb is typed",
-    "verbs.table_work.WORK": "as above",
     "task.schema.text": "it writes the schema that is published",
     "store.replica.Replica.tables_digest": "how tests and the simulator compare two replicas",
 }

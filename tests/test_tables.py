@@ -1,6 +1,8 @@
 """What is generated of the verbs is what they declare now."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 from tools import docs, table
@@ -39,3 +41,17 @@ def test_every_module_that_declares_a_verb_is_a_noun_of_the_table():
         if ast.unparse(each).startswith("verb(")
     }
     assert declaring == set(verbs.NOUNS)
+
+
+@proves("cli.table-is-generated")
+def test_no_module_of_verbs_loads_a_core_or_a_daemon():
+    """The table is made of them, and the command reads some of them: they cost what they hold."""
+    script = (
+        "import importlib, sys\nfrom muster.verbs import NOUNS\n"
+        "for noun in NOUNS: importlib.import_module(f'muster.verbs.{noun}')\n"
+        "print(sorted({'muster.node.core', 'muster.node.daemon'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

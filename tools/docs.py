@@ -11,6 +11,7 @@ import msgspec
 
 from muster import __version__, verbs
 from muster.node.verb import Arg, Later, Verb
+from muster.verbs.client import Finding
 from muster.verbs.declaration import declared
 from tools.table import rows
 
@@ -22,6 +23,7 @@ What can be asked of Muster, made by `make docs` out of what `src/muster/verbs/`
 `make docs` writes openapi.json beside this page. An answer is shown as `--json` prints it; `?`
 marks what may be missing. Programs ask for the verbs at the end.
 """
+_MARKS: Final = (Later, Finding)
 _WHO: Final = {
     "nothing": "anybody",
     "peer": "a machine of the fleet, over its own link",
@@ -45,7 +47,8 @@ def _section(verb: Verb) -> str:
     lines.append(f"For {_WHO[verb.auth]}.\n")
     lines += [f"- {_argument(arg)}" for arg in (*verb.args, *verb.data)]
     if verb.name in declared:
-        lines.append(f"- answers `{_shape(*_schema(_answer(verb.name)))}`")
+        shown = (_shape(*_schema(answer)) for answer in _answers(verb.name))
+        lines.append(f"- answers `{' or '.join(shown) or 'later, or nothing'}`")
     lines += ["", *(f"    {line}" for line in verb.examples)] if verb.examples else []
     return "\n".join(lines) + "\n"
 
@@ -59,12 +62,11 @@ def _argument(arg: Arg) -> str:
     return f"{short}`{name}` ({sort}{needed}{bounds}){': ' if arg.help else ''}{arg.help}"
 
 
-def _answer(name: str) -> Any:
-    """The type of an answer; that it may come later is no part of it."""
+def _answers(name: str) -> list[Any]:
+    """The types of an answer; that it comes later, or is a bad one, is no part of them."""
     answer = declared[name].handler.__annotations__["return"]
-    if get_origin(answer) in {types.UnionType, Union}:
-        answer = Union[tuple(each for each in get_args(answer) if each is not Later)]  # noqa: UP007
-    return answer
+    union = get_origin(answer) in {types.UnionType, Union}
+    return [each for each in (get_args(answer) if union else (answer,)) if each not in _MARKS]
 
 
 def _schema(type: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -97,31 +99,26 @@ def _shape(shape: dict[str, Any], parts: dict[str, Any]) -> str:
 def openapi() -> dict[str, Any]:
     """Every verb as a POST of its Request, as OpenAPI 3.1 has it."""
     found = [verb for verb in rows() if verb.name in declared and verb.runs != "client"]
-    sorts = [
-        sort
-        for verb in found
-        for sort in (
-            [*declared[verb.name].handler.__annotations__.values()][-2],
-            _answer(verb.name),
-        )
-    ]
+    sorts: list[Any] = []
+    for verb in found:
+        *_, request, _ = declared[verb.name].handler.__annotations__.values()
+        sorts += [request, *_answers(verb.name)]
     shapes, parts = msgspec.json.schema_components(
         sorts, ref_template="#/components/schemas/{name}"
     )
-    paths = {}
-    for number, verb in enumerate(found):
-        body, answer = (
-            {"content": {"application/json": {"schema": shape}}}
-            for shape in shapes[2 * number : 2 * number + 2]
-        )
+    paths, next_shape = {}, iter(shapes)
+    for verb in found:
+        body = next(next_shape)
+        some = [next(next_shape) for _ in _answers(verb.name)]
+        answer = some[0] if len(some) == 1 else {"anyOf": some} if some else {}
         paths[f"/{verb.name}"] = {
             "post": {
                 "operationId": verb.name,
                 "summary": verb.summary,
                 "tags": [verb.group or "For programs"],
                 "x-auth": verb.auth,
-                "requestBody": {"required": True, **body},
-                "responses": {"200": {"description": "The answer.", **answer}},
+                "requestBody": {"required": True, **_content(body)},
+                "responses": {"200": {"description": "The answer.", **_content(answer)}},
             }
         }
     return {
@@ -130,6 +127,10 @@ def openapi() -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": parts},
     }
+
+
+def _content(shape: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": shape}}}
 
 
 if __name__ == "__main__":

@@ -17,23 +17,20 @@ from muster.node.verb import Arg, Auth, Kind, Runs, Target, Verb
 from muster.verbs.declaration import declared
 
 PATH: Final = Path(verbs.__file__).parent / "table.json"
-_KINDS: Final[dict[Any, Kind]] = {str: "text", int: "int", bool: "flag", tuple[str, ...]: "words"}
+_KINDS: Final[dict[Any, Kind]] = {
+    str: "text",
+    int: "int",
+    bool: "flag",
+    tuple[str, ...]: "words",
+    dict[str, str]: "texts",
+}
 
 
 def rows() -> list[Verb]:
     """Every verb, in the order of the modules and of what each declares."""
     for noun in verbs.NOUNS:
         import_module(f"muster.verbs.{noun}")
-    found = [row(name) for name in sorted(declared, key=_noun)]
-    from muster.verbs import table_truth, table_work  # noqa: PLC0415
-
-    old = (
-        ("Work", table_work.WORK),
-        ("What is true", table_truth.TRUTH),
-    )
-    for title, verbs_of in old:
-        found += [v._replace(group=title if v.group else "") for v in verbs_of]
-    return found
+    return [row(name) for name in sorted(declared, key=_noun)]
 
 
 def _noun(name: str) -> int:

@@ -4,11 +4,12 @@ import hashlib
 from types import SimpleNamespace
 
 import pytest
+from msgspec import convert, to_builtins
 
 from muster.cli import show
 from muster.errors import Conflict, NotFound, Refused
 from muster.store.blobs import Blobs
-from muster.verbs.fetch import fetch
+from muster.verbs.fetch import Fetch, fetch
 from tests.promise import proves
 
 TASK = "ab" * 16
@@ -57,23 +58,25 @@ def files(folder):
 
 @proves("cli.fetch-places-deliverables")
 def test_every_deliverable_is_placed_and_progress_is_said(door, tmp_path):
-    found = fetch(door, {"task": "abab", "to": str(tmp_path / "to")})
+    found = fetch(door, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
     assert files(tmp_path / "to") == ["a/tool", "big.bin"]
     assert door.said == ["big.bin: 20 %", "a/tool: 20 %"]
-    text = show.text("fetch", found)
+    text = show.text("fetch", to_builtins(found))
     assert text.splitlines()[0] == f"{tmp_path}/to/big.bin  {len(DATA)} bytes"
 
 
 @proves("cli.fetch-places-deliverables")
 def test_one_path_alone_is_placed_alone(door, tmp_path):
-    fetch(door, {"task": "abab", "path": "a/tool", "to": str(tmp_path / "to")})
+    fetch(door, convert({"task": "abab", "path": "a/tool", "to": str(tmp_path / "to")}, Fetch))
     assert (files(tmp_path / "to"), door.brought) == (["a/tool"], ["a/tool"])
 
 
 @proves("cli.fetch-places-deliverables")
 def test_what_the_task_did_not_deliver_is_not_found(door, tmp_path):
     with pytest.raises(NotFound, match=r"delivered no 'none\.txt'"):
-        fetch(door, {"task": "abab", "path": "none.txt", "to": str(tmp_path / "to")})
+        fetch(
+            door, convert({"task": "abab", "path": "none.txt", "to": str(tmp_path / "to")}, Fetch)
+        )
     assert not (tmp_path / "to").exists()
 
 
@@ -82,7 +85,7 @@ def test_with_a_repository_it_says_which_branch_and_commit(tmp_path):
     branch = "muster/run/make"
     door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
     door.branches.append(branch)
-    text = show.text("fetch", fetch(door, {"task": "abab"}))
+    text = show.text("fetch", fetch(door, convert({"task": "abab"}, Fetch)))
     assert f"git checkout {branch}    # {'c' * 40}" in text
     assert door.brought == []
 
@@ -92,7 +95,7 @@ def test_a_branch_that_is_gone_is_not_told_to_be_checked_out(tmp_path):
     branch = "muster/run/make"
     door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
     with pytest.raises(NotFound, match=f"{branch} is gone from repository main"):
-        fetch(door, {"task": "abab"})
+        fetch(door, convert({"task": "abab"}, Fetch))
 
 
 @proves("cli.fetch-is-careful")
@@ -101,10 +104,10 @@ def test_nothing_is_fetched_when_something_would_be_replaced(door, tmp_path):
     (target / "a").mkdir(parents=True)
     (target / "a/tool").write_text("mine")
     with pytest.raises(Conflict, match="--force"):
-        fetch(door, {"task": "abab", "to": str(target)})
+        fetch(door, convert({"task": "abab", "to": str(target)}, Fetch))
     assert (files(target), (target / "a/tool").read_text()) == (["a/tool"], "mine")
     assert door.brought == []
-    fetch(door, {"task": "abab", "to": str(target), "force": True})
+    fetch(door, convert({"task": "abab", "to": str(target), "force": True}, Fetch))
     assert (target / "a/tool").read_bytes() == DATA
 
 
@@ -113,5 +116,5 @@ def test_nothing_is_fetched_when_something_would_be_replaced(door, tmp_path):
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, path):
     door = Door(tmp_path, artefacts=[some(path)])
     with pytest.raises(Refused):
-        fetch(door, {"task": "abab", "to": str(tmp_path / "to")})
+        fetch(door, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
     assert (files(tmp_path), door.brought) == ([], [])

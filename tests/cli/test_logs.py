@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from muster.errors import Denied, MusterError, Unreachable
-from muster.verbs.logs import logs
+from muster.verbs.journal import Read, logs
 from tests.promise import proves
 
 TASK = "ab" * 16
@@ -47,13 +47,13 @@ class Door:
 def test_a_journal_that_cannot_be_read_is_the_error_where_nothing_else_was_shown(error):
     door: Any = Door(error, [{"end": True}])
     with pytest.raises(type(error), match="the journal of build"):
-        logs(door, {"task": TASK})
+        logs(door, Read(task=TASK))
     assert door.shown == []
 
 
 @proves("cli.logs-end-as-they-went")
 def test_what_could_be_read_is_shown_and_what_could_not_is_said():
     door: Any = Door(Unreachable("build is away"), [{"kind": "agent.end"}, {"end": True}])
-    assert logs(door, {"task": TASK}) is None
+    assert logs(door, Read(task=TASK)) is None
     assert door.shown == [{"kind": "agent.end"}]
     assert "the journal of build" in door.said[0]

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from msgspec import convert
 
 from muster.errors import Malformed, NotFound, Refused
 from muster.task import check, values
@@ -76,7 +77,7 @@ def fenced(text):
 
 
 def ask(door, **args):
-    return plan.ask(door, {"intention": ["tidy", "up"], "yes": True, **args})
+    return plan.ask(door, convert({"intention": ["tidy", "up"], "yes": True, **args}, plan.Ask))
 
 
 @proves("cli.ask")

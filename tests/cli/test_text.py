@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from muster.cli import show, show_work, steps, text
+from muster.cli import show, steps, text
+from muster.cli.show import spec
 from muster.verbs.table import VERBS
 from tests.promise import proves
 
@@ -91,7 +92,7 @@ def test_a_spec_with_errors_is_exit_1_and_one_with_warnings_is_0():
             ask=lambda *_, **__: {"problems": [{**problem, "warning": warning}]},  # noqa: B023
         )  # fmt: skip
         assert steps.check(found) == int(not warning)
-    assert show_work.problem(problem, "a.yaml") == "a.yaml:3:5: error: no such agent"
+    assert spec.problem(problem, "a.yaml") == "a.yaml:3:5: error: no such agent"
 
 
 @proves("cli.logs")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from muster.channel import frame as frames
 from muster.channel.flow import Flow
 from muster.channel.frame import Type
-from muster.errors import MusterError
+from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
 from muster.fleet import join as joining
 from muster.fleet.capability import read_token
@@ -27,7 +27,6 @@ from muster.fleet.record import (
     sign_revocation,
 )
 from muster.fleet.statement import open_statement
-from muster.git import serve as remote
 from muster.git.fence import Epoch as FenceEpoch
 from muster.git.fence import repository_name
 from muster.limits import CALL_BYTES_MAX
@@ -35,9 +34,11 @@ from muster.log import canon, note, seal, segment, wire
 from muster.log import entry as entries
 from muster.log import fork as forks
 from muster.log.stream import StreamName
+from muster.node import argument
 from muster.node import event as ev
 from muster.node.call import Request
 from muster.task.check import check as check_spec
+from muster.verbs.table import VERBS
 from tests.fleet.world import (
     ADDRESS,
     ALICE,
@@ -125,7 +126,10 @@ def documents() -> Iterator[Door]:
 
 def _git(raw: bytes) -> object:
     question = canon.decode(raw, "question", size_max=CALL_BYTES_MAX)
-    return remote.parse(question)
+    if not isinstance(question, dict):
+        # A call holds an object there.
+        raise Malformed("no arguments")
+    return argument.read(VERBS["git.serve"], VERBS["git.serve"].load(), question, {})
 
 
 def _stream(raw: bytes) -> object:

@@ -1,6 +1,7 @@
 """The short form of the siege for each build, and that it sees what it is there to see."""
 
 import random
+from pkgutil import resolve_name
 from typing import Any
 
 import msgspec
@@ -46,7 +47,7 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
         ("muster.node.twin.Twins", "opened"),
         ("muster.task.owner.Owner", "report"),
         ("muster.node.running.Running", "_order"),
-        ("muster.verbs.tasks", "why"),
+        ("muster.verbs.task", "why"),
     ],
 )
 def test_a_mistake_in_any_part_is_seen(monkeypatch: Any, place: str, name: str) -> None:
@@ -55,6 +56,7 @@ def test_a_mistake_in_any_part_is_seen(monkeypatch: Any, place: str, name: str) 
     def fails(*_: Any, **__: Any) -> None:
         raise KeyError("what nobody thought of")
 
+    fails.__annotations__ = getattr(resolve_name(place), name).__annotations__
     monkeypatch.setattr(f"{place}.{name}", fails)
     with pytest.raises(Found):
         play(4, 1_500)

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.arguments import good
 from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
@@ -65,7 +66,7 @@ def test_a_verb_of_each_need_is_refused_to_whoever_brings_less(world):
     for verb in VERBS.values():
         if verb.runs == "client":
             continue
-        args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
+        args = good(verb)
         if verb.auth != "nothing":
             stranger = world.stranger("hub")
             assert kind(hub.call(verb.name, args, stranger)) == "Denied", verb.name
@@ -121,7 +122,7 @@ def test_an_order_for_one_machine_is_not_obeyed_by_another_it_is_passed_to(world
 def test_local_and_peer_verbs_are_not_reached_by_passing_on(world):
     for verb in VERBS.values():
         if verb.auth in ("local", "peer") and verb.runs != "client":
-            args = {a.name: a.choices[0] if a.choices else "x" for a in verb.args if a.required}
+            args = good(verb)
             answer = world["studio"].call(verb.name, args, on="laptop")
             assert kind(answer) == "Denied", verb.name
 

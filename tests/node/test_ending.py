@@ -6,7 +6,7 @@ import pytest
 from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
 
-from muster.cli import show_work
+from muster.cli.show import run as page
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import sign_revocation
 from muster.log import canon
@@ -76,7 +76,7 @@ def test_a_run_that_waits_for_an_owner_that_is_away_says_so_until_it_is_back(wor
     assert (view["state"], view["waits_for"]) == ("open", "hub")
     (row,) = studio.call("runs", {})["value"]
     assert row["waits_for"] == "hub"
-    shown = show_work.runs([row], {}) + show_work.graph(view)
+    shown = page.runs([row], {}) + page.graph(view)
     assert "waits for hub, which is away" in shown
     assert f"muster cancel {run[:12]}" in shown
     assert "waits_for" not in world["hub"].call("runs", {"run": run})["value"]
@@ -202,7 +202,7 @@ def test_a_run_shows_what_keeps_its_queued_tasks_from_a_machine(world):
     (task,) = view["tasks"]
     assert task["state"] == "queued"
     assert "studio: away" in task["waits"]
-    assert "studio: away" in show_work.graph(view)
+    assert "studio: away" in page.graph(view)
     world.link("hub", "studio")
     world.pass_ms(3_000)
     (task,) = hub.call("runs", {"run": run})["value"]["tasks"]

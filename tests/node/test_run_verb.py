@@ -8,7 +8,7 @@ from tests.node.cores import Cores, One
 from tests.node.test_running import CHAIN, SLOW, know, renew, wanted
 from tests.promise import proves
 
-from muster.cli import show_work
+from muster.cli.show import run as page
 from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
 from muster.task.evidence import task_args
@@ -125,12 +125,12 @@ def test_a_key_with_another_content_is_a_conflict_also_when_its_run_is_settled(h
 def test_a_run_that_is_over_under_its_key_is_not_said_to_be_going_on(hub):
     first = run(hub, key="k")["value"]["run"]
     hub.order("cancel", first, {"what": first})
-    again = show_work.run(run(hub, key="k")["value"], {})
+    again = page.run(run(hub, key="k")["value"], {})
     assert first[:12] in again
     assert "under this key before" in again
     assert "runs already" not in again
     assert "--again" not in again
-    assert "--again starts another" in show_work.run({**run(hub)["value"], "fresh": False}, {})
+    assert "--again starts another" in page.run({**run(hub)["value"], "fresh": False}, {})
 
 
 @proves("node.key-means-one-order")
@@ -139,7 +139,7 @@ def test_a_key_is_known_for_ever(hub, monkeypatch):
     hub.order("cancel", first, {"what": first})
     for number in range(3):
         run(hub, key=f"other-{number}", values={"word": str(number)})
-    monkeypatch.setattr("muster.verbs.tasks.SHOWN_MAX", 2)
+    monkeypatch.setattr("muster.verbs.task.SHOWN_MAX", 2)
     assert run(hub, key="k")["value"]["run"] == first
 
 

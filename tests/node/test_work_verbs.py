@@ -8,7 +8,7 @@ from muster.errors import Malformed
 from muster.log import canon
 from muster.node.report import AttemptEvent
 from muster.task.instruction import StartAttempt
-from muster.verbs.tasks import _moment
+from muster.verbs.task import _moment
 
 NOW_MS = 1_795_000_000_000
 

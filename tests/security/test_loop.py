@@ -29,15 +29,15 @@ class Half:
         self.answers.append(answer)
 
 
-async def _mistake(_daemon: Any, _call: Any) -> Any:
+async def _mistake(_daemon: Any, _call: Any, _ask: Any) -> Any:
     raise AttributeError("secret detail of the code")
 
 
-async def _refusal(_daemon: Any, _call: Any) -> Any:
+async def _refusal(_daemon: Any, _call: Any, _ask: Any) -> Any:
     raise Refused("no\n\x1b[2J" + "x" * 10_000)
 
 
-async def _nothing(_daemon: Any, _call: Any) -> Any:
+async def _nothing(_daemon: Any, _call: Any, _ask: Any) -> Any:
     return None
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli import show_work
+from muster.cli.show.task import outcome, phase
 from muster.cli.text import clean, short, span, state
 
 Change = Mapping[str, Any]
@@ -54,13 +54,13 @@ class Course:
         ended = change["state"] not in ("leased", "queued", "waiting")
         took = self.took_ms(slot, now_ms()) if ended else None
         after = f" after {span(took)}" if took is not None else ""
-        return f"{show_work.phase(change)}: {word}{where}{after}  {said(change)}".rstrip()
+        return f"{phase(change)}: {word}{where}{after}  {said(change)}".rstrip()
 
     def cells(self, slot: Slot) -> tuple[str, str, str, str, str]:
         """The newest change of a task as a row of the table that moves."""
         change, took = self.tasks[slot], self.took_ms(slot, now_ms())
         return (
-            show_work.phase(change),
+            phase(change),
             state(change["state"]),
             clean(change.get("machine")) if change["state"] != "queued" else "",
             span(took) if took is not None else "",
@@ -73,7 +73,7 @@ def said(change: Change) -> str:
     if change["state"] == "waiting":
         task = short(change["task"])
         return f"read `muster why {task}`, answer `muster decide {task} yes|no`"
-    text = clean(show_work.outcome(change), 80)
+    text = clean(outcome(change), 80)
     past = before(change)
     return f"({past})  {text}".rstrip() if past else text
 

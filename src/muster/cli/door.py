@@ -96,9 +96,7 @@ class Door:
         from muster.node.argument import read  # noqa: PLC0415 - as above
 
         handler = verb.load()
-        args, options = self.command.args, self.command.options
-        asked = read(verb, handler, args, options) or (args,)
-        answer = handler(self, *asked)
+        answer = handler(self, read(verb, handler, self.command.args, self.command.options))
         # A finding: the answer, and the exit code it stands for.
         value, code = answer if isinstance(answer, tuple) else (answer, 0)
         return to_builtins(value), code

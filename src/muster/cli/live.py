@@ -10,9 +10,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from muster.cli import show, show_work
+from muster.cli import show
 from muster.cli.course import Course
 from muster.cli.door import Door
+from muster.cli.show.run import handed_in
+from muster.cli.show.task import phase
 from muster.cli.text import clean, obeys, short
 from muster.errors import MusterError, Unreachable
 
@@ -25,7 +27,7 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
     """Show a run as it goes, then its graph. Ctrl-C leaves it running."""
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
-        door.say(f"this is run {short(name)}: {show_work.handed_in(begun)}")
+        door.say(f"this is run {short(name)}: {handed_in(begun)}")
     on = _elsewhere(door, owner)
     changes = door.stream("watch", {"run": name}, on=on)
     settled = ""
@@ -92,7 +94,7 @@ class Watchman:
                 waits = f"waits for a machine that fits ({clean(no, 200)})"
             self._told.add(task["task"])
             self._door.say(
-                f"{show_work.phase(task)} {waits}; `muster why {short(task['task'])}` says more, "
+                f"{phase(task)} {waits}; `muster why {short(task['task'])}` says more, "
                 "Ctrl-C leaves the run as it is"
             )
 

@@ -7,8 +7,9 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli import live, order, show_work
+from muster.cli import live, order
 from muster.cli.door import Door
+from muster.cli.show.spec import problem
 from muster.errors import Malformed, NotFound, Unreachable
 
 
@@ -23,7 +24,7 @@ def run(door: Door) -> int:
         raise Malformed(
             "\n".join(
                 [f"{command.files['spec']} is no spec that can run:"]
-                + [show_work.problem(each, command.files["spec"]) for each in errors]
+                + [problem(each, command.files["spec"]) for each in errors]
             )
         )
     args = order.run_args(command.args, checked["repo"])
@@ -74,9 +75,11 @@ def _checked(door: Door, args: Mapping[str, Any]) -> Any:
             "the file alone was checked: no daemon runs here that knows the machines, so "
             "whether one meets the needs was not compared"
         )
-    from muster.verbs.check import problems  # noqa: PLC0415 - the daemon checks as a rule
+    from msgspec import to_builtins  # noqa: PLC0415 - the daemon checks as a rule
 
-    return problems(str(args["spec"]), repo=str(args.get("repo") or ""))
+    from muster.verbs.spec import problems  # noqa: PLC0415 - as above
+
+    return to_builtins(problems(str(args["spec"]), repo=str(args.get("repo") or "")))
 
 
 def _with_base(door: Door, answer: dict[str, Any]) -> dict[str, Any]:

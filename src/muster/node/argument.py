@@ -12,13 +12,14 @@ from typing import Any, Final
 import msgspec
 
 from muster.errors import Malformed
-from muster.limits import ARGUMENT_WORDS_MAX, INT_ABS_MAX
+from muster.limits import ARGUMENT_WORDS_MAX
 from muster.node.verb import Arg, Verb
 
 _WANTED: Final = {
     "int": "a whole number",
     "flag": "true or false",
     "words": f"a text or a list of up to {ARGUMENT_WORDS_MAX} texts",
+    "texts": "names to texts",
     "data": "as docs/verbs.md says",
 }
 _NAMED: Final = re.compile(r"required field `([^`]+)`$| - at `\$\.([^`.\[]+)")
@@ -26,13 +27,9 @@ _NAMED: Final = re.compile(r"required field `([^`]+)`$| - at `\$\.([^`.\[]+)")
 
 def read(
     verb: Verb, handler: Callable[..., Any], args: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[Any, ...]:
+) -> Any:
     """The Request of a handler. Raises: Malformed with the first argument that is of no use."""
-    # When the last verb is typed, this returns the Request alone.
     *_, request, _ = handler.__annotations__.values()
-    if not (isinstance(request, type) and issubclass(request, msgspec.Struct)):
-        _check(verb.name, verb.args, args, options)
-        return ()
     known = {arg.name: arg for arg in (*verb.args, *verb.data)}
     given = {}
     for source, unsigned in ((args, False), (options, True)):
@@ -44,7 +41,7 @@ def read(
                 takes = ", ".join(f"`{name}`" for name in known) or "nothing"
                 raise Malformed(f"{verb.name} takes {takes}, and was given something else, too")
     try:
-        return (msgspec.convert(given, request),)
+        return msgspec.convert(given, request)
     except msgspec.ValidationError as error:
         raise Malformed(_sentence(verb.name, known, str(error))) from None
 
@@ -63,29 +60,3 @@ def _sentence(verb: str, known: Mapping[str, Arg], error: str) -> str:
     if arg.low is not None and arg.high is not None:
         wanted = f"a whole number from {arg.low} to {arg.high}"
     return f"`{arg.name}` of {verb} must be {wanted}"
-
-
-def _check(
-    verb: str, declared: tuple[Arg, ...], args: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    for each in declared:
-        given = options if each.unsigned else args
-        if each.name not in given:
-            if each.required:
-                raise Malformed(f"{verb} needs `{each.name}`; see `muster {verb} --help`")
-            continue
-        value = given[each.name]
-        if not _fits(each.kind, value):
-            raise Malformed(f"`{each.name}` of {verb} must be {_WANTED.get(each.kind, 'a text')}")
-        if each.choices and value not in each.choices:
-            raise Malformed(f"`{each.name}` of {verb} must be one of {', '.join(each.choices)}")
-
-
-def _fits(kind: str, value: Any) -> bool:
-    if kind == "flag":
-        return isinstance(value, bool)
-    if kind == "int":
-        return type(value) is int and abs(value) <= INT_ABS_MAX
-    if kind == "words" and isinstance(value, list):
-        return len(value) <= ARGUMENT_WORDS_MAX and all(isinstance(word, str) for word in value)
-    return isinstance(value, str)

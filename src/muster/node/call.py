@@ -194,7 +194,7 @@ class Router(Part):
             if verb is None or verb.runs == "client":
                 raise NotFound(f"there is no verb {name!r} to call; see `muster --help`")
             handler = verb.load()
-            asked = argument.read(verb, handler, request.args, request.options)
+            ask = argument.read(verb, handler, request.args, request.options)
             call = Call(
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
             )
@@ -203,10 +203,10 @@ class Router(Part):
             self._authorise(verb, call, request)
             mark = before
             if verb.runs in ("async", "stream"):
-                who = (link.peer, call.actor, asked)
+                who = (link.peer, call.actor, ask)
                 self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
                 return
-            value = handler(self.core, call, *asked)
+            value = handler(self.core, call, ask)
             if value is not LATER and channel:
                 self.answer(link.id, channel, {"ok": True, "value": value})
         except Unsettled:

@@ -317,9 +317,9 @@ class Daemon:
         )
         try:
             if stream is None:
-                value = await handler(self, call, *call.asked)
+                value = await handler(self, call, call.ask)
             else:
-                work = handler(self, call, stream, *call.asked)
+                work = handler(self, call, stream, call.ask)
                 value = await self.streams.serve(call, stream, work)
             answer = None if value is None else {"ok": True, "value": value}
         except MusterError as error:

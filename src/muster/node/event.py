@@ -87,7 +87,7 @@ class Perform(Effect):
     peer: str
     caller: str
     # The Request of its handler.
-    asked: tuple[Any, ...] = ()
+    ask: Any = None
 
 
 @dataclass(frozen=True, slots=True)

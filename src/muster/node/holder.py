@@ -13,7 +13,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
@@ -23,13 +23,15 @@ from muster.log.fold import Skip, body_as
 from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
-from muster.node.core import Core
 from muster.node.counter import DECLARED
-from muster.node.loop import Loop
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
 from muster.task.large import apart, parse
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+    from muster.node.loop import Loop
 
 DECLARED[__name__] = {
     "blob-denied": "A machine asked for a blob that it may not have.",
@@ -57,7 +59,7 @@ class Source(NamedTuple):
 # --- what the log says ---------------------------------------------------------------------------
 
 
-def sources(core: Core, row: Mapping[str, Any]) -> list[Source]:
+def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
     """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
     entry = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
     body = _body(entry, kinds.TaskSettle)
@@ -86,13 +88,13 @@ def _is_end(entry: Entry, given: kinds.TaskAssign | None) -> bool:
     )
 
 
-def repository_of(core: Core, row: Mapping[str, Any]) -> str:
+def repository_of(core: "Core", row: Mapping[str, Any]) -> str:
     """The repository that a task works in, "" for none."""
     opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
     return "" if opened is None else opened.repo
 
 
-def handed_on(core: Core, owner: str, opened: kinds.TaskOpen) -> list[Source]:
+def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
     """What the phases before a task delivered, near and far, in the order to place it.
 
     Raises: Refused where two of them cannot lie in one folder.
@@ -133,7 +135,7 @@ def _is_human(opened: kinds.TaskOpen | None) -> bool:
     return opened is not None and opened.template.get("by") == "human"
 
 
-def _done(core: Core, owner: str, run: str, phase: str) -> list[dict[str, Any]]:
+def _done(core: "Core", owner: str, run: str, phase: str) -> list[dict[str, Any]]:
     """What counts of a phase: a task for each match, and of a race the first that was done."""
     rows = core.store.rows(
         "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
@@ -163,7 +165,7 @@ def _names(entry: Entry, sha256: str) -> bool:
 # --- who may ------------------------------------------------------------------------------------
 
 
-def readable(core: Core, peer: str, entry_id: EntryId, sha256: str) -> Entry:
+def readable(core: "Core", peer: str, entry_id: EntryId, sha256: str) -> Entry:
     """The entry under which a machine may have a blob. Raises: Denied."""
     entry = core.store.entry(entry_id)
     machine = MachineId(peer)
@@ -178,7 +180,7 @@ def readable(core: Core, peer: str, entry_id: EntryId, sha256: str) -> Entry:
     return entry
 
 
-def is_ours(core: Core, blobs: Blobs, entry: Entry, sha256: str) -> bool:
+def is_ours(core: "Core", blobs: Blobs, entry: Entry, sha256: str) -> bool:
     """Whether we have the blob, and have it under this entry, which names it."""
     if not blobs.has(sha256):
         return False
@@ -196,7 +198,7 @@ def attempt_claim(task: str, epoch: kinds.Epoch) -> str:
     return f"attempt {task} {kinds.epoch_text(epoch)}"
 
 
-def is_named(core: Core, sha256: str, claim: str) -> bool:
+def is_named(core: "Core", sha256: str, claim: str) -> bool:
     """Whether an entry that is here names a blob, as a claim beside it says."""
     word, _, rest = claim.partition(" ")
     if word == "entry":
@@ -216,7 +218,7 @@ def is_named(core: Core, sha256: str, claim: str) -> bool:
 # --- serving --------------------------------------------------------------------------------------
 
 
-async def serve(daemon: Loop, call: ev.Perform, stream: Stream) -> None:
+async def serve(daemon: "Loop", call: ev.Perform, stream: Stream) -> None:
     """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
     core, blobs = daemon.core, daemon.machine.blobs
     entry_id, sha256 = _request(call.args)
@@ -247,7 +249,7 @@ def _request(args: Mapping[str, Any]) -> tuple[EntryId, str]:
 # --- fetching ----------------------------------------------------------------------------------
 
 
-async def bring(daemon: Loop, source: Source, told: Told = lambda _artefact, _got: None) -> None:
+async def bring(daemon: "Loop", source: Source, told: Told = lambda _artefact, _got: None) -> None:
     """See to it that a blob is here, whole and under its entry.
 
     Raises: Denied where its author says no, Forged where what came is something else, Unreachable
@@ -290,14 +292,14 @@ async def bring(daemon: Loop, source: Source, told: Told = lambda _artefact, _go
     )
 
 
-def _holders(core: Core, source: Source) -> list[MachineId]:
+def _holders(core: "Core", source: Source) -> list[MachineId]:
     """Whom to ask: who made it, the hubs, everybody else with a link."""
     linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
     hubs = {record.machine for record in core.roster.hubs()}
     return sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m))
 
 
-async def _bring_from(daemon: Loop, machine: MachineId, source: Source, told: Told) -> None:
+async def _bring_from(daemon: "Loop", machine: MachineId, source: Source, told: Told) -> None:
     core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
     link = core.link_to(machine)
     if link is None:

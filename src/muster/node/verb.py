@@ -27,7 +27,7 @@ Runs = Literal["step", "async", "stream", "client"]
 Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.
 Named = Literal["machine", "task", "run", "message", "thread"]
-Kind = Literal["text", "int", "flag", "words", "file", "place", "data"] | Named
+Kind = Literal["text", "int", "flag", "words", "file", "place", "texts", "data"] | Named
 
 
 class Later:
@@ -69,6 +69,7 @@ class Column(NamedTuple):
     field: str
     head: str = ""
     form: Literal["text", "id", "ago", "state", "span"] = "text"
+    width: int = 0
 
 
 class Verb(NamedTuple):

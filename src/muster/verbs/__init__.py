@@ -8,6 +8,7 @@ GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
     "service", "status", "machine", "link", "doctor", "target",
-    "message", "thread", "audit", "incident", "fork", "doubt", "repo", "completion",
+    "run", "plan", "spec", "task", "control", "question", "journal", "fetch", "blob", "submission",
+    "lease", "message", "thread", "audit", "incident", "fork", "doubt", "repo", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

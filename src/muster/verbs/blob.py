@@ -1,58 +1,106 @@
 """Verbs about deliverables without a repository: what there is, bringing it here, serving it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from muster.channel.stream import Stream
+from msgspec import UNSET, Struct, UnsetType
+
 from muster.errors import Conflict, NotFound
 from muster.node import clock, holder
-from muster.node import event as ev
-from muster.node.call import Call
-from muster.node.core import Core
 from muster.node.holder import Source
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
-from muster.verbs.find import find_task
-from muster.verbs.tasks import settlement
+from muster.verbs.declaration import Request, data, pos, verb
+from muster.verbs.find import TASK, find_task
+from muster.verbs.task import settlement
 
 if TYPE_CHECKING:
+    from muster.channel.stream import Stream
+    from muster.node import event as ev
+    from muster.node.call import Call
+    from muster.node.core import Core
     from muster.node.daemon import Daemon
 
 # Often enough for a person, seldom enough for a socket.
 _TOLD_EVERY_MS: Final = 500
 
 
-def artefacts(core: Core, call: Call) -> Any:
-    """What a task delivered: blobs, or with a repository the branch and commit that have it."""
-    row = find_task(core, str(call.args.get("task", ""))).row
-    answer: dict[str, Any] = {"task": row["task"], "phase": row["phase"], "state": row["state"]}
+class Artefacts(Request, frozen=True):
+    task: Annotated[str, TASK]
+
+
+class Kept(Struct, frozen=True):
+    """A deliverable, and a machine that keeps it."""
+
+    path: str
+    shape: str
+    sha256: str
+    size: int
+    machine: str
+
+
+class Delivered(Struct, frozen=True, kw_only=True):
+    """Blobs, or with a repository the branch and commit that have them."""
+
+    task: str
+    phase: str
+    state: str
+    commit: str | UnsetType = UNSET
+    repo: str | UnsetType = UNSET
+    branch: str | UnsetType = UNSET
+    paths: list[str] | UnsetType = UNSET
+    artefacts: list[Kept] | UnsetType = UNSET
+
+
+@verb("artefacts", auth="local")
+def artefacts(core: "Core", call: "Call", ask: Artefacts) -> Delivered:
+    """What a settled task delivered."""
+    row = find_task(core, ask.task).row
+    task: Any = {name: str(row[name]) for name in ("task", "phase", "state")}
     body = settlement(core, row)
     if row["state"] != "done" or body is None:
         raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it delivered nothing")
     if body.commit:
         branch = branch_of(str(row["run"]), str(row["phase"]), str(row["instance"]))
         repo = holder.repository_of(core, row)
-        answer.update(commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts))
-        return answer
+        return Delivered(
+            **task, commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts)
+        )
     found = holder.sources(core, row)
-    answer["artefacts"] = [
-        {
-            "path": each.artefact.path,
-            "shape": each.artefact.shape,
-            "sha256": each.artefact.sha256,
-            "size": each.artefact.size,
-            "machine": core.standing.name_of(each.machine),
-        }
-        for each in found
-    ]
-    return answer
+    kept = ((each.artefact, core.standing.name_of(each.machine)) for each in found)
+    return Delivered(
+        **task, artefacts=[Kept(a.path, a.shape, a.sha256, a.size, name) for a, name in kept]
+    )
 
 
-async def bring(daemon: "Daemon", call: ev.Perform) -> Any:
-    """Bring one deliverable of a task to this machine, telling how far it is."""
+class Bring(Request, frozen=True):
+    task: Annotated[str, TASK]
+    path: Annotated[str, pos("the deliverable")]
+
+
+class Got(Struct, frozen=True):
+    """How far one is that comes."""
+
+    got: int
+    path: str
+    size: int
+
+
+class Brought(Struct, frozen=True):
+    path: str
+    sha256: str
+    here: bool = True
+
+
+@verb("blob.bring", auth="local", runs="async")
+async def bring(daemon: "Daemon", call: "ev.Perform", ask: Bring) -> Brought:
+    """Bring a deliverable to this machine.
+
+    Each answer before the last says how far it is.
+    """
     core = daemon.core
-    row = find_task(core, str(call.args.get("task", ""))).row
-    source = _named(holder.sources(core, row), row, str(call.args.get("path", "")))
+    row = find_task(core, ask.task).row
+    source = _named(holder.sources(core, row), row, ask.path)
     told_ms = 0
 
     def tell(artefact: Artefact, got: int) -> None:
@@ -60,11 +108,11 @@ async def bring(daemon: "Daemon", call: ev.Perform) -> Any:
         now_ms = clock.boot_ms()
         if now_ms - told_ms >= _TOLD_EVERY_MS:
             told_ms = now_ms
-            value = {"got": got, "path": artefact.path, "size": artefact.size}
+            value = Got(got, artefact.path, artefact.size)
             daemon.answer(call, {"ok": True, "value": value}, last=False)
 
     await holder.bring(daemon, source, tell)
-    return {"path": source.artefact.path, "sha256": source.artefact.sha256, "here": True}
+    return Brought(source.artefact.path, source.artefact.sha256)
 
 
 def _named(found: list[Source], row: Mapping[str, Any], path: str) -> Source:
@@ -74,6 +122,15 @@ def _named(found: list[Source], row: Mapping[str, Any], path: str) -> Source:
     raise NotFound(f"task {str(row['task'])[:12]} delivered no {path[:80]!r}")
 
 
-async def serve(daemon: "Daemon", call: ev.Perform, stream: Stream) -> None:
+class Serve(Request, frozen=True, forbid_unknown_fields=False):
+    """By an entry that names it; `direct`: not from a third machine."""
+
+    entry: Annotated[str, data()] = ""
+    sha256: Annotated[str, data()] = ""
+    direct: Annotated[bool, data()] = False
+
+
+@verb("blob.serve", auth="peer", runs="stream")
+async def serve(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Serve) -> None:
     """A blob, to a machine that may read an entry that names it."""
     await holder.serve(daemon, call, stream)

@@ -7,22 +7,56 @@ Rule 2: nothing is replaced without --force, and it is looked before anything is
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.node.delivery import Target
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 from muster.task.unit import path_refusal
-from muster.verbs.client import Door
+from muster.verbs.declaration import Request, opt, pos, verb
+from muster.verbs.find import TASK
+
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
 
 # Below this nobody waits long enough to want to know.
-_TOLD_BYTES = 4 * 1024 * 1024
+_TOLD_BYTES: Final = 4 * 1024 * 1024
 
 
-def fetch(door: Door, args: Mapping[str, Any]) -> Any:
-    """Place the deliverables of a task, or the one with this path; what was placed where."""
-    found = door.ask("artefacts", {"task": str(args["task"])})
+class Fetch(Request, frozen=True):
+    task: Annotated[str, TASK]
+    path: Annotated[str, pos("only this deliverable")] = ""
+    to: Annotated[
+        str, opt("the folder to put it into (default: the current one)", kind="place")
+    ] = ""
+    force: Annotated[bool, opt("replace what is there")] = False
+
+
+class Placed(Struct, frozen=True):
+    path: str
+    shape: str
+    sha256: str
+    size: int
+
+
+class Fetched(Struct, frozen=True):
+    task: str
+    placed: list[Placed]
+
+
+@verb("fetch", auth="local", runs="client", group="Work", harmless=True)
+def fetch(door: "Door", ask: Fetch) -> Fetched | dict[str, Any]:
+    """Bring what a settled task delivered to this machine.
+
+    All of it, or what has this path; of a branch it says where that is.
+
+        muster fetch 7d5e --to results
+        muster fetch 7d5e report.txt
+    """
+    found: dict[str, Any] = door.ask("artefacts", {"task": ask.task})
     if "commit" in found:
         where = {name: found[name] for name in ("repo", "branch", "commit")}
         if not door.ask("git.stands", where)["stands"]:
@@ -32,12 +66,12 @@ def fetch(door: Door, args: Mapping[str, Any]) -> Any:
             )
         return found
     wanted = [_artefact(each) for each in found["artefacts"]]
-    if path := str(args.get("path") or "").removesuffix("/"):
+    if path := ask.path.removesuffix("/"):
         wanted = [each for each in wanted if each.path == path]
     if not wanted:
         what = f"no {path!r}" if path else "no files"
         raise NotFound(f"task {found['task'][:12]} delivered {what}; `muster runs` shows its run")
-    target = Target(Path(str(args.get("to") or ".")), force=bool(args.get("force")))
+    target = Target(Path(ask.to or "."), force=ask.force)
     target.check(wanted)
     blobs = Blobs(Path(door.home.blobs))
     for each in wanted:
@@ -46,15 +80,10 @@ def fetch(door: Door, args: Mapping[str, Any]) -> Any:
                 door.say(f"{each.path}: {told['got'] * 100 // told['size']} %")
         target.place(each, blobs)
     placed = [
-        {
-            "path": str(target.folder / each.path),
-            "shape": each.shape,
-            "sha256": each.sha256,
-            "size": each.size,
-        }
+        Placed(str(target.folder / each.path), each.shape, each.sha256, each.size)
         for each in wanted
     ]
-    return {"task": found["task"], "placed": placed}
+    return Fetched(found["task"], placed)
 
 
 def _artefact(each: Mapping[str, Any]) -> Artefact:

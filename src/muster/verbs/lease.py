@@ -1,51 +1,59 @@
 """Heartbeats: what worker and owner tell each other about leases. Frames, never entries."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from muster.errors import Malformed
+from msgspec import Meta
+
 from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
-from muster.node.call import Call
-from muster.node.core import Core
-from muster.node.verb import LATER
-from muster.task.live import Beat
+from muster.node.verb import LATER, Later
+from muster.task.live import Beat as Lease
+from muster.verbs.declaration import Request, data, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+Task = Annotated[str, Meta(max_length=KEY_CHARS_MAX)]
+Count = Annotated[int, Meta(ge=0, le=INT_ABS_MAX)]
+Leases = Annotated[list[tuple[Task, Count, Count]], Meta(max_length=OPEN_TASKS_MAX)]
+# What it says of its progress goes back to the worker, so it must be sayable.
+Held = Annotated[list[tuple[Task, Count, Count, str]], Meta(max_length=OPEN_TASKS_MAX)]
 
 
-def beat(core: Core, call: Call) -> Any:
-    """A worker lives, and holds these leases of ours."""
-    holds = call.args.get("holds", [])
-    if not isinstance(holds, list) or len(holds) > OPEN_TASKS_MAX:
-        raise Malformed("a beat names more leases than there can be")
-    try:
-        beats = [_held(*each) for each in holds]
-    except TypeError as error:
-        raise Malformed("a beat's leases cannot be read") from error
-    core.work.beat(call.peer, str(call.args.get("mark", ""))[:100], beats)
+class Beat(Request, frozen=True, forbid_unknown_fields=False):
+    mark: Annotated[str, data()] = ""
+    holds: Annotated[Held, data()] = []  # noqa: RUF012 - msgspec copies it
+
+
+@verb("beat", auth="peer")
+def beat(core: "Core", call: "Call", ask: Beat) -> Later:
+    """A worker's heartbeat to an owner: it lives, and holds these leases."""
+    held = [Lease(task, (a, b), progress[:500]) for task, a, b, progress in ask.holds]
+    core.work.beat(call.peer, ask.mark[:100], held)
     return LATER
 
 
-def _held(task: Any, order: Any, count: Any, progress: Any) -> Beat:
-    """One lease that a worker says it holds. It goes back to the worker, so it must be sayable."""
-    words = isinstance(task, str) and len(task) <= KEY_CHARS_MAX and isinstance(progress, str)
-    numbers = type(order) is type(count) is int and min(order, count) >= 0
-    if not words or not numbers or max(order, count) > INT_ABS_MAX:
-        raise Malformed("a beat names a lease by a task and an epoch of two numbers")
-    return Beat(task, (order, count), progress[:500])
+class Hold(Request, frozen=True, forbid_unknown_fields=False):
+    mark: Annotated[str, data()]
+    held: Annotated[Leases, data()]
+    gone: Annotated[Leases, data()]
 
 
-def hold(core: Core, call: Call) -> Any:
-    """An owner's answer to our beat."""
-    _to_worker(core, call, "hold")
+@verb("hold", auth="peer")
+def hold(core: "Core", call: "Call", ask: Hold) -> Later:
+    """An owner's answer to a heartbeat."""
+    core.work.working.on_owner(call.peer, "hold", call.args)
     return LATER
 
 
-def release(core: Core, call: Call) -> Any:
-    """An owner wants an attempt of ours to end."""
-    _to_worker(core, call, "release")
+class Release(Request, frozen=True, forbid_unknown_fields=False):
+    task: Annotated[Task, data()]
+    epoch: Annotated[tuple[Count, Count], data()]
+    reason: Annotated[str, data()] = ""
+
+
+@verb("release", auth="peer")
+def release(core: "Core", call: "Call", ask: Release) -> Later:
+    """An owner ends an attempt."""
+    core.work.working.on_owner(call.peer, "release", call.args)
     return LATER
-
-
-def _to_worker(core: Core, call: Call, verb: str) -> None:
-    try:
-        core.work.working.on_owner(call.peer, verb, call.args)
-    except (KeyError, TypeError, ValueError) as error:
-        raise Malformed(f"a {verb} call cannot be read") from error

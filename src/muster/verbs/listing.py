@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
-from muster.errors import Malformed
 from muster.limits import ANSWER_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -52,16 +51,6 @@ def oldest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) 
 def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:
     """The last rows, as many as there is room for."""
     return oldest_fitting(rows[::-1], value, room)[::-1]
-
-
-def shown_max(call: "Call", usual: int) -> int:
-    """How many rows are asked for. Raises: Malformed."""
-    found = call.args.get("limit")
-    if found is None:
-        return usual
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 < found <= LIMIT_MAX:
-        raise Malformed(f"a list has 1 to {LIMIT_MAX} rows: --limit {found!r} is none of that")
-    return found
 
 
 def say_cut(call: "Call", limit: int, what: str, more: str) -> None:

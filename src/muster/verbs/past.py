@@ -4,19 +4,30 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from muster.errors import Malformed
 from muster.limits import VALUE_INLINE_BYTES_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.node import yields
-from muster.node.core import Core
 from muster.node.ownership import Held
 from muster.task import kinds, large, values
 
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
-def left(core: Core, held: Held) -> dict[tuple[int, int], dict[str, Any]]:
+
+class Left(Struct, frozen=True):
+    """When a machine had a task no more, and why its owner says."""
+
+    t_ms: int
+    reason: str
+
+
+def left(core: "Core", held: Held) -> dict[tuple[int, int], Left]:
     """For each epoch that ended without settling the task: when, and why its owner says."""
     # A row is queued with a reason only after its lease ended or its attempt failed.
     rows = core.store.query(
@@ -26,10 +37,10 @@ def left(core: Core, held: Held) -> dict[tuple[int, int], dict[str, Any]]:
         " and stream.name like ? order by id_",
         (str(held.row["task"]), f"{held.owner}/%"),
     )
-    return {(int(a), int(b)): {"t_ms": t, "reason": why} for a, b, t, why in rows}  # type: ignore[arg-type]
+    return {(int(a), int(b)): Left(t, why) for a, b, t, why in rows}  # type: ignore[arg-type]
 
 
-def question(core: Core, opened: bytes) -> str:
+def question(core: "Core", opened: bytes) -> str:
     """What the phase that this entry opened asks of a person; "" when it asks an agent."""
     entry = core.store.entry(EntryId(opened))
     try:
@@ -45,7 +56,7 @@ def question(core: Core, opened: bytes) -> str:
         return text
 
 
-def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
+def _given(core: "Core", entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
     """What a person is shown of the values: of the large ones the end, which says so."""
     if not yields.results_of(body) or entry is None:
         return body.values

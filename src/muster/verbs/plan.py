@@ -12,13 +12,16 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from muster.agent import catalogue
 from muster.errors import Malformed, MusterError, NotFound, Refused
-from muster.task import schema as specs
 from muster.task.route import NOOP
-from muster.verbs.client import Door, Finding
+from muster.verbs.client import Finding
+from muster.verbs.declaration import Request, Words, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.verbs.client import Door
 
 TRIES_MAX: Final = 3
 
@@ -68,11 +71,6 @@ source (`do` of agent: shell, every `check`) says "$MUSTER_TEST_SUMMARY" for ${t
 """
 
 
-def schema(door: Door, args: Mapping[str, Any]) -> Any:
-    """The JSON Schema of specs, as editors want it."""
-    return specs.schema()
-
-
 class Plan(NamedTuple):
     """A spec that can run."""
 
@@ -81,21 +79,34 @@ class Plan(NamedTuple):
     repo: str
 
 
-def ask(door: Door, args: Mapping[str, Any]) -> Any:
-    """Plan, show, run. The answer is the run that began, or what is missing."""
-    intention = _text(args.get("intention")).strip()
+class Ask(Request, frozen=True):
+    intention: Annotated[Words, pos("what you want, in your words")]
+    repo: Annotated[str, opt("the repository it is about")] = ""
+    agent: Annotated[str, opt("the planning agent (default: the first that is up)")] = ""
+    yes: Annotated[bool, opt("run the plan without asking", short="y")] = False
+    detach: Annotated[bool, opt("begin the run and return", unsigned=True, short="d")] = False
+
+
+@verb("ask", auth="local", runs="client", group="Work", on="one", harmless=True, steps=True)
+def ask(door: "Door", wish: Ask) -> dict[str, Any] | Finding:
+    """Let an agent turn an intention into a spec, and run it.
+
+    The answer is the plan and the run that began, or what is missing.
+
+        muster ask 'say in NOTES.md what changed this week' --repo main
+    """
+    intention, repo = " ".join(wish.intention).strip(), wish.repo
     if not intention:
         raise Malformed('say what you want: muster ask "…"')
-    repo = str(args.get("repo") or "")
     machines = door.ask("machines", {})
     _known_repository(machines, repo)
-    agent = _agent(machines, str(args.get("agent") or ""))
+    agent = _agent(machines, wish.agent)
     if not agent:
         return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
     door.say(f"{agent} is planning …")
     plan = _planned(door, agent, intention, repo, machines)
     answer = {"spec": plan.spec, "name": plan.name, "run": None}
-    if not args.get("yes"):
+    if not wish.yes:
         if not sys.stdin.isatty():
             door.say("nobody is here to say yes: hand the plan to `muster run`, or ask with --yes")
             return Finding(answer, NOT_RUN_EXIT)
@@ -111,7 +122,7 @@ def ask(door: Door, args: Mapping[str, Any]) -> Any:
 
 
 def _planned(
-    door: Door, agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
+    door: "Door", agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
 ) -> Plan:
     """A plan that the check has nothing against. Raises: Refused when the agent gives none."""
     problems = ""
@@ -134,7 +145,7 @@ def _planned(
     )
 
 
-def _answer_of(door: Door, agent: str, prompt: str) -> str:
+def _answer_of(door: "Door", agent: str, prompt: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
     spec = _planning_spec(agent, prompt)
     wanted = {"base": "", "repo": "", "spec": spec, "values": {}}
@@ -251,7 +262,3 @@ def _agreed() -> bool:
     sys.stderr.write("Run this? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _text(value: Any) -> str:
-    return " ".join(str(v) for v in value) if isinstance(value, list | tuple) else str(value or "")

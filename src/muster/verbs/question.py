@@ -1,57 +1,96 @@
 """Verbs about permissions: what agents wait for, and a person's answer, signed."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
-from muster.node.call import Call
-from muster.node.core import Core
 from muster.node.question import AnswerAttempt
-from muster.verbs.client import Door
+from muster.node.verb import Column
+from muster.verbs.declaration import Nothing, Request, opt, pos, verb
+from muster.verbs.find import TASK
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.verbs.client import Door
 
 
-def questions(core: Core, call: Call) -> list[dict[str, Any]]:
-    """What the agents of this machine wait for."""
+class Question(Struct, frozen=True):
+    task: str
+    question: str
+    actor: str
+    asked_ms: int
+    tool: str
+    title: str
+    paths: list[str]
+    because: str
+
+
+@verb(
+    "questions", auth="local", group="Work", harmless=True,
+    columns=(
+        Column("task", form="id"), Column("question"), Column("actor", "agent"),
+        Column("asked_ms", "asked", "ago"), Column("tool"), Column("title", "what", width=60),
+        Column("paths", width=60),
+    ),
+    nothing="No agent of this machine waits for a permission; --on all asks every machine.",
+)  # fmt: skip
+def questions(core: "Core", call: "Call", ask: Nothing) -> list[Question]:
+    """Permissions that agents of this machine wait for; --on all: of every one.
+
+    muster questions --on all
+    """
     return [
-        {
-            "task": each.task,
-            "question": each.ask,
-            "actor": each.actor,
-            "asked_ms": each.asked_ms,
-            "tool": each.fields.get("kind", ""),
-            "title": each.fields.get("title", ""),
-            "paths": list(each.fields.get("paths") or ()),
-            "because": each.fields.get("because", ""),
-        }
+        Question(
+            each.task,
+            each.ask,
+            each.actor,
+            each.asked_ms,
+            each.fields.get("kind", ""),
+            each.fields.get("title", ""),
+            list(each.fields.get("paths") or ()),
+            each.fields.get("because", ""),
+        )
         for each in core.work.working.questions.listing()
     ]
 
 
-def answer(door: Door, args: Mapping[str, Any]) -> Any:
-    """Answer on the machine where the agent waits: the one that its owner gave the task to."""
-    where = door.ask("journal.where", {"task": str(args["task"])})
+class Answer(Request, frozen=True):
+    task: Annotated[str, TASK]
+    answer: Annotated[Literal["yes", "no"], pos("yes or no")]
+    question: Annotated[str, opt("its number, where the agent asked several")] = ""
+
+
+class Answered(Struct, frozen=True):
+    task: str
+    question: str
+    title: str
+    answer: Literal["allow", "deny"]
+
+
+@verb("answer", auth="local", runs="client", group="Work")
+def answer(door: "Door", ask: Answer) -> Answered:
+    """Allow or deny what an agent waits for.
+
+    On the machine where the agent waits: the one that its owner gave the task to.
+
+        muster answer 7d5e no
+    """
+    where = door.ask("journal.where", {"task": ask.task})
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
     if where["state"] != "leased":
         raise Conflict(f"task {where['task'][:12]} is {where['state']}: nobody waits for an answer")
-    given = {
-        "answer": str(args["answer"]),
-        "question": str(args.get("question") or ""),
-        "task": where["task"],
-    }
-    return door.ask("question.answer", given, on=where["holder"])
+    given = {"answer": ask.answer, "question": ask.question, "task": where["task"]}
+    return Answered(**door.ask("question.answer", given, on=where["holder"]))
 
 
-def settle(core: Core, call: Call) -> dict[str, Any]:
-    """A person's answer to an agent of this machine."""
-    found = core.work.working.questions.find(
-        str(call.args.get("task", "")), str(call.args.get("question") or "")
-    )
-    allow = call.args.get("answer") == "yes"
+@verb("question.answer", auth="order", object="task")
+def settle(core: "Core", call: "Call", ask: Answer) -> Answered:
+    """The answer, on the machine where the agent waits."""
+    found = core.work.working.questions.find(ask.task, ask.question)
+    allow = ask.answer == "yes"
     core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
-    return {
-        "task": found.task,
-        "question": found.ask,
-        "title": found.fields.get("title", ""),
-        "answer": "allow" if allow else "deny",
-    }
+    title = found.fields.get("title", "")
+    return Answered(found.task, found.ask, title, "allow" if allow else "deny")

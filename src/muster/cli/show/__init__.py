@@ -16,21 +16,12 @@ from typing import Any, Final
 from muster.cli.text import ago, clean, paint, safe, short, span, state
 from muster.cli.text import table as text_table
 from muster.errors import Malformed
-from muster.node.verb import Verb
+from muster.node.verb import Column, Verb
 from muster.verbs.table import VERBS
 from muster.visible import escaped
 
-_WORK = "muster.cli.show_work"
-
-_THEME: Final = {
-    "run": _WORK, "ask": _WORK, "check": _WORK, "why": _WORK, "tasks": _WORK, "runs": _WORK,
-    "cancel": _WORK, "retry": _WORK, "decide": _WORK, "questions": _WORK, "answer": _WORK,
-    "logs": _WORK,
-    "fetch": _WORK,
-}  # fmt: skip
-
 _FORMS: Final[dict[str, Callable[[Any], str]]] = {
-    "text": clean, "id": short, "ago": ago, "state": state, "span": span,
+    "id": short, "ago": ago, "state": state, "span": span,
 }  # fmt: skip
 
 
@@ -38,9 +29,6 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     """What a person reads; `files`: names of arguments that were files, and `verbose`."""
     if isinstance(value, str):
         return safe(value.rstrip("\n"))
-    if verb == "schema":
-        # A file for a program, with or without `--json`.
-        return safe(json.dumps(value, ensure_ascii=False, indent=2))
     try:
         return safe(_shown(verb)(value, files or {}))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
@@ -58,14 +46,20 @@ def _shown(verb: str) -> Callable[[Any, Mapping[str, str]], str]:
     if row is not None:
         noun = row.handler.partition(":")[0].rpartition(".")[2]
         with contextlib.suppress(ModuleNotFoundError):
-            page = import_module(_THEME.get(verb, f"muster.cli.show.{noun}"))
+            page = import_module(f"muster.cli.show.{noun}")
     return getattr(page, verb, None) or (lambda value, _: fields(value))
 
 
 def columns(verb: Verb, rows: Any) -> str:
     """A list as a table of the declared columns."""
-    table = [[_FORMS[each.form](row[each.field]) for each in verb.columns] for row in rows]
+    table = [[_cell(row[each.field], each) for each in verb.columns] for row in rows]
     return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
+
+
+def _cell(value: Any, column: Column) -> str:
+    if column.form != "text":
+        return _FORMS[column.form](value)
+    return clean(", ".join(value) if isinstance(value, list) else value, column.width)
 
 
 def heading(name: str) -> str:

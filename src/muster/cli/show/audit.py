@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.cli.show_work import claimed
+from muster.cli.show.task import claimed
 from muster.cli.text import clean, clock, paint, short, state, table
 
 Files = Mapping[str, str]

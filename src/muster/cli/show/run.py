@@ -1,0 +1,94 @@
+"""What people read about runs."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.show.task import claimed, outcome, phase
+from muster.cli.text import ago, clean, paint, short, span, state, table
+
+Files = Mapping[str, str]
+
+
+def runs(value: Any, _files: Files) -> str:
+    if isinstance(value, dict):
+        return graph(value)
+    return table(
+        ("run", "state", "name", "repo", "owner", "begun", "summary"),
+        (
+            (
+                short(each["run"]),
+                state(each["state"]),
+                each["name"],
+                each["repo"],
+                each["owner"],
+                ago(each["opened_ms"]),
+                clean(each["summary"] or stands(each), 50),
+            )
+            for each in value
+        ),
+        "There is no run yet; `muster run SPEC` begins one.",
+    )
+
+
+def stands(run: Any) -> str:
+    """Whose return an open run waits for, "" for nobody's."""
+    owner = clean(run.get("waits_for"))
+    return f"waits for {owner}, which is away" if owner else ""
+
+
+def graph(run: Any) -> str:
+    """A run: its phases in their order, what came of each, and of what each waits."""
+    head = f"{paint(clean(run['name']), 'bold')}  {short(run['run'])}  {state(run['state'])}"
+    lines = [head + (f"  {clean(run['summary'], 100)}" if run["summary"] else "")]
+    if away := stands(run):
+        mend = f"`muster cancel {short(run['run'])}` ends it, and nobody takes it over"
+        lines += [f"It {away}; if that machine is lost, {mend}."]
+    phases, progress = run.get("phases") or {}, run.get("progress") or {}
+    done: dict[str, list[Any]] = {}
+    for each in run.get("tasks", ()):
+        done.setdefault(str(each["phase"]), []).append(each)
+    rows = []
+    for name in [*phases, *(n for n in done if n not in phases)]:
+        waits = ", ".join(phases.get(name, {}).get("after", ()))
+        found = done.get(name)
+        if not found:
+            now = progress.get(name, {})
+            reason = clean(now.get("reason"), 60)
+            rows.append((name, state(now.get("state", "-")), "", "", "", waits, reason))
+        for each in found or ():
+            said = clean(each.get("waits") or outcome(each), 60)
+            commit = clean(each["commit"])[:10]
+            where = (phase(each), state(each["state"]), each["machine"], took(each))
+            rows.append((*where, commit, waits, said))
+    columns = ("phase", "state", "machine", "took", "commit", "after", "summary")
+    lines.append(table(columns, rows, ""))
+    lines += claimed(run)
+    return "\n".join(line for line in lines if line)
+
+
+def took(each: Any) -> str:
+    """From when a task was opened to its end; of one that runs, since it was given away."""
+    opened, changed = each.get("opened_ms"), each.get("changed_ms")
+    if each["state"] in ("queued", "waiting") or not opened or not changed:
+        return ""
+    if each["state"] == "leased":
+        return span(max(0, time.time_ns() // 1_000_000 - changed))
+    return span(max(0, changed - opened))
+
+
+def run(value: Any, _files: Files) -> str:
+    if "phases" in value:
+        return graph(value)
+    again = "" if value["fresh"] else f" ({handed_in(value)})"
+    return (
+        f"run {short(value['run'])} on {value['owner']}{again}; "
+        f"`muster runs {short(value['run'])}` shows how it goes"
+    )
+
+
+def handed_in(value: Any) -> str:
+    """Why an order began no run of its own, and what to do where one is wanted."""
+    if value.get("key"):
+        return "it was handed in under this key before; another key starts another"
+    return "it runs already; --again starts another"

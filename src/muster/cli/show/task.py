@@ -1,0 +1,94 @@
+"""What people read about tasks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from muster.cli.text import ago, block, clean, clock, paint, pairs, short, state, table
+
+Files = Mapping[str, str]
+
+
+def tasks(value: Any, _files: Files) -> str:
+    return table(
+        ("task", "state", "phase", "machine", "agent", "changed", "summary"),
+        (_task(each) for each in value),
+        "No task is open; `muster tasks --all` shows settled ones.",
+    )
+
+
+def _task(each: Any) -> tuple[Any, ...]:
+    return (
+        short(each["task"]),
+        state(each["state"]),
+        phase(each),
+        each["machine"],
+        each["agent"],
+        ago(each["changed_ms"]),
+        clean(outcome(each), 60),
+    )
+
+
+def outcome(each: Any) -> str:
+    """What came of a task: where it went wrong the reason, else what its agent said."""
+    said, reason = str(each.get("summary") or ""), str(each.get("reason") or "")
+    return (said or reason) if each["state"] == "done" else (reason or said)
+
+
+def phase(each: Any) -> str:
+    """A phase, and the instance of it where there are several."""
+    instance = clean(each.get("instance") or "")
+    return f"{clean(each['phase'])}[{instance}]" if instance else clean(each["phase"])
+
+
+def why(value: Any, _files: Files) -> str:
+    task = value["task"]
+    lines = [
+        f"{paint(phase(task) or 'task', 'bold')}  {short(task['task'])}  {state(task['state'])}",
+        pairs([("last", value.get("now", {}).get("reason") or task["reason"])]),
+    ]
+    lines += claimed(value)
+    for each in value["decisions"]:
+        lines += [
+            "",
+            _decision(each),
+            _candidates(each["candidates"]),
+        ]
+        if gone := each.get("left"):
+            machine, why_not = clean(each["machine"]), clean(gone["reason"], 200)
+            lines.append(f"{clock(gone['t_ms'])}  {machine} has it no more: {why_not}")
+    if value.get("question"):
+        lines += ["", "It asks a person:", block(value["question"]), waits(task)]
+    if (now := value.get("now")) and now["candidates"]:
+        lines += ["", "now:", _candidates(now["candidates"])]
+    return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
+
+
+def claimed(value: Any) -> list[str]:
+    """What machines that do not own it say about it: shown, and counted for nothing."""
+    return [
+        f"{clean(each['machine'])} claims that it is {clean(each['state'])}, and does not own it"
+        for each in value.get("claims") or ()
+    ]
+
+
+def waits(task: Any) -> str:
+    """How a person answers a phase that waits for one."""
+    return f"Answer with `muster decide {short(task['task'])} yes|no`."
+
+
+def _decision(each: Any) -> str:
+    who = f"{clean(each['machine'])} ({clean(each['agent'])})"
+    return f"{clock(each['t_ms'])}  given to {who}, epoch {each['epoch'][0]}.{each['epoch'][1]}"
+
+
+def _candidates(found: Any) -> str:
+    rows = (
+        (
+            f"  {each['machine']}",
+            paint("fits", "green") if each["fits"] else "no",
+            str(each["score"]) if each["fits"] else "",
+            clean("; ".join(each["reasons"]), 100),
+        )
+        for each in found
+    )
+    return table(("  machine", "fits", "score", "why"), rows, "  nobody was asked")

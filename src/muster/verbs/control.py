@@ -1,0 +1,141 @@
+"""Verbs that change work under way: stop it, try it again, decide it.
+
+Rule: what is named is looked for before anything is written; what is settled already, or not
+ours, is refused with what to do instead.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
+from muster.fleet.statement import EVERY_MACHINE, open_statement
+from muster.limits import REASON_CHARS_MAX
+from muster.task import kinds
+from muster.task.state import LIVE
+from muster.verbs.declaration import Request, opt, pos, verb
+from muster.verbs.find import TASK, Meant, find_task, whose
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+
+class Cancel(Request, frozen=True):
+    what: Annotated[str, pos("task or run id", kind="task")]
+    reason: Annotated[str, opt("why, for the log", empty=True)] = ""
+
+
+class Cancelled(Struct, frozen=True):
+    """What is cancelled; `left_for` its owner, which cannot be asked now."""
+
+    run: str | UnsetType = UNSET
+    task: str | UnsetType = UNSET
+    cancelled: bool = True
+    left_for: str | UnsetType = UNSET
+
+
+@verb("cancel", auth="order", group="Work", object="what", target="owner or all")
+def cancel(core: "Core", call: "Call", ask: Cancel) -> Cancelled:
+    """Stop a task or a run.
+
+    One of ours, or one whose owner cannot be asked.
+
+        muster cancel 1ae7 --reason 'wrong branch'
+    """
+    what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
+    found = [r for r in core.work.running.runs if r.startswith(what)]
+    if len(found) == 1 and len(what) >= 4:
+        core.work.running.cancel(found[0], reason)
+        return Cancelled(run=found[0])
+    known = whose(core, what)
+    if known.machine != core.machine and not known.there and known.open:
+        return _leave_word(core, call, ask, known)
+    if known.what == "run":
+        raise _not_open(known)
+    task = _open(core, what)
+    core.work.owning.owner.cancel(task, reason, call.cites, core.now)
+    return Cancelled(task=task)
+
+
+def _leave_word(core: "Core", call: "Call", ask: Cancel, known: Meant) -> Cancelled:
+    """The order to end it, where its owner finds it, and where all others see it."""
+    statement = open_statement(call.statement.encode(), core.standing.fleet)
+    if statement.target != EVERY_MACHINE or ask.what != known.id:
+        raise Unreachable(
+            f"{known.owner} owns {known.what} {known.id[:12]} and cannot be asked now; "
+            "order it of the whole fleet, under its full id"
+        )
+    if len(ask.reason) > REASON_CHARS_MAX:
+        raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
+    endings = core.work.ownership.endings
+    endings.write(known.id, ask.reason, call.statement, call.cites[0], call.actor)
+    run, task = (known.id, UNSET) if known.what == "run" else (UNSET, known.id)
+    return Cancelled(run, task, left_for=known.owner)
+
+
+def _not_open(known: Meant) -> MusterError:
+    """Why a run cannot be cancelled here."""
+    run, owner = f"run {known.id[:12]}", known.owner
+    if not known.open:
+        return Conflict(f"{run} is {known.state} already; nothing was changed")
+    return NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
+
+
+class Retry(Request, frozen=True):
+    task: Annotated[str, TASK]
+
+
+class Retried(Struct, frozen=True):
+    task: str
+
+
+@verb("retry", auth="order", group="Work", object="task", target="owner")
+def retry(core: "Core", call: "Call", ask: Retry) -> Retried:
+    """Try a task now that waits for its next try.
+
+    muster retry 7d5e
+    """
+    task = _open(core, ask.task)
+    if core.work.owning.owner.why(task).state == "leased":
+        raise Conflict(f"task {task[:12]} is running: `muster cancel` ends it, if it should end")
+    core.work.owning.owner.retry(task)
+    return Retried(task)
+
+
+class Decide(Request, frozen=True):
+    task: Annotated[str, TASK]
+    answer: Annotated[Literal["yes", "no"], pos("yes or no")]
+    note: Annotated[str, opt("what you want to say with it", empty=True)] = ""
+
+
+class Decided(Struct, frozen=True):
+    task: str
+    answer: Literal["approve", "reject"]
+
+
+@verb("decide", auth="order", group="Work", object="task", target="owner")
+def decide(core: "Core", call: "Call", ask: Decide) -> Decided:
+    """Answer a phase that waits for a person.
+
+    muster decide 7d5e yes --note 'reads well'
+    """
+    task = _open(core, ask.task)
+    said: Literal["approve", "reject"] = "approve" if ask.answer == "yes" else "reject"
+    body = kinds.TaskDecide(task, said, call.statement.encode().hex(), ask.note[:2000])
+    if core.work.owning.owner.why(task).state != "waiting":
+        raise Conflict(f"task {task[:12]} does not wait for a person")
+    core.work.owning.owner.decide(call.write(body).id, body)
+    return Decided(task, said)
+
+
+def _open(core: "Core", text: str) -> str:
+    """The task of ours that is meant. Raises: NotFound, Conflict where it is settled already."""
+    held = find_task(core, text)
+    task = str(held.row["task"])
+    if held.row["state"] not in LIVE:
+        raise Conflict(f"task {task[:12]} is {held.row['state']} already; nothing was changed")
+    if held.owner != core.machine:
+        name = core.standing.name_of(held.owner)
+        raise NotFound(f"task {task[:12]} is owned by {name}: say it there, with --on {name}")
+    return task

@@ -1,0 +1,344 @@
+"""Verbs about runs: hand one in, show all of them, one with its graph, and one as it goes."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+
+from muster.errors import Conflict, Malformed, MusterError, Refused
+from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
+from muster.log.entry import EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import MachineId
+from muster.node.following import WATCHED, waiting
+from muster.node.ownership import writer_of
+from muster.node.presence import presence
+from muster.node.verb import LATER, Later
+from muster.task import check as checks
+from muster.task import kinds
+from muster.task import order as orders
+from muster.task.graph import Fact, PhaseProgress, Slot, plan
+from muster.task.identity import run_id
+from muster.task.problem import shown
+from muster.task.spec import Spec, read
+from muster.verbs.declaration import Request, Words, data, opt, pos, verb
+from muster.verbs.find import Claim, claims, find_run
+from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
+from muster.verbs.spec import fleet
+from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+# Each is judged by the router against every machine; what keeps one keeps the others.
+_WAITING_MAX: Final = 20
+
+
+# --- handing in -------------------------------------------------------------------------------
+
+
+class Run(Request, frozen=True):
+    spec: Annotated[str, pos("the spec file, - for standard input", kind="file")]
+    repo: Annotated[str, opt("take this repository instead of the one the spec names")] = ""
+    base: Annotated[
+        str, opt("the branch or commit to start from, instead of the one the spec names")
+    ] = ""
+    value: Annotated[
+        Words, opt("NAME=TEXT for the spec's ${inputs.NAME}; give it several times")
+    ] = ()
+    # What the command makes of them, and signs.
+    values: Annotated[dict[str, str], data()] = {}  # noqa: RUF012 - msgspec copies it
+    key: Annotated[str, opt("an idempotency key: the same key is the same run", unsigned=True)] = ""
+    again: Annotated[bool, opt("run although the same spec is still running", unsigned=True)] = (
+        False
+    )
+    detach: Annotated[bool, opt("print the run's id and return", unsigned=True, short="d")] = False
+
+
+class Begun(Struct, frozen=True):
+    """The run, its owner, and its key where it has one; not `fresh`: it was there before."""
+
+    run: str
+    fresh: bool
+    owner: str
+    key: str | UnsetType = UNSET
+
+
+@verb("run", auth="order", group="Work", object="statement", target="hub", on="one", steps=True,
+      harmless=True)  # fmt: skip
+def run(core: "Core", call: "Call", ask: Run) -> Begun:
+    """Hand in a spec and follow it to its end.
+
+    Whatever the run could not begin with is refused before anything is written.
+
+        muster run notes.yaml
+        muster run notes.yaml --repo main --value topic='the tests' --detach
+    """
+    text, repo = ask.spec, ask.repo
+    spec = checks.admit(text.encode(), fleet(core), repo=repo)
+    if spec.name != call.object:
+        raise Malformed(f"the order is for {call.object}, the spec is {spec.name}; sign it again")
+    if spec.repo and not repo:
+        raise Malformed(
+            f"the spec works in repository {spec.repo}, the order in none; sign it anew"
+        )
+    statement = call.statement.encode().hex()
+    body = kinds.RunOpen(
+        run=run_id(core.machine, statement),
+        name=spec.name,
+        spec=text,
+        statement=statement,
+        repo=repo,
+        base=ask.base,
+        values=orders.given_inputs(spec, ask.values),
+        key=_key(ask.key),
+    )
+    _check_fits(spec, body)
+    known = _keyed(core, body) if body.key else None
+    if known is None and not body.key and not ask.again:
+        known = _running(core, body)
+    if known is None:
+        core.work.running.open(body, call.cites, call.actor)
+    return Begun(known or body.run, known is None, core.name, body.key or UNSET)
+
+
+def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
+    """Raises: Refused where the run or one of its tasks would not fit into an entry."""
+    if (body.base or spec.base) and not body.repo:
+        raise Refused(f"the spec {spec.name} works in no repository; leave the base out")
+    size = len(kinds.body_bytes(body))
+    if size > BODY_BYTES_MAX:
+        raise Refused(
+            f"the spec and what the run is given take {size} bytes together, at most "
+            f"{BODY_BYTES_MAX}; put long texts into files of the repository"
+        )
+    # Without values it was looked at when the spec was checked.
+    for name in spec.phases if body.values else ():
+        if not spec.phases[name].by_human and (
+            refusal := orders.opening_refusal(spec, name, body.values)
+        ):
+            raise Refused(f"phase {name} with what the run is given {refusal}")
+
+
+def _key(key: str) -> str:
+    if len(key) > KEY_CHARS_MAX:
+        raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(key)}")
+    return key
+
+
+# What makes two runs one, and what people call it.
+_SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values"}
+
+
+def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
+    return [word for name, word in _SAME.items() if getattr(one, name) != getattr(other, name)]
+
+
+def _running(core: "Core", body: kinds.RunOpen) -> str | None:
+    """The open run of this very order: handing it in twice in error is one run."""
+    for run in core.work.running.runs.values():
+        if not _differs(run.body, body):
+            return run.run
+    return None
+
+
+def _keyed(core: "Core", body: kinds.RunOpen) -> str | None:
+    """The run of ours that was handed in under this key, settled or not.
+
+    Raises: Conflict where that one was ordered with something else.
+    """
+    for row in core.store.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
+        entry = core.store.entry(EntryId(_blob(row["opened"])))
+        if entry is None:
+            continue
+        if differs := _differs(body_as(entry, kinds.RunOpen), body):
+            raise Conflict(
+                f"the key {shown(body.key)} is that of run {str(row['run'])[:12]}, which was "
+                f"ordered with another {' and '.join(differs)}: take another key"
+            )
+        return str(row["run"])
+    return None
+
+
+# --- showing ----------------------------------------------------------------------------------
+
+
+class Runs(Request, frozen=True):
+    run: Annotated[str, pos("one run, by the beginning of its id", kind="run")] = ""
+    limit: Annotated[Rows, opt("show so many at most")] = None
+
+
+class Phase(Struct, frozen=True):
+    after: list[str]
+    agent: list[str]
+    human: bool
+
+
+class Progress(Struct, frozen=True):
+    state: str
+    reason: str
+
+
+class RunView(Struct, frozen=True, kw_only=True):
+    """A run; with its graph where one is asked for, as far as its spec can be read here.
+
+    `waits_for` is its owner where that is away: only its owner can go on with a run.
+    """
+
+    run: str
+    name: str
+    state: str
+    repo: str
+    summary: str
+    opened_ms: int
+    changed_ms: int
+    owner: str
+    waits_for: str | UnsetType = UNSET
+    claims: list[Claim] | UnsetType = UNSET
+    tasks: list[Task] | UnsetType = UNSET
+    phases: dict[str, Phase] | UnsetType = UNSET
+    progress: dict[str, Progress] | UnsetType = UNSET
+
+
+@verb("runs", auth="local", group="Work", harmless=True)
+def runs(core: "Core", call: "Call", ask: Runs) -> list[RunView] | RunView:
+    """Runs, or one run with its graph.
+
+    muster runs
+    muster runs 1ae7
+    """
+    if not ask.run:
+        limit = ask.limit or SHOWN_MAX
+        found = core.work.ownership.listing("run", limit)
+        if found.cut:
+            say_cut(call, limit, "runs", "--limit shows more")
+        return [_run_view(core, row) for row in found.rows]
+    held = find_run(core, ask.run)
+    tasks = _tasks(core, str(held.row["run"]))
+    queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
+    for at in queued[:_WAITING_MAX]:
+        tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task))
+    view = replace(
+        _run_view(core, held.row),
+        claims=claims(core, "run", str(held.row["run"])),
+        tasks=tasks,
+    )
+    document = _spec(core, held.row)
+    if document is None:
+        return view
+    phases, progress = document.phases.items(), _progress(core, view, tasks, document).items()
+    return replace(
+        view,
+        phases={n: Phase(list(p.prerequisites), list(p.agents), p.by_human) for n, p in phases},
+        progress={name: Progress(each.state, each.reason) for name, each in progress},
+    )
+
+
+def _tasks(core: "Core", run: str) -> list[Task]:
+    """All tasks of a run, in the order in which they were opened."""
+    found = core.work.ownership.listing("task", LIMIT_MAX, run=run).rows
+    return [task_view(core, row) for row in reversed(found)]
+
+
+def _spec(core: "Core", row: Mapping[str, Any]) -> Spec | None:
+    """What the run was ordered to do; None where that cannot be read here."""
+    entry = core.store.entry(EntryId(_blob(row["opened"])))
+    try:
+        return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
+    except (MusterError, Skip):
+        return None
+
+
+def _progress(
+    core: "Core", run: RunView, tasks: list[Task], spec: Spec
+) -> Mapping[str, PhaseProgress]:
+    """Where each phase stands and why; of a settled run, by what its tasks came to."""
+    if run.run in core.work.running.runs:
+        return core.work.running.progress(run.run)
+    facts = dict[Slot, Fact]()
+    matches = dict[str, list[str]]()
+    for number, task in enumerate(tasks, 1):
+        slot = Slot(task.phase, task.instance)
+        facts[slot] = Fact(task.state, number, task.machine)  # type: ignore[arg-type]
+        matches.setdefault(slot.phase, []).append(slot.instance)
+    cancelled = run.summary if run.state == "cancelled" else ""
+    try:
+        found = plan(spec, facts, matches, cancelled, barred=_barred(run, tasks, spec)).phases
+    except Malformed:
+        return {}
+    if run.state == "open":
+        return found
+    # It is over: nothing will begin any more, whatever could have.
+    over = f"the run is {run.state}" + (f": {run.summary}" if run.summary else "")
+    return {
+        name: PhaseProgress("skipped", over) if each.state in ("waiting", "ready") else each
+        for name, each in found.items()
+    }
+
+
+def _barred(run: RunView, tasks: list[Task], spec: Spec) -> dict[str, str]:
+    """The phase that could not be opened, as the end of its run says: it has no task that tells."""
+    opened = {task.phase for task in tasks}
+    for name in spec.phases.keys() - opened:
+        begins = f"phase {name} failed: "
+        if run.summary.startswith(begins):
+            return {name: run.summary.removeprefix(begins)}
+    return {}
+
+
+def _run_view(core: "Core", row: Mapping[str, Any]) -> RunView:
+    machine = MachineId(writer_of(row))
+    owner = core.standing.name_of(machine)
+    left = row["state"] == "open" and machine != core.machine
+    return RunView(
+        run=row["run"],
+        name=row["name"],
+        state=row["state"],
+        repo=row["repo"],
+        summary=row["summary"],
+        opened_ms=row["opened_ms"],
+        changed_ms=row["changed_ms"],
+        owner=owner,
+        waits_for=owner if left and presence(core, machine) == "away" else UNSET,
+    )
+
+
+class Watch(Request, frozen=True):
+    run: Annotated[str, pos("run id", kind="run")]
+
+
+class RunEnd(Struct, frozen=True):
+    run: str
+    settled: str
+    reason: str
+
+
+@verb("watch", auth="local", followed=True)
+def watch(core: "Core", call: "Call", ask: Watch) -> RunEnd | Later:
+    """Changes of a run as they happen, until it is settled."""
+    held = find_run(core, ask.run)
+    run, state = str(held.row["run"]), str(held.row["state"])
+    for view in _tasks(core, run):
+        call.more({name: getattr(view, name) for name in WATCHED})
+    if run not in core.work.running.runs:
+        return RunEnd(run, state, str(held.row["summary"]))
+
+    open_run = core.work.running.runs[run]
+    for phase, reason in core.work.running.looking.waiting(open_run).items():
+        call.more(waiting(phase, reason, core.now.wall_ms))
+
+    def tell(change: dict[str, Any]) -> None:
+        if "settled" in change:
+            core.router.open.pop((call.link, call.channel), None)
+            call.end(change)
+        else:
+            call.more(change)
+
+    core.router.streaming(call, core.work.running.following.follow(run, tell))
+    return LATER
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""

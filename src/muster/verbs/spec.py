@@ -1,0 +1,118 @@
+"""Verbs about specs: everything that is wrong with one, with line and column, and their schema.
+
+Rule: what the text alone tells needs no daemon and no fleet; only whether a machine meets the needs
+of a phase is asked of the daemon, and where none runs the answer says that it was not asked.
+"""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from muster.task import check as checks
+from muster.task import schema as specs
+from muster.task.route import Fleet
+from muster.verbs.declaration import Nothing, Request, opt, pos, verb
+
+if TYPE_CHECKING:
+    from muster.node import event as ev
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.node.daemon import Daemon
+    from muster.verbs.client import Door
+
+
+class Check(Request, frozen=True):
+    spec: Annotated[str, pos("the spec file, - for standard input", kind="file")]
+    repo: Annotated[str, opt("the repository that `muster run --repo` would name")] = ""
+    alone: Annotated[bool, opt("check the file only, not whether a machine meets its needs")] = (
+        False
+    )
+
+
+class Problem(Struct, frozen=True):
+    line: int
+    column: int
+    path: str
+    text: str
+    warning: bool
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """`compared`: its needs were held against machines. What a spec says, where it can be read."""
+
+    compared: bool
+    problems: list[Problem]
+    name: str | UnsetType = UNSET
+    phases: int | UnsetType = UNSET
+    repo: str | UnsetType = UNSET
+    base: str | UnsetType = UNSET
+    base_at: tuple[int, int] | UnsetType = UNSET
+
+
+@verb("check", auth="local", group="Work", harmless=True, steps=True)
+def check(core: "Core", call: "Call", ask: Check) -> Checked:
+    """Say what is wrong with a spec, with line and column.
+
+    muster check notes.yaml
+    """
+    return problems(ask.spec, None if ask.alone else fleet(core), ask.repo)
+
+
+def problems(text: str, fleet: Fleet | None = None, repo: str = "") -> Checked:
+    """The problems of a spec."""
+    report = checks.check(text.encode(), fleet, repo=repo)
+    spec = report.spec
+    return Checked(
+        compared=fleet is not None,
+        problems=[
+            Problem(each.line, each.column, each.path, each.sentence, each.warning)
+            for each in report.problems
+        ],
+        name=spec.name if spec else UNSET,
+        phases=len(spec.phases) if spec else UNSET,
+        repo=repo or spec.repo or "" if spec else UNSET,
+        base=spec.base or "" if spec else UNSET,
+        base_at=report.base_at if spec else UNSET,
+    )
+
+
+def fleet(core: "Core") -> Fleet:
+    """What a spec is checked against: as routing and place_of would find it."""
+    now_ms, roster = core.now.wall_ms, core.roster
+    kept = {
+        name
+        for machine, facts in roster.facts.items()
+        if machine in roster.machines
+        for name in facts.repositories
+        # The same question that decides where a task's repository is fetched from.
+        if machine == core.machine or roster.keeper(name, now_ms) is not None
+    }
+    machines = tuple(core.standing.candidate(m) for m in roster.machines if m in roster.facts)
+    return Fleet(machines, frozenset(kept))
+
+
+class Base(Request, frozen=True):
+    repo: Annotated[str, pos("the repository")]
+    base: Annotated[str, opt("a branch or a commit")] = ""
+
+
+class Commit(Struct, frozen=True):
+    commit: str
+
+
+@verb("check.base", auth="local", runs="async")
+async def base(daemon: "Daemon", call: "ev.Perform", ask: Base) -> Commit:
+    """The commit that a run would start from.
+
+    Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
+    """
+    return Commit(await daemon.hands.commit_of(ask.repo, ask.base))
+
+
+@verb("schema", auth="local", runs="client", group="What is true", harmless=True)
+def schema(door: "Door", ask: Nothing) -> dict[str, Any]:
+    """Print the JSON Schema of specs, for editors.
+
+    muster schema > muster.schema.json
+    """
+    return specs.schema()

@@ -1,0 +1,151 @@
+"""The verb that hands in single tasks: what programs use, and runs never need."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec.structs import replace
+
+from muster.errors import Conflict
+from muster.fleet.statement import check_order, open_statement
+from muster.limits import KEY_CHARS_MAX, RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_SUBMIT_MAX
+from muster.log import canon
+from muster.log.entry import EntryId
+from muster.log.fold import body_as
+from muster.node.verb import LATER, Later
+from muster.task import kinds
+from muster.task.evidence import task_args
+from muster.task.instruction import Settled
+from muster.task.live import Order
+from muster.task.problem import shown
+from muster.verbs.declaration import Request, data, verb
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+
+class Item(Struct, frozen=True, forbid_unknown_fields=True):
+    """One task. What the statement does not sign is bounded here."""
+
+    task: kinds.TaskWord
+    template: dict[str, Any]
+    statement: str
+    repo: str = ""
+    base: str = ""
+    key: Annotated[str, Meta(max_length=KEY_CHARS_MAX)] = ""
+    priority: Annotated[int, Meta(ge=-TASK_PRIORITY_MAX, le=TASK_PRIORITY_MAX)] = 0
+    retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX)] = 0
+
+
+class Submit(Request, frozen=True):
+    tasks: Annotated[Annotated[list[Item], Meta(min_length=1, max_length=TASKS_SUBMIT_MAX)], data()]
+    wait: Annotated[bool, data()] = False
+
+
+class Accepted(Struct, frozen=True):
+    task: str
+    fresh: bool
+
+
+class End(Struct, frozen=True):
+    """How a task ended."""
+
+    task: str
+    outcome: str
+    summary: str
+    commit: str
+    values: dict[str, str]
+
+
+class Submitted(Struct, frozen=True):
+    tasks: list[Accepted]
+    ends: list[End] | UnsetType = UNSET
+
+
+@verb("submit", auth="local", writes=True)
+def submit(core: "Core", call: "Call", ask: Submit) -> Submitted | Later:
+    """Hand in single tasks, each with its own statement.
+
+    With `wait` the answer comes when all are settled, with each one's outcome.
+    """
+    ordered = [_order(core, item) for item in ask.tasks]
+    _refuse_known(core, [order.body.task for order in ordered])
+    _refuse_other_content(core, [order.body for order in ordered if order.body.key])
+    if ask.wait:
+        core.router.check_streaming(call)
+    done = core.work.owning.submit(ordered)
+    answer = Submitted([Accepted(d.task, d.fresh) for d in done])
+    if not ask.wait:
+        return answer
+    # Under a key that was used before there is a task already, and it may be over.
+    known = [core.work.owning.ended(d.task) for d in done if not d.fresh]
+    over = {end.task: end for end in known if end is not None}
+    left = [d.task for d in done if d.task not in over]
+    if not left:
+        return replace(answer, ends=_ends(over.values()))
+
+    def tell(ends: list[Settled]) -> None:
+        core.router.open.pop((call.link, call.channel), None)
+        call.end(replace(answer, ends=_ends([*over.values(), *ends])))
+
+    stop = core.work.when_settled(left, tell)
+    core.router.streaming(call, stop)
+    return LATER
+
+
+def _ends(ends: Iterable[Settled]) -> list[End]:
+    return [End(e.task, e.outcome, e.summary, e.commit, dict(e.values)) for e in ends]
+
+
+def _order(core: "Core", item: Item) -> Order:
+    body = kinds.TaskOpen(
+        task=item.task,
+        template=item.template,
+        repo=item.repo,
+        base=item.base,
+        statement=item.statement.encode().hex(),
+        key=item.key,
+        priority=item.priority,
+        retries=item.retries,
+    )
+    order = open_statement(item.statement.encode(), core.standing.fleet)
+    # A task's order is spent by its opening, which may be among what is not known of our past.
+    core.doubt.check(order)
+    check_order(order, verb="task", object=body.task, machine=core.machine,
+                args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
+    core.roster.permit(order, core.now.wall_ms)
+    actor = f"op:{core.roster.speaker(order.operator)}"
+    return Order(body, order.operator, actor=actor, again=True)
+
+
+def _refuse_known(core: "Core", tasks: list[str]) -> None:
+    """Raises: Conflict where one was ordered of us before. One question for all: a hot path.
+
+    That another machine wrote the same id says nothing: whoever hears of one can write it.
+    """
+    found = core.store.query(
+        "select task from task join stream on stream.id = task.stream"
+        " where task in (select value from json_each(?)) and stream.name like ? limit 1",
+        (canon.encode(tasks).decode(), f"{core.machine}/%"),
+    )
+    if found:
+        raise Conflict(f"task {str(found[0][0])[:12]} was ordered before: nothing was done again")
+
+
+def _refuse_other_content(core: "Core", bodies: list[kinds.TaskOpen]) -> None:
+    """Raises: Conflict where a key was used before, for something else."""
+    known: dict[str, dict[str, Any]] = {}
+    for body in bodies:
+        if body.key not in known:
+            own = core.store.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
+            entry = core.store.entry(EntryId(_blob(own[0]["opened"]))) if own else None
+            known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
+        if task_args(body) != known[body.key]:
+            raise Conflict(
+                f"the key {shown(body.key)} is that of a task with another content: take another"
+            )
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""

@@ -1,0 +1,394 @@
+"""Verbs that show tasks: which there are, what each yielded, and why it went where it went."""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from msgspec import UNSET, Struct, UnsetType
+
+from muster.errors import Conflict, Malformed, NotFound
+from muster.fleet.roster import Roster
+from muster.log import canon
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.node.actor import said
+from muster.node.ownership import Held, Listing, newest, writer_of
+from muster.node.presence import presence
+from muster.task import kinds
+from muster.task.route import Verdict
+from muster.task.state import LIVE
+from muster.task.unit import duration_ms
+from muster.verbs import past
+from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.find import TASK, Claim, claims, find_run, find_task
+from muster.verbs.listing import Room, Rows, say_cut
+
+if TYPE_CHECKING:
+    from muster.node.call import Call
+    from muster.node.core import Core
+
+SHOWN_MAX: Final = 1_000
+# A handful of machines and people; what else is cited is shown by its digits.
+NAMES_MAX: Final = 1_000
+_AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
+
+
+class Tasks(Request, frozen=True):
+    run: Annotated[str, opt("only of this run", kind="run")] = ""
+    all: Annotated[bool, opt("settled ones, too", short="a")] = False
+    at: Annotated[str, opt("as this machine knew them then: 10m (ago), or 2026-11-20T23:00")] = ""
+    limit: Annotated[Rows, opt("show so many at most")] = None
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """A task as a person reads it; `waits`: what keeps it from a machine."""
+
+    task: str
+    state: str
+    run: str
+    phase: str
+    instance: str
+    machine: str
+    agent: str
+    epoch: tuple[int, int]
+    tries: int
+    losses: int
+    reason: str
+    summary: str
+    commit: str
+    owner: str
+    opened_ms: int
+    changed_ms: int
+    waits: str | UnsetType = UNSET
+
+
+@verb("tasks", auth="local", group="Work", harmless=True)
+def tasks(core: "Core", call: "Call", ask: Tasks) -> list[Task]:
+    """Tasks and their states.
+
+    The live ones first; settled ones with `all`.
+
+        muster tasks --all
+        muster tasks --at 10m    # as it was ten minutes ago
+    """
+    run, limit = ask.run, ask.limit or SHOWN_MAX
+    where = {"run": find_run(core, run).row["run"]} if run else {}
+    every = bool(ask.all or run)
+    if ask.at:
+        found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
+    else:
+        found = core.work.ownership.listing("task", limit, () if every else LIVE, **where)
+    if found.cut:
+        say_cut(call, limit, "tasks", "--limit shows more, --run only those of one run")
+    return [task_view(core, row) for row in found.rows]
+
+
+def _then(
+    core: "Core", at_ms: int, every: bool, where: Mapping[str, object], limit: int
+) -> Listing:
+    """The tasks as this machine knew them at a moment."""
+    then = newest(core.store.as_of("task", time_ms=at_ms), "task")
+    then.sort(key=lambda r: int(str(r["opened_ms"])), reverse=True)
+    found: list[dict[str, Any]] = []
+    for row in then:
+        if (every or row["state"] in LIVE) and row["run"] == where.get("run", row["run"]):
+            if core.work.ownership.owner("task", str(row["task"])) != writer_of(row):
+                continue
+            if len(found) == limit:
+                return Listing(found, True)
+            found.append(row)
+    return Listing(found, False)
+
+
+def _moment(text: str, now_ms: int) -> int:
+    """`10m` (ago), or a date and time such as `2026-11-20T23:00` (UTC without a zone)."""
+    if _AGO.fullmatch(text):
+        return now_ms - duration_ms(text)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Malformed(f"{text[:40]!r} is no time; write 10m (ago) or 2026-11-20T23:00") from error
+    zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return int(zoned.timestamp() * 1000)
+
+
+def task_view(core: "Core", row: Mapping[str, Any]) -> Task:
+    """A task's row as a person reads it."""
+    return Task(**_viewed(core, row))
+
+
+def _viewed(core: "Core", row: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("task", "state", "run", "phase", "instance", "agent", "tries", "losses", "reason",
+            "summary", "opened_ms", "changed_ms")  # fmt: skip
+    machine = str(row["machine"])
+    return {
+        **{name: row[name] for name in same},
+        "machine": core.standing.name_of(machine) if machine else "",
+        "epoch": (row["epoch_order"], row["epoch_count"]),
+        "commit": row["commit_id"],
+        "owner": core.standing.name_of(writer_of(row)),
+    }
+
+
+class OfTask(Request, frozen=True):
+    task: Annotated[str, TASK]
+
+
+class Result(Task, frozen=True, kw_only=True):
+    """A task, its values, and what it cost."""
+
+    values: dict[str, str]
+    artefacts: list[Any]
+    usage: dict[str, Any]
+
+
+@verb("result", auth="local")
+def result(core: "Core", call: "Call", ask: OfTask) -> Result:
+    """What a settled task yielded."""
+    row = find_task(core, ask.task).row
+    body = settlement(core, row)
+    if body is None:
+        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+    return Result(
+        **_viewed(core, row), values=body.values, artefacts=list(body.artefacts), usage=body.usage
+    )
+
+
+def settlement(core: "Core", row: Mapping[str, Any]) -> kinds.TaskSettle | None:
+    """What its owner wrote when the task ended; None without it, or where it cannot be read."""
+    entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
+    if entry is None or entry.header.kind != "task.settle":
+        return None
+    try:
+        return body_as(entry, kinds.TaskSettle)
+    except Skip:
+        return None
+
+
+class Candidate(Struct, frozen=True):
+    """What a machine was, or is, to a task."""
+
+    machine: str
+    fits: bool
+    score: int
+    reasons: list[str]
+
+
+class Decision(Struct, frozen=True):
+    """To whom a task was given, from among whom, and why it came to nothing."""
+
+    t_ms: int
+    machine: str
+    agent: str
+    epoch: tuple[int, int]
+    left: past.Left | None
+    candidates: list[Candidate]
+
+
+class Now(Struct, frozen=True):
+    """Where a live task stands."""
+
+    state: str
+    stage: str
+    reason: str
+    candidates: list[Candidate]
+
+
+class Why(Struct, frozen=True, kw_only=True):
+    """`question` is what a person is asked, `now` of a task that is not settled."""
+
+    task: Task
+    decisions: list[Decision]
+    claims: list[Claim]
+    question: str | UnsetType = UNSET
+    now: Now | UnsetType = UNSET
+
+
+@verb("why", auth="local", group="Work", harmless=True)
+def why(core: "Core", call: "Call", ask: OfTask) -> Why:
+    """Every candidate for a task, and why it won or lost.
+
+    Of a live task as it is now, and as it was when it was given away.
+
+        muster why 7d5e
+    """
+    held = find_task(core, ask.task)
+    row, task, now = held.row, str(held.row["task"]), None
+    with contextlib.suppress(NotFound):
+        now = core.work.owning.owner.why(task)
+    return Why(
+        task=task_view(core, row),
+        decisions=_decisions(core, held),
+        claims=claims(core, "task", task),
+        question=past.question(core, _blob(row["opened"])) if row["state"] == "waiting" else UNSET,
+        now=Now(now.state, now.stage, now.reason, _everybody(core, now.verdicts)) if now else UNSET,
+    )
+
+
+def waits_for(core: "Core", task: str) -> str:
+    """What keeps a queued task of ours from a machine, "" where it only waits its turn."""
+    try:
+        found = core.work.owning.owner.why(task)
+    except NotFound:
+        return ""
+    if found.reason or any(verdict.fits for verdict in found.verdicts):
+        return found.reason
+    everybody = _everybody(core, found.verdicts)
+    return "; ".join(f"{each.machine}: {', '.join(each.reasons)}" for each in everybody)
+
+
+def _everybody(core: "Core", verdicts: Iterable[Verdict]) -> list[Candidate]:
+    """Who was asked, and who is not because it is away: its time may come."""
+    named = core.standing.name_of
+    asked = {
+        v.machine: Candidate(named(v.machine), v.fits, v.score, list(v.reasons)) for v in verdicts
+    }
+    away = [
+        Candidate(record.name, False, 0, ["away"])
+        for machine, record in sorted(core.roster.machines.items())
+        if machine not in asked and presence(core, machine) == "away"
+    ]
+    return [*asked.values(), *away]
+
+
+def _decisions(core: "Core", held: Held) -> list[Decision]:
+    """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
+    found, left = [], past.left(core, held)
+    for entry in history(core, held):
+        if entry.header.kind != "task.assign":
+            continue
+        try:
+            body = body_as(entry, kinds.TaskAssign)
+        except Skip:
+            continue
+        found.append(
+            Decision(
+                entry.header.t[0],
+                core.standing.name_of(body.machine),
+                body.agent,
+                body.epoch,
+                left.get(body.epoch),
+                [
+                    Candidate(core.standing.name_of(m), fits, score, [reason] if reason else [])
+                    for m, fits, score, reason in body.candidates
+                ],
+            )
+        )
+    return found
+
+
+def history(core: "Core", held: Held) -> list[Entry]:
+    """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
+    rows = core.store.query(
+        "select leaf_id from (select stream, opened leaf_id from task where task = ?1"
+        " union select stream, assigned from task where task = ?1"
+        " union select stream, settled from task where task = ?1"
+        " union select stream, assigned from task_hist where task = ?1)"
+        " join stream on stream.id = stream where name like ?2 and length(leaf_id) = 32",
+        (str(held.row["task"]), f"{held.owner}/%"),
+    )
+    own = [core.store.entry(EntryId(_blob(row[0]))) for row in rows]
+    ends = [
+        core.store.entry(EntryId(_blob(row[name])))
+        for row in core.work.ownership.attempts(str(held.row["task"]))
+        for name in ("started", "ended")
+        if row[name]
+    ]
+    entries = {entry.id: entry for entry in (*own, *ends) if entry is not None}
+    return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
+
+
+class Cited(Struct, frozen=True, kw_only=True):
+    """An entry: who wrote it as far as it is proven, what it claims, who receipted it."""
+
+    id: str
+    kind: str
+    machine: str
+    actor: str
+    claims: str | UnsetType = UNSET
+    t_ms: int
+    seq: int
+    causes: list[str]
+    body: Any
+    held_by: list[str]
+
+
+class Explained(Struct, frozen=True):
+    """Every entry behind a task, and what people call the keys and grants in them."""
+
+    task: Task
+    entries: list[Cited]
+    claims: list[Claim]
+    names: dict[str, str]
+
+
+@verb("explain", auth="local")
+def explain(core: "Core", call: "Call", ask: OfTask) -> Explained:
+    """The chain of causes of a task.
+
+    The decision, reconstructed: each entry about it, with what it cites, to its order.
+    """
+    held = find_task(core, ask.task)
+    seen: dict[bytes, Entry] = {}
+    todo = history(core, held)
+    while todo:
+        entry = todo.pop()
+        if entry.id in seen or len(seen) > SHOWN_MAX:
+            continue
+        seen[entry.id] = entry
+        todo += [e for e in (core.store.entry(c) for c in entry.causes) if e is not None]
+    ordered = sorted(seen.values(), key=lambda e: (e.header.t, e.id))
+    room = Room()
+    return Explained(
+        task_view(core, held.row),
+        [_entry_view(core, e, room) for e in ordered],
+        claims(core, "task", str(held.row["task"])),
+        dict(islice(_names(core.roster), NAMES_MAX)),
+    )
+
+
+def _names(roster: Roster) -> Iterator[tuple[str, str]]:
+    """What people call the keys and grants that entries cite."""
+    for key in (*roster.operators, *roster.machines, *roster.devices_ever, *roster.revoked):
+        # Its sort stands before it: `operator`, `machine`.
+        yield key, roster.called(key).removeprefix("operator ").removeprefix("machine ")
+    for given in roster.grants:
+        whose = roster.called(given.giver or given.grant.to)
+        yield given.id, f"what {whose} gave" if given.giver else f"what {whose} may"
+
+
+def _entry_view(core: "Core", entry: Entry, room: Room) -> Cited:
+    body: Any = None
+    if entry.body is not None:
+        try:
+            body = canon.decode(entry.body, "body", size_max=1 << 20)
+        except Malformed:
+            # What a member wrote need not be JSON; that it is not says enough.
+            body = {"unreadable": f"{len(entry.body)} bytes that are no JSON"}
+        if not room.has(body):
+            body = {"left out": f"{len(entry.body)} bytes, for which this page has no room"}
+    held = [
+        core.standing.name_of(c.machine)
+        for c in core.store.cosigns(entry.stream)
+        if c.strength == "held" and c.size > entry.header.seq
+    ]
+    who = said(core, entry)
+    return Cited(
+        id=entry.id.hex(),
+        kind=entry.header.kind,
+        machine=core.standing.name_of(entry.header.author),
+        actor=who.name,
+        claims=who.claims or UNSET,
+        t_ms=entry.header.t[0],
+        seq=entry.header.seq,
+        causes=list(entry.header.cause),
+        body=body,
+        held_by=sorted(held),
+    )
+
+
+def _blob(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
