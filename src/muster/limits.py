@@ -95,6 +95,9 @@ BUSY_DELAY_MS: Final = 250
 CANDIDATES_MAX: Final = 16
 # Chosen arbitrarily; more open tasks than a fleet of this size works off in a day.
 OPEN_TASKS_MAX: Final = 100_000
+# Whoever worked off so many tasks need not know the epoch of the first: each of its entries is
+# admitted once anyway.
+EPOCHS_REMEMBERED_MAX: Final = 8_192
 # A result's summary is read by people and put into later prompts; a report belongs in a file.
 SUMMARY_CHARS_MAX: Final = 8_000
 # A reason is one sentence, shown in a table; what is longer is cut.

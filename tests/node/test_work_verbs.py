@@ -6,8 +6,11 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import canon
-from muster.node.report import AttemptEvent
+from muster.node.member import FactsChanged
+from muster.node.report import AttemptEnded, AttemptEvent
+from muster.store.tables import FoldTable
 from muster.task.instruction import StartAttempt
+from muster.task.kinds import AttemptFinish
 from muster.verbs.task import _moment
 
 NOW_MS = 1_795_000_000_000
@@ -118,3 +121,69 @@ def test_a_journal_shows_no_line_of_another_task_that_only_speaks_of_this_one():
     assert {line["task"] for line in lines} == {one}
     hub.raw(canon.encode({"args": {"task": ""}, "verb": "journal"}))
     assert not [a for a in hub.answers if a["ok"] and "text" in a["value"]], "no task is not all"
+
+
+@proves("task.live-ones-first")
+def test_a_live_task_is_listed_however_many_newer_ones_are_settled():
+    world = Cores("hub")
+    hub = world["hub"]
+    world.pass_ms(3_000)
+    waits = hub.submit(needs={"label": "nowhere"})
+    done = [hub.submit() for _ in range(12)]
+    world.pass_ms(5_000)
+    assert [t["task"] for t in hub.call("tasks", {})["value"]] == [waits]
+    answer = hub.call("tasks", {"all": True, "limit": 5})
+    assert [t["state"] for t in answer["value"]] == ["queued", *["done"] * 4]
+    assert answer["value"][0]["task"] == waits
+    everything = hub.call("tasks", {"all": True})["value"]
+    assert {t["task"] for t in everything} == {waits, *done}
+    assert len(everything) == 13
+
+
+def lost_and_done(world: Cores) -> str:
+    """A task that was lost twice, then done; its id."""
+    hub, lab = world["hub"], world["lab"]
+    task = hub.submit(needs={"label": "lab"}, agent=["shell"])
+    for _ in range(2):
+        world.restart("lab")
+        lab.step(FactsChanged(lab.facts(labels=["lab"])))
+        world.link("hub", "lab")
+        world.pass_ms(60_000)
+    row = hub.task(task)
+    lab.step(AttemptEnded(AttemptFinish(task, (row["epoch_order"], row["epoch_count"]), "done")))
+    world.pass_ms(1_000)
+    assert hub.task(task)["state"] == "done"
+    return task
+
+
+@proves("task.questions-cost-what-they-show", "task.why")
+def test_why_tells_every_decision_on_a_task_and_reads_nothing_of_others(monkeypatch):
+    world = Cores("hub", "lab")
+    hub, lab = world["hub"], world["lab"]
+    lab.step(FactsChanged(lab.facts(labels=["lab"])))
+    world.link("hub", "lab")
+    world.pass_ms(3_000)
+    before = [hub.submit() for _ in range(40)]
+    world.pass_ms(5_000)
+    task = lost_and_done(world)
+    for _ in range(40):
+        hub.submit()
+    world.pass_ms(5_000)
+    read: list[object] = []
+    history = FoldTable.history
+
+    def counted(self, stream, equals, since, until):
+        read.extend(history(self, stream, {}, since, until))
+        return history(self, stream, equals, since, until)
+
+    monkeypatch.setattr(FoldTable, "history", counted)
+    decisions = hub.call("why", {"task": task})["value"]["decisions"]
+    assert [(d["machine"], bool(d["left"])) for d in decisions] == [
+        ("lab", True),
+        ("lab", True),
+        ("lab", False),
+    ]
+    kinds = [e["kind"] for e in hub.call("explain", {"task": task})["value"]["entries"]]
+    assert kinds.count("task.assign") == 3
+    assert {row[1] for row in read} == {task}
+    assert hub.call("result", {"task": before[0]})["value"]["state"] == "done"

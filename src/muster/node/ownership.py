@@ -12,14 +12,15 @@ Rule 5: a list is cut for each writer by itself, after the claims were taken out
 much does not crowd out what others wrote.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from muster.fleet.statement import Statement
 from muster.limits import ATTEMPTS_OF_TASK_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
-from muster.log.stream import StreamName
+from muster.log.stream import FLEET, StreamName
 from muster.node.counter import DECLARED, labelled
 from muster.node.ending import Endings
 from muster.node.shut import is_after, was_told
@@ -34,8 +35,9 @@ DECLARED[__name__] = {
 What = Literal["task", "run"]
 Row = dict[str, Any]
 
-# Openings that were judged; a hundred thousand tasks are the most that can be open.
-_JUDGED_MAX: Final = 200_000
+# Openings that were judged: many pages of a list. What is settled is asked for again and again by
+# nobody, and may be judged again.
+_JUDGED_MAX: Final = 20_000
 # Ids of one writer that are looked at for one beginning: enough to know that it is not enough.
 _ALIKE_MAX: Final = 8
 
@@ -79,14 +81,16 @@ class Ownership:
 
     def held(self, what: What, name: str) -> Held | None:
         """The task or run of this id, as its owner has it."""
-        rows = self._rows(what, name)
+        return self._held(self._rows(what, name), what)
+
+    def _held(self, rows: list[Row], what: What) -> Held | None:
         found = self._owner(rows)
         if found is None:
             return None
         owner, rank = found
         row = max((row for row in rows if writer_of(row) == owner), key=_age)
         run = str(row["run"]) if what == "task" else ""
-        return Held(self.endings.shown(row, name, run), owner, rank == _CERTAIN)
+        return Held(self.endings.shown(row, str(row[what]), run), owner, rank == _CERTAIN)
 
     def claims(self, what: What, name: str) -> list[Row]:
         """What other machines wrote about this id: their newest rows."""
@@ -113,19 +117,21 @@ class Ownership:
         wanted = frozenset(states)
         rows: list[Row] = []
         cut = False
-        for writer in self._writers():
+        # Work is written for the whole fleet; one stream at a time is read as an index has it.
+        for stream in (each for each in self.core.store.streams() if each.scope == FLEET):
             for state in wanted or (None,):
                 more = equals if state is None else {**equals, "state": state}
                 found = self.core.store.rows(
-                    what, writer=writer, order=("-opened_ms",), limit=limit + 1, **more
+                    what, stream=stream, order=("-opened_ms",), limit=limit + 1, **more
                 )
                 cut = cut or len(found) > limit
                 rows += found
         rows.sort(key=lambda row: (-int(str(row["opened_ms"])), str(row[what])))
-        names = dict.fromkeys((writer_of(row), str(row[what])) for row in rows)
+        first = {(writer_of(row), str(row[what])): row for row in reversed(rows)}
+        several = self._several(what, {name for _, name in first})
         listed: list[Row] = []
-        for writer, name in names:
-            held = self.held(what, name)
+        for (writer, name), row in reversed(first.items()):
+            held = self._held(self._rows(what, name) if name in several else [row], what)
             # A stream that ended says for ever what was so at its end; the newest row counts.
             if held is None or held.owner != writer or (wanted and held.row["state"] not in wanted):
                 continue
@@ -133,6 +139,15 @@ class Ownership:
                 return Listing(listed, True)
             listed.append(held.row)
         return Listing(listed, cut)
+
+    def _several(self, what: What, names: Collection[str]) -> set[object]:
+        """Those of these ids that several streams have a row of."""
+        rows = self.core.store.query(
+            f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
+            " group by 1 having count(*) > 1",
+            (json.dumps(sorted(names)),),
+        )
+        return {name for (name,) in rows}
 
     def assigned(self, entry: Entry, task: str, epoch: tuple[int, int]) -> bool:
         """Whether what a worker wrote of a task cites that its owner had given it the task."""

@@ -373,6 +373,22 @@ class Replica:
             every.sort(key=itemgetter(column.removeprefix("-")), reverse=column.startswith("-"))
         return every
 
+    def history(
+        self, table: str, first: Entry, last: Entry | None, **equals: Value
+    ) -> list[dict[str, Value]]:
+        """Return the rows that a stream's entries wrote, from one to another or to the end.
+
+        Oldest first. It costs what all streams wrote meanwhile, not what they ever wrote.
+        """
+        self._settle()
+        stream, ends = self._streams.get(first.stream), [first, last or first]
+        found = stream and [self._order.of(stream.id, each.header.seq) for each in ends]
+        if not stream or not found or found[0] is None or found[1] is None:
+            return []
+        until = found[1][0] if last is not None else self._order.next
+        held = self._table(table)
+        return self._named(held.names, held.history(stream.id, equals, found[0][0], until))
+
     def newest(self, table: str) -> list[dict[str, Value]]:
         """Return of each key of a table's first index the greatest row, whoever wrote it."""
         self._settle()

@@ -116,9 +116,16 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 
 
 _EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
-RUN_TABLE: Final = Table("run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",)))
+# Lists begin with what was opened last.
+_NEWEST: Final = ("stream", "opened_ms")
+RUN_TABLE: Final = Table(
+    "run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",), ("run",), _NEWEST)
+)
 TASK_TABLE: Final = Table(
-    "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",), ("task",))
+    "task",
+    (("task", "text"),),
+    _columns(TaskRow),
+    (("state",), ("run",), ("dedupe",), ("task",), _NEWEST),
 )
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
 ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), (("task",),))

@@ -320,6 +320,6 @@ class Worker:
     def _note_seen(self, owner: str, task: str, epoch: kinds.Epoch) -> None:
         key = (owner, task)
         self._seen[key] = max(epoch, self._seen.get(key, epoch))
-        if len(self._seen) > limits.OPEN_TASKS_MAX:
+        if len(self._seen) > limits.EPOCHS_REMEMBERED_MAX:
             # Insertion order is age; entries are admitted once, so this is a second safeguard.
             del self._seen[next(iter(self._seen))]

@@ -4,7 +4,7 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -29,15 +29,29 @@ class Left(Struct, frozen=True):
 
 def left(core: "Core", held: Held) -> dict[tuple[int, int], Left]:
     """For each epoch that ended without settling the task: when, and why its owner says."""
-    # A row is queued with a reason only after its lease ended or its attempt failed.
-    rows = core.store.query(
-        "select epoch_order, epoch_count, changed_ms, reason from task_hist"
-        " join stream on stream.id = task_hist.stream"
-        " where task = ? and gone = 0 and state = 'queued' and reason <> ''"
-        " and stream.name like ? order by id_",
-        (str(held.row["task"]), f"{held.owner}/%"),
-    )
-    return {(int(a), int(b)): Left(t, why) for a, b, t, why in rows}  # type: ignore[arg-type]
+    return {
+        (int(row["epoch_order"]), int(row["epoch_count"])): Left(row["changed_ms"], row["reason"])
+        for row in rows(core, held)
+        # A row is queued with a reason only after its lease ended or its attempt failed.
+        if row["state"] == "queued" and row["reason"]
+    }
+
+
+def rows(core: "Core", held: Held) -> list[dict[str, Any]]:
+    """Every row that its owner's streams had of the task, oldest first in each of them.
+
+    A task is asked of once: what was written before it was opened, and after its end, is not read.
+    """
+    found: list[dict[str, Any]] = []
+    task = str(held.row["task"])
+    for row in core.store.rows("task", writer=held.owner, task=task):
+        opened, settled = (
+            core.store.entry(EntryId(row[name])) if isinstance(row[name], bytes) else None  # type: ignore[arg-type]
+            for name in ("opened", "settled")
+        )
+        if opened is not None:
+            found += core.store.history("task", opened, settled, task=task)
+    return found
 
 
 def question(core: "Core", opened: bytes) -> str:

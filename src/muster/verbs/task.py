@@ -80,7 +80,12 @@ def tasks(core: "Core", call: "Call", ask: Tasks) -> list[Task]:
     if ask.at:
         found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
     else:
-        found = core.work.ownership.listing("task", limit, () if every else LIVE, **where)
+        found = core.work.ownership.listing("task", limit, LIVE, **where)
+        if every:
+            rest = core.work.ownership.listing("task", limit, **where)
+            over = [row for row in rest.rows if row["state"] not in LIVE]
+            both = [*found.rows, *over]
+            found = Listing(both[:limit], found.cut or rest.cut or len(both) > limit)
     if found.cut:
         say_cut(call, limit, "tasks", "--limit shows more, --run only those of one run")
     return [task_view(core, row) for row in found.rows]
@@ -282,22 +287,19 @@ def _decisions(core: "Core", held: Held) -> list[Decision]:
 
 def history(core: "Core", held: Held) -> list[Entry]:
     """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
-    rows = core.store.query(
-        "select leaf_id from (select stream, opened leaf_id from task where task = ?1"
-        " union select stream, assigned from task where task = ?1"
-        " union select stream, settled from task where task = ?1"
-        " union select stream, assigned from task_hist where task = ?1)"
-        " join stream on stream.id = stream where name like ?2 and length(leaf_id) = 32",
-        (str(held.row["task"]), f"{held.owner}/%"),
-    )
-    own = [core.store.entry(EntryId(_blob(row[0]))) for row in rows]
+    own = {
+        _blob(row[name]): core.store.entry(EntryId(_blob(row[name])))
+        for row in past.rows(core, held)
+        for name in ("opened", "assigned", "settled")
+        if row[name]
+    }
     ends = [
         core.store.entry(EntryId(_blob(row[name])))
         for row in core.work.ownership.attempts(str(held.row["task"]))
         for name in ("started", "ended")
         if row[name]
     ]
-    entries = {entry.id: entry for entry in (*own, *ends) if entry is not None}
+    entries = {entry.id: entry for entry in (*own.values(), *ends) if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
 
