@@ -8,7 +8,7 @@ from muster.errors import Malformed
 from muster.log import canon
 from muster.node.member import FactsChanged
 from muster.node.report import AttemptEnded, AttemptEvent
-from muster.store.tables import FoldTable
+from muster.store.sqlite import Database
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish
 from muster.verbs.task import _moment
@@ -170,13 +170,14 @@ def test_why_tells_every_decision_on_a_task_and_reads_nothing_of_others(monkeypa
         hub.submit()
     world.pass_ms(5_000)
     read: list[object] = []
-    history = FoldTable.history
+    query = Database.query
 
-    def counted(self, stream, equals, since, until):
-        read.extend(history(self, stream, {}, since, until))
-        return history(self, stream, equals, since, until)
+    def counted(self, sql, bindings=()):
+        if "task_hist" in sql:
+            read.extend(query(self, sql.replace('and "task" = ?', ""), bindings[:-1]))
+        return query(self, sql, bindings)
 
-    monkeypatch.setattr(FoldTable, "history", counted)
+    monkeypatch.setattr(Database, "query", counted)
     decisions = hub.call("why", {"task": task})["value"]["decisions"]
     assert [(d["machine"], bool(d["left"])) for d in decisions] == [
         ("lab", True),
@@ -185,5 +186,5 @@ def test_why_tells_every_decision_on_a_task_and_reads_nothing_of_others(monkeypa
     ]
     kinds = [e["kind"] for e in hub.call("explain", {"task": task})["value"]["entries"]]
     assert kinds.count("task.assign") == 3
-    assert {row[1] for row in read} == {task}
+    assert {row[0] for row in read} == {task}
     assert hub.call("result", {"task": before[0]})["value"]["state"] == "done"

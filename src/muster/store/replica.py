@@ -28,7 +28,7 @@ from muster.store.recent import Recent
 from muster.store.schema import pack, unpack
 from muster.store.sqlite import Database, SqlValue, as_bytes, as_int
 from muster.store.streams import Head, Streams
-from muster.store.tables import FoldTable
+from muster.store.tables import CHANGE_BITS, FoldTable
 from muster.store.tree import StreamTree, Tiles
 
 # Chosen arbitrarily; whoever wants more than this asks with SQL.
@@ -374,20 +374,27 @@ class Replica:
         return every
 
     def history(
-        self, table: str, first: Entry, last: Entry | None, **equals: Value
-    ) -> list[dict[str, Value]]:
-        """Return the rows that a stream's entries wrote, from one to another or to the end.
+        self, table: str, first: Entry, last: Entry | None, key: str, value: SqlValue
+    ) -> list[dict[str, SqlValue]]:
+        """Return the rows of this key that a stream wrote from one entry to another, or to now.
 
         Oldest first. It costs what all streams wrote meanwhile, not what they ever wrote.
         """
         self._settle()
-        stream, ends = self._streams.get(first.stream), [first, last or first]
-        found = stream and [self._order.of(stream.id, each.header.seq) for each in ends]
-        if not stream or not found or found[0] is None or found[1] is None:
+        found, head = self._table(table), self._streams.get(first.stream)
+        found.flush()
+        since = head and self._order.of(head.id, first.header.seq)
+        until = head and last and self._order.of(head.id, last.header.seq)
+        if not head or not since:
             return []
-        until = found[1][0] if last is not None else self._order.next
-        held = self._table(table)
-        return self._named(held.names, held.history(stream.id, equals, found[0][0], until))
+        end = until[0] + 1 if until else self._order.next
+        columns = ", ".join(f'"{name}"' for name in found.names)
+        rows = self._database.query(
+            f"select {columns} from {table}_hist where id_ >= ? and id_ < ? and stream = ? "  # noqa: S608 - a table's own names
+            f'and "{key}" = ? and gone = 0 order by id_',
+            (since[0] << CHANGE_BITS, end << CHANGE_BITS, head.id, value),
+        )
+        return [dict(zip(found.names, row, strict=True)) for row in rows]
 
     def newest(self, table: str) -> list[dict[str, Value]]:
         """Return of each key of a table's first index the greatest row, whoever wrote it."""

@@ -266,20 +266,6 @@ class FoldTable:
         sql = f"select {wanted} from {self.table.name} where {where} order by {by} limit {limit:d}"
         return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
-    def history(
-        self, stream: int, equals: Mapping[str, Value], since: int, until: int
-    ) -> list[tuple[Value, ...]]:
-        """Return, stream first, the rows of a stream that these admissions wrote, oldest first."""
-        self.flush()
-        match = "".join(f" and {_quote(name)} is ?" for name in equals if name in self.names)
-        sql = (
-            f"select {', '.join(('stream', *map(_quote, self.names)))} from {self.table.name}_hist "
-            f"where id_ >= ? and id_ < ? and stream = ? and gone = 0{match} order by id_"
-        )
-        low, high = since << CHANGE_BITS, (until + 1) << CHANGE_BITS
-        found = self._database.query(sql, (low, high, stream, *equals.values()))
-        return [_values(row) for row in found]
-
     def newest(self) -> list[tuple[Value, ...]]:
         """Return, stream first, of each first column of the first index the row that is greatest.
 

@@ -50,7 +50,7 @@ def rows(core: "Core", held: Held) -> list[dict[str, Any]]:
             for name in ("opened", "settled")
         )
         if opened is not None:
-            found += core.store.history("task", opened, settled, task=task)
+            found += core.store.history("task", opened, settled, "task", task)
     return found
 
 
