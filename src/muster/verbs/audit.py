@@ -7,7 +7,7 @@ Rule 2: an export is complete in its folder, or not there.
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Struct
 
@@ -18,12 +18,9 @@ from muster.log.entry import parse
 from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Nothing, Request, opt, pos, verb
+from muster.verbs.declaration import Door, Nothing, Request, opt, pos, verb
 from muster.verbs.proof import Checked, Report, verify
 from muster.verbs.source import DatabaseSource, Source, Stream, open_source
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
 
 NOT_WELL: Final = 1
 # Below this nobody waits long enough to want to hear of it.
@@ -81,7 +78,7 @@ class Exported(Struct, frozen=True):
 
 
 @verb("audit", auth="local", runs="client", group="What is true", harmless=True)
-def audit(door: "Door", ask: Action) -> Any:
+def audit(door: Door, ask: Action) -> Any:
     """Verify, explain or export what happened.
 
     muster audit verify
@@ -107,7 +104,7 @@ def audit(door: "Door", ask: Action) -> Any:
     return Finding(answer, NOT_WELL) if answer.wrong else answer
 
 
-def _fleet(door: "Door", named: str, source: Source) -> FleetId:
+def _fleet(door: Door, named: str, source: Source) -> FleetId:
     """Whose log it must be: as named, else this machine's, else as it says itself."""
     if named:
         return fleet_id(named)
@@ -120,13 +117,13 @@ def _fleet(door: "Door", named: str, source: Source) -> FleetId:
     return fleet_id(found)
 
 
-def _own(door: "Door") -> str:
+def _own(door: Door) -> str:
     """The machine whose log this is."""
     facts = door.home.facts()
     return open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
 
 
-def _progress(door: "Door") -> Any:
+def _progress(door: Door) -> Any:
     shown = _PROGRESS_FROM
 
     def hear(done: int) -> None:
@@ -175,7 +172,7 @@ def _scope(scope: str, report: Report) -> str:
 # --- export ---------------------------------------------------------------------------------------
 
 
-def _export(door: "Door", source: Source, fleet: FleetId, folder: Path) -> Exported:
+def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Exported:
     """Write the format of docs/spec/log.md, section 8; everything is verified first."""
     if folder.exists():
         raise Conflict(f"{folder} exists; name a folder that is not there yet")
@@ -251,7 +248,7 @@ class Rebuilt(Struct, frozen=True):
 
 
 @verb("rebuild", auth="local", runs="client", group="What is true")
-def rebuild(door: "Door", ask: Nothing) -> Rebuilt:
+def rebuild(door: Door, ask: Nothing) -> Rebuilt:
     """Fold every table anew from the log.
 
     The daemon must be down, for one program writes at a time.

@@ -1,7 +1,7 @@
 """Verbs about deliverables without a repository: what there is, bringing it here, serving it."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -10,16 +10,9 @@ from muster.node import clock, holder
 from muster.node.holder import Source
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
-from muster.verbs.declaration import Request, data, pos, verb
+from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, Stream, data, pos, verb
 from muster.verbs.find import TASK, find_task
 from muster.verbs.task import settlement
-
-if TYPE_CHECKING:
-    from muster.channel.stream import Stream
-    from muster.node import event as ev
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.node.daemon import Daemon
 
 # Often enough for a person, seldom enough for a socket.
 _TOLD_EVERY_MS: Final = 500
@@ -53,7 +46,7 @@ class Delivered(Struct, frozen=True, kw_only=True):
 
 
 @verb("artefacts", auth="local")
-def artefacts(core: "Core", call: "Call", ask: Artefacts) -> Delivered:
+def artefacts(core: Core, call: Call, ask: Artefacts) -> Delivered:
     """What a settled task delivered."""
     row = find_task(core, ask.task).row
     task: Any = {name: str(row[name]) for name in ("task", "phase", "state")}
@@ -93,7 +86,7 @@ class Brought(Struct, frozen=True):
 
 
 @verb("blob.bring", auth="local", runs="async")
-async def bring(daemon: "Daemon", call: "ev.Perform", ask: Bring) -> Brought:
+async def bring(daemon: Daemon, call: Perform, ask: Bring) -> Brought:
     """Bring a deliverable to this machine.
 
     Each answer before the last says how far it is.
@@ -131,6 +124,6 @@ class Serve(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("blob.serve", auth="peer", runs="stream")
-async def serve(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Serve) -> None:
+async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Serve) -> None:
     """A blob, to a machine that may read an entry that names it."""
     await holder.serve(daemon, call, stream)

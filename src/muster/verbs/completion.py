@@ -8,16 +8,13 @@ import contextlib
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 from muster import __version__
 from muster.errors import MusterError
 from muster.node.verb import Arg, Verb
-from muster.verbs.declaration import Nothing, Request, Words, pos, verb
+from muster.verbs.declaration import Door, Nothing, Request, Words, pos, verb
 from muster.verbs.table import VERBS
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
 
 _COMMON: Final = {"--json": "flag", "--on": "machine", "--home": "file", "--help": "flag"}
 # Which verb knows what a kind of argument may be, and the field that is its name.
@@ -56,7 +53,7 @@ complete -c muster -f -a '(_muster)'
 
 
 @verb("version", auth="local", runs="client", group="What is true", harmless=True)
-def version(door: "Door", ask: Nothing) -> str:
+def version(door: Door, ask: Nothing) -> str:
     """The version.
 
     muster version
@@ -69,7 +66,7 @@ class Shell(Request, frozen=True):
 
 
 @verb("completion", auth="local", runs="client", group="What is true", harmless=True)
-def completion(door: "Door", ask: Shell) -> str:
+def completion(door: Door, ask: Shell) -> str:
     """Print a script that completes commands in your shell.
 
     Its first line says how it is installed.
@@ -84,14 +81,14 @@ class Line(Request, frozen=True):
 
 
 @verb("complete", auth="local", runs="client")
-def complete(door: "Door", ask: Line) -> str:
+def complete(door: Door, ask: Line) -> str:
     """How the last of these words may go on, each with what it is."""
     *before, current = ask.words or ("",)
     found = _candidates(door, before, current)
     return "\n".join(f"{name}\t{help}" for name, help in found if name.startswith(current))
 
 
-def _candidates(door: "Door", before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
+def _candidates(door: Door, before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
     found, places, kind = None, 0, ""
     for word in before:
         if kind:
@@ -127,7 +124,7 @@ def _takes(found: Verb | None, word: str) -> str:
     return "" if kind == "flag" else kind
 
 
-def _at(door: "Door", args: Sequence[Arg], places: int, current: str) -> Iterator[tuple[str, str]]:
+def _at(door: Door, args: Sequence[Arg], places: int, current: str) -> Iterator[tuple[str, str]]:
     """What may stand at this place; of the last one, there may be several."""
     if args and (places < len(args) or args[-1].kind == "words"):
         arg = args[min(places, len(args) - 1)]
@@ -135,7 +132,7 @@ def _at(door: "Door", args: Sequence[Arg], places: int, current: str) -> Iterato
         yield from _values(door, arg.kind, current)
 
 
-def _values(door: "Door", kind: str, current: str) -> Iterator[tuple[str, str]]:
+def _values(door: Door, kind: str, current: str) -> Iterator[tuple[str, str]]:
     if kind in {"file", "place"}:
         for path in glob.glob(glob.escape(current) + "*"):
             yield path + "/" * os.path.isdir(path), ""

@@ -4,7 +4,7 @@ Rule: what is named is looked for before anything is written; what is settled al
 ours, is refused with what to do instead.
 """
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -13,12 +13,8 @@ from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
 from muster.task import kinds
 from muster.task.state import LIVE
-from muster.verbs.declaration import Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.find import TASK, Meant, find_task, whose
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 
 class Cancel(Request, frozen=True):
@@ -36,7 +32,7 @@ class Cancelled(Struct, frozen=True):
 
 
 @verb("cancel", auth="order", group="Work", object="what", target="owner or all")
-def cancel(core: "Core", call: "Call", ask: Cancel) -> Cancelled:
+def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     """Stop a task or a run.
 
     One of ours, or one whose owner cannot be asked.
@@ -58,7 +54,7 @@ def cancel(core: "Core", call: "Call", ask: Cancel) -> Cancelled:
     return Cancelled(task=task)
 
 
-def _leave_word(core: "Core", call: "Call", ask: Cancel, known: Meant) -> Cancelled:
+def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
     """The order to end it, where its owner finds it, and where all others see it."""
     statement = open_statement(call.statement.encode(), core.standing.fleet)
     if statement.target != EVERY_MACHINE or ask.what != known.id:
@@ -91,7 +87,7 @@ class Retried(Struct, frozen=True):
 
 
 @verb("retry", auth="order", group="Work", object="task", target="owner")
-def retry(core: "Core", call: "Call", ask: Retry) -> Retried:
+def retry(core: Core, call: Call, ask: Retry) -> Retried:
     """Try a task now that waits for its next try.
 
     muster retry 7d5e
@@ -115,7 +111,7 @@ class Decided(Struct, frozen=True):
 
 
 @verb("decide", auth="order", group="Work", object="task", target="owner")
-def decide(core: "Core", call: "Call", ask: Decide) -> Decided:
+def decide(core: Core, call: Call, ask: Decide) -> Decided:
     """Answer a phase that waits for a person.
 
     muster decide 7d5e yes --note 'reads well'
@@ -129,7 +125,7 @@ def decide(core: "Core", call: "Call", ask: Decide) -> Decided:
     return Decided(task, said)
 
 
-def _open(core: "Core", text: str) -> str:
+def _open(core: Core, text: str) -> str:
     """The task of ours that is meant. Raises: NotFound, Conflict where it is settled already."""
     held = find_task(core, text)
     task = str(held.row["task"])

@@ -5,7 +5,7 @@
         wait: Annotated[bool, opt("return only when it is stored at the other end")] = False
 
     @verb("send", auth="agent", object="to", group="Messages")
-    def send(core: "Core", call: "Call", ask: Send) -> Sent:
+    def send(core: Core, call: "Call", ask: Send) -> Sent:
         # Its docstring:
         # Send a message to a machine, an agent, a role, a thread or all.
         #
@@ -16,19 +16,34 @@ saying by what authority it may be asked.
 Rule 2: what a handler is given is its Request, whole: of the declared types and bounds, with
 nothing else in it. A field without a sentence (`data`) is for programs only.
 Rule 3: the type of the last parameter is the Request, the type that is returned the answer; a
-module of verbs imports the core for its annotations only, so they stand in quotes. The first
-sentence of the docstring is the verb's on the help page, its lines of `muster …` are examples.
+module of verbs names the core in annotations only: what it imports from here loads no daemon. The
+first sentence of its docstring is the verb's on the help page, lines of `muster …` are examples.
 
 `make table` writes what is declared into `table.json`, which the command line and the router read.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 
 from muster.limits import ARGUMENT_WORDS_MAX
 from muster.node.verb import Auth
+
+if TYPE_CHECKING:
+    from muster.channel.stream import Stream
+    from muster.node.call import Call
+    from muster.node.core import Core
+    from muster.node.daemon import Daemon
+    from muster.node.event import Perform
+    from muster.verbs.client import Door
+else:
+    Call = Core = Daemon = Door = Perform = Stream = Any
+
+__all__ = [
+    "Call", "Core", "Daemon", "Declared", "Door", "Nothing", "Perform", "Request", "Stream",
+    "Words", "data", "declared", "opt", "pos", "verb",
+]  # fmt: skip
 
 H = TypeVar("H", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ Rule 3: to revoke is an operator's word over the terms, whether the string was u
 """
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -40,13 +40,8 @@ from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
 from muster.node import devices
 from muster.node.home import SEED_BYTES, Home
-from muster.verbs.declaration import Nothing, Request, Words, data, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, data, opt, pos, verb
 from muster.verbs.grant import check_right
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
 
 SEED: Final = "device.seed"
 MINUTE_MS: Final = 60_000
@@ -95,7 +90,7 @@ class Action(Request, frozen=True):
 
 
 @verb("device", auth="local", runs="client", group="The fleet")
-def device(door: "Door", ask: Action) -> Any:
+def device(door: Door, ask: Action) -> Any:
     """Let another machine order with a key of its own: add, join, list, revoke.
 
     muster device add laptop    # where operator.seed lies: prints the next line
@@ -113,7 +108,7 @@ def device(door: "Door", ask: Action) -> Any:
     return door.ask("device.revoke", {"device": ask.what}, on=door.on)
 
 
-def _add(door: "Door", ask: Action) -> Any:
+def _add(door: Door, ask: Action) -> Any:
     """Sign the terms of a fresh ticket; the string with its seed is shown once, here."""
     seed = secrets.token_bytes(SEED_BYTES)
     asked = {
@@ -128,7 +123,7 @@ def _add(door: "Door", ask: Action) -> Any:
     return {**added, "string": write_string(FleetId(str(added["fleet"])), seed)}
 
 
-def _join(door: "Door", text: str) -> Any:
+def _join(door: Door, text: str) -> Any:
     """Make the key of this device, and let the ticket say that it takes its place."""
     home = door.home
     home.require()
@@ -169,7 +164,7 @@ class Proposed(Struct, frozen=True):
 
 
 @verb("device.terms", auth="local")
-def terms_of(core: "Core", call: "Call", ask: Wanted) -> Proposed:
+def terms_of(core: Core, call: Call, ask: Wanted) -> Proposed:
     """What a device would be allowed, to be signed."""
     machine = meant(core.roster, ask.machine, "machine").key
     rights = sorted({each.partition(":")[::2] for each in ask.may})
@@ -210,7 +205,7 @@ class Added(Struct, frozen=True):
     operators_only=True,
     signs="device_options",
 )
-def add(core: "Core", call: "Call", ask: Add) -> Added:
+def add(core: Core, call: Call, ask: Add) -> Added:
     """Write down the terms of a device; the string is the command's own affair."""
     if ask.terms is None:
         raise Malformed("a device has terms that an operator signed; use `muster device add`")
@@ -245,7 +240,7 @@ class Offered(Struct, frozen=True):
 
 
 @verb("device.offer", auth="local")
-def offer(core: "Core", call: "Call", ask: Ticket) -> Offered:
+def offer(core: Core, call: Call, ask: Ticket) -> Offered:
     """The terms that a ticket is for, while they can be used here."""
     core.doubt.check_once("no device is made here")
     if ask.fleet != core.standing.fleet:
@@ -261,7 +256,7 @@ def offer(core: "Core", call: "Call", ask: Ticket) -> Offered:
     return Offered(found.id, core.machine, spent)
 
 
-def _check_offer(core: "Core", found: devices.Offer) -> None:
+def _check_offer(core: Core, found: devices.Offer) -> None:
     name = core.standing.name_of(found.terms.machine)
     if found.terms.machine != core.machine:
         raise Denied(f"the string is for {name}: give this command there")
@@ -292,7 +287,7 @@ class Made(Struct, frozen=True):
 
 
 @verb("device.record", auth="local", writes=True)
-def record(core: "Core", call: "Call", ask: Bound) -> Made:
+def record(core: Core, call: Call, ask: Bound) -> Made:
     """Bind this machine's device key; it is written down with its whole chain."""
     core.doubt.check_once("no device is made here")
     found = next((o for o in devices.offers(core) if o.id == ask.id), None)
@@ -318,7 +313,7 @@ def record(core: "Core", call: "Call", ask: Bound) -> Made:
 
 
 @verb("devices", auth="local")
-def listing(core: "Core", call: "Call", ask: Nothing) -> list[devices.Known]:
+def listing(core: Core, call: Call, ask: Nothing) -> list[devices.Known]:
     """Every device and every string that waits, as the log has them."""
     return sorted(devices.known(core), key=lambda d: (d.device, d.state != "orders", d.id))
 
@@ -342,7 +337,7 @@ class Revoked(Struct, frozen=True):
     operators_only=True,
     signs="device_taken",
 )
-def revoke(core: "Core", call: "Call", ask: Revoke) -> Revoked:
+def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Take the terms of a device back; its own statement, which the command signed, does it."""
     signed = open_statement(ask.statement.encode(), core.standing.fleet)
     if signed.operator not in core.roster.operators:
@@ -362,7 +357,7 @@ class Ids(Struct, frozen=True):
 
 
 @verb("device.taken", auth="local")
-def terms_to_take(core: "Core", call: "Call", ask: Named) -> Ids:
+def terms_to_take(core: Core, call: Call, ask: Named) -> Ids:
     """The terms to take back of a device."""
     machine = meant(core.roster, ask.device, "machine")
     ids = [d.id for d in devices.known(core, machine.key) if d.state in {"orders", "waits", "void"}]

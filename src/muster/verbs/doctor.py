@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -33,10 +33,7 @@ from muster.node.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Nothing, verb
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
+from muster.verbs.declaration import Door, Nothing, verb
 
 # The check that comes first, and the incidents that are told by it.
 PAST: Final = "past"
@@ -62,7 +59,7 @@ class Checks(Struct, frozen=True):
 
 
 @verb("doctor", auth="local", runs="client", group="The fleet", harmless=True)
-def doctor(door: "Door", ask: Nothing) -> Checks | Finding:
+def doctor(door: Door, ask: Nothing) -> Checks | Finding:
     """Check this machine and say how to mend what is wrong.
 
     Exit code 1 where something is.
@@ -235,7 +232,7 @@ def _papers(home: Home) -> Check:
 # --- the daemon --------------------------------------------------------------------
 
 
-def _of_daemon(door: "Door") -> Iterator[Check]:
+def _of_daemon(door: Door) -> Iterator[Check]:
     try:
         status = door.ask("status", {})
     except MusterError as error:
@@ -279,7 +276,7 @@ def _of_daemon(door: "Door") -> Iterator[Check]:
         yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
 
 
-def _waiting(door: "Door") -> Iterator[Check]:
+def _waiting(door: Door) -> Iterator[Check]:
     """Tasks that a machine could take, and that something here keeps from it."""
     queued = [task for task in door.ask("tasks", {}) if task["state"] == "queued"]
     for task in queued[:WAITING_LOOKED_AT]:
@@ -289,7 +286,7 @@ def _waiting(door: "Door") -> Iterator[Check]:
             yield Check("work", "note", what, f"muster why {task['task'][:12]}")
 
 
-def _ownerless(door: "Door") -> Iterator[Check]:
+def _ownerless(door: Door) -> Iterator[Check]:
     """Runs that stand still because the machine that goes on with them is away."""
     runs = Counter(str(run["waits_for"]) for run in door.ask("runs", {}) if run.get("waits_for"))
     for owner, count in sorted(runs.items()):
@@ -316,7 +313,7 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
             yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
 
 
-def _links(door: "Door") -> Iterator[Check]:
+def _links(door: Door) -> Iterator[Check]:
     machines = door.ask("machines", {})
     away = [_with_why(m) for m in machines if m["state"] == "away"]
     if away:
@@ -340,7 +337,7 @@ def _with_why(machine: Mapping[str, Any]) -> str:
     return str(machine["name"])
 
 
-def _skews(door: "Door") -> Iterator[Check]:
+def _skews(door: Door) -> Iterator[Check]:
     far = [
         (str(m["name"]), int(m["skew_ms"]))
         for m in door.ask("machines", {})

@@ -1,16 +1,11 @@
 """Verbs about what this machine does not know of its own past; node/doubt.py has the rules."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Struct
 
 from muster.errors import Conflict
-from muster.verbs.declaration import Nothing, Request, pos, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
+from muster.verbs.declaration import Call, Core, Door, Nothing, Request, pos, verb
 
 
 class View(Struct, frozen=True):
@@ -24,7 +19,7 @@ class View(Struct, frozen=True):
 
 
 @verb("doubt", auth="local")
-def doubt(core: "Core", call: "Call", ask: Nothing) -> View | None:
+def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
     """What this machine does not know of its own past.
 
     That another copy of it runs is one of the reasons; nothing where all is known.
@@ -32,7 +27,7 @@ def doubt(core: "Core", call: "Call", ask: Nothing) -> View | None:
     return view(core)
 
 
-def view(core: "Core") -> View | None:
+def view(core: Core) -> View | None:
     """What the verb answers, for `status` as well."""
     kept, beside = core.doubt.kept, core.lives.beside is not None
     if kept is None and not beside:
@@ -56,7 +51,7 @@ class Resumed(Struct, frozen=True):
 
 
 @verb("resume", auth="local", runs="client", group="What is true")
-def resume(door: "Door", ask: Nothing) -> Resumed:
+def resume(door: Door, ask: Nothing) -> Resumed:
     """Go on without what this machine lost of its log: you know it is no copy.
 
     muster resume
@@ -77,7 +72,7 @@ class Ended(Struct, frozen=True):
 
 
 @verb("doubt.end", auth="order", object="doubt", operators_only=True)
-def end(core: "Core", call: "Call", ask: End) -> Ended:
+def end(core: Core, call: Call, ask: End) -> Ended:
     """An operator's word that ends a machine's doubt."""
     core.doubt.end(ask.doubt)
     return Ended(core.name)

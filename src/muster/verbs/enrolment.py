@@ -1,6 +1,6 @@
 """Verbs about becoming a member: an invitation, taking a machine in, and its papers."""
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Struct
@@ -15,13 +15,9 @@ from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
 from muster.task.spec import check_nameable
-from muster.verbs.declaration import Request, data, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.revoke import authority_of
 from muster.verbs.role import become_hub, roles_of
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 HOUR_MS: Final = 3_600_000
 
@@ -46,7 +42,7 @@ class Invitation(Struct, frozen=True):
 
 
 @verb("invite", auth="order", group="The fleet", object="name", naming=True, target="authority")
-def invite(core: "Core", call: "Call", ask: Invite) -> Invitation:
+def invite(core: Core, call: Call, ask: Invite) -> Invitation:
     """Print one string that lets one machine join.
 
     muster invite build
@@ -93,7 +89,7 @@ class Enrol(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("enrol", auth="nothing")
-def enrol(core: "Core", call: "Call", ask: Enrol) -> str:
+def enrol(core: Core, call: Call, ask: Enrol) -> str:
     """Take a joining machine in.
 
     Proof of possession, then the token, both in this one transaction.
@@ -113,17 +109,17 @@ def enrol(core: "Core", call: "Call", ask: Enrol) -> str:
     return _written(core, enrolment)
 
 
-def _written(core: "Core", enrolment: joining.Enrolment) -> str:
+def _written(core: Core, enrolment: joining.Enrolment) -> str:
     for kind, body in enrolment.entries:
         core.append(kind, canon.encode(msgspec.to_builtins(body)))
     return enrolment.answer.decode()
 
 
-def _own_address(core: "Core") -> str:
+def _own_address(core: Core) -> str:
     return str(core.settings.get("address") or core.settings.get("listen") or "")
 
 
-def _open_invite(core: "Core", sha256: str) -> OpenInvite | None:
+def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
     for row in core.store.rows("fleet_invite", sha256=sha256):
         if str(row["stream"]).startswith(core.machine):
             stream = StreamName.parse(str(row["stream"]))
@@ -141,7 +137,7 @@ def _open_invite(core: "Core", sha256: str) -> OpenInvite | None:
     return None
 
 
-def _opened_ms(core: "Core", stream: StreamName, sha256: str) -> int:
+def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:
     """When an invitation was made. It is looked for only while whoever asks has its token."""
     size, start = core.store.size(stream), 0
     while start < size:
@@ -154,7 +150,7 @@ def _opened_ms(core: "Core", stream: StreamName, sha256: str) -> int:
 
 
 @verb("renew", auth="peer", writes=True)
-def renew(core: "Core", call: "Call", ask: Enrol) -> str:
+def renew(core: Core, call: Call, ask: Enrol) -> str:
     """Issue fresh papers for a member.
 
     Also after weeks asleep.

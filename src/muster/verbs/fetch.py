@@ -7,7 +7,7 @@ Rule 2: nothing is replaced without --force, and it is looked before anything is
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Struct
 
@@ -16,11 +16,8 @@ from muster.node.delivery import Target
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 from muster.task.unit import path_refusal
-from muster.verbs.declaration import Request, opt, pos, verb
+from muster.verbs.declaration import Door, Request, opt, pos, verb
 from muster.verbs.find import TASK
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
 
 # Below this nobody waits long enough to want to know.
 _TOLD_BYTES: Final = 4 * 1024 * 1024
@@ -48,7 +45,7 @@ class Fetched(Struct, frozen=True):
 
 
 @verb("fetch", auth="local", runs="client", group="Work", harmless=True)
-def fetch(door: "Door", ask: Fetch) -> Fetched | dict[str, Any]:
+def fetch(door: Door, ask: Fetch) -> Fetched | dict[str, Any]:
     """Bring what a settled task delivered to this machine.
 
     All of it, or what has this path; of a branch it says where that is.

@@ -5,17 +5,14 @@ Rule 2: a run is understood where a task is asked, as far as it is clear which o
 is understood where a run is asked.
 """
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.node.ending import OPEN
 from muster.node.ownership import Held, What, writer_of
-from muster.verbs.declaration import pos
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
+from muster.verbs.declaration import Core, pos
 
 # As many as fit into a sentence.
 _NAMED_MAX = 6
@@ -24,7 +21,7 @@ TASK: Final = pos("task id (its beginning is enough)", kind="task")
 _WORDS: dict[What, str] = {"task": "`muster tasks --all`", "run": "`muster runs`"}
 
 
-def find_task(core: "Core", text: str) -> Held:
+def find_task(core: Core, text: str) -> Held:
     """The task that is meant. Raises: NotFound, Refused where it may be several."""
     found = _beginning(core, "task", text)
     if len(found) == 1:
@@ -45,7 +42,7 @@ def find_task(core: "Core", text: str) -> Held:
     )
 
 
-def find_run(core: "Core", text: str) -> Held:
+def find_run(core: Core, text: str) -> Held:
     """The run that is meant. Raises: NotFound, Refused where it may be several."""
     found = _beginning(core, "run", text)
     if len(found) == 1:
@@ -65,7 +62,7 @@ class Claim(Struct, frozen=True):
     state: str
 
 
-def claims(core: "Core", what: What, name: str) -> list[Claim]:
+def claims(core: Core, what: What, name: str) -> list[Claim]:
     """Who wrote about an id that is not theirs, and what they say it is."""
     return [
         Claim(core.standing.name_of(writer_of(row)), str(row["state"]))
@@ -85,7 +82,7 @@ class Meant(NamedTuple):
     there: bool
 
 
-def whose(core: "Core", text: str) -> Meant:
+def whose(core: Core, text: str) -> Meant:
     """The task or run that is meant, and its owner. Raises: NotFound, Refused."""
     what: What = "run" if _beginning(core, "run", text) else "task"
     held = find_run(core, text) if what == "run" else find_task(core, text)
@@ -103,14 +100,14 @@ def whose(core: "Core", text: str) -> Meant:
     )
 
 
-def _beginning(core: "Core", what: What, text: str) -> list[Held]:
+def _beginning(core: Core, what: What, text: str) -> list[Held]:
     if not text:
         return []
     whole = core.work.ownership.held(what, text)
     return [whole] if whole is not None else core.work.ownership.beginning(what, text)
 
 
-def _held(core: "Core", what: What, name: str) -> Held:
+def _held(core: Core, what: What, name: str) -> Held:
     found = core.work.ownership.held(what, name)
     if found is None:
         raise _missing(core, what, name)
@@ -121,7 +118,7 @@ def _place(task: dict[str, Any]) -> str:
     return f"{task['phase']}[{task['instance']}]" if task["instance"] else str(task["phase"])
 
 
-def _missing(core: "Core", what: What, text: str) -> NotFound:
+def _missing(core: Core, what: What, text: str) -> NotFound:
     said = claims(core, what, text) if text else []
     if said:
         names = ", ".join(sorted({each.machine for each in said}))

@@ -6,7 +6,7 @@ Rule 2: until then it stands among the incidents of every machine that holds the
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,12 +14,7 @@ from msgspec.structs import replace
 from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.forked import fork_id
-from muster.verbs.declaration import Nothing, Request, Words, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
+from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, opt, pos, verb
 
 ID_CHARS_MIN: Final = 4
 
@@ -40,7 +35,7 @@ class Fork(Struct, frozen=True):
 
 
 @verb("forks", auth="local", group="What is true", harmless=True)
-def forks(core: "Core", call: "Call", ask: Nothing) -> list[Fork]:
+def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
     """Streams whose own key wrote two histories, and what was decided.
 
     Every fork that this machine can prove or that an operator closed, open ones first.
@@ -50,7 +45,7 @@ def forks(core: "Core", call: "Call", ask: Nothing) -> list[Fork]:
     return listed(core)
 
 
-def listed(core: "Core") -> list[Fork]:
+def listed(core: Core) -> list[Fork]:
     """What the verb answers."""
     found = {each.fork: each for each in proved(core)}
     for fork, closed in core.roster.closed.items():
@@ -66,7 +61,7 @@ def listed(core: "Core") -> list[Fork]:
     return sorted(found.values(), key=lambda each: (each.state != "open", each.stream, each.common))
 
 
-def proved(core: "Core") -> list[Fork]:
+def proved(core: Core) -> list[Fork]:
     """The forks that this machine holds a proof of."""
     found = []
     for stream, proof in core.replication.forks.proofs().items():
@@ -93,7 +88,7 @@ class Close(Request, frozen=True):
 
 
 @verb("close", auth="local", runs="client", group="What is true")
-def close(door: "Door", ask: Close) -> Any:
+def close(door: Door, ask: Close) -> Any:
     """Close a fork: you looked at it, its stream stays where it was cut.
 
     muster close 3fa1 'a backup was started twice'
@@ -121,7 +116,7 @@ class Settled(Struct, frozen=True):
 
 
 @verb("fork.close", auth="order", object="fork", operators_only=True)
-def settle(core: "Core", call: "Call", ask: Settle) -> Settled:
+def settle(core: Core, call: Call, ask: Settle) -> Settled:
     """An operator's decision about a fork."""
     found = next((each for each in listed(core) if each.fork == ask.fork), None)
     if found is None:

@@ -8,7 +8,7 @@ Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -20,12 +20,8 @@ from muster.fleet.name import Hex32, check_word
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
 from muster.limits import GRANT_DAYS_MAX
-from muster.verbs.declaration import Request, data, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.table import VERBS
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 # What a machine may over its own link, and what the object of such a grant is.
 MACHINE_VERBS: Final[Mapping[str, str]] = {"push": "", "repo": "repository"}
@@ -112,7 +108,7 @@ def _refuse_verb(verb: str, sort: str) -> None:
 # --- who is meant --------------------------------------------------------------------------------
 
 
-def grantee(core: "Core", text: str, verb: str, *, taking: bool = False) -> Grantee:
+def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grantee:
     """Whom a person means; `verb` decides between two where only one of them can use it.
 
     Raises: NotFound, Denied, Conflict with what to type instead; Refused where nobody who could be
@@ -139,7 +135,7 @@ def grantee(core: "Core", text: str, verb: str, *, taking: bool = False) -> Gran
     )
 
 
-def _candidates(core: "Core", text: str, sort: str) -> list[Grantee]:
+def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
     """All that a word can mean, of this sort where the person said one."""
     roster, found = core.roster, []
     if sort in ("", "role") and text in ROLES:
@@ -169,7 +165,7 @@ def _candidates(core: "Core", text: str, sort: str) -> list[Grantee]:
     return found
 
 
-def _refuse_subkey(core: "Core", key: str) -> None:
+def _refuse_subkey(core: Core, key: str) -> None:
     """A machine's sub-keys sign what they are for; only its `statement` key signs orders."""
     for record in core.roster.known.values():
         for purpose, public in record.keys.items():
@@ -204,7 +200,7 @@ class Meant(Struct, frozen=True):
 
 
 @verb("grant.check", auth="local")
-def check(core: "Core", call: "Call", ask: Which) -> Meant:
+def check(core: Core, call: Call, ask: Which) -> Meant:
     """Whom and what a grant means, and whether it has an effect."""
     who = grantee(core, ask.to, ask.verb, taking=ask.take)
     if not ask.take:
@@ -238,7 +234,7 @@ class Written(Struct, frozen=True):
     target="hub",
     signs="grant_options",
 )
-def grant(core: "Core", call: "Call", ask: Give) -> Written:
+def grant(core: Core, call: Call, ask: Give) -> Written:
     """Allow a key, a machine or a role one verb; `muster grants` lists them.
 
     muster grant machine:build send
@@ -262,13 +258,13 @@ def grant(core: "Core", call: "Call", ask: Give) -> Written:
     return Written(call.write(body).id.hex())
 
 
-def _check_effect(core: "Core", given: Grant) -> None:
+def _check_effect(core: Core, given: Grant) -> None:
     check_right(given.verb, given.object, _sort_of(core, given.to))
     if given.until_ms <= core.now.wall_ms:
         raise Refused("the grant would have ended before it began: give it some days")
 
 
-def _sort_of(core: "Core", to: str) -> str:
+def _sort_of(core: Core, to: str) -> str:
     """What a grant's `to` is."""
     roster = core.roster
     if to in ROLES:
@@ -309,7 +305,7 @@ class Listed(Struct, frozen=True):
 
 
 @verb("grants", auth="local", group="The fleet", harmless=True)
-def grants(core: "Core", call: "Call", ask: Grants) -> Listed:
+def grants(core: Core, call: Call, ask: Grants) -> Listed:
     """Every grant that stands, and what can be granted.
 
     muster grants --verbs
@@ -322,7 +318,7 @@ def grants(core: "Core", call: "Call", ask: Grants) -> Listed:
     return Listed(grants=[_shown(core, each) for each in given])
 
 
-def _shown(core: "Core", given: Given) -> Held:
+def _shown(core: Core, given: Given) -> Held:
     sort, to = _sort_of(core, given.grant.to), given.grant.to
     effect = ""
     try:

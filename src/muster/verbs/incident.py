@@ -6,20 +6,16 @@ gravest and newest come first, our own before those of others.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Struct
 
 from muster.errors import Exhausted
 from muster.log.stream import FLEET
 from muster.node.health import DISK_FULL
-from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.fork import proved
 from muster.verbs.listing import Rows, say_cut
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 SHOWN_MAX: Final = 500
 # What a line of a terminal shows; the rest is read with --json.
@@ -46,7 +42,7 @@ class Incident(Struct, frozen=True):
 
 
 @verb("incidents", auth="local", group="What is true", harmless=True)
-def incidents(core: "Core", call: "Call", ask: Incidents) -> list[Incident]:
+def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 
     What is open comes first.
@@ -64,7 +60,7 @@ def _gravest(each: Incident) -> tuple[bool, bool, int]:
     return not each.open, each.severity != "critical", -each.t_ms
 
 
-def listed(core: "Core", limit: int, *, only_open: bool = False) -> tuple[list[Incident], bool]:
+def listed(core: Core, limit: int, *, only_open: bool = False) -> tuple[list[Incident], bool]:
     """So many incidents that every machine is heard; and whether there are more."""
     every = [*_standing_still(core), *_forked(core)]
     cut = False
@@ -84,7 +80,7 @@ def listed(core: "Core", limit: int, *, only_open: bool = False) -> tuple[list[I
     return [every[number] for number in chosen[:limit]], cut or len(every) > limit
 
 
-def _newest(core: "Core", rows: list[dict[str, Any]], writer: str) -> list[Incident]:
+def _newest(core: Core, rows: list[dict[str, Any]], writer: str) -> list[Incident]:
     """Of each incident of a machine what it said last: it may go on in another incarnation."""
     found, name = [], core.standing.name_of(writer)
     for key in dict.fromkeys(str(row["key"]) for row in rows):
@@ -94,7 +90,7 @@ def _newest(core: "Core", rows: list[dict[str, Any]], writer: str) -> list[Incid
     return found
 
 
-def _standing_still(core: "Core") -> list[Incident]:
+def _standing_still(core: Core) -> list[Incident]:
     """That the disk is full now: no entry can say so."""
     try:
         core.store.check_room()
@@ -105,7 +101,7 @@ def _standing_still(core: "Core") -> list[Incident]:
     return []
 
 
-def _forked(core: "Core") -> list[Incident]:
+def _forked(core: Core) -> list[Incident]:
     """The forks that nobody has closed."""
     found = []
     for each in proved(core):

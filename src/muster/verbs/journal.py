@@ -17,15 +17,11 @@ from muster.log.entry import Entry
 from muster.log.stream import JOURNAL
 from muster.node.ownership import writer_of
 from muster.node.verb import LATER, Later
-from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.declaration import Call, Core, Door, Request, opt, verb
 from muster.verbs.find import TASK, find_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
 
 SHOWN_MAX: Final = 2000
 # Often enough for a person, seldom enough for a daemon.
@@ -53,7 +49,7 @@ class Journals(Struct, frozen=True):
 
 
 @verb("journal.where", auth="local")
-def where(core: "Core", call: "Call", ask: Where) -> Journals:
+def where(core: Core, call: Call, ask: Where) -> Journals:
     """The machines whose journals tell of a task.
 
     Its owner gave it to them, and they began it.
@@ -79,7 +75,7 @@ class JournalEnd(Struct, frozen=True):
 
 
 @verb("journal", auth="local", object="task", followed=True)
-def journal(core: "Core", call: "Call", ask: Read) -> JournalEnd | Later:
+def journal(core: Core, call: Call, ask: Read) -> JournalEnd | Later:
     """This machine's journal of a task; elsewhere, to whoever was granted it.
 
     Each entry is an answer of its own; with `follow` also those that come.
@@ -93,11 +89,11 @@ def journal(core: "Core", call: "Call", ask: Read) -> JournalEnd | Later:
     return LATER
 
 
-def _running(core: "Core", task: str) -> bool:
+def _running(core: Core, task: str) -> bool:
     return core.work.working.worker.holds(task) is not None
 
 
-def _entries(core: "Core", task: str) -> "Iterator[Entry]":
+def _entries(core: Core, task: str) -> "Iterator[Entry]":
     """Entries of all our journals about one task, in their order; the last `SHOWN_MAX`."""
     found: list[Entry] = []
     for stream in core.store.streams():
@@ -119,7 +115,7 @@ def _is_about(entry: Entry, task: str) -> bool:
     return isinstance(body, dict) and str(body.get("task", "")).startswith(task)
 
 
-def _view(core: "Core", entry: Entry) -> dict[str, Any]:
+def _view(core: Core, entry: Entry) -> dict[str, Any]:
     body: Any = {}
     if entry.body is not None:
         body = canon.decode(entry.body, "journal", size_max=1 << 20)
@@ -133,7 +129,7 @@ def _view(core: "Core", entry: Entry) -> dict[str, Any]:
 class _Follower:
     """Sends journal entries of a task as they are written, until the attempt ends."""
 
-    def __init__(self, core: "Core", call: "Call", task: str) -> None:
+    def __init__(self, core: Core, call: Call, task: str) -> None:
         self.core, self.call, self.task = core, call, task
         self.open = True
 
@@ -158,7 +154,7 @@ class _Follower:
 
 
 @verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True)
-def logs(door: "Door", ask: Read) -> None:
+def logs(door: Door, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 
     The journals of every machine that worked on it, one after the other.

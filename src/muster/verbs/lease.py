@@ -1,17 +1,13 @@
 """Heartbeats: what worker and owner tell each other about leases. Frames, never entries."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Meta
 
 from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
 from muster.node.verb import LATER, Later
 from muster.task.live import Beat as Lease
-from muster.verbs.declaration import Request, data, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
+from muster.verbs.declaration import Call, Core, Request, data, verb
 
 Task = Annotated[str, Meta(max_length=KEY_CHARS_MAX)]
 Count = Annotated[int, Meta(ge=0, le=INT_ABS_MAX)]
@@ -26,7 +22,7 @@ class Beat(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("beat", auth="peer")
-def beat(core: "Core", call: "Call", ask: Beat) -> Later:
+def beat(core: Core, call: Call, ask: Beat) -> Later:
     """A worker's heartbeat to an owner: it lives, and holds these leases."""
     held = [Lease(task, (a, b), progress[:500]) for task, a, b, progress in ask.holds]
     core.work.beat(call.peer, ask.mark[:100], held)
@@ -40,7 +36,7 @@ class Hold(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("hold", auth="peer")
-def hold(core: "Core", call: "Call", ask: Hold) -> Later:
+def hold(core: Core, call: Call, ask: Hold) -> Later:
     """An owner's answer to a heartbeat."""
     core.work.working.on_owner(call.peer, "hold", call.args)
     return LATER
@@ -53,7 +49,7 @@ class Release(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("release", auth="peer")
-def release(core: "Core", call: "Call", ask: Release) -> Later:
+def release(core: Core, call: Call, ask: Release) -> Later:
     """An owner ends an attempt."""
     core.work.working.on_owner(call.peer, "release", call.args)
     return LATER

@@ -1,18 +1,13 @@
 """Verbs about links: to a machine that moved, and through one in the middle (node/relay.py)."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from muster.channel import FIRST
 from muster.errors import Refused, Unreachable
-from muster.verbs.declaration import Request, data, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.channel.stream import Stream
-    from muster.node import event as ev
-    from muster.node.daemon import Daemon
+from muster.verbs.declaration import Daemon, Perform, Request, Stream, data, opt, pos, verb
 
 
 class Reach(Request, frozen=True):
@@ -29,7 +24,7 @@ class Reached(Struct, frozen=True):
 
 
 @verb("reach", auth="local", runs="async", group="The fleet")
-async def reach(daemon: "Daemon", call: "ev.Perform", ask: Reach) -> Reached:
+async def reach(daemon: Daemon, call: Perform, ask: Reach) -> Reached:
     """Tell this machine where another one is now, when its address has changed.
 
     The machine itself proves that it is there. Raises: Unreachable where nobody is, unless it is
@@ -66,7 +61,7 @@ class Relay(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("relay", auth="peer", runs="stream")
-async def relay(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Relay) -> None:
+async def relay(daemon: Daemon, call: Perform, stream: Stream, ask: Relay) -> None:
     """A way to another machine, through this one."""
     await daemon.relays.carry(call, stream)
 
@@ -76,8 +71,6 @@ class ServeRelay(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("relay.serve", auth="peer", runs="stream")
-async def serve_relay(
-    daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: ServeRelay
-) -> None:
+async def serve_relay(daemon: Daemon, call: Perform, stream: Stream, ask: ServeRelay) -> None:
     """Another machine wants a link, through the one that asks."""
     await daemon.relays.serve(call, stream)

@@ -8,14 +8,12 @@ than any answer can be is cut as one of too many rows is, and does not fail.
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from muster.limits import ANSWER_BYTES_MAX
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
+from muster.verbs.declaration import Call
 
 # An answer of so many rows is a few megabytes, below what an answer may be.
 LIMIT_MAX: Final = 5_000
@@ -53,7 +51,7 @@ def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) 
     return oldest_fitting(rows[::-1], value, room)[::-1]
 
 
-def say_cut(call: "Call", limit: int, what: str, more: str) -> None:
+def say_cut(call: Call, limit: int, what: str, more: str) -> None:
     """Tell, before the list itself, that there is more of it."""
     if call.channel:
         call.more({"note": f"there are more {what} than the {limit} shown: {more}"})

@@ -1,18 +1,12 @@
 """Verbs about the machines of the fleet, as this one sees them."""
 
-from typing import TYPE_CHECKING
-
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.fleet.facts import Facts
 from muster.log.stream import MachineId
 from muster.node.link import Tried
 from muster.node.presence import heard_ms_ago, presence
-from muster.verbs.declaration import Nothing, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
+from muster.verbs.declaration import Call, Core, Nothing, verb
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -38,7 +32,7 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 
 @verb("machines", auth="local", group="The fleet", harmless=True)
-def machines(core: "Core", call: "Call", ask: Nothing) -> list[Machine]:
+def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
     """Every machine of the fleet, and how it is.
 
     muster machines
@@ -68,7 +62,7 @@ def machines(core: "Core", call: "Call", ask: Nothing) -> list[Machine]:
     return answer
 
 
-def _held(core: "Core", machine: MachineId) -> dict[str, int]:
+def _held(core: Core, machine: MachineId) -> dict[str, int]:
     """Our entries that this machine has receipted, per scope."""
     found = {}
     for stream in core.store.streams():
@@ -80,6 +74,6 @@ def _held(core: "Core", machine: MachineId) -> dict[str, int]:
 
 
 @verb("facts", auth="local")
-def facts(core: "Core", call: "Call", ask: Nothing) -> Facts | None:
+def facts(core: Core, call: Call, ask: Nothing) -> Facts | None:
     """What this machine says about itself."""
     return core.roster.facts.get(core.machine)

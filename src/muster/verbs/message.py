@@ -6,7 +6,7 @@ unread come oldest first, since they may be orders of a kind, everything else ne
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from muster.node.presence import heard_ms_ago
 from muster.node.speaking import Speaking
 from muster.node.verb import LATER, Later
 from muster.store.store import Draft
-from muster.verbs.declaration import Request, Words, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, oldest_fitting, say_cut
 from muster.verbs.thread import (
     LIMIT_HELP,
@@ -35,10 +35,6 @@ from muster.verbs.thread import (
     text_of,
     who,
 )
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 _MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 
@@ -71,7 +67,7 @@ class Sent(Struct, frozen=True):
 
 
 @verb("send", auth="agent", group="Messages", object="to", harmless=True, followed=True)
-def send(core: "Core", call: "Call", ask: Send) -> Sent | Later:
+def send(core: Core, call: Call, ask: Send) -> Sent | Later:
     """Send a message to a machine, an agent, a role, a thread or all.
 
     muster send build 'the tests moved to tests/' --wait
@@ -90,7 +86,7 @@ class Reply(Request, frozen=True):
 
 
 @verb("reply", auth="agent", group="Messages", object="message", harmless=True)
-def reply(core: "Core", call: "Call", ask: Reply) -> Sent | Later:
+def reply(core: Core, call: Call, ask: Reply) -> Sent | Later:
     """Answer a message.
 
     muster reply 0827 'seen' --on build
@@ -118,7 +114,7 @@ class Acted(Struct, frozen=True):
 
 
 @verb("ack", auth="agent", group="Messages", object="message")
-def ack(core: "Core", call: "Call", ask: Ack) -> Acted:
+def ack(core: Core, call: Call, ask: Ack) -> Acted:
     """Say that you acted on a message.
 
     muster ack 0827 --note 'moved them'
@@ -130,7 +126,7 @@ def ack(core: "Core", call: "Call", ask: Ack) -> Acted:
 
 
 def _send(
-    core: "Core", call: "Call", scope: Scope, body: kinds.MessageSend, *, wait: bool = False
+    core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait: bool = False
 ) -> Sent | Later:
     kinds.check_send(body)
     stream = core.standing.own(scope)
@@ -159,9 +155,7 @@ def _send(
     return LATER
 
 
-def _same_key(
-    core: "Core", stream: StreamName, body: kinds.MessageSend
-) -> tuple[bytes, int] | None:
+def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[bytes, int] | None:
     """The message that was sent under this key: its id and place.
 
     Raises: Conflict where it said something else: a key stands for one message.
@@ -180,7 +174,7 @@ def _same_key(
     return None
 
 
-def _nobody(core: "Core", address: str, scope: Scope) -> str:
+def _nobody(core: Core, address: str, scope: Scope) -> str:
     """Why a message is for nobody."""
     if address.startswith("role:"):
         role = address.removeprefix("role:")
@@ -200,12 +194,12 @@ def _nobody(core: "Core", address: str, scope: Scope) -> str:
     return "this machine is alone in its fleet: nobody would read it; nothing was sent"
 
 
-def _away(core: "Core", machine: MachineId) -> Away:
+def _away(core: Core, machine: MachineId) -> Away:
     heard = heard_ms_ago(core, machine)
     return Away(core.standing.name_of(machine), UNSET if heard is None else heard)
 
 
-def _place(core: "Core", to: str) -> tuple[Scope, list[str]]:
+def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
     """The stream a message belongs into, and its addresses. Raises: NotFound."""
     if to == "all":
         return FLEET, ["all"]
@@ -228,7 +222,7 @@ def _place(core: "Core", to: str) -> tuple[Scope, list[str]]:
     return scope, [f"{agent}@{machine}" if at else machine]
 
 
-def _instead(core: "Core", to: str) -> str:
+def _instead(core: Core, to: str) -> str:
     """What somebody may have meant who named no machine, to be said behind that."""
     agent, at, name = to.rpartition("@")
     names = {record.name for record in core.roster.machines.values()}
@@ -242,7 +236,7 @@ def _instead(core: "Core", to: str) -> str:
     return ""
 
 
-def _group(core: "Core", name: str) -> Scope:
+def _group(core: Core, name: str) -> Scope:
     """The group of this name that we belong to. Raises: NotFound, Refused."""
     found = groups(core, name) if name else []
     if not found:
@@ -279,7 +273,7 @@ class Item(Said, frozen=True, kw_only=True):
 
 
 @verb("inbox", auth="local", group="Messages", harmless=True)
-def inbox(core: "Core", call: "Call", ask: Inbox) -> list[Item]:
+def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
     """Unread messages for this machine or one of its agents, the oldest first.
 
     muster inbox
@@ -321,7 +315,7 @@ def inbox(core: "Core", call: "Call", ask: Inbox) -> list[Item]:
     ]
 
 
-def _mark(core: "Core", agent: str, found: Iterable[state.Sent]) -> None:
+def _mark(core: Core, agent: str, found: Iterable[state.Sent]) -> None:
     """Say that these were shown: one batch for each stream that says so."""
     actor = f"{agent}@{core.name}" if agent else "muster"
     drafts: dict[Scope, list[Draft]] = {}
@@ -333,7 +327,7 @@ def _mark(core: "Core", agent: str, found: Iterable[state.Sent]) -> None:
         core.append_all(scope, each)
 
 
-def _receipt_scope(core: "Core", message: state.Sent) -> Scope:
+def _receipt_scope(core: Core, message: state.Sent) -> Scope:
     """Where the sender can read what we say about its message."""
     scope, sender = message.stream.scope, message.stream.machine
     return scope_to(sender) if scope.startswith("to.") and sender != core.machine else scope
@@ -362,7 +356,7 @@ class Outgoing(Struct, frozen=True):
 
 
 @verb("sent", auth="local", group="Messages", harmless=True)
-def sent(core: "Core", call: "Call", ask: Listing) -> list[Outgoing]:
+def sent(core: Core, call: Call, ask: Listing) -> list[Outgoing]:
     """Messages sent from here, and how far each came.
 
     muster sent

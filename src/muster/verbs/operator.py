@@ -7,7 +7,7 @@ Rule 3: machines and operators have one space of names, and no key has two meani
 """
 
 import secrets
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Struct
 
@@ -20,13 +20,8 @@ from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
 from muster.node import clock
 from muster.node.home import SEED_BYTES, Home
-from muster.verbs.declaration import Nothing, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
 
 SEED: Final = "operator.seed"
 
@@ -59,7 +54,7 @@ class Action(Request, frozen=True):
 
 
 @verb("operator", auth="local", runs="client", group="The fleet")
-def operator(door: "Door", ask: Action) -> Any:
+def operator(door: Door, ask: Action) -> Any:
     """Who orders in this fleet: list them, add one, shut one out.
 
     muster operator key    # where bob will order: prints a key
@@ -88,7 +83,7 @@ def _own_key(home: Home) -> tuple[str, bool]:
     return Operator.from_seed(home.seed(SEED)).key, fresh
 
 
-def _add(door: "Door", ask: Action) -> Any:
+def _add(door: Door, ask: Action) -> Any:
     door.home.require()
     check_name(ask.name, "The operator's name")
     if ask.here == bool(ask.key):
@@ -123,7 +118,7 @@ class Known(Struct, frozen=True):
 
 
 @verb("operators", auth="local")
-def listing(core: "Core", call: "Call", ask: Nothing) -> list[Known]:
+def listing(core: Core, call: Call, ask: Nothing) -> list[Known]:
     """Every operator, as the log has them: whose key counts, then whose counts no more."""
     live = [
         Known(each.name, each.operator, each.issued_ms, "orders")
@@ -146,7 +141,7 @@ class Free(Struct, frozen=True):
 
 
 @verb("operator.free", auth="local")
-def free(core: "Core", call: "Call", ask: Name) -> Free:
+def free(core: Core, call: Call, ask: Name) -> Free:
     """Whether a name can be an operator's."""
     check_name(ask.name, "The operator's name")
     _check_name_is_free(core, ask.name, "")
@@ -165,7 +160,7 @@ class Made(Struct, frozen=True):
 
 
 @verb("operator.add", auth="order", object="name", target="authority", operators_only=True)
-def add(core: "Core", call: "Call", ask: Add) -> Made:
+def add(core: Core, call: Call, ask: Add) -> Made:
     """Make an operator of a key."""
     authority, key = authority_of(core), ask.key.strip().lower()
     check_name(ask.name, "The operator's name")
@@ -183,12 +178,12 @@ class Record(Request, frozen=True):
 
 
 @verb("operator.record", auth="local", writes=True)
-def record(core: "Core", call: "Call", ask: Record) -> Made:
+def record(core: Core, call: Call, ask: Record) -> Made:
     """Take in an operator that the authority signed; who brings it does not matter."""
     return _write(core, call, open_operator(ask.record.encode(), core.standing.fleet))
 
 
-def _write(core: "Core", call: "Call", record: OperatorRecord) -> Made:
+def _write(core: Core, call: Call, record: OperatorRecord) -> Made:
     key, roster = record.operator, core.roster
     if roster.is_dead(key):
         raise Denied(
@@ -210,7 +205,7 @@ def _write(core: "Core", call: "Call", record: OperatorRecord) -> Made:
     return Made(record.name, key, known is None)
 
 
-def _check_name_is_free(core: "Core", name: str, key: str) -> None:
+def _check_name_is_free(core: Core, name: str, key: str) -> None:
     other = taken(core.roster, name)
     if other is not None and other.key != key:
         raise Conflict(f"{other.sort} {name} has this name already: choose another name")

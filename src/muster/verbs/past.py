@@ -4,7 +4,7 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 
@@ -15,9 +15,7 @@ from muster.log.fold import Skip, body_as
 from muster.node import yields
 from muster.node.ownership import Held
 from muster.task import kinds, large, values
-
-if TYPE_CHECKING:
-    from muster.node.core import Core
+from muster.verbs.declaration import Core
 
 
 class Left(Struct, frozen=True):
@@ -27,7 +25,7 @@ class Left(Struct, frozen=True):
     reason: str
 
 
-def left(core: "Core", held: Held) -> dict[tuple[int, int], Left]:
+def left(core: Core, held: Held) -> dict[tuple[int, int], Left]:
     """For each epoch that ended without settling the task: when, and why its owner says."""
     return {
         (int(row["epoch_order"]), int(row["epoch_count"])): Left(row["changed_ms"], row["reason"])
@@ -37,7 +35,7 @@ def left(core: "Core", held: Held) -> dict[tuple[int, int], Left]:
     }
 
 
-def rows(core: "Core", held: Held) -> list[dict[str, Any]]:
+def rows(core: Core, held: Held) -> list[dict[str, Any]]:
     """Every row that its owner's streams had of the task, oldest first in each of them.
 
     A task is asked of once: what was written before it was opened, and after its end, is not read.
@@ -54,7 +52,7 @@ def rows(core: "Core", held: Held) -> list[dict[str, Any]]:
     return found
 
 
-def question(core: "Core", opened: bytes) -> str:
+def question(core: Core, opened: bytes) -> str:
     """What the phase that this entry opened asks of a person; "" when it asks an agent."""
     entry = core.store.entry(EntryId(opened))
     try:
@@ -70,7 +68,7 @@ def question(core: "Core", opened: bytes) -> str:
         return text
 
 
-def _given(core: "Core", entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
+def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
     """What a person is shown of the values: of the large ones the end, which says so."""
     if not yields.results_of(body) or entry is None:
         return body.values

@@ -12,16 +12,13 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 from muster.agent import catalogue
 from muster.errors import Malformed, MusterError, NotFound, Refused
 from muster.task.route import NOOP
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Request, Words, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
+from muster.verbs.declaration import Door, Request, Words, opt, pos, verb
 
 TRIES_MAX: Final = 3
 
@@ -88,7 +85,7 @@ class Ask(Request, frozen=True):
 
 
 @verb("ask", auth="local", runs="client", group="Work", on="one", harmless=True, steps=True)
-def ask(door: "Door", wish: Ask) -> dict[str, Any] | Finding:
+def ask(door: Door, wish: Ask) -> dict[str, Any] | Finding:
     """Let an agent turn an intention into a spec, and run it.
 
     The answer is the plan and the run that began, or what is missing.
@@ -122,7 +119,7 @@ def ask(door: "Door", wish: Ask) -> dict[str, Any] | Finding:
 
 
 def _planned(
-    door: "Door", agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
+    door: Door, agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
 ) -> Plan:
     """A plan that the check has nothing against. Raises: Refused when the agent gives none."""
     problems = ""
@@ -145,7 +142,7 @@ def _planned(
     )
 
 
-def _answer_of(door: "Door", agent: str, prompt: str) -> str:
+def _answer_of(door: Door, agent: str, prompt: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
     spec = _planning_spec(agent, prompt)
     wanted = {"base": "", "repo": "", "spec": spec, "values": {}}

@@ -1,19 +1,14 @@
 """Verbs about permissions: what agents wait for, and a person's answer, signed."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
 from muster.node.question import AnswerAttempt
 from muster.node.verb import Column
-from muster.verbs.declaration import Nothing, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
 from muster.verbs.find import TASK
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.verbs.client import Door
 
 
 class Question(Struct, frozen=True):
@@ -36,7 +31,7 @@ class Question(Struct, frozen=True):
     ),
     nothing="No agent of this machine waits for a permission; --on all asks every machine.",
 )  # fmt: skip
-def questions(core: "Core", call: "Call", ask: Nothing) -> list[Question]:
+def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
     """Permissions that agents of this machine wait for; --on all: of every one.
 
     muster questions --on all
@@ -70,7 +65,7 @@ class Answered(Struct, frozen=True):
 
 
 @verb("answer", auth="local", runs="client", group="Work")
-def answer(door: "Door", ask: Answer) -> Answered:
+def answer(door: Door, ask: Answer) -> Answered:
     """Allow or deny what an agent waits for.
 
     On the machine where the agent waits: the one that its owner gave the task to.
@@ -87,7 +82,7 @@ def answer(door: "Door", ask: Answer) -> Answered:
 
 
 @verb("question.answer", auth="order", object="task")
-def settle(core: "Core", call: "Call", ask: Answer) -> Answered:
+def settle(core: Core, call: Call, ask: Answer) -> Answered:
     """The answer, on the machine where the agent waits."""
     found = core.work.working.questions.find(ask.task, ask.question)
     allow = ask.answer == "yes"

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -15,14 +15,18 @@ from muster.node import holder
 from muster.node.counter import DECLARED
 from muster.node.member import FactsChanged
 from muster.node.push import PushRights
-from muster.verbs.declaration import Nothing, Request, data, pos, verb
-
-if TYPE_CHECKING:
-    from muster.channel.stream import Stream
-    from muster.node import event as ev
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.node.daemon import Daemon
+from muster.verbs.declaration import (
+    Call,
+    Core,
+    Daemon,
+    Nothing,
+    Perform,
+    Request,
+    Stream,
+    data,
+    pos,
+    verb,
+)
 
 DECLARED[__name__] = {"push-refused": "A push to a repository here was refused by the fence."}
 
@@ -67,7 +71,7 @@ class Kept(Struct, frozen=True):
     target="hub",
     steps=True,
 )
-async def repo(daemon: "Daemon", call: "ev.Perform", ask: Action) -> Added | list[Kept]:
+async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
     """Add or list the fleet's repositories.
 
     One that is added is kept on the machine that acts.
@@ -86,7 +90,7 @@ async def repo(daemon: "Daemon", call: "ev.Perform", ask: Action) -> Added | lis
 
 
 @verb("repo.list", auth="local", runs="async")
-async def listing(daemon: "Daemon", call: "ev.Perform", ask: Nothing) -> list[Kept]:
+async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
     """The fleet's repositories, and where they are kept; the head of those kept here.
 
     One that only machines kept which count no more is there, too: it can be brought back.
@@ -129,7 +133,7 @@ class Wanted(Request, frozen=True, forbid_unknown_fields=False):
 
 
 @verb("git.connect", auth="local", runs="stream")
-async def connect(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Wanted) -> None:
+async def connect(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> None:
     """A stream for git, to a repository of ours or, through a link, to another machine's."""
     core = daemon.core
     record = core.roster.find(ask.machine)
@@ -143,12 +147,12 @@ async def connect(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: W
 
 
 @verb("git.serve", auth="peer", runs="stream")
-async def serve(daemon: "Daemon", call: "ev.Perform", stream: "Stream", ask: Wanted) -> None:
+async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> None:
     """A repository of ours, to a machine whose link proved who it is."""
     await _serve(daemon, stream, ask, call.peer)
 
 
-async def _serve(daemon: "Daemon", stream: "Stream", ask: Wanted, peer: str) -> None:
+async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None:
     found = repository.find(daemon.hands.repos, ask.repo)
     stream.accept()
     server = await remote.serve(found.path, ask.service, peer=peer, sock=daemon.home.socket)
@@ -172,7 +176,7 @@ class Allowed(Struct, frozen=True):
 
 
 @verb("git.may-push", auth="local")
-def may_push(core: "Core", call: "Call", ask: Push) -> Allowed:
+def may_push(core: Core, call: Call, ask: Push) -> Allowed:
     """Whether a machine may move these refs, for the fence: anything unclear is a no."""
     core.roster.machine(ask.peer)
     refusal = may_push_all(ask.peer, ask.updates, PushRights(core))
@@ -196,7 +200,7 @@ class Stands(Struct, frozen=True):
 
 
 @verb("git.stands", auth="local", runs="async")
-async def stands(daemon: "Daemon", call: "ev.Perform", ask: Branch) -> Stands:
+async def stands(daemon: Daemon, call: Perform, ask: Branch) -> Stands:
     """Whether a settled branch is where its task says, as far as its repository is kept here."""
     if not _SETTLED.fullmatch(ask.branch):
         raise Malformed(f"{ask.branch[:80]!a} is no branch of a settled task")
@@ -213,7 +217,7 @@ class Pushed(Struct, frozen=True):
 
 
 @verb("git.again", auth="peer", runs="async")
-async def again(daemon: "Daemon", call: "ev.Perform", ask: Again) -> Pushed:
+async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
     """The commit of a settled attempt of ours, once more: its owner was set back, and asks."""
     core = daemon.core
     held = core.work.ownership.held("task", ask.task)

@@ -7,7 +7,7 @@ stream that found no room is nothing, and the answer says of how many streams th
 Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/ended.py`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import Struct
 
@@ -18,11 +18,7 @@ from muster.fleet.meant import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
 from muster.node import last_word
-from muster.verbs.declaration import Request, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
+from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 
 
 class Who(Request, frozen=True):
@@ -58,7 +54,7 @@ class Revoked(Struct, frozen=True):
     destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
     asks="revoke.check",
 )
-def revoke(core: "Core", call: "Call", ask: Revoke) -> Revoked:
+def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Shut a machine or an operator out everywhere, at once and for good.
 
     What we hold of its streams still counts.
@@ -99,7 +95,7 @@ class Meant(Struct, frozen=True):
 
 
 @verb("revoke.check", auth="local")
-def check(core: "Core", call: "Call", ask: Who) -> Meant:
+def check(core: Core, call: Call, ask: Who) -> Meant:
     """Who is meant by a revocation, and whether it would be refused."""
     who = _meant(core, ask)
     # The order goes to the authority's machine: that one cannot revoke itself, this one can.
@@ -108,7 +104,7 @@ def check(core: "Core", call: "Call", ask: Who) -> Meant:
     return Meant(who.sort, who.name, who.key)
 
 
-def authority_of(core: "Core") -> Authority:
+def authority_of(core: Core) -> Authority:
     """The fleet's authority. Raises: NotFound where this machine does not hold it."""
     if core.authority is None:
         raise NotFound(
@@ -119,14 +115,14 @@ def authority_of(core: "Core") -> Authority:
     return core.authority
 
 
-def _meant(core: "Core", ask: Who) -> Named:
+def _meant(core: Core, ask: Who) -> Named:
     if ask.machine and ask.operator:
         raise Malformed("say either --machine or --operator, not both")
     sort: Sort | None = "machine" if ask.machine else "operator" if ask.operator else None
     return meant(core.roster, ask.name, sort)
 
 
-def _check(core: "Core", who: Named, *, last: bool) -> None:
+def _check(core: Core, who: Named, *, last: bool) -> None:
     if who.key == core.machine:
         raise Refused(
             "a machine cannot revoke itself: bring authority.seed to another machine of the fleet "

@@ -4,7 +4,7 @@ Rule 1: only the authority's holder gives a role; the machine itself need not be
 Rule 2: a hub must be able to be reached: a machine that hears nobody becomes none.
 """
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Struct
 
@@ -15,12 +15,8 @@ from muster.fleet.meant import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.node import event as ev
 from muster.node.reach import said
-from muster.verbs.declaration import Request, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 
 class Give(Request, frozen=True):
@@ -42,7 +38,7 @@ class Given(Struct, frozen=True):
 
 
 @verb("role", auth="order", group="The fleet", object="name", target="authority")
-def role(core: "Core", call: "Call", ask: Give) -> Given:
+def role(core: Core, call: Call, ask: Give) -> Given:
     """Say what a machine is for: hub, workstation, mobile, edge.
 
     muster role build hub,workstation --address build.local:7447
@@ -60,7 +56,7 @@ def role(core: "Core", call: "Call", ask: Give) -> Given:
     return Given(record.name, roles, record.roles, changed, "hub" in roles or bool(left))
 
 
-def _address(core: "Core", record: MachineRecord, text: str) -> str:
+def _address(core: Core, record: MachineRecord, text: str) -> str:
     """Where others are to reach this machine, "" where that stays. Raises: Refused, Malformed."""
     address = check_address(text) if text else ""
     if address and record.machine != core.machine:
@@ -87,7 +83,7 @@ def roles_of(text: str) -> tuple[Role, ...]:
     return tuple(role for role in ROLES if role in words)
 
 
-def become_hub(core: "Core", call: "Call") -> bool:
+def become_hub(core: Core, call: Call) -> bool:
     """Make this machine, which holds the authority, a hub; False where it is one."""
     record = core.roster.machine(core.machine)
     if "hub" in record.roles:
@@ -96,7 +92,7 @@ def become_hub(core: "Core", call: "Call") -> bool:
     return write_roles(core, call, record, roles_of(",".join(("hub", *record.roles))))
 
 
-def write_roles(core: "Core", call: "Call", record: MachineRecord, roles: tuple[Role, ...]) -> bool:
+def write_roles(core: Core, call: Call, record: MachineRecord, roles: tuple[Role, ...]) -> bool:
     """A record of the next serial; False where the machine has exactly these roles."""
     authority = authority_of(core)
     if set(roles) == set(record.roles):
@@ -112,7 +108,7 @@ def write_roles(core: "Core", call: "Call", record: MachineRecord, roles: tuple[
     return True
 
 
-def _check_hears(core: "Core", record: MachineRecord) -> None:
+def _check_hears(core: Core, record: MachineRecord) -> None:
     """Raises: Refused where nobody can dial the machine."""
     if record.machine == core.machine:
         heard = bool(core.settings.get("listen"))

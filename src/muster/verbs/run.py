@@ -1,7 +1,7 @@
 """Verbs about runs: hand one in, show all of them, one with its graph, and one as it goes."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -22,15 +22,11 @@ from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.problem import shown
 from muster.task.spec import Spec, read
-from muster.verbs.declaration import Request, Words, data, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, Words, data, opt, pos, verb
 from muster.verbs.find import Claim, claims, find_run
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 # Each is judged by the router against every machine; what keeps one keeps the others.
 _WAITING_MAX: Final = 20
@@ -68,7 +64,7 @@ class Begun(Struct, frozen=True):
 
 @verb("run", auth="order", group="Work", object="statement", target="hub", on="one", steps=True,
       harmless=True)  # fmt: skip
-def run(core: "Core", call: "Call", ask: Run) -> Begun:
+def run(core: Core, call: Call, ask: Run) -> Begun:
     """Hand in a spec and follow it to its end.
 
     Whatever the run could not begin with is refused before anything is written.
@@ -136,7 +132,7 @@ def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
     return [word for name, word in _SAME.items() if getattr(one, name) != getattr(other, name)]
 
 
-def _running(core: "Core", body: kinds.RunOpen) -> str | None:
+def _running(core: Core, body: kinds.RunOpen) -> str | None:
     """The open run of this very order: handing it in twice in error is one run."""
     for run in core.work.running.runs.values():
         if not _differs(run.body, body):
@@ -144,7 +140,7 @@ def _running(core: "Core", body: kinds.RunOpen) -> str | None:
     return None
 
 
-def _keyed(core: "Core", body: kinds.RunOpen) -> str | None:
+def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
     """The run of ours that was handed in under this key, settled or not.
 
     Raises: Conflict where that one was ordered with something else.
@@ -203,7 +199,7 @@ class RunView(Struct, frozen=True, kw_only=True):
 
 
 @verb("runs", auth="local", group="Work", harmless=True)
-def runs(core: "Core", call: "Call", ask: Runs) -> list[RunView] | RunView:
+def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
     """Runs, or one run with its graph.
 
     muster runs
@@ -236,13 +232,13 @@ def runs(core: "Core", call: "Call", ask: Runs) -> list[RunView] | RunView:
     )
 
 
-def _tasks(core: "Core", run: str) -> list[Task]:
+def _tasks(core: Core, run: str) -> list[Task]:
     """All tasks of a run, in the order in which they were opened."""
     found = core.work.ownership.listing("task", LIMIT_MAX, run=run).rows
     return [task_view(core, row) for row in reversed(found)]
 
 
-def _spec(core: "Core", row: Mapping[str, Any]) -> Spec | None:
+def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
     entry = core.store.entry(EntryId(_blob(row["opened"])))
     try:
@@ -252,7 +248,7 @@ def _spec(core: "Core", row: Mapping[str, Any]) -> Spec | None:
 
 
 def _progress(
-    core: "Core", run: RunView, tasks: list[Task], spec: Spec
+    core: Core, run: RunView, tasks: list[Task], spec: Spec
 ) -> Mapping[str, PhaseProgress]:
     """Where each phase stands and why; of a settled run, by what its tasks came to."""
     if run.run in core.work.running.runs:
@@ -288,7 +284,7 @@ def _barred(run: RunView, tasks: list[Task], spec: Spec) -> dict[str, str]:
     return {}
 
 
-def _run_view(core: "Core", row: Mapping[str, Any]) -> RunView:
+def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
     machine = MachineId(writer_of(row))
     owner = core.standing.name_of(machine)
     left = row["state"] == "open" and machine != core.machine
@@ -316,7 +312,7 @@ class RunEnd(Struct, frozen=True):
 
 
 @verb("watch", auth="local", followed=True)
-def watch(core: "Core", call: "Call", ask: Watch) -> RunEnd | Later:
+def watch(core: Core, call: Call, ask: Watch) -> RunEnd | Later:
     """Changes of a run as they happen, until it is settled."""
     held = find_run(core, ask.run)
     run, state = str(held.row["run"]), str(held.row["state"])

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -26,13 +26,8 @@ from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable,
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node import lock
 from muster.node.home import Home
-from muster.verbs.declaration import Nothing, Request, opt, verb
+from muster.verbs.declaration import Daemon, Door, Nothing, Perform, Request, opt, verb
 from muster.verbs.table import VERBS
-
-if TYPE_CHECKING:
-    from muster.node import event as ev
-    from muster.node.daemon import Daemon
-    from muster.verbs.client import Door
 
 READY_FD: Final = "MUSTER_READY_FD"
 READY_S: Final = 60.0
@@ -55,7 +50,7 @@ class Running(Struct, frozen=True):
 
 
 @verb("up", auth="local", runs="client", group="The fleet", harmless=True)
-def up(door: "Door", ask: Up) -> Running | None:
+def up(door: Door, ask: Up) -> Running | None:
     """Run this machine's daemon.
 
     muster up --detach
@@ -90,7 +85,7 @@ def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
     pid_file = Path(home.pid_file)
     serving = False
 
-    def ready(daemon: "Daemon") -> None:
+    def ready(daemon: Daemon) -> None:
         nonlocal serving
         if serving:
             return
@@ -198,7 +193,7 @@ class Stopped(Struct, frozen=True):
 
 
 @verb("down", auth="local", runs="client", group="The fleet", on="one")
-def down(door: "Door", ask: Nothing) -> Stopped:
+def down(door: Door, ask: Nothing) -> Stopped:
     """Stop this machine's daemon.
 
     muster down
@@ -259,7 +254,7 @@ class Stopping(Struct, frozen=True):
 
 
 @verb("stop", auth="local", runs="async")
-async def stop(daemon: "Daemon", call: "ev.Perform", ask: Nothing) -> Stopping:
+async def stop(daemon: Daemon, call: Perform, ask: Nothing) -> Stopping:
     """End the daemon after its current step."""
     asyncio.get_running_loop().call_later(STOP_DELAY_S, daemon.stop)
     return Stopping(os.getpid())

@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import socket
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Struct
@@ -35,10 +35,7 @@ from muster.node import clock
 from muster.node.config import Config, config_text
 from muster.node.home import SEED_BYTES, Home
 from muster.task.spec import check_nameable
-from muster.verbs.declaration import Request, Words, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.verbs.client import Door
+from muster.verbs.declaration import Door, Request, Words, opt, pos, verb
 
 JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
@@ -70,7 +67,7 @@ class Begun(Struct, frozen=True):
 
 
 @verb("init", auth="local", runs="client", group="The fleet")
-def init(door: "Door", ask: Init) -> Begun:
+def init(door: Door, ask: Init) -> Begun:
     """Start a fleet on this machine.
 
     One machine, with its authority and its first operator in this home.
@@ -133,7 +130,7 @@ class Joined(Struct, frozen=True):
 
 
 @verb("join", auth="local", runs="client", group="The fleet")
-def join(door: "Door", ask: Join) -> Joined:
+def join(door: Door, ask: Join) -> Joined:
     """Make this machine a member, with the string that `invite` printed.
 
     muster join 'muster1.….studio.local:7447#build' --label tests

@@ -4,21 +4,25 @@ Rule: what the text alone tells needs no daemon and no fleet; only whether a mac
 of a phase is asked of the daemon, and where none runs the answer says that it was not asked.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.task import check as checks
 from muster.task import schema as specs
 from muster.task.route import Fleet
-from muster.verbs.declaration import Nothing, Request, opt, pos, verb
-
-if TYPE_CHECKING:
-    from muster.node import event as ev
-    from muster.node.call import Call
-    from muster.node.core import Core
-    from muster.node.daemon import Daemon
-    from muster.verbs.client import Door
+from muster.verbs.declaration import (
+    Call,
+    Core,
+    Daemon,
+    Door,
+    Nothing,
+    Perform,
+    Request,
+    opt,
+    pos,
+    verb,
+)
 
 
 class Check(Request, frozen=True):
@@ -50,7 +54,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 
 
 @verb("check", auth="local", group="Work", harmless=True, steps=True)
-def check(core: "Core", call: "Call", ask: Check) -> Checked:
+def check(core: Core, call: Call, ask: Check) -> Checked:
     """Say what is wrong with a spec, with line and column.
 
     muster check notes.yaml
@@ -76,7 +80,7 @@ def problems(text: str, fleet: Fleet | None = None, repo: str = "") -> Checked:
     )
 
 
-def fleet(core: "Core") -> Fleet:
+def fleet(core: Core) -> Fleet:
     """What a spec is checked against: as routing and place_of would find it."""
     now_ms, roster = core.now.wall_ms, core.roster
     kept = {
@@ -101,7 +105,7 @@ class Commit(Struct, frozen=True):
 
 
 @verb("check.base", auth="local", runs="async")
-async def base(daemon: "Daemon", call: "ev.Perform", ask: Base) -> Commit:
+async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
     """The commit that a run would start from.
 
     Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
@@ -110,7 +114,7 @@ async def base(daemon: "Daemon", call: "ev.Perform", ask: Base) -> Commit:
 
 
 @verb("schema", auth="local", runs="client", group="What is true", harmless=True)
-def schema(door: "Door", ask: Nothing) -> dict[str, Any]:
+def schema(door: Door, ask: Nothing) -> dict[str, Any]:
     """Print the JSON Schema of specs, for editors.
 
     muster schema > muster.schema.json

@@ -4,19 +4,15 @@ Rule: what a person acts on is counted for persons (who is away, what runs here,
 the counters of the parts are in the answer too, for programs and for `--verbose`.
 """
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 from msgspec import Struct
 
 from muster.node.presence import presence
 from muster.node.speaking import Speaking
-from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 INCIDENTS_SHOWN_MAX: Final = 5
 
@@ -79,7 +75,7 @@ class Status(Struct, frozen=True):
 
 
 @verb("status", auth="local", group="The fleet", harmless=True)
-def status(core: "Core", call: "Call", ask: Ask) -> Status:
+def status(core: Core, call: Call, ask: Ask) -> Status:
     """What this machine is doing, in one screen.
 
     muster status
@@ -117,7 +113,7 @@ def status(core: "Core", call: "Call", ask: Ask) -> Status:
     )
 
 
-def _away(core: "Core") -> list[str]:
+def _away(core: Core) -> list[str]:
     """The names of the machines that nobody here has a link to."""
     return sorted(
         record.name
@@ -126,7 +122,7 @@ def _away(core: "Core") -> list[str]:
     )
 
 
-def _through(core: "Core") -> dict[str, str]:
+def _through(core: Core) -> dict[str, str]:
     """The machines that are only reached through another one, and which that is."""
     found = {}
     for machine, record in core.roster.machines.items():
@@ -136,7 +132,7 @@ def _through(core: "Core") -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _works(core: "Core") -> list[Work]:
+def _works(core: Core) -> list[Work]:
     """The tasks that run on this machine now."""
     worker = core.work.working.worker
     found = [
@@ -151,7 +147,7 @@ def _works(core: "Core") -> list[Work]:
     ]
 
 
-def exposed(core: "Core") -> int:
+def exposed(core: Core) -> int:
     """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
     exposed = 0
     for stream in core.store.streams():

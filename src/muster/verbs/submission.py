@@ -1,7 +1,7 @@
 """The verb that hands in single tasks: what programs use, and runs never need."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
@@ -18,11 +18,7 @@ from muster.task.evidence import task_args
 from muster.task.instruction import Settled
 from muster.task.live import Order
 from muster.task.problem import shown
-from muster.verbs.declaration import Request, data, verb
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
+from muster.verbs.declaration import Call, Core, Request, data, verb
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +60,7 @@ class Submitted(Struct, frozen=True):
 
 
 @verb("submit", auth="local", writes=True)
-def submit(core: "Core", call: "Call", ask: Submit) -> Submitted | Later:
+def submit(core: Core, call: Call, ask: Submit) -> Submitted | Later:
     """Hand in single tasks, each with its own statement.
 
     With `wait` the answer comes when all are settled, with each one's outcome.
@@ -98,7 +94,7 @@ def _ends(ends: Iterable[Settled]) -> list[End]:
     return [End(e.task, e.outcome, e.summary, e.commit, dict(e.values)) for e in ends]
 
 
-def _order(core: "Core", item: Item) -> Order:
+def _order(core: Core, item: Item) -> Order:
     body = kinds.TaskOpen(
         task=item.task,
         template=item.template,
@@ -119,7 +115,7 @@ def _order(core: "Core", item: Item) -> Order:
     return Order(body, order.operator, actor=actor, again=True)
 
 
-def _refuse_known(core: "Core", tasks: list[str]) -> None:
+def _refuse_known(core: Core, tasks: list[str]) -> None:
     """Raises: Conflict where one was ordered of us before. One question for all: a hot path.
 
     That another machine wrote the same id says nothing: whoever hears of one can write it.
@@ -133,7 +129,7 @@ def _refuse_known(core: "Core", tasks: list[str]) -> None:
         raise Conflict(f"task {str(found[0][0])[:12]} was ordered before: nothing was done again")
 
 
-def _refuse_other_content(core: "Core", bodies: list[kinds.TaskOpen]) -> None:
+def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     """Raises: Conflict where a key was used before, for something else."""
     known: dict[str, dict[str, Any]] = {}
     for body in bodies:

@@ -1,18 +1,14 @@
 """The hidden verb that a command asks before it signs an order: who acts."""
 
 import contextlib
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
-from muster.verbs.declaration import Request, data, verb
+from muster.verbs.declaration import Call, Core, Request, data, verb
 from muster.verbs.find import whose
 from muster.verbs.table import VERBS
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 
 class Ask(Request, frozen=True, forbid_unknown_fields=False):
@@ -35,7 +31,7 @@ class Target(Struct, frozen=True):
 
 
 @verb("target", auth="local")
-def target(core: "Core", call: "Call", ask: Ask) -> Target:
+def target(core: Core, call: Call, ask: Ask) -> Target:
     """The machine that is to act on an order.
 
     The one that is named; else the owner of the task or run that is meant, this machine, or a hub

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -22,13 +22,9 @@ from muster.task.route import Verdict
 from muster.task.state import LIVE
 from muster.task.unit import duration_ms
 from muster.verbs import past
-from muster.verbs.declaration import Request, opt, verb
+from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.find import TASK, Claim, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 SHOWN_MAX: Final = 1_000
 # A handful of machines and people; what else is cited is shown by its digits.
@@ -66,7 +62,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 @verb("tasks", auth="local", group="Work", harmless=True)
-def tasks(core: "Core", call: "Call", ask: Tasks) -> list[Task]:
+def tasks(core: Core, call: Call, ask: Tasks) -> list[Task]:
     """Tasks and their states.
 
     The live ones first; settled ones with `all`.
@@ -91,9 +87,7 @@ def tasks(core: "Core", call: "Call", ask: Tasks) -> list[Task]:
     return [task_view(core, row) for row in found.rows]
 
 
-def _then(
-    core: "Core", at_ms: int, every: bool, where: Mapping[str, object], limit: int
-) -> Listing:
+def _then(core: Core, at_ms: int, every: bool, where: Mapping[str, object], limit: int) -> Listing:
     """The tasks as this machine knew them at a moment."""
     then = newest(core.store.as_of("task", time_ms=at_ms), "task")
     then.sort(key=lambda r: int(str(r["opened_ms"])), reverse=True)
@@ -120,12 +114,12 @@ def _moment(text: str, now_ms: int) -> int:
     return int(zoned.timestamp() * 1000)
 
 
-def task_view(core: "Core", row: Mapping[str, Any]) -> Task:
+def task_view(core: Core, row: Mapping[str, Any]) -> Task:
     """A task's row as a person reads it."""
     return Task(**_viewed(core, row))
 
 
-def _viewed(core: "Core", row: Mapping[str, Any]) -> dict[str, Any]:
+def _viewed(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
     same = ("task", "state", "run", "phase", "instance", "agent", "tries", "losses", "reason",
             "summary", "opened_ms", "changed_ms")  # fmt: skip
     machine = str(row["machine"])
@@ -151,7 +145,7 @@ class Result(Task, frozen=True, kw_only=True):
 
 
 @verb("result", auth="local")
-def result(core: "Core", call: "Call", ask: OfTask) -> Result:
+def result(core: Core, call: Call, ask: OfTask) -> Result:
     """What a settled task yielded."""
     row = find_task(core, ask.task).row
     body = settlement(core, row)
@@ -162,7 +156,7 @@ def result(core: "Core", call: "Call", ask: OfTask) -> Result:
     )
 
 
-def settlement(core: "Core", row: Mapping[str, Any]) -> kinds.TaskSettle | None:
+def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
     """What its owner wrote when the task ended; None without it, or where it cannot be read."""
     entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
     if entry is None or entry.header.kind != "task.settle":
@@ -213,7 +207,7 @@ class Why(Struct, frozen=True, kw_only=True):
 
 
 @verb("why", auth="local", group="Work", harmless=True)
-def why(core: "Core", call: "Call", ask: OfTask) -> Why:
+def why(core: Core, call: Call, ask: OfTask) -> Why:
     """Every candidate for a task, and why it won or lost.
 
     Of a live task as it is now, and as it was when it was given away.
@@ -233,7 +227,7 @@ def why(core: "Core", call: "Call", ask: OfTask) -> Why:
     )
 
 
-def waits_for(core: "Core", task: str) -> str:
+def waits_for(core: Core, task: str) -> str:
     """What keeps a queued task of ours from a machine, "" where it only waits its turn."""
     try:
         found = core.work.owning.owner.why(task)
@@ -245,7 +239,7 @@ def waits_for(core: "Core", task: str) -> str:
     return "; ".join(f"{each.machine}: {', '.join(each.reasons)}" for each in everybody)
 
 
-def _everybody(core: "Core", verdicts: Iterable[Verdict]) -> list[Candidate]:
+def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:
     """Who was asked, and who is not because it is away: its time may come."""
     named = core.standing.name_of
     asked = {
@@ -259,7 +253,7 @@ def _everybody(core: "Core", verdicts: Iterable[Verdict]) -> list[Candidate]:
     return [*asked.values(), *away]
 
 
-def _decisions(core: "Core", held: Held) -> list[Decision]:
+def _decisions(core: Core, held: Held) -> list[Decision]:
     """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
     found, left = [], past.left(core, held)
     for entry in history(core, held):
@@ -285,7 +279,7 @@ def _decisions(core: "Core", held: Held) -> list[Decision]:
     return found
 
 
-def history(core: "Core", held: Held) -> list[Entry]:
+def history(core: Core, held: Held) -> list[Entry]:
     """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
     own = {
         _blob(row[name]): core.store.entry(EntryId(_blob(row[name])))
@@ -328,7 +322,7 @@ class Explained(Struct, frozen=True):
 
 
 @verb("explain", auth="local")
-def explain(core: "Core", call: "Call", ask: OfTask) -> Explained:
+def explain(core: Core, call: Call, ask: OfTask) -> Explained:
     """The chain of causes of a task.
 
     The decision, reconstructed: each entry about it, with what it cites, to its order.
@@ -362,7 +356,7 @@ def _names(roster: Roster) -> Iterator[tuple[str, str]]:
         yield given.id, f"what {whose} gave" if given.giver else f"what {whose} may"
 
 
-def _entry_view(core: "Core", entry: Entry, room: Room) -> Cited:
+def _entry_view(core: Core, entry: Entry, room: Room) -> Cited:
     body: Any = None
     if entry.body is not None:
         try:

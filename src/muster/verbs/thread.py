@@ -1,6 +1,6 @@
 """Verbs about threads: groups of machines that read what is said among them."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
@@ -11,12 +11,8 @@ from muster.log.stream import Scope, group_owner, scope_group
 from muster.message.state import Sent
 from muster.node import messages
 from muster.node.actor import said
-from muster.verbs.declaration import Request, Words, opt, pos, verb
+from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, say_cut
-
-if TYPE_CHECKING:
-    from muster.node.call import Call
-    from muster.node.core import Core
 
 SHOWN_MAX: Final = 500
 LIMIT_HELP: Final = f"show so many at most, up to {MESSAGES_SHOWN_MAX}"
@@ -47,7 +43,7 @@ class Threads(Request, frozen=True):
 
 
 @verb("threads", auth="local", group="Messages", harmless=True)
-def threads(core: "Core", call: "Call", ask: Threads) -> list[Thread]:
+def threads(core: Core, call: Call, ask: Threads) -> list[Thread]:
     """The threads this machine belongs to, and what was said.
 
     muster threads
@@ -68,7 +64,7 @@ class Change(Request, frozen=True):
 
 
 @verb("thread", auth="agent", group="Messages", object="name", naming=True, harmless=True)
-def thread(core: "Core", call: "Call", ask: Change) -> Thread:
+def thread(core: Core, call: Call, ask: Change) -> Thread:
     """Open a group thread, or change its members.
 
     muster thread team --add build --add laptop
@@ -97,7 +93,7 @@ def thread(core: "Core", call: "Call", ask: Change) -> Thread:
     return _thread(core, call, scope, room)
 
 
-def _sizes(core: "Core", scope: Scope) -> dict[str, int]:
+def _sizes(core: Core, scope: Scope) -> dict[str, int]:
     """Where a new member begins to read. Raises: Refused where that cannot be said."""
     store = core.store
     sizes = {str(s): store.size(s) for s in store.streams() if s.scope == scope and store.size(s)}
@@ -109,9 +105,7 @@ def _sizes(core: "Core", scope: Scope) -> dict[str, int]:
     return sizes
 
 
-def _thread(
-    core: "Core", call: "Call", scope: Scope, room: Room, limit: int | None = None
-) -> Thread:
+def _thread(core: Core, call: Call, scope: Scope, room: Room, limit: int | None = None) -> Thread:
     """A thread: who belongs to it, and the newest of what was said."""
     those, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
     most = rows_max(limit)
@@ -133,7 +127,7 @@ def _thread(
     )
 
 
-def groups(core: "Core", wanted: str) -> list[Scope]:
+def groups(core: Core, wanted: str) -> list[Scope]:
     """The groups that we belong to: all, those of a name, or NAME@MACHINE for one of those.
 
     Any machine can open a thread of any name and add us: a name alone may mean several.
@@ -148,12 +142,12 @@ def groups(core: "Core", wanted: str) -> list[Scope]:
     ]
 
 
-def keeper_of(core: "Core", scope: Scope) -> str:
+def keeper_of(core: Core, scope: Scope) -> str:
     """The name of the machine that keeps a thread."""
     return core.standing.name_of(group_owner(scope) or "")
 
 
-def who(core: "Core", message: Sent) -> dict[str, Any]:
+def who(core: Core, message: Sent) -> dict[str, Any]:
     """A message by its id, who it is from as far as it is proven, and what else it claims."""
     found = said(core, core.store.entry_at(message.stream, message.row.seq))
     claims = found.claims or UNSET
@@ -165,7 +159,7 @@ def rows_max(limit: int | None) -> int:
     return min(limit or SHOWN_MAX, MESSAGES_SHOWN_MAX)
 
 
-def newest(call: "Call", found: list[Sent], limit: int, room: Room, what: str) -> list[Sent]:
+def newest(call: Call, found: list[Sent], limit: int, room: Room, what: str) -> list[Sent]:
     """The newest of what was found that may be shown; where there is more, that is said."""
     shown = newest_fitting(found[-limit:], text_of, room)
     if len(found) > len(shown):

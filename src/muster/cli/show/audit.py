@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from muster.cli.show.task import claimed
-from muster.cli.text import clean, clock, paint, short, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, clock, paint, short, state, table
 
 
 def audit(value: Any, _files: Files) -> str:

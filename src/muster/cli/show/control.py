@@ -1,11 +1,8 @@
 """What people read about work that was stopped, tried again or decided."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import short
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, short
 
 
 def cancel(value: Any, _files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about devices."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, clean, paint, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, clean, paint, state, table
 
 
 def device(value: Any, _files: Files) -> str:

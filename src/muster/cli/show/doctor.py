@@ -1,11 +1,8 @@
 """What people read about what is wrong with this machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, paint
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, paint
 
 
 def doctor(value: Any, _files: Files) -> str:

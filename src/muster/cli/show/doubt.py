@@ -1,11 +1,8 @@
 """What people read when a machine goes on."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean
 
 
 def resume(value: Any, _files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about an invitation."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago
 
 
 def invite(value: Any, _files: Files) -> str:

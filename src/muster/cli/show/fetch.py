@@ -1,11 +1,8 @@
 """What people read about what a task delivered."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean
 
 
 def fetch(value: Any, _files: Files) -> str:

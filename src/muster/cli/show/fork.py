@@ -1,11 +1,8 @@
 """What people read about forks."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, paint, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, paint, table
 
 
 def forks(value: Any, _files: Files) -> str:

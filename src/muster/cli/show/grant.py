@@ -1,11 +1,8 @@
 """What people read about grants."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, clean, short, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, clean, short, table
 
 
 def grant(value: Any, _files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about what an agent did."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import block, clean, clock, paint, short
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, block, clean, clock, paint, short
 
 
 def logs(value: Any, _files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about the machines of the fleet."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, paint, short, span, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, paint, short, span, state, table
 
 
 def machines(value: Any, _files: Files) -> str:

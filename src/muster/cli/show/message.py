@@ -1,11 +1,8 @@
 """What people read about messages."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, block, clean, paint, short, span, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, block, clean, paint, short, span, state, table
 
 
 def send(value: Any, files: Files) -> str:

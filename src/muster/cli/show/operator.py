@@ -1,12 +1,9 @@
 """What people read about operators."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from muster.cli.show.revoke import revoke
-from muster.cli.text import ago, clean, paint, short, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, clean, paint, short, state, table
 
 
 def operator(value: Any, _files: Files) -> str:

@@ -1,12 +1,9 @@
 """What people read about a plan."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from muster.cli.show.run import run
-from muster.cli.text import block, clean
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, block, clean
 
 
 def ask(value: Any, _files: Files) -> str:

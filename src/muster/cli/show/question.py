@@ -1,11 +1,8 @@
 """What people read about an answer to an agent."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, short
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, short
 
 
 def answer(value: Any, _files: Files) -> str:

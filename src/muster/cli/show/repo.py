@@ -1,11 +1,8 @@
 """What people read about repositories."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, short, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, short, table
 
 
 def repo(value: Any, _files: Files) -> str:

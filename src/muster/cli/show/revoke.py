@@ -1,11 +1,8 @@
 """What people read of a revocation."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, short
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, short
 
 
 def revoke(value: Any, _files: Files) -> str:

@@ -1,13 +1,10 @@
 """What people read about runs."""
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from muster.cli.show.task import claimed, outcome, phase
-from muster.cli.text import ago, clean, paint, short, span, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, clean, paint, short, span, state, table
 
 
 def runs(value: Any, _files: Files) -> str:

@@ -1,9 +1,8 @@
 """What people read about the daemon as a program."""
 
-from collections.abc import Mapping
 from typing import Any
 
-Files = Mapping[str, str]
+from muster.cli.text import Files
 
 
 def up(value: Any, _files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about a home that became a machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import pairs
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, pairs
 
 
 def init(value: Any, _files: Files) -> str:

@@ -1,12 +1,9 @@
 """What people read about what is wrong with a spec."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import clean, paint
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, clean, paint
 
 
 def check(value: Any, files: Files) -> str:

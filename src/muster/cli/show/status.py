@@ -1,11 +1,8 @@
 """What people read about this machine."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, clean, paint, pairs, short, state
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, clean, paint, pairs, short, state
 
 
 def status(value: Any, files: Files) -> str:

@@ -1,11 +1,8 @@
 """What people read about tasks."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from muster.cli.text import ago, block, clean, clock, paint, pairs, short, state, table
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, ago, block, clean, clock, paint, pairs, short, state, table
 
 
 def tasks(value: Any, _files: Files) -> str:

@@ -1,12 +1,9 @@
 """What people read about threads."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from muster.cli.show.message import said
-from muster.cli.text import pairs
-
-Files = Mapping[str, str]
+from muster.cli.text import Files, pairs
 
 
 def threads(value: Any, files: Files) -> str:
