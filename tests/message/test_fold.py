@@ -10,7 +10,7 @@ from muster import limits
 from muster.errors import Malformed
 from muster.log.kind import bodies_of
 from muster.message import kinds
-from muster.message.fold import MessageFold, MessageRow, ReceiptFold, ReceiptRow
+from muster.message.fold import MessageFold, ReceiptFold, ReceiptRow, message_of
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send
 
 KINDS = bodies_of(kinds.__name__)
@@ -28,11 +28,10 @@ def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
     first = stream.append(MessageSend([BOB, f"claude@{BOB}"], "hello"))
     answer = stream.append(MessageSend([BOB], "more", reply_to=first.id.hex()))
     named = stream.append(MessageSend(["all"], "news", thread="release"))
-    message_id, *row = stream.rows.get("message", (0,))
-    assert message_id == first.id
-    row = MessageRow(0, *row)
+    assert stream.rows.get("message", (0,)) == (first.id, f"{BOB}\nclaude@{BOB}", 1000)
+    row = message_of(first)
     assert (row.to, row.text, row.seq) == ((BOB, f"claude@{BOB}"), "hello", 0)
-    threads = [stream.rows.get("message", (e.header.seq,))[3] for e in (first, answer, named)]
+    threads = [message_of(each).thread for each in (first, answer, named)]
     assert threads == [first.id.hex(), first.id.hex(), "release"]
 
 

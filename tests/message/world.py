@@ -5,11 +5,11 @@ from typing import Any
 from tests.task.world import MemoryRows
 
 from muster.log.clock import Stamp
-from muster.log.entry import compose
+from muster.log.entry import Entry, compose
 from muster.log.fold import Skip
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
-from muster.message.fold import MessageFold, MessageRow, ReceiptFold, ReceiptRow
+from muster.message.fold import MessageFold, ReceiptFold, ReceiptRow, message_of
 from muster.message.kinds import body_bytes
 from muster.message.state import Receipt, Sent
 
@@ -25,14 +25,16 @@ class Stream:
         self.name = StreamName(machine, Incarnation("1" * 32), FLEET)
         self.rows = MemoryRows()
         self.skipped: list[str] = []
-        self.size = 0
+        self.entries: list[Entry] = []
 
     def append(self, body: Any, **changes: Any) -> Any:
         return self.append_raw(kind_of(type(body)), body_bytes(body), **changes)
 
     def append_raw(self, kind: str, raw: bytes, actor: str = "muster", at_ms: int = 1000) -> Any:
-        entry = compose(self.name, self.size, Stamp(at_ms, 0), kind, actor, [], raw, bytes(16))
-        self.size += 1
+        entry = compose(
+            self.name, len(self.entries), Stamp(at_ms, 0), kind, actor, [], raw, bytes(16)
+        )
+        self.entries.append(entry)
         for fold in (MessageFold(), ReceiptFold()):
             if kind in fold.kinds:
                 try:
@@ -42,8 +44,8 @@ class Stream:
         return entry
 
     def sent(self) -> list[Sent]:
-        table = self.rows.tables.get("message", {})
-        return [Sent(self.name, row[0], MessageRow(key[0], *row[1:])) for key, row in table.items()]
+        there = self.rows.tables.get("message", {})
+        return [Sent(e, message_of(e)) for e in self.entries if (e.header.seq,) in there]
 
     def receipts(self) -> list[Receipt]:
         table = self.rows.tables.get("receipt", {})

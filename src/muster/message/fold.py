@@ -4,7 +4,8 @@ Rule 1: `message` is keyed by (sender's stream, place in it), `receipt` by (read
 message, actor).
 Rule 2: a key is used once per stream: the second message with it is skipped (`same-key`).
 Rule 3: the first receipt counts. Acting on a message means having read it.
-Rule 4: a receipt for a message that is not here yet is kept: arrival order is never an input.
+Rule 4: a row of `message` says where it stands, for whom and of when; its entry says the rest.
+Rule 5: a receipt for a message that is not here yet is kept: arrival order is never an input.
 """
 
 from collections.abc import Iterable
@@ -16,8 +17,8 @@ from muster.log.fold import Change, Rows, Skip, Table, body_as
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
 
 
-class MessageRow(NamedTuple):
-    """A row of `message` without its id; `to` is one address per line."""
+class Message(NamedTuple):
+    """What a message's entry says; `to` is one address per line."""
 
     seq: int
     actor: str
@@ -35,10 +36,10 @@ class MessageRow(NamedTuple):
         return tuple(self.recipients.split("\n"))
 
 
-def row_of(entry: Entry, body: MessageSend) -> MessageRow:
-    """The row of a message."""
-    header = entry.header
-    return MessageRow(
+def message_of(entry: Entry) -> Message:
+    """What the entry of a message says. Raises: Skip where it is none."""
+    body, header = body_as(entry, MessageSend), entry.header
+    return Message(
         header.seq,
         header.actor,
         "\n".join(body.to),
@@ -71,7 +72,7 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 
 # By place and not by id: ids are hashes, and each would dirty a page of its own at random.
 MESSAGE_TABLE: Final = Table(
-    "message", (("seq", "int"),), (("id", "blob"), *_columns(MessageRow)[1:])
+    "message", (("seq", "int"),), (("id", "blob"), ("recipients", "text"), ("at_ms", "int"))
 )
 KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),))
 RECEIPT_TABLE: Final = Table(
@@ -97,8 +98,8 @@ class MessageFold:
             if rows.get("message_key", (body.key,)) is not None:
                 raise Skip("same-key")
             changes.append(Change("message_key", (body.key,), (entry.id,)))
-        row = row_of(entry, body)
-        return [*changes, Change("message", (row.seq,), (entry.id, *row[1:]))]
+        row = (entry.id, "\n".join(body.to), entry.header.t[0])
+        return [*changes, Change("message", (entry.header.seq,), row)]
 
 
 class ReceiptFold:

@@ -12,8 +12,9 @@ Rule 3: order is the sender's clock and then the id: equal on every machine, wha
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, Literal, NamedTuple
 
+from muster.log.entry import Entry, EntryId
 from muster.log.stream import MachineId, StreamName
-from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.fold import Message, ReceiptRow
 from muster.message.kinds import EVERYONE
 
 Step = Literal["waiting", "stored", "read", "acted"]
@@ -21,11 +22,20 @@ STEPS: Final[tuple[Step, ...]] = ("waiting", "stored", "read", "acted")
 
 
 class Sent(NamedTuple):
-    """A row of `message` with its key."""
+    """A message: its entry, and what that says."""
 
-    stream: StreamName
-    id: bytes
-    row: MessageRow
+    entry: Entry
+    row: Message
+
+    @property
+    def id(self) -> EntryId:
+        """The id of its entry."""
+        return self.entry.id
+
+    @property
+    def stream(self) -> StreamName:
+        """Where its sender wrote it."""
+        return self.entry.stream
 
 
 class Receipt(NamedTuple):
@@ -63,7 +73,7 @@ class Item(NamedTuple):
     id: bytes
     sender: MachineId
     actor: str
-    row: MessageRow
+    row: Message
     read: bool
     acted: bool
 

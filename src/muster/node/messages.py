@@ -5,13 +5,13 @@ bounded number is looked through.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final
 
 from muster.errors import NotFound, Refused
 from muster.limits import RECEIPTS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
-from muster.message.fold import MessageRow, ReceiptRow
+from muster.message.fold import ReceiptRow, message_of
 from muster.message.state import Peer, Receipt, Sent, meant
 from muster.node.speaking import Speaking
 from muster.node.whole import Whole
@@ -30,8 +30,8 @@ def find(core: Whole, text: str) -> Sent:
     alike = core.store.entries_like(text) if _HEX.fullmatch(text) else iter(())
     for looked, entry in enumerate(alike, 1):
         if entry.header.kind == "message.send":
-            row = core.store.row("message", entry.stream, entry.header.seq)
-            found += [] if row is None else [_sent(entry.stream, entry.header.seq, row)]
+            there = core.store.row("message", entry.stream, entry.header.seq) is not None
+            found += [Sent(entry, message_of(entry))] if there else []
         if len(found) > 1 or looked > _ALIKE_MAX:
             raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
     if not found:
@@ -41,14 +41,8 @@ def find(core: Whole, text: str) -> Sent:
 
 def at(core: Whole, stream: StreamName, seq: int) -> Sent:
     """The message that is known to stand at this place."""
-    row = core.store.row("message", stream, seq)
-    assert row is not None, "the index holds what the table holds"
-    return _sent(stream, seq, row)
-
-
-def _sent(stream: StreamName, seq: int, row: Mapping[str, Any]) -> Sent:
-    values: Any = {name: row[name] for name in MessageRow._fields[1:]}
-    return Sent(stream, bytes(row["id"]), MessageRow(seq, **values))
+    entry = core.store.entry_at(stream, seq)
+    return Sent(entry, message_of(entry))
 
 
 def newest_for(core: Whole, agent: str, before: Sent | None, limit: int) -> list[Sent]:

@@ -15,6 +15,7 @@ from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
 from muster.log.entry import EntryId
+from muster.log.fold import body_as
 from muster.log.stream import FLEET, MachineId, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
 from muster.node import messages
@@ -162,10 +163,10 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
     """
     for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
         entry = core.store.entry(EntryId(found["id"]))  # type: ignore[arg-type]
-        row = core.store.row("message", stream, entry.header.seq) if entry is not None else None
-        if entry is None or row is None:
+        if entry is None:
             continue
-        if (row["recipients"], row["text"]) != ("\n".join(body.to), body.text):
+        said = body_as(entry, kinds.MessageSend)
+        if (said.to, said.text) != (body.to, body.text):
             raise Conflict(
                 f"the key {body.key[:60]!r} was used for another message "
                 f"({entry.id.hex()[:12]}); nothing was sent, take a key of its own"

@@ -149,7 +149,7 @@ def keeper_of(core: Core, scope: Scope) -> str:
 
 def who(core: Core, message: Sent) -> dict[str, Any]:
     """A message by its id, who it is from as far as it is proven, and what else it claims."""
-    found = said(core, core.store.entry_at(message.stream, message.row.seq))
+    found = said(core, message.entry)
     claims = found.claims or UNSET
     return {"message": message.id.hex(), "by": found.name, "trust": found.trust, "claims": claims}
 
