@@ -1,13 +1,20 @@
 """Orders: obeyed once, by the machine they name, and written down; refusals are, too."""
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
 from muster.agent.mask import Secrets
+from muster.channel.frame import Type
+from muster.errors import Conflict, Exhausted
 from muster.fleet.capability import make_capability
 from muster.fleet.machine import Operator
+from muster.fleet.statement import open_statement
 from muster.limits import CONFIRM_MS, DENIALS_PER_MINUTE_MAX
+from muster.log import canon
+from muster.log.admit import admit
+from muster.log.stream import FLEET, Incarnation
+from muster.node import event as ev
 
 ARGS = {"text": ["hi"], "to": "all"}
 
@@ -50,6 +57,69 @@ def test_an_order_is_obeyed_once_also_where_the_log_runs_ahead_of_the_clock(hub)
     assert kind(hub.call("send", ARGS, statement=signed)) == "Conflict"
     assert hub.own_size == before
     assert hub.core.store.skipped() == []
+
+
+def in_one_step(one: One, *calls: bytes) -> list[object]:
+    one.answers.clear()
+    one.step(*(ev.Arrived(LOCAL, Type.CALL, n, call) for n, call in enumerate(calls, 1)))
+    return [kind(answer) for answer in one.answers]
+
+
+@proves("node.orders-once")
+def test_an_order_is_obeyed_once_also_where_it_is_shown_twice_in_one_step(hub):
+    signed = hub.world.sign("send", "all", hub, ARGS)
+    call = canon.encode({"args": ARGS, "statement": signed, "verb": "send"})
+    assert in_one_step(hub, call, call, call) == ["ok", "Conflict", "Conflict"]
+    assert in_one_step(hub, call) == ["Conflict"]
+    assert len(hub.entries("message.send")) == len(hub.entries("order.take")) == 1
+
+
+@proves("node.orders-once")
+def test_an_order_is_not_spent_by_a_step_whose_commit_failed(hub, monkeypatch):
+    signed = hub.world.sign("send", "all", hub, ARGS)
+    call = canon.encode({"args": ARGS, "statement": signed, "verb": "send"})
+
+    def no_room() -> None:
+        raise Exhausted("the disk is full")
+
+    monkeypatch.setattr(hub.core, "_sign", no_room)
+    with pytest.raises(Exhausted):
+        hub.core.step([ev.Arrived(LOCAL, Type.CALL, 1, call)], hub.world.now())
+    monkeypatch.undo()
+    hub.core.effects.clear()
+    assert in_one_step(hub, call) == ["ok"]
+
+
+@proves("node.orders-once")
+def test_an_order_that_was_taken_back_with_a_failure_is_not_spent(hub):
+    signed = hub.world.sign("send", "all", hub, ARGS)
+    statement = open_statement(signed.encode(), hub.world.fleet)
+    with hub.core.store.transaction():
+        mark = hub.core.mark()
+        hub.core.orders.take("send", None, ARGS, signed)
+        assert hub.core.orders._spent(statement.operator, statement.nonce)
+        hub.core.undo(mark)
+        assert not hub.core.orders._spent(statement.operator, statement.nonce)
+
+
+@proves("node.orders-once")
+def test_an_order_that_an_earlier_life_took_is_spent_in_the_step_in_which_that_comes_back(hub):
+    world = hub.world
+    signed = world.sign("send", "all", hub, ARGS)
+    image = hub.core.store.image()
+    world.link("hub", "studio")
+    assert kind(hub.call("send", ARGS, statement=signed)) == "ok"
+    world.pass_ms(1_000)
+    lost, studio = hub.core.standing.own(FLEET), world["studio"].core.store
+    hub.incarnation = Incarnation("f" * 32)
+    world.restart("hub", image)
+    segment = studio.segment(lost, hub.core.store.size(lost))
+    state, public = hub.core.store.state(lost), hub.core.standing.key_of(hub.id, "seal")
+    found = admit(state, segment, world.fleet, public, hub.core.store.tree(lost))
+    with hub.core.store.transaction():
+        hub.core.store.take(found, world.now().wall_ms)
+        with pytest.raises(Conflict):
+            hub.core.orders.take("send", None, ARGS, signed)
 
 
 @proves("node.orders-once")

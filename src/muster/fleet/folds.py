@@ -90,8 +90,6 @@ ORDER: Final = Table(
         ("t_ms", "int"),
         ("until_ms", "int"),
     ),
-    # A new incarnation asks whether any stream of this machine took the nonce.
-    indexes=(("operator", "nonce"),),
 )
 DENIAL: Final = Table(
     "fleet_denial",

@@ -187,15 +187,15 @@ class Core:
 
     def mark(self) -> Mark:
         """This moment of the step, for `undo`; it costs next to nothing."""
-        wanted, denials = len(self.effects), len(self.orders.denials)
-        return Mark(self.store.mark(), wanted, len(self._fresh), denials)
+        wanted, fresh = len(self.effects), len(self._fresh)
+        return Mark(self.store.mark(), wanted, fresh, self.orders.mark())
 
     def undo(self, mark: Mark) -> None:
         """Take back what was written and wanted since `mark`, except that somebody was denied."""
         del self.effects[mark.effects :]
         if self.store.mark() == mark.store:
             return
-        denied = self.orders.denials[mark.denials :]
+        denied = self.orders.undo(mark.orders)
         self.store.undo(mark.store)
         while len(self._fresh) > mark.fresh:
             self._fresh.pop()
@@ -225,6 +225,7 @@ class Core:
         """
         self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
+        self.orders.begin()
         with self.store.transaction(patient=True):
             for event in events:
                 self._handle(event)
@@ -232,14 +233,12 @@ class Core:
                     self._react()
             self._settle_down()
             self._sign()
-        self.orders.denials.clear()
         return self._released()
 
     def resume(self, now: Now) -> list[ev.Effect]:
         """Commit the step that found no room, and release it. Raises: Exhausted, Broken."""
         self.now = self.clock.read(now)
         self.store.recommit()
-        self.orders.denials.clear()
         return self._released()
 
     def questions(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:

@@ -14,6 +14,7 @@ from muster.agent.mask import Secrets
 from muster.errors import Conflict, Denied, MusterError, Refused
 from muster.fleet import kinds
 from muster.fleet.capability import Capability, check_capability, read_token
+from muster.fleet.folds import ORDER
 from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
@@ -35,8 +36,26 @@ class Orders:
         self._capabilities: dict[str, Capability] = {}
         self._secrets: dict[str, Secrets] = {}
         self._denied: list[int] = []
-        # What was written down in this step, to be written again where the rest is taken back.
-        self.denials: list[bytes] = []
+        # What this step took and wrote down as denied. No table shows an order before the step ends
+        # or somebody asks for rows, which would fold each entry by itself.
+        self._taken: dict[tuple[str, str], None] = {}
+        self._denials: list[bytes] = []
+
+    def begin(self) -> None:
+        """A step begins: the tables show what the last one took."""
+        self._taken.clear()
+        self._denials.clear()
+
+    def mark(self) -> tuple[int, int]:
+        """This moment of the step, for `undo`."""
+        return len(self._taken), len(self._denials)
+
+    def undo(self, mark: tuple[int, int]) -> list[bytes]:
+        """Forget what was taken since; gives what was denied since, to be written again."""
+        taken, denials = mark
+        while len(self._taken) > taken:
+            self._taken.popitem()
+        return self._denials[denials:]
 
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
@@ -64,6 +83,7 @@ class Orders:
         body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
         actor = f"op:{core.roster.speaker(statement.operator)}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
+        self._taken[statement.operator, statement.nonce] = None
         return OrderTaken(actor, entry.id, statement.operator, object)
 
     def check_operator(self, verb: str, raw: str) -> None:
@@ -77,11 +97,14 @@ class Orders:
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""
-        core = self.core
-        return any(
-            core.store.row("fleet_order", stream, operator, nonce) is not None
-            for stream in core.store.streams()
-            if stream.machine == core.machine and stream.scope == FLEET
+        if (operator, nonce) in self._taken:
+            return True
+        store, own = self.core.store, self.core.standing.own(FLEET)
+        # What an earlier life of ours took may come back in this very step: that is folded first.
+        return store.has_row(ORDER.name, own, operator, nonce) or any(
+            store.row(ORDER.name, stream, operator, nonce) is not None
+            for stream in store.streams()
+            if stream.machine == own.machine and stream.scope == FLEET and stream != own
         )
 
     def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None:
@@ -97,7 +120,7 @@ class Orders:
         body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
         denial = canon.encode(msgspec.to_builtins(body))
         core.append(kinds.ORDER_DENY, denial)
-        self.denials.append(denial)
+        self._denials.append(denial)
 
     # --- agents ---------------------------------------------------------------------------
 

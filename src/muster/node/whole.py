@@ -48,7 +48,7 @@ class Mark(NamedTuple):
     store: tuple[int, Stamp]
     effects: int
     fresh: int
-    denials: int
+    orders: tuple[int, int]
 
 
 class Failure(NamedTuple):

@@ -448,6 +448,14 @@ class Replica:
         row = None if head is None else found.get((head.id, *key))
         return None if row is None else dict(zip(found.row_names, row, strict=True))
 
+    def has_row(self, table: str, stream: StreamName, *key: Value) -> bool:
+        """Return whether there is a row, by what is folded so far: not by this transaction's end.
+
+        To fold what was just written for each such question would cost more than the question.
+        """
+        head = self._streams.get(stream)
+        return head is not None and self._table(table).get((head.id, *key)) is not None
+
     def as_of(
         self, table: str, *, admission: int | None = None, time_ms: int | None = None
     ) -> list[dict[str, Value]]:

@@ -170,9 +170,9 @@ class Streams:
         known = head.latest if ahead else head.tip
         if known is not None and known.size >= seal.size:
             return False
+        self._insert_seal(head, seal.size, seal, b"")
         if known is not None and _same_tile(known, seal) and (known.size > head.size) == ahead:
             self._database.execute("delete from seal where id = ?", (pack(head.id, known.size),))
-        self._insert_seal(head, seal.size, seal, b"")
         if not ahead:
             head.tip = seal
         if head.latest is None or head.latest.size < seal.size:

@@ -51,6 +51,9 @@ class FoldTable:
         self.read_bytes = 0
         self._database = database
         self._dirty: dict[FullKey, Row | None] = {}
+        # What SQLite has at the keys of these, as far as it was asked.
+        self._before: dict[FullKey, Row | None] = {}
+        self._updates: dict[tuple[int, ...], str] = {}
         self._history: list[tuple[Value, ...]] = []
         columns = (*table.key, *table.columns)
         self._key_width = len(table.key)
@@ -73,7 +76,8 @@ class FoldTable:
         rows = ", ".join(map(_quote, self.row_names))
         self._nulls: Row = (None,) * len(self.row_names)
         self._get = f"select {rows or '1'} from {name} where {match}"
-        self._put = f"insert or replace into {name}({every}) values({_marks(1 + len(self.names))})"
+        self._insert = f"into {name}({every}) values({_marks(1 + len(self.names))})"
+        self._update = f"update {name} set %s where {match}"
         self._delete = f"delete from {name} where {match}"
         self._remember = (
             f"insert or replace into {name}_hist(id_, gone, {every}) "
@@ -135,8 +139,9 @@ class FoldTable:
 
     def put(self, key: FullKey, row: Row | None, at: int, change: int) -> None:
         """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
-        self.cache[key] = row
-        self._dirty[key] = row
+        if key not in self._dirty and key in self.cache:
+            self._before[key] = self.cache[key]
+        self.cache[key] = self._dirty[key] = row
         number = (at << CHANGE_BITS) + change
         if row is None:
             self._history.append((number, 1, *key, *self._nulls))
@@ -147,15 +152,32 @@ class FoldTable:
         """Give SQLite what was put since."""
         if not self._dirty:
             return
-        dirty, history = self._dirty, self._history
-        self._dirty, self._history = {}, []
-        puts = [(*key, *row) for key, row in dirty.items() if row is not None]
-        if puts:
-            self._database.executemany(self._put, puts)
-        if len(puts) < len(dirty):
-            gone = [key for key, row in dirty.items() if row is None]
-            self._database.executemany(self._delete, gone)
+        dirty, before, history = self._dirty, self._before, self._history
+        self._dirty, self._before, self._history = {}, {}, []
+        writes: dict[str, list[tuple[Value, ...]]] = {}
+        for key, row in dirty.items():
+            was = before.get(key)
+            if row is None:
+                writes.setdefault(self._delete, []).append(key)
+            elif was is not None:
+                changed = tuple(at for at, value in enumerate(row) if value != was[at])
+                if changed:
+                    values = (*(row[at] for at in changed), *key)
+                    writes.setdefault(self._changing(changed), []).append(values)
+            else:
+                verb = "insert " if key in before else "insert or replace "
+                writes.setdefault(verb + self._insert, []).append((*key, *row))
+        for sql, rows in writes.items():
+            self._database.executemany(sql, rows)
         self._database.executemany(self._remember, history)
+
+    def _changing(self, columns: tuple[int, ...]) -> str:
+        """The statement that sets only these: an index of what stays is not touched."""
+        sql = self._updates.get(columns)
+        if sql is None:
+            names = ", ".join(f"{_quote(self.row_names[at])} = ?" for at in columns)
+            sql = self._updates[columns] = self._update % names
+        return sql
 
     def trim(self) -> None:
         """Keep nothing that SQLite holds; only between transactions."""
@@ -166,6 +188,7 @@ class FoldTable:
         """Drop everything that SQLite does not hold: the transaction was rolled back."""
         self.trim()
         self._dirty.clear()
+        self._before.clear()
         self._history.clear()
 
     def cut_back(self, stream: int, size: int, last: int, at: int) -> None:
