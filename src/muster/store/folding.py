@@ -251,7 +251,7 @@ def check_changes(changes: Sequence[Change], tables: Mapping[str, FoldTable]) ->
     if len(changes) > CHANGES_MAX:
         raise Skip("too-many-rows")
     for table, key, row in changes:
-        tables[table].check(key, row)
+        tables[table].shape.check(key, row)
 
 
 class _Only:

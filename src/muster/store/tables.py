@@ -4,8 +4,6 @@ Rule 1: beside each table `x` lies `x_hist` with every row it ever held, in admi
         deleted row is a history row marked `gone`.
 Rule 2: within a transaction rows are read from the cache and written once, just before anyone
         asks SQLite for them.
-Rule 3: what a fold hands over is checked here, value by value. A value SQLite cannot hold would
-        otherwise fail the transaction for every entry in it, for ever.
 
 The first key column of every table is `stream`, the local number of the writer's stream. History
 has no index by key: keyed, it would dirty one page per change at random (measured: a third of the
@@ -13,26 +11,21 @@ time of a commit), so a question about the past reads the history up to that mom
 one stream is found by the numbers of its admissions: it costs what that stream wrote, not all.
 """
 
-# ruff: noqa: S608 - table and column names are checked by `_check_names`, values are bound.
+# ruff: noqa: S608 - table and column names are checked by `RowShape`, values are bound.
 
 import hashlib
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
-from muster.log.fold import Affinity, Key, Row, Skip, Table, Value
+from muster.log.fold import Affinity, Row, Table, Value
+from muster.store.row_shape import RowShape
 from muster.store.sqlite import Database, SqlValue, as_int
 
-SQL_INT_MAX: Final = 2**63 - 1
 # The low bits of a history row's number count the changes of one entry to one table.
 CHANGE_BITS: Final = 12
 CHANGES_MAX: Final = 1 << CHANGE_BITS
 
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED: Final = frozenset({"stream", "id_", "gone"})
 _SQL_TYPE: Final[Mapping[Affinity, str]] = {"text": "text", "int": "int", "blob": "blob"}
-_PYTHON_TYPE: Final[Mapping[Affinity, type]] = {"text": str, "int": int, "blob": bytes}
-_NONE: Final = type(None)
 
 # No text that goes on after a beginning comes after this.
 _LAST: Final = "\U0010ffff"
@@ -44,8 +37,8 @@ class FoldTable:
     """One table of one fold, with its history."""
 
     def __init__(self, database: Database, table: Table) -> None:
-        _check_names(table)
         self.table = table
+        self.shape = RowShape(table)
         self.cache: dict[FullKey, Row | None] = {}
         # The texts of the rows that SQLite was asked for.
         self.read_bytes = 0
@@ -55,13 +48,6 @@ class FoldTable:
         self._before: dict[FullKey, Row | None] = {}
         self._updates: dict[tuple[int, ...], str] = {}
         self._history: list[tuple[Value, ...]] = []
-        columns = (*table.key, *table.columns)
-        self._key_width = len(table.key)
-        self._types = tuple(_PYTHON_TYPE[kind] for _, kind in columns)
-        # A row without nulls matches at once; each shape with nulls is checked once.
-        self._shapes = {self._types}
-        self._ints = [at for at, (_, kind) in enumerate(columns) if kind == "int"]
-        self._texts = [at for at, (_, kind) in enumerate(columns) if kind == "text"]
         self.key_names = tuple(name for name, _ in table.key)
         self.row_names = tuple(name for name, _ in table.columns)
         self.names = (*self.key_names, *self.row_names)
@@ -114,28 +100,6 @@ class FoldTable:
             self.read_bytes += sum(len(value) for value in row if type(value) is str)
         self.cache[key] = row
         return row
-
-    def check(self, key: Key, row: Row | None) -> None:
-        """Refuse what SQLite could not store as declared.
-
-        Raises: Skip: the fold handed over a row of the wrong shape.
-        """
-        if row is None:
-            row = self._nulls
-        if len(key) != self._key_width:
-            raise Skip("bad-row")
-        values = key + row
-        shape = tuple(map(type, values))
-        if shape != self._types and shape not in self._shapes:
-            self._learn(shape)
-        for at in self._ints:
-            number = values[at]
-            if number is not None and not -SQL_INT_MAX <= number <= SQL_INT_MAX:  # type: ignore[operator]
-                raise Skip("bad-row")
-        for at in self._texts:
-            text = values[at]
-            if text is not None and not text.isascii():  # type: ignore[union-attr]
-                _check_text(text)  # type: ignore[arg-type]
 
     def put(self, key: FullKey, row: Row | None, at: int, change: int) -> None:
         """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
@@ -377,33 +341,6 @@ class FoldTable:
         # Rows of one stream differ in their key, so nulls in later columns are never compared.
         rows.sort(key=lambda row: row[: 1 + len(self.key_names)])
         return hashlib.sha256(repr(rows).encode()).hexdigest()
-
-    def _learn(self, shape: tuple[type, ...]) -> None:
-        if len(shape) != len(self._types):
-            raise Skip("bad-row")
-        for at, (got, want) in enumerate(zip(shape, self._types, strict=True)):
-            if got is not want and (got is not _NONE or at < self._key_width):
-                raise Skip("bad-row")
-        self._shapes.add(shape)
-
-
-def _check_names(table: Table) -> None:
-    names = [name for name, _ in (*table.key, *table.columns)]
-    if len(set(names)) != len(names) or not table.key:
-        raise ValueError(f"the table {table.name} needs a key and distinct columns")
-    for name in (table.name, *names):
-        if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith("_hist"):
-            raise ValueError(f"{name!r} cannot be a name in the table {table.name}")
-    for index in table.indexes:
-        if not set(index) <= {*names, "stream"}:
-            raise ValueError(f"an index of the table {table.name} names an unknown column")
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Skip("bad-row") from error
 
 
 def _values(row: Iterable[SqlValue]) -> tuple[Value, ...]:
