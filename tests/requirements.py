@@ -220,7 +220,7 @@ PROMISES: Final[dict[str, str]] = {
     "task.needs-are-hard": "A machine that misses one need of a task never gets it, and every missing need is named.",
     "task.flat-cost": "The owner's cost per task does not depend on how many tasks are queued.",
     "task.settled-is-forgotten": "An owner, a worker and the runs keep in memory what is open, and of the rest no more than a bound: what was settled is answered from the tables.",
-    "task.questions-cost-what-they-show": "What is asked of one task, and a page of tasks, costs the same however many are settled.",
+    "task.questions-cost-what-they-show": "What is asked of one task costs the same however many others are settled.",
     "task.live-ones-first": "A live task is in every list of tasks, however many newer ones are settled.",
     "task.start-reads-what-is-open": "What an owner does at a start grows with the tasks that are open, and not with those that were ever settled; however many these are, none of them is done again.",
     "task.restart-keeps-work": "A restarted owner takes up every live task where it was.",

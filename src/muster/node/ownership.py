@@ -117,7 +117,7 @@ class Ownership:
         wanted = frozenset(states)
         rows: list[Row] = []
         cut = False
-        # Work is written for the whole fleet; one stream at a time is read as an index has it.
+        # Work is written for the whole fleet: in no other stream is a task of anybody's.
         for stream in (each for each in self.core.store.streams() if each.scope == FLEET):
             for state in wanted or (None,):
                 more = equals if state is None else {**equals, "state": state}

@@ -116,16 +116,13 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 
 
 _EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
-# Lists begin with what was opened last.
-_NEWEST: Final = ("stream", "opened_ms")
 RUN_TABLE: Final = Table(
-    "run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",), ("run",), _NEWEST)
+    "run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",), ("run",))
 )
+# No index by age: every change of a task would write it, and a list beside 20,000 settled ones
+# costs less than twice what it costs beside none.
 TASK_TABLE: Final = Table(
-    "task",
-    (("task", "text"),),
-    _columns(TaskRow),
-    (("state",), ("run",), ("dedupe",), ("task",), _NEWEST),
+    "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",), ("task",))
 )
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
 ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), (("task",),))
