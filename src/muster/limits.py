@@ -406,6 +406,8 @@ LINK_STREAMS_MAX: Final = 64
 STREAM_WINDOW_BYTES: Final = 1024 * 1024
 # One data frame; below the frame's own 256 KiB, so that heads and entries get between.
 STREAM_DATA_BYTES_MAX: Final = 64 * 1024
+# What a step may tell whoever follows something and has not been told yet: some 5 MB of changes.
+STREAM_NEWS_MAX: Final = 10_000
 # What came before the end of a stream is passed on for so long; then the end is.
 STREAM_END_MS_MAX: Final = 2_000
 # What waits to be sent to a peer that does not read. A stranger's answers are sentences.

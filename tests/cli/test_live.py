@@ -3,7 +3,6 @@
 from typing import Any
 
 from muster.cli import live
-from muster.cli.live import Watchman
 from muster.verbs import doctor
 from tests.promise import proves
 
@@ -11,62 +10,29 @@ from tests.promise import proves
 class Door:
     json = False
 
-    def __init__(self, *candidates: dict[str, Any], reason: str = "", past: str = "") -> None:
-        self.candidates = candidates
-        self.reason, self.past = reason, past
+    def __init__(self) -> None:
         self.said: list[str] = []
-
-    def ask(self, verb: str, _args: Any, **_more: Any) -> Any:
-        if verb == "why":
-            return {"now": {"candidates": list(self.candidates), "reason": self.reason}}
-        queued = {"task": "ab" * 16, "state": "queued", "phase": "one", "instance": ""}
-        queued["reason"] = self.past
-        return [queued, {**queued, "task": "cd" * 16, "state": "leased"}]
 
     def say(self, text: str) -> None:
         self.said.append(text)
 
 
-AWAY = {"machine": "build", "fits": False, "reasons": ["away"]}
-OTHER = {"machine": "studio", "fits": False, "reasons": ["no label tests"]}
+WAITS = {"phase": "one", "instance": "", "task": "ab" * 16, "fits": False}
 
 
 @proves("cli.a-run-says-what-it-waits-for")
-def test_who_follows_a_run_is_told_once_why_no_machine_takes_a_task():
-    door: Any = Door(OTHER, AWAY)
-    watchman = Watchman(door, "run", "")
-    watchman.look()
-    watchman.look()
-    assert len(door.said) == 1
-    assert "one waits" in door.said[0]
-    assert "studio: no label tests, build: away" in door.said[0]
-
-
-@proves("cli.a-run-says-what-it-waits-for")
-def test_nothing_is_said_of_a_task_that_only_waits_its_turn():
-    door: Any = Door({"machine": "studio", "fits": True, "reasons": []}, AWAY)
-    Watchman(door, "run", "").look()
-    assert door.said == []
+def test_what_keeps_a_task_waiting_is_said_and_is_no_change():
+    door: Any = Door()
+    change = {"phase": "one", "state": "leased"}
+    no = {**WAITS, "waits": "studio: no label tests; build: away"}
+    gone = {**WAITS, "fits": True, "waits": "there is no repository 'main' here"}
+    assert list(live._heard(door, iter([no, change, gone]))) == [change]
+    assert "one waits for a machine that fits (studio: no label tests; build: away)" in door.said[0]
+    assert "one waits: there is no repository 'main' here" in door.said[1]
+    assert all("`muster why abababababab` says more" in each for each in door.said)
 
 
 FITS = {"machine": "studio", "fits": True, "reasons": []}
-
-
-@proves("cli.a-run-says-what-it-waits-for")
-def test_who_follows_a_run_is_told_what_keeps_a_task_that_a_machine_could_take():
-    door: Any = Door(FITS, reason="there is no repository 'main' here")
-    watchman = Watchman(door, "run", "")
-    watchman.look()
-    watchman.look()
-    assert len(door.said) == 1
-    assert "one waits: there is no repository 'main' here" in door.said[0]
-
-
-@proves("cli.a-run-says-what-it-waits-for")
-def test_what_was_told_as_it_happened_is_not_told_again():
-    door: Any = Door(FITS, reason="exit code 1", past="exit code 1")
-    Watchman(door, "run", "").look()
-    assert door.said == []
 
 
 class Waiting:

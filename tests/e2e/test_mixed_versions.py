@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from muster import __version__
+from muster.cli import call
 from muster.errors import MusterError
+from muster.store.blobs import Blobs
 from tests.cli.world import muster
 from tests.e2e.fleet import ROOT, Fleet, Machine, until
 from tests.promise import proves
@@ -65,6 +67,27 @@ phases:
     needs: {label: on-studio}
     agent: shell
     do: sleep 600
+    check: "true"
+"""
+DELIVERS = """\
+muster: 1
+name: deliver
+phases:
+  make:
+    needs: {{label: on-{maker}}}
+    agent: shell
+    do: head -c 3000000 /dev/zero > big.bin
+    deliver: [big.bin]
+    check: test -s big.bin
+"""
+SAYS = """\
+muster: 1
+name: says
+phases:
+  say:
+    needs: {{label: on-{owner}}}
+    agent: shell
+    do: echo one; sleep 2; echo and more
     check: "true"
 """
 ASKED = """\
@@ -269,6 +292,42 @@ def test_no_long_value_reaches_an_older_machine_cut_where_it_was_promised_whole(
     assert "cannot take values this large" in json.dumps(waits), waits
     fleet.hub.order("cancel", run, {"what": run})
     assert settled(fleet["studio"], run) == "cancelled"
+
+
+BETWEEN = (("hub", "studio"), ("studio", "hub"))
+
+
+@proves("node.versions-mix")
+@pytest.mark.parametrize(("maker", "reader"), BETWEEN)
+def test_a_deliverable_without_a_repository_is_brought_from_the_other(fleet, maker, reader):
+    run = begin(fleet, "deliver", DELIVERS.format(maker=maker))
+    for machine in fleet.machines.values():
+        assert settled(machine, run) == "done", machine.ask("runs", {"run": run})
+    task = tasks(fleet[reader], run)["make"]["task"]
+    answer = fleet[reader].ask("blob.bring", {"task": task, "path": "big.bin"})
+    assert len(Blobs(Path(fleet[reader].home.blobs)).get(answer["sha256"])) == 3_000_000
+
+
+@proves("node.versions-mix")
+@pytest.mark.parametrize(("reader", "owner"), BETWEEN)
+def test_a_run_and_a_journal_of_the_other_are_followed(fleet, reader, owner):
+    args = {"base": "", "repo": "", "spec": SAYS.format(owner=owner), "values": {}}
+    run = str(fleet[owner].order("run", "says", args)["run"])
+    task = until(lambda: tasks(fleet[owner], run).get("say", {}).get("task"), "it is open")
+    until(lambda: fleet[owner].ask("journal.where", {"task": task})["machines"], "it has begun")
+    told = follow(fleet, reader, owner, "journal", task, {"task": task, "follow": True})
+    assert "and more" in json.dumps(told)
+    assert told[-1]["end"] is True
+    told = follow(fleet, reader, owner, "watch", "*", {"run": run, "waits": True})
+    assert told[-1]["settled"] == "done"
+    assert [(each["phase"], each["state"]) for each in told[:-1]][-1] == ("say", "done")
+
+
+def follow(fleet: Fleet, reader: str, owner: str, verb: str, object: str, args: dict) -> list[dict]:
+    """What a command on one machine is told by the other."""
+    signed = fleet.sign(verb, object, fleet[owner], args)
+    more = {"on": fleet[owner].identity.machine, "statement": signed}
+    return list(call.stream(fleet[reader].home.socket, verb, args, within_s=60, **more))
 
 
 @proves("node.versions-mix")

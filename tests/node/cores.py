@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.node.serving import Serving
 
 from muster import __version__
 from muster.channel import frame as frames
@@ -100,6 +101,9 @@ class One:
             rng=rng.randbytes, verbs=VERBS, authority=world.authority if self.number == 0 else None,
             settings=settings, now=world.now(),
         )  # fmt: skip
+        self.serving = Serving(
+            self.core, lambda sent: world.carry_out(self, sent), lambda: world.ms / 1000
+        )
         self.core.doubt.reasons, self.core.doubt.awaited = self.doubts
         world.carry_out(self, self.core.start(world.now()))
         self.step(FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
@@ -254,6 +258,7 @@ class Cores:
         for effect in effects:
             if not isinstance(effect, ev.Send):
                 machine.effects.append(effect)
+                machine.serving.carry_out(effect)
             elif (machine.name, effect.link) in self._links:
                 self._under_way.append((*self._links[machine.name, effect.link], effect.frame))
             else:
@@ -263,6 +268,7 @@ class Cores:
                     if frame.payload[:1] != b"+":
                         machine.answers.append(json.loads(machine.parts))
                         machine.parts = b""
+        machine.serving.turn()
 
     def drain(self) -> None:
         """Until nothing is under way."""

@@ -171,8 +171,13 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
     assert len(hub.core.work.running.following.watchers[run]) == 1
     hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
-    assert hub.core.work.running.following.watchers[run] == []
-    assert hub.core.router.open == {}
+    hang_up_at_once = (
+        ev.Arrived(LOCAL, Type.CALL, 14, canon.encode({"args": {"run": run}, "verb": "watch"})),
+        ev.Arrived(LOCAL, Type.CLOSE, 14, b""),
+    )
+    hub.step(*hang_up_at_once)
+    assert run not in hub.core.work.running.following.watchers
+    assert (hub.serving.tasks, hub.serving.streams._open) == (set(), {})
 
 
 class Half:

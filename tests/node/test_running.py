@@ -23,6 +23,7 @@ from muster.task.instruction import (
     StopAttempt,
 )
 from muster.task.spec import parse
+from muster.verbs import waits
 
 CHAIN = """\
 muster: 1
@@ -536,6 +537,53 @@ def test_whoever_follows_a_run_hears_of_every_assignment_loss_retry_and_end(hub)
     (start,) = wanted(hub, StartAttempt)
     hub.step(attempt_ended(start.assign.task, start.assign.epoch, "killed", reason="gone"))
     assert told(hub)[:1] == [("second", "queued", "hub", 0)]
+
+
+def kept(machine: One) -> list[tuple[str, bool]]:
+    """What is said of tasks that wait."""
+    heard, machine.answers = machine.answers, []
+    values = [each["value"] for each in heard]
+    return [(v["waits"], v["fits"]) for v in values if "waits" in v]
+
+
+@pytest.fixture
+def waiting() -> tuple[One, str]:
+    """A run whose first task waits for a machine that went away."""
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    know(hub)
+    world.link("hub", "studio")
+    studio.step(FactsChanged(studio.facts(labels=("far",))))
+    world.pass_ms(500)
+    world.cut("studio")
+    run = hand_in(hub, SLOW.replace("agent: shell", "agent: shell\n    needs: {label: far}", 1))
+    hub.raw(canon.encode({"args": {"run": run, "waits": True}, "verb": "watch"}), channel=15)
+    return hub, run
+
+
+@proves("cli.a-run-says-what-it-waits-for")
+def test_who_follows_a_run_is_told_once_why_no_machine_takes_a_task(waiting):
+    hub, run = waiting
+    hub.world.pass_ms(2_500)
+    assert kept(hub) == [], "one on its way never waits so long"
+    hub.world.pass_ms(1_000)
+    assert kept(hub) == [("hub: no label far; studio: away", False)]
+    hub.world.pass_ms(120_000)
+    assert kept(hub) == []
+    assert follow(hub, run)[0]["state"] == "queued"
+    hub.world.pass_ms(4_000)
+    assert kept(hub) == [], "a reader that does not ask for it is told changes alone"
+
+
+@proves("cli.a-run-says-what-it-waits-for")
+def test_what_keeps_a_task_that_only_waited_its_turn_is_told_when_it_is_known(waiting, monkeypatch):
+    hub, _ = waiting
+    found = iter([("", True), ("", True), ("there is no repository 'main' here", True)])
+    monkeypatch.setattr(waits, "waits_for", lambda _core, _task: next(found))
+    hub.world.pass_ms(12_000)
+    assert kept(hub) == []
+    hub.world.pass_ms(20_000)
+    assert kept(hub) == [("there is no repository 'main' here", True)]
 
 
 @proves("task.moves-are-told")

@@ -10,10 +10,12 @@ import pytest
 from tests.node.desks import Desk, desks
 from tests.promise import proves
 
+from muster.channel.flow import PLAIN
 from muster.channel.frame import Type
 from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Malformed, NotFound, Unreachable
 from muster.limits import LINK_STREAMS_MAX
+from muster.log import canon
 from muster.node import event as ev
 from muster.node import streams
 
@@ -175,3 +177,103 @@ def test_frames_that_come_with_their_call_are_handed_back_after_it(two):
         ev.Stray(1, Type.DATA, 9, b"at once"),
         ev.Stray(1, Type.CLOSE, 9, b""),
     ]
+
+
+@proves("node.streams-are-calls")
+def test_what_a_step_told_waits_for_its_reader_and_what_was_too_much_is_said(two, monkeypatch):
+    monkeypatch.setattr(streams, "STREAM_NEWS_MAX", 3)
+    hub, _ = two
+
+    async def scenario() -> None:
+        stream = hub.streams.open(ev.Perform(1, 7, "watch", {}, "", "muster"))
+        for news in ("a", "a", "b", "a"):
+            hub.streams.told(1, 7, news)
+        assert [await stream.hear() for _ in range(3)] == ["a", "b", "a"]
+        assert await stream.hear(0.01) is None
+        for news in range(5):
+            hub.streams.told(1, 7, news)
+        assert [await stream.hear() for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(Conflict, match="follow it again"):
+            await stream.hear()
+        hub.streams.told(1, 8, "nobody is there")
+
+    asyncio.run(scenario())
+
+
+# --- passed on --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Desk]:
+    return desks(tmp_path, *("hub", "studio", "laptop"), links=STAR)
+
+
+STAR = (("hub", "studio"), ("hub", "laptop"))
+
+
+def passed_on(three: list[Desk], reply: bytes) -> list[ev.Effect]:
+    """What the hub does about a call of the studio's for the laptop, when that one answers."""
+    hub, studio, laptop = three
+    world = hub.one.world
+    call = {"args": {}, "on": "laptop", "verb": "some.newer-verb"}
+    to_hub, to_laptop = next(iter(studio.far)), hub.core.link_to(laptop.core.machine)
+    number = next(hub.core.links[to_laptop].numbers) + 2
+    world.frozen.add("laptop")
+    studio.core.send(to_hub, Type.CALL, 31, canon.encode(call))
+    world.carry_out(studio.one, studio.core._released())
+    world.drain()
+    hub.one.effects.clear()
+    hub.one.step(ev.Arrived(to_laptop, Type.REPLY, number, reply))
+    return [each for each in hub.one.effects if isinstance(each, ev.Join)]
+
+
+@proves("node.streams-are-passed-on")
+def test_a_call_that_was_passed_on_and_is_accepted_is_joined_whatever_verb_it_is(three):
+    hub, studio, laptop = three
+    (join,) = passed_on(three, b'.{"ok":true,"value":{"channel":3}}')
+    assert (join.channel, join.target) == (31, hub.core.link_to(laptop.core.machine))
+    assert hub.core.link_to(studio.core.machine) == join.link
+    data = bytes(3_000_000)
+
+    async def scenario() -> None:
+        joined = asyncio.ensure_future(hub.streams.join(join))
+        here = studio.streams._begin(next(iter(studio.far)), join.channel, PLAIN)
+        there = laptop.streams._begin(next(iter(laptop.far)), join.number, PLAIN)
+        sending = asyncio.ensure_future(here.send(data))
+        got = b""
+        while len(got) < len(data):
+            got += await there.receive()
+        await sending
+        there.flow.close("and that was all")
+        with pytest.raises(Unreachable, match="and that was all"):
+            await here.receive()
+        await joined
+        assert (got, hub.open) == (data, [])
+
+    asyncio.run(scenario())
+
+
+@proves("node.streams-are-passed-on")
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'*{"ok":true,"value":{"channel":3}}',
+        b'.{"ok":false,"error":{"kind":"Denied","text":"no","exit":4}}',
+        b'.{"ok":true,"value":{"channel":3,"and":1}}',
+        b'.{"ok":true,"value":"x"}',
+        b".",
+    ],
+)
+def test_any_other_answer_to_a_call_that_was_passed_on_is_handed_back(three, reply):
+    assert passed_on(three, reply) == []
+
+
+@proves("node.streams-are-passed-on", "node.streams-bounded")
+def test_a_joined_call_that_has_no_place_leaves_nothing_of_it(three):
+    (join,) = passed_on(three, b'.{"ok":true,"value":{"channel":3}}')
+    hub = three[0]
+    for number in range(LINK_STREAMS_MAX):
+        hub.streams._begin(join.target, 1_000 + number, PLAIN)
+    with pytest.raises(Conflict):
+        hub.streams.join(join)
+    assert len(hub.open) == LINK_STREAMS_MAX

@@ -1,7 +1,9 @@
 """What the verbs about work promise, on one core."""
 
+from typing import Any
+
 import pytest
-from tests.node.cores import Cores
+from tests.node.cores import Cores, attempt_ended
 from tests.promise import proves
 
 from muster.errors import Malformed
@@ -188,3 +190,54 @@ def test_why_tells_every_decision_on_a_task_and_reads_nothing_of_others(monkeypa
     assert kinds.count("task.assign") == 3
     assert {row[0] for row in read} == {task}
     assert hub.call("result", {"task": before[0]})["value"]["state"] == "done"
+
+
+@proves("cli.following-is-told")
+def test_who_follows_a_journal_is_told_every_line_as_it_is_written_and_the_end():
+    hub = Cores("hub")["hub"]
+    task, other = (hub.submit(agent=["shell"], do="sleep 9") for _ in range(2))
+    hub.world.pass_ms(3_000)
+    begun = {e.assign.task: e.assign.epoch for e in hub.effects if isinstance(e, StartAttempt)}
+
+    def say(text: str, of: str = task) -> None:
+        hub.step(AttemptEvent(of, begun[of], "agent.output", {"text": text}))
+
+    def heard() -> list[Any]:
+        answers, hub.answers = hub.answers, []
+        return [a["value"].get("text", a["value"].get("end")) for a in answers]
+
+    say("before")
+    asked = {"args": {"task": task, "follow": True}, "verb": "journal"}
+    hub.raw(canon.encode(asked))
+    assert [each for each in heard() if each] == ["before"]
+    say("one")
+    say("not mine", other)
+    say("two")
+    assert heard() == ["one", "two"]
+    hub.step(attempt_ended(task, begun[task], "done"))
+    assert heard()[-1] is True
+    assert (hub.serving.tasks, hub.core.work.working.followers.get(task)) == (set(), None)
+
+
+@proves("cli.following-is-told")
+def test_who_waits_for_a_task_to_begin_is_told_by_whichever_machine_begins_it():
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    task = hub.submit(needs={"label": "far"})
+    over = hub.submit(needs={"label": "never"})
+    for channel, each in ((21, task), (22, over)):
+        call = canon.encode({"args": {"task": each}, "verb": "journal.begun"})
+        assert hub.raw(call, channel=channel) is None
+    world.pass_ms(5_000)
+    assert hub.answers == []
+    studio.step(FactsChanged(studio.facts(labels=("far",))))
+    world.pass_ms(3_000)
+    (answer,) = hub.answers
+    assert [m["name"] for m in answer["value"]["machines"]] == ["studio"]
+    hub.order("cancel", over, {"what": over})
+
+    told = [a["value"] for a in hub.answers if a["value"].get("state") == "cancelled"]
+    assert [(a["task"], a["machines"]) for a in told] == [(over, [])]
+    assert (hub.serving.tasks, hub.core.work.running.following.watchers) == (set(), {})

@@ -40,6 +40,7 @@ from tests.fleet.world import (
     STUDIO_RECORD,
     operator,
 )
+from tests.node.serving import Serving
 
 STRANGER: Final = 1
 MEMBER: Final = 2
@@ -96,6 +97,7 @@ class Target:
         self.other_effects: list[ev.Effect] = []
         self._parts: dict[tuple[int, int], bytes] = {}
         self._channel = 100
+        self.serving = Serving(self.core, self._take, lambda: self.now.boot_ms / 1000)
         self._take(self.core.start(self.now))
         facts = Facts("linux", "x86_64", cpus=2, memory_mib=4096, agents={"noop": "1"})
         self.step(
@@ -163,7 +165,8 @@ class Target:
     def _take(self, effects: Iterable[ev.Effect]) -> None:
         for effect in effects:
             if not isinstance(effect, ev.Send):
-                self.other_effects.append(effect)
+                if not self.serving.carry_out(effect):
+                    self.other_effects.append(effect)
                 continue
             frame = frames.decode(effect.frame)
             assert len(frame.payload) <= FRAME_PAYLOAD_BYTES_MAX
@@ -174,6 +177,7 @@ class Target:
                     self._parts[key] = raw
                 else:
                     self.answers.setdefault(key, []).append(self._read(raw))
+        self.serving.turn()
 
     @staticmethod
     def _read(raw: bytes) -> Any:

@@ -421,7 +421,7 @@ class Machine:
         self.world.trace("note", f"{self.place} {effect.text}")
         self.world.checker.noted(self, effect.text)
 
-    @ev.effect(ev.Perform, ev.Stray, FreshPapers, ev.ReachedAt, AnswerAttempt)
+    @ev.effect(ev.Perform, ev.Stray, ev.Told, ev.Join, FreshPapers, ev.ReachedAt, AnswerAttempt)
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""
         self.world.reached[type(effect).__name__.lower()] += 1

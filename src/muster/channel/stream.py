@@ -31,34 +31,16 @@ _END_S: Final = limits.STREAM_END_MS_MAX / 1000
 class Stream:
     """See the top of this file. `drained` waits while the link has much to send."""
 
-    def __init__(
-        self,
-        flow: Flow,
-        drained: Callable[[], Awaitable[None]],
-        accept: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, flow: Flow, drained: Callable[[], Awaitable[None]]) -> None:
         self.flow = flow
         # A stream in which nothing moves for so long is over; None for one that may be quiet.
         self.silence_s: float | None = None
-        self.accepted = False
-        # Called when the far end leaves one that is not accepted: nobody waits for its bytes.
-        self.on_hang_up: Callable[[], object] = lambda: None
-        self._drained, self._accept = drained, accept
+        self._drained = drained
         self._moved = asyncio.Event()
         flow.moved = self._fed
 
-    def accept(self) -> None:
-        """Answer the call with yes; from here on the stream's end says what went wrong.
-
-        Raises: Conflict where the link has as many streams as one may have.
-        """
-        self._accept()
-        self.accepted = True
-
     def _fed(self) -> None:
         self._moved.set()
-        if self.flow.closed is not None and not self.accepted:
-            self.on_hang_up()
 
     async def _until(self, true: Callable[[], object], silence_s: float | None) -> None:
         try:

@@ -6,7 +6,6 @@ Rule 3: a terminal gets one table that moves, everything else (also a terminal t
 anything) a line per change; `rich` is imported for the table alone.
 """
 
-import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -16,11 +15,9 @@ from muster.cli.door import Door
 from muster.cli.show.run import handed_in
 from muster.cli.show.task import phase
 from muster.cli.text import clean, obeys, short
-from muster.errors import MusterError, Unreachable
+from muster.errors import Unreachable
 
 NOT_DONE_EXIT: Final = 1
-# A run on its way never waits so long; a person who waits wants to know after that.
-LOOK_S: Final = 3.0
 
 
 def follow(door: Door, begun: Mapping[str, Any]) -> int:
@@ -29,11 +26,11 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
     if not begun["fresh"]:
         door.say(f"this is run {short(name)}: {handed_in(begun)}")
     on = _elsewhere(door, owner)
-    changes = door.stream("watch", {"run": name}, on=on)
+    asked = {"run": name} if door.json else {"run": name, "waits": True}
+    changes = _heard(door, door.stream("watch", asked, on=on))
     settled = ""
     try:
-        with Watchman(door, name, on):
-            settled = _watch(door, changes)
+        settled = _watch(door, changes)
     except KeyboardInterrupt:
         door.say(f"\nrun {short(name)} goes on; `muster runs {short(name)}` shows it, "
                  f"`muster cancel {short(name)}` stops it")  # fmt: skip
@@ -47,56 +44,18 @@ def follow(door: Door, begun: Mapping[str, Any]) -> int:
     return 0 if settled == "done" else NOT_DONE_EXIT
 
 
-class Watchman:
-    """Says, while a run is followed, of which task no machine wants to know: once for each."""
-
-    def __init__(self, door: Door, run: str, on: str) -> None:
-        self._door, self._run, self._on = door, run, on
-        self._told = set[str]()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._walk, daemon=True)
-
-    def __enter__(self) -> None:
-        if not self._door.json:
-            self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-
-    def _walk(self) -> None:
-        while not self._over.wait(LOOK_S):
-            try:
-                self.look()
-            except MusterError:
-                # Whoever follows the run hears of it there.
-                continue
-
-    def look(self) -> None:
-        """One round over the tasks that wait for a machine."""
-        for task in self._door.ask("tasks", {"run": self._run}):
-            if task["state"] != "queued" or task["task"] in self._told:
-                continue
-            now = self._door.ask("why", {"task": task["task"]}, on=self._on).get("now") or {}
-            found = now.get("candidates") or ()
-            if self._on:
-                # To ask another machine is an order, which stands in its log: once is enough.
-                self._told.add(task["task"])
-            if not found or self._over.is_set():
-                continue
-            if any(each["fits"] for each in found):
-                # What happened to it before is told as it happens; this keeps it waiting now.
-                what = clean(now.get("reason"), 200)
-                if not what or now["reason"] == task.get("reason"):
-                    continue
-                waits = f"waits: {what}"
-            else:
-                no = ", ".join(f"{each['machine']}: {'; '.join(each['reasons'])}" for each in found)
-                waits = f"waits for a machine that fits ({clean(no, 200)})"
-            self._told.add(task["task"])
-            self._door.say(
-                f"{phase(task)} {waits}; `muster why {short(task['task'])}` says more, "
-                "Ctrl-C leaves the run as it is"
-            )
+def _heard(door: Door, changes: Iterator[Any]) -> Iterator[Any]:
+    """The changes as they come; what keeps a task waiting is said on the way."""
+    for change in changes:
+        if "waits" not in change:
+            yield change
+            continue
+        what = clean(change["waits"], 200)
+        what = f"waits: {what}" if change["fits"] else f"waits for a machine that fits ({what})"
+        door.say(
+            f"{phase(change)} {what}; `muster why {short(change['task'])}` says more, "
+            "Ctrl-C leaves the run as it is"
+        )
 
 
 def _elsewhere(door: Door, owner: str) -> str:

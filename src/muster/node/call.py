@@ -47,7 +47,7 @@ from muster.node import argument
 from muster.node import event as ev
 from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS
-from muster.node.link import Answer, Link, failure
+from muster.node.link import Answer, Link, accepts, failure
 from muster.node.part import Part
 from muster.node.verb import LATER, Verb
 from muster.node.whole import Mark, Whole
@@ -109,7 +109,7 @@ class Call:
 class Router(Part):
     """Finds the handler of a call, passes calls on, and brings answers back."""
 
-    effects = (ev.Perform,)
+    effects = (ev.Perform, ev.Join)
 
     def __init__(self, core: Whole, verbs: Mapping[str, Verb]) -> None:
         self.core = core
@@ -321,9 +321,12 @@ class Router(Part):
         key = (link.id, channel)
         origin = self._forwards.get(key)
         if origin is not None:
-            self.core.send(origin[0], Type.REPLY, origin[1], payload)
             if payload[:1] == b".":
                 del self._forwards[key]
+            if accepts(payload):
+                self.core.do(ev.Join(*origin, *key))
+            else:
+                self.core.send(origin[0], Type.REPLY, origin[1], payload)
             return
         then = self._asked.get(key)
         if then is None:

@@ -124,7 +124,9 @@ class Core:
             work.working, work.working.questions,
         )  # fmt: skip
         # What whoever drives this core must be able to carry out.
-        self.wants = {ev.Send, ev.Cut, ev.Stray, ev.Note}.union(*(part.effects for part in parts))
+        self.wants = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}.union(
+            *(part.effects for part in parts)
+        )
 
     # --- what everybody asks --------------------------------------------------------------
 

@@ -26,7 +26,6 @@ from muster.channel.base import Link, Listener, Own
 from muster.channel.frame import Type
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
-from muster.channel.stream import Stream
 from muster.channel.tls import Credentials
 from muster.errors import (
     Broken,
@@ -56,7 +55,7 @@ from muster.node.member import FactsChanged, FreshPapers
 from muster.node.paths import Cascade
 from muster.node.relay import Relays
 from muster.node.room import Room
-from muster.node.streams import Streams
+from muster.node.streams import Served, Streams
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 
@@ -280,6 +279,20 @@ class Daemon:
         if not self.streams.feed(frame.link, frame.type, frame.channel, frame.payload):
             self.core.counters["frames-after-a-tunnel"] += 1
 
+    @ev.effect(ev.Told)
+    def _told(self, effect: ev.Told) -> None:
+        self.streams.told(effect.link, effect.channel, effect.news)
+
+    @ev.effect(ev.Join)
+    def _join(self, effect: ev.Join) -> None:
+        answer: Mapping[str, Any] = {"ok": True, "value": {"channel": effect.channel}}
+        try:
+            self.supervisor.run("join", self.streams.join(effect))
+        except MusterError as error:
+            answer = failure(error)
+            self.put(effect.target, Type.CLOSE, effect.number, b"")
+        self.answer(effect, answer)
+
     @ev.effect(ev.Note)
     def _note(self, effect: ev.Note) -> None:
         say(effect.text)
@@ -308,7 +321,7 @@ class Daemon:
         if not self._performing[link]:
             del self._performing[link]
 
-    async def _wait_for(self, call: ev.Perform, stream: Stream | None) -> None:
+    async def _wait_for(self, call: ev.Perform, stream: Served | None) -> None:
         """A verb that waits for input or output."""
         handler = self.verbs[call.verb].load()
         # Whoever asked hears an answer, also when the mistake is ours.
@@ -331,7 +344,9 @@ class Daemon:
             if answer is not None:
                 self.answer(call, answer)
 
-    def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
+    def answer(
+        self, call: ev.Perform | ev.Join, answer: Mapping[str, Any], *, last: bool = True
+    ) -> None:
         raw = json.dumps(answer, separators=(",", ":"), default=msgspec.to_builtins).encode()
         head = b"." if last else b"*"
         while len(raw) > REPLY_PART_BYTES:

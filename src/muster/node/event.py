@@ -101,6 +101,25 @@ class Stray(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Told(Effect):
+    """Something happened that whoever is served on this channel follows."""
+
+    link: int
+    channel: int
+    news: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Effect):
+    """A call that was passed on goes on as a stream: be in between, from the caller to `target`."""
+
+    link: int
+    channel: int
+    target: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note(Effect):
     """Something for the daemon's own log; never more than a sentence, never a secret."""
 

@@ -5,6 +5,7 @@ the next. Why it left a machine is told at once: another one may have it by the 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from muster.log.entry import Entry
@@ -21,6 +22,8 @@ WATCHED: Final = (
 )  # fmt: skip
 # The entries that move a task without ending it.
 _MOVES: Final = ("task.assign", "task.expire", "task.retry")
+# Those, of whichever machine, from which it is known that a task has begun or never will.
+_BEGINS: Final = ("task.assign", "attempt.start", "task.cancel", "task.settle")
 
 
 def waiting(phase: str, reason: str, now_ms: int) -> dict[str, Any]:
@@ -43,15 +46,22 @@ class Following:
         self._changed: dict[str, str] = {}
         for kind in _MOVES:
             core.on(kind, self._on_move)
+        for kind in _BEGINS:
+            core.on(kind, self._on_begin)
 
-    def follow(self, run: str, watcher: Watcher) -> Callable[[], None]:
-        """From now on `watcher` hears of the run; returns what ends that."""
-        watchers = self.watchers.setdefault(run, [])
+    def follow(self, what: str, watcher: Watcher) -> Callable[[], None]:
+        """From now on `watcher` hears of a run of ours, or that anybody's task may have begun.
+
+        Returns what ends that.
+        """
+        watchers = self.watchers.setdefault(what, [])
         watchers.append(watcher)
 
         def stop() -> None:
             if watcher in watchers:
                 watchers.remove(watcher)
+            if not watchers and self.watchers.get(what) is watchers:
+                del self.watchers[what]
 
         return stop
 
@@ -69,6 +79,12 @@ class Following:
             return
         why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
         self._tell_task(run, body.task, why)
+
+    def _on_begin(self, _stream: StreamName, entry: Entry) -> None:
+        if self.watchers:
+            with suppress(Skip):
+                body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
+                self._say(body.task, {})
 
     def changed(self, run: str, task: str) -> None:
         """A task of the run stands otherwise than before."""

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
@@ -24,6 +23,7 @@ from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.counter import DECLARED
+from muster.node.streams import Served
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
@@ -218,7 +218,7 @@ def is_named(core: "Core", sha256: str, claim: str) -> bool:
 # --- serving --------------------------------------------------------------------------------------
 
 
-async def serve(daemon: "Loop", call: ev.Perform, stream: Stream) -> None:
+async def serve(daemon: "Loop", call: ev.Perform, stream: Served) -> None:
     """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
     core, blobs = daemon.core, daemon.machine.blobs
     entry_id, sha256 = _request(call.args)

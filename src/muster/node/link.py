@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct, json
 
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
@@ -82,6 +82,23 @@ def times(links: Iterable[Link], hubs: Collection[str]) -> list[Told]:
     said = [(link.peer, link.offset_ms) for link in links if link.peer]
     newest = {peer: offset_ms for peer, offset_ms in said if offset_ms is not None}
     return [Told(offset_ms, peer in hubs) for peer, offset_ms in newest.items()]
+
+
+class _Channel(Struct, forbid_unknown_fields=True):
+    channel: int
+
+
+class _Accepted(Struct, forbid_unknown_fields=True):
+    ok: bool
+    value: _Channel
+
+
+def accepts(payload: bytes) -> bool:
+    """Whether a REPLY says that its call goes on as a stream."""
+    try:
+        return payload[:1] == b"." and json.decode(payload[1:], type=_Accepted).ok
+    except DecodeError:
+        return False
 
 
 def sentence(text: str) -> str:

@@ -12,13 +12,14 @@ from collections import deque
 from typing import Final
 
 from muster.channel.relay import RelayChannel, RelayLink
-from muster.channel.stream import Stream, splice
+from muster.channel.stream import splice
 from muster.channel.tls import Credentials
 from muster.errors import Conflict, Malformed, MusterError, Unreachable
 from muster.limits import RELAY_MIDDLES_MAX, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.loop import Loop
+from muster.node.streams import Served
 
 DECLARED[__name__] = {
     "relays-unproven": "Who came through a third machine did not prove to be who it said.",
@@ -87,7 +88,7 @@ class Relays:
 
     # --- being asked -----------------------------------------------------------------------------
 
-    async def serve(self, call: ev.Perform, stream: Stream) -> None:
+    async def serve(self, call: ev.Perform, stream: Served) -> None:
         """The middle of this call says that `from` wants a link: that machine must prove it."""
         daemon, peer = self._daemon, str(call.args.get("from", ""))
         middle = self._own_link(call)
@@ -107,7 +108,7 @@ class Relays:
 
     # --- being the middle ------------------------------------------------------------------------
 
-    async def carry(self, call: ev.Perform, stream: Stream) -> None:
+    async def carry(self, call: ev.Perform, stream: Served) -> None:
         """Join the asking machine and the one it wants, for as long as both stay."""
         core, to = self._daemon.core, str(call.args.get("to", ""))
         self._own_link(call)

@@ -9,19 +9,22 @@ Rule 3: what came before its call was begun is not lost: the core hands it back,
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from muster import errors
 from muster.channel.flow import PLAIN, RELAYED, TYPES, Flow, Terms
 from muster.channel.frame import Type
 from muster.channel.stream import Stream, splice
 from muster.errors import Conflict, Denied, Malformed, MusterError, Unreachable
-from muster.limits import LINK_RELAYS_MAX, LINK_STREAMS_MAX
+from muster.limits import LINK_RELAYS_MAX, LINK_STREAMS_MAX, STREAM_NEWS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.core import Core
 from muster.node.link import sentence
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 # Chosen arbitrarily; a machine that is up answers within a step.
 ANSWER_S: Final = 30.0
@@ -40,18 +43,71 @@ def refusal(error: Mapping[str, Any]) -> MusterError:
     return found(text)
 
 
+class Served(Stream):
+    """What the handler of a call is handed: a stream from `accept` on; before, its answers."""
+
+    def __init__(self, streams: "Streams", call: ev.Perform, flow: Flow, terms: Terms) -> None:
+        super().__init__(flow, lambda: streams.drained(call.link))
+        self.accepted = False
+        # Called when the caller leaves before: nobody waits for its bytes.
+        self.on_hang_up: Callable[[], object] = lambda: None
+        self._streams, self._call, self._terms = streams, call, terms
+        self._news: deque[Any] = deque()
+        self._missed = False
+
+    def _fed(self) -> None:
+        super()._fed()
+        if self.flow.closed is not None and not self.accepted:
+            self.on_hang_up()
+
+    def accept(self) -> None:
+        """Answer the call with yes; from here on the stream's end says what went wrong.
+
+        Raises: Conflict where the link has as many streams as one may have.
+        """
+        self._streams.check_room(self._call.link, self._terms)
+        self._streams.answer(self._call, {"ok": True, "value": {"channel": self._call.channel}})
+        self.accepted = True
+
+    async def tell(self, value: object) -> None:
+        """One of several answers to a call that is not accepted; waits while the link is busy."""
+        self._streams.answer(self._call, {"ok": True, "value": value}, last=False)
+        await self._drained()
+
+    def told(self, news: Any) -> None:
+        """A step has news; the same as those that wait is none."""
+        if not self._news or self._news[-1] != news:
+            self._missed = self._missed or len(self._news) >= STREAM_NEWS_MAX
+            if not self._missed:
+                self._news.append(news)
+                self._moved.set()
+
+    async def hear(self, within_s: float | None = None) -> Any:
+        """The next news, None where none came in time. Raises: Conflict where some are lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self._news:
+                    if self._missed:
+                        raise Conflict("more happened than was read; follow it again")
+                    self._moved.clear()
+                    await self._moved.wait()
+                return self._news.popleft()
+        return None
+
+
 class Streams:
     """See the top of this file."""
 
     def __init__(
         self,
-        core: Core,
+        core: "Core",
         put: Callable[[int, Type, int, bytes], None],
         drained: Callable[[int], Awaitable[None]],
-        answer: Callable[[ev.Perform, Mapping[str, Any]], None],
+        answer: Callable[..., None],
     ) -> None:
         """`put` sends a frame on a link, `drained` waits while that has much to send."""
-        self._core, self._put, self._drained, self._answer = core, put, drained, answer
+        self.drained, self.answer = drained, answer
+        self._core, self._put = core, put
         self._open: dict[tuple[int, int], tuple[Stream, Terms]] = {}
 
     def feed(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
@@ -61,40 +117,47 @@ class Streams:
             found[0].flow.feed(type, payload)
         return found is not None
 
+    def told(self, link: int, channel: int, news: Any) -> None:
+        """News for the handler of a call, if it is there still."""
+        found = self._open.get((link, channel))
+        if found is not None and isinstance(found[0], Served):
+            found[0].told(news)
+
     def link_down(self, link: int) -> None:
         for key in [key for key in self._open if key[0] == link]:
             self._open.pop(key)[0].flow.feed(Type.CLOSE, b"")
 
-    def _begin(self, link: int, channel: int, verb: str, call: ev.Perform | None = None) -> Stream:
+    def _flow(self, link: int, channel: int, terms: Terms) -> Flow:
         if (link, channel) in self._open:
             raise Malformed(f"channel {channel} has a stream already")
-        terms = _TERMS.get(verb, PLAIN)
+        return Flow(lambda kind, payload: self._put(link, kind, channel, payload), terms)
 
-        def accept() -> None:
-            self._check_room(link, terms)
-            if call is not None:
-                self._answer(call, {"ok": True, "value": {"channel": channel}})
-
-        flow = Flow(lambda kind, payload: self._put(link, kind, channel, payload), terms)
-        stream = Stream(flow, lambda: self._drained(link), accept)
+    def _begin(self, link: int, channel: int, terms: Terms) -> Stream:
+        """One that is a stream from the beginning. Raises: Malformed, Conflict."""
+        self.check_room(link, terms)
+        stream = Stream(self._flow(link, channel, terms), lambda: self.drained(link))
         self._open[link, channel] = stream, terms
         return stream
 
-    def _check_room(self, link: int, terms: Terms) -> None:
+    def check_room(self, link: int, terms: Terms) -> None:
+        """Raises: Conflict where the link has as many streams of the kind as one may have."""
         most, what = (
             (LINK_RELAYS_MAX, "relays") if terms is RELAYED else (LINK_STREAMS_MAX, "streams")
         )
-        there = (s.accepted for key, (s, t) in self._open.items() if key[0] == link and t is terms)
-        if sum(there) >= most:
+        there = [s for key, (s, t) in self._open.items() if key[0] == link and t is terms]
+        if sum(not isinstance(each, Served) or each.accepted for each in there) >= most:
             raise Conflict(f"this link has as many {what} as one may have; try again later")
 
     # --- serving -------------------------------------------------------------------------------
 
-    def open(self, call: ev.Perform) -> Stream:
+    def open(self, call: ev.Perform) -> Served:
         """The stream of a call that is about to be handled. Raises: Malformed."""
-        return self._begin(call.link, call.channel, call.verb, call)
+        terms = _TERMS.get(call.verb, PLAIN)
+        stream = Served(self, call, self._flow(call.link, call.channel, terms), terms)
+        self._open[call.link, call.channel] = stream, terms
+        return stream
 
-    async def serve(self, call: ev.Perform, stream: Stream, work: Awaitable[Any]) -> Any:
+    async def serve(self, call: ev.Perform, stream: Served, work: Awaitable[Any]) -> Any:
         """Do the work of a handler to its end; the answer, None where the stream had its own.
 
         Raises: what the handler refused with.
@@ -124,9 +187,8 @@ class Streams:
         Raises: what it refused with; Unreachable without an answer; Conflict.
         """
         channel = next(self._core.links[link].numbers)
-        stream = self._begin(link, channel, verb)
+        stream = self._begin(link, channel, _TERMS.get(verb, PLAIN))
         try:
-            stream.accept()
             answer = await self._ask(link, channel, verb, args)
             if not answer.get("ok"):
                 stream.flow.feed(Type.CLOSE, b"")
@@ -151,7 +213,9 @@ class Streams:
         except TimeoutError as error:
             raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
 
-    async def pass_on(self, here: Stream, link: int, verb: str, args: Mapping[str, Any]) -> None:
+    # --- being in between ----------------------------------------------------------------------
+
+    async def pass_on(self, here: Served, link: int, verb: str, args: Mapping[str, Any]) -> None:
         """Accept a stream, and join it to that of a verb of another machine.
 
         Raises: what that machine refused with, before anything was accepted.
@@ -159,3 +223,26 @@ class Streams:
         async with self.call(link, verb, args) as there:
             here.accept()
             await splice(here, there)
+
+    def join(self, effect: ev.Join) -> Coroutine[Any, Any, None]:
+        """What joins a caller to the machine that accepted the call which was passed on to it.
+
+        Raises: Conflict where one of the links has as many streams as it may have.
+        """
+        key, other = (effect.link, effect.channel), (effect.target, effect.number)
+        here = self._begin(*key, PLAIN)
+        try:
+            there = self._begin(*other, PLAIN)
+        except MusterError:
+            del self._open[key]
+            raise
+
+        async def joined() -> None:
+            try:
+                await splice(here, there)
+            finally:
+                for each, stream in ((key, here), (other, there)):
+                    self._open.pop(each, None)
+                    stream.flow.close()
+
+        return joined()

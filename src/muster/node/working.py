@@ -60,8 +60,8 @@ class Working(Part):
         self._known: dict[Any, Any] = {}
         # When we refused assignments without an order, by owner, in the last minute.
         self._refused: dict[MachineId, deque[int]] = {}
-        # Who wants a task's journal as it is written; None tells that the attempt is over.
-        self.followers: dict[str, list[Callable[[Entry | None], None]]] = {}
+        # Who follows a task's journal: told that something was written, and whether that was all.
+        self.followers: dict[str, list[Callable[[bool], None]]] = {}
         self.questions = Questions(core)
         core.on("task.assign", self._on_assign)
 
@@ -233,12 +233,12 @@ class Working(Part):
         """Write what an attempt did into our journal."""
         try:
             body = report.event_body(event)
-            entry = self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+            self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
         except Malformed:
             self.core.counters["events-of-no-form"] += 1
             return
         for follower in list(self.followers.get(event.task, ())):
-            follower(entry)
+            follower(False)
         self.questions.happened(event)
 
     def ended(self, body: Ended) -> None:
@@ -246,7 +246,7 @@ class Working(Part):
         self.core.orders.forget_agent(body.task)
         self.questions.over(body.task)
         for follower in self.followers.pop(body.task, ()):
-            follower(None)
+            follower(True)
 
     def ended_for_certain(self, event: AttemptEnded) -> None:
         """As `ended`; where its end makes no entry, that is how it ended."""

@@ -5,8 +5,7 @@ whoever asks from elsewhere needs a grant, and what it shows is in its log as as
 """
 
 import contextlib
-import time
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
 from msgspec import Struct
 
@@ -14,18 +13,13 @@ from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.stream import JOURNAL
+from muster.log.stream import JOURNAL, StreamName
+from muster.node.event import Told
 from muster.node.ownership import writer_of
-from muster.node.verb import LATER, Later
-from muster.verbs.declaration import Call, Core, Door, Request, opt, verb
+from muster.verbs.declaration import Call, Core, Daemon, Door, Perform, Request, Stream, opt, verb
 from muster.verbs.find import TASK, find_task
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 SHOWN_MAX: Final = 2000
-# Often enough for a person, seldom enough for a daemon.
-LOOK_S: Final = 0.5
 _LIVE: Final = frozenset({"queued", "waiting", "leased"})
 
 
@@ -54,7 +48,11 @@ def where(core: Core, call: Call, ask: Where) -> Journals:
 
     Its owner gave it to them, and they began it.
     """
-    row = find_task(core, ask.task).row
+    return _journals(core, ask.task)
+
+
+def _journals(core: Core, task: str) -> Journals:
+    row = find_task(core, task).row
     begun = [writer_of(each) for each in core.work.ownership.attempts(str(row["task"]))]
     return Journals(
         str(row["task"]),
@@ -74,37 +72,61 @@ class JournalEnd(Struct, frozen=True):
     end: bool = True
 
 
-@verb("journal", auth="local", object="task", followed=True)
-def journal(core: Core, call: Call, ask: Read) -> JournalEnd | Later:
+@verb("journal.begun", auth="local", runs="stream", followed=True)
+async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: Where) -> Journals:
+    """As journal.where, when a machine has begun the task or none will."""
+    core = daemon.core
+    found = _journals(core, ask.task)
+    stop = core.work.running.following.follow(
+        found.task, lambda change: core.do(Told(call.link, call.channel, change))
+    )
+    try:
+        while not found.machines and found.state in _LIVE:
+            await stream.hear()
+            found = _journals(core, found.task)
+    finally:
+        stop()
+    return found
+
+
+@verb("journal", auth="local", runs="stream", object="task", followed=True)
+async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> JournalEnd:
     """This machine's journal of a task; elsewhere, to whoever was granted it.
 
     Each entry is an answer of its own; with `follow` also those that come.
     """
-    task = ask.task
-    for entry in _entries(core, task):
-        call.more(_view(core, entry))
-    if not ask.follow or not _running(core, task):
-        return JournalEnd(task)
-    _Follower(core, call, task).begin()
-    return LATER
+    core, task = daemon.core, ask.task
+    working = core.work.working
+    over = not ask.follow or working.worker.holds(task) is None
+
+    def follower(over: bool) -> None:
+        core.do(Told(call.link, call.channel, over))
+
+    if not over:
+        working.followers.setdefault(task, []).append(follower)
+    read = dict[StreamName, int]()
+    try:
+        while True:
+            for entry in _entries(core, task, read):
+                await stream.tell(_view(core, entry))
+            if over:
+                return JournalEnd(task)
+            over = await stream.hear()
+    finally:
+        with contextlib.suppress(KeyError, ValueError):
+            working.followers[task].remove(follower)
 
 
-def _running(core: Core, task: str) -> bool:
-    return core.work.working.worker.holds(task) is not None
-
-
-def _entries(core: Core, task: str) -> "Iterator[Entry]":
-    """Entries of all our journals about one task, in their order; the last `SHOWN_MAX`."""
+def _entries(core: Core, task: str, read: dict[StreamName, int]) -> list[Entry]:
+    """What all our journals say of a task beyond what was read; the last `SHOWN_MAX`."""
     found: list[Entry] = []
     for stream in core.store.streams():
         if stream.machine != core.machine or stream.scope != JOURNAL:
             continue
-        start = 0
-        while entries := core.store.slice(stream, start):
-            found += [e for e in entries if _is_about(e, task)]
-            found = found[-SHOWN_MAX:]
-            start += len(entries)
-    yield from found
+        while entries := core.store.slice(stream, read.get(stream, 0)):
+            found = [*found, *(e for e in entries if _is_about(e, task))][-SHOWN_MAX:]
+            read[stream] = read.get(stream, 0) + len(entries)
+    return found
 
 
 def _is_about(entry: Entry, task: str) -> bool:
@@ -126,33 +148,6 @@ def _view(core: Core, entry: Entry) -> dict[str, Any]:
             "actor": entry.header.actor, "machine": core.name}  # fmt: skip
 
 
-class _Follower:
-    """Sends journal entries of a task as they are written, until the attempt ends."""
-
-    def __init__(self, core: Core, call: Call, task: str) -> None:
-        self.core, self.call, self.task = core, call, task
-        self.open = True
-
-    def begin(self) -> None:
-        self.core.router.streaming(self.call, self.stop)
-        self.core.work.working.followers.setdefault(self.task, []).append(self.tell)
-
-    def stop(self) -> None:
-        self.open = False
-        with contextlib.suppress(KeyError, ValueError):
-            self.core.work.working.followers[self.task].remove(self.tell)
-
-    def tell(self, entry: Entry | None) -> None:
-        """The next entry; None when there will be no more."""
-        if not self.open:
-            return
-        if entry is None:
-            self.core.router.open.pop((self.call.link, self.call.channel), None)
-            self.call.end(JournalEnd(self.task))
-        else:
-            self.call.more(_view(self.core, entry))
-
-
 @verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True)
 def logs(door: Door, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
@@ -164,9 +159,7 @@ def logs(door: Door, ask: Read) -> None:
     where = door.ask("journal.where", {"task": ask.task}, on=door.on)
     if ask.follow and not where["machines"] and where["state"] in _LIVE:
         door.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
-        while not where["machines"] and where["state"] in _LIVE:
-            time.sleep(LOOK_S)
-            where = door.ask("journal.where", {"task": where["task"]}, on=door.on)
+        where = door.ask("journal.begun", {"task": where["task"]}, on=door.on)
     machines = list(dict.fromkeys(each["machine"] for each in where["machines"]))
     names = {each["machine"]: each["name"] for each in where["machines"]}
     if not machines:

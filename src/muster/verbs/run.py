@@ -11,10 +11,10 @@ from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
+from muster.node.event import Told
 from muster.node.following import WATCHED, waiting
 from muster.node.ownership import writer_of
 from muster.node.presence import presence
-from muster.node.verb import LATER, Later
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import order as orders
@@ -22,11 +22,24 @@ from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.problem import shown
 from muster.task.spec import Spec, read
-from muster.verbs.declaration import Call, Core, Request, Words, data, opt, pos, verb
+from muster.verbs.declaration import (
+    Call,
+    Core,
+    Daemon,
+    Perform,
+    Request,
+    Stream,
+    Words,
+    data,
+    opt,
+    pos,
+    verb,
+)
 from muster.verbs.find import Claim, claims, find_run
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
+from muster.verbs.waits import Waits
 
 # Each is judged by the router against every machine; what keeps one keeps the others.
 _WAITING_MAX: Final = 20
@@ -215,7 +228,7 @@ def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
     tasks = _tasks(core, str(held.row["run"]))
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
-        tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task))
+        tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
     view = replace(
         _run_view(core, held.row),
         claims=claims(core, "run", str(held.row["run"])),
@@ -303,6 +316,7 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
 
 class Watch(Request, frozen=True):
     run: Annotated[str, pos("run id", kind="run")]
+    waits: Annotated[bool, opt("also what keeps its tasks waiting")] = False
 
 
 class RunEnd(Struct, frozen=True):
@@ -311,29 +325,38 @@ class RunEnd(Struct, frozen=True):
     reason: str
 
 
-@verb("watch", auth="local", followed=True)
-def watch(core: Core, call: Call, ask: Watch) -> RunEnd | Later:
+@verb("watch", auth="local", runs="stream", followed=True)
+async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> RunEnd:
     """Changes of a run as they happen, until it is settled."""
-    held = find_run(core, ask.run)
-    run, state = str(held.row["run"]), str(held.row["state"])
-    for view in _tasks(core, run):
-        call.more({name: getattr(view, name) for name in WATCHED})
-    if run not in core.work.running.runs:
-        return RunEnd(run, state, str(held.row["summary"]))
-
-    open_run = core.work.running.runs[run]
-    for phase, reason in core.work.running.looking.waiting(open_run).items():
-        call.more(waiting(phase, reason, core.now.wall_ms))
-
-    def tell(change: dict[str, Any]) -> None:
-        if "settled" in change:
-            core.router.open.pop((call.link, call.channel), None)
-            call.end(change)
-        else:
-            call.more(change)
-
-    core.router.streaming(call, core.work.running.following.follow(run, tell))
-    return LATER
+    core = daemon.core
+    row = find_run(core, ask.run).row
+    run = str(row["run"])
+    told = [{name: getattr(view, name) for name in WATCHED} for view in _tasks(core, run)]
+    open_run, stop = core.work.running.runs.get(run), None
+    if open_run is not None:
+        told += [
+            waiting(phase, reason, core.now.wall_ms)
+            for phase, reason in core.work.running.looking.waiting(open_run).items()
+        ]
+        stop = core.work.running.following.follow(
+            run, lambda change: core.do(Told(call.link, call.channel, change))
+        )
+    try:
+        for change in told:
+            await stream.tell(change)
+        if stop is None:
+            return RunEnd(run, str(row["state"]), str(row["summary"]))
+        waits = Waits(core, told if ask.waits else None)
+        while True:
+            change = await stream.hear(waits.in_s())
+            if change is not None and "settled" in change:
+                return RunEnd(**change)
+            for each in [change] if change is not None else waits.look():
+                await stream.tell(each)
+            waits.heard(change)
+    finally:
+        if stop is not None:
+            stop()
 
 
 def _blob(value: object) -> bytes:

@@ -227,16 +227,16 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
     )
 
 
-def waits_for(core: Core, task: str) -> str:
-    """What keeps a queued task of ours from a machine, "" where it only waits its turn."""
+def waits_for(core: Core, task: str) -> tuple[str, bool]:
+    """What keeps a queued task of ours from a machine, "" for its turn; whether one fits."""
     try:
         found = core.work.owning.owner.why(task)
     except NotFound:
-        return ""
+        return "", True
     if found.reason or any(verdict.fits for verdict in found.verdicts):
-        return found.reason
+        return found.reason, True
     everybody = _everybody(core, found.verdicts)
-    return "; ".join(f"{each.machine}: {', '.join(each.reasons)}" for each in everybody)
+    return "; ".join(f"{each.machine}: {', '.join(each.reasons)}" for each in everybody), False
 
 
 def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:
