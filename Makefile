@@ -6,7 +6,7 @@ SEEDS ?= 1000
 ROUNDS ?= 100
 MINUTES ?= 10
 
-.PHONY: help demo test check lint types table docs sim kill siege rogue bench agents lock clean
+.PHONY: help demo test check lint types table docs site changelog coverage hooks sim kill siege rogue bench agents lock clean
 
 help: ## what there is to make
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ —/'
@@ -38,6 +38,19 @@ table: $(VENV)/.ready ## the table of verbs, out of what they declare
 
 docs: $(VENV)/.ready ## the pages that are made of the code, and openapi.json
 	$(BIN)/python -m tools.docs
+
+site: docs ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --strict --quiet
+
+changelog: $(VENV)/.ready ## what the next release would say, out of changes/
+	$(BIN)/towncrier build --draft --version next
+
+coverage: $(VENV)/.ready ## how much of src/ the tests without real processes reach
+	$(BIN)/coverage run -m pytest -q -m "not e2e" tests/log tests/fleet tests/task tests/message tests/store tests/node tests/git tests/agent tests/channel
+	$(BIN)/coverage report --format total
+
+hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
+	pre-commit install
 
 sim: $(VENV)/.ready ## the whole fleet in one process under SEEDS= seeds
 	$(BIN)/python -m tests.sim --seeds $(SEEDS)

@@ -30,7 +30,8 @@ from muster.log import canon
 from muster.node.config import Config, config_text
 from muster.node.home import Home
 
-READY_S = 30
+# A fleet, and each machine of it, has so long to come together.
+READY_S, READY_EACH_S = 30, 4
 ORDER_MS = 300_000
 
 
@@ -135,7 +136,7 @@ class Fleet:
     async def caller(self) -> "Caller":
         """A caller on the hub, once every machine is there."""
         caller = await Caller.connect(self)
-        give_up = time.monotonic() + READY_S
+        give_up = time.monotonic() + READY_S + READY_EACH_S * self.machines
         while True:
             machines = await caller.call("machines", {})
             here = [m for m in machines if m["state"] != "away" and m["facts"]]
@@ -144,7 +145,9 @@ class Fleet:
                 await asyncio.sleep(1.5)
                 return caller
             if time.monotonic() > give_up:
-                raise RuntimeError(f"the fleet did not come together: {machines}")
+                there = {m["name"] for m in here}
+                missing = [m["name"] for m in machines if m["name"] not in there]
+                raise RuntimeError(f"the fleet did not come together: {missing} are missing")
             await asyncio.sleep(0.1)
 
     def cpu_s(self, number: int) -> float:

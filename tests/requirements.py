@@ -694,6 +694,10 @@ PROMISES: Final[dict[str, str]] = {
     "sim.invariants-hold": "Under any drawn subset of loss, duplication, reordering, partition, crash, set-back, clone, clock jump, sleep, full disks, scarce descriptors, strangers and a hostile member, the invariants of the fleet hold, for single tasks, runs with values, matches and races, and groups.",
     "sim.peace-converges": "Real cores over a faultless network reach the same streams, settle every task and deliver every message.",
     # --- tidy
+    "tidy.site-is-whole": "Every document is a page of the site, and the site is built without a complaint.",
+    "tidy.changes-are-assembled": "Every fragment of changes/ stands in the changelog of the next release.",
+    "tidy.package-is-whole": "The wheel holds every file of the source and says what it is and for which Pythons.",
+    "tidy.contributors-are-told": "Whoever contributes, reports or packages finds a page at the root, and forms that ask for what is needed.",
     "tidy.bench-is-alive": "Every part of the bench can be started.",
     "tidy.the-verifier-can-be-read": "The stand-alone verifier has at most 400 lines, so that an auditor can read all of it.",
     "tidy.docs-show-sound-specs": "Every spec that a document shows passes muster check.",

@@ -12,7 +12,7 @@ from tests.promise import proves
 from tests.requirements import PROMISES
 
 ROOT = Path(__file__).parent.parent
-DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 ADRS = sorted((ROOT / "docs" / "adr").glob("*.md"))
 ADR_SECTIONS = ["Status", "Context", "Decision", "Options", "Consequences"]
 # A page, as printed: what is longer is no longer read.
