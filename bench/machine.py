@@ -17,6 +17,7 @@ from muster.fleet.capability import Capability, make_capability
 from muster.node.daemon import Daemon
 from muster.node.home import Home
 from muster.node.installation import Installation
+from muster.node.order import Orders
 from muster.verbs.table import VERBS
 
 UNTIL_MS = 2**52
@@ -31,7 +32,7 @@ async def serve(home: str) -> None:
     daemon = Daemon(Installation(Home(home)), VERBS)
     secret = os.environ.get("BENCH_SECRET", "")
     if secret:
-        daemon.core.orders.allow_agent(send_capability(bytes.fromhex(secret))[1])
+        daemon.core.part(Orders).allow_agent(send_capability(bytes.fromhex(secret))[1])
     await daemon.run(lambda: print("ready", flush=True))
     if daemon.why_stopped:
         print("stopped:", daemon.why_stopped, flush=True)

@@ -455,6 +455,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.begins-anew": "After a mistake in a step that no guard knows, the daemon goes on from its store in the same process, without what the step did, and can be stopped meanwhile.",
     "node.intake-is-bounded": "Of one writer a machine takes so much at once and so much a minute, whoever passes it on; the rest comes later, nobody else waits, and a person is told.",
     "node.steps-are-bounded": "A step in which one thing leads to another without end is cut short, commits, and goes on in the next.",
+    "node.a-service-is-one-file": "A service is one file and one line: its tables, what it hears of, what it does with time and what it wants done outside count as soon as it is named among the parts.",
+    "node.message-wakes-no-task": "A message that comes and goes costs nothing in the parts that it does not concern.",
     "node.effects-have-hands": "Each thing that a part of the core may want done outside has one place that does it; where one has none the daemon says so in a sentence and does not start.",
     "node.besieged-it-works-on": "While a member that knows every format writes, calls, offers and answers for leases as it likes, the machine answers its user, no step takes a second, no guard has to catch a mistake, and it starts from what it holds.",
     "node.starts-whatever-it-holds": "A machine starts whatever others wrote into the streams that it holds; a task or run of its own that cannot be taken up is ended with the reason.",

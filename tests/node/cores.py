@@ -10,7 +10,7 @@ an attempt, raising a fence) are only kept, in `effects`; tests answer them as t
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
 from muster.node import report
 from muster.node.core import Core
+from muster.node.doubt import Doubt
 from muster.node.installation import all_folds
 from muster.node.member import FactsChanged
+from muster.node.part import Part
+from muster.node.parts import PARTS
 from muster.store.store import Store
 from muster.task.evidence import task_args
 from muster.task.instruction import Now
@@ -88,7 +91,7 @@ class One:
         rng = random.Random(f"{self.name}/{self.starts}")
         store = Store(
             self.path, fleet=world.fleet, machine=self.id, rng=rng.randbytes,
-            folds=all_folds(world.fleet), image=image,
+            folds=all_folds(world.fleet, world.parts), image=image,
         )  # fmt: skip
         settings = {
             "record": self.record.decode(),
@@ -98,13 +101,13 @@ class One:
         }  # fmt: skip
         self.core = Core(
             store=store, identity=self.identity, fleet=world.fleet, incarnation=self.incarnation,
-            rng=rng.randbytes, verbs=VERBS, authority=world.authority if self.number == 0 else None,
+            rng=rng.randbytes, parts=world.parts, verbs=VERBS, authority=world.authority if self.number == 0 else None,
             settings=settings, now=world.now(),
         )  # fmt: skip
         self.serving = Serving(
             self.core, lambda sent: world.carry_out(self, sent), lambda: world.ms / 1000
         )
-        self.core.doubt.reasons, self.core.doubt.awaited = self.doubts
+        self.core.part(Doubt).reasons, self.core.part(Doubt).awaited = self.doubts
         world.carry_out(self, self.core.start(world.now()))
         self.step(FactsChanged(self.facts()), ev.LinkUp(LOCAL, "", True, "ipc"))
 
@@ -174,8 +177,11 @@ class One:
 class Cores:
     """See the top of this file. The first machine is the hub and holds the authority."""
 
-    def __init__(self, *names: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, *names: str, folder: Path | None = None, parts: Sequence[type[Part]] = PARTS
+    ) -> None:
         self.ms = 0
+        self.parts = parts
         # Where the stores lie; none: in memory.
         self.folder = folder
         self.authority = Authority.from_seed(b"a" * 32)

@@ -22,6 +22,7 @@ from muster.node import event as ev
 from muster.node import holder
 from muster.node.holder import Source
 from muster.node.link import failure
+from muster.node.router import Router
 from muster.node.streams import Streams
 from muster.store.blobs import Blobs
 from muster.task import kinds
@@ -69,7 +70,7 @@ class Desk:
     def answer(self, call: ev.Perform, answer: Mapping[str, Any], *, last: bool = True) -> None:
         desk, far = self.far[call.link]
         raw = b"." + json.dumps(answer).encode()
-        desk.core.router.on_reply(desk.core.links[far], call.channel, raw)
+        desk.core.part(Router).on_reply(desk.core.links[far], call.channel, raw)
 
     async def called(self, call: ev.Perform) -> None:
         stream = self.streams.open(call)

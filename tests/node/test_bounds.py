@@ -14,6 +14,7 @@ from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, JOURNAL, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.hearsay import Hearsay
+from muster.node.router import Router
 
 
 class Rogue:
@@ -187,15 +188,15 @@ def test_a_flood_of_offers_is_dealt_with_and_grows_no_further(rogue):
 @proves("node.member-bounded")
 def test_calls_that_wait_for_a_start_are_so_many_for_each_link_and_go_with_it(rogue):
     hub = rogue.hub
-    hub.core.members.settled = False
+    hub.core.settled = False
     raw = canon.encode({"args": {"request": "x"}, "verb": "renew"})
     hub.step(
         *[ev.Arrived(rogue.link, Type.CALL, n, raw) for n in range(1, LINK_CALLS_OPEN_MAX + 50)]
     )
     hub.step(*[ev.Arrived(LOCAL, Type.CALL, n, raw) for n in range(1, LINK_CALLS_OPEN_MAX + 50)])
-    assert len(hub.core.router.waiting) == 2 * LINK_CALLS_OPEN_MAX
+    assert len(hub.core.part(Router).waiting) == 2 * LINK_CALLS_OPEN_MAX
     hub.step(ev.LinkDown(rogue.link))
-    assert len(hub.core.router.waiting) == LINK_CALLS_OPEN_MAX
+    assert len(hub.core.part(Router).waiting) == LINK_CALLS_OPEN_MAX
 
 
 def test_hearsay_is_given_out_once_in_order_and_the_oldest_goes_first():

@@ -8,7 +8,8 @@ from tests.node.test_running import REPO, end, fence, hand_in, know, promote, wa
 from tests.promise import proves
 
 from muster.limits import BRANCH_RETRY_MS
-from muster.node.branches import BringBack, BroughtBack
+from muster.node import event as ev
+from muster.node.branches import Branches, BringBack, BroughtBack
 from muster.task.instruction import MoveBranch
 
 COMMIT = "1" * 40
@@ -58,9 +59,9 @@ def test_a_settlement_that_comes_back_from_others_is_looked_for_once(world):
     hub, move = back(world)
     assert (move.commit, move.repo, move.machine) == (COMMIT, "main", hub.id)
     assert move.branch.endswith("/first")
-    assert hub.core.work.branches.pusher(move.task) == hub.id
+    assert hub.core.part(Branches).pusher(move.task) == hub.id
     answer(hub, move)
-    assert hub.core.work.branches.pusher(move.task) is None
+    assert hub.core.part(Branches).pusher(move.task) is None
     assert told(hub) == []
     world.pass_ms(10_000)
     assert asked(hub) == []
@@ -91,6 +92,6 @@ def test_a_branch_that_is_gone_is_an_incident_until_it_is_back(world):
 def test_the_worker_is_asked_again_when_it_is_back(world):
     hub, move = back(world)
     answer(hub, move, reason="studio is away", was_gone=True)
-    hub.core.work.branches.machine_here(hub.id)
+    hub.core.tell(ev.MachineHere(hub.id))
     world.pass_ms(500)
     assert asked(hub) == [move]

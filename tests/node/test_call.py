@@ -14,7 +14,10 @@ from muster.limits import CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.following import Following
 from muster.node.member import FactsChanged
+from muster.node.order import Orders
+from muster.node.router import Router
 from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS
 
@@ -149,13 +152,13 @@ def test_an_order_that_comes_before_our_head_is_confirmed_waits_and_is_then_done
     hub = world["hub"]
     hub.dials = True
     world.restart("hub")
-    assert not hub.core.members.settled
+    assert not hub.core.settled
     args = {"text": ["early"], "to": "all"}
     assert hub.order("send", "all", args) is None
     assert hub.entries("message.send") == []
     assert kind(hub.call("status", {})) == "ok", "questions are answered at once"
     world.pass_ms(4_000)
-    assert hub.core.members.settled, "nobody is there to ask: it goes on alone"
+    assert hub.core.settled, "nobody is there to ask: it goes on alone"
     assert kind(hub.answers[-1]) == "ok"
     assert len(hub.entries("message.send")) == 1
 
@@ -169,14 +172,14 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     args = {"base": "", "repo": "", "spec": spec, "values": {}}
     run = hub.order("run", "one", args)["value"]["run"]
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
-    assert len(hub.core.work.running.following.watchers[run]) == 1
+    assert len(hub.core.part(Following).watchers[run]) == 1
     hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
     hang_up_at_once = (
         ev.Arrived(LOCAL, Type.CALL, 14, canon.encode({"args": {"run": run}, "verb": "watch"})),
         ev.Arrived(LOCAL, Type.CLOSE, 14, b""),
     )
     hub.step(*hang_up_at_once)
-    assert run not in hub.core.work.running.following.watchers
+    assert run not in hub.core.part(Following).watchers
     assert (hub.serving.tasks, hub.serving.streams._open) == (set(), {})
 
 
@@ -204,7 +207,7 @@ class Half:
 @proves("node.refused-changes-nothing")
 def test_a_call_that_its_handler_refuses_midway_changes_nothing_and_spends_no_order(world):
     hub, half = world["hub"], Half()
-    hub.core.router.verbs = {**hub.core.router.verbs, "half": half}
+    hub.core.part(Router).verbs = {**hub.core.part(Router).verbs, "half": half}
     before = hub.sizes()
     fine = {"text": ["fine"], "to": "all"}
     events = [
@@ -241,12 +244,12 @@ def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_bac
 
     def answer(core: Any, call: Any, ask: Nothing) -> Any:
         core.append("message.send", b"{}")
-        core.orders.deny("somebody", "task", "x", Conflict("a part of it"))
+        core.part(Orders).deny("somebody", "task", "x", Conflict("a part of it"))
         raise Conflict("all of it")
 
     half.answer = answer
     half.auth = "local"
-    hub.core.router.verbs = {**hub.core.router.verbs, "half": half}
+    hub.core.part(Router).verbs = {**hub.core.part(Router).verbs, "half": half}
     before = hub.own_size
     assert kind(hub.call("half", {})) == "Conflict"
     assert hub.own_size == before + 1
@@ -278,7 +281,8 @@ def test_a_call_that_was_passed_on_often_enough_goes_no_further(world):
     hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
     link = next(n for n, each in studio.core.links.items() if each.peer == hub.id)
     asked = []
-    laptop_call, laptop.core.router.on_call = laptop.core.router.on_call, lambda *a: asked.append(a)
+    calls = laptop.core.frames[Type.CALL]
+    laptop.core.frames[Type.CALL] = lambda *a: asked.append(a)
 
     def passed_on(hops: int) -> None:
         call = {"args": {}, "hops": hops, "on": laptop.id, "verb": "status"}
@@ -294,4 +298,4 @@ def test_a_call_that_was_passed_on_often_enough_goes_no_further(world):
     assert hub.core.counters["call-unreachable"] == 1
     hops = [json.loads(payload)["hops"] for _, _, payload in asked]
     assert hops == list(range(1, CALL_HOPS_MAX + 1)), "each passing on is counted"
-    laptop.core.router.on_call = laptop_call
+    laptop.core.frames[Type.CALL] = calls

@@ -19,7 +19,7 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
-from muster.node.doubt import FLOOR
+from muster.node.doubt import FLOOR, Doubt
 from muster.node.incarnation import going_on
 from muster.node.member import FactsChanged
 from muster.store.mark import Mark
@@ -158,7 +158,7 @@ def test_no_task_is_taken_meanwhile_and_another_machine_gets_it():
     set_back(world, "studio", image, {**sizes, next(iter(sizes)): 10_000})
     world.link("hub", "studio")
     world.pass_ms(2_000)
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
     hub = world["hub"]
     for _ in range(6):
         hub.submit()
@@ -177,7 +177,7 @@ def test_a_doubt_outlasts_a_restart():
     world.pass_ms(500)
     studio.incarnation, studio.doubts = studio.core.standing.incarnation, ((), {})
     world.restart("studio")
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
     world.pass_ms(CONFIRM_MS + 500)
     assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
 
@@ -192,7 +192,7 @@ def test_an_operators_word_goes_on_without_and_what_was_signed_before_stays_refu
     for other in ("0" * 32, "f" * 32):
         assert answer(studio.order("doubt.end", other, {"doubt": other})) == "Conflict"
     assert answer(studio.call("doubt.end", {"doubt": doubt["id"]})) == "Denied"
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
     assert answer(studio.order("doubt.end", doubt["id"], {"doubt": doubt["id"]})) == "ok"
     assert studio.call("doubt", {})["value"] is None
     assert incidents(studio) == []
@@ -285,7 +285,7 @@ def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
     claim(world, own, 5)
     world.pass_ms(CONFIRM_MS + 500)
     assert studio.core.standing.own(FLEET) != own, "it costs an incarnation"
-    assert not studio.core.doubt.waits
+    assert not studio.core.part(Doubt).waits
     assert answer(studio.order("send", "all", ARGS)) == "ok"
 
 
@@ -322,7 +322,7 @@ def test_a_machine_that_claims_what_never_was_costs_one_incarnation_and_not_one_
         claim(world, second, more)
         world.pass_ms(CONFIRM_MS + 500)
         assert studio.core.standing.own(FLEET) == second
-        assert studio.core.members.settled
+        assert studio.core.settled
 
 
 @proves("node.claims-cost-once")
@@ -391,12 +391,12 @@ def test_our_own_seal_over_more_than_is_here_is_enough_to_wait_for_it():
     studio = world["studio"]
     own = studio.core.standing.own(FLEET)
     longer(world, studio, own, 3)
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
     world.pass_ms(CONFIRM_MS + 500)
     # Everybody spoke, and what was shown is with nobody: only a person can go on.
     assert answer(studio.order("send", "all", ARGS)) == "Conflict"
     assert "nobody here holds" in studio.answers[-1]["error"]["text"]
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
 
 
 @proves("node.setback-is-said")
@@ -464,7 +464,7 @@ def test_only_an_operator_ends_a_doubt_not_whom_an_operator_let_do_everything_el
     signed = world.sign("doubt.end", doubt, studio, args, signer=helper.statement)
     assert answer(studio.call("doubt.end", args, statement=signed)) == "Denied"
     assert "only an operator" in studio.answers[-1]["error"]["text"]
-    assert studio.core.doubt.waits
+    assert studio.core.part(Doubt).waits
 
 
 def invited(world: Cores) -> str:

@@ -17,7 +17,7 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName, scope_group
-from muster.node import republish
+from muster.node import fork, republish
 
 ONCE = {"text": "once", "to": "all"}
 
@@ -38,12 +38,12 @@ def forked(branch: Callable[[One], Any]) -> Any:
     found = branch(hub)
     mine = hub.core.store.image()
     world.restart("hub", common)
-    hub.core.members.settled = True
+    hub.core.settled = True
     assert hub.order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
     world.link("hub", "studio")
     world.pass_ms(1_000)
     world.restart("hub", mine)
-    hub.core.members.settled = True
+    hub.core.settled = True
     return world, found
 
 
@@ -183,7 +183,7 @@ def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
 def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     world, grant = forked(taken)
     hub = world["hub"]
-    hub.core.replication.forks._on_rolled_back = lambda _entries: None
+    hub.core._hears[fork.RolledBack].clear()
     meets(world)
     assert not hub.core.store.rows(TAKEN.name, id=grant)
     hub.incarnation = hub.core.standing.incarnation
@@ -245,7 +245,7 @@ def copied(world: Cores, common: bytes) -> None:
     """A copy of the hub's home goes on from before, and meets the studio: its stream forks."""
     world.cut("hub")
     world.restart("hub", common)
-    world["hub"].core.members.settled = True
+    world["hub"].core.settled = True
     assert world["hub"].order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
     world.link("hub", "studio")
     world.pass_ms(5_000)
@@ -288,12 +288,12 @@ def test_a_keeper_says_again_whom_it_put_out_in_a_branch_that_was_rolled_back():
     thread(hub, remove=["lap"])
     mine = hub.core.store.image()
     world.restart("hub", common)
-    hub.core.members.settled = True
+    hub.core.settled = True
     assert hub.order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
     world.link("hub", "studio")
     world.pass_ms(1_000)
     world.restart("hub", mine)
-    hub.core.members.settled = True
+    hub.core.settled = True
     world.link("hub", "studio")
     world.link("hub", "lap")
     world.pass_ms(6_000)

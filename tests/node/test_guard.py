@@ -19,6 +19,10 @@ from muster.log import canon
 from muster.log.fold import Skip
 from muster.node import event as ev
 from muster.node.member import FactsChanged
+from muster.node.owning import Owning
+from muster.node.router import Router
+from muster.node.running import Running
+from muster.node.working import Working
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.verbs.message import Send
@@ -151,8 +155,8 @@ def test_an_answer_that_cannot_be_dealt_with_harms_nobody():
     def fails(answer: Any) -> None:
         raise KeyError("value")
 
-    hub.core.router.expect(here, 99, fails)
-    hub.core.router.expect(here, 101, fails)
+    hub.core.part(Router).expect(here, 99, fails)
+    hub.core.part(Router).expect(here, 101, fails)
     hub.step(ev.LinkDown(here))
     assert hub.core.counters["failed-answer"] == 2
     assert alive(hub)
@@ -170,7 +174,7 @@ def tasks(machine: One) -> dict[str, str]:
 def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
     others = [hub.submit(agent=["shell"], do="sleep 1") for _ in range(2)]
-    report = type(hub.core.work.owning.owner).report
+    report = type(hub.core.part(Owning).owner).report
     bad = wanted(hub, StartAttempt)[0]
 
     def fails(self: Any, entry: Any, machine: str, body: Any, now: Any, **more: Any) -> None:
@@ -196,7 +200,7 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
 def test_a_task_whose_lease_cannot_be_ended_is_cancelled_and_said(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
     bad, good = hub.submit(agent=["shell"], do="sleep 1"), hub.submit(agent=["shell"], do="sleep 1")
-    lose = type(hub.core.work.owning.owner)._lose
+    lose = type(hub.core.part(Owning).owner)._lose
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
@@ -219,14 +223,14 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_another_one_is_done(
     monkeypatch, mistake
 ):
     hub = Cores("hub")["hub"]
-    order = hub.core.work.running._order
+    order = hub.core.part(Running)._order
 
     def fails(run: Any, slot: Any, *more: Any) -> Any:
         if run.spec.name == "bad" and slot.phase == "second":
             raise mistake
         return order(run, slot, *more)
 
-    monkeypatch.setattr(hub.core.work.running, "_order", fails)
+    monkeypatch.setattr(hub.core.part(Running), "_order", fails)
     bad = hand_in(hub, SLOW.replace("name: chain", "name: bad"), "bad")
     end(hub)
     good = hand_in(hub, CHAIN)
@@ -234,11 +238,11 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_another_one_is_done(
     assert state(hub, bad) == "failed"
     assert state(hub, good) == "done"
     assert next(r["summary"] for r in hub.core.store.rows("run") if r["run"] == bad)
-    assert bad not in hub.core.work.running.runs
+    assert bad not in hub.core.part(Running).runs
     hub.world.restart("hub")
     hub.world.pass_ms(3_000)
     assert state(hub, bad) == "failed"
-    assert hub.core.work.running.runs == {}
+    assert hub.core.part(Running).runs == {}
 
 
 @proves("node.one-failure-is-one-unit")
@@ -247,8 +251,8 @@ def test_a_run_that_fails_ends_the_tasks_that_it_had(monkeypatch):
     two = SLOW.replace("  second:\n    after: first", "  second:")
     run = hand_in(hub, two)
     assert len(wanted(hub, StartAttempt)) == 2
-    monkeypatch.setattr(hub.core.work.running, "_advance", _raises)
-    hub.core.work.running.moved(run)
+    monkeypatch.setattr(hub.core.part(Running), "_advance", _raises)
+    hub.core.part(Running).moved(run)
     hub.step(ev.Tick())
     assert state(hub, run) == "failed"
     assert set(tasks(hub).values()) == {"cancelled"}
@@ -289,7 +293,7 @@ def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
     hub = Cores("hub")["hub"]
     task = hub.submit(agent=["shell"], do="sleep 1")
     (start,) = wanted(hub, StartAttempt)
-    hub.core.work.working.worker.ended(
+    hub.core.part(Working).worker.ended(
         kinds.AttemptFinish(task, start.assign.epoch, "done", artefacts=["x" * 700] * 100)
     )
     hub.step(ev.Tick())
@@ -302,7 +306,7 @@ def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
 @proves("node.one-failure-is-one-unit")
 def test_assigning_that_fails_ends_the_task_that_was_next(monkeypatch):
     hub = Cores("hub")["hub"]
-    place = type(hub.core.work.owning.owner)._place
+    place = type(hub.core.part(Owning).owner)._place
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.template["do"] == "bad":
@@ -327,7 +331,7 @@ def test_a_task_that_cannot_be_taken_up_is_ended_and_the_others_are_taken_up(mon
         hub.submit(agent=["shell"], do="sleep 1"),
         hub.submit(agent=["shell"], needs={"label": "x"}),
     )
-    admit = type(hub.core.work.owning.owner)._admit
+    admit = type(hub.core.part(Owning).owner)._admit
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
@@ -362,7 +366,7 @@ def test_a_run_that_cannot_be_taken_up_is_settled_and_the_others_go_on(monkeypat
     world.pass_ms(3_000)
     assert state(hub, bad) == "failed"
     assert state(hub, good) == "open"
-    assert list(hub.core.work.running.runs) == [good]
+    assert list(hub.core.part(Running).runs) == [good]
 
 
 @proves("node.starts-whatever-it-holds")

@@ -14,6 +14,7 @@ from muster.fleet.machine import Operator
 from muster.fleet.record import sign_revocation
 from muster.limits import OPERATOR_END_NAMES_MAX
 from muster.log import canon
+from muster.node.doubt import Doubt
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 HELD = Operator.from_seed(b"holder".ljust(32))
@@ -116,14 +117,14 @@ def test_a_machine_in_doubt_of_its_past_does_not_say_what_counted(world):
     )  # fmt: skip
     world.cut("hub")
     with hub.core.store.transaction():
-        hub.core.doubt.begin(("It was set back.",))
+        hub.core.part(Doubt).begin(("It was set back.",))
     write(hub, kinds.MACHINE_REVOKE, kinds.MachineRevoke(raw.decode()))
-    assert hub.core.doubt.waits
+    assert hub.core.part(Doubt).waits
     assert hub.entries(kinds.OPERATOR_END) == []
     for name in ("studio", "laptop"):
         world.link("hub", name)
     world.pass_ms(4_000)
-    assert not hub.core.doubt.waits
+    assert not hub.core.part(Doubt).waits
     assert len(hub.entries(kinds.OPERATOR_END)) == 1
 
 

@@ -305,7 +305,7 @@ def test_a_thread_of_more_streams_than_can_be_named_is_not_opened_to_somebody_ha
 
 def places(one: One) -> list[int]:
     """What the index holds without being asked to look at more."""
-    return [place.seq for place in one.core.mailbox._views[""].places]
+    return [place.seq for place in one.core.part(Mailbox)._views[""].places]
 
 
 @proves("message.unread-index")
@@ -382,8 +382,8 @@ def test_whoever_asks_for_many_agents_makes_the_daemon_keep_a_few_of_their_index
     for number in range(2 * mailbox.READERS_MAX):
         assert texts(studio, agent=f"a{number}") == ["to all"]
         studio.step(ev.Tick())
-    assert len(studio.core.mailbox._views) == mailbox.READERS_MAX
-    assert f"a{number}" in studio.core.mailbox._views
+    assert len(studio.core.part(Mailbox)._views) == mailbox.READERS_MAX
+    assert f"a{number}" in studio.core.part(Mailbox)._views
 
 
 @proves("message.inbox-pages")

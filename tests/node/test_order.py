@@ -15,6 +15,7 @@ from muster.log import canon
 from muster.log.admit import admit
 from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
+from muster.node.order import Orders
 
 ARGS = {"text": ["hi"], "to": "all"}
 
@@ -96,10 +97,10 @@ def test_an_order_that_was_taken_back_with_a_failure_is_not_spent(hub):
     statement = open_statement(signed.encode(), hub.world.fleet)
     with hub.core.store.transaction():
         mark = hub.core.mark()
-        hub.core.orders.take("send", None, ARGS, signed)
-        assert hub.core.orders._spent(statement.operator, statement.nonce)
+        hub.core.part(Orders).take("send", None, ARGS, signed)
+        assert hub.core.part(Orders)._spent(statement.operator, statement.nonce)
         hub.core.undo(mark)
-        assert not hub.core.orders._spent(statement.operator, statement.nonce)
+        assert not hub.core.part(Orders)._spent(statement.operator, statement.nonce)
 
 
 @proves("node.orders-once")
@@ -119,7 +120,7 @@ def test_an_order_that_an_earlier_life_took_is_spent_in_the_step_in_which_that_c
     with hub.core.store.transaction():
         hub.core.store.take(found, world.now().wall_ms)
         with pytest.raises(Conflict):
-            hub.core.orders.take("send", None, ARGS, signed)
+            hub.core.part(Orders).take("send", None, ARGS, signed)
 
 
 @proves("node.orders-once")
@@ -176,7 +177,7 @@ def test_what_an_agent_says_to_others_is_refused_with_a_secret_in_it_and_never_c
         b"t" * 32, task="ab" * 16, agent="claude", verbs=("send",), until_ms=now + 60_000
     )
     secret = "tok-A1b2C3d4E5"
-    hub.core.orders.allow_agent(capability, Secrets({"DEPLOY_TOKEN": secret}))
+    hub.core.part(Orders).allow_agent(capability, Secrets({"DEPLOY_TOKEN": secret}))
     held = {**ARGS, "text": f"the key is {secret}"}
     answer = hub.call("send", held, capability=token)
     assert kind(answer) == "Refused"
@@ -211,7 +212,7 @@ def test_a_capability_counts_for_its_verbs_its_time_and_its_running_task(hub):
         b"t" * 32, task="ab" * 16, agent="claude", verbs=("send",), until_ms=now + 5_000
     )
     assert kind(hub.call("send", ARGS, capability=token)) == "Denied", "not allowed yet"
-    hub.core.orders.allow_agent(capability)
+    hub.core.part(Orders).allow_agent(capability)
     assert kind(hub.call("send", ARGS, capability=token)) == "ok"
     assert hub.entries("message.send")[0].header.actor == "claude@hub"
     assert kind(hub.call("thread", {"name": "x"}, capability=token)) == "Denied"
@@ -220,6 +221,6 @@ def test_a_capability_counts_for_its_verbs_its_time_and_its_running_task(hub):
     assert kind(hub.call("send", ARGS, link, capability=token)) == "Denied"
     hub.world.pass_ms(6_000)
     assert kind(hub.call("send", ARGS, capability=token)) == "Denied", "its time is over"
-    hub.core.orders.forget_agent("ab" * 16)
+    hub.core.part(Orders).forget_agent("ab" * 16)
     assert kind(hub.call("send", ARGS, capability=token)) == "Denied"
     assert len(hub.entries("message.send")) == 1

@@ -13,6 +13,8 @@ from muster.log.entry import EntryId
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.member import FactsChanged
+from muster.node.owning import Owning
+from muster.node.work import Work
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
@@ -225,7 +227,7 @@ def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mende
     assert hub.task(task)["tries"] == hub.task(task)["losses"] == 0
     told = (f"{first} cannot run shell; its work goes elsewhere", "agent not logged in")
     assert incidents() == [(*told, True)]
-    verdicts = hub.core.work.owning.owner.why(task).verdicts
+    verdicts = hub.core.part(Owning).owner.why(task).verdicts
     (why,) = [v.reasons for v in verdicts if v.machine == world[first].id]
     assert why == ("could not do this task before: agent not logged in",)
     end(other, status="done")
@@ -250,7 +252,8 @@ def test_an_owner_that_is_restarted_leaves_no_incident_of_a_fault_open():
     world.pass_ms(200)
     rows = hub.core.store.rows
     assert [r["key"] for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
-    hub.core.work.start()
+    hub.core.part(Owning).start()
+    hub.core.part(Work).start()
     world.pass_ms(5_000)
     assert not [r for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
 
@@ -305,7 +308,7 @@ def test_a_beat_that_no_worker_gives_makes_the_owner_read_nothing_back(held):
     hub = world["hub"]
     link = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
     recovered = list[object]()
-    hub.core.work.owning.recover = lambda *named: recovered.append(named)  # type: ignore[method-assign]
+    hub.core.part(Owning).recover = lambda *named: recovered.append(named)  # type: ignore[method-assign]
     raw = json.dumps({"args": {"holds": [held], "mark": "s:1"}, "verb": "beat"}, sort_keys=True)
     raw = raw.replace(", ", ",").replace(": ", ":")
     hub.step(ev.Arrived(link, Type.CALL, 0, raw.encode()))
@@ -317,7 +320,7 @@ def test_a_beat_that_no_worker_gives_makes_the_owner_read_nothing_back(held):
 def test_an_answer_to_a_beat_that_cannot_be_given_is_no_tasks_failure():
     world = fleet()
     hub = world["hub"]
-    owning = hub.core.work.owning
+    owning = hub.core.part(Owning)
     task = hub.submit(agent=["shell"], do="sleep 60")
     owner = owning.owner
     owner.beat(world["studio"].id, "s:1", [Beat("x", (1 << 60, 0), "")], hub.core.now)

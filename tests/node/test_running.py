@@ -10,8 +10,11 @@ from tests.promise import proves
 from muster.log import canon
 from muster.node import event as ev
 from muster.node import running
+from muster.node.following import Following
 from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.member import FactsChanged
+from muster.node.owning import Owning
+from muster.node.running import Running
 from muster.task import check as checks
 from muster.task.identity import branch_of, instance_word
 from muster.task.instruction import (
@@ -122,7 +125,7 @@ def test_a_phase_begins_when_the_one_before_it_is_done_and_the_run_ends_with_the
     end(hub)
     assert state(hub, run) == "done"
     assert len(hub.entries("task.settle")) == 2
-    assert not hub.core.work.running.runs
+    assert not hub.core.part(Running).runs
 
 
 @proves("node.graph-in-order")
@@ -240,7 +243,7 @@ def test_a_restart_takes_up_a_run_at_any_point_and_ends_it_once(hub, at):
 def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(hub):
     run = hand_in(hub, SLOW)
     end(hub)
-    task = next(iter(hub.core.work.running.runs[run].tasks.values()))
+    task = next(iter(hub.core.part(Running).runs[run].tasks.values()))
     renew(hub.world, "hub")
     hub.world.pass_ms(4_000)
     end(hub)
@@ -251,8 +254,8 @@ def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(h
     for _ in range(2):
         hub.world.restart("hub")
         hub.world.pass_ms(4_000)
-        assert hub.core.work.running.runs == {}
-        assert hub.core.work.owning.owner.statistics()["open"] == 0
+        assert hub.core.part(Running).runs == {}
+        assert hub.core.part(Owning).owner.statistics()["open"] == 0
     assert {kind: len(hub.entries(kind)) for kind in kinds} == before
     assert hub.core.store.skipped() == []
     assert [r["state"] for r in hub.call("runs", {})["value"]] == ["done"]
@@ -306,7 +309,7 @@ def test_a_match_that_no_task_can_have_fails_its_phase_by_name_and_nothing_else(
     hub.world.pass_ms(5_000)
     (asked,) = wanted(hub, MatchGlob)
     hub.step(Matched(run, asked.phase, ("src/fine", name)))
-    assert hub.core.work.running.runs[run].progress.barred["all"].startswith("src/*/ matches ")
+    assert hub.core.part(Running).runs[run].progress.barred["all"].startswith("src/*/ matches ")
 
 
 @proves("node.matches")
@@ -345,7 +348,7 @@ def test_a_repository_out_of_reach_is_asked_again_and_ends_nothing(hub):
 def test_a_run_says_for_which_repository_it_waits_and_asks_with_growing_pauses(hub):
     run = hand_in(hub, EACH.replace("repo: main", "repo: main\nbase: side"), "swarm")
     told: list[dict[str, Any]] = []
-    hub.core.work.running.following.follow(run, told.append)
+    hub.core.part(Following).follow(run, told.append)
     wanted(hub, FindBase)
     pauses = []
     for _ in range(9):
@@ -479,7 +482,7 @@ def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     old = hub.incarnation
     world.restart("hub", image)
     world.pass_ms(3_000)
-    assert len(hub.core.work.running.runs) == 1
+    assert len(hub.core.part(Running).runs) == 1
     world.link("hub", "studio")
     world.pass_ms(4_000)
     assert hub.core.standing.incarnation != old
@@ -493,7 +496,7 @@ def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     end(hub)
     world.pass_ms(1_000)
     assert state(hub, run) == "done"
-    assert hub.core.work.running.runs == {}
+    assert hub.core.part(Running).runs == {}
     assert [r["state"] for r in world["studio"].call("runs", {})["value"]] == ["done"]
     assert hub.core.store.skipped() == []
 
@@ -595,7 +598,7 @@ def test_a_follower_that_cannot_be_told_keeps_no_other_from_hearing(hub):
         raise KeyError(change.get("phase", ""))
 
     for watcher in (fails, told.append):
-        hub.core.work.running.following.follow(run, watcher)
+        hub.core.part(Following).follow(run, watcher)
     end(hub)
     hub.world.pass_ms(500)
     end(hub)
@@ -622,7 +625,7 @@ def test_no_phase_of_a_run_that_is_over_is_shown_as_one_that_could_begin(hub):
     # Ended from outside before its second phase was opened, as by a failure of the run itself.
     run = hand_in(hub, SLOW.replace("name: chain", "name: chain  # 2"))
     end(hub)
-    hub.core.work.running._fail(run, "it was more than could be written")
+    hub.core.part(Running)._fail(run, "it was more than could be written")
     hub.step(ev.Tick())
     progress = hub.call("runs", {"run": run})["value"]["progress"]
     assert not {"ready", "waiting", "running"} & {each["state"] for each in progress.values()}

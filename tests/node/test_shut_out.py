@@ -21,7 +21,7 @@ def revocation(world: Cores, key: str, *, by: Authority | None = None) -> str:
 def test_a_revoked_machine_is_told_by_the_document_and_shows_it():
     world = Cores("hub", "studio")
     studio = world["studio"]
-    studio.core.members.settled = True
+    studio.core.settled = True
     studio.step(ShutOut(revocation(world, studio.id)))
     found = studio.call("status", {})["value"]
     assert found["revoked"]["reason"] == "stolen"
@@ -37,7 +37,7 @@ def test_a_revoked_machine_is_told_by_the_document_and_shows_it():
 def test_a_liar_shuts_nobody_out():
     world = Cores("hub", "studio")
     studio = world["studio"]
-    studio.core.members.settled = True
+    studio.core.settled = True
     size = studio.own_size
     forged = revocation(world, studio.id, by=Authority.from_seed(b"m" * 32))
     about_another = revocation(world, world["hub"].id)
@@ -57,6 +57,6 @@ def test_whoever_refuses_a_revoked_machine_has_the_document_at_hand():
     with pytest.raises(Denied):
         hub.core.roster.machine(world["studio"].id)
     studio = world["studio"]
-    studio.core.members.settled = True
+    studio.core.settled = True
     studio.step(ShutOut(document))
     assert studio.call("status", {})["value"]["revoked"]["reason"] == "stolen"

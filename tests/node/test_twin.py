@@ -4,7 +4,10 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.log.stream import FLEET, Incarnation
+from muster.node.fork import Regressed
 from muster.node.incarnation import going_on
+from muster.node.lives import Lives
+from muster.node.twin import Twins
 from muster.store.mark import Mark
 
 
@@ -24,7 +27,7 @@ def twin_of(world: Cores, image: bytes, *, answers: bool = True) -> One:
     twin.incarnation = Incarnation("7" * 32)
     twin.boot(image)
     if not answers:
-        twin.core.lives.heard = lambda *_: None
+        twin.core.part(Lives).heard = lambda *_: None
     world.link("hub", "twin")
     return twin
 
@@ -47,7 +50,7 @@ def test_a_machine_that_was_set_back_while_its_clock_jumped_is_no_pair_of_copies
     world.ms += 3_600_000
     with studio.core.store.transaction():
         studio.core.now = world.now()
-        studio.core.members.regressed(studio.core.standing.own(FLEET), "for this test")
+        studio.core.tell(Regressed(studio.core.standing.own(FLEET), "for this test"))
         studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
     world.pass_ms(500)
     assert studio.order("send", "all", {"text": ["lost"], "to": "all"})["ok"]
@@ -84,7 +87,7 @@ def test_a_copy_that_keeps_quiet_is_given_away_by_what_it_answers():
     world = linked()
     hub, studio = world["hub"], world["studio"]
     twin = twin_of(world, studio.core.store.image(), answers=False)
-    twin.core.members._twins._told.add(studio.id)
+    twin.core.part(Twins)._told.add(studio.id)
     world.pass_ms(3_000)
     assert alarms(world) == set()
     for machine in (twin, studio):
@@ -103,7 +106,7 @@ def test_after_a_start_that_incarnation_goes_on_in_which_this_database_wrote_las
     studio = world["studio"]
     old = studio.core.standing.incarnation
     twin_of(world, studio.core.store.image())
-    studio.core.members._twins.born.add(old)
+    studio.core.part(Twins).born.add(old)
     world.ms += 1_000
     world.pass_ms(3_000)
     assert studio.core.standing.incarnation == old
@@ -120,7 +123,7 @@ def test_what_others_knew_of_the_copies_outlasts_their_restart():
     world = linked()
     hub, studio = world["hub"], world["studio"]
     twin = twin_of(world, studio.core.store.image(), answers=False)
-    twin.core.members._twins._told.add(studio.id)
+    twin.core.part(Twins)._told.add(studio.id)
     world.pass_ms(3_000)
     hub.incarnation = hub.core.standing.incarnation
     world.restart("hub")

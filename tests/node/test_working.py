@@ -6,6 +6,7 @@ from tests.promise import proves
 
 from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
+from muster.node.owning import Owning
 from muster.task import kinds
 from muster.task.instruction import StartAttempt
 
@@ -29,7 +30,7 @@ def test_a_worker_that_was_killed_says_so_only_once_its_own_head_is_confirmed():
     studio = world["studio"]
     studio.dials = True
     world.restart("studio")
-    assert not studio.core.members.settled
+    assert not studio.core.settled
     before = studio.own_size
     # One side alone sees the link at first, so that its head is not confirmed in the same step.
     studio.step(ev.LinkUp(99, world["hub"].id, False, "http"))
@@ -37,7 +38,7 @@ def test_a_worker_that_was_killed_says_so_only_once_its_own_head_is_confirmed():
     studio.step(ev.LinkDown(99))
     world.link("hub", "studio")
     world.pass_ms(1_000)
-    assert studio.core.members.settled
+    assert studio.core.settled
     assert [e.header.author for e in studio.entries("attempt.finish")] == [studio.id]
     assert world["hub"].task(task)["losses"] == 1
 
@@ -47,7 +48,7 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
     """An idle worker beats seldom; a short lease must not wait for the beat that was due then."""
     world = Cores("hub", "studio")
     hub, studio = world["hub"], world["studio"]
-    hub.core.work.owning.owner._lease_ms = 8_000
+    hub.core.part(Owning).owner._lease_ms = 8_000
     world.link("hub", "studio")
     world.pass_ms(7_500)
     task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
@@ -68,7 +69,7 @@ def test_the_agent_that_does_nothing_ends_in_the_step_that_accepts_it(do, state)
     hub = Cores("hub")["hub"]
     task = hub.submit(do=do)
     assert hub.task(task)["state"] == state
-    assert [e for e in hub.effects if isinstance(e, ev.StartAttempt)] == []
+    assert [e for e in hub.effects if isinstance(e, StartAttempt)] == []
 
 
 @proves("node.why-a-task-moved")

@@ -11,6 +11,7 @@ from tests.promise import proves
 from muster.limits import BODY_BYTES_MAX, VALUE_BYTES_MAX
 from muster.log.fold import body_as
 from muster.node import yields
+from muster.node.running import Running
 from muster.task import kinds, values
 from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence, StartAttempt
 from muster.task.large import Large
@@ -176,11 +177,11 @@ def test_of_a_race_the_winner_yields_also_after_a_restart_in_which_it_was_opened
     order = [moves[second.assign.task], moves[first.assign.task]]
     hub.step(*(Promoted(m.task, m.epoch, m.commit) for m in order))
     assert opening(hub).values["p0"]["output"] == "two"
-    assert hub.core.work.running.progress(run)["p0"].winner == ("p0", "2")
+    assert hub.core.part(Running).progress(run)["p0"].winner == ("p0", "2")
     hub.world.restart("hub")
     know(hub)
     hub.world.pass_ms(5_000)
-    assert hub.core.work.running.progress(run)["p0"].winner == ("p0", "2")
+    assert hub.core.part(Running).progress(run)["p0"].winner == ("p0", "2")
     found = yields.settlements(hub.core.store, hub.core.machine, run, "p0")
     assert [each.instance for each in found] == ["2"]
 

@@ -25,6 +25,8 @@ from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.installation import all_folds
 from muster.node.member import FactsChanged
+from muster.node.parts import PARTS
+from muster.node.running import Running
 from muster.store.store import Store
 from muster.task.instruction import Now
 from muster.verbs.table import VERBS
@@ -82,6 +84,7 @@ class Target:
             fleet=FLEET_ID,
             incarnation=incarnation or Incarnation(f"{seed:032x}"),
             rng=rng.randbytes,
+            parts=PARTS,
             verbs=VERBS,
             authority=AUTHORITY if authority else None,
             settings={
@@ -110,7 +113,7 @@ class Target:
             # Its own history needs nobody's word after this long.
             self.now = Now(self.now.boot_ms + 2 * CONFIRM_MS, self.now.wall_ms + 2 * CONFIRM_MS)
             self.step(ev.Tick())
-        assert self.core.members.settled
+        assert self.core.settled
 
     # --- driving -------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ class Target:
             name: sorted(map(repr, self.store.rows(name)))
             for name in sorted(names - {"fleet_denial"})
         }
-        return {"entries": kinds, "rows": rows, "runs": sorted(self.core.work.running.runs)}
+        return {"entries": kinds, "rows": rows, "runs": sorted(self.core.part(Running).runs)}
 
     def deeds(self) -> list[ev.Effect]:
         """What was begun outside since last asked: nothing that is only an answer or a note."""

@@ -16,6 +16,7 @@ from muster.log import canon
 from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope_group
 from muster.node import event as ev
 from muster.node import standing
+from muster.node.working import Working
 from muster.store.replica import Replica
 from tests.fleet.world import (
     ALICE,
@@ -158,7 +159,7 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
     send(target, MEMBER, member)
     assert len(target.store.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
     taken = list[str]()
-    working = target.core.work.working
+    working = target.core.part(Working)
     monkeypatch.setattr(working, "_own_attempts", lambda _row: ())
     monkeypatch.setattr(
         working, "_on_assign", lambda _stream, entry: taken.append(entry.header.author)

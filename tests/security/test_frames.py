@@ -19,6 +19,7 @@ from muster.log.stream import FLEET
 from muster.node import event as ev
 from muster.node.link import channels
 from muster.node.report import AttemptEvent
+from muster.node.router import Router
 from muster.task.kinds import NO_EPOCH
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
 from tests.node.cores import attempt_ended
@@ -129,7 +130,7 @@ def test_what_goes_into_the_daemons_log_is_one_printable_line(target: Target) ->
 def test_answers_nobody_asked_for_and_broken_ones_are_survived(target: Target) -> None:
     got: list[Any] = []
     for raw in (b".x", b".[]", b".null", b".\xff", b"." + b"[" * 100_000, b"+" * 10, b""):
-        target.core.router.ask(BUILD.machine, "renew", {}, got.append)
+        target.core.part(Router).ask(BUILD.machine, "renew", {}, got.append)
         sent = target.core.effects[-1]
         assert isinstance(sent, ev.Send)
         number = int.from_bytes(sent.frame[2:6], "big")

@@ -13,6 +13,8 @@ from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
 from muster.node import argument
 from muster.node import event as ev
+from muster.node.order import Orders
+from muster.node.running import Running
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 from tests.arguments import good as least
@@ -315,7 +317,7 @@ def test_a_capability_is_for_its_verbs_its_task_and_its_time(target: Target) -> 
         bytes(32), task="t1", agent="claude", verbs=("send",), until_ms=until
     )
     refused(target, LOCAL, "send", args, capability=token)
-    target.core.orders.allow_agent(capability)
+    target.core.part(Orders).allow_agent(capability)
     assert target.call(LOCAL, "send", args, capability=token)[0]["ok"]
     refused(target, MEMBER, "send", args, capability=token)
     refused(target, STRANGER, "send", args, capability=token)
@@ -325,9 +327,9 @@ def test_a_capability_is_for_its_verbs_its_task_and_its_time(target: Target) -> 
     for verb in CALLABLE:
         if verb.auth == "order":
             refused(target, LOCAL, verb.name, good(verb), capability=token)
-    target.core.orders.forget_agent("t1")
+    target.core.part(Orders).forget_agent("t1")
     refused(target, LOCAL, "send", args, capability=token)
-    target.core.orders.allow_agent(capability)
+    target.core.part(Orders).allow_agent(capability)
     target.step()
     target.now = target.now._replace(wall_ms=until)
     refused(target, LOCAL, "send", args, capability=token)
@@ -460,7 +462,7 @@ def test_a_poisoned_spec_is_refused_and_no_run_begins(target: Target) -> None:
         statement = target.order("run", "hello", args)
         answer = target.call(LOCAL, "run", args, statement=statement)
         check_sentence(answer[0])
-        assert not target.core.work.running.runs
+        assert not target.core.part(Running).runs
         checked = target.call(LOCAL, "check", {"spec": spec})[0]
         assert checked["ok"], checked
 

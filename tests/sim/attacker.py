@@ -22,6 +22,7 @@ from muster.log.segment import Segment
 from muster.log.stream import FLEET, StreamName, scope_to
 from muster.log.tree import Range, consistency_proof
 from muster.node.core import Core
+from muster.node.owning import Owning
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
 from muster.task.live import Order
@@ -227,7 +228,7 @@ class Attacker:
     def _equivocate(self, core: Core, at: "Wire") -> None:
         """One entry to this peer, another one at the same place to everybody else."""
         stream = core.standing.own(FLEET)
-        if core.store.frozen_at(stream) is not None or not core.members.settled:
+        if core.store.frozen_at(stream) is not None or not core.settled:
             return
         size = core.store.size(stream)
         entry, seal = self._branch(core, stream, size)
@@ -241,7 +242,7 @@ class Attacker:
         target = self.rng.choice([m for m in others if m is not self.machine])
         scope = scope_to(target.identity.machine)
         stream = core.standing.own(scope)
-        if core.store.frozen_at(stream) is not None or not core.members.settled:
+        if core.store.frozen_at(stream) is not None or not core.settled:
             return
         size = core.store.size(stream)
         entry, seal = self._branch(core, stream, size)
@@ -270,7 +271,7 @@ class Attacker:
         body = TaskOpen(task, template)
         # Its own owner, lease and all, or an assignment out of nothing.
         if self.rng.random() < 0.7:
-            self.machine.act(lambda core: core.work.owning.submit([Order(body, "x", again=True)]))
+            self.machine.act(lambda core: core.part(Owning).submit([Order(body, "x", again=True)]))
             return
         epoch = (1_790_000_000_000, self.rng.randrange(1 << 20))
 

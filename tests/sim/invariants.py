@@ -120,7 +120,7 @@ class Checker:
         """Look at what the step changed in this machine's streams."""
         core = machine.core
         assert core is not None
-        if core.members.settled and machine.settled_ms < machine.started_ms:
+        if core.settled and machine.settled_ms < machine.started_ms:
             machine.settled_ms = self.world.ms
         known = self.sizes.setdefault(machine.place, {})
         store = core.store
@@ -294,7 +294,7 @@ class Checker:
         for machine in machines:
             if machine.core is None:
                 return f"{machine.place} does not run"
-            if not machine.core.members.settled:
+            if not machine.core.settled:
                 return f"{machine.place} is not settled"
         for stream in {s: None for m in machines for s in _core(m).store.streams()}:
             if stream.scope == JOURNAL or self._is_out_of_reach(stream):

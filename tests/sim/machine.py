@@ -24,9 +24,11 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
+from muster.node.doubt import Doubt
 from muster.node.incarnation import going_on
 from muster.node.installation import all_folds
 from muster.node.member import FactsChanged, FreshPapers
+from muster.node.parts import PARTS
 from muster.node.question import AnswerAttempt
 from muster.node.room import put_off
 from muster.store.mark import Mark
@@ -143,15 +145,16 @@ class Machine:
             fleet=world.fleet,
             incarnation=going or Incarnation(rng.randbytes(16).hex()),
             rng=rng.randbytes,
+            parts=PARTS,
             verbs=VERBS,
             authority=world.authority if self.index == 0 else None,
             settings=self._settings(),
             now=self.now(),
         )
         self.core.sync.near_max = world.faults.near or self.core.sync.near_max
-        self.core.doubt.reasons = why
+        self.core.part(Doubt).reasons = why
         if self.disk.mark is not None:
-            self.core.doubt.awaited = dict(self.disk.mark.sizes)
+            self.core.part(Doubt).awaited = dict(self.disk.mark.sizes)
         self.effects = ev.Effects(self.core.wants, self, world.outside(self))
         world.trace("boot", f"{self.place} {'goes on' if going else 'anew'}")
         effects = self.core.start(self.now())
@@ -277,7 +280,7 @@ class Machine:
     def act(self, write: Callable[[Core], object]) -> None:
         """The machine's own program writes something, outside of any event (the attacker does)."""
         core = self.core
-        if core is None or not core.members.settled or self.world.ms < self.no_room_until_ms:
+        if core is None or not core.settled or self.world.ms < self.no_room_until_ms:
             return
         if core.store.waits:
             return

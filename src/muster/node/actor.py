@@ -20,6 +20,7 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
+from muster.node.ownership import Ownership
 from muster.node.shut import is_after
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
@@ -100,7 +101,7 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
         return _opened(core, entry)
     if kind == "work.end":
         ended = body_as(entry, kinds.WorkEnd)
-        by = core.work.ownership.endings.ordered(entry)
+        by = core.part(Ownership).endings.ordered(entry)
         statement = open_statement(bytes.fromhex(ended.statement), core.standing.fleet)
         return [statement] if by else []
     return []

@@ -10,7 +10,7 @@ reported as there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from muster.limits import BRANCH_RETRY_MS, BRANCHES_LOOKED_FOR_MAX
 from muster.log.entry import Entry, EntryId
@@ -19,10 +19,12 @@ from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.part import Part
-from muster.node.whole import Whole
 from muster.task import kinds
 from muster.task.identity import branch_of
 from muster.task.instruction import MoveBranch
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "branches-not-looked-for": "The branch of a settled task was not looked for: too many wait."
@@ -55,14 +57,17 @@ class BroughtBack(ev.Event):
 class Branches(Part):
     """See the rules at the top of this file."""
 
+    name = "branches"
     effects = (BringBack,)
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
         # Tasks whose branch is to be looked for, and when; who may push its attempt once more.
         self._due_ms: dict[str, int] = {}
         self._asked: dict[str, str] = {}
         core.on("task.settle", self._on_settle)
+        core.on(ev.MachineHere, self._machine_here)
+        core.on(BroughtBack, self.brought)
 
     def _on_settle(self, stream: StreamName, entry: Entry) -> None:
         core = self.core
@@ -94,11 +99,11 @@ class Branches(Part):
                 self._asked[task] = effect.move.machine
                 self.core.do(effect)
 
-    def machine_here(self, machine: str) -> None:
+    def _machine_here(self, event: ev.MachineHere) -> None:
         """A worker is back: what it made may be brought back now."""
         for task in self._due_ms:
             row = self._row(task)
-            if row is not None and row["machine"] == machine:
+            if row is not None and row["machine"] == event.machine:
                 self._due_ms[task] = self.core.now.boot_ms
 
     def brought(self, event: BroughtBack) -> None:

@@ -9,20 +9,18 @@ where somebody waits for an answer, and the batch goes on. Every event, reaction
 runs in a guard (guard.py): our own mistakes end one unit of work, too. A bad disk ends the machine.
 Rule 4: everything kept in memory can be derived from the store again; `start` does it.
 
-The parts: `Replication` moves streams, `Orders` decides who may, `Work` owns and works on tasks,
-`Members` looks after incarnations and presence. Each reacts to entries by their kind, our own and
-others' alike, in the transaction that brought them.
+The services of a machine are its parts (part.py, parts.py): each in one file, with all that it
+hears of. The core knows none of them by name; beside them are only the streams themselves. A part
+finds another one by its type, and tells all of them something by an event.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from muster.channel import frame as frames
-from muster.channel.flow import TYPES as STREAM_TYPES
 from muster.channel.frame import Type
-from muster.errors import Malformed, MusterError, Refused
-from muster.fleet.kinds import ORDER_DENY
+from muster.errors import Unsettled
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.roster import Roster
 from muster.limits import NOTES_PER_MINUTE_MAX, STEP_REACTIONS_MAX, STEP_ROUNDS_MAX
@@ -31,25 +29,15 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.call import Router
 from muster.node.clock import Steady
-from muster.node.counter import DECLARED, Counts, labelled
-from muster.node.doubt import Doubt
-from muster.node.guard import OURS, SURVIVED, Guard
-from muster.node.health import HadNoRoom
-from muster.node.incident import Incidents, Noticed
+from muster.node.counter import DECLARED, Counts
+from muster.node.guard import SURVIVED, Guard, Mark
+from muster.node.incident import Incidents
 from muster.node.link import Link, Tried, best, sentence
-from muster.node.lives import Lives
-from muster.node.mailbox import Mailbox
-from muster.node.member import FactsChanged, Members, ShutOut
-from muster.node.order import Orders
 from muster.node.part import Part
 from muster.node.replication import Replication
-from muster.node.republish import Republisher
 from muster.node.standing import Standing
 from muster.node.verb import Verb
-from muster.node.whole import Mark, React
-from muster.node.work import Work
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
 
@@ -57,6 +45,12 @@ DECLARED[__name__] = {
     "notes-unwritten": "A line of the daemon's log was one too many for its minute.",
     "steps-cut-short": "What followed from entries was left for the next step.",
 }
+
+E = TypeVar("E", bound=ev.Event)
+P = TypeVar("P", bound=Part)
+React = Callable[[StreamName, Entry], None]
+# What is done with a frame of a link: its channel and its payload.
+OnFrame = Callable[[Link, int, bytes], None]
 
 
 class Core:
@@ -71,27 +65,39 @@ class Core:
         incarnation: Incarnation,
         rng: Callable[[int], bytes],
         verbs: Mapping[str, Verb],
+        parts: Iterable[type[Part]],
         authority: Authority | None = None,
         settings: Mapping[str, Any] | None = None,
         now: Now,
     ) -> None:
-        self.store = store
-        self.draw = rng
+        self.store, self.draw = store, rng
         self.clock, self.now = Steady(now), now
-        self.authority = authority
+        self.authority, self.verbs = authority, verbs
         self.settings: Mapping[str, Any] = settings or {}
         self.counters = Counts()
         self.effects: list[ev.Effect] = []
         self.links: dict[int, Link] = {}
+        # Whether our own history is confirmed: before that we write nothing.
+        self.settled = False
         # The ways to a machine and how they went: who dials (node/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
+        # What was written in this step, and is written again where the rest is taken back.
+        self.lasting: list[tuple[str, bytes]] = []
+        # What parts remember of this step alone; it is taken back with what they wrote.
+        self.of_step: dict[object, None] = {}
+        self._put_off: list[tuple[str, bytes]] = []
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
+        self._told: deque[ev.Event] = deque()
+        self._when_done: dict[Callable[[], None], None] = {}
         # How many more entries this step reacts to.
         self._reactions = STEP_REACTIONS_MAX
         self._reacts: dict[str, list[React]] = {}
+        self._hears: dict[type[ev.Event], list[tuple[str, Callable[[Any], None]]]] = {}
+        self.frames: dict[Type, OnFrame] = {}
         self._noted: deque[int] = deque()
-        self.guard = Guard(self)
         self.standing = Standing(fleet, identity, store, incarnation)
+        self.incidents = Incidents(store, self.standing, self.write)
+        self.guard = Guard(self)
         self.sync = Sync(
             identity.machine,
             store,
@@ -100,33 +106,60 @@ class Core:
             lambda: self.replication.forks.proofs().values(),
         )
         self.replication: Replication = Replication(
-            store,
-            self.standing,
-            self.sync,
-            self.counters,
-            self._took,
-            # The members do not exist yet: they need the sync, which needs the replication.
-            lambda s, why: self.members.regressed(s, why),  # noqa: PLW0108
-            lambda s, what: self.members.contradicted(s, what),  # noqa: PLW0108
-            Republisher(self).publish,
+            store, self.standing, self.sync, self.counters, self._took, self.tell
         )
-        self.doubt = Doubt(self)
-        self.lives = Lives(self)
-        self.orders = Orders(self)
-        self.router = Router(self, verbs)
-        self.members: Members = Members(self)
-        self.incidents = Incidents(self)
-        self.work = Work(self)
-        self.mailbox = Mailbox(store, self.standing)
-        work = self.work
-        parts: tuple[Part, ...] = (
-            self.router, self.members, work.owning, work.running.looking, work.branches,
-            work.working, work.working.questions,
-        )  # fmt: skip
-        # What whoever drives this core must be able to carry out.
-        self.wants = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}.union(
-            *(part.effects for part in parts)
-        )
+        self.standing.on_change.append(lambda now, was: self.tell(ev.RosterChanged(now, was)))
+        # Which part is being made: what it registers is told under its name when it fails.
+        self._parts: dict[type[Part], Part] = {}
+        for make in parts:
+            self._making = make.name
+            self._parts[make] = make(self)
+        # Those that have something to do with time, and those that put something off.
+        self._ticking, self._flushed = self._with("tick"), self._with("flush")
+
+    def _with(self, method: str) -> list[Part]:
+        """The parts that do something there."""
+        nothing = getattr(Part, method)
+        return [part for type, part in self._parts.items() if getattr(type, method) is not nothing]
+
+    @property
+    def wants(self) -> set[type[ev.Effect]]:
+        """What whoever drives this core must be able to carry out."""
+        own = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}
+        return own.union(*(part.effects for part in self._parts))
+
+    # --- parts ----------------------------------------------------------------------------
+
+    def part(self, type: type[P]) -> P:
+        """One of our parts; in a constructor, one that comes before."""
+        return self._parts[type]  # type: ignore[return-value]
+
+    @overload
+    def on(self, what: str, react: React) -> None: ...
+    @overload
+    def on(self, what: type[E], react: Callable[[E], None]) -> None: ...
+
+    def on(self, what: str | type[ev.Event], react: Callable[..., None]) -> None:
+        """Call `react` for every event of a type; or for every entry of a kind, our own and others'
+        alike, in the transaction that brings it.
+        """
+        if isinstance(what, str):
+            self._reacts.setdefault(what, []).append(react)
+            return
+        self._hears.setdefault(what, []).append((self._making, react))
+
+    def tell(self, event: ev.Event) -> None:
+        """Tell the other parts at once; what fails in one of them fails here."""
+        for _, hear in self._hears.get(type(event), ()):
+            hear(event)
+
+    def tell_later(self, event: ev.Event) -> None:
+        """Tell them in this step, when this part is done."""
+        self._told.append(event)
+
+    def when_done(self, work: Callable[[], None]) -> None:
+        """Call it once, when all else of this step is done."""
+        self._when_done[work] = None
 
     # --- what everybody asks --------------------------------------------------------------
 
@@ -141,10 +174,6 @@ class Core:
     @property
     def name(self) -> str:
         return self.standing.name_of(self.machine)
-
-    def on(self, kind: str, react: React) -> None:
-        """Call `react` for every entry of this kind, in the transaction that brings it."""
-        self._reacts.setdefault(kind, []).append(react)
 
     def link_to(self, machine: str, *, direct: bool = False) -> int | None:
         """The best live link whose peer proved to be `machine`; see `link.best`."""
@@ -166,7 +195,8 @@ class Core:
 
     def append_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Entry]:
         """Several entries at once, in order. Raises: Unsettled while our head is unconfirmed."""
-        self.members.check_settled()
+        if not self.settled:
+            raise Unsettled("this machine is still asking its peers how far its own log goes")
         stream = self.standing.own(scope)
         entries = self.store.append(stream, drafts, self.now.wall_ms)
         self.sync.grew(stream)
@@ -175,7 +205,23 @@ class Core:
 
     def _took(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
         self._fresh.extend((stream, e) for e in entries if e.header.kind in self._reacts)
-        self.guard.run("news", stream.machine[:12], self.members.advanced, stream, entries)
+        self._hear(ev.EntriesCame(stream, entries), stream.machine)
+
+    def write(self, kind: str, body: Any) -> None:
+        """An entry in our fleet stream, as soon as we may write."""
+        raw = canon.encode(body)
+        if self.settled:
+            self.append(kind, raw)
+        else:
+            self._put_off.append((kind, raw))
+
+    def confirmed(self) -> None:
+        """Our head is confirmed: do what waited for it."""
+        self.settled = True
+        put_off, self._put_off = self._put_off, []
+        for kind, body in put_off:
+            self.append(kind, body)
+        self.tell(ev.HeadConfirmed())
 
     # --- sending ---------------------------------------------------------------------------
 
@@ -189,21 +235,22 @@ class Core:
 
     def mark(self) -> Mark:
         """This moment of the step, for `undo`; it costs next to nothing."""
-        wanted, fresh = len(self.effects), len(self._fresh)
-        return Mark(self.store.mark(), wanted, fresh, self.orders.mark())
+        sizes = (len(self.effects), len(self._fresh), len(self.lasting), len(self.of_step))
+        return Mark(self.store.mark(), *sizes)
 
     def undo(self, mark: Mark) -> None:
-        """Take back what was written and wanted since `mark`, except that somebody was denied."""
+        """Take back what was written and wanted since `mark`, except what lasts."""
         del self.effects[mark.effects :]
         if self.store.mark() == mark.store:
             return
-        denied = self.orders.undo(mark.orders)
         self.store.undo(mark.store)
         while len(self._fresh) > mark.fresh:
             self._fresh.pop()
+        while len(self.of_step) > mark.of_step:
+            self.of_step.popitem()
         self.standing.stale()
-        for body in denied:
-            self.append(ORDER_DENY, body)
+        for kind, body in self.lasting[mark.lasting :]:
+            self.append(kind, body)
 
     # --- one step -----------------------------------------------------------------------------
 
@@ -212,10 +259,12 @@ class Core:
         self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
         with self.store.transaction(patient=True):
-            self.members.start()
-            self.guard.run("forks", "", self.replication.forks.start)
-            self._settle_down()
-            self.guard.run("work", "", self.work.start)
+            for part in self._with("start"):
+                if part.vital:
+                    part.start()
+                else:
+                    self.guard.run(part.name, "", part.start)
+                self._react()
             self._settle_down()
             self._sign()
         return self._released()
@@ -227,7 +276,8 @@ class Core:
         """
         self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
-        self.orders.begin()
+        self.lasting.clear()
+        self.of_step.clear()
         with self.store.transaction(patient=True):
             for event in events:
                 self._handle(event)
@@ -252,80 +302,21 @@ class Core:
         return effects
 
     def _handle(self, event: ev.Event) -> None:
-        match event:
-            case ev.Arrived():
-                self._arrived(event)
-            case ev.LinkUp():
-                self.guard.run("link", event.peer[:12], self.members.link_up, event)
-            case ev.LinkDown():
-                self.guard.run("link", "", self.members.link_down, event)
-            case ev.Tick():
-                self._tick()
-            case FactsChanged():
-                self.guard.run("facts", "", self.members.facts_changed, event.facts)
-            case HadNoRoom():
-                self.guard.run("room", "", self.members.health.had_no_room, event)
-            case ShutOut():
-                self.guard.run("shut-out", "", self.members.shut_out, event.proof)
-            case Noticed():
-                self.guard.run("noticed", event.key, self.incidents.noticed, event)
-            case _:
-                self.work.on_event(event)
+        self._hear(event, str(getattr(event, "peer", "") or getattr(event, "task", "")))
+        if isinstance(event, ev.Tick):
+            self._tick()
+
+    def _hear(self, event: ev.Event, about: str = "") -> None:
+        for unit, hear in self._hears[type(event)]:
+            self.guard.run(unit, about[:12], hear, event)
 
     def _tick(self) -> None:
         """Time passed. Each part of it is apart: one that fails takes no time from the others."""
         self.store.hurry()
-        self.guard.run("members", "", self.members.tick)
         self.guard.run("sync", "", self.sync.tick, self.now.boot_ms)
         self.guard.run("forks", "", self.replication.forks.retry, *self.now)
-        self.work.tick()
-        self.guard.run("mailbox", "", self.mailbox.tick)
-
-    def _arrived(self, event: ev.Arrived) -> None:
-        link = self.links.get(event.link)
-        if link is None:
-            return
-        link.heard_ms = self.now.boot_ms
-        try:
-            if event.type is Type.CALL:
-                self.router.on_call(link, event.channel, event.payload)
-            elif event.type is Type.REPLY:
-                self.router.on_reply(link, event.channel, event.payload)
-            elif event.type in STREAM_TYPES:
-                if event.type is not Type.CLOSE or not self.router.on_close(link, event.channel):
-                    self.do(ev.Stray(event.link, event.type, event.channel, event.payload))
-            elif not link.peer:
-                raise Refused("a frame about streams on a link that proved no machine")
-            elif event.type is Type.SEGMENT:
-                self.replication.on_segment(
-                    event.link, event.payload, self.now.boot_ms, self.now.wall_ms
-                )
-            elif event.type in (Type.OFFER, Type.WANT, Type.COSIGN):
-                self.replication.on_message(
-                    event.link, event.payload, self.now.boot_ms, self.now.wall_ms
-                )
-            elif event.type is Type.HELLO:
-                self.members.on_hello(link, event.payload)
-            else:
-                raise Malformed(f"a {event.type.name} frame has no place here")
-        except Refused as error:
-            self._fault(link, error)
-            self.note(f"refused from {self._who(link)}: {error}")
-        except MusterError as error:
-            if self.store.broken is not None:
-                raise
-            self.counters[labelled("failed", error)] += 1
-        except OURS as mistake:
-            # Each part of a message was checked for itself, so what was kept of it stays.
-            self.guard.failed("frame", self._who(link), mistake)
-            self._fault(link, Malformed("this machine could not deal with it"))
-
-    def _who(self, link: Link) -> str:
-        return self.standing.name_of(link.peer) or "a peer"
-
-    def _fault(self, link: Link, error: MusterError) -> None:
-        if self.replication.fault(link.id, error):
-            self.do(ev.Cut(link.id, "too many frames were refused"))
+        for part in self._ticking if self.settled else ():
+            self.guard.run(part.name, "", part.tick)
 
     def note(self, text: str) -> None:
         """A line in the daemon's log; whoever is refused all the time must not fill the disk."""
@@ -355,15 +346,33 @@ class Core:
 
         What never ends goes on in the next step: this one is bounded, and others are waiting.
         """
-        for _ in range(1 + STEP_ROUNDS_MAX):
+        for _ in range(STEP_ROUNDS_MAX):
             self._react()
-            self.work.flush()
-            if not self._fresh or not self._reactions:
+            if not (self._flush() or self._fresh) or not self._reactions:
                 break
         if self._fresh:
             self.counters["steps-cut-short"] += 1
-        self.work.tell_changes()
+        done, self._when_done = self._when_done, {}
+        for work in done:
+            self.guard.run("done", "", work)
         self.guard.report(self.now.boot_ms)
+
+    def _flush(self) -> bool:
+        """Let each part do what it put off, until none has anything; False where none had."""
+        if not self.settled:
+            return False
+        for count in range(STEP_ROUNDS_MAX):
+            dirty = [part for part in self._flushed if part.dirty]
+            for part in dirty:
+                part.dirty = False
+                self.guard.run(part.name, "", part.flush)
+            told, self._told = self._told, deque()
+            for event in told:
+                self._hear(event)
+            if not dirty and not told:
+                return count > 0
+        self.counters["steps-cut-short"] += 1
+        return True
 
     def _sign(self) -> None:
         """One seal for each of our streams that grew, one receipt for each that came."""
@@ -384,13 +393,3 @@ class Core:
             effects.append(ev.Send(out.link, frames.encode(type, 0, out.raw), out.bulk))
         self.sync.outbox.clear()
         return effects
-
-    # --- for verbs ---------------------------------------------------------------------------
-
-    def call(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
-        """A one-way call to another machine; False when there is no link to it."""
-        link = self.link_to(machine)
-        if link is None:
-            return False
-        self.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
-        return True

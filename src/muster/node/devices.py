@@ -1,7 +1,7 @@
 """Every device as this machine knows it: terms that an operator signed, and how they stand here."""
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -9,8 +9,10 @@ from msgspec import Struct
 from muster.fleet import folds
 from muster.fleet.device import Terms
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER
-from muster.node.whole import Whole
 from muster.store.replica import EVERY_ROW
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 State = Literal["waits", "orders", "ended", "late", "void", "revoked"]
 
@@ -38,7 +40,7 @@ class Offer(NamedTuple):
     terms: Terms
 
 
-def offers(core: Whole) -> Iterator[Offer]:
+def offers(core: "Core") -> Iterator[Offer]:
     """Every offer that is known, once, whoever passed it on."""
     seen = set[str]()
     # Anybody can sign terms; only an operator's are an offer.
@@ -50,7 +52,7 @@ def offers(core: Whole) -> Iterator[Offer]:
                 yield Offer(id, key, str(row["statement"]), terms)
 
 
-def known(core: Whole, machine: str = "") -> list[Known]:
+def known(core: "Core", machine: str = "") -> list[Known]:
     """Those of a machine, or all: how each stands."""
     found = []
     for each in offers(core):
@@ -74,7 +76,7 @@ def known(core: Whole, machine: str = "") -> list[Known]:
     return found
 
 
-def state(core: Whole, offer: Offer) -> State:
+def state(core: "Core", offer: Offer) -> State:
     id_, operator, _, terms = offer
     roster, now_ms = core.roster, core.now.wall_ms
     taken = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)

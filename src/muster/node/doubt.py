@@ -13,7 +13,7 @@ and `doctor`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -22,9 +22,14 @@ from muster.fleet.statement import Statement
 from muster.limits import COMPANY_MS, CONFIRM_MS, DOUBT_REASONS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName
+from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.link import sentence
-from muster.node.whole import Whole
+from muster.node.lives import Lives
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {"doubts": "This machine began to doubt that its log is whole and its own."}
 
@@ -47,11 +52,14 @@ class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     waits: bool = True
 
 
-class Doubt:
+class Doubt(Part):
     """The doubt of this machine about itself, if it has one."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "doubt"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
+        self._lives = core.part(Lives)
         self.kept: Kept | None = None
         # What the start found, and how much there was of our streams; see `Installation`.
         self.reasons: Sequence[str] = ()
@@ -63,7 +71,7 @@ class Doubt:
     # --- beginning ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Take up what an earlier start left; call it when the incarnation is there."""
+        """Take up what an earlier start left; the incarnation is there by then."""
         core = self.core
         raw, floor = core.store.recall(KEPT), core.store.recall(FLOOR)
         self.floor_ms = floor if isinstance(floor, int) else 0
@@ -116,12 +124,12 @@ class Doubt:
     @property
     def waits(self) -> bool:
         """Whether orders, tasks and earlier work are left alone now."""
-        return (self.kept is not None and self.kept.waits) or self.core.lives.beside is not None
+        return (self.kept is not None and self.kept.waits) or self._lives.beside is not None
 
     def check(self, statement: Statement) -> None:
         """Raises: Unsettled for a moment at the beginning; Conflict while no order counts."""
         kept = self.kept
-        if self.core.lives.beside is not None and statement.verb != RESUME:
+        if self._lives.beside is not None and statement.verb != RESUME:
             raise Conflict(
                 f"another copy of {self.core.name} runs with the same key, and an order might be "
                 "obeyed twice: stop one of them; `muster doctor` says when it is over"
@@ -181,9 +189,8 @@ class Doubt:
             self._go_on(whole=False)
         elif self._is_told():
             self._go_on(whole=self._reached())
-        elif waited_ms >= CONFIRM_MS and core.router.waiting:
-            # Whoever asked at the beginning hears now what is waited for.
-            core.router.resume()
+        elif waited_ms >= CONFIRM_MS:
+            core.tell(ev.DoubtLasts())
 
     def _is_told(self) -> bool:
         """Whether all spoke, or one did and the mark says that nothing is missing."""
@@ -210,8 +217,7 @@ class Doubt:
             self.floor_ms = max(self.floor_ms, kept.since_ms)
             core.store.remember(FLOOR, self.floor_ms)
         if waited:
-            core.router.resume()
-            core.work.doubt_over()
+            core.tell(ev.DoubtOver())
 
     # --- what is known --------------------------------------------------------------------
 

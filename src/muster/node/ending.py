@@ -9,7 +9,7 @@ grant are checked by each machine itself.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
 from muster.fleet.statement import EVERY_MACHINE, check_order, open_statement
@@ -17,9 +17,11 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.counter import DECLARED
-from muster.node.whole import Whole
 from muster.task.kinds import WorkEnd, body_bytes
 from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "endings-void": "A word to end work came from nobody who may end it, and ends nothing."
@@ -36,7 +38,7 @@ def cancel_args(what: str, reason: str) -> dict[str, str]:
 class Endings:
     """See the rules at the top of this file."""
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
 
     def write(self, what: str, reason: str, statement: str, cause: EntryId, actor: str) -> None:

@@ -15,6 +15,9 @@ from typing import Any, Final, TypeVar
 
 from muster.channel.frame import Type
 from muster.errors import Broken
+from muster.fleet.roster import Roster
+from muster.log.entry import Entry
+from muster.log.stream import StreamName
 from muster.task.instruction import Effect, Event
 
 __all__ = ["Effect", "Event"]
@@ -57,6 +60,82 @@ class Arrived(Event):
 @dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Time passed; nothing else happened."""
+
+
+# --- what one part tells the others -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesCame(Event):
+    """Entries of a stream came from another machine."""
+
+    stream: StreamName
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RosterChanged(Event):
+    """Who is in the fleet, and what of them is known, was combined anew."""
+
+    after: Roster
+    before: Roster | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineHere(Event):
+    """A link to a machine of the fleet came up."""
+
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineGone(Event):
+    """No link leads to a machine any more, or one to another process of it."""
+
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRemoved(Event):
+    """A machine was revoked."""
+
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeadConfirmed(Event):
+    """Nobody knows more of our own stream: what writes may be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewIncarnation(Event):
+    """We write other streams from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtOver(Event):
+    """What was left alone while our own past was in doubt can be taken up."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtLasts(Event):
+    """Whoever asked at the beginning of the doubt can hear now what is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryDoubtful(Event):
+    """Something failed half way: what is kept in memory may not be what the store says."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerTold(Event):
+    """The owner of tasks on this machine tells its worker what it would tell another's."""
+
+    verb: str
+    args: Mapping[str, Any]
+
+
+# --- what the core wants done -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,17 @@ the next. Why it left a machine is told at once: another one may have it by the 
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
-from muster.node.whole import Whole
+from muster.node.owning import Owning
+from muster.node.part import Part
 from muster.task import kinds
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 Watcher = Callable[[dict[str, Any]], None]
 # What is told of each task, as `verbs/tasks.py` shows it.
@@ -35,13 +39,15 @@ def waiting(phase: str, reason: str, now_ms: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Following:
-    """Who follows the runs of this owner; `run_of` names the run of an open task."""
+class Following(Part):
+    """Who follows the runs of this owner."""
 
-    def __init__(self, core: Whole, run_of: Callable[[str], str]) -> None:
+    name = "watch"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
+        self._owning = core.part(Owning)
         self.watchers: dict[str, list[Watcher]] = {}
-        self._run_of = run_of
         # Tasks that changed in this step, and their runs.
         self._changed: dict[str, str] = {}
         for kind in _MOVES:
@@ -73,7 +79,7 @@ class Following:
             body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
         except Skip:
             return
-        run = self._run_of(body.task)
+        run = self._owning.owner.run_of(body.task)
         if entry.header.kind == "task.assign":
             self.changed(run, body.task)
             return
@@ -90,6 +96,7 @@ class Following:
         """A task of the run stands otherwise than before."""
         if self.watchers.get(run):
             self._changed[task] = run
+            self.core.when_done(self.tell)
 
     def tell(self, only: str = "") -> None:
         """Tell how the changed tasks (of `only` this run) stand now."""

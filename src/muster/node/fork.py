@@ -25,6 +25,7 @@ from muster.log.fork import Branch, Search
 from muster.log.stream import MachineId, StreamName
 from muster.log.sync import RETRY_MS, Sync
 from muster.node.counter import DECLARED, Counts
+from muster.node.event import Event
 from muster.node.standing import Standing
 from muster.store.store import Store
 
@@ -49,24 +50,41 @@ class Dispute:
     until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Regressed(Event):
+    """Our incarnation is over: we were set back, or somebody else writes in our name.
+
+    What is only claimed is not `proven`: anybody can claim.
+    """
+
+    stream: StreamName
+    why: str
+    proven: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack(Event):
+    """Streams were cut back; what is never forgotten of the entries beyond their ends."""
+
+    lost: list[Entry]
+
+
 class Forks:
     """What was frozen, and what is looked into. Replication calls it, and the core at ticks."""
 
-    def __init__(  # noqa: PLR0917 - its parts, and whom it tells
+    def __init__(
         self,
         store: Store,
         standing: Standing,
         sync: Sync,
         counters: Counts,
-        on_regressed: Callable[[StreamName, str], None],
-        on_rolled_back: Callable[[list[Entry]], None],
+        tell: Callable[[Event], None],
     ) -> None:
         self.store = store
         self.standing = standing
         self.sync = sync
         self.counters = counters
-        self._on_regressed = on_regressed
-        self._on_rolled_back = on_rolled_back
+        self._tell = tell
         self._disputes: dict[StreamName, Dispute] = {}
         self._proofs: dict[StreamName, bytes] | None = None
         self._now_ms = 0
@@ -98,7 +116,7 @@ class Forks:
     def dispute(self, link: int, stream: StreamName, differ: int) -> None:
         """Our tree and a peer's differ at `differ` entries: look for the first difference."""
         if self.is_ours(stream):
-            self._on_regressed(stream, "a peer holds another branch of our stream")
+            self._tell(Regressed(stream, "a peer holds another branch of our stream"))
         frozen = self.store.frozen_at(stream)
         if differ <= 0 or (frozen is not None and frozen < differ):
             return
@@ -230,7 +248,7 @@ class Forks:
         self.store.freeze(stream, common, evidence, wall_ms)
         # Before anybody hears of it: what is written in answer must not meet a frozen stream.
         if self.is_ours(stream):
-            self._on_regressed(stream, "our stream has two branches")
+            self._tell(Regressed(stream, "our stream has two branches"))
         self._disputes.pop(stream, None)
         self.sync.cut_back(stream, common)
         return self._lasting_beyond(stream, common)
@@ -245,7 +263,7 @@ class Forks:
 
     def _say_again(self, lost: list[Entry]) -> None:
         if lost:
-            self._on_rolled_back(lost)
+            self._tell(RolledBack(lost))
 
     def _lasting_beyond(self, stream: StreamName, common: int) -> list[Entry]:
         """What is never forgotten of the entries after the end of a frozen stream."""

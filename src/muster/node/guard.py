@@ -16,16 +16,17 @@ import hashlib
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Final, ParamSpec, Protocol
+from typing import Final, NamedTuple, ParamSpec, Protocol
 
 import msgspec
 
 from muster.errors import MISTAKES, MusterError
 from muster.limits import FAILURES_PER_HOUR_MAX
+from muster.log.clock import Stamp
 from muster.log.fold import Skip
 from muster.node.counter import DECLARED, Counts, labelled
+from muster.node.incident import Incidents
 from muster.node.link import sentence
-from muster.node.whole import Failure, IncidentsPart, Mark
 from muster.store.store import Store
 
 DECLARED[__name__] = {
@@ -40,14 +41,29 @@ OURS: Final = (Skip, msgspec.MsgspecError, *MISTAKES)
 SURVIVED: Final = (MusterError, *OURS)
 
 
+class Mark(NamedTuple):
+    """A moment within a step, to which the core can go back."""
+
+    store: tuple[int, Stamp]
+    effects: int
+    fresh: int
+    lasting: int
+    of_step: int
+
+
+class Failure(NamedTuple):
+    """What became of a unit that failed: one sentence, and whether the mistake is ours."""
+
+    text: str
+    mistake: bool
+
+
 class Guarded(Protocol):
     """What a guard needs of the core."""
 
     counters: Counts
     store: Store
-
-    @property
-    def incidents(self) -> IncidentsPart: ...
+    incidents: Incidents
 
     def mark(self) -> Mark: ...
     def undo(self, mark: Mark) -> None: ...

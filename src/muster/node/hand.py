@@ -36,6 +36,7 @@ from muster.node.promotion import Promotions
 from muster.node.question import AnswerAttempt
 from muster.node.reach import own_ways
 from muster.node.report import AttemptEnded
+from muster.node.router import Router
 from muster.task.instruction import (
     Fenced,
     MoveBranch,
@@ -337,7 +338,7 @@ class Hands:
         """A verb of another machine; its value, None when it is away or refused."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-        self.daemon.core.router.ask(
+        self.daemon.core.part(Router).ask(
             machine, verb, args, lambda answer: None if future.done() else future.set_result(answer)
         )
         self.daemon.post(ev.Tick())

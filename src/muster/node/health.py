@@ -4,15 +4,18 @@ Rule 1: it is told once, and again when it is over; nothing is decided here.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from muster.limits import CLOCK_SKEW_MS
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.clock import CLOCK_TRUST_MS
 from muster.node.counter import DECLARED
-from muster.node.losses import Losses
-from muster.node.whole import Whole
+from muster.node.incident import Noticed
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {"disk-full": "The disk was full, and there is room again."}
 
@@ -30,14 +33,17 @@ class HadNoRoom(ev.Event):
     dropped: int = 0
 
 
-class Health:
+class Health(Part):
     """See the top of this file."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "health"
+
+    def __init__(self, core: "Core") -> None:
         self._core = core
         self._clock_told = False
         self._floods: set[MachineId] = set()
-        self._losses = Losses(core)
+        core.on(HadNoRoom, self.had_no_room)
+        core.on(Noticed, core.incidents.noticed)
 
     def had_no_room(self, event: HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""

@@ -1,11 +1,14 @@
 """What a person must see of this machine, until it is over."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from muster.fleet import kinds
 from muster.log.stream import FLEET
 from muster.node import event as ev
-from muster.node.whole import Whole
+from muster.node.standing import Standing
+from muster.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +22,22 @@ class Noticed(ev.Event):
 class Incidents:
     """The incidents of this machine, in its own stream."""
 
-    def __init__(self, core: Whole) -> None:
-        self._core = core
+    def __init__(self, store: Store, standing: Standing, write: Callable[[str, Any], None]) -> None:
+        """`write` makes an entry as soon as we may write."""
+        self._store, self._standing, self._write = store, standing, write
 
     def open(self, key: str, severity: str, title: str, detail: str = "") -> None:
         body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
-        self._core.members.write(kinds.INCIDENT_OPEN, body)
+        self._write(kinds.INCIDENT_OPEN, body)
 
     def close(self, key: str, reason: str) -> None:
         """It is over."""
-        self._core.members.write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
+        self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
 
     def close_anywhere(self, key: str, reason: str) -> None:
         """It is over, in whichever of our incarnations it was opened."""
-        core = self._core
-        own = core.standing.own(FLEET)
-        mine = core.store.rows("fleet_incident", writer=core.machine, key=key[:64], open=1)
+        own, me = self._standing.own(FLEET), self._standing.machine
+        mine = self._store.rows("fleet_incident", writer=me, key=key[:64], open=1)
         if not mine:
             return
         if not any(str(row["stream"]) == str(own) for row in mine):
@@ -43,6 +46,7 @@ class Incidents:
         self.close(key, reason)
 
     def noticed(self, event: Noticed) -> None:
+        """What the daemon saw, or that it is gone."""
         if event.title:
             self.open(event.key, "warning", event.title)
         else:

@@ -8,7 +8,7 @@ never lead.
 
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -19,21 +19,21 @@ from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
 from muster.fleet.certificate import Papers
 from muster.fleet.facts import Way
-from muster.fleet.folds import fleet_folds
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FleetId, Incarnation
-from muster.message.fold import MessageFold, ReceiptFold
 from muster.node import clock, reach
 from muster.node.core import Core
+from muster.node.doubt import Doubt
 from muster.node.home import Home
 from muster.node.incarnation import going_on
+from muster.node.part import Part
+from muster.node.parts import PARTS
 from muster.node.verb import Verb
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
 from muster.store.store import Store
-from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold
 
 MARK_MS: Final = 1_000
 _MACHINE_ID: Final = "/etc/machine-id"
@@ -89,11 +89,13 @@ class Installation:
             incarnation=self._incarnation(),
             rng=secrets.token_bytes,
             verbs=verbs,
+            parts=PARTS,
             authority=self.authority,
             settings=self._settings(),
             now=now,
         )
-        self._core.doubt.reasons, self._core.doubt.awaited = self.doubts, self._marked
+        doubt = self._core.part(Doubt)
+        doubt.reasons, doubt.awaited = self.doubts, self._marked
         return self._core
 
     def _settings(self) -> dict[str, Any]:
@@ -209,10 +211,9 @@ class Installation:
         self.store.close()
 
 
-def all_folds(fleet: FleetId) -> tuple[Any, ...]:
+def all_folds(fleet: FleetId, parts: Iterable[type[Part]] = PARTS) -> tuple[Any, ...]:
     """Every fold of this Muster, in the order in which an entry meets them."""
-    work = (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
-    return (*fleet_folds(fleet), *work, MessageFold(), ReceiptFold())
+    return tuple(fold for part in parts for fold in part.folds(fleet))
 
 
 def _fresh() -> Incarnation:

@@ -8,6 +8,7 @@ knows to be given there is room for so many.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,28 +19,34 @@ from muster.fleet.grant import GRANT
 from muster.fleet.machine import Authority
 from muster.limits import OPERATOR_END_NAMES_MAX
 from muster.log import canon
-from muster.node.whole import Whole
+from muster.node.doubt import Doubt
+from muster.node.part import Part
 from muster.store.replica import EVERY_ROW
 
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
-class LastWords:
+
+class LastWords(Part):
     """See the rules at the top of this file."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "last-words"
+
+    def __init__(self, core: "Core") -> None:
         self._core = core
         self._seen: object = None
 
     def tick(self) -> None:
         """Say what is still to be said."""
         core, roster = self._core, self._core.roster
-        if core.authority is None or core.doubt.waits or roster is self._seen:
+        if core.authority is None or core.part(Doubt).waits or roster is self._seen:
             return
         self._seen = roster
         for key in sorted(roster.revoked.keys() & roster.operators_ever - roster.ended.keys()):
             end(core, core.authority, key)
 
 
-def end(core: Whole, authority: Authority, key: str) -> None:
+def end(core: "Core", authority: Authority, key: str) -> None:
     """Write down what of an operator's key counts from now on: what is known here."""
     known = _given(core, key)
     taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
@@ -62,7 +69,7 @@ def end(core: Whole, authority: Authority, key: str) -> None:
         core.append(kinds.OPERATOR_END, canon.encode(msgspec.to_builtins(body)))
 
 
-def _given(core: Whole, key: str) -> set[str]:
+def _given(core: "Core", key: str) -> set[str]:
     """The grants and the terms of devices that outlive the operator: those that others gave."""
     roster = core.roster
     givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}

@@ -16,7 +16,7 @@ without end does not make those who pass them on look like the flood.
 import hashlib
 import json
 from collections import OrderedDict, deque
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from muster.channel.frame import Type
 from muster.fleet.life import NOBODY, Life, open_life, sign_life
@@ -30,9 +30,13 @@ from muster.limits import (
     LIVES_REMEMBERED,
 )
 from muster.log.stream import MachineId
+from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.link import FEATURES, Link
-from muster.node.whole import Whole
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "lives-dropped": "A word about the life of a process was not read: too many came.",
@@ -43,11 +47,14 @@ INCIDENT: Final = "clone"
 MINUTE_MS: Final = 60_000
 
 
-class Lives:
+class Lives(Part):
     """The lives that are known; nothing of it outlasts this process."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "lives"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
+        core.on(ev.LinkDown, self._closed)
         self.life = core.draw(16).hex()
         self._secret = core.draw(32)
         self._number = 0
@@ -139,9 +146,8 @@ class Lives:
         if len(self._numbers) > LIVES_KEPT:
             self._numbers.popitem(last=False)
 
-    def closed(self, link: int) -> None:
-        """A link is gone."""
-        self._budget.pop(link, None)
+    def _closed(self, event: ev.LinkDown) -> None:
+        self._budget.pop(event.link, None)
 
     def _of_our_own(self, word: Life) -> None:
         now_ms = self.core.now.boot_ms
@@ -165,7 +171,23 @@ class Lives:
     def _pass_on(self, raw: str, but: int = 0) -> None:
         for number, link in self.core.links.items():
             if link.peer and number != but:
-                self.core.send(number, Type.HELLO, 0, hello_bytes(self.core, link.peer, raw))
+                self.core.send(number, Type.HELLO, 0, self.hello_bytes(link.peer, raw))
+
+    def hello_bytes(self, peer: str, word: str) -> bytes:
+        """What a link begins with, and what carries a word later; older ones read over the rest.
+
+        `process` names this process to this peer alone: who speaks with us over several links knows
+        them by it, and nobody else can say it.
+        """
+        version = str(self.core.settings.get("version", ""))
+        told = {
+            "features": FEATURES,
+            "life": word,
+            "muster": version,
+            "process": self.process(peer),
+            "wall_ms": self.core.now.wall_ms,
+        }
+        return json.dumps(told).encode()
 
     # --- telling --------------------------------------------------------------------------
 
@@ -196,8 +218,7 @@ class Lives:
             self.core.replication.may_receipt = True
             why = "the other copy was not heard of any more"
             self.core.incidents.close_anywhere(f"{INCIDENT}-{self.core.machine[:16]}", why)
-            self.core.router.resume()
-            self.core.work.doubt_over()
+            self.core.tell(ev.DoubtOver())
 
 
 def _may(spent: deque[int], most: int, now_ms: int) -> bool:
@@ -213,20 +234,3 @@ def _may(spent: deque[int], most: int, now_ms: int) -> bool:
 def title_of(name: str) -> str:
     """The incident; `node/twin.py` finds the same by other signs."""
     return f"two copies of {name} run at once: stop one of them, or revoke it and join anew"
-
-
-def hello_bytes(core: Whole, peer: str, word: str) -> bytes:
-    """What a link begins with, and what carries a word later; older machines read over the rest.
-
-    `process` names this process to this peer alone: who speaks with us over several links knows
-    them by it, and nobody else can say it.
-    """
-    version = str(core.settings.get("version", ""))
-    told = {
-        "features": FEATURES,
-        "life": word,
-        "muster": version,
-        "process": core.lives.process(peer),
-        "wall_ms": core.now.wall_ms,
-    }
-    return json.dumps(told).encode()

@@ -7,14 +7,16 @@ Rule 2: what cannot be known fails the phases that need it, with the reason; the
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
-from muster.node.part import Part
 from muster.node.run import Run, base_of
-from muster.node.whole import Whole
 from muster.task import order
 from muster.task.problem import shown
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
 @dataclass(slots=True)
@@ -69,14 +71,12 @@ class BaseFound(ev.Event):
     again: bool = False
 
 
-class Looking(Part):
+class Looking:
     """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
-
-    effects = (MatchGlob, FindBase)
 
     def __init__(
         self,
-        core: Whole,
+        core: "Core",
         runs: Mapping[str, Run],
         moved: Callable[[str], None],
         waits: Callable[[str, str, str], None],

@@ -5,7 +5,7 @@ our own attempts. What the disk has not is an incident of ours until it is back.
 Rule 2: what heals itself (a cache, a work folder) is not looked for. Nothing is decided here.
 """
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from muster.errors import Malformed
 from muster.fleet import kinds
@@ -14,10 +14,13 @@ from muster.limits import BLOBS_LOOKED_FOR_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
-from muster.node.whole import Whole
+from muster.node.part import Part
 from muster.store.blobs import Blobs
 from muster.task.artefact import named
 from muster.task.kinds import AttemptFinish
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 BLOBS: Final = "blobs-gone"
 # The setting that remembers which repositories were kept here, and what their incidents are called.
@@ -25,10 +28,12 @@ _KEPT: Final = "repositories"
 _REPOSITORY: Final = "repository-"
 
 
-class Losses:
+class Losses(Part):
     """Repositories that this machine kept and keeps no more."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "losses"
+
+    def __init__(self, core: "Core") -> None:
         self._core = core
         core.on(kinds.MACHINE_FACTS, self._on_facts)
 
@@ -56,7 +61,7 @@ class Losses:
             core.incidents.open(key, "critical", title)
 
 
-def blobs_gone(core: Whole, blobs: Blobs) -> str:
+def blobs_gone(core: "Core", blobs: Blobs) -> str:
     """What to tell a person of deliverables of our own that are not here; "" where all are."""
     gone, first = 0, ""
     rows = core.store.rows(
@@ -75,7 +80,7 @@ def blobs_gone(core: Whole, blobs: Blobs) -> str:
     )
 
 
-def _kept(core: Whole, ended: object) -> list[tuple[str, str]]:
+def _kept(core: "Core", ended: object) -> list[tuple[str, str]]:
     """The paths and hashes of what an attempt of ours kept."""
     entry = core.store.entry(EntryId(ended)) if isinstance(ended, bytes) and ended else None
     if entry is None or entry.header.kind != "attempt.finish":

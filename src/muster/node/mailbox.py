@@ -10,13 +10,17 @@ A reader is an agent's name, or "" for whoever sits here, to whom everybody's re
 from bisect import insort
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from muster.log.stream import StreamName
+from muster.log.stream import FleetId, StreamName
+from muster.message.fold import MessageFold, ReceiptFold
 from muster.message.state import Peer, meant
+from muster.node.part import Part
 from muster.node.speaking import Speaking
-from muster.node.standing import Standing
 from muster.store.store import Store
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 # Rows that are looked at between two questions to the database, and with one tick: some ten ms.
 _PAGE: Final = 2_000
@@ -106,13 +110,18 @@ class _View:
         self.streams = Counter(each.stream for each in self.places)
 
 
-class Mailbox:
+class Mailbox(Part):
     """The unread messages of this machine."""
 
-    def __init__(self, store: Store, standing: Standing) -> None:
-        self._store = store
-        self._standing = standing
+    name = "mailbox"
+
+    def __init__(self, core: "Core") -> None:
+        self._store, self._standing = core.store, core.standing
         self._views: dict[str, _View] = {}
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (MessageFold(), ReceiptFold())
 
     def tick(self) -> None:
         """Look at some of what came: a burst is known before anybody asks."""

@@ -10,17 +10,18 @@ any more; they are ended from then on (fork.py, rule 5).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from muster.channel.frame import Type
-from muster.errors import Malformed, Refused, Unsettled
+from muster.errors import Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.facts import Facts, told
+from muster.fleet.folds import fleet_folds
 from muster.fleet.forked import fork_id
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Closed, Roster
@@ -33,18 +34,19 @@ from muster.limits import (
 from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
-from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.health import Health
+from muster.node.doubt import Doubt
+from muster.node.fork import Regressed
 from muster.node.incarnation import PRESENT
-from muster.node.last_word import LastWords
 from muster.node.link import Link, channels, sentence, times
-from muster.node.lives import hello_bytes
+from muster.node.lives import Lives
 from muster.node.part import Part
-from muster.node.setback import Setbacks
-from muster.node.twin import Twins
-from muster.node.whole import Whole
+from muster.node.replication import Contradicted
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "incarnations": "This machine began a new incarnation.",
@@ -81,27 +83,33 @@ class FreshPapers(ev.Effect):
 class Members(Part):
     """See the rules at the top of this file."""
 
+    name = "members"
     effects = (FreshPapers, ev.ReachedAt)
+    vital = True
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
-        self.settled = False
         self._started_ms = 0
-        # What is to be written once our own head is confirmed.
-        self._put_off: list[tuple[str, bytes]] = []
-        self._twins = Twins(core, self.regressed)
-        self._setbacks = Setbacks(core)
-        self._parts = (self._setbacks, LastWords(core))
-        self.health = Health(core)
         self._contradicted: set[MachineId] = set()
         # Forks that operators decided about in this step, by whose streams they are.
         self._decided: dict[str, str] = {}
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
-        core.on(kinds.MACHINE_OPEN, self._twins.opened)
         core.on(kinds.FORK_CLOSE, self._on_fork_closed)
-        core.standing.on_change.append(self._on_roster)
+        core.on(Regressed, self.regressed)
+        core.on(Contradicted, self.contradicted)
+        core.on(ev.RosterChanged, self._on_roster)
+        core.on(ev.LinkUp, self.link_up)
+        core.on(ev.LinkDown, self.link_down)
+        core.on(ev.Tick, self._confirm)
+        core.on(FactsChanged, self.facts_changed)
+        core.on(ShutOut, self.shut_out)
+        core.frames[Type.HELLO] = self._on_hello
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:
+        return fleet_folds(fleet)
 
     # --- incarnations -------------------------------------------------------------------
 
@@ -110,12 +118,10 @@ class Members(Part):
         core = self.core
         self._started_ms = core.now.boot_ms
         fresh = core.store.size(core.standing.own(FLEET)) == 0
-        self._twins.start()
-        self.settled = fresh or not self.must_ask()
+        core.settled = fresh or not self.must_ask()
         if fresh:
             self._open_incarnation()
         core.standing.changed()
-        core.doubt.start()
 
     def must_ask(self) -> bool:
         """Whether somebody may know more of our own stream: anybody else in the fleet may."""
@@ -123,7 +129,6 @@ class Members(Part):
 
     def _open_incarnation(self) -> None:
         core, own = self.core, self.core.standing.own(FLEET)
-        self._twins.born.add(own.incarnation)
         core.store.remember(PRESENT, own.incarnation)
         heads = {
             str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
@@ -139,58 +144,37 @@ class Members(Part):
         for kind, fields in told(self._facts).items():
             core.append(kind, canon.encode(fields))
 
-    def regressed(self, stream: StreamName, why: str, *, proven: bool = True) -> None:
+    def regressed(self, event: Regressed) -> None:
         """This incarnation is over: we were set back, or somebody else writes in our name.
 
         What is only claimed costs a new incarnation, and puts nothing in doubt: anybody can claim.
         """
-        core = self.core
+        core, stream, why = self.core, event.stream, event.why
         if stream.incarnation != core.standing.incarnation:
             return
         core.counters["incarnations"] += 1
         core.standing.renewed(Incarnation(core.draw(16).hex()))
         # Nobody can know more of an incarnation that begins here.
-        first, self.settled = not self.settled, True
+        first, core.settled = not core.settled, True
         self._open_incarnation()
-        self.core.incidents.open(
-            "incarnation", "warning", f"{core.name} opened a new incarnation: {why}"
-        )
-        if proven:
-            core.doubt.begin((f"{why[:1].upper()}{why[1:]}.",))
-        core.work.incarnation_changed()
+        title = f"{core.name} opened a new incarnation: {why}"
+        core.incidents.open("incarnation", "warning", title)
+        if event.proven:
+            core.part(Doubt).begin((f"{why[:1].upper()}{why[1:]}.",))
+        core.tell(ev.NewIncarnation())
         if first:
-            self._settled()
+            core.confirmed()
 
-    def check_settled(self) -> None:
-        """Raises: Unsettled while a peer may know more of our own stream than we do."""
-        if not self.settled:
-            raise Unsettled("this machine is still asking its peers how far its own log goes")
-
-    def _settled(self) -> None:
-        """Our head is confirmed: do what waited for it."""
-        put_off, self._put_off = self._put_off, []
-        for kind, body in put_off:
-            self.core.append(kind, body)
-        self.core.router.resume()
-        self.core.work.settled()
-
-    def write(self, kind: str, body: Any) -> None:
-        """An entry in our fleet stream, as soon as we may write."""
-        raw = canon.encode(body)
-        if self.settled:
-            self.core.append(kind, raw)
-        else:
-            self._put_off.append((kind, raw))
-
-    def contradicted(self, stream: StreamName, what: str) -> None:
+    def contradicted(self, event: Contradicted) -> None:
         """A writer showed two histories of what we may not hold: only a person can tell.
 
         Once for each machine: it can open as many streams as it likes, and we write none for them.
         """
-        if stream.machine not in self._contradicted:
-            self._contradicted.add(stream.machine)
-            key = f"fork-{stream.machine[:16]}"
-            self.core.incidents.open(key, "critical", "a machine shows different histories", what)
+        machine = event.stream.machine
+        if machine not in self._contradicted:
+            self._contradicted.add(machine)
+            title = "a machine shows different histories"
+            self.core.incidents.open(f"fork-{machine[:16]}", "critical", title, event.what)
 
     def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
         """An operator decided about a fork; whether that counts, the next roster says."""
@@ -206,12 +190,7 @@ class Members(Part):
             own = self.core.standing.own(FLEET)
             if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
                 reason = f"an operator closed the fork: {closed.note}"[:500]
-                self.write(kinds.INCIDENT_CLOSE, {"key": key, "reason": reason})
-
-    def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
-        """Entries came."""
-        self._twins.advanced(stream, entries)
-        self._setbacks.came(stream)
+                self.core.incidents.close(key, reason)
 
     # --- links ---------------------------------------------------------------------------
 
@@ -227,24 +206,23 @@ class Members(Part):
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
-        for word in (core.lives.word(), *core.lives.known()):
-            core.send(event.link, Type.HELLO, 0, hello_bytes(core, event.peer, word))
+        lives = core.part(Lives)
+        for word in (lives.word(), *lives.known()):
+            core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
         core.sync.open(event.link, MachineId(event.peer), now, event.through)
-        core.work.machine_here(event.peer)
+        core.tell(ev.MachineHere(event.peer))
 
     def link_down(self, event: ev.LinkDown) -> None:
         core = self.core
         link = core.links.pop(event.link, None)
         if link is None:
             return
-        core.router.link_down(event.link)
         core.sync.close(event.link, core.now.boot_ms)
         core.replication.closed(event.link)
-        core.lives.closed(event.link)
         if link.peer and core.link_to(link.peer) is None:
-            core.work.machine_gone(link.peer)
+            core.tell(ev.MachineGone(link.peer))
 
-    def on_hello(self, link: Link, payload: bytes) -> None:
+    def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:
         """The peer's version and clock: for status, never for decisions."""
         if len(payload) > HELLO_BYTES_MAX:
             raise Malformed("a hello is longer than any hello can be")
@@ -266,7 +244,7 @@ class Members(Part):
         self.core.clock.heard(times(self.core.links.values(), hubs))
         link.skew_ms = wall_ms - self.core.now.wall_ms
         if word:
-            self.core.lives.heard(link, word)
+            self.core.part(Lives).heard(link, word)
 
     def _process_named(self, link: Link, process: str) -> None:
         """Who speaks at the other end; one begun anew may be here before its old links are dead."""
@@ -277,22 +255,18 @@ class Members(Part):
         others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
         link.process = process
         if others and process not in others:
-            core.work.machine_gone(link.peer)
+            core.tell(ev.MachineGone(link.peer))
 
-    def tick(self) -> None:
-        """Settle when the peers have told what they hold, or when we waited long enough."""
-        if self.settled:
-            for part in (self.health, self.core.doubt, self.core.lives, *self._parts):
-                part.tick()
+    def _confirm(self, _event: ev.Tick) -> None:
+        """Go on when the peers have told what they hold, or when we waited long enough."""
+        core = self.core
+        if core.settled or not self._has_asked():
             return
-        if not self._has_asked():
-            return
-        claim = self.core.replication.claims.follow(self.core.standing)
+        claim = core.replication.claims.follow(core.standing)
         if claim is not None:
-            self.regressed(*claim, proven=False)
-            return
-        self.settled = True
-        self._settled()
+            self.regressed(Regressed(*claim, proven=False))
+        else:
+            core.confirmed()
 
     def _has_asked(self) -> bool:
         """Whether those who may know more of our own stream have had the time to say so.
@@ -316,8 +290,8 @@ class Members(Part):
         # listeners once, after the last of them.
         self.core.standing.stale()
 
-    def _on_roster(self, after: Roster, before: Roster | None) -> None:
-        core = self.core
+    def _on_roster(self, event: ev.RosterChanged) -> None:
+        core, after, before = self.core, event.after, event.before
         decided, self._decided = self._decided, {}
         for fork, machine in decided.items():
             if fork in after.closed:
@@ -330,24 +304,24 @@ class Members(Part):
             own = [n for n, each in core.links.items() if each.peer == machine]
             for link in dict.fromkeys((*core.sync.cut(MachineId(machine)), *own)):
                 core.do(ev.Cut(link, "this machine was revoked"))
-            core.work.machine_removed(machine)
+            core.tell(ev.MachineRemoved(machine))
             core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
             core.replication.intake.forget(MachineId(machine))
-        core.work.roster_changed()
 
-    def shut_out(self, raw: str) -> None:
+    def shut_out(self, event: ShutOut) -> None:
         """A peer shows that we were revoked. Only the authority's signature makes it true."""
-        core = self.core
+        core, raw = self.core, event.proof
         try:
             revocation = open_revocation(raw.encode(), core.standing.fleet)
         except (Refused, UnicodeError):
             core.counters["revocations-forged"] += 1
             return
         if revocation.key == core.machine and core.machine not in core.roster.revoked:
-            self.write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+            core.write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
 
-    def facts_changed(self, facts: Mapping[str, Any]) -> None:
+    def facts_changed(self, event: FactsChanged) -> None:
         """Tell the fleet what this machine is, when that is news."""
+        facts = event.facts
         if facts == self._facts:
             return
         self._facts = facts
@@ -355,7 +329,7 @@ class Members(Part):
         known = told(msgspec.to_builtins(stored))
         for kind, body in told(facts).items():
             if known.get(kind) != body:
-                self.write(kind, body)
+                self.core.write(kind, body)
 
 
 def _words(said: Any) -> frozenset[str]:

@@ -6,7 +6,7 @@ bounded number is looked through.
 
 import re
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import NotFound, Refused
 from muster.limits import RECEIPTS_OF_MESSAGE_MAX
@@ -14,7 +14,9 @@ from muster.log.stream import MachineId, StreamName
 from muster.message.fold import ReceiptRow, message_of
 from muster.message.state import Peer, Receipt, Sent, meant
 from muster.node.speaking import Speaking
-from muster.node.whole import Whole
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 # So many of the newest messages of everybody are looked through for those of one reader.
 _LOOKED_MAX: Final = 20_000
@@ -23,7 +25,7 @@ _ALIKE_MAX: Final = 1_000
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
-def find(core: Whole, text: str) -> Sent:
+def find(core: "Core", text: str) -> Sent:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
     found: list[Sent] = []
     # What somebody typed may be no id at all.
@@ -39,13 +41,13 @@ def find(core: Whole, text: str) -> Sent:
     return found[0]
 
 
-def at(core: Whole, stream: StreamName, seq: int) -> Sent:
+def at(core: "Core", stream: StreamName, seq: int) -> Sent:
     """The message that is known to stand at this place."""
     entry = core.store.entry_at(stream, seq)
     return Sent(entry, message_of(entry))
 
 
-def newest_for(core: Whole, agent: str, before: Sent | None, limit: int) -> list[Sent]:
+def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> list[Sent]:
     """The newest messages for a reader, or the newest older than one; oldest first."""
     reader, found, speaks = me(core), [], Speaking(core).speaks
     below: dict[str, Any] = {}
@@ -69,7 +71,7 @@ def newest_for(core: Whole, agent: str, before: Sent | None, limit: int) -> list
     return found[::-1]
 
 
-def newest_in(core: Whole, wanted: Callable[[StreamName], bool], limit: int) -> list[Sent]:
+def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) -> list[Sent]:
     """The newest messages of these streams, oldest first.
 
     Each stream's newest for itself: whoever writes much does not crowd out what others said.
@@ -87,7 +89,7 @@ def newest_in(core: Whole, wanted: Callable[[StreamName], bool], limit: int) -> 
     return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
 
-def receipts(core: Whole, message: bytes) -> list[Receipt]:
+def receipts(core: "Core", message: bytes) -> list[Receipt]:
     """What readers said of a message."""
     found = []
     rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
@@ -98,13 +100,13 @@ def receipts(core: Whole, message: bytes) -> list[Receipt]:
     return found
 
 
-def held_size(core: Whole, stream: StreamName) -> Callable[[MachineId], int]:
+def held_size(core: "Core", stream: StreamName) -> Callable[[MachineId], int]:
     """How much of a stream each machine has receipted."""
     sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
     return lambda machine: sizes.get(machine, 0)
 
 
-def peers(core: Whole, stream: StreamName) -> list[Peer]:
+def peers(core: "Core", stream: StreamName) -> list[Peer]:
     """The machines that a message in this stream can be for: those that may read it."""
     return [
         Peer(machine, record.roles)
@@ -113,7 +115,7 @@ def peers(core: Whole, stream: StreamName) -> list[Peer]:
     ]
 
 
-def me(core: Whole) -> Peer:
+def me(core: "Core") -> Peer:
     """This machine, as one of those that a message is for."""
     record = core.roster.machines.get(core.machine)
     return Peer(core.machine, record.roles if record is not None else ())

@@ -6,7 +6,7 @@ so the same statement shown again does nothing.
 Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -18,9 +18,14 @@ from muster.fleet.folds import ORDER
 from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
+from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.node.counter import DECLARED
-from muster.node.whole import OrderTaken, Whole
+from muster.node.doubt import Doubt
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "denied": "Somebody was refused what it may not do.",
@@ -28,34 +33,26 @@ DECLARED[__name__] = {
 }
 
 
-class Orders:
+class OrderTaken(NamedTuple):
+    """An order taken: by whom, and the entry that says so."""
+
+    actor: str
+    entry: EntryId
+    operator: str
+    object: str
+
+
+class Orders(Part):
     """Statements and capabilities of one machine."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "orders"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
+        self._doubt = core.part(Doubt)
         self._capabilities: dict[str, Capability] = {}
         self._secrets: dict[str, Secrets] = {}
         self._denied: list[int] = []
-        # What this step took and wrote down as denied. No table shows an order before the step ends
-        # or somebody asks for rows, which would fold each entry by itself.
-        self._taken: dict[tuple[str, str], None] = {}
-        self._denials: list[bytes] = []
-
-    def begin(self) -> None:
-        """A step begins: the tables show what the last one took."""
-        self._taken.clear()
-        self._denials.clear()
-
-    def mark(self) -> tuple[int, int]:
-        """This moment of the step, for `undo`."""
-        return len(self._taken), len(self._denials)
-
-    def undo(self, mark: tuple[int, int]) -> list[bytes]:
-        """Forget what was taken since; gives what was denied since, to be written again."""
-        taken, denials = mark
-        while len(self._taken) > taken:
-            self._taken.popitem()
-        return self._denials[denials:]
 
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
@@ -67,7 +64,7 @@ class Orders:
         object = statement.object if object is None else object
         if self._spent(statement.operator, statement.nonce):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
-        core.doubt.check(statement)
+        self._doubt.check(statement)
         try:
             grant = core.roster.allow(
                 statement,
@@ -83,7 +80,8 @@ class Orders:
         body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
         actor = f"op:{core.roster.speaker(statement.operator)}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
-        self._taken[statement.operator, statement.nonce] = None
+        # No table shows it before this step ends.
+        core.of_step[ORDER.name, statement.operator, statement.nonce] = None
         return OrderTaken(actor, entry.id, statement.operator, object)
 
     def check_operator(self, verb: str, raw: str) -> None:
@@ -97,7 +95,7 @@ class Orders:
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""
-        if (operator, nonce) in self._taken:
+        if (ORDER.name, operator, nonce) in self.core.of_step:
             return True
         store, own = self.core.store, self.core.standing.own(FLEET)
         # What an earlier life of ours took may come back in this very step: that is folded first.
@@ -120,7 +118,7 @@ class Orders:
         body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
         denial = canon.encode(msgspec.to_builtins(body))
         core.append(kinds.ORDER_DENY, denial)
-        self._denials.append(denial)
+        core.lasting.append((kinds.ORDER_DENY, denial))
 
     # --- agents ---------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
 from muster.node import environ
 from muster.node.loop import Loop
+from muster.node.order import Orders
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
 from muster.task.instruction import StartAttempt
@@ -58,7 +59,7 @@ class Outfit:
         capability, token = self._capability()
         if token:
             extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
-            self.daemon.core.orders.allow_agent(capability, Secrets(self.hidden))
+            self.daemon.core.part(Orders).allow_agent(capability, Secrets(self.hidden))
         return AttemptOrder(
             task=self.task,
             epoch=self.epoch,

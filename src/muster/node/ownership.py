@@ -14,7 +14,7 @@ much does not crowd out what others wrote.
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from muster.fleet.statement import Statement
 from muster.limits import ATTEMPTS_OF_TASK_MAX
@@ -23,10 +23,13 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node.counter import DECLARED, labelled
 from muster.node.ending import Endings
+from muster.node.part import Part
 from muster.node.shut import is_after, was_told
-from muster.node.whole import Whole
 from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "unproven-<reason>": "An assignment or a report is not backed by the orders it needs."
@@ -61,10 +64,12 @@ class Listing(NamedTuple):
     cut: bool
 
 
-class Ownership:
+class Ownership(Part):
     """See the rules at the top of this file."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "ownership"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
         self.endings = Endings(core)
         self._rank: dict[bytes, int] = {}
@@ -78,6 +83,16 @@ class Ownership:
         """The machine whose task or run this is; None when it is nobody's."""
         found = self._owner(self._rows(what, name))
         return None if found is None else found[0]
+
+    def is_anothers(self, task: str, owner: str) -> bool:
+        """Whether a task that one machine wants done is another one's.
+
+        Looked into only where several wrote the id: this is asked for nearly every assignment. What
+        we assign ourselves is ours, whatever others wrote about it.
+        """
+        if owner == self.core.machine or len(self.core.store.writers("task", task=task)) < 2:
+            return False
+        return self.owner("task", task) not in (None, owner)
 
     def held(self, what: What, name: str) -> Held | None:
         """The task or run of this id, as its owner has it."""
@@ -256,7 +271,7 @@ class Ownership:
             raise Unproven("key-shut-out", "its key was shut out before this came here")
 
 
-def is_given(core: Whole, entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
+def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
     """Whether an entry cites the owner's assignment of this epoch to its writer."""
     for cause in entry.causes:
         found = core.store.entry(cause)

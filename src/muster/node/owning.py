@@ -11,29 +11,33 @@ owner keeps in memory is read back from the tables, for nobody knows what became
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from muster.limits import LEASE_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
-from muster.log.stream import FLEET, MachineId, StreamName
+from muster.log.stream import FLEET, FleetId, MachineId, StreamName
+from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.guard import SURVIVED
+from muster.node.guard import SURVIVED, Failure
 from muster.node.ownership import is_given
 from muster.node.part import Part
-from muster.node.whole import Failure, Whole
+from muster.node.router import Router
 from muster.node.writing import write_each
 from muster.store.store import Store
 from muster.task import evidence, kinds
-from muster.task.fold import TaskRow
+from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
     Draft,
+    Fenced,
     MachineFault,
     MachineMended,
     MoveBranch,
     OwnerInstruction,
+    Promoted,
     RaiseFence,
     Settled,
     Stop,
@@ -41,6 +45,9 @@ from muster.task.instruction import (
 from muster.task.live import Beat, Ended, Order, Restored, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "reports-of-nobody": "The end of an attempt was reported by who was not given it."
@@ -53,21 +60,20 @@ _END_KINDS = ("attempt.refuse", "attempt.finish")
 _TASK_COLUMNS = TaskRow._fields
 
 
-class Owning(Part):
-    """The owner of this machine's tasks; `on_settled` is told of every outcome."""
+@dataclass(frozen=True, slots=True)
+class ReadBack(ev.Event):
+    """What the owner keeps in memory of its tasks was read back from the tables."""
 
+
+class Owning(Part):
+    """The owner of this machine's tasks."""
+
+    name = "owner"
     effects = (RaiseFence, MoveBranch)
 
-    def __init__(
-        self,
-        core: Whole,
-        on_settled: Callable[[Settled], None],
-        on_taken_up: Callable[[], None],
-    ) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
-        self._on_settled = on_settled
-        self._on_taken_up = on_taken_up
-        self.owner = self._make()
+        self._owner = self._make()
         self._ready = False
         self._owned = False
         # Machines of which the process was heard that their links lead to now: the mark that we
@@ -75,6 +81,26 @@ class Owning(Part):
         self._heard: set[str] = {core.machine}
         for kind in _END_KINDS:
             core.on(kind, self._on_attempt_end)
+        core.on(Fenced, lambda e: self.about(e.task, self.owner.fenced, e, core.now))
+        core.on(
+            Promoted, lambda event: self.about(event.task, self.owner.promoted, event, core.now)
+        )
+        core.on(ev.MachineHere, lambda event: self.machine_here(event.machine))
+        core.on(ev.MachineGone, self._machine_gone)
+        core.on(ev.MachineRemoved, lambda event: self.owner.machine_removed(event.machine))
+        core.on(ev.RosterChanged, lambda _event: self.roster_changed())
+        core.on(ev.MemoryDoubtful, lambda _event: self.recover("", ""))
+        core.on(ev.NewIncarnation, lambda _event: self.start())
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
+
+    @property
+    def owner(self) -> Owner:
+        """What is open, and who has it. Whoever asks may change it, and it is flushed for that."""
+        self.dirty = True
+        return self._owner
 
     def _make(self) -> Owner:
         return Owner(
@@ -113,7 +139,7 @@ class Owning(Part):
         self.roster_changed()
 
     def _take_up(self) -> list[dict[str, Any]]:
-        self.owner = self._make()
+        self._owner = self._make()
         own = str(self.core.standing.own(FLEET))
         live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
         restored: list[Restored] = []
@@ -143,7 +169,7 @@ class Owning(Part):
                 good.append(each)
             else:
                 self._end(each.task, failure.text)
-        self.owner = self._make()
+        self._owner = self._make()
         self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
 
     def adopt(self) -> None:
@@ -181,7 +207,7 @@ class Owning(Part):
             self._end(task, reason)
         self._take_up()
         self.roster_changed()
-        self._on_taken_up()
+        self.core.tell(ReadBack())
 
     def _salvage(self) -> None:
         """What the owner decided before it stumbled was decided well: it is not to be lost."""
@@ -329,13 +355,9 @@ class Owning(Part):
         if machine in self._heard and machine in roster.machines and machine in roster.facts:
             self.owner.machine_up(self.core.standing.candidate(MachineId(machine)))
 
-    def machine_gone(self, machine: str) -> None:
-        """No link leads to it any more, or one to another process of it."""
-        self._heard.discard(machine)
-        self.owner.machine_down(machine)
-
-    def machine_removed(self, machine: str) -> None:
-        self.owner.machine_removed(machine)
+    def _machine_gone(self, event: ev.MachineGone) -> None:
+        self._heard.discard(event.machine)
+        self.owner.machine_down(event.machine)
 
     def roster_changed(self) -> None:
         if not self._ready:
@@ -351,25 +373,23 @@ class Owning(Part):
         for key in self.owner.due(self.core.now):
             self.about(key.partition("/")[2], self.owner.ring, key, self.core.now)
 
-    def flush(self) -> bool:
-        """Carry out what the owner wants; False when it wanted nothing."""
+    def flush(self) -> None:
+        """Carry out what the owner wants."""
         try:
             # It writes nothing: there is nothing to take back.
-            instructions = self.owner.flush(self.core.now)
+            instructions = self._owner.flush(self.core.now)
         except SURVIVED as error:
             # The task that was next ends, so that it cannot happen again.
             failed = self.core.guard.failed("tasks", self.owner.placing[:12], error)
             self.recover(self.owner.placing, failed.text)
-            return True
-        if not instructions:
-            return False
+            return
         stumbled = self._write([each for each in instructions if isinstance(each, Draft)])
         for each in instructions:
             if isinstance(each, Draft):
                 continue
             if isinstance(each, Settled):
                 # Whoever hears of it guards what it does about it.
-                self._on_settled(each)
+                self.core.tell(each)
                 continue
             failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
             # An answer that cannot be given says nothing about our tasks.
@@ -377,7 +397,6 @@ class Owning(Part):
                 stumbled[_task_of(each)] = failure
         for task, why in stumbled.items():
             self.recover(task, why.text)
-        return True
 
     def _write(self, drafts: list[Draft]) -> dict[str, Failure]:
         return {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
@@ -411,9 +430,9 @@ class Owning(Part):
 
     def _tell(self, machine: str, verb: str, args: dict[str, Any]) -> None:
         if machine == self.core.machine:
-            self.core.work.told(machine, verb, args)
+            self.core.tell_later(ev.OwnerTold(verb, args))
         else:
-            self.core.call(machine, verb, args)
+            self.core.part(Router).say(machine, verb, args)
 
 
 def _task_of(each: object) -> str:

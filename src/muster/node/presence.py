@@ -1,10 +1,14 @@
 """What this machine itself sees of the others: who is here, and when each was last heard of."""
 
+from typing import TYPE_CHECKING
+
 from muster.log.stream import MachineId
-from muster.node.whole import Whole
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
-def presence(core: Whole, machine: MachineId) -> str:
+def presence(core: "Core", machine: MachineId) -> str:
     """Whether a machine is here, linked, away, or shut out."""
     if machine in core.roster.revoked:
         return "revoked"
@@ -13,7 +17,7 @@ def presence(core: Whole, machine: MachineId) -> str:
     return "away" if core.link_to(machine) is None else "up"
 
 
-def heard_ms_ago(core: Whole, machine: MachineId) -> int | None:
+def heard_ms_ago(core: "Core", machine: MachineId) -> int | None:
     """How old the newest entry of a machine that is away is; None when nothing of it is here."""
     newest = 0
     for stream in core.store.streams() if machine != core.machine else ():

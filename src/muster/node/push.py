@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
 from muster.git.fence import Epoch
+from muster.node.branches import Branches
+from muster.node.ownership import Ownership
+from muster.node.owning import Owning
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -16,7 +19,7 @@ class PushRights:
         self.core = core
 
     def _row(self, task: str) -> dict[str, Any] | None:
-        held = self.core.work.ownership.held("task", task)
+        held = self.core.part(Ownership).held("task", task)
         return None if held is None else held.row
 
     def epoch(self, task: str) -> Epoch | None:
@@ -26,20 +29,20 @@ class PushRights:
         return Epoch(int(row["epoch_order"]), int(row["epoch_count"]))
 
     def holder(self, task: str) -> str | None:
-        held = self.core.work.owning.owner.holder(task)
+        held = self.core.part(Owning).owner.holder(task)
         if held is not None:
             return held[0]
         row = self._row(task)
         if row is not None and row["state"] == "leased":
             return str(row["machine"])
         # After a restore the worker of a settled task is asked for its work once more.
-        return self.core.work.branches.pusher(task)
+        return self.core.part(Branches).pusher(task)
 
     def owner(self, task: str) -> str | None:
-        return self.core.work.ownership.owner("task", task)
+        return self.core.part(Ownership).owner("task", task)
 
     def run_owner(self, run: str) -> str | None:
-        return self.core.work.ownership.owner("run", run)
+        return self.core.part(Ownership).owner("run", run)
 
     def writes(self, peer: str) -> bool:
         """Ordinary branches: only to a machine that was granted `push`."""

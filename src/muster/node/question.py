@@ -7,14 +7,16 @@ Rule 2: the fleet hears that somebody is needed, never what is asked: that stays
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.errors import Conflict, Refused
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.report import AttemptEvent
-from muster.node.whole import Whole
 from muster.task.kinds import Epoch
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 INCIDENT: Final = "question-"
 
@@ -44,14 +46,15 @@ class Question(NamedTuple):
 class Questions(Part):
     """The open questions of one machine."""
 
+    name = "questions"
     effects = (AnswerAttempt,)
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
         self._open: dict[tuple[str, str], Question] = {}
         self._tidy = False
 
-    def tidy(self) -> None:
+    def tick(self) -> None:
         """Whoever asked before we were stopped waits no more; once, when we may write."""
         if self._tidy:
             return

@@ -12,6 +12,7 @@ Rule 4: which streams ended, and where, is the business of fork.py.
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from muster.errors import Forged, Malformed, MusterError, Refused
 from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX, STREAMS_OF_MACHINE_MAX
@@ -26,7 +27,8 @@ from muster.log.sync import Sync
 from muster.node.awaited import Awaited
 from muster.node.claim import Claims
 from muster.node.counter import DECLARED, Counts, labelled
-from muster.node.fork import Forks
+from muster.node.event import Event
+from muster.node.fork import Forks, Regressed
 from muster.node.hearsay import Hearsay
 from muster.node.intake import Intake
 from muster.node.standing import Standing
@@ -45,6 +47,22 @@ DECLARED[__name__] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Contradicted(Event):
+    """A writer showed two histories of what we may not hold."""
+
+    stream: StreamName
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWanted(Event):
+    """A machine asks for entries of its own log: it was set back, or is a copy."""
+
+    machine: MachineId
+    stream: StreamName
+
+
 class Replication:
     """Between the links and the store. The core calls it inside its transaction."""
 
@@ -55,21 +73,16 @@ class Replication:
         sync: Sync,
         counters: Counts,
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
-        on_regressed: Callable[[StreamName, str], None],
-        on_contradiction: Callable[[StreamName, str], None],
-        on_rolled_back: Callable[[list[Entry]], None],
+        tell: Callable[[Event], None],
     ) -> None:
         self.store = store
         self.standing = standing
-        # Who is told that a machine asks for entries of its own, and whether what others wrote is
-        # receipted now: not while a copy of us runs.
-        self.on_own_wanted: Callable[[MachineId, StreamName], None] = lambda _machine, _stream: None
+        # Whether what others wrote is receipted now: not while a copy of us runs.
         self.may_receipt = True
         self.sync = sync
         self.counters = counters
         self._on_entries = on_entries
-        self._on_regressed = on_regressed
-        self._on_contradiction = on_contradiction
+        self._tell = tell
         self._touched: dict[StreamName, dict[int, None]] = {}
         self.claims = Claims(store)
         # Streams of ours, of any incarnation, that our own seal says were longer than they are.
@@ -79,7 +92,7 @@ class Replication:
         self.hearsay = Hearsay()
         self.awaited = Awaited(store)
         self.intake = Intake(standing.machine)
-        self.forks = Forks(store, standing, sync, self.counters, on_regressed, on_rolled_back)
+        self.forks = Forks(store, standing, sync, self.counters, tell)
 
     @property
     def _fleet(self) -> FleetId:
@@ -140,7 +153,7 @@ class Replication:
         if stream.scope == FLEET:
             self.longer[stream] = max(seal.size, self.longer.get(stream, 0))
         if self.forks.is_ours(stream):
-            self._on_regressed(stream, "a peer holds more of our stream than we do")
+            self._tell(Regressed(stream, "a peer holds more of our stream than we do"))
 
     def _is_its_own(self, link: int, want: wire.Want) -> None:
         """Who asks for entries of its own stream has fewer of them than we."""
@@ -149,7 +162,7 @@ class Replication:
         if session is None or stream.machine != session.peer or stream.scope != FLEET:
             return
         if want.start < self.store.size(stream):
-            self.on_own_wanted(session.peer, stream)
+            self._tell(OwnWanted(session.peer, stream))
 
     def _is_over(self, link: int, head: wire.Head) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
@@ -233,7 +246,7 @@ class Replication:
         """A genuine seal that does not follow what we saw: never vouched for, and not silent."""
         self.counters["seal-contradicts-what-was-seen"] += 1
         what = f"a seal of {stream} contradicts the one over {size} entries that this machine saw"
-        self._on_contradiction(stream, what)
+        self._tell(Contradicted(stream, what))
         raise Forged(what)
 
     def _heard_before(self, stream: StreamName, now_ms: int) -> None:

@@ -1,15 +1,18 @@
 """What is never forgotten, said again by whoever may once a stream that told of it is cut back."""
 
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.fleet.lasting import Lasting, lasting
 from muster.limits import BODY_BYTES_MAX, LASTING_PER_SIGNER_MAX
 from muster.log import canon
-from muster.log.entry import Entry
 from muster.log.stream import StreamName
 from muster.node.counter import DECLARED
-from muster.node.whole import Whole
+from muster.node.fork import RolledBack
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "lasting-not-said-again": "Of one signer too much was said again; the rest was not.",
@@ -17,17 +20,24 @@ DECLARED[__name__] = {
 }
 
 
-class Republisher:
+class Republisher(Part):
     """See the top of this file; how often it said something again for each signer is bounded."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "forks"
+
+    def __init__(self, core: "Core") -> None:
         self._core = core
+        core.on(RolledBack, self.publish)
         self._said_again: Counter[str] = Counter()
 
-    def publish(self, entries: list[Entry]) -> None:
+    def start(self) -> None:
+        """Say what a crash may have kept us from saying."""
+        self._core.replication.forks.start()
+
+    def publish(self, event: RolledBack) -> None:
         """The stream that told of these was rolled back; what lasts of them counts all the same."""
         core = self._core
-        for entry in entries:
+        for entry in event.lost:
             fact = lasting(entry, core.roster, core.machine)
             if fact is None or entry.body is None or self._is_known(fact):
                 continue
@@ -36,7 +46,7 @@ class Republisher:
                 continue
             self._said_again[fact.signer] += 1
             core.counters["said-again"] += 1
-            core.members.write(
+            core.write(
                 entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
             )
 

@@ -8,7 +8,7 @@ cancelled.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, ParamSpec
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import (
@@ -21,10 +21,10 @@ from muster.log.fold import body_as
 from muster.log.stream import FLEET
 from muster.node import yields
 from muster.node.following import Following
-from muster.node.looking import Looking
-from muster.node.owning import Owning, settled_of
+from muster.node.looking import BaseFound, FindBase, Looking, Matched, MatchGlob
+from muster.node.owning import Owning, ReadBack, settled_of
+from muster.node.part import Part
 from muster.node.run import Ends, Run, Yields, fits, opened_run
-from muster.node.whole import Whole
 from muster.node.yields import Settlement
 from muster.task import graph, identity, kinds, order
 from muster.task import values as values_of
@@ -32,6 +32,9 @@ from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.live import Order
 from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 P = ParamSpec("P")
 # What an opening keeps of the values that are too large for it: merges are named after it.
@@ -49,17 +52,23 @@ class Asked(dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]):
     """What was given in this step already, by the phases before and what is used of them."""
 
 
-class Running:
+class Running(Part):
     """All open runs of this owner."""
 
-    def __init__(self, core: Whole, owning: Owning) -> None:
+    name = "runs"
+    effects = (MatchGlob, FindBase)
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
-        self.owning = owning
+        self.owning, self.following = core.part(Owning), core.part(Following)
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        self.following = Following(core, lambda task: owning.owner.run_of(task))  # noqa: PLW0108
-        self.looking = Looking(core, self.runs, self.moved, self.following.waits)
+        self.looking = look = Looking(core, self.runs, self.moved, self.following.waits)
+        core.on(Matched, lambda event: self.about(event.run, look.matched, event))
+        core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
+        core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
+        core.on(ReadBack, self._taken_up)
 
     # --- beginning ---------------------------------------------------------------------------
 
@@ -71,7 +80,7 @@ class Running:
         self.moved(body.run)
         return body.run
 
-    def start(self) -> None:
+    def adopt(self) -> None:
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
         own = str(self.core.standing.own(FLEET))
         found = self._own_rows("run", state="open")
@@ -96,11 +105,11 @@ class Running:
             self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
         self.moved(name)
 
-    def taken_up(self) -> None:
+    def _taken_up(self, _event: ReadBack) -> None:
         """The owner read its tasks back; what runs know of them is read back as well."""
         kept = {name: run.progress.cancelled for name, run in self.runs.items()}
         self.runs.clear()
-        self.start()
+        self.adopt()
         for name in kept.keys() & self.runs.keys():
             if kept[name]:
                 self.runs[name].progress.cancel(kept[name])
@@ -163,15 +172,18 @@ class Running:
     def moved(self, run: str) -> None:
         """Ask the graph again before this step ends."""
         self._moved[run] = None
+        self.dirty = True
 
-    def flush(self) -> bool:
-        """Start, ask, match and cancel what the graphs say; False when there was nothing."""
+    def tick(self) -> None:
+        self.looking.tick()
+
+    def flush(self) -> None:
+        """Start, ask, match and cancel what the graphs say."""
         moved, self._moved = list(self._moved), {}
         for name in moved:
             run = self.runs.get(name)
             if run is not None:
                 self.about(name, self._advance, run)
-        return bool(moved)
 
     def _advance(self, run: Run) -> None:
         if run.base is None and not run.progress.cancelled:

@@ -8,36 +8,47 @@ grow with that. Whoever was behind so often in an hour is for the rest of it.
 """
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from muster.limits import SETBACKS_PER_HOUR_MAX
 from muster.log.stream import FLEET, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.doubt import Doubt
 from muster.node.guard import HOUR_MS
-from muster.node.whole import Whole
+from muster.node.part import Part
+from muster.node.replication import OwnWanted
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
-class Setbacks:
+class Setbacks(Part):
     """Who asked for entries of its own, until it has them again."""
 
-    def __init__(self, core: Whole) -> None:
+    name = "setbacks"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
         self._back: set[StreamName] = set()
         self._behind: dict[MachineId, StreamName] = {}
         # When we told so of each machine, in the last hour.
         self._told: dict[MachineId, deque[int]] = {}
-        core.replication.on_own_wanted = self.asked
+        core.on(ev.EntriesCame, self.came)
+        core.on(OwnWanted, self.asked)
 
-    def came(self, stream: StreamName) -> None:
+    def came(self, event: ev.EntriesCame) -> None:
         """Entries of our own key came from others: we lost them, or a copy of us wrote them."""
+        stream = event.stream
         if stream.machine != self.core.machine or stream.scope != FLEET:
             return
-        doubt = self.core.doubt
+        doubt = self.core.part(Doubt)
         if not doubt.waits and stream not in self._back:
             doubt.begin(("Others held entries of this machine's own log that it did not have.",))
         self._back.add(stream)
 
-    def asked(self, machine: MachineId, stream: StreamName) -> None:
+    def asked(self, event: OwnWanted) -> None:
         """A machine asks for entries of its own log."""
-        core = self.core
+        core, machine, stream = self.core, event.machine, event.stream
         if machine in self._behind or machine not in core.roster.machines:
             return
         self._behind[machine] = stream

@@ -4,12 +4,16 @@ A key that was shut out signs what it likes, under any date; no stamp in an entr
 written. What a machine had before it learned of the revocation was the person's and stays so.
 """
 
+from typing import TYPE_CHECKING
+
 from muster.fleet.folds import TAKEN
 from muster.log.entry import Entry
-from muster.node.whole import Whole
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
-def shut_ms(core: Whole, key: str) -> list[int]:
+def shut_ms(core: "Core", key: str) -> list[int]:
     """When a key was shut out, by each of those who can; empty while it counts."""
     roster, found = core.roster, list[int]()
     device = roster.devices_ever.get(key)
@@ -26,13 +30,13 @@ def shut_ms(core: Whole, key: str) -> list[int]:
     return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
 
 
-def was_told(core: Whole, key: str) -> bool:
+def was_told(core: "Core", key: str) -> bool:
     """Whether this home knew of nothing yet when the key was shut out: all came to it later."""
     began = core.store.query("select ms from admission order by number limit 1", ())
     return bool(began) and int(str(began[0][0])) > min(shut_ms(core, key), default=0)
 
 
-def is_after(core: Whole, entry: Entry, key: str) -> bool:
+def is_after(core: "Core", entry: Entry, key: str) -> bool:
     """Whether the entry came here after its key was shut out."""
     found = shut_ms(core, key)
     if not found:

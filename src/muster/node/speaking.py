@@ -7,17 +7,19 @@ put its writer out was said in the thread; what came later was not. Who became a
 got all of it at once, and goes by the stamps.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muster.fleet.folds import MEMBER
 from muster.log.stream import Scope, StreamName, group_name, group_owner, is_group
-from muster.node.whole import Whole
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 
 class Speaking:
     """Who speaks where, for one question: what is found out about a writer is kept meanwhile."""
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self._core = core
         # When a machine was last put out of a thread, and when we were taken in.
         self._known: dict[tuple[Scope, str], tuple[int | None, int | None]] = {}
@@ -49,7 +51,7 @@ class Speaking:
         return found
 
 
-def _changed_ms(core: Whole, scope: Scope, machine: str, *, member: int) -> int | None:
+def _changed_ms(core: "Core", scope: Scope, machine: str, *, member: int) -> int | None:
     """When the keeper of a thread last put a machine in or out; None where it never did."""
     owner = group_owner(scope)
     named: dict[str, Any] = {"name": group_name(scope), "machine": machine, "member": member}

@@ -22,6 +22,7 @@ from muster.limits import LINK_RELAYS_MAX, LINK_STREAMS_MAX, STREAM_NEWS_MAX
 from muster.log import canon
 from muster.node import event as ev
 from muster.node.link import sentence
+from muster.node.router import Router
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -202,7 +203,7 @@ class Streams:
         self, link: int, channel: int, verb: str, args: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._core.router.expect(
+        self._core.part(Router).expect(
             link, channel, lambda answer: None if future.done() else future.set_result(answer)
         )
         raw = canon.encode({"args": dict(args), "verb": verb})

@@ -10,25 +10,34 @@ an entry that we wrote after its end was known here, and so it lives. One that c
 restored backup; when the other one then comes back in the same way, there are two.
 """
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.fork import Regressed
 from muster.node.lives import title_of
-from muster.node.whole import Whole
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 _Who = tuple[MachineId, Incarnation]
 
 
-class Twins:
+class Twins(Part):
     """What is known of the incarnations of each machine; everything is read off the store."""
 
-    def __init__(self, core: Whole, on_ended: Callable[[StreamName, str], None]) -> None:
+    name = "twins"
+
+    def __init__(self, core: "Core") -> None:
         self.core = core
-        self._on_ended = on_ended
+        core.on(kinds.MACHINE_OPEN, self.opened)
+        core.on(ev.EntriesCame, self.advanced)
+        core.on(ev.NewIncarnation, lambda _event: self.born.add(core.standing.incarnation))
         # Opened by this very process: nobody can have known of these before.
         self.born: set[Incarnation] = set()
         # What ended, and the admission number of the entry that showed it.
@@ -38,7 +47,9 @@ class Twins:
         self._told: set[MachineId] = set()
 
     def start(self) -> None:
-        store = self.core.store
+        store, own = self.core.store, self.core.standing.own(FLEET)
+        if not store.size(own):
+            self.born.add(own.incarnation)
         for stream in store.streams():
             first = store.slice(stream, 0, 1) if stream.scope == FLEET else ()
             if first:
@@ -78,12 +89,12 @@ class Twins:
         if present in self.born:
             self._alarm(stream.machine)
         else:
-            self._on_ended(
-                standing.own(FLEET), "another incarnation of this machine says that this one ended"
-            )
+            why = "another incarnation of this machine says that this one ended"
+            self.core.tell(Regressed(standing.own(FLEET), why))
 
-    def advanced(self, stream: StreamName, entries: tuple[Entry, ...]) -> None:
+    def advanced(self, event: ev.EntriesCame) -> None:
         """Entries came: does an incarnation that had ended go on?"""
+        stream, entries = event.stream, event.entries
         machine, incarnation = who = (stream.machine, stream.incarnation)
         ended = self._ended.get(who)
         if ended is None or machine in self._told:

@@ -11,7 +11,7 @@ owner: nobody makes us write as much as it writes itself.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from muster import limits
 from muster.errors import Malformed, MusterError
@@ -20,13 +20,18 @@ from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, MachineId, StreamName
+from muster.node import event as ev
 from muster.node import report
 from muster.node.counter import DECLARED, labelled
+from muster.node.doubt import Doubt
 from muster.node.lives import MINUTE_MS
+from muster.node.order import Orders
+from muster.node.ownership import Ownership
+from muster.node.owning import Owning
 from muster.node.part import Part
 from muster.node.question import Questions
-from muster.node.report import AttemptEnded, AttemptEvent
-from muster.node.whole import Whole
+from muster.node.report import AttemptEnded, AttemptEvent, AttemptStage
+from muster.node.router import Router
 from muster.node.writing import write_each
 from muster.task import evidence, kinds, order
 from muster.task.instruction import Draft, StartAttempt, StopAttempt
@@ -34,6 +39,9 @@ from muster.task.live import Ended
 from muster.task.route import NOOP, Machine
 from muster.task.spec import parse
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
 DECLARED[__name__] = {
     "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
@@ -48,12 +56,13 @@ _SPECS_KEPT: Final = 64
 class Working(Part):
     """The worker of this machine."""
 
+    name = "worker"
     effects = (StartAttempt, StopAttempt)
 
-    def __init__(self, core: Whole) -> None:
+    def __init__(self, core: "Core") -> None:
         self.core = core
         self.session = core.draw(8).hex()
-        self.worker = Worker(self._me(), self.session)
+        self._worker = Worker(self._me(), self.session)
         self._beat_at = 0
         self._seen_ready = False
         self._specs: dict[str, Any] = {}
@@ -62,8 +71,20 @@ class Working(Part):
         self._refused: dict[MachineId, deque[int]] = {}
         # Who follows a task's journal: told that something was written, and whether that was all.
         self.followers: dict[str, list[Callable[[bool], None]]] = {}
-        self.questions = Questions(core)
+        self._questions, self._orders = core.part(Questions), core.part(Orders)
         core.on("task.assign", self._on_assign)
+        core.on(AttemptEvent, self._happened)
+        core.on(AttemptStage, self._progressed)
+        core.on(AttemptEnded, self._ended_for_certain)
+        core.on(ev.MachineHere, self._machine_here)
+        core.on(ev.RosterChanged, self._facts_changed)
+        core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.verb, told.args))
+
+    @property
+    def worker(self) -> Worker:
+        """What runs here. Whoever asks may change it, and it is flushed for that."""
+        self.dirty = True
+        return self._worker
 
     def _me(self) -> Machine:
         return self.core.standing.candidate(self.core.machine)
@@ -166,7 +187,7 @@ class Working(Part):
 
     def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
         core = self.core
-        if core.doubt.waits:
+        if core.part(Doubt).waits:
             # It may have been done already, here or by a copy of us; another machine can do it.
             core.counters["assignments-in-doubt"] += 1
             return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
@@ -184,7 +205,7 @@ class Working(Part):
         except evidence.Unproven as unproven:
             core.counters[labelled("unproven", unproven.reason)] += 1
             return unproven
-        if not found.certain and core.work.is_anothers(task, entry.header.author):
+        if not found.certain and core.part(Ownership).is_anothers(task, entry.header.author):
             # Its own order may be genuine; the id that it gave the task is not its to give.
             return evidence.Unproven("other-owner", "another machine owns the task of this id")
         return None
@@ -209,15 +230,14 @@ class Working(Part):
             gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
             self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
 
-    def machine_here(self, machine: str) -> None:
+    def _machine_here(self, event: ev.MachineHere) -> None:
         """A link came up: its owner should hear from us at once."""
-        self.worker.beats([machine], self.core.now)
+        self.worker.beats([event.machine], self.core.now)
 
-    def facts_changed(self) -> None:
+    def _facts_changed(self, _event: ev.RosterChanged) -> None:
         self.worker.machine_is(self._me())
 
     def tick(self) -> None:
-        self.questions.tidy()
         self.worker.tick(self.core.now)
         now_ms, pause_ms = self.core.now.boot_ms, min(BEAT_MS, self.worker.lease_ms_min() // 4)
         # A lease given since the last beat may be shorter than any that was held then.
@@ -229,7 +249,10 @@ class Working(Part):
 
     # --- attempts -------------------------------------------------------------------------------
 
-    def happened(self, event: AttemptEvent) -> None:
+    def _progressed(self, event: AttemptStage) -> None:
+        self.worker.progressed(event.task, event.epoch, event.stage)
+
+    def _happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
         try:
             body = report.event_body(event)
@@ -239,16 +262,16 @@ class Working(Part):
             return
         for follower in list(self.followers.get(event.task, ())):
             follower(False)
-        self.questions.happened(event)
+        self._questions.happened(event)
 
     def ended(self, body: Ended) -> None:
         self.worker.ended(body)
-        self.core.orders.forget_agent(body.task)
-        self.questions.over(body.task)
+        self._orders.forget_agent(body.task)
+        self._questions.over(body.task)
         for follower in self.followers.pop(body.task, ()):
             follower(True)
 
-    def ended_for_certain(self, event: AttemptEnded) -> None:
+    def _ended_for_certain(self, event: AttemptEnded) -> None:
         """As `ended`; where its end makes no entry, that is how it ended."""
         body, guard = event.body, self.core.guard
         failure = guard.run("attempt", body.task[:12], self.ended, body)
@@ -257,11 +280,10 @@ class Working(Part):
             short = kinds.AttemptFinish(body.task, body.epoch, "failed", reason=reason)
             guard.run("attempt", body.task[:12], self.ended, short)
 
-    def flush(self) -> bool:
-        """Carry out what the worker wants; False when it wanted nothing."""
-        instructions = self.worker.flush()
+    def flush(self) -> None:
+        """Carry out what the worker wants."""
         drafts: list[Draft] = []
-        for each in instructions:
+        for each in self._worker.flush():
             if isinstance(each, Draft):
                 drafts.append(each)
                 continue
@@ -271,7 +293,6 @@ class Working(Part):
             self._write(drafts)
             self.core.guard.run("attempt", "", self._carry_out, each)
         self._write(drafts)
-        return bool(instructions)
 
     def _write(self, drafts: list[Draft]) -> None:
         """Append drafts; an end that makes no entry is replaced by one that says so."""
@@ -292,10 +313,10 @@ class Working(Part):
         if not isinstance(each, SendBeat):
             self.core.do(each)
         elif each.owner == self.core.machine:
-            self.core.work.beat(each.owner, each.mark, list(each.holds))
+            self.core.part(Owning).beat(each.owner, each.mark, each.holds)
         else:
             holds = [[b.task, *b.epoch, b.progress] for b in each.holds]
-            self.core.call(each.owner, "beat", {"holds": holds, "mark": each.mark})
+            self.core.part(Router).say(each.owner, "beat", {"holds": holds, "mark": each.mark})
 
 
 def _is_to_fail(opened: kinds.TaskOpen) -> bool:

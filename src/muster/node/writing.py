@@ -6,13 +6,17 @@ Rule 2: a draft that makes no entry keeps no other from being written; whoever a
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from muster.node.whole import Failure, Whole
+from muster.node.guard import Failure
 from muster.store.store import Draft as StoreDraft
 from muster.task.instruction import Draft
 
+if TYPE_CHECKING:
+    from muster.node.core import Core
 
-def write(core: Whole, drafts: Sequence[Draft]) -> None:
+
+def write(core: "Core", drafts: Sequence[Draft]) -> None:
     """Append drafts, and note in each the id of its entry. Raises what the first bad one raises."""
     waiting = list(drafts)
     while waiting:
@@ -28,7 +32,7 @@ def write(core: Whole, drafts: Sequence[Draft]) -> None:
             draft.id = entry.id
 
 
-def write_each(core: Whole, drafts: list[Draft]) -> list[tuple[Draft, Failure]]:
+def write_each(core: "Core", drafts: list[Draft]) -> list[tuple[Draft, Failure]]:
     """Append and empty `drafts`; returns those that make no entry, and why."""
     if not drafts:
         return []

@@ -192,7 +192,7 @@ class MachineMended:
 
 
 @dataclass(slots=True, frozen=True)
-class Settled:
+class Settled(Event):
     """Owner: a task has its outcome (or was cancelled); the run may go on. `cite` is the entry."""
 
     task: str

@@ -11,6 +11,9 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
+from muster.node.ownership import Ownership
+from muster.node.owning import Owning
+from muster.node.running import Running
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
@@ -40,9 +43,9 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
         muster cancel 1ae7 --reason 'wrong branch'
     """
     what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
-    found = [r for r in core.work.running.runs if r.startswith(what)]
+    found = [r for r in core.part(Running).runs if r.startswith(what)]
     if len(found) == 1 and len(what) >= 4:
-        core.work.running.cancel(found[0], reason)
+        core.part(Running).cancel(found[0], reason)
         return Cancelled(run=found[0])
     known = whose(core, what)
     if known.machine != core.machine and not known.there and known.open:
@@ -50,7 +53,7 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     if known.what == "run":
         raise _not_open(known)
     task = _open(core, what)
-    core.work.owning.owner.cancel(task, reason, call.cites, core.now)
+    core.part(Owning).owner.cancel(task, reason, call.cites, core.now)
     return Cancelled(task=task)
 
 
@@ -64,7 +67,7 @@ def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
         )
     if len(ask.reason) > REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
-    endings = core.work.ownership.endings
+    endings = core.part(Ownership).endings
     endings.write(known.id, ask.reason, call.statement, call.cites[0], call.actor)
     run, task = (known.id, UNSET) if known.what == "run" else (UNSET, known.id)
     return Cancelled(run, task, left_for=known.owner)
@@ -93,9 +96,9 @@ def retry(core: Core, call: Call, ask: Retry) -> Retried:
     muster retry 7d5e
     """
     task = _open(core, ask.task)
-    if core.work.owning.owner.why(task).state == "leased":
+    if core.part(Owning).owner.why(task).state == "leased":
         raise Conflict(f"task {task[:12]} is running: `muster cancel` ends it, if it should end")
-    core.work.owning.owner.retry(task)
+    core.part(Owning).owner.retry(task)
     return Retried(task)
 
 
@@ -119,9 +122,9 @@ def decide(core: Core, call: Call, ask: Decide) -> Decided:
     task = _open(core, ask.task)
     said: Literal["approve", "reject"] = "approve" if ask.answer == "yes" else "reject"
     body = kinds.TaskDecide(task, said, call.statement.encode().hex(), ask.note[:2000])
-    if core.work.owning.owner.why(task).state != "waiting":
+    if core.part(Owning).owner.why(task).state != "waiting":
         raise Conflict(f"task {task[:12]} does not wait for a person")
-    core.work.owning.owner.decide(call.write(body).id, body)
+    core.part(Owning).owner.decide(call.write(body).id, body)
     return Decided(task, said)
 
 

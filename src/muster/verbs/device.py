@@ -39,6 +39,7 @@ from muster.limits import (
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
 from muster.node import devices
+from muster.node.doubt import Doubt
 from muster.node.home import SEED_BYTES, Home
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, data, opt, pos, verb
 from muster.verbs.grant import check_right
@@ -242,7 +243,7 @@ class Offered(Struct, frozen=True):
 @verb("device.offer", auth="local")
 def offer(core: Core, call: Call, ask: Ticket) -> Offered:
     """The terms that a ticket is for, while they can be used here."""
-    core.doubt.check_once("no device is made here")
+    core.part(Doubt).check_once("no device is made here")
     if ask.fleet != core.standing.fleet:
         raise Denied("the string is from another fleet than this machine's")
     found = next((o for o in devices.offers(core) if o.terms.ticket == ask.ticket), None)
@@ -289,7 +290,7 @@ class Made(Struct, frozen=True):
 @verb("device.record", auth="local", writes=True)
 def record(core: Core, call: Call, ask: Bound) -> Made:
     """Bind this machine's device key; it is written down with its whole chain."""
-    core.doubt.check_once("no device is made here")
+    core.part(Doubt).check_once("no device is made here")
     found = next((o for o in devices.offers(core) if o.id == ask.id), None)
     if found is None:
         raise NotFound("this machine knows no such offer of a device; give the string again")

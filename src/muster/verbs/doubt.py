@@ -5,6 +5,8 @@ from typing import Annotated
 from msgspec import Struct
 
 from muster.errors import Conflict
+from muster.node.doubt import Doubt
+from muster.node.lives import Lives
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, pos, verb
 
 
@@ -29,16 +31,16 @@ def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
 
 def view(core: Core) -> View | None:
     """What the verb answers, for `status` as well."""
-    kept, beside = core.doubt.kept, core.lives.beside is not None
+    kept, beside = core.part(Doubt).kept, core.part(Lives).beside is not None
     if kept is None and not beside:
         return None
     reasons = ["another copy of this machine runs with the same key"] if beside else []
-    awaits = core.doubt.awaits() if kept is not None and kept.waits else ""
+    awaits = core.part(Doubt).awaits() if kept is not None and kept.waits else ""
     return View(
         id=kept.id if kept else "",
         reasons=reasons + list(kept.reasons if kept else ()),
         since_ms=kept.since_ms if kept else core.now.wall_ms,
-        waits=core.doubt.waits,
+        waits=core.part(Doubt).waits,
         awaits="one of the two copies to be stopped" if beside else awaits,
     )
 
@@ -74,5 +76,5 @@ class Ended(Struct, frozen=True):
 @verb("doubt.end", auth="order", object="doubt", operators_only=True)
 def end(core: Core, call: Call, ask: End) -> Ended:
     """An operator's word that ends a machine's doubt."""
-    core.doubt.end(ask.doubt)
+    core.part(Doubt).end(ask.doubt)
     return Ended(core.name)

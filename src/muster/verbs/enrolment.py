@@ -14,6 +14,7 @@ from muster.fleet.name import check_name
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
+from muster.node.doubt import Doubt
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.revoke import authority_of
@@ -95,7 +96,7 @@ def enrol(core: Core, call: Call, ask: Enrol) -> str:
     Proof of possession, then the token, both in this one transaction.
     """
     authority = authority_of(core)
-    core.doubt.check_once("nobody joins through it")
+    core.part(Doubt).check_once("nobody joins through it")
     join = joining.open_join(ask.request.encode(), core.standing.fleet)
     enrolment = joining.enrol(
         authority,
@@ -123,7 +124,8 @@ def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
     for row in core.store.rows("fleet_invite", sha256=sha256):
         if str(row["stream"]).startswith(core.machine):
             stream = StreamName.parse(str(row["stream"]))
-            if core.doubt.floor_ms and _opened_ms(core, stream, sha256) <= core.doubt.floor_ms:
+            floor_ms = core.part(Doubt).floor_ms
+            if floor_ms and _opened_ms(core, stream, sha256) <= floor_ms:
                 raise Denied(
                     "the invitation was made before its hub lost a part of its log, and whether it "
                     "was used then cannot be known: ask for a new one"
@@ -155,7 +157,7 @@ def renew(core: Core, call: Call, ask: Enrol) -> str:
 
     Also after weeks asleep.
     """
-    core.doubt.check_once("nobody's papers are renewed")
+    core.part(Doubt).check_once("nobody's papers are renewed")
     enrolment = joining.renew(
         authority_of(core),
         core.roster,

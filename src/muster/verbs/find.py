@@ -11,7 +11,8 @@ from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.node.ending import OPEN
-from muster.node.ownership import Held, What, writer_of
+from muster.node.ownership import Held, Ownership, What, writer_of
+from muster.node.router import Router
 from muster.verbs.declaration import Core, pos
 
 # As many as fit into a sentence.
@@ -32,7 +33,7 @@ def find_task(core: Core, text: str) -> Held:
     if len(runs) != 1:
         raise _missing(core, "task", text)
     run = str(runs[0].row["run"])
-    tasks = core.work.ownership.listing("task", _NAMED_MAX + 1, run=run).rows
+    tasks = core.part(Ownership).listing("task", _NAMED_MAX + 1, run=run).rows
     if len(tasks) == 1:
         return _held(core, "task", str(tasks[0]["task"]))
     named = ", ".join(f"{str(t['task'])[:12]} ({_place(t)})" for t in tasks[:_NAMED_MAX])
@@ -66,7 +67,7 @@ def claims(core: Core, what: What, name: str) -> list[Claim]:
     """Who wrote about an id that is not theirs, and what they say it is."""
     return [
         Claim(core.standing.name_of(writer_of(row)), str(row["state"]))
-        for row in core.work.ownership.claims(what, name)
+        for row in core.part(Ownership).claims(what, name)
     ]
 
 
@@ -87,7 +88,7 @@ def whose(core: Core, text: str) -> Meant:
     what: What = "run" if _beginning(core, "run", text) else "task"
     held = find_run(core, text) if what == "run" else find_task(core, text)
     record = core.roster.machines.get(held.owner)  # type: ignore[call-overload]
-    there = held.owner == core.machine or core.router.reaches(held.owner)
+    there = held.owner == core.machine or core.part(Router).reaches(held.owner)
     return Meant(
         what,
         str(held.row[what]),
@@ -103,12 +104,12 @@ def whose(core: Core, text: str) -> Meant:
 def _beginning(core: Core, what: What, text: str) -> list[Held]:
     if not text:
         return []
-    whole = core.work.ownership.held(what, text)
-    return [whole] if whole is not None else core.work.ownership.beginning(what, text)
+    whole = core.part(Ownership).held(what, text)
+    return [whole] if whole is not None else core.part(Ownership).beginning(what, text)
 
 
 def _held(core: Core, what: What, name: str) -> Held:
-    found = core.work.ownership.held(what, name)
+    found = core.part(Ownership).held(what, name)
     if found is None:
         raise _missing(core, what, name)
     return found

@@ -15,7 +15,9 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
 from muster.node.event import Told
-from muster.node.ownership import writer_of
+from muster.node.following import Following
+from muster.node.ownership import Ownership, writer_of
+from muster.node.working import Working
 from muster.verbs.declaration import Call, Core, Daemon, Door, Perform, Request, Stream, opt, verb
 from muster.verbs.find import TASK, find_task
 
@@ -53,7 +55,7 @@ def where(core: Core, call: Call, ask: Where) -> Journals:
 
 def _journals(core: Core, task: str) -> Journals:
     row = find_task(core, task).row
-    begun = [writer_of(each) for each in core.work.ownership.attempts(str(row["task"]))]
+    begun = [writer_of(each) for each in core.part(Ownership).attempts(str(row["task"]))]
     return Journals(
         str(row["task"]),
         str(row["state"]),
@@ -77,7 +79,7 @@ async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: Where) -> Jo
     """As journal.where, when a machine has begun the task or none will."""
     core = daemon.core
     found = _journals(core, ask.task)
-    stop = core.work.running.following.follow(
+    stop = core.part(Following).follow(
         found.task, lambda change: core.do(Told(call.link, call.channel, change))
     )
     try:
@@ -96,7 +98,7 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
     Each entry is an answer of its own; with `follow` also those that come.
     """
     core, task = daemon.core, ask.task
-    working = core.work.working
+    working = core.part(Working)
     over = not ask.follow or working.worker.holds(task) is None
 
     def follower(over: bool) -> None:

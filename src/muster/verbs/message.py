@@ -19,6 +19,7 @@ from muster.log.fold import body_as
 from muster.log.stream import FLEET, MachineId, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
 from muster.node import messages
+from muster.node.mailbox import Mailbox
 from muster.node.presence import heard_ms_ago
 from muster.node.speaking import Speaking
 from muster.node.verb import LATER, Later
@@ -291,10 +292,11 @@ def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
         speaking = Speaking(core)
-        places = (p for p in core.mailbox.unread(ask.agent) if speaking.speaks(p.stream, p.seq))
+        unread = core.part(Mailbox).unread(ask.agent)
+        places = (p for p in unread if speaking.speaks(p.stream, p.seq))
         oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
         found, receipts = oldest_fitting(oldest, text_of, room), []
-        there = core.mailbox.count(speaking, ask.agent)
+        there = core.part(Mailbox).count(speaking, ask.agent)
         if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
             say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
-from muster.node.question import AnswerAttempt
+from muster.node.question import AnswerAttempt, Questions
 from muster.node.verb import Column
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
 from muster.verbs.find import TASK
@@ -47,7 +47,7 @@ def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
             list(each.fields.get("paths") or ()),
             each.fields.get("because", ""),
         )
-        for each in core.work.working.questions.listing()
+        for each in core.part(Questions).listing()
     ]
 
 
@@ -84,7 +84,7 @@ def answer(door: Door, ask: Answer) -> Answered:
 @verb("question.answer", auth="order", object="task")
 def settle(core: Core, call: Call, ask: Answer) -> Answered:
     """The answer, on the machine where the agent waits."""
-    found = core.work.working.questions.find(ask.task, ask.question)
+    found = core.part(Questions).find(ask.task, ask.question)
     allow = ask.answer == "yes"
     core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
     title = found.fields.get("title", "")

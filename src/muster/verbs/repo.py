@@ -14,6 +14,7 @@ from muster.limits import GIT_PUSH_REFS_MAX
 from muster.node import holder
 from muster.node.counter import DECLARED
 from muster.node.member import FactsChanged
+from muster.node.ownership import Ownership
 from muster.node.push import PushRights
 from muster.verbs.declaration import (
     Call,
@@ -220,7 +221,7 @@ class Pushed(Struct, frozen=True):
 async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
     """The commit of a settled attempt of ours, once more: its owner was set back, and asks."""
     core = daemon.core
-    held = core.work.ownership.held("task", ask.task)
+    held = core.part(Ownership).held("task", ask.task)
     if held is None or held.owner != call.peer:
         raise Denied("only the owner of a task asks for its work")
     order, count = ask.epoch

@@ -12,9 +12,10 @@ from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.event import Told
-from muster.node.following import WATCHED, waiting
-from muster.node.ownership import writer_of
+from muster.node.following import WATCHED, Following, waiting
+from muster.node.ownership import Ownership, writer_of
 from muster.node.presence import presence
+from muster.node.running import Running
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import order as orders
@@ -109,7 +110,7 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
     if known is None and not body.key and not ask.again:
         known = _running(core, body)
     if known is None:
-        core.work.running.open(body, call.cites, call.actor)
+        core.part(Running).open(body, call.cites, call.actor)
     return Begun(known or body.run, known is None, core.name, body.key or UNSET)
 
 
@@ -147,7 +148,7 @@ def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
 
 def _running(core: Core, body: kinds.RunOpen) -> str | None:
     """The open run of this very order: handing it in twice in error is one run."""
-    for run in core.work.running.runs.values():
+    for run in core.part(Running).runs.values():
         if not _differs(run.body, body):
             return run.run
     return None
@@ -220,7 +221,7 @@ def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
     """
     if not ask.run:
         limit = ask.limit or SHOWN_MAX
-        found = core.work.ownership.listing("run", limit)
+        found = core.part(Ownership).listing("run", limit)
         if found.cut:
             say_cut(call, limit, "runs", "--limit shows more")
         return [_run_view(core, row) for row in found.rows]
@@ -247,7 +248,7 @@ def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
 
 def _tasks(core: Core, run: str) -> list[Task]:
     """All tasks of a run, in the order in which they were opened."""
-    found = core.work.ownership.listing("task", LIMIT_MAX, run=run).rows
+    found = core.part(Ownership).listing("task", LIMIT_MAX, run=run).rows
     return [task_view(core, row) for row in reversed(found)]
 
 
@@ -264,8 +265,8 @@ def _progress(
     core: Core, run: RunView, tasks: list[Task], spec: Spec
 ) -> Mapping[str, PhaseProgress]:
     """Where each phase stands and why; of a settled run, by what its tasks came to."""
-    if run.run in core.work.running.runs:
-        return core.work.running.progress(run.run)
+    if run.run in core.part(Running).runs:
+        return core.part(Running).progress(run.run)
     facts = dict[Slot, Fact]()
     matches = dict[str, list[str]]()
     for number, task in enumerate(tasks, 1):
@@ -332,13 +333,13 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
     row = find_run(core, ask.run).row
     run = str(row["run"])
     told = [{name: getattr(view, name) for name in WATCHED} for view in _tasks(core, run)]
-    open_run, stop = core.work.running.runs.get(run), None
+    open_run, stop = core.part(Running).runs.get(run), None
     if open_run is not None:
         told += [
             waiting(phase, reason, core.now.wall_ms)
-            for phase, reason in core.work.running.looking.waiting(open_run).items()
+            for phase, reason in core.part(Running).looking.waiting(open_run).items()
         ]
-        stop = core.work.running.following.follow(
+        stop = core.part(Following).follow(
             run, lambda change: core.do(Told(call.link, call.channel, change))
         )
     try:

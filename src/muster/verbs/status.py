@@ -8,8 +8,12 @@ from typing import Annotated, Final
 
 from msgspec import Struct
 
+from muster.node.mailbox import Mailbox
+from muster.node.owning import Owning
 from muster.node.presence import presence
+from muster.node.running import Running
 from muster.node.speaking import Speaking
+from muster.node.working import Working
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
@@ -90,7 +94,7 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
         machine=core.machine,
         fleet=core.standing.fleet,
         incarnation=core.standing.incarnation,
-        settled=core.members.settled,
+        settled=core.settled,
         doubt=view(core),
         revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
         operators=len(core.roster.operators),
@@ -100,13 +104,13 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
             _away(core),
             _through(core),
         ),
-        owner=core.work.owning.owner.statistics(),
-        worker=core.work.working.worker.statistics(),
+        owner=core.part(Owning).owner.statistics(),
+        worker=core.part(Working).worker.statistics(),
         works=_works(core),
-        runs=len(core.work.running.runs),
+        runs=len(core.part(Running).runs),
         log=Log(len(sizes), sum(n for _, n in sizes), sum(mine)),
         unconfirmed=core.sync.unconfirmed(),
-        unread=core.mailbox.count(Speaking(core)),
+        unread=core.part(Mailbox).count(Speaking(core)),
         incidents=open_incidents,
         exposed=exposed(core),
         counters=dict(sorted(core.counters.items())),
@@ -134,7 +138,7 @@ def _through(core: Core) -> dict[str, str]:
 
 def _works(core: Core) -> list[Work]:
     """The tasks that run on this machine now."""
-    worker = core.work.working.worker
+    worker = core.part(Working).worker
     found = [
         row
         for task in worker.running()

@@ -12,7 +12,10 @@ from muster.limits import KEY_CHARS_MAX, RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_S
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
+from muster.node.doubt import Doubt
+from muster.node.owning import Owning
 from muster.node.verb import LATER, Later
+from muster.node.work import Work
 from muster.task import kinds
 from muster.task.evidence import task_args
 from muster.task.instruction import Settled
@@ -69,24 +72,24 @@ def submit(core: Core, call: Call, ask: Submit) -> Submitted | Later:
     _refuse_known(core, [order.body.task for order in ordered])
     _refuse_other_content(core, [order.body for order in ordered if order.body.key])
     if ask.wait:
-        core.router.check_streaming(call)
-    done = core.work.owning.submit(ordered)
+        call.check_streaming()
+    done = core.part(Owning).submit(ordered)
     answer = Submitted([Accepted(d.task, d.fresh) for d in done])
     if not ask.wait:
         return answer
     # Under a key that was used before there is a task already, and it may be over.
-    known = [core.work.owning.ended(d.task) for d in done if not d.fresh]
+    known = [core.part(Owning).ended(d.task) for d in done if not d.fresh]
     over = {end.task: end for end in known if end is not None}
     left = [d.task for d in done if d.task not in over]
     if not left:
         return replace(answer, ends=_ends(over.values()))
 
     def tell(ends: list[Settled]) -> None:
-        core.router.open.pop((call.link, call.channel), None)
+        call.streamed()
         call.end(replace(answer, ends=_ends([*over.values(), *ends])))
 
-    stop = core.work.when_settled(left, tell)
-    core.router.streaming(call, stop)
+    stop = core.part(Work).when_settled(left, tell)
+    call.streaming(stop)
     return LATER
 
 
@@ -107,7 +110,7 @@ def _order(core: Core, item: Item) -> Order:
     )
     order = open_statement(item.statement.encode(), core.standing.fleet)
     # A task's order is spent by its opening, which may be among what is not known of our past.
-    core.doubt.check(order)
+    core.part(Doubt).check(order)
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
     core.roster.permit(order, core.now.wall_ms)

@@ -15,7 +15,8 @@ from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.node.actor import said
-from muster.node.ownership import Held, Listing, newest, writer_of
+from muster.node.ownership import Held, Listing, Ownership, newest, writer_of
+from muster.node.owning import Owning
 from muster.node.presence import presence
 from muster.task import kinds
 from muster.task.route import Verdict
@@ -76,9 +77,9 @@ def tasks(core: Core, call: Call, ask: Tasks) -> list[Task]:
     if ask.at:
         found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
     else:
-        found = core.work.ownership.listing("task", limit, LIVE, **where)
+        found = core.part(Ownership).listing("task", limit, LIVE, **where)
         if every:
-            rest = core.work.ownership.listing("task", limit, **where)
+            rest = core.part(Ownership).listing("task", limit, **where)
             over = [row for row in rest.rows if row["state"] not in LIVE]
             both = [*found.rows, *over]
             found = Listing(both[:limit], found.cut or rest.cut or len(both) > limit)
@@ -94,7 +95,7 @@ def _then(core: Core, at_ms: int, every: bool, where: Mapping[str, object], limi
     found: list[dict[str, Any]] = []
     for row in then:
         if (every or row["state"] in LIVE) and row["run"] == where.get("run", row["run"]):
-            if core.work.ownership.owner("task", str(row["task"])) != writer_of(row):
+            if core.part(Ownership).owner("task", str(row["task"])) != writer_of(row):
                 continue
             if len(found) == limit:
                 return Listing(found, True)
@@ -217,7 +218,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
     held = find_task(core, ask.task)
     row, task, now = held.row, str(held.row["task"]), None
     with contextlib.suppress(NotFound):
-        now = core.work.owning.owner.why(task)
+        now = core.part(Owning).owner.why(task)
     return Why(
         task=task_view(core, row),
         decisions=_decisions(core, held),
@@ -230,7 +231,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
 def waits_for(core: Core, task: str) -> tuple[str, bool]:
     """What keeps a queued task of ours from a machine, "" for its turn; whether one fits."""
     try:
-        found = core.work.owning.owner.why(task)
+        found = core.part(Owning).owner.why(task)
     except NotFound:
         return "", True
     if found.reason or any(verdict.fits for verdict in found.verdicts):
@@ -289,7 +290,7 @@ def history(core: Core, held: Held) -> list[Entry]:
     }
     ends = [
         core.store.entry(EntryId(_blob(row[name])))
-        for row in core.work.ownership.attempts(str(held.row["task"]))
+        for row in core.part(Ownership).attempts(str(held.row["task"]))
         for name in ("started", "ended")
         if row[name]
     ]

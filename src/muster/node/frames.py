@@ -1,0 +1,75 @@
+"""Frames of links: each type goes to the part that takes it (`Core.frames`).
+
+Rule 1: a link that proved no machine may call, and nothing else.
+Rule 2: what breaks a rule is refused and counted; a link that brings too much of it is cut. What
+was kept of a frame before it failed stays: each part of a message was checked for itself.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from muster.channel.flow import TYPES as STREAM_TYPES
+from muster.channel.frame import Type
+from muster.errors import Malformed, MusterError, Refused
+from muster.node import event as ev
+from muster.node.counter import labelled
+from muster.node.guard import OURS
+from muster.node.link import Link
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# What somebody may send who proved no machine.
+_OPEN_TYPES: Final = frozenset({Type.CALL, Type.REPLY, *STREAM_TYPES})
+
+
+class Frames(Part):
+    """See the rules at the top of this file."""
+
+    name = "frames"
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        core.on(ev.Arrived, self._arrived)
+        core.frames[Type.SEGMENT] = self._on_segment
+        for type in (Type.OFFER, Type.WANT, Type.COSIGN):
+            core.frames[type] = self._on_message
+
+    def _arrived(self, event: ev.Arrived) -> None:
+        link = self._core.links.get(event.link)
+        if link is None:
+            return
+        link.heard_ms = self._core.now.boot_ms
+        try:
+            found = self._core.frames.get(event.type)
+            if not link.peer and event.type not in _OPEN_TYPES:
+                raise Refused("a frame about streams on a link that proved no machine")
+            if found is not None:
+                found(link, event.channel, event.payload)
+            elif event.type in STREAM_TYPES:
+                self._core.do(ev.Stray(event.link, event.type, event.channel, event.payload))
+            else:
+                raise Malformed(f"a {event.type.name} frame has no place here")
+        except Refused as error:
+            self._fault(link, error)
+            self._core.note(f"refused from {self._who(link)}: {error}")
+        except MusterError as error:
+            if self._core.store.broken is not None:
+                raise
+            self._core.counters[labelled("failed", error)] += 1
+        except OURS as mistake:
+            self._core.guard.failed("frame", self._who(link), mistake)
+            self._fault(link, Malformed("this machine could not deal with it"))
+
+    def _on_segment(self, link: Link, _channel: int, payload: bytes) -> None:
+        self._core.replication.on_segment(link.id, payload, *self._core.now)
+
+    def _on_message(self, link: Link, _channel: int, payload: bytes) -> None:
+        self._core.replication.on_message(link.id, payload, *self._core.now)
+
+    def _who(self, link: Link) -> str:
+        return self._core.standing.name_of(link.peer) or "a peer"
+
+    def _fault(self, link: Link, error: MusterError) -> None:
+        if self._core.replication.fault(link.id, error):
+            self._core.do(ev.Cut(link.id, "too many frames were refused"))

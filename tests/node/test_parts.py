@@ -1,0 +1,170 @@
+"""A service is one file and one line: the parts of a core, and one more that this test makes."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from tests.node.cores import Cores, One
+from tests.promise import proves
+
+import muster.node
+from muster.log.entry import Entry
+from muster.log.fold import Change, Rows, Table
+from muster.log.stream import FleetId, StreamName
+from muster.node import event as ev
+from muster.node.core import Core
+from muster.node.part import Part
+from muster.node.parts import PARTS
+
+
+@dataclass(frozen=True, slots=True)
+class Rang(ev.Event):
+    """Somebody rang."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ring(ev.Effect):
+    """Let it ring."""
+
+    times: int
+
+
+class _BellFold:
+    name = "bell"
+    tables = (Table("bell", (("by", "text"),), (("times", "int"),)),)
+    kinds = frozenset({"bell.rang"})
+
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+        key = (entry.header.actor,)
+        times = rows.get("bell", key) or (0,)
+        return (Change("bell", key, (int(str(times[0])) + 1,)),)
+
+
+class Bell(Part):
+    """A service of this test: it writes down who rang, and rings when it is settled what it says."""
+
+    name = "bell"
+    effects = (Ring,)
+
+    def __init__(self, core: Core) -> None:
+        self.core = core
+        self.seen: list[str] = []
+        self.due = 0
+        core.on(Rang, self._rang)
+        core.on("bell.rang", self._on_rang)
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:
+        return (_BellFold(),)
+
+    def start(self) -> None:
+        self.seen.append("start")
+
+    def tick(self) -> None:
+        self.seen.append("tick")
+
+    def flush(self) -> None:
+        self.seen.append("flush")
+        self.core.do(Ring(self.due))
+
+    def _rang(self, event: Rang) -> None:
+        if event.by == "nobody":
+            raise KeyError(event.by)
+        self.core.append("bell.rang", b"{}", actor=f"op:{event.by}")
+
+    def _on_rang(self, stream: StreamName, _entry: Entry) -> None:
+        self.seen.append("entry")
+        self.due = self.core.store.rows("bell", stream=stream)[0]["times"]
+        self.dirty = True
+
+
+def _bells(*more: type[Part]) -> tuple[One, Bell]:
+    hub = Cores("hub", parts=(*PARTS, Bell, *more))["hub"]
+    return hub, hub.core.part(Bell)
+
+
+@proves("node.a-service-is-one-file")
+def test_a_part_that_is_named_among_the_parts_has_its_tables_its_turns_and_its_effects():
+    hub, bell = _bells()
+    assert bell.seen == ["start"]
+    assert Ring in hub.core.wants
+    bell.seen.clear()
+    for _ in range(2):
+        hub.step(Rang("alice"))
+    assert hub.notes == []
+    assert bell.seen == ["entry", "flush"] * 2
+    assert [each for each in hub.effects if isinstance(each, Ring)] == [Ring(1), Ring(2)]
+    (row,) = hub.core.store.rows("bell")
+    assert (row["by"], row["times"]) == ("op:alice", 2)
+    bell.seen.clear()
+    hub.step(ev.Tick())
+    assert bell.seen == ["tick"]
+    hub.world.restart("hub")
+    assert hub.core.store.rows("bell")[0]["times"] == 2
+    assert hub.core.part(Bell).seen == ["start"]
+
+
+@proves("node.a-service-is-one-file", "node.one-failure-is-one-unit")
+def test_what_fails_in_a_part_is_told_under_its_name_and_keeps_no_other_from_its_turn():
+    class Deaf(Part):
+        name = "deaf"
+
+        def start(self) -> None:
+            raise KeyError("start")
+
+        def tick(self) -> None:
+            raise KeyError("tick")
+
+    class Last(Bell):
+        name = "last"
+        effects = ()
+
+        @staticmethod
+        def folds(fleet: FleetId) -> Sequence[Any]:
+            return ()
+
+    hub, bell = _bells(Deaf, Last)
+    last = hub.core.part(Last)
+    assert (bell.seen, last.seen) == (["start"], ["start"])
+    hub.step(Rang("nobody"))
+    hub.step(ev.Tick())
+    assert last.seen == ["start", "tick"]
+    assert hub.core.counters["failed-deaf"] == 2
+    assert (hub.core.counters["failed-bell"], hub.core.counters["failed-last"]) == (1, 1)
+    assert hub.core.store.rows("bell") == []
+
+
+@proves("node.message-wakes-no-task")
+def test_a_message_asks_no_part_to_flush(monkeypatch: pytest.MonkeyPatch):
+    flushed: list[str] = []
+    for part in PARTS:
+        if part.flush is not Part.flush:
+            flush = part.flush
+            spy = lambda self, flush=flush: (flushed.append(self.name), flush(self))  # noqa: E731
+            monkeypatch.setattr(part, "flush", spy)
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    world["hub"].submit()
+    assert {"owner", "worker"} <= set(flushed)
+    flushed.clear()
+    answer = world["hub"].order("send", "studio", {"text": ["hi"], "to": "studio"})
+    assert answer["ok"]
+    assert world["studio"].call("inbox", {})["ok"]
+    assert flushed == []
+
+
+@proves("node.a-service-is-one-file")
+def test_every_part_in_the_product_is_named_once():
+    for module in pkgutil.walk_packages(muster.node.__path__, "muster.node."):
+        importlib.import_module(module.name)
+    every = {p.__name__ for p in Part.__subclasses__() if p.__module__.startswith("muster.")}
+    assert sorted(each.__name__ for each in PARTS) == sorted(every)
+    names = [each.name for each in PARTS]
+    assert all(names)
+    assert len(set(names)) == len(names)
