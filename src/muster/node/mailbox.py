@@ -70,7 +70,7 @@ class _View:
         found = self._store.changes(
             "receipt", ("message", "actor"), after=self._receipts, limit=_PAGE
         )
-        read: set[object] = set()
+        read: set[bytes] = set()
         for at, gone, stream, (message, actor) in found:
             self._receipts = at
             if stream.machine == self.me.machine and (
@@ -78,7 +78,7 @@ class _View:
             ):
                 if gone:
                     return False, True
-                read.add(message)
+                read.add(message)  # type: ignore[arg-type]
         rows: list[tuple[Any, ...]] = self._store.query(
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
@@ -98,16 +98,15 @@ class _View:
         found = meant(to.split("\n"), stream.machine, self.me)
         return bool(found) and (not self._agent or bool(found & {"", self._agent}))
 
-    def _take_out(self, read: set[object], gone: set[tuple[StreamName, int]]) -> None:
-        if not (gone or self._unread & read):
-            return
-        self.places = [
-            each
-            for each in self.places
-            if each.id not in read and (each.stream, each.seq) not in gone
-        ]
-        self._unread = {each.id for each in self.places}
-        self.streams = Counter(each.stream for each in self.places)
+    def _take_out(self, read: set[bytes], gone: set[tuple[StreamName, int]]) -> None:
+        out = self._unread & read
+        if gone:
+            out |= {each.id for each in self.places if (each.stream, each.seq) in gone}
+        if out:
+            self.streams.subtract(each.stream for each in self.places if each.id in out)
+            self.streams = +self.streams
+            self.places = [each for each in self.places if each.id not in out]
+            self._unread -= out
 
 
 class Mailbox(Part):
