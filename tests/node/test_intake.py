@@ -67,3 +67,21 @@ def test_what_is_held_back_comes_later_and_a_person_is_told_once(monkeypatch):
     assert len(told) == 1
     world.pass_ms(20_000)
     assert len(hub.entries("note.long")) == 32, "nothing of it was lost"
+
+
+@proves("node.intake-is-bounded")
+def test_what_follows_a_segment_that_was_held_back_is_not_asked_for_again_and_again(monkeypatch):
+    monkeypatch.setattr("muster.node.intake.INTAKE_BYTES_MAX", 40_000)
+    world = Cores("hub", "studio")
+    hub, studio = world["hub"], world["studio"]
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    for part in range(40):
+        with studio.core.store.transaction():
+            studio.core.append("note.long", b'{"text":"%s"}' % (b"x" * 4_000 + b"%d" % part))
+            studio.core._settle_down()
+            studio.core._sign()
+        world.carry_out(studio, studio.core._released())
+    world.drain()
+    # Forty segments came, of which most found no room: each was looked at once, or offered once more.
+    assert 0 < hub.core.counters["entries-held-back"] < 10

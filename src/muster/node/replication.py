@@ -347,6 +347,10 @@ class Replication:
                 self._take(link, outcome, now_ms, wall_ms)
             case Nothing():
                 self._again(link, stream)
+            case Gap() if stream.machine in self.intake.held_back:
+                # What is missing found no room: asked for now it would come now, and again and
+                # again until there is some. It is offered anew before long.
+                pass
             case Gap():
                 self.sync.gap(link, stream, now_ms)
             case Diverged():
