@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 Watcher = Callable[[dict[str, Any]], None]
-# What is told of each task, as `verbs/tasks.py` shows it.
+# What is told of each task, as `verbs/task.py` shows it.
 WATCHED: Final = (
     "phase", "instance", "task", "state", "machine", "agent", "tries", "losses", "reason",
     "summary", "commit", "opened_ms", "changed_ms",
