@@ -10,7 +10,7 @@ from tests.promise import proves
 from muster.log import wire
 from muster.log.keys import Signer
 from muster.log.stream import MachineId
-from muster.log.sync import GOSSIP_MS, NEAR, NOT_NOW, REFRESH_MS, TELL_AGAIN, WITNESS_MS
+from muster.log.sync import GOSSIP_MS, NEAR, NOT_NOW, REFRESH_MS, RETRY_MS, TELL_AGAIN, WITNESS_MS
 
 CROWD = 20
 PEERS = [MachineId(Signer(bytes([n + 1]) * 32).public.hex()) for n in range(CROWD)]
@@ -104,6 +104,44 @@ def test_what_its_writer_pushes_is_declined_once_and_heard_of_again_when_the_wri
     assert said == wire.Want(str(THEIRS), NOT_NOW)
     crowd.sync.close(WRITER, crowd.now)
     assert crowd.said(FIRST) == [wire.Want(str(THEIRS), TELL_AGAIN)]
+
+
+@proves("log.sync-crowd")
+def test_who_begins_anew_declines_anew_and_is_told_until_then(crowd):
+    far = [
+        n
+        for n, p in enumerate(PEERS, FIRST)
+        if p not in crowd.sync.paths.near(OTHERS, NEAR, lambda _: True)
+    ]
+    crowd.grow_and_tell(OTHERS, 3)
+    crowd.sync.on_want(far[0], wire.Want(str(OTHERS), NOT_NOW), crowd.now)
+    crowd.offer(far[0], [], whole=True)
+    assert far[0] in crowd.grow_and_tell(OTHERS, 5)
+    crowd.held.sizes[THEIRS] = 3
+    crowd.sync.took(WRITER, THEIRS, 3)
+    crowd.offer(FIRST, [head(THEIRS, 3)])
+    crowd.sync.process_named(FIRST, "a process", crowd.now)
+    crowd.sync.open(1_000, PEERS[0], crowd.now)
+    crowd.sync.process_named(1_000, "a process", crowd.now)
+    crowd.heard()
+    crowd.offer(1_000, [head(THEIRS, 3)])
+    assert [out for out in crowd.sync.outbox if b"1099511627776" in out.raw]
+
+
+@proves("log.sync-crowd")
+def test_a_writer_that_is_reached_through_another_machine_only_is_heard_of_from_others(crowd):
+    crowd.held.sizes[THEIRS] = 3
+    crowd.sync.took(WRITER, THEIRS, 3)
+    crowd.offer(FIRST, [head(THEIRS, 3)])
+    crowd.sync.process_named(WRITER, "a process", crowd.now)
+    crowd.sync.open(1_000, BUILD, crowd.now, PEERS[5])
+    crowd.sync.process_named(1_000, "a process", crowd.now)
+    crowd.heard()
+    # The link of our own is there and brings no answer: the other one is spoken over.
+    crowd.grow(STREAM, 3)
+    for _ in range(8):
+        crowd.wait(RETRY_MS)
+    assert wire.Want(str(THEIRS), TELL_AGAIN) in crowd.said(FIRST)
 
 
 @proves("log.sync-crowd")

@@ -147,8 +147,6 @@ class Sync:
 
     def _greet(self, session: Session, link: int) -> None:
         """Tell the peer over this link what we hold and vouch for, and who vouches for its own."""
-        for lane in session.lanes.values():
-            lane.quiet = lane.declined = False
         self._offer_all(session, link)
         notes = []
         for key, size, note in self.replica.cosigned():
@@ -174,7 +172,10 @@ class Sync:
         before = session.through
         session.link, session.answered_ms = link, now_ms
         self._unask(session)
-        if session.through != before and link not in session.fresh:
+        if session.through == before:
+            return
+        self._hear_others(session.peer)
+        if link not in session.fresh:
             # What the machine in the middle passes on is another matter now.
             self._offer_all(session, link)
 
@@ -237,6 +238,9 @@ class Sync:
         session = self._heard(link, now_ms)
         if session is None:
             return []
+        if offer.whole:
+            for lane in session.lanes.values():
+                lane.quiet = False
         to_check: list[wire.Head] = []
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
@@ -533,6 +537,9 @@ class Sync:
         return wire.Head(str(stream), size, seal.note.decode() if seal else "")
 
     def _offer_all(self, session: Session, link: int) -> None:
+        """Begin anew: what was declined is no more, and the peer knows so by the word `whole`."""
+        for lane in session.lanes.values():
+            lane.declined = False
         told = [each for each in self.replica.streams() if self._is_told(session, each)]
         offered = [each for each in told if each.machine != session.peer]
         theirs = [each for each in told if each.machine == session.peer]
