@@ -34,7 +34,8 @@ def read(
     given = {}
     for source, unsigned in ((args, False), (options, True)):
         for name, value in source.items():
-            if name in known and known[name].unsigned == unsigned:
+            # What need not be signed may be: among the arguments it is as good.
+            if name in known and (known[name].unsigned or not unsigned):
                 alone = isinstance(value, str) and known[name].kind == "words"
                 given[name] = ([value] if value else []) if alone else value
             elif request.__struct_config__.forbid_unknown_fields:
