@@ -506,6 +506,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.bad-links-are-cut": "A link that proved no machine may not speak of streams, and one that brings too much that is refused is cut.",
     "node.events-are-apart": "No frame, however malformed, changes what becomes of the other events of its batch.",
     "node.step-is-one-transaction": "A step is one commit; of a step that failed nothing is sent, kept or spent.",
+    "node.answers-bounded": "What another machine answers is bounded and checked before anybody reads it, and kept for nobody who does not wait any more.",
     "node.outbox-bounded": "A peer that asks faster than it reads the answers is cut before it costs memory.",
     "node.agent-events-bounded": "Whatever an agent says becomes an entry that fits, or a counter; it never ends the machine or speaks for another task.",
     "node.notes-are-one-line": "What a peer can put into the daemon's log is one printable line of bounded length.",

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import psutil
 import pytest
 
 from muster.channel.base import Link
-from muster.channel.frame import Type, decode, encode
+from muster.channel.frame import Type, decode, encode, farewell, prefixed
 from muster.channel.http import Credentials, HttpChannel, join
 from muster.errors import Denied, Unreachable
 from muster.fleet import certificate
@@ -354,3 +356,25 @@ def test_an_agent_may_send_with_its_capability_and_order_nothing(fleet):
     assert token not in json.dumps(task)
     with hub.client() as client, pytest.raises(Denied):
         client.call("send", {"text": ["late"], "to": "studio"}, capability=token)
+
+
+@proves("node.streams-end-with-the-caller")
+def test_programs_that_ask_for_git_and_are_gone_at_once_leave_nothing_running():
+    with Fleet(["hub"]) as fleet:
+        fleet.add_repository()
+        hub = fleet.hub
+        hub.ready(hub.begin())
+        args = {"machine": "hub", "repo": "main", "service": "git-upload-pack"}
+        call = encode(Type.CALL, 1, canonical({"args": args, "verb": "git.connect"}))
+        for _ in range(20):
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(hub.home.socket)
+                there.sendall(prefixed(call) + farewell("bye"))
+        assert hub.ask("status")["name"] == "hub"
+        until(lambda: not _git_of(fleet), lambda: f"left running: {_git_of(fleet)}", within_s=10)
+
+
+def _git_of(fleet: Fleet) -> list[str]:
+    """The git programs that serve a repository of this fleet."""
+    found = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    return [" ".join(c) for c in found if "upload-pack" in c and str(fleet.root) in " ".join(c)]

@@ -44,8 +44,11 @@ class Desk:
             self.put,
             self.drained,
             lambda *answer: self.answer(*answer),  # noqa: PLW0108 - tests replace it
+            lambda link: link not in self.gone,
         )
         self.sent: list[tuple[Type, bytes]] = []
+        # Links that went a moment ago.
+        self.gone: set[int] = set()
         self.spoil: Callable[[Type, bytes], bytes] = lambda _type, payload: payload
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -33,7 +33,9 @@ class Serving:
         now_s: Callable[[], float],
     ) -> None:
         self.core, self.take, self.now_s = core, take, now_s
-        self.streams = Streams(core, self.put, self.drained, self.answer)
+        self.streams = Streams(
+            core, self.put, self.drained, self.answer, lambda link: link in core.links
+        )
         self.tasks: set[asyncio.Task[None]] = set()
         self.failed: BaseException | None = None
 

@@ -9,8 +9,8 @@ from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
 from muster.channel.frame import Type
-from muster.errors import Conflict
-from muster.limits import CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
+from muster.errors import Conflict, Malformed
+from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
@@ -299,3 +299,57 @@ def test_a_call_that_was_passed_on_often_enough_goes_no_further(world):
     hops = [json.loads(payload)["hops"] for _, _, payload in asked]
     assert hops == list(range(1, CALL_HOPS_MAX + 1)), "each passing on is counted"
     laptop.core.frames[Type.CALL] = calls
+
+
+@proves("node.answers-bounded")
+def test_an_answer_longer_than_any_is_refused_and_nothing_of_it_is_kept(world):
+    hub, router = world["hub"].core, world["hub"].core.part(Router)
+    number = hub.link_to(world["studio"].id)
+    told: list[Any] = []
+    forget = router.ask(world["studio"].id, "facts", {}, told.append)
+    ((_, channel),) = router._asked
+    part = b"+" + b"x" * (1 << 20)
+    with pytest.raises(Malformed, match="longer"):
+        for _ in range(CALL_BYTES_MAX // (1 << 20) + 1):
+            router.on_reply(hub.links[number], channel, part)
+    assert [kind(each) for each in told] == ["Malformed"]
+    assert (router._asked, router._parts) == ({}, {})
+    forget()
+
+
+@proves("node.answers-bounded")
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"ok":"yes"}',
+        b'{"ok":false,"error":"no"}',
+        b'{"error":{}}',
+        b"[" * 9_000,
+    ],
+)
+def test_an_answer_that_is_none_is_told_as_one_and_as_a_fault_of_the_link(world, raw):
+    hub, router = world["hub"].core, world["hub"].core.part(Router)
+    number = hub.link_to(world["studio"].id)
+    told: list[Any] = []
+    router.ask(world["studio"].id, "facts", {}, told.append)
+    ((_, channel),) = router._asked
+    with pytest.raises(Malformed):
+        router.on_reply(hub.links[number], channel, b"." + raw)
+    assert [kind(each) for each in told] == ["Malformed"]
+
+
+@proves("node.streams-end-with-the-caller")
+def test_a_call_that_waits_for_our_history_is_forgotten_with_its_caller(world):
+    hub = world["hub"]
+    hub.core.settled = False
+    number = hub.core.link_to(world["studio"].id)
+    statement = world.sign("journal", "ab" * 16, hub, {"task": "ab" * 16})
+    call = {"args": {"task": "ab" * 16}, "statement": statement, "verb": "journal"}
+    hub.step(ev.Arrived(number, Type.CALL, 31, canon.encode(call)))
+    assert len(hub.core.part(Router).waiting) == 1
+    hub.step(ev.Arrived(number, Type.CLOSE, 31, b""))
+    assert hub.core.part(Router).waiting == []

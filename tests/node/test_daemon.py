@@ -12,7 +12,7 @@ from muster.errors import Broken, Refused, Unreachable
 from muster.limits import LINK_CALLS_OPEN_MAX, LINKS_OF_MACHINE_MAX
 from muster.node import event as ev
 from muster.node.counter import Counts
-from muster.node.daemon import Daemon, Outbox
+from muster.node.daemon import OUTBOX_FRAMES_MAX, Daemon, Outbox
 from muster.node.supervisor import Supervisor
 
 
@@ -58,6 +58,41 @@ def test_answers_overtake_segments_and_each_kind_keeps_its_order():
     assert order.index(b"a") < order.index(b"2")
     assert order.index(b"1") < order.index(b"2")
     assert order.index(b"a") < order.index(b"b")
+
+
+@proves("node.quick-overtakes")
+def test_whoever_waits_for_room_goes_on_also_where_another_one_sent_what_was_in_the_way():
+    class Filling:
+        ready = False
+
+        def send_all_nowait(self, batch: list[bytes]) -> None: ...
+
+        async def send_all(self, batch: list[bytes]) -> None: ...
+
+    async def drive() -> None:
+        link: Any = Filling()
+        outbox = Outbox(link, 10**9, full_once([]))
+        running = asyncio.ensure_future(outbox.run())
+        await asyncio.sleep(0)
+        half: Any = SimpleNamespace(_outboxes={1: outbox})
+
+        async def waits() -> None:
+            for _ in range(OUTBOX_FRAMES_MAX + 1):
+                outbox.put(b"x", bulk=True)
+            outbox.release()
+            await Daemon.drained(half, 1)
+
+        async def answers() -> None:
+            # The link has room again, and this is sent before the writer has its turn.
+            link.ready = True
+            outbox.put(b"y", bulk=False)
+            outbox.release()
+
+        async with asyncio.timeout(2):
+            await asyncio.gather(waits(), answers())
+        running.cancel()
+
+    asyncio.run(drive())
 
 
 @proves("node.outbox-bounded")

@@ -14,8 +14,10 @@ from muster.errors import NotFound
 from muster.git import commit as commits
 from muster.git import ref, repository
 from muster.git.fence import Epoch, attempt_ref
+from muster.node import hand
 from muster.node.branches import BroughtBack
 from muster.node.hand import Hands
+from muster.node.router import Router
 from muster.task.instruction import MoveBranch, Promoted
 
 BRANCH = "muster/r1/one"
@@ -219,3 +221,13 @@ def test_a_settled_branch_that_is_gone_is_not_said_to_stand(owner):
     assert wait(owner.hands.branches.stands("elsewhere", BRANCH, made)), (
         "who does not keep it cannot tell"
     )
+
+
+@proves("node.answers-bounded")
+def test_an_answer_that_does_not_come_in_time_is_waited_for_by_nobody(owner, monkeypatch):
+    monkeypatch.setattr(hand, "ANSWER_S", 0.01)
+    owner.world.link("hub", "studio")
+    owner.world.frozen.add("studio")
+    asked = owner.hands.ask(owner.world["studio"].id, "git.again", {"epoch": [1, 1], "task": "t1"})
+    assert wait(asked) is None
+    assert owner.world["hub"].core.part(Router)._asked == {}

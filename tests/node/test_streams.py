@@ -18,6 +18,7 @@ from muster.limits import LINK_STREAMS_MAX
 from muster.log import canon
 from muster.node import event as ev
 from muster.node import streams
+from muster.node.router import Router
 
 Handler = Callable[[ev.Perform, Stream], Coroutine[Any, Any, Any]]
 
@@ -131,6 +132,22 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(two, monkeypatc
     with pytest.raises(Unreachable, match=r"no answer to blob\.serve"):
         asked(two, thinks, lambda _stream: pytest.fail("nobody answered"))
     assert hung_up == [True], "and whoever thinks about it hears that"
+    router = two[0].core.part(Router)
+    assert (router._asked, router._parts) == ({}, {})
+    (number,) = two[0].far
+    router.on_reply(two[0].core.links[number], 1, b"+" + b"x" * 1_000)
+    assert router._parts == {}, "and what comes of it after all is not kept"
+
+
+@proves("node.streams-end-with-the-caller")
+def test_a_call_whose_link_went_before_it_was_begun_opens_no_stream(two):
+    hub, studio = two
+    (number,) = studio.far
+    studio.gone.add(number)
+    call = ev.Perform(number, 31, "blob.serve", {}, hub.core.machine, "muster")
+    with pytest.raises(Unreachable, match="gone"):
+        studio.streams.open(call)
+    assert studio.open == []
 
 
 @proves("node.streams-bounded")
@@ -225,6 +242,17 @@ def passed_on(three: list[Desk], reply: bytes) -> list[ev.Effect]:
     hub.one.effects.clear()
     hub.one.step(ev.Arrived(to_laptop, Type.REPLY, number, reply))
     return [each for each in hub.one.effects if isinstance(each, ev.Join)]
+
+
+@proves("node.streams-are-passed-on")
+@pytest.mark.parametrize("end", ["link", "target"])
+def test_a_call_one_of_whose_links_is_gone_when_it_is_accepted_is_not_joined(three, end):
+    hub = three[0]
+    (join,) = passed_on(three, b'.{"ok":true,"value":{"channel":3}}')
+    hub.gone.add(getattr(join, end))
+    with pytest.raises(Unreachable, match="gone"):
+        hub.streams.join(join)
+    assert hub.open == [], "neither of the two keeps its place"
 
 
 @proves("node.streams-are-passed-on")

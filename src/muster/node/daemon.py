@@ -106,6 +106,7 @@ class Outbox:
                 self.bell.set()
                 return
             self.link.send_all_nowait(self._next())
+            self.room.set()
 
     def _next(self) -> list[bytes]:
         """What goes out in one write: together it arrives, and is committed, together."""
@@ -154,7 +155,9 @@ class Daemon:
         self._told_to_stop = asyncio.Event()
         self.core: Core = machine.core(verbs)
         self.supervisor = Supervisor(self.core.counters, self.stop, self.begin_anew)
-        self.streams = Streams(self.core, self.put, self.drained, self.answer)
+        self.streams = Streams(
+            self.core, self.put, self.drained, self.answer, lambda link: link in self._outboxes
+        )
         self.hands = Hands(self)
         self._effects = ev.Effects(self.core.wants, self, self.hands)
         self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)

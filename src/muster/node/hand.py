@@ -338,7 +338,7 @@ class Hands:
         """A verb of another machine; its value, None when it is away or refused."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
-        self.daemon.core.part(Router).ask(
+        forget = self.daemon.core.part(Router).ask(
             machine, verb, args, lambda answer: None if future.done() else future.set_result(answer)
         )
         self.daemon.post(ev.Tick())
@@ -346,7 +346,9 @@ class Hands:
             answer = await asyncio.wait_for(future, ANSWER_S)
         except TimeoutError:
             return None
-        return answer.get("value") if answer.get("ok") else None
+        finally:
+            forget()
+        return answer.get("value") if answer["ok"] else None
 
 
 def _matches(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:

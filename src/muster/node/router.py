@@ -53,6 +53,14 @@ DECLARED[__name__] = {
 }
 
 
+class Said(msgspec.Struct, frozen=True):
+    """The answer of another machine: a value, or what kind of error and its text."""
+
+    ok: bool
+    value: Any = None
+    error: dict[str, Any] = {}
+
+
 class Router(Part):
     """Finds the handler of a call, passes calls on, and brings answers back."""
 
@@ -65,7 +73,8 @@ class Router(Part):
         self.waiting: list[tuple[int, int, Request]] = []
         self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
         self._asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
-        self._parts: dict[tuple[int, int], bytes] = {}
+        # Of an answer that comes in parts, what came.
+        self._parts: dict[tuple[int, int], bytearray] = {}
         core.frames[Type.CALL] = self.on_call
         core.frames[Type.REPLY] = self.on_reply
         core.frames[Type.CLOSE] = self.on_close
@@ -256,15 +265,19 @@ class Router(Part):
 
     def ask(
         self, machine: str, verb: str, args: Mapping[str, Any], then: Callable[[Answer], None]
-    ) -> None:
-        """Call a verb of another machine; `then` gets its one answer, or that it is away."""
+    ) -> Callable[[], None]:
+        """Call a verb of another machine; `then` gets its one answer, or that it is away.
+
+        Returns what is called when nobody waits for it any more.
+        """
         link = self.core.link_to(machine)
         if link is None:
             then(failure(Unreachable(f"{self.core.standing.name_of(machine)} is away")))
-            return
+            return lambda: None
         number = next(self.core.links[link].numbers)
-        self._asked[link, number] = then
+        self.expect(link, number, then)
         self.core.send(link, Type.CALL, number, canon.encode({"args": dict(args), "verb": verb}))
+        return lambda: self.forget(link, number)
 
     def say(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
         """A call that nobody answers; False when there is no link to that machine."""
@@ -277,6 +290,11 @@ class Router(Part):
     def expect(self, link: int, channel: int, then: Callable[[Answer], None]) -> None:
         """`then` gets the one answer that comes on this channel."""
         self._asked[link, channel] = then
+
+    def forget(self, link: int, channel: int) -> None:
+        """Nobody waits for this answer any more: nothing of it is kept."""
+        self._asked.pop((link, channel), None)
+        self._parts.pop((link, channel), None)
 
     def on_reply(self, link: Link, channel: int, payload: bytes) -> None:
         key = (link.id, channel)
@@ -292,25 +310,28 @@ class Router(Part):
         then = self._asked.get(key)
         if then is None:
             return
-        raw = self._parts.pop(key, b"") + payload[1:]
-        if len(raw) > CALL_BYTES_MAX:
-            del self._asked[key]
+        raw = self._parts.setdefault(key, bytearray())
+        if len(raw) + len(payload) - 1 > CALL_BYTES_MAX:
+            self.forget(*key)
             then(failure(Malformed("the answer of the other machine is longer than any can be")))
             raise Malformed("an answer is longer than any answer can be")
+        raw += payload[1:]
         if payload[:1] == b"+":
-            self._parts[key] = raw
             return
-        del self._asked[key]
+        self.forget(*key)
         try:
-            found = msgspec.json.decode(raw, type=dict[str, Any])
+            found = msgspec.json.decode(raw, type=Said)
         except (msgspec.DecodeError, RecursionError) as error:
-            broken = Malformed("the answer of the other machine is not a JSON object")
+            broken = Malformed("the answer of the other machine is none")
             then(failure(broken))
             raise broken from error
-        then(found)
+        then(
+            {"ok": True, "value": found.value} if found.ok else {"ok": False, "error": found.error}
+        )
 
     def on_close(self, link: Link, channel: int, payload: bytes) -> None:
         """The caller wants no more answers; or a stream ends that is none of ours."""
+        self.waiting = [each for each in self.waiting if each[:2] != (link.id, channel)]
         if stop := self._answers.open.pop((link.id, channel), None):
             stop()
         passed = [key for key, origin in self._forwards.items() if origin == (link.id, channel)]

@@ -105,10 +105,13 @@ class Streams:
         put: Callable[[int, Type, int, bytes], None],
         drained: Callable[[int], Awaitable[None]],
         answer: Callable[..., None],
+        is_up: Callable[[int], bool],
     ) -> None:
-        """`put` sends a frame on a link, `drained` waits while that has much to send."""
+        """`put` sends a frame on a link, `drained` waits while that has much to send, and `is_up`
+        says whether it is there at this very moment.
+        """
         self.drained, self.answer = drained, answer
-        self._core, self._put = core, put
+        self._core, self._put, self._is_up = core, put, is_up
         self._open: dict[tuple[int, int], tuple[Stream, Terms]] = {}
 
     def feed(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
@@ -129,6 +132,9 @@ class Streams:
             self._open.pop(key)[0].flow.feed(Type.CLOSE, b"")
 
     def _flow(self, link: int, channel: int, terms: Terms) -> Flow:
+        if not self._is_up(link):
+            # It went after its call came, and before this step was done: nothing else would end it.
+            raise Unreachable("the link of this stream is gone")
         if (link, channel) in self._open:
             raise Malformed(f"channel {channel} has a stream already")
         return Flow(lambda kind, payload: self._put(link, kind, channel, payload), terms)
@@ -193,7 +199,7 @@ class Streams:
             answer = await self._ask(link, channel, verb, args)
             if not answer.get("ok"):
                 stream.flow.feed(Type.CLOSE, b"")
-                raise refusal(answer.get("error", {}))
+                raise refusal(answer["error"])
             yield stream
         finally:
             self._open.pop((link, channel), None)
@@ -203,7 +209,8 @@ class Streams:
         self, link: int, channel: int, verb: str, args: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
-        self._core.part(Router).expect(
+        router = self._core.part(Router)
+        router.expect(
             link, channel, lambda answer: None if future.done() else future.set_result(answer)
         )
         raw = canon.encode({"args": dict(args), "verb": verb})
@@ -213,6 +220,8 @@ class Streams:
                 return await future
         except TimeoutError as error:
             raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
+        finally:
+            router.forget(link, channel)
 
     # --- being in between ----------------------------------------------------------------------
 
