@@ -39,7 +39,8 @@ from muster.log.segment import Segment
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.message.kinds import MessageRead, MessageSend
 from muster.message.kinds import body_bytes as message_bytes
-from muster.node.installation import all_folds
+from muster.node.part import all_folds
+from muster.node.parts import PARTS
 from muster.store.sqlite import Database
 from muster.store.store import Draft, Store
 from muster.task.kinds import TaskAssign, TaskId, TaskOpen, TaskSettle
@@ -128,7 +129,7 @@ class Bench:
             fleet=OWNER,
             machine=machine or self.machine,
             rng=os.urandom,
-            folds=all_folds(OWNER) if folds else (),
+            folds=all_folds(OWNER, PARTS) if folds else (),
         )
 
     def raw_database(self) -> Database:

@@ -15,7 +15,7 @@ from bench.figure import Figure, p50, p99
 from bench.fleet import Fleet
 from bench.machine import send_capability
 from muster.node import event as ev
-from muster.node.order import Orders
+from muster.node.call.authorize import Orders
 
 SMALL, LARGE, DAEMONS = 5, 40, 30
 MESSAGES, GAP_MS = 40, 200

@@ -27,8 +27,8 @@ from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.fleet.statement import sign_statement
 from muster.log import canon
-from muster.node.config import Config, config_text
-from muster.node.home import Home
+from muster.node.host.config import Config, config_text
+from muster.node.host.home import Home
 
 # A fleet, and each machine of it, has so long to come together.
 READY_S, READY_EACH_S = 30, 4

@@ -26,8 +26,8 @@ from tests.node.cores import Cores, One
 from bench.figure import Figure
 from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend, body_bytes
-from muster.node.member import FactsChanged
-from muster.node.owning import Owning
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.owner import Owning
 from muster.store.store import Draft
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
@@ -207,9 +207,11 @@ def measured(folder: Path, *, entries: int, messages: int, tasks: int) -> list[F
 def _start(folder: Path) -> float:
     code = (
         "import sys, time; from muster.store.store import Store;"
-        "from muster.node.installation import all_folds;"
+        "from muster.node.part import all_folds;"
+        "from muster.node.parts import PARTS;"
         "fleet, machine = sys.argv[2:4]; start = time.perf_counter();"
-        "Store(sys.argv[1], fleet=fleet, machine=machine, rng=bytes, folds=all_folds(fleet));"
+        "folds = all_folds(fleet, PARTS);"
+        "Store(sys.argv[1], fleet=fleet, machine=machine, rng=bytes, folds=folds);"
         "print(time.perf_counter() - start)"
     )
     home = Cores("hub", "worker")

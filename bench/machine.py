@@ -14,10 +14,11 @@ from pathlib import Path
 import uvloop
 
 from muster.fleet.capability import Capability, make_capability
+from muster.node.call.authorize import Orders
 from muster.node.daemon import Daemon
-from muster.node.home import Home
+from muster.node.host.home import Home
 from muster.node.installation import Installation
-from muster.node.order import Orders
+from muster.node.parts import PARTS
 from muster.verbs.table import VERBS
 
 UNTIL_MS = 2**52
@@ -29,7 +30,7 @@ def send_capability(secret: bytes) -> tuple[str, Capability]:
 
 
 async def serve(home: str) -> None:
-    daemon = Daemon(Installation(Home(home)), VERBS)
+    daemon = Daemon(Installation(Home(home), PARTS), VERBS)
     secret = os.environ.get("BENCH_SECRET", "")
     if secret:
         daemon.core.part(Orders).allow_agent(send_capability(bytes.fromhex(secret))[1])

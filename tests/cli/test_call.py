@@ -146,7 +146,7 @@ def test_an_answer_without_end_is_cut_off(tmp_path):
 
 @proves("cli.socket")
 def test_the_socket_of_a_home_is_the_one_that_its_daemon_uses(tmp_path, monkeypatch):
-    from muster.node.home import Home
+    from muster.node.host.home import Home
 
     monkeypatch.delenv("MUSTER_SOCK", raising=False)
     deep = tmp_path / ("d" * 120)
@@ -167,7 +167,7 @@ def test_the_page_about_calls_names_every_field_need_and_exit_code():
     import msgspec
 
     from muster import errors
-    from muster.node.call import Request
+    from muster.node.call.answers import Request
     from muster.node.verb import Auth
 
     text = (Path(__file__).parents[2] / "docs" / "spec" / "calls.md").read_text()

@@ -16,7 +16,7 @@ import pytest
 from muster.cli import git_remote, parse, show
 from muster.errors import Unreachable
 from muster.fleet.invite import write_invite
-from muster.node.home import Home
+from muster.node.host.home import Home
 from muster.verbs import completion
 from muster.verbs.table import VERBS
 from tests.cli.world import environment, everything_in, muster

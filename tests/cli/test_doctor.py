@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from muster.cli import show
-from muster.node.home import Home
+from muster.node.host.home import Home
 from muster.verbs import doctor
 from muster.verbs.declaration import Nothing
 from muster.verbs.doctor import _agents, _of_daemon

@@ -10,7 +10,7 @@ from muster.address import split_address
 from muster.channel.door import why_nobody_listens
 from muster.cli import show
 from muster.errors import Malformed
-from muster.node.home import Home
+from muster.node.host.home import Home
 from muster.task.spec import check_nameable, parse
 from muster.verbs import doctor
 from tests.cli.world import muster

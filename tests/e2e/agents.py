@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.channel import FIRST, http
-from muster.node.config import Config, config_text
+from muster.node.host.config import Config, config_text
 from tests.agent.world import marked
 from tests.cli.world import Said
 from tests.e2e import install_agents

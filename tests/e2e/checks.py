@@ -18,7 +18,8 @@ from muster.log.entry import parse
 from muster.log.seal import open_seal
 from muster.log.stream import StreamName
 from muster.log.tree import Range
-from muster.node.installation import all_folds
+from muster.node.part import all_folds
+from muster.node.parts import PARTS
 from muster.store.store import Store
 from tests.e2e.fleet import Fleet, Machine
 from tests.e2e.load import PHASES, PROMISED, Acknowledged
@@ -249,7 +250,7 @@ def check_refold(machine: Machine) -> None:
     """Folding everything anew gives the tables that are there. The daemon must be stopped."""
     store = Store(
         machine.home.database, fleet=machine.fleet.fleet, machine=machine.id,
-        rng=lambda n: b"\0" * n, folds=all_folds(machine.fleet.fleet),
+        rng=lambda n: b"\0" * n, folds=all_folds(machine.fleet.fleet, PARTS),
     )  # fmt: skip
     try:
         before = _digests(store)
@@ -261,5 +262,5 @@ def check_refold(machine: Machine) -> None:
 
 
 def _digests(store: Store) -> dict[str, list[tuple[Any, ...]]]:
-    tables = [t.name for fold in all_folds(store.fleet) for t in fold.tables]
+    tables = [t.name for fold in all_folds(store.fleet, PARTS) for t in fold.tables]
     return {name: sorted(map(repr, store.rows(name, limit=10_000_000))) for name in tables}  # type: ignore[misc]

@@ -33,8 +33,8 @@ from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.fleet.statement import sign_statement
 from muster.git import repository
-from muster.node.config import Config, config_text
-from muster.node.home import Home
+from muster.node.host.config import Config, config_text
+from muster.node.host.home import Home
 from tests.git.repositories import commit, sh, wait
 from tests.ports import free_port
 

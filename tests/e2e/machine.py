@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from muster.errors import MusterError
-from muster.node import clock
 from muster.node.core import Core
 from muster.node.event import Arrived
-from muster.node.home import Home
+from muster.node.host import clock
+from muster.node.host.home import Home
 from muster.task.instruction import Now
 from muster.verbs import service
 

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 
 from muster import channel as channels
 from muster.channel import CHANNELS, FIRST, Spec
-from muster.node.config import config_text
 from muster.node.daemon import Daemon
+from muster.node.host.config import config_text
 from muster.node.installation import Installation
+from muster.node.parts import PARTS
 from muster.verbs.table import VERBS
 from tests.channel import memory
 from tests.e2e.fleet import Fleet, Machine
@@ -49,7 +50,7 @@ def say(machine: Machine, **options: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def running(*machines: Machine) -> AsyncIterator[list[Daemon]]:
-    daemons = [Daemon(Installation(machine.home), VERBS) for machine in machines]
+    daemons = [Daemon(Installation(machine.home, PARTS), VERBS) for machine in machines]
     ready = [asyncio.Event() for _ in daemons]
     lives = [asyncio.create_task(d.run(r.set)) for d, r in zip(daemons, ready, strict=True)]
     try:

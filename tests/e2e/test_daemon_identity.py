@@ -9,7 +9,7 @@ import pytest
 
 from muster.errors import MusterError
 from muster.fleet import certificate
-from muster.node.home import Home
+from muster.node.host.home import Home
 from tests.e2e import checks
 from tests.e2e.fleet import Fleet, Machine, now_ms, until
 from tests.e2e.test_daemon_recovery import say, texts

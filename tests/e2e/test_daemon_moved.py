@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from muster.channel import FIRST
 from muster.errors import Denied, Unreachable
-from muster.node.config import config_text
+from muster.node.host.config import config_text
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.ports import free_port
 from tests.promise import proves

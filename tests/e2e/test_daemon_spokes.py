@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from muster.channel import FIRST, http
-from muster.node.config import config_text
+from muster.node.host.config import config_text
 from tests.e2e.fleet import Fleet, Machine, until
 from tests.promise import proves
 

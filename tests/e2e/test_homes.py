@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from muster.node import lock
-from muster.node.home import Home
+from muster.node.host import lock
+from muster.node.host.home import Home
 from tests.cli.world import muster
 from tests.e2e.fleet import until
 from tests.ports import free_port

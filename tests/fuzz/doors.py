@@ -34,9 +34,9 @@ from muster.log import canon, note, seal, segment, wire
 from muster.log import entry as entries
 from muster.log import fork as forks
 from muster.log.stream import StreamName
-from muster.node import argument
 from muster.node import event as ev
-from muster.node.call import Request
+from muster.node.call import arguments as argument
+from muster.node.call.answers import Request
 from muster.task.check import check as check_spec
 from muster.verbs.table import VERBS
 from tests.fleet.world import (

@@ -26,10 +26,10 @@ from muster.log import canon, wire
 from muster.log.kind import kinds
 from muster.log.stream import FLEET, JOURNAL, Incarnation, Scope, scope_group, scope_to
 from muster.node import event as ev
-from muster.node.branches import BringBack, BroughtBack
-from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
-from muster.node.member import FactsChanged
-from muster.node.report import AttemptEvent
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.attempt_body import AttemptEvent
+from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task import kinds as task_kinds
 from muster.task.evidence import task_args
 from muster.task.instruction import (

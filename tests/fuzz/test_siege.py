@@ -43,10 +43,10 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("muster.node.owning.Owning", "_on_attempt_end"),
-        ("muster.node.twin.Twins", "opened"),
+        ("muster.node.tasks.owner.Owning", "_on_attempt_end"),
+        ("muster.node.incarnations.clone.Twins", "opened"),
         ("muster.task.owner.Owner", "report"),
-        ("muster.node.running.Running", "_order"),
+        ("muster.node.tasks.runs.Running", "_order"),
         ("muster.verbs.task", "why"),
     ],
 )

@@ -6,7 +6,7 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.git import serve as remote
-from muster.node.argument import read
+from muster.node.call.arguments import read
 from muster.verbs.table import VERBS
 
 

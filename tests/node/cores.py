@@ -28,13 +28,12 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
-from muster.node import report
 from muster.node.core import Core
-from muster.node.doubt import Doubt
-from muster.node.installation import all_folds
-from muster.node.member import FactsChanged
-from muster.node.part import Part
+from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.members import FactsChanged
+from muster.node.part import Part, all_folds
 from muster.node.parts import PARTS
+from muster.node.tasks import attempt_body as report
 from muster.store.store import Store
 from muster.task.evidence import task_args
 from muster.task.instruction import Now

@@ -19,11 +19,11 @@ from muster.errors import MusterError
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, Scope
 from muster.node import event as ev
-from muster.node import holder
-from muster.node.holder import Source
+from muster.node.attempts import blobs as holder
+from muster.node.attempts.blobs import Source
+from muster.node.call.router import Router
+from muster.node.call.streams import Streams
 from muster.node.link import failure
-from muster.node.router import Router
-from muster.node.streams import Streams
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact

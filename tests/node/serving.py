@@ -14,9 +14,9 @@ from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import MusterError
 from muster.node import event as ev
+from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.link import failure
-from muster.node.streams import Served, Streams
 from muster.verbs.table import VERBS
 
 FOLLOWED: Final = frozenset({"watch", "journal", "journal.begun"})

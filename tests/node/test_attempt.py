@@ -19,12 +19,14 @@ from muster.agent.catalogue import BUILT_IN
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.worktree import Collected
-from muster.node import attempt, delivery, usage
 from muster.node import event as ev
-from muster.node.attempt import Trial
-from muster.node.hand import Hands as NodeHands
-from muster.node.home import Home
-from muster.node.report import AttemptEvent
+from muster.node.attempts import attempt
+from muster.node.attempts import deliverables as delivery
+from muster.node.attempts.attempt import Trial
+from muster.node.attempts.effects import Hands as NodeHands
+from muster.node.host import disk as usage
+from muster.node.host.home import Home
+from muster.node.tasks.attempt_body import AttemptEvent
 from muster.store.blobs import Blobs
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish, TaskAssign, TaskOpen

@@ -11,8 +11,8 @@ from tests.promise import proves
 
 from muster import limits
 from muster.errors import Broken, Conflict, Malformed, Refused
-from muster.node import delivery
-from muster.node.delivery import Target, collect
+from muster.node.attempts import deliverables as delivery
+from muster.node.attempts.deliverables import Target, collect
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 

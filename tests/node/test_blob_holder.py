@@ -11,8 +11,8 @@ from muster.channel.frame import Type
 from muster.errors import Denied, Forged, NotFound, Unreachable
 from muster.limits import STREAM_WINDOW_BYTES
 from muster.log.stream import JOURNAL, scope_to
-from muster.node import holder
-from muster.node.holder import Source
+from muster.node.attempts import blobs as holder
+from muster.node.attempts.blobs import Source
 
 DATA = random.Random(1).randbytes(3_000_001)
 STAR = (("hub", "studio"), ("hub", "laptop"))

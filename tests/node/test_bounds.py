@@ -13,8 +13,8 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, JOURNAL, Incarnation, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.hearsay import Hearsay
-from muster.node.router import Router
+from muster.node.call.router import Router
+from muster.node.replica.hearsay import Hearsay
 
 
 class Rogue:

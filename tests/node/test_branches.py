@@ -9,7 +9,7 @@ from tests.promise import proves
 
 from muster.limits import BRANCH_RETRY_MS
 from muster.node import event as ev
-from muster.node.branches import Branches, BringBack, BroughtBack
+from muster.node.tasks.branches import Branches, BringBack, BroughtBack
 from muster.task.instruction import MoveBranch
 
 COMMIT = "1" * 40

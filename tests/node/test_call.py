@@ -14,10 +14,10 @@ from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES, STRAN
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
-from muster.node.following import Following
-from muster.node.member import FactsChanged
-from muster.node.order import Orders
-from muster.node.router import Router
+from muster.node.call.authorize import Orders
+from muster.node.call.router import Router
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.followers import Following
 from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS
 

@@ -17,9 +17,9 @@ from muster.channel.base import Own
 from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.fleet.facts import Way
 from muster.node import event as ev
-from muster.node.config import Config
-from muster.node.member import ShutOut
-from muster.node.paths import Cascade
+from muster.node.host.config import Config
+from muster.node.incarnations.members import ShutOut
+from muster.node.links.paths import Cascade
 
 MEMORY = Spec("memory", "link", "tests.channel.memory")
 
@@ -102,7 +102,7 @@ A, B, C = Way(FIRST, "a:1"), Way(FIRST, "b:1"), Way("memory", "c")
 def test_what_fails_over_one_channel_is_tried_over_the_next_at_once(monkeypatch):
     half = Half(monkeypatch, C, A, B)
     half.memory.there = {"c"}
-    monkeypatch.setattr("muster.node.paths.Backoff.failed", lambda _self: 60_000)
+    monkeypatch.setattr("muster.node.links.paths.Backoff.failed", lambda _self: 60_000)
     half.run(lambda: bool(half.served))
     assert half.tried == [(FIRST, "a:1"), (FIRST, "b:1"), ("memory", "c")]
     assert half.core.counters["dial-unreachable"] == 2
@@ -115,7 +115,7 @@ def test_what_fails_over_one_channel_is_tried_over_the_next_at_once(monkeypatch)
 def test_each_channel_rests_by_itself(monkeypatch):
     half = Half(monkeypatch, A, C)
     pauses = iter([60_000, *([0] * 1000)])
-    monkeypatch.setattr("muster.node.paths.Backoff.failed", lambda _self: next(pauses))
+    monkeypatch.setattr("muster.node.links.paths.Backoff.failed", lambda _self: next(pauses))
     half.run(lambda: len(half.tried) > 5)
     assert half.tried[0] == (FIRST, "a:1")
     assert set(half.tried[1:]) == {("memory", "c")}, "the first one rests for a minute"
@@ -125,7 +125,7 @@ def test_each_channel_rests_by_itself(monkeypatch):
 def test_where_a_machine_was_found_it_is_looked_for_first_and_that_is_remembered(monkeypatch):
     half = Half(monkeypatch, A, B)
     half.http.there = {"b:1"}
-    monkeypatch.setattr("muster.node.paths.Backoff.failed", lambda _self: 0)
+    monkeypatch.setattr("muster.node.links.paths.Backoff.failed", lambda _self: 0)
     half.run(lambda: len(half.served) > 2)
     assert half.tried[:4] == [(FIRST, "a:1"), (FIRST, "b:1"), (FIRST, "b:1"), (FIRST, "b:1")]
     assert half.found == [], "it was given to us"

@@ -8,7 +8,7 @@ from muster.channel.frame import Type
 from muster.limits import CLOCK_SKEW_MS, EVIDENCE_AGE_MS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.clock import CLOCK_STEP_MS, CLOCK_TRUST_MS, Steady, Told
+from muster.node.host.clock import CLOCK_STEP_MS, CLOCK_TRUST_MS, Steady, Told
 from muster.task.instruction import Now
 
 YEAR_MS = 366 * 24 * 3_600_000

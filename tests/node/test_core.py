@@ -15,8 +15,8 @@ from muster.fleet.folds import fleet_folds
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.incident import Noticed
-from muster.node.member import FLEET_KINDS
+from muster.node.incarnations.members import FLEET_KINDS
+from muster.node.incidents import Noticed
 
 PAYLOAD = canon.encode({"args": {}, "verb": "status"})
 

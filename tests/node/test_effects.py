@@ -12,9 +12,9 @@ from tests.promise import proves
 import muster.node
 from muster.errors import Broken
 from muster.node import event as ev
+from muster.node.attempts.effects import Hands
 from muster.node.daemon import Daemon
-from muster.node.hand import Hands
-from muster.node.member import Members
+from muster.node.incarnations.members import Members
 from muster.task.instruction import Effect
 
 

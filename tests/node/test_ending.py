@@ -10,7 +10,7 @@ from muster.cli.show import run as page
 from muster.fleet import kinds as fleet_kinds
 from muster.fleet.record import sign_revocation
 from muster.log import canon
-from muster.node.ending import cancel_args
+from muster.node.tasks.ending import cancel_args
 from muster.task import kinds
 from muster.verbs import doctor
 

@@ -7,9 +7,9 @@ from tests.promise import proves
 from muster.agent import catalogue
 from muster.channel import FIRST, http
 from muster.errors import Broken
-from muster.node.config import Config, config_text
-from muster.node.environ import given, parse, secrets
-from muster.node.home import Home
+from muster.node.host.config import Config, config_text
+from muster.node.host.environment import given, parse, secrets
+from muster.node.host.home import Home
 
 SOURCE = {
     "ANTHROPIC_API_KEY": "sk-ant-0123456789",

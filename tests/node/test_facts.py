@@ -13,8 +13,8 @@ from tests.promise import proves
 from muster import limits
 from muster.fleet.facts import Facts
 from muster.log import canon
-from muster.node import clock
-from muster.node.facts import TOOLS, Tools, probe, pulse, run_tool
+from muster.node.host import clock
+from muster.node.host.facts import TOOLS, Tools, probe, pulse, run_tool
 from muster.task.route import Machine, judge, wants_of
 
 

@@ -17,7 +17,8 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName, scope_group
-from muster.node import fork, republish
+from muster.node.incarnations import republish
+from muster.node.replica import forks as fork
 
 ONCE = {"text": "once", "to": "all"}
 

@@ -17,7 +17,7 @@ from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.stream import FLEET
-from muster.node import standing
+from muster.node.replica import membership as standing
 from muster.verbs.fork import Close
 from muster.verbs.fork import close as command
 from muster.verbs.table import VERBS

@@ -15,7 +15,7 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign
 from muster.log.stream import FLEET, StreamName, scope_group, scope_to
 from muster.node import event as ev
-from muster.node.holder import readable
+from muster.node.attempts.blobs import readable
 from muster.task.instruction import Now
 
 SHA = "ab" * 32

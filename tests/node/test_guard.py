@@ -18,11 +18,11 @@ from muster.limits import FAILURES_PER_HOUR_MAX, STEP_REACTIONS_MAX
 from muster.log import canon
 from muster.log.fold import Skip
 from muster.node import event as ev
-from muster.node.member import FactsChanged
-from muster.node.owning import Owning
-from muster.node.router import Router
-from muster.node.running import Running
-from muster.node.working import Working
+from muster.node.call.router import Router
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.runs import Running
+from muster.node.tasks.worker import Working
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.verbs.message import Send
@@ -354,14 +354,14 @@ def test_a_run_that_cannot_be_taken_up_is_settled_and_the_others_go_on(monkeypat
     hub = world["hub"]
     bad = hand_in(hub, SLOW.replace("name: chain", "name: bad"), "bad")
     good = hand_in(hub, SLOW)
-    parse = __import__("muster.node.run", fromlist=["parse"]).parse
+    parse = __import__("muster.node.tasks.run", fromlist=["parse"]).parse
 
     def fails(raw: bytes) -> Any:
         if b"name: bad" in raw:
             raise KeyError("bad")
         return parse(raw)
 
-    monkeypatch.setattr("muster.node.run.parse", fails)
+    monkeypatch.setattr("muster.node.tasks.run.parse", fails)
     world.restart("hub")
     world.pass_ms(3_000)
     assert state(hub, bad) == "failed"

@@ -14,10 +14,10 @@ from muster.errors import NotFound
 from muster.git import commit as commits
 from muster.git import ref, repository
 from muster.git.fence import Epoch, attempt_ref
-from muster.node import hand
-from muster.node.branches import BroughtBack
-from muster.node.hand import Hands
-from muster.node.router import Router
+from muster.node.attempts import effects as hand
+from muster.node.attempts.effects import Hands
+from muster.node.call.router import Router
+from muster.node.tasks.branches import BroughtBack
 from muster.task.instruction import MoveBranch, Promoted
 
 BRANCH = "muster/r1/one"

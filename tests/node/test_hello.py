@@ -9,8 +9,8 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.limits import HELLO_BYTES_MAX
 from muster.node import event as ev
+from muster.node.incarnations.processes import Lives
 from muster.node.link import FEATURES
-from muster.node.lives import Lives
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from tests.promise import proves
 from muster.channel import FIRST, http
 from muster.errors import Broken, Exhausted, NotFound, Refused
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.config import Config, config_text
-from muster.node.home import Home
+from muster.node.host.config import Config, config_text
+from muster.node.host.home import Home
 
 SEED = bytes(range(32))
 

@@ -9,9 +9,11 @@ from tests.promise import proves
 from muster.fleet import certificate
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
-from muster.node import clock, installation
-from muster.node.home import Home
+from muster.node import installation
+from muster.node.host import clock
+from muster.node.host.home import Home
 from muster.node.installation import Installation
+from muster.node.parts import PARTS
 from muster.verbs.table import VERBS
 
 
@@ -40,7 +42,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 
 def incarnation(home: Home) -> tuple[str, tuple[str, ...]]:
     """Start and stop once: the incarnation, and the doubts about the one before."""
-    made = Installation(home)
+    made = Installation(home, PARTS)
     core = made.core(VERBS)
     core.start(clock.read())
     made.close()
@@ -56,7 +58,7 @@ def test_an_ordinary_restart_goes_on(home):
 @proves("node.doubt-means-new")
 def test_a_crash_that_left_no_farewell_goes_on(home):
     first, _ = incarnation(home)
-    made = Installation(home)
+    made = Installation(home, PARTS)
     core = made.core(VERBS)
     core.start(clock.read())
     core.step([], clock.read())
@@ -91,7 +93,7 @@ def test_every_sign_of_a_copy_begins_a_new_incarnation(home, monkeypatch, what):
 @proves("node.doubt-means-new")
 def test_an_incarnation_whose_stream_forked_does_not_go_on(home):
     first, _ = incarnation(home)
-    made = Installation(home)
+    made = Installation(home, PARTS)
     stream = next(s for s in made.store.streams() if s.incarnation == first and s.scope == "fleet")
     with made.store.transaction():
         made.store.freeze(stream, 1, b"proof", 1)

@@ -5,7 +5,7 @@ from tests.promise import proves
 
 from muster.limits import INTAKE_BYTES_MAX, INTAKE_BYTES_PER_MINUTE
 from muster.log.stream import MachineId
-from muster.node.intake import Intake
+from muster.node.replica.intake import Intake
 
 ME, BUILD, STUDIO = MachineId("a" * 64), MachineId("b" * 64), MachineId("c" * 64)
 PART = 256 * 1024
@@ -47,7 +47,7 @@ def test_nobody_else_waits_and_our_own_words_never_do():
 
 @proves("node.intake-is-bounded")
 def test_what_is_held_back_comes_later_and_a_person_is_told_once(monkeypatch):
-    monkeypatch.setattr("muster.node.intake.INTAKE_BYTES_MAX", 40_000)
+    monkeypatch.setattr("muster.node.replica.intake.INTAKE_BYTES_MAX", 40_000)
     world = Cores("hub", "studio")
     hub, studio = world["hub"], world["studio"]
     world.link("hub", "studio")
@@ -71,7 +71,7 @@ def test_what_is_held_back_comes_later_and_a_person_is_told_once(monkeypatch):
 
 @proves("node.intake-is-bounded")
 def test_what_follows_a_segment_that_was_held_back_is_not_asked_for_again_and_again(monkeypatch):
-    monkeypatch.setattr("muster.node.intake.INTAKE_BYTES_MAX", 40_000)
+    monkeypatch.setattr("muster.node.replica.intake.INTAKE_BYTES_MAX", 40_000)
     world = Cores("hub", "studio")
     hub, studio = world["hub"], world["studio"]
     world.link("hub", "studio")

@@ -14,7 +14,7 @@ from muster.fleet.machine import Operator
 from muster.fleet.record import sign_revocation
 from muster.limits import OPERATOR_END_NAMES_MAX
 from muster.log import canon
-from muster.node.doubt import Doubt
+from muster.node.incarnations.doubt import Doubt
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 HELD = Operator.from_seed(b"holder".ljust(32))

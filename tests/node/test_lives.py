@@ -18,7 +18,7 @@ from muster.limits import (
     LIVES_REMEMBERED,
 )
 from muster.node import event as ev
-from muster.node.lives import Lives
+from muster.node.incarnations.processes import Lives
 
 ARGS = {"text": ["pay"], "to": "all"}
 

@@ -7,8 +7,8 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
-from muster.node.losses import blobs_gone
-from muster.node.member import FactsChanged
+from muster.node.incarnations.members import FactsChanged
+from muster.node.services.losses import blobs_gone
 from muster.store.blobs import Blobs
 from muster.task import kinds
 

@@ -10,8 +10,8 @@ from muster.errors import Refused
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
 from muster.node import event as ev
-from muster.node import mailbox, messages
-from muster.node.mailbox import Mailbox
+from muster.node.services import mailbox, messages
+from muster.node.services.mailbox import Mailbox
 from muster.store.store import Draft
 from muster.verbs import message, thread
 

@@ -15,7 +15,7 @@ from muster.fleet.meant import everyone, meant
 from muster.fleet.record import open_record, sign_operator
 from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
-from muster.node.member import FactsChanged, FreshPapers
+from muster.node.incarnations.members import FactsChanged, FreshPapers
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 SEND = {"to": "all", "text": ["hi"]}

@@ -15,7 +15,7 @@ from muster.log import canon
 from muster.log.admit import admit
 from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
-from muster.node.order import Orders
+from muster.node.call.authorize import Orders
 
 ARGS = {"text": ["hi"], "to": "all"}
 

@@ -12,9 +12,9 @@ from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import Incarnation
 from muster.node import event as ev
-from muster.node.member import FactsChanged
-from muster.node.owning import Owning
-from muster.node.work import Work
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.service import Work
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt

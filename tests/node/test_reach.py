@@ -10,9 +10,9 @@ from muster.channel import FIRST
 from muster.channel.http import Options, own_ip
 from muster.errors import Broken
 from muster.fleet.facts import Facts, Way
-from muster.node.config import Config
-from muster.node.member import FactsChanged
-from muster.node.reach import address_now, check_config, given, own_ways, places
+from muster.node.host.config import Config
+from muster.node.host.reach import address_now, check_config, given, own_ways, places
+from muster.node.incarnations.members import FactsChanged
 
 
 def config(*args: Any, name: str = "", **options: Any) -> Config:

@@ -20,8 +20,8 @@ from muster.channel.stream import Stream
 from muster.errors import Conflict, Denied, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import RELAY_DATA_BYTES_MAX, RELAY_WINDOW_BYTES, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
-from muster.node import relay
-from muster.node.relay import Relays
+from muster.node.links import relay
+from muster.node.links.relay import Relays
 
 STAR = (("hub", "studio"), ("hub", "laptop"))
 

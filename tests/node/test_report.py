@@ -8,7 +8,7 @@ from tests.promise import proves
 
 from muster.limits import BODY_BYTES_MAX
 from muster.log import canon
-from muster.node.report import AttemptEvent, event_body, fit
+from muster.node.tasks.attempt_body import AttemptEvent, event_body, fit
 from muster.task.kinds import TaskSettle, body_bytes
 
 TASK = "ab" * 16

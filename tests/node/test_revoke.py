@@ -12,8 +12,8 @@ from muster.log import canon, wire
 from muster.log import segment as segments
 from muster.log.stream import FLEET, Incarnation, Scope, StreamName
 from muster.node import event as ev
-from muster.node import fork
 from muster.node.core import Core
+from muster.node.replica import forks as fork
 
 MANY = 600
 

@@ -14,12 +14,12 @@ from muster.errors import Broken, Exhausted
 from muster.limits import EVENTS_WAITING_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node import usage
 from muster.node.counter import Counts
-from muster.node.health import HadNoRoom
-from muster.node.report import AttemptEvent
-from muster.node.room import Room, put_off
+from muster.node.host import disk as usage
+from muster.node.services.full_disk import Room, put_off
+from muster.node.services.health import HadNoRoom
 from muster.node.supervisor import Supervisor
+from muster.node.tasks.attempt_body import AttemptEvent
 
 
 class Full:
@@ -157,8 +157,8 @@ class Machine:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("muster.node.room.RETRY_S", 0.001)
-    monkeypatch.setattr("muster.node.room.RELIEF_S", 0.002)
+    monkeypatch.setattr("muster.node.services.full_disk.RETRY_S", 0.001)
+    monkeypatch.setattr("muster.node.services.full_disk.RELIEF_S", 0.002)
 
 
 @proves("node.disk-full")

@@ -11,7 +11,7 @@ from tests.promise import proves
 from muster.cli.show import run as page
 from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
-from muster.node.running import Running
+from muster.node.tasks.runs import Running
 from muster.task.evidence import task_args
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import TaskOpen

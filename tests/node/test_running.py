@@ -9,12 +9,12 @@ from tests.promise import proves
 
 from muster.log import canon
 from muster.node import event as ev
-from muster.node import running
-from muster.node.following import Following
-from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
-from muster.node.member import FactsChanged
-from muster.node.owning import Owning
-from muster.node.running import Running
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks import runs as running
+from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.tasks.followers import Following
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.runs import Running
 from muster.task import check as checks
 from muster.task.identity import branch_of, instance_word
 from muster.task.instruction import (

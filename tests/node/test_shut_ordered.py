@@ -15,7 +15,7 @@ from muster.fleet.machine import Operator
 from muster.log import canon
 from muster.log.keys import Signer
 from muster.log.stream import Incarnation
-from muster.node.shut import was_told
+from muster.node.call.shut_out import was_told
 from muster.task import kinds
 from muster.task.evidence import task_args
 

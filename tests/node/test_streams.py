@@ -17,8 +17,8 @@ from muster.errors import Conflict, Denied, Malformed, NotFound, Unreachable
 from muster.limits import LINK_STREAMS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node import streams
-from muster.node.router import Router
+from muster.node.call import streams
+from muster.node.call.router import Router
 
 Handler = Callable[[ev.Perform, Stream], Coroutine[Any, Any, Any]]
 

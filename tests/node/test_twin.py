@@ -4,10 +4,10 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.log.stream import FLEET, Incarnation
-from muster.node.fork import Regressed
-from muster.node.incarnation import going_on
-from muster.node.lives import Lives
-from muster.node.twin import Twins
+from muster.node.host.incarnation import going_on
+from muster.node.incarnations.clone import Twins
+from muster.node.incarnations.processes import Lives
+from muster.node.replica.forks import Regressed
 from muster.store.mark import Mark
 
 

@@ -13,13 +13,14 @@ from muster.errors import Conflict, Exhausted
 from muster.git import command as git
 from muster.git import ref, removal, repository
 from muster.node import event as ev
-from muster.node import hand, promotion
-from muster.node.branches import BringBack
+from muster.node.attempts import effects as hand
+from muster.node.attempts import promotion
 from muster.node.counter import Counts
-from muster.node.home import Home
-from muster.node.incident import Noticed
-from muster.node.looking import FindBase, MatchGlob
+from muster.node.host.home import Home
+from muster.node.incidents import Noticed
 from muster.node.supervisor import Supervisor
+from muster.node.tasks.bases import FindBase, MatchGlob
+from muster.node.tasks.branches import BringBack
 from muster.task.instruction import MoveBranch, RaiseFence
 
 TASK, COMMIT = "ab" * 16, "c" * 40

@@ -8,10 +8,10 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import canon
-from muster.node.following import Following
-from muster.node.member import FactsChanged
-from muster.node.report import AttemptEnded, AttemptEvent
-from muster.node.working import Working
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent
+from muster.node.tasks.followers import Following
+from muster.node.tasks.worker import Working
 from muster.store.sqlite import Database
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish

@@ -6,7 +6,7 @@ from tests.promise import proves
 
 from muster.limits import UNPROVEN_PER_MINUTE_MAX
 from muster.node import event as ev
-from muster.node.owning import Owning
+from muster.node.tasks.owner import Owning
 from muster.task import kinds
 from muster.task.instruction import StartAttempt
 

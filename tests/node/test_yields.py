@@ -10,8 +10,8 @@ from tests.promise import proves
 
 from muster.limits import BODY_BYTES_MAX, VALUE_BYTES_MAX
 from muster.log.fold import body_as
-from muster.node import yields
-from muster.node.running import Running
+from muster.node.tasks import values_read as yields
+from muster.node.tasks.runs import Running
 from muster.task import kinds, values
 from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence, StartAttempt
 from muster.task.large import Large

@@ -23,10 +23,10 @@ from muster.limits import CONFIRM_MS, FRAME_PAYLOAD_BYTES_MAX
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.installation import all_folds
-from muster.node.member import FactsChanged
+from muster.node.incarnations.members import FactsChanged
+from muster.node.part import all_folds
 from muster.node.parts import PARTS
-from muster.node.running import Running
+from muster.node.tasks.runs import Running
 from muster.store.store import Store
 from muster.task.instruction import Now
 from muster.verbs.table import VERBS
@@ -75,7 +75,7 @@ class Target:
             fleet=FLEET_ID,
             machine=STUDIO.machine,
             rng=rng.randbytes,
-            folds=all_folds(FLEET_ID),
+            folds=all_folds(FLEET_ID, PARTS),
             image=image,
         )
         self.core = Core(
@@ -201,7 +201,7 @@ class Target:
                 start += len(entries)
                 kept = [e.id.hex() for e in entries if e.header.kind not in REFUSALS]
                 kinds.setdefault(str(stream), []).extend(kept)
-        names = {t.name for fold in all_folds(FLEET_ID) for t in fold.tables}
+        names = {t.name for fold in all_folds(FLEET_ID, PARTS) for t in fold.tables}
         rows = {
             name: sorted(map(repr, self.store.rows(name)))
             for name in sorted(names - {"fleet_denial"})

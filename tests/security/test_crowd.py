@@ -15,8 +15,8 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
 from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope_group
 from muster.node import event as ev
-from muster.node import standing
-from muster.node.working import Working
+from muster.node.replica import membership as standing
+from muster.node.tasks.worker import Working
 from muster.store.replica import Replica
 from tests.fleet.world import (
     ALICE,

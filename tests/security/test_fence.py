@@ -7,7 +7,7 @@ import pytest
 
 from muster.channel.frame import Type
 from muster.log import canon
-from muster.node.push import PushRights
+from muster.node.tasks.push_policy import PushRights
 from muster.task import kinds
 from muster.task.evidence import run_args
 from tests.fleet.world import BUILD, LAPTOP, LAPTOP_RECORD, STUDIO

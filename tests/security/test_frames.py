@@ -17,9 +17,9 @@ from muster.limits import (
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.call.router import Router
 from muster.node.link import channels
-from muster.node.report import AttemptEvent
-from muster.node.router import Router
+from muster.node.tasks.attempt_body import AttemptEvent
 from muster.task.kinds import NO_EPOCH
 from tests.fleet.world import BUILD, LAPTOP, STUDIO
 from tests.node.cores import attempt_ended

@@ -11,10 +11,10 @@ import pytest
 from muster.channel.frame import Type
 from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
-from muster.node import argument
 from muster.node import event as ev
-from muster.node.order import Orders
-from muster.node.running import Running
+from muster.node.call import arguments as argument
+from muster.node.call.authorize import Orders
+from muster.node.tasks.runs import Running
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 from tests.arguments import good as least

@@ -16,7 +16,11 @@ from muster.log import admit, canon
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node import fork, incarnation, member, republish, twin
+from muster.node.host import incarnation
+from muster.node.incarnations import clone as twin
+from muster.node.incarnations import members as member
+from muster.node.incarnations import republish
+from muster.node.replica import forks as fork
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store

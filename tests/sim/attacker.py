@@ -22,7 +22,7 @@ from muster.log.segment import Segment
 from muster.log.stream import FLEET, StreamName, scope_to
 from muster.log.tree import Range, consistency_proof
 from muster.node.core import Core
-from muster.node.owning import Owning
+from muster.node.tasks.owner import Owning
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
 from muster.task.live import Order

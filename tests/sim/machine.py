@@ -2,7 +2,7 @@
 
 Rule 1: the disk is what the last modelled fsync left: an image of the database, and beside it, in
 another folder, the high-water mark. An image is only taken when a crash or a snapshot wants one.
-Rule 2: a disk may be full for a while: the step waits as it is, as in the daemon (node/room.py), what
+Rule 2: a disk may be full for a while: the step waits as it is, as in the daemon (node/services/full_disk.py), what
 arrives waits behind it, and a crash forgets it.
 Rule 3: what a step wants done happens after its fsync, as in the daemon; a crash may come before
 the write, before the fsync, or between the fsync and the first byte that leaves.
@@ -24,13 +24,13 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.doubt import Doubt
-from muster.node.incarnation import going_on
-from muster.node.installation import all_folds
-from muster.node.member import FactsChanged, FreshPapers
+from muster.node.host.incarnation import going_on
+from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.members import FactsChanged, FreshPapers
+from muster.node.part import all_folds
 from muster.node.parts import PARTS
-from muster.node.question import AnswerAttempt
-from muster.node.room import put_off
+from muster.node.services.full_disk import put_off
+from muster.node.tasks.approvals import AnswerAttempt
 from muster.store.mark import Mark
 from muster.store.store import Store
 from muster.task.instruction import Now
@@ -128,7 +128,7 @@ class Machine:
             fleet=world.fleet,
             machine=self.identity.machine,
             rng=rng.randbytes,
-            folds=(*all_folds(world.fleet), Tally()),
+            folds=(*all_folds(world.fleet, PARTS), Tally()),
             image=self.disk.image,
         )
         self.before_waiting = None

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from muster.node import event as ev
-from muster.node.branches import BringBack, BroughtBack
-from muster.node.looking import BaseFound, FindBase, Matched, MatchGlob
-from muster.node.report import Status
+from muster.node.tasks.attempt_body import Status
+from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task.instruction import (
     Fenced,
     MoveBranch,

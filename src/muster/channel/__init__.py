@@ -2,11 +2,11 @@
 
 A channel is one file and one line here. The file has `Options`, which is what `[channel.<name>]` in
 config.toml may say, and `open_channel`; it is read when the channel is used, so that the list costs
-nothing. A peer is tried over the channels in the order of this list (node/paths.py).
+nothing. A peer is tried over the channels in the order of this list (node/links/paths.py).
 
 Two ways to carry frames have no line. `ipc` is the door for the programs of this machine: it proves
 a user and leads to no machine. `relay` is a link inside two others: no address leads there, and
-node/paths.py has it asked for where no channel leads to a machine.
+node/links/paths.py has it asked for where no channel leads to a machine.
 """
 
 from importlib import import_module

@@ -47,7 +47,7 @@ def socket_path(home: str = "") -> str:
         path = os.path.join(os.path.abspath(folder), "run", "sock")
         if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
             return path
-    from muster.node.home import Home  # noqa: PLC0415 - it costs a third of a quick command
+    from muster.node.host.home import Home  # noqa: PLC0415 - it costs a third of a quick command
 
     return Home(home or None).socket
 
@@ -129,7 +129,7 @@ class _Left:
     def __init__(self, within_s: float | None) -> None:
         self._end_ms: float | None = None
         if within_s is not None:
-            from muster.node.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
+            from muster.node.host.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
 
             self._now_ms = boot_ms
             self._end_ms = boot_ms() + within_s * 1000
@@ -161,7 +161,7 @@ def _connect(path: str, timeout_s: float) -> Client:
     try:
         return Client(path, timeout_s)
     except Unreachable as error:
-        from muster.node.home import Home  # noqa: PLC0415 - only where something is missing
+        from muster.node.host.home import Home  # noqa: PLC0415 - only where something is missing
 
         home = Home()
         if path == home.socket:

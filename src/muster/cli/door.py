@@ -19,7 +19,7 @@ from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 
 if TYPE_CHECKING:
-    from muster.node.home import Home
+    from muster.node.host.home import Home
 
 
 class Door:
@@ -93,7 +93,7 @@ class Door:
             raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
         from msgspec import to_builtins  # noqa: PLC0415 - a quick command needs none
 
-        from muster.node.argument import read  # noqa: PLC0415 - as above
+        from muster.node.call.arguments import read  # noqa: PLC0415 - as above
 
         handler = verb.load()
         answer = handler(self, read(verb, handler, self.command.args, self.command.options))
@@ -137,7 +137,7 @@ class Door:
     @property
     def home(self) -> "Home":
         if self._home is None:
-            from muster.node.home import Home  # noqa: PLC0415 - a quick command needs none
+            from muster.node.host.home import Home  # noqa: PLC0415 - a quick command needs none
 
             self._home = Home()
         return self._home

@@ -23,7 +23,7 @@ from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.limits import GRANT_DAYS_MAX
 from muster.log.keys import Signer
 from muster.log.stream import FleetId
-from muster.node.home import Home
+from muster.node.host.home import Home
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 

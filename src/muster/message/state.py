@@ -68,7 +68,7 @@ class Delivery(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A message in an inbox. `actor` is the sender's word; who it was says `node/actor.py`."""
+    """A message in an inbox. `actor` is the sender's word; node/tasks/actor.py says who it was."""
 
     id: bytes
     sender: MachineId

@@ -29,14 +29,14 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.clock import Steady
 from muster.node.counter import DECLARED, Counts
 from muster.node.guard import SURVIVED, Guard, Mark
-from muster.node.incident import Incidents
+from muster.node.host.clock import Steady
+from muster.node.incidents import Incidents
 from muster.node.link import Link, Tried, best, sentence
 from muster.node.part import Part
-from muster.node.replication import Replication
-from muster.node.standing import Standing
+from muster.node.replica.membership import Standing
+from muster.node.replica.replication import Replication
 from muster.node.verb import Verb
 from muster.store.store import Draft, Store
 from muster.task.instruction import Now
@@ -79,7 +79,7 @@ class Core:
         self.links: dict[int, Link] = {}
         # Whether our own history is confirmed: before that we write nothing.
         self.settled = False
-        # The ways to a machine and how they went: who dials (node/paths.py) puts itself here.
+        # The ways to a machine and how they went: who dials (node/links/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
         # What was written in this step, and is written again where the rest is taken back.
         self.lasting: list[tuple[str, bytes]] = []

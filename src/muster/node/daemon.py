@@ -44,18 +44,19 @@ from muster.limits import (
     OUTBOX_STRANGER_BYTES_MAX,
     REPLY_PART_BYTES,
 )
-from muster.node import clock, usage
 from muster.node import event as ev
+from muster.node.attempts.effects import Hands
+from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
-from muster.node.hand import Hands
+from muster.node.host import clock
+from muster.node.host import disk as usage
+from muster.node.incarnations.members import FactsChanged, FreshPapers
 from muster.node.installation import Installation
 from muster.node.link import failure
-from muster.node.member import FactsChanged, FreshPapers
-from muster.node.paths import Cascade
-from muster.node.relay import Relays
-from muster.node.room import Room
-from muster.node.streams import Served, Streams
+from muster.node.links.paths import Cascade
+from muster.node.links.relay import Relays
+from muster.node.services.full_disk import Room
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 

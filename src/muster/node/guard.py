@@ -25,7 +25,6 @@ from muster.limits import FAILURES_PER_HOUR_MAX
 from muster.log.clock import Stamp
 from muster.log.fold import Skip
 from muster.node.counter import DECLARED, Counts, labelled
-from muster.node.incident import Incidents
 from muster.node.link import sentence
 from muster.store.store import Store
 
@@ -58,12 +57,20 @@ class Failure(NamedTuple):
     mistake: bool
 
 
+class Told(Protocol):
+    """Who tells people of what failed; see incidents.py."""
+
+    def open(self, key: str, severity: str, title: str, detail: str = "") -> None: ...
+
+
 class Guarded(Protocol):
     """What a guard needs of the core."""
 
     counters: Counts
     store: Store
-    incidents: Incidents
+
+    @property
+    def incidents(self) -> Told: ...
 
     def mark(self) -> Mark: ...
     def undo(self, mark: Mark) -> None: ...

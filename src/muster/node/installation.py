@@ -8,7 +8,7 @@ never lead.
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -23,13 +23,12 @@ from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import MachineRecord, open_record
 from muster.log.stream import FleetId, Incarnation
-from muster.node import clock, reach
 from muster.node.core import Core
-from muster.node.doubt import Doubt
-from muster.node.home import Home
-from muster.node.incarnation import going_on
-from muster.node.part import Part
-from muster.node.parts import PARTS
+from muster.node.host import clock, reach
+from muster.node.host.home import Home
+from muster.node.host.incarnation import going_on
+from muster.node.incarnations.doubt import Doubt
+from muster.node.part import Part, all_folds
 from muster.node.verb import Verb
 from muster.store.blobs import Blobs
 from muster.store.mark import Mark, MarkFile
@@ -43,9 +42,10 @@ _GENERATION: Final = "/sys/firmware/acpi/tables/VMGENID"
 class Installation:
     """Opens everything; raises what a person can act on where something is missing or wrong."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, parts: Sequence[type[Part]]) -> None:
         home.require()
         self.home = home
+        self.parts = parts
         self.config = home.config()
         self.facts = home.facts()
         reach.check_config(self.config, self.facts, str(home.path / "config.toml"))
@@ -76,7 +76,7 @@ class Installation:
             fleet=self.fleet,
             machine=self.identity.machine,
             rng=secrets.token_bytes,
-            folds=all_folds(self.fleet),
+            folds=all_folds(self.fleet, self.parts),
         )
 
     def core(self, verbs: Mapping[str, Verb]) -> Core:
@@ -89,7 +89,7 @@ class Installation:
             incarnation=self._incarnation(),
             rng=secrets.token_bytes,
             verbs=verbs,
-            parts=PARTS,
+            parts=self.parts,
             authority=self.authority,
             settings=self._settings(),
             now=now,
@@ -209,11 +209,6 @@ class Installation:
                 self._mark.write(self._mark_of(self._core), self._core.now.wall_ms, force=True)
                 self.store.idle()
         self.store.close()
-
-
-def all_folds(fleet: FleetId, parts: Iterable[type[Part]] = PARTS) -> tuple[Any, ...]:
-    """Every fold of this Muster, in the order in which an entry meets them."""
-    return tuple(fold for part in parts for fold in part.folds(fleet))
 
 
 def _fresh() -> Incarnation:

@@ -9,7 +9,7 @@ from msgspec import DecodeError, Struct, json
 
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
-from muster.node.clock import Told
+from muster.node.host.clock import Told
 from muster.visible import visible
 
 

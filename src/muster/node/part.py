@@ -8,7 +8,7 @@ Rule 3: only a part that is `dirty` is asked to `flush`. Whoever gives it someth
 what does not concern a part costs it nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from muster.log.stream import FleetId
@@ -43,3 +43,8 @@ class Part:
 
     def flush(self) -> None:
         """Do what is still to be done in this step; our own history is confirmed."""
+
+
+def all_folds(fleet: FleetId, parts: Iterable[type[Part]]) -> tuple[Any, ...]:
+    """The folds of all of them, in the order in which an entry meets them."""
+    return tuple(fold for part in parts for fold in part.folds(fleet))

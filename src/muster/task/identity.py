@@ -4,7 +4,7 @@ Rule 1: the id of a run is a hash of its owner and of the operator's order; that
 a hash of the run's id and of the task's place. So an id cannot be taken by writing it down: who
 opens it shows the very order that it was made from, and that order was for one machine.
 Rule 2: an id that was not made so (by an older Muster, or chosen by who ordered a single task) is
-no mistake: whose it is then follows from the order alone (`node/ownership.py`).
+no mistake: whose it is then follows from the order alone (`node/tasks/ownership.py`).
 """
 
 from hashlib import sha256

@@ -16,7 +16,7 @@ from muster.task.instruction import Cite
 from muster.task.queue import Candidate
 from muster.task.route import Verdict
 
-# What an honest worker reports at most, see node/report.py: names, values, artefacts.
+# What an honest worker reports at most, see node/tasks/attempt_body.py: names, values, artefacts.
 _WORD_CHARS_MAX: Final = 64
 _ITEMS_MAX: Final = 32
 _ARTEFACTS_MAX: Final = 101

@@ -17,6 +17,7 @@ from muster.log import export
 from muster.log.entry import parse
 from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
+from muster.node.parts import PARTS
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Door, Nothing, Request, opt, pos, verb
 from muster.verbs.proof import Checked, Report, verify
@@ -255,7 +256,7 @@ def rebuild(door: Door, ask: Nothing) -> Rebuilt:
 
         muster rebuild    # after `muster down`
     """
-    from muster.node import lock  # noqa: PLC0415 - with it the core is loaded
+    from muster.node.host import lock  # noqa: PLC0415 - with it the core is loaded
     from muster.node.installation import Installation  # noqa: PLC0415 - as above
 
     home = door.home
@@ -263,7 +264,7 @@ def rebuild(door: Door, ask: Nothing) -> Rebuilt:
     if door.running():
         raise Conflict("the daemon is running: stop it first with `muster down`")
     with lock.held(home.lock):
-        machine = Installation(home)
+        machine = Installation(home, PARTS)
         try:
             done, hear = 0, _progress(door)
             for done, _total in machine.store.rebuild():

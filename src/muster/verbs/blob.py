@@ -6,8 +6,9 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, NotFound
-from muster.node import clock, holder
-from muster.node.holder import Source
+from muster.node.attempts import blobs as holder
+from muster.node.attempts.blobs import Source
+from muster.node.host import clock
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
 from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, Stream, data, pos, verb

@@ -9,7 +9,7 @@ and ends with its exit code.
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from muster.node.home import Home
+from muster.node.host.home import Home
 
 
 class Finding(NamedTuple):

@@ -11,9 +11,9 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
-from muster.node.ownership import Ownership
-from muster.node.owning import Owning
-from muster.node.running import Running
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.runs import Running
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb

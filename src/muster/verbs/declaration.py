@@ -31,11 +31,11 @@ from muster.limits import ARGUMENT_WORDS_MAX
 from muster.node.verb import Auth
 
 if TYPE_CHECKING:
-    from muster.node.call import Call
+    from muster.node.call.answers import Call
+    from muster.node.call.streams import Served as Stream
     from muster.node.core import Core
     from muster.node.daemon import Daemon
     from muster.node.event import Perform
-    from muster.node.streams import Served as Stream
     from muster.verbs.client import Door
 else:
     Call = Core = Daemon = Door = Perform = Stream = Any

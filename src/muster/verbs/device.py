@@ -38,9 +38,9 @@ from muster.limits import (
 )
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
-from muster.node import devices
-from muster.node.doubt import Doubt
-from muster.node.home import SEED_BYTES, Home
+from muster.node.host.home import SEED_BYTES, Home
+from muster.node.incarnations.doubt import Doubt
+from muster.node.tasks import devices
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, data, opt, pos, verb
 from muster.verbs.grant import check_right
 

@@ -26,10 +26,10 @@ from muster.fleet import certificate
 from muster.fleet.facts import LOGGED_OUT
 from muster.git import command as gits
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node import clock
-from muster.node.facts import logins_of
-from muster.node.home import Home
-from muster.node.reach import check_config
+from muster.node.host import clock
+from muster.node.host.facts import logins_of
+from muster.node.host.home import Home
+from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs.client import Finding

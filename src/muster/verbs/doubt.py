@@ -1,12 +1,12 @@
-"""Verbs about what this machine does not know of its own past; node/doubt.py has the rules."""
+"""Verbs about what this machine does not know of its own past; node/incarnations/doubt.py."""
 
 from typing import Annotated
 
 from msgspec import Struct
 
 from muster.errors import Conflict
-from muster.node.doubt import Doubt
-from muster.node.lives import Lives
+from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.processes import Lives
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, pos, verb
 
 

@@ -14,7 +14,7 @@ from muster.fleet.name import check_name
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
-from muster.node.doubt import Doubt
+from muster.node.incarnations.doubt import Doubt
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.revoke import authority_of

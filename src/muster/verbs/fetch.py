@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
-from muster.node.delivery import Target
+from muster.node.attempts.deliverables import Target
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 from muster.task.unit import path_refusal

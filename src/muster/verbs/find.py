@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
-from muster.node.ending import OPEN
-from muster.node.ownership import Held, Ownership, What, writer_of
-from muster.node.router import Router
+from muster.node.call.router import Router
+from muster.node.tasks.ending import OPEN
+from muster.node.tasks.ownership import Held, Ownership, What, writer_of
 from muster.verbs.declaration import Core, pos
 
 # As many as fit into a sentence.

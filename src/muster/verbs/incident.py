@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from muster.errors import Exhausted
 from muster.log.stream import FLEET
-from muster.node.health import DISK_FULL
+from muster.node.services.health import DISK_FULL
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.fork import proved
 from muster.verbs.listing import Rows, say_cut

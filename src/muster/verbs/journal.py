@@ -15,9 +15,9 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
 from muster.node.event import Told
-from muster.node.following import Following
-from muster.node.ownership import Ownership, writer_of
-from muster.node.working import Working
+from muster.node.tasks.followers import Following
+from muster.node.tasks.ownership import Ownership, writer_of
+from muster.node.tasks.worker import Working
 from muster.verbs.declaration import Call, Core, Daemon, Door, Perform, Request, Stream, opt, verb
 from muster.verbs.find import TASK, find_task
 

@@ -5,9 +5,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
-from muster.node.owning import Owning
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.worker import Working
 from muster.node.verb import LATER, Later
-from muster.node.working import Working
 from muster.task.live import Beat as Lease
 from muster.verbs.declaration import Call, Core, Request, data, verb
 

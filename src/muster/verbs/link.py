@@ -1,4 +1,4 @@
-"""Verbs about links: to a machine that moved, and through one in the middle (node/relay.py)."""
+"""Verbs about links: to a machine that moved, and through one in the middle."""
 
 from typing import Annotated
 

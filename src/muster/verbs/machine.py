@@ -5,7 +5,7 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.fleet.facts import Facts
 from muster.log.stream import MachineId
 from muster.node.link import Tried
-from muster.node.presence import heard_ms_ago, presence
+from muster.node.services.presence import heard_ms_ago, presence
 from muster.verbs.declaration import Call, Core, Nothing, verb
 
 

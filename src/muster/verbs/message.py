@@ -18,10 +18,10 @@ from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET, MachineId, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
-from muster.node import messages
-from muster.node.mailbox import Mailbox
-from muster.node.presence import heard_ms_ago
-from muster.node.speaking import Speaking
+from muster.node.services import messages
+from muster.node.services.mailbox import Mailbox
+from muster.node.services.presence import heard_ms_ago
+from muster.node.services.speakers import Speaking
 from muster.node.verb import LATER, Later
 from muster.store.store import Draft
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb

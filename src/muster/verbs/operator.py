@@ -18,8 +18,8 @@ from muster.fleet.meant import taken
 from muster.fleet.name import check_name, short
 from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
-from muster.node import clock
-from muster.node.home import SEED_BYTES, Home
+from muster.node.host import clock
+from muster.node.host.home import SEED_BYTES, Home
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 

@@ -12,8 +12,8 @@ from muster.errors import Malformed
 from muster.limits import VALUE_INLINE_BYTES_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
-from muster.node import yields
-from muster.node.ownership import Held
+from muster.node.tasks import values_read as yields
+from muster.node.tasks.ownership import Held
 from muster.task import kinds, large, values
 from muster.verbs.declaration import Core
 

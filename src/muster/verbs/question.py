@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
-from muster.node.question import AnswerAttempt, Questions
+from muster.node.tasks.approvals import AnswerAttempt, Questions
 from muster.node.verb import Column
 from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
 from muster.verbs.find import TASK

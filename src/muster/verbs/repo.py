@@ -11,11 +11,11 @@ from muster.git import repository
 from muster.git import serve as remote
 from muster.git.fence import Epoch, Update, may_push_all, repository_name
 from muster.limits import GIT_PUSH_REFS_MAX
-from muster.node import holder
+from muster.node.attempts import blobs as holder
 from muster.node.counter import DECLARED
-from muster.node.member import FactsChanged
-from muster.node.ownership import Ownership
-from muster.node.push import PushRights
+from muster.node.incarnations.members import FactsChanged
+from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.push_policy import PushRights
 from muster.verbs.declaration import (
     Call,
     Core,

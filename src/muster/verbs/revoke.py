@@ -17,7 +17,7 @@ from muster.fleet.machine import Authority
 from muster.fleet.meant import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
-from muster.node import last_word
+from muster.node.incarnations import last_word
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 
 

@@ -14,7 +14,7 @@ from muster.fleet import kinds
 from muster.fleet.meant import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.node import event as ev
-from muster.node.reach import said
+from muster.node.host.reach import said
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 

@@ -12,10 +12,10 @@ from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.event import Told
-from muster.node.following import WATCHED, Following, waiting
-from muster.node.ownership import Ownership, writer_of
-from muster.node.presence import presence
-from muster.node.running import Running
+from muster.node.services.presence import presence
+from muster.node.tasks.followers import WATCHED, Following, waiting
+from muster.node.tasks.ownership import Ownership, writer_of
+from muster.node.tasks.runs import Running
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import order as orders

@@ -24,8 +24,9 @@ from muster.channel.backoff import Backoff
 from muster.channel.door import raise_descriptors
 from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable, of_exit
 from muster.limits import DESCRIPTORS_WANTED
-from muster.node import lock
-from muster.node.home import Home
+from muster.node.host import lock
+from muster.node.host.home import Home
+from muster.node.parts import PARTS
 from muster.verbs.declaration import Daemon, Door, Nothing, Perform, Request, opt, verb
 from muster.verbs.table import VERBS
 
@@ -119,7 +120,7 @@ async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
     loop = asyncio.get_running_loop()
     while True:
         began = loop.time()
-        daemon = Daemon(Installation(home), VERBS)
+        daemon = Daemon(Installation(home, PARTS), VERBS)
         await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
         if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
             return daemon.why_stopped

@@ -31,9 +31,9 @@ from muster.fleet.name import check_name
 from muster.fleet.record import open_record, sign_binding, sign_operator, sign_record
 from muster.limits import CALL_BYTES_MAX
 from muster.log import canon
-from muster.node import clock
-from muster.node.config import Config, config_text
-from muster.node.home import SEED_BYTES, Home
+from muster.node.host import clock
+from muster.node.host.config import Config, config_text
+from muster.node.host.home import SEED_BYTES, Home
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import Door, Request, Words, opt, pos, verb
 

@@ -8,12 +8,12 @@ from typing import Annotated, Final
 
 from msgspec import Struct
 
-from muster.node.mailbox import Mailbox
-from muster.node.owning import Owning
-from muster.node.presence import presence
-from muster.node.running import Running
-from muster.node.speaking import Speaking
-from muster.node.working import Working
+from muster.node.services.mailbox import Mailbox
+from muster.node.services.presence import presence
+from muster.node.services.speakers import Speaking
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.runs import Running
+from muster.node.tasks.worker import Working
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed

@@ -12,10 +12,10 @@ from muster.limits import KEY_CHARS_MAX, RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_S
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
-from muster.node.doubt import Doubt
-from muster.node.owning import Owning
+from muster.node.incarnations.doubt import Doubt
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.service import Work
 from muster.node.verb import LATER, Later
-from muster.node.work import Work
 from muster.task import kinds
 from muster.task.evidence import task_args
 from muster.task.instruction import Settled

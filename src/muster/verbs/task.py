@@ -14,10 +14,10 @@ from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
-from muster.node.actor import said
-from muster.node.ownership import Held, Listing, Ownership, newest, writer_of
-from muster.node.owning import Owning
-from muster.node.presence import presence
+from muster.node.services.presence import presence
+from muster.node.tasks.actor import said
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.ownership import Held, Listing, Ownership, newest, writer_of
 from muster.task import kinds
 from muster.task.route import Verdict
 from muster.task.state import LIVE

@@ -9,8 +9,8 @@ from muster.fleet import kinds
 from muster.limits import FLEET_LIST_MAX, MESSAGES_SHOWN_MAX
 from muster.log.stream import Scope, group_owner, scope_group
 from muster.message.state import Sent
-from muster.node import messages
-from muster.node.actor import said
+from muster.node.services import messages
+from muster.node.tasks.actor import said
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, say_cut
 

@@ -1,0 +1,400 @@
+"""One attempt of ours, from its folder to its pushed commit.
+
+    open a folder at the prerequisites' commits ── run the agent ── check ── commit ── push
+
+Rule 1: it always ends as one end, and nothing of it is left running by then.
+Rule 2: the agent gets a minimal environment, its task's values, and a capability for this task
+only.
+Rule 3: `done` means: the agent succeeded, every deliverable is there, the check passed, and with a
+repository the commit is on the remote under this attempt's ref; without one the deliverables are
+kept here as blobs, and the folder began with those of the phases before.
+Rule 4: a repository that is out of reach is waited for, while the lease lasts, and so is room on
+the disk once the agent is done: what it did is not thrown away because a hub restarts.
+Rule 5: a fault of this machine is told from one of the agent. What fails before the agent began
+(the cache, the folder, a program that is absent or not logged in) names the part that failed, and
+the task goes elsewhere; a full disk that the attempt did not fill, or a lost hub, is a loss. All
+else is the agent's doing, and fails the attempt once.
+Rule 6: no secret of this machine leaves an attempt, in whatever text (agent/mask.py).
+"""
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from muster.agent.base import AgentEvent, AttemptOrder, Outcome
+from muster.agent.mask import Secrets
+from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
+from muster.git.commit import Signature
+from muster.git.fence import Epoch
+from muster.git.worktree import Origin, Worktree
+from muster.node.attempts import blobs as holder
+from muster.node.attempts import deliverables as delivery
+from muster.node.attempts import values as handing
+from muster.node.attempts.outfit import Outfit
+from muster.node.host import disk
+from muster.node.runtime import Runtime
+from muster.node.tasks import attempt_body
+from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
+from muster.node.tasks.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
+from muster.task import values as values_of
+from muster.task.duration import Stage
+from muster.task.instruction import StartAttempt
+from muster.task.live import Ended
+
+_SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
+# Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
+_TOLD_S: Final = 5.0
+_NO_FOLDER: Final = "the agent removed its own work folder, or put another one in its place"
+
+T = TypeVar("T")
+
+
+class _Stuck(MusterError):
+    """Processes that the kernel does not let go."""
+
+
+# What is this machine's, or nobody's, whatever the agent did before.
+_OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
+
+
+class Trial:
+    """See the top of this file. `stop` may come at any time; `over` is set after the end."""
+
+    def __init__(self, daemon: Runtime, start: StartAttempt) -> None:
+        self.daemon = daemon
+        self.start = start
+        self.task = start.assign.task
+        self.epoch = start.assign.epoch
+        self.template = start.open.template
+        self.over = asyncio.Event()
+        self.agent = start.assign.agent
+        self.actor = f"{self.agent}@{daemon.core.name}"
+        self._stopped = ""
+        # It was ended for filling the disk.
+        self.fills = False
+        self._stop = asyncio.Event()
+        self._running: Any = None
+        self._tree: Worktree | None = None
+        self._folder: Path | None = None
+        # What is in the folder before the agent begins; None until then.
+        self._given: int | None = None
+        # What is said beside the agent's own words.
+        self._noted = ""
+        self._outfit = Outfit(daemon, start)
+        self._secrets = Secrets({})
+        # The names of secrets that stand in what the agent said.
+        self._masked: set[str] = set()
+        # What of this machine an attempt needs before its agent begins; then the agent is asked.
+        self._part = ""
+        self._place = (0, 0)
+        self._answered_by: dict[str, str] = {}
+
+    def stop(self, reason: str) -> None:
+        """End it soon; harmless when repeated."""
+        self._stopped = self._stopped or reason
+        self._stop.set()
+        if self._running is not None:
+            self._running.cancel(reason)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are, None while there is no such place."""
+        return self._tree.path if self._tree is not None else self._folder
+
+    async def written_bytes(self) -> int:
+        """How much more its folder holds than before its agent began."""
+        if self._given is None or (folder := self.folder) is None:
+            return 0
+        return await asyncio.to_thread(disk.written_bytes, folder, self._given)
+
+    def fill(self, reason: str) -> None:
+        """It filled the disk: it fails for that, and is not tried on another machine."""
+        self.fills = True
+        self.stop(reason)
+
+    def answer(self, ask: str, by: str, *, allow: bool) -> None:
+        """A person's answer to a question of the agent; harmless when nobody asks any more."""
+        if self._running is not None:
+            self._answered_by[ask] = by
+            self._running.answer(ask, allow)
+
+    async def run(self) -> Ended:
+        """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
+        try:
+            return await self._whole()
+        except Refused as error:
+            return self._ended("failed", reason=str(error))
+        except MusterError as error:
+            mine = isinstance(error, _OURS) or any(text in str(error) for text in _SCARCE)
+            return self._broke_off(str(error), mine=mine)
+        except OSError as error:
+            reason = f"this machine could not go on: {error}"
+            return self._broke_off(reason, mine=error.errno in SCARCE)
+        finally:
+            self._at("clearing up")
+            await self._clean()
+
+    def _at(self, stage: Stage) -> None:
+        self.daemon.post(AttemptStage(self.task, self.epoch, stage))
+
+    async def _whole(self) -> Ended:
+        self._at("fetching")
+        self._part = "machine"
+        disk.check_room(Path(self.daemon.home.work))
+        self._outfit.look()
+        self._secrets = Secrets(self._outfit.hidden)
+        self._part = "repo" if self.start.open.repo else "machine"
+        folder = await self._open()
+        self._place = _identity(folder)
+        self.start = await handing.taken(self.daemon, self.start, self._patiently)
+        self._outfit.start = self.start
+        self._given = await asyncio.to_thread(disk.given_bytes, folder)
+        self._at("working")
+        return await self._work(folder)
+
+    def _broke_off(self, reason: str, *, mine: bool) -> Ended:
+        """Not done. Before the agent began it was this machine, and later where `mine` says so."""
+        if self._stopped:
+            return self._halted()
+        if self._part:
+            return self._ended("killed", reason=reason, fault=self._part)
+        return self._ended("killed" if mine else "failed", reason=reason)
+
+    def _halted(self, outcome: Outcome | None = None) -> Ended:
+        """Stopped from outside; who was stopped for filling the disk failed."""
+        reason = self._stopped or (outcome.summary if outcome is not None else "")
+        return self._ended("failed" if self.fills else "killed", outcome, reason=reason)
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    async def _open(self) -> Path:
+        repo = self.start.open.repo
+        if not repo:
+            name = f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
+            self._folder = Path(self.daemon.home.work) / name
+            await self.daemon.hands.workshop.discard(self._folder)
+            self._folder.mkdir(parents=True)
+            await self._place_what_came_before(self._folder)
+            return self._folder
+        path, url = self.daemon.hands.place_of(repo)
+        bases = attempt_body.bases(self.start.open.base, self.start.values)
+        origin, workshop = Origin(repo, url or self._own_url(path)), self.daemon.hands.workshop
+        self._tree = await self._patiently(
+            lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
+        )
+        return self._tree.path
+
+    async def _place_what_came_before(self, folder: Path) -> None:
+        """What the phases before delivered, where no repository carries it."""
+        given = holder.handed_on(self.daemon.core, self.start.owner, self.start.open)
+        # A later phase's file replaces the one in an earlier one's folder.
+        blobs, target = self.daemon.machine.blobs, delivery.Target(folder, force=True)
+        for source in given:
+            if self._stopped:
+                return
+            await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
+            await asyncio.to_thread(target.place, source.artefact, blobs)
+
+    async def _patiently(
+        self, work: Callable[[], Awaitable[T]], passing: tuple[type[MusterError], ...] = AWAY
+    ) -> T:
+        """`work`, and again while it meets what passes, until somebody stops us."""
+        return await patiently(work, passing, self._stop)
+
+    def _own_url(self, path: Path | None) -> str:
+        """Our own repository, reached through our own fence like anybody else's."""
+        assert path is not None, "a repository is here or it has an address"
+        return f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
+
+    def _signature(self) -> Signature:
+        signer = self.daemon.core.standing.signer("git")
+        seconds = self.daemon.core.now.wall_ms // 1000
+        return Signature(self.actor, self.daemon.core.name, seconds, signer)
+
+    async def _work(self, folder: Path) -> Ended:
+        if self._stopped:
+            return self._halted()
+        order = self._outfit.order(folder)
+        self._secrets = Secrets(order.secrets)
+        self._part = "agent"
+        outcome = await self._run(order)
+        if self._stopped or (outcome.status == "cancelled" and await self._told_to_stop()):
+            return self._halted(outcome)
+        if outcome.fault:
+            return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
+        if outcome.status != "ok":
+            reason = outcome.summary or outcome.status
+            full = not self.fills and disk.is_full(folder)
+            if full and await self.written_bytes() < disk.MUCH_BYTES:
+                return self._ended("killed", outcome, reason=f"{reason}; the disk here is full")
+            return self._ended("failed", outcome, reason=reason)
+        if _identity(folder) != self._place:
+            return self._ended("failed", outcome, reason=_NO_FOLDER)
+        check = str(self.template.get("check", ""))
+        if check:
+            checked = await self._run(self._outfit.check(folder, check))
+            if self._stop.is_set():
+                return self._halted(outcome)
+            if checked.fault:
+                return self._ended("killed", outcome, reason=checked.summary)
+            if checked.status != "ok":
+                reason = f"the check failed: {checked.tail[-400:] or checked.summary}"
+                return self._ended("failed", outcome, reason=reason)
+            if _identity(folder) != self._place:
+                return self._ended("failed", outcome, reason=_NO_FOLDER)
+        return await self._deliver(folder, outcome)
+
+    async def _told_to_stop(self) -> bool:
+        """Whether somebody here wanted the end, or soon says so: a machine that shuts down may tell
+        an attempt before it tells us. Else its agent ended it.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_S):
+                await self._stop.wait()
+        return self._stop.is_set()
+
+    async def _run(self, order: AttemptOrder) -> Outcome:
+        self._running = await self.daemon.hands.runner.start(order, self._happened)
+        self._part = ""
+        if self._stopped:
+            self._running.cancel(self._stopped)
+        outcome: Outcome = await self._running.wait()
+        if outcome.survivors:
+            raise _Stuck(f"processes {outcome.survivors} of task {self.task[:12]} cannot be ended")
+        self._masked |= set(outcome.masked)
+        clean = self._secrets.text
+        # The driver hid them before it cut; this is for whatever is said around it.
+        hidden: Outcome = msgspec.structs.replace(
+            outcome, summary=clean(outcome.summary), tail=clean(outcome.tail)
+        )
+        return hidden
+
+    async def _deliver(self, folder: Path, outcome: Outcome) -> Ended:
+        self._at("delivering")
+        deliver = [str(path) for path in self.template.get("deliver") or []]
+        if self._tree is None:
+            return await self._keep(folder, deliver, outcome)
+        message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
+        tree, workshop, signature = self._tree, self.daemon.hands.workshop, self._signature()
+        collected = await self._patiently(
+            lambda: workshop.collect(tree, deliver, message, signature), NO_SPACE
+        )
+        self._noted = attempt_body.left_out(collected)
+        if collected.missing:
+            reason = attempt_body.missing(collected.missing) + self._noted
+            return self._ended("failed", outcome, reason=reason)
+        if told := attempt_body.told_secret(collected, self._secrets):
+            return self._ended("failed", outcome, reason=told)
+        if self._stopped:
+            return self._halted(outcome)
+        await self._patiently(lambda: workshop.push(tree, collected.commit), OWN_PLACE)
+        return await self._done(outcome, attempt_body.changed(collected), collected.commit)
+
+    async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> Ended:
+        """Without a repository: the deliverables become blobs, which the end of it names."""
+        missing = delivery.missing(folder, deliver)
+        if missing:
+            return self._ended("failed", outcome, reason=attempt_body.missing(missing))
+        blobs = self.daemon.machine.blobs
+        try:
+            kept = await self._patiently(
+                lambda: asyncio.to_thread(delivery.collect, folder, deliver, blobs), NO_SPACE
+            )
+        except Refused as error:
+            return self._ended("failed", outcome, reason=str(error))
+        for each in kept:
+            blobs.claim(each.sha256, holder.attempt_claim(self.task, self.epoch))
+        if self._stopped:
+            return self._halted(outcome)
+        texts = tuple(str(each) for each in kept)
+        if self._secrets.fields(texts) != list(texts):
+            what = "the name of a deliverable holds a secret of this machine, and names are public"
+            return self._ended("failed", outcome, reason=what)
+        return await self._done(outcome, texts)
+
+    async def _done(self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = "") -> Ended:
+        said, size = self._values(outcome), outcome.said_bytes
+        values, large = await self._patiently(
+            lambda: handing.kept(self.daemon, self.task, self.epoch, said, size), NO_SPACE
+        )
+        return self._ended(
+            "done", outcome, artefacts=artefacts, commit=commit, values=values, large=large
+        )
+
+    def _values(self, outcome: Outcome) -> dict[str, str]:
+        output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        found = {
+            "agent": self.agent,
+            "machine": self.daemon.core.name,
+            "output": output,
+        }
+        # A text with the name of a secret in its place is not what was said: nobody gets it.
+        said = {"output": output, "summary": self._summary(outcome)}
+        marks = [f"[{name}]" for name in self._masked | self._secrets.found]
+        withheld = [name for name, text in said.items() if any(mark in text for mark in marks)]
+        return found | ({values_of.WITHHELD: " ".join(withheld)} if withheld else {})
+
+    def _summary(self, outcome: Outcome) -> str:
+        text = outcome.summary or outcome.tail.strip().rpartition("\n")[2]
+        return text.replace("\0", "")[:400] or "done"
+
+    # --- ends ----------------------------------------------------------------------------------
+
+    def _happened(self, event: AgentEvent) -> None:
+        fields = self._secrets.fields(event.fields)
+        if event.kind == "agent.decision" and fields.get("by") == "person":
+            fields["by"] = self._answered_by.get(str(fields.get("ask")), "person")
+        self.daemon.post(AttemptEvent(self.task, self.epoch, event.kind, fields, self.actor))
+
+    def given_up(self) -> Ended:
+        """How it ends when this machine itself failed at it."""
+        return self._ended("killed", reason="this machine failed at it; its daemon.log says how")
+
+    def _ended(
+        self,
+        status: attempt_body.Status,
+        outcome: Outcome | None = None,
+        *,
+        reason: str = "",
+        fault: str = "",
+        artefacts: tuple[str, ...] = (),
+        **made: Any,
+    ) -> Ended:
+        reason = self._secrets.text(reason)
+        if fault:
+            return attempt_body.refusal(self.task, self.epoch, fault, reason[:2000])
+        summary = reason[:400]
+        if outcome is not None:
+            summary = self._secrets.text(self._summary(outcome) + self._noted)
+        return attempt_body.finish(
+            self.task,
+            self.epoch,
+            status,
+            summary=summary,
+            reason=reason[:2000],
+            artefacts=[self._secrets.text(each) for each in artefacts],
+            usage=outcome.usage if outcome is not None else {},
+            **made,
+        )
+
+    async def _clean(self) -> None:
+        if self._tree is not None:
+            await self.daemon.hands.workshop.close(self._tree)
+        handing.discard(self.daemon, self.start)
+        if self._folder is not None:
+            await self.daemon.hands.workshop.discard(self._folder)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Which folder this is; (0, 0) where there is none, or a link."""
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        return 0, 0
+    return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else (0, 0)

@@ -1,0 +1,370 @@
+"""The daemon's hands: attempts, fences, branches; everything that takes time outside.
+
+Rule 1: whatever is begun here ends as exactly one event, also when it fails; the core waits for it.
+Rule 2: an attempt's process tree is gone before its end is reported.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from muster.agent import catalogue, start
+from muster.agent.process import Runner
+from muster.channel import FIRST
+from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
+from muster.git import command as gits
+from muster.git import ref, repository
+from muster.git.fence import Epoch
+from muster.git.glob import matching
+from muster.git.worktree import Origin, Workshop
+from muster.limits import EACH_MATCHES_MAX
+from muster.node import event as ev
+from muster.node.attempts import blobs as holder
+from muster.node.attempts.attempt import Trial
+from muster.node.attempts.promotion import Promotions
+from muster.node.call.router import Router
+from muster.node.counter import DECLARED
+from muster.node.host import clock
+from muster.node.host import disk as usage
+from muster.node.host.facts import logins_of, probe
+from muster.node.host.reach import own_ways
+from muster.node.incidents import Noticed
+from muster.node.runtime import Runtime
+from muster.node.services.losses import BLOBS, blobs_gone
+from muster.node.tasks.approvals import AnswerAttempt
+from muster.node.tasks.attempt_body import AttemptEnded
+from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
+from muster.node.tasks.branches import BringBack, BroughtBack
+from muster.task.instruction import (
+    Fenced,
+    MoveBranch,
+    Promoted,
+    RaiseFence,
+    StartAttempt,
+    StopAttempt,
+)
+from muster.task.kinds import NO_EPOCH
+from muster.task.kinds import Epoch as Pair
+
+DECLARED[__name__] = {
+    "upkeep-failed": "A part of the hourly upkeep failed; it is tried again.",
+    "blobs-swept": "Blobs that no entry names were removed.",
+}
+
+# Chosen arbitrarily; a machine that is up answers within a step.
+ANSWER_S: Final = 30.0
+# What keeps a repository from being read for now: it is asked again.
+PASSING: Final = (Unreachable, Conflict, Exhausted)
+# How anything ends that nobody foresaw.
+_OURS: Final = "this machine failed at it; its daemon.log says how"
+# The incident about what attempts left.
+REMAINS: Final = "left-behind"
+
+
+class Hands:
+    """What the daemon does for its core."""
+
+    def __init__(self, daemon: Runtime) -> None:
+        self.daemon = daemon
+        self.branches = Promotions(self)
+        home = daemon.home
+        self.repos = Path(home.repos)
+        self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
+        self.agents = catalogue.load(_existing(home.path / "agents.json"))
+        self.runner = Runner(self.agents)
+        self._trials: dict[tuple[str, Pair], Trial] = {}
+        # Unknown until it was looked at once: what was told before a restart may be gone.
+        self._told: dict[Path, str] | None = None
+
+    async def prepare(self) -> None:
+        """Clear away what a crash left: work folders, half-made repositories.
+
+        What takes long is left to the first round of `upkeep`.
+        """
+        self.repos.mkdir(parents=True, exist_ok=True)
+        await self.workshop.clear()
+        self._sweep_blobs()
+
+    async def upkeep(self) -> None:
+        """One round of what keeps the disk in order: remove what was set aside, pack repositories.
+
+        What a failing disk or a stranger's files do to it is told, and the next round tries again.
+        """
+        await self.workshop.empty()
+        self._tell_remains()
+        now_s = clock.read().wall_ms / 1000
+        for work in (
+            asyncio.to_thread(repository.sweep, self.repos, now_s),
+            *(repository.maintain(each.path) for each in repository.listing(self.repos)),
+            self.workshop.maintain(),
+        ):
+            try:
+                await work
+            except (MusterError, OSError):
+                self.daemon.core.counters["upkeep-failed"] += 1
+
+    def _tell_remains(self) -> None:
+        """Name what could not be removed, once; and when it is gone."""
+        remains = dict(self.workshop.remains)
+        if self._told is None and not remains and not self._is_told(REMAINS):
+            self._told = {}
+        if remains == self._told:
+            return
+        self._told = remains
+        title = ""
+        if remains:
+            path, why = min(remains.items())
+            more = f", and {len(remains) - 1} more beside it" if len(remains) > 1 else ""
+            title = f"{path}{more}: what an attempt left cannot be removed ({gits.clean(why)})"
+            title += "; remove it as whoever owns what is in it"
+        self.daemon.post(Noticed(REMAINS, title))
+
+    def _is_told(self, key: str) -> bool:
+        core = self.daemon.core
+        return bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
+
+    def _sweep_blobs(self) -> None:
+        """Remove what no entry names. A database in doubt may have lost the entries that do."""
+        machine, core = self.daemon.machine, self.daemon.core
+        if machine.doubts:
+            return
+        gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
+        core.counters["blobs-swept"] += gone
+        title = blobs_gone(core, machine.blobs)
+        if title or self._is_told(BLOBS):
+            self.daemon.post(Noticed(BLOBS, title))
+
+    async def close(self) -> None:
+        """End every attempt and wait until nothing of it is left."""
+        trials = list(self._trials.values())
+        for trial in trials:
+            trial.stop("the daemon is stopping")
+        if trials:
+            await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in trials], timeout=15)
+
+    async def facts(self) -> Mapping[str, Any]:
+        """What this machine is and has, now."""
+        config = self.daemon.machine.config
+        found = await catalogue.discover(self.agents, os.environ)
+        agents = {name: each.version for name, each in found.items()}
+        repos = [each.name for each in repository.listing(self.repos)]
+        facts = await probe(
+            labels=config.labels,
+            agents=agents,
+            logins=self._logins(agents),
+            repositories=repos,
+            slots=config.slots,
+        )
+        ways = own_ways(config, self.daemon.machine.facts)
+        address = next((way.address for way in ways if way.channel == FIRST), "")
+        return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}
+
+    def _logins(self, agents: Iterable[str]) -> dict[str, str]:
+        """Which agents look logged in, where anybody can tell."""
+        try:
+            file = self.daemon.home.agent_variables()
+        except MusterError:
+            # Attempts say what is wrong with it; it must not keep us from saying what we are.
+            file = {}
+        return logins_of(self.agents, agents, {**os.environ, **file})
+
+    # --- effects ------------------------------------------------------------------------------
+
+    @ev.effect(StartAttempt)
+    def start_attempt(self, effect: StartAttempt) -> None:
+        trial = Trial(self.daemon, effect)
+        self._trials[trial.task, trial.epoch] = trial
+        self.daemon.supervisor.run("attempt", self._attempt(trial))
+
+    @ev.effect(StopAttempt)
+    def stop_attempt(self, effect: StopAttempt) -> None:
+        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+            found.stop(effect.reason)
+
+    @ev.effect(AnswerAttempt)
+    def answer_attempt(self, effect: AnswerAttempt) -> None:
+        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+            found.answer(effect.ask, effect.by, allow=effect.allow)
+
+    @ev.effect(RaiseFence)
+    def raise_fence(self, effect: RaiseFence) -> None:
+        failed = Fenced(effect.task, effect.epoch, _OURS)
+        self._begin("fence", self._raise_fence(effect), failed)
+
+    @ev.effect(MoveBranch)
+    def move_branch(self, effect: MoveBranch) -> None:
+        failed = Promoted(effect.task, effect.epoch, effect.commit, _OURS)
+        self._begin("promote", self.branches.move(effect), failed)
+
+    @ev.effect(BringBack)
+    def bring_back(self, effect: BringBack) -> None:
+        move = effect.move
+        failed = BroughtBack(move.task, move.branch, move.repo, _OURS)
+        self._begin("branch", self.branches.bring_back(move), failed)
+
+    @ev.effect(MatchGlob)
+    def match_glob(self, effect: MatchGlob) -> None:
+        failed = Matched(effect.run, effect.phase, (), _OURS)
+        self._begin("match", self._match(effect), failed)
+
+    @ev.effect(FindBase)
+    def find_base(self, effect: FindBase) -> None:
+        self._begin("base", self._find_base(effect), BaseFound(effect.run, "", _OURS))
+
+    def _begin(self, name: str, work: Awaitable[ev.Event], failed: ev.Event) -> None:
+        """Post how it ends; nobody else asks again for what this machine failed at."""
+
+        async def end() -> None:
+            try:
+                ended = await work
+            except (OSError, *MISTAKES):
+                self.daemon.post(failed)
+                raise
+            self.daemon.post(ended)
+
+        self.daemon.supervisor.run(name, end())
+
+    async def relieve(self) -> str:
+        """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
+        trials = [trial for trial in self._trials.values() if not trial.fills]
+        sizes = [(await trial.written_bytes(), trial) for trial in trials]
+        size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
+        if trial is None or size < usage.MUCH_BYTES:
+            return ""
+        trial.fill(
+            f"the disk of this machine is full, and this attempt wrote {size >> 20} MiB of it"
+        )
+        return f"task {trial.task[:12]}"
+
+    async def _attempt(self, trial: Trial) -> None:
+        key = (trial.task, trial.epoch)
+        # A mistake of ours must not leave a slot taken for ever by an attempt that never ends.
+        ended = trial.given_up()
+        try:
+            ended = await trial.run()
+        finally:
+            trial.over.set()
+            self._trials.pop(key, None)
+            self.daemon.post(AttemptEnded(ended))
+            self._tell_remains()
+
+    def place_of(self, repo: str) -> tuple[Path | None, str]:
+        """Where a repository is: our own folder, or the address of the machine that keeps it."""
+        try:
+            return repository.find(self.repos, repo).path, ""
+        except NotFound:
+            core = self.daemon.core
+            keeper = core.roster.keeper(repo, core.now.wall_ms)
+            if keeper is None:
+                raise
+            return None, f"muster::{keeper.name}/{repo}"
+
+    async def _raise_fence(self, effect: RaiseFence) -> Fenced:
+        reason, newest = "", NO_EPOCH
+        try:
+            path, url = self.place_of(effect.repo)
+            epoch = Epoch(*effect.epoch)
+            if path is not None:
+                await ref.register(path, effect.task, epoch)
+            else:
+                await ref.register_remote(
+                    await self.scratch(effect.repo, url), url, effect.task, epoch
+                )
+        except MusterError as error:
+            reason = str(error)
+            newest = await self._newest(effect)
+        return Fenced(effect.task, effect.epoch, reason, newest)
+
+    async def _newest(self, effect: RaiseFence) -> Pair:
+        """The epoch that our own repository's fence holds; NO_EPOCH where nobody can tell."""
+        try:
+            path, _ = self.place_of(effect.repo)
+            held = await ref.epoch(path, effect.task) if path is not None else None
+        except MusterError:
+            return NO_EPOCH
+        return NO_EPOCH if held is None else (held.incarnation, held.counter)
+
+    async def scratch(self, name: str, url: str) -> Path:
+        """A cache of a repository elsewhere, to run git in."""
+        return await self.workshop.refresh(Origin(name, url))
+
+    async def _match(self, effect: MatchGlob) -> Matched:
+        found: tuple[str, ...] = ()
+        reason, again = "", False
+        try:
+            listed = b""
+            # What several phases before it made is merged when it starts: every file counts.
+            for each in effect.commit.split() or [""]:
+                where, commit = await self._start_of(effect.repo, each)
+                tree = ["ls-tree", "-r", "-z", "--name-only", commit]
+                listed += (await gits.run_async(tree, where)).out
+            # In a thread: a large repository's names take a while, and everybody else waits.
+            found, reason = await asyncio.to_thread(_matches, listed, effect.glob)
+        except PASSING as error:
+            reason, again = str(error), True
+        except MusterError as error:
+            reason = str(error)
+        told = found[: EACH_MATCHES_MAX + 1]
+        return Matched(effect.run, effect.phase, told, reason, count=len(found), again=again)
+
+    async def _find_base(self, effect: FindBase) -> BaseFound:
+        commit, reason, again = "", "", False
+        try:
+            _, commit = await self._start_of(effect.repo, effect.base)
+        except PASSING as error:
+            reason, again = str(error), True
+        except MusterError as error:
+            reason = str(error)
+        return BaseFound(effect.run, commit, reason, again)
+
+    async def commit_of(self, repo: str, base: str) -> str:
+        """The commit that `base` names in a repository, "" for the newest of its default branch.
+
+        Raises: NotFound, Unreachable.
+        """
+        return (await self._start_of(repo, base))[1]
+
+    async def _start_of(self, repo: str, base: str) -> tuple[Path, str]:
+        """A repository that has the commit which `base` names, and that commit."""
+        path, url = self.place_of(repo)
+        where = path or await self.scratch(repo, url)
+        return where, await start.commit(where, url or str(where), repo, base)
+
+    # --- questions -----------------------------------------------------------------------------
+
+    async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None:
+        """A verb of another machine; its value, None when it is away or refused."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Mapping[str, Any]] = loop.create_future()
+        forget = self.daemon.core.part(Router).ask(
+            machine, verb, args, lambda answer: None if future.done() else future.set_result(answer)
+        )
+        self.daemon.post(ev.Tick())
+        try:
+            answer = await asyncio.wait_for(future, ANSWER_S)
+        except TimeoutError:
+            return None
+        finally:
+            forget()
+        return answer.get("value") if answer["ok"] else None
+
+
+def _matches(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:
+    """What a glob matches in a listing of git, and why that is nothing, where a reason is seen."""
+    # Names that are no UTF-8 are told as they are, so that they can be refused by name.
+    files = [raw.decode("utf-8", "surrogateescape") for raw in listed.split(b"\0") if raw]
+    found = matching(files, glob)
+    if found or glob.endswith("/"):
+        return found, ""
+    folders = matching(files, f"{glob}/")
+    some = f"{len(folders)} folder{'s' * (len(folders) > 1)}"
+    why = f"{glob} matches no file, but {some}; if those are meant, write {glob}/"
+    return found, why if folders else ""
+
+
+def _existing(path: Path) -> Path | None:
+    return path if path.exists() else None

@@ -1,0 +1,153 @@
+"""Orders: whether somebody may, decided once by the machine that acts, and written down.
+
+Rule 1: an operator's statement is the only source of authority; a socket, a link or a role is none.
+Rule 2: taking an order and its effect are one transaction; the entry `order.take` spends its nonce,
+so the same statement shown again does nothing.
+Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from muster.agent.mask import Secrets
+from muster.errors import Conflict, Denied, MusterError, Refused
+from muster.fleet import kinds
+from muster.fleet.capability import Capability, check_capability, read_token
+from muster.fleet.folds import ORDER
+from muster.fleet.statement import open_statement
+from muster.limits import DENIALS_PER_MINUTE_MAX
+from muster.log import canon
+from muster.log.entry import EntryId
+from muster.log.stream import FLEET
+from muster.node.counter import DECLARED
+from muster.node.incarnations.doubt import Doubt
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "denied": "Somebody was refused what it may not do.",
+    "denied-unrecorded": "A refusal made no entry: there were too many in a minute.",
+}
+
+
+class OrderTaken(NamedTuple):
+    """An order taken: by whom, and the entry that says so."""
+
+    actor: str
+    entry: EntryId
+    operator: str
+    object: str
+
+
+class Orders(Part):
+    """Statements and capabilities of one machine."""
+
+    name = "orders"
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._doubt = core.part(Doubt)
+        self._capabilities: dict[str, Capability] = {}
+        self._secrets: dict[str, Secrets] = {}
+        self._denied: list[int] = []
+
+    def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
+        """Obey a statement, spending its nonce; without `object` its own counts.
+
+        Raises: Denied, Forged, Malformed; Conflict where it was obeyed before.
+        """
+        core = self.core
+        statement = open_statement(raw.encode(), core.standing.fleet)
+        object = statement.object if object is None else object
+        if self._spent(statement.operator, statement.nonce):
+            raise Conflict(f"this order to {verb} was taken already: nothing was done again")
+        self._doubt.check(statement)
+        try:
+            grant = core.roster.allow(
+                statement,
+                verb=verb,
+                object=object,
+                machine=core.machine,
+                args=args,
+                now_ms=core.now.wall_ms,
+            )
+        except Refused as error:
+            self.deny(statement.operator, verb, object, error, raw)
+            raise
+        body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
+        actor = f"op:{core.roster.speaker(statement.operator)}"
+        entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
+        # No table shows it before this step ends.
+        core.of_step[ORDER.name, statement.operator, statement.nonce] = None
+        return OrderTaken(actor, entry.id, statement.operator, object)
+
+    def check_operator(self, verb: str, raw: str) -> None:
+        """Raises: Denied where an operator must order this, and another key did."""
+        statement = open_statement(raw.encode(), self.core.standing.fleet)
+        if statement.operator in self.core.roster.operators:
+            return
+        error = Denied(f"only an operator may order {verb}, not whom an operator granted something")
+        self.deny(statement.operator, verb, statement.object, error, raw)
+        raise error
+
+    def _spent(self, operator: str, nonce: str) -> bool:
+        """Whether we obeyed it before; another machine's rows say nothing about us."""
+        if (ORDER.name, operator, nonce) in self.core.of_step:
+            return True
+        store, own = self.core.store, self.core.standing.own(FLEET)
+        # What an earlier life of ours took may come back in this very step: that is folded first.
+        return store.has_row(ORDER.name, own, operator, nonce) or any(
+            store.row(ORDER.name, stream, operator, nonce) is not None
+            for stream in store.streams()
+            if stream.machine == own.machine and stream.scope == FLEET and stream != own
+        )
+
+    def deny(self, by: str, verb: str, object: str, error: MusterError, raw: str = "") -> None:
+        """Write down that somebody was refused."""
+        core = self.core
+        core.counters["denied"] += 1
+        minute_ago = core.now.boot_ms - 60_000
+        self._denied = [t for t in self._denied if t > minute_ago]
+        if len(self._denied) >= DENIALS_PER_MINUTE_MAX:
+            core.counters["denied-unrecorded"] += 1
+            return
+        self._denied.append(core.now.boot_ms)
+        body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
+        denial = canon.encode(msgspec.to_builtins(body))
+        core.append(kinds.ORDER_DENY, denial)
+        core.lasting.append((kinds.ORDER_DENY, denial))
+
+    # --- agents ---------------------------------------------------------------------------
+
+    def allow_agent(self, capability: Capability, secrets: Secrets | None = None) -> None:
+        """An attempt begins: its agent may ask for the verbs that its capability names.
+
+        What it says then becomes entries: nothing of it may hold one of the `secrets`.
+        """
+        self._capabilities[capability.sha256] = capability
+        self._secrets[capability.sha256] = secrets or Secrets({})
+
+    def forget_agent(self, task: str) -> None:
+        for key in [k for k, c in self._capabilities.items() if c.task == task]:
+            del self._capabilities[key], self._secrets[key]
+
+    def capability(self, token: str, verb: str, args: Any) -> str:
+        """The actor that a token stands for. Raises: Denied, Refused for a secret in the words."""
+        _, sha256 = read_token(token)
+        capability = self._capabilities.get(sha256)
+        if capability is None:
+            error = Denied("no running task has this capability")
+            self.deny("agent", verb, "*", error)
+            raise error
+        try:
+            check_capability(capability, token, verb, self.core.now.wall_ms)
+        except Denied as error:
+            self.deny(capability.agent, verb, capability.task, error)
+            raise
+        # Refused and not masked: whoever gets a message must get what was said.
+        if self._secrets[sha256].fields(args) != args:
+            raise Refused("this holds a secret of this machine, and an entry lasts; say it without")
+        return f"{capability.agent}@{self.core.name}"

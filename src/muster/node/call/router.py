@@ -1,0 +1,357 @@
+"""Calls: from a command, an agent or another machine to a verb, and back.
+
+Rule 1: only what the table of verbs names can be called; the table says what authority each needs,
+and it is checked here, once, by the machine that acts, before the handler sees anything.
+Rule 2: a call for another machine is passed on as it is, for members and local programs only.
+Passing on adds no authority: the statement inside names its target, and what a link proves counts
+for calls that were not passed on.
+Rule 3: a link that proved no live machine of the fleet gets enrolment and nothing else.
+Rule 4: a refused call changes nothing. Whatever its handler wrote before it refused is taken back,
+the taking of its order too; what stays is the record that it was refused. So it is with a handler
+that fails by our own mistake: whoever asked is told, and the machine goes on.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.channel.frame import Type
+from muster.errors import (
+    Broken,
+    Conflict,
+    Denied,
+    Malformed,
+    MusterError,
+    NotFound,
+    Unreachable,
+    Unsettled,
+)
+from muster.limits import (
+    CALL_BYTES_MAX,
+    CALL_HOPS_MAX,
+    LINK_CALLS_OPEN_MAX,
+    STRANGER_CALLS_MAX,
+)
+from muster.log import canon
+from muster.node import event as ev
+from muster.node.call import arguments as argument
+from muster.node.call.answers import Answers, Call, Request
+from muster.node.call.authorize import Orders
+from muster.node.counter import DECLARED, labelled
+from muster.node.guard import OURS, Mark
+from muster.node.link import Answer, Link, accepts, failure
+from muster.node.part import Part
+from muster.node.verb import LATER, Verb
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "strangers-cut": "A link that proved no machine called too often and was cut.",
+    "call-<error>": "A call was answered with an error.",
+}
+
+
+class Said(msgspec.Struct, frozen=True):
+    """The answer of another machine: a value, or what kind of error and its text."""
+
+    ok: bool
+    value: Any = None
+    error: dict[str, Any] = {}
+
+
+class Router(Part):
+    """Finds the handler of a call, passes calls on, and brings answers back."""
+
+    name = "calls"
+    effects = (ev.Perform, ev.Join)
+
+    def __init__(self, core: "Core") -> None:
+        self.core, self.verbs, self._orders = core, core.verbs, core.part(Orders)
+        self._answers = core.part(Answers)
+        self.waiting: list[tuple[int, int, Request]] = []
+        self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
+        self._asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
+        # Of an answer that comes in parts, what came.
+        self._parts: dict[tuple[int, int], bytearray] = {}
+        core.frames[Type.CALL] = self.on_call
+        core.frames[Type.REPLY] = self.on_reply
+        core.frames[Type.CLOSE] = self.on_close
+        core.on(ev.LinkDown, self.link_down)
+        for each in (ev.HeadConfirmed, ev.DoubtOver, ev.DoubtLasts):
+            core.on(each, self.resume)
+
+    # --- calls in -----------------------------------------------------------------------
+
+    def on_call(self, link: Link, channel: int, payload: bytes) -> None:
+        if not link.local and not link.peer and self._is_guessing(link):
+            return
+        try:
+            request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
+            self._check_caller(link, request)
+            if self._writes(request):
+                self.core.store.check_room()
+            if not self.core.settled and self._writes(request):
+                # Our own history is not confirmed yet: what would write waits a moment.
+                self._wait(link, channel, request)
+                return
+        except MusterError as error:
+            self._failed(link, channel, error)
+            if not link.local and not link.peer:
+                # A stranger that goes on asking is cut for it.
+                raise
+            return
+        self._begin(link, channel, request)
+
+    def _is_guessing(self, link: Link) -> bool:
+        """Whether a stranger has called too often: it is cut, and heard no more."""
+        link.calls += 1
+        if link.calls == STRANGER_CALLS_MAX + 1:
+            self.core.counters["strangers-cut"] += 1
+            self.core.do(ev.Cut(link.id, "one call enrols; this link made too many"))
+        return link.calls > STRANGER_CALLS_MAX
+
+    def _check_caller(self, link: Link, request: Request) -> None:
+        """Before anything is looked up: who is no live member may ask to be enrolled, here."""
+        verb = self.verbs.get(request.verb)
+        if link.local or (verb is not None and verb.auth == "nothing" and not request.on):
+            return
+        if not link.peer:
+            raise Denied("only machines of the fleet are answered here; join first")
+        self.core.roster.machine(link.peer)
+
+    def _wait(self, link: Link, channel: int, request: Request) -> None:
+        if sum(number == link.id for number, _, _ in self.waiting) < LINK_CALLS_OPEN_MAX:
+            self.waiting.append((link.id, channel, request))
+            return
+        full = "this machine is starting, and enough calls wait for it; ask again soon"
+        self._failed(link, channel, Conflict(full))
+
+    def _failed(self, link: Link, channel: int, error: MusterError) -> None:
+        self.core.counters[labelled("call", error)] += 1
+        if channel:
+            self._answers.answer(link.id, channel, failure(error))
+
+    def resume(self, _event: ev.Event) -> None:
+        """Our history is confirmed: do what waited for it."""
+        waiting, self.waiting = self.waiting, []
+        for number, channel, request in waiting:
+            if (link := self.core.links.get(number)) is not None:
+                self._begin(link, channel, request)
+
+    def _writes(self, request: Request) -> bool:
+        verb = self.verbs.get(request.verb)
+        if verb is None or (request.on and not self._is_here(request.on)):
+            return False
+        return verb.auth in ("order", "agent", "nothing") or verb.writes
+
+    def _begin(self, link: Link, channel: int, request: Request) -> None:
+        mark, call, name = None, None, request.verb[:40]
+        try:
+            if request.on and not self._is_here(request.on):
+                self._forward(link, channel, request)
+                return
+            verb = self.verbs.get(request.verb)
+            if verb is None or verb.runs == "client":
+                raise NotFound(f"there is no verb {name!r} to call; see `muster --help`")
+            handler = verb.load()
+            ask = argument.read(verb, handler, request.args, request.options)
+            call = Call(
+                self.core, request.verb, request.args, link.id, channel, link.peer, link.local
+            )
+            call.options = request.options
+            before = self.core.mark()
+            self._authorise(verb, call, request)
+            mark = before
+            if verb.runs in ("async", "stream"):
+                who = (link.peer, call.actor, ask)
+                self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
+                return
+            value = handler(self.core, call, ask)
+            if value is not LATER and channel:
+                self._answers.answer(link.id, channel, {"ok": True, "value": value})
+        except Unsettled:
+            self._wait(link, channel, request)
+        except MusterError as error:
+            if self.core.store.broken is not None:
+                raise
+            if mark is not None and call is not None:
+                self._take_back(call, mark, error)
+            self._failed(link, channel, error)
+        except OURS as mistake:
+            self.core.guard.failed("verb", name, mistake)
+            broken = Broken(
+                f"this machine failed at {name}, and nothing of it was done; "
+                "`muster incidents` and its daemon.log say how"
+            )
+            if mark is not None and call is not None:
+                self._take_back(call, mark, broken)
+            # What it changed in memory is not undone with the log.
+            self.core.tell(ev.MemoryDoubtful())
+            self._failed(link, channel, broken)
+
+    def _take_back(self, call: Call, mark: Mark, error: MusterError) -> None:
+        """Its handler refused: nothing of it stays but that, where somebody had ordered it."""
+        self.core.undo(mark)
+        if call.statement:
+            # Without its text: whoever reads our log could show it again.
+            self._orders.deny(call.operator, call.verb, call.object, error)
+
+    def _is_here(self, on: str) -> bool:
+        return on in (self.core.machine, self.core.name)
+
+    def _authorise(self, verb: Verb, call: Call, request: Request) -> None:
+        """Raises: Denied, Forged, Conflict where the call brings less than the verb needs."""
+        if verb.auth == "nothing":
+            return
+        if verb.auth == "peer":
+            if not call.peer:
+                raise Denied(f"{call.verb} is for machines of the fleet only")
+            if request.hops:
+                # The link proves who passed it on, not who asks.
+                raise Denied(
+                    f"{call.verb} was passed on: it is for machines with a link of their own"
+                )
+            return
+        if verb.auth == "local" and call.local:
+            return
+        if verb.auth == "agent" and request.capability and call.local:
+            call.actor = self._orders.capability(request.capability, call.verb, request.args)
+            return
+        if not request.statement:
+            raise Denied(
+                f"{call.verb} needs an operator's signature: run it as the operator, on a machine "
+                "that holds the operator's key"
+            )
+        if verb.operators_only:
+            self._orders.check_operator(call.verb, request.statement)
+        named = request.args.get(verb.object, "*") if verb.object else "*"
+        object = None if verb.object == "statement" else str(named)[:200]
+        order = self._orders.take(call.verb, object, request.args, request.statement)
+        call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
+        call.operator, call.object = order.operator, order.object
+
+    # --- passing on -----------------------------------------------------------------------
+
+    def _forward(self, link: Link, channel: int, request: Request) -> None:
+        record = self.core.roster.find(request.on)
+        if request.hops >= CALL_HOPS_MAX:
+            raise Unreachable(f"{record.name} is not to be reached: the call went round too often")
+        target = self._way_to(record.machine, link.id)
+        if target is None:
+            raise Unreachable(
+                f"{record.name} is away: nobody here has a link to it; try again later"
+            )
+        if sum(origin[0] == link.id for origin in self._forwards.values()) >= LINK_CALLS_OPEN_MAX:
+            raise Conflict("too many calls of this link wait for other machines; ask again later")
+        number = next(self.core.links[target].numbers)
+        self._forwards[target, number] = (link.id, channel)
+        passed = msgspec.structs.replace(request, hops=request.hops + 1, on=record.machine)
+        self.core.send(target, Type.CALL, number, canon.encode(msgspec.to_builtins(passed)))
+
+    def reaches(self, machine: str) -> bool:
+        """Whether a call of our own would find a way to this machine."""
+        return self._way_to(machine, -1) is not None
+
+    def _way_to(self, machine: str, came_from: int) -> int | None:
+        direct = self.core.link_to(machine)
+        if direct is not None:
+            return direct
+        hubs = (self.core.link_to(hub.machine) for hub in self.core.roster.hubs())
+        return next((link for link in hubs if link not in (None, came_from)), None)
+
+    # --- calls out ------------------------------------------------------------------------
+
+    def ask(
+        self, machine: str, verb: str, args: Mapping[str, Any], then: Callable[[Answer], None]
+    ) -> Callable[[], None]:
+        """Call a verb of another machine; `then` gets its one answer, or that it is away.
+
+        Returns what is called when nobody waits for it any more.
+        """
+        link = self.core.link_to(machine)
+        if link is None:
+            then(failure(Unreachable(f"{self.core.standing.name_of(machine)} is away")))
+            return lambda: None
+        number = next(self.core.links[link].numbers)
+        self.expect(link, number, then)
+        self.core.send(link, Type.CALL, number, canon.encode({"args": dict(args), "verb": verb}))
+        return lambda: self.forget(link, number)
+
+    def say(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
+        """A call that nobody answers; False when there is no link to that machine."""
+        link = self.core.link_to(machine)
+        if link is None:
+            return False
+        self.core.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
+        return True
+
+    def expect(self, link: int, channel: int, then: Callable[[Answer], None]) -> None:
+        """`then` gets the one answer that comes on this channel."""
+        self._asked[link, channel] = then
+
+    def forget(self, link: int, channel: int) -> None:
+        """Nobody waits for this answer any more: nothing of it is kept."""
+        self._asked.pop((link, channel), None)
+        self._parts.pop((link, channel), None)
+
+    def on_reply(self, link: Link, channel: int, payload: bytes) -> None:
+        key = (link.id, channel)
+        origin = self._forwards.get(key)
+        if origin is not None:
+            if payload[:1] == b".":
+                del self._forwards[key]
+            if accepts(payload):
+                self.core.do(ev.Join(*origin, *key))
+            else:
+                self.core.send(origin[0], Type.REPLY, origin[1], payload)
+            return
+        then = self._asked.get(key)
+        if then is None:
+            return
+        raw = self._parts.setdefault(key, bytearray())
+        if len(raw) + len(payload) - 1 > CALL_BYTES_MAX:
+            self.forget(*key)
+            then(failure(Malformed("the answer of the other machine is longer than any can be")))
+            raise Malformed("an answer is longer than any answer can be")
+        raw += payload[1:]
+        if payload[:1] == b"+":
+            return
+        self.forget(*key)
+        try:
+            found = msgspec.json.decode(raw, type=Said)
+        except (msgspec.DecodeError, RecursionError) as error:
+            broken = Malformed("the answer of the other machine is none")
+            then(failure(broken))
+            raise broken from error
+        then(
+            {"ok": True, "value": found.value} if found.ok else {"ok": False, "error": found.error}
+        )
+
+    def on_close(self, link: Link, channel: int, payload: bytes) -> None:
+        """The caller wants no more answers; or a stream ends that is none of ours."""
+        self.waiting = [each for each in self.waiting if each[:2] != (link.id, channel)]
+        if stop := self._answers.open.pop((link.id, channel), None):
+            stop()
+        passed = [key for key, origin in self._forwards.items() if origin == (link.id, channel)]
+        for key in passed:
+            del self._forwards[key]
+            self.core.send(key[0], Type.CLOSE, key[1], b"")
+        if stop is None and not passed:
+            self.core.do(ev.Stray(link.id, Type.CLOSE, channel, payload))
+
+    def link_down(self, event: ev.LinkDown) -> None:
+        link = event.link
+        self.waiting = [each for each in self.waiting if each[0] != link]
+        gone = failure(Unreachable("the link was cut before the answer came; ask again"))
+        for key in [k for k in self._asked if k[0] == link]:
+            self._parts.pop(key, None)
+            self.core.guard.run("answer", "", self._asked.pop(key), gone)
+        for key, origin in list(self._forwards.items()):
+            if key[0] == link:
+                del self._forwards[key]
+                self._answers.answer(origin[0], origin[1], gone)
+            elif origin[0] == link:
+                del self._forwards[key]
+                self.core.send(key[0], Type.CLOSE, key[1], b"")

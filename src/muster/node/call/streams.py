@@ -1,0 +1,258 @@
+"""The streams of this machine's links: those it serves, those it asks for, and those it joins.
+
+Rule 1: a stream is the rest of a call: whoever asks is judged as the caller of any verb, before the
+handler sees anything. Until a handler accepts, it refuses like any other, and may tell values.
+Rule 2: where the caller leaves before its call was accepted, the handler is cancelled; afterwards
+the stream says so to whoever uses it.
+Rule 3: what came before its call was begun is not lost: the core hands it back, in order.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from muster import errors
+from muster.channel.flow import PLAIN, RELAYED, TYPES, Flow, Terms
+from muster.channel.frame import Type
+from muster.channel.stream import Stream, splice
+from muster.errors import Conflict, Denied, Malformed, MusterError, Unreachable
+from muster.limits import LINK_RELAYS_MAX, LINK_STREAMS_MAX, STREAM_NEWS_MAX
+from muster.log import canon
+from muster.node import event as ev
+from muster.node.call.router import Router
+from muster.node.link import sentence
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# Chosen arbitrarily; a machine that is up answers within a step.
+ANSWER_S: Final = 30.0
+# What another machine may say about why not; anything else is a no.
+_KINDS: Final = ("Unreachable", "NotFound", "Conflict", "Malformed", "Denied")
+# The verbs whose streams keep other terms than the plain ones.
+_TERMS: Final[Mapping[str, Terms]] = {"relay": RELAYED, "relay.serve": RELAYED}
+
+
+def refusal(error: Mapping[str, Any]) -> MusterError:
+    """The other machine's no; one that may become a yes by waiting stays that."""
+    text = str(error.get("text", "the other machine refused"))
+    # What is broken there is not broken here: to us that machine is one that cannot be asked.
+    kind = "Unreachable" if error.get("kind") == "Broken" else str(error.get("kind"))
+    found: type[MusterError] = getattr(errors, kind) if kind in _KINDS else Denied
+    return found(text)
+
+
+class Served(Stream):
+    """What the handler of a call is handed: a stream from `accept` on; before, its answers."""
+
+    def __init__(self, streams: "Streams", call: ev.Perform, flow: Flow, terms: Terms) -> None:
+        super().__init__(flow, lambda: streams.drained(call.link))
+        self.accepted = False
+        # Called when the caller leaves before: nobody waits for its bytes.
+        self.on_hang_up: Callable[[], object] = lambda: None
+        self._streams, self._call, self._terms = streams, call, terms
+        self._news: deque[Any] = deque()
+        self._missed = False
+
+    def _fed(self) -> None:
+        super()._fed()
+        if self.flow.closed is not None and not self.accepted:
+            self.on_hang_up()
+
+    def accept(self) -> None:
+        """Answer the call with yes; from here on the stream's end says what went wrong.
+
+        Raises: Conflict where the link has as many streams as one may have.
+        """
+        self._streams.check_room(self._call.link, self._terms)
+        self._streams.answer(self._call, {"ok": True, "value": {"channel": self._call.channel}})
+        self.accepted = True
+
+    async def tell(self, value: object) -> None:
+        """One of several answers to a call that is not accepted; waits while the link is busy."""
+        self._streams.answer(self._call, {"ok": True, "value": value}, last=False)
+        await self._drained()
+
+    def told(self, news: Any) -> None:
+        """A step has news; the same as those that wait is none."""
+        if not self._news or self._news[-1] != news:
+            self._missed = self._missed or len(self._news) >= STREAM_NEWS_MAX
+            if not self._missed:
+                self._news.append(news)
+                self._moved.set()
+
+    async def hear(self, within_s: float | None = None) -> Any:
+        """The next news, None where none came in time. Raises: Conflict where some are lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self._news:
+                    if self._missed:
+                        raise Conflict("more happened than was read; follow it again")
+                    self._moved.clear()
+                    await self._moved.wait()
+                return self._news.popleft()
+        return None
+
+
+class Streams:
+    """See the top of this file."""
+
+    def __init__(
+        self,
+        core: "Core",
+        put: Callable[[int, Type, int, bytes], None],
+        drained: Callable[[int], Awaitable[None]],
+        answer: Callable[..., None],
+        is_up: Callable[[int], bool],
+    ) -> None:
+        """`put` sends a frame on a link, `drained` waits while that has much to send, and `is_up`
+        says whether it is there at this very moment.
+        """
+        self.drained, self.answer = drained, answer
+        self._core, self._put, self._is_up = core, put, is_up
+        self._open: dict[tuple[int, int], tuple[Stream, Terms]] = {}
+
+    def feed(self, link: int, type: Type, channel: int, payload: bytes) -> bool:
+        """Whether this frame is one of a stream, which has it then."""
+        found = self._open.get((link, channel)) if type in TYPES else None
+        if found is not None:
+            found[0].flow.feed(type, payload)
+        return found is not None
+
+    def told(self, link: int, channel: int, news: Any) -> None:
+        """News for the handler of a call, if it is there still."""
+        found = self._open.get((link, channel))
+        if found is not None and isinstance(found[0], Served):
+            found[0].told(news)
+
+    def link_down(self, link: int) -> None:
+        for key in [key for key in self._open if key[0] == link]:
+            self._open.pop(key)[0].flow.feed(Type.CLOSE, b"")
+
+    def _flow(self, link: int, channel: int, terms: Terms) -> Flow:
+        if not self._is_up(link):
+            # It went after its call came, and before this step was done: nothing else would end it.
+            raise Unreachable("the link of this stream is gone")
+        if (link, channel) in self._open:
+            raise Malformed(f"channel {channel} has a stream already")
+        return Flow(lambda kind, payload: self._put(link, kind, channel, payload), terms)
+
+    def _begin(self, link: int, channel: int, terms: Terms) -> Stream:
+        """One that is a stream from the beginning. Raises: Malformed, Conflict."""
+        self.check_room(link, terms)
+        stream = Stream(self._flow(link, channel, terms), lambda: self.drained(link))
+        self._open[link, channel] = stream, terms
+        return stream
+
+    def check_room(self, link: int, terms: Terms) -> None:
+        """Raises: Conflict where the link has as many streams of the kind as one may have."""
+        most, what = (
+            (LINK_RELAYS_MAX, "relays") if terms is RELAYED else (LINK_STREAMS_MAX, "streams")
+        )
+        there = [s for key, (s, t) in self._open.items() if key[0] == link and t is terms]
+        if sum(not isinstance(each, Served) or each.accepted for each in there) >= most:
+            raise Conflict(f"this link has as many {what} as one may have; try again later")
+
+    # --- serving -------------------------------------------------------------------------------
+
+    def open(self, call: ev.Perform) -> Served:
+        """The stream of a call that is about to be handled. Raises: Malformed."""
+        terms = _TERMS.get(call.verb, PLAIN)
+        stream = Served(self, call, self._flow(call.link, call.channel, terms), terms)
+        self._open[call.link, call.channel] = stream, terms
+        return stream
+
+    async def serve(self, call: ev.Perform, stream: Served, work: Awaitable[Any]) -> Any:
+        """Do the work of a handler to its end; the answer, None where the stream had its own.
+
+        Raises: what the handler refused with.
+        """
+        end: str | None = f"this machine failed at {call.verb}; its daemon.log says how"
+        try:
+            value, end = await work, ""
+        except MusterError as error:
+            end = sentence(str(error))
+            if not stream.accepted:
+                raise
+        except asyncio.CancelledError:
+            end = None
+            raise
+        finally:
+            self._open.pop((call.link, call.channel), None)
+            if stream.accepted:
+                stream.flow.close(end)
+        return None if stream.accepted else value
+
+    # --- asking --------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def call(self, link: int, verb: str, args: Mapping[str, Any]) -> AsyncIterator[Stream]:
+        """The stream of a verb of the machine at the other end of a link, until this block ends.
+
+        Raises: what it refused with; Unreachable without an answer; Conflict.
+        """
+        channel = next(self._core.links[link].numbers)
+        stream = self._begin(link, channel, _TERMS.get(verb, PLAIN))
+        try:
+            answer = await self._ask(link, channel, verb, args)
+            if not answer.get("ok"):
+                stream.flow.feed(Type.CLOSE, b"")
+                raise refusal(answer["error"])
+            yield stream
+        finally:
+            self._open.pop((link, channel), None)
+            stream.flow.close()
+
+    async def _ask(
+        self, link: int, channel: int, verb: str, args: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
+        router = self._core.part(Router)
+        router.expect(
+            link, channel, lambda answer: None if future.done() else future.set_result(answer)
+        )
+        raw = canon.encode({"args": dict(args), "verb": verb})
+        self._put(link, Type.CALL, channel, raw)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                return await future
+        except TimeoutError as error:
+            raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
+        finally:
+            router.forget(link, channel)
+
+    # --- being in between ----------------------------------------------------------------------
+
+    async def pass_on(self, here: Served, link: int, verb: str, args: Mapping[str, Any]) -> None:
+        """Accept a stream, and join it to that of a verb of another machine.
+
+        Raises: what that machine refused with, before anything was accepted.
+        """
+        async with self.call(link, verb, args) as there:
+            here.accept()
+            await splice(here, there)
+
+    def join(self, effect: ev.Join) -> Coroutine[Any, Any, None]:
+        """What joins a caller to the machine that accepted the call which was passed on to it.
+
+        Raises: Conflict where one of the links has as many streams as it may have.
+        """
+        key, other = (effect.link, effect.channel), (effect.target, effect.number)
+        here = self._begin(*key, PLAIN)
+        try:
+            there = self._begin(*other, PLAIN)
+        except MusterError:
+            del self._open[key]
+            raise
+
+        async def joined() -> None:
+            try:
+                await splice(here, there)
+            finally:
+                for each, stream in ((key, here), (other, there)):
+                    self._open.pop(each, None)
+                    stream.flow.close()
+
+        return joined()

@@ -1,0 +1,211 @@
+"""What this machine is and has, asked of the machine itself.
+
+Rule 1: whatever is asked answers in time or counts as absent: each tool is a process of its own
+        with a time limit, all at once, and none of them can hold up the daemon.
+Rule 2: no shell, no string that becomes a command: a tool is a row of TOOLS, found on PATH.
+Rule 3: a fact is a claim. It steers routing and grants nothing, so a tool that lies costs a
+        refused attempt and no more.
+
+Tools are asked again every FACTS_REFRESH_MS, and when a person asks for it; load and power each
+time. Asking blocks, so `probe` does it in a thread.
+"""
+
+import asyncio
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import psutil
+
+import muster
+from muster import limits
+from muster.agent.catalogue import AgentEntry, is_logged_in
+from muster.fleet.facts import LOGGED_IN, LOGGED_OUT, Facts
+from muster.node.host import clock
+
+# name -> how it tells its version. What is found is what the tool printed, first line, cut.
+TOOLS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bash": ("bash", "--version"),
+    "bwrap": ("bwrap", "--version"),
+    "cargo": ("cargo", "--version"),
+    "cmake": ("cmake", "--version"),
+    "docker": ("docker", "--version"),
+    "ffmpeg": ("ffmpeg", "-version"),
+    "gcc": ("gcc", "--version"),
+    "gh": ("gh", "--version"),
+    "git": ("git", "--version"),
+    "go": ("go", "version"),
+    "java": ("java", "-version"),
+    "make": ("make", "--version"),
+    "node": ("node", "--version"),
+    "npm": ("npm", "--version"),
+    "podman": ("podman", "--version"),
+    "python": ("python3", "--version"),
+    "rustc": ("rustc", "--version"),
+    "sqlite3": ("sqlite3", "--version"),
+    "uv": ("uv", "--version"),
+}
+_GPU: Final = ("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+_TEXT_CHARS_MAX: Final = 200
+_OUTPUT_BYTES_MAX: Final = 64 * 1024
+# Many short processes at once finish sooner than one after the other, and stay few.
+_AT_ONCE: Final = 8
+
+# (argv) -> its output, None when there is no such program or it gave no answer.
+Run = Callable[[Sequence[str]], str | None]
+
+
+class Installed(NamedTuple):
+    """What programs answered, and the names of the GPUs."""
+
+    tools: dict[str, str]
+    gpus: tuple[str, ...]
+
+
+class Pulse(NamedTuple):
+    """What changes from minute to minute."""
+
+    load_percent: int
+    power: Literal["mains", "battery"]
+
+
+def run_tool(argv: Sequence[str]) -> str | None:
+    """The output of a program on PATH, or None: absent, failed, or too slow."""
+    program = shutil.which(argv[0])
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, *argv[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limits.PROBE_MS_MAX / 1000,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0:
+        return None
+    return done.stdout[:_OUTPUT_BYTES_MAX].decode("utf-8", "replace")
+
+
+def pulse() -> Pulse:
+    """Load over all cpus, and where the power comes from: without a battery it is mains."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else psutil.cpu_percent() / 100
+    percent = int(100 * load / max(1, os.cpu_count() or 1))
+    battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
+    if battery is None or battery.power_plugged is not False:
+        return Pulse(percent, "mains")
+    return Pulse(percent, "battery")
+
+
+class Tools:
+    """What is installed: asked all at once, remembered for a while."""
+
+    def __init__(self, run: Run = run_tool) -> None:
+        self._run = run
+        self._found: Installed | None = None
+        self._asked_ms = 0
+
+    def installed(self, now_ms: int, *, again: bool = False) -> Installed:
+        """Tools and GPUs. Blocks for as long as the slowest tool when they are asked again."""
+        if again or self._found is None or now_ms - self._asked_ms >= limits.FACTS_REFRESH_MS:
+            self._found = self._ask()
+            self._asked_ms = now_ms
+        return self._found
+
+    def _ask(self) -> Installed:
+        questions = [*TOOLS.values(), _GPU]
+        with ThreadPoolExecutor(_AT_ONCE, "muster-facts") as pool:
+            *told, gpus = pool.map(self._run, questions)
+        tools = {n: _line(a) for n, a in zip(TOOLS, told, strict=True) if a is not None}
+        lines = [line.strip()[:_TEXT_CHARS_MAX] for line in (gpus or "").splitlines()]
+        return Installed(tools, tuple(line for line in lines if line)[:_GPUS_MAX])
+
+
+def facts_now(
+    installed: Installed,
+    *,
+    labels: Iterable[str] = (),
+    agents: Mapping[str, str] | None = None,
+    repositories: Iterable[str] = (),
+    slots: int = 2,
+    logins: Mapping[str, str] | None = None,
+) -> Facts:
+    """The facts of this machine; what only configuration can know is given."""
+    return Facts(
+        os=platform.system().lower(),
+        arch=platform.machine(),
+        cpus=max(1, os.cpu_count() or 1),
+        memory_mib=psutil.virtual_memory().total // 2**20,
+        gpus=installed.gpus,
+        tools=installed.tools,
+        power=pulse().power,
+        labels=tuple(labels),
+        agents={name: _line(version) for name, version in (agents or {}).items()},
+        repositories=tuple(repositories),
+        slots=slots,
+        logins=dict(logins or {}),
+        muster=muster.__version__,
+    )
+
+
+def logins_of(
+    entries: Mapping[str, AgentEntry], found: Iterable[str], env: Mapping[str, str]
+) -> dict[str, str]:
+    """Which of the agents that were found look logged in, as facts say it."""
+    known = {
+        name: is_logged_in(entries[name], env, sys.platform) for name in found if name in entries
+    }
+    return {
+        name: LOGGED_IN if state else LOGGED_OUT
+        for name, state in known.items()
+        if state is not None
+    }
+
+
+# One memory for the process: every daemon in it runs on the same machine.
+_TOOLS_HERE: Final = Tools()
+
+
+async def probe(
+    *,
+    labels: Iterable[str] = (),
+    agents: Mapping[str, str] | None = None,
+    repositories: Iterable[str] = (),
+    slots: int = 2,
+    logins: Mapping[str, str] | None = None,
+    again: bool = False,
+) -> dict[str, Any]:
+    """The facts as plain data, without holding up the loop; see `facts_now`."""
+    now_ms = clock.read().boot_ms
+    installed = await asyncio.to_thread(_TOOLS_HERE.installed, now_ms, again=again)
+    facts = facts_now(
+        installed,
+        labels=labels,
+        agents=agents,
+        repositories=repositories,
+        slots=slots,
+        logins=logins,
+    )
+    return dict(msgspec.to_builtins(facts))
+
+
+# Chosen arbitrarily; more than any machine we know has.
+_GPUS_MAX: Final = 32
+
+
+def _line(answer: str) -> str:
+    """The first line that says something; tools print licences and warnings after it."""
+    for line in answer.splitlines():
+        if line.strip():
+            clean = "".join(c if c.isprintable() else " " for c in line.strip())
+            return clean[:_TEXT_CHARS_MAX]
+    return ""

@@ -1,0 +1,253 @@
+"""Where one machine keeps what it is: its seeds, its configuration, its log.
+
+Rule 1: seeds are created once (O_EXCL, 0600, in a 0700 folder, synced) and never overwritten.
+Rule 2: a seed that others may read is refused: the person hears how to mend it.
+Rule 3: only this file knows the names inside a home.
+
+`$MUSTER_HOME` names the home; without it the platform's data folder is taken. The high-water mark
+lies in another folder (`mark_folder`), so that restoring the home from a backup is noticed. The
+socket lies in the home where its path fits into 107 bytes, else in a short runtime folder; which
+one that is, the daemon writes down in the home, for sessions that have another one.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import platformdirs
+
+from muster.errors import Broken, MusterError, NotFound, Refused, unable
+from muster.limits import SOCKET_PATH_BYTES_MAX
+from muster.node.host import environment as environ
+from muster.store.durable import write_file
+
+if TYPE_CHECKING:
+    from muster.node.host.config import Config
+
+SEED_BYTES: Final = 32
+_ANEW: Final = "put it back from a copy of this home, or join the fleet anew with --home NEW-FOLDER"
+
+
+class Home:
+    """One home folder; creating the object touches nothing."""
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = Path(path or os.environ.get("MUSTER_HOME") or default_home()).absolute()
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / "seed").exists()
+
+    def require(self) -> None:
+        """Raises: NotFound where no machine lives here."""
+        if not self.exists:
+            raise NotFound(
+                f"no machine lives in {self.path}: start a fleet with `muster init`, or join one "
+                "with `muster join`"
+            )
+
+    # --- paths -----------------------------------------------------------------------
+
+    @property
+    def database(self) -> str:
+        return str(self.path / "log.db")
+
+    @property
+    def blobs(self) -> str:
+        return str(self.path / "blobs")
+
+    @property
+    def repos(self) -> str:
+        return str(self.path / "repos")
+
+    @property
+    def work(self) -> str:
+        return str(self.path / "work")
+
+    @property
+    def socket(self) -> str:
+        inside = str(self.path / "run" / "sock")
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
+            return inside
+        return self._socket_in_use() or self.socket_of_session
+
+    @property
+    def socket_of_session(self) -> str:
+        """Where a daemon started in this session listens."""
+        inside = str(self.path / "run" / "sock")
+        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
+            return inside
+        base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+        return str(Path(base) / self._short / "sock")
+
+    @property
+    def _short(self) -> str:
+        return f"muster-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def _socket_in_use(self) -> str:
+        """Where the daemon of another session said that it listens, "" where none did."""
+        try:
+            found = (self.run / "socket").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
+        # A copied home brings the other one's file along, and must not reach the other's daemon.
+        return found if Path(found).parent.name == self._short else ""
+
+    def note_socket(self) -> None:
+        """We are the daemon: write down where we listen, for every other session."""
+        self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.put("run/socket", f"{self.socket_of_session}\n".encode())
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def mark_folder(self) -> str:
+        """Outside the home on purpose; `$MUSTER_STATE` moves it (tests, several homes)."""
+        base = os.environ.get("MUSTER_STATE") or platformdirs.user_state_dir(
+            "muster", appauthor=False
+        )
+        short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return str(Path(base) / short)
+
+    @property
+    def daemon_log(self) -> str:
+        return str(self.path / "daemon.log")
+
+    @property
+    def pid_file(self) -> str:
+        return str(self.run / "pid")
+
+    # --- seeds and files ---------------------------------------------------------------
+
+    def create(self) -> None:
+        """Raises: Broken where no folder can be."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise Broken(
+                f"{self.path} cannot be a home: {error.strerror}; give another folder with --home"
+            ) from error
+        self.path.chmod(0o700)
+        self.run.mkdir(exist_ok=True, mode=0o700)
+
+    def has_seed(self, name: str) -> bool:
+        return (self.path / name).exists()
+
+    def seed(self, name: str = "seed") -> bytes:
+        """The 32 bytes of `seed`, `authority.seed` or `operator.seed`.
+
+        Raises: NotFound; Refused where others may read it; Broken where it is damaged.
+        """
+        path = self.path / name
+        try:
+            mode = path.stat().st_mode & 0o077
+            raw = path.read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} is not there: this machine does not hold that key") from error
+        except OSError as error:
+            raise unable(f"{path} cannot be read: {error.strerror}", error) from error
+        if mode and sys.platform != "win32":
+            raise Refused(f"others can read {path}: run `chmod 600 {path}` and ask who saw it")
+        if len(raw) != SEED_BYTES:
+            raise Broken(f"{path} is damaged: {len(raw)} bytes instead of {SEED_BYTES}")
+        return raw
+
+    def open_seeds(self) -> list[str]:
+        """What is wrong with the keys that no daemon reads, and a person signs with: a sentence
+        for each that others can read.
+        """
+        found = []
+        for name in ("operator.seed", "device.seed"):
+            try:
+                if self.has_seed(name):
+                    self.seed(name)
+            except Refused as error:
+                found.append(str(error))
+            except MusterError:
+                # Whoever orders with it hears it; to the daemon it is nothing.
+                continue
+        return found
+
+    def put_seed(self, name: str, seed: bytes) -> None:
+        """Raises: Refused where there is one already: a key is never overwritten."""
+        path = self.path / name
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise Refused(
+                f"{path} exists; a machine never gets a second key in one home"
+            ) from error
+        with os.fdopen(handle, "wb") as file:
+            file.write(seed)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file whole or not at all."""
+        write_file(self.path / name, content)
+
+    def agent_variables(self) -> dict[str, str]:
+        """`agents.env`: keys of agents, for a daemon that no shell started; {} without one.
+
+        Raises: Broken where others may read it, or naming a line of no use.
+        """
+        path = self.path / "agents.env"
+        try:
+            mode = path.stat().st_mode & 0o077
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise unable(f"{path} cannot be read: {error}", error) from error
+        except UnicodeDecodeError as error:
+            raise Broken(f"{path} cannot be read: {error}") from error
+        if mode and sys.platform != "win32":
+            # Broken, for it is this machine that cannot go on: another one may take the task.
+            raise Broken(f"others can read {path}, which holds keys: run `chmod 600 {path}`")
+        return environ.parse(text, str(path))
+
+    def facts(self) -> dict[str, Any]:
+        """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial."""
+        try:
+            found = json.loads((self.path / "fleet.json").read_bytes())
+        except FileNotFoundError as error:
+            raise NotFound(f"{self.path}/fleet.json is not there: {_ANEW}") from error
+        except ValueError as error:
+            raise Broken(f"{self.path}/fleet.json is damaged ({error}): {_ANEW}") from error
+        if not isinstance(found, dict):
+            raise Broken(f"{self.path}/fleet.json is damaged: {_ANEW}")
+        return found
+
+    def put_facts(self, facts: dict[str, Any]) -> None:
+        self.put("fleet.json", json.dumps(facts, indent=1, sort_keys=True).encode())
+
+    def config(self) -> "Config":
+        """Raises: Broken naming the line where the file is not TOML or a value is of no use."""
+        from muster.node.host.config import Config, read_config  # noqa: PLC0415 - a quick command reads none
+
+        path = self.path / "config.toml"
+        try:
+            found = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return Config()
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise Broken(f"{path}: {error}; mend the file") from error
+        except OSError as error:
+            raise unable(f"{path} cannot be read: {error.strerror}", error) from error
+        return read_config(found, path)
+
+
+def default_home() -> str:
+    """The platform's folder for a person's data."""
+    return platformdirs.user_data_dir("muster", appauthor=False)

@@ -1,0 +1,114 @@
+"""Where this machine is reached, and where it looks for the others.
+
+Rule 1: what a person wrote into `config.toml` counts before what was found out at `init` or `join`.
+Rule 2: an address is a hint: the machine behind it proves itself. So all that are known are tried
+in turn, and a stale one costs a try.
+Rule 3: what cannot be meant is refused at start, by the name of the setting.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from muster.channel import FIRST
+from muster.errors import Broken, MusterError
+from muster.fleet.facts import Facts, Way
+from muster.fleet.name import WORD_PATTERN
+from muster.fleet.record import open_record
+from muster.fleet.roster import Roster
+from muster.log.stream import FleetId
+from muster.node.host.config import Config
+
+
+def own_ways(config: Config, facts: Mapping[str, Any]) -> tuple[Way, ...]:
+    """Where this machine says that it is reached."""
+    found = [Way(FIRST, address_now(config, facts))]
+    found += [Way(s.name, o.reached_at()) for s, o in config.links() if s.name != FIRST]
+    return tuple(way for way in found if way.address)
+
+
+def address_now(config: Config, facts: Mapping[str, Any]) -> str:
+    """The address of it that every version understands.
+
+    What was found out at `init` or `join` counts as long as the port it was found for is the same.
+    """
+    options, stored = config.options(FIRST), str(facts.get("address") or "")
+    same = facts.get("listen", options.listen) == options.listen
+    if stored and same and options.listen and not options.address:
+        return stored
+    return options.reached_at()
+
+
+def check_config(config: Config, facts: Mapping[str, Any], where: str) -> None:
+    """Raises: Broken for a setting that cannot do what it says, in one sentence."""
+    for spec, options in config.links():
+        dialled = {"address": options.address, "hub": options.hub}
+        dialled |= {f"peers.{who[:64]}": text for who, text in options.peers.items()}
+        checks = [("listen", options.listen, options.check_listen)]
+        checks += [(name, text, options.check_address) for name, text in dialled.items()]
+        for name, text, check in checks:
+            try:
+                if text or name.startswith("peers."):
+                    check(text)
+            except MusterError as error:
+                raise Broken(f"{where}: `channel.{spec.name}.{name}`: {error}") from error
+    if not config.name:
+        return
+    record = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"])))
+    if config.name != record.name:
+        raise Broken(
+            f"{where}: `name` says {config.name[:64]!r}, but this machine joined its fleet as "
+            f"{record.name}, which is signed: write {record.name!r} again, or join anew under "
+            "another name with another --home"
+        )
+
+
+def given(config: Config, facts: Mapping[str, Any]) -> dict[str, list[Way]]:
+    """Where a person, `reach` or the invitation said that machines are, by id or name."""
+    dial = {str(machine): ways_of(told) for machine, told in dict(facts.get("dial", {})).items()}
+    found: dict[str, list[Way]] = {}
+    for spec, options in config.links():
+        for who, text in options.peers.items():
+            found.setdefault(who, []).append(Way(spec.name, text))
+        if options.hub and len(dial) == 1:
+            # Who joined dials one machine, the hub: `hub` is where that one is.
+            found.setdefault(next(iter(dial)), []).append(Way(spec.name, options.hub))
+    for machine, ways in dial.items():
+        found.setdefault(machine, []).extend(ways)
+    return found
+
+
+def ways_of(told: Any) -> list[Way]:
+    """What `dial` of fleet.json says of a machine: by channel; before 0.2 a text."""
+    known = told if isinstance(told, dict) else {FIRST: told}
+    return [Way(str(channel), str(address)) for channel, address in known.items()]
+
+
+def said(facts: Facts) -> tuple[Way, ...]:
+    """Where a machine says that it is reached.
+
+    A machine of before 0.2 says one address alone, also one that was newer for a while.
+    """
+    older = re.match(WORD_PATTERN, facts.address) is not None
+    return tuple(dict.fromkeys((*facts.reach, *([Way(FIRST, facts.address)] if older else ()))))
+
+
+def places(
+    given_: Mapping[str, Iterable[Way]], roster: Roster, me: str
+) -> dict[str, tuple[Way, ...]]:
+    """Every way that is known to each machine, the likeliest first."""
+    found: dict[str, list[Way]] = {}
+    for who, ways in given_.items():
+        for machine in _ids(roster, who):
+            found.setdefault(machine, []).extend(ways)
+    for machine in roster.machines:
+        if machine in roster.facts:
+            found.setdefault(str(machine), []).extend(said(roster.facts[machine]))
+    found.pop(me, None)
+    return {m: tuple(dict.fromkeys(w for w in ways if w.address)) for m, ways in found.items()}
+
+
+def _ids(roster: Roster, who: str) -> list[str]:
+    """The machines that `peers` means by a name or an id; an id counts before it is known."""
+    named = [str(m) for m, record in roster.machines.items() if record.name == who]
+    return named or [who]

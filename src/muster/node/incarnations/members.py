@@ -1,0 +1,344 @@
+"""This machine as a member: its incarnation, its links, and how the others are.
+
+Rule 1: nothing of ours is written before our own history is confirmed: after a start the peers are
+asked for the head of our own stream first. Alone and in doubt means a new incarnation; alone and
+not in doubt (a plain crash: what was sent was durable first) the old one goes on.
+Rule 2: whoever holds more of our stream than we do proves that we were set back; a new incarnation
+begins at once, citing where the old one ended as we know it.
+Rule 3: a revoked machine's links are cut in the step that learns of it, and no stream of it grows
+any more; they are ended from then on (replica/forks.py, rule 5).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from muster.channel.frame import Type
+from muster.errors import Malformed, Refused
+from muster.fleet import kinds
+from muster.fleet.facts import Facts, told
+from muster.fleet.folds import fleet_folds
+from muster.fleet.forked import fork_id
+from muster.fleet.record import open_revocation
+from muster.fleet.roster import Closed, Roster
+from muster.limits import (
+    COMPANY_MS,
+    CONFIRM_MS,
+    HELLO_BYTES_MAX,
+    INT_ABS_MAX,
+)
+from muster.log import canon
+from muster.log.entry import Entry
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.counter import DECLARED
+from muster.node.host.incarnation import PRESENT
+from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.processes import Lives
+from muster.node.link import Link, channels, sentence, times
+from muster.node.part import Part
+from muster.node.replica.forks import Regressed
+from muster.node.replica.replication import Contradicted
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "incarnations": "This machine began a new incarnation.",
+    "revocations-forged": "A revocation that a machine showed was by nobody who may revoke.",
+}
+
+FLEET_KINDS = (
+    kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
+    kinds.MACHINE_REACH, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD,
+    kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD,
+    kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class FactsChanged(ev.Event):
+    """The machine looked at itself again; `facts` as fleet/facts.py writes them."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShutOut(ev.Event):
+    """A peer refused our link and showed a document: ours to check, whoever showed it."""
+
+    proof: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreshPapers(ev.Effect):
+    """Our record changed: show a certificate that says so, from the next handshake on."""
+
+
+class Members(Part):
+    """See the rules at the top of this file."""
+
+    name = "members"
+    effects = (FreshPapers, ev.ReachedAt)
+    vital = True
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._started_ms = 0
+        self._contradicted: set[MachineId] = set()
+        # Forks that operators decided about in this step, by whose streams they are.
+        self._decided: dict[str, str] = {}
+        self._facts: Mapping[str, Any] = {}
+        for kind in FLEET_KINDS:
+            core.on(kind, self._on_fleet_entry)
+        core.on(kinds.FORK_CLOSE, self._on_fork_closed)
+        core.on(Regressed, self.regressed)
+        core.on(Contradicted, self.contradicted)
+        core.on(ev.RosterChanged, self._on_roster)
+        core.on(ev.LinkUp, self.link_up)
+        core.on(ev.LinkDown, self.link_down)
+        core.on(ev.Tick, self._confirm)
+        core.on(FactsChanged, self.facts_changed)
+        core.on(ShutOut, self.shut_out)
+        core.frames[Type.HELLO] = self._on_hello
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:
+        return fleet_folds(fleet)
+
+    # --- incarnations -------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Open this incarnation's stream if it is new; find out whether we must ask first."""
+        core = self.core
+        self._started_ms = core.now.boot_ms
+        fresh = core.store.size(core.standing.own(FLEET)) == 0
+        core.settled = fresh or not self.must_ask()
+        if fresh:
+            self._open_incarnation()
+        core.standing.changed()
+
+    def must_ask(self) -> bool:
+        """Whether somebody may know more of our own stream: anybody else in the fleet may."""
+        return bool(self.core.roster.machines.keys() - {self.core.machine})
+
+    def _open_incarnation(self) -> None:
+        core, own = self.core, self.core.standing.own(FLEET)
+        core.store.remember(PRESENT, own.incarnation)
+        heads = {
+            str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
+            for s in core.store.streams()
+            if s.machine == core.machine and s.incarnation != own.incarnation
+        }
+        body = kinds.MachineOpen(str(core.settings["record"]), dict(list(heads.items())[-64:]))
+        core.append(kinds.MACHINE_OPEN, canon.encode(msgspec.to_builtins(body)))
+        for raw in core.settings.get("operators", ()):
+            core.append(kinds.OPERATOR_RECORD, canon.encode({"record": raw}))
+        for raw in core.settings.get("machines", ()):
+            core.append(kinds.MACHINE_RECORD, canon.encode({"record": raw}))
+        for kind, fields in told(self._facts).items():
+            core.append(kind, canon.encode(fields))
+
+    def regressed(self, event: Regressed) -> None:
+        """This incarnation is over: we were set back, or somebody else writes in our name.
+
+        What is only claimed costs a new incarnation, and puts nothing in doubt: anybody can claim.
+        """
+        core, stream, why = self.core, event.stream, event.why
+        if stream.incarnation != core.standing.incarnation:
+            return
+        core.counters["incarnations"] += 1
+        core.standing.renewed(Incarnation(core.draw(16).hex()))
+        # Nobody can know more of an incarnation that begins here.
+        first, core.settled = not core.settled, True
+        self._open_incarnation()
+        title = f"{core.name} opened a new incarnation: {why}"
+        core.incidents.open("incarnation", "warning", title)
+        if event.proven:
+            core.part(Doubt).begin((f"{why[:1].upper()}{why[1:]}.",))
+        core.tell(ev.NewIncarnation())
+        if first:
+            core.confirmed()
+
+    def contradicted(self, event: Contradicted) -> None:
+        """A writer showed two histories of what we may not hold: only a person can tell.
+
+        Once for each machine: it can open as many streams as it likes, and we write none for them.
+        """
+        machine = event.stream.machine
+        if machine not in self._contradicted:
+            self._contradicted.add(machine)
+            title = "a machine shows different histories"
+            self.core.incidents.open(f"fork-{machine[:16]}", "critical", title, event.what)
+
+    def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
+        """An operator decided about a fork; whether that counts, the next roster says."""
+        with suppress(Skip, Malformed):
+            body = body_as(entry, kinds.ForkClose)
+            machine = StreamName.parse(body.stream).machine
+            self._decided[fork_id(body.stream, body.common)] = machine
+
+    def _is_decided(self, closed: Closed, machine: str) -> None:
+        """What we told of a fork is over."""
+        keys = [f"fork-{machine[:16]}", *(["incarnation"] if machine == self.core.machine else [])]
+        for key in keys:
+            own = self.core.standing.own(FLEET)
+            if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
+                reason = f"an operator closed the fork: {closed.note}"[:500]
+                self.core.incidents.close(key, reason)
+
+    # --- links ---------------------------------------------------------------------------
+
+    def link_up(self, event: ev.LinkUp) -> None:
+        core, now = self.core, self.core.now.boot_ms
+        link = Link(
+            event.link, event.peer, event.local, event.channel, now, now, through=event.through
+        )
+        core.links[event.link] = link
+        if not event.peer:
+            return
+        link.numbers = channels(core.machine, event.peer)
+        if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
+            core.do(ev.Cut(event.link, "this machine is not in the fleet"))
+            return
+        lives = core.part(Lives)
+        for word in (lives.word(), *lives.known()):
+            core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
+        core.sync.open(event.link, MachineId(event.peer), now, event.through)
+        core.tell(ev.MachineHere(event.peer))
+
+    def link_down(self, event: ev.LinkDown) -> None:
+        core = self.core
+        link = core.links.pop(event.link, None)
+        if link is None:
+            return
+        core.sync.close(event.link, core.now.boot_ms)
+        core.replication.closed(event.link)
+        if link.peer and core.link_to(link.peer) is None:
+            core.tell(ev.MachineGone(link.peer))
+
+    def _on_hello(self, link: Link, _channel: int, payload: bytes) -> None:
+        """The peer's version and clock: for status, never for decisions."""
+        if len(payload) > HELLO_BYTES_MAX:
+            raise Malformed("a hello is longer than any hello can be")
+        try:
+            hello = json.loads(payload)
+            version, wall_ms = hello["muster"], hello["wall_ms"]
+            word, process = hello.get("life", ""), hello.get("process", "")
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise Malformed("a hello cannot be read") from error
+        if {type(version), type(word), type(process)} != {str} or type(wall_ms) is not int:
+            raise Malformed("a hello names a version and a time in whole milliseconds")
+        if not 0 <= wall_ms <= INT_ABS_MAX:
+            raise Malformed("the time in a hello is none")
+        link.version = sentence(version[:40])
+        link.features = _words(hello.get("features")) or link.features
+        self._process_named(link, process)
+        link.offset_ms = wall_ms - self.core.now.boot_ms
+        hubs = {hub.machine for hub in self.core.roster.hubs()}
+        self.core.clock.heard(times(self.core.links.values(), hubs))
+        link.skew_ms = wall_ms - self.core.now.wall_ms
+        if word:
+            self.core.part(Lives).heard(link, word)
+
+    def _process_named(self, link: Link, process: str) -> None:
+        """Who speaks at the other end; one begun anew may be here before its old links are dead."""
+        core = self.core
+        core.sync.process_named(link.id, process, core.now.boot_ms)
+        if not link.peer or process == link.process:
+            return
+        others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
+        link.process = process
+        if others and process not in others:
+            core.tell(ev.MachineGone(link.peer))
+
+    def _confirm(self, _event: ev.Tick) -> None:
+        """Go on when the peers have told what they hold, or when we waited long enough."""
+        core = self.core
+        if core.settled or not self._has_asked():
+            return
+        claim = core.replication.claims.follow(core.standing)
+        if claim is not None:
+            self.regressed(Regressed(*claim, proven=False))
+        else:
+            core.confirmed()
+
+    def _has_asked(self) -> bool:
+        """Whether those who may know more of our own stream have had the time to say so.
+
+        With everybody here that is at once. With somebody away it takes a moment, since the one
+        who knows may be about to dial; with an unanswered question or a doubt, a little longer.
+        """
+        core = self.core
+        waited = core.now.boot_ms - self._started_ms
+        if waited >= CONFIRM_MS:
+            return True
+        sessions = core.sync.sessions.values()
+        told = all(s.greeted for s in sessions) and core.replication.claims.newest is None
+        missing = core.roster.machines.keys() - {s.peer for s in sessions} - {core.machine}
+        return told and (not missing or (bool(sessions) and waited >= COMPANY_MS))
+
+    # --- roster ----------------------------------------------------------------------------
+
+    def _on_fleet_entry(self, _stream: StreamName, _entry: Entry) -> None:
+        # Combining the roster is dear, and such entries come in handfuls: the core tells the
+        # listeners once, after the last of them.
+        self.core.standing.stale()
+
+    def _on_roster(self, event: ev.RosterChanged) -> None:
+        core, after, before = self.core, event.after, event.before
+        decided, self._decided = self._decided, {}
+        for fork, machine in decided.items():
+            if fork in after.closed:
+                self._is_decided(after.closed[fork], machine)
+        if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
+            core.do(FreshPapers())
+        for machine in after.revoked:
+            if before is not None and machine in before.revoked:
+                continue
+            own = [n for n, each in core.links.items() if each.peer == machine]
+            for link in dict.fromkeys((*core.sync.cut(MachineId(machine)), *own)):
+                core.do(ev.Cut(link, "this machine was revoked"))
+            core.tell(ev.MachineRemoved(machine))
+            core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
+            core.replication.intake.forget(MachineId(machine))
+
+    def shut_out(self, event: ShutOut) -> None:
+        """A peer shows that we were revoked. Only the authority's signature makes it true."""
+        core, raw = self.core, event.proof
+        try:
+            revocation = open_revocation(raw.encode(), core.standing.fleet)
+        except (Refused, UnicodeError):
+            core.counters["revocations-forged"] += 1
+            return
+        if revocation.key == core.machine and core.machine not in core.roster.revoked:
+            core.write(kinds.MACHINE_REVOKE, msgspec.to_builtins(kinds.MachineRevoke(raw)))
+
+    def facts_changed(self, event: FactsChanged) -> None:
+        """Tell the fleet what this machine is, when that is news."""
+        facts = event.facts
+        if facts == self._facts:
+            return
+        self._facts = facts
+        stored = self.core.roster.facts.get(self.core.machine, Facts("", ""))
+        known = told(msgspec.to_builtins(stored))
+        for kind, body in told(facts).items():
+            if known.get(kind) != body:
+                self.core.write(kind, body)
+
+
+def _words(said: Any) -> frozenset[str]:
+    """What of it are words; a hello has no room for many."""
+    words = said if isinstance(said, list) else []
+    return frozenset(w for w in words if isinstance(w, str) and w.isascii() and w.isprintable())
+
+
+def _roles(roster: Roster, machine: MachineId) -> tuple[str, ...]:
+    """The roles that a machine's certificate is to name."""
+    record = roster.machines.get(machine)
+    return () if record is None else record.roles

@@ -1,0 +1,1 @@
+"""Ways to other machines: dialling, the choice among links, relays."""

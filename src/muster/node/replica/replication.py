@@ -1,0 +1,398 @@
+"""Streams in and out: what the core does with offers, segments, cosigns and forks.
+
+Rule 1: our cosign is stored in the transaction that makes it true, and given only after its commit;
+another machine's is proof by itself, and waits for the next commit or tick.
+Rule 2: what is refused still moves on: a bad segment is counted by name, never asked for again
+from the same link at once, and never stops another stream.
+Rule 3: our own stream is written by us alone. A seal of ours over more than we hold proves that
+this machine was set back, another branch proves a clone. Both end the incarnation. Only our own
+signature proves it: what a cosigner claims about us moves nothing.
+Rule 4: which streams ended, and where, is the business of forks.py.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from muster.errors import Forged, Malformed, MusterError, Refused
+from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX, STREAMS_OF_MACHINE_MAX
+from muster.log import seal as seals
+from muster.log import segment as segments
+from muster.log import tree, wire
+from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
+from muster.log.entry import Entry
+from muster.log.seal import Cosign, Seal
+from muster.log.stream import FLEET, FleetId, MachineId, StreamName
+from muster.log.sync import Sync
+from muster.node.counter import DECLARED, Counts, labelled
+from muster.node.event import Event
+from muster.node.replica.claims import Claims
+from muster.node.replica.forks import Forks, Regressed
+from muster.node.replica.hearsay import Hearsay
+from muster.node.replica.intake import Intake
+from muster.node.replica.membership import Standing
+from muster.node.replica.receipts import Awaited
+from muster.store.store import Store
+
+DECLARED[__name__] = {
+    "streams-without-a-place": "A stream was not begun: its writer has too many.",
+    "seal-contradicts-what-was-seen": "A seal does not follow the last one: not vouched for.",
+    "cosign-of-unknown-stream": "A cosign of a stream that is not known here was put aside.",
+    "cosign-of-unknown-machine": "A cosign of a machine that is not known here was passed over.",
+    "cosign-of-another-branch": "A cosign vouches for other entries than those that are here.",
+    "cosign-ahead-of-us": "A cosign vouches for more of our own stream than is here.",
+    "entries-held-back": "A segment was not taken yet: its writer sends too much at once.",
+    "entries-taken": "Entries of other machines that were taken.",
+    "refused-<error>": "A message about streams was refused.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Contradicted(Event):
+    """A writer showed two histories of what we may not hold."""
+
+    stream: StreamName
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWanted(Event):
+    """A machine asks for entries of its own log: it was set back, or is a copy."""
+
+    machine: MachineId
+    stream: StreamName
+
+
+class Replication:
+    """Between the links and the store. The core calls it inside its transaction."""
+
+    def __init__(  # noqa: PLR0917 - its parts, and whom it tells
+        self,
+        store: Store,
+        standing: Standing,
+        sync: Sync,
+        counters: Counts,
+        on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.store = store
+        self.standing = standing
+        # Whether what others wrote is receipted now: not while a copy of us runs.
+        self.may_receipt = True
+        self.sync = sync
+        self.counters = counters
+        self._on_entries = on_entries
+        self._tell = tell
+        self._touched: dict[StreamName, dict[int, None]] = {}
+        self.claims = Claims(store)
+        # Streams of ours, of any incarnation, that our own seal says were longer than they are.
+        self.longer: dict[StreamName, int] = {}
+        self._known_cosigns: dict[bytes, Cosign] = {}
+        self._faults: Counter[int] = Counter()
+        self.hearsay = Hearsay()
+        self.awaited = Awaited(store)
+        self.intake = Intake(standing.machine)
+        self.forks = Forks(store, standing, sync, self.counters, tell)
+
+    @property
+    def _fleet(self) -> FleetId:
+        return self.standing.fleet
+
+    # --- messages --------------------------------------------------------------------
+
+    def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
+        """One sync message. Raises: Refused (count it; cut the link when it happens too often)."""
+        message = wire.decode(raw)
+        self.forks.at(now_ms)
+        match message:
+            case wire.Offer():
+                self._on_offer(link, message, now_ms, wall_ms)
+            case wire.Want():
+                self._is_its_own(link, message)
+                self.sync.on_want(link, message, now_ms)
+            case wire.Witnessed():
+                self.sync.on_witnessed(link, message, now_ms)
+            case wire.Cosigns():
+                for note in message.notes:
+                    self._on_cosign(link, note.encode(), now_ms)
+            case wire.Probe() | wire.Root() | wire.Prove() | wire.Leaf():
+                self.forks.on_question(link, message, wall_ms)
+
+    def fault(self, link: int, error: MusterError) -> bool:
+        """Count a refusal; True when the link has brought too many and should be cut."""
+        self.counters[labelled("refused", error)] += 1
+        self._faults[link] += 1
+        return self._faults[link] > LINK_FAULTS_MAX
+
+    def closed(self, link: int) -> None:
+        self._faults.pop(link, None)
+        self.hearsay.closed(link)
+        self.forks.closed(link)
+
+    def _on_offer(self, link: int, offer: wire.Offer, now_ms: int, wall_ms: int) -> None:
+        for raw in offer.forks:
+            self.forks.learn(raw.encode(), wall_ms)
+        for head in offer.heads:
+            stream = wire.stream_of(head.stream)
+            if stream.machine == self.standing.machine and head.size > self.store.size(stream):
+                self._is_longer(stream, head.seal.encode())
+        living = [h for h in offer.heads if not self._is_over(link, h)]
+        offer = wire.Offer(living, whole=offer.whole)
+        for head in self.sync.on_offer(link, offer, now_ms):
+            stream = wire.stream_of(head.stream)
+            if self.sync.may_hold(stream, self.standing.machine):
+                self._compare(link, stream, head)
+            else:
+                self._witness(link, stream, head, now_ms, wall_ms)
+
+    def _is_longer(self, stream: StreamName, note: bytes) -> None:
+        """Somebody shows more of our stream than we hold; our own seal on it settles it."""
+        seal = self._open(note) if note else None
+        if seal is None or seal.stream != stream or seal.size <= self.store.size(stream):
+            return
+        if stream.scope == FLEET:
+            self.longer[stream] = max(seal.size, self.longer.get(stream, 0))
+        if self.forks.is_ours(stream):
+            self._tell(Regressed(stream, "a peer holds more of our stream than we do"))
+
+    def _is_its_own(self, link: int, want: wire.Want) -> None:
+        """Who asks for entries of its own stream has fewer of them than we."""
+        session = self.sync.paths.of(link)
+        stream = wire.stream_of(want.stream)
+        if session is None or stream.machine != session.peer or stream.scope != FLEET:
+            return
+        if want.start < self.store.size(stream):
+            self._tell(OwnWanted(session.peer, stream))
+
+    def _is_over(self, link: int, head: wire.Head) -> bool:
+        """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
+        stream = wire.stream_of(head.stream)
+        if self.forks.is_nothing(stream):
+            return True
+        end = self.forks.end_of(stream)
+        if end is None or head.size <= end:
+            return False
+        self.forks.tell_frozen(link, stream)
+        return self.store.size(stream) >= end
+
+    def _open(self, note: bytes) -> Seal | None:
+        """The seal, checked; None when the machine is not (yet) known here."""
+        stream = seals.peek_stream(note)
+        public = self.standing.key_of(stream.machine, "seal")
+        return None if public is None else seals.open_seal(note, self._fleet, public)
+
+    def _compare(self, link: int, stream: StreamName, head: wire.Head) -> None:
+        """A peer's seal for a stream of which we hold at least as much: is it our history?"""
+        mine = self.store.seal_of(stream)
+        if mine is not None and mine.note == head.seal.encode():
+            held = self._held(stream)
+            if held is not None:
+                self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+            return
+        seal = self._open(head.seal.encode())
+        if seal is None or seal.stream != stream:
+            return
+        if seal.size > self.store.size(stream):
+            return
+        if self.store.root_at(stream, seal.size) != seal.root:
+            self.forks.dispute(link, stream, min(seal.size, self.store.size(stream)))
+            return
+        held = self._held(stream)
+        if held is not None and held.size >= seal.size:
+            self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+
+    def _held(self, stream: StreamName) -> Cosign | None:
+        """Our own receipt for a stream, the newest."""
+        for cosign in self.store.cosigns(stream):
+            if cosign.machine == self.standing.machine and cosign.strength == "held":
+                return cosign
+        return None
+
+    def _witness(
+        self, link: int, stream: StreamName, head: wire.Head, now_ms: int, wall_ms: int
+    ) -> None:
+        """A stream we may not hold: check that its seal follows what we saw, then say so."""
+        seal = self._open(head.seal.encode())
+        if seal is None or seal.stream != stream or self.forks.end_of(stream) is not None:
+            return
+        seen = self.store.latest_seal(stream)
+        size, root = (seen.size, seen.root) if seen is not None else (0, tree.EMPTY_ROOT)
+        if seal.size < size:
+            return
+        if not self.store.has_place(stream) or not seal.size:
+            self.counters["streams-without-a-place"] += 1
+            return
+        if seal.size > size or seal.root != root:
+            if head.since != size and seal.size > size:
+                self.sync.say(link, wire.Witnessed(str(stream), size))
+                return
+            if size and not self._follows(size, root, seal, head.proof):
+                self._contradicts(stream, size)
+            self.store.put_seal(seal)
+            self._heard_before(stream, now_ms)
+        cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
+        self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
+        self.sync.cosigned(stream, self.standing.machine, "seen", seal.size, cosign.note)
+
+    def _follows(self, size: int, root: bytes, seal: Seal, proof: list[str]) -> bool:
+        """Whether the proof leads from what we saw to the seal. Raises: Malformed."""
+        try:
+            path = [bytes.fromhex(text) for text in proof]
+        except ValueError as error:
+            raise Malformed(f"a proof about {seal.stream} is not made of hashes") from error
+        return tree.verify_consistency(size, seal.size, root, seal.root, path)
+
+    def _contradicts(self, stream: StreamName, size: int) -> None:
+        """A genuine seal that does not follow what we saw: never vouched for, and not silent."""
+        self.counters["seal-contradicts-what-was-seen"] += 1
+        what = f"a seal of {stream} contradicts the one over {size} entries that this machine saw"
+        self._tell(Contradicted(stream, what))
+        raise Forged(what)
+
+    def _heard_before(self, stream: StreamName, now_ms: int) -> None:
+        """Something of a stream is here now: what was said of it before may count."""
+        for link, note in self.hearsay.of(stream):
+            try:
+                self._on_cosign(link, note, now_ms)
+            except Refused as error:
+                self.fault(link, error)
+
+    def _on_cosign(self, link: int, note: bytes, now_ms: int) -> None:
+        known = self._known_cosigns.get(note)
+        if known is not None:
+            # Three peers pass the same one on: its signature was checked the first time.
+            self._heard_cosign(link, known, now_ms)
+            return
+        stream = seals.peek_stream(note)
+        if not self.store.knows(stream) and not self.forks.is_ours(stream):
+            self.counters["cosign-of-unknown-stream"] += 1
+            self.hearsay.keep(link, stream, note)
+            return
+        by = seals.peek_cosigner(note)
+        seen, held = self.standing.key_of(by, "seen"), self.standing.key_of(by, "held")
+        if seen is None or held is None:
+            self.counters["cosign-of-unknown-machine"] += 1
+            return
+        cosign = seals.open_cosign(note, self._fleet, seen=seen, held=held)
+        if cosign.size <= self.store.size(cosign.stream):
+            if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
+                self.counters["cosign-of-another-branch"] += 1
+                return
+        elif self.forks.is_ours(cosign.stream):
+            # A hint that we were set back, no proof: anybody may claim it.
+            self.counters["cosign-ahead-of-us"] += 1
+            self.claims.heard(cosign)
+            return
+        if len(self._known_cosigns) >= COSIGNS_KNOWN:
+            self._known_cosigns.clear()
+        self._known_cosigns[note] = cosign
+        self._heard_cosign(link, cosign, now_ms)
+        if self.store.put_cosign(cosign, may_wait=True):
+            self.awaited.settle(cosign)
+            self.sync.cosigned(cosign.stream, by, cosign.strength, cosign.size, note)
+
+    def _heard_cosign(self, link: int, cosign: Cosign, now_ms: int) -> None:
+        """A genuine cosign came over `link`: its peer has it, and may be the one who gave it."""
+        self.sync.heard_cosign(
+            link, cosign.stream, cosign.machine, cosign.strength, cosign.size, now_ms
+        )
+
+    def _make_cosign(
+        self, strength: seals.Strength, stream: StreamName, size: int, root: bytes, wall_ms: int
+    ) -> Cosign:
+        cosign = seals.make_cosign(
+            self._fleet,
+            stream,
+            size,
+            root,
+            self.standing.machine,
+            strength,
+            self.standing.signer(strength),
+            max(0, wall_ms // 1000),
+        )
+        self.store.put_cosign(cosign)
+        return cosign
+
+    # --- segments --------------------------------------------------------------------
+
+    def on_segment(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
+        """Entries of somebody's stream. Raises: Refused."""
+        segment = segments.decode(raw)
+        stream = segment.stream
+        self.forks.at(now_ms)
+        if not self.sync.may_hold(stream, self.standing.machine):
+            raise Refused(f"a segment of {stream} came here, which may not hold it")
+        if self.forks.is_ours(stream):
+            self._is_longer(stream, segment.note)
+            return
+        if self.forks.is_nothing(stream):
+            return
+        end = self.forks.end_of(stream)
+        if end is not None and segment.end > end:
+            # It may not have heard yet: no fault of the peer.
+            self.forks.tell_frozen(link, stream)
+            return
+        if not self.store.has_place(stream):
+            most = STREAMS_OF_MACHINE_MAX
+            raise Refused(f"{stream} is one more than {most} of its machine: `muster revoke` it")
+        public = self._key_for(segment)
+        outcome = admit(
+            self.store.state(stream), segment, self._fleet, public, self.store.tree(stream)
+        )
+        match outcome:
+            case Taken() if not self.intake.admits(stream.machine, len(raw), now_ms):
+                # It is offered again, and by then there may be room for more of its writer.
+                self.counters["entries-held-back"] += 1
+            case Taken():
+                self._take(link, outcome, now_ms, wall_ms)
+            case Nothing():
+                self._again(link, stream)
+            case Gap() if stream.machine in self.intake.held_back:
+                # What is missing found no room: asked for now it would come now, and again and
+                # again until there is some. It is offered anew before long.
+                pass
+            case Gap():
+                self.sync.gap(link, stream, now_ms)
+            case Diverged():
+                self.forks.dispute(link, stream, min(outcome.seal.size, self.store.size(stream)))
+
+    def _key_for(self, segment: segments.Segment) -> bytes:
+        """The writer's seal key, from the roster, or from the record in its very first entry."""
+        public = self.standing.key_of(segment.stream.machine, "seal")
+        if public is None and segment.start == 0 and segment.entries:
+            public = self.standing.introduced(segment.stream, segment.entries[0])
+        if public is None:
+            raise Refused(f"the machine of {segment.stream} is not known here yet")
+        return public
+
+    def _take(self, link: int, taken: Taken, now_ms: int, wall_ms: int) -> None:
+        if taken.entries:
+            fresh = not self.store.knows(taken.stream)
+            self.store.take(taken, wall_ms)
+            if fresh:
+                self._heard_before(taken.stream, now_ms)
+            self._touched.setdefault(taken.stream, {})[link] = None
+            self.sync.took(link, taken.stream, taken.end)
+            self.counters["entries-taken"] += len(taken.entries)
+            self._on_entries(taken.stream, taken.entries)
+
+    def _again(self, link: int, stream: StreamName) -> None:
+        """All of it is here already: the receipt was lost, give it again."""
+        held = self._held(stream)
+        if held is not None:
+            self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+        self.sync.again(link, stream)
+
+    def receipts(self, wall_ms: int) -> None:
+        """One *held* cosign per stream that grew in this transaction; call before its commit."""
+        for stream, links in list(self._touched.items()):
+            if stream.machine != self.standing.machine and not self.may_receipt:
+                # It is given when that is certain again; until then its writer waits for it.
+                continue
+            del self._touched[stream]
+            size = self.store.size(stream)
+            root = self.store.root_at(stream, size)
+            cosign = self._make_cosign("held", stream, size, root, wall_ms)
+            for link in links:
+                self.sync.answer_cosign(link, stream, "held", size, cosign.note)
+            self.sync.cosigned(stream, self.standing.machine, "held", size, cosign.note)

@@ -1,0 +1,1 @@
+"""What else runs in each machine: messages, health, losses, a full disk."""

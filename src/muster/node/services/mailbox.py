@@ -1,0 +1,165 @@
+"""Which messages are unread here, by reader: an index over what the folds wrote.
+
+Rule 1: it is made of the changes of two tables since it last looked, a page with each tick, so that
+a question costs what is new and not what there ever was; all of it can be made again.
+Rule 2: it is asked before the asking call writes: what that call may take back was never in it.
+
+A reader is an agent's name, or "" for whoever sits here, to whom everybody's receipts count.
+"""
+
+from bisect import insort
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from muster.log.stream import FleetId, StreamName
+from muster.message.fold import MessageFold, ReceiptFold
+from muster.message.state import Peer, meant
+from muster.node.part import Part
+from muster.node.services.speakers import Speaking
+from muster.store.store import Store
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# Rows that are looked at between two questions to the database, and with one tick: some ten ms.
+_PAGE: Final = 2_000
+# Each reader's index is a few words for each unread message; a daemon has few agents.
+READERS_MAX: Final = 16
+
+# The messages of a page of changes, each with whether it was read: a cut or a receipt may have come
+# before. What is no message any more has no id.
+_MESSAGES: Final = """
+with page as materialized (
+  select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
+select page.id_, stream.name, page.seq, message.id, message.recipients, message.at_ms, exists(
+  select 1 from receipt where receipt.message = message.id
+  and receipt.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
+  and (?4 = '' or receipt.actor = ?4 or substr(receipt.actor, 1, length(?4) + 1) = ?4 || '@'))
+from page join stream on stream.id = page.stream
+left join message on message.stream = page.stream and message.seq = page.seq order by page.id_
+"""
+
+
+class Place(NamedTuple):
+    """Where an unread message stands; sorted by the senders' clocks, each sender's in its order."""
+
+    at_ms: int
+    stream: StreamName
+    seq: int
+    id: bytes
+
+
+class _View:
+    """What one reader has not read."""
+
+    def __init__(self, store: Store, me: Peer, agent: str) -> None:
+        self.me = me
+        self.places: list[Place] = []
+        self.streams: Counter[StreamName] = Counter()
+        self._store = store
+        self._agent = agent
+        self._unread: set[bytes] = set()
+        self._messages = -1
+        # Receipts of before are asked for with the message.
+        ((last,),) = store.query("select coalesce(max(id_), -1) from receipt_hist")
+        self._receipts = int(last)  # type: ignore[arg-type]
+
+    def look(self) -> tuple[bool, bool]:
+        """Take in a page; whether there is more, and whether all is to be made anew instead."""
+        found = self._store.changes(
+            "receipt", ("message", "actor"), after=self._receipts, limit=_PAGE
+        )
+        read: set[bytes] = set()
+        for at, gone, stream, (message, actor) in found:
+            self._receipts = at
+            if stream.machine == self.me.machine and (
+                not self._agent or str(actor).partition("@")[0] == self._agent
+            ):
+                if gone:
+                    return False, True
+                read.add(message)  # type: ignore[arg-type]
+        rows: list[tuple[Any, ...]] = self._store.query(
+            _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
+        )
+        gone_at: set[tuple[StreamName, int]] = set()
+        for at, name, seq, id, to, at_ms, was_read in rows:
+            self._messages, stream = at, StreamName.parse(name)
+            if id is None:
+                gone_at.add((stream, seq))
+            elif not was_read and id not in self._unread and self._is_for_it(to, stream):
+                self._unread.add(id)
+                self.streams[stream] += 1
+                insort(self.places, Place(at_ms, stream, seq, id))
+        self._take_out(read, gone_at)
+        return max(len(found), len(rows)) == _PAGE, False
+
+    def _is_for_it(self, to: str, stream: StreamName) -> bool:
+        found = meant(to.split("\n"), stream.machine, self.me)
+        return bool(found) and (not self._agent or bool(found & {"", self._agent}))
+
+    def _take_out(self, read: set[bytes], gone: set[tuple[StreamName, int]]) -> None:
+        out = self._unread & read
+        if gone:
+            out |= {each.id for each in self.places if (each.stream, each.seq) in gone}
+        if out:
+            self.streams.subtract(each.stream for each in self.places if each.id in out)
+            self.streams = +self.streams
+            self.places = [each for each in self.places if each.id not in out]
+            self._unread -= out
+
+
+class Mailbox(Part):
+    """The unread messages of this machine."""
+
+    name = "mailbox"
+
+    def __init__(self, core: "Core") -> None:
+        self._store, self._standing = core.store, core.standing
+        self._views: dict[str, _View] = {}
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (MessageFold(), ReceiptFold())
+
+    def tick(self) -> None:
+        """Look at some of what came: a burst is known before anybody asks."""
+        for agent in {"", *self._views}:
+            self._look(agent)
+
+    def unread(self, agent: str = "") -> Sequence[Place]:
+        """What this reader has not read, the oldest first; who speaks there was not asked."""
+        return self._whole(agent).places
+
+    def count(self, speaking: Speaking, agent: str = "") -> int:
+        """How many messages that were said to this reader it has not read."""
+        view = self._whole(agent)
+        doubted = {stream for stream in view.streams if not speaking.is_heard(stream)}
+        unsaid = sum(
+            not speaking.speaks(each.stream, each.seq)
+            for each in (view.places if doubted else ())
+            if each.stream in doubted
+        )
+        return len(view.places) - unsaid
+
+    def _whole(self, agent: str) -> _View:
+        if agent in self._views:
+            self._views[agent] = self._views.pop(agent)
+        while self._look(agent):
+            pass
+        return self._views[agent]
+
+    def _look(self, agent: str) -> bool:
+        """Whether there is more to look at."""
+        machine = self._standing.machine
+        record = self._standing.roster.machines.get(machine)
+        me = Peer(machine, record.roles if record is not None else ())
+        view = self._views.get(agent)
+        if view is not None and view.me == me:
+            more, spoiled = view.look()
+            if not spoiled:
+                return more
+        elif view is None and len(self._views) == READERS_MAX:
+            del self._views[next(iter(self._views))]
+        self._views[agent] = _View(self._store, me, agent)
+        return True

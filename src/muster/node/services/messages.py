@@ -1,0 +1,121 @@
+"""Messages as this machine holds them: by id, the newest of some streams, and what came of each.
+
+Rule: a question costs what it shows, not what there is: rows are read by their key, and only a
+bounded number is looked through.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from muster.errors import NotFound, Refused
+from muster.limits import RECEIPTS_OF_MESSAGE_MAX
+from muster.log.stream import MachineId, StreamName
+from muster.message.fold import ReceiptRow, message_of
+from muster.message.state import Peer, Receipt, Sent, meant
+from muster.node.services.speakers import Speaking
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+# So many of the newest messages of everybody are looked through for those of one reader.
+_LOOKED_MAX: Final = 20_000
+# Entries of any kind that are looked at for one beginning: enough to know that it is not enough.
+_ALIKE_MAX: Final = 1_000
+_HEX: Final = re.compile("[0-9a-f]{1,64}")
+
+
+def find(core: "Core", text: str) -> Sent:
+    """The one message whose id begins like this. Raises: NotFound, Refused."""
+    found: list[Sent] = []
+    # What somebody typed may be no id at all.
+    alike = core.store.entries_like(text) if _HEX.fullmatch(text) else iter(())
+    for looked, entry in enumerate(alike, 1):
+        if entry.header.kind == "message.send":
+            there = core.store.row("message", entry.stream, entry.header.seq) is not None
+            found += [Sent(entry, message_of(entry))] if there else []
+        if len(found) > 1 or looked > _ALIKE_MAX:
+            raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
+    if not found:
+        raise NotFound(f"no message begins with {text[:40]!r}; `muster inbox --all` lists them")
+    return found[0]
+
+
+def at(core: "Core", stream: StreamName, seq: int) -> Sent:
+    """The message that is known to stand at this place."""
+    entry = core.store.entry_at(stream, seq)
+    return Sent(entry, message_of(entry))
+
+
+def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> list[Sent]:
+    """The newest messages for a reader, or the newest older than one; oldest first."""
+    reader, found, speaks = me(core), [], Speaking(core).speaks
+    below: dict[str, Any] = {}
+    if before is not None:
+        below = {"at_ms": before.row.at_ms, "id": before.id}
+    rows = core.store.rows(
+        "message",
+        order=("-at_ms", "-id"),
+        limit=_LOOKED_MAX,
+        below=below,
+        columns=("seq", "recipients"),
+    )
+    for row in rows:
+        stream = StreamName.parse(str(row["stream"]))
+        for_me = meant(str(row["recipients"]).split("\n"), stream.machine, reader)
+        seq = int(str(row["seq"]))
+        if for_me and (not agent or for_me & {"", agent}) and speaks(stream, seq):
+            found.append(at(core, stream, seq))
+            if len(found) == limit:
+                break
+    return found[::-1]
+
+
+def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) -> list[Sent]:
+    """The newest messages of these streams, oldest first.
+
+    Each stream's newest for itself: whoever writes much does not crowd out what others said.
+    """
+    speaks = Speaking(core).speaks
+    places = [
+        (row["at_ms"], row["id"], stream, int(str(row["seq"])))
+        for stream in core.store.streams()
+        if wanted(stream)
+        for row in core.store.rows(
+            "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
+        )
+        if speaks(stream, int(str(row["seq"])))
+    ]
+    return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
+
+
+def receipts(core: "Core", message: bytes) -> list[Receipt]:
+    """What readers said of a message."""
+    found = []
+    rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
+    for row in rows:
+        values: Any = {name: row[name] for name in ReceiptRow._fields}
+        machine = StreamName.parse(str(row["stream"])).machine
+        found.append(Receipt(machine, message, str(row["actor"]), ReceiptRow(**values)))
+    return found
+
+
+def held_size(core: "Core", stream: StreamName) -> Callable[[MachineId], int]:
+    """How much of a stream each machine has receipted."""
+    sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
+    return lambda machine: sizes.get(machine, 0)
+
+
+def peers(core: "Core", stream: StreamName) -> list[Peer]:
+    """The machines that a message in this stream can be for: those that may read it."""
+    return [
+        Peer(machine, record.roles)
+        for machine, record in core.roster.machines.items()
+        if core.standing.may_hold(stream, machine)
+    ]
+
+
+def me(core: "Core") -> Peer:
+    """This machine, as one of those that a message is for."""
+    record = core.roster.machines.get(core.machine)
+    return Peer(core.machine, record.roles if record is not None else ())

@@ -1,0 +1,1 @@
+"""Tasks and runs: what their owner decides, and what the worker says of them."""

@@ -1,0 +1,166 @@
+"""Who said or did what an entry says, as far as anything proves it.
+
+Rule 1: the actor in an entry is its writer's word. About its own agents a machine is believed; that
+a person was at work is proven by the person's signed statement and by nothing else.
+Rule 2: what is not proven is shown as the machine's, with what it claims beside it.
+Rule 3: one order is one message. The machine that takes it writes both in one step, the message
+next; what it writes later, or elsewhere, under the same order was not said by the person.
+Rule 4: a key that was shut out signs what it likes, under any date. What came here before that was
+its person's and stays so; what comes later proves nothing.
+"""
+
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from muster.errors import MusterError
+from muster.fleet.folds import ORDER
+from muster.fleet.kinds import ORDER_TAKE, OrderTake
+from muster.fleet.statement import Statement, args_hash, is_target, open_statement
+from muster.log.clock import Stamp
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.message.kinds import MessageSend
+from muster.message.ordered import is_ordered
+from muster.node.call.shut_out import is_after
+from muster.node.tasks.ownership import Ownership
+from muster.task import kinds
+from muster.task.evidence import Unproven, check_ordered
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+Trust = Literal["person", "agent", "machine"]
+_PERSON: Final = "op:"
+
+
+class Said(NamedTuple):
+    """The name to show, what it is, and what the entry claims where nothing proves that."""
+
+    name: str
+    trust: Trust
+    claims: str = ""
+
+
+def said(core: "Core", entry: Entry) -> Said:
+    """Who is behind an entry."""
+    actor, machine = entry.header.actor, core.standing.name_of(entry.header.author)
+    if actor.startswith(_PERSON):
+        return Said(actor, "person") if _is_proven(core, entry) else Said(machine, "machine", actor)
+    agent, at, where = actor.rpartition("@")
+    if not at:
+        return Said(actor, "machine")
+    own = f"{agent}@{machine}"
+    # A machine may have had another name then; that of another machine is not its to use.
+    others = where != machine and where in {r.name for r in core.roster.machines.values()}
+    return Said(own, "agent", actor if others else "")
+
+
+def _is_proven(core: "Core", entry: Entry) -> bool:
+    """Whether the person that the entry names ordered exactly what it says."""
+    try:
+        return any(
+            entry.header.actor in _names(core, statement)
+            and not is_after(core, entry, statement.operator)
+            and is_target(statement, entry.stream.machine)
+            for statement in _statements(core, entry)
+        )
+    except (MusterError, Skip, ValueError):
+        return False
+
+
+def _names(core: "Core", statement: Statement) -> tuple[str, ...]:
+    """What an operator's or a device's key is called in entries; nothing for any other key."""
+    key, roster = statement.operator, core.roster
+    if key in roster.operators:
+        return (f"{_PERSON}{roster.operators[key].name}", f"{_PERSON}{key[:12]}")
+    if key in roster.devices_ever:
+        # A device speaks for its person only where its terms say so.
+        roster.was_permitted(statement, statement.issued_ms)
+        return (f"{_PERSON}{roster.speaker(key)}",)
+    if key in roster.revoked and key not in roster.known:
+        return (f"{_PERSON}{roster.revoked[key].name}", f"{_PERSON}{key[:12]}")
+    return ()
+
+
+def _statements(core: "Core", entry: Entry) -> list[Statement]:
+    """The statements that order exactly what this entry says. Raises: where it cannot be read."""
+    kind = entry.header.kind
+    if kind == ORDER_TAKE:
+        return [_taken(core, entry)]
+    if kind == "message.send":
+        body = body_as(entry, MessageSend)
+        return [
+            each
+            for each in _orders(core, entry)
+            if is_ordered(body, entry.stream.scope, each, core.standing.name_of)
+        ]
+    if kind == "task.decide":
+        decided = body_as(entry, kinds.TaskDecide)
+        statement = open_statement(bytes.fromhex(decided.statement), core.standing.fleet)
+        return [statement] if _is_decision(decided, statement) else []
+    if kind in ("run.open", "task.open"):
+        return _opened(core, entry)
+    if kind == "work.end":
+        ended = body_as(entry, kinds.WorkEnd)
+        by = core.part(Ownership).endings.ordered(entry)
+        statement = open_statement(bytes.fromhex(ended.statement), core.standing.fleet)
+        return [statement] if by else []
+    return []
+
+
+def _opened(core: "Core", entry: Entry) -> list[Statement]:
+    """The order behind an opening: what a worker would check before it runs anything of it."""
+    found: list[Statement] = []
+
+    def heard(statement: Statement, _at_ms: int) -> None:
+        found.append(statement)
+
+    try:
+        check_ordered(entry, fleet=core.standing.fleet, lookup=core.store.entry,
+                      authority=heard, now_ms=entry.header.t[0])  # fmt: skip
+    except Unproven:
+        return []
+    return found
+
+
+def _is_decision(body: kinds.TaskDecide, statement: Statement) -> bool:
+    """Whether a person ordered this answer for this task."""
+    answer = "yes" if body.verdict == "approve" else "no"
+    args = {
+        "answer": answer,
+        "task": statement.object,
+        **({"note": body.text} if body.text else {}),
+    }
+    fits = statement.verb == "decide" and body.task.startswith(statement.object)
+    return fits and statement.args == args_hash(args)
+
+
+def _orders(core: "Core", entry: Entry) -> list[Statement]:
+    """The orders that an entry cites and that its own machine took just before it, once."""
+    found = [core.store.entry(cause) for cause in entry.causes]
+    return [
+        _taken(core, each)
+        for each in found
+        if each is not None
+        and each.header.kind == ORDER_TAKE
+        and each.stream[:2] == entry.stream[:2]
+        and entry.stamp == Stamp(each.stamp.ms, each.stamp.n + 1)
+        and _is_first(core, each)
+    ]
+
+
+def _is_first(core: "Core", took: Entry) -> bool:
+    """Whether its machine took the order here for the first time, of all its incarnations."""
+    order, store = _taken(core, took), core.store
+    rows = store.rows(
+        ORDER.name, writer=took.header.author, operator=order.operator, nonce=order.nonce
+    )
+    entries = [
+        store.entry(EntryId(row["entry"])) for row in rows if isinstance(row["entry"], bytes)
+    ]
+    came = [store.admitted(each.stream, each.header.seq) for each in entries if each is not None]
+    mine = store.admitted(took.stream, took.header.seq)
+    return mine is not None and all(each is None or mine <= each for each in came)
+
+
+def _taken(core: "Core", entry: Entry) -> Statement:
+    return open_statement(body_as(entry, OrderTake).statement.encode(), core.standing.fleet)

@@ -1,0 +1,113 @@
+"""What agents of this machine wait for: permissions that a person must give.
+
+Rule 1: a question lives in memory, because the agent that waits for it does; it is over when it is
+answered, when its time is up, or with its attempt. The journal keeps what was asked and decided.
+Rule 2: the fleet hears that somebody is needed, never what is asked: that stays in the journal.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from muster.errors import Conflict, Refused
+from muster.node import event as ev
+from muster.node.part import Part
+from muster.node.tasks.attempt_body import AttemptEvent
+from muster.task.kinds import Epoch
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+INCIDENT: Final = "question-"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerAttempt(ev.Effect):
+    """A person's answer to a permission that an agent asked for."""
+
+    task: str
+    epoch: Epoch
+    ask: str
+    allow: bool
+    by: str
+
+
+class Question(NamedTuple):
+    """One permission that an agent waits for."""
+
+    task: str
+    epoch: Epoch
+    ask: str
+    actor: str
+    asked_ms: int
+    fields: Mapping[str, Any]
+
+
+class Questions(Part):
+    """The open questions of one machine."""
+
+    name = "questions"
+    effects = (AnswerAttempt,)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._open: dict[tuple[str, str], Question] = {}
+        self._tidy = False
+
+    def tick(self) -> None:
+        """Whoever asked before we were stopped waits no more; once, when we may write."""
+        if self._tidy:
+            return
+        self._tidy = True
+        for row in self.core.store.rows("fleet_incident", writer=self.core.machine, open=1):
+            key = str(row["key"])
+            asked = key.removeprefix(INCIDENT) if key.startswith(INCIDENT) else ""
+            if asked and asked not in self._names():
+                self.core.incidents.close(key, "the daemon was restarted")
+
+    def happened(self, event: AttemptEvent) -> None:
+        """Take notice of an attempt's event: a question, a decision, or neither."""
+        key = (event.task, str(event.fields.get("ask", "")))
+        if event.kind == "agent.ask":
+            now = self.core.now.wall_ms
+            self._open[key] = Question(
+                event.task, event.epoch, key[1], event.actor, now, dict(event.fields)
+            )
+            short = event.task[:12]
+            self.core.incidents.open(
+                f"{INCIDENT}{event.task[:32]}-{key[1]}",
+                "notice",
+                f"{event.actor} waits for a permission: `muster logs {short}` shows which, "
+                f"`muster answer {short} yes|no` answers",
+            )
+        elif event.kind == "agent.decision" and key in self._open:
+            self._close(key, str(event.fields.get("by", "")))
+
+    def _names(self) -> set[str]:
+        return {f"{task[:32]}-{ask}" for task, ask in self._open}
+
+    def over(self, task: str) -> None:
+        """The attempt ended, and its questions with it."""
+        for key in [key for key in self._open if key[0] == task]:
+            self._close(key, "the attempt is over")
+
+    def _close(self, key: tuple[str, str], reason: str) -> None:
+        del self._open[key]
+        self.core.incidents.close(f"{INCIDENT}{key[0][:32]}-{key[1]}", reason)
+
+    def listing(self) -> list[Question]:
+        """What is open, the oldest first."""
+        return sorted(self._open.values(), key=lambda q: q.asked_ms)
+
+    def find(self, task: str, ask: str = "") -> Question:
+        """The one question of a task. Raises: Conflict without one, Refused with several."""
+        found = [q for q in self.listing() if q.task == task and ask in ("", q.ask)]
+        if not found:
+            raise Conflict(
+                f"no agent of {self.core.name} waits for an answer about task {task[:12]}; "
+                "`muster questions --on all` lists who does"
+            )
+        if len(found) > 1:
+            listed = ", ".join(f"{q.ask} ({q.fields.get('title', '')})" for q in found)
+            raise Refused(f"the agent asked more than one thing: {listed}; say --question NUMBER")
+        return found[0]

@@ -1,0 +1,175 @@
+"""What runs want to know of repositories: where they start, and what their globs match.
+
+Rule 1: each is asked once, and again only where the repository was out of reach: after a pause that
+grows, and meanwhile the run says why it waits.
+Rule 2: what cannot be known fails the phases that need it, with the reason; the rest goes on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
+from muster.node import event as ev
+from muster.node.tasks.run import Run, base_of
+from muster.task import order
+from muster.task.problem import shown
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+@dataclass(slots=True)
+class Again:
+    """Why a repository could not be asked, and when it is asked again; None while it is."""
+
+    reason: str
+    pause_ms: int
+    at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGlob(ev.Effect):
+    """List what a glob matches; answer with `Matched`."""
+
+    run: str
+    phase: str
+    repo: str
+    commit: str
+    glob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matched(ev.Event):
+    """What the glob of an `each:` phase matches in the commit it starts from."""
+
+    run: str
+    phase: str
+    matches: tuple[str, ...]
+    reason: str = ""
+    # How many there are, where that is more than are told.
+    count: int = 0
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FindBase(ev.Effect):
+    """Find the commit that a run's `base` names; answer with `BaseFound`."""
+
+    run: str
+    repo: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseFound(ev.Event):
+    """The commit that a run starts from; or why there is none: `again` the remote may be asked."""
+
+    run: str
+    commit: str = ""
+    reason: str = ""
+    again: bool = False
+
+
+class Looking:
+    """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
+
+    def __init__(
+        self,
+        core: "Core",
+        runs: Mapping[str, Run],
+        moved: Callable[[str], None],
+        waits: Callable[[str, str, str], None],
+    ) -> None:
+        self._core = core
+        self._runs = runs
+        self._moved = moved
+        self._waits = waits
+        # By run and phase; "" for the commit that a run starts from.
+        self._again: dict[tuple[str, str], Again] = {}
+
+    def find_base(self, run: Run) -> None:
+        """Nothing begins before it is known where: every first phase starts from one commit."""
+        if "" not in run.asked:
+            run.asked.add("")
+            self._core.do(FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
+
+    def match(self, run: Run, name: str) -> None:
+        phase = run.spec.phases[name]
+        commit = run.start_of(name, run.by_phase())
+        self._core.do(MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
+
+    def matched(self, event: Matched) -> None:
+        run = self._runs.get(event.run)
+        if run is None or run.progress.matched(event.phase):
+            return
+        if event.again:
+            self._ask_again(run, event.phase, event.reason)
+            return
+        self._again.pop((run.run, event.phase), None)
+        if refusal := _refusal(run.spec.phases[event.phase].each or "", event):
+            run.bar(event.phase, refusal)
+        else:
+            run.progress.match(event.phase, event.matches)
+        self._moved(run.run)
+
+    def base_found(self, event: BaseFound) -> None:
+        run = self._runs.get(event.run)
+        if run is None or run.base is not None:
+            return
+        if event.again:
+            self._ask_again(run, "", event.reason)
+            return
+        self._again.pop((run.run, ""), None)
+        run.base = event.commit
+        for name, phase in run.spec.phases.items() if event.reason else ():
+            if not phase.prerequisites:
+                run.bar(name, event.reason)
+        self._moved(run.run)
+
+    def waiting(self, run: Run) -> dict[str, str]:
+        """The phases that wait for a repository, and why it could not be asked."""
+        found = dict[str, str]()
+        for (name, what), again in self._again.items():
+            if name == run.run:
+                found |= dict.fromkeys(self._phases(run, what), again.reason)
+        return found
+
+    def _phases(self, run: Run, what: str) -> list[str]:
+        if what:
+            return [what]
+        return [name for name, phase in run.spec.phases.items() if not phase.prerequisites]
+
+    def _ask_again(self, run: Run, what: str, reason: str) -> None:
+        before = self._again.get((run.run, what))
+        pause_ms = min(2 * before.pause_ms, LOOK_AGAIN_MS_MAX) if before else RETRY_DELAY_MS_MIN
+        told = f"repository {run.body.repo} is out of reach and is asked again: {reason}"
+        at_ms = self._core.now.boot_ms + pause_ms
+        self._again[run.run, what] = Again(told, pause_ms, at_ms)
+        if before is None or before.reason != told:
+            for name in self._phases(run, what):
+                self._waits(run.run, name, told)
+
+    def tick(self) -> None:
+        """Ask repositories again that were out of reach."""
+        now = self._core.now.boot_ms
+        for (run, what), again in list(self._again.items()):
+            if run not in self._runs:
+                del self._again[run, what]
+            elif again.at_ms is not None and again.at_ms <= now:
+                again.at_ms = None
+                self._runs[run].asked.discard(what)
+                self._moved(run)
+
+
+def _refusal(each: str, event: Matched) -> str:
+    """Why these matches cannot become tasks, or ""."""
+    count = max(event.count, len(event.matches))
+    if event.reason:
+        return event.reason
+    if count > EACH_MATCHES_MAX:
+        return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
+    for path in event.matches:
+        if refusal := order.match_refusal(path):
+            return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
+    return ""

@@ -1,0 +1,467 @@
+"""This machine as an owner of tasks: entries and calls go to `task/owner.py`, entries come back.
+
+Rule 1: what the owner asks for is carried out in its order: drafts become entries in one append per
+run of equal scope, everything else becomes an effect, which leaves only after the commit.
+Rule 2: live tasks are read back from the tables after a start; nothing of them is kept elsewhere.
+Rule 3: tasks of an incarnation that ended are opened anew in the present one, under the same id, so
+that there is again one stream that says what becomes of them.
+Rule 4: what fails is one task: it is cancelled by an entry that says why, and everything that the
+owner keeps in memory is read back from the tables, for nobody knows what became of it.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+from muster.limits import LEASE_MS, REASON_CHARS_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, FleetId, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.call.router import Router
+from muster.node.counter import DECLARED
+from muster.node.guard import SURVIVED, Failure
+from muster.node.part import Part
+from muster.node.tasks.drafts import write_each
+from muster.node.tasks.ownership import is_given
+from muster.store.store import Store
+from muster.task import evidence, kinds
+from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
+from muster.task.instruction import (
+    AskPerson,
+    BeatReply,
+    Draft,
+    Fenced,
+    MachineFault,
+    MachineMended,
+    MoveBranch,
+    OwnerInstruction,
+    Promoted,
+    RaiseFence,
+    Settled,
+    Stop,
+)
+from muster.task.live import Beat, Ended, Order, Restored, Submitted
+from muster.task.owner import Owner
+from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "reports-of-nobody": "The end of an attempt was reported by who was not given it."
+}
+
+P = ParamSpec("P")
+
+_FAULT = "fault-"
+_END_KINDS = ("attempt.refuse", "attempt.finish")
+_TASK_COLUMNS = TaskRow._fields
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack(ev.Event):
+    """What the owner keeps in memory of its tasks was read back from the tables."""
+
+
+class Owning(Part):
+    """The owner of this machine's tasks."""
+
+    name = "owner"
+    effects = (RaiseFence, MoveBranch)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self._owner = self._make()
+        self._ready = False
+        self._owned = False
+        # Machines of which the process was heard that their links lead to now: the mark that we
+        # have of another may be of one that died, and what goes by that is lost at once.
+        self._heard: set[str] = {core.machine}
+        for kind in _END_KINDS:
+            core.on(kind, self._on_attempt_end)
+        core.on(Fenced, lambda e: self.about(e.task, self.owner.fenced, e, core.now))
+        core.on(
+            Promoted, lambda event: self.about(event.task, self.owner.promoted, event, core.now)
+        )
+        core.on(ev.MachineHere, lambda event: self.machine_here(event.machine))
+        core.on(ev.MachineGone, self._machine_gone)
+        core.on(ev.MachineRemoved, lambda event: self.owner.machine_removed(event.machine))
+        core.on(ev.RosterChanged, lambda _event: self.roster_changed())
+        core.on(ev.MemoryDoubtful, lambda _event: self.recover("", ""))
+        core.on(ev.NewIncarnation, lambda _event: self.start())
+
+    @staticmethod
+    def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
+        return (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
+
+    @property
+    def owner(self) -> Owner:
+        """What is open, and who has it. Whoever asks may change it, and it is flushed for that."""
+        self.dirty = True
+        return self._owner
+
+    def _make(self) -> Owner:
+        return Owner(
+            self._order(),
+            settled_with_key=self._settled_with_key,
+            is_mine=self._is_mine,
+            lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
+        )
+
+    def _is_mine(self, task: str) -> bool:
+        return bool(self._own_rows(task=task))
+
+    def _order(self) -> int:
+        """This incarnation's place: when its first entry was written, so that later is higher."""
+        store, own = self.core.store, self.core.standing.own(FLEET)
+        first = store.slice(own, 0, 1)
+        mine = first[0].stamp.ms if first else self.core.now.wall_ms
+        newest = self._own_rows(order=("-epoch_order",), limit=1)
+        highest = int(newest[0]["epoch_order"] or 0) if newest else 0
+        return mine if mine >= highest else highest + 1
+
+    def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
+        return self.core.store.rows("task", writer=self.core.machine, **equals)
+
+    def _settled_with_key(self, dedupe: str) -> str | None:
+        rows = self._own_rows(dedupe=dedupe)
+        return str(rows[0]["task"]) if rows else None
+
+    # --- starting ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up the live tasks of our streams; one that cannot be is ended, with the reason."""
+        live = self._take_up()
+        self._ready = True
+        self._owned = bool(live) or bool(self._own_rows(limit=1))
+        self.roster_changed()
+
+    def _take_up(self) -> list[dict[str, Any]]:
+        self._owner = self._make()
+        own = str(self.core.standing.own(FLEET))
+        live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
+        restored: list[Restored] = []
+        for row in live:
+            if row["stream"] == own:
+                task = str(row["task"])
+                failure = self.core.guard.run("task", task[:12], self._read_back, row, restored)
+                if failure is not None:
+                    self._end(task, failure.text)
+        failure = self.core.guard.run("tasks", "", self.owner.restore, restored, self.core.now)
+        if failure is not None:
+            self._take_up_singly(restored)
+        return live
+
+    def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
+        restored.append(self._restored(row))
+
+    def _take_up_singly(self, restored: Sequence[Restored]) -> None:
+        """One of these tasks cannot be taken up: find it, for the others must go on."""
+        good: list[Restored] = []
+        for each in restored:
+            probe = self._make()
+            failure = self.core.guard.run(
+                "task", each.task[:12], probe.restore, [each], self.core.now
+            )
+            if failure is None:
+                good.append(each)
+            else:
+                self._end(each.task, failure.text)
+        self._owner = self._make()
+        self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
+
+    def adopt(self) -> None:
+        """Open the live tasks of earlier incarnations anew, in the present one."""
+        self._forget_faults()
+        live = [row for state in sorted(LIVE) for row in self._own_rows(state=state)]
+        for task, row in {str(row["task"]): row for row in live}.items():
+            if self._is_left(task):
+                self.core.guard.run("task", task[:12], self._adopt_one, row)
+
+    def _is_left(self, task: str) -> bool:
+        """Whether our streams that ended hold it as open, and the present one not at all."""
+        own = str(self.core.standing.own(FLEET))
+        # Asked of each that is open: whoever asked for all that are settled would read them all.
+        rows = self._own_rows(task=task)
+        return all(row["stream"] != own and row["state"] in LIVE for row in rows)
+
+    def _adopt_one(self, row: dict[str, Any]) -> None:
+        opened = EntryId(row["opened"])
+        body = self._body(opened, kinds.TaskOpen)
+        self.submit([Order(body, body.run or body.task, (opened,), again=True)])
+
+    # --- what fails ---------------------------------------------------------------------------
+
+    def about(self, task: str, work: Callable[P, object], *args: P.args, **named: P.kwargs) -> None:
+        """Do something about one task; when it fails that task ends, and the others go on."""
+        failure = self.core.guard.run("task", task[:12], work, *args, **named)
+        if failure is not None:
+            self.recover(task, failure.text)
+
+    def recover(self, task: str, reason: str) -> None:
+        """End `task` (if it is one of ours, and live) and read all others back from the tables."""
+        self._salvage()
+        if task:
+            self._end(task, reason)
+        self._take_up()
+        self.roster_changed()
+        self.core.tell(ReadBack())
+
+    def _salvage(self) -> None:
+        """What the owner decided before it stumbled was decided well: it is not to be lost."""
+        for each in self.owner.drain():
+            if isinstance(each, Draft):
+                self._write([each])
+            elif isinstance(each, Stop | BeatReply | AskPerson):
+                self.core.guard.run("task", "", self._carry_out, each)
+
+    def _end(self, task: str, reason: str) -> None:
+        rows = [r for r in self._own_rows(task=task) if r["state"] in LIVE]
+        for row in rows[-1:]:
+            cause = (EntryId(row["assigned"] or row["opened"]),)
+            body = kinds.TaskCancel(task, reason[:REASON_CHARS_MAX])
+            self.core.guard.run(
+                "task",
+                task[:12],
+                self.core.append,
+                "task.cancel",
+                kinds.body_bytes(body),
+                cause=cause,
+            )
+            if row["state"] == "leased":
+                epoch = (int(row["epoch_order"]), int(row["epoch_count"]))
+                stop = Stop(str(row["machine"]), task, epoch, reason[:REASON_CHARS_MAX])
+                self.core.guard.run("task", task[:12], self._carry_out, stop)
+
+    def ended(self, task: str) -> Settled | None:
+        """How a task of ours ended, None while it is live or where there is none."""
+        rows = self._own_rows(task=task)
+        own = str(self.core.standing.own(FLEET))
+        # A stream that ended says for ever what was so at its end.
+        here = [row for row in rows if row["stream"] == own]
+        over = [row for row in here or rows if row["state"] not in LIVE]
+        return settled_of(self.core.store, over[-1]) if over else None
+
+    def _forget_faults(self) -> None:
+        """A restart forgets what machines failed at: nothing must say for ever that they do."""
+        held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
+        own = self.core.standing.own(FLEET)
+        for row in self.core.store.rows("fleet_incident", stream=own, open=1):
+            key = str(row["key"])
+            if key.startswith(_FAULT) and key not in held:
+                self.core.incidents.close(key, "the daemon was restarted; it is asked again")
+
+    def _restored(self, row: dict[str, Any]) -> Restored:
+        task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
+        body = self._body(EntryId(task.opened), kinds.TaskOpen)
+        return Restored(str(row["task"]), task, body, FLEET, self._ended(str(row["task"]), task))
+
+    def _ended(self, name: str, task: TaskRow) -> tuple[EntryId, str, Ended] | None:
+        """The end of the attempt that holds the task, where it came before we were stopped."""
+        if task.state != "leased":
+            return None
+        order, count = task.epoch
+        rows = self.core.store.rows(
+            "attempt", writer=task.machine, task=name, epoch_order=order, epoch_count=count
+        )
+        for row in rows:
+            ended = row["ended"]
+            if isinstance(ended, bytes) and ended:
+                entry = self.core.store.entry(EntryId(ended))
+                if entry is not None:
+                    return entry.id, task.machine, self._end_body(entry)
+        return None
+
+    def _end_body(self, entry: Entry) -> Ended:
+        if entry.header.kind == "attempt.refuse":
+            return body_as(entry, kinds.AttemptRefuse)
+        return body_as(entry, kinds.AttemptFinish)
+
+    def _body(self, entry: EntryId, type: type[kinds.TaskOpen]) -> kinds.TaskOpen:
+        found = self.core.store.entry(entry)
+        assert found is not None, "a row names an entry that the store holds"
+        return body_as(found, type)
+
+    # --- work comes in ----------------------------------------------------------------------
+
+    def submit(self, orders: Sequence[Order]) -> list[Submitted]:
+        self._owned = True
+        return self.owner.submit(orders, self.core.now)
+
+    def beat(self, machine: str, mark: str, holds: Sequence[Beat]) -> None:
+        self.owner.beat(machine, mark, holds, self.core.now)
+        if machine not in self._heard:
+            self._heard.add(machine)
+            self.machine_here(machine)
+
+    def _on_attempt_end(self, stream: StreamName, entry: Entry) -> None:
+        # A machine that never owned a task need not look at what other owners' workers report.
+        if not self._ready or not self._owned:
+            return
+        try:
+            body = self._end_body(entry)
+        except Skip:
+            return
+        held = self.owner.has_given(stream.machine, body.task, body.epoch)
+        if not held and not self._is_late(entry, body):
+            # Whoever never had the task could fill our log with what came too late.
+            self.core.counters["reports-of-nobody"] += 1
+            return
+        never = self._never(body) if isinstance(body, kinds.AttemptRefuse) else ""
+        now, report = self.core.now, self.owner.report
+        self.about(body.task, report, entry.id, stream.machine, body, now, never=never)
+
+    def _is_late(self, entry: Entry, body: Ended) -> bool:
+        """Whether this is from who once had the task, and the first of its kind."""
+        order, count = body.epoch
+        return is_given(
+            self.core, entry, self.core.machine, body.task, body.epoch
+        ) and not self.core.store.rows(
+            "late", writer=self.core.machine, task=body.task, epoch_order=order, epoch_count=count
+        )
+
+    def _never(self, body: kinds.AttemptRefuse) -> str:
+        """Why no machine could run the task any more, where that is so; looked at here, not heard.
+
+        Otherwise a task whose order grew old would be offered, and refused, again and again.
+        """
+        if body.reason not in evidence.HOPELESS:
+            return ""
+        core, rows = self.core, self._own_rows(task=body.task)
+        opened = core.store.entry(EntryId(rows[-1]["opened"])) if rows else None
+        if opened is None:
+            return ""
+        try:
+            evidence.check_ordered(
+                opened,
+                fleet=core.standing.fleet,
+                lookup=core.store.entry,
+                authority=core.standing.authority,
+                now_ms=core.now.wall_ms,
+            )
+        except evidence.Unproven as unproven:
+            if unproven.reason in evidence.HOPELESS:
+                again = "" if "give it again" in str(unproven) else "; give the order again"
+                return f"{unproven}{again}"
+        return ""
+
+    # --- machines ---------------------------------------------------------------------------
+
+    def machine_here(self, machine: str) -> None:
+        """A link to it is up (or it is ourselves): once it is heard it may be given work."""
+        roster = self.core.roster
+        if machine in self._heard and machine in roster.machines and machine in roster.facts:
+            self.owner.machine_up(self.core.standing.candidate(MachineId(machine)))
+
+    def _machine_gone(self, event: ev.MachineGone) -> None:
+        self._heard.discard(event.machine)
+        self.owner.machine_down(event.machine)
+
+    def roster_changed(self) -> None:
+        if not self._ready:
+            return
+        self.machine_here(self.core.machine)
+        for link in self.core.links.values():
+            if link.peer:
+                self.machine_here(link.peer)
+
+    # --- carrying out -----------------------------------------------------------------------
+
+    def tick(self) -> None:
+        for key in self.owner.due(self.core.now):
+            self.about(key.partition("/")[2], self.owner.ring, key, self.core.now)
+
+    def flush(self) -> None:
+        """Carry out what the owner wants."""
+        try:
+            # It writes nothing: there is nothing to take back.
+            instructions = self._owner.flush(self.core.now)
+        except SURVIVED as error:
+            # The task that was next ends, so that it cannot happen again.
+            failed = self.core.guard.failed("tasks", self.owner.placing[:12], error)
+            self.recover(self.owner.placing, failed.text)
+            return
+        stumbled = self._write([each for each in instructions if isinstance(each, Draft)])
+        for each in instructions:
+            if isinstance(each, Draft):
+                continue
+            if isinstance(each, Settled):
+                # Whoever hears of it guards what it does about it.
+                self.core.tell(each)
+                continue
+            failure = self.core.guard.run("task", _task_of(each)[:12], self._carry_out, each)
+            # An answer that cannot be given says nothing about our tasks.
+            if failure is not None and not isinstance(each, BeatReply):
+                stumbled[_task_of(each)] = failure
+        for task, why in stumbled.items():
+            self.recover(task, why.text)
+
+    def _write(self, drafts: list[Draft]) -> dict[str, Failure]:
+        return {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
+
+    def _carry_out(self, each: OwnerInstruction) -> None:
+        core = self.core
+        match each:
+            case RaiseFence() | MoveBranch():
+                core.do(each)
+            case Stop(machine, task, epoch, reason):
+                self._tell(
+                    machine, "release", {"task": task, "epoch": list(epoch), "reason": reason}
+                )
+            case BeatReply(machine, mark, held, gone):
+                args = {
+                    "mark": mark,
+                    "held": [[task, *epoch] for task, epoch in held],
+                    "gone": [[task, *epoch] for task, epoch in gone],
+                }
+                self._tell(machine, "hold", args)
+            case AskPerson(task, run, phase):
+                what = f"phase {phase or task[:8]} of run {run[:8]}"
+                title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
+                core.incidents.open(f"ask-{task[:32]}", "notice", title)
+            case MachineFault(machine, part, reason):
+                name = core.standing.name_of(machine)
+                title = f"{name} {_failed_at(part)}; its work goes elsewhere"
+                core.incidents.open(_fault_key(machine, part), "warning", title, reason)
+            case MachineMended(machine, part):
+                core.incidents.close(_fault_key(machine, part), "it works again, or started anew")
+
+    def _tell(self, machine: str, verb: str, args: dict[str, Any]) -> None:
+        if machine == self.core.machine:
+            self.core.tell_later(ev.OwnerTold(verb, args))
+        else:
+            self.core.part(Router).say(machine, verb, args)
+
+
+def _task_of(each: object) -> str:
+    """The task that an instruction or a body is about, "" for none."""
+    return str(getattr(each, "task", ""))
+
+
+def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
+    """How a settled task ended, from its row and the entry that the row names."""
+    settled = row["settled"]
+    entry = store.entry(EntryId(settled)) if isinstance(settled, bytes) and settled else None
+    values: dict[str, str] = {}
+    if entry is not None and entry.header.kind == "task.settle":
+        with contextlib.suppress(Skip):
+            values = body_as(entry, kinds.TaskSettle).values
+    place = (str(row["task"]), str(row["run"]), str(row["phase"]), str(row["instance"]))
+    cite = entry.id if entry is not None else None
+    return Settled(
+        *place, str(row["state"]), str(row["summary"]), str(row["commit_id"]), values, cite
+    )
+
+
+def _failed_at(part: str) -> str:
+    """What a machine cannot do, in words."""
+    kind, _, name = part.partition(":")
+    if kind == "agent":
+        return f"cannot run {name}"
+    return f"cannot work on {name}" if kind == "repo" else "cannot begin work"
+
+
+def _fault_key(machine: str, part: str) -> str:
+    return f"{_FAULT}{machine[:16]}-{part}"[:64]

@@ -1,0 +1,313 @@
+"""Whose a task or a run is, and so whose rows about it are shown and counted.
+
+Rule 1: any machine can write any id into its own stream. A task or run is of the machine whose
+opening leads to an operator's order to that very machine.
+Rule 2: of several such machines it is the one that the id itself names (`task/identity.py`); for
+ids of older machines the one whose opening was admitted here first, and our own before any.
+Rule 3: only the rows of the owner's streams speak. What the others wrote is a claim: it is shown as
+one, with the name of who makes it, and counts for nothing.
+Rule 4: an id behind which there is no order is nobody's. It is in no list. What came here after
+its key was shut out has no order behind it, whatever date it bears (call/shut_out.py).
+Rule 5: a list is cut for each writer by itself, after the claims were taken out: whoever writes
+much does not crowd out what others wrote.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from muster.fleet.statement import Statement
+from muster.limits import ATTEMPTS_OF_TASK_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import FLEET, StreamName
+from muster.node.call.shut_out import is_after, was_told
+from muster.node.counter import DECLARED, labelled
+from muster.node.part import Part
+from muster.node.tasks.ending import Endings
+from muster.task.evidence import Known, Unproven, check_ordered
+from muster.task.kinds import TaskAssign
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "unproven-<reason>": "An assignment or a report is not backed by the orders it needs."
+}
+
+What = Literal["task", "run"]
+Row = dict[str, Any]
+
+# Openings that were judged: many pages of a list. What is settled is asked for again and again by
+# nobody, and may be judged again.
+_JUDGED_MAX: Final = 20_000
+# Ids of one writer that are looked at for one beginning: enough to know that it is not enough.
+_ALIKE_MAX: Final = 8
+
+# How sure it is that an opening's id is its writer's: lower is surer.
+_CERTAIN: Final = 0
+_ORDERED: Final = 1
+
+
+class Held(NamedTuple):
+    """A task or run of a machine: its newest row, and whether the id itself names the owner."""
+
+    row: Row
+    owner: str
+    certain: bool
+
+
+class Listing(NamedTuple):
+    """Rows, and whether there are more of them."""
+
+    rows: list[Row]
+    cut: bool
+
+
+class Ownership(Part):
+    """See the rules at the top of this file."""
+
+    name = "ownership"
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.endings = Endings(core)
+        self._rank: dict[bytes, int] = {}
+        # The runs whose order held: a run's many tasks share one.
+        self._known: Known = {}
+        # Who was no operator may be known as one later: a no counts only as long as its roster.
+        self._never: set[bytes] = set()
+        self._roster: object = None
+
+    def owner(self, what: What, name: str) -> str | None:
+        """The machine whose task or run this is; None when it is nobody's."""
+        found = self._owner(self._rows(what, name))
+        return None if found is None else found[0]
+
+    def is_anothers(self, task: str, owner: str) -> bool:
+        """Whether a task that one machine wants done is another one's.
+
+        Looked into only where several wrote the id: this is asked for nearly every assignment. What
+        we assign ourselves is ours, whatever others wrote about it.
+        """
+        if owner == self.core.machine or len(self.core.store.writers("task", task=task)) < 2:
+            return False
+        return self.owner("task", task) not in (None, owner)
+
+    def held(self, what: What, name: str) -> Held | None:
+        """The task or run of this id, as its owner has it."""
+        return self._held(self._rows(what, name), what)
+
+    def _held(self, rows: list[Row], what: What) -> Held | None:
+        found = self._owner(rows)
+        if found is None:
+            return None
+        owner, rank = found
+        row = max((row for row in rows if writer_of(row) == owner), key=_age)
+        run = str(row["run"]) if what == "task" else ""
+        return Held(self.endings.shown(row, str(row[what]), run), owner, rank == _CERTAIN)
+
+    def claims(self, what: What, name: str) -> list[Row]:
+        """What other machines wrote about this id: their newest rows."""
+        rows = self._rows(what, name)
+        found = self._owner(rows)
+        return newest((r for r in rows if found is None or writer_of(r) != found[0]), what)
+
+    def beginning(self, what: What, text: str) -> list[Held]:
+        """The tasks or runs whose ids begin so; where an id names its owner, only such."""
+        names = set[str]()
+        for writer in self._writers():
+            rows = self.core.store.rows(
+                what, writer=writer, begins={what: text}, order=(what,), limit=_ALIKE_MAX
+            )
+            names |= {str(row[what]) for row in rows}
+        every = [self.held(what, name) for name in sorted(names)]
+        found = [each for each in every if each is not None]
+        # Nobody can choose an id that names its owner: who squats a beginning has other ones.
+        sure = [each for each in found if each.certain]
+        return sure or [each for each in found if each.owner == self.core.machine] or found
+
+    def listing(self, what: What, limit: int, states: Iterable[str] = (), **equals: Any) -> Listing:
+        """The newest tasks or runs that are somebody's, in these states (or in any)."""
+        wanted = frozenset(states)
+        rows: list[Row] = []
+        cut = False
+        # Work is written for the whole fleet: in no other stream is a task of anybody's.
+        for stream in (each for each in self.core.store.streams() if each.scope == FLEET):
+            for state in wanted or (None,):
+                more = equals if state is None else {**equals, "state": state}
+                found = self.core.store.rows(
+                    what, stream=stream, order=("-opened_ms",), limit=limit + 1, **more
+                )
+                cut = cut or len(found) > limit
+                rows += found
+        rows.sort(key=lambda row: (-int(str(row["opened_ms"])), str(row[what])))
+        first = {(writer_of(row), str(row[what])): row for row in reversed(rows)}
+        several = self._several(what, {name for _, name in first})
+        listed: list[Row] = []
+        for (writer, name), row in reversed(first.items()):
+            held = self._held(self._rows(what, name) if name in several else [row], what)
+            # A stream that ended says for ever what was so at its end; the newest row counts.
+            if held is None or held.owner != writer or (wanted and held.row["state"] not in wanted):
+                continue
+            if len(listed) == limit:
+                return Listing(listed, True)
+            listed.append(held.row)
+        return Listing(listed, cut)
+
+    def _several(self, what: What, names: Collection[str]) -> set[object]:
+        """Those of these ids that several streams have a row of."""
+        rows = self.core.store.query(
+            f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
+            " group by 1 having count(*) > 1",
+            (json.dumps(sorted(names)),),
+        )
+        return {name for (name,) in rows}
+
+    def assigned(self, entry: Entry, task: str, epoch: tuple[int, int]) -> bool:
+        """Whether what a worker wrote of a task cites that its owner had given it the task."""
+        owner = self.owner("task", task)
+        return owner is not None and is_given(self.core, entry, owner, task, epoch)
+
+    def attempts(self, task: str) -> list[Row]:
+        """What workers wrote of their attempts at a task that its owner had given them."""
+        return [
+            row
+            for row in self.core.store.rows_of_each(
+                "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
+            )
+            if self._is_given(row)
+        ]
+
+    def _is_given(self, row: Row) -> bool:
+        entry = self.core.store.entry(EntryId(_bytes(row["started"]) or _bytes(row["ended"])))
+        epoch = (int(str(row["epoch_order"])), int(str(row["epoch_count"])))
+        return entry is not None and self.assigned(entry, str(row["task"]), epoch)
+
+    # --- judging ----------------------------------------------------------------------------
+
+    def _rows(self, what: What, name: str) -> list[Row]:
+        if what == "task":
+            return self.core.store.rows("task", task=name)
+        return self.core.store.rows("run", run=name)
+
+    def _writers(self) -> list[str]:
+        return sorted({stream.machine for stream in self.core.store.streams()})
+
+    def _owner(self, rows: Iterable[Row]) -> tuple[str, int] | None:
+        """The owner, and how sure that is."""
+        found = []
+        for row in rows:
+            stream = StreamName.parse(str(row["stream"]))
+            entry = self.core.store.entry(EntryId(_bytes(row["opened"])))
+            if entry is None:
+                continue
+            rank = self._judged(entry)
+            ours = stream.machine == self.core.machine
+            run = str(row.get("run") or "") if "phase" in row else ""
+            # Nobody has a task in another machine's run.
+            if rank is None or (run and not ours and self.owner("run", run) != stream.machine):
+                continue
+            found.append((rank, not ours, stream, entry.header.seq))
+        if not found:
+            return None
+        if len({stream.machine for _, _, stream, _ in found}) == 1:
+            # Nearly always: nobody else wrote this id.
+            return str(found[0][2].machine), min(rank for rank, *_ in found)
+        store = self.core.store
+        ranked = [
+            (rank, theirs, store.admitted(stream, seq) or (0, 0), str(stream.machine))
+            for rank, theirs, stream, seq in found
+        ]
+        first = min(ranked)
+        return first[3], first[0]
+
+    def _judged(self, entry: Entry) -> int | None:
+        """How sure it is that what this opens is its writer's; None without an order."""
+        if self._roster is not self.core.roster:
+            self._roster = self.core.roster
+            self._never.clear()
+        if entry.id in self._rank:
+            return self._rank[entry.id]
+        if entry.id in self._never:
+            return None
+        if max(len(self._rank), len(self._never)) >= _JUDGED_MAX:
+            self._rank.clear()
+            self._never.clear()
+        try:
+            certain = check_ordered(
+                entry,
+                fleet=self.core.standing.fleet,
+                lookup=self.core.store.entry,
+                authority=self._was_operator,
+                # Whose it is does not change with the years.
+                now_ms=entry.header.t[0],
+                known=self._known,
+                came=self._came,
+            )
+        except Unproven as unproven:
+            if entry.header.author == self.core.machine:
+                # We took the order ourselves.
+                self._rank[entry.id] = _ORDERED
+                return _ORDERED
+            self.core.counters[labelled("unproven", unproven.reason)] += 1
+            self._never.add(entry.id)
+            return None
+        rank = self._rank[entry.id] = _CERTAIN if certain else _ORDERED
+        return rank
+
+    def _was_operator(self, statement: Statement, at_ms: int) -> object:
+        """What an operator or a device ordered stays ordered when it is revoked later."""
+        self.core.roster.was_permitted(statement, at_ms)
+        return None
+
+    def _came(self, statement: Statement, entry: Entry) -> None:
+        """What came after its key was shut out was ordered by nobody, whatever date it bears.
+
+        Who joined later was told of all that there was, and cannot know.
+        """
+        core, key = self.core, statement.operator
+        if is_after(core, entry, key) and not was_told(core, key):
+            raise Unproven("key-shut-out", "its key was shut out before this came here")
+
+
+def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
+    """Whether an entry cites the owner's assignment of this epoch to its writer."""
+    for cause in entry.causes:
+        found = core.store.entry(cause)
+        if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
+            continue
+        try:
+            body = body_as(found, TaskAssign)
+        except Skip:
+            continue
+        if (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
+            return True
+    return False
+
+
+def writer_of(row: Mapping[str, Any]) -> str:
+    """The machine in whose stream this row is."""
+    return str(row["stream"]).partition("/")[0]
+
+
+def newest(rows: Iterable[Row], what: What) -> list[Row]:
+    """Of each machine's tasks or runs the row that counts.
+
+    An owner that began anew opened it again in its new stream; the old row stays as it was.
+    """
+    found: dict[tuple[str, object], Row] = {}
+    for row in rows:
+        key = (writer_of(row), row[what])
+        known = found.get(key)
+        if known is None or _age(row) >= _age(known):
+            found[key] = row
+    return list(found.values())
+
+
+def _age(row: Mapping[str, Any]) -> int:
+    return int(str(row["changed_ms"]))
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""

@@ -1,0 +1,126 @@
+"""One open run of an owner: what is known of it, and what follows from that alone.
+
+Rule: nothing here writes or asks anybody; runs.py does.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from muster.limits import BODY_BYTES_MAX
+from muster.log.entry import EntryId
+from muster.task import graph, kinds, order
+from muster.task import values as values_of
+from muster.task.graph import Fact, Slot
+from muster.task.instruction import Settled
+from muster.task.spec import Spec, parse
+from muster.task.state import State
+
+# As much as people read of why a run ended.
+_REASON_CHARS_MAX: Final = 600
+# What ended by phase, and what phases yielded by name.
+Ends = dict[str, list[Settled]]
+Yields = dict[str, dict[str, str]]
+
+
+@dataclass(slots=True)
+class Run:
+    """An open run. `ends` has what each settled slot yielded."""
+
+    run: str
+    body: kinds.RunOpen
+    progress: graph.Progress
+    opened: EntryId
+    tasks: dict[Slot, str] = field(default_factory=dict)
+    ends: dict[Slot, Settled] = field(default_factory=dict)
+    # The phases whose matches were asked for; "" for the commit that the run starts from.
+    asked: set[str] = field(default_factory=set)
+    # The commit that `base` names, "" without one; None until the repository was asked.
+    base: str | None = ""
+    number: int = 0
+    # Whether any of the ends has a commit.
+    has_commits: bool = False
+
+    @property
+    def spec(self) -> Spec:
+        return self.progress.spec
+
+    def tell(self, slot: Slot, state: State, machine: str = "") -> None:
+        """What became of a task; what is told later came later."""
+        self.number += 1
+        self.progress.tell(slot, Fact(state, self.number, machine))
+
+    def bar(self, phase: str, reason: str) -> None:
+        """A phase cannot be opened: it failed, the rest of the run goes on."""
+        self.progress.bar(phase, reason[:_REASON_CHARS_MAX])
+
+    def ended(self, slot: Slot, end: Settled) -> None:
+        """A task has its outcome. Its values are read when they are used: a run has many ends."""
+        self.ends[slot] = replace(end, values={})
+        self.has_commits |= bool(end.commit)
+
+    def by_phase(self) -> Ends:
+        """What counts of each phase: of a race the winner, else what is done, else all ends."""
+        ends: Ends = {}
+        for slot, end in sorted(self.ends.items()):
+            ends.setdefault(slot.phase, []).append(end)
+        for name, every in ends.items():
+            done = [end for end in every if end.outcome == "done"]
+            if self.spec.phases[name].race is not None and done:
+                done = [
+                    min(done, key=lambda e: self.progress.facts[Slot(e.phase, e.instance)].order)
+                ]
+            ends[name] = done or every
+        return ends
+
+    def start_of(self, phase: str, ends: Ends) -> str:
+        """The commits that a phase starts from: those its prerequisites ended on."""
+        if not self.has_commits:
+            return self.base or ""
+        found = self._commits_before(phase, ends, set())
+        return " ".join(dict.fromkeys(found)) or self.base or ""
+
+    def _commits_before(self, phase: str, ends: Ends, seen: set[str]) -> Iterator[str]:
+        for before in self.spec.phases[phase].prerequisites:
+            # Once for each phase: there are exponentially more ways through a graph than phases.
+            if before in seen:
+                continue
+            seen.add(before)
+            settled = ends.get(before, ())
+            commits = [e.commit for e in settled if e.commit and e.outcome == "done"]
+            # A phase without commits, such as a person's decision, hands on what it was given.
+            yield from commits or self._commits_before(before, ends, seen)
+
+    def sources(self, name: str) -> set[str]:
+        """The phases whose values a phase is given: those just before it, and those it names."""
+        phase = self.spec.phases[name]
+        named = values_of.sources(order.texts_of(phase), self.spec.phases)
+        return named.union(phase.prerequisites)
+
+    def values(self, slot: Slot, given: Yields, results: str = "") -> Yields:
+        """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
+        found: Yields = {"run": {"id": self.run, "name": self.body.name}}
+        if results:
+            found["run"][values_of.RESULTS] = results
+        if self.spec.phases[slot.phase].each is not None:
+            found["each"] = {"path": slot.instance}
+        if inputs := order.every_input(self.spec, self.body.values):
+            found["inputs"] = inputs
+        return found | given
+
+
+def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:
+    """A run from its opening. Raises: SpecErrors."""
+    spec = parse(body.spec.encode())
+    base = None if body.repo and base_of(body, spec) else ""
+    return Run(body.run, body, graph.Progress(spec), opened, base=base)
+
+
+def base_of(body: kinds.RunOpen, spec: Spec) -> str:
+    """What a run starts from: as it was ordered, else as the spec says."""
+    return body.base or spec.base or ""
+
+
+def fits(body: kinds.TaskOpen) -> bool:
+    """Whether an opening fits into its entry; the digest is added later."""
+    return len(kinds.body_bytes(body)) <= BODY_BYTES_MAX - 128

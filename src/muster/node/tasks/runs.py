@@ -1,0 +1,359 @@
+"""Runs that this machine owns: from a spec's graph to tasks, from outcomes to the next tasks.
+
+Rule 1: `task/graph.py` is told of every change and asked what is to be done now; what is kept here
+is read back from the log after a start.
+Rule 2: a dependent task starts from the commits its prerequisites ended on, and gets their values.
+Rule 3: what fails is one run: it is settled as failed, with the reason, and its tasks are
+cancelled.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
+
+from muster.errors import Conflict, NotFound, Refused
+from muster.limits import (
+    GIT_BASES_MAX,
+    REASON_CHARS_MAX,
+    RUN_TASKS_MAX,
+)
+from muster.log.entry import EntryId
+from muster.log.fold import body_as
+from muster.log.stream import FLEET
+from muster.node.part import Part
+from muster.node.tasks import values_read as yields
+from muster.node.tasks.bases import BaseFound, FindBase, Looking, Matched, MatchGlob
+from muster.node.tasks.followers import Following
+from muster.node.tasks.owner import Owning, ReadBack, settled_of
+from muster.node.tasks.run import Ends, Run, Yields, fits, opened_run
+from muster.node.tasks.values_read import Settlement
+from muster.task import graph, identity, kinds, order
+from muster.task import values as values_of
+from muster.task.graph import Slot
+from muster.task.instruction import Draft, Settled
+from muster.task.live import Order
+from muster.task.state import LIVE
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+P = ParamSpec("P")
+# What an opening keeps of the values that are too large for it: merges are named after it.
+_SMALL: Final = frozenset({"commit"})
+
+
+class Given(NamedTuple):
+    """What a task is given of the phases before it, and whether that is all of it."""
+
+    inline: Yields
+    whole: bool
+
+
+class Asked(dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]):
+    """What was given in this step already, by the phases before and what is used of them."""
+
+
+class Running(Part):
+    """All open runs of this owner."""
+
+    name = "runs"
+    effects = (MatchGlob, FindBase)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.owning, self.following = core.part(Owning), core.part(Following)
+        self.runs: dict[str, Run] = {}
+        self._moved: dict[str, None] = {}
+        self._kept: yields.Kept = {}
+        self.looking = look = Looking(core, self.runs, self.moved, self.following.waits)
+        core.on(Matched, lambda event: self.about(event.run, look.matched, event))
+        core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
+        core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
+        core.on(ReadBack, self._taken_up)
+
+    # --- beginning ---------------------------------------------------------------------------
+
+    def open(self, body: kinds.RunOpen, causes: tuple[EntryId, ...], actor: str) -> str:
+        """Begin a run; its spec was checked before."""
+        raw = kinds.body_bytes(body)
+        entry = self.core.append("run.open", raw, cause=causes, actor=actor)
+        self.runs[body.run] = opened_run(body, entry.id)
+        self.moved(body.run)
+        return body.run
+
+    def adopt(self) -> None:
+        """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
+        own = str(self.core.standing.own(FLEET))
+        found = self._own_rows("run", state="open")
+        for name in dict.fromkeys(str(row["run"]) for row in found):
+            rows = self._own_rows("run", run=name)
+            # A stream that ended says "open" for ever; what counts is whether any of ours settled.
+            if rows and all(r["state"] == "open" for r in rows):
+                self.about(name, self._take_up, name, rows, own)
+
+    def _take_up(self, name: str, rows: list[dict[str, Any]], own: str) -> None:
+        here = [r for r in rows if r["stream"] == own]
+        if name in self.runs and here:
+            return
+        entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
+        if entry is None:
+            return
+        if name not in self.runs:
+            run = opened_run(body_as(entry, kinds.RunOpen), entry.id)
+            self._read_tasks(run)
+            self.runs[name] = run
+        if not here:
+            self.core.append("run.open", entry.body or b"{}", cause=(entry.id,))
+        self.moved(name)
+
+    def _taken_up(self, _event: ReadBack) -> None:
+        """The owner read its tasks back; what runs know of them is read back as well."""
+        kept = {name: run.progress.cancelled for name, run in self.runs.items()}
+        self.runs.clear()
+        self.adopt()
+        for name in kept.keys() & self.runs.keys():
+            if kept[name]:
+                self.runs[name].progress.cancel(kept[name])
+
+    # --- what fails ---------------------------------------------------------------------------
+
+    def about(self, run: str, work: Callable[P, object], *args: P.args, **named: P.kwargs) -> None:
+        """Do something about one run; when it fails that run ends, and the others go on."""
+        failure = self.core.guard.run("run", run[:12], work, *args, **named)
+        if failure is not None:
+            self._fail(run, failure.text)
+
+    def _fail(self, name: str, reason: str) -> None:
+        run = self.runs.pop(name, None)
+        opened = run.opened if run is not None else None
+        if opened is None:
+            here = self._own_rows(
+                "run", run=name, state="open", stream=self.core.standing.own(FLEET)
+            )
+            if not here:
+                return
+            opened = EntryId(_bytes(here[-1]["opened"]))
+        for task in self.owning.owner.of_run(name):
+            self.owning.about(
+                task,
+                self.owning.owner.cancel,
+                task,
+                f"the run failed: {reason}",
+                (opened,),
+                self.core.now,
+            )
+        body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
+        self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
+        self.following.settled(name, "failed", reason)
+
+    def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
+        return self.core.store.rows(table, writer=self.core.machine, **equals)
+
+    def _read_tasks(self, run: Run) -> None:
+        rows = self._own_rows("task", run=run.run)
+        for row in sorted(rows, key=self._place):
+            slot = Slot(str(row["phase"]), str(row["instance"]))
+            run.tasks[slot] = str(row["task"])
+            state: Any = row["state"]
+            run.tell(slot, state, self._name(str(row["machine"])))
+            if state not in LIVE and row["settled"]:
+                run.ended(slot, settled_of(self.core.store, row))
+        for name, phase in run.spec.phases.items():
+            found = tuple(s.instance for s in run.tasks if s.phase == name)
+            if phase.each is not None and found:
+                run.progress.match(name, found)
+
+    def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+        """When a task was settled, in our log's own order: of two racers the first one won."""
+        entry = self.core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+        return (*entry.header.t, entry.header.seq) if entry else (_int(row["opened_ms"]), 0, 0)
+
+    # --- going on ------------------------------------------------------------------------------
+
+    def moved(self, run: str) -> None:
+        """Ask the graph again before this step ends."""
+        self._moved[run] = None
+        self.dirty = True
+
+    def tick(self) -> None:
+        self.looking.tick()
+
+    def flush(self) -> None:
+        """Start, ask, match and cancel what the graphs say."""
+        moved, self._moved = list(self._moved), {}
+        for name in moved:
+            run = self.runs.get(name)
+            if run is not None:
+                self.about(name, self._advance, run)
+
+    def _advance(self, run: Run) -> None:
+        if run.base is None and not run.progress.cancelled:
+            self.looking.find_base(run)
+            return
+        plan = run.progress.plan()
+        starts: dict[str, list[Slot]] = {}
+        for slot in (*plan.start, *plan.ask):
+            starts.setdefault(slot.phase, []).append(slot)
+        if starts:
+            ends, asked = run.by_phase(), Asked()
+            for name, slots in starts.items():
+                self._open_phase(run, name, slots, ends, asked)
+        for name in plan.match:
+            if name not in run.asked:
+                run.asked.add(name)
+                self.looking.match(run, name)
+        for slot, reason in plan.cancel:
+            try:
+                self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
+            except NotFound:
+                # It settled in this very step; its outcome is on the way.
+                continue
+        if plan.settled:
+            self._settle(run, plan)
+
+    def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked) -> None:
+        """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
+        try:
+            if len(run.tasks) + len(slots) > RUN_TASKS_MAX:
+                raise Refused(f"a run has at most {RUN_TASKS_MAX} tasks; make several runs of it")
+            orders = self._orders(run, name, slots, ends, asked)
+            opened = self.owning.submit(orders)
+        except (Refused, NotFound) as error:
+            run.bar(name, str(error))
+            self.moved(run.run)
+            return
+        for slot, done in zip(slots, opened, strict=True):
+            run.tasks[slot] = done.task
+            run.tell(slot, "waiting" if run.spec.phases[slot.phase].by_human else "queued")
+            self.following.changed(run.run, done.task)
+
+    def _orders(
+        self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked
+    ) -> list[Order]:
+        """The orders of a phase's tasks, with its values in them or, where they are too large,
+        with what tells a worker that it has all of them.
+
+        Raises: Refused, Malformed: a value cannot be handed on.
+        """
+        phase = run.spec.phases[name]
+        bases = run.start_of(name, ends).split()
+        if len(bases) > GIT_BASES_MAX:
+            raise Refused(
+                f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
+                "merged: let phases between gather a part of them each"
+            )
+        used, strict = values_of.uses(order.texts_of(phase)), not phase.by_human
+        sources = run.sources(name)
+        known = tuple(n for n in run.progress.order if n in sources and n in ends)
+        # The phases of one layer come after the same ones, and mostly use the same of them.
+        given = asked.get((known, used, strict))
+        if given is None:
+            found = {n: self._settlements(ends[n]) for n in known}
+            given = asked[known, used, strict] = self._given(run, found, used, strict=strict)
+        orders = [self._order(run, slot, ends, given.inline) for slot in slots]
+        if given.whole and all(fits(each.body) for each in orders):
+            return orders
+        # A worker reads them from our log, as we do here; the hash tells it that it has them all.
+        found = yields.gathered(self.core.store, self.core.machine, run.run, known)
+        self._given(run, found, used, strict=strict)
+        apart = {n: {v: t for v, t in given.inline[n].items() if v in _SMALL} for n in found}
+        results = yields.digest(found)
+        return [self._order(run, slot, ends, apart, results) for slot in slots]
+
+    def _given(
+        self, run: Run, found: dict[str, list[Settlement]], used: values_of.Uses, *, strict: bool
+    ) -> Given:
+        every = yields.pieces(self.core.store, found, run.run, self._kept)
+        every = yields.used(every, used, strict=strict)
+        inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in every.items()}
+        whole = all(p.large is None for each in every.values() for ps in each.values() for p in ps)
+        return Given(inline, whole)
+
+    def _settlements(self, ends: list[Settled]) -> list[Settlement]:
+        found = (yields.settlement(self.core.store, end, self._kept) for end in ends)
+        return [each for each in found if each is not None]
+
+    def _order(self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = "") -> Order:
+        phase = run.spec.phases[slot.phase]
+        template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
+        body = kinds.TaskOpen(
+            task=identity.task_id(run.run, slot.phase, slot.instance),
+            template=template,
+            run=run.run,
+            phase=slot.phase,
+            instance=slot.instance,
+            values=run.values(slot, given, results),
+            repo=run.body.repo,
+            base=run.start_of(slot.phase, ends),
+            priority=run.body.priority + (phase.priority or 0),
+            retries=phase.retries or 0,
+            deadline_ms=self.core.now.wall_ms + phase.deadline_ms if phase.deadline_ms else 0,
+        )
+        causes = [run.opened]
+        for before in phase.prerequisites:
+            causes += [self._cite(end) for end in ends.get(before, ())][:3]
+        known = tuple(dict.fromkeys(c for c in causes if c))[:15]
+        return Order(body, run.run, known)
+
+    def _cite(self, end: Settled) -> EntryId:
+        cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
+        return cite or EntryId(b"")
+
+    # --- ending ---------------------------------------------------------------------------------
+
+    def settled(self, end: Settled) -> None:
+        """A task has its outcome."""
+        run = self.runs.get(end.run)
+        if run is None:
+            return
+        slot = Slot(end.phase, end.instance)
+        run.ended(slot, end)
+        state: Any = end.outcome
+        if run.spec.phases[slot.phase].by_human:
+            self.core.incidents.close(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
+        run.tell(slot, state, self._name(end.machine))
+        self.following.changed(run.run, end.task)
+        self.moved(run.run)
+
+    def _name(self, machine: str) -> str:
+        return self.core.standing.name_of(machine) if machine else ""
+
+    def cancel(self, name: str, reason: str) -> None:
+        """Raises: NotFound where no such run is open here."""
+        run = self.runs.get(name)
+        if run is None:
+            raise NotFound(
+                f"no open run {name[:12]} here: it is settled, or another machine owns it"
+            )
+        if run.progress.cancelled:
+            raise Conflict(f"run {name[:12]} is being cancelled already")
+        run.progress.cancel(reason or "nobody wants it any more")
+        self.moved(name)
+
+    def _settle(self, run: Run, plan: graph.Plan) -> None:
+        outcome: Any = plan.settled
+        body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
+        causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
+        self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
+        del self.runs[run.run]
+        if not self.runs:
+            self._kept.clear()
+        self.following.settled(run.run, plan.settled, plan.reason)
+
+    def progress(self, name: str) -> dict[str, graph.PhaseProgress]:
+        """Where the phases of an open run stand. Raises: NotFound."""
+        run = self.runs.get(name)
+        if run is None:
+            raise NotFound(f"no open run {name[:12]} here")
+        found = run.progress.phases
+        for phase, reason in self.looking.waiting(run).items():
+            if found[phase].state in ("ready", "waiting"):
+                found[phase] = graph.PhaseProgress("waiting", reason)
+        return found
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

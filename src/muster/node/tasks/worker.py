@@ -1,0 +1,341 @@
+"""This machine as a worker: assignments in the log become attempts, their ends become entries.
+
+Rule 1: an assignment is acted on once its entry is in our log and its evidence holds; the link it
+came over proves nothing.
+Rule 2: what an attempt does is written to our journal as it happens.
+Rule 3: `noop` runs here, in the step that accepts it: it measures everything but itself.
+Rule 4: what fails is one attempt: it ends as failed, with the reason, for its owner to hear.
+Rule 5: an assignment without an order behind it is refused, a bounded number of times for each
+owner: nobody makes us write as much as it writes itself.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from muster import limits
+from muster.errors import Malformed, MusterError
+from muster.limits import BEAT_MS, REASON_CHARS_MAX
+from muster.log import canon
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import JOURNAL, MachineId, StreamName
+from muster.node import event as ev
+from muster.node.call.authorize import Orders
+from muster.node.call.router import Router
+from muster.node.counter import DECLARED, labelled
+from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.processes import MINUTE_MS
+from muster.node.part import Part
+from muster.node.tasks import attempt_body as report
+from muster.node.tasks.approvals import Questions
+from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
+from muster.node.tasks.drafts import write_each
+from muster.node.tasks.owner import Owning
+from muster.node.tasks.ownership import Ownership
+from muster.task import evidence, kinds, order
+from muster.task.instruction import Draft, StartAttempt, StopAttempt
+from muster.task.live import Ended
+from muster.task.route import NOOP, Machine
+from muster.task.spec import parse
+from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+DECLARED[__name__] = {
+    "assignment-without-opening": "A task was assigned to this machine that nobody opened.",
+    "assignments-unanswered": "Assignments without evidence came too fast to refuse each.",
+    "assignments-in-doubt": "An assignment was refused while this machine doubts its own past.",
+    "events-of-no-form": "What an attempt said has no form that fits into an entry.",
+}
+
+_SPECS_KEPT: Final = 64
+
+
+class Working(Part):
+    """The worker of this machine."""
+
+    name = "worker"
+    effects = (StartAttempt, StopAttempt)
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        self.session = core.draw(8).hex()
+        self._worker = Worker(self._me(), self.session)
+        self._beat_at = 0
+        self._seen_ready = False
+        self._specs: dict[str, Any] = {}
+        self._known: dict[Any, Any] = {}
+        # When we refused assignments without an order, by owner, in the last minute.
+        self._refused: dict[MachineId, deque[int]] = {}
+        # Who follows a task's journal: told that something was written, and whether that was all.
+        self.followers: dict[str, list[Callable[[bool], None]]] = {}
+        self._questions, self._orders = core.part(Questions), core.part(Orders)
+        core.on("task.assign", self._on_assign)
+        core.on(AttemptEvent, self._happened)
+        core.on(AttemptStage, self._progressed)
+        core.on(AttemptEnded, self._ended_for_certain)
+        core.on(ev.MachineHere, self._machine_here)
+        core.on(ev.RosterChanged, self._facts_changed)
+        core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.verb, told.args))
+
+    @property
+    def worker(self) -> Worker:
+        """What runs here. Whoever asks may change it, and it is flushed for that."""
+        self.dirty = True
+        return self._worker
+
+    def _me(self) -> Machine:
+        return self.core.standing.candidate(self.core.machine)
+
+    # --- starting ----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """What ran when we were stopped is over: our shims died with us. Say so."""
+        unfinished = []
+        for row in self.core.store.rows("attempt", writer=self.core.machine, state="running"):
+            # A stream that ended says "running" for ever; the end may stand in a later one.
+            if self._is_over(row):
+                continue
+            started = EntryId(_bytes(row["started"]))
+            epoch = (_int(row["epoch_order"]), _int(row["epoch_count"]))
+            unfinished.append(Unfinished(str(row["task"]), epoch, started, self._owner_of(started)))
+        self.worker.restore(unfinished)
+        self._seen_ready = True
+        self._recall_assignments()
+
+    def _is_over(self, row: Mapping[str, Any]) -> bool:
+        return any(r["state"] != "running" for r in self._own_attempts(row))
+
+    def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What our streams say of this epoch of a task."""
+        return self.core.store.rows(
+            "attempt",
+            writer=self.core.machine,
+            task=row["task"],
+            epoch_order=row["epoch_order"],
+            epoch_count=row["epoch_count"],
+        )
+
+    def _owner_of(self, started: EntryId) -> str:
+        entry = self.core.store.entry(started)
+        for cause in entry.causes if entry is not None else ():
+            assign = self.core.store.entry(cause)
+            if assign is not None and assign.header.kind == "task.assign":
+                return assign.header.author
+        return ""
+
+    def _recall_assignments(self) -> None:
+        """Assignments that came just before we were stopped, and that we never answered."""
+        rows = self.core.store.rows_of_each(
+            "task",
+            limits.ASSIGNMENTS_RECALLED_MAX,
+            ("-changed_ms",),
+            state="leased",
+            machine=self.core.machine,
+        )
+        for row in rows:
+            if self._own_attempts(row):
+                continue
+            entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
+            if entry is not None:
+                task = str(row["task"])
+                self.core.guard.run("attempt", task[:12], self._on_assign, entry.stream, entry)
+
+    # --- assignments ----------------------------------------------------------------------------
+
+    def _on_assign(self, stream: StreamName, entry: Entry) -> None:
+        if not self._seen_ready:
+            return
+        try:
+            assign = body_as(entry, kinds.TaskAssign)
+        except Skip:
+            return
+        if assign.machine != self.core.machine:
+            return
+        opened = self._opened(entry)
+        if opened is None:
+            self.core.counters["assignment-without-opening"] += 1
+            return
+        unproven = self._check(entry, assign.task)
+        if unproven is not None and not self._may_refuse(stream.machine):
+            self.core.counters["assignments-unanswered"] += 1
+            return
+        given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
+        self.worker.accept(given, self.core.now)
+
+    def _may_refuse(self, owner: MachineId) -> bool:
+        """Whether one more refusal is written for this owner; else its lease on us just ends."""
+        now_ms, spent = self.core.now.boot_ms, self._refused.setdefault(owner, deque())
+        while spent and now_ms - spent[0] >= MINUTE_MS:
+            spent.popleft()
+        if len(spent) >= limits.UNPROVEN_PER_MINUTE_MAX:
+            return False
+        spent.append(now_ms)
+        return True
+
+    def _opened(self, entry: Entry) -> kinds.TaskOpen | None:
+        for cause in entry.causes:
+            found = self.core.store.entry(cause)
+            if found is not None and found.header.kind == "task.open":
+                try:
+                    return body_as(found, kinds.TaskOpen)
+                except Skip:
+                    return None
+        return None
+
+    def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
+        core = self.core
+        if core.part(Doubt).waits:
+            # It may have been done already, here or by a copy of us; another machine can do it.
+            core.counters["assignments-in-doubt"] += 1
+            return evidence.Unproven("in-doubt", "this machine does not know all of its own past")
+        try:
+            found = evidence.check_evidence(
+                entry,
+                me=core.machine,
+                fleet=core.standing.fleet,
+                lookup=core.store.entry,
+                authority=core.standing.authority,
+                recompute=self._recompute,
+                now_ms=core.now.wall_ms,
+                known=self._known,
+            )
+        except evidence.Unproven as unproven:
+            core.counters[labelled("unproven", unproven.reason)] += 1
+            return unproven
+        if not found.certain and core.part(Ownership).is_anothers(task, entry.header.author):
+            # Its own order may be genuine; the id that it gave the task is not its to give.
+            return evidence.Unproven("other-owner", "another machine owns the task of this id")
+        return None
+
+    def _recompute(self, run: kinds.RunOpen, phase: str, instance: str) -> dict[str, Any]:
+        spec = self._specs.get(run.spec)
+        if spec is None:
+            if len(self._specs) >= _SPECS_KEPT:
+                self._specs.clear()
+            spec = self._specs[run.spec] = parse(run.spec.encode())
+        return order.phase_order(spec, phase, instance, run.values)
+
+    # --- the owner speaks ---------------------------------------------------------------------
+
+    def on_owner(self, owner: str, verb: str, args: Mapping[str, Any]) -> None:
+        """`hold` (an answer to a beat) or `release` from the owner of a task."""
+        if verb == "release":
+            task, epoch = str(args["task"]), _epoch(args["epoch"])
+            self.worker.stop(owner, task, epoch, str(args.get("reason", ""))[:500])
+        elif verb == "hold":
+            held = [(str(t), (int(a), int(b))) for t, a, b in args["held"]]
+            gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
+            self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
+
+    def _machine_here(self, event: ev.MachineHere) -> None:
+        """A link came up: its owner should hear from us at once."""
+        self.worker.beats([event.machine], self.core.now)
+
+    def _facts_changed(self, _event: ev.RosterChanged) -> None:
+        self.worker.machine_is(self._me())
+
+    def tick(self) -> None:
+        self.worker.tick(self.core.now)
+        now_ms, pause_ms = self.core.now.boot_ms, min(BEAT_MS, self.worker.lease_ms_min() // 4)
+        # A lease given since the last beat may be shorter than any that was held then.
+        self._beat_at = min(self._beat_at, now_ms + pause_ms)
+        if now_ms >= self._beat_at:
+            self._beat_at = now_ms + pause_ms
+            owners = {link.peer for link in self.core.links.values() if link.peer}
+            self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
+
+    # --- attempts -------------------------------------------------------------------------------
+
+    def _progressed(self, event: AttemptStage) -> None:
+        self.worker.progressed(event.task, event.epoch, event.stage)
+
+    def _happened(self, event: AttemptEvent) -> None:
+        """Write what an attempt did into our journal."""
+        try:
+            body = report.event_body(event)
+            self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
+        except Malformed:
+            self.core.counters["events-of-no-form"] += 1
+            return
+        for follower in list(self.followers.get(event.task, ())):
+            follower(False)
+        self._questions.happened(event)
+
+    def ended(self, body: Ended) -> None:
+        self.worker.ended(body)
+        self._orders.forget_agent(body.task)
+        self._questions.over(body.task)
+        for follower in self.followers.pop(body.task, ()):
+            follower(True)
+
+    def _ended_for_certain(self, event: AttemptEnded) -> None:
+        """As `ended`; where its end makes no entry, that is how it ended."""
+        body, guard = event.body, self.core.guard
+        failure = guard.run("attempt", body.task[:12], self.ended, body)
+        if failure is not None:
+            reason = failure.text[:REASON_CHARS_MAX]
+            short = kinds.AttemptFinish(body.task, body.epoch, "failed", reason=reason)
+            guard.run("attempt", body.task[:12], self.ended, short)
+
+    def flush(self) -> None:
+        """Carry out what the worker wants."""
+        drafts: list[Draft] = []
+        for each in self._worker.flush():
+            if isinstance(each, Draft):
+                drafts.append(each)
+                continue
+            if isinstance(each, StartAttempt) and each.assign.agent == NOOP:
+                self.core.guard.run("attempt", each.assign.task[:12], self._noop, each)
+                continue
+            self._write(drafts)
+            self.core.guard.run("attempt", "", self._carry_out, each)
+        self._write(drafts)
+
+    def _write(self, drafts: list[Draft]) -> None:
+        """Append drafts; an end that makes no entry is replaced by one that says so."""
+        for draft, failure in write_each(self.core, drafts):
+            if isinstance(draft.body, kinds.AttemptFinish):
+                text = failure.text[:REASON_CHARS_MAX]
+                body = kinds.AttemptFinish(draft.body.task, draft.body.epoch, "failed", reason=text)
+                write_each(self.core, [Draft(body, draft.causes, draft.scope, draft.actor)])
+
+    def _noop(self, start: StartAttempt) -> None:
+        """Nothing to do, so it is done: the end is written in the same transaction."""
+        status: Any = "failed" if _is_to_fail(start.open) else "done"
+        self.worker.ended(
+            kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary=NOOP)
+        )
+
+    def _carry_out(self, each: StartAttempt | StopAttempt | SendBeat) -> None:
+        if not isinstance(each, SendBeat):
+            self.core.do(each)
+        elif each.owner == self.core.machine:
+            self.core.part(Owning).beat(each.owner, each.mark, each.holds)
+        else:
+            holds = [[b.task, *b.epoch, b.progress] for b in each.holds]
+            self.core.part(Router).say(each.owner, "beat", {"holds": holds, "mark": each.mark})
+
+
+def _is_to_fail(opened: kinds.TaskOpen) -> bool:
+    """Whether a `noop` is told to fail: `do` is JSON with `"fail": true`, all else is no matter."""
+    try:
+        found = canon.decode(str(opened.template.get("do", "{}")).encode(), NOOP, size_max=1024)
+    except MusterError:
+        return False
+    return isinstance(found, dict) and bool(found.get("fail"))
+
+
+def _epoch(value: Any) -> kinds.Epoch:
+    order_, count = value
+    return (int(order_), int(count))
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0
