@@ -23,8 +23,8 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
 from muster.log.stream import FLEET, JOURNAL, Incarnation, StreamName
 from muster.store.store import Draft, Store
-from muster.verbs.proof import verify
-from muster.verbs.source import DatabaseSource
+from muster.verbs.log_source import DatabaseSource
+from muster.verbs.verify import verify
 
 MILLION = 1_000_000
 NOW_MS = 1_790_000_000_000

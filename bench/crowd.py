@@ -15,7 +15,7 @@ from bench.figure import Figure, p50, p99
 from bench.fleet import Fleet
 from bench.machine import send_capability
 from muster.node import event as ev
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 
 SMALL, LARGE, DAEMONS = 5, 40, 30
 MESSAGES, GAP_MS = 40, 200
@@ -34,7 +34,7 @@ class Counted(Cores):
         for name in names[1:]:
             self.link(names[0], name)
         self.token, capability = send_capability(SECRET)
-        self["m0"].core.part(Orders).allow_agent(capability)
+        self["m0"].core.part(Authorizer).allow_agent(capability)
         self.pass_ms(10_000)
 
     def carry_out(self, machine: One, effects: list[ev.Effect]) -> None:

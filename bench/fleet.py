@@ -80,7 +80,7 @@ class Fleet:
             home = self.home(number)
             home.create()
             home.put_seed("seed", seed)
-            papers = certificate.issue(
+            certificates = certificate.issue(
                 self._authority, open_record(records[number], self.fleet), now_ms
             )
             address = f"127.0.0.1:{ports[number]}"
@@ -96,8 +96,8 @@ class Fleet:
                     "record": records[number].decode(),
                     "operators": operators,
                     "machines": others,
-                    "ca": papers.ca_pem.decode(),
-                    "certificate": papers.tls_pem.decode(),
+                    "ca": certificates.ca_pem.decode(),
+                    "certificate": certificates.tls_pem.decode(),
                     "address": address,
                     "dial": dial,
                 }

@@ -27,7 +27,7 @@ from bench.figure import Figure
 from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend, body_bytes
 from muster.node.incarnations.members import FactsChanged
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.store.store import Draft
 from muster.task.evidence import task_args
 from muster.task.kinds import TaskOpen
@@ -113,7 +113,7 @@ class World:
             self._submit(batch := min(TASKS_PER_CALL, count - at))
             spent.append((self.spent_s["worker"] - before) / batch * 1e6)
             self.cores.pass_ms(100)
-        assert not self.hub.core.part(Owning).owner.statistics().get("queued")
+        assert not self.hub.core.part(OwnerService).owner.statistics().get("queued")
         return min(spent)
 
     def _submit(self, count: int) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import uvloop
 
 from muster.fleet.capability import Capability, make_capability
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 from muster.node.daemon import Daemon
 from muster.node.host.home import Home
 from muster.node.installation import Installation
@@ -33,7 +33,7 @@ async def serve(home: str) -> None:
     daemon = Daemon(Installation(Home(home), PARTS), VERBS)
     secret = os.environ.get("BENCH_SECRET", "")
     if secret:
-        daemon.core.part(Orders).allow_agent(send_capability(bytes.fromhex(secret))[1])
+        daemon.core.part(Authorizer).allow_agent(send_capability(bytes.fromhex(secret))[1])
     await daemon.run(lambda: print("ready", flush=True))
     if daemon.why_stopped:
         print("stopped:", daemon.why_stopped, flush=True)

@@ -545,7 +545,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.strangers-enrol-only": "Whoever proves no machine of the fleet gets enrolment and nothing else, whatever is called or sent.",
     "node.private-streams-stay": "A member that may not hold a stream gets no entry, proof or leaf of it, whatever it asks.",
     "node.poison-is-taken-and-ignored": "Whatever a member writes into its own streams, replicas take it, no fold or reader stumbles, nothing is begun on its word.",
-    "node.papers-renew": "Papers are renewed at half of their life, and also when they expired long ago, without cutting a link.",
+    "node.papers-renew": "CertificateChain are renewed at half of their life, and also when they expired long ago, without cutting a link.",
     "node.revoke-cuts": "A revocation cuts the live links of a machine everywhere within a second, and nothing of it is taken any more.",
     "node.cloned-home": "Two copies of one machine running at once are a critical incident.",
     "node.unordered-costs-little": "A member that assigns what nobody ordered makes a machine write a bounded number of refusals a minute.",

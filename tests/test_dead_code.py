@@ -29,7 +29,7 @@ UNNAMED = {
     "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
     "task.schema.text": "it writes the schema that is published",
-    "store.replica.Replica.tables_digest": "how tests and the simulator compare two replicas",
+    "store.reader.Reader.tables_digest": "how tests and the simulator compare two replicas",
 }
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -11,7 +11,7 @@ import uvloop
 from tests.agent.world import until
 from tests.promise import proves
 
-from muster.agent import reaper
+from muster.agent import process_tree
 from muster.agent.base import environment
 from muster.agent.catalogue import BUILT_IN
 from muster.agent.lines import ORDER_BYTES_MAX
@@ -280,7 +280,7 @@ def test_a_start_that_is_given_up_leaves_no_process(world):
 
 def children():
     """Living child processes of this test."""
-    below = reaper.descendants(os.getpid(), reaper.procfs_table())
+    below = process_tree.descendants(os.getpid(), process_tree.procfs_table())
     return {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below}
 
 

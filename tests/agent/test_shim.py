@@ -12,7 +12,7 @@ import pytest
 from tests.agent.world import marked, until, wait_until
 from tests.promise import proves
 
-from muster.agent import cgroup, process, reaper
+from muster.agent import cgroup, process, process_tree
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the proof reads /proc")
 
@@ -22,7 +22,7 @@ DAEMON = Path(__file__).with_name("daemon.py")
 def shim_of(world):
     """The shim's pid: the process group leader above the attempt's own processes."""
     first = min(world.alive())
-    return reaper.procfs_table()[first].parent
+    return process_tree.procfs_table()[first].parent
 
 
 def group_of(pid):
@@ -78,7 +78,7 @@ def test_a_daemon_killed_with_kill_9_takes_its_attempts_with_it(world, shape):
         assert wait_until(lambda: world.announced() >= 4)
         shim = shim_of(world)
         daemon.kill()
-    assert wait_until(lambda: not world.alive() and shim not in reaper.procfs_table())
+    assert wait_until(lambda: not world.alive() and shim not in process_tree.procfs_table())
 
 
 @proves("agent.dies-with-daemon")
@@ -150,7 +150,7 @@ def test_a_process_without_marker_and_parent_is_found_by_its_group(world):
     """The shim is killed; its processes left their parents and cleared their environment."""
 
     def living():
-        return {int(file.name) for file in world.pids.iterdir()} & set(reaper.procfs_table())
+        return {int(file.name) for file in world.pids.iterdir()} & set(process_tree.procfs_table())
 
     async def go():
         command = world.stubborn().replace("exec", "exec env -i")
@@ -160,7 +160,7 @@ def test_a_process_without_marker_and_parent_is_found_by_its_group(world):
         assert len(living()) == 4
         first = min(living())
         world.group = group_of(first)
-        os.kill(reaper.procfs_table()[first].parent, signal.SIGKILL)
+        os.kill(process_tree.procfs_table()[first].parent, signal.SIGKILL)
         return await attempt.wait()
 
     assert asyncio.run(go()).status == "error"
@@ -206,7 +206,7 @@ def test_a_daemon_that_does_not_read_delays_output_but_not_the_deadline(world):
     order = world.order("yes 0123456789012345678901234567890123456789", timeout_s=0.7)
     message = msgspec.to_builtins(order) | {"driver": "shell"}
     boot = "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent.shim import main; main()"
-    root = Path(reaper.__file__).parents[2]
+    root = Path(process_tree.__file__).parents[2]
     argv = [sys.executable, "-I", "-S", "-c", boot, str(root)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:
         shim.stdin.write(msgspec.json.encode(message) + b"\n")
@@ -220,7 +220,7 @@ def test_a_daemon_that_does_not_read_delays_output_but_not_the_deadline(world):
 @proves("agent.no-subreaper")
 def test_without_a_subreaper_what_shares_a_remembered_group_is_found(world):
     """Drawn for macOS: the parent is gone, the process group remains."""
-    brood = reaper.Brood(subreaper=False)
+    brood = process_tree.ProcessTree(subreaper=False)
     command = "sleep 60 & echo up"
     with subprocess.Popen(
         ["/bin/sh", "-c", f"{command}; read line"],
@@ -234,7 +234,7 @@ def test_without_a_subreaper_what_shares_a_remembered_group_is_found(world):
     orphan = set(world.alive())
     assert len(orphan) == 1
     assert orphan <= brood.look()
-    reaper.send(orphan, signal.SIGKILL)
+    process_tree.send(orphan, signal.SIGKILL)
     assert wait_until(lambda: world.alive() == {})
 
 
@@ -248,10 +248,11 @@ def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, comman
     order = world.order(command, timeout_s=1.5)
     message = msgspec.to_builtins(order) | {"driver": "shell"}
     boot = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent import reaper, shim; "
-        "reaper.become_subreaper = lambda: False; shim.main()"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent import shim; "
+        "from muster.agent import process_tree; "
+        "process_tree.become_subreaper = lambda: False; shim.main()"
     )
-    argv = [sys.executable, "-I", "-S", "-c", boot, str(Path(reaper.__file__).parents[2])]
+    argv = [sys.executable, "-I", "-S", "-c", boot, str(Path(process_tree.__file__).parents[2])]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:
         shim.stdin.write(msgspec.json.encode(message) + b"\n")
         shim.stdin.flush()
@@ -265,20 +266,20 @@ def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, comman
 @proves("agent.no-subreaper")
 def test_the_ps_table_and_the_proc_table_agree():
     own = os.getpid()
-    by_ps, by_proc = reaper.ps_table()[own], reaper.procfs_table()[own]
+    by_ps, by_proc = process_tree.ps_table()[own], process_tree.procfs_table()[own]
     assert (by_ps.parent, by_ps.group) == (by_proc.parent, by_proc.group)
 
 
 @proves("agent.shim-death")
 def test_a_sweep_kills_only_what_carries_the_marker(world):
-    other = {"PATH": os.environ["PATH"], reaper.MARKER: world.mark + "x"}
-    mine = {"PATH": os.environ["PATH"], reaper.MARKER: world.mark}
+    other = {"PATH": os.environ["PATH"], process_tree.MARKER: world.mark + "x"}
+    mine = {"PATH": os.environ["PATH"], process_tree.MARKER: world.mark}
     with (
         subprocess.Popen(["sleep", "60"], env=mine) as doomed,
         subprocess.Popen(["sleep", "60"], env=other) as spared,
     ):
-        assert wait_until(lambda: len(marked(f"{reaper.MARKER}={world.mark}")) == 1)
-        reaper.sweep(world.mark)
+        assert wait_until(lambda: len(marked(f"{process_tree.MARKER}={world.mark}")) == 1)
+        process_tree.sweep(world.mark)
         assert doomed.wait() == -signal.SIGKILL
         assert spared.poll() is None
         spared.kill()

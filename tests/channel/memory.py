@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from muster.channel.base import Hosting, Link, LinkOptions, LinkStatistics, OnLink, Own, gone
+from muster.channel.base import Link, LinkOptions, LinkStatistics, LinkTasks, OnLink, Own, gone
 from muster.channel.frame import check_size, short_reason
 from muster.channel.inbox import Inbox
 from muster.channel.tls import Credentials
@@ -164,7 +164,7 @@ class MemoryListener:
     def __init__(self, address: str, owner: "MemoryChannel", on_link: OnLink) -> None:
         self.address = address
         self.owner = owner
-        self.hosting = Hosting(on_link)
+        self.hosting = LinkTasks(on_link)
 
     async def close(self) -> None:
         self.owner.exchange.listeners.pop(self.address, None)

@@ -12,7 +12,7 @@ import uvloop
 from tests.channel.authority import TestAuthority
 from tests.channel.memory import Exchange, MemoryChannel
 
-from muster.channel.base import Channel, Hosting, Link, Listener
+from muster.channel.base import Channel, Link, LinkTasks, Listener
 from muster.channel.flow import PLAIN, RELAYED, Flow, Put, Terms
 from muster.channel.http import HttpChannel, Timing
 from muster.channel.ipc import IpcChannel
@@ -105,7 +105,7 @@ class Middle:
         (self.near_id, near), (self.far_id, far) = authority.issue("near"), authority.issue("far")
         self.near = RelayChannel(near, authority.identify)
         self.far = RelayChannel(far, authority.identify)
-        self.hosting: Hosting | None = None
+        self.hosting: LinkTasks | None = None
         self.proving: set[asyncio.Task[None]] = set()
         self.joined: set[asyncio.Task[None]] = set()
 
@@ -123,13 +123,13 @@ class Middle:
         await near.prove(peer or self.far_id)
         return near
 
-    async def _serve(self, far: RelayLink, hosting: Hosting) -> None:
+    async def _serve(self, far: RelayLink, hosting: LinkTasks) -> None:
         with contextlib.suppress(Unreachable, Refused):
             await far.prove(self.near_id)
             hosting.adopt(far)
 
     async def listen(self, address: str, on_link: Callable[[Link], Awaitable[None]]) -> "Middle":
-        self.hosting, self.address = Hosting(on_link), address
+        self.hosting, self.address = LinkTasks(on_link), address
         return self
 
     async def close(self) -> None:

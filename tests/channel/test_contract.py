@@ -11,7 +11,7 @@ from tests.channel.memory import pair
 from tests.channel.rigs import LOOPS, RIGS, Rig, run, short_folder
 from tests.promise import proves
 
-from muster.channel.base import Hosting, Link
+from muster.channel.base import Link, LinkTasks
 from muster.channel.frame import Type, encode
 from muster.errors import Denied, Malformed, Unreachable
 from muster.limits import FRAME_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
@@ -446,7 +446,7 @@ def test_a_life_cancelled_before_its_first_step_still_closes_its_link() -> None:
             raise AssertionError(link)
 
         near, far = pair()
-        hosting = Hosting(never)
+        hosting = LinkTasks(never)
         hosting.adopt(far)
         await hosting.close()
         with pytest.raises(Unreachable, match="listener is closed"):
@@ -466,7 +466,7 @@ def test_every_channel_is_in_the_suite() -> None:
         "ipc_client",
         "tls",
         "address",
-        "door",
+        "unproven",
         "flow",
         "stream",
     }

@@ -14,9 +14,9 @@ from tests.channel.rigs import LOOPS, run
 from tests.promise import proves
 
 from muster.channel.base import Link
-from muster.channel.door import Door, accept
 from muster.channel.http import HttpChannel, HttpListener, Timing, join
 from muster.channel.tls import Credentials
+from muster.channel.unproven import UnprovenPeers, accept
 from muster.errors import Broken, Denied, Forged, Malformed, Refused, Unreachable
 from muster.limits import DOOR_CONNECTIONS_MAX, LINKS_UNPROVEN_MAX
 
@@ -422,7 +422,7 @@ def test_a_stranger_hears_nothing_of_us(noise: str, loop: str) -> None:
 def test_a_crowd_of_silent_connections_is_bounded_and_keeps_no_machine_out(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.channel.door.DOOR_KNOCKS_BURST", 10_000)
+    monkeypatch.setattr("muster.channel.unproven.DOOR_KNOCKS_BURST", 10_000)
 
     async def scenario() -> None:
         async with hub() as far:
@@ -452,7 +452,7 @@ def test_a_crowd_of_silent_connections_is_bounded_and_keeps_no_machine_out(
 def test_accepting_goes_on_when_there_was_no_descriptor_left(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.channel.door.ACCEPT_AGAIN_S", 0.01)
+    monkeypatch.setattr("muster.channel.unproven.ACCEPT_AGAIN_S", 0.01)
     short = iter([errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED])
 
     async def scenario() -> None:
@@ -460,7 +460,7 @@ def test_accepting_goes_on_when_there_was_no_descriptor_left(
         taken: list[str] = []
         listening = socket.create_server(("127.0.0.1", 0))
         listening.setblocking(False)
-        door, cut = Door(), asyncio.Event()
+        door, cut = UnprovenPeers(), asyncio.Event()
         door.knock("192.0.2.1", cut.set, 0.0)
 
         class Loop:
@@ -469,7 +469,7 @@ def test_accepting_goes_on_when_there_was_no_descriptor_left(
                     raise OSError(number, "short")
                 return await running.sock_accept(of)
 
-        monkeypatch.setattr("muster.channel.door.asyncio.get_running_loop", Loop)
+        monkeypatch.setattr("muster.channel.unproven.asyncio.get_running_loop", Loop)
         here = asyncio.Event()
 
         def take(connected: socket.socket, address: str) -> None:

@@ -237,14 +237,14 @@ def test_bash_completes_a_verb_its_flags_and_what_they_may_be(tmp_path):
 def test_every_word_that_is_begun_goes_on_as_the_table_says():
     rows = {"tasks": [{"task": "7d5e" * 8, "name": ""}], "machines": [{"name": "build"}]}
 
-    class Door:
+    class CommandContext:
         def ask(self, verb, args):
             if verb not in rows:
                 raise Unreachable("no daemon runs here")
             return rows[verb]
 
     def offered(*words):
-        lines = completion.complete(Door(), completion.Line(words=words)).splitlines()
+        lines = completion.complete(CommandContext(), completion.Line(words=words)).splitlines()
         return [line.partition("\t")[0] for line in lines]
 
     assert offered("") == [v.name for v in SHOWN]

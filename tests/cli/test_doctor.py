@@ -15,7 +15,7 @@ from tests.cli import test_text
 from tests.promise import proves
 
 
-class Door:
+class CommandContext:
     def ask(self, verb: str, _args: Any) -> Any:
         assert verb == "status", "a revoked machine is asked nothing else"
         return {"name": "build", "revoked": {"t_ms": 1, "reason": "stolen"}, "exposed": 3}
@@ -23,8 +23,8 @@ class Door:
 
 @proves("node.revoked-learns-it")
 def test_doctor_says_that_this_machine_was_revoked_what_to_do_and_nothing_that_misleads():
-    door: Any = Door()
-    checks = list(_of_daemon(door))
+    context: Any = CommandContext()
+    checks = list(_of_daemon(context))
     assert [(check.name, check.state) for check in checks] == [
         ("daemon", "ok"),
         ("membership", "wrong"),
@@ -73,8 +73,8 @@ class Machines:
     ],
 )
 def test_doctor_says_whose_clock_is_far_off(skews_ms, found):
-    door: Any = Machines(*skews_ms)
-    checks = list(doctor._skews(door))
+    context: Any = Machines(*skews_ms)
+    checks = list(doctor._skews(context))
     assert [each.state for each in checks] == [state for state, _ in found]
     assert all(text in check.text for check, (_, text) in zip(checks, found, strict=True))
     assert all(check.mend for check in checks if check.state == "wrong")
@@ -118,8 +118,8 @@ def test_doctor_begins_with_what_is_wrong_with_a_machines_past(tmp_path, monkeyp
     monkeypatch.setattr(doctor, "_system", lambda *_: iter(()))
     monkeypatch.setattr(doctor, "_of_home", lambda *_: iter(()))
     (tmp_path / "seed").write_bytes(b"x")
-    door: Any = Said()
-    answer = doctor.doctor(door, Nothing())
+    context: Any = Said()
+    answer = doctor.doctor(context, Nothing())
     first, second = (msgspec.to_builtins(each) for each in answer.value.checks[:2])
     assert answer.code == 1
     assert "It had 9 entries." in first["text"]

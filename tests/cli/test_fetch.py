@@ -17,7 +17,7 @@ DATA = b"x" * (5 * 1024 * 1024)
 SHA = hashlib.sha256(DATA).hexdigest()
 
 
-class Door:
+class CommandContext:
     """A daemon that knows one task and has its blobs."""
 
     def __init__(self, folder, **answer):
@@ -46,10 +46,10 @@ def some(path, shape="file"):
 
 
 @pytest.fixture
-def door(tmp_path):
+def context(tmp_path):
     (tmp_path / "blobs").mkdir()
     Blobs(tmp_path / "blobs").put(DATA)
-    return Door(tmp_path, artefacts=[some("big.bin"), some("a/tool", "program")])
+    return CommandContext(tmp_path, artefacts=[some("big.bin"), some("a/tool", "program")])
 
 
 def files(folder):
@@ -57,25 +57,26 @@ def files(folder):
 
 
 @proves("cli.fetch-places-deliverables")
-def test_every_deliverable_is_placed_and_progress_is_said(door, tmp_path):
-    found = fetch(door, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
+def test_every_deliverable_is_placed_and_progress_is_said(context, tmp_path):
+    found = fetch(context, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
     assert files(tmp_path / "to") == ["a/tool", "big.bin"]
-    assert door.said == ["big.bin: 20 %", "a/tool: 20 %"]
+    assert context.said == ["big.bin: 20 %", "a/tool: 20 %"]
     text = show.text("fetch", to_builtins(found))
     assert text.splitlines()[0] == f"{tmp_path}/to/big.bin  {len(DATA)} bytes"
 
 
 @proves("cli.fetch-places-deliverables")
-def test_one_path_alone_is_placed_alone(door, tmp_path):
-    fetch(door, convert({"task": "abab", "path": "a/tool", "to": str(tmp_path / "to")}, Fetch))
-    assert (files(tmp_path / "to"), door.brought) == (["a/tool"], ["a/tool"])
+def test_one_path_alone_is_placed_alone(context, tmp_path):
+    fetch(context, convert({"task": "abab", "path": "a/tool", "to": str(tmp_path / "to")}, Fetch))
+    assert (files(tmp_path / "to"), context.brought) == (["a/tool"], ["a/tool"])
 
 
 @proves("cli.fetch-places-deliverables")
-def test_what_the_task_did_not_deliver_is_not_found(door, tmp_path):
+def test_what_the_task_did_not_deliver_is_not_found(context, tmp_path):
     with pytest.raises(NotFound, match=r"delivered no 'none\.txt'"):
         fetch(
-            door, convert({"task": "abab", "path": "none.txt", "to": str(tmp_path / "to")}, Fetch)
+            context,
+            convert({"task": "abab", "path": "none.txt", "to": str(tmp_path / "to")}, Fetch),
         )
     assert not (tmp_path / "to").exists()
 
@@ -83,38 +84,42 @@ def test_what_the_task_did_not_deliver_is_not_found(door, tmp_path):
 @proves("cli.fetch-places-deliverables")
 def test_with_a_repository_it_says_which_branch_and_commit(tmp_path):
     branch = "muster/run/make"
-    door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
-    door.branches.append(branch)
-    text = show.text("fetch", fetch(door, convert({"task": "abab"}, Fetch)))
+    context = CommandContext(
+        tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"]
+    )
+    context.branches.append(branch)
+    text = show.text("fetch", fetch(context, convert({"task": "abab"}, Fetch)))
     assert f"git checkout {branch}    # {'c' * 40}" in text
-    assert door.brought == []
+    assert context.brought == []
 
 
 @proves("git.lost-branches-are-said")
 def test_a_branch_that_is_gone_is_not_told_to_be_checked_out(tmp_path):
     branch = "muster/run/make"
-    door = Door(tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"])
+    context = CommandContext(
+        tmp_path, commit="c" * 40, repo="main", branch=branch, paths=["big.bin"]
+    )
     with pytest.raises(NotFound, match=f"{branch} is gone from repository main"):
-        fetch(door, convert({"task": "abab"}, Fetch))
+        fetch(context, convert({"task": "abab"}, Fetch))
 
 
 @proves("cli.fetch-is-careful")
-def test_nothing_is_fetched_when_something_would_be_replaced(door, tmp_path):
+def test_nothing_is_fetched_when_something_would_be_replaced(context, tmp_path):
     target = tmp_path / "to"
     (target / "a").mkdir(parents=True)
     (target / "a/tool").write_text("mine")
     with pytest.raises(Conflict, match="--force"):
-        fetch(door, convert({"task": "abab", "to": str(target)}, Fetch))
+        fetch(context, convert({"task": "abab", "to": str(target)}, Fetch))
     assert (files(target), (target / "a/tool").read_text()) == (["a/tool"], "mine")
-    assert door.brought == []
-    fetch(door, convert({"task": "abab", "to": str(target), "force": True}, Fetch))
+    assert context.brought == []
+    fetch(context, convert({"task": "abab", "to": str(target), "force": True}, Fetch))
     assert (target / "a/tool").read_bytes() == DATA
 
 
 @proves("cli.fetch-is-careful")
 @pytest.mark.parametrize("path", ["../up", "/etc/x", ".git/hooks/post-checkout", "a/../../up"])
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, path):
-    door = Door(tmp_path, artefacts=[some(path)])
+    context = CommandContext(tmp_path, artefacts=[some(path)])
     with pytest.raises(Refused):
-        fetch(door, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
-    assert (files(tmp_path), door.brought) == ([], [])
+        fetch(context, convert({"task": "abab", "to": str(tmp_path / "to")}, Fetch))
+    assert (files(tmp_path), context.brought) == ([], [])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from muster.address import split_address
-from muster.channel.door import why_nobody_listens
+from muster.channel.unproven import why_nobody_listens
 from muster.cli import show
 from muster.errors import Malformed
 from muster.node.host.home import Home

@@ -12,7 +12,7 @@ from tests.promise import proves
 TASK = "ab" * 16
 
 
-class Door:
+class CommandContext:
     """Two machines worked on the task: this one, and `build`, whose journal is not to be had."""
 
     on = ""
@@ -45,15 +45,17 @@ class Door:
 @proves("cli.logs-end-as-they-went")
 @pytest.mark.parametrize("error", [Unreachable("build is away"), Denied("no key")])
 def test_a_journal_that_cannot_be_read_is_the_error_where_nothing_else_was_shown(error):
-    door: Any = Door(error, [{"end": True}])
+    context: Any = CommandContext(error, [{"end": True}])
     with pytest.raises(type(error), match="the journal of build"):
-        logs(door, Read(task=TASK))
-    assert door.shown == []
+        logs(context, Read(task=TASK))
+    assert context.shown == []
 
 
 @proves("cli.logs-end-as-they-went")
 def test_what_could_be_read_is_shown_and_what_could_not_is_said():
-    door: Any = Door(Unreachable("build is away"), [{"kind": "agent.end"}, {"end": True}])
-    assert logs(door, Read(task=TASK)) is None
-    assert door.shown == [{"kind": "agent.end"}]
-    assert "the journal of build" in door.said[0]
+    context: Any = CommandContext(
+        Unreachable("build is away"), [{"kind": "agent.end"}, {"end": True}]
+    )
+    assert logs(context, Read(task=TASK)) is None
+    assert context.shown == [{"kind": "agent.end"}]
+    assert "the journal of build" in context.said[0]

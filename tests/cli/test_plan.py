@@ -23,7 +23,7 @@ STUDIO = {"name": "studio", "state": "up", "facts": FACTS}
 HUB = {"name": "hub", "state": "here", "facts": {**FACTS, "agents": {"noop": "", "shell": ""}}}
 
 
-class Door:
+class CommandContext:
     """The daemon of `hub`, and an agent that gives these answers, one a run."""
 
     on = ""
@@ -76,24 +76,24 @@ def fenced(text):
     return f"Here:\n\n```yaml\n{text}```\n"
 
 
-def ask(door, **args):
-    return plan.ask(door, convert({"intention": ["tidy", "up"], "yes": True, **args}, plan.Ask))
+def ask(context, **args):
+    return plan.ask(context, convert({"intention": ["tidy", "up"], "yes": True, **args}, plan.Ask))
 
 
 @proves("cli.ask")
 def test_what_runs_is_the_very_text_that_was_shown():
-    door = Door(fenced(PLAN))
-    answer = ask(door)
-    (_, (args, options)) = door.runs
+    context = CommandContext(fenced(PLAN))
+    answer = ask(context)
+    (_, (args, options)) = context.runs
     assert (args["spec"], answer["spec"], options) == (PLAN, PLAN, {"object": "tidy"})
-    assert f"\n{PLAN}" in door.said
+    assert f"\n{PLAN}" in context.said
 
 
 @proves("cli.ask")
 def test_the_planning_run_is_a_spec_that_can_run_and_asks_what_it_was_told():
-    door = Door(fenced(PLAN))
-    ask(door, intention=['say "é" ${test.summary} ${HOME}\nand $${a.b}'])
-    planning = parse(door.runs[0][0]["spec"].encode())
+    context = CommandContext(fenced(PLAN))
+    ask(context, intention=['say "é" ${test.summary} ${HOME}\nand $${a.b}'])
+    planning = parse(context.runs[0][0]["spec"].encode())
     said = values.prompt(planning.phases["plan"].do, {})
     assert said.endswith('The intention:\nsay "é" ${test.summary} ${HOME}\nand $${a.b}')
     assert "- hub (here)" in said
@@ -102,57 +102,57 @@ def test_the_planning_run_is_a_spec_that_can_run_and_asks_what_it_was_told():
 
 @proves("cli.ask-mends")
 def test_three_answers_without_a_good_plan_are_enough():
-    door = Door("no", fenced(PLAN.replace("do:", "doo:")), fenced("muster: 2\n"))
+    context = CommandContext("no", fenced(PLAN.replace("do:", "doo:")), fenced("muster: 2\n"))
     with pytest.raises(Refused, match="3 tries"):
-        ask(door)
-    assert len(door.runs) == 3
-    prompts = [args["spec"] for args, _ in door.runs]
+        ask(context)
+    assert len(context.runs) == 3
+    prompts = [args["spec"] for args, _ in context.runs]
     assert "held no YAML" in prompts[1]
     assert "doo" in prompts[2]
 
 
 @proves("cli.ask-mends")
 def test_an_agent_that_fails_is_said_with_its_reason_and_nothing_runs():
-    door = Door(state="failed")
+    context = CommandContext(state="failed")
     with pytest.raises(Refused, match="the model is away"):
-        ask(door)
-    assert len(door.runs) == 1
+        ask(context)
+    assert len(context.runs) == 1
 
 
 @proves("cli.ask")
 def test_a_person_who_leaves_ends_the_planning():
-    door = Door(state="interrupted")
+    context = CommandContext(state="interrupted")
     with pytest.raises(KeyboardInterrupt):
-        ask(door)
-    assert door.cancelled == [f"{1:032x}"]
+        ask(context)
+    assert context.cancelled == [f"{1:032x}"]
 
 
 @proves("cli.ask-asks")
 def test_nobody_at_the_terminal_means_that_nothing_runs(monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
-    door = Door(fenced(PLAN))
-    answer = ask(door, yes=False)
+    context = CommandContext(fenced(PLAN))
+    answer = ask(context, yes=False)
     assert isinstance(answer, Finding)
     assert (answer.code, answer.value["spec"], answer.value["run"]) == (1, PLAN, None)
-    assert len(door.runs) == 1, "only the planning"
+    assert len(context.runs) == 1, "only the planning"
 
 
 @proves("cli.ask-asks")
 def test_what_a_person_is_shown_has_no_characters_that_hide_what_runs():
     hidden = PLAN.replace("do: ls", "do: ls\x1b[8m; rm -rf x\u202e")
-    answer = ask(Door(fenced(hidden)))
+    answer = ask(CommandContext(fenced(hidden)))
     assert "do: ls[8m; rm -rf x\n" in answer["spec"]
 
 
 @proves("cli.ask-without-agent")
 def test_without_an_agent_the_skeleton_passes_the_check_whatever_was_asked():
     away = {**STUDIO, "state": "away"}
-    door = Door(machines=[HUB, away])
-    answer = ask(door, intention=["a\nb: 'c'\x1b"], repo="main")
+    context = CommandContext(machines=[HUB, away])
+    answer = ask(context, intention=["a\nb: 'c'\x1b"], repo="main")
     assert (answer.code, "claude" in answer.value["missing"]) == (5, True)
     assert "studio would have one and is away" in answer.value["text"]
     assert check.check(answer.value["skeleton"].encode(), None).problems == ()
-    assert door.runs == []
+    assert context.runs == []
 
 
 @proves("cli.ask")
@@ -165,10 +165,10 @@ def test_without_an_agent_the_skeleton_passes_the_check_whatever_was_asked():
     ],
 )
 def test_what_makes_no_sense_is_refused_before_an_agent_thinks(args, error):
-    door = Door(fenced(PLAN))
+    context = CommandContext(fenced(PLAN))
     with pytest.raises(error):
-        ask(door, **args)
-    assert door.runs == []
+        ask(context, **args)
+    assert context.runs == []
 
 
 @proves("cli.ask")

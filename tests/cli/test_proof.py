@@ -15,9 +15,9 @@ import apsw
 import pytest
 
 from muster.errors import MusterError
-from muster.fleet.ended import sign_end
 from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.machine import Authority, Identity, Operator
+from muster.fleet.operator_end import sign_end
 from muster.fleet.record import sign_binding, sign_operator, sign_record, sign_revocation
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.log import canon
@@ -31,8 +31,8 @@ from muster.log.tree import Range, inclusion_proof, leaf_hash
 from muster.store.schema import pack
 from muster.store.store import Draft, Store
 from muster.verbs import audit
-from muster.verbs.proof import verify
-from muster.verbs.source import DatabaseSource, open_source
+from muster.verbs.log_source import DatabaseSource, open_source
+from muster.verbs.verify import verify
 from tests.log.material import Nodes
 from tests.promise import proves
 
@@ -320,8 +320,8 @@ def _closes(world, evidence):
 def _exports(world):
     """Of a stream whose fork was closed the part before it is exported, and holds alone."""
     folder = Path(world.path).parent / "closed-fork"
-    door: Any = SimpleNamespace(more=lambda _value: None)
-    audit._export(door, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    context: Any = SimpleNamespace(more=lambda _value: None)
+    audit._export(context, DatabaseSource(world.path), AUTHORITY.fleet, folder)
     files = {each.name: each.read_bytes() for each in folder.iterdir()}
     listed = json.loads(files["manifest.json"])["streams"]
     assert [each["size"] for each in listed if each["stream"] == str(THEIRS)] == [5]
@@ -355,8 +355,8 @@ def _ends(world, fork):
 
 def exported(world, tmp_path) -> Path:
     folder = tmp_path / "exported"
-    door: Any = SimpleNamespace(more=lambda _value: None)
-    audit._export(door, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    context: Any = SimpleNamespace(more=lambda _value: None)
+    audit._export(context, DatabaseSource(world.path), AUTHORITY.fleet, folder)
     return folder
 
 

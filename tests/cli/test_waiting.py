@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from muster.channel.frame import LENGTH_BYTES, Type, decode, encode, prefixed, read_length
-from muster.cli import call, door, parse
+from muster.cli import call, context, parse
 from muster.errors import Malformed, Silent, Unreachable
 from tests.promise import proves
 
@@ -104,7 +104,7 @@ def test_after_the_time_that_was_given_the_message_is_said_to_be_kept(slow, monk
     monkeypatch.setenv("MUSTER_SOCK", slow.path)
     monkeypatch.setattr(call, "SILENCE_S", 5.0)
     monkeypatch.delenv("MUSTER_HOME", raising=False)
-    found = door.Door(parse.parse(["send", "hub", "hi", "--wait", "--timeout", "1s"]))
+    found = context.CommandContext(parse.parse(["send", "hub", "hi", "--wait", "--timeout", "1s"]))
     with pytest.raises(Silent, match="stays written down") as caught:
         found.run()
     assert caught.value.exit_code == Unreachable.exit_code
@@ -114,7 +114,9 @@ def test_after_the_time_that_was_given_the_message_is_said_to_be_kept(slow, monk
 @pytest.mark.parametrize("time", ["soon", "0s", "-1s", "1", "1x", "99999999d"])
 def test_a_time_that_is_none_is_refused_before_anything_is_sent(time, monkeypatch):
     monkeypatch.setenv("MUSTER_SOCK", "/nowhere")
-    found = door.Door(parse.parse(["send", "hub", "hi", "--wait", f"--timeout={time}"]))
+    found = context.CommandContext(
+        parse.parse(["send", "hub", "hi", "--wait", f"--timeout={time}"])
+    )
     with pytest.raises(Malformed, match="no time to wait"):
         found.run()
 
@@ -123,4 +125,4 @@ def test_a_time_that_is_none_is_refused_before_anything_is_sent(time, monkeypatc
 def test_a_time_without_waiting_is_refused(monkeypatch):
     monkeypatch.setenv("MUSTER_SOCK", "/nowhere")
     with pytest.raises(Malformed, match="give both"):
-        door.Door(parse.parse(["send", "hub", "hi", "--timeout", "1s"])).run()
+        context.CommandContext(parse.parse(["send", "hub", "hi", "--timeout", "1s"])).run()

@@ -257,7 +257,7 @@ class Fleet:
         config = Config(name=name, labels=(f"on-{name}",), channel={FIRST: options})
         home.put("config.toml", config_text(config) + f'agent_env = ["{NOTES}"]\n'.encode())
         record = open_record(self.records[name], self.fleet)
-        papers = certificate.issue(self.authority, record, self.issued_ms)
+        certificates = certificate.issue(self.authority, record, self.issued_ms)
         operator = sign_operator(self.authority, self.operator.key, "alice", self.issued_ms)
         others = [raw.decode() for other, raw in self.records.items() if other != name]
         reach = {self.machines[o].id: f"127.0.0.1:{self.machines[o].port}" for o in dials}
@@ -267,8 +267,8 @@ class Fleet:
                 "record": self.records[name].decode(),
                 "operators": [operator.decode()],
                 "machines": others,
-                "ca": papers.ca_pem.decode(),
-                "certificate": papers.tls_pem.decode(),
+                "ca": certificates.ca_pem.decode(),
+                "certificate": certificates.tls_pem.decode(),
                 "address": address,
                 "dial": reach,
             }

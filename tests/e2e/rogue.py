@@ -28,7 +28,7 @@ from muster.channel.frame import Type
 from muster.channel.http import Credentials, HttpChannel, join
 from muster.errors import MusterError
 from muster.fleet import certificate
-from muster.fleet.certificate import Papers
+from muster.fleet.certificate import CertificateChain
 from muster.limits import BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
@@ -58,8 +58,8 @@ class Rogue:
             ":memory:", fleet=fleet.fleet, machine=self.identity.machine, rng=secrets.token_bytes
         )
         facts = machine.home.facts()
-        papers = Papers(facts["certificate"].encode(), facts["ca"].encode())
-        files = certificate.tls_files(self.identity, papers)
+        certificates = CertificateChain(facts["certificate"].encode(), facts["ca"].encode())
+        files = certificate.tls_files(self.identity, certificates)
         self.http = HttpChannel(
             Credentials(*files), lambda der: str(certificate.peer_of(der).machine)
         )

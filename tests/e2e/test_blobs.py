@@ -356,8 +356,8 @@ def finish_of(machine: Machine, task: str) -> str:
 async def ask_studio(fleet: Fleet, args: dict) -> tuple[dict, int]:
     """A question of the laptop's key, past its daemon: the answer, and how many bytes came."""
     facts = fleet["laptop"].home.facts()
-    papers = certificate.Papers(facts["certificate"].encode(), facts["ca"].encode())
-    credentials = Credentials(*certificate.tls_files(fleet["laptop"].identity, papers))
+    certificates = certificate.CertificateChain(facts["certificate"].encode(), facts["ca"].encode())
+    credentials = Credentials(*certificate.tls_files(fleet["laptop"].identity, certificates))
     link = await HttpChannel(credentials, lambda _der: fleet["studio"].id).dial(
         f"127.0.0.1:{fleet['studio'].port}"
     )

@@ -83,8 +83,8 @@ async def as_stranger(fleet: Fleet) -> Link:
 async def as_studio(fleet: Fleet) -> Link:
     """A second link of the studio, with its keys but without its daemon."""
     facts = fleet["studio"].home.facts()
-    papers = certificate.Papers(facts["certificate"].encode(), facts["ca"].encode())
-    credentials = Credentials(*certificate.tls_files(fleet["studio"].identity, papers))
+    certificates = certificate.CertificateChain(facts["certificate"].encode(), facts["ca"].encode())
+    credentials = Credentials(*certificate.tls_files(fleet["studio"].identity, certificates))
     channel = HttpChannel(credentials, lambda _der: fleet.hub.id)
     return await channel.dial(f"127.0.0.1:{fleet.hub.port}")
 

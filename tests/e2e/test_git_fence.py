@@ -205,7 +205,7 @@ class Machine:
     def __init__(self, hub: Hub, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.hub, self.name = hub, name
         self.home = hub.root / name
-        self.shop = worktree.Workshop(self.home / "repos-cache", self.home / "work")
+        self.shop = worktree.Worktrees(self.home / "repos-cache", self.home / "work")
         self._environment = monkeypatch
 
     def act(self, work):

@@ -24,7 +24,7 @@ from tests.promise import proves
 from muster import limits
 from muster.errors import Denied, Forged, Malformed
 from muster.fleet.certificate import (
-    Papers,
+    CertificateChain,
     check_peer,
     hub_of,
     issue,
@@ -43,8 +43,8 @@ def der(pem: bytes) -> bytes:
     return x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
 
 
-def context(purpose: int, papers: Papers, folder: Path) -> ssl.SSLContext:
-    certificate, key, ca = tls_files(STUDIO, papers)
+def context(purpose: int, certificates: CertificateChain, folder: Path) -> ssl.SSLContext:
+    certificate, key, ca = tls_files(STUDIO, certificates)
     path = folder / "studio.pem"
     path.write_bytes(key + certificate)
     made = ssl.SSLContext(purpose)
@@ -56,10 +56,12 @@ def context(purpose: int, papers: Papers, folder: Path) -> ssl.SSLContext:
     return made
 
 
-def handshake(folder: Path, papers: Papers) -> ssl.SSLObject:
+def handshake(folder: Path, certificates: CertificateChain) -> ssl.SSLObject:
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = context(ssl.PROTOCOL_TLS_SERVER, papers, folder).wrap_bio(up, down, server_side=True)
-    client = context(ssl.PROTOCOL_TLS_CLIENT, papers, folder).wrap_bio(down, up)
+    server = context(ssl.PROTOCOL_TLS_SERVER, certificates, folder).wrap_bio(
+        up, down, server_side=True
+    )
+    client = context(ssl.PROTOCOL_TLS_CLIENT, certificates, folder).wrap_bio(down, up)
     for _ in range(4):
         for side in (client, server):
             try:

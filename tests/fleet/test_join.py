@@ -288,12 +288,12 @@ def test_an_answer_with_any_part_of_another_fleet_or_machine_is_refused():
     theirs = record(PHONE, "phone", authority=OTHER_AUTHORITY)
     from muster.fleet.certificate import issue
 
-    papers = issue(OTHER_AUTHORITY, theirs, NOW)
+    certificates = issue(OTHER_AUTHORITY, theirs, NOW)
     for fields in (
         {"fleet": OTHER_AUTHORITY.fleet},
         {"record": theirs.raw.decode()},
         {"record": STUDIO_RECORD.raw.decode()},
-        {"ca_pem": papers.ca_pem.decode()},
+        {"ca_pem": certificates.ca_pem.decode()},
         {"tls_pem": issue(AUTHORITY, STUDIO_RECORD, NOW).tls_pem.decode()},
         {"hub": theirs.raw.decode()},
         {"operators": (theirs.raw.decode(),)},
@@ -313,7 +313,7 @@ def test_a_machine_renews_its_papers_years_after_they_expired():
     request = sign_renew(PHONE, first.record, nonce=NONCE, issued_ms=later)
     fresh = open_answer(hub.renew(request, later), PHONE, FLEET_ID)
     assert fresh.record == first.record
-    assert fresh.papers.tls_pem != first.papers.tls_pem
+    assert fresh.certificates.tls_pem != first.certificates.tls_pem
     assert hub.world.rows == before
 
 

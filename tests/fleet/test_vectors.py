@@ -11,7 +11,7 @@ from tests.promise import proves
 
 from muster.errors import Refused
 from muster.fleet.capability import read_token
-from muster.fleet.certificate import Papers, issue, open_ca, tls_files
+from muster.fleet.certificate import CertificateChain, issue, open_ca, tls_files
 from muster.fleet.derive import PURPOSES, derive_key, public_key
 from muster.fleet.document import read_document
 from muster.fleet.invite import read_invite, token_hash, write_invite
@@ -101,12 +101,12 @@ def test_the_frozen_invite_is_read_and_its_damaged_copies_are_not():
 
 @proves("fleet.vectors")
 def test_the_frozen_certificates_are_rebuilt_byte_for_byte():
-    papers = Papers(VECTORS["tls_pem"].encode(), VECTORS["ca_pem"].encode())
-    assert open_ca(papers.ca_pem, FLEET) == papers.ca_pem
-    assert tls_files(Identity.from_seed(seed("studio")), papers)[0] == papers.tls_pem
+    certificates = CertificateChain(VECTORS["tls_pem"].encode(), VECTORS["ca_pem"].encode())
+    assert open_ca(certificates.ca_pem, FLEET) == certificates.ca_pem
+    assert tls_files(Identity.from_seed(seed("studio")), certificates)[0] == certificates.tls_pem
     known = open_record(VECTORS["accept"]["record"].encode(), FLEET)
     again = issue(Authority.from_seed(seed("authority")), known, VECTORS["now_ms"])
-    assert again == papers
+    assert again == certificates
 
 
 @proves("fleet.vectors")

@@ -35,7 +35,7 @@ from muster.log import entry as entries
 from muster.log import fork as forks
 from muster.log.stream import StreamName
 from muster.node import event as ev
-from muster.node.call import arguments as argument
+from muster.node.call import arguments
 from muster.node.call.answers import Request
 from muster.task.check import check as check_spec
 from muster.verbs.table import VERBS
@@ -101,7 +101,7 @@ def documents() -> Iterator[Door]:
     binding = sign_binding(LAPTOP, FLEET_ID, "laptop")
     invite = write_invite(FLEET_ID, bytes(16), ADDRESS)
     join = joining.sign_join(LAPTOP, read_invite(invite), "laptop")
-    papers = certificate.issue(AUTHORITY, BUILD_RECORD, NOW)
+    certificates = certificate.issue(AUTHORITY, BUILD_RECORD, NOW)
     revocation = sign_revocation(
         AUTHORITY, of="machine", key=BUILD.machine, name="build", cuts={}, reason="x", issued_ms=NOW
     )
@@ -115,10 +115,10 @@ def documents() -> Iterator[Door]:
     yield Door("capability", [f"muster-cap1.t1.{'0' * 64}".encode()], _text(read_token))
     yield Door(
         "certificate",
-        [papers.ca_pem, papers.tls_pem],
+        [certificates.ca_pem, certificates.tls_pem],
         lambda raw: certificate.open_ca(raw, FLEET_ID),
     )
-    yield Door("papers", [papers.tls_pem], certificate.renew_at_ms)
+    yield Door("papers", [certificates.tls_pem], certificate.renew_at_ms)
     yield Door("stream-name", [str(Peer().stream()).encode()], _text(StreamName.parse))
     yield Door("repository", [b"main"], _text(repository_name))
     yield Door("epoch", [b"1-7"], _text(FenceEpoch.parse))
@@ -129,7 +129,7 @@ def _git(raw: bytes) -> object:
     if not isinstance(question, dict):
         # A call holds an object there.
         raise Malformed("no arguments")
-    return argument.read(VERBS["git.serve"], VERBS["git.serve"].load(), question, {})
+    return arguments.read(VERBS["git.serve"], VERBS["git.serve"].load(), question, {})
 
 
 def _stream(raw: bytes) -> object:

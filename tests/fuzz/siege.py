@@ -162,7 +162,7 @@ class Siege:
         self.trail.append("restart")
         image = old.store.image()
         old.store.close()
-        incarnation = old.core.standing.incarnation
+        incarnation = old.core.membership.incarnation
         seed = self.rng.randrange(2**32)
         self.target = Target(seed=seed, image=image, now=old.now, incarnation=incarnation)
         self.pending.clear()

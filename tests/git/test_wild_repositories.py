@@ -21,7 +21,7 @@ from muster.errors import MusterError
 from muster.git import cache, ref, repository
 from muster.git import commit as commits
 from muster.git.fence import BRANCH_PREFIX, Epoch
-from muster.git.worktree import Origin, Workshop
+from muster.git.worktree import Origin, Worktrees
 
 FIRST = Epoch(1, 1)
 MAKER = commits.Maker(SIGNATURE.agent, SIGNATURE.machine, SIGNER.public)
@@ -32,7 +32,7 @@ class Machine:
 
     def __init__(self, root: Path, added: repository.Added) -> None:
         self.repo, self.work = added.path, root / "work"
-        self.shop = Workshop(root / "repos-cache", self.work)
+        self.shop = Worktrees(root / "repos-cache", self.work)
         self.origin = Origin("main", str(added.path))
         # The fence asks a daemon, and there is none here; everything else of the hub's stays.
         shutil.rmtree(added.path / "hooks")

@@ -41,7 +41,7 @@ class Place:
         self.url = plain(root / "remote.git", self.source)
         self.remote = Path(self.url)
         self.work, self.cache = root / "work", root / "repos-cache"
-        self.shop = worktree.Workshop(self.cache, self.work)
+        self.shop = worktree.Worktrees(self.cache, self.work)
 
     def branch(self, name: str, **files: str) -> str:
         """A phase's branch on the remote, from the first commit; its commit."""
@@ -475,7 +475,7 @@ def test_a_crash_leaves_nothing_after_the_next_start(place):
     tree, kept = place.open(), place.open(task="t2")
     (place.cache / "main.git" / "packed-refs.lock").touch()
     (place.cache / "half.git" / "objects").mkdir(parents=True)
-    again = worktree.Workshop(place.cache, place.work)
+    again = worktree.Worktrees(place.cache, place.work)
     assert wait(again.sweep(keep=[kept.path])) == 1
     assert not tree.path.exists()
     assert sorted(place.left()) == ["refs/attempt/t2/1-1", "t2-1-1"]

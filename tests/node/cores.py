@@ -33,7 +33,7 @@ from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.members import FactsChanged
 from muster.node.part import Part, all_folds
 from muster.node.parts import PARTS
-from muster.node.tasks import attempt_body as report
+from muster.node.tasks import attempt_body
 from muster.store.store import Store
 from muster.task.evidence import task_args
 from muster.task.instruction import Now
@@ -48,15 +48,17 @@ LOCAL = 1
 def attempt_ended(
     task: str,
     epoch: tuple[int, int],
-    status: report.Status,
+    status: attempt_body.Status,
     *said: Any,
     fault: str = "",
     **more: Any,
-) -> report.AttemptEnded:
+) -> attempt_body.AttemptEnded:
     """How an attempt says that it ended; `fault` names the part of its machine that failed."""
     if fault:
-        return report.AttemptEnded(report.refusal(task, epoch, fault, more.get("reason", "")))
-    return report.AttemptEnded(report.finish(task, epoch, status, *said, **more))
+        return attempt_body.AttemptEnded(
+            attempt_body.refusal(task, epoch, fault, more.get("reason", ""))
+        )
+    return attempt_body.AttemptEnded(attempt_body.finish(task, epoch, status, *said, **more))
 
 
 class One:
@@ -170,7 +172,7 @@ class One:
 
     @property
     def own_size(self) -> int:
-        return self.core.store.size(self.core.standing.own(FLEET))
+        return self.core.store.size(self.core.membership.own(FLEET))
 
 
 class Cores:

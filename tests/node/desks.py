@@ -19,8 +19,8 @@ from muster.errors import MusterError
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, Scope
 from muster.node import event as ev
-from muster.node.attempts import blobs as holder
-from muster.node.attempts.blobs import Source
+from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts.blob_transfer import Source
 from muster.node.call.router import Router
 from muster.node.call.streams import Streams
 from muster.node.link import failure
@@ -37,7 +37,7 @@ class Desk:
         self.core = one.core
         self.blobs = Blobs(folder)
         self.machine = SimpleNamespace(blobs=self.blobs)
-        self.hands = self
+        self.effects = self
         self.far: dict[int, tuple[Desk, int]] = {}
         self.streams = Streams(
             self.core,

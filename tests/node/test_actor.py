@@ -116,7 +116,7 @@ def test_a_key_that_was_shut_out_says_nothing_more_for_its_person(world):
         took = core.append("order.take", take, actor="op:alice")
         body = canon.encode({"text": "after", "to": ["all"]})
         core.append("message.send", body, cause=(took.id,), actor="op:alice")
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
     core.sync.after_commit(core.now.boot_ms)
     world.pass_ms(4_000)
     found = [(m["from"], m["trust"], m["text"]) for m in laptop.call("inbox", {})["value"]]
@@ -133,11 +133,11 @@ def says(
         if after is not None:
             core.store._stamp = after.stamp
         made = core.store.append(
-            stream or core.standing.own(FLEET),
+            stream or core.membership.own(FLEET),
             [Draft(kind, "op:alice", tuple(cause), canon.encode(body))],
             core.now.wall_ms if after is None else after.stamp.ms,
         )
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
         core.sync.grew(made[0].stream)
     core.sync.after_commit(core.now.boot_ms)
     machine.world.pass_ms(1_000)

@@ -20,11 +20,10 @@ from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
 from muster.git.worktree import Collected
 from muster.node import event as ev
-from muster.node.attempts import attempt
-from muster.node.attempts import deliverables as delivery
-from muster.node.attempts.attempt import Trial
-from muster.node.attempts.effects import Hands as NodeHands
-from muster.node.host import disk as usage
+from muster.node.attempts import attempt, deliverables
+from muster.node.attempts.attempt import Attempt
+from muster.node.attempts.effects import EffectRunner as NodeHands
+from muster.node.host import disk
 from muster.node.host.home import Home
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.store.blobs import Blobs
@@ -48,7 +47,7 @@ class Running:
             self.ended.set_result(Outcome(status="cancelled", summary=reason))
 
 
-class Hands:
+class EffectRunner:
     """Runner and workshop in one; `outcomes` are those of the agent, then of its check."""
 
     def __init__(self, work: Path, *outcomes: Outcome | None) -> None:
@@ -65,7 +64,7 @@ class Hands:
         self.collects: list[Exception] = []
         self.does: Callable[[], None] = lambda: None
         self.says: dict[str, Any] = {"text": "hi"}
-        self.runner = self.workshop = self
+        self.runner = self.worktrees = self
         self.on_event: Callable[[AgentEvent], None] = lambda _e: None
 
     async def start(self, order: AttemptOrder, on_event: Callable[[AgentEvent], None]) -> Running:
@@ -119,17 +118,17 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
-def trial(home: Home, hands: Hands, *, repo: str = "main", **template: Any) -> Trial:
+def trial(home: Home, effects: EffectRunner, *, repo: str = "main", **template: Any) -> Attempt:
     core = Cores("hub")["hub"].core
     posted: list[ev.Event] = []
     daemon: Any = SimpleNamespace(
-        core=core, hands=hands, home=home, posted=posted, post=posted.append,
+        core=core, effects=effects, home=home, posted=posted, post=posted.append,
         machine=SimpleNamespace(agent_variables=(), blobs=Blobs(Path(home.blobs))),
     )  # fmt: skip
     shape = {"v": 1, "agent": ["shell"], "do": "true", **template}
     opened = TaskOpen(task=TASK, template=shape, repo=repo)
     assign = TaskAssign(TASK, (1, 1), core.machine, "shell", 30_000)
-    return Trial(daemon, StartAttempt(opened, assign, {}, core.machine))
+    return Attempt(daemon, StartAttempt(opened, assign, {}, core.machine))
 
 
 OK = Outcome(status="ok", exit_code=0, tail="all\nwell\n")
@@ -138,13 +137,13 @@ NOT_LOGGED_IN = Outcome(status="error", fault="agent", summary="the agent is not
 
 @proves("node.attempt-done-means")
 def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
-    hands = Hands(home.path, OK, OK)
-    made = trial(home, hands, check="true")
+    effects = EffectRunner(home.path, OK, OK)
+    made = trial(home, effects, check="true")
     end = asyncio.run(made.run())
     assert (end.status, end.commit, end.summary) == ("done", COMMIT, "well")
-    assert hands.log == ["open", "run", "run", "collect", "push", "close"]
-    assert "MUSTER_CAPABILITY" in hands.ordered[0].env
-    assert "MUSTER_CAPABILITY" not in hands.ordered[1].env, "a check speaks for nobody"
+    assert effects.log == ["open", "run", "run", "collect", "push", "close"]
+    assert "MUSTER_CAPABILITY" in effects.ordered[0].env
+    assert "MUSTER_CAPABILITY" not in effects.ordered[1].env, "a check speaks for nobody"
     said = [e.kind if isinstance(e, AttemptEvent) else e.stage for e in made.daemon.posted]
     agent = "agent.output"
     assert said == ["fetching", "working", agent, agent, "delivering", "clearing up"]
@@ -162,13 +161,13 @@ def test_a_good_attempt_is_run_checked_collected_pushed_and_cleared_away(home):
     ],
 )
 def test_whatever_is_not_good_fails_the_attempt_and_pushes_nothing(home, outcomes, missing, says):
-    hands = Hands(home.path, *outcomes)
-    hands.missing = missing
-    end = asyncio.run(trial(home, hands, check="true").run())
+    effects = EffectRunner(home.path, *outcomes)
+    effects.missing = missing
+    end = asyncio.run(trial(home, effects, check="true").run())
     assert (end.status, end.commit) == ("failed", "")
     assert says in end.reason
-    assert "push" not in hands.log
-    assert hands.log[-1] == "close"
+    assert "push" not in effects.log
+    assert effects.log[-1] == "close"
 
 
 @proves("agent.secrets-stay-here")
@@ -192,15 +191,15 @@ def test_a_commit_that_says_a_secret_is_not_pushed(home, monkeypatch, collected,
     )
     (Path(home.path) / "agents.env").write_text(env)
     (Path(home.path) / "agents.env").chmod(0o600)
-    hands = Hands(home.path, OK)
+    effects = EffectRunner(home.path, OK)
     found = Collected(COMMIT, "b" * 40, ("a.txt",), 1, (), ())._replace(**collected)
 
     async def collect(*_: object) -> Collected:
         return found
 
-    hands.collect = collect  # type: ignore[method-assign]
-    end = asyncio.run(trial(home, hands).run())
-    assert (end.status, "push" in hands.log) == (("failed", False) if says else ("done", True))
+    effects.collect = collect  # type: ignore[method-assign]
+    end = asyncio.run(trial(home, effects).run())
+    assert (end.status, "push" in effects.log) == (("failed", False) if says else ("done", True))
     assert says in end.reason
     assert "ghp_" not in end.reason
 
@@ -211,16 +210,16 @@ ENDED = Outcome(status="cancelled", summary="the shim was told to end")
 @proves("agent.ends-its-shim")
 def test_an_agent_that_ends_its_own_attempt_fails_once(home, monkeypatch):
     monkeypatch.setattr(attempt, "_TOLD_S", 0.01)
-    end = asyncio.run(trial(home, Hands(home.path, ENDED)).run())
+    end = asyncio.run(trial(home, EffectRunner(home.path, ENDED)).run())
     assert (end.status, end.reason) == ("failed", "the shim was told to end")
 
 
 @proves("agent.ends-its-shim")
 def test_an_attempt_that_a_shutdown_reached_before_its_daemon_is_not_failed(home):
     async def go():
-        one = trial(home, hands := Hands(home.path, ENDED))
+        one = trial(home, effects := EffectRunner(home.path, ENDED))
         running = asyncio.create_task(one.run())
-        await hands.ran.wait()
+        await effects.ran.wait()
         one.stop("this machine goes down")
         return await running
 
@@ -230,15 +229,15 @@ def test_an_attempt_that_a_shutdown_reached_before_its_daemon_is_not_failed(home
 
 @proves("git.prerequisites-merged")
 def test_a_conflict_names_the_phases_that_a_person_wrote(home):
-    hands = Hands(home.path, OK)
+    effects = EffectRunner(home.path, OK)
     given = []
 
     async def open(_origin: object, _task: str, _epoch: object, bases: Any, _by: object) -> Any:
         given.extend(base.label for base in bases)
-        return SimpleNamespace(path=hands.work)
+        return SimpleNamespace(path=effects.work)
 
-    hands.open = open  # type: ignore[method-assign]
-    one = trial(home, hands)
+    effects.open = open  # type: ignore[method-assign]
+    one = trial(home, effects)
     left, right, old = "1" * 40, "2" * 40, "3" * 40
     opened = msgspec.structs.replace(one.start.open, base=f"{left} {right} {old}")
     values = {"left": {"commit": left}, "right": {"commit": f"{old[:-1]}4\n{right}"}, "none": {}}
@@ -250,40 +249,40 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
 @proves("agent.shell-stops")
 @pytest.mark.parametrize(("key", "shell"), [({}, "sh"), ({"shell": "bash"}, "bash")])
 def test_the_shell_that_a_phase_names_reads_its_text_and_its_check(home, key, shell):
-    hands = Hands(home.path, OK, OK)
-    asyncio.run(trial(home, hands, check="true", **key).run())
-    assert [order.shell for order in hands.ordered] == [shell, shell]
+    effects = EffectRunner(home.path, OK, OK)
+    asyncio.run(trial(home, effects, check="true", **key).run())
+    assert [order.shell for order in effects.ordered] == [shell, shell]
 
 
 @proves("agent.shell-stops")
 def test_a_shell_never_sees_the_carriage_returns_of_a_text_from_windows(home):
-    hands = Hands(home.path, OK, OK)
-    asyncio.run(trial(home, hands, do="true\r\nfalse\r\n", check="true\r\n").run())
-    assert [order.command for order in hands.ordered] == ["true\nfalse\n", "true\n"]
+    effects = EffectRunner(home.path, OK, OK)
+    asyncio.run(trial(home, effects, do="true\r\nfalse\r\n", check="true\r\n").run())
+    assert [order.command for order in effects.ordered] == ["true\nfalse\n", "true\n"]
 
 
 @proves("node.old-specs-end")
 @pytest.mark.parametrize("key", ["do", "check"])
 def test_source_that_an_older_version_took_with_a_reference_fails_before_anything_runs(home, key):
-    hands = Hands(home.path, OK, OK)
-    one = trial(home, hands, **{key: "test '${a.summary}'"})
+    effects = EffectRunner(home.path, OK, OK)
+    one = trial(home, effects, **{key: "test '${a.summary}'"})
     given = msgspec.structs.replace(one.start.open, values={"a": {"summary": "fine"}})
     one.start = dataclasses.replace(one.start, open=given)
     end = asyncio.run(one.run())
     assert end.status == "failed"
     assert "refers to ${a.summary} in shell source" in end.reason
     assert end.reason.endswith('write "$MUSTER_A_SUMMARY"')
-    assert hands.ordered == []
+    assert effects.ordered == []
 
 
 @proves("node.patient-push")
 def test_a_repository_out_of_reach_is_asked_again_and_the_work_is_kept(home):
-    hands = Hands(home.path, OK)
-    hands.opens = [Unreachable("away"), None]
-    hands.pushes = [Unreachable("away"), Unreachable("away"), None]
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, OK)
+    effects.opens = [Unreachable("away"), None]
+    effects.pushes = [Unreachable("away"), Unreachable("away"), None]
+    end = asyncio.run(trial(home, effects).run())
     assert (end.status, end.commit) == ("done", COMMIT)
-    assert hands.log == ["open", "open", "run", "collect", "push", "push", "push", "close"]
+    assert effects.log == ["open", "open", "run", "collect", "push", "push", "push", "close"]
 
 
 def shown_to_all(path):
@@ -305,9 +304,9 @@ def shown_to_all(path):
 def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
     home, prepare, fault, says
 ):
-    hands = Hands(home.path, OK)
-    prepare(home, hands)
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, OK)
+    prepare(home, effects)
+    end = asyncio.run(trial(home, effects).run())
     assert end.reason == f"fault-{fault}"
     assert says in end.text
 
@@ -325,9 +324,9 @@ def test_what_fails_before_the_agent_begins_names_the_part_of_the_machine(
     ],
 )
 def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(home, error, status):
-    hands = Hands(home.path, OK)
-    hands.collects.append(error)
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, OK)
+    effects.collects.append(error)
+    end = asyncio.run(trial(home, effects).run())
     assert end.status == status
     assert str(error) in end.reason
 
@@ -335,27 +334,27 @@ def test_what_an_agent_broke_fails_once_and_what_the_machine_lacks_is_a_loss(hom
 @proves("node.patient-push")
 @pytest.mark.parametrize("what", [Exhausted("no room"), OSError(errno.ENOSPC, "no room")])
 def test_a_result_waits_for_room_on_the_disk_and_for_a_reference_that_is_locked(home, what):
-    hands = Hands(home.path, OK)
-    hands.collects = [what, what]
-    hands.pushes = [Exhausted("the hub's disk is full"), Conflict("failed to update ref"), None]
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, OK)
+    effects.collects = [what, what]
+    effects.pushes = [Exhausted("the hub's disk is full"), Conflict("failed to update ref"), None]
+    end = asyncio.run(trial(home, effects).run())
     assert (end.status, end.commit) == ("done", COMMIT)
-    assert hands.log.count("run") == 1, "what the agent did is kept"
-    assert hands.log.count("collect") == 3
+    assert effects.log.count("run") == 1, "what the agent did is kept"
+    assert effects.log.count("collect") == 3
 
 
 @proves("node.patient-push")
 def test_a_blob_waits_for_room_on_the_disk(home, monkeypatch):
-    collect, left = delivery.collect, [Exhausted("no room"), OSError(errno.ENOSPC, "no room")]
+    collect, left = deliverables.collect, [Exhausted("no room"), OSError(errno.ENOSPC, "no room")]
 
     def sometimes(*args: Any) -> Any:
         if left:
             raise left.pop()
         return collect(*args)
 
-    monkeypatch.setattr(delivery, "collect", sometimes)
-    hands = Hands(home.path, OK)
-    end = asyncio.run(trial(home, hands, repo="").run())
+    monkeypatch.setattr(deliverables, "collect", sometimes)
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(trial(home, effects, repo="").run())
     assert end.status == "done"
     assert left == []
 
@@ -364,10 +363,10 @@ def test_a_blob_waits_for_room_on_the_disk(home, monkeypatch):
 def test_an_agent_that_fails_on_a_disk_that_others_filled_is_a_loss(home, monkeypatch):
     failed = Outcome(status="failed", summary="exit code 1: no space left")
     free = [1 << 40]
-    monkeypatch.setattr(usage, "free_bytes", lambda _folder: free[0])
-    hands = Hands(home.path, failed)
-    hands.does = lambda: free.insert(0, 4096)
-    end = asyncio.run(trial(home, hands).run())
+    monkeypatch.setattr(disk, "free_bytes", lambda _folder: free[0])
+    effects = EffectRunner(home.path, failed)
+    effects.does = lambda: free.insert(0, 4096)
+    end = asyncio.run(trial(home, effects).run())
     assert end.status == "killed"
     assert "the disk here is full" in end.reason
 
@@ -375,7 +374,7 @@ def test_an_agent_that_fails_on_a_disk_that_others_filled_is_a_loss(home, monkey
 @proves("node.agents-fault")
 @pytest.mark.parametrize(
     ("writes", "counted", "status"),
-    [(0, 9, "killed"), (usage.MUCH_BYTES, 9, "failed"), (0, 2, "failed"), (0, 3, "failed")],
+    [(0, 9, "killed"), (disk.MUCH_BYTES, 9, "failed"), (0, 2, "failed"), (0, 3, "failed")],
     ids=["was given", "wrote", "was given too many files", "wrote too many files"],
 )
 def test_of_a_full_disk_an_agent_answers_for_what_it_wrote(
@@ -384,35 +383,35 @@ def test_of_a_full_disk_an_agent_answers_for_what_it_wrote(
     """A checkout is large before the agent begins."""
     work, free = tmp_path / "checkout", [1 << 40]
     work.mkdir()
-    (work / "given").write_bytes(b"x" * 2 * usage.MUCH_BYTES)
+    (work / "given").write_bytes(b"x" * 2 * disk.MUCH_BYTES)
     (work / "more").write_bytes(b"x")
-    monkeypatch.setattr(usage, "free_bytes", lambda _folder: free[0])
-    monkeypatch.setattr(usage, "FILES_MAX", counted)
-    hands = Hands(work, Outcome(status="failed", summary="exit code 1: no space left"))
+    monkeypatch.setattr(disk, "free_bytes", lambda _folder: free[0])
+    monkeypatch.setattr(disk, "FILES_MAX", counted)
+    effects = EffectRunner(work, Outcome(status="failed", summary="exit code 1: no space left"))
 
     def fill() -> None:
         (work / "written").write_bytes(b"x" * writes)
         free[0] = 4096
 
-    hands.does = fill
-    assert asyncio.run(trial(home, hands).run()).status == status
+    effects.does = fill
+    assert asyncio.run(trial(home, effects).run()).status == status
 
 
 @proves("node.agents-fault")
-@pytest.mark.parametrize("writes", [0, usage.MUCH_BYTES])
+@pytest.mark.parametrize("writes", [0, disk.MUCH_BYTES])
 def test_a_full_disk_ends_the_attempt_that_wrote_and_none_for_its_checkout(home, tmp_path, writes):
     work = tmp_path / "checkout"
     work.mkdir()
-    (work / "given").write_bytes(b"x" * 2 * usage.MUCH_BYTES)
-    hands = Hands(work, None)
-    hands.does = lambda: (work / "written").write_bytes(b"x" * writes)
-    made = trial(home, hands)
+    (work / "given").write_bytes(b"x" * 2 * disk.MUCH_BYTES)
+    effects = EffectRunner(work, None)
+    effects.does = lambda: (work / "written").write_bytes(b"x" * writes)
+    made = trial(home, effects)
     machine: Any = SimpleNamespace(_trials={(TASK, (1, 1)): made})
 
     async def scenario() -> tuple[str, AttemptFinish]:
         assert await NodeHands.relieve(machine) == "", "it has not begun"
         running = asyncio.create_task(made.run())
-        await hands.ran.wait()
+        await effects.ran.wait()
         told = await NodeHands.relieve(machine)
         made.stop("enough")
         return told, await running
@@ -424,12 +423,12 @@ def test_a_full_disk_ends_the_attempt_that_wrote_and_none_for_its_checkout(home,
 
 @proves("node.agents-fault")
 def test_no_agent_begins_on_a_disk_without_room(home, monkeypatch):
-    monkeypatch.setattr(usage, "free_bytes", lambda _folder: 4096)
-    hands = Hands(home.path, OK)
-    end = asyncio.run(trial(home, hands).run())
+    monkeypatch.setattr(disk, "free_bytes", lambda _folder: 4096)
+    effects = EffectRunner(home.path, OK)
+    end = asyncio.run(trial(home, effects).run())
     assert end.reason == "fault-machine"
     assert "disk of this machine is full" in end.text
-    assert "run" not in hands.log
+    assert "run" not in effects.log
 
 
 @proves("node.agents-fault")
@@ -438,10 +437,10 @@ def test_no_agent_begins_on_a_disk_without_room(home, monkeypatch):
 def test_an_agent_that_removes_or_replaces_its_folder_fails(home, left, who):
     work = home.path / "here"
     work.mkdir()
-    hands = Hands(work, OK, OK)
+    effects = EffectRunner(work, OK, OK)
 
     def remove() -> None:
-        if len(hands.ordered) < (1 if who == "agent" else 2):
+        if len(effects.ordered) < (1 if who == "agent" else 2):
             return
         work.rename(home.path / "away")
         if left == "link":
@@ -449,11 +448,11 @@ def test_an_agent_that_removes_or_replaces_its_folder_fails(home, left, who):
         elif left == "other":
             work.mkdir()
 
-    hands.does = remove
-    end = asyncio.run(trial(home, hands, check="true").run())
+    effects.does = remove
+    end = asyncio.run(trial(home, effects, check="true").run())
     assert end.status == "failed"
     assert "removed its own work folder" in end.reason
-    assert "collect" not in hands.log
+    assert "collect" not in effects.log
 
 
 @proves("node.secrets-stay-out")
@@ -461,104 +460,104 @@ def test_no_text_that_leaves_an_attempt_holds_a_secret_of_its_machine(home, monk
     secret = "tok-A1b2C3d4E5A1b2C3d4E5"
     home.put("agents.env", f"DEPLOY_TOKEN={secret}\n".encode())
     said = Outcome(status="failed", exit_code=1, summary=f"no {secret}", tail=f"{secret}\n")
-    hands = Hands(home.path, said)
-    hands.says = {"text": secret, secret: [secret]}
-    made = trial(home, hands)
+    effects = EffectRunner(home.path, said)
+    effects.says = {"text": secret, secret: [secret]}
+    made = trial(home, effects)
     end = asyncio.run(made.run())
-    assert "DEPLOY_TOKEN" not in hands.ordered[0].env, "it is not named for attempts"
-    assert hands.ordered[0].secrets["DEPLOY_TOKEN"] == secret
-    assert hands.ordered[0].env["MUSTER_CAPABILITY"] in hands.ordered[0].secrets.values()
+    assert "DEPLOY_TOKEN" not in effects.ordered[0].env, "it is not named for attempts"
+    assert effects.ordered[0].secrets["DEPLOY_TOKEN"] == secret
+    assert effects.ordered[0].env["MUSTER_CAPABILITY"] in effects.ordered[0].secrets.values()
     assert end.reason == end.summary == "no [DEPLOY_TOKEN]"
     assert secret not in repr(end) + repr(made.daemon.posted)
-    hands = Hands(home.path, OK)
-    hands.collects.append(Refused(f"{secret} is a link"))
-    assert asyncio.run(trial(home, hands).run()).reason == "[DEPLOY_TOKEN] is a link"
+    effects = EffectRunner(home.path, OK)
+    effects.collects.append(Refused(f"{secret} is a link"))
+    assert asyncio.run(trial(home, effects).run()).reason == "[DEPLOY_TOKEN] is a link"
 
 
 @proves("node.secret-is-no-value")
 def test_a_value_that_held_a_secret_is_handed_to_nobody_and_others_are_whole(home):
     said = Outcome(status="ok", tail="key [A_TOKEN]\n", summary="well", masked=("A_TOKEN",))
-    end = asyncio.run(trial(home, Hands(home.path, said)).run())
+    end = asyncio.run(trial(home, EffectRunner(home.path, said)).run())
     assert end.status == "done"
     assert end.values["withheld"] == "output"
     plain = Outcome(status="ok", tail="a [A_TOKEN] is a name\n", summary="well")
-    end = asyncio.run(trial(home, Hands(home.path, plain)).run())
+    end = asyncio.run(trial(home, EffectRunner(home.path, plain)).run())
     assert "withheld" not in end.values
     assert end.values["output"] == "a [A_TOKEN] is a name\n"
 
 
 @proves("node.patient-push")
 def test_waiting_for_a_repository_ends_when_the_lease_does(home):
-    hands = Hands(home.path, OK)
-    hands.pushes = [Unreachable("away")] * 10_000
+    effects = EffectRunner(home.path, OK)
+    effects.pushes = [Unreachable("away")] * 10_000
 
     async def lose() -> AttemptFinish:
-        made = trial(home, hands)
+        made = trial(home, effects)
         running = asyncio.ensure_future(made.run())
-        await hands.pushed.wait()
+        await effects.pushed.wait()
         made.stop("the lease could not be renewed in time")
         async with asyncio.timeout(5):
             return await running
 
     end = asyncio.run(lose())
     assert (end.status, end.commit) == ("killed", "")
-    assert hands.log[-1] == "close"
+    assert effects.log[-1] == "close"
 
 
 @proves("node.patient-push")
 def test_a_repository_that_refuses_is_not_asked_again(home):
-    hands = Hands(home.path, OK)
-    hands.pushes = [Refused("epoch 1-1 is stale")]
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, OK)
+    effects.pushes = [Refused("epoch 1-1 is stale")]
+    end = asyncio.run(trial(home, effects).run())
     assert (end.status, end.commit) == ("failed", "")
     assert "stale" in end.reason
-    assert hands.log.count("push") == 1
+    assert effects.log.count("push") == 1
 
 
 @proves("node.attempt-stops")
 def test_an_attempt_stopped_before_it_began_runs_nothing(home):
-    hands = Hands(home.path)
-    made = trial(home, hands)
+    effects = EffectRunner(home.path)
+    made = trial(home, effects)
     made.stop("cancelled")
     made.stop("again")
     end = asyncio.run(made.run())
     assert (end.status, end.reason) == ("killed", "cancelled")
-    assert hands.log == ["open", "close"]
+    assert effects.log == ["open", "close"]
 
 
 @proves("node.attempt-stops")
 def test_an_attempt_stopped_while_it_runs_is_killed_and_pushes_nothing(home):
-    hands = Hands(home.path, None)
+    effects = EffectRunner(home.path, None)
 
     async def cancel() -> AttemptFinish:
-        made = trial(home, hands)
+        made = trial(home, effects)
         running = asyncio.ensure_future(made.run())
-        await hands.ran.wait()
+        await effects.ran.wait()
         made.stop("not wanted any more")
         return await running
 
     end = asyncio.run(cancel())
     assert (end.status, end.reason) == ("killed", "not wanted any more")
-    assert hands.log == ["open", "run", "close"]
+    assert effects.log == ["open", "run", "close"]
 
 
 @proves("node.attempt-stops")
 def test_processes_that_cannot_be_ended_are_named(home):
-    hands = Hands(home.path, Outcome(status="cancelled", survivors=(41, 42)))
-    end = asyncio.run(trial(home, hands).run())
+    effects = EffectRunner(home.path, Outcome(status="cancelled", survivors=(41, 42)))
+    end = asyncio.run(trial(home, effects).run())
     assert end.status == "killed"
     assert "41, 42" in end.reason
 
 
 @proves("node.attempt-done-means")
 def test_without_a_repository_the_work_folder_is_fresh_and_gone_afterwards(home):
-    hands = Hands(home.path, OK)
-    made = trial(home, hands, repo="", deliver=["missing.txt"])
+    effects = EffectRunner(home.path, OK)
+    made = trial(home, effects, repo="", deliver=["missing.txt"])
     folder = Path(home.work) / f"{TASK}-1-1"
     folder.mkdir(parents=True)
     (folder / "old").touch()
     end = asyncio.run(made.run())
     assert (end.status, end.reason) == ("failed", "promised and not there: missing.txt")
-    assert hands.ordered[0].cwd == str(folder)
+    assert effects.ordered[0].cwd == str(folder)
     assert not folder.exists()
-    assert hands.log == ["run"]
+    assert effects.log == ["run"]

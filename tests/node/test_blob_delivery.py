@@ -11,7 +11,7 @@ from tests.promise import proves
 
 from muster import limits
 from muster.errors import Broken, Conflict, Malformed, Refused
-from muster.node.attempts import deliverables as delivery
+from muster.node.attempts import deliverables
 from muster.node.attempts.deliverables import Target, collect
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
@@ -213,4 +213,4 @@ def test_a_rotten_blob_is_not_placed(blobs, tmp_path):
 
 @proves("node.blob-delivery-round")
 def test_what_was_promised_and_is_not_there_is_named(folder):
-    assert delivery.missing(folder, ["plain.txt", "out/", "no", "out/no"]) == ["no", "out/no"]
+    assert deliverables.missing(folder, ["plain.txt", "out/", "no", "out/no"]) == ["no", "out/no"]

@@ -14,7 +14,7 @@ from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, JOURNAL, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call.router import Router
-from muster.node.replica.hearsay import Hearsay
+from muster.node.replica.early_receipts import EarlyReceipts
 
 
 class Rogue:
@@ -82,12 +82,12 @@ def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(r
 def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(rogue):
     core = rogue.hub.core
     laptop = rogue.world["laptop"].core
-    stream = laptop.standing.own(JOURNAL)
+    stream = laptop.membership.own(JOURNAL)
     rogue.world.frozen.add("laptop")
     laptop.now = rogue.world.now()
     with laptop.store.transaction():
         laptop.append("note.put", b"{}", scope=JOURNAL)
-        laptop.store.seal_dirty(laptop.standing.signer("seal"))
+        laptop.store.seal_dirty(laptop.membership.signer("seal"))
     root = laptop.store.root_at(stream, 1)
     assert not core.store.knows(stream)
     signer = rogue.studio.identity.signer("held")
@@ -114,7 +114,7 @@ def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(ro
 def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_revoked(
     rogue, monkeypatch
 ):
-    monkeypatch.setattr("muster.store.replica.STREAMS_OF_MACHINE_MAX", 60)
+    monkeypatch.setattr("muster.store.reader.STREAMS_OF_MACHINE_MAX", 60)
     core, before = rogue.hub.core, rogue.rows()
     there = core.store._streams.count(rogue.studio.id)
     laptop = rogue.world["laptop"].id
@@ -154,7 +154,7 @@ def test_a_stream_that_is_dropped_is_gone_after_a_restart_and_can_be_met_again(r
     with core.store.transaction():
         assert core.store.drop(name)
         assert not core.store.drop(name)
-        assert not core.store.drop(core.standing.own(FLEET))
+        assert not core.store.drop(core.membership.own(FLEET))
     assert not core.store.knows(name)
     assert rogue.rows()["stream"] == before["stream"] - 1
     rogue.world.restart("hub")
@@ -163,12 +163,12 @@ def test_a_stream_that_is_dropped_is_gone_after_a_restart_and_can_be_met_again(r
 
 @proves("node.member-bounded")
 def test_names_that_a_peer_makes_up_are_not_remembered_without_end(rogue):
-    standing = rogue.hub.core.standing
+    membership = rogue.hub.core.membership
     for _ in range(NAMES_REMEMBERED_MAX + 1_000):
-        standing.may_hold(rogue.name(), rogue.hub.id)
-        standing.key_of(MachineId(rogue.random.randbytes(32).hex()), "seal")
-    assert len(standing._holders) <= NAMES_REMEMBERED_MAX
-    assert len(standing._keys) <= NAMES_REMEMBERED_MAX
+        membership.may_hold(rogue.name(), rogue.hub.id)
+        membership.key_of(MachineId(rogue.random.randbytes(32).hex()), "seal")
+    assert len(membership._holders) <= NAMES_REMEMBERED_MAX
+    assert len(membership._keys) <= NAMES_REMEMBERED_MAX
 
 
 @proves("node.member-bounded")
@@ -200,7 +200,7 @@ def test_calls_that_wait_for_a_start_are_so_many_for_each_link_and_go_with_it(ro
 
 
 def test_hearsay_is_given_out_once_in_order_and_the_oldest_goes_first():
-    said = Hearsay()
+    said = EarlyReceipts()
     one, other = (StreamName(MachineId("a" * 64), Incarnation(f"{n:032x}"), FLEET) for n in (1, 2))
     for n in range(HEARSAY_COSIGNS_MAX + 1):
         said.keep(7, one if n % 2 else other, str(n).encode())

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
-from tests.node.test_running import REPO, end, fence, hand_in, know, promote, wanted
+from tests.node.test_runs import REPO, end, fence, hand_in, know, promote, wanted
 from tests.promise import proves
 
 from muster.limits import BRANCH_RETRY_MS

@@ -14,10 +14,10 @@ from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES, STRAN
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
 from muster.node.incarnations.members import FactsChanged
-from muster.node.tasks.followers import Following
+from muster.node.tasks.followers import Followers
 from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS
 
@@ -172,14 +172,14 @@ def test_a_follower_that_hangs_up_is_forgotten(world):
     args = {"base": "", "repo": "", "spec": spec, "values": {}}
     run = hub.order("run", "one", args)["value"]["run"]
     hub.raw(canon.encode({"args": {"run": run}, "verb": "watch"}), channel=12)
-    assert len(hub.core.part(Following).watchers[run]) == 1
+    assert len(hub.core.part(Followers).watchers[run]) == 1
     hub.step(ev.Arrived(LOCAL, Type.CLOSE, 12, b""))
     hang_up_at_once = (
         ev.Arrived(LOCAL, Type.CALL, 14, canon.encode({"args": {"run": run}, "verb": "watch"})),
         ev.Arrived(LOCAL, Type.CLOSE, 14, b""),
     )
     hub.step(*hang_up_at_once)
-    assert run not in hub.core.part(Following).watchers
+    assert run not in hub.core.part(Followers).watchers
     assert (hub.serving.tasks, hub.serving.streams._open) == (set(), {})
 
 
@@ -222,10 +222,10 @@ def test_a_call_that_its_handler_refuses_midway_changes_nothing_and_spends_no_or
     hub.step(*events)
     assert [kind(a) for a in hub.answers] == ["ok", "Conflict"]
     assert not [e for e in hub.effects if isinstance(e, ev.Note)]
-    own = str(hub.core.standing.own(FLEET))
+    own = str(hub.core.membership.own(FLEET))
     # An order taken, its message, and one word about the refusal.
     assert hub.sizes() == {**before, own: before[own] + 3}
-    assert [e.header.kind for e in hub.core.store.slice(hub.core.standing.own(FLEET), before[own])
+    assert [e.header.kind for e in hub.core.store.slice(hub.core.membership.own(FLEET), before[own])
             ] == ["order.take", "message.send", "order.deny"]  # fmt: skip
     (denied,) = hub.core.store.rows("fleet_denial")
     assert (denied["verb"], denied["reason"]) == ("half", "not now")
@@ -244,7 +244,7 @@ def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_bac
 
     def answer(core: Any, call: Any, ask: Nothing) -> Any:
         core.append("message.send", b"{}")
-        core.part(Orders).deny("somebody", "task", "x", Conflict("a part of it"))
+        core.part(Authorizer).deny("somebody", "task", "x", Conflict("a part of it"))
         raise Conflict("all of it")
 
     half.answer = answer

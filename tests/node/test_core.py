@@ -213,12 +213,12 @@ def test_the_roster_is_made_anew_after_every_kind_of_entry_that_it_is_made_from(
 
     def rows(table: str, /, **equals: str) -> Any:
         asked.add(table)
-        return core.standing._rows(table, **equals)
+        return core.membership._rows(table, **equals)
 
-    assemble(core.standing.fleet, rows)
+    assemble(core.membership.fleet, rows)
     made_from = {
         kind
-        for fold in fleet_folds(core.standing.fleet)
+        for fold in fleet_folds(core.membership.fleet)
         for kind in fold.kinds
         if asked & {table.name for table in fold.tables}
     }

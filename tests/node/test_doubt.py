@@ -19,7 +19,7 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
-from muster.node.host.incarnation import going_on
+from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import FLOOR, Doubt
 from muster.node.incarnations.members import FactsChanged
 from muster.store.mark import Mark
@@ -175,7 +175,7 @@ def test_a_doubt_outlasts_a_restart():
     world, studio, image, sizes, signed = obeyed()
     set_back(world, "studio", image, sizes)
     world.pass_ms(500)
-    studio.incarnation, studio.doubts = studio.core.standing.incarnation, ((), {})
+    studio.incarnation, studio.doubts = studio.core.membership.incarnation, ((), {})
     world.restart("studio")
     assert studio.core.part(Doubt).waits
     world.pass_ms(CONFIRM_MS + 500)
@@ -201,7 +201,7 @@ def test_an_operators_word_goes_on_without_and_what_was_signed_before_stays_refu
     world.pass_ms(100)
     assert answer(studio.order("send", "all", ARGS)) == "ok"
     # The floor outlasts a restart, and the word counts for this doubt alone.
-    studio.incarnation, studio.doubts = studio.core.standing.incarnation, ((), {})
+    studio.incarnation, studio.doubts = studio.core.membership.incarnation, ((), {})
     world.restart("studio")
     world.pass_ms(CONFIRM_MS + 500)
     assert answer(studio.call("send", ARGS, statement=signed)) == "Conflict"
@@ -242,7 +242,7 @@ def test_a_member_that_loses_and_finds_its_own_entries_all_day_does_not_fill_our
     link, _ = world.link("hub", "lap")
     world.pass_ms(CONFIRM_MS + 500)
     hub, lap = world["hub"], world["lap"]
-    own, before = lap.core.standing.own(FLEET), hub.own_size
+    own, before = lap.core.membership.own(FLEET), hub.own_size
     size, seal = lap.core.store.size(own), lap.core.store.seal_of(own)
     for _ in range(50):
         want = wire.Want(str(own), 0)
@@ -281,10 +281,10 @@ def test_alone_in_its_fleet_it_goes_on_says_so_and_obeys_nothing_that_was_signed
 def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
     world, studio, _, _, _ = obeyed()
     world.restart("studio")
-    own = studio.core.standing.own(FLEET)
+    own = studio.core.membership.own(FLEET)
     claim(world, own, 5)
     world.pass_ms(CONFIRM_MS + 500)
-    assert studio.core.standing.own(FLEET) != own, "it costs an incarnation"
+    assert studio.core.membership.own(FLEET) != own, "it costs an incarnation"
     assert not studio.core.part(Doubt).waits
     assert answer(studio.order("send", "all", ARGS)) == "ok"
 
@@ -292,7 +292,7 @@ def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
 def claim(world: Cores, own: StreamName, more: int) -> None:
     """Lap receipts more of the studio's stream than there is, and tells it over a new link."""
     studio, lap = world["studio"], world["lap"]
-    size, signer = studio.core.store.size(own) + more, lap.core.standing.signer("held")
+    size, signer = studio.core.store.size(own) + more, lap.core.membership.signer("held")
     note = make_cosign(world.fleet, own, size, b"r" * 32, lap.id, "held", signer, 1).note
     _, link = world.link("lap", "studio")
     shown = wire.encode(wire.Cosigns([note.decode()]))
@@ -302,9 +302,9 @@ def claim(world: Cores, own: StreamName, more: int) -> None:
 def begun(world: Cores) -> StreamName:
     """The studio was started again; its stream."""
     studio = world["studio"]
-    studio.incarnation = studio.core.standing.incarnation
+    studio.incarnation = studio.core.membership.incarnation
     world.restart("studio")
-    return studio.core.standing.own(FLEET)
+    return studio.core.membership.own(FLEET)
 
 
 @proves("node.claims-cost-once")
@@ -313,7 +313,7 @@ def test_a_machine_that_claims_what_never_was_costs_one_incarnation_and_not_one_
     first = begun(world)
     claim(world, first, 5)
     world.pass_ms(CONFIRM_MS + 500)
-    second = studio.core.standing.own(FLEET)
+    second = studio.core.membership.own(FLEET)
     assert second != first
     found = studio.call("incidents", {})["value"]
     assert [i["title"] for i in found if i["open"] and "lap claims" in i["title"]], "it is said"
@@ -321,7 +321,7 @@ def test_a_machine_that_claims_what_never_was_costs_one_incarnation_and_not_one_
         assert begun(world) == second
         claim(world, second, more)
         world.pass_ms(CONFIRM_MS + 500)
-        assert studio.core.standing.own(FLEET) == second
+        assert studio.core.membership.own(FLEET) == second
         assert studio.core.settled
 
 
@@ -331,14 +331,14 @@ def test_whoever_claimed_what_then_came_is_believed_again():
     first = begun(world)
     claim(world, first, 1)
     world.pass_ms(CONFIRM_MS + 500)
-    assert studio.core.standing.own(FLEET) != first
+    assert studio.core.membership.own(FLEET) != first
     with studio.core.store.transaction():
         studio.core.store.append(first, [Draft("test.more", "muster", (), b"{}")], WALL_MS)
-        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     second = begun(world)
     claim(world, second, 1)
     world.pass_ms(CONFIRM_MS + 500)
-    assert studio.core.standing.own(FLEET) != second
+    assert studio.core.membership.own(FLEET) != second
 
 
 @proves("store.mark-doubts")
@@ -347,18 +347,18 @@ def test_a_log_that_is_gone_is_a_doubt_and_a_mark_of_another_machine_is_none():
     studio, sizes = world["studio"], marked(world["studio"])
     empty = Cores("hub", "studio")["studio"].core.store
     mark = Mark(studio.incarnation, sizes, "m", "b", "g", 1)
-    assert going_on(studio.core.store, mark, "m", "g") == (studio.incarnation, ())
+    assert resume_incarnation(studio.core.store, mark, "m", "g") == (studio.incarnation, ())
     one = One(world, "studio", 1)
     one.world.machines["studio"] = one
     fresh = type(empty)(
         ":memory:", fleet=world.fleet, machine=studio.id, rng=studio.core.draw, folds=()
     )  # fmt: skip
-    going, why = going_on(fresh, mark, "m", "g")
+    going, why = resume_incarnation(fresh, mark, "m", "g")
     assert going is None
     assert "log is gone" in why[0]
-    assert going_on(fresh, None, "m", "g") == (None, ())
+    assert resume_incarnation(fresh, None, "m", "g") == (None, ())
     other = {s.replace(studio.id, "0" * 64): n for s, n in sizes.items()}
-    assert going_on(fresh, Mark("x", other, "m", "b", "g", 1), "m", "g") == (None, ())
+    assert resume_incarnation(fresh, Mark("x", other, "m", "b", "g", 1), "m", "g") == (None, ())
 
 
 @pytest.mark.parametrize("name", ["hub", "studio"])
@@ -389,7 +389,7 @@ def test_our_own_seal_over_more_than_is_here_is_enough_to_wait_for_it():
     world.link("hub", "studio")
     world.pass_ms(CONFIRM_MS + 500)
     studio = world["studio"]
-    own = studio.core.standing.own(FLEET)
+    own = studio.core.membership.own(FLEET)
     longer(world, studio, own, 3)
     assert studio.core.part(Doubt).waits
     world.pass_ms(CONFIRM_MS + 500)
@@ -409,7 +409,7 @@ def test_entries_of_our_own_key_that_we_never_had_are_a_sign_whatever_they_say()
     other = One(world, "studio", 1)
     other.name, other.incarnation = "other", Incarnation("7" * 32)
     other.boot()
-    stream = other.core.standing.own(FLEET)
+    stream = other.core.membership.own(FLEET)
     segment = other.core.store.segment(stream, 0, 100_000, 0)
     assert segment is not None
     link = next(n for n, each in studio.core.links.items() if each.peer == world["hub"].id)
@@ -455,7 +455,7 @@ def test_only_an_operator_ends_a_doubt_not_whom_an_operator_let_do_everything_el
         studio.core.now = world.now()
         body = kinds.GrantGive(grant, given.decode())
         studio.core.append(kinds.GRANT_GIVE, canon.encode(msgspec.to_builtins(body)))
-        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     image, sizes = studio.core.store.image(), marked(studio)
     set_back(world, "studio", image, {**sizes, next(iter(sizes)): 10_000})
     world.pass_ms(CONFIRM_MS + 500)
@@ -524,7 +524,7 @@ def test_a_machine_from_a_backup_binds_no_device_and_renews_nobody():
     world.pass_ms(CONFIRM_MS + 500)
     hub = world["hub"]
     image = hub.core.store.image()
-    sizes = {**marked(hub), str(hub.core.standing.own(FLEET)): hub.own_size + 5}
+    sizes = {**marked(hub), str(hub.core.membership.own(FLEET)): hub.own_size + 5}
     world.cut("hub")
     set_back(world, "hub", image, sizes)
     world.pass_ms(CONFIRM_MS + 500)

@@ -12,7 +12,7 @@ from tests.promise import proves
 import muster.node
 from muster.errors import Broken
 from muster.node import event as ev
-from muster.node.attempts.effects import Hands
+from muster.node.attempts.effects import EffectRunner
 from muster.node.daemon import Daemon
 from muster.node.incarnations.members import Members
 from muster.task.instruction import Effect
@@ -36,7 +36,7 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    return Daemon.__new__(Daemon), Hands.__new__(Hands)
+    return Daemon.__new__(Daemon), EffectRunner.__new__(EffectRunner)
 
 
 @proves("node.effects-have-hands")

@@ -13,12 +13,12 @@ from muster.fleet.document import document_id
 from muster.fleet.folds import TAKEN
 from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.grant import TAKE, take_args
-from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
+from muster.fleet.permanent import permanent
 from muster.log import canon
 from muster.log.stream import FLEET, StreamName, scope_group
 from muster.node.incarnations import republish
-from muster.node.replica import forks as fork
+from muster.node.replica import forks
 
 ONCE = {"text": "once", "to": "all"}
 
@@ -50,10 +50,10 @@ def forked(branch: Callable[[One], Any]) -> Any:
 
 def meets(world: Cores) -> None:
     """The hub meets who saw the other branch; the stream freezes on both."""
-    old = world["hub"].core.standing.incarnation
+    old = world["hub"].core.membership.incarnation
     world.link("hub", "studio")
     world.pass_ms(5_000)
-    assert world["hub"].core.standing.incarnation != old
+    assert world["hub"].core.membership.incarnation != old
     for machine in world.machines.values():
         store = machine.core.store
         assert [s for s in store.streams() if store.frozen_at(s) is not None], machine.name
@@ -80,7 +80,7 @@ def taken(hub: One, by: Operator | None = None) -> str:
         hub.core.now = hub.world.now()
         body = kinds.GrantTake(grant, taking)
         hub.core.append(kinds.GRANT_TAKE, canon.encode(msgspec.to_builtins(body)))
-        hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+        hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
     assert hub.core.store.rows(TAKEN.name, id=grant), hub.core.store.skipped()
     return grant
 
@@ -163,7 +163,7 @@ def test_of_one_key_only_so_much_is_said_again(monkeypatch: pytest.MonkeyPatch):
 def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
     world = Cores("hub")
     hub = world["hub"]
-    stream, note = str(hub.core.standing.own(FLEET)), "seen"
+    stream, note = str(hub.core.membership.own(FLEET)), "seen"
     fork = fork_id(stream, 1)
     for signer, expected in ((NOBODY.statement, False), (None, True)):
         order = hub.world.sign("send", "all", hub, ONCE, signer=signer)
@@ -176,18 +176,18 @@ def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
         for kind, body in bodies.items():
             with hub.core.store.transaction():
                 entry = hub.core.append(kind, canon.encode(body))
-                hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-            assert (lasting(entry, hub.core.roster, hub.id) is not None) is expected, kind
+                hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
+            assert (permanent(entry, hub.core.roster, hub.id) is not None) is expected, kind
 
 
 @proves("fleet.what-lasts")
 def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     world, grant = forked(taken)
     hub = world["hub"]
-    hub.core._hears[fork.RolledBack].clear()
+    hub.core._hears[forks.RolledBack].clear()
     meets(world)
     assert not hub.core.store.rows(TAKEN.name, id=grant)
-    hub.incarnation = hub.core.standing.incarnation
+    hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     world.link("hub", "studio")
     world.pass_ms(5_000)
@@ -207,24 +207,24 @@ def test_what_nobody_signed_does_not_last():
     for kind, body in bodies.items():
         with hub.core.store.transaction():
             entry = hub.core.append(kind, canon.encode(body))
-            hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-        assert lasting(entry, hub.core.roster, hub.id) is None
+            hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
+        assert permanent(entry, hub.core.roster, hub.id) is None
     with hub.core.store.transaction():
         order = hub.world.sign("send", "all", hub, ONCE)
         entry = hub.core.append(
             kinds.ORDER_TAKE, canon.encode({"grant": "0" * 64, "statement": order})
         )
-        hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-    assert lasting(entry, hub.core.roster, hub.id) is not None
+        hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
+    assert permanent(entry, hub.core.roster, hub.id) is not None
     other = Cores("hub", "studio")["studio"].id
-    assert lasting(entry, hub.core.roster, other) is None, "others' orders are theirs"
+    assert permanent(entry, hub.core.roster, other) is None, "others' orders are theirs"
 
 
 def members(machine: One, name: str = "team") -> set[str]:
     """Who is in the hub's thread, as a machine has it."""
     core = machine.core
     scope = scope_group(machine.world["hub"].id, name)
-    return {core.standing.name_of(m) for m in core.roster.groups.get(scope, {})}
+    return {core.membership.name_of(m) for m in core.roster.groups.get(scope, {})}
 
 
 def thread(hub: One, name: str = "team", **change: list[str]) -> None:
@@ -266,8 +266,8 @@ def test_who_saw_a_removal_leaves_the_member_out_though_its_keeper_lost_it():
     copied(world, common)
     # The copy never had the removal, and its branch is what the keeper goes on with.
     assert members(studio) == {"hub", "studio"}
-    stream = StreamName(studio.id, studio.core.standing.incarnation, scope_group(hub.id, "team"))
-    assert not studio.core.standing.may_hold(stream, world["lap"].id)
+    stream = StreamName(studio.id, studio.core.membership.incarnation, scope_group(hub.id, "team"))
+    assert not studio.core.membership.may_hold(stream, world["lap"].id)
     # Also after a restart, which has the evidence and nothing else.
     world.restart("studio")
     assert members(studio) == {"hub", "studio"}
@@ -302,7 +302,7 @@ def test_a_keeper_says_again_whom_it_put_out_in_a_branch_that_was_rolled_back():
         assert members(world[name]) == {"hub", "studio"}, name
     said = hub.core.counters["said-again"]
     assert said
-    hub.incarnation = hub.core.standing.incarnation
+    hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     assert hub.core.counters["said-again"] == 0, "once is enough"
 

@@ -8,16 +8,16 @@ from tests.node.cores import Cores, One
 from tests.node.test_fork import forked, meets, ordered
 from tests.promise import proves
 
-from muster.cli.order import object_of
+from muster.cli.sign import object_of
 from muster.errors import NotFound
 from muster.fleet import kinds
 from muster.fleet.folds import FORK
 from muster.fleet.forked import CLOSE, close_args, fork_id
-from muster.fleet.lasting import lasting
 from muster.fleet.machine import Operator
+from muster.fleet.permanent import permanent
 from muster.log import canon
 from muster.log.stream import FLEET
-from muster.node.replica import membership as standing
+from muster.node.replica import membership
 from muster.verbs.fork import Close
 from muster.verbs.fork import close as command
 from muster.verbs.table import VERBS
@@ -67,7 +67,9 @@ def test_a_fork_alarms_every_holder_until_an_operator_closes_it(world):
     # Nothing came back and nothing went: the stream stays where its branches part.
     assert {s: n for s, n in hub.sizes().items() if s == fork["stream"]} == sizes
     rows = hub.core.store.rows("fleet_incident", key="incarnation")
-    assert [r["open"] for r in rows if str(r["stream"]) == str(hub.core.standing.own(FLEET))] == [0]
+    assert [r["open"] for r in rows if str(r["stream"]) == str(hub.core.membership.own(FLEET))] == [
+        0
+    ]
 
 
 @proves("fleet.fork-closed")
@@ -77,11 +79,11 @@ def test_the_decision_survives_a_restart_and_a_rebuild_and_reaches_who_comes_lat
     world.cut("studio")
     assert close(hub, fork["fork"])["ok"]
     assert alarms(studio), "it has not heard"
-    hub.incarnation = hub.core.standing.incarnation
+    hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     for _ in hub.core.store.rebuild():
         pass
-    hub.core.standing.changed()
+    hub.core.membership.changed()
     assert listed(hub)[0]["state"] == "closed"
     world.link("hub", "studio")
     world.pass_ms(5_000)
@@ -99,8 +101,8 @@ def test_whoever_hears_the_decision_before_the_proof_comes_to_the_same(world):
         late.core.now = late.world.now()
         entry = world["hub"].entries(kinds.FORK_CLOSE)[0]
         late.core.append(kinds.FORK_CLOSE, entry.body)
-        late.core.store.seal_dirty(late.core.standing.signer("seal"))
-    late.core.standing.changed()
+        late.core.store.seal_dirty(late.core.membership.signer("seal"))
+    late.core.membership.changed()
     assert [f["state"] for f in listed(late)] == ["closed"]
     assert alarms(late) == []
     assert late.core.roster.closed == world["hub"].core.roster.closed
@@ -112,7 +114,7 @@ def test_a_decision_whose_own_stream_is_cut_back_lasts(world):
     (fork,) = listed(hub)
     assert close(hub, fork["fork"])["ok"]
     entry = hub.entries(kinds.FORK_CLOSE)[0]
-    fact = lasting(entry, hub.core.roster, world["studio"].id)
+    fact = permanent(entry, hub.core.roster, world["studio"].id)
     assert fact is not None
     assert fact.row["fork"] == fork["fork"]
     assert hub.core.store.rows(fact.table, **fact.row)
@@ -148,7 +150,7 @@ def test_nobody_but_an_operator_closes_a_fork_and_it_is_closed_once(world):
     assert close(hub, fork["fork"])["ok"]
     size = hub.own_size
     assert close(hub, fork["fork"])["error"]["kind"] == "Conflict"
-    assert [e.header.kind for e in hub.core.store.slice(hub.core.standing.own(FLEET), size)] == [
+    assert [e.header.kind for e in hub.core.store.slice(hub.core.membership.own(FLEET), size)] == [
         "order.deny"
     ]
 
@@ -181,8 +183,8 @@ def test_a_decision_that_no_operator_signed_for_this_fork_counts_nowhere(world):
         hub.core.append(kinds.FORK_CLOSE, body(object="0" * 64))
         hub.core.append(kinds.FORK_CLOSE, body(verb="fork.look"))
         hub.core.append(kinds.FORK_CLOSE, b'{"stream":1}')
-        hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
-    hub.core.standing.changed()
+        hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
+    hub.core.membership.changed()
     reasons = [s.reason for s in hub.core.store.skipped()]
     assert reasons[-5:] == [*["other-fork"] * 4, "bad-body"]
     assert hub.core.roster.closed == {}
@@ -233,10 +235,10 @@ def test_however_many_decisions_come_at_once_who_is_in_the_fleet_is_combined_onc
                 "stream": f"{studio.id}/{'0' * 32}/fleet",
             }  # fmt: skip
             studio.core.append(kinds.FORK_CLOSE, canon.encode(body))
-        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     combined: list[int] = []
-    made = standing.assemble
-    monkeypatch.setattr(standing, "assemble", lambda *args: combined.append(1) or made(*args))
+    made = membership.assemble
+    monkeypatch.setattr(membership, "assemble", lambda *args: combined.append(1) or made(*args))
     world.link("hub", "studio")
     world.pass_ms(500)
     assert len(world["hub"].entries(kinds.FORK_CLOSE)) == 50

@@ -15,7 +15,7 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign
 from muster.log.stream import FLEET, StreamName, scope_group, scope_to
 from muster.node import event as ev
-from muster.node.attempts.blobs import readable
+from muster.node.attempts.blob_transfer import readable
 from muster.task.instruction import Now
 
 SHA = "ab" * 32
@@ -34,7 +34,7 @@ def world() -> Cores:
 
 def direct(world: Cores) -> StreamName:
     hub = world["hub"]
-    return hub.core.standing.own(scope_to(world["studio"].identity.machine))
+    return hub.core.membership.own(scope_to(world["studio"].identity.machine))
 
 
 def shown(to: One, link: int, message: wire.Message) -> list[wire.Message]:
@@ -86,7 +86,7 @@ def test_a_member_that_came_later_gets_no_blob_of_what_was_said_before(world):
         with hub.core.store.transaction():
             hub.core.now = world.now()
             entry = hub.core.append("attempt.finish", canon.encode(body), scope=scope)
-            hub.core.store.seal_dirty(hub.core.standing.signer("seal"))
+            hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
         return entry
 
     before = finish()
@@ -102,9 +102,9 @@ def test_a_member_that_came_later_gets_no_blob_of_what_was_said_before(world):
 @proves("node.gates-hold")
 def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt(world):
     hub, studio = world["hub"], world["studio"]
-    own = hub.core.standing.own(FLEET)
+    own = hub.core.membership.own(FLEET)
     size = hub.core.store.size(own) + 5
-    signer = studio.core.standing.signer("held")
+    signer = studio.core.membership.signer("held")
     note = make_cosign(
         world.fleet, own, size, b"r" * 32, studio.identity.machine, "held", signer, 1
     ).note
@@ -163,6 +163,6 @@ def test_what_is_taken_back_moves_no_clock_and_is_heard_by_nobody(world):
         core.now = now
         after = core.append("note.test", b"{}", actor="op:next")
         core._react()
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
     assert heard == ["muster", "op:next"]
     assert after.header.t[0] < now.wall_ms + 3_600_000

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.node.cores import LOCAL, Cores, One, attempt_ended
-from tests.node.test_running import CHAIN, SLOW, end, hand_in, state, wanted
+from tests.node.test_runs import CHAIN, SLOW, end, hand_in, state, wanted
 from tests.promise import proves
 
 from muster.errors import Broken, Refused
@@ -20,9 +20,9 @@ from muster.log.fold import Skip
 from muster.node import event as ev
 from muster.node.call.router import Router
 from muster.node.incarnations.members import FactsChanged
-from muster.node.tasks.owner import Owning
-from muster.node.tasks.runs import Running
-from muster.node.tasks.worker import Working
+from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.runs import RunService
+from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.verbs.message import Send
@@ -174,7 +174,7 @@ def tasks(machine: One) -> dict[str, str]:
 def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
     others = [hub.submit(agent=["shell"], do="sleep 1") for _ in range(2)]
-    report = type(hub.core.part(Owning).owner).report
+    report = type(hub.core.part(OwnerService).owner).report
     bad = wanted(hub, StartAttempt)[0]
 
     def fails(self: Any, entry: Any, machine: str, body: Any, now: Any, **more: Any) -> None:
@@ -200,14 +200,14 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
 def test_a_task_whose_lease_cannot_be_ended_is_cancelled_and_said(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
     bad, good = hub.submit(agent=["shell"], do="sleep 1"), hub.submit(agent=["shell"], do="sleep 1")
-    lose = type(hub.core.part(Owning).owner)._lose
+    lose = type(hub.core.part(OwnerService).owner)._lose
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
             raise mistake
         lose(self, task, *more)
 
-    monkeypatch.setattr("muster.task.book.Book._lose", fails)
+    monkeypatch.setattr("muster.task.ledger.Ledger._lose", fails)
     monkeypatch.setattr("muster.task.worker.Worker.beats", lambda *_: None)
     hub.world.pass_ms(35_000)
     assert tasks(hub)[bad] == "cancelled"
@@ -223,14 +223,14 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_another_one_is_done(
     monkeypatch, mistake
 ):
     hub = Cores("hub")["hub"]
-    order = hub.core.part(Running)._order
+    order = hub.core.part(RunService)._order
 
     def fails(run: Any, slot: Any, *more: Any) -> Any:
         if run.spec.name == "bad" and slot.phase == "second":
             raise mistake
         return order(run, slot, *more)
 
-    monkeypatch.setattr(hub.core.part(Running), "_order", fails)
+    monkeypatch.setattr(hub.core.part(RunService), "_order", fails)
     bad = hand_in(hub, SLOW.replace("name: chain", "name: bad"), "bad")
     end(hub)
     good = hand_in(hub, CHAIN)
@@ -238,11 +238,11 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_another_one_is_done(
     assert state(hub, bad) == "failed"
     assert state(hub, good) == "done"
     assert next(r["summary"] for r in hub.core.store.rows("run") if r["run"] == bad)
-    assert bad not in hub.core.part(Running).runs
+    assert bad not in hub.core.part(RunService).runs
     hub.world.restart("hub")
     hub.world.pass_ms(3_000)
     assert state(hub, bad) == "failed"
-    assert hub.core.part(Running).runs == {}
+    assert hub.core.part(RunService).runs == {}
 
 
 @proves("node.one-failure-is-one-unit")
@@ -251,8 +251,8 @@ def test_a_run_that_fails_ends_the_tasks_that_it_had(monkeypatch):
     two = SLOW.replace("  second:\n    after: first", "  second:")
     run = hand_in(hub, two)
     assert len(wanted(hub, StartAttempt)) == 2
-    monkeypatch.setattr(hub.core.part(Running), "_advance", _raises)
-    hub.core.part(Running).moved(run)
+    monkeypatch.setattr(hub.core.part(RunService), "_advance", _raises)
+    hub.core.part(RunService).moved(run)
     hub.step(ev.Tick())
     assert state(hub, run) == "failed"
     assert set(tasks(hub).values()) == {"cancelled"}
@@ -293,7 +293,7 @@ def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
     hub = Cores("hub")["hub"]
     task = hub.submit(agent=["shell"], do="sleep 1")
     (start,) = wanted(hub, StartAttempt)
-    hub.core.part(Working).worker.ended(
+    hub.core.part(WorkerService).worker.ended(
         kinds.AttemptFinish(task, start.assign.epoch, "done", artefacts=["x" * 700] * 100)
     )
     hub.step(ev.Tick())
@@ -306,14 +306,14 @@ def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
 @proves("node.one-failure-is-one-unit")
 def test_assigning_that_fails_ends_the_task_that_was_next(monkeypatch):
     hub = Cores("hub")["hub"]
-    place = type(hub.core.part(Owning).owner)._place
+    place = type(hub.core.part(OwnerService).owner)._place
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.template["do"] == "bad":
             raise KeyError("bad")
         place(self, task, *more)
 
-    monkeypatch.setattr("muster.task.book.Book._place", fails)
+    monkeypatch.setattr("muster.task.ledger.Ledger._place", fails)
     bad = hub.submit(do="bad")
     good = hub.submit()
     assert tasks(hub) == {bad: "cancelled", good: "done"}
@@ -331,14 +331,14 @@ def test_a_task_that_cannot_be_taken_up_is_ended_and_the_others_are_taken_up(mon
         hub.submit(agent=["shell"], do="sleep 1"),
         hub.submit(agent=["shell"], needs={"label": "x"}),
     )
-    admit = type(hub.core.part(Owning).owner)._admit
+    admit = type(hub.core.part(OwnerService).owner)._admit
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
             raise mistake
         admit(self, task, *more)
 
-    monkeypatch.setattr("muster.task.book.Book._admit", fails)
+    monkeypatch.setattr("muster.task.ledger.Ledger._admit", fails)
     world.restart("hub")
     world.pass_ms(3_000)
     assert tasks(hub) == {bad: "cancelled", good: "queued"}
@@ -366,7 +366,7 @@ def test_a_run_that_cannot_be_taken_up_is_settled_and_the_others_go_on(monkeypat
     world.pass_ms(3_000)
     assert state(hub, bad) == "failed"
     assert state(hub, good) == "open"
-    assert list(hub.core.part(Running).runs) == [good]
+    assert list(hub.core.part(RunService).runs) == [good]
 
 
 @proves("node.starts-whatever-it-holds")
@@ -380,11 +380,11 @@ def test_a_stream_that_opens_with_anything_stops_no_start():
     ]
     for number, (kind, body) in enumerate(odd):
         core = studio.core
-        incarnation = type(core.standing.incarnation)(f"{number + 1:032x}")
-        stream = core.standing.own("fleet")._replace(incarnation=incarnation)
+        incarnation = type(core.membership.incarnation)(f"{number + 1:032x}")
+        stream = core.membership.own("fleet")._replace(incarnation=incarnation)
         with core.store.transaction():
             core.store.append(stream, (_draft(kind, body),), world.now().wall_ms)
-            core.store.seal_dirty(core.standing.signer("seal"))
+            core.store.seal_dirty(core.membership.signer("seal"))
     world.link("hub", "studio")
     world.pass_ms(1_000)
     hub = world["hub"]

@@ -14,7 +14,7 @@ def say(machine: One, key: str, severity: str, title: str) -> None:
     body = canon.encode(fleet_kinds.IncidentOpen(key, severity, title))  # type: ignore[arg-type]
     with machine.core.store.transaction():
         machine.core.append(fleet_kinds.INCIDENT_OPEN, body)
-        machine.core.store.seal_dirty(machine.core.standing.signer("seal"))
+        machine.core.store.seal_dirty(machine.core.membership.signer("seal"))
 
 
 @pytest.fixture

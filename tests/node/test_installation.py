@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     operator = Operator.from_seed(b"o" * 32)
     binding = sign_binding(identity, authority.fleet, "hub")
     record = sign_record(authority, binding, roles=["hub"], serial=1, issued_ms=now)
-    papers = certificate.issue(authority, open_record(record, authority.fleet), now)
+    certificates = certificate.issue(authority, open_record(record, authority.fleet), now)
     made.create()
     made.put_seed("seed", b"m" * 32)
     facts = {
@@ -33,8 +33,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
         "record": record.decode(),
         "operators": [sign_operator(authority, operator.key, "alice", now).decode()],
         "machines": [],
-        "ca": papers.ca_pem.decode(),
-        "certificate": papers.tls_pem.decode(),
+        "ca": certificates.ca_pem.decode(),
+        "certificate": certificates.tls_pem.decode(),
     }
     made.put_facts(facts)
     return made
@@ -46,7 +46,7 @@ def incarnation(home: Home) -> tuple[str, tuple[str, ...]]:
     core = made.core(VERBS)
     core.start(clock.read())
     made.close()
-    return core.standing.incarnation, made.doubts
+    return core.membership.incarnation, made.doubts
 
 
 @proves("node.doubt-means-new")

@@ -31,7 +31,7 @@ def test_a_repository_that_is_gone_is_an_incident_everywhere_until_it_is_back():
     hub, studio = world["hub"], world["studio"]
     keeps(hub, "main", "docs")
     assert told(studio, "repository-") == []
-    hub.incarnation = hub.core.standing.incarnation
+    hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     world.link("hub", "studio")
     world.pass_ms(4_000)
@@ -58,7 +58,7 @@ def attempt(machine: One, task: str, *data: bytes) -> None:
     core.now = machine.world.now()
     with core.store.transaction():
         core.append("attempt.finish", kinds.body_bytes(body))
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
 
 
 @proves("node.losses-are-said")

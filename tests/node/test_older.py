@@ -143,7 +143,7 @@ def test_an_odd_reach_of_a_member_is_skipped_and_ends_nothing(odd):
     before = told_of(hub, studio)
     with studio.core.store.transaction():
         studio.core.append(kinds.MACHINE_REACH, canon.encode({"reach": odd}))
-        studio.core.store.seal_dirty(studio.core.standing.signer("seal"))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     world.pass_ms(1_000)
     assert told_of(hub, studio) == before
     assert [each.reason for each in hub.core.store.skipped()] == ["bad-body"]

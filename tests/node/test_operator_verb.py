@@ -11,11 +11,11 @@ from muster.fleet.certificate import hub_of, issue
 from muster.fleet.invite import read_invite
 from muster.fleet.join import open_answer, sign_join
 from muster.fleet.machine import Authority, Identity, Operator
-from muster.fleet.meant import everyone, meant
+from muster.fleet.named import everyone, meant
 from muster.fleet.record import open_record, sign_operator
 from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged, FreshPapers
+from muster.node.incarnations.members import FactsChanged, FreshCertificates
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 SEND = {"to": "all", "text": ["hi"]}
@@ -144,7 +144,7 @@ def test_a_role_is_given_by_a_record_over_the_same_keys_and_all_know_it(world):
     after = world["studio"].core.roster.named("studio")
     assert (after.keys, after.serial) == (before.keys, before.serial + 1)
     assert set(after.roles) == {"hub", "workstation"}
-    assert [e for e in world["studio"].effects if isinstance(e, FreshPapers)]
+    assert [e for e in world["studio"].effects if isinstance(e, FreshCertificates)]
     again = hub.order("role", "studio", args)
     assert again["value"]["fresh"] is False
     assert hub.core.roster.named("studio").serial == after.serial
@@ -202,9 +202,9 @@ def test_whoever_holds_the_kept_authority_invites_and_is_a_hub_from_then_on(worl
     assert kind(answer) == "ok", answer
     assert answer["value"]["became_hub"] == "studio"
     record = studio.core.roster.machine(studio.id)
-    papers = issue(world.authority, open_record(record.raw, world.fleet), WALL_MS)
-    assert hub_of(der(papers.tls_pem), world.fleet).machine == studio.id
-    assert [e for e in studio.effects if isinstance(e, FreshPapers)]
+    certificates = issue(world.authority, open_record(record.raw, world.fleet), WALL_MS)
+    assert hub_of(der(certificates.tls_pem), world.fleet).machine == studio.id
+    assert [e for e in studio.effects if isinstance(e, FreshCertificates)]
     assert kind(studio.order("revoke", "hub", {"name": "hub"})) == "ok"
     second = studio.order("invite", "tv", {**invitation, "name": "tv"})
     assert second["value"]["became_hub"] == ""

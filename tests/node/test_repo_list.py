@@ -22,8 +22,8 @@ def listed(folder, *live):
     known = {each.machine: each for each in (STUDIO_RECORD, BUILD_RECORD)}
     roster = Roster(FLEET_ID, {m: known[m] for m in live}, known, facts=facts)
     named = SimpleNamespace(name_of=lambda machine: known[machine].name)
-    core = SimpleNamespace(name="nas", roster=roster, standing=named)
-    daemon = SimpleNamespace(core=core, hands=SimpleNamespace(repos=folder))
+    core = SimpleNamespace(name="nas", roster=roster, membership=named)
+    daemon = SimpleNamespace(core=core, effects=SimpleNamespace(repos=folder))
     return msgspec.to_builtins(asyncio.run(listing(daemon, None, Nothing())))
 
 

@@ -30,10 +30,10 @@ def open_streams(world: Cores, machine: One, count: int, scope: Scope = FLEET) -
     """What a member whose program is not ours can do: one entry in each of so many streams."""
     core = machine.core
     for number in range(count):
-        core.standing.renewed(Incarnation(f"{number + 1:032x}"))
+        core.membership.renewed(Incarnation(f"{number + 1:032x}"))
         with core.store.transaction():
             core.append("note.x", b"{}", scope=scope)
-            core.store.seal_dirty(core.standing.signer("seal"))
+            core.store.seal_dirty(core.membership.signer("seal"))
         if number % 200 == 199:
             world.pass_ms(500)
     world.pass_ms(2_000)
@@ -130,7 +130,7 @@ def test_a_stream_that_waits_for_its_end_grows_no_more_and_is_vouched_for_no_mor
     monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
     bad, studio = world["bad"].core, world["studio"].core
     private = Scope(f"to.{world['hub'].id}")
-    everybodys, hubs = bad.standing.own(FLEET), bad.standing.own(private)
+    everybodys, hubs = bad.membership.own(FLEET), bad.membership.own(private)
     write_as(bad, FLEET, private)
     world.pass_ms(2_000)
     size, seen = studio.store.size(everybodys), studio.store.latest_seal(hubs)
@@ -166,7 +166,7 @@ def test_what_a_revoked_machine_told_a_few_beyond_its_revocation_counts_there_no
     world.cut("hub")
     with bad.store.transaction():
         bad.append("group.open", b'{"name":"plans"}')
-        bad.store.seal_dirty(bad.standing.signer("seal"))
+        bad.store.seal_dirty(bad.membership.signer("seal"))
     world.pass_ms(1_000)
     thread = Scope(f"g.{world['bad'].id}.plans")
     assert thread in studio.roster.groups
@@ -195,7 +195,7 @@ def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_
 ):
     """hub (revokes bad) -> studio, which starts again; the hub's stream ends before that word."""
     monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
-    hubs = world["hub"].core.standing.own(FLEET)
+    hubs = world["hub"].core.membership.own(FLEET)
     world.pass_ms(1_000)
     before = world["studio"].core.store.size(hubs)
     assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
@@ -220,7 +220,7 @@ def write_as(core: Core, *scopes: Scope) -> None:
     with core.store.transaction():
         for scope in scopes:
             core.append("note.x", b"{}", scope=scope)
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
 
 
 def ended(world: Cores, at: str) -> int:
@@ -372,7 +372,7 @@ def test_what_is_taken_back_is_taken_back_of_the_roster_too(world):
     with core.store.transaction():
         mark = core.mark()
         core.append("machine.revoke", canon.encode({"revocation": raw}))
-        core.standing.changed()
+        core.membership.changed()
         assert world["bad"].id in core.roster.revoked
         core.undo(mark)
         assert core.roster.revoked == before.revoked == {}
@@ -407,20 +407,20 @@ def test_entries_beyond_the_cut_are_not_taken_by_who_knew_nothing_of_the_stream(
     world.link("hub", "bad")
     world.pass_ms(4_000)
     hub, bad, late = world["hub"], world["bad"], world["late"]
-    stream = bad.core.standing.own(FLEET)
+    stream = bad.core.membership.own(FLEET)
     cut = bad.own_size
     assert hub.order("revoke", "bad", {"name": "bad"})["ok"]
     world.cut("bad")
     with bad.core.store.transaction():
         for _ in range(5):
             bad.core.append("note.x", b"{}")
-        bad.core.store.seal_dirty(bad.core.standing.signer("seal"))
-    raw = hub.core.standing.revocation(bad.id)
+        bad.core.store.seal_dirty(bad.core.membership.signer("seal"))
+    raw = hub.core.membership.revocation(bad.id)
     with late.core.store.transaction():
         body = canon.encode({"revocation": raw})
         late.core.append("machine.revoke", body)
-        late.core.store.seal_dirty(late.core.standing.signer("seal"))
-    late.core.standing.changed()
+        late.core.store.seal_dirty(late.core.membership.signer("seal"))
+    late.core.membership.changed()
     # A link of the hub's, over which nothing was offered yet.
     link = 99
     late.step(ev.LinkUp(link, hub.id, local=False, channel="http"))

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 from tests.node.cores import Cores, One
-from tests.node.test_running import CHAIN, SLOW, know, renew, wanted
+from tests.node.test_runs import CHAIN, SLOW, know, renew, wanted
 from tests.promise import proves
 
 from muster.cli.show import run as page
 from muster.limits import INPUT_BYTES_MAX
 from muster.log import canon
-from muster.node.tasks.runs import Running
+from muster.node.tasks.runs import RunService
 from muster.task.evidence import task_args
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import TaskOpen
@@ -116,7 +116,7 @@ def test_a_key_with_another_content_is_a_conflict_also_when_its_run_is_settled(h
     for _ in range(2):
         assert run(hub, key="k")["value"] == {**first, "fresh": False}
         refused(hub, f"ordered with another {word}", first["run"][:12], code=6, key="k", **other)
-        if first["run"] in hub.core.part(Running).runs:
+        if first["run"] in hub.core.part(RunService).runs:
             hub.order("cancel", first["run"], {"what": first["run"]})
             hub.world.pass_ms(2_000)
     assert run(hub, key="k2", **other)["value"]["fresh"]

@@ -43,7 +43,7 @@ def writes(machine: One, kind: str, raw: bytes) -> None:
     core.now = machine.world.now()
     with core.store.transaction():
         core.append(kind, raw)
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
     core.sync.after_commit(core.now.boot_ms)
     machine.world.pass_ms(1_000)
 
@@ -153,7 +153,7 @@ def test_a_taking_that_a_member_says_again_under_an_old_date_moves_no_border():
     core.now = world.now()
     with core.store.transaction():
         core.append(fleet_kinds.GRANT_TAKE, take)
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
     world.ms = ms
     world.link("hub", "mallory")
     world.pass_ms(5_000)

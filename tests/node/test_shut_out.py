@@ -53,7 +53,7 @@ def test_whoever_refuses_a_revoked_machine_has_the_document_at_hand():
     hub = world["hub"]
     args = {"name": "studio", "reason": "stolen"}
     assert hub.order("revoke", "studio", args)["ok"]
-    document = hub.core.standing.revocation(world["studio"].id)
+    document = hub.core.membership.revocation(world["studio"].id)
     with pytest.raises(Denied):
         hub.core.roster.machine(world["studio"].id)
     studio = world["studio"]

@@ -30,7 +30,7 @@ def write(world: Cores, name: str, kind: str, body: dict[str, Any]) -> None:
     core = world[name].core
     with core.store.transaction():
         core.append(kind, canon.encode(body))
-        core.store.seal_dirty(core.standing.signer("seal"))
+        core.store.seal_dirty(core.membership.signer("seal"))
     world[name].step(ev.Tick())
     world.pass_ms(1_000)
 

@@ -27,18 +27,18 @@ TASK, COMMIT = "ab" * 16, "c" * 40
 
 
 @pytest.fixture
-def hands(tmp_path: Path) -> hand.Hands:
+def effects(tmp_path: Path) -> hand.EffectRunner:
     home = Home(tmp_path)
     home.create()
     posted: list[ev.Event] = []
     core = Cores("hub")["hub"].core
     daemon: Any = SimpleNamespace(core=core, home=home, posted=posted, post=posted.append)
-    return hand.Hands(daemon)
+    return hand.EffectRunner(daemon)
 
 
 @proves("git.promotion-ends")
 def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
-    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none(*_: object) -> None:
         return None
@@ -46,12 +46,12 @@ def test_a_branch_that_somebody_keeps_moving_is_given_up_after_a_while(
     async def moved(*_: object) -> None:
         raise Conflict("somebody else moved it first")
 
-    monkeypatch.setattr(hands, "place_of", lambda _: (Path("/x"), ""))
+    monkeypatch.setattr(effects, "place_of", lambda _: (Path("/x"), ""))
     monkeypatch.setattr(ref, "read", none)
     monkeypatch.setattr(ref, "promote", moved)
-    machine = hands.daemon.core.machine
+    machine = effects.daemon.core.machine
     effect = MoveBranch(TASK, (1, 1), "main", "muster/r/p", COMMIT, (COMMIT,), machine, "shell")
-    ends = [asyncio.run(hands.branches.move(effect)) for _ in range(40)]
+    ends = [asyncio.run(effects.branches.move(effect)) for _ in range(40)]
     again = [end.again for end in ends]
     assert again.index(False) == promotion.CONFLICTS_MAX
     assert "somebody else" in ends[-1].reason
@@ -68,17 +68,17 @@ EFFECTS: Final = [
 ]
 
 
-def carried_out(hands: hand.Hands, effect: ev.Effect) -> Any:
+def carried_out(effects: hand.EffectRunner, effect: ev.Effect) -> Any:
     """The one event that an effect ends with."""
 
     async def work() -> None:
         supervisor: Any = Supervisor(Counts(), pytest.fail, pytest.fail)
-        hands.daemon.supervisor = supervisor
-        ev.Effects((), hands).carry_out(effect)
+        effects.daemon.supervisor = supervisor
+        ev.Effects((), effects).carry_out(effect)
         await asyncio.wait(supervisor._tasks)
 
     asyncio.run(work())
-    (told,) = hands.daemon.posted  # type: ignore[attr-defined]
+    (told,) = effects.daemon.posted  # type: ignore[attr-defined]
     return told
 
 
@@ -86,39 +86,39 @@ def carried_out(hands: hand.Hands, effect: ev.Effect) -> Any:
 @pytest.mark.parametrize("effect", EFFECTS, ids=lambda effect: type(effect).__name__)
 @pytest.mark.parametrize("error", [OSError(5, "I/O error"), KeyError("x")], ids=["disk", "mistake"])
 def test_what_was_begun_ends_as_one_event_also_where_nobody_foresaw_what_failed(
-    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect, error: Exception
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect, error: Exception
 ) -> None:
     def fails(_: str) -> None:
         raise error
 
-    monkeypatch.setattr(hands, "place_of", fails)
-    told = carried_out(hands, effect)
+    monkeypatch.setattr(effects, "place_of", fails)
+    told = carried_out(effects, effect)
     assert "this machine failed at it" in told.reason
 
 
 @proves("node.one-event", "node.disk-full")
 @pytest.mark.parametrize("effect", EFFECTS[:3], ids=lambda effect: type(effect).__name__)
 def test_a_shortage_of_the_owner_fails_no_run_and_no_attempt(
-    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch, effect: ev.Effect
 ) -> None:
     async def full(*_: object, **__: object) -> None:
         raise Exhausted("No space left on device")
 
-    monkeypatch.setattr(hands, "place_of", lambda _: (Path("/x"), ""))
+    monkeypatch.setattr(effects, "place_of", lambda _: (Path("/x"), ""))
     monkeypatch.setattr(git, "run_async", full)
-    told = carried_out(hands, effect)
+    told = carried_out(effects, effect)
     assert "No space" in told.reason
     assert told.again
 
 
 @proves("git.remains-are-told", "git.no-debris")
 def test_upkeep_removes_what_was_set_aside_and_names_what_stays_once(
-    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    work = Path(hands.daemon.home.work)
+    work = Path(effects.daemon.home.work)
     for name in ("t1-1-1", "t2-1-1"):
         (work / name / "deep").mkdir(parents=True)
-    asyncio.run(hands.workshop.clear())
+    asyncio.run(effects.worktrees.clear())
     assert not list(work.glob("t*"))
     real = removal.remove
     stuck = min(work.glob(".gone-*"))
@@ -127,14 +127,14 @@ def test_upkeep_removes_what_was_set_aside_and_names_what_stays_once(
         return "x: Operation not permitted" if path == stuck else await real(path)
 
     monkeypatch.setattr(removal, "remove", remove)
-    posted: list[ev.Event] = hands.daemon.posted  # type: ignore[attr-defined]
-    asyncio.run(hands.upkeep())
-    asyncio.run(hands.upkeep())
+    posted: list[ev.Event] = effects.daemon.posted  # type: ignore[attr-defined]
+    asyncio.run(effects.upkeep())
+    asyncio.run(effects.upkeep())
     assert [e.key for e in posted if isinstance(e, Noticed)] == [hand.REMAINS]
     assert stuck.name in posted[-1].title  # type: ignore[attr-defined]
     assert list(work.glob(".gone-*")) == [stuck]
     monkeypatch.undo()
-    asyncio.run(hands.upkeep())
+    asyncio.run(effects.upkeep())
     assert posted[-1] == Noticed(hand.REMAINS)
     assert list(work.glob("*")) == []
 
@@ -145,16 +145,16 @@ def test_what_was_told_before_a_restart_and_is_gone_since_is_over(tmp_path: Path
     home.create()
     hub = Cores("hub")["hub"]
     daemon: Any = SimpleNamespace(core=hub.core, home=home, posted=posted, post=posted.append)
-    asyncio.run(hand.Hands(daemon).upkeep())
+    asyncio.run(hand.EffectRunner(daemon).upkeep())
     assert posted == []
     hub.step(Noticed(hand.REMAINS, "left"))
-    asyncio.run(hand.Hands(daemon).upkeep())
+    asyncio.run(hand.EffectRunner(daemon).upkeep())
     assert posted == [Noticed(hand.REMAINS)]
 
 
 @proves("git.no-debris")
 def test_upkeep_goes_on_where_a_repository_cannot_be_packed(
-    hands: hand.Hands, monkeypatch: pytest.MonkeyPatch
+    effects: hand.EffectRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: list[Path] = []
 
@@ -163,8 +163,8 @@ def test_upkeep_goes_on_where_a_repository_cannot_be_packed(
         raise Conflict("gc is already running")
 
     for name in ("a", "b"):
-        (hands.repos / f"{name}.git").mkdir(parents=True)
+        (effects.repos / f"{name}.git").mkdir(parents=True)
     monkeypatch.setattr(repository, "maintain", maintain)
-    asyncio.run(hands.upkeep())
+    asyncio.run(effects.upkeep())
     assert [path.name for path in packed] == ["a.git", "b.git"]
-    assert hands.daemon.core.counters["upkeep-failed"] >= 2
+    assert effects.daemon.core.counters["upkeep-failed"] >= 2

@@ -10,8 +10,8 @@ from muster.errors import Malformed
 from muster.log import canon
 from muster.node.incarnations.members import FactsChanged
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent
-from muster.node.tasks.followers import Following
-from muster.node.tasks.worker import Working
+from muster.node.tasks.followers import Followers
+from muster.node.tasks.worker import WorkerService
 from muster.store.sqlite import Database
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import AttemptFinish
@@ -218,7 +218,7 @@ def test_who_follows_a_journal_is_told_every_line_as_it_is_written_and_the_end()
     assert heard() == ["one", "two"]
     hub.step(attempt_ended(task, begun[task], "done"))
     assert heard()[-1] is True
-    assert (hub.serving.tasks, hub.core.part(Working).followers.get(task)) == (set(), None)
+    assert (hub.serving.tasks, hub.core.part(WorkerService).followers.get(task)) == (set(), None)
 
 
 @proves("cli.following-is-told")
@@ -242,4 +242,4 @@ def test_who_waits_for_a_task_to_begin_is_told_by_whichever_machine_begins_it():
 
     told = [a["value"] for a in hub.answers if a["value"].get("state") == "cancelled"]
     assert [(a["task"], a["machines"]) for a in told] == [(over, [])]
-    assert (hub.serving.tasks, hub.core.part(Following).watchers) == (set(), {})
+    assert (hub.serving.tasks, hub.core.part(Followers).watchers) == (set(), {})

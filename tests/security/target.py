@@ -26,7 +26,7 @@ from muster.node.core import Core
 from muster.node.incarnations.members import FactsChanged
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
-from muster.node.tasks.runs import Running
+from muster.node.tasks.runs import RunService
 from muster.store.store import Store
 from muster.task.instruction import Now
 from muster.verbs.table import VERBS
@@ -150,7 +150,7 @@ class Target:
         until_ms: int | None = None,
         fleet: Any = FLEET_ID,
     ) -> str:
-        """A statement as `muster.cli.order` makes one."""
+        """A statement as `muster.cli.sign` makes one."""
         issued = self.now.wall_ms if issued_ms is None else issued_ms
         raw = sign_statement(
             by.statement,
@@ -206,7 +206,7 @@ class Target:
             name: sorted(map(repr, self.store.rows(name)))
             for name in sorted(names - {"fleet_denial"})
         }
-        return {"entries": kinds, "rows": rows, "runs": sorted(self.core.part(Running).runs)}
+        return {"entries": kinds, "rows": rows, "runs": sorted(self.core.part(RunService).runs)}
 
     def deeds(self) -> list[ev.Effect]:
         """What was begun outside since last asked: nothing that is only an answer or a note."""

@@ -15,9 +15,9 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
 from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope_group
 from muster.node import event as ev
-from muster.node.replica import membership as standing
-from muster.node.tasks.worker import Working
-from muster.store.replica import Replica
+from muster.node.replica import membership
+from muster.node.tasks.worker import WorkerService
+from muster.store.reader import Reader
 from tests.fleet.world import (
     ALICE,
     AUTHORITY,
@@ -42,7 +42,7 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def target(monkeypatch: pytest.MonkeyPatch) -> Target:
     """A machine that answers three rows to who does not ask for more; in life it is 100,000."""
-    kwdefaults: Any = Replica.rows.__kwdefaults__
+    kwdefaults: Any = Reader.rows.__kwdefaults__
     monkeypatch.setitem(kwdefaults, "limit", 3)
     target = Target()
     target.step(ev.LinkUp(OTHER, LAPTOP.machine, False, "http"))
@@ -103,7 +103,7 @@ def test_who_was_put_out_of_a_thread_stays_out_behind_any_number_of_a_members_th
 def test_of_a_member_that_keeps_threads_without_end_the_newest_count_and_none_come_back(
     target, monkeypatch
 ):
-    monkeypatch.setattr(standing, "GROUP_ROWS_OF_KEEPER_MAX", 4)
+    monkeypatch.setattr(membership, "GROUP_ROWS_OF_KEEPER_MAX", 4)
     member, keeper = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
     out, in_ = member.identity.machine, STUDIO.machine
     keeper.write(kinds.GROUP_OPEN, body(kinds.GroupOpen("plans")))
@@ -159,7 +159,7 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
     send(target, MEMBER, member)
     assert len(target.store.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
     taken = list[str]()
-    working = target.core.part(Working)
+    working = target.core.part(WorkerService)
     monkeypatch.setattr(working, "_own_attempts", lambda _row: ())
     monkeypatch.setattr(
         working, "_on_assign", lambda _stream, entry: taken.append(entry.header.author)
@@ -187,7 +187,7 @@ def test_of_a_keepers_memberships_so_many_bytes_make_the_roster_and_the_newest_c
     target, monkeypatch
 ):
     """Each may say of 256 streams where it begins; thousands of them held a step for seconds."""
-    monkeypatch.setattr(standing, "GROUP_BYTES_OF_KEEPER_MAX", 700)
+    monkeypatch.setattr(membership, "GROUP_BYTES_OF_KEEPER_MAX", 700)
     member, keeper = Peer(), Peer(LAPTOP, LAPTOP_RECORD)
     cuts = {f"{BUILD.machine}/{1:032x}/fleet": 3, f"{LAPTOP.machine}/{1:032x}/fleet": 4}
     for number in range(9):
@@ -208,7 +208,7 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
     target, monkeypatch
 ):
     """A member has thousands of streams; every entry about the fleet asks for the roster."""
-    monkeypatch.setattr(standing, "STREAMS_READ_WHOLE_MAX", 4)
+    monkeypatch.setattr(membership, "STREAMS_READ_WHOLE_MAX", 4)
     member, own = Peer(), BUILD
     shut = {"revocation": revocation(LAPTOP)}
     grant = Grant("*", own.signer("statement").public.hex(), NOW + DAY_MS, "run")
@@ -243,7 +243,7 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
 
     for name in asked:
         monkeypatch.setattr(store, name, count(name))
-    target.core.standing.changed()
+    target.core.membership.changed()
     roster = target.core.roster
     assert len(looked) < 20, "nine streams say seven things each"
     assert roster.machines[BUILD.machine].roles == ("edge",)
@@ -253,15 +253,15 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
     assert LAPTOP.machine in roster.revoked
     assert [each.grant for each in roster.grants if each.giver] == [grant]
     many, limit = roster, 10_000
-    monkeypatch.setattr(standing, "STREAMS_READ_WHOLE_MAX", limit)
-    target.core.standing.changed()
+    monkeypatch.setattr(membership, "STREAMS_READ_WHOLE_MAX", limit)
+    target.core.membership.changed()
     assert target.core.roster == many, "read whole it is the same"
 
 
 @proves("fleet.roster-is-whole")
 def test_of_removals_beyond_forks_the_newest_of_each_keeper_are_kept(target, monkeypatch):
-    monkeypatch.setattr(standing, "GROUP_ROWS_OF_KEEPER_MAX", 3)
-    held = target.core.standing
+    monkeypatch.setattr(membership, "GROUP_ROWS_OF_KEEPER_MAX", 3)
+    held = target.core.membership
     row = {"member": 0, "since": "start", "cuts": "{}", "machine": STUDIO.machine, "t_n": 0}
     for keeper in (BUILD, LAPTOP):
         for number in range(6):
@@ -296,7 +296,7 @@ def test_what_a_member_signs_for_itself_is_not_even_looked_at(target):
         return found
 
     target.store.rows = rows  # type: ignore[method-assign,assignment]
-    target.core.standing.changed()
+    target.core.membership.changed()
     assert target.core.roster.operators
     mine = str(member.stream())
     assert not [t for t, row in looked if row["stream"] == mine and t.startswith("fleet_grant")]

@@ -7,7 +7,7 @@ import pytest
 
 from muster.channel.frame import Type
 from muster.log import canon
-from muster.node.tasks.push_policy import PushRights
+from muster.node.tasks.push_policy import OwnerPushPolicy
 from muster.task import kinds
 from muster.task.evidence import run_args
 from tests.fleet.world import BUILD, LAPTOP, LAPTOP_RECORD, STUDIO
@@ -84,10 +84,10 @@ def test_a_task_that_nobody_ordered_has_no_owner_and_no_holder(world: World) -> 
         {"name": "x", "repo": "main", "run": RUN, "spec": SPEC, "statement": "00"}
     )
     world.write(world.bad, BUILD.machine, forged)
-    standing = PushRights(world.target.core)
-    assert standing.owner(TASK) is None
-    assert standing.holder(TASK) is None
-    assert standing.run_owner(RUN) is None
+    membership = OwnerPushPolicy(world.target.core)
+    assert membership.owner(TASK) is None
+    assert membership.holder(TASK) is None
+    assert membership.run_owner(RUN) is None
     assert not world.asks(BUILD.machine, f"refs/muster/attempt/{TASK}/1-1")
     assert not world.asks(BUILD.machine, f"refs/muster/fence/{TASK}")
 

@@ -35,7 +35,7 @@ def test_a_granted_machine_keeps_it_until_a_hub_does() -> None:
     grant = give(Grant("main", BUILD.machine, target.now.wall_ms + HOUR, "repo"))
     with target.store.transaction():
         target.core.append(kinds.GRANT_GIVE, canon.encode(msgspec.to_builtins(grant)))
-        target.store.seal_dirty(target.core.standing.signer("seal"))
+        target.store.seal_dirty(target.core.membership.signer("seal"))
     target.step(ev.Tick())
     found = target.core.roster.keeper("main", target.now.wall_ms)
     assert found is not None

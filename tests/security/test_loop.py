@@ -67,7 +67,7 @@ def test_the_journal_of_a_task_does_not_show_other_tasks_that_speak_of_it(task: 
         for own, text in (("t1", "mine"), ("t2", "about t1"), ("t1", "about t2")):
             body = canon.encode({"epoch": [1, 1], "kind": "read", "task": own, "text": text})
             target.core.append("agent.output", body, scope=JOURNAL, actor="noop@studio")
-        target.store.seal_dirty(target.core.standing.signer("seal"))
+        target.store.seal_dirty(target.core.membership.signer("seal"))
     statement = target.order("journal", task, {"task": task})
     answers = target.call(LOCAL, "journal", {"task": task}, statement=statement)
     shown = [a["value"] for a in answers if "text" in a["value"]]
@@ -81,7 +81,7 @@ def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: 
     ended: list[str] = []
     rounds: list[int] = []
 
-    async def papers(supervisor: Supervisor) -> None:
+    async def certificates(supervisor: Supervisor) -> None:
         for number in range(3):
             async with supervisor.attempt("papers"):
                 rounds.append(number)
@@ -90,7 +90,7 @@ def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: 
     async def life() -> None:
         counts = Counts()
         supervisor = Supervisor(counts, ended.append, ended.append)
-        await supervisor.run("papers", papers(supervisor))
+        await supervisor.run("papers", certificates(supervisor))
         assert counts["background-papers-refused"] == 3
 
     asyncio.run(life())

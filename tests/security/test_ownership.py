@@ -14,8 +14,8 @@ from muster.node import event as ev
 from muster.task import kinds
 from muster.task.evidence import run_args
 from muster.task.identity import run_id, task_id
-from muster.task.order import phase_order
 from muster.task.spec import parse
+from muster.task.template import phase_order
 from tests.fleet.world import BUILD, LAPTOP, LAPTOP_RECORD, STUDIO
 from tests.promise import proves
 from tests.security.peer import Peer

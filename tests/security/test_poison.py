@@ -156,10 +156,10 @@ def test_a_member_gets_no_journal_and_nobody_elses_messages(world: tuple[Target,
     with target.store.transaction():
         for scope in (JOURNAL, scope_to(LAPTOP.machine)):
             core.append("agent.output", b'{"text":"a secret"}', scope=scope)
-        target.store.seal_dirty(core.standing.signer("seal"))
+        target.store.seal_dirty(core.membership.signer("seal"))
     core.effects.clear()
     for scope in (JOURNAL, scope_to(LAPTOP.machine)):
-        stream = str(core.standing.own(scope))
+        stream = str(core.membership.own(scope))
         for message in (
             {"start": 0, "stream": stream, "type": "want"},
             {"index": 0, "stream": stream, "type": "prove"},

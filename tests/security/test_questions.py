@@ -23,7 +23,7 @@ def write(one: One, kind: str, body: bytes, scope: Any = FLEET, **more: Any) -> 
     with one.core.store.transaction():
         one.core.now = one.world.now()
         entry = one.core.append(kind, body, scope=scope, **more)
-        one.core.store.seal_dirty(one.core.standing.signer("seal"))
+        one.core.store.seal_dirty(one.core.membership.signer("seal"))
     return entry
 
 

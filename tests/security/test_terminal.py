@@ -13,7 +13,7 @@ from muster.cli.main import main
 from muster.cli.text import block, clean, safe
 from muster.node.link import sentence
 from muster.node.supervisor import say
-from muster.visible import MARKS_MAX, visible
+from muster.printable import MARKS_MAX, visible
 from tests.promise import proves
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egpj.exe\u2066\r\x08\x1b[8mhidden\x00\u2028end"

@@ -12,9 +12,9 @@ from muster.channel.frame import Type
 from muster.fleet.capability import make_capability
 from muster.limits import CALL_BYTES_MAX
 from muster.node import event as ev
-from muster.node.call import arguments as argument
-from muster.node.call.authorize import Orders
-from muster.node.tasks.runs import Running
+from muster.node.call import arguments
+from muster.node.call.authorize import Authorizer
+from muster.node.tasks.runs import RunService
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
 from tests.arguments import good as least
@@ -82,7 +82,7 @@ def good(verb: Verb) -> dict[str, Any]:
 def test_what_is_called_good_here_is_what_each_verb_takes() -> None:
     """Else an attack is refused for its arguments, and the safeguard behind them is not tried."""
     for verb in CALLABLE:
-        argument.read(verb, verb.load(), good(verb), {})
+        arguments.read(verb, verb.load(), good(verb), {})
 
 
 def ids(verbs: list[Verb]) -> list[str]:
@@ -317,7 +317,7 @@ def test_a_capability_is_for_its_verbs_its_task_and_its_time(target: Target) -> 
         bytes(32), task="t1", agent="claude", verbs=("send",), until_ms=until
     )
     refused(target, LOCAL, "send", args, capability=token)
-    target.core.part(Orders).allow_agent(capability)
+    target.core.part(Authorizer).allow_agent(capability)
     assert target.call(LOCAL, "send", args, capability=token)[0]["ok"]
     refused(target, MEMBER, "send", args, capability=token)
     refused(target, STRANGER, "send", args, capability=token)
@@ -327,9 +327,9 @@ def test_a_capability_is_for_its_verbs_its_task_and_its_time(target: Target) -> 
     for verb in CALLABLE:
         if verb.auth == "order":
             refused(target, LOCAL, verb.name, good(verb), capability=token)
-    target.core.part(Orders).forget_agent("t1")
+    target.core.part(Authorizer).forget_agent("t1")
     refused(target, LOCAL, "send", args, capability=token)
-    target.core.part(Orders).allow_agent(capability)
+    target.core.part(Authorizer).allow_agent(capability)
     target.step()
     target.now = target.now._replace(wall_ms=until)
     refused(target, LOCAL, "send", args, capability=token)
@@ -462,7 +462,7 @@ def test_a_poisoned_spec_is_refused_and_no_run_begins(target: Target) -> None:
         statement = target.order("run", "hello", args)
         answer = target.call(LOCAL, "run", args, statement=statement)
         check_sentence(answer[0])
-        assert not target.core.part(Running).runs
+        assert not target.core.part(RunService).runs
         checked = target.call(LOCAL, "check", {"spec": spec})[0]
         assert checked["ok"], checked
 

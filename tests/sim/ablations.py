@@ -17,10 +17,8 @@ from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node.host import incarnation
-from muster.node.incarnations import clone as twin
-from muster.node.incarnations import members as member
-from muster.node.incarnations import republish
-from muster.node.replica import forks as fork
+from muster.node.incarnations import clone, members, republish
+from muster.node.replica import forks
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
 from muster.store.store import Store
@@ -64,7 +62,7 @@ def _waits_for_nothing(self: Store, _waiting: Any) -> None:
 
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((incarnation, "doubts", lambda *_: []),),
-    "own-head-first": ((member.Members, "must_ask", lambda _self: False),),
+    "own-head-first": ((members.Members, "must_ask", lambda _self: False),),
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
     "seal-check": ((admit, "check_seal", lambda *_: True),),
     "signer-check": ((admit, "check_signer", _genuine_or_not),),
@@ -72,11 +70,11 @@ REMOVALS: dict[str, tuple[Patch, ...]] = {
     "fence": ((fences, "may_commit", lambda *_: None),),
     "fork-gossip": (
         (Sync, "spread_fork", lambda *_: None),
-        (fork.Forks, "proofs", lambda _self: {}),
+        (forks.Forks, "proofs", lambda _self: {}),
     ),
     "orders-last": ((republish.Republisher, "publish", lambda *_: None),),
     "poison-is-skipped": ((Folding, "_skip", _stops),),
-    "mistakes-are-seen": ((twin.Twins, "_note", _believes_any_opening),),
+    "mistakes-are-seen": ((clone.CloneDetector, "_note", _believes_any_opening),),
     "step-waits-for-room": ((Store, "_wait_for_room", _waits_for_nothing),),
     "witness-persists": ((machines.Machine, "lost", _leaves_early),),
 }

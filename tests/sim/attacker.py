@@ -22,10 +22,10 @@ from muster.log.segment import Segment
 from muster.log.stream import FLEET, StreamName, scope_to
 from muster.log.tree import Range, consistency_proof
 from muster.node.core import Core
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
-from muster.task.live import Order
+from muster.task.open_task import Order
 from tests.fuzz.shapes import Shapes
 from tests.fuzz.siege import BODIES
 
@@ -202,7 +202,7 @@ class Attacker:
             return
         text, seal = str(stream), core.store.seal_of(stream)
         note = seal.note.decode() if seal else ""
-        mine = str(core.standing.own(FLEET))
+        mine = str(core.membership.own(FLEET))
         self._say(
             at,
             self.rng.choice(
@@ -227,7 +227,7 @@ class Attacker:
 
     def _equivocate(self, core: Core, at: "Wire") -> None:
         """One entry to this peer, another one at the same place to everybody else."""
-        stream = core.standing.own(FLEET)
+        stream = core.membership.own(FLEET)
         if core.store.frozen_at(stream) is not None or not core.settled:
             return
         size = core.store.size(stream)
@@ -241,7 +241,7 @@ class Attacker:
         others = [m for m in self.world.founders if m is not at.other(self.machine)]
         target = self.rng.choice([m for m in others if m is not self.machine])
         scope = scope_to(target.identity.machine)
-        stream = core.standing.own(scope)
+        stream = core.membership.own(scope)
         if core.store.frozen_at(stream) is not None or not core.settled:
             return
         size = core.store.size(stream)
@@ -271,7 +271,9 @@ class Attacker:
         body = TaskOpen(task, template)
         # Its own owner, lease and all, or an assignment out of nothing.
         if self.rng.random() < 0.7:
-            self.machine.act(lambda core: core.part(Owning).submit([Order(body, "x", again=True)]))
+            self.machine.act(
+                lambda core: core.part(OwnerService).submit([Order(body, "x", again=True)])
+            )
             return
         epoch = (1_790_000_000_000, self.rng.randrange(1 << 20))
 

@@ -137,7 +137,7 @@ class Checker:
                     self._check(machine, stream, entry)
                     at += 1
         # A step may write, learn of a fork, and go on in another incarnation.
-        machine.wrote_as = core.standing.incarnation
+        machine.wrote_as = core.membership.incarnation
 
     def _check(self, machine: "Machine", stream: StreamName, entry: Entry) -> None:
         places = self.written[stream]
@@ -146,7 +146,7 @@ class Checker:
             return
         core = machine.core
         assert core is not None
-        writes = (core.standing.incarnation, machine.wrote_as)
+        writes = (core.membership.incarnation, machine.wrote_as)
         if stream.machine != machine.id or stream.incarnation not in writes:
             self.fail("I5", f"{machine.place} accepted entry {seq} of {stream}, which is forged")
         self.write(stream, entry, machine.place)
@@ -301,7 +301,7 @@ class Checker:
                 continue
             for machine in machines:
                 core = _core(machine)
-                if not core.standing.may_hold(stream, machine.id):
+                if not core.membership.may_hold(stream, machine.id):
                     continue
                 found = (core.store.size(stream), core.store.frozen_at(stream))
                 if found == (0, 0):
@@ -330,9 +330,9 @@ class Checker:
         """A clone's twin lacks it, and the only other holder is no honest machine."""
         if stream.machine not in self.world.cloned or stream.scope == FLEET:
             return False
-        standing = _core(self.honest()[0]).standing
+        membership = _core(self.honest()[0]).membership
         others = {m.identity.machine for m in self.honest()} - {stream.machine}
-        return not any(standing.may_hold(stream, machine) for machine in others)
+        return not any(membership.may_hold(stream, machine) for machine in others)
 
     def _unsettled_task(self) -> str:
         """A submitted task that has no outcome yet. (I12)"""

@@ -24,9 +24,9 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.host.incarnation import going_on
+from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.members import FactsChanged, FreshPapers
+from muster.node.incarnations.members import FactsChanged, FreshCertificates
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
 from muster.node.services.full_disk import put_off
@@ -136,7 +136,7 @@ class Machine:
         self.no_room_until_ms = 0
         self._may_be_full(store)
         self.wrote_as = ""
-        going, why = going_on(store, self.disk.mark, "installation", str(self.generation))
+        going, why = resume_incarnation(store, self.disk.mark, "installation", str(self.generation))
         if self.disk.image is not None and going is None:
             world.reached["new-incarnation-on-doubt"] += 1
         self.core = Core(
@@ -382,7 +382,7 @@ class Machine:
         if self.world.ms < self.fresh_mark_ms:
             return
         self.fresh_mark_ms = self.world.ms + MARK_MS
-        incarnation = core.standing.incarnation
+        incarnation = core.membership.incarnation
         sizes = {
             str(s): core.store.size(s)
             for s in core.store.streams()
@@ -424,7 +424,9 @@ class Machine:
         self.world.trace("note", f"{self.place} {effect.text}")
         self.world.checker.noted(self, effect.text)
 
-    @ev.effect(ev.Perform, ev.Stray, ev.Told, ev.Join, FreshPapers, ev.ReachedAt, AnswerAttempt)
+    @ev.effect(
+        ev.Perform, ev.Stray, ev.Told, ev.Join, FreshCertificates, ev.ReachedAt, AnswerAttempt
+    )
     def _beyond(self, effect: ev.Effect) -> None:
         """What waits for input and output belongs to the daemon, which is not here."""
         self.world.reached[type(effect).__name__.lower()] += 1

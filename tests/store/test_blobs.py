@@ -6,7 +6,7 @@ import pytest
 from tests.promise import proves
 
 from muster.errors import Broken, Exhausted, Forged, Malformed, NotFound
-from muster.store import durable
+from muster.store import atomic_file
 from muster.store.blobs import Blobs
 
 DATA = b"a large artefact"
@@ -35,7 +35,7 @@ def test_a_write_that_fails_leaves_nothing(blobs, tmp_path, monkeypatch):
     def full(_handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(durable, "sync_handle", full)
+    monkeypatch.setattr(atomic_file, "sync_handle", full)
     with pytest.raises(Exhausted, match="No space left"):
         blobs.put(DATA)
     assert not blobs.has(NAME)

@@ -264,7 +264,7 @@ def test_tiles_of_tiles_give_the_root_of_the_range():
 
 @proves("store.entry-by-id")
 def test_every_entry_is_found_by_its_id(machines, monkeypatch):
-    monkeypatch.setattr("muster.store.directory.RUN_ENTRIES", 50)
+    monkeypatch.setattr("muster.store.entry_index.RUN_ENTRIES", 50)
     a, b = machines(1), machines(2)
     entries = [a.write(a.fleet, note(str(at)), job("x", str(at))) for at in range(70)]
     b.pull(a, a.fleet)

@@ -14,7 +14,7 @@ from muster.errors import Exhausted
 from muster.log.admit import admit
 from muster.log.seal import make_cosign
 from muster.log.stream import scope_to
-from muster.store.durable import write_file
+from muster.store.atomic_file import write_file
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from muster.task.check import check
 from muster.task.graph import plan
-from muster.task.order import phase_order
 from muster.task.spec import parse
+from muster.task.template import phase_order
 from muster.task.values import command
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))

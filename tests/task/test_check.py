@@ -15,9 +15,9 @@ from muster.fleet.facts import Facts
 from muster.git.glob import matching
 from muster.task.check import admit, check
 from muster.task.graph import Fact, Slot, plan
-from muster.task.order import phase_order
 from muster.task.problem import SpecErrors
 from muster.task.route import Fleet, Machine
+from muster.task.template import phase_order
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 

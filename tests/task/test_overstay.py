@@ -8,7 +8,7 @@ from muster import limits
 from muster.task import kinds
 from muster.task.duration import check_ms, owner_ms, work_ms
 from muster.task.instruction import Stop
-from muster.task.live import Beat
+from muster.task.open_task import Beat
 
 TIMED = {"agent": "shell", "do": "x", "check": "true", "timeout_ms": 5_000}
 ALLOWED_MS = 5_000 + 5_000 + limits.ATTEMPT_GRACE_MS

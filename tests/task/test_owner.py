@@ -20,7 +20,7 @@ from muster.task.instruction import (
     Settled,
     Stop,
 )
-from muster.task.live import Beat
+from muster.task.open_task import Beat
 
 ENTRY = EntryId(b"e" * 32)
 

@@ -9,7 +9,7 @@ from tests.task.world import BUILD, STUDIO, World, machine, of, order
 from muster import limits
 from muster.task import kinds
 from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence
-from muster.task.live import Beat
+from muster.task.open_task import Beat
 from muster.task.state import LIVE
 
 MACHINES = (BUILD, STUDIO)
@@ -169,7 +169,7 @@ class Fleet(RuleBasedStateMachine):
             held[who] = held.get(who, 0) + slot.used
             assert slot.used >= 0
         running = sum(1 for t in owner._tasks.values() if t.stage in {"running", "fencing"})
-        assert sum(held.values()) == running + len(owner._ghosts)
+        assert sum(held.values()) == running + len(owner._stopping)
 
     @invariant()
     def memory_and_table_agree(self):

@@ -13,7 +13,7 @@ from tests.task.specs import shown, text
 from muster.task import schema, yaml
 from muster.task.problem import SpecErrors
 from muster.task.spec import Budget, Needs, Phase, Spec, parse, read
-from muster.task.unit import duration_ms, path_refusal, size_mib
+from muster.task.units import duration_ms, path_refusal, size_mib
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -8,8 +8,8 @@ from tests.task.specs import text
 
 from muster.errors import Malformed, NotFound
 from muster.limits import VALUE_BYTES_MAX, VARIABLE_BYTES_MAX
-from muster.task.order import given_inputs, opening_refusal, phase_order
 from muster.task.spec import parse
+from muster.task.template import given_inputs, opening_refusal, phase_order
 from muster.task.values import (
     PHASE_VALUES,
     Reference,

@@ -10,7 +10,7 @@ from muster.task import kinds
 from muster.task.evidence import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import worker_lease_ms
-from muster.task.live import Beat
+from muster.task.open_task import Beat
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
 
 ENTRY = EntryId(b"a" * 32)

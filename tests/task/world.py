@@ -13,7 +13,7 @@ from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.task import kinds
 from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
-from muster.task.live import Order, Restored
+from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
 from muster.task.route import Machine
 
@@ -94,10 +94,10 @@ def machine(id: str, slots: dict[str, int] | None = None, **changes: Any) -> Mac
     return Machine(id, facts=Facts(**{**known, **changes}), slots=sizes, **own)
 
 
-def order(name: str, cause: str = "op:ann", again: bool = False, **changes: Any) -> Order:
+def order(name: str, cause: str = "op:ann", again: bool = False, **changes: Any) -> Submission:
     """An order for a shell task; `name` is its id."""
     known: dict[str, Any] = {"template": {"agent": "shell", "do": "make test"}}
-    return Order(kinds.TaskOpen(name, **{**known, **changes}), cause, again=again)
+    return Submission(kinds.TaskOpen(name, **{**known, **changes}), cause, again=again)
 
 
 class World:
@@ -150,7 +150,7 @@ class World:
         assert self.stream.skipped == [], "the owner wrote what its own fold does not take"
         return out
 
-    def submit(self, *orders: Order) -> list[OwnerInstruction]:
+    def submit(self, *orders: Submission) -> list[OwnerInstruction]:
         self.owner.submit(orders, self.now)
         return self.flush()
 

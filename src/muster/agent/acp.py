@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 
 import muster
+from muster.agent.driver_io import DriverPipe
 from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
@@ -35,7 +36,6 @@ from muster.agent.transcript import (
     paths,
     shown_paths,
 )
-from muster.agent.wire import Line
 
 PROTOCOL_VERSION: Final = 1
 # Cold Node programs on a small busy machine took up to 10 s.
@@ -65,7 +65,7 @@ OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_alwa
 class Session:
     """Our side of the conversation: records updates, answers permission requests."""
 
-    def __init__(self, order: dict[str, Any], line: Line) -> None:
+    def __init__(self, order: dict[str, Any], line: DriverPipe) -> None:
         self._order = order
         self._line = line
         self._policy = msgspec.convert(order.get("policy") or {}, type=Policy)
@@ -151,7 +151,7 @@ class Session:
             self.answer(ask, "deny")
 
 
-async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
+async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     """Run the whole attempt; what the agent does wrong is in the outcome, never raised."""
     try:
         agent = await asyncio.create_subprocess_exec(
@@ -192,7 +192,7 @@ async def attempt(order: dict[str, Any], line: Line) -> dict[str, Any]:
 
 
 async def _conversation(
-    order: dict[str, Any], line: Line, session: Session, peer: Peer
+    order: dict[str, Any], line: DriverPipe, session: Session, peer: Peer
 ) -> dict[str, Any]:
     """The outcome of everything that is said, whatever the agent answers or does not."""
     number = ""
@@ -245,7 +245,7 @@ async def _open(order: dict[str, Any], peer: Peer) -> str:
 
 
 async def _turn(
-    order: dict[str, Any], line: Line, session: Session, peer: Peer, number: str
+    order: dict[str, Any], line: DriverPipe, session: Session, peer: Peer, number: str
 ) -> dict[str, Any]:
     asked = cut(session.secrets.text(order["prompt"]), PROMPT_BYTES_MAX)
     shown = cut(session.secrets.text(number), TITLE_BYTES_MAX)
@@ -276,7 +276,7 @@ def _stopped(reason: Any) -> str:
     return f"the agent stopped for a reason that is not known here: {cut(str(reason), 200)}"
 
 
-async def _listen(line: Line, session: Session, peer: Peer, number: str) -> None:
+async def _listen(line: DriverPipe, session: Session, peer: Peer, number: str) -> None:
     """Obey the shim during the turn: answers, and the wish to end."""
     while (message := await line.hear()) is not None:
         match message:
@@ -345,7 +345,7 @@ def _explain(error: RpcError, login: str) -> str:
 
 
 async def _drive() -> None:
-    line = await Line.open()
+    line = await DriverPipe.open()
     order = await line.hear()
     if order is not None:
         line.close(await attempt(order, line))

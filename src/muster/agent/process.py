@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from muster import umask
-from muster.agent import reaper
+from muster.agent import process_tree
 from muster.agent.base import AgentEvent, AttemptOrder, OnEvent, Outcome
 from muster.agent.catalogue import AgentEntry, program_argv
 from muster.agent.lines import ORDER_BYTES_MAX, OUTCOME_BYTES_MAX, cut, ended_by
@@ -54,7 +54,7 @@ class _Line(msgspec.Struct, frozen=True):
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
-class Attempt:
+class ShimAttempt:
     """A running attempt, behind its shim."""
 
     def __init__(
@@ -164,7 +164,7 @@ class Attempt:
         """The shim's outcome, or one for a shim that died, with a cleaning behind it."""
         if self._outcome is not None and self._shim.returncode == 0:
             return self._outcome
-        left = await asyncio.to_thread(reaper.sweep, self._marker)
+        left = await asyncio.to_thread(process_tree.sweep, self._marker)
         if self._outcome is not None:
             return self._outcome
         raw = (self._complaint + self._stderr.rest())[-COMPLAINT_BYTES_MAX:]
@@ -207,7 +207,7 @@ class Journal:
             self._on_event(AgentEvent("agent.output", {"stream": "stderr", "text": text}))
 
 
-async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> Attempt:
+async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent) -> ShimAttempt:
     shim = await asyncio.create_subprocess_exec(
         # No site-packages: the shim needs none, and a .pth file can cost more than itself.
         *boot("muster.agent.shim", "-S"),
@@ -222,7 +222,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         limit=SHIM_LINE_BYTES_MAX,
         start_new_session=True,
     )
-    attempt = Attempt(shim, marker, order, on_event)
+    attempt = ShimAttempt(shim, marker, order, on_event)
     assert shim.stdin is not None
     # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
     if not shim.stdin.is_closing():
@@ -249,7 +249,7 @@ class Runner:
     def __init__(self, catalogue: Mapping[str, AgentEntry]) -> None:
         self._catalogue = catalogue
 
-    async def start(self, order: AttemptOrder, on_event: OnEvent) -> Attempt:
+    async def start(self, order: AttemptOrder, on_event: OnEvent) -> ShimAttempt:
         """Start it; `on_event` is called in the loop's thread, in order, until `wait` returns.
 
         Raises: NotFound when the agent is not installed, Broken when it cannot be started.
@@ -277,7 +277,7 @@ class Runner:
         """The order as the shim reads it; raises NotFound for an agent that is not installed."""
         message: dict[str, Any] = msgspec.to_builtins(order)
         counter = f"{order.epoch[0]}.{order.epoch[1]}"
-        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, reaper.MARKER: marker}
+        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
         entry = self._catalogue.get(order.agent)
         if entry is None:
             raise NotFound(

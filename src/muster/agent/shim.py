@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from muster import umask
-from muster.agent import cgroup, reaper
+from muster.agent import cgroup, process_tree
 from muster.agent.drivers import DRIVERS
 from muster.agent.lines import ORDER_BYTES_MAX, Splitter
 from muster.agent.shell import Event
@@ -95,9 +95,9 @@ class Shim:
         self._driver = DRIVERS[order["driver"]](order)
         self._grace_s = float(order["grace_s"])
         self._deadline = clock_s() + float(order["timeout_s"])
-        self._brood = reaper.Brood(subreaper)
+        self._brood = process_tree.ProcessTree(subreaper)
         self._subreaper = subreaper
-        self._group = cgroup.make(str(order["env"].get(reaper.MARKER, "")))
+        self._group = cgroup.make(str(order["env"].get(process_tree.MARKER, "")))
         self._selector = selectors.DefaultSelector()
         self._out = Unsent(1, self._selector, lambda: self._stop("orphaned"))
         self._commands = Splitter(ORDER_BYTES_MAX)
@@ -168,7 +168,7 @@ class Shim:
 
     def _bind_child(self) -> None:
         """Between fork and exec: what covers the shim's own sudden death."""
-        reaper.die_with_parent()
+        process_tree.die_with_parent()
         if self._group is not None:
             self._group.enter()
 
@@ -242,7 +242,7 @@ class Shim:
         return True
 
     def _collect(self) -> None:
-        ended, any_left = reaper.reap()
+        ended, any_left = process_tree.reap()
         if self._child in ended:
             self._code = ended[self._child]
             self._child = 0
@@ -305,16 +305,16 @@ class Shim:
 
     def _terminate(self) -> None:
         left = self._brood.look()
-        reaper.send(left, signal.SIGTERM)
+        process_tree.send(left, signal.SIGTERM)
         # A stopped process sees TERM only when it goes on.
-        reaper.send(left, signal.SIGCONT)
+        process_tree.send(left, signal.SIGCONT)
 
     def _kill(self) -> None:
         self._kills += 1
         if self._group is not None:
             self._group.kill()
         self._survivors = self._brood.look()
-        reaper.send(self._survivors, signal.SIGKILL)
+        process_tree.send(self._survivors, signal.SIGKILL)
 
     def _over(self) -> bool:
         if not self._why or self._child:
@@ -378,7 +378,7 @@ def read_order() -> tuple[dict[str, Any], bytes]:
 def main() -> None:
     os.umask(umask.of_attempts())
     order, rest = read_order()
-    Shim(order, rest, reaper.become_subreaper()).run()
+    Shim(order, rest, process_tree.become_subreaper()).run()
 
 
 if __name__ == "__main__":

@@ -242,7 +242,7 @@ def gone(channel: str, reason: str) -> str:
     return f"the {channel} link is closed: {reason or 'no reason was given'}; dial again"
 
 
-class Hosting:
+class LinkTasks:
     """The links of one listener, each running `on_link` as its life."""
 
     def __init__(self, on_link: OnLink) -> None:

@@ -9,7 +9,7 @@ Rule 2: a dial returns only after the listener has judged us. In TLS 1.3 a clien
         certificate is refused "connects" and is cut afterwards, so the answer to the
         WebSocket handshake is the first proof.
 Rule 3: a dialer without a certificate gets a link with peer "": enrolment needs one. There
-        are few of these at a time (door.py), and what they may ask is decided above. Whoever has
+        are few of these at a time (unproven.py), and what they may ask is decided above. Who has
         no certificate and does not speak as a joining machine does hears nothing at all.
 Rule 4: no session is ever resumed: each link is judged by the records of its own moment.
 Rule 5: this is the one file that imports `websockets`; its errors end here.
@@ -43,17 +43,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from muster.address import check_address, join_address, split_address
-from muster.channel.base import Hosting, Link, LinkOptions, LinkStatistics, OnLink, Own, gone
-from muster.channel.door import (
-    LINKED,
-    SPEAKING,
-    Door,
-    Visitor,
-    accept,
-    hang_up,
-    listen,
-    why_nobody_listens,
-)
+from muster.channel.base import Link, LinkOptions, LinkStatistics, LinkTasks, OnLink, Own, gone
 from muster.channel.frame import check_size, short_reason
 from muster.channel.tls import (
     Credentials,
@@ -61,6 +51,16 @@ from muster.channel.tls import (
     joining_context,
     load_pair,
     server_context,
+)
+from muster.channel.unproven import (
+    LINKED,
+    SPEAKING,
+    UnprovenPeer,
+    UnprovenPeers,
+    accept,
+    hang_up,
+    listen,
+    why_nobody_listens,
 )
 from muster.errors import (
     Broken,
@@ -294,9 +294,9 @@ class HttpListener:
         self.address = ""
         # Strangers and revoked machines that were turned away, for the health page.
         self.refused = 0
-        self.door = Door()
+        self.door = UnprovenPeers()
         self._channel = channel
-        self._hosting = Hosting(on_link)
+        self._hosting = LinkTasks(on_link)
         self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: list[asyncio.Task[None]] = []
         self._sockets: list[socket.socket] = []
@@ -332,7 +332,7 @@ class HttpListener:
         task.add_done_callback(self._ended)
 
     async def _receive(
-        self, connected: socket.socket, visitor: Visitor, late: asyncio.TimerHandle
+        self, connected: socket.socket, visitor: UnprovenPeer, late: asyncio.TimerHandle
     ) -> None:
         """A connection from its acceptance to its end."""
         timing = self._channel.timing
@@ -361,7 +361,7 @@ class HttpListener:
             self.door.leave(visitor)
             connected.close()
 
-    def _connection(self, visitor: Visitor) -> "Opening":
+    def _connection(self, visitor: UnprovenPeer) -> "Opening":
         timing = self._channel.timing.options()
         protocol = _Quiet(max_size=timing["max_size"], logger=_LOG)
         names = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
@@ -378,7 +378,7 @@ class HttpListener:
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n{proof}")
         return None
 
-    async def _live(self, connection: "Opening", visitor: Visitor) -> None:
+    async def _live(self, connection: "Opening", visitor: UnprovenPeer) -> None:
         link = HttpLink(connection, connection.username, self._channel.timing)
         connection.start_keepalive()
         over: asyncio.TimerHandle | None = None
@@ -430,7 +430,7 @@ class _Quiet(ServerProtocol):
 class Opening(ServerConnection):
     """A connection that is being judged; `visitor` is its place at the door."""
 
-    def __init__(self, visitor: Visitor, protocol: _Quiet, options: dict[str, Any]) -> None:
+    def __init__(self, visitor: UnprovenPeer, protocol: _Quiet, options: dict[str, Any]) -> None:
         super().__init__(protocol, _Serving(), **options)  # type: ignore[arg-type]
         self._visitor = visitor
         self._quiet = protocol

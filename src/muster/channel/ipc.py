@@ -22,8 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from muster.channel.base import Hosting, Link, LinkStatistics, OnLink, gone
-from muster.channel.door import is_spare
+from muster.channel.base import Link, LinkStatistics, LinkTasks, OnLink, gone
 from muster.channel.frame import (
     LENGTH_BYTES,
     check_size,
@@ -33,6 +32,7 @@ from muster.channel.frame import (
     short_reason,
 )
 from muster.channel.inbox import Inbox
+from muster.channel.unproven import is_spare
 from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable, unable
 from muster.limits import (
     DESCRIPTORS_KEPT_LOCAL,
@@ -227,7 +227,7 @@ class IpcListener:
 
     def __init__(self, path: Path, lock: int, on_link: OnLink) -> None:
         self.address = str(path)
-        self.hosting = Hosting(on_link)
+        self.hosting = LinkTasks(on_link)
         # Links of other users on their way out: they have no life, but they have a socket.
         self.turned_away: set[IpcLink] = set()
         # In the order in which they came.

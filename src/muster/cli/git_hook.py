@@ -18,7 +18,7 @@ from muster import limits
 from muster.cli import call
 from muster.errors import Malformed, MusterError, Refused, Unreachable
 from muster.git.fence import HEADS_PREFIX, Update, may_commit, must_advance
-from muster.visible import visible
+from muster.printable import visible
 
 # Three fields of at most 64, 64 and 4096 bytes, a line each.
 _INPUT_BYTES_MAX: Final = limits.GIT_PUSH_REFS_MAX * 4_300

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from muster.cli import call, pipe
 from muster.errors import Malformed, MusterError, NotFound, Unreachable
-from muster.visible import visible
+from muster.printable import visible
 
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 

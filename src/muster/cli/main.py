@@ -92,9 +92,9 @@ def _unicode(word: str) -> str:
 def _run(words: Sequence[str]) -> int:
     command = parse.parse(words)
     parse.set_home(command.home)
-    from muster.cli import door  # noqa: PLC0415 - not for --help and --version
+    from muster.cli import context  # noqa: PLC0415 - not for --help and --version
 
-    made = door.Door(command)
+    made = context.CommandContext(command)
     if command.verb.steps and not made.many:
         from muster.cli import steps  # noqa: PLC0415 - few verbs have several
 

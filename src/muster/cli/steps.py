@@ -7,18 +7,18 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from muster.cli import live, order
-from muster.cli.door import Door
+from muster.cli import follow, sign
+from muster.cli.context import CommandContext
 from muster.cli.show.spec import problem
 from muster.errors import Malformed, NotFound, Unreachable
 
 
-def run(door: Door) -> int:
+def run(context: CommandContext) -> int:
     """Order the run, follow it; the exit code."""
-    command = door.command
+    command = context.command
     text = command.args["spec"]
     repo = str(command.args.get("repo") or "")
-    checked = door.ask("check", {"alone": True, "repo": repo, "spec": text})
+    checked = context.ask("check", {"alone": True, "repo": repo, "spec": text})
     errors = [each for each in checked["problems"] if not each["warning"]]
     if errors:
         raise Malformed(
@@ -27,51 +27,51 @@ def run(door: Door) -> int:
                 + [problem(each, command.files["spec"]) for each in errors]
             )
         )
-    args = order.run_args(command.args, checked["repo"])
-    _check_base(door, args["repo"], args["base"] or checked["base"])
+    args = sign.run_args(command.args, checked["repo"])
+    _check_base(context, args["repo"], args["base"] or checked["base"])
     options = {k: v for k, v in command.options.items() if k != "detach"}
-    begun = door.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
+    begun = context.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
-        door.show(begun)
+        context.show(begun)
         return 0
-    return live.follow(door, begun)
+    return follow.follow(context, begun)
 
 
-def _check_base(door: Door, repo: str, base: str) -> None:
+def _check_base(context: CommandContext, repo: str, base: str) -> None:
     """Raises: NotFound where a run could not start, before anything is ordered."""
     if not repo or not base:
         return
     # Where the repository is out of reach its owner looks, as soon as it can.
     with contextlib.suppress(Unreachable):
-        door.ask("check.base", {"base": base, "repo": repo})
+        context.ask("check.base", {"base": base, "repo": repo})
 
 
-def ask(door: Door) -> int:
+def ask(context: CommandContext) -> int:
     """Let an agent plan, then run the plan as `run` would; the exit code."""
-    command = door.command
-    value, code = door.inside()
-    if code or command.options.get("detach") or door.json:
-        door.show(value)
+    command = context.command
+    value, code = context.inside()
+    if code or command.options.get("detach") or context.json:
+        context.show(value)
     if code or command.options.get("detach"):
         return code
-    return live.follow(door, value)
+    return follow.follow(context, value)
 
 
-def check(door: Door) -> int:
+def check(context: CommandContext) -> int:
     """What is wrong with a spec: exit code 1 where it cannot run."""
-    args = door.command.args
-    answer = door.ask("check", args, on=door.on) if door.on else _checked(door, args)
-    door.show(answer)
+    args = context.command.args
+    answer = context.ask("check", args, on=context.on) if context.on else _checked(context, args)
+    context.show(answer)
     return int(any(not each["warning"] for each in answer["problems"]))
 
 
-def _checked(door: Door, args: Mapping[str, Any]) -> Any:
+def _checked(context: CommandContext, args: Mapping[str, Any]) -> Any:
     """What is wrong with a spec; the file alone where no daemon runs."""
     try:
         if not args.get("alone"):
-            return _with_base(door, door.ask("check", args))
+            return _with_base(context, context.ask("check", args))
     except (Unreachable, NotFound):
-        door.say(
+        context.say(
             "the file alone was checked: no daemon runs here that knows the machines, so "
             "whether one meets the needs was not compared"
         )
@@ -82,25 +82,25 @@ def _checked(door: Door, args: Mapping[str, Any]) -> Any:
     return to_builtins(problems(str(args["spec"]), repo=str(args.get("repo") or "")))
 
 
-def _with_base(door: Door, answer: dict[str, Any]) -> dict[str, Any]:
+def _with_base(context: CommandContext, answer: dict[str, Any]) -> dict[str, Any]:
     """The answer of a check, and whether the branch that the spec names is there."""
     base, repo = answer.get("base"), answer.get("repo")
     try:
         if base and repo:
-            door.ask("check.base", {"base": base, "repo": repo})
+            context.ask("check.base", {"base": base, "repo": repo})
     except NotFound as error:
         line, column = answer["base_at"]
         mistake = {"line": line, "column": column, "path": "base", "warning": False}
         answer["problems"].append({**mistake, "text": f"base: {error}"})
     except Unreachable as error:
-        door.say(f"whether there is a branch {base} was not compared: {error}")
+        context.say(f"whether there is a branch {base} was not compared: {error}")
     return answer
 
 
-def repo(door: Door) -> int:
+def repo(context: CommandContext) -> int:
     """To add a repository is an order; to look at them is nobody's."""
-    if door.command.args["action"] == "list":
-        door.show(door.ask("repo.list", {}, on=door.on))
+    if context.command.args["action"] == "list":
+        context.show(context.ask("repo.list", {}, on=context.on))
     else:
-        door.call()
+        context.call()
     return 0

@@ -1,7 +1,7 @@
 """Tables, times and colours for a terminal, without any library.
 
 Rule: colour never carries meaning alone, and only a terminal gets any (https://no-color.org).
-What machines and agents wrote is shown as `visible.py` says: text must not move the cursor.
+What machines and agents wrote is shown as `printable.py` says: text must not move the cursor.
 """
 
 import os
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from muster.visible import undrawn, visible
+from muster.printable import undrawn, visible
 
 # What an answer does not hold: names of arguments that were files, and how it is to be shown.
 Files = Mapping[str, str]

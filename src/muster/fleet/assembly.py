@@ -20,9 +20,9 @@ import msgspec
 from muster.fleet import folds
 from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
-from muster.fleet.ended import Ended, closed, ended, took
 from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
+from muster.fleet.operator_end import Ended, closed, ended, took
 from muster.fleet.record import (
     MachineRecord,
     OperatorRecord,

@@ -65,7 +65,7 @@ class _Pin(Struct, frozen=True, forbid_unknown_fields=True):
     x509: Hex32
 
 
-class Papers(NamedTuple):
+class CertificateChain(NamedTuple):
     """What TLS needs beside the key: the leaf certificate and the authority's, in PEM."""
 
     tls_pem: bytes
@@ -80,13 +80,13 @@ class Peer(NamedTuple):
     tls: bytes
 
 
-def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Papers:
-    """Papers for the `tls` key of this record, valid from a little before `now_ms`."""
+def issue(authority: Authority, record: MachineRecord, now_ms: int) -> CertificateChain:
+    """CertificateChain for the `tls` key of this record, valid from a little before `now_ms`."""
     check_fleet(record.fleet, authority.fleet, "The machine record")
     key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
     ca = _ca(authority, key)
     leaf = _leaf(authority, key, record, now_ms)
-    return Papers(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
+    return CertificateChain(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
 
 
 def open_ca(pem: bytes, fleet: FleetId) -> bytes:
@@ -106,7 +106,7 @@ def open_ca(pem: bytes, fleet: FleetId) -> bytes:
     return pem
 
 
-def tls_files(identity: Identity, ca: Papers) -> tuple[bytes, bytes, bytes]:
+def tls_files(identity: Identity, ca: CertificateChain) -> tuple[bytes, bytes, bytes]:
     """Certificate, key and authority in PEM, as `ssl.SSLContext` reads them from files.
 
     Raises Forged when the papers are for another key, before TLS fails with a riddle.

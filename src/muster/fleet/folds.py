@@ -19,10 +19,10 @@ from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
-from muster.fleet.ended import open_end
 from muster.fleet.facts import Facts, Logins, Reach
 from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
+from muster.fleet.operator_end import open_end
 from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import Statement, is_target, open_statement
 from muster.log import canon

@@ -173,9 +173,9 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     held = [g for g in grants if g.grant.to == key or g.grant.to in roles]
     fitting = [g for g in held if _covers(g.grant, verb, object)]
     bound = [g for g in fitting if not g.life_ms or life_ms <= g.life_ms]
-    standing = [g for g in bound if now_ms <= g.grant.until_ms]
-    if standing:
-        return min(standing, key=_exactness).id
+    membership = [g for g in bound if now_ms <= g.grant.until_ms]
+    if membership:
+        return min(membership, key=_exactness).id
     who = who or (f"key {short(key)}" if len(key) == 64 else key.partition("@")[0])
     if fitting and not bound:
         allowed_s = max(g.life_ms for g in fitting) // 1000

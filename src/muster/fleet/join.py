@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from muster import limits
 from muster.address import check_address
 from muster.errors import Conflict, Denied, Forged
-from muster.fleet.certificate import Papers, issue, open_ca, tls_files
+from muster.fleet.certificate import CertificateChain, issue, open_ca, tls_files
 from muster.fleet.document import check_fleet, read_document, write_document
 from muster.fleet.invite import Invite, OpenInvite, token_hash
 from muster.fleet.kinds import INVITE_USE, MACHINE_RECORD, InviteUse, MachineRecorded
@@ -88,7 +88,7 @@ class Welcome(NamedTuple):
     """An answer whose every part was checked."""
 
     record: MachineRecord
-    papers: Papers
+    certificates: CertificateChain
     hub: MachineRecord
     operators: tuple[OperatorRecord, ...]
     answer: JoinAnswer
@@ -247,12 +247,12 @@ def open_answer(raw: bytes, identity: Identity, fleet: FleetId) -> Welcome:
     record = open_record(answer.record.encode(), fleet)
     if record.machine != identity.machine or record.keys != identity.keys:
         raise Forged(f"{what} is for another machine.")
-    papers = Papers(answer.tls_pem.encode(), open_ca(answer.ca_pem.encode(), fleet))
-    tls_files(identity, papers)
+    certificates = CertificateChain(answer.tls_pem.encode(), open_ca(answer.ca_pem.encode(), fleet))
+    tls_files(identity, certificates)
     hub = open_record(answer.hub.encode(), fleet)
     operators = tuple(open_operator(each.encode(), fleet) for each in answer.operators)
     check_address(answer.address)
-    return Welcome(record, papers, hub, operators, answer)
+    return Welcome(record, certificates, hub, operators, answer)
 
 
 def _answer(
@@ -264,14 +264,14 @@ def _answer(
     address: str,
     now_ms: int,
 ) -> bytes:
-    papers = issue(authority, record, now_ms)
+    certificates = issue(authority, record, now_ms)
     answer = JoinAnswer(
         address=check_address(address),
-        ca_pem=papers.ca_pem.decode("ascii"),
+        ca_pem=certificates.ca_pem.decode("ascii"),
         fleet=authority.fleet,
         hub=hub.raw.decode("ascii"),
         operators=tuple(roster.operators[k].raw.decode() for k in sorted(roster.operators)),
         record=record.raw.decode("ascii"),
-        tls_pem=papers.tls_pem.decode("ascii"),
+        tls_pem=certificates.tls_pem.decode("ascii"),
     )
     return canon.encode(answer)

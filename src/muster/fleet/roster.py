@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
-from muster.fleet.ended import Ended, closed, took
 from muster.fleet.facts import Facts
 from muster.fleet.grant import GRANT, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
+from muster.fleet.operator_end import Ended, closed, took
 from muster.fleet.record import (
     Binding,
     MachineRecord,

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import NotFound, Refused
-from muster.git import cache, inert
+from muster.git import cache, untrusted_files
 
 _REF: Final = re.compile(rb"ref: *(refs/[^\s\0]{1,1000})\s*")
 _ID: Final = re.compile(rb"([0-9a-f]{40}(?:[0-9a-f]{24})?)\s*")
@@ -44,12 +44,12 @@ class Refs(NamedTuple):
 def find(path: Path) -> Checkout:
     """The repository in a folder. Raises NotFound with the checkout that the folder lies in."""
     for place in (path / ".git", path):
-        linked = inert.read(place, _LINE_BYTES) or b""
+        linked = untrusted_files.read(place, _LINE_BYTES) or b""
         named = os.fsdecode(linked.removeprefix(b"gitdir: ").strip())
         folder = path / named if linked.startswith(b"gitdir: ") else place
-        text = inert.read(folder / "commondir", _LINE_BYTES)
+        text = untrusted_files.read(folder / "commondir", _LINE_BYTES)
         common = folder / os.fsdecode(text.strip()) if text else folder
-        head = inert.read(folder / "HEAD", _LINE_BYTES) is not None
+        head = untrusted_files.read(folder / "HEAD", _LINE_BYTES) is not None
         if (head or (folder / "HEAD").is_symlink()) and (common / "objects").is_dir():
             return Checkout((folder / "HEAD").absolute(), common.resolve())
     above = next((each for each in path.parents if (each / ".git").exists()), None)
@@ -85,7 +85,7 @@ def refs(found: Checkout) -> Refs:
     kept = (b"refs/heads/", b"refs/tags/")
     tips = {name: id for name, id in _packed(found).items() if name.startswith(kept)}
     for part in ("refs/heads", "refs/tags"):
-        for path in inert.files(found.common / part):
+        for path in untrusted_files.files(found.common / part):
             name = os.path.join(part.encode(), path)
             if name.endswith(b".lock"):
                 continue
@@ -96,14 +96,16 @@ def refs(found: Checkout) -> Refs:
 
 
 def _packed(found: Checkout) -> dict[bytes, str]:
-    packed = inert.read(found.common / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
+    packed = untrusted_files.read(found.common / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
     return {name: id.decode() for id, name in _PACKED.findall(packed)}
 
 
 def _resolved(found: Checkout, name: bytes) -> str:
     """What a loose ref names; a symbolic one is followed, one to nowhere is none."""
     for _ in range(_FOLLOWED_MAX):
-        text = inert.read(os.path.join(os.fsencode(found.common), name), _LINE_BYTES, follow=True)
+        text = untrusted_files.read(
+            os.path.join(os.fsencode(found.common), name), _LINE_BYTES, follow=True
+        )
         if text is None:
             return _packed(found).get(name, "")
         if id := _ID.fullmatch(text):
@@ -120,7 +122,7 @@ def _head(found: Checkout) -> tuple[str, str]:
         # How git once wrote it.
         to = os.readlink(found.head)
         return (to, "") if to.startswith("refs/heads/") else ("", "")
-    text = inert.read(found.head, _LINE_BYTES) or b""
+    text = untrusted_files.read(found.head, _LINE_BYTES) or b""
     if further := _REF.fullmatch(text):
         return further[1].decode("utf-8", "surrogateescape"), ""
     id = _ID.fullmatch(text)

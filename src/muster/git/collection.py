@@ -2,7 +2,7 @@
 
 Rule 1: what an agent can write is never believed: git runs with the cache as its repository and an
         index of its own, so no configuration, hook, filter or index an agent left is ever read.
-Rule 2: a deliverable counts when it is in the commit (promised.py).
+Rule 2: a deliverable counts when it is in the commit (deliverables.py).
 Rule 3: a file that nobody changed stays byte for byte as it was, whatever its attributes say.
 Rule 4: what cannot be committed is refused by name: it is the agent's doing, and would be the same
         on every machine. Only what is wrong with the cache or the disk is this machine's.
@@ -22,7 +22,16 @@ from typing import Final, NamedTuple
 
 from muster import limits
 from muster.errors import Broken, Conflict, Damaged, NotFound, Refused
-from muster.git import cache, checkout, filtered, folders, inert, notes, promised, undone
+from muster.git import (
+    baseline,
+    cache,
+    checkout,
+    deliverables,
+    filtered,
+    folders,
+    unfinished,
+    untrusted_files,
+)
 from muster.git import command as git
 from muster.git import commit as commits
 
@@ -74,7 +83,7 @@ async def collect(
 
     Raises Refused for what is the agent's doing, Broken for what is this machine's.
     """
-    paths = [promised.inside(path) for path in deliver]
+    paths = [deliverables.inside(path) for path in deliver]
     _check_there(place)
     try:
         return await _collect(place, paths, message, signature)
@@ -90,18 +99,18 @@ async def _collect(
     place: Place, paths: list[str], message: str, signature: commits.Signature
 ) -> Collected:
     borrowed = borrow(place.gitdir)
-    undone.refuse_stopped(place.gitdir)
+    unfinished.refuse_stopped(place.gitdir)
     top = await _head(place, borrowed)
     looked = await asyncio.to_thread(folders.look, place.path)
     nested = looked.nested
-    obstacles = {path: promised.obstacle(place.path, path, nested) for path in paths}
+    obstacles = {path: deliverables.obstacle(place.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
     written = await _write_tree(place, top, borrowed, looked, plain)
-    seen_by = promised.Seen(place.cache, borrowed)
-    missing = await promised.missing(place.path, seen_by, written, obstacles)
+    seen_by = deliverables.Seen(place.cache, borrowed)
+    missing = await deliverables.missing(place.path, seen_by, written, obstacles)
     left_out = await _left_out(place, borrowed, written, nested)
     made = await commits.write(place.cache, written, [top], message, signature)
-    beside = await undone.told(seen_by, place.gitdir, place.base, top, made)
+    beside = await unfinished.told(seen_by, place.gitdir, place.base, top, made)
     listed = await git.run_async(
         ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
         place.cache,
@@ -186,7 +195,7 @@ async def _head(place: Place, borrowed: dict[str, str]) -> str:
 
 
 def _read(path: Path, most: int = 1024) -> str:
-    return (inert.read(path, most) or b"").decode("utf-8", "replace").strip()
+    return (untrusted_files.read(path, most) or b"").decode("utf-8", "replace").strip()
 
 
 def _read_ref(gitdir: Path, name: str) -> str:
@@ -224,7 +233,7 @@ async def _write_tree(
             listed = "\0".join(deliver).encode()
             force = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
             await inside.run(*force, stdin=listed)
-        if looked.attributes or undone.is_sparse(place.gitdir):
+        if looked.attributes or unfinished.is_sparse(place.gitdir):
             await filtered.settle(inside, top)
         return (await inside.run("write-tree")).text
 
@@ -236,9 +245,9 @@ async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
         # Of these the agent's own commit says something else than what was written.
         listed = await inside.run("diff-tree", "-r", "-z", "--name-only", place.base, top)
         moved.update(listed.out.split(b"\0"))
-    same = await asyncio.to_thread(lambda: [*notes.untouched(place.notes, place.path)])
+    same = await asyncio.to_thread(lambda: [*baseline.untouched(place.notes, place.path)])
     same = [path for path in same if path not in moved]
-    same += await undone.hidden(inside, place.gitdir)
+    same += await unfinished.hidden(inside, place.gitdir)
     kept = b"".join(b"%s\0" % path for path in same)
     if kept:
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)

@@ -17,7 +17,7 @@ from muster.errors import (
     Refused,
     Unreachable,
 )
-from muster.visible import visible
+from muster.printable import visible
 
 # The longest name that file systems take is 255 bytes; a path is cut where nobody reads on.
 _NAME_CHARS_MAX: Final = 300

@@ -78,7 +78,7 @@ class Update(NamedTuple):
         return not self.new.strip("0")
 
 
-class Standing(Protocol):
+class PushPolicy(Protocol):
     """What the hub knows about tasks, runs and machines. A lookup that fails must raise."""
 
     def epoch(self, task: str) -> Epoch | None:
@@ -117,7 +117,7 @@ def fence_epoch(raw: bytes) -> Epoch:
     return Epoch.parse(raw[:64].decode("ascii", "replace").removesuffix("\n"))
 
 
-def may_push(peer: str, update: Update, standing: Standing) -> str | None:
+def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
     """Why this machine may not move this ref; None when it may.
 
     Decided from what the hub knows. What only the repository knows (the fence as it is at
@@ -130,37 +130,37 @@ def may_push(peer: str, update: Update, standing: Standing) -> str | None:
     if update.deletes:
         return f"{_shown(update.ref)} may not be deleted by a push"
     if found := _ATTEMPT.fullmatch(update.ref):
-        return _may_push_attempt(peer, found[1], Epoch(int(found[2]), int(found[3])), standing)
+        return _may_push_attempt(peer, found[1], Epoch(int(found[2]), int(found[3])), policy)
     if found := _FENCE.fullmatch(update.ref):
-        if standing.owner(found[1]) != peer:
+        if policy.owner(found[1]) != peer:
             return f"only the owner of task {found[1]} moves its fence"
         return None
     if found := _BRANCH.fullmatch(update.ref):
-        if standing.run_owner(found[1]) != peer:
+        if policy.run_owner(found[1]) != peer:
             return f"only the owner of run {found[1]} moves its branches"
         return None
     if _HEAD.fullmatch(update.ref) and ".." not in update.ref:
-        return None if standing.writes(peer) else f"{_shown(update.ref)} is not an attempt's ref"
+        return None if policy.writes(peer) else f"{_shown(update.ref)} is not an attempt's ref"
     return f"{_shown(update.ref)} is not a ref that may be pushed"
 
 
-def _may_push_attempt(peer: str, task: str, epoch: Epoch, standing: Standing) -> str | None:
-    current = standing.epoch(task)
+def _may_push_attempt(peer: str, task: str, epoch: Epoch, policy: PushPolicy) -> str | None:
+    current = policy.epoch(task)
     if current is None:
         return f"task {task} is not assigned"
     if epoch != current:
         word = "stale" if epoch < current else "not handed out"
         return f"epoch {epoch} of task {task} is {word}; the current one is {current}"
-    if standing.holder(task) != peer:
+    if policy.holder(task) != peer:
         return f"the lease of task {task} is held by another machine"
     return None
 
 
-def may_push_all(peer: str, updates: Sequence[Update], standing: Standing) -> str | None:
+def may_push_all(peer: str, updates: Sequence[Update], policy: PushPolicy) -> str | None:
     """The first reason against a push, which is refused as a whole; None when there is none."""
     if not updates:
         return "the push names no ref"
-    reasons = (may_push(peer, update, standing) for update in updates)
+    reasons = (may_push(peer, update, policy) for update in updates)
     return next((reason for reason in reasons if reason is not None), None)
 
 

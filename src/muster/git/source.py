@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from muster.errors import Malformed, NotFound, Refused
-from muster.git import checkout, inert
+from muster.git import checkout, untrusted_files
 from muster.git import command as git
 from muster.git.checkout import Refs
 from muster.git.fence import BRANCH_PREFIX, HEADS_PREFIX
@@ -84,7 +84,7 @@ def _place(text: str) -> tuple[Path | None, str]:
         return path, ""
     if not path.exists():
         raise NotFound(f"There is no folder {path}; give a git checkout or an address.")
-    if inert.read(path, len(_BUNDLES[0])) not in _BUNDLES:
+    if untrusted_files.read(path, len(_BUNDLES[0])) not in _BUNDLES:
         raise Malformed(f"{path} is a file; give a git checkout, a bundle or an address.")
     return None, str(path)
 

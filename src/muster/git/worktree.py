@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
 from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
-from muster.git import cache, collection, notes, ref, removal, repository
+from muster.git import baseline, cache, collection, ref, removal, repository
 from muster.git import command as git
 from muster.git import commit as commits
 from muster.git.collection import Collected
@@ -67,7 +67,7 @@ class Worktree(NamedTuple):
         return self.path / ".git"
 
 
-class Workshop:
+class Worktrees:
     """The caches and the work folders of one machine."""
 
     def __init__(self, cache: Path, work: Path) -> None:
@@ -279,7 +279,7 @@ async def _populate(tree: Worktree, agent: str) -> None:
     (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
     await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path, for_person=True)
     listed = await git.run_async(["ls-files", "-z"], tree.path)
-    await notes.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
+    await baseline.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
 
 
 async def _known_refs(store: Path) -> bytes:

@@ -35,7 +35,7 @@ from muster.node.host.clock import Steady
 from muster.node.incidents import Incidents
 from muster.node.link import Link, Tried, best, sentence
 from muster.node.part import Part
-from muster.node.replica.membership import Standing
+from muster.node.replica.membership import Membership
 from muster.node.replica.replication import Replication
 from muster.node.verb import Verb
 from muster.store.store import Draft, Store
@@ -82,7 +82,7 @@ class Core:
         # The ways to a machine and how they went: who dials (node/links/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
         # What was written in this step, and is written again where the rest is taken back.
-        self.lasting: list[tuple[str, bytes]] = []
+        self.surviving: list[tuple[str, bytes]] = []
         # What parts remember of this step alone; it is taken back with what they wrote.
         self.of_step: dict[object, None] = {}
         self._put_off: list[tuple[str, bytes]] = []
@@ -95,20 +95,20 @@ class Core:
         self._hears: dict[type[ev.Event], list[tuple[str, Callable[[Any], None]]]] = {}
         self.frames: dict[Type, OnFrame] = {}
         self._noted: deque[int] = deque()
-        self.standing = Standing(fleet, identity, store, incarnation)
-        self.incidents = Incidents(store, self.standing, self.write)
+        self.membership = Membership(fleet, identity, store, incarnation)
+        self.incidents = Incidents(store, self.membership, self.write)
         self.guard = Guard(self)
         self.sync = Sync(
             identity.machine,
             store,
-            self.standing.may_hold,
+            self.membership.may_hold,
             lambda s, m: self.roster.held_from(s, m),  # noqa: PLW0108 - the roster is remade
             lambda: self.replication.forks.proofs().values(),
         )
         self.replication: Replication = Replication(
-            store, self.standing, self.sync, self.counters, self._took, self.tell
+            store, self.membership, self.sync, self.counters, self._took, self.tell
         )
-        self.standing.on_change.append(lambda now, was: self.tell(ev.RosterChanged(now, was)))
+        self.membership.on_change.append(lambda now, was: self.tell(ev.RosterChanged(now, was)))
         # Which part is being made: what it registers is told under its name when it fails.
         self._parts: dict[type[Part], Part] = {}
         for make in parts:
@@ -165,15 +165,15 @@ class Core:
 
     @property
     def machine(self) -> MachineId:
-        return self.standing.machine
+        return self.membership.machine
 
     @property
     def roster(self) -> Roster:
-        return self.standing.roster
+        return self.membership.roster
 
     @property
     def name(self) -> str:
-        return self.standing.name_of(self.machine)
+        return self.membership.name_of(self.machine)
 
     def link_to(self, machine: str, *, direct: bool = False) -> int | None:
         """The best live link whose peer proved to be `machine`; see `link.best`."""
@@ -197,7 +197,7 @@ class Core:
         """Several entries at once, in order. Raises: Unsettled while our head is unconfirmed."""
         if not self.settled:
             raise Unsettled("this machine is still asking its peers how far its own log goes")
-        stream = self.standing.own(scope)
+        stream = self.membership.own(scope)
         entries = self.store.append(stream, drafts, self.now.wall_ms)
         self.sync.grew(stream)
         self._fresh.extend((stream, e) for e in entries if e.header.kind in self._reacts)
@@ -235,7 +235,7 @@ class Core:
 
     def mark(self) -> Mark:
         """This moment of the step, for `undo`; it costs next to nothing."""
-        sizes = (len(self.effects), len(self._fresh), len(self.lasting), len(self.of_step))
+        sizes = (len(self.effects), len(self._fresh), len(self.surviving), len(self.of_step))
         return Mark(self.store.mark(), *sizes)
 
     def undo(self, mark: Mark) -> None:
@@ -248,8 +248,8 @@ class Core:
             self._fresh.pop()
         while len(self.of_step) > mark.of_step:
             self.of_step.popitem()
-        self.standing.stale()
-        for kind, body in self.lasting[mark.lasting :]:
+        self.membership.stale()
+        for kind, body in self.surviving[mark.surviving :]:
             self.append(kind, body)
 
     # --- one step -----------------------------------------------------------------------------
@@ -276,7 +276,7 @@ class Core:
         """
         self.now = self.clock.read(now)
         self._reactions = STEP_REACTIONS_MAX
-        self.lasting.clear()
+        self.surviving.clear()
         self.of_step.clear()
         with self.store.transaction(patient=True):
             for event in events:
@@ -312,7 +312,7 @@ class Core:
 
     def _tick(self) -> None:
         """Time passed. Each part of it is apart: one that fails takes no time from the others."""
-        self.store.hurry()
+        self.store.flush_cosigns()
         self.guard.run("sync", "", self.sync.tick, self.now.boot_ms)
         self.guard.run("forks", "", self.replication.forks.retry, *self.now)
         for part in self._ticking if self.settled else ():
@@ -339,7 +339,7 @@ class Core:
                 kind = entry.header.kind
                 for react in self._reacts[kind]:
                     guard.run(kind, stream.machine[:12], react, stream, entry)
-            guard.run("roster", "", self.standing.tell)
+            guard.run("roster", "", self.membership.tell)
 
     def _settle_down(self) -> None:
         """Let everybody do what they still want, until nothing new comes of it.
@@ -376,7 +376,7 @@ class Core:
 
     def _sign(self) -> None:
         """One seal for each of our streams that grew, one receipt for each that came."""
-        self.store.seal_dirty(self.standing.signer("seal"))
+        self.store.seal_dirty(self.membership.signer("seal"))
         self.replication.receipts(self.now.wall_ms)
 
     def _released(self) -> list[ev.Effect]:

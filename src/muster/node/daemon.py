@@ -45,18 +45,17 @@ from muster.limits import (
     REPLY_PART_BYTES,
 )
 from muster.node import event as ev
-from muster.node.attempts.effects import Hands
+from muster.node.attempts.effects import EffectRunner
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
-from muster.node.host import clock
-from muster.node.host import disk as usage
-from muster.node.incarnations.members import FactsChanged, FreshPapers
+from muster.node.host import clock, disk
+from muster.node.incarnations.members import FactsChanged, FreshCertificates
 from muster.node.installation import Installation
 from muster.node.link import failure
 from muster.node.links.paths import Cascade
 from muster.node.links.relay import Relays
-from muster.node.services.full_disk import Room
+from muster.node.services.full_disk import FullDisk
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 
@@ -159,9 +158,11 @@ class Daemon:
         self.streams = Streams(
             self.core, self.put, self.drained, self.answer, lambda link: link in self._outboxes
         )
-        self.hands = Hands(self)
-        self._effects = ev.Effects(self.core.wants, self, self.hands)
-        self.room = Room(self.core, self.supervisor, self._perform, self.post, self.hands.relieve)
+        self.effects = EffectRunner(self)
+        self._effects = ev.Effects(self.core.wants, self, self.effects)
+        self.room = FullDisk(
+            self.core, self.supervisor, self._perform, self.post, self.effects.relieve
+        )
         own = Own(machine.identity.machine, _credentials(machine), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
@@ -180,14 +181,14 @@ class Daemon:
         Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._listeners.append(await IpcChannel().listen(socket, self._local_link))
         try:
-            await self.hands.prepare()
+            await self.effects.prepare()
             if not self._step(lambda: self.core.start(clock.read())):
                 return
-            self.post(FactsChanged(await self.hands.facts()))
+            self.post(FactsChanged(await self.effects.facts()))
             self._listeners += await self.paths.listen(self._peer_link)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
-            self.supervisor.keep("papers", self._papers)
+            self.supervisor.keep("papers", self._certificates)
             self.supervisor.keep("upkeep", self._upkeep)
             self.paths.begin()
             # What a start made stays: looking through it again and again costs every busy step.
@@ -224,7 +225,7 @@ class Daemon:
     async def _close(self) -> None:
         for listener in self._listeners:
             await listener.close()
-        await self.hands.close()
+        await self.effects.close()
         await self.supervisor.stop()
         self.machine.close()
 
@@ -437,11 +438,11 @@ class Daemon:
     def _identify(self, der: bytes) -> str:
         """Which machine shows this certificate. Raises: Refused."""
         peer = certificate.peer_of(der)
-        standing = self.core.standing
+        membership = self.core.membership
         try:
-            record = standing.roster.machine(peer.machine)
+            record = membership.roster.machine(peer.machine)
         except Denied as denied:
-            raise Denied(str(denied), standing.revocation(peer.machine)) from denied
+            raise Denied(str(denied), membership.revocation(peer.machine)) from denied
         return certificate.check_peer(peer, record)
 
     # --- time ---------------------------------------------------------------------------------
@@ -450,7 +451,7 @@ class Daemon:
         while True:
             busy = len(self._outboxes) > 0
             await asyncio.sleep(TICK_S if busy else QUIET_TICK_S)
-            self.core.store.low = usage.free_bytes(self.home.path) < DISK_RESERVE_BYTES
+            self.core.store.low = disk.free_bytes(self.home.path) < DISK_RESERVE_BYTES
             if not self.room.full:
                 self.post(ev.Tick())
 
@@ -458,7 +459,7 @@ class Daemon:
         while True:
             await asyncio.sleep(FACTS_S)
             async with self.supervisor.attempt("facts"):
-                self.post(FactsChanged(await self.hands.facts()))
+                self.post(FactsChanged(await self.effects.facts()))
 
     @ev.effect(ev.ReachedAt)
     def _moved(self, effect: ev.ReachedAt) -> None:
@@ -466,17 +467,17 @@ class Daemon:
 
         async def tell() -> None:
             self.machine.reached_at(effect.address)
-            self.post(FactsChanged(await self.hands.facts()))
+            self.post(FactsChanged(await self.effects.facts()))
 
         self.supervisor.run("facts", tell())
 
     async def _upkeep(self) -> None:
         while True:
-            await self.hands.upkeep()
+            await self.effects.upkeep()
             await asyncio.sleep(UPKEEP_S)
 
-    @ev.effect(FreshPapers)
-    def _fresh_papers(self, _effect: FreshPapers) -> None:
+    @ev.effect(FreshCertificates)
+    def _fresh_papers(self, _effect: FreshCertificates) -> None:
         """Our roles changed.
 
         With the authority here the new papers count before anybody is told of it: a newcomer
@@ -493,13 +494,13 @@ class Daemon:
             return
         self.supervisor.run("papers", self._renew())
 
-    async def _papers(self) -> None:
+    async def _certificates(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""
         while True:
             await asyncio.sleep(5)
             async with self.supervisor.attempt("papers"):
                 record = self.core.roster.machines.get(self.core.machine)
-                if self.machine.papers_due(record, self.core.now.wall_ms):
+                if self.machine.renewal_due(record, self.core.now.wall_ms):
                     await self._renew()
 
     async def _renew(self) -> None:
@@ -511,7 +512,7 @@ class Daemon:
         if not self.machine.renewed_here(record, wall_ms):
             request = self.machine.renewal(record, wall_ms)
             for hub in self.core.roster.hubs():
-                raw = await self.hands.ask(hub.machine, "renew", {"request": request})
+                raw = await self.effects.ask(hub.machine, "renew", {"request": request})
                 if raw is not None:
                     self.machine.take_renewal(str(raw))
                     break
@@ -525,5 +526,5 @@ _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
 
 
 def _credentials(machine: Installation) -> Credentials:
-    cert, key, ca = certificate.tls_files(machine.identity, machine.papers())
+    cert, key, ca = certificate.tls_files(machine.identity, machine.certificates())
     return Credentials(cert, key, ca)

@@ -46,7 +46,7 @@ class Mark(NamedTuple):
     store: tuple[int, Stamp]
     effects: int
     fresh: int
-    lasting: int
+    surviving: int
     of_step: int
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from muster.fleet import kinds
 from muster.log.stream import FLEET
 from muster.node import event as ev
-from muster.node.replica.membership import Standing
+from muster.node.replica.membership import Membership
 from muster.store.store import Store
 
 
@@ -22,9 +22,11 @@ class Noticed(ev.Event):
 class Incidents:
     """The incidents of this machine, in its own stream."""
 
-    def __init__(self, store: Store, standing: Standing, write: Callable[[str, Any], None]) -> None:
+    def __init__(
+        self, store: Store, membership: Membership, write: Callable[[str, Any], None]
+    ) -> None:
         """`write` makes an entry as soon as we may write."""
-        self._store, self._standing, self._write = store, standing, write
+        self._store, self._membership, self._write = store, membership, write
 
     def open(self, key: str, severity: str, title: str, detail: str = "") -> None:
         body = {"detail": detail[:500], "key": key[:64], "severity": severity, "title": title[:500]}
@@ -36,7 +38,7 @@ class Incidents:
 
     def close_anywhere(self, key: str, reason: str) -> None:
         """It is over, in whichever of our incarnations it was opened."""
-        own, me = self._standing.own(FLEET), self._standing.machine
+        own, me = self._membership.own(FLEET), self._membership.machine
         mine = self._store.rows("fleet_incident", writer=me, key=key[:64], open=1)
         if not mine:
             return

@@ -17,7 +17,7 @@ from muster import __version__
 from muster.channel import FIRST
 from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
-from muster.fleet.certificate import Papers
+from muster.fleet.certificate import CertificateChain
 from muster.fleet.facts import Way
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
@@ -26,7 +26,7 @@ from muster.log.stream import FleetId, Incarnation
 from muster.node.core import Core
 from muster.node.host import clock, reach
 from muster.node.host.home import Home
-from muster.node.host.incarnation import going_on
+from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part, all_folds
 from muster.node.verb import Verb
@@ -138,7 +138,9 @@ class Installation:
         except Malformed as error:
             self.doubts = (str(error),)
             return _fresh()
-        going, self.doubts = going_on(self.store, mark, _read(_MACHINE_ID), _read(_GENERATION))
+        going, self.doubts = resume_incarnation(
+            self.store, mark, _read(_MACHINE_ID), _read(_GENERATION)
+        )
         own = f"{self.identity.machine}/"
         if mark is not None:
             self._marked = {s: n for s, n in mark.sizes.items() if s.startswith(own)}
@@ -161,7 +163,7 @@ class Installation:
         self._marking = self._marker.submit(self._mark.write, mark, core.now.wall_ms, force=True)
 
     def _mark_of(self, core: Core) -> Mark:
-        incarnation, me = core.standing.incarnation, self.identity.machine
+        incarnation, me = core.membership.incarnation, self.identity.machine
         own = [s for s in self.store.streams() if (s.machine, s.incarnation) == (me, incarnation)]
         sizes = {str(stream): self.store.size(stream) for stream in own}
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
@@ -169,10 +171,10 @@ class Installation:
 
     # --- papers ----------------------------------------------------------------------------
 
-    def papers(self) -> Papers:
-        return Papers(self.facts["certificate"].encode(), self.facts["ca"].encode())
+    def certificates(self) -> CertificateChain:
+        return CertificateChain(self.facts["certificate"].encode(), self.facts["ca"].encode())
 
-    def papers_due(self, record: MachineRecord | None, wall_ms: int) -> bool:
+    def renewal_due(self, record: MachineRecord | None, wall_ms: int) -> bool:
         """Whether the certificate is old, or names other roles than the machine's record."""
         shown = open_record(self.facts["record"].encode(), self.fleet).roles
         if record is not None and record.roles != shown:
@@ -184,7 +186,7 @@ class Installation:
         if self.authority is None:
             return False
         issued = certificate.issue(self.authority, record, wall_ms)
-        self._keep_papers(record.raw.decode(), issued.tls_pem.decode())
+        self._keep_certificates(record.raw.decode(), issued.tls_pem.decode())
         return True
 
     def renewal(self, record: MachineRecord, wall_ms: int) -> str:
@@ -195,9 +197,9 @@ class Installation:
     def take_renewal(self, raw: str) -> None:
         """Keep the papers in an answer. Raises: Refused where a part of it is not for us."""
         fresh = open_answer(raw.encode(), self.identity, self.fleet).answer
-        self._keep_papers(fresh.record, fresh.tls_pem)
+        self._keep_certificates(fresh.record, fresh.tls_pem)
 
-    def _keep_papers(self, record: str, pem: str) -> None:
+    def _keep_certificates(self, record: str, pem: str) -> None:
         self.facts = {**self.facts, "certificate": pem, "record": record}
         self.home.put_facts(self.facts)
 

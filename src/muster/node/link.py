@@ -10,7 +10,7 @@ from msgspec import DecodeError, Struct, json
 from muster.errors import MusterError
 from muster.limits import LINK_HEARD_APART_MS, SENTENCE_CHARS_MAX
 from muster.node.host.clock import Told
-from muster.visible import visible
+from muster.printable import visible
 
 
 class Tried(Struct, frozen=True):

@@ -6,50 +6,50 @@ A part finds those before it while it is made, and every other one later.
 from typing import Final
 
 from muster.node.call.answers import Answers
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 from muster.node.call.frames import Frames
 from muster.node.call.router import Router
-from muster.node.incarnations.clone import Twins
+from muster.node.incarnations.clone import CloneDetector
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.last_word import LastWords
 from muster.node.incarnations.members import Members
-from muster.node.incarnations.processes import Lives
+from muster.node.incarnations.processes import Processes
 from muster.node.incarnations.republish import Republisher
-from muster.node.incarnations.setback import Setbacks
+from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
 from muster.node.services.health import Health
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
-from muster.node.tasks.approvals import Questions
+from muster.node.services.operator_end import OperatorEnds
+from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
-from muster.node.tasks.followers import Following
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.followers import Followers
+from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
-from muster.node.tasks.runs import Running
-from muster.node.tasks.service import Work
-from muster.node.tasks.worker import Working
+from muster.node.tasks.runs import RunService
+from muster.node.tasks.service import TaskService
+from muster.node.tasks.worker import WorkerService
 
 PARTS: Final[tuple[type[Part], ...]] = (
-    Twins,
+    CloneDetector,
     Members,
     Health,
     Losses,
-    Lives,
+    Processes,
     Doubt,
     Republisher,
-    Setbacks,
-    LastWords,
-    Orders,
+    Rollbacks,
+    OperatorEnds,
+    Authorizer,
     Frames,
     Answers,
     Router,
     Ownership,
-    Owning,
-    Following,
-    Running,
+    OwnerService,
+    Followers,
+    RunService,
     Branches,
-    Questions,
-    Working,
-    Work,
+    Approvals,
+    WorkerService,
+    TaskService,
     Mailbox,
 )

@@ -7,7 +7,7 @@ from typing import Protocol
 from muster.agent.catalogue import AgentEntry
 from muster.agent.process import Runner
 from muster.channel.base import Link
-from muster.git.worktree import Workshop
+from muster.git.worktree import Worktrees
 from muster.node import event as ev
 from muster.node.call.streams import Streams
 from muster.node.core import Core
@@ -20,7 +20,7 @@ class AttemptTools(Protocol):
     """What an attempt works with."""
 
     @property
-    def workshop(self) -> Workshop: ...
+    def worktrees(self) -> Worktrees: ...
 
     @property
     def runner(self) -> Runner: ...
@@ -40,7 +40,7 @@ class Runtime(Protocol):
     supervisor: Supervisor
 
     @property
-    def hands(self) -> AttemptTools: ...
+    def effects(self) -> AttemptTools: ...
 
     @property
     def streams(self) -> Streams: ...

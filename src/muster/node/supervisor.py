@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from muster.errors import USED_UP, Broken, Exhausted, MusterError
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.link import sentence
-from muster.visible import visible
+from muster.printable import visible
 
 DECLARED[__name__] = {
     "step-failed": "A step of the core failed, and no guard caught it.",

@@ -104,7 +104,7 @@ class Verb(NamedTuple):
     on: Literal["none", "one", "many"] = "many"
     # Whether the command leads through it in several steps, by its function in `cli/steps.py`.
     steps: bool = False
-    # The function of `cli/order.py` that signs what stands beside the order itself.
+    # The function of `cli/sign.py` that signs what stands beside the order itself.
     signs: str = ""
     # Whether it is followed: it says nothing for long, and its reader knows.
     followed: bool = False

@@ -31,7 +31,7 @@ from muster.errors import (
     unable,
 )
 from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
-from muster.store.durable import sync_folder, sync_handle, write_file
+from muster.store.atomic_file import sync_folder, sync_handle, write_file
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 256 * 1024

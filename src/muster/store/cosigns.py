@@ -2,8 +2,8 @@
 
 Rule 1: this machine's own cosign is written by the transaction that makes it true.
 Rule 2: another machine's cosign may wait in memory for the next transaction that writes anything,
-        or for `hurry`: a commit of its own would cost an fsync for each receipt. Nothing is lost
-        in a crash: it is proof by itself, its maker keeps it, and shows it again on every link.
+        or for `flush_cosigns`: a commit of its own would cost an fsync for each receipt. Nothing
+        is lost in a crash: it is proof by itself, its maker keeps it and shows it on every link.
 """
 
 from muster.log.seal import Cosign, Strength
@@ -57,7 +57,7 @@ class Cosigns:
         """Return what is not written yet."""
         return list(self._waiting.values())
 
-    def hurry(self) -> None:
+    def flush_cosigns(self) -> None:
         """Write with this transaction what waits."""
         self._due |= bool(self._waiting)
 

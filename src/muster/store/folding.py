@@ -20,10 +20,10 @@ from muster.errors import MISTAKES, Refused
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.log.kind import schema
-from muster.store.order import Order, Run
+from muster.store.admission import AdmissionOrder, Run
+from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
-from muster.store.tables import CHANGES_MAX, FoldTable
 
 # Rows kept in memory of all tables: what a busy fleet works on, at some thirty megabytes.
 CACHE_ROWS_MAX: Final = 40_000
@@ -192,7 +192,7 @@ class Folding:
 
     def refold(
         self,
-        order: Order,
+        order: AdmissionOrder,
         entries: Entries,
         *,
         only: Sequence[str] | None = None,
@@ -221,7 +221,7 @@ class Folding:
             self.trim()
         yield done
 
-    def _repeat(self, run: Run, order: Order, entries: Entries) -> None:
+    def _repeat(self, run: Run, order: AdmissionOrder, entries: Entries) -> None:
         if run.entries:
             self.apply(run.stream, entries(run.stream, run.start, run.entries), run.number)
             return

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from muster.errors import Malformed, unable
-from muster.store.durable import write_file
+from muster.store.atomic_file import write_file
 
 # Half a second of entries is little to be in doubt about, and one fsync a second costs nothing.
 WRITE_INTERVAL_MS: Final = 1_000

@@ -42,7 +42,7 @@ create table if not exists entry(
   body blob               -- null: erased or withheld
 ) strict;
 create table if not exists leaf(
-  run int not null,       -- see directory.py
+  run int not null,       -- see entry_index.py
   first blob not null,    -- the smallest key in `data`
   data blob not null,     -- pairs of the first eight bytes of a leaf hash and an entry's row
   primary key(run, first)) without rowid, strict;

@@ -37,12 +37,12 @@ from muster.log.keys import Signer
 from muster.log.seal import Cosign, Seal, make_seal
 from muster.log.stream import FleetId, MachineId, StreamName
 from muster.log.tree import Range
+from muster.store.admission import AdmissionOrder
 from muster.store.cosigns import Cosigns
-from muster.store.directory import Directory
+from muster.store.entry_cache import EntryCache
+from muster.store.entry_index import EntryIndex
 from muster.store.folding import Folding
-from muster.store.order import Order
-from muster.store.recent import Recent
-from muster.store.replica import Replica
+from muster.store.reader import Reader
 from muster.store.schema import pack, prepare
 from muster.store.sqlite import MEMORY, Database, SqlValue
 from muster.store.streams import Head, Streams
@@ -61,7 +61,7 @@ class Draft(NamedTuple):
     body: bytes
 
 
-class Store(Replica):
+class Store(Reader):
     """All that one machine holds of its fleet's streams."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Store(Replica):
         self._rng = rng
         self._database = Database(path, image=image)
         prepare(self._database)
-        self._recent = Recent()
+        self._recent = EntryCache()
         self._cosigns = Cosigns(self._database)
         self._roots = {}
         # What this transaction did, each ready to be done once more; see `undo`.
@@ -93,8 +93,8 @@ class Store(Replica):
         self._changes = 0
         self._tiles = Tiles(self._database)
         self._streams = Streams(self._database, self._tiles)
-        self._order = Order(self._database)
-        self._directory = Directory(self._database, self._order)
+        self._order = AdmissionOrder(self._database)
+        self._directory = EntryIndex(self._database, self._order)
         self._folding = Folding(self._database, folds)
         self._open = False
         # A patient transaction waits for room.
@@ -361,9 +361,9 @@ class Store(Replica):
         self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
         return self._cosigns.put(head, cosign, may_wait=may_wait)
 
-    def hurry(self) -> None:
+    def flush_cosigns(self) -> None:
         """Write with this transaction what waited for one; call it now and then."""
-        self._cosigns.hurry()
+        self._cosigns.flush_cosigns()
 
     # --- rare ------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple
 
 from muster import limits
 from muster.errors import Malformed, Refused
-from muster.task.unit import path_refusal
+from muster.task.units import path_refusal
 
 Shape = Literal["file", "program", "folder"]
 

@@ -18,11 +18,11 @@ from muster.task import route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.graph import cycles, prerequisites
-from muster.task.local import local_files
-from muster.task.order import EACH_PATH, largest_order, size_refusal, text_size, texts_of
+from muster.task.local_paths import local_files
 from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
 from muster.task.spec import Document, Phase, Spec, names, read
-from muster.task.unit import duration_ms
+from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size, texts_of
+from muster.task.units import duration_ms
 from muster.task.values import (
     EACH_VALUES,
     FILE,

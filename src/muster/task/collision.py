@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Final
 
-from muster.task.local import Finding
+from muster.task.local_paths import Finding
 from muster.task.problem import shown
 from muster.task.spec import Spec
 

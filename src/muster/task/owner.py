@@ -22,20 +22,20 @@ from muster import limits
 from muster.errors import Conflict, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds
-from muster.task.book import Book, dedupe_of
 from muster.task.instruction import BeatReply, Cite, Draft, Fenced, Now, OwnerInstruction, Promoted
-from muster.task.live import Beat, Ended, Live, Order, Restored, Submitted, Why
+from muster.task.ledger import Ledger, dedupe_of
+from muster.task.open_task import Beat, Ended, Live, Restored, Submission, Submitted, Why
 from muster.task.route import Machine, Verdict, pool_of, since_of
 
-__all__ = ["Beat", "Ended", "Now", "Order", "Owner", "Restored", "Submitted", "Why"]
+__all__ = ["Beat", "Ended", "Now", "Owner", "Restored", "Submission", "Submitted", "Why"]
 
 
-class Owner(Book):
+class Owner(Ledger):
     """See the rules at the top of this file. `order` is this incarnation's place among its kind."""
 
     # --- work comes in ---------------------------------------------------------------------
 
-    def submit(self, orders: Sequence[Order], now: Now) -> list[Submitted]:
+    def submit(self, orders: Sequence[Submission], now: Now) -> list[Submitted]:
         """Open the tasks; equal content under an equal cause is one task while it is unsettled.
 
         An explicit key is one task forever. Nothing is opened when one order is refused.
@@ -63,7 +63,7 @@ class Owner(Book):
             return None
         return self._queue.group(body.template, body.repo, since=since_of(body.values))
 
-    def _submit(self, order: Order, group: int | None, now: Now) -> Submitted:
+    def _submit(self, order: Submission, group: int | None, now: Now) -> Submitted:
         body = order.body
         dedupe = "" if order.again and not body.key else dedupe_of(body, order.cause)
         if dedupe:
@@ -281,7 +281,7 @@ class Owner(Book):
         what, _, name = key.partition("/")
         task = self._tasks.get(name)
         if what == "ghost":
-            self._lay(name)
+            self._free_slot(name)
         elif what == "fault":
             self._reputation.lift(name)
         elif task is None:

@@ -25,7 +25,7 @@ from muster.errors import Malformed
 from muster.fleet.facts import Facts, is_logged_out
 from muster.task import fault
 from muster.task.spec import Needs, listed
-from muster.task.unit import SIZE
+from muster.task.units import SIZE
 from muster.task.values import RESULTS, Values
 from muster.task.version import Version, check_range, in_range, version_of
 

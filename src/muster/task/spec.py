@@ -1,6 +1,6 @@
 """A spec: the file that describes a run, as types.
 
-Rule 1: the types are the format. The reader (shape.py) and the published JSON Schema
+Rule 1: the types are the format. The reader (decode.py) and the published JSON Schema
         (spec.schema.json) are both derived from them.
 Rule 2: values stay as written ("10m", "8GiB"); a property gives the number. So the same text
         always yields the same Spec, and the Spec can be compared with the operator's signature.
@@ -19,9 +19,9 @@ from msgspec import Meta, Struct, field
 
 from muster import limits
 from muster.errors import Malformed
-from muster.task import shape, yaml
+from muster.task import decode, yaml
 from muster.task.problem import Problem, SpecErrors
-from muster.task.unit import (
+from muster.task.units import (
     DURATION,
     SIZE,
     branch_refusal,
@@ -206,11 +206,11 @@ class Document(NamedTuple):
     """A spec with the place of everything in it, by path (`phases.notes.after`)."""
 
     spec: Spec
-    places: shape.Places
+    places: decode.Places
 
     def problem(self, path: str, sentence: str, *, warning: bool = False) -> Problem:
         """A problem at `path`, or at the nearest place above it that the text has."""
-        line, column = shape.place(self.places, path)
+        line, column = decode.place(self.places, path)
         return Problem(line, column, path, sentence, warning)
 
 
@@ -231,7 +231,7 @@ def read(text: bytes) -> Document:
 
     """
     tree = yaml.read(text)
-    spec, places, problems = shape.fit(tree, Spec)
+    spec, places, problems = decode.fit(tree, Spec)
     if spec is None:
         raise SpecErrors(problems)
     return Document(spec, places)
@@ -246,7 +246,7 @@ def names(text: bytes) -> tuple[Document, frozenset[str]]:
 
     """
     tree = yaml.read(text)
-    plain, places, problems = shape.glean(tree, Spec)
+    plain, places, problems = decode.glean(tree, Spec)
     wrong = {problem.path.partition("[")[0] for problem in problems}
 
     def well(path: str) -> bool:

@@ -26,7 +26,7 @@ from muster.task import kinds
 from muster.task.evidence import Unproven
 from muster.task.instruction import Draft, Now, StartAttempt, StopAttempt
 from muster.task.lease import START_LEFT_MS, lease_end_ms, make_mark
-from muster.task.live import Beat, Ended
+from muster.task.open_task import Beat, Ended
 from muster.task.route import Machine, judge, pool_of, slots_of, wants_of
 
 

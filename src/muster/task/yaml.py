@@ -22,7 +22,7 @@ from typing import Final
 import yaml
 
 from muster import limits
-from muster.task import slip
+from muster.task import yaml_hint
 from muster.task.problem import Problem, SpecErrors, shown
 
 # U+0085, U+2028 and U+2029 end a line for PyYAML and not for an editor; the bidirectional
@@ -147,8 +147,8 @@ def _translated(text: str, error: yaml.MarkedYAMLError) -> SpecErrors:
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     what = error.problem or error.context or "nothing more is known"
     began = error.context_mark.line + 1 if error.context_mark else 0
-    stop = slip.Stop(what, error.context or "", line, column, began)
-    return _refused(line, column, f"this is not YAML: {slip.sentence(text, stop)}")
+    stop = yaml_hint.Stop(what, error.context or "", line, column, began)
+    return _refused(line, column, f"this is not YAML: {yaml_hint.sentence(text, stop)}")
 
 
 class _Builder:

@@ -19,9 +19,9 @@ from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
 from muster.node.parts import PARTS
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Door, Nothing, Request, opt, pos, verb
-from muster.verbs.proof import Checked, Report, verify
-from muster.verbs.source import DatabaseSource, Source, Stream, open_source
+from muster.verbs.declaration import Context, Nothing, Request, opt, pos, verb
+from muster.verbs.log_source import DatabaseSource, Source, Stream, open_source
+from muster.verbs.verify import Checked, Report, verify
 
 NOT_WELL: Final = 1
 # Below this nobody waits long enough to want to hear of it.
@@ -79,7 +79,7 @@ class Exported(Struct, frozen=True):
 
 
 @verb("audit", auth="local", runs="client", group="What is true", harmless=True)
-def audit(door: Door, ask: Action) -> Any:
+def audit(context: Context, ask: Action) -> Any:
     """Verify, explain or export what happened.
 
     muster audit verify
@@ -87,7 +87,7 @@ def audit(door: Door, ask: Action) -> Any:
     muster audit export ./evidence
     """
     if ask.action == "explain":
-        return {"explain": door.ask("explain", {"task": ask.what})}
+        return {"explain": context.ask("explain", {"task": ask.what})}
     if ask.action == "verify" and ask.what:
         # Another log than the one that was meant would be called whole.
         raise Malformed(
@@ -95,42 +95,42 @@ def audit(door: Door, ask: Action) -> Any:
             "`muster audit verify --file` and its name"
         )
     if not ask.file:
-        door.home.require()
-    source = open_source(ask.file or door.home.database)
-    fleet = _fleet(door, ask.fleet, source)
+        context.home.require()
+    source = open_source(ask.file or context.home.database)
+    fleet = _fleet(context, ask.fleet, source)
     if ask.action == "export":
-        return _export(door, source, fleet, Path(ask.what))
-    report = verify(source, fleet, _progress(door), "" if ask.file else _own(door))
+        return _export(context, source, fleet, Path(ask.what))
+    report = verify(source, fleet, _progress(context), "" if ask.file else _own(context))
     answer = _answer(report)
     return Finding(answer, NOT_WELL) if answer.wrong else answer
 
 
-def _fleet(door: Door, named: str, source: Source) -> FleetId:
+def _fleet(context: Context, named: str, source: Source) -> FleetId:
     """Whose log it must be: as named, else this machine's, else as it says itself."""
     if named:
         return fleet_id(named)
-    if door.home.exists:
-        return FleetId(str(door.home.facts()["fleet"]))
+    if context.home.exists:
+        return FleetId(str(context.home.facts()["fleet"]))
     found = source.fleet()
     if not found:
         raise NotFound("the log names no fleet: give its id with --fleet")
-    door.say(f"taking its own word for the fleet: {found} - is it yours?")
+    context.say(f"taking its own word for the fleet: {found} - is it yours?")
     return fleet_id(found)
 
 
-def _own(door: Door) -> str:
+def _own(context: Context) -> str:
     """The machine whose log this is."""
-    facts = door.home.facts()
+    facts = context.home.facts()
     return open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
 
 
-def _progress(door: Door) -> Any:
+def _progress(context: Context) -> Any:
     shown = _PROGRESS_FROM
 
     def hear(done: int) -> None:
         nonlocal shown
         if done >= shown:
-            door.say(f"{done} entries checked")
+            context.say(f"{done} entries checked")
             shown = done + _PROGRESS_FROM
 
     return hear
@@ -173,13 +173,13 @@ def _scope(scope: str, report: Report) -> str:
 # --- export ---------------------------------------------------------------------------------------
 
 
-def _export(door: Door, source: Source, fleet: FleetId, folder: Path) -> Exported:
+def _export(context: Context, source: Source, fleet: FleetId, folder: Path) -> Exported:
     """Write the format of docs/spec/log.md, section 8; everything is verified first."""
     if folder.exists():
         raise Conflict(f"{folder} exists; name a folder that is not there yet")
     if not isinstance(source, DatabaseSource):
         raise Malformed("an export is made from a database, not from another export")
-    report = verify(source, fleet, _progress(door))
+    report = verify(source, fleet, _progress(context))
     if report.findings():
         raise Refused(f"the log does not hold: {report.findings()[0]}; see `muster audit verify`")
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -249,7 +249,7 @@ class Rebuilt(Struct, frozen=True):
 
 
 @verb("rebuild", auth="local", runs="client", group="What is true")
-def rebuild(door: Door, ask: Nothing) -> Rebuilt:
+def rebuild(context: Context, ask: Nothing) -> Rebuilt:
     """Fold every table anew from the log.
 
     The daemon must be down, for one program writes at a time.
@@ -259,14 +259,14 @@ def rebuild(door: Door, ask: Nothing) -> Rebuilt:
     from muster.node.host import lock  # noqa: PLC0415 - with it the core is loaded
     from muster.node.installation import Installation  # noqa: PLC0415 - as above
 
-    home = door.home
+    home = context.home
     home.require()
-    if door.running():
+    if context.running():
         raise Conflict("the daemon is running: stop it first with `muster down`")
     with lock.held(home.lock):
         machine = Installation(home, PARTS)
         try:
-            done, hear = 0, _progress(door)
+            done, hear = 0, _progress(context)
             for done, _total in machine.store.rebuild():
                 hear(done)
             skipped = len(machine.store.skipped())

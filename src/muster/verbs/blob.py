@@ -6,8 +6,8 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, NotFound
-from muster.node.attempts import blobs as holder
-from muster.node.attempts.blobs import Source
+from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts.blob_transfer import Source
 from muster.node.host import clock
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
@@ -61,7 +61,7 @@ def artefacts(core: Core, call: Call, ask: Artefacts) -> Delivered:
             **task, commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts)
         )
     found = holder.sources(core, row)
-    kept = ((each.artefact, core.standing.name_of(each.machine)) for each in found)
+    kept = ((each.artefact, core.membership.name_of(each.machine)) for each in found)
     return Delivered(
         **task, artefacts=[Kept(a.path, a.shape, a.sha256, a.size, name) for a, name in kept]
     )

@@ -1,6 +1,6 @@
 """What a verb that runs inside the command is handed, and what it gives back.
 
-Rule 1: such a verb gets a `Door` and its arguments: `handler(door, args)`. It prints nothing
+Rule 1: such a verb gets a `Context` and its arguments: `handler(door, args)`. It prints nothing
 itself: progress goes through `say`, its answer is what it returns.
 Rule 2: an answer is JSON. A `Finding` is an answer that is not a good one: the command shows it
 and ends with its exit code.
@@ -19,7 +19,7 @@ class Finding(NamedTuple):
     code: int
 
 
-class Door(Protocol):
+class Context(Protocol):
     """The command, as a verb inside it sees it."""
 
     @property

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 from muster import __version__
 from muster.errors import MusterError
 from muster.node.verb import Arg, Verb
-from muster.verbs.declaration import Door, Nothing, Request, Words, pos, verb
+from muster.verbs.declaration import Context, Nothing, Request, Words, pos, verb
 from muster.verbs.table import VERBS
 
 _COMMON: Final = {"--json": "flag", "--on": "machine", "--home": "file", "--help": "flag"}
@@ -53,7 +53,7 @@ complete -c muster -f -a '(_muster)'
 
 
 @verb("version", auth="local", runs="client", group="What is true", harmless=True)
-def version(door: Door, ask: Nothing) -> str:
+def version(context: Context, ask: Nothing) -> str:
     """The version.
 
     muster version
@@ -66,7 +66,7 @@ class Shell(Request, frozen=True):
 
 
 @verb("completion", auth="local", runs="client", group="What is true", harmless=True)
-def completion(door: Door, ask: Shell) -> str:
+def completion(context: Context, ask: Shell) -> str:
     """Print a script that completes commands in your shell.
 
     Its first line says how it is installed.
@@ -81,14 +81,14 @@ class Line(Request, frozen=True):
 
 
 @verb("complete", auth="local", runs="client")
-def complete(door: Door, ask: Line) -> str:
+def complete(context: Context, ask: Line) -> str:
     """How the last of these words may go on, each with what it is."""
     *before, current = ask.words or ("",)
-    found = _candidates(door, before, current)
+    found = _candidates(context, before, current)
     return "\n".join(f"{name}\t{help}" for name, help in found if name.startswith(current))
 
 
-def _candidates(door: Door, before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
+def _candidates(context: Context, before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
     found, places, kind = None, 0, ""
     for word in before:
         if kind:
@@ -103,7 +103,7 @@ def _candidates(door: Door, before: Sequence[str], current: str) -> Iterator[tup
         else:
             places += 1
     if kind:
-        yield from _values(door, kind, current)
+        yield from _values(context, kind, current)
     elif current.startswith("-"):
         args = found.args if found is not None else ()
         here = found is not None and found.on == "none"
@@ -113,7 +113,7 @@ def _candidates(door: Door, before: Sequence[str], current: str) -> Iterator[tup
     elif found is None:
         yield from ((verb.name, verb.summary) for verb in VERBS.values() if not verb.hidden)
     else:
-        yield from _at(door, [arg for arg in found.args if arg.position], places, current)
+        yield from _at(context, [arg for arg in found.args if arg.position], places, current)
 
 
 def _takes(found: Verb | None, word: str) -> str:
@@ -124,15 +124,17 @@ def _takes(found: Verb | None, word: str) -> str:
     return "" if kind == "flag" else kind
 
 
-def _at(door: Door, args: Sequence[Arg], places: int, current: str) -> Iterator[tuple[str, str]]:
+def _at(
+    context: Context, args: Sequence[Arg], places: int, current: str
+) -> Iterator[tuple[str, str]]:
     """What may stand at this place; of the last one, there may be several."""
     if args and (places < len(args) or args[-1].kind == "words"):
         arg = args[min(places, len(args) - 1)]
         yield from ((each, "") for each in arg.choices)
-        yield from _values(door, arg.kind, current)
+        yield from _values(context, arg.kind, current)
 
 
-def _values(door: Door, kind: str, current: str) -> Iterator[tuple[str, str]]:
+def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, str]]:
     if kind in {"file", "place"}:
         for path in glob.glob(glob.escape(current) + "*"):
             yield path + "/" * os.path.isdir(path), ""
@@ -140,7 +142,7 @@ def _values(door: Door, kind: str, current: str) -> Iterator[tuple[str, str]]:
         verb, field = _SOURCES[kind]
         # Without a daemon there is nothing to choose from, and nobody to tell.
         with contextlib.suppress(MusterError):
-            for row in door.ask(verb, {}):
+            for row in context.ask(verb, {}):
                 text = str(row[field])
                 yield (
                     text if kind in {"machine", "thread"} else text[:_ID_CHARS],

@@ -11,9 +11,9 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
-from muster.node.tasks.runs import Running
+from muster.node.tasks.runs import RunService
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
@@ -43,9 +43,9 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
         muster cancel 1ae7 --reason 'wrong branch'
     """
     what, reason = ask.what, ask.reason or f"{call.actor} cancelled it"
-    found = [r for r in core.part(Running).runs if r.startswith(what)]
+    found = [r for r in core.part(RunService).runs if r.startswith(what)]
     if len(found) == 1 and len(what) >= 4:
-        core.part(Running).cancel(found[0], reason)
+        core.part(RunService).cancel(found[0], reason)
         return Cancelled(run=found[0])
     known = whose(core, what)
     if known.machine != core.machine and not known.there and known.open:
@@ -53,13 +53,13 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     if known.what == "run":
         raise _not_open(known)
     task = _open(core, what)
-    core.part(Owning).owner.cancel(task, reason, call.cites, core.now)
+    core.part(OwnerService).owner.cancel(task, reason, call.cites, core.now)
     return Cancelled(task=task)
 
 
 def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
     """The order to end it, where its owner finds it, and where all others see it."""
-    statement = open_statement(call.statement.encode(), core.standing.fleet)
+    statement = open_statement(call.statement.encode(), core.membership.fleet)
     if statement.target != EVERY_MACHINE or ask.what != known.id:
         raise Unreachable(
             f"{known.owner} owns {known.what} {known.id[:12]} and cannot be asked now; "
@@ -96,9 +96,9 @@ def retry(core: Core, call: Call, ask: Retry) -> Retried:
     muster retry 7d5e
     """
     task = _open(core, ask.task)
-    if core.part(Owning).owner.why(task).state == "leased":
+    if core.part(OwnerService).owner.why(task).state == "leased":
         raise Conflict(f"task {task[:12]} is running: `muster cancel` ends it, if it should end")
-    core.part(Owning).owner.retry(task)
+    core.part(OwnerService).owner.retry(task)
     return Retried(task)
 
 
@@ -122,9 +122,9 @@ def decide(core: Core, call: Call, ask: Decide) -> Decided:
     task = _open(core, ask.task)
     said: Literal["approve", "reject"] = "approve" if ask.answer == "yes" else "reject"
     body = kinds.TaskDecide(task, said, call.statement.encode().hex(), ask.note[:2000])
-    if core.part(Owning).owner.why(task).state != "waiting":
+    if core.part(OwnerService).owner.why(task).state != "waiting":
         raise Conflict(f"task {task[:12]} does not wait for a person")
-    core.part(Owning).owner.decide(call.write(body).id, body)
+    core.part(OwnerService).owner.decide(call.write(body).id, body)
     return Decided(task, said)
 
 
@@ -135,6 +135,6 @@ def _open(core: Core, text: str) -> str:
     if held.row["state"] not in LIVE:
         raise Conflict(f"task {task[:12]} is {held.row['state']} already; nothing was changed")
     if held.owner != core.machine:
-        name = core.standing.name_of(held.owner)
+        name = core.membership.name_of(held.owner)
         raise NotFound(f"task {task[:12]} is owned by {name}: say it there, with --on {name}")
     return task

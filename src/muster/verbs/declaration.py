@@ -36,13 +36,26 @@ if TYPE_CHECKING:
     from muster.node.core import Core
     from muster.node.daemon import Daemon
     from muster.node.event import Perform
-    from muster.verbs.client import Door
+    from muster.verbs.client import Context
 else:
-    Call = Core = Daemon = Door = Perform = Stream = Any
+    Call = Core = Daemon = Context = Perform = Stream = Any
 
 __all__ = [
-    "Call", "Core", "Daemon", "Declared", "Door", "Nothing", "Perform", "Request", "Stream",
-    "Words", "data", "declared", "opt", "pos", "verb",
+    "Call",
+    "Context",
+    "Core",
+    "Daemon",
+    "Declared",
+    "Nothing",
+    "Perform",
+    "Request",
+    "Stream",
+    "Words",
+    "data",
+    "declared",
+    "opt",
+    "pos",
+    "verb",
 ]  # fmt: skip
 
 H = TypeVar("H", bound=Callable[..., Any])

@@ -26,8 +26,8 @@ from muster.fleet.device import (
 )
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.grant import ANYTHING, takes
-from muster.fleet.meant import meant
 from muster.fleet.name import Hex32
+from muster.fleet.named import meant
 from muster.fleet.statement import open_statement
 from muster.limits import (
     DEVICE_DAYS_MAX,
@@ -41,7 +41,18 @@ from muster.log.stream import FleetId, MachineId
 from muster.node.host.home import SEED_BYTES, Home
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks import devices
-from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, data, opt, pos, verb
+from muster.verbs.declaration import (
+    Call,
+    Context,
+    Core,
+    Nothing,
+    Request,
+    Words,
+    data,
+    opt,
+    pos,
+    verb,
+)
 from muster.verbs.grant import check_right
 
 SEED: Final = "device.seed"
@@ -91,25 +102,25 @@ class Action(Request, frozen=True):
 
 
 @verb("device", auth="local", runs="client", group="The fleet")
-def device(door: Door, ask: Action) -> Any:
+def device(context: Context, ask: Action) -> Any:
     """Let another machine order with a key of its own: add, join, list, revoke.
 
     muster device add laptop    # where operator.seed lies: prints the next line
     muster device join muster-device1.…    # on laptop
     """
     if ask.action == "list":
-        return {"devices": door.ask("devices", {})}
+        return {"devices": context.ask("devices", {})}
     if ask.action == "join":
-        return _join(door, ask.what)
+        return _join(context, ask.what)
     if ask.action == "add":
-        return _add(door, ask)
+        return _add(context, ask)
     # What would be refused is nothing to ask a person about.
-    door.ask("device.taken", {"device": ask.what})
-    door.confirm(f"the device {ask.what} orders nothing any more; its machine stays a member")
-    return door.ask("device.revoke", {"device": ask.what}, on=door.on)
+    context.ask("device.taken", {"device": ask.what})
+    context.confirm(f"the device {ask.what} orders nothing any more; its machine stays a member")
+    return context.ask("device.revoke", {"device": ask.what}, on=context.on)
 
 
-def _add(door: Door, ask: Action) -> Any:
+def _add(context: Context, ask: Action) -> Any:
     """Sign the terms of a fresh ticket; the string with its seed is shown once, here."""
     seed = secrets.token_bytes(SEED_BYTES)
     asked = {
@@ -120,22 +131,22 @@ def _add(door: Door, ask: Action) -> Any:
         "minutes": ask.minutes,
         "ticket": Signer(seed).public.hex(),
     }
-    added = door.ask("device.add", asked, on=door.on)
+    added = context.ask("device.add", asked, on=context.on)
     return {**added, "string": write_string(FleetId(str(added["fleet"])), seed)}
 
 
-def _join(door: Door, text: str) -> Any:
+def _join(context: Context, text: str) -> Any:
     """Make the key of this device, and let the ticket say that it takes its place."""
-    home = door.home
+    home = context.home
     home.require()
     fleet, ticket = read_string(text)
-    offer = door.ask("device.offer", {"fleet": fleet, "ticket": ticket.public.hex()})
+    offer = context.ask("device.offer", {"fleet": fleet, "ticket": ticket.public.hex()})
     _put_away(home, offer["spent"])
     if not home.has_seed(SEED):
         home.put_seed(SEED, secrets.token_bytes(SEED_BYTES))
     machine = MachineId(str(offer["machine"]))
     binding = sign_device(ticket, Signer(home.seed(SEED)), fleet, machine)
-    return door.ask("device.record", {"binding": binding.decode(), "id": offer["id"]})
+    return context.ask("device.record", {"binding": binding.decode(), "id": offer["id"]})
 
 
 def _put_away(home: Home, spent: list[str]) -> None:
@@ -210,7 +221,7 @@ def add(core: Core, call: Call, ask: Add) -> Added:
     """Write down the terms of a device; the string is the command's own affair."""
     if ask.terms is None:
         raise Malformed("a device has terms that an operator signed; use `muster device add`")
-    signed, terms = open_statement(ask.statement.encode(), core.standing.fleet), ask.terms
+    signed, terms = open_statement(ask.statement.encode(), core.membership.fleet), ask.terms
     if signed.operator not in core.roster.operators:
         raise Denied("a device is added by an operator, not by whom one granted something")
     if not adds(signed, terms):
@@ -223,7 +234,7 @@ def add(core: Core, call: Call, ask: Add) -> Added:
         )
     call.write(kinds.DeviceOpen(ask.statement, terms))
     return Added(
-        machine.name, core.standing.fleet, terms.open_ms, devices.rights(terms), terms.until_ms
+        machine.name, core.membership.fleet, terms.open_ms, devices.rights(terms), terms.until_ms
     )
 
 
@@ -244,7 +255,7 @@ class Offered(Struct, frozen=True):
 def offer(core: Core, call: Call, ask: Ticket) -> Offered:
     """The terms that a ticket is for, while they can be used here."""
     core.part(Doubt).check_once("no device is made here")
-    if ask.fleet != core.standing.fleet:
+    if ask.fleet != core.membership.fleet:
         raise Denied("the string is from another fleet than this machine's")
     found = next((o for o in devices.offers(core) if o.terms.ticket == ask.ticket), None)
     if found is None:
@@ -258,7 +269,7 @@ def offer(core: Core, call: Call, ask: Ticket) -> Offered:
 
 
 def _check_offer(core: Core, found: devices.Offer) -> None:
-    name = core.standing.name_of(found.terms.machine)
+    name = core.membership.name_of(found.terms.machine)
     if found.terms.machine != core.machine:
         raise Denied(f"the string is for {name}: give this command there")
     state = devices.state(core, found)
@@ -295,8 +306,8 @@ def record(core: Core, call: Call, ask: Bound) -> Made:
     if found is None:
         raise NotFound("this machine knows no such offer of a device; give the string again")
     _check_offer(core, found)
-    statement = open_statement(found.statement.encode(), core.standing.fleet)
-    bound = open_device(ask.binding.encode(), core.standing.fleet)
+    statement = open_statement(found.statement.encode(), core.membership.fleet)
+    bound = open_device(ask.binding.encode(), core.membership.fleet)
     made = device_of(statement, found.statement, found.terms, bound)
     if made is None or bound.machine != core.machine:
         raise Refused("the binding is of another device; give the string again")
@@ -340,7 +351,7 @@ class Revoked(Struct, frozen=True):
 )
 def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Take the terms of a device back; its own statement, which the command signed, does it."""
-    signed = open_statement(ask.statement.encode(), core.standing.fleet)
+    signed = open_statement(ask.statement.encode(), core.membership.fleet)
     if signed.operator not in core.roster.operators:
         raise Denied("a device is revoked by an operator, not by whom one granted something")
     if ask.id is None or not takes(signed, ask.id):

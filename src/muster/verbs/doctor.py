@@ -33,7 +33,7 @@ from muster.node.host.reach import check_config
 from muster.store.sqlite import check_version
 from muster.task.spec import NAME
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Door, Nothing, verb
+from muster.verbs.declaration import Context, Nothing, verb
 
 # The check that comes first, and the incidents that are told by it.
 PAST: Final = "past"
@@ -59,16 +59,16 @@ class Checks(Struct, frozen=True):
 
 
 @verb("doctor", auth="local", runs="client", group="The fleet", harmless=True)
-def doctor(door: Door, ask: Nothing) -> Checks | Finding:
+def doctor(context: Context, ask: Nothing) -> Checks | Finding:
     """Check this machine and say how to mend what is wrong.
 
     Exit code 1 where something is.
 
         muster doctor
     """
-    checks = [*_system(door.home), *_of_home(door.home)]
-    if os.path.exists(door.home.path / "seed"):
-        checks += _of_daemon(door)
+    checks = [*_system(context.home), *_of_home(context.home)]
+    if os.path.exists(context.home.path / "seed"):
+        checks += _of_daemon(context)
     # What is wrong with the past of a machine makes everything else doubtful.
     checks.sort(key=lambda check: check.name != PAST)
     value = Checks(checks)
@@ -159,7 +159,7 @@ def _of_home(home: Home) -> Iterator[Check]:
         yield _folder_mode("state's mode", state)
     yield _socket(home)
     yield _space(home)
-    yield _papers(home)
+    yield _certificates(home)
 
 
 def _labels(home: Home) -> Iterator[Check]:
@@ -212,7 +212,7 @@ def _space(home: Home) -> Check:
     return Check("disk", "ok", text)
 
 
-def _papers(home: Home) -> Check:
+def _certificates(home: Home) -> Check:
     now_ms = clock.read().wall_ms
     try:
         half_ms = certificate.renew_at_ms(str(home.facts()["certificate"]).encode())
@@ -232,9 +232,9 @@ def _papers(home: Home) -> Check:
 # --- the daemon --------------------------------------------------------------------
 
 
-def _of_daemon(door: Door) -> Iterator[Check]:
+def _of_daemon(context: Context) -> Iterator[Check]:
     try:
-        status = door.ask("status", {})
+        status = context.ask("status", {})
     except MusterError as error:
         yield Check("daemon", "wrong", str(error), "muster up --detach")
         return
@@ -253,8 +253,8 @@ def _of_daemon(door: Door) -> Iterator[Check]:
             "where authority.seed lies, move the old operator.seed away, then `muster operator "
             "add NAME --here`",
         )  # fmt: skip
-    yield from _links(door)
-    yield from _skews(door)
+    yield from _links(context)
+    yield from _skews(context)
     exposed = int(status["exposed"])
     alone = status["machines"]["known"] < 2
     yield Check(
@@ -265,8 +265,8 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         "" if not exposed else "let a second machine join: `muster invite NAME`" if alone
         else "a link to any other machine closes this gap",
     )  # fmt: skip
-    yield from _waiting(door)
-    yield from _ownerless(door)
+    yield from _waiting(context)
+    yield from _ownerless(context)
     for incident in status["incidents"]:
         if incident["key"].startswith(GRAVE):
             continue
@@ -276,19 +276,19 @@ def _of_daemon(door: Door) -> Iterator[Check]:
         yield Check("incident", state, f"{who}{incident['title']}", "muster incidents")
 
 
-def _waiting(door: Door) -> Iterator[Check]:
+def _waiting(context: Context) -> Iterator[Check]:
     """Tasks that a machine could take, and that something here keeps from it."""
-    queued = [task for task in door.ask("tasks", {}) if task["state"] == "queued"]
+    queued = [task for task in context.ask("tasks", {}) if task["state"] == "queued"]
     for task in queued[:WAITING_LOOKED_AT]:
-        now = door.ask("why", {"task": task["task"]}).get("now") or {}
+        now = context.ask("why", {"task": task["task"]}).get("now") or {}
         if now.get("reason") and any(each["fits"] for each in now.get("candidates") or ()):
             what = f"{task['phase'] or 'a task'} waits: {now['reason']}"
             yield Check("work", "note", what, f"muster why {task['task'][:12]}")
 
 
-def _ownerless(door: Door) -> Iterator[Check]:
+def _ownerless(context: Context) -> Iterator[Check]:
     """Runs that stand still because the machine that goes on with them is away."""
-    runs = Counter(str(run["waits_for"]) for run in door.ask("runs", {}) if run.get("waits_for"))
+    runs = Counter(str(run["waits_for"]) for run in context.ask("runs", {}) if run.get("waits_for"))
     for owner, count in sorted(runs.items()):
         what = f"{count} run{'s wait' if count > 1 else ' waits'} for {owner}, which is away"
         mend = "only their owner goes on with them; if it is lost, `muster cancel RUN` ends each, "
@@ -313,8 +313,8 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
             yield Check(PAST, "wrong", f"{who}{incident['title']}", "muster incidents")
 
 
-def _links(door: Door) -> Iterator[Check]:
-    machines = door.ask("machines", {})
+def _links(context: Context) -> Iterator[Check]:
+    machines = context.ask("machines", {})
     away = [_with_why(m) for m in machines if m["state"] == "away"]
     if away:
         yield Check("links", "note", f"away: {', '.join(away)}",
@@ -337,10 +337,10 @@ def _with_why(machine: Mapping[str, Any]) -> str:
     return str(machine["name"])
 
 
-def _skews(door: Door) -> Iterator[Check]:
+def _skews(context: Context) -> Iterator[Check]:
     far = [
         (str(m["name"]), int(m["skew_ms"]))
-        for m in door.ask("machines", {})
+        for m in context.ask("machines", {})
         if abs(int(m.get("skew_ms") or 0)) > SKEW_MS_MAX
     ]
     for name, skew_ms in far:

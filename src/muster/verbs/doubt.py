@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from muster.errors import Conflict
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.processes import Lives
-from muster.verbs.declaration import Call, Core, Door, Nothing, Request, pos, verb
+from muster.node.incarnations.processes import Processes
+from muster.verbs.declaration import Call, Context, Core, Nothing, Request, pos, verb
 
 
 class View(Struct, frozen=True):
@@ -31,7 +31,7 @@ def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
 
 def view(core: Core) -> View | None:
     """What the verb answers, for `status` as well."""
-    kept, beside = core.part(Doubt).kept, core.part(Lives).beside is not None
+    kept, beside = core.part(Doubt).kept, core.part(Processes).beside is not None
     if kept is None and not beside:
         return None
     reasons = ["another copy of this machine runs with the same key"] if beside else []
@@ -53,16 +53,16 @@ class Resumed(Struct, frozen=True):
 
 
 @verb("resume", auth="local", runs="client", group="What is true")
-def resume(door: Door, ask: Nothing) -> Resumed:
+def resume(context: Context, ask: Nothing) -> Resumed:
     """Go on without what this machine lost of its log: you know it is no copy.
 
     muster resume
     """
-    found = door.ask("doubt", {})
+    found = context.ask("doubt", {})
     if found is None or not found["id"]:
         raise Conflict("this machine knows its own past: there is nothing to go on without")
     # The doubt by its name is what the operator signs.
-    return Resumed(door.ask("doubt.end", {"doubt": found["id"]})["resumed"], found["reasons"])
+    return Resumed(context.ask("doubt.end", {"doubt": found["id"]})["resumed"], found["reasons"])
 
 
 class End(Request, frozen=True):

@@ -72,7 +72,7 @@ def invite(core: Core, call: Call, ask: Invite) -> Invitation:
     # shows its token to a hub only.
     fresh = become_hub(core, call)
     call.write(body)
-    text = write_invite(core.standing.fleet, token, address)
+    text = write_invite(core.membership.fleet, token, address)
     # The name travels with it, so that `join` needs nothing else; the hub compares it.
     return Invitation(
         f"{text}#{name}",
@@ -97,7 +97,7 @@ def enrol(core: Core, call: Call, ask: Enrol) -> str:
     """
     authority = authority_of(core)
     core.part(Doubt).check_once("nobody joins through it")
-    join = joining.open_join(ask.request.encode(), core.standing.fleet)
+    join = joining.open_join(ask.request.encode(), core.membership.fleet)
     enrolment = joining.enrol(
         authority,
         core.roster,

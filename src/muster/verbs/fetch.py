@@ -15,8 +15,8 @@ from muster.errors import NotFound, Refused
 from muster.node.attempts.deliverables import Target
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
-from muster.task.unit import path_refusal
-from muster.verbs.declaration import Door, Request, opt, pos, verb
+from muster.task.units import path_refusal
+from muster.verbs.declaration import Context, Request, opt, pos, verb
 from muster.verbs.find import TASK
 
 # Below this nobody waits long enough to want to know.
@@ -45,7 +45,7 @@ class Fetched(Struct, frozen=True):
 
 
 @verb("fetch", auth="local", runs="client", group="Work", harmless=True)
-def fetch(door: Door, ask: Fetch) -> Fetched | dict[str, Any]:
+def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
     """Bring what a settled task delivered to this machine.
 
     All of it, or what has this path; of a branch it says where that is.
@@ -53,10 +53,10 @@ def fetch(door: Door, ask: Fetch) -> Fetched | dict[str, Any]:
         muster fetch 7d5e --to results
         muster fetch 7d5e report.txt
     """
-    found: dict[str, Any] = door.ask("artefacts", {"task": ask.task})
+    found: dict[str, Any] = context.ask("artefacts", {"task": ask.task})
     if "commit" in found:
         where = {name: found[name] for name in ("repo", "branch", "commit")}
-        if not door.ask("git.stands", where)["stands"]:
+        if not context.ask("git.stands", where)["stands"]:
             raise NotFound(
                 f"the branch {found['branch']} is gone from repository {found['repo']}; `muster "
                 "incidents` says whether it comes back, `muster run --again` does its work again"
@@ -70,11 +70,11 @@ def fetch(door: Door, ask: Fetch) -> Fetched | dict[str, Any]:
         raise NotFound(f"task {found['task'][:12]} delivered {what}; `muster runs` shows its run")
     target = Target(Path(ask.to or "."), force=ask.force)
     target.check(wanted)
-    blobs = Blobs(Path(door.home.blobs))
+    blobs = Blobs(Path(context.home.blobs))
     for each in wanted:
-        for told in door.stream("blob.bring", {"path": each.path, "task": found["task"]}):
+        for told in context.stream("blob.bring", {"path": each.path, "task": found["task"]}):
             if "got" in told and told["size"] >= _TOLD_BYTES:
-                door.say(f"{each.path}: {told['got'] * 100 // told['size']} %")
+                context.say(f"{each.path}: {told['got'] * 100 // told['size']} %")
         target.place(each, blobs)
     placed = [
         Placed(str(target.folder / each.path), each.shape, each.sha256, each.size)

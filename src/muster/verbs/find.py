@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.node.call.router import Router
-from muster.node.tasks.ending import OPEN
+from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.ownership import Held, Ownership, What, writer_of
 from muster.verbs.declaration import Core, pos
 
@@ -66,7 +66,7 @@ class Claim(Struct, frozen=True):
 def claims(core: Core, what: What, name: str) -> list[Claim]:
     """Who wrote about an id that is not theirs, and what they say it is."""
     return [
-        Claim(core.standing.name_of(writer_of(row)), str(row["state"]))
+        Claim(core.membership.name_of(writer_of(row)), str(row["state"]))
         for row in core.part(Ownership).claims(what, name)
     ]
 
@@ -95,7 +95,7 @@ def whose(core: Core, text: str) -> Meant:
         str(held.row["state"]),
         # What its owner never settled can still be ended.
         held.row["state"] in LIVE_OR_LOST and not held.row["settled"],
-        core.standing.name_of(held.owner),
+        core.membership.name_of(held.owner),
         held.owner,
         record is not None and there,
     )

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.forked import fork_id
-from muster.verbs.declaration import Call, Core, Door, Nothing, Request, Words, opt, pos, verb
+from muster.verbs.declaration import Call, Context, Core, Nothing, Request, Words, opt, pos, verb
 
 ID_CHARS_MIN: Final = 4
 
@@ -49,7 +49,7 @@ def listed(core: Core) -> list[Fork]:
     """What the verb answers."""
     found = {each.fork: each for each in proved(core)}
     for fork, closed in core.roster.closed.items():
-        machine = core.standing.name_of(closed.stream.partition("/")[0])
+        machine = core.membership.name_of(closed.stream.partition("/")[0])
         operator = core.roster.operators.get(closed.operator)
         found[fork] = replace(
             found.get(fork) or Fork(fork, closed.stream, machine, closed.common),
@@ -73,7 +73,7 @@ def proved(core: Core) -> list[Fork]:
             Fork(
                 fork=fork_id(str(stream), common),
                 stream=str(stream),
-                machine=core.standing.name_of(stream.machine),
+                machine=core.membership.name_of(stream.machine),
                 common=common,
                 beyond=max(0, int(str(held[0][0])) - common) if held else 0,
                 proof=hashlib.sha256(proof).hexdigest(),
@@ -88,19 +88,19 @@ class Close(Request, frozen=True):
 
 
 @verb("close", auth="local", runs="client", group="What is true")
-def close(door: Door, ask: Close) -> Any:
+def close(context: Context, ask: Close) -> Any:
     """Close a fork: you looked at it, its stream stays where it was cut.
 
     muster close 3fa1 'a backup was started twice'
     """
-    found = [each for each in door.ask("forks", {}) if each["fork"].startswith(ask.fork)]
+    found = [each for each in context.ask("forks", {}) if each["fork"].startswith(ask.fork)]
     if not found or len(ask.fork) < ID_CHARS_MIN:
         raise NotFound(f"no fork begins with {ask.fork[:40]!r}; `muster forks` lists them")
     if len(found) > 1:
         raise Refused(f"more than one fork begins with {ask.fork[:40]!r}; give more of its id")
     # The name of the fork in full is what the operator signs.
     signed = {"fork": found[0]["fork"], "note": " ".join(ask.note)[:500]}
-    return door.ask("fork.close", signed)
+    return context.ask("fork.close", signed)
 
 
 class Settle(Request, frozen=True):

@@ -15,8 +15,8 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Conflict, Denied, MusterError, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant, agent_key, gives, takes
-from muster.fleet.meant import SORTS, meant
 from muster.fleet.name import Hex32, check_word
+from muster.fleet.named import SORTS, meant
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
 from muster.limits import GRANT_DAYS_MAX
@@ -244,10 +244,10 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
     # All that the fold will ask, before anything is written.
     if ask.take and ask.id and ask.statement:
         body = kinds.GrantTake(ask.id, ask.statement)
-        fits = takes(open_statement(ask.statement.encode(), core.standing.fleet), ask.id)
+        fits = takes(open_statement(ask.statement.encode(), core.membership.fleet), ask.id)
     elif not ask.take and ask.grant and ask.statement:
         body = kinds.GrantGive(ask.grant, ask.statement)
-        signed = open_statement(ask.statement.encode(), core.standing.fleet)
+        signed = open_statement(ask.statement.encode(), core.membership.fleet)
         core.roster.check_give(signed, ask.grant)
         _check_effect(core, ask.grant)
         fits = gives(signed, ask.grant)
@@ -329,8 +329,8 @@ def _shown(core: Core, given: Given) -> Held:
         effect = "it has ended"
     agent, _, machine = to.rpartition("@")
     names = {
-        "machine": lambda: core.standing.name_of(to),
-        "agent": lambda: f"{agent}@{core.standing.name_of(machine)}",
+        "machine": lambda: core.membership.name_of(to),
+        "agent": lambda: f"{agent}@{core.membership.name_of(machine)}",
         "operator": lambda: core.roster.speaker(to),
     }
     return Held(

@@ -82,7 +82,7 @@ def listed(core: Core, limit: int, *, only_open: bool = False) -> tuple[list[Inc
 
 def _newest(core: Core, rows: list[dict[str, Any]], writer: str) -> list[Incident]:
     """Of each incident of a machine what it said last: it may go on in another incarnation."""
-    found, name = [], core.standing.name_of(writer)
+    found, name = [], core.membership.name_of(writer)
     for key in dict.fromkeys(str(row["key"]) for row in rows):
         same = core.store.rows("fleet_incident", writer=writer, key=key)
         row: dict[str, Any] = max(same, key=lambda each: int(str(each["t_ms"])))
@@ -96,7 +96,7 @@ def _standing_still(core: Core) -> list[Incident]:
         core.store.check_room()
     except Exhausted as error:
         title, now_ms = f"{core.name} stands still: {error}", core.now.wall_ms
-        own = str(core.standing.own(FLEET))
+        own = str(core.membership.own(FLEET))
         return [Incident(own, DISK_FULL, 1, "critical", title, "", 1, now_ms, now_ms, core.name)]
     return []
 

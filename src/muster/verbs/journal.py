@@ -15,10 +15,20 @@ from muster.log import canon
 from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
 from muster.node.event import Told
-from muster.node.tasks.followers import Following
+from muster.node.tasks.followers import Followers
 from muster.node.tasks.ownership import Ownership, writer_of
-from muster.node.tasks.worker import Working
-from muster.verbs.declaration import Call, Core, Daemon, Door, Perform, Request, Stream, opt, verb
+from muster.node.tasks.worker import WorkerService
+from muster.verbs.declaration import (
+    Call,
+    Context,
+    Core,
+    Daemon,
+    Perform,
+    Request,
+    Stream,
+    opt,
+    verb,
+)
 from muster.verbs.find import TASK, find_task
 
 SHOWN_MAX: Final = 2000
@@ -59,7 +69,7 @@ def _journals(core: Core, task: str) -> Journals:
     return Journals(
         str(row["task"]),
         str(row["state"]),
-        [Keeper(each, core.standing.name_of(each), each == core.machine) for each in begun],
+        [Keeper(each, core.membership.name_of(each), each == core.machine) for each in begun],
         str(row["machine"]) if row["state"] == "leased" else "",
     )
 
@@ -79,7 +89,7 @@ async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: Where) -> Jo
     """As journal.where, when a machine has begun the task or none will."""
     core = daemon.core
     found = _journals(core, ask.task)
-    stop = core.part(Following).follow(
+    stop = core.part(Followers).follow(
         found.task, lambda change: core.do(Told(call.link, call.channel, change))
     )
     try:
@@ -98,7 +108,7 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
     Each entry is an answer of its own; with `follow` also those that come.
     """
     core, task = daemon.core, ask.task
-    working = core.part(Working)
+    working = core.part(WorkerService)
     over = not ask.follow or working.worker.holds(task) is None
 
     def follower(over: bool) -> None:
@@ -151,17 +161,17 @@ def _view(core: Core, entry: Entry) -> dict[str, Any]:
 
 
 @verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True)
-def logs(door: Door, ask: Read) -> None:
+def logs(context: Context, ask: Read) -> None:
     """What the agent of a task did, as it happens with --follow.
 
     The journals of every machine that worked on it, one after the other.
 
         muster logs 7d5e --follow
     """
-    where = door.ask("journal.where", {"task": ask.task}, on=door.on)
+    where = context.ask("journal.where", {"task": ask.task}, on=context.on)
     if ask.follow and not where["machines"] and where["state"] in _LIVE:
-        door.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
-        where = door.ask("journal.begun", {"task": where["task"]}, on=door.on)
+        context.say(f"no machine has begun it yet; `muster why {where['task'][:12]}` says why")
+        where = context.ask("journal.begun", {"task": where["task"]}, on=context.on)
     machines = list(dict.fromkeys(each["machine"] for each in where["machines"]))
     names = {each["machine"]: each["name"] for each in where["machines"]}
     if not machines:
@@ -170,7 +180,7 @@ def logs(door: Door, ask: Read) -> None:
             f"`muster why {where['task'][:12]}` says what it waits for"
         )
     # Of the machine that was asked; with --on that is another one.
-    here = "" if door.on else next((m["machine"] for m in where["machines"] if m["here"]), "")
+    here = "" if context.on else next((m["machine"] for m in where["machines"] if m["here"]), "")
     shown, missing = 0, list[str]()
     kind: type[MusterError] = Denied
     for machine in machines:
@@ -178,9 +188,9 @@ def logs(door: Door, ask: Read) -> None:
         if ask.follow and machine == machines[-1]:
             asked["follow"] = True
         try:
-            for each in door.stream("journal", asked, on="" if machine == here else machine):
+            for each in context.stream("journal", asked, on="" if machine == here else machine):
                 if not each.get("end"):
-                    door.show(each)
+                    context.show(each)
                     shown += 1
         except Unreachable as error:
             missing.append(f"the journal of {names[machine]} cannot be read now: {error}")
@@ -190,9 +200,9 @@ def logs(door: Door, ask: Read) -> None:
     if missing and not shown:
         raise kind("; ".join(missing))
     for text in missing:
-        door.say(text)
+        context.say(text)
     if not shown:
-        door.say("nothing was written into the journals yet")
+        context.say("nothing was written into the journals yet")
 
 
 def _stays(task: str, machine: str) -> str:

@@ -5,10 +5,10 @@ from typing import Annotated
 from msgspec import Meta
 
 from muster.limits import INT_ABS_MAX, KEY_CHARS_MAX, OPEN_TASKS_MAX
-from muster.node.tasks.owner import Owning
-from muster.node.tasks.worker import Working
+from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.worker import WorkerService
 from muster.node.verb import LATER, Later
-from muster.task.live import Beat as Lease
+from muster.task.open_task import Beat as Lease
 from muster.verbs.declaration import Call, Core, Request, data, verb
 
 Task = Annotated[str, Meta(max_length=KEY_CHARS_MAX)]
@@ -27,7 +27,7 @@ class Beat(Request, frozen=True, forbid_unknown_fields=False):
 def beat(core: Core, call: Call, ask: Beat) -> Later:
     """A worker's heartbeat to an owner: it lives, and holds these leases."""
     held = [Lease(task, (a, b), progress[:500]) for task, a, b, progress in ask.holds]
-    core.part(Owning).beat(call.peer, ask.mark[:100], held)
+    core.part(OwnerService).beat(call.peer, ask.mark[:100], held)
     return LATER
 
 
@@ -40,7 +40,7 @@ class Hold(Request, frozen=True, forbid_unknown_fields=False):
 @verb("hold", auth="peer")
 def hold(core: Core, call: Call, ask: Hold) -> Later:
     """An owner's answer to a heartbeat."""
-    core.part(Working).on_owner(call.peer, "hold", call.args)
+    core.part(WorkerService).on_owner(call.peer, "hold", call.args)
     return LATER
 
 
@@ -53,5 +53,5 @@ class Release(Request, frozen=True, forbid_unknown_fields=False):
 @verb("release", auth="peer")
 def release(core: Core, call: Call, ask: Release) -> Later:
     """An owner ends an attempt."""
-    core.part(Working).on_owner(call.peer, "release", call.args)
+    core.part(WorkerService).on_owner(call.peer, "release", call.args)
     return LATER

@@ -56,7 +56,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 skew_ms=link.skew_ms if link else UNSET,
                 muster=link.version if link else UNSET,
                 features=sorted(link.features) if link else UNSET,
-                through=core.standing.name_of(link.through) if link and link.through else UNSET,
+                through=core.membership.name_of(link.through) if link and link.through else UNSET,
             )
         )
     return answer
@@ -66,7 +66,7 @@ def _held(core: Core, machine: MachineId) -> dict[str, int]:
     """Our entries that this machine has receipted, per scope."""
     found = {}
     for stream in core.store.streams():
-        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
+        if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
             for cosign in core.store.cosigns(stream):
                 if cosign.machine == machine and cosign.strength == "held":
                     found[stream.scope.partition(".")[0]] = cosign.size

@@ -21,7 +21,7 @@ from muster.message import kinds, state
 from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
-from muster.node.services.speakers import Speaking
+from muster.node.services.speakers import Speakers
 from muster.node.verb import LATER, Later
 from muster.store.store import Draft
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
@@ -131,7 +131,7 @@ def _send(
     core: Core, call: Call, scope: Scope, body: kinds.MessageSend, *, wait: bool = False
 ) -> Sent | Later:
     kinds.check_send(body)
-    stream = core.standing.own(scope)
+    stream = core.membership.own(scope)
     before = _same_key(core, stream, body) if body.key else None
     id, seq = before or (None, core.store.size(stream))
     whom = {
@@ -185,7 +185,7 @@ def _nobody(core: Core, address: str, scope: Scope) -> str:
         having = f"the others have {', '.join(sorted(roles))}" if roles else "it is alone"
         return f"no other machine has the role {role} ({having}); nothing was sent"
     if address != kinds.EVERYONE:
-        name = core.standing.name_of(address.rpartition("@")[2])
+        name = core.membership.name_of(address.rpartition("@")[2])
         return f"{name} is not in the fleet any more; nothing was sent"
     if scope != FLEET:
         name = scope.rpartition(".")[2]
@@ -198,7 +198,7 @@ def _nobody(core: Core, address: str, scope: Scope) -> str:
 
 def _away(core: Core, machine: MachineId) -> Away:
     heard = heard_ms_ago(core, machine)
-    return Away(core.standing.name_of(machine), UNSET if heard is None else heard)
+    return Away(core.membership.name_of(machine), UNSET if heard is None else heard)
 
 
 def _place(core: Core, to: str) -> tuple[Scope, list[str]]:
@@ -291,7 +291,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
-        speaking = Speaking(core)
+        speaking = Speakers(core)
         unread = core.part(Mailbox).unread(ask.agent)
         places = (p for p in unread if speaking.speaks(p.stream, p.seq))
         oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
@@ -306,7 +306,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
     return [
         Item(
             **who(core, message),
-            machine=core.standing.name_of(each.sender),
+            machine=core.membership.name_of(each.sender),
             text=each.row.text,
             t_ms=each.row.at_ms,
             thread=each.row.thread,
@@ -374,7 +374,7 @@ def sent(core: Core, call: Call, ask: Listing) -> list[Outgoing]:
             message.row.at_ms,
             [
                 Delivery(
-                    core.standing.name_of(each.machine),
+                    core.membership.name_of(each.machine),
                     each.agent,
                     each.step,
                     each.proof.hex() if isinstance(each.proof, bytes) else each.proof,

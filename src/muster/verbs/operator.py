@@ -14,13 +14,13 @@ from msgspec import Struct
 from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.machine import Authority, Operator
-from muster.fleet.meant import taken
 from muster.fleet.name import check_name, short
+from muster.fleet.named import taken
 from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
 from muster.node.host import clock
 from muster.node.host.home import SEED_BYTES, Home
-from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 
 SEED: Final = "operator.seed"
@@ -54,26 +54,26 @@ class Action(Request, frozen=True):
 
 
 @verb("operator", auth="local", runs="client", group="The fleet")
-def operator(door: Door, ask: Action) -> Any:
+def operator(context: Context, ask: Action) -> Any:
     """Who orders in this fleet: list them, add one, shut one out.
 
     muster operator key    # where bob will order: prints a key
     muster operator add bob --key KEY    # where authority.seed lies
     """
     if ask.action == "list":
-        return {"operators": door.ask("operators", {})}
+        return {"operators": context.ask("operators", {})}
     if ask.action == "key":
-        door.home.require()
-        key, fresh = _own_key(door.home)
-        return {"key": key, "fresh": fresh, "file": str(door.home.path / SEED)}
+        context.home.require()
+        key, fresh = _own_key(context.home)
+        return {"key": key, "fresh": fresh, "file": str(context.home.path / SEED)}
     if ask.action == "add":
-        return _add(door, ask)
+        return _add(context, ask)
     wanted = {"name": ask.name, "operator": True, "last": ask.last}
-    name = str(door.ask("revoke.check", wanted)["name"])
-    door.confirm(f"operator {name} is shut out everywhere, for good: the key never counts again")
+    name = str(context.ask("revoke.check", wanted)["name"])
+    context.confirm(f"operator {name} is shut out everywhere, for good: the key never counts again")
     said = {"last": ask.last, "reason": ask.reason}
     chosen = {name: value for name, value in said.items() if value}
-    return door.ask("revoke", {"name": name, "operator": True, **chosen}, on=door.on)
+    return context.ask("revoke", {"name": name, "operator": True, **chosen}, on=context.on)
 
 
 def _own_key(home: Home) -> tuple[str, bool]:
@@ -83,8 +83,8 @@ def _own_key(home: Home) -> tuple[str, bool]:
     return Operator.from_seed(home.seed(SEED)).key, fresh
 
 
-def _add(door: Door, ask: Action) -> Any:
-    door.home.require()
+def _add(context: Context, ask: Action) -> Any:
+    context.home.require()
     check_name(ask.name, "The operator's name")
     if ask.here == bool(ask.key):
         raise Malformed(
@@ -93,18 +93,18 @@ def _add(door: Door, ask: Action) -> Any:
             "--here it is the key of this home, which is made where there is none"
         )
     if ask.key:
-        return door.ask("operator.add", {"name": ask.name, "key": ask.key}, on=door.on)
-    if not door.home.has_seed("authority.seed"):
+        return context.ask("operator.add", {"name": ask.name, "key": ask.key}, on=context.on)
+    if not context.home.has_seed("authority.seed"):
         raise NotFound(
-            f"{door.home.path} holds no authority.seed, which makes an operator; put the kept copy "
-            "there (mode 0600), or do it where it lies"
+            f"{context.home.path} holds no authority.seed, which makes an operator; put the kept "
+            "copy there (mode 0600), or do it where it lies"
         )
-    authority = Authority.from_seed(door.home.seed("authority.seed"))
+    authority = Authority.from_seed(context.home.seed("authority.seed"))
     # Asked first: a name that is taken must not leave a key behind.
-    door.ask("operator.free", {"name": ask.name})
-    key, _ = _own_key(door.home)
+    context.ask("operator.free", {"name": ask.name})
+    key, _ = _own_key(context.home)
     record = sign_operator(authority, key, ask.name, clock.read().wall_ms)
-    return door.ask("operator.record", {"record": record.decode()})
+    return context.ask("operator.record", {"record": record.decode()})
 
 
 # --- in the daemon -------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def add(core: Core, call: Call, ask: Add) -> Made:
         raise Malformed(
             f"{key[:80]!r} is no operator's key: `muster operator key` prints it, 64 digits"
         ) from error
-    return _write(core, call, open_operator(raw, core.standing.fleet))
+    return _write(core, call, open_operator(raw, core.membership.fleet))
 
 
 class Record(Request, frozen=True):
@@ -180,7 +180,7 @@ class Record(Request, frozen=True):
 @verb("operator.record", auth="local", writes=True)
 def record(core: Core, call: Call, ask: Record) -> Made:
     """Take in an operator that the authority signed; who brings it does not matter."""
-    return _write(core, call, open_operator(ask.record.encode(), core.standing.fleet))
+    return _write(core, call, open_operator(ask.record.encode(), core.membership.fleet))
 
 
 def _write(core: Core, call: Call, record: OperatorRecord) -> Made:

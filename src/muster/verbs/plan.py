@@ -18,7 +18,7 @@ from muster.agent import catalogue
 from muster.errors import Malformed, MusterError, NotFound, Refused
 from muster.task.route import NOOP
 from muster.verbs.client import Finding
-from muster.verbs.declaration import Door, Request, Words, opt, pos, verb
+from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
 
 TRIES_MAX: Final = 3
 
@@ -85,7 +85,7 @@ class Ask(Request, frozen=True):
 
 
 @verb("ask", auth="local", runs="client", group="Work", on="one", harmless=True, steps=True)
-def ask(door: Door, wish: Ask) -> dict[str, Any] | Finding:
+def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
     """Let an agent turn an intention into a spec, and run it.
 
     The answer is the plan and the run that began, or what is missing.
@@ -95,75 +95,77 @@ def ask(door: Door, wish: Ask) -> dict[str, Any] | Finding:
     intention, repo = " ".join(wish.intention).strip(), wish.repo
     if not intention:
         raise Malformed('say what you want: muster ask "…"')
-    machines = door.ask("machines", {})
+    machines = context.ask("machines", {})
     _known_repository(machines, repo)
     agent = _agent(machines, wish.agent)
     if not agent:
         return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
-    door.say(f"{agent} is planning …")
-    plan = _planned(door, agent, intention, repo, machines)
+    context.say(f"{agent} is planning …")
+    plan = _planned(context, agent, intention, repo, machines)
     answer = {"spec": plan.spec, "name": plan.name, "run": None}
     if not wish.yes:
         if not sys.stdin.isatty():
-            door.say("nobody is here to say yes: hand the plan to `muster run`, or ask with --yes")
+            context.say(
+                "nobody is here to say yes: hand the plan to `muster run`, or ask with --yes"
+            )
             return Finding(answer, NOT_RUN_EXIT)
-        door.say(f"\n{plan.spec}")
+        context.say(f"\n{plan.spec}")
         if not _agreed():
             return Finding({**answer, "declined": True}, NOT_RUN_EXIT)
     else:
-        door.say(f"\n{plan.spec}")
+        context.say(f"\n{plan.spec}")
     # Exactly what `muster run` would sign for this spec: the workers compute it again.
     wanted = {"base": "", "repo": repo or plan.repo, "spec": plan.spec, "values": {}}
-    begun = door.ask("run", wanted, on=door.on, options={"object": plan.name})
+    begun = context.ask("run", wanted, on=context.on, options={"object": plan.name})
     return {**answer, **begun}
 
 
 def _planned(
-    door: Door, agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
+    context: Context, agent: str, intention: str, repo: str, machines: list[dict[str, Any]]
 ) -> Plan:
     """A plan that the check has nothing against. Raises: Refused when the agent gives none."""
     problems = ""
     for attempt in range(1, TRIES_MAX + 1):
-        answer = _answer_of(door, agent, _prompt(intention, repo, machines, problems))
+        answer = _answer_of(context, agent, _prompt(intention, repo, machines, problems))
         spec = _spec_in(answer)
         if not spec:
             problems = "Your last answer held no YAML document in a ```yaml fence."
-            door.say(f"answer {attempt} of {TRIES_MAX} holds no plan")
+            context.say(f"answer {attempt} of {TRIES_MAX} holds no plan")
             continue
-        checked = door.ask("check", {"spec": spec})
+        checked = context.ask("check", {"spec": spec})
         found = [p for p in checked["problems"] if not p["warning"]]
         if not found:
             return Plan(spec, str(checked["name"]), str(checked["repo"]))
         lines = "\n".join(f"line {p['line']}, column {p['column']}: {p['text']}" for p in found)
         problems = f"Your last plan was:\n\n{spec}\n\nIt has these problems; mend them:\n{lines}"
-        door.say(f"plan {attempt} of {TRIES_MAX} cannot run yet:\n{lines}")
+        context.say(f"plan {attempt} of {TRIES_MAX} cannot run yet:\n{lines}")
     raise Refused(
         f"{agent} gave no plan that can run in {TRIES_MAX} tries; write the spec yourself"
     )
 
 
-def _answer_of(door: Door, agent: str, prompt: str) -> str:
+def _answer_of(context: Context, agent: str, prompt: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
     spec = _planning_spec(agent, prompt)
     wanted = {"base": "", "repo": "", "spec": spec, "values": {}}
-    begun = door.ask("run", wanted, options={"object": "plan", "again": True})
-    here = door.ask("status", {})["name"]
+    begun = context.ask("run", wanted, options={"object": "plan", "again": True})
+    here = context.ask("status", {})["name"]
     on = "" if begun["owner"] == here else str(begun["owner"])
     last: dict[str, Any] = {}
     try:
-        for change in door.stream("watch", {"run": begun["run"]}, on=on):
+        for change in context.stream("watch", {"run": begun["run"]}, on=on):
             last = change if change.get("task") else last
     except KeyboardInterrupt:
         # Nobody waits for the answer any more, and thinking costs.
         with contextlib.suppress(MusterError):
-            door.ask("cancel", {"what": begun["run"], "reason": "the person left"}, on=on)
+            context.ask("cancel", {"what": begun["run"], "reason": "the person left"}, on=on)
         raise
     if not last or last.get("state") != "done":
         why = last.get("summary") or "it ended without an answer"
         raise Refused(
             f"{agent} could not plan: {why}; see `muster logs {last.get('task', '')[:12]}`"
         )
-    result = door.ask("result", {"task": last["task"]}, on=on)
+    result = context.ask("result", {"task": last["task"]}, on=on)
     return str(result["values"].get("output", ""))
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
-from muster.node.tasks.approvals import AnswerAttempt, Questions
+from muster.node.tasks.approvals import AnswerAttempt, Approvals
 from muster.node.verb import Column
-from muster.verbs.declaration import Call, Core, Door, Nothing, Request, opt, pos, verb
+from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.find import TASK
 
 
@@ -47,7 +47,7 @@ def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
             list(each.fields.get("paths") or ()),
             each.fields.get("because", ""),
         )
-        for each in core.part(Questions).listing()
+        for each in core.part(Approvals).listing()
     ]
 
 
@@ -65,26 +65,26 @@ class Answered(Struct, frozen=True):
 
 
 @verb("answer", auth="local", runs="client", group="Work")
-def answer(door: Door, ask: Answer) -> Answered:
+def answer(context: Context, ask: Answer) -> Answered:
     """Allow or deny what an agent waits for.
 
     On the machine where the agent waits: the one that its owner gave the task to.
 
         muster answer 7d5e no
     """
-    where = door.ask("journal.where", {"task": ask.task})
+    where = context.ask("journal.where", {"task": ask.task})
     if not where["machines"]:
         raise NotFound(f"no machine has begun task {where['task'][:12]}: nobody asks anything")
     if where["state"] != "leased":
         raise Conflict(f"task {where['task'][:12]} is {where['state']}: nobody waits for an answer")
     given = {"answer": ask.answer, "question": ask.question, "task": where["task"]}
-    return Answered(**door.ask("question.answer", given, on=where["holder"]))
+    return Answered(**context.ask("question.answer", given, on=where["holder"]))
 
 
 @verb("question.answer", auth="order", object="task")
 def settle(core: Core, call: Call, ask: Answer) -> Answered:
     """The answer, on the machine where the agent waits."""
-    found = core.part(Questions).find(ask.task, ask.question)
+    found = core.part(Approvals).find(ask.task, ask.question)
     allow = ask.answer == "yes"
     core.do(AnswerAttempt(found.task, found.epoch, found.ask, allow, call.actor))
     title = found.fields.get("title", "")

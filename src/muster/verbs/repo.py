@@ -11,11 +11,11 @@ from muster.git import repository
 from muster.git import serve as remote
 from muster.git.fence import Epoch, Update, may_push_all, repository_name
 from muster.limits import GIT_PUSH_REFS_MAX
-from muster.node.attempts import blobs as holder
+from muster.node.attempts import blob_transfer as holder
 from muster.node.counter import DECLARED
 from muster.node.incarnations.members import FactsChanged
 from muster.node.tasks.ownership import Ownership
-from muster.node.tasks.push_policy import PushRights
+from muster.node.tasks.push_policy import OwnerPushPolicy
 from muster.verbs.declaration import (
     Call,
     Core,
@@ -85,8 +85,8 @@ async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]
     if not ask.name or not ask.path:
         raise Malformed("`repo add` needs a name and a path: muster repo add main ~/src/project")
     name = repository_name(ask.name)
-    made = await repository.add(daemon.hands.repos, name, ask.path)
-    daemon.post(FactsChanged(await daemon.hands.facts()))
+    made = await repository.add(daemon.effects.repos, name, ask.path)
+    daemon.post(FactsChanged(await daemon.effects.facts()))
     return Added(made.name, await _head(made.path), made.branch, list(made.left_out) or UNSET)
 
 
@@ -97,7 +97,7 @@ async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
     One that only machines kept which count no more is there, too: it can be brought back.
     """
     roster = daemon.core.roster
-    here = {each.name: each.path for each in repository.listing(daemon.hands.repos)}
+    here = {each.name: each.path for each in repository.listing(daemon.effects.repos)}
     kept = {name: {daemon.core.name} for name in here}
     for machine, record in roster.machines.items():
         for name in roster.facts[machine].repositories if machine in roster.facts else ():
@@ -105,7 +105,7 @@ async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
     lost: dict[str, set[str]] = {}
     for machine in roster.facts.keys() - roster.machines.keys():
         for name in roster.facts[machine].repositories:
-            lost.setdefault(name, set()).add(daemon.core.standing.name_of(machine))
+            lost.setdefault(name, set()).add(daemon.core.membership.name_of(machine))
     return [
         Kept(
             name,
@@ -154,7 +154,7 @@ async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> N
 
 
 async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None:
-    found = repository.find(daemon.hands.repos, ask.repo)
+    found = repository.find(daemon.effects.repos, ask.repo)
     stream.accept()
     server = await remote.serve(found.path, ask.service, peer=peer, sock=daemon.home.socket)
     try:
@@ -180,7 +180,7 @@ class Allowed(Struct, frozen=True):
 def may_push(core: Core, call: Call, ask: Push) -> Allowed:
     """Whether a machine may move these refs, for the fence: anything unclear is a no."""
     core.roster.machine(ask.peer)
-    refusal = may_push_all(ask.peer, ask.updates, PushRights(core))
+    refusal = may_push_all(ask.peer, ask.updates, OwnerPushPolicy(core))
     if refusal is not None:
         core.counters["push-refused"] += 1
         raise Denied(refusal)
@@ -205,7 +205,7 @@ async def stands(daemon: Daemon, call: Perform, ask: Branch) -> Stands:
     """Whether a settled branch is where its task says, as far as its repository is kept here."""
     if not _SETTLED.fullmatch(ask.branch):
         raise Malformed(f"{ask.branch[:80]!a} is no branch of a settled task")
-    return Stands(await daemon.hands.branches.stands(ask.repo, ask.branch, ask.commit))
+    return Stands(await daemon.effects.branches.stands(ask.repo, ask.branch, ask.commit))
 
 
 class Again(Request, frozen=True, forbid_unknown_fields=False):
@@ -234,5 +234,5 @@ async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
     if not done:
         raise NotFound("this machine finished no such attempt")
     repo = holder.repository_of(core, held.row)
-    await daemon.hands.branches.push_again(repo, ask.task, Epoch(order, count), done[0])
+    await daemon.effects.branches.push_again(repo, ask.task, Epoch(order, count), done[0])
     return Pushed(done[0])

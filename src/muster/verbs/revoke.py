@@ -4,7 +4,7 @@ Rule 1: nobody is shut out by mistake: a word that could mean two is refused, th
 goes where `last` says so, and a machine does not shut out itself.
 Rule 2: every machine can be shut out, whatever it did: see `fitting_cuts`. What then counts of a
 stream that found no room is nothing, and the answer says of how many streams that is so.
-Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/ended.py`.
+Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/operator_end.py`.
 """
 
 from typing import Annotated, Any
@@ -14,10 +14,10 @@ from msgspec import Struct
 from muster.errors import Malformed, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.machine import Authority
-from muster.fleet.meant import Named, Sort, meant
+from muster.fleet.named import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
-from muster.node.incarnations import last_word
+from muster.node.services import operator_end
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 
 
@@ -77,7 +77,7 @@ def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     cuts = fitting_cuts(authority, ((s, core.store.size(s)) for s in streams), **what)
     call.write(kinds.MachineRevoke(sign_revocation(authority, cuts=cuts, **what).decode()))
     if who.sort == "operator":
-        last_word.end(core, authority, who.key)
+        operator_end.end(core, authority, who.key)
     return Revoked(
         revoked=who.name,
         sort=who.sort,

@@ -11,7 +11,7 @@ from msgspec import Struct
 from muster.address import check_address
 from muster.errors import Malformed, Refused
 from muster.fleet import kinds
-from muster.fleet.meant import meant
+from muster.fleet.named import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.node import event as ev
 from muster.node.host.reach import said

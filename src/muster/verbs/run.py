@@ -13,12 +13,12 @@ from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.event import Told
 from muster.node.services.presence import presence
-from muster.node.tasks.followers import WATCHED, Following, waiting
+from muster.node.tasks.followers import WATCHED, Followers, waiting
 from muster.node.tasks.ownership import Ownership, writer_of
-from muster.node.tasks.runs import Running
+from muster.node.tasks.runs import RunService
 from muster.task import check as checks
 from muster.task import kinds
-from muster.task import order as orders
+from muster.task import template as orders
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.problem import shown
@@ -110,7 +110,7 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
     if known is None and not body.key and not ask.again:
         known = _running(core, body)
     if known is None:
-        core.part(Running).open(body, call.cites, call.actor)
+        core.part(RunService).open(body, call.cites, call.actor)
     return Begun(known or body.run, known is None, core.name, body.key or UNSET)
 
 
@@ -148,7 +148,7 @@ def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
 
 def _running(core: Core, body: kinds.RunOpen) -> str | None:
     """The open run of this very order: handing it in twice in error is one run."""
-    for run in core.part(Running).runs.values():
+    for run in core.part(RunService).runs.values():
         if not _differs(run.body, body):
             return run.run
     return None
@@ -265,8 +265,8 @@ def _progress(
     core: Core, run: RunView, tasks: list[Task], spec: Spec
 ) -> Mapping[str, PhaseProgress]:
     """Where each phase stands and why; of a settled run, by what its tasks came to."""
-    if run.run in core.part(Running).runs:
-        return core.part(Running).progress(run.run)
+    if run.run in core.part(RunService).runs:
+        return core.part(RunService).progress(run.run)
     facts = dict[Slot, Fact]()
     matches = dict[str, list[str]]()
     for number, task in enumerate(tasks, 1):
@@ -300,7 +300,7 @@ def _barred(run: RunView, tasks: list[Task], spec: Spec) -> dict[str, str]:
 
 def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
     machine = MachineId(writer_of(row))
-    owner = core.standing.name_of(machine)
+    owner = core.membership.name_of(machine)
     left = row["state"] == "open" and machine != core.machine
     return RunView(
         run=row["run"],
@@ -333,13 +333,13 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
     row = find_run(core, ask.run).row
     run = str(row["run"])
     told = [{name: getattr(view, name) for name in WATCHED} for view in _tasks(core, run)]
-    open_run, stop = core.part(Running).runs.get(run), None
+    open_run, stop = core.part(RunService).runs.get(run), None
     if open_run is not None:
         told += [
             waiting(phase, reason, core.now.wall_ms)
-            for phase, reason in core.part(Running).looking.waiting(open_run).items()
+            for phase, reason in core.part(RunService).bases.waiting(open_run).items()
         ]
-        stop = core.part(Following).follow(
+        stop = core.part(Followers).follow(
             run, lambda change: core.do(Told(call.link, call.channel, change))
         )
     try:

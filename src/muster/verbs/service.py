@@ -21,13 +21,13 @@ from typing import Annotated, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.channel.backoff import Backoff
-from muster.channel.door import raise_descriptors
+from muster.channel.unproven import raise_descriptors
 from muster.errors import Broken, Conflict, Exhausted, MusterError, Unreachable, of_exit
 from muster.limits import DESCRIPTORS_WANTED
 from muster.node.host import lock
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
-from muster.verbs.declaration import Daemon, Door, Nothing, Perform, Request, opt, verb
+from muster.verbs.declaration import Context, Daemon, Nothing, Perform, Request, opt, verb
 from muster.verbs.table import VERBS
 
 READY_FD: Final = "MUSTER_READY_FD"
@@ -51,21 +51,21 @@ class Running(Struct, frozen=True):
 
 
 @verb("up", auth="local", runs="client", group="The fleet", harmless=True)
-def up(door: Door, ask: Up) -> Running | None:
+def up(context: Context, ask: Up) -> Running | None:
     """Run this machine's daemon.
 
     muster up --detach
     """
-    home = door.home
+    home = context.home
     home.require()
-    if door.running() or lock.holder(home.lock) is not None:
+    if context.running() or lock.holder(home.lock) is not None:
         raise Conflict(f"the daemon of {home.path} runs already; `muster status` shows it")
     for sentence in home.open_seeds():
-        door.say(sentence)
+        context.say(sentence)
     if ask.detach:
         pid = _detach(home)
-        return Running(door.ask("status", {})["name"], pid, str(home.daemon_log))
-    _serve(home, door.say)
+        return Running(context.ask("status", {})["name"], pid, str(home.daemon_log))
+    _serve(home, context.say)
     return None
 
 
@@ -194,18 +194,18 @@ class Stopped(Struct, frozen=True):
 
 
 @verb("down", auth="local", runs="client", group="The fleet", on="one")
-def down(door: Door, ask: Nothing) -> Stopped:
+def down(context: Context, ask: Nothing) -> Stopped:
     """Stop this machine's daemon.
 
     muster down
     """
-    if door.on:
-        door.ask("stop", {}, on=door.on)
-        return Stopped(door.on)
-    home = door.home
+    if context.on:
+        context.ask("stop", {}, on=context.on)
+        return Stopped(context.on)
+    home = context.home
     home.require()
     try:
-        pid = int(door.ask("stop", {})["pid"])
+        pid = int(context.ask("stop", {})["pid"])
     except Unreachable:
         # A number in a file may be that of any program by now; who holds the lock is the daemon.
         found = lock.holder(home.lock)

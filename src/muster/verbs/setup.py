@@ -35,7 +35,7 @@ from muster.node.host import clock
 from muster.node.host.config import Config, config_text
 from muster.node.host.home import SEED_BYTES, Home
 from muster.task.spec import check_nameable
-from muster.verbs.declaration import Door, Request, Words, opt, pos, verb
+from muster.verbs.declaration import Context, Request, Words, opt, pos, verb
 
 JOINING: Final = "joining.seed"
 ANSWER_S: Final = 30.0
@@ -67,7 +67,7 @@ class Begun(Struct, frozen=True):
 
 
 @verb("init", auth="local", runs="client", group="The fleet")
-def init(door: Door, ask: Init) -> Begun:
+def init(context: Context, ask: Init) -> Begun:
     """Start a fleet on this machine.
 
     One machine, with its authority and its first operator in this home.
@@ -75,7 +75,7 @@ def init(door: Door, ask: Init) -> Begun:
         muster init --name studio --operator alice --address studio.local:7447
         muster init --name studio --listen ''    # open no port, only dial
     """
-    home = door.home
+    home = context.home
     _refuse_second(home)
     name = check_name(ask.name or _made_valid(socket.gethostname()), "The name")
     check_nameable(name, "The name")
@@ -89,7 +89,7 @@ def init(door: Door, ask: Init) -> Begun:
     identity, now_ms = Identity.from_seed(seed), clock.read().wall_ms
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
-    papers = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
+    certificates = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
     config = Config(name, "hub", ask.label, channel={FIRST: options})
     home.put("config.toml", config_text(config))
     home.put_facts(
@@ -98,8 +98,8 @@ def init(door: Door, ask: Init) -> Begun:
             "record": raw.decode(),
             "operators": [sign_operator(authority, operator.key, person, now_ms).decode()],
             "machines": [],
-            "ca": papers.ca_pem.decode(),
-            "certificate": papers.tls_pem.decode(),
+            "ca": certificates.ca_pem.decode(),
+            "certificate": certificates.tls_pem.decode(),
             "address": address,
             "listen": ask.listen,
             "dial": {},
@@ -130,12 +130,12 @@ class Joined(Struct, frozen=True):
 
 
 @verb("join", auth="local", runs="client", group="The fleet")
-def join(door: Door, ask: Join) -> Joined:
+def join(context: Context, ask: Join) -> Joined:
     """Make this machine a member, with the string that `invite` printed.
 
     muster join 'muster1.….studio.local:7447#build' --label tests
     """
-    home = door.home
+    home = context.home
     _refuse_second(home)
     text, _, invited = pasted(ask.invitation).partition("#")
     invite = read_invite(text)
@@ -147,7 +147,7 @@ def join(door: Door, ask: Join) -> Joined:
     home.create()
     seed = _kept_seed(home, JOINING)
     identity = Identity.from_seed(seed)
-    door.say(f"asking {invite.address} to take {name} in")
+    context.say(f"asking {invite.address} to take {name} in")
     try:
         welcome = asyncio.run(_ask_in(identity, invite, name))
     except _Unanswered:

@@ -13,9 +13,9 @@ from muster.task import schema as specs
 from muster.task.route import Fleet
 from muster.verbs.declaration import (
     Call,
+    Context,
     Core,
     Daemon,
-    Door,
     Nothing,
     Perform,
     Request,
@@ -91,7 +91,7 @@ def fleet(core: Core) -> Fleet:
         # The same question that decides where a task's repository is fetched from.
         if machine == core.machine or roster.keeper(name, now_ms) is not None
     }
-    machines = tuple(core.standing.candidate(m) for m in roster.machines if m in roster.facts)
+    machines = tuple(core.membership.candidate(m) for m in roster.machines if m in roster.facts)
     return Fleet(machines, frozenset(kept))
 
 
@@ -110,11 +110,11 @@ async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
 
     Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
     """
-    return Commit(await daemon.hands.commit_of(ask.repo, ask.base))
+    return Commit(await daemon.effects.commit_of(ask.repo, ask.base))
 
 
 @verb("schema", auth="local", runs="client", group="What is true", harmless=True)
-def schema(door: Door, ask: Nothing) -> dict[str, Any]:
+def schema(context: Context, ask: Nothing) -> dict[str, Any]:
     """Print the JSON Schema of specs, for editors.
 
     muster schema > muster.schema.json

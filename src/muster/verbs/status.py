@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import presence
-from muster.node.services.speakers import Speaking
-from muster.node.tasks.owner import Owning
-from muster.node.tasks.runs import Running
-from muster.node.tasks.worker import Working
+from muster.node.services.speakers import Speakers
+from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.runs import RunService
+from muster.node.tasks.worker import WorkerService
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
@@ -92,8 +92,8 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
     return Status(
         name=core.name,
         machine=core.machine,
-        fleet=core.standing.fleet,
-        incarnation=core.standing.incarnation,
+        fleet=core.membership.fleet,
+        incarnation=core.membership.incarnation,
         settled=core.settled,
         doubt=view(core),
         revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
@@ -104,13 +104,13 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
             _away(core),
             _through(core),
         ),
-        owner=core.part(Owning).owner.statistics(),
-        worker=core.part(Working).worker.statistics(),
+        owner=core.part(OwnerService).owner.statistics(),
+        worker=core.part(WorkerService).worker.statistics(),
         works=_works(core),
-        runs=len(core.part(Running).runs),
+        runs=len(core.part(RunService).runs),
         log=Log(len(sizes), sum(n for _, n in sizes), sum(mine)),
         unconfirmed=core.sync.unconfirmed(),
-        unread=core.part(Mailbox).count(Speaking(core)),
+        unread=core.part(Mailbox).count(Speakers(core)),
         incidents=open_incidents,
         exposed=exposed(core),
         counters=dict(sorted(core.counters.items())),
@@ -132,13 +132,13 @@ def _through(core: Core) -> dict[str, str]:
     for machine, record in core.roster.machines.items():
         number = core.link_to(machine)
         if number is not None and (through := core.links[number].through):
-            found[record.name] = core.standing.name_of(through)
+            found[record.name] = core.membership.name_of(through)
     return dict(sorted(found.items()))
 
 
 def _works(core: Core) -> list[Work]:
     """The tasks that run on this machine now."""
-    worker = core.part(Working).worker
+    worker = core.part(WorkerService).worker
     found = [
         row
         for task in worker.running()
@@ -155,7 +155,7 @@ def exposed(core: Core) -> int:
     """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
     exposed = 0
     for stream in core.store.streams():
-        if stream.machine == core.machine and stream.incarnation == core.standing.incarnation:
+        if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
             sizes = [c.size for c in core.store.cosigns(stream) if c.machine != core.machine]
             exposed += core.store.size(stream) - max(sizes, default=0)
     return exposed

@@ -13,13 +13,13 @@ from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.node.incarnations.doubt import Doubt
-from muster.node.tasks.owner import Owning
-from muster.node.tasks.service import Work
+from muster.node.tasks.owner import OwnerService
+from muster.node.tasks.service import TaskService
 from muster.node.verb import LATER, Later
 from muster.task import kinds
 from muster.task.evidence import task_args
 from muster.task.instruction import Settled
-from muster.task.live import Order
+from muster.task.open_task import Submission
 from muster.task.problem import shown
 from muster.verbs.declaration import Call, Core, Request, data, verb
 
@@ -73,12 +73,12 @@ def submit(core: Core, call: Call, ask: Submit) -> Submitted | Later:
     _refuse_other_content(core, [order.body for order in ordered if order.body.key])
     if ask.wait:
         call.check_streaming()
-    done = core.part(Owning).submit(ordered)
+    done = core.part(OwnerService).submit(ordered)
     answer = Submitted([Accepted(d.task, d.fresh) for d in done])
     if not ask.wait:
         return answer
     # Under a key that was used before there is a task already, and it may be over.
-    known = [core.part(Owning).ended(d.task) for d in done if not d.fresh]
+    known = [core.part(OwnerService).ended(d.task) for d in done if not d.fresh]
     over = {end.task: end for end in known if end is not None}
     left = [d.task for d in done if d.task not in over]
     if not left:
@@ -88,7 +88,7 @@ def submit(core: Core, call: Call, ask: Submit) -> Submitted | Later:
         call.streamed()
         call.end(replace(answer, ends=_ends([*over.values(), *ends])))
 
-    stop = core.part(Work).when_settled(left, tell)
+    stop = core.part(TaskService).when_settled(left, tell)
     call.streaming(stop)
     return LATER
 
@@ -97,7 +97,7 @@ def _ends(ends: Iterable[Settled]) -> list[End]:
     return [End(e.task, e.outcome, e.summary, e.commit, dict(e.values)) for e in ends]
 
 
-def _order(core: Core, item: Item) -> Order:
+def _order(core: Core, item: Item) -> Submission:
     body = kinds.TaskOpen(
         task=item.task,
         template=item.template,
@@ -108,14 +108,14 @@ def _order(core: Core, item: Item) -> Order:
         priority=item.priority,
         retries=item.retries,
     )
-    order = open_statement(item.statement.encode(), core.standing.fleet)
+    order = open_statement(item.statement.encode(), core.membership.fleet)
     # A task's order is spent by its opening, which may be among what is not known of our past.
     core.part(Doubt).check(order)
     check_order(order, verb="task", object=body.task, machine=core.machine,
                 args=task_args(body), now_ms=core.now.wall_ms)  # fmt: skip
     core.roster.permit(order, core.now.wall_ms)
     actor = f"op:{core.roster.speaker(order.operator)}"
-    return Order(body, order.operator, actor=actor, again=True)
+    return Submission(body, order.operator, actor=actor, again=True)
 
 
 def _refuse_known(core: Core, tasks: list[str]) -> None:

@@ -59,7 +59,7 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
         machine="" if everybody else record.machine,
         name=record.name,
         here=record.machine == core.machine,
-        fleet=core.standing.fleet,
+        fleet=core.membership.fleet,
         now_ms=core.now.wall_ms,
         object=whole,
     )

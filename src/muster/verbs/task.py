@@ -16,13 +16,13 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import said
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Held, Listing, Ownership, newest, writer_of
 from muster.task import kinds
 from muster.task.route import Verdict
 from muster.task.state import LIVE
-from muster.task.unit import duration_ms
-from muster.verbs import past
+from muster.task.units import duration_ms
+from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.find import TASK, Claim, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
@@ -126,10 +126,10 @@ def _viewed(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
     machine = str(row["machine"])
     return {
         **{name: row[name] for name in same},
-        "machine": core.standing.name_of(machine) if machine else "",
+        "machine": core.membership.name_of(machine) if machine else "",
         "epoch": (row["epoch_order"], row["epoch_count"]),
         "commit": row["commit_id"],
-        "owner": core.standing.name_of(writer_of(row)),
+        "owner": core.membership.name_of(writer_of(row)),
     }
 
 
@@ -218,7 +218,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
     held = find_task(core, ask.task)
     row, task, now = held.row, str(held.row["task"]), None
     with contextlib.suppress(NotFound):
-        now = core.part(Owning).owner.why(task)
+        now = core.part(OwnerService).owner.why(task)
     return Why(
         task=task_view(core, row),
         decisions=_decisions(core, held),
@@ -231,7 +231,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
 def waits_for(core: Core, task: str) -> tuple[str, bool]:
     """What keeps a queued task of ours from a machine, "" for its turn; whether one fits."""
     try:
-        found = core.part(Owning).owner.why(task)
+        found = core.part(OwnerService).owner.why(task)
     except NotFound:
         return "", True
     if found.reason or any(verdict.fits for verdict in found.verdicts):
@@ -242,7 +242,7 @@ def waits_for(core: Core, task: str) -> tuple[str, bool]:
 
 def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:
     """Who was asked, and who is not because it is away: its time may come."""
-    named = core.standing.name_of
+    named = core.membership.name_of
     asked = {
         v.machine: Candidate(named(v.machine), v.fits, v.score, list(v.reasons)) for v in verdicts
     }
@@ -267,12 +267,12 @@ def _decisions(core: Core, held: Held) -> list[Decision]:
         found.append(
             Decision(
                 entry.header.t[0],
-                core.standing.name_of(body.machine),
+                core.membership.name_of(body.machine),
                 body.agent,
                 body.epoch,
                 left.get(body.epoch),
                 [
-                    Candidate(core.standing.name_of(m), fits, score, [reason] if reason else [])
+                    Candidate(core.membership.name_of(m), fits, score, [reason] if reason else [])
                     for m, fits, score, reason in body.candidates
                 ],
             )
@@ -368,7 +368,7 @@ def _entry_view(core: Core, entry: Entry, room: Room) -> Cited:
         if not room.has(body):
             body = {"left out": f"{len(entry.body)} bytes, for which this page has no room"}
     held = [
-        core.standing.name_of(c.machine)
+        core.membership.name_of(c.machine)
         for c in core.store.cosigns(entry.stream)
         if c.strength == "held" and c.size > entry.header.seq
     ]
@@ -376,7 +376,7 @@ def _entry_view(core: Core, entry: Entry, room: Room) -> Cited:
     return Cited(
         id=entry.id.hex(),
         kind=entry.header.kind,
-        machine=core.standing.name_of(entry.header.author),
+        machine=core.membership.name_of(entry.header.author),
         actor=who.name,
         claims=who.claims or UNSET,
         t_ms=entry.header.t[0],

@@ -89,7 +89,7 @@ def thread(core: Core, call: Call, ask: Change) -> Thread:
         call.write(kinds.GroupAdd(machine=machine, name=name, since=since, cuts=cuts))
     for machine in removed:
         call.write(kinds.GroupRemove(machine, name))
-    core.standing.changed()
+    core.membership.changed()
     return _thread(core, call, scope, room)
 
 
@@ -114,11 +114,11 @@ def _thread(core: Core, call: Call, scope: Scope, room: Room, limit: int | None 
     return Thread(
         name,
         keeper_of(core, scope) if group_owner(scope) else "",
-        sorted(core.standing.name_of(m) for m in those),
+        sorted(core.membership.name_of(m) for m in those),
         [
             Said(
                 **who(core, each),
-                machine=core.standing.name_of(each.stream.machine),
+                machine=core.membership.name_of(each.stream.machine),
                 text=each.row.text,
                 t_ms=each.row.at_ms,
             )
@@ -144,7 +144,7 @@ def groups(core: Core, wanted: str) -> list[Scope]:
 
 def keeper_of(core: Core, scope: Scope) -> str:
     """The name of the machine that keeps a thread."""
-    return core.standing.name_of(group_owner(scope) or "")
+    return core.membership.name_of(group_owner(scope) or "")
 
 
 def who(core: Core, message: Sent) -> dict[str, Any]:

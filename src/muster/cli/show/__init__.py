@@ -17,8 +17,8 @@ from muster.cli.text import ago, clean, paint, safe, short, span, state
 from muster.cli.text import table as text_table
 from muster.errors import Malformed
 from muster.node.verb import Column, Verb
+from muster.printable import escaped
 from muster.verbs.table import VERBS
-from muster.visible import escaped
 
 _FORMS: Final[dict[str, Callable[[Any], str]]] = {
     "id": short, "ago": ago, "state": state, "span": span,

@@ -33,10 +33,10 @@ from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Un
 from muster.git.commit import Signature
 from muster.git.fence import Epoch
 from muster.git.worktree import Origin, Worktree
-from muster.node.attempts import blobs as holder
-from muster.node.attempts import deliverables as delivery
-from muster.node.attempts import values as handing
-from muster.node.attempts.outfit import Outfit
+from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts import deliverables
+from muster.node.attempts import inputs as handing
+from muster.node.attempts.setup import AttemptSetup
 from muster.node.host import disk
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
@@ -45,7 +45,7 @@ from muster.node.tasks.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.task import values as values_of
 from muster.task.duration import Stage
 from muster.task.instruction import StartAttempt
-from muster.task.live import Ended
+from muster.task.open_task import Ended
 
 _SCARCE: Final = tuple(os.strerror(each) for each in sorted(SCARCE))
 # Chosen arbitrarily: a signal to all processes of a service comes to all of them at once.
@@ -63,7 +63,7 @@ class _Stuck(MusterError):
 _OURS: Final = (Unreachable, Exhausted, Damaged, Conflict, _Stuck)
 
 
-class Trial:
+class Attempt:
     """See the top of this file. `stop` may come at any time; `over` is set after the end."""
 
     def __init__(self, daemon: Runtime, start: StartAttempt) -> None:
@@ -86,7 +86,7 @@ class Trial:
         self._given: int | None = None
         # What is said beside the agent's own words.
         self._noted = ""
-        self._outfit = Outfit(daemon, start)
+        self._outfit = AttemptSetup(daemon, start)
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
@@ -178,15 +178,15 @@ class Trial:
         if not repo:
             name = f"{self.task}-{self.epoch[0]}-{self.epoch[1]}"
             self._folder = Path(self.daemon.home.work) / name
-            await self.daemon.hands.workshop.discard(self._folder)
+            await self.daemon.effects.worktrees.discard(self._folder)
             self._folder.mkdir(parents=True)
             await self._place_what_came_before(self._folder)
             return self._folder
-        path, url = self.daemon.hands.place_of(repo)
+        path, url = self.daemon.effects.place_of(repo)
         bases = attempt_body.bases(self.start.open.base, self.start.values)
-        origin, workshop = Origin(repo, url or self._own_url(path)), self.daemon.hands.workshop
+        origin, worktrees = Origin(repo, url or self._own_url(path)), self.daemon.effects.worktrees
         self._tree = await self._patiently(
-            lambda: workshop.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
+            lambda: worktrees.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
 
@@ -194,7 +194,7 @@ class Trial:
         """What the phases before delivered, where no repository carries it."""
         given = holder.handed_on(self.daemon.core, self.start.owner, self.start.open)
         # A later phase's file replaces the one in an earlier one's folder.
-        blobs, target = self.daemon.machine.blobs, delivery.Target(folder, force=True)
+        blobs, target = self.daemon.machine.blobs, deliverables.Target(folder, force=True)
         for source in given:
             if self._stopped:
                 return
@@ -213,7 +213,7 @@ class Trial:
         return f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
 
     def _signature(self) -> Signature:
-        signer = self.daemon.core.standing.signer("git")
+        signer = self.daemon.core.membership.signer("git")
         seconds = self.daemon.core.now.wall_ms // 1000
         return Signature(self.actor, self.daemon.core.name, seconds, signer)
 
@@ -260,7 +260,7 @@ class Trial:
         return self._stop.is_set()
 
     async def _run(self, order: AttemptOrder) -> Outcome:
-        self._running = await self.daemon.hands.runner.start(order, self._happened)
+        self._running = await self.daemon.effects.runner.start(order, self._happened)
         self._part = ""
         if self._stopped:
             self._running.cancel(self._stopped)
@@ -281,9 +281,9 @@ class Trial:
         if self._tree is None:
             return await self._keep(folder, deliver, outcome)
         message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
-        tree, workshop, signature = self._tree, self.daemon.hands.workshop, self._signature()
+        tree, worktrees, signature = self._tree, self.daemon.effects.worktrees, self._signature()
         collected = await self._patiently(
-            lambda: workshop.collect(tree, deliver, message, signature), NO_SPACE
+            lambda: worktrees.collect(tree, deliver, message, signature), NO_SPACE
         )
         self._noted = attempt_body.left_out(collected)
         if collected.missing:
@@ -293,18 +293,18 @@ class Trial:
             return self._ended("failed", outcome, reason=told)
         if self._stopped:
             return self._halted(outcome)
-        await self._patiently(lambda: workshop.push(tree, collected.commit), OWN_PLACE)
+        await self._patiently(lambda: worktrees.push(tree, collected.commit), OWN_PLACE)
         return await self._done(outcome, attempt_body.changed(collected), collected.commit)
 
     async def _keep(self, folder: Path, deliver: list[str], outcome: Outcome) -> Ended:
         """Without a repository: the deliverables become blobs, which the end of it names."""
-        missing = delivery.missing(folder, deliver)
+        missing = deliverables.missing(folder, deliver)
         if missing:
             return self._ended("failed", outcome, reason=attempt_body.missing(missing))
         blobs = self.daemon.machine.blobs
         try:
             kept = await self._patiently(
-                lambda: asyncio.to_thread(delivery.collect, folder, deliver, blobs), NO_SPACE
+                lambda: asyncio.to_thread(deliverables.collect, folder, deliver, blobs), NO_SPACE
             )
         except Refused as error:
             return self._ended("failed", outcome, reason=str(error))
@@ -385,10 +385,10 @@ class Trial:
 
     async def _clean(self) -> None:
         if self._tree is not None:
-            await self.daemon.hands.workshop.close(self._tree)
+            await self.daemon.effects.worktrees.close(self._tree)
         handing.discard(self.daemon, self.start)
         if self._folder is not None:
-            await self.daemon.hands.workshop.discard(self._folder)
+            await self.daemon.effects.worktrees.discard(self._folder)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

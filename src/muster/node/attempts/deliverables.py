@@ -24,7 +24,7 @@ from muster import limits
 from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, unable
 from muster.store.blobs import Blobs, Incoming
 from muster.task.artefact import Artefact, Shape
-from muster.task.unit import path_refusal
+from muster.task.units import path_refusal
 
 _CHUNK: Final = 256 * 1024
 _INNER_PATH_CHARS_MAX: Final = 1_000

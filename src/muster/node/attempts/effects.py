@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from muster.agent import catalogue, start
+from muster.agent import catalogue, start_commit
 from muster.agent.process import Runner
 from muster.channel import FIRST
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
@@ -20,16 +20,15 @@ from muster.git import command as gits
 from muster.git import ref, repository
 from muster.git.fence import Epoch
 from muster.git.glob import matching
-from muster.git.worktree import Origin, Workshop
+from muster.git.worktree import Origin, Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
-from muster.node.attempts import blobs as holder
-from muster.node.attempts.attempt import Trial
+from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts.attempt import Attempt
 from muster.node.attempts.promotion import Promotions
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED
-from muster.node.host import clock
-from muster.node.host import disk as usage
+from muster.node.host import clock, disk
 from muster.node.host.facts import logins_of, probe
 from muster.node.host.reach import own_ways
 from muster.node.incidents import Noticed
@@ -65,7 +64,7 @@ _OURS: Final = "this machine failed at it; its daemon.log says how"
 REMAINS: Final = "left-behind"
 
 
-class Hands:
+class EffectRunner:
     """What the daemon does for its core."""
 
     def __init__(self, daemon: Runtime) -> None:
@@ -73,10 +72,10 @@ class Hands:
         self.branches = Promotions(self)
         home = daemon.home
         self.repos = Path(home.repos)
-        self.workshop = Workshop(home.path / "repos-cache", Path(home.work))
+        self.worktrees = Worktrees(home.path / "repos-cache", Path(home.work))
         self.agents = catalogue.load(_existing(home.path / "agents.json"))
         self.runner = Runner(self.agents)
-        self._trials: dict[tuple[str, Pair], Trial] = {}
+        self._trials: dict[tuple[str, Pair], Attempt] = {}
         # Unknown until it was looked at once: what was told before a restart may be gone.
         self._told: dict[Path, str] | None = None
 
@@ -86,7 +85,7 @@ class Hands:
         What takes long is left to the first round of `upkeep`.
         """
         self.repos.mkdir(parents=True, exist_ok=True)
-        await self.workshop.clear()
+        await self.worktrees.clear()
         self._sweep_blobs()
 
     async def upkeep(self) -> None:
@@ -94,13 +93,13 @@ class Hands:
 
         What a failing disk or a stranger's files do to it is told, and the next round tries again.
         """
-        await self.workshop.empty()
+        await self.worktrees.empty()
         self._tell_remains()
         now_s = clock.read().wall_ms / 1000
         for work in (
             asyncio.to_thread(repository.sweep, self.repos, now_s),
             *(repository.maintain(each.path) for each in repository.listing(self.repos)),
-            self.workshop.maintain(),
+            self.worktrees.maintain(),
         ):
             try:
                 await work
@@ -109,7 +108,7 @@ class Hands:
 
     def _tell_remains(self) -> None:
         """Name what could not be removed, once; and when it is gone."""
-        remains = dict(self.workshop.remains)
+        remains = dict(self.worktrees.remains)
         if self._told is None and not remains and not self._is_told(REMAINS):
             self._told = {}
         if remains == self._told:
@@ -176,7 +175,7 @@ class Hands:
 
     @ev.effect(StartAttempt)
     def start_attempt(self, effect: StartAttempt) -> None:
-        trial = Trial(self.daemon, effect)
+        trial = Attempt(self.daemon, effect)
         self._trials[trial.task, trial.epoch] = trial
         self.daemon.supervisor.run("attempt", self._attempt(trial))
 
@@ -233,14 +232,14 @@ class Hands:
         trials = [trial for trial in self._trials.values() if not trial.fills]
         sizes = [(await trial.written_bytes(), trial) for trial in trials]
         size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
-        if trial is None or size < usage.MUCH_BYTES:
+        if trial is None or size < disk.MUCH_BYTES:
             return ""
         trial.fill(
             f"the disk of this machine is full, and this attempt wrote {size >> 20} MiB of it"
         )
         return f"task {trial.task[:12]}"
 
-    async def _attempt(self, trial: Trial) -> None:
+    async def _attempt(self, trial: Attempt) -> None:
         key = (trial.task, trial.epoch)
         # A mistake of ours must not leave a slot taken for ever by an attempt that never ends.
         ended = trial.given_up()
@@ -290,7 +289,7 @@ class Hands:
 
     async def scratch(self, name: str, url: str) -> Path:
         """A cache of a repository elsewhere, to run git in."""
-        return await self.workshop.refresh(Origin(name, url))
+        return await self.worktrees.refresh(Origin(name, url))
 
     async def _match(self, effect: MatchGlob) -> Matched:
         found: tuple[str, ...] = ()
@@ -332,7 +331,7 @@ class Hands:
         """A repository that has the commit which `base` names, and that commit."""
         path, url = self.place_of(repo)
         where = path or await self.scratch(repo, url)
-        return where, await start.commit(where, url or str(where), repo, base)
+        return where, await start_commit.commit(where, url or str(where), repo, base)
 
     # --- questions -----------------------------------------------------------------------------
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from muster.agent import start
+from muster.agent import start_commit
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
 from muster.git import ref
 from muster.git.commit import Maker
 from muster.git.fence import Epoch, attempt_ref
 from muster.git.ref import Promotion
-from muster.git.worktree import Workshop
+from muster.git.worktree import Worktrees
 from muster.log.stream import MachineId
 from muster.node.runtime import Runtime
 from muster.node.tasks.branches import BroughtBack
@@ -26,11 +26,11 @@ from muster.task.instruction import MoveBranch, Promoted
 CONFLICTS_MAX: Final = 30
 
 
-class Hands(Protocol):
+class Tools(Protocol):
     """What is needed of the daemon's hands."""
 
     daemon: Runtime
-    workshop: Workshop
+    worktrees: Worktrees
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
 
@@ -42,8 +42,8 @@ class Hands(Protocol):
 class Promotions:
     """See the rules at the top of this file."""
 
-    def __init__(self, hands: Hands) -> None:
-        self.hands = hands
+    def __init__(self, effects: Tools) -> None:
+        self.effects = effects
         # How often the branch of a task did not move because somebody else moved it.
         self._conflicts: Counter[str] = Counter()
 
@@ -51,12 +51,12 @@ class Promotions:
         """Promote an attempt's commit, or say why not."""
         reason, again = "", False
         try:
-            path, url = self.hands.place_of(effect.repo)
-            where = path or await self.hands.scratch(effect.repo, url)
+            path, url = self.effects.place_of(effect.repo)
+            where = path or await self.effects.scratch(effect.repo, url)
             branch = f"refs/heads/{effect.branch}"
             old = await (ref.read(where, branch) if path else ref.read_remote(where, url, branch))
             base = effect.bases[0] if effect.bases else ""
-            base = base or await start.commit(where, url or str(where), effect.repo, "")
+            base = base or await start_commit.commit(where, url or str(where), effect.repo, "")
             promotion = Promotion(
                 effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old,
                 self._maker(effect.machine, effect.agent), base_moves=not effect.bases,
@@ -80,7 +80,7 @@ class Promotions:
     async def stands(self, repo: str, branch: str, commit: str) -> bool:
         """Whether a settled branch is there, as far as this machine can see it."""
         try:
-            path, _ = self.hands.place_of(repo)
+            path, _ = self.effects.place_of(repo)
         except NotFound:
             return True
         return path is None or await ref.stands(path, branch, commit)
@@ -89,7 +89,7 @@ class Promotions:
         """See that a settled branch stands; else its worker pushes the attempt once more."""
         reason, gone = "", False
         try:
-            path, _ = self.hands.place_of(move.repo)
+            path, _ = self.effects.place_of(move.repo)
             if path is not None and not await ref.stands(path, move.branch, move.commit):
                 gone = True
                 await self._mend(path, move)
@@ -102,31 +102,35 @@ class Promotions:
         epoch, branch = Epoch(*move.epoch), f"refs/heads/{move.branch}"
         await ref.register(path, move.task, epoch)
         if await ref.read(path, attempt_ref(move.task, epoch)) != move.commit:
-            core = self.hands.daemon.core
-            name = core.standing.name_of(move.machine)
+            core = self.effects.daemon.core
+            name = core.membership.name_of(move.machine)
             args = {"epoch": list(move.epoch), "task": move.task}
             if move.machine == core.machine:
                 await self.push_again(move.repo, move.task, epoch, move.commit)
-            elif await self.hands.ask(move.machine, "git.again", args) is None:
+            elif await self.effects.ask(move.machine, "git.again", args) is None:
                 raise NotFound(
                     f"{name}, which made it, is away or has it no more; it is asked again when it "
                     "is back, or run it again"
                 )
         old = await ref.read(path, branch)
-        base = move.bases[0] if move.bases else await start.commit(path, str(path), move.repo, "")
+        base = (
+            move.bases[0]
+            if move.bases
+            else await start_commit.commit(path, str(path), move.repo, "")
+        )
         maker = self._maker(move.machine, move.agent)
         place = (move.task, epoch, branch, move.commit, base, old, maker)
         await ref.promote(path, Promotion(*place, base_moves=not move.bases))
 
     async def push_again(self, repo: str, task: str, epoch: Epoch, commit: str) -> None:
         """A commit that our cache still has, as the attempt's ref. Raises: NotFound without it."""
-        _, url = self.hands.place_of(repo)
-        store = self.hands.workshop.cache_of(repo)
+        _, url = self.effects.place_of(repo)
+        store = self.effects.worktrees.cache_of(repo)
         if not (store / "HEAD").is_file() or not await ref.has(store, commit):
             raise NotFound(f"the cache of {repo} has the commit {commit[:12]} no more")
         name, where = (
             attempt_ref(task, epoch),
-            url or f"muster::{self.hands.daemon.core.name}/{repo}",
+            url or f"muster::{self.effects.daemon.core.name}/{repo}",
         )
         old = await ref.read_remote(store, where, name)
         if old != commit:
@@ -134,8 +138,8 @@ class Promotions:
 
     def _maker(self, machine: str, agent: str) -> Maker:
         """Who must have made a commit. Raises: Refused where nobody vouched for that machine."""
-        standing = self.hands.daemon.core.standing
-        name, key = standing.name_of(machine), standing.key_of(MachineId(machine), "git")
+        membership = self.effects.daemon.core.membership
+        name, key = membership.name_of(machine), membership.key_of(MachineId(machine), "git")
         if key is None:
             raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
         return Maker(f"{agent}@{name}", name, key)

@@ -42,7 +42,7 @@ class OrderTaken(NamedTuple):
     object: str
 
 
-class Orders(Part):
+class Authorizer(Part):
     """Statements and capabilities of one machine."""
 
     name = "orders"
@@ -60,7 +60,7 @@ class Orders(Part):
         Raises: Denied, Forged, Malformed; Conflict where it was obeyed before.
         """
         core = self.core
-        statement = open_statement(raw.encode(), core.standing.fleet)
+        statement = open_statement(raw.encode(), core.membership.fleet)
         object = statement.object if object is None else object
         if self._spent(statement.operator, statement.nonce):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
@@ -86,7 +86,7 @@ class Orders(Part):
 
     def check_operator(self, verb: str, raw: str) -> None:
         """Raises: Denied where an operator must order this, and another key did."""
-        statement = open_statement(raw.encode(), self.core.standing.fleet)
+        statement = open_statement(raw.encode(), self.core.membership.fleet)
         if statement.operator in self.core.roster.operators:
             return
         error = Denied(f"only an operator may order {verb}, not whom an operator granted something")
@@ -97,7 +97,7 @@ class Orders(Part):
         """Whether we obeyed it before; another machine's rows say nothing about us."""
         if (ORDER.name, operator, nonce) in self.core.of_step:
             return True
-        store, own = self.core.store, self.core.standing.own(FLEET)
+        store, own = self.core.store, self.core.membership.own(FLEET)
         # What an earlier life of ours took may come back in this very step: that is folded first.
         return store.has_row(ORDER.name, own, operator, nonce) or any(
             store.row(ORDER.name, stream, operator, nonce) is not None
@@ -118,7 +118,7 @@ class Orders(Part):
         body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
         denial = canon.encode(msgspec.to_builtins(body))
         core.append(kinds.ORDER_DENY, denial)
-        core.lasting.append((kinds.ORDER_DENY, denial))
+        core.surviving.append((kinds.ORDER_DENY, denial))
 
     # --- agents ---------------------------------------------------------------------------
 

@@ -68,7 +68,7 @@ class Frames(Part):
         self._core.replication.on_message(link.id, payload, *self._core.now)
 
     def _who(self, link: Link) -> str:
-        return self._core.standing.name_of(link.peer) or "a peer"
+        return self._core.membership.name_of(link.peer) or "a peer"
 
     def _fault(self, link: Link, error: MusterError) -> None:
         if self._core.replication.fault(link.id, error):

@@ -35,9 +35,9 @@ from muster.limits import (
 )
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.call import arguments as argument
+from muster.node.call import arguments
 from muster.node.call.answers import Answers, Call, Request
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS, Mark
 from muster.node.link import Answer, Link, accepts, failure
@@ -68,7 +68,7 @@ class Router(Part):
     effects = (ev.Perform, ev.Join)
 
     def __init__(self, core: "Core") -> None:
-        self.core, self.verbs, self._orders = core, core.verbs, core.part(Orders)
+        self.core, self.verbs, self._orders = core, core.verbs, core.part(Authorizer)
         self._answers = core.part(Answers)
         self.waiting: list[tuple[int, int, Request]] = []
         self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
@@ -156,7 +156,7 @@ class Router(Part):
             if verb is None or verb.runs == "client":
                 raise NotFound(f"there is no verb {name!r} to call; see `muster --help`")
             handler = verb.load()
-            ask = argument.read(verb, handler, request.args, request.options)
+            ask = arguments.read(verb, handler, request.args, request.options)
             call = Call(
                 self.core, request.verb, request.args, link.id, channel, link.peer, link.local
             )
@@ -272,7 +272,7 @@ class Router(Part):
         """
         link = self.core.link_to(machine)
         if link is None:
-            then(failure(Unreachable(f"{self.core.standing.name_of(machine)} is away")))
+            then(failure(Unreachable(f"{self.core.membership.name_of(machine)} is away")))
             return lambda: None
         number = next(self.core.links[link].numbers)
         self.expect(link, number, then)

@@ -23,8 +23,8 @@ import platformdirs
 
 from muster.errors import Broken, MusterError, NotFound, Refused, unable
 from muster.limits import SOCKET_PATH_BYTES_MAX
-from muster.node.host import environment as environ
-from muster.store.durable import write_file
+from muster.node.host import environment
+from muster.store.atomic_file import write_file
 
 if TYPE_CHECKING:
     from muster.node.host.config import Config
@@ -215,7 +215,7 @@ class Home:
         if mode and sys.platform != "win32":
             # Broken, for it is this machine that cannot go on: another one may take the task.
             raise Broken(f"others can read {path}, which holds keys: run `chmod 600 {path}`")
-        return environ.parse(text, str(path))
+        return environment.parse(text, str(path))
 
     def facts(self) -> dict[str, Any]:
         """`fleet.json`: the fleet's id, our record, the CA certificate, whom to dial."""

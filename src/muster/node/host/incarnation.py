@@ -10,7 +10,7 @@ from muster.store.store import Store
 PRESENT: Final = "incarnation"
 
 
-def going_on(
+def resume_incarnation(
     store: Store, mark: Mark | None, machine_id: str, generation: str
 ) -> tuple[Incarnation | None, tuple[str, ...]]:
     """The incarnation that goes on after a start; None, and why, when a new one must begin."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _Who = tuple[MachineId, Incarnation]
 
 
-class Twins(Part):
+class CloneDetector(Part):
     """What is known of the incarnations of each machine; everything is read off the store."""
 
     name = "twins"
@@ -37,7 +37,7 @@ class Twins(Part):
         self.core = core
         core.on(kinds.MACHINE_OPEN, self.opened)
         core.on(ev.EntriesCame, self.advanced)
-        core.on(ev.NewIncarnation, lambda _event: self.born.add(core.standing.incarnation))
+        core.on(ev.NewIncarnation, lambda _event: self.born.add(core.membership.incarnation))
         # Opened by this very process: nobody can have known of these before.
         self.born: set[Incarnation] = set()
         # What ended, and the admission number of the entry that showed it.
@@ -47,7 +47,7 @@ class Twins(Part):
         self._told: set[MachineId] = set()
 
     def start(self) -> None:
-        store, own = self.core.store, self.core.standing.own(FLEET)
+        store, own = self.core.store, self.core.membership.own(FLEET)
         if not store.size(own):
             self.born.add(own.incarnation)
         for stream in store.streams():
@@ -79,10 +79,10 @@ class Twins(Part):
         """An incarnation began, perhaps one of ours that we know nothing of."""
         if opening.header.seq != 0:
             return
-        standing = self.core.standing
+        membership = self.core.membership
         before = self._note(stream, opening)
-        present = standing.incarnation
-        if stream.machine != standing.machine or stream.incarnation in self.born:
+        present = membership.incarnation
+        if stream.machine != membership.machine or stream.incarnation in self.born:
             return
         if present not in before:
             return
@@ -90,7 +90,7 @@ class Twins(Part):
             self._alarm(stream.machine)
         else:
             why = "another incarnation of this machine says that this one ended"
-            self.core.tell(Regressed(standing.own(FLEET), why))
+            self.core.tell(Regressed(membership.own(FLEET), why))
 
     def advanced(self, event: ev.EntriesCame) -> None:
         """Entries came: does an incarnation that had ended go on?"""
@@ -128,7 +128,7 @@ class Twins(Part):
         if machine in self._told:
             return
         self._told.add(machine)
-        name = self.core.standing.name_of(machine)
+        name = self.core.membership.name_of(machine)
         self.core.incidents.open(
             f"clone-{machine[:16]}",
             "critical",

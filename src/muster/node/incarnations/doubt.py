@@ -24,7 +24,7 @@ from muster.log import canon
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.incarnations.processes import Lives
+from muster.node.incarnations.processes import Processes
 from muster.node.link import sentence
 from muster.node.part import Part
 
@@ -59,7 +59,7 @@ class Doubt(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._lives = core.part(Lives)
+        self._lives = core.part(Processes)
         self.kept: Kept | None = None
         # What the start found, and how much there was of our streams; see `Installation`.
         self.reasons: Sequence[str] = ()
@@ -170,7 +170,7 @@ class Doubt(Part):
 
     def awaits(self) -> str:
         """For whom or what."""
-        names = sorted(map(self.core.standing.name_of, self._silent()))
+        names = sorted(map(self.core.membership.name_of, self._silent()))
         if names:
             return f"{', '.join(names[:6])} to say how far its log goes"
         return "entries of its own log that others saw and nobody here holds"

@@ -39,7 +39,7 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.host.incarnation import PRESENT
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.processes import Lives
+from muster.node.incarnations.processes import Processes
 from muster.node.link import Link, channels, sentence, times
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
@@ -76,7 +76,7 @@ class ShutOut(ev.Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FreshPapers(ev.Effect):
+class FreshCertificates(ev.Effect):
     """Our record changed: show a certificate that says so, from the next handshake on."""
 
 
@@ -84,7 +84,7 @@ class Members(Part):
     """See the rules at the top of this file."""
 
     name = "members"
-    effects = (FreshPapers, ev.ReachedAt)
+    effects = (FreshCertificates, ev.ReachedAt)
     vital = True
 
     def __init__(self, core: "Core") -> None:
@@ -117,18 +117,18 @@ class Members(Part):
         """Open this incarnation's stream if it is new; find out whether we must ask first."""
         core = self.core
         self._started_ms = core.now.boot_ms
-        fresh = core.store.size(core.standing.own(FLEET)) == 0
+        fresh = core.store.size(core.membership.own(FLEET)) == 0
         core.settled = fresh or not self.must_ask()
         if fresh:
             self._open_incarnation()
-        core.standing.changed()
+        core.membership.changed()
 
     def must_ask(self) -> bool:
         """Whether somebody may know more of our own stream: anybody else in the fleet may."""
         return bool(self.core.roster.machines.keys() - {self.core.machine})
 
     def _open_incarnation(self) -> None:
-        core, own = self.core, self.core.standing.own(FLEET)
+        core, own = self.core, self.core.membership.own(FLEET)
         core.store.remember(PRESENT, own.incarnation)
         heads = {
             str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
@@ -150,10 +150,10 @@ class Members(Part):
         What is only claimed costs a new incarnation, and puts nothing in doubt: anybody can claim.
         """
         core, stream, why = self.core, event.stream, event.why
-        if stream.incarnation != core.standing.incarnation:
+        if stream.incarnation != core.membership.incarnation:
             return
         core.counters["incarnations"] += 1
-        core.standing.renewed(Incarnation(core.draw(16).hex()))
+        core.membership.renewed(Incarnation(core.draw(16).hex()))
         # Nobody can know more of an incarnation that begins here.
         first, core.settled = not core.settled, True
         self._open_incarnation()
@@ -187,7 +187,7 @@ class Members(Part):
         """What we told of a fork is over."""
         keys = [f"fork-{machine[:16]}", *(["incarnation"] if machine == self.core.machine else [])]
         for key in keys:
-            own = self.core.standing.own(FLEET)
+            own = self.core.membership.own(FLEET)
             if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
                 reason = f"an operator closed the fork: {closed.note}"[:500]
                 self.core.incidents.close(key, reason)
@@ -206,7 +206,7 @@ class Members(Part):
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
-        lives = core.part(Lives)
+        lives = core.part(Processes)
         for word in (lives.word(), *lives.known()):
             core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
         core.sync.open(event.link, MachineId(event.peer), now, event.through)
@@ -244,7 +244,7 @@ class Members(Part):
         self.core.clock.heard(times(self.core.links.values(), hubs))
         link.skew_ms = wall_ms - self.core.now.wall_ms
         if word:
-            self.core.part(Lives).heard(link, word)
+            self.core.part(Processes).heard(link, word)
 
     def _process_named(self, link: Link, process: str) -> None:
         """Who speaks at the other end; one begun anew may be here before its old links are dead."""
@@ -262,7 +262,7 @@ class Members(Part):
         core = self.core
         if core.settled or not self._has_asked():
             return
-        claim = core.replication.claims.follow(core.standing)
+        claim = core.replication.claims.follow(core.membership)
         if claim is not None:
             self.regressed(Regressed(*claim, proven=False))
         else:
@@ -288,7 +288,7 @@ class Members(Part):
     def _on_fleet_entry(self, _stream: StreamName, _entry: Entry) -> None:
         # Combining the roster is dear, and such entries come in handfuls: the core tells the
         # listeners once, after the last of them.
-        self.core.standing.stale()
+        self.core.membership.stale()
 
     def _on_roster(self, event: ev.RosterChanged) -> None:
         core, after, before = self.core, event.after, event.before
@@ -297,7 +297,7 @@ class Members(Part):
             if fork in after.closed:
                 self._is_decided(after.closed[fork], machine)
         if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
-            core.do(FreshPapers())
+            core.do(FreshCertificates())
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
                 continue
@@ -305,14 +305,14 @@ class Members(Part):
             for link in dict.fromkeys((*core.sync.cut(MachineId(machine)), *own)):
                 core.do(ev.Cut(link, "this machine was revoked"))
             core.tell(ev.MachineRemoved(machine))
-            core.replication.forks.bury(MachineId(machine), core.now.wall_ms)
+            core.replication.forks.end_streams_of(MachineId(machine), core.now.wall_ms)
             core.replication.intake.forget(MachineId(machine))
 
     def shut_out(self, event: ShutOut) -> None:
         """A peer shows that we were revoked. Only the authority's signature makes it true."""
         core, raw = self.core, event.proof
         try:
-            revocation = open_revocation(raw.encode(), core.standing.fleet)
+            revocation = open_revocation(raw.encode(), core.membership.fleet)
         except (Refused, UnicodeError):
             core.counters["revocations-forged"] += 1
             return

@@ -1,6 +1,6 @@
 """Two copies of one machine that run at once: told by what each of them signs while it runs.
 
-Rule 1: each process says with each link which life it is (fleet/life.py), and passes on what it
+Rule 1: each process says with each link which life it is (fleet/liveness.py), and passes on what it
 hears of others, once: so the copies hear of each other wherever the two are linked.
 Rule 2: who hears of another life of its own key answers it by name. An answer that names *our* life
 proves that the other one runs now: nobody could know our life before this start. A life that ended,
@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from muster.channel.frame import Type
-from muster.fleet.life import NOBODY, Life, open_life, sign_life
+from muster.fleet.liveness import NOBODY, Liveness, open_life, sign_life
 from muster.limits import (
     LIFE_ANSWER_MS,
     LIFE_SILENT_MS,
@@ -47,7 +47,7 @@ INCIDENT: Final = "clone"
 MINUTE_MS: Final = 60_000
 
 
-class Lives(Part):
+class Processes(Part):
     """The lives that are known; nothing of it outlasts this process."""
 
     name = "lives"
@@ -60,7 +60,9 @@ class Lives(Part):
         self._number = 0
         self._plain = ""
         # Of each machine the newest words, by life.
-        self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Life, bytes]]] = OrderedDict()
+        self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Liveness, bytes]]] = (
+            OrderedDict()
+        )
         # The number of the newest word of each life, of more lives than words are kept of.
         self._numbers: OrderedDict[MachineId, OrderedDict[str, int]] = OrderedDict()
         # The other copies of this very machine, and when each was heard last.
@@ -87,8 +89,10 @@ class Lives(Part):
         return hashlib.sha256(self._secret + peer.encode()).hexdigest()[:32]
 
     def _sign(self, beside: str, number: int) -> str:
-        standing = self.core.standing
-        raw = sign_life(standing.identity, standing.fleet, self.life, beside=beside, number=number)
+        membership = self.core.membership
+        raw = sign_life(
+            membership.identity, membership.fleet, self.life, beside=beside, number=number
+        )
         return raw.decode()
 
     def known(self) -> list[str]:
@@ -110,7 +114,7 @@ class Lives(Part):
             # A word costs a signature.
             core.counters["lives-dropped"] += 1
             return
-        word = open_life(raw.encode(), core.standing.fleet)
+        word = open_life(raw.encode(), core.membership.fleet)
         machine = MachineId(word.machine)
         if machine not in core.roster.machines or word.life == self.life or self._is_old(word):
             return
@@ -132,12 +136,12 @@ class Lives(Part):
             self._tell(machine)
         self._pass_on(raw, but=link.id)
 
-    def _is_old(self, word: Life) -> bool:
+    def _is_old(self, word: Liveness) -> bool:
         """Whether this word, or a later one of that life, was heard before."""
         numbers = self._numbers.get(MachineId(word.machine))
         return numbers is not None and numbers.get(word.life, -1) >= word.number
 
-    def _remember(self, word: Life) -> None:
+    def _remember(self, word: Liveness) -> None:
         numbers = self._numbers.setdefault(MachineId(word.machine), OrderedDict())
         numbers[word.life] = word.number
         numbers.move_to_end(word.life)
@@ -149,7 +153,7 @@ class Lives(Part):
     def _closed(self, event: ev.LinkDown) -> None:
         self._budget.pop(event.link, None)
 
-    def _of_our_own(self, word: Life) -> None:
+    def _of_our_own(self, word: Liveness) -> None:
         now_ms = self.core.now.boot_ms
         if word.beside == self.life:
             first = not self._beside
@@ -201,7 +205,7 @@ class Lives(Part):
         ):
             # It told so itself. What others say of it may be said to keep us quiet.
             return
-        title = title_of(core.standing.name_of(machine))
+        title = title_of(core.membership.name_of(machine))
         core.note(title)
         core.incidents.open(key, "critical", title)
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from muster.fleet.lasting import Lasting, lasting
+from muster.fleet.permanent import Permanent, permanent
 from muster.limits import BODY_BYTES_MAX, LASTING_PER_SIGNER_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
@@ -38,7 +38,7 @@ class Republisher(Part):
         """The stream that told of these was rolled back; what lasts of them counts all the same."""
         core = self._core
         for entry in event.lost:
-            fact = lasting(entry, core.roster, core.machine)
+            fact = permanent(entry, core.roster, core.machine)
             if fact is None or entry.body is None or self._is_known(fact):
                 continue
             if fact.signer and self._said_again[fact.signer] >= LASTING_PER_SIGNER_MAX:
@@ -50,7 +50,7 @@ class Republisher(Part):
                 entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
             )
 
-    def _is_known(self, fact: Lasting) -> bool:
+    def _is_known(self, fact: Permanent) -> bool:
         if fact.until_ms is not None and fact.until_ms < self._core.now.wall_ms:
             return True
         row: dict[str, Any] = fact.row

@@ -94,7 +94,7 @@ class Cascade:
         def changed(_after: Roster, _before: Roster | None) -> None:
             loop.call_soon(self.look)
 
-        self._core.standing.on_change.append(changed)
+        self._core.membership.on_change.append(changed)
         self.look()
 
     def look(self) -> None:
@@ -120,7 +120,7 @@ class Cascade:
         Two machines that only know the hub would otherwise never hear what is for them alone.
         """
         given = self._daemon.machine.dials()
-        return reach.places(given, self._core.standing.roster, self._core.machine)
+        return reach.places(given, self._core.membership.roster, self._core.machine)
 
     def _ways(self, peer: str) -> dict[str, list[str]]:
         """The addresses of a peer by channel, in the order in which they are tried."""
@@ -162,7 +162,7 @@ class Cascade:
     # --- direct -----------------------------------------------------------------------------------
 
     def _shut_out(self, peer: str) -> bool:
-        return bool({peer, self._core.machine} & self._core.standing.roster.revoked.keys())
+        return bool({peer, self._core.machine} & self._core.membership.roster.revoked.keys())
 
     async def _keep_direct(self, peer: str) -> None:
         """Keep one link to a machine up, whoever dialled, for as long as it is in the fleet."""

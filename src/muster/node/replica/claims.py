@@ -11,7 +11,7 @@ from typing import Final
 
 from muster.log.seal import Cosign
 from muster.log.stream import MachineId, StreamName
-from muster.node.replica.membership import Standing
+from muster.node.replica.membership import Membership
 from muster.store.store import Store
 
 _KEPT: Final = "claim-"
@@ -29,13 +29,13 @@ class Claims:
         if self._is_believed(cosign.machine):
             self.newest = cosign
 
-    def follow(self, standing: Standing) -> tuple[StreamName, str] | None:
+    def follow(self, membership: Membership) -> tuple[StreamName, str] | None:
         """The stream that ends for a claim about it, and why; its claimant is remembered."""
         claim = self.newest
-        if claim is None or claim.stream.incarnation != standing.incarnation:
+        if claim is None or claim.stream.incarnation != membership.incarnation:
             return None
         self._store.remember(_KEPT + claim.machine, f"{claim.size} {claim.stream}")
-        name = standing.name_of(claim.machine)
+        name = membership.name_of(claim.machine)
         return claim.stream, f"{name} claims to have seen more of our stream than we hold"
 
     def _is_believed(self, machine: MachineId) -> bool:

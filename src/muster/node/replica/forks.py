@@ -5,7 +5,7 @@ revocation names. Everybody ends at the same entry, in whatever order the news c
 Rule 2: a fork counts when it is proved, by two seals of the writer's own key; nobody is believed.
 Rule 3: a revocation, the taking of a grant, an order that we obeyed and a removal from a thread are
 never forgotten: where rolling a stream back takes one away, whoever may says it again, and who saw
-a removal leaves the member out (fleet/lasting.py).
+a removal leaves the member out (fleet/permanent.py).
 Rule 4: a search for the first difference asks one peer, and gives up what is never answered.
 Rule 5: a machine that was revoked may have thousands of streams, full of entries. One step ends so
 many of them and no more, whoever names them; meanwhile none of them grows beyond its end. A single
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
-from muster.fleet.lasting import KINDS, removals
+from muster.fleet.permanent import KINDS, removals
 from muster.limits import BURIED_ENTRIES_AS_STREAM, BURIED_PER_STEP_MAX, DISPUTE_MS
 from muster.log import canon, wire
 from muster.log import fork as forks
@@ -26,7 +26,7 @@ from muster.log.stream import MachineId, StreamName
 from muster.log.sync import RETRY_MS, Sync
 from muster.node.counter import DECLARED, Counts
 from muster.node.event import Event
-from muster.node.replica.membership import Standing
+from muster.node.replica.membership import Membership
 from muster.store.store import Store
 
 DECLARED[__name__] = {
@@ -75,13 +75,13 @@ class Forks:
     def __init__(
         self,
         store: Store,
-        standing: Standing,
+        membership: Membership,
         sync: Sync,
         counters: Counts,
         tell: Callable[[Event], None],
     ) -> None:
         self.store = store
-        self.standing = standing
+        self.membership = membership
         self.sync = sync
         self.counters = counters
         self._tell = tell
@@ -102,7 +102,7 @@ class Forks:
 
     def is_ours(self, stream: StreamName) -> bool:
         """Whether it is a stream that we write now."""
-        return stream == self.standing.own(stream.scope)
+        return stream == self.membership.own(stream.scope)
 
     def tell_frozen(self, link: int, stream: StreamName) -> None:
         """The peer does not know yet that the stream ended; here is why."""
@@ -224,13 +224,13 @@ class Forks:
         ends at the same entry. Who has not come so far freezes all the same, and fills up to it.
         """
         stream = forks.stream_of(raw)
-        public = self.standing.key_of(stream.machine, "seal")
+        public = self.membership.key_of(stream.machine, "seal")
         frozen = self.store.frozen_at(stream)
         if public is None or (frozen is not None and self.proofs().get(stream) == raw):
             return
         if self.is_nothing(stream) or not self.store.has_place(stream):
             return
-        proof = forks.open_fork(raw, self.standing.fleet, public)
+        proof = forks.open_fork(raw, self.membership.fleet, public)
         if frozen is not None and frozen <= proof.index:
             return
         self.counters["forks"] += 1
@@ -241,7 +241,7 @@ class Forks:
         lost = self._end(stream, common, evidence, wall_ms)
         self._proofs = None
         self._say_again(lost)
-        self.standing.changed()
+        self.membership.changed()
 
     def _end(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> list[Entry]:
         """Freeze it; what is to be said again, once all that ends in this step has ended."""
@@ -259,7 +259,7 @@ class Forks:
             common = self.store.frozen_at(stream)
             if common is not None:
                 self._say_again(self._lasting_beyond(stream, common))
-        self.standing.stale()
+        self.membership.stale()
 
     def _say_again(self, lost: list[Entry]) -> None:
         if lost:
@@ -268,22 +268,22 @@ class Forks:
     def _lasting_beyond(self, stream: StreamName, common: int) -> list[Entry]:
         """What is never forgotten of the entries after the end of a frozen stream."""
         lost = self.store.entries_of(stream, common, KINDS)
-        self.standing.left_out(stream, removals(lost))
+        self.membership.left_out(stream, removals(lost))
         return lost
 
     # --- revoked machines ----------------------------------------------------------------
 
     def is_nothing(self, stream: StreamName) -> bool:
         """Whether nothing of a stream is here, and nothing of it will count: it gets no row."""
-        if self.store.knows(stream) or stream.machine == self.standing.machine:
+        if self.store.knows(stream) or stream.machine == self.membership.machine:
             return False
-        return self.standing.roster.cut(stream) == 0
+        return self.membership.roster.cut(stream) == 0
 
     def end_of(self, stream: StreamName) -> int | None:
         """Where a stream ends; None while it lives. A revoked machine's is frozen there soon."""
         frozen = self.store.frozen_at(stream)
-        cut = self.standing.roster.cut(stream)
-        ours = stream.machine == self.standing.machine
+        cut = self.membership.roster.cut(stream)
+        ours = stream.machine == self.membership.machine
         if cut is None or ours or (frozen is not None and frozen <= cut):
             return frozen
         self._to_bury[stream] = None
@@ -291,7 +291,7 @@ class Forks:
 
     def _bury(self, stream: StreamName, wall_ms: int, lost: list[Entry]) -> int:
         """End it; how many entries that costs. `lost` gets what is to be said again."""
-        cut = self.standing.roster.cut(stream)
+        cut = self.membership.roster.cut(stream)
         if cut is None:
             # Whoever told of the revocation was cut back; it is said again, and so is this.
             return 0
@@ -313,7 +313,7 @@ class Forks:
             self.counters["streams-of-revoked-machines"] += 1
         return cost
 
-    def bury(self, machine: MachineId, wall_ms: int) -> None:
+    def end_streams_of(self, machine: MachineId, wall_ms: int) -> None:
         """A machine was revoked: end every stream of it that we know.
 
         It may have opened thousands to make this dear: so many are ended now, the rest at ticks,
@@ -335,4 +335,4 @@ class Forks:
             room -= 1 + self._bury(stream, wall_ms, lost) // BURIED_ENTRIES_AS_STREAM
         self._say_again(lost)
         if not self._to_bury:
-            self.standing.changed()
+            self.membership.changed()

@@ -42,7 +42,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
-from muster.store.replica import EVERY_ROW
+from muster.store.reader import EVERY_ROW
 from muster.store.store import Store
 from muster.task.route import NOOP, Machine
 
@@ -63,7 +63,7 @@ _COUNTED: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
-class Standing:
+class Membership:
     """Our identity and the roster; `changed` after each entry about the fleet."""
 
     def __init__(

@@ -27,10 +27,10 @@ from muster.log.sync import Sync
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.event import Event
 from muster.node.replica.claims import Claims
+from muster.node.replica.early_receipts import EarlyReceipts
 from muster.node.replica.forks import Forks, Regressed
-from muster.node.replica.hearsay import Hearsay
 from muster.node.replica.intake import Intake
-from muster.node.replica.membership import Standing
+from muster.node.replica.membership import Membership
 from muster.node.replica.receipts import Awaited
 from muster.store.store import Store
 
@@ -69,14 +69,14 @@ class Replication:
     def __init__(  # noqa: PLR0917 - its parts, and whom it tells
         self,
         store: Store,
-        standing: Standing,
+        membership: Membership,
         sync: Sync,
         counters: Counts,
         on_entries: Callable[[StreamName, tuple[Entry, ...]], None],
         tell: Callable[[Event], None],
     ) -> None:
         self.store = store
-        self.standing = standing
+        self.membership = membership
         # Whether what others wrote is receipted now: not while a copy of us runs.
         self.may_receipt = True
         self.sync = sync
@@ -89,14 +89,14 @@ class Replication:
         self.longer: dict[StreamName, int] = {}
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
-        self.hearsay = Hearsay()
+        self.hearsay = EarlyReceipts()
         self.awaited = Awaited(store)
-        self.intake = Intake(standing.machine)
-        self.forks = Forks(store, standing, sync, self.counters, tell)
+        self.intake = Intake(membership.machine)
+        self.forks = Forks(store, membership, sync, self.counters, tell)
 
     @property
     def _fleet(self) -> FleetId:
-        return self.standing.fleet
+        return self.membership.fleet
 
     # --- messages --------------------------------------------------------------------
 
@@ -134,13 +134,13 @@ class Replication:
             self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            if stream.machine == self.standing.machine and head.size > self.store.size(stream):
+            if stream.machine == self.membership.machine and head.size > self.store.size(stream):
                 self._is_longer(stream, head.seal.encode())
         living = [h for h in offer.heads if not self._is_over(link, h)]
         offer = wire.Offer(living, whole=offer.whole)
         for head in self.sync.on_offer(link, offer, now_ms):
             stream = wire.stream_of(head.stream)
-            if self.sync.may_hold(stream, self.standing.machine):
+            if self.sync.may_hold(stream, self.membership.machine):
                 self._compare(link, stream, head)
             else:
                 self._witness(link, stream, head, now_ms, wall_ms)
@@ -178,7 +178,7 @@ class Replication:
     def _open(self, note: bytes) -> Seal | None:
         """The seal, checked; None when the machine is not (yet) known here."""
         stream = seals.peek_stream(note)
-        public = self.standing.key_of(stream.machine, "seal")
+        public = self.membership.key_of(stream.machine, "seal")
         return None if public is None else seals.open_seal(note, self._fleet, public)
 
     def _compare(self, link: int, stream: StreamName, head: wire.Head) -> None:
@@ -204,7 +204,7 @@ class Replication:
     def _held(self, stream: StreamName) -> Cosign | None:
         """Our own receipt for a stream, the newest."""
         for cosign in self.store.cosigns(stream):
-            if cosign.machine == self.standing.machine and cosign.strength == "held":
+            if cosign.machine == self.membership.machine and cosign.strength == "held":
                 return cosign
         return None
 
@@ -232,7 +232,7 @@ class Replication:
             self._heard_before(stream, now_ms)
         cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
         self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
-        self.sync.cosigned(stream, self.standing.machine, "seen", seal.size, cosign.note)
+        self.sync.cosigned(stream, self.membership.machine, "seen", seal.size, cosign.note)
 
     def _follows(self, size: int, root: bytes, seal: Seal, proof: list[str]) -> bool:
         """Whether the proof leads from what we saw to the seal. Raises: Malformed."""
@@ -269,7 +269,7 @@ class Replication:
             self.hearsay.keep(link, stream, note)
             return
         by = seals.peek_cosigner(note)
-        seen, held = self.standing.key_of(by, "seen"), self.standing.key_of(by, "held")
+        seen, held = self.membership.key_of(by, "seen"), self.membership.key_of(by, "held")
         if seen is None or held is None:
             self.counters["cosign-of-unknown-machine"] += 1
             return
@@ -305,9 +305,9 @@ class Replication:
             stream,
             size,
             root,
-            self.standing.machine,
+            self.membership.machine,
             strength,
-            self.standing.signer(strength),
+            self.membership.signer(strength),
             max(0, wall_ms // 1000),
         )
         self.store.put_cosign(cosign)
@@ -320,7 +320,7 @@ class Replication:
         segment = segments.decode(raw)
         stream = segment.stream
         self.forks.at(now_ms)
-        if not self.sync.may_hold(stream, self.standing.machine):
+        if not self.sync.may_hold(stream, self.membership.machine):
             raise Refused(f"a segment of {stream} came here, which may not hold it")
         if self.forks.is_ours(stream):
             self._is_longer(stream, segment.note)
@@ -358,9 +358,9 @@ class Replication:
 
     def _key_for(self, segment: segments.Segment) -> bytes:
         """The writer's seal key, from the roster, or from the record in its very first entry."""
-        public = self.standing.key_of(segment.stream.machine, "seal")
+        public = self.membership.key_of(segment.stream.machine, "seal")
         if public is None and segment.start == 0 and segment.entries:
-            public = self.standing.introduced(segment.stream, segment.entries[0])
+            public = self.membership.introduced(segment.stream, segment.entries[0])
         if public is None:
             raise Refused(f"the machine of {segment.stream} is not known here yet")
         return public
@@ -386,7 +386,7 @@ class Replication:
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""
         for stream, links in list(self._touched.items()):
-            if stream.machine != self.standing.machine and not self.may_receipt:
+            if stream.machine != self.membership.machine and not self.may_receipt:
                 # It is given when that is certain again; until then its writer waits for it.
                 continue
             del self._touched[stream]
@@ -395,4 +395,4 @@ class Replication:
             cosign = self._make_cosign("held", stream, size, root, wall_ms)
             for link in links:
                 self.sync.answer_cosign(link, stream, "held", size, cosign.note)
-            self.sync.cosigned(stream, self.standing.machine, "held", size, cosign.note)
+            self.sync.cosigned(stream, self.membership.machine, "held", size, cosign.note)

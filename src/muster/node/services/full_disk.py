@@ -61,7 +61,7 @@ def put_off(effects: list[ev.Effect], error: Exhausted) -> tuple[list[ev.Effect]
     return held, told
 
 
-class Room:
+class FullDisk:
     """See the top of this file. `relieve` ends the largest attempt and says which, "" for none."""
 
     def __init__(

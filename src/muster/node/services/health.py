@@ -47,7 +47,7 @@ class Health(Part):
 
     def had_no_room(self, event: HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""
-        name = self._core.standing.name_of(self._core.machine)
+        name = self._core.membership.name_of(self._core.machine)
         ended = f"; ended to make room: {', '.join(event.ended)}" if event.ended else ""
         lost = f"; {event.dropped} lines of journals are lost" if event.dropped else ""
         title = f"the disk of {name} was full for {event.for_ms // 1000 + 1} s"
@@ -65,7 +65,7 @@ class Health(Part):
         """Who writes more than is taken of one machine, once each."""
         held_back = self._core.replication.intake.held_back
         for writer in sorted(held_back - self._floods):
-            name = self._core.standing.name_of(writer)
+            name = self._core.membership.name_of(writer)
             title = f"{name} writes more than is taken of one machine: the rest waits"
             detail = "it comes at 16 MiB a minute; `muster revoke` it if it is not meant to"
             self._core.incidents.open(f"intake-{writer[:16]}", "warning", title, detail)
@@ -79,7 +79,7 @@ class Health(Part):
         off_ms = self._core.clock.off_ms
         if abs(off_ms) > CLOCK_SKEW_MS and not self._clock_told:
             self._clock_told = True
-            name = self._core.standing.name_of(self._core.machine)
+            name = self._core.membership.name_of(self._core.machine)
             way, s = ("ahead" if off_ms > 0 else "back"), abs(off_ms) // 1000
             self._core.incidents.open(
                 CLOCK,

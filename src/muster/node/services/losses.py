@@ -39,7 +39,7 @@ class Losses(Part):
 
     def _on_facts(self, stream: StreamName, entry: Entry) -> None:
         core = self._core
-        if stream != core.standing.own(FLEET):
+        if stream != core.membership.own(FLEET):
             return
         here = set(body_as(entry, Facts).repositories)
         kept = set(str(core.store.recall(_KEPT) or "").split())

@@ -16,7 +16,7 @@ from muster.log.stream import FleetId, StreamName
 from muster.message.fold import MessageFold, ReceiptFold
 from muster.message.state import Peer, meant
 from muster.node.part import Part
-from muster.node.services.speakers import Speaking
+from muster.node.services.speakers import Speakers
 from muster.store.store import Store
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Mailbox(Part):
     name = "mailbox"
 
     def __init__(self, core: "Core") -> None:
-        self._store, self._standing = core.store, core.standing
+        self._store, self._membership = core.store, core.membership
         self._views: dict[str, _View] = {}
 
     @staticmethod
@@ -131,7 +131,7 @@ class Mailbox(Part):
         """What this reader has not read, the oldest first; who speaks there was not asked."""
         return self._whole(agent).places
 
-    def count(self, speaking: Speaking, agent: str = "") -> int:
+    def count(self, speaking: Speakers, agent: str = "") -> int:
         """How many messages that were said to this reader it has not read."""
         view = self._whole(agent)
         doubted = {stream for stream in view.streams if not speaking.is_heard(stream)}
@@ -151,8 +151,8 @@ class Mailbox(Part):
 
     def _look(self, agent: str) -> bool:
         """Whether there is more to look at."""
-        machine = self._standing.machine
-        record = self._standing.roster.machines.get(machine)
+        machine = self._membership.machine
+        record = self._membership.roster.machines.get(machine)
         me = Peer(machine, record.roles if record is not None else ())
         view = self._views.get(agent)
         if view is not None and view.me == me:

@@ -13,7 +13,7 @@ from muster.limits import RECEIPTS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
 from muster.message.fold import ReceiptRow, message_of
 from muster.message.state import Peer, Receipt, Sent, meant
-from muster.node.services.speakers import Speaking
+from muster.node.services.speakers import Speakers
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -49,7 +49,7 @@ def at(core: "Core", stream: StreamName, seq: int) -> Sent:
 
 def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> list[Sent]:
     """The newest messages for a reader, or the newest older than one; oldest first."""
-    reader, found, speaks = me(core), [], Speaking(core).speaks
+    reader, found, speaks = me(core), [], Speakers(core).speaks
     below: dict[str, Any] = {}
     if before is not None:
         below = {"at_ms": before.row.at_ms, "id": before.id}
@@ -76,7 +76,7 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
 
     Each stream's newest for itself: whoever writes much does not crowd out what others said.
     """
-    speaks = Speaking(core).speaks
+    speaks = Speakers(core).speaks
     places = [
         (row["at_ms"], row["id"], stream, int(str(row["seq"])))
         for stream in core.store.streams()
@@ -111,7 +111,7 @@ def peers(core: "Core", stream: StreamName) -> list[Peer]:
     return [
         Peer(machine, record.roles)
         for machine, record in core.roster.machines.items()
-        if core.standing.may_hold(stream, machine)
+        if core.membership.may_hold(stream, machine)
     ]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from muster.node.core import Core
 
 
-class Speaking:
+class Speakers:
     """Who speaks where, for one question: what is found out about a writer is kept meanwhile."""
 
     def __init__(self, core: "Core") -> None:
@@ -59,5 +59,5 @@ def _changed_ms(core: "Core", scope: Scope, machine: str, *, member: int) -> int
     found = [int(str(row["t_ms"])) for row in rows]
     if not member:
         # A removal lasts, also beyond the end of the keeper's stream.
-        found += core.standing.left_out_ms(str(owner), str(group_name(scope)), machine)
+        found += core.membership.left_out_ms(str(owner), str(group_name(scope)), machine)
     return max(found, default=None)

@@ -42,7 +42,7 @@ class Said(NamedTuple):
 
 def said(core: "Core", entry: Entry) -> Said:
     """Who is behind an entry."""
-    actor, machine = entry.header.actor, core.standing.name_of(entry.header.author)
+    actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
         return Said(actor, "person") if _is_proven(core, entry) else Said(machine, "machine", actor)
     agent, at, where = actor.rpartition("@")
@@ -91,18 +91,18 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
         return [
             each
             for each in _orders(core, entry)
-            if is_ordered(body, entry.stream.scope, each, core.standing.name_of)
+            if is_ordered(body, entry.stream.scope, each, core.membership.name_of)
         ]
     if kind == "task.decide":
         decided = body_as(entry, kinds.TaskDecide)
-        statement = open_statement(bytes.fromhex(decided.statement), core.standing.fleet)
+        statement = open_statement(bytes.fromhex(decided.statement), core.membership.fleet)
         return [statement] if _is_decision(decided, statement) else []
     if kind in ("run.open", "task.open"):
         return _opened(core, entry)
     if kind == "work.end":
         ended = body_as(entry, kinds.WorkEnd)
         by = core.part(Ownership).endings.ordered(entry)
-        statement = open_statement(bytes.fromhex(ended.statement), core.standing.fleet)
+        statement = open_statement(bytes.fromhex(ended.statement), core.membership.fleet)
         return [statement] if by else []
     return []
 
@@ -115,7 +115,7 @@ def _opened(core: "Core", entry: Entry) -> list[Statement]:
         found.append(statement)
 
     try:
-        check_ordered(entry, fleet=core.standing.fleet, lookup=core.store.entry,
+        check_ordered(entry, fleet=core.membership.fleet, lookup=core.store.entry,
                       authority=heard, now_ms=entry.header.t[0])  # fmt: skip
     except Unproven:
         return []
@@ -163,4 +163,4 @@ def _is_first(core: "Core", took: Entry) -> bool:
 
 
 def _taken(core: "Core", entry: Entry) -> Statement:
-    return open_statement(body_as(entry, OrderTake).statement.encode(), core.standing.fleet)
+    return open_statement(body_as(entry, OrderTake).statement.encode(), core.membership.fleet)

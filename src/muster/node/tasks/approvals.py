@@ -43,7 +43,7 @@ class Question(NamedTuple):
     fields: Mapping[str, Any]
 
 
-class Questions(Part):
+class Approvals(Part):
     """The open questions of one machine."""
 
     name = "questions"

@@ -17,12 +17,12 @@ from muster.git.cache import Base
 from muster.git.collection import Collected
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.host import environment as environ
+from muster.node.host import environment
 from muster.task import kinds
 from muster.task.duration import Stage
 from muster.task.fault import code_of
-from muster.task.large import told
-from muster.task.live import Ended
+from muster.task.large_value import told
+from muster.task.open_task import Ended
 
 Status = Literal["done", "failed", "killed"]
 
@@ -224,7 +224,7 @@ def told_secret(collected: Collected, secrets: Secrets) -> str:
         ("a message of the agent's own commits", collected.messages),
         ("the name of a changed file", collected.names),
     ):
-        if any(environ.is_key(name) for name in secrets.long_in(text)):
+        if any(environment.is_key(name) for name in secrets.long_in(text)):
             return f"{what} holds a secret of this machine, and whoever fetches reads it"
     return ""
 

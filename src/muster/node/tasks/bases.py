@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
 from muster.node.tasks.run import Run, base_of
-from muster.task import order
+from muster.task import template
 from muster.task.problem import shown
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class BaseFound(ev.Event):
     again: bool = False
 
 
-class Looking:
+class Bases:
     """The questions of all open runs; `moved` is told which may go on, `waits` why one may not."""
 
     def __init__(
@@ -170,6 +170,6 @@ def _refusal(each: str, event: Matched) -> str:
     if count > EACH_MATCHES_MAX:
         return f"{each} matches {count} paths, at most {EACH_MATCHES_MAX}; split it by folder"
     for path in event.matches:
-        if refusal := order.match_refusal(path):
+        if refusal := template.match_refusal(path):
             return f"{each} matches {shown(path)}, which {refusal}; rename it, or match less"
     return ""

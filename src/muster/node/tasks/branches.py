@@ -71,7 +71,7 @@ class Branches(Part):
 
     def _on_settle(self, stream: StreamName, entry: Entry) -> None:
         core = self.core
-        if stream.machine != core.machine or stream == core.standing.own(stream.scope):
+        if stream.machine != core.machine or stream == core.membership.own(stream.scope):
             return
         try:
             body = body_as(entry, kinds.TaskSettle)

@@ -9,7 +9,7 @@ from msgspec import Struct
 from muster.fleet import folds
 from muster.fleet.device import Terms
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER
-from muster.store.replica import EVERY_ROW
+from muster.store.reader import EVERY_ROW
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -63,7 +63,7 @@ def known(core: "Core", machine: str = "") -> list[Known]:
         found.append(
             Known(
                 id=each.id,
-                device=core.standing.name_of(each.terms.machine),
+                device=core.membership.name_of(each.terms.machine),
                 operator=operator.name if operator else each.operator[:12],
                 state=state(core, each),
                 rights=rights(each.terms),

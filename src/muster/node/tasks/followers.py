@@ -12,7 +12,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.task import kinds
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def waiting(phase: str, reason: str, now_ms: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Following(Part):
+class Followers(Part):
     """Who follows the runs of this owner."""
 
     name = "watch"
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._owning = core.part(Owning)
+        self._owning = core.part(OwnerService)
         self.watchers: dict[str, list[Watcher]] = {}
         # Tasks that changed in this step, and their runs.
         self._changed: dict[str, str] = {}
@@ -116,12 +116,12 @@ class Following(Part):
         self.watchers.pop(run, None)
 
     def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
-        own = self.core.standing.own(FLEET)
+        own = self.core.membership.own(FLEET)
         row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
         if row is None:
             return
         machine = str(row["machine"] or "")
-        row["machine"] = self.core.standing.name_of(machine) if machine else ""
+        row["machine"] = self.core.membership.name_of(machine) if machine else ""
         row |= {"task": task, "commit": row["commit_id"], **moved}
         self._say(run, {name: row[name] for name in WATCHED})
 

@@ -42,7 +42,7 @@ from muster.task.instruction import (
     Settled,
     Stop,
 )
-from muster.task.live import Beat, Ended, Order, Restored, Submitted
+from muster.task.open_task import Beat, Ended, Restored, Submission, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
 
@@ -65,7 +65,7 @@ class ReadBack(ev.Event):
     """What the owner keeps in memory of its tasks was read back from the tables."""
 
 
-class Owning(Part):
+class OwnerService(Part):
     """The owner of this machine's tasks."""
 
     name = "owner"
@@ -115,7 +115,7 @@ class Owning(Part):
 
     def _order(self) -> int:
         """This incarnation's place: when its first entry was written, so that later is higher."""
-        store, own = self.core.store, self.core.standing.own(FLEET)
+        store, own = self.core.store, self.core.membership.own(FLEET)
         first = store.slice(own, 0, 1)
         mine = first[0].stamp.ms if first else self.core.now.wall_ms
         newest = self._own_rows(order=("-epoch_order",), limit=1)
@@ -140,7 +140,7 @@ class Owning(Part):
 
     def _take_up(self) -> list[dict[str, Any]]:
         self._owner = self._make()
-        own = str(self.core.standing.own(FLEET))
+        own = str(self.core.membership.own(FLEET))
         live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
         restored: list[Restored] = []
         for row in live:
@@ -182,7 +182,7 @@ class Owning(Part):
 
     def _is_left(self, task: str) -> bool:
         """Whether our streams that ended hold it as open, and the present one not at all."""
-        own = str(self.core.standing.own(FLEET))
+        own = str(self.core.membership.own(FLEET))
         # Asked of each that is open: whoever asked for all that are settled would read them all.
         rows = self._own_rows(task=task)
         return all(row["stream"] != own and row["state"] in LIVE for row in rows)
@@ -190,7 +190,7 @@ class Owning(Part):
     def _adopt_one(self, row: dict[str, Any]) -> None:
         opened = EntryId(row["opened"])
         body = self._body(opened, kinds.TaskOpen)
-        self.submit([Order(body, body.run or body.task, (opened,), again=True)])
+        self.submit([Submission(body, body.run or body.task, (opened,), again=True)])
 
     # --- what fails ---------------------------------------------------------------------------
 
@@ -238,7 +238,7 @@ class Owning(Part):
     def ended(self, task: str) -> Settled | None:
         """How a task of ours ended, None while it is live or where there is none."""
         rows = self._own_rows(task=task)
-        own = str(self.core.standing.own(FLEET))
+        own = str(self.core.membership.own(FLEET))
         # A stream that ended says for ever what was so at its end.
         here = [row for row in rows if row["stream"] == own]
         over = [row for row in here or rows if row["state"] not in LIVE]
@@ -247,7 +247,7 @@ class Owning(Part):
     def _forget_faults(self) -> None:
         """A restart forgets what machines failed at: nothing must say for ever that they do."""
         held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
-        own = self.core.standing.own(FLEET)
+        own = self.core.membership.own(FLEET)
         for row in self.core.store.rows("fleet_incident", stream=own, open=1):
             key = str(row["key"])
             if key.startswith(_FAULT) and key not in held:
@@ -286,7 +286,7 @@ class Owning(Part):
 
     # --- work comes in ----------------------------------------------------------------------
 
-    def submit(self, orders: Sequence[Order]) -> list[Submitted]:
+    def submit(self, orders: Sequence[Submission]) -> list[Submitted]:
         self._owned = True
         return self.owner.submit(orders, self.core.now)
 
@@ -336,9 +336,9 @@ class Owning(Part):
         try:
             evidence.check_ordered(
                 opened,
-                fleet=core.standing.fleet,
+                fleet=core.membership.fleet,
                 lookup=core.store.entry,
-                authority=core.standing.authority,
+                authority=core.membership.authority,
                 now_ms=core.now.wall_ms,
             )
         except evidence.Unproven as unproven:
@@ -353,7 +353,7 @@ class Owning(Part):
         """A link to it is up (or it is ourselves): once it is heard it may be given work."""
         roster = self.core.roster
         if machine in self._heard and machine in roster.machines and machine in roster.facts:
-            self.owner.machine_up(self.core.standing.candidate(MachineId(machine)))
+            self.owner.machine_up(self.core.membership.candidate(MachineId(machine)))
 
     def _machine_gone(self, event: ev.MachineGone) -> None:
         self._heard.discard(event.machine)
@@ -422,7 +422,7 @@ class Owning(Part):
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
                 core.incidents.open(f"ask-{task[:32]}", "notice", title)
             case MachineFault(machine, part, reason):
-                name = core.standing.name_of(machine)
+                name = core.membership.name_of(machine)
                 title = f"{name} {_failed_at(part)}; its work goes elsewhere"
                 core.incidents.open(_fault_key(machine, part), "warning", title, reason)
             case MachineMended(machine, part):

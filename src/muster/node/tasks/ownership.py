@@ -24,7 +24,7 @@ from muster.log.stream import FLEET, StreamName
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
-from muster.node.tasks.ending import Endings
+from muster.node.tasks.ended_work import EndedWork
 from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
 
@@ -71,7 +71,7 @@ class Ownership(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self.endings = Endings(core)
+        self.endings = EndedWork(core)
         self._rank: dict[bytes, int] = {}
         # The runs whose order held: a run's many tasks share one.
         self._known: Known = {}
@@ -237,7 +237,7 @@ class Ownership(Part):
         try:
             certain = check_ordered(
                 entry,
-                fleet=self.core.standing.fleet,
+                fleet=self.core.membership.fleet,
                 lookup=self.core.store.entry,
                 authority=self._was_operator,
                 # Whose it is does not change with the years.

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 from muster.errors import MusterError
 from muster.git.fence import Epoch
 from muster.node.tasks.branches import Branches
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
 
 if TYPE_CHECKING:
     from muster.node.core import Core
 
 
-class PushRights:
-    """Who may push what, as the tasks stand; what it is asked is git.fence's `Standing`."""
+class OwnerPushPolicy:
+    """Who may push what, as the tasks stand; what it is asked is git.fence's `Membership`."""
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -29,7 +29,7 @@ class PushRights:
         return Epoch(int(row["epoch_order"]), int(row["epoch_count"]))
 
     def holder(self, task: str) -> str | None:
-        held = self.core.part(Owning).owner.holder(task)
+        held = self.core.part(OwnerService).owner.holder(task)
         if held is not None:
             return held[0]
         row = self._row(task)

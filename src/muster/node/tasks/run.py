@@ -9,7 +9,7 @@ from typing import Final
 
 from muster.limits import BODY_BYTES_MAX
 from muster.log.entry import EntryId
-from muster.task import graph, kinds, order
+from muster.task import graph, kinds, template
 from muster.task import values as values_of
 from muster.task.graph import Fact, Slot
 from muster.task.instruction import Settled
@@ -94,7 +94,7 @@ class Run:
     def sources(self, name: str) -> set[str]:
         """The phases whose values a phase is given: those just before it, and those it names."""
         phase = self.spec.phases[name]
-        named = values_of.sources(order.texts_of(phase), self.spec.phases)
+        named = values_of.sources(template.texts_of(phase), self.spec.phases)
         return named.union(phase.prerequisites)
 
     def values(self, slot: Slot, given: Yields, results: str = "") -> Yields:
@@ -104,7 +104,7 @@ class Run:
             found["run"][values_of.RESULTS] = results
         if self.spec.phases[slot.phase].each is not None:
             found["each"] = {"path": slot.instance}
-        if inputs := order.every_input(self.spec, self.body.values):
+        if inputs := template.every_input(self.spec, self.body.values):
             found["inputs"] = inputs
         return found | given
 

@@ -20,18 +20,19 @@ from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET
 from muster.node.part import Part
-from muster.node.tasks import values_read as yields
-from muster.node.tasks.bases import BaseFound, FindBase, Looking, Matched, MatchGlob
-from muster.node.tasks.followers import Following
-from muster.node.tasks.owner import Owning, ReadBack, settled_of
+from muster.node.tasks import results as yields
+from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob
+from muster.node.tasks.followers import Followers
+from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
+from muster.node.tasks.results import Settlement
 from muster.node.tasks.run import Ends, Run, Yields, fits, opened_run
-from muster.node.tasks.values_read import Settlement
-from muster.task import graph, identity, kinds, order
+from muster.task import graph, identity, kinds
 from muster.task import values as values_of
 from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
-from muster.task.live import Order
+from muster.task.open_task import Submission
 from muster.task.state import LIVE
+from muster.task.template import phase_order, texts_of
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -52,7 +53,7 @@ class Asked(dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]):
     """What was given in this step already, by the phases before and what is used of them."""
 
 
-class Running(Part):
+class RunService(Part):
     """All open runs of this owner."""
 
     name = "runs"
@@ -60,11 +61,11 @@ class Running(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self.owning, self.following = core.part(Owning), core.part(Following)
+        self.owning, self.following = core.part(OwnerService), core.part(Followers)
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        self.looking = look = Looking(core, self.runs, self.moved, self.following.waits)
+        self.bases = look = Bases(core, self.runs, self.moved, self.following.waits)
         core.on(Matched, lambda event: self.about(event.run, look.matched, event))
         core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
         core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
@@ -82,7 +83,7 @@ class Running(Part):
 
     def adopt(self) -> None:
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
-        own = str(self.core.standing.own(FLEET))
+        own = str(self.core.membership.own(FLEET))
         found = self._own_rows("run", state="open")
         for name in dict.fromkeys(str(row["run"]) for row in found):
             rows = self._own_rows("run", run=name)
@@ -127,7 +128,7 @@ class Running(Part):
         opened = run.opened if run is not None else None
         if opened is None:
             here = self._own_rows(
-                "run", run=name, state="open", stream=self.core.standing.own(FLEET)
+                "run", run=name, state="open", stream=self.core.membership.own(FLEET)
             )
             if not here:
                 return
@@ -175,7 +176,7 @@ class Running(Part):
         self.dirty = True
 
     def tick(self) -> None:
-        self.looking.tick()
+        self.bases.tick()
 
     def flush(self) -> None:
         """Start, ask, match and cancel what the graphs say."""
@@ -187,7 +188,7 @@ class Running(Part):
 
     def _advance(self, run: Run) -> None:
         if run.base is None and not run.progress.cancelled:
-            self.looking.find_base(run)
+            self.bases.find_base(run)
             return
         plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}
@@ -200,7 +201,7 @@ class Running(Part):
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
-                self.looking.match(run, name)
+                self.bases.match(run, name)
         for slot, reason in plan.cancel:
             try:
                 self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
@@ -228,7 +229,7 @@ class Running(Part):
 
     def _orders(
         self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked
-    ) -> list[Order]:
+    ) -> list[Submission]:
         """The orders of a phase's tasks, with its values in them or, where they are too large,
         with what tells a worker that it has all of them.
 
@@ -241,7 +242,7 @@ class Running(Part):
                 f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
                 "merged: let phases between gather a part of them each"
             )
-        used, strict = values_of.uses(order.texts_of(phase)), not phase.by_human
+        used, strict = values_of.uses(texts_of(phase)), not phase.by_human
         sources = run.sources(name)
         known = tuple(n for n in run.progress.order if n in sources and n in ends)
         # The phases of one layer come after the same ones, and mostly use the same of them.
@@ -272,9 +273,11 @@ class Running(Part):
         found = (yields.settlement(self.core.store, end, self._kept) for end in ends)
         return [each for each in found if each is not None]
 
-    def _order(self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = "") -> Order:
+    def _order(
+        self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = ""
+    ) -> Submission:
         phase = run.spec.phases[slot.phase]
-        template = order.phase_order(run.spec, slot.phase, slot.instance, run.body.values)
+        template = phase_order(run.spec, slot.phase, slot.instance, run.body.values)
         body = kinds.TaskOpen(
             task=identity.task_id(run.run, slot.phase, slot.instance),
             template=template,
@@ -292,7 +295,7 @@ class Running(Part):
         for before in phase.prerequisites:
             causes += [self._cite(end) for end in ends.get(before, ())][:3]
         known = tuple(dict.fromkeys(c for c in causes if c))[:15]
-        return Order(body, run.run, known)
+        return Submission(body, run.run, known)
 
     def _cite(self, end: Settled) -> EntryId:
         cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
@@ -315,7 +318,7 @@ class Running(Part):
         self.moved(run.run)
 
     def _name(self, machine: str) -> str:
-        return self.core.standing.name_of(machine) if machine else ""
+        return self.core.membership.name_of(machine) if machine else ""
 
     def cancel(self, name: str, reason: str) -> None:
         """Raises: NotFound where no such run is open here."""
@@ -345,7 +348,7 @@ class Running(Part):
         if run is None:
             raise NotFound(f"no open run {name[:12]} here")
         found = run.progress.phases
-        for phase, reason in self.looking.waiting(run).items():
+        for phase, reason in self.bases.waiting(run).items():
             if found[phase].state in ("ready", "waiting"):
                 found[phase] = graph.PhaseProgress("waiting", reason)
         return found

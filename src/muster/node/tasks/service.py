@@ -17,9 +17,9 @@ from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
-from muster.node.tasks.owner import Owning, ReadBack
+from muster.node.tasks.owner import OwnerService, ReadBack
 from muster.node.tasks.ownership import Ownership
-from muster.node.tasks.runs import Running
+from muster.node.tasks.runs import RunService
 from muster.task.instruction import Settled
 from muster.task.kinds import WorkEnd
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 ADOPT_MS = 2_000
 
 
-class Work(Part):
+class TaskService(Part):
     """See the top of this file."""
 
     name = "work"
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._owning, self._running = core.part(Owning), core.part(Running)
+        self._owning, self._running = core.part(OwnerService), core.part(RunService)
         self._adopt_at: int | None = None
         # Who waits for a task's outcome; it is told in the step that settles the task.
         self._awaited: dict[str, list[Callable[[Settled], None]]] = {}
@@ -59,7 +59,7 @@ class Work(Part):
     def _on_open(self, stream: StreamName, _entry: Entry) -> None:
         """Work of an earlier incarnation of ours comes back, perhaps long after our start."""
         core = self.core
-        if stream.machine == core.machine and stream != core.standing.own(stream.scope):
+        if stream.machine == core.machine and stream != core.membership.own(stream.scope):
             self._adopt_in(ADOPT_MS)
 
     def _on_ending(self, _stream: StreamName, entry: Entry) -> None:

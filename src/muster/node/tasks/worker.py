@@ -21,21 +21,21 @@ from muster.log.entry import Entry, EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import JOURNAL, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.call.authorize import Orders
+from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED, labelled
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.processes import MINUTE_MS
 from muster.node.part import Part
-from muster.node.tasks import attempt_body as report
-from muster.node.tasks.approvals import Questions
+from muster.node.tasks import attempt_body
+from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
 from muster.node.tasks.drafts import write_each
-from muster.node.tasks.owner import Owning
+from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
-from muster.task import evidence, kinds, order
+from muster.task import evidence, kinds, template
 from muster.task.instruction import Draft, StartAttempt, StopAttempt
-from muster.task.live import Ended
+from muster.task.open_task import Ended
 from muster.task.route import NOOP, Machine
 from muster.task.spec import parse
 from muster.task.worker import Assignment, SendBeat, Unfinished, Worker
@@ -53,7 +53,7 @@ DECLARED[__name__] = {
 _SPECS_KEPT: Final = 64
 
 
-class Working(Part):
+class WorkerService(Part):
     """The worker of this machine."""
 
     name = "worker"
@@ -71,7 +71,7 @@ class Working(Part):
         self._refused: dict[MachineId, deque[int]] = {}
         # Who follows a task's journal: told that something was written, and whether that was all.
         self.followers: dict[str, list[Callable[[bool], None]]] = {}
-        self._questions, self._orders = core.part(Questions), core.part(Orders)
+        self._questions, self._orders = core.part(Approvals), core.part(Authorizer)
         core.on("task.assign", self._on_assign)
         core.on(AttemptEvent, self._happened)
         core.on(AttemptStage, self._progressed)
@@ -87,7 +87,7 @@ class Working(Part):
         return self._worker
 
     def _me(self) -> Machine:
-        return self.core.standing.candidate(self.core.machine)
+        return self.core.membership.candidate(self.core.machine)
 
     # --- starting ----------------------------------------------------------------------------
 
@@ -195,9 +195,9 @@ class Working(Part):
             found = evidence.check_evidence(
                 entry,
                 me=core.machine,
-                fleet=core.standing.fleet,
+                fleet=core.membership.fleet,
                 lookup=core.store.entry,
-                authority=core.standing.authority,
+                authority=core.membership.authority,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,
                 known=self._known,
@@ -216,7 +216,7 @@ class Working(Part):
             if len(self._specs) >= _SPECS_KEPT:
                 self._specs.clear()
             spec = self._specs[run.spec] = parse(run.spec.encode())
-        return order.phase_order(spec, phase, instance, run.values)
+        return template.phase_order(spec, phase, instance, run.values)
 
     # --- the owner speaks ---------------------------------------------------------------------
 
@@ -255,7 +255,7 @@ class Working(Part):
     def _happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
         try:
-            body = report.event_body(event)
+            body = attempt_body.event_body(event)
             self.core.append(event.kind, body, scope=JOURNAL, actor=event.actor)
         except Malformed:
             self.core.counters["events-of-no-form"] += 1
@@ -313,7 +313,7 @@ class Working(Part):
         if not isinstance(each, SendBeat):
             self.core.do(each)
         elif each.owner == self.core.machine:
-            self.core.part(Owning).beat(each.owner, each.mark, each.holds)
+            self.core.part(OwnerService).beat(each.owner, each.mark, each.holds)
         else:
             holds = [[b.task, *b.epoch, b.progress] for b in each.holds]
             self.core.part(Router).say(each.owner, "beat", {"holds": holds, "mark": each.mark})

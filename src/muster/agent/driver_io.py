@@ -1,0 +1,43 @@
+"""A driver's own end of the shim's line format (see shim.py): commands in, events out."""
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+from muster.agent.lines import ORDER_BYTES_MAX
+from muster.agent.shell import Event
+
+
+class DriverPipe:
+    """The driver's own end of the shim's line format."""
+
+    def __init__(self, commands: asyncio.StreamReader) -> None:
+        self._commands = commands
+
+    @classmethod
+    async def open(cls) -> "DriverPipe":
+        commands = asyncio.StreamReader(limit=ORDER_BYTES_MAX + 1024)
+        protocol = asyncio.StreamReaderProtocol(commands)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        return cls(commands)
+
+    async def hear(self) -> dict[str, Any] | None:
+        """The next message of the shim; None when there is none any more."""
+        line = await self._commands.readline()
+        message: dict[str, Any] | None = json.loads(line) if line else None
+        return message
+
+    def tell(self, events: list[Event]) -> None:
+        for kind, fields in events:
+            self._write({"event": [kind, fields]})
+
+    def close(self, outcome: dict[str, Any]) -> None:
+        self._write({"outcome": outcome})
+
+    def _write(self, message: dict[str, Any]) -> None:
+        # Blocking on purpose: a reader that is behind slows the agent down.
+        data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        while data:
+            data = data[os.write(1, data) :]

@@ -1,0 +1,187 @@
+"""Every process of an attempt, found and ended.
+
+Rule 1: nothing that an attempt started may live on, also not what double-forked, called setsid,
+closed its pipes or ignores SIGTERM.
+Rule 2: only the standard library, because the shim imports this file on every start.
+
+On Linux the shim is a child subreaper: an orphan below it becomes its child, not init's, so a
+walk over parent links from the shim finds all of them. Where there is no subreaper (macOS) the
+walk sees parent links and process groups at the moment it looks; the shim looks regularly and
+remembers, which finds all but a process that double-forks into a new session between two looks.
+Last resort on Linux, when the shim itself was killed: every process of an attempt carries the
+marker in its environment unless it cleared it, and is in its control group where there is one.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from muster.agent import cgroup
+
+PR_SET_PDEATHSIG: Final = 1
+PR_SET_CHILD_SUBREAPER: Final = 36
+MARKER: Final = "MUSTER_ATTEMPT"
+# The killed need a moment to be gone.
+SWEEP_PAUSE_S: Final = 0.02
+ON_LINUX: Final = sys.platform == "linux"
+
+
+class Process(NamedTuple):
+    """One row of the process table."""
+
+    parent: int
+    group: int
+    session: int
+    start: int
+
+
+def prctl(option: int, value: int) -> bool:
+    """Whether the kernel did it; never on a kernel other than Linux."""
+    if not ON_LINUX:
+        return False
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
+
+
+def become_subreaper() -> bool:
+    """From now on orphans below this process become its own children."""
+    return prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """For a child between fork and exec: the kernel kills it when its parent dies."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def table() -> dict[int, Process]:
+    """All living processes; zombies are left out, they are dead already."""
+    return procfs_table() if ON_LINUX else ps_table()
+
+
+def procfs_table() -> dict[int, Process]:
+    found = {}
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                stat = file.read()
+        except OSError:
+            continue  # It ended between the listing and the look.
+        # The command name is in brackets and may hold spaces and brackets itself.
+        fields = stat[stat.rindex(b")") + 2 :].split()
+        if fields[0] not in (b"Z", b"X"):
+            numbers = (int(fields[i]) for i in (1, 2, 3, 19))
+            found[int(name)] = Process(*numbers)
+    return found
+
+
+def ps_table() -> dict[int, Process]:
+    said = subprocess.run(
+        ["/bin/ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False
+    ).stdout
+    found = {}
+    for line in said.splitlines():
+        pid, parent, group, state = line.split(None, 3)
+        if not state.startswith("Z"):
+            found[int(pid)] = Process(int(parent), int(group), 0, 0)
+    return found
+
+
+def descendants(root: int, processes: dict[int, Process]) -> set[int]:
+    """All processes below `root`, itself not included."""
+    children: dict[int, list[int]] = {}
+    for pid, process in processes.items():
+        children.setdefault(process.parent, []).append(pid)
+    found: set[int] = set()
+    todo = [root]
+    while todo:
+        fresh = [pid for pid in children.get(todo.pop(), ()) if pid not in found and pid != root]
+        found.update(fresh)
+        todo += fresh
+    return found
+
+
+class ProcessTree:
+    """What the calling process has started, and what that has started, remembered between looks."""
+
+    def __init__(self, subreaper: bool) -> None:
+        self._subreaper = subreaper
+        self._groups: set[int] = set()
+
+    def remember(self, group: int) -> None:
+        """A process group that is ours from its start on, seen by a look or not."""
+        self._groups.add(group)
+
+    def look(self) -> set[int]:
+        """The process ids that live now."""
+        processes = table()
+        own = os.getpid()
+        found = descendants(own, processes)
+        if self._subreaper:
+            return found
+        self._groups |= {processes[pid].group for pid in found} - {os.getpgid(0)}
+        found |= {pid for pid, process in processes.items() if process.group in self._groups}
+        return found - {own}
+
+
+def reap() -> tuple[dict[int, int], bool]:
+    """Collect ended children: their exit codes, and whether any child lives on."""
+    ended: dict[int, int] = {}
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended, False
+        if pid == 0:
+            return ended, True
+        ended[pid] = os.waitstatus_to_exitcode(status)
+
+
+def send(pids: Iterable[int], signum: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signum)
+        except (ProcessLookupError, PermissionError):
+            # Ended meanwhile, or it changed its user: such a one is counted as a survivor.
+            continue
+
+
+def marked(marker: str) -> set[int]:
+    """Processes of this user whose environment carries the marker of one attempt (Linux)."""
+    if not ON_LINUX:
+        return set()
+    wanted = f"{MARKER}={marker}".encode()
+    found = set()
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/environ", "rb") as file:
+                environment = file.read()
+        except OSError:
+            continue  # It ended, or it belongs to somebody else.
+        if wanted in environment.split(b"\0"):
+            found.add(int(name))
+    return found
+
+
+def sweep(marker: str, rounds_max: int = 100) -> set[int]:
+    """Kill whatever belongs to the marker until nothing does; what is left after all rounds."""
+    group = cgroup.find(marker)
+    left: set[int] = set()
+    for _ in range(rounds_max):
+        left = marked(marker) | (group.members() if group else set())
+        if not left:
+            break
+        if group:
+            group.kill()
+        send(left, signal.SIGKILL)
+        time.sleep(SWEEP_PAUSE_S)
+    if group:
+        group.remove()
+    return left

@@ -1,0 +1,273 @@
+"""One command at work: calls verbs, signs what must be signed, shows the answers.
+
+Rule 1: what can be answered with one call to the socket is answered with one.
+Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one order each.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from muster.cli import call as calls
+from muster.cli import show
+from muster.cli.parse import Command
+from muster.cli.text import safe
+from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
+from muster.node.verb import Verb
+from muster.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from muster.node.host.home import Home
+
+
+class CommandContext:
+    """See `verbs/client.py` for what verbs inside the command may ask of it."""
+
+    def __init__(self, command: Command) -> None:
+        self.command = command
+        self.json = command.json
+        self.on = command.on
+        self.path = calls.socket_path(command.home)
+        self._home: Home | None = None
+
+    def run(self) -> int:
+        """Do what the command asks for; its exit code."""
+        command, verb = self.command, self.command.verb
+        if verb.destroys and self._is_asked():
+            known = [arg.name for arg in VERBS[verb.asks].args]
+            asked = {name: value for name, value in command.args.items() if name in known}
+            self.confirm(verb.destroys.format_map(self._plain(verb.asks, asked)))
+        if self.many:
+            return self._everywhere(verb, command.args)
+        if verb.runs == "client":
+            value, code = self.inside()
+            if value is not None:
+                self.show(value)
+            return code
+        self.call()
+        return 0
+
+    @property
+    def many(self) -> bool:
+        """Whether several machines are to do it."""
+        named = self.on == "all" or self.on.startswith("label=")
+        return named and self.command.verb.on == "many"
+
+    def call(self) -> None:
+        """Ask for the verb of the command, and show its answers."""
+        command, verb = self.command, self.command.verb
+        for value in self.stream(verb.name, command.args, on=command.on, options=command.options):
+            if isinstance(value, dict) and value.get("state") == "waiting" and "away" in value:
+                # No answer yet, but why it takes so long; a script waits for the answer alone.
+                from muster.cli.show.message import waiting  # noqa: PLC0415 - rarely needed
+
+                self.say(waiting(value, {}))
+                continue
+            if isinstance(value, dict) and set(value) == {"note"}:
+                # About the answer, not of it: a script that reads the list reads the list alone.
+                self.note(str(value["note"]))
+                continue
+            self.show(value)
+
+    def confirm(self, what: str) -> None:
+        """Ask before what cannot be undone; only a person at a terminal is asked. Raises: Refused.
+
+        A script, a pipe and `--json` have nobody to answer: they go on as they always did.
+        """
+        if not self._is_asked():
+            return
+        print(f"{safe(what)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise Refused("nothing was done")
+
+    def _is_asked(self) -> bool:
+        at_terminal = sys.stdin.isatty() and sys.stderr.isatty()
+        return at_terminal and not self.json and not self.command.options.get("yes")
+
+    def inside(self) -> tuple[Any, int]:
+        """The answer of a verb inside the command, and the exit code it stands for."""
+        verb = self.command.verb
+        if self.on and verb.on == "none":
+            raise Refused(f"{verb.name} acts on the machine it is typed on; log in on {self.on}")
+        from msgspec import to_builtins  # noqa: PLC0415 - a quick command needs none
+
+        from muster.node.call.arguments import read  # noqa: PLC0415 - as above
+
+        handler = verb.load()
+        answer = handler(self, read(verb, handler, self.command.args, self.command.options))
+        # A finding: the answer, and the exit code it stands for.
+        value, code = answer if isinstance(answer, tuple) else (answer, 0)
+        return to_builtins(value), code
+
+    def _everywhere(self, verb: Verb, args: Mapping[str, Any]) -> int:
+        """The verb on each machine that is meant; the worst exit code of all."""
+        code, answers = 0, {}
+        for name in self._meant(self.on):
+            try:
+                answers[name] = self.ask(verb.name, args, on=name)
+            except MusterError as error:
+                kind = type(error).__name__
+                answers[name] = {"error": {"kind": kind, "text": str(error)}}
+                code = max(code, error.exit_code)
+        if self.json:
+            show.put_json(answers)
+        for name, value in answers.items() if not self.json else ():
+            print(show.heading(name))
+            if isinstance(value, dict) and "error" in value:
+                print(safe(f"muster: {value['error']['text']}"))
+            else:
+                print(show.text(verb.name, value, self._how()))
+        return code
+
+    def _meant(self, on: str) -> list[str]:
+        _, _, label = on.partition("=")
+        found = [
+            str(m["name"])
+            for m in self.ask("machines", {})
+            if m["state"] != "revoked" and (not label or label in _labels(m))
+        ]
+        if not found:
+            raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
+        return found
+
+    # --- for verbs ----------------------------------------------------------------------------
+
+    @property
+    def home(self) -> "Home":
+        if self._home is None:
+            from muster.node.host.home import Home  # noqa: PLC0415 - a quick command needs none
+
+            self._home = Home()
+        return self._home
+
+    def ask(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        on: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Any:
+        return calls.last(self.stream(verb, args, on=on, options=options))
+
+    def stream(
+        self,
+        verb: str,
+        args: Mapping[str, Any],
+        *,
+        on: str = "",
+        options: Mapping[str, Any] | None = None,
+    ) -> Iterator[Any]:
+        # What is signed may say more exactly than what was typed what it is about.
+        bound, told, args = VERBS[verb], False, dict(args)
+        options = dict(options or {})
+        within_s = _seconds(str(options.pop("timeout", "")))
+        if within_s is not None and not args.get("wait"):
+            raise Malformed("--timeout says how long to --wait: give both, or neither")
+
+        def still() -> None:
+            nonlocal told
+            if not told and not bound.followed:
+                told = True
+                self.say(
+                    "still at it: Ctrl-C ends the waiting, not the work (`muster status` shows "
+                    "what goes on)"
+                )
+
+        for fields in self._authority(bound, args, on, options):
+            try:
+                yield from calls.stream(
+                    self.path, verb, args, within_s=within_s, still=still, **fields
+                )
+            except Silent as error:
+                if within_s is None:
+                    raise
+                raise Silent(
+                    f"not stored there within {within_s:g} s: the message stays written "
+                    "down and is delivered when it can be; `muster sent` shows how far it came"
+                ) from error
+
+    def _authority(
+        self, verb: Verb, args: dict[str, Any], on: str, options: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """What each call must bring beside its arguments; nearly always one call."""
+        if verb.auth in ("nothing", "local", "peer") and not on:
+            return [{"options": options}]
+        from muster.cli import sign  # noqa: PLC0415 - signing costs 100 ms
+
+        if verb.auth == "agent" and not on and (token := sign.capability()):
+            return [{"capability": token, "options": options}]
+        to = sign.target(self._plain, verb, args, on)
+        each_option = [options]
+        if verb.signs:
+            each_option = getattr(sign, verb.signs)(self._plain, args, to)
+        object = str(options.pop("object", "")) or sign.object_of(verb, args)
+        return [
+            {
+                "on": to.machine,
+                "options": each,
+                "statement": sign.sign(verb.name, args, to, object),
+            }
+            for each in each_option
+        ]
+
+    def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
+        return calls.ask(self.path, verb, args)
+
+    def running(self) -> bool:
+        try:
+            self._plain("status", {})
+        except Unreachable:
+            return False
+        return True
+
+    def say(self, text: str) -> None:
+        if not self.json:
+            self._tell(safe(text))
+
+    def _tell(self, line: str) -> None:
+        # A daemon that cannot say that it is up, because its log is on a full disk, is up.
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        """Something about the answer that comes, also for a script: on standard error."""
+        if self.json:
+            self._tell(json.dumps({"note": text}))
+        else:
+            self.say(text)
+
+    def _how(self) -> dict[str, str]:
+        """What an answer does not hold: the names of files, and how much is to be shown."""
+        verbose = {"verbose": "yes"} if self.command.options.get("verbose") else {}
+        on = {"on": self.on} if self.on else {}
+        return {**self.command.files, **verbose, **on}
+
+    def show(self, value: Any) -> None:
+        """Print one answer."""
+        if self.json:
+            show.put_json(value)
+        else:
+            text = show.text(self.command.verb.name, value, self._how())
+            if text:
+                print(text, flush=True)
+
+
+def _seconds(text: str) -> float | None:
+    """A duration as `--timeout` takes it, None for none. Raises: Malformed."""
+    if not text:
+        return None
+    import re  # noqa: PLC0415 - only where somebody waits
+
+    from muster.task.units import DURATION, duration_ms  # noqa: PLC0415 - likewise
+
+    if not re.fullmatch(DURATION, text) or not duration_ms(text):
+        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
+    return duration_ms(text) / 1000
+
+
+def _labels(machine: Mapping[str, Any]) -> list[str]:
+    """What its owner calls a machine; one that was never up has said nothing yet."""
+    return list((machine["facts"] or {}).get("labels") or ())

@@ -1,0 +1,335 @@
+"""Who has a blob, who may have it, and how it gets here.
+
+Rule 1: a hash is not a capability. A blob is served under an entry that is here, that the asking
+machine may read, that names the blob, and under which this machine came to have it: as the author
+of the entry, or because it was fetched under that very entry. So nobody gets a blob by
+writing its hash into an entry of their own.
+Rule 2: every refusal reads the same, whether the entry, the right or the blob is missing.
+Rule 3: the machine that ran the attempt is asked first, then every machine with a link; a hub may
+pass on what it may read itself, to who may read it, and sees to that as if the blob were its own.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
+from muster.limits import BLOB_SILENCE_MS_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.kind import kind_of
+from muster.log.stream import MachineId
+from muster.node import event as ev
+from muster.node.call.streams import Served
+from muster.node.counter import DECLARED
+from muster.store.blobs import Blobs
+from muster.task import kinds
+from muster.task.artefact import Artefact, laid_over, named
+from muster.task.large_value import apart, parse
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+    from muster.node.runtime import Runtime
+
+DECLARED[__name__] = {
+    "blob-denied": "A machine asked for a blob that it may not have.",
+    "blob-rotted": "A blob that was kept here is damaged, and fetched from others.",
+    "blob-forged": "A machine gave another content than the blob's name says.",
+    "blob-not-there": "A machine that should have a blob did not give it.",
+}
+
+B = TypeVar("B", bound=kinds.Body)
+Told = Callable[[Artefact, int], None]
+
+_ID: Final = re.compile(r"[0-9a-f]{64}")
+SILENCE_S: Final = BLOB_SILENCE_MS_MAX / 1000
+_NO: Final = "no entry that you may read names such a blob of this machine"
+
+
+class Source(NamedTuple):
+    """An artefact, the entry that names it, and the machine that wrote that entry."""
+
+    artefact: Artefact
+    entry: EntryId
+    machine: MachineId
+
+
+# --- what the log says ---------------------------------------------------------------------------
+
+
+def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
+    """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
+    entry = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+    body = _body(entry, kinds.TaskSettle)
+    if entry is None or body is None:
+        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+    found = named(body.commit, body.artefacts)
+    if not found:
+        return []
+    # The owner cites the assignment and then the end of the attempt, which names the blobs.
+    causes = [core.store.entry(cause) for cause in entry.causes]
+    given = next((b for b in (_body(c, kinds.TaskAssign) for c in causes) if b is not None), None)
+    ends = [c for c in causes if c is not None and _is_end(c, given)]
+    if not ends:
+        raise Malformed(f"the end of task {str(row['task'])[:12]} cites no attempt")
+    return [Source(each, ends[0].id, ends[0].stream.machine) for each in found]
+
+
+def _is_end(entry: Entry, given: kinds.TaskAssign | None) -> bool:
+    """Whether this is how the attempt ended that was assigned so."""
+    body = _body(entry, kinds.AttemptFinish)
+    return (
+        body is not None
+        and given is not None
+        and (body.task, body.epoch, entry.stream.machine)
+        == (given.task, given.epoch, given.machine)
+    )
+
+
+def repository_of(core: "Core", row: Mapping[str, Any]) -> str:
+    """The repository that a task works in, "" for none."""
+    opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+    return "" if opened is None else opened.repo
+
+
+def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
+    """What the phases before a task delivered, near and far, in the order to place it.
+
+    Raises: Refused where two of them cannot lie in one folder.
+    """
+    if not opened.run or opened.repo:
+        return []
+    after: dict[str, list[str]] = {}
+    found: dict[str, dict[Artefact, Source]] = {}
+    todo = _after(opened)
+    while todo:
+        phase = todo.pop(0)
+        if phase in after:
+            continue
+        after[phase], found[phase] = [], {}
+        for row in _done(core, owner, opened.run, phase):
+            template = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+            after[phase] = _after(template)
+            if not _is_human(template):
+                found[phase].update({s.artefact: s for s in sources(core, row)})
+        todo += after[phase]
+    try:
+        order = list(TopologicalSorter(after).static_order())
+    except CycleError as error:
+        raise Malformed("the phases before this one wait for each other") from error
+    above: dict[str, set[str]] = {}
+    for phase in order:
+        above[phase] = set(after[phase]).union(*(above[before] for before in after[phase]))
+    laid = laid_over({phase: list(found[phase]) for phase in order}, above)
+    return [found[phase][artefact] for phase, artefact in laid]
+
+
+def _after(opened: kinds.TaskOpen | None) -> list[str]:
+    found = opened.template.get("after") if opened else None
+    return [str(phase) for phase in found] if isinstance(found, list) else []
+
+
+def _is_human(opened: kinds.TaskOpen | None) -> bool:
+    return opened is not None and opened.template.get("by") == "human"
+
+
+def _done(core: "Core", owner: str, run: str, phase: str) -> list[dict[str, Any]]:
+    """What counts of a phase: a task for each match, and of a race the first that was done."""
+    rows = core.store.rows(
+        "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
+    )
+    every = {str(r["task"]): r for r in rows}
+    done = list(every.values())
+    opened = (
+        _body(core.store.entry(EntryId(_bytes(done[0]["opened"]))), kinds.TaskOpen)
+        if done
+        else None
+    )
+    race = opened is not None and opened.template.get("race")
+    return done[:1] if race else done
+
+
+def _names(entry: Entry, sha256: str) -> bool:
+    body = _body(entry, kinds.AttemptFinish)
+    if body is None:
+        return False
+    try:
+        found = {each.sha256 for each in named(body.commit, body.artefacts)}
+        return sha256 in found | {parse(text).sha256 for text in apart(body.values)[1].values()}
+    except Malformed:
+        return False
+
+
+# --- who may ------------------------------------------------------------------------------------
+
+
+def readable(core: "Core", peer: str, entry_id: EntryId, sha256: str) -> Entry:
+    """The entry under which a machine may have a blob. Raises: Denied."""
+    entry = core.store.entry(entry_id)
+    machine = MachineId(peer)
+    if (
+        entry is None
+        or not core.membership.may_hold(entry.stream, machine)
+        or entry.header.seq < core.roster.held_from(entry.stream, machine)
+        or not _names(entry, sha256)
+    ):
+        core.counters["blob-denied"] += 1
+        raise Denied(_NO)
+    return entry
+
+
+def is_ours(core: "Core", blobs: Blobs, entry: Entry, sha256: str) -> bool:
+    """Whether we have the blob, and have it under this entry, which names it."""
+    if not blobs.has(sha256):
+        return False
+    # What our own entries name was kept from an attempt's folder before they were written.
+    return entry.stream.machine == core.machine or entry_claim(entry.id) in blobs.claims(sha256)
+
+
+def entry_claim(entry: EntryId) -> str:
+    """We fetched it under this entry."""
+    return f"entry {entry.hex()}"
+
+
+def attempt_claim(task: str, epoch: kinds.Epoch) -> str:
+    """An attempt of ours delivered it; the entry that names it is written after it is kept."""
+    return f"attempt {task} {kinds.epoch_text(epoch)}"
+
+
+def is_named(core: "Core", sha256: str, claim: str) -> bool:
+    """Whether an entry that is here names a blob, as a claim beside it says."""
+    word, _, rest = claim.partition(" ")
+    if word == "entry":
+        found = [bytes.fromhex(rest)] if _ID.fullmatch(rest) else []
+    else:
+        task, _, epoch_there = rest.partition(" ")
+        rows = core.store.rows("attempt", writer=core.machine, task=task)
+        found = [
+            _bytes(r["ended"])
+            for r in rows
+            if epoch_there == kinds.epoch_text((_int(r["epoch_order"]), _int(r["epoch_count"])))
+        ]
+    entries = [core.store.entry(EntryId(each)) for each in found if each]
+    return any(entry is not None and _names(entry, sha256) for entry in entries)
+
+
+# --- serving --------------------------------------------------------------------------------------
+
+
+async def serve(daemon: "Runtime", call: ev.Perform, stream: Served) -> None:
+    """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
+    core, blobs = daemon.core, daemon.machine.blobs
+    entry_id, sha256 = _request(call.args)
+    entry = readable(core, call.peer, entry_id, sha256)
+    stream.silence_s = SILENCE_S
+    if not is_ours(core, blobs, entry, sha256):
+        link = core.link_to(entry.stream.machine)
+        if call.args.get("direct") or link is None or link == call.link:
+            raise NotFound("this machine has no such blob, and no link to who has")
+        args = {"direct": True, "entry": entry_id.hex(), "sha256": sha256}
+        await daemon.streams.pass_on(stream, link, "blob.serve", args)
+        return
+    stream.accept()
+    for chunk in blobs.read(sha256):
+        await stream.send(chunk)
+
+
+def _request(args: Mapping[str, Any]) -> tuple[EntryId, str]:
+    entry, sha256 = args.get("entry"), args.get("sha256")
+    if not isinstance(entry, str) or not isinstance(sha256, str):
+        raise Malformed("a blob is asked for by an entry and a sha256")
+    try:
+        return EntryId(bytes.fromhex(entry)), sha256
+    except ValueError as error:
+        raise Malformed("the entry that names a blob is not an id") from error
+
+
+# --- fetching ----------------------------------------------------------------------------------
+
+
+async def bring(
+    daemon: "Runtime", source: Source, told: Told = lambda _artefact, _got: None
+) -> None:
+    """See to it that a blob is here, whole and under its entry.
+
+    Raises: Denied where its author says no, Forged where what came is something else, Unreachable
+    where nobody who is linked has it; Broken.
+    """
+    core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
+    entry = core.store.entry(source.entry)
+    ours = entry_claim(source.entry) in blobs.claims(artefact.sha256) or (
+        entry is not None and is_ours(core, blobs, entry, artefact.sha256)
+    )
+    if ours:
+        if await asyncio.to_thread(blobs.intact, artefact.sha256):
+            return
+        core.counters["blob-rotted"] += 1
+    forged: MusterError | None = None
+    for machine in _holders(core, source):
+        try:
+            await _bring_from(daemon, machine, source, told)
+        except Forged as error:
+            core.counters["blob-forged"] += 1
+            forged = error
+        except Denied:
+            if machine == source.machine:
+                raise
+        except (Unreachable, NotFound, Conflict, Malformed):
+            core.counters["blob-not-there"] += 1
+        else:
+            return
+    if forged is not None:
+        raise forged
+    name = core.membership.name_of(source.machine)
+    if source.machine == core.machine:
+        raise NotFound(
+            f"{artefact.path} was kept on this machine and is gone from its home, and nobody with "
+            "a link to here has it: run its task again"
+        )
+    raise Unreachable(
+        f"{artefact.path} is on {name}, and nobody with a link to here has it; "
+        f"try again when {name} is up"
+    )
+
+
+def _holders(core: "Core", source: Source) -> list[MachineId]:
+    """Whom to ask: who made it, the hubs, everybody else with a link."""
+    linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
+    hubs = {record.machine for record in core.roster.hubs()}
+    return sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m))
+
+
+async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, told: Told) -> None:
+    core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
+    link = core.link_to(machine)
+    if link is None:
+        raise Unreachable("the link is gone")
+    args = {"entry": source.entry.hex(), "sha256": artefact.sha256}
+    async with daemon.streams.call(link, "blob.serve", args) as stream:
+        stream.silence_s = SILENCE_S
+        with blobs.incoming(artefact.size) as blob:
+            while data := await stream.receive():
+                blob.write(data)
+                told(artefact, blob.size)
+            # The disk may take its time to be sure; the rest of the machine goes on.
+            await asyncio.to_thread(blob.keep, artefact.sha256, artefact.size)
+        blobs.claim(artefact.sha256, entry_claim(source.entry))
+
+
+def _body(entry: Entry | None, type_: type[B]) -> B | None:
+    if entry is None or entry.header.kind != kind_of(type_):
+        return None
+    try:
+        return body_as(entry, type_)
+    except Skip:
+        return None
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else b""
+
+
+def _int(value: object) -> int:
+    return value if isinstance(value, int) else 0

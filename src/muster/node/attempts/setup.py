@@ -1,0 +1,134 @@
+"""What an attempt is given: its order, its environment, and what must not be written down of it.
+
+Rule 1: the environment is complete and minimal: the task's values, what this machine gives to its
+agent (host/environment.py), and a capability for this task alone. A check speaks for nobody and
+has none.
+Rule 2: the machine wins over the spec: a key must not be sent to an address that the spec names.
+"""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from muster.agent import policy as policies
+from muster.agent.base import AttemptOrder, environment
+from muster.agent.catalogue import AgentEntry
+from muster.agent.mask import Secrets
+from muster.fleet.capability import make_capability
+from muster.node.call.authorize import Authorizer
+from muster.node.host import environment as environ
+from muster.node.runtime import Runtime
+from muster.task import values as values_of
+from muster.task.duration import check_ms, work_ms
+from muster.task.instruction import StartAttempt
+
+# What an agent may ask its daemon for, on behalf of its task.
+AGENT_VERBS: Final = ("send", "reply", "ack")
+
+
+class AttemptSetup:
+    """The outfit of one attempt. `hidden` is what must not be written down, by name."""
+
+    def __init__(self, daemon: Runtime, start: StartAttempt) -> None:
+        self.daemon = daemon
+        self.start = start
+        self.task, self.epoch = start.assign.task, start.assign.epoch
+        self.agent = start.assign.agent
+        self.template = start.open.template
+        self.hidden: dict[str, str] = {}
+        self._file: dict[str, str] = {}
+
+    def look(self) -> None:
+        """Read what this machine gives and hides. Raises: Broken for an agents.env of no use."""
+        home, machine = self.daemon.home, self.daemon.machine
+        self._file = home.agent_variables()
+        entries = self.daemon.effects.agents.values()
+        named = machine.agent_variables
+        self.hidden = environ.secrets(os.environ, self._file, entries, named)
+
+    def order(self, folder: Path) -> AttemptOrder:
+        """What the agent is ordered to do. Raises: Malformed where a value cannot be handed on."""
+        found = self.start.values
+        text = str(self.template.get("do", ""))
+        # What cannot be looked at afterwards is not begun: an agent's work costs money.
+        values_of.command(str(self.template.get("check", "")), found)
+        entry = self.daemon.effects.agents.get(self.agent)
+        plain = entry is not None and entry.is_plain
+        extra = self._environment(found, entry)
+        capability, token = self._capability()
+        if token:
+            extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
+            self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
+        return AttemptOrder(
+            task=self.task,
+            epoch=self.epoch,
+            agent=self.agent,
+            cwd=str(folder),
+            env=environment(os.environ, extra),
+            secrets=self.hidden,
+            prompt="" if plain else self._prompt(text, found),
+            command=values_of.command(text, found) if plain else "",
+            shell=self._shell(),
+            timeout_s=self._timeout_s(),
+            policy=policies.Policy(),
+        )
+
+    def check(self, folder: Path, check: str) -> AttemptOrder:
+        """The command that must succeed afterwards. Raises: as `order`."""
+        return AttemptOrder(
+            task=self.task,
+            epoch=self.epoch,
+            agent="shell",
+            cwd=str(folder),
+            env=environment(os.environ, self._environment(self.start.values)),
+            secrets=self.hidden,
+            command=values_of.command(check, self.start.values),
+            shell=self._shell(),
+            timeout_s=check_ms(self.template) / 1000,
+        )
+
+    def _prompt(self, text: str, found: values_of.Values) -> str:
+        """What the agent is asked: the order, and what will be looked at when it is done."""
+        lines = [values_of.prompt(text, found)]
+        deliver = self.template.get("deliver") or []
+        if deliver:
+            lines.append("Write these files in the current folder: " + ", ".join(deliver))
+        if self.template.get("check"):
+            lines.append(f"When you are done this command must succeed: {self.template['check']}")
+        return "\n\n".join(lines)
+
+    def _environment(
+        self, found: values_of.Values, entry: AgentEntry | None = None
+    ) -> dict[str, str]:
+        texts = [str(self.template.get("do", "")), str(self.template.get("check", ""))]
+        own: Mapping[str, Any] = self.template.get("env") or {}
+        texts += [str(text) for text in own.values()]
+        variables = values_of.environment(texts, found)
+        for name, own_text in own.items():
+            variables[name] = values_of.prompt(str(own_text), found)
+            values_of.check_fits(name, variables[name], "name less in it")
+        variables["MUSTER_HOME"] = str(self.daemon.home.path)
+        variables["MUSTER_SOCK"] = self.daemon.home.socket
+        variables["MUSTER_TASK"] = self.task
+        source = {**os.environ, **self._file}
+        named = self.daemon.machine.agent_variables
+        return {**variables, **environ.given(source, entry, named)}
+
+    def _capability(self) -> tuple[Any, str]:
+        until = self.daemon.core.now.wall_ms + int(self._timeout_s() * 1000)
+        token, capability = make_capability(
+            secrets.token_bytes(32),
+            task=self.task,
+            agent=self.agent,
+            verbs=AGENT_VERBS,
+            until_ms=until,
+        )
+        return capability, token
+
+    def _timeout_s(self) -> float:
+        return work_ms(self.template) / 1000
+
+    def _shell(self) -> Literal["sh", "bash"]:
+        return "bash" if self.template.get("shell") == "bash" else "sh"

@@ -1,0 +1,86 @@
+"""The end of a revoked operator's key, said by whoever holds the authority: fleet/operator_end.py.
+
+Rule 1: who revokes an operator says it in the same step: what the key signs later comes too late.
+Rule 2: an operator that an older version revoked gets an end from the next start on. It waits while
+this machine is in doubt about its past, and so about what it knew.
+Rule 3: what others gave and the key took back is named whatever it is much; of what nobody here
+knows to be given there is room for so many.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from muster.fleet import folds, kinds
+from muster.fleet.device_fold import DEVICE_OFFER
+from muster.fleet.grant import GRANT
+from muster.fleet.machine import Authority
+from muster.fleet.operator_end import sign_end
+from muster.limits import OPERATOR_END_NAMES_MAX
+from muster.log import canon
+from muster.node.incarnations.doubt import Doubt
+from muster.node.part import Part
+from muster.store.reader import EVERY_ROW
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class OperatorEnds(Part):
+    """See the rules at the top of this file."""
+
+    name = "last-words"
+
+    def __init__(self, core: "Core") -> None:
+        self._core = core
+        self._seen: object = None
+
+    def tick(self) -> None:
+        """Say what is still to be said."""
+        core, roster = self._core, self._core.roster
+        if core.authority is None or core.part(Doubt).waits or roster is self._seen:
+            return
+        self._seen = roster
+        for key in sorted(roster.revoked.keys() & roster.operators_ever - roster.ended.keys()):
+            end(core, core.authority, key)
+
+
+def end(core: "Core", authority: Authority, key: str) -> None:
+    """Write down what of an operator's key counts from now on: what is known here."""
+    known = _given(core, key)
+    taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
+    named = [id for id in taken if id in known]
+    others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
+    # Those that are proven first: whoever has the key closes forks that never were.
+    proven = {str(stream) for stream in core.replication.forks.proofs()}
+    closed = core.store.rows(folds.FORK.name, limit=EVERY_ROW, operator=key)
+    forks = _each(sorted(closed, key=lambda row: row["forked"] not in proven), "fork")
+    every = named + others
+    for at in range(0, max(1, len(every)), OPERATOR_END_NAMES_MAX):
+        raw = sign_end(
+            authority,
+            operator=key,
+            taken=every[at : at + OPERATOR_END_NAMES_MAX],
+            forks=forks[:OPERATOR_END_NAMES_MAX],
+            issued_ms=core.now.wall_ms,
+        )
+        body = kinds.OperatorEnd(raw.decode())
+        core.append(kinds.OPERATOR_END, canon.encode(msgspec.to_builtins(body)))
+
+
+def _given(core: "Core", key: str) -> set[str]:
+    """The grants and the terms of devices that outlive the operator: those that others gave."""
+    roster = core.roster
+    givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}
+    store, found = core.store, set[str]()
+    for giver in sorted(givers - {key}):
+        found |= {str(r["id"]) for r in store.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)}
+        terms = store.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
+        found |= {str(r["id"]) for r in terms}
+    return found
+
+
+def _each(rows: Iterable[Mapping[str, object]], column: str) -> list[str]:
+    """What stands in a column, each once."""
+    return list(dict.fromkeys(str(row[column]) for row in rows))

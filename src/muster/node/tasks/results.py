@@ -1,0 +1,239 @@
+"""What the phases before a task yielded, read from their owner's log: the same on every machine.
+
+Rule 1: one reading for the owner, who says what a task is given, and for the worker, who is given
+it. Where values are too large for `task.open` the two agree on a hash over the settlements.
+Rule 2: of a race the racer that was done first counts; with `each` every match, in order of paths.
+Rule 3: only what the texts of the phase use is read; what is too long for them is refused by name,
+before anything of it is fetched.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from muster import limits
+from muster.errors import Malformed, Refused
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.log.stream import MachineId
+from muster.store.store import Store
+from muster.task import kinds
+from muster.task.artefact import named as blobs_of
+from muster.task.identity import branch_of
+from muster.task.instruction import Draft, Settled
+from muster.task.large_value import Large, apart, parse
+from muster.task.values import RESERVED, RESULTS, Uses, too_long
+
+# Tokens, as every agent counts them, before what only some of them say.
+_USAGE_ORDER: Final = ("total_tokens", "input_tokens", "output_tokens")
+
+
+class Piece(NamedTuple):
+    """One value of one task: its text; or where it is `large`, its end, and who has the whole."""
+
+    text: str
+    large: Large | None = None
+    entry: EntryId = EntryId(b"")
+    machine: MachineId = MachineId("")
+
+    @property
+    def size(self) -> int:
+        return self.large.size if self.large else len(self.text.encode("utf-8", "replace"))
+
+
+# Of each phase each value, as the pieces that its tasks yielded.
+Pieces = dict[str, dict[str, list[Piece]]]
+# What tasks yielded, by the entry that settled them; a run's tasks are often asked for.
+Kept = dict[EntryId, tuple["Settlement", dict[str, Piece]]]
+# Of so many tasks, each with so small a body, it is kept: a run may have many large ends.
+_KEPT_MAX: Final = 4_096
+_KEPT_BYTES_MAX: Final = 1_024
+
+
+class Settlement(NamedTuple):
+    """A task that was done: the entry that settled it, and where its work ended."""
+
+    entry: Entry
+    body: kinds.TaskSettle
+    instance: str
+
+
+def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settlement]:
+    """What counts of a phase, in order; nothing while none of it is done."""
+    found: dict[str, Settlement] = {}
+    race = False
+    for row in store.rows("task", writer=owner, run=run, phase=phase, state="done"):
+        entry = _entry(store, row["settled"])
+        if entry is not None and entry.header.kind == "task.settle":
+            with contextlib.suppress(Skip):
+                body = body_as(entry, kinds.TaskSettle)
+                found[str(row["task"])] = Settlement(entry, body, str(row["instance"]))
+                race = race or _is_race(_entry(store, row["opened"]))
+    done = sorted(found.values(), key=lambda each: each.instance)
+    if race and done:
+        return [min(done, key=lambda each: (*each.entry.header.t, each.entry.header.seq))]
+    return done
+
+
+def gathered(
+    store: Store, owner: str, run: str, phases: Iterable[str]
+) -> dict[str, list[Settlement]]:
+    """What counts of several phases."""
+    return {phase: settlements(store, owner, run, phase) for phase in sorted(phases)}
+
+
+def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
+    """The same of one end that is known already; None where it is not of the log (any more)."""
+    cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
+    if cite in kept:
+        return kept[cite][0]
+    entry = _entry(store, cite)
+    if entry is None or entry.header.kind != "task.settle":
+        return None
+    try:
+        return Settlement(entry, body_as(entry, kinds.TaskSettle), end.instance)
+    except Skip:
+        return None
+
+
+def digest(found: Mapping[str, Sequence[Settlement]]) -> str:
+    """The hash that a task's opening holds in the place of values that are too large for it."""
+    ids = b"".join(each.entry.id for phase in sorted(found) for each in found[phase])
+    return hashlib.sha256(ids).hexdigest()
+
+
+def results_of(opened: kinds.TaskOpen) -> str:
+    """That hash, "" where the opening holds the values themselves."""
+    return opened.values.get("run", {}).get(RESULTS, "")
+
+
+def phases_of(opened: kinds.TaskOpen) -> list[str]:
+    """The phases of which a task is given values."""
+    return [phase for phase in opened.values if phase not in RESERVED]
+
+
+def pieces(
+    store: Store, found: Mapping[str, Sequence[Settlement]], run: str, kept: Kept | None = None
+) -> Pieces:
+    """Every value of these settlements; what is small is put into `kept`, and taken from there.
+
+    Raises: Malformed where a worker named a blob badly.
+    """
+    result: Pieces = {}
+    for phase, several in found.items():
+        known = result.setdefault(phase, {})
+        for each in several:
+            if kept is not None and each.entry.id in kept:
+                yielded = kept[each.entry.id][1]
+            else:
+                yielded = of_settlement(store, each, branch_of(run, phase, each.instance))
+                if kept is not None and len(each.entry.body or b"") <= _KEPT_BYTES_MAX:
+                    if len(kept) >= _KEPT_MAX:
+                        kept.clear()
+                    kept[each.entry.id] = (each, yielded)
+            for value, piece in yielded.items():
+                known.setdefault(value, []).append(piece)
+    return result
+
+
+def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Piece]:
+    """What one task yielded, by value."""
+    body = found.body
+    values, large = apart(body.values)
+    result = {name: Piece(text) for name, text in values.items()}
+    for name, text in large.items():
+        told = parse(text)
+        entry, machine = _attempt(store, found.entry) if told.sha256 else (EntryId(b""), "")
+        result[name] = Piece(values.get(name, ""), told, entry, MachineId(machine))
+    own = {"status": body.outcome, "summary": body.summary, "commit": body.commit}
+    if body.commit:
+        own["branch"] = branch
+    if body.artefacts:
+        own["artefacts"] = "\n".join(_paths(body))
+    if body.usage:
+        own["usage"] = _usage(body.usage)
+    return result | {name: Piece(text) for name, text in own.items()}
+
+
+def joined(several: Sequence[Piece]) -> str:
+    """The value as its entries have it; of a large one the end."""
+    return "\n".join(piece.text for piece in several)
+
+
+def total(several: Sequence[Piece]) -> int:
+    """How long the whole value is."""
+    if len(several) == 1:
+        return several[0].size
+    return sum(piece.size for piece in several) + len(several) - 1
+
+
+def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
+    """What of it a phase is given. A person is shown what there is of a value: not `strict`.
+
+    Raises: Refused: a value that it names is longer than anything that is handed on, or all of
+    them together are.
+    """
+    result: Pieces = {}
+    together = 0
+    for phase, known in every.items():
+        taken = result.setdefault(phase, {})
+        for value, several in known.items():
+            if not uses.takes(phase, value):
+                continue
+            size = total(several)
+            if not strict or (size <= limits.VALUE_BYTES_MAX and _is_whole(several)):
+                taken[value] = several
+                together += size
+            elif uses.names(phase, value):
+                raise Refused(too_long(phase, value, size))
+    if strict and together > limits.VALUES_BYTES_MAX:
+        raise Refused(
+            f"the values that it is given have {together} bytes together, at most "
+            f"{limits.VALUES_BYTES_MAX}; name fewer of them, or deliver files"
+        )
+    return result
+
+
+def _is_whole(several: Sequence[Piece]) -> bool:
+    """Whether of all that is large somebody has the whole."""
+    return all(piece.large is None or piece.large.sha256 for piece in several)
+
+
+def _attempt(store: Store, settled: Entry) -> tuple[EntryId, str]:
+    """The end of the attempt, which names the blob, and its machine: the owner cites both."""
+    assign = store.entry(settled.causes[0]) if len(settled.causes) > 1 else None
+    if assign is None or assign.header.kind != "task.assign":
+        raise Malformed("the end of a task before this one cites no attempt")
+    try:
+        return settled.causes[1], body_as(assign, kinds.TaskAssign).machine
+    except Skip as skip:
+        raise Malformed("the assignment of a task before this one cannot be read") from skip
+
+
+def _paths(body: kinds.TaskSettle) -> list[str]:
+    try:
+        found = blobs_of(body.commit, body.artefacts)
+    except Malformed:
+        return list(body.artefacts)
+    return [each.path for each in found] or list(body.artefacts)
+
+
+def _usage(usage: Mapping[str, int]) -> str:
+    first = [name for name in _USAGE_ORDER if name in usage]
+    return ", ".join(
+        f"{name} {usage[name]}" for name in [*first, *sorted(usage.keys() - set(first))]
+    )
+
+
+def _is_race(opened: Entry | None) -> bool:
+    if opened is None:
+        return False
+    try:
+        return bool(body_as(opened, kinds.TaskOpen).template.get("race"))
+    except Skip:
+        return False
+
+
+def _entry(store: Store, id: object) -> Entry | None:
+    return store.entry(EntryId(id)) if isinstance(id, bytes) and id else None

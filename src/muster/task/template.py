@@ -1,0 +1,190 @@
+"""The order of a phase: what a task of it is, computed from the spec alone.
+
+Rule 1: the same spec text, phase, instance and inputs give the same order, on every machine.
+        The owner puts it into `task.open`; a worker computes it again from the text that the
+        operator signed and runs nothing when the two differ.
+Rule 2: an order holds no results. References stay references; values.py fills them in where the
+        task runs, so a value can be checked on its own.
+Rule 3: keys without a value are left out; numbers are integers. A new meaning gets a new `v`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from muster import limits
+from muster.errors import Malformed, NotFound
+from muster.task.problem import did_you_mean, shown
+from muster.task.spec import Phase, Spec
+from muster.task.units import path_refusal
+from muster.task.values import references
+
+ORDER_VERSION: Final = 1
+# What a `task.open` holds beside the order and the inputs: ids, names, the commits it starts from.
+_REST_BYTES: Final = 8 * 1024
+_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_encode: Final = msgspec.json.Encoder().encode
+EACH_PATH: Final = "${each.path}"
+
+
+def phase_order(
+    spec: Spec, phase: str, instance: str = "", inputs: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """The task template of a phase. `instance` is a match of `each`, or a racer's number from 1.
+
+    Raises:
+        NotFound: the spec has no such phase.
+        Malformed: the instance or an input does not belong to it.
+
+    """
+    part = spec.phases.get(phase)
+    if part is None:
+        raise NotFound(f"the spec {spec.name} has no phase {phase}")
+    _check_instance(part, phase, instance)
+    order: dict[str, Any] = {
+        "v": ORDER_VERSION,
+        "spec": spec.name,
+        "phase": phase,
+        "instance": instance,
+        "do": part.do,
+        "after": sorted(part.prerequisites),
+        "agent": list(part.agents),
+        "by": part.by,
+        "needs": msgspec.to_builtins(part.needs) if part.needs else None,
+        "deliver": [path.replace(EACH_PATH, instance) for path in part.deliverables],
+        "check": part.check,
+        "shell": part.interpreter,
+        "timeout_ms": 0 if part.by_human else part.timeout_ms,
+        "deadline_ms": part.deadline_ms,
+        "retries": part.retries,
+        "priority": part.priority,
+        "race": part.race,
+        "each": part.each,
+        "env": dict(part.env or {}),
+        "budget": _budget(part),
+        "repo": spec.repo,
+        "base": spec.base,
+        "inputs": _inputs_used(spec, part, inputs or {}),
+    }
+    return {key: value for key, value in order.items() if value not in (None, "", 0, [], {})}
+
+
+def texts_of(phase: Phase) -> tuple[str, ...]:
+    """Every text of a phase in which a reference may stand."""
+    return (phase.do, phase.check or "", *(phase.env or {}).values())
+
+
+def _budget(part: Phase) -> dict[str, int]:
+    budget = part.budget
+    if budget is None:
+        return {}
+    both = {"tokens": budget.tokens or 0, "usd_millionths": budget.usd_millionths}
+    return {key: value for key, value in both.items() if value}
+
+
+def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str, str]:
+    """The inputs that the phase names, with the default of each where none was given."""
+    defaults = spec.inputs or {}
+    unknown = sorted(set(given) - set(defaults))
+    if unknown:
+        raise Malformed(f"the spec {spec.name} has no input {shown(unknown[0])}; leave it out")
+    every = every_input(spec, given)
+    named = {
+        ref.value for text in texts_of(part) for ref in references(text) if ref.source == "inputs"
+    }
+    return {name: every[name] for name in sorted(named & set(every))}
+
+
+def _check_instance(part: Phase, phase: str, instance: str) -> None:
+    if part.each is not None:
+        if refusal := match_refusal(instance):
+            raise Malformed(f"phase {phase} cannot take the match {shown(instance)}: it {refusal}")
+    elif part.race is not None:
+        if instance not in map(str, range(1, part.race + 1)):
+            raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
+    elif instance:
+        raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
+
+
+def match_refusal(instance: str) -> str:
+    """Why a path of a repository cannot be a match of `each`, or "". Others write such trees."""
+    if not instance:
+        return "is empty"
+    return path_refusal(instance) or ("must not contain ${" if "${" in instance else "")
+
+
+def given_inputs(spec: Spec, given: object) -> dict[str, str]:
+    """What a run is given at its start, when the spec can take it.
+
+    Raises:
+        Malformed: it is of another form, names no input of the spec, or cannot be handed on.
+
+    """
+    if not isinstance(given, Mapping):
+        raise Malformed("what a run is given is a mapping of its inputs' names to texts")
+    known = spec.inputs or {}
+    for name, text in given.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise Malformed("what a run is given is a mapping of its inputs' names to texts")
+        if name not in known:
+            hint = did_you_mean(name, known) or _has(known)
+            raise Malformed(f"the spec {spec.name} has no input {shown(name)}{hint}")
+        if _UNFIT.search(text.replace("\r\n", "\n")):
+            raise Malformed(f"what is given for {name} holds a control character; leave it out")
+        size, most = text_size(text), limits.INPUT_BYTES_MAX
+        if size > most:
+            what = f"what is given for {name} takes {size} bytes, at most {most}"
+            raise Malformed(f"{what}; put it into a file of the repository")
+    return dict(given)
+
+
+def _has(known: Iterable[str]) -> str:
+    names = ", ".join(sorted(known))
+    return f"; it has {names}" if names else "; it has no inputs at all: leave --value out"
+
+
+def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = None) -> str:
+    """Why a task of the phase would not fit into its entry, or "".
+
+    A match of `each` is not known before: where a long one is named often, the run says so.
+    """
+    return size_refusal(spec, largest_order(spec, phase, given), given)
+
+
+def largest_order(
+    spec: Spec, phase: str, given: Mapping[str, str] | None = None
+) -> dict[str, object]:
+    """The order of a task of the phase, as long as it is known to be before anything matched."""
+    part = spec.phases[phase]
+    return phase_order(spec, phase, "1" if part.race else "x" if part.each else "", given)
+
+
+def size_refusal(
+    spec: Spec, order: Mapping[str, object], given: Mapping[str, str] | None = None
+) -> str:
+    """Why this order would not fit into its entry, or ""."""
+    size = order_size(order)
+    inputs = sum(text_size(name) + text_size(t) + 2 for name, t in every_input(spec, given).items())
+    room = limits.BODY_BYTES_MAX - _REST_BYTES - inputs
+    most = min(limits.SPEC_ORDER_BYTES_MAX, room)
+    if size <= most:
+        return ""
+    beside = f" beside inputs of {inputs}" if room < limits.SPEC_ORDER_BYTES_MAX else ""
+    return f"takes {size} bytes{beside}, at most {most}; put texts into files"
+
+
+def every_input(spec: Spec, given: Mapping[str, str] | None) -> dict[str, str]:
+    """Every input of a run: what was given, else its default."""
+    return {**(spec.inputs or {}), **(given or {})}
+
+
+def text_size(text: str) -> int:
+    """The bytes that a text takes in an entry: a quote or a control character takes several."""
+    return len(_encode(text))
+
+
+def order_size(order: Mapping[str, Any]) -> int:
+    """How many bytes the order takes in `task.open`; at most limits.SPEC_ORDER_BYTES_MAX."""
+    return len(_encode(order))

@@ -1,0 +1,83 @@
+"""What a task's own rows say of its past: why it left a machine, and what a person is asked.
+
+Rule 1: the reason stands in the owner's log; here it is read, never guessed.
+Rule 2: a question is shown as the person signs it, with what came before filled in.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from muster.errors import Malformed
+from muster.limits import VALUE_INLINE_BYTES_MAX
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Skip, body_as
+from muster.node.tasks import results as yields
+from muster.node.tasks.ownership import Held
+from muster.task import kinds, large_value, values
+from muster.verbs.declaration import Core
+
+
+class Left(Struct, frozen=True):
+    """When a machine had a task no more, and why its owner says."""
+
+    t_ms: int
+    reason: str
+
+
+def left(core: Core, held: Held) -> dict[tuple[int, int], Left]:
+    """For each epoch that ended without settling the task: when, and why its owner says."""
+    return {
+        (int(row["epoch_order"]), int(row["epoch_count"])): Left(row["changed_ms"], row["reason"])
+        for row in rows(core, held)
+        # A row is queued with a reason only after its lease ended or its attempt failed.
+        if row["state"] == "queued" and row["reason"]
+    }
+
+
+def rows(core: Core, held: Held) -> list[dict[str, Any]]:
+    """Every row that its owner's streams had of the task, oldest first in each of them.
+
+    A task is asked of once: what was written before it was opened, and after its end, is not read.
+    """
+    found: list[dict[str, Any]] = []
+    task = str(held.row["task"])
+    for row in core.store.rows("task", writer=held.owner, task=task):
+        opened, settled = (
+            core.store.entry(EntryId(row[name])) if isinstance(row[name], bytes) else None  # type: ignore[arg-type]
+            for name in ("opened", "settled")
+        )
+        if opened is not None:
+            found += core.store.history("task", opened, settled, "task", task)
+    return found
+
+
+def question(core: Core, opened: bytes) -> str:
+    """What the phase that this entry opened asks of a person; "" when it asks an agent."""
+    entry = core.store.entry(EntryId(opened))
+    try:
+        body = body_as(entry, kinds.TaskOpen) if entry is not None else None
+    except Skip:
+        body = None
+    if body is None or body.template.get("by") != "human":
+        return ""
+    text = str(body.template.get("do", ""))
+    try:
+        return values.prompt(text, _given(core, entry, body))
+    except Malformed:
+        return text
+
+
+def _given(core: Core, entry: Entry | None, body: kinds.TaskOpen) -> values.Values:
+    """What a person is shown of the values: of the large ones the end, which says so."""
+    if not yields.results_of(body) or entry is None:
+        return body.values
+    owner, phases = entry.stream.machine, yields.phases_of(body)
+    found = yields.gathered(core.store, owner, body.run, phases)
+    result = {name: dict(known) for name, known in body.values.items()}
+    for phase, known in yields.pieces(core.store, found, body.run).items():
+        for value, several in known.items():
+            text, size = yields.joined(several), yields.total(several)
+            cut = len(text) > VALUE_INLINE_BYTES_MAX
+            result.setdefault(phase, {})[value] = large_value.shown(text, size) if cut else text
+    return result

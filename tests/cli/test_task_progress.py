@@ -1,0 +1,89 @@
+"""How a followed run is told: where each task is, since when, and what happened to it before."""
+
+import pytest
+
+from muster.cli import task_progress as courses
+from muster.cli.task_progress import TaskProgress
+from tests.promise import proves
+
+NOW = 1_790_000_000_000
+TASK = {
+    "phase": "build", "instance": "", "task": "ab" * 16, "state": "queued", "machine": "",
+    "agent": "", "tries": 0, "losses": 0, "reason": "", "summary": "", "commit": "",
+    "opened_ms": NOW - 60_000, "changed_ms": NOW - 60_000,
+}  # fmt: skip
+
+
+@pytest.fixture
+def course(monkeypatch):
+    monkeypatch.setattr(courses, "now_ms", lambda: NOW)
+    return TaskProgress()
+
+
+def hear(course: TaskProgress, **changes) -> str:
+    return course.line(course.heard({**TASK, **changes}))
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_a_task_that_runs_is_shown_on_its_machine_and_since_when(course):
+    assert hear(course) == "build: queued"
+    assert hear(course, state="leased", machine="studio", changed_ms=NOW - 12_000) == (
+        "build: running on studio"
+    )
+    assert course.cells(("build", "")) == ("build", "running", "studio", "12 s", "")
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_a_takeover_and_a_failed_try_are_said_with_their_reason(course):
+    hear(course, state="leased", machine="studio", changed_ms=NOW - 12_000)
+    lost = {"losses": 1, "reason": "the lease ended without a word", "machine": "studio"}
+    assert hear(course, **lost) == (
+        "build: queued again  (taken from 1 machine)  the lease ended without a word"
+    )
+    assert course.cells(("build", ""))[2] == "", "the machine that lost it has it no more"
+    moved = {"state": "leased", "machine": "laptop", "losses": 1, "tries": 2}
+    assert hear(course, **moved, changed_ms=NOW) == (
+        "build: running on laptop  (taken from 1 machine, 2 tries failed)"
+    )
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_the_end_says_how_long_it_took_and_the_reason_before_the_agents_words(course):
+    hear(course, state="leased", machine="studio", changed_ms=NOW - 12_000)
+    end = {"state": "failed", "machine": "studio", "changed_ms": NOW - 2_000, "tries": 1,
+           "summary": "all is well", "reason": "the check failed: 3 errors"}  # fmt: skip
+    assert hear(course, **end) == "build: failed on studio after 10 s  the check failed: 3 errors"
+    done = {"state": "done", "machine": "studio", "changed_ms": NOW, "summary": "12 files"}
+    assert hear(course, **done) == "build: done on studio after 12 s  12 files"
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_a_task_that_had_ended_before_anybody_looked_took_what_its_rows_say(course):
+    done = {"state": "done", "machine": "studio", "changed_ms": NOW - 55_000}
+    assert hear(course, **done) == "build: done on studio after 5 s"
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_each_instance_has_a_row_of_its_own_and_a_person_is_told_what_to_type(course):
+    hear(course, instance="a", state="leased", machine="studio", changed_ms=NOW)
+    hear(course, instance="b", state="waiting")
+    assert [course.cells(slot)[0] for slot in course.tasks] == ["build[a]", "build[b]"]
+    assert "muster decide abababababab" in course.cells(("build", "b"))[4]
+
+
+@proves("cli.a-followed-run-tells-its-course")
+def test_what_a_machine_says_reaches_the_terminal_without_control_characters(course):
+    told = hear(course, state="leased", machine="stu\x1b[2Jdio", losses=1, reason="a\x07b")
+    assert "\x1b" not in told
+    assert "\x07" not in told
+
+
+@proves("cli.a-followed-run-tells-its-course", "node.repository-waited-for")
+def test_a_phase_that_waits_for_a_repository_says_so_until_it_has_tasks(course):
+    away = "repository main is out of reach and is asked again: the hub is away"
+    assert (
+        hear(course, task="", reason=away)
+        == f"build: queued  {away}"[: len("build: queued  ") + 80]
+    )
+    hear(course, instance="src/a", task="cd" * 16)
+    assert list(course.tasks) == [("build", "src/a")]

@@ -1,0 +1,291 @@
+"""Blobs between machines: under the entry that names them, to who may read it, whole or not at all."""
+
+import asyncio
+import random
+
+import pytest
+from tests.node.desks import Desk, desks
+from tests.promise import proves
+
+from muster.channel.frame import Type
+from muster.errors import Denied, Forged, NotFound, Unreachable
+from muster.limits import STREAM_WINDOW_BYTES
+from muster.log.stream import JOURNAL, scope_to
+from muster.node.attempts import blob_transfer as holder
+from muster.node.attempts.blob_transfer import Source
+
+DATA = random.Random(1).randbytes(3_000_001)
+STAR = (("hub", "studio"), ("hub", "laptop"))
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Hub, studio and laptop; studio and laptop have a link to the hub only."""
+    return desks(tmp_path, "hub", "studio", "laptop", links=STAR)
+
+
+def bring(desk: Desk, source: Source) -> None:
+    asyncio.run(desk.bring(source))
+
+
+def denied(server: Desk, entry, sha256: str, peer: Desk) -> None:
+    before, sent = server.core.counters["blob-denied"], len(server.sent)
+    with pytest.raises(Denied, match="no entry that you may read"):
+        asyncio.run(server.serve_to(server.ask_for(entry, sha256, peer)))
+    assert (len(server.sent), server.core.counters["blob-denied"]) == (sent, before + 1)
+
+
+@proves("node.blob-transfer")
+def test_a_blob_comes_whole_over_a_link_and_is_not_fetched_twice(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    bring(hub, source)
+    assert hub.blobs.get(source.artefact.sha256) == DATA
+    frames = len(studio.sent)
+    bring(hub, source)
+    assert len(studio.sent) == frames
+
+
+@proves("node.blob-relay")
+def test_a_blob_comes_through_the_hub_where_there_is_no_direct_link(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA)
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+    assert hub.files() == []
+    assert [d.open for d in three] == [[], [], []]
+
+
+@proves("node.blob-transfer")
+def test_what_is_under_way_is_bounded_by_the_window(three):
+    hub, studio, _ = three
+    source, ahead, most = studio.deliver(DATA), 0, 0
+
+    def count(type_, payload):
+        nonlocal ahead, most
+        ahead += len(payload) if type_ is Type.DATA else 0
+        most = max(most, ahead)
+        return payload
+
+    def give_back(type_, payload):
+        nonlocal ahead
+        ahead -= int.from_bytes(payload, "big") if type_ is Type.CREDIT else 0
+        return payload
+
+    studio.spoil, hub.spoil = count, give_back
+    bring(hub, source)
+    assert 0 < most <= STREAM_WINDOW_BYTES
+
+
+@proves("node.blob-relay")
+def test_a_whole_window_may_be_here_before_its_announcement(three):
+    _, studio, laptop = three
+    source, answer = studio.deliver(DATA), studio.answer
+
+    def late(call, value, *, last=True):
+        asyncio.get_running_loop().call_later(0.05, answer, call, value)
+
+    studio.answer = late
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+
+
+@proves("node.blob-relay")
+def test_bytes_before_their_announcement_do_not_pile_up_at_the_hub(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA)
+
+    async def flood(call, stream):
+        for _ in range(100):
+            studio.put(call.link, Type.DATA, call.channel, bytes(64 * 1024))
+            await asyncio.sleep(0)
+        stream.accept()
+
+    studio.handle = flood
+    with pytest.raises(Unreachable):
+        bring(laptop, source)
+    assert (sum(len(raw) for type_, raw in hub.sent if type_ is Type.DATA), laptop.files()) == (
+        0,
+        [],
+    )
+
+
+@proves("node.blob-other-holder")
+def test_another_machine_that_fetched_it_serves_it_when_its_author_is_away(tmp_path):
+    hub, studio, laptop = desks(tmp_path, "hub", "studio", "laptop", links=STAR)
+    source = studio.deliver(DATA)
+    bring(hub, source)
+    hub.one.world.cut("studio")
+    bring(laptop, source)
+    assert laptop.blobs.get(source.artefact.sha256) == DATA
+
+
+@proves("node.blob-other-holder")
+def test_a_blob_that_nobody_with_a_link_has_is_to_be_waited_for(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA)
+    hub.one.world.cut("studio")
+    with pytest.raises(Unreachable, match=r"data\.bin is on studio"):
+        bring(laptop, source)
+    assert laptop.files() == []
+
+
+# --- a hash is not a capability -----------------------------------------------------------------
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_an_entry_that_the_asking_machine_may_not_read_gives_it_no_blob(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA, scope=scope_to(hub.core.machine))
+    denied(studio, source.entry, source.artefact.sha256, laptop)
+    bring(hub, source)
+    assert hub.blobs.has(source.artefact.sha256)
+    denied(hub, source.entry, source.artefact.sha256, laptop)
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_an_entry_that_names_another_blob_or_none_gives_no_blob(three):
+    hub, studio, _ = three
+    secret = studio.deliver(b"secret", scope=scope_to(studio.core.machine))
+    source = studio.deliver(DATA, "cd" * 16)
+    denied(studio, source.entry, secret.artefact.sha256, hub)
+    denied(studio, bytes(32), secret.artefact.sha256, hub)
+    denied(studio, secret.entry, secret.artefact.sha256, hub)
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_a_file_in_a_repository_that_is_named_like_a_blob_gives_no_blob(three):
+    hub, studio, _ = three
+    secret = studio.deliver(b"secret", scope=JOURNAL)
+    entry = studio.finish("ef" * 16, secret.artefact, commit="c" * 40)
+    denied(studio, entry.id, secret.artefact.sha256, hub)
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_an_entry_of_ones_own_about_a_known_hash_gets_nobody_the_blob(three):
+    hub, studio, laptop = three
+    secret = studio.deliver(b"secret", scope=scope_to(hub.core.machine))
+    bring(hub, secret)
+    # The laptop heard of the hash, and says that an attempt of its own delivered that.
+    forged = laptop.finish("ef" * 16, secret.artefact)
+    assert hub.core.store.entry(forged.id) is not None
+    for server in (studio, hub):
+        call = server.ask_for(forged.id, secret.artefact.sha256, laptop)
+        call = type(call)(
+            next(iter(laptop.far)), *[getattr(call, n) for n in list(call.__slots__)[1:]]
+        )
+        with pytest.raises(NotFound):
+            asyncio.run(server.serve_to(call))
+    with pytest.raises(Unreachable):
+        bring(studio, Source(secret.artefact, forged.id, laptop.core.machine))
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_a_revoked_machine_gets_no_blob(three):
+    hub, studio, laptop = three
+    source = studio.deliver(DATA)
+    answer = hub.one.order("revoke", "laptop", {"name": "laptop"})
+    assert answer["ok"], answer
+    hub.one.world.pass_ms(1_000)
+    denied(studio, source.entry, source.artefact.sha256, laptop)
+
+
+# --- what does not arrive whole leaves nothing ------------------------------------------------------
+
+
+@proves("node.blob-whole-or-nothing")
+def test_tampered_bytes_are_refused_and_nothing_is_left(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    studio.spoil = lambda type_, raw: raw[:-1] + b"?" if type_ is Type.DATA else raw
+    with pytest.raises(Forged):
+        bring(hub, source)
+    assert (hub.files(), hub.open, studio.open) == ([], [], [])
+    studio.spoil = lambda _type, raw: raw
+    bring(hub, source)
+    assert hub.blobs.get(source.artefact.sha256) == DATA
+
+
+@proves("node.blob-whole-or-nothing")
+@pytest.mark.parametrize("extra", [b"x", b"x" * 100_000])
+def test_more_bytes_than_the_entry_says_are_refused(three, extra):
+    hub, studio, _ = three
+    source = studio.deliver(b"short")
+    studio.spoil = lambda type_, raw: raw + extra if type_ is Type.DATA else raw
+    with pytest.raises(Unreachable):
+        bring(hub, source)
+    assert hub.files() == []
+
+
+@proves("node.blob-whole-or-nothing")
+def test_a_transfer_that_is_cut_leaves_nothing_and_a_repeat_succeeds(three):
+    hub, studio, _ = three
+    source, count = studio.deliver(DATA), 0
+
+    def cut(type_, raw):
+        nonlocal count
+        count += 1
+        if count == 10:
+            for desk in (hub, studio):
+                for link in desk.far:
+                    desk.streams.link_down(link)
+        return raw
+
+    studio.spoil = cut
+    with pytest.raises(Unreachable):
+        bring(hub, source)
+    assert hub.files() == []
+    studio.spoil = lambda _type, raw: raw
+    bring(hub, source)
+    assert hub.blobs.get(source.artefact.sha256) == DATA
+
+
+@proves("node.blob-whole-or-nothing")
+def test_a_transfer_in_which_nothing_moves_is_given_up(three, monkeypatch):
+    hub, studio, _ = three
+    monkeypatch.setattr(holder, "SILENCE_S", 0.05)
+    source = studio.deliver(DATA)
+    hub.spoil = lambda type_, raw: (1).to_bytes(4, "big") if type_ is Type.CREDIT else raw
+    with pytest.raises(Unreachable):
+        bring(hub, source)
+    assert hub.files() == []
+
+
+@proves("node.blob-whole-or-nothing")
+def test_a_blob_that_rotted_at_its_holder_is_not_passed_off_as_good(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    path = studio.blobs._path(source.artefact.sha256)
+    path.write_bytes(DATA[:-1] + b"?")
+    with pytest.raises(Unreachable):
+        bring(hub, source)
+    assert hub.files() == []
+
+
+@proves("node.blob-whole-or-nothing")
+def test_a_blob_that_rotted_here_is_fetched_again(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    bring(hub, source)
+    hub.blobs._path(source.artefact.sha256).write_bytes(b"rot")
+    bring(hub, source)
+    assert hub.blobs.get(source.artefact.sha256) == DATA
+
+
+# --- what a start clears away ---------------------------------------------------------------------
+
+
+@proves("node.blob-sweep")
+def test_a_start_removes_what_no_entry_names_and_nothing_that_one_does(three):
+    hub, studio, _ = three
+    source = studio.deliver(DATA)
+    bring(hub, source)
+    lost = studio.blobs.put(b"of an attempt that never ended")
+    studio.blobs.claim(lost, holder.attempt_claim("ff" * 16, (1, 1)))
+    odd = studio.blobs.put(b"claimed by nothing that makes sense")
+    studio.blobs.claim(odd, "entry xyz")
+    (studio.blobs._folder / ".tmp-half").write_bytes(b"half")
+    for desk in (hub, studio):
+        desk.blobs.sweep(lambda name, claim, core=desk.core: holder.is_named(core, name, claim))
+        assert list(desk.blobs) == [source.artefact.sha256]
+        assert len(desk.files()) == 2
