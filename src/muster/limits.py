@@ -178,7 +178,8 @@ BLOBS_LOOKED_FOR_MAX: Final = 512
 # others in years. Quoted as text it stays below the 64 KiB of a body.
 OPERATOR_END_NAMES_MAX: Final = 300
 OPERATOR_END_BYTES_MAX: Final = 48 * 1024
-# Each is some 400 bytes in the answer to whoever joins, which has room for two records and papers.
+# Each is some 400 bytes in the answer to whoever joins, which has room for two records and
+# certificates.
 OPERATORS_MAX: Final = 64
 # A join answer carries two records, two certificates and every operator.
 JOIN_BYTES_MAX: Final = 64 * 1024

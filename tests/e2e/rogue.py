@@ -1,6 +1,6 @@
 """A member that may say anything, against real daemons: `python -m tests.e2e.rogue --minutes 10`.
 
-Its key and papers are genuine, its program is this file: it writes entries of every kind with bodies
+Its key and certificates are genuine, its program is this file: it writes entries of every kind with bodies
 that readers accept, calls every verb that machines call, offers, cosigns, asks, opens tunnels and
 links without end, from as many links as it is given. A stranger knocks besides.
 

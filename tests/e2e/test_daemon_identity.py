@@ -1,4 +1,4 @@
-"""Real daemons that were copied, restored, revoked, or whose papers ran out."""
+"""Real daemons that were copied, restored, revoked, or whose certificates ran out."""
 
 import shutil
 import time
@@ -148,9 +148,9 @@ def test_a_revoked_machine_is_cut_everywhere_within_a_second_and_stays_out():
             assert texts(machine) <= {"I was one of you"}
 
 
-@proves("node.papers-renew")
+@proves("node.certificates-renew")
 @pytest.mark.parametrize("age_days", [16, 90])
-def test_papers_past_half_their_life_or_long_expired_are_renewed_over_the_link(age_days):
+def test_certificates_past_half_their_life_or_long_expired_are_renewed_over_the_link(age_days):
     with Fleet(["hub", "studio"], issued_ms=now_ms() - age_days * DAY_MS) as fleet:
         old = {m.name: m.home.facts()["certificate"] for m in fleet.machines.values()}
         fleet.start()
@@ -160,10 +160,10 @@ def test_papers_past_half_their_life_or_long_expired_are_renewed_over_the_link(a
             return bool(pem != old[machine.name])
 
         for machine in fleet.machines.values():
-            until(lambda m=machine: fresh(m), f"{machine.name} has new papers", within_s=20)
+            until(lambda m=machine: fresh(m), f"{machine.name} has new certificates", within_s=20)
             pem = machine.home.facts()["certificate"].encode()
             assert certificate.renew_at_ms(pem) > now_ms() + 10 * DAY_MS
         assert "hub" in fleet["studio"].linked(), "a renewal cuts no link"
         fleet["studio"].kill()
         fleet["studio"].start()
-        until(lambda: "hub" in fleet["studio"].linked(), "the new papers open a link")
+        until(lambda: "hub" in fleet["studio"].linked(), "the new certificates open a link")

@@ -1,4 +1,4 @@
-"""X.509 papers: pinned by the fleet id, tied to the record's TLS key, read by a real TLS stack."""
+"""X.509 certificates: pinned by the fleet id, tied to the record's TLS key, read by a real TLS stack."""
 
 import ssl
 from pathlib import Path
@@ -72,7 +72,7 @@ def handshake(folder: Path, certificates: CertificateChain) -> ssl.SSLObject:
 
 
 @proves("fleet.certificate-key")
-def test_a_strict_tls_stack_takes_the_papers_and_names_the_machine(tmp_path: Path):
+def test_a_strict_tls_stack_takes_the_certificates_and_names_the_machine(tmp_path: Path):
     client = handshake(tmp_path, PAPERS)
     assert client.version() == "TLSv1.3"
     peer = peer_of(client.getpeercert(binary_form=True) or b"")
@@ -80,7 +80,7 @@ def test_a_strict_tls_stack_takes_the_papers_and_names_the_machine(tmp_path: Pat
 
 
 @proves("fleet.certificate-key", "fleet.renewal")
-def test_papers_that_expired_years_ago_still_make_a_link(tmp_path: Path):
+def test_certificates_that_expired_years_ago_still_make_a_link(tmp_path: Path):
     old = issue(AUTHORITY, STUDIO_RECORD, NOW - 3 * 365 * 24 * HOUR)
     peer = peer_of(handshake(tmp_path, old).getpeercert(binary_form=True) or b"")
     assert check_peer(peer, STUDIO_RECORD) == STUDIO.machine
@@ -203,7 +203,7 @@ def test_a_peer_of_another_fleet_is_refused():
 
 
 @proves("fleet.certificate-key")
-def test_papers_for_another_machine_are_refused_before_tls_sees_them():
+def test_certificates_for_another_machine_are_refused_before_tls_sees_them():
     with pytest.raises(Forged, match="another key"):
         tls_files(BUILD, PAPERS)
 
@@ -219,6 +219,6 @@ def test_a_certificate_that_names_no_machine_is_refused():
 
 
 @proves("fleet.renewal")
-def test_papers_are_renewed_at_half_their_life():
+def test_certificates_are_renewed_at_half_their_life():
     half_ms = (limits.CERTIFICATE_LIFE_MS + limits.CLOCK_SKEW_MS) // 2
     assert renew_at_ms(PAPERS.tls_pem) == NOW - limits.CLOCK_SKEW_MS + half_ms

@@ -305,7 +305,7 @@ def test_an_answer_with_any_part_of_another_fleet_or_machine_is_refused():
 
 
 @proves("fleet.renewal")
-def test_a_machine_renews_its_papers_years_after_they_expired():
+def test_a_machine_renews_its_certificates_years_after_they_expired():
     hub = Hub()
     first = open_answer(hub.join(sign_join(PHONE, INVITE, "phone")), PHONE, FLEET_ID)
     before = dict(hub.world.rows)

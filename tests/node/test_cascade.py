@@ -160,7 +160,7 @@ def test_a_person_names_a_channel_that_there_is_and_an_address_of_it(monkeypatch
 
 
 @proves("channel.tls-renewal")
-def test_fresh_papers_are_shown_on_every_channel_and_on_relayed_links(monkeypatch):
+def test_fresh_certificates_are_shown_on_every_channel_and_on_relayed_links(monkeypatch):
     half, fresh = Half(monkeypatch), object()
     half.cascade.renew(fresh)  # type: ignore[arg-type]
     assert half.http.shown == half.memory.shown == half.relays.shown == [fresh]

@@ -83,15 +83,15 @@ def test_a_hub_that_answers_nonsense_does_not_end_the_renewal_of_papers(capsys: 
 
     async def certificates(supervisor: Supervisor) -> None:
         for number in range(3):
-            async with supervisor.attempt("papers"):
+            async with supervisor.attempt("certificates"):
                 rounds.append(number)
                 raise Refused("the answer is\nnone \x1b[2J")
 
     async def life() -> None:
         counts = Counts()
         supervisor = Supervisor(counts, ended.append, ended.append)
-        await supervisor.run("papers", certificates(supervisor))
-        assert counts["background-papers-refused"] == 3
+        await supervisor.run("certificates", certificates(supervisor))
+        assert counts["background-certificates-refused"] == 3
 
     asyncio.run(life())
     assert rounds == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""X.509 papers for TLS: the fleet's certificate authority and one leaf for each machine.
+"""X.509 certificates for TLS: the fleet's certificate authority and one leaf for each machine.
 
 Rule 1: TLS keys are sub-keys of their own (`tls`, and the authority's `x509`).
 Rule 2: a link trusts the key in the machine's record, never the certificate alone: after the
@@ -81,7 +81,7 @@ class Peer(NamedTuple):
 
 
 def issue(authority: Authority, record: MachineRecord, now_ms: int) -> CertificateChain:
-    """CertificateChain for the `tls` key of this record, valid from a little before `now_ms`."""
+    """Certificates for the `tls` key of this record, valid from a little before `now_ms`."""
     check_fleet(record.fleet, authority.fleet, "The machine record")
     key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
     ca = _ca(authority, key)
@@ -109,7 +109,7 @@ def open_ca(pem: bytes, fleet: FleetId) -> bytes:
 def tls_files(identity: Identity, ca: CertificateChain) -> tuple[bytes, bytes, bytes]:
     """Certificate, key and authority in PEM, as `ssl.SSLContext` reads them from files.
 
-    Raises Forged when the papers are for another key, before TLS fails with a riddle.
+    Raises Forged when the certificates are for another key, before TLS fails with a riddle.
     """
     certificate = _load(ca.tls_pem, "This machine's certificate")
     if _ed25519(certificate, "This machine's certificate").hex() != identity.keys["tls"]:

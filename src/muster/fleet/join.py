@@ -61,7 +61,7 @@ class Join(NamedTuple):
 
 
 class RenewRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A machine asks for fresh papers, and with another binding for another record."""
+    """A machine asks for fresh certificates, and with another binding for another record."""
 
     binding: str
     fleet: Hex32
@@ -175,7 +175,7 @@ def enrol(
 
 
 def sign_renew(identity: Identity, record: MachineRecord, *, nonce: bytes, issued_ms: int) -> bytes:
-    """The request for fresh papers; the link may show an expired certificate."""
+    """The request for fresh certificates; the link may show an expired certificate."""
     binding = sign_binding(identity, record.fleet, record.name)
     request = RenewRequest(
         binding=binding.decode("ascii"),
@@ -197,11 +197,11 @@ def renew(
     address: str,
     now_ms: int,
 ) -> Enrolment:
-    """Fresh papers for a machine that is not revoked, and a new record when its keys changed.
+    """Fresh certificates for a machine that is not revoked, and a new record when its keys changed.
 
     The calendar is not asked: the root key of a record that counts is enough. A request that
-    is replayed yields papers for the machine's own key, which are of no use to anyone else. Other
-    keys are taken now and then: each is an entry, and a member could ask without end.
+    is replayed yields certificates for the machine's own key, of no use to anyone else. Other keys
+    are taken now and then: each is an entry, and a member could ask without end.
     """
     what = "The renew request"
     document = read_document(raw, _RENEW, RenewRequest, what, size_max=limits.JOIN_BYTES_MAX)

@@ -188,7 +188,7 @@ class Daemon:
             self._listeners += await self.paths.listen(self._peer_link)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
-            self.supervisor.keep("papers", self._certificates)
+            self.supervisor.keep("certificates", self._certificates)
             self.supervisor.keep("upkeep", self._upkeep)
             self.paths.begin()
             # What a start made stays: looking through it again and again costs every busy step.
@@ -477,10 +477,10 @@ class Daemon:
             await asyncio.sleep(UPKEEP_S)
 
     @ev.effect(FreshCertificates)
-    def _fresh_papers(self, _effect: FreshCertificates) -> None:
+    def _fresh_certificates(self, _effect: FreshCertificates) -> None:
         """Our roles changed.
 
-        With the authority here the new papers count before anybody is told of it: a newcomer
+        With the authority here the new certificates count before anybody is told of it: a newcomer
         dials at once, and looks for a hub.
         """
         record = self.core.roster.machines.get(self.core.machine)
@@ -489,22 +489,22 @@ class Daemon:
                 self.paths.renew(_credentials(self.machine))
                 return
         except (MusterError, OSError) as error:
-            # It is tried again with the next look at the papers.
-            say(f"papers: {error}")
+            # It is tried again with the next look at the certificates.
+            say(f"certificates: {error}")
             return
-        self.supervisor.run("papers", self._renew())
+        self.supervisor.run("certificates", self._renew())
 
     async def _certificates(self) -> None:
         """Renew our TLS certificate at half of its life, also after weeks asleep."""
         while True:
             await asyncio.sleep(5)
-            async with self.supervisor.attempt("papers"):
+            async with self.supervisor.attempt("certificates"):
                 record = self.core.roster.machines.get(self.core.machine)
                 if self.machine.renewal_due(record, self.core.now.wall_ms):
                     await self._renew()
 
     async def _renew(self) -> None:
-        """Fresh papers: from our own authority, or from a hub; shown from the next handshake on."""
+        """Fresh certificates, from our own authority or a hub: shown from the next handshake on."""
         wall_ms = self.core.now.wall_ms
         record = self.core.roster.machines.get(self.core.machine)
         if record is None:

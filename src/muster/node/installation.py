@@ -1,4 +1,4 @@
-"""One machine as it lies on the disk: home, identity, papers, store, and the core made of them.
+"""One machine as it lies on the disk: home, keys, store, and the core made of them.
 
 Rule 1: which incarnation goes on is decided here, once per start, from what the database, the
 high-water mark outside the home and the machine itself say. Any doubt means a new one.
@@ -169,7 +169,7 @@ class Installation:
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
         return Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
 
-    # --- papers ----------------------------------------------------------------------------
+    # --- certificates ----------------------------------------------------------------------
 
     def certificates(self) -> CertificateChain:
         return CertificateChain(self.facts["certificate"].encode(), self.facts["ca"].encode())
@@ -182,7 +182,7 @@ class Installation:
         return wall_ms >= certificate.renew_at_ms(self.facts["certificate"].encode())
 
     def renewed_here(self, record: MachineRecord, wall_ms: int) -> bool:
-        """Fresh papers from our own authority; False where we hold none."""
+        """Fresh certificates from our own authority; False where we hold none."""
         if self.authority is None:
             return False
         issued = certificate.issue(self.authority, record, wall_ms)
@@ -190,12 +190,12 @@ class Installation:
         return True
 
     def renewal(self, record: MachineRecord, wall_ms: int) -> str:
-        """The request for fresh papers, signed by our root key."""
+        """The request for fresh certificates, signed by our root key."""
         nonce = secrets.token_bytes(16)
         return sign_renew(self.identity, record, nonce=nonce, issued_ms=wall_ms).decode()
 
     def take_renewal(self, raw: str) -> None:
-        """Keep the papers in an answer. Raises: Refused where a part of it is not for us."""
+        """Keep the certificates in an answer. Raises: Refused where a part of it is not for us."""
         fresh = open_answer(raw.encode(), self.identity, self.fleet).answer
         self._keep_certificates(fresh.record, fresh.tls_pem)
 

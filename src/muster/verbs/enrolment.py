@@ -1,4 +1,4 @@
-"""Verbs about becoming a member: an invitation, taking a machine in, and its papers."""
+"""Verbs about becoming a member: an invitation, taking a machine in, and its certificates."""
 
 from typing import Annotated, Final
 
@@ -153,11 +153,11 @@ def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:
 
 @verb("renew", auth="peer", writes=True)
 def renew(core: Core, call: Call, ask: Enrol) -> str:
-    """Issue fresh papers for a member.
+    """Issue fresh certificates for a member.
 
     Also after weeks asleep.
     """
-    core.part(Doubt).check_once("nobody's papers are renewed")
+    core.part(Doubt).check_once("nobody's certificates are renewed")
     enrolment = joining.renew(
         authority_of(core),
         core.roster,

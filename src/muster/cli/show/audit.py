@@ -58,7 +58,7 @@ def _explain(value: Any) -> str:
     lines += claimed(value)
     for each in value["entries"]:
         because = ", ".join(str(numbers[c]) if c in numbers else short(c) for c in each["causes"])
-        held = ", ".join(each["held_by"])
+        receipts = ", ".join(each["held_by"])
         lines.append(
             f"{numbers[each['id']]:>3}  {clock(each['t_ms'])}  {paint(clean(each['kind']), 'bold')}"
             f"  by {clean(each['actor'])} on {clean(each['machine'])}"
@@ -68,7 +68,7 @@ def _explain(value: Any) -> str:
         lines += [f"       {line}" for line in _body(each["body"], value.get("names") or {})]
         lines.append(
             f"       entry {short(each['id'])}… seq {each['seq']}"
-            + (f", also held by {held}" if held else ", held by nobody else yet")
+            + (f", receipt of {receipts}" if receipts else ", no receipt yet")
         )
     return "\n".join(lines)
 
