@@ -409,6 +409,8 @@ STREAM_WINDOW_BYTES: Final = 1024 * 1024
 STREAM_DATA_BYTES_MAX: Final = 64 * 1024
 # What a step may tell whoever follows something and has not been told yet: some 5 MB of changes.
 STREAM_NEWS_MAX: Final = 10_000
+# Chosen arbitrarily: `tail` reads so many entries at once, with their bodies, some ms of a step.
+TAIL_ENTRIES_MAX: Final = 100
 # What came before the end of a stream is passed on for so long; then the end is.
 STREAM_END_MS_MAX: Final = 2_000
 # What waits to be sent to a peer that does not read. A stranger's answers are sentences.

@@ -19,7 +19,7 @@ from muster.node.core import Core
 from muster.node.link import failure
 from muster.verbs.table import VERBS
 
-FOLLOWED: Final = frozenset({"watch", "journal", "journal.begun"})
+FOLLOWED: Final = {v.name for v in VERBS.values() if v.runs == "stream" and v.followed}
 _LOOP: Final = asyncio.new_event_loop()
 
 

@@ -559,6 +559,30 @@ def test_a_forked_stream_falls_back_to_its_common_prefix(machines):
     assert len(b.store.query("select * from branch")) == len(theirs)
 
 
+@proves("store.admission-order")
+@pytest.mark.parametrize("most", [1, 3, 100])
+def test_what_was_taken_in_is_read_in_that_order_from_any_number_on(machines, most):
+    a, b, _, _ = forked(machines)
+    b.write(b.fleet, note("before"))
+    with b.store.transaction():
+        b.store.freeze(a.fleet, 10, b"proof", b.now_ms + 1)
+    last = b.write(b.journal, note("after"), note("and more"))
+    store = again(b)
+    came = [store.entry_at(a.fleet, seq) for seq in range(14)]
+    came += [store.entry_at(b.fleet, 0), *last]
+    end = store.admissions
+    # Cutting the stream back takes numbers of its own, which are nobody's.
+    numbers = [*range(15), end - 2, end - 1]
+    for since in (*range(17), end - 5, end - 2, end - 1, end):
+        for until in sorted({since, 12, 15, 16, end - 1, end}):
+            found, number = [], since
+            while number < until:
+                entries, number = store.admitted_since(number, until, most)
+                assert len(entries) <= most
+                found += entries
+            assert found == [e for e, at in zip(came, numbers, strict=True) if since <= at < until]
+
+
 @proves("store.freeze")
 def test_a_frozen_stream_grows_no_more_and_is_served_up_to_the_fork(machines):
     a, b, _, prefix = forked(machines)

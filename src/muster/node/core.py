@@ -387,6 +387,7 @@ class Core:
             # What was committed is said again when the peers ask; the machine goes on.
             self.sync.outbox.clear()
             self.guard.failed("sync", "", error)
+        self._hear(ev.Committed())
         effects, self.effects = self.effects, []
         for out in self.sync.outbox:
             type = Type.SEGMENT if out.bulk else Type.OFFER

@@ -74,6 +74,11 @@ class EntriesCame(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Committed(Event):
+    """What the step wrote is durable. Whoever hears of it writes nothing, and may do effects."""
+
+
+@dataclass(frozen=True, slots=True)
 class RosterChanged(Event):
     """Who is in the fleet, and what of them is known, was combined anew."""
 

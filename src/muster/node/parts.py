@@ -20,6 +20,7 @@ from muster.node.services.health import Health
 from muster.node.services.losses import Losses
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.operator_end import OperatorEnds
+from muster.node.services.tail import Tail
 from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.followers import Followers
@@ -52,4 +53,5 @@ PARTS: Final[tuple[type[Part], ...]] = (
     WorkerService,
     TaskService,
     Mailbox,
+    Tail,
 )

@@ -117,6 +117,11 @@ class AdmissionOrder:
                 after = run.number
                 yield run
 
+    def since(self, number: int) -> Iterator[Run]:
+        """Give the runs in order, from the one that holds `number`; some run must."""
+        self.flush()
+        return self.runs(after=self._holding(number).number - 1)
+
     def entries(self) -> int:
         """Return how many entries were ever admitted."""
         self.flush()

@@ -224,6 +224,28 @@ class Reader:
         head = self._streams.get(stream)
         return None if head is None else self._order.of(head.id, seq)
 
+    @property
+    def admissions(self) -> int:
+        """The admission number that the next entry gets; between transactions, of what is there."""
+        return self._order.next
+
+    def admitted_since(self, since: int, until: int, most: int) -> tuple[list[Entry], int]:
+        """Return the entries whose admission numbers are from `since` to before `until`.
+
+        So many at most, also those that were cut back; and from which number on the next are read.
+        """
+        self._settle()
+        found: list[Entry] = []
+        for run in self._order.since(since) if since < until else ():
+            at = max(0, since - run.number)
+            count = min(run.entries - at, until - run.number - at, most - len(found))
+            found += self._read(run.stream, run.start + at, count)
+            if len(found) == most:
+                return found, run.number + at + count
+            if run.end >= until:
+                break
+        return found, until
+
     def _read(self, stream: int, start: int, count: int) -> Iterator[Entry]:
         seq, end = start, start + count
         self._settle()

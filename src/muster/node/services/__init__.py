@@ -1,1 +1,1 @@
-"""What else runs in each machine: messages, health, losses, a full disk."""
+"""What else runs in each machine: messages, health, losses, a full disk, followers."""

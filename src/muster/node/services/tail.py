@@ -1,0 +1,61 @@
+"""Who follows what this machine takes in is woken by each commit that brought something.
+
+Rule: nothing is kept for a follower but what no store has: that a link came up, or that none is
+left. The entries are in the store, and whoever is slow reads them there when it gets to it.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from muster.node import event as ev
+from muster.node.part import Part
+
+if TYPE_CHECKING:
+    from muster.node.core import Core
+
+
+class Arrival(Struct, frozen=True):
+    """An entry that was taken in, by whose word and when it was written; or a link (no id)."""
+
+    kind: str
+    id: str
+    machine: str
+    t_ms: int
+
+
+class Tail(Part):
+    """See the top of this file."""
+
+    name = "tail"
+
+    def __init__(self, core: "Core") -> None:
+        self.core = core
+        # The admission number that the next entry gets; what is below it is committed.
+        self.number = 0
+        # Told of each link, and with None that the number grew.
+        self.followers: list[Callable[[Arrival | None], None]] = []
+        core.on(ev.Committed, self._committed)
+        core.on(ev.MachineHere, lambda event: self._link("link.up", event.machine))
+        core.on(ev.MachineGone, self._gone)
+
+    def _committed(self, _event: ev.Committed) -> None:
+        number = self.core.store.admissions
+        if number != self.number:
+            self.number = number
+            self._tell(None)
+
+    def _gone(self, event: ev.MachineGone) -> None:
+        # Where its process began anew its old links count no more, and a new one is here.
+        if self.core.link_to(event.machine) is None:
+            self._link("link.down", event.machine)
+
+    def _link(self, kind: str, machine: str) -> None:
+        if self.followers:
+            name = self.core.membership.name_of(machine)
+            self._tell(Arrival(kind, "", name, self.core.now.wall_ms))
+
+    def _tell(self, news: Arrival | None) -> None:
+        for tell in self.followers:
+            tell(news)
