@@ -43,6 +43,18 @@ INTAKE_BYTES_PER_MINUTE: Final = 16 * 1024 * 1024
 # An RFC 6962 consistency proof between trees of up to 2^40 leaves.
 PROOF_HASHES_MAX: Final = 41
 
+# --- store ------------------------------------------------------------------------------
+# A daemon stays below 80 MB with any history behind it: these three are all that it keeps of one.
+# What is read again lies in the cache of the system, three microseconds a page; four times as much
+# here made no task and no message cheaper.
+PAGES_CACHED_KIB: Final = 4 * 1024
+# Rows of all tables together: what a busy fleet works on, at some three megabytes.
+ROWS_CACHED_MAX: Final = 4_000
+# And where rows are large: whoever writes long texts must not fill the memory with them.
+ROWS_CACHED_BYTES_MAX: Final = 4 * 1024 * 1024
+# Some thousand entries, twice as heavy as is counted: enough for every peer that keeps up.
+RECENT_BYTES_MAX: Final = 2 * 1024 * 1024
+
 # --- task ------------------------------------------------------------------------------
 # Long enough that one lost link or a paused process does not move the work, short enough that
 # a dead machine is replaced within a minute.

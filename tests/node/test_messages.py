@@ -305,7 +305,7 @@ def test_a_thread_of_more_streams_than_can_be_named_is_not_opened_to_somebody_ha
 
 def places(one: One) -> list[int]:
     """What the index holds without being asked to look at more."""
-    return [place.seq for place in one.core.part(Mailbox)._views[""].places]
+    return [place.seq for place in one.core.part(Mailbox)._views[""].places()]
 
 
 @proves("message.unread-index")

@@ -243,3 +243,36 @@ def test_who_waits_for_a_task_to_begin_is_told_by_whichever_machine_begins_it():
     told = [a["value"] for a in hub.answers if a["value"].get("state") == "cancelled"]
     assert [(a["task"], a["machines"]) for a in told] == [(over, [])]
     assert (hub.serving.tasks, hub.core.part(Followers).watchers) == (set(), {})
+
+
+@proves("node.newest-by-index")
+def test_no_question_looks_through_all_that_ever_was(monkeypatch):
+    """A list of tasks read every row of every stream, and sorted them."""
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(1_000)
+    hub = world["hub"]
+    task = hub.submit()
+    world.pass_ms(5_000)
+    asked, query = {}, Database.query
+
+    def seen(self, sql, bindings=()):
+        asked[sql] = bindings
+        return query(self, sql, bindings)
+
+    monkeypatch.setattr(Database, "query", seen)
+    for verb, args in (
+        ("tasks", {"all": True}), ("tasks", {}), ("runs", {}), ("why", {"task": task}),
+        ("why", {"task": task[:8]}), ("status", {}), ("inbox", {}), ("sent", {}),
+    ):  # fmt: skip
+        assert hub.call(verb, args)["ok"]
+    monkeypatch.undo()
+    growing = ("task", "run", "attempt", "receipt", "message", "fleet_order", "entry", "admission")
+    found = []
+    for sql, bindings in asked.items():
+        steps = [r[-1] for r in hub.core.store.query(f"explain query plan {sql}", bindings)]
+        scans = [step for step in steps if step.startswith("SCAN") and step.split()[1] in growing]
+        whole = [step for step in steps if step.endswith("(stream=?)")]
+        if scans or (whole and "USE TEMP B-TREE FOR ORDER BY" in steps):
+            found.append((sql, steps))
+    assert found == []

@@ -25,7 +25,7 @@ from muster.node.core import Core
 from muster.node.tasks.owner import OwnerService
 from muster.task import kinds
 from muster.task.kinds import TaskAssign, TaskOpen
-from muster.task.open_task import Order
+from muster.task.open_task import Submission
 from tests.fuzz.shapes import Shapes
 from tests.fuzz.siege import BODIES
 
@@ -272,7 +272,7 @@ class Attacker:
         # Its own owner, lease and all, or an assignment out of nothing.
         if self.rng.random() < 0.7:
             self.machine.act(
-                lambda core: core.part(OwnerService).submit([Order(body, "x", again=True)])
+                lambda core: core.part(OwnerService).submit([Submission(body, "x", again=True)])
             )
             return
         epoch = (1_790_000_000_000, self.rng.randrange(1 << 20))

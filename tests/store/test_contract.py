@@ -731,7 +731,7 @@ def test_a_forged_segment_changes_nothing(machines):
 @proves("store.cache-is-bounded")
 def test_large_rows_stay_in_memory_only_up_to_so_many_bytes(machines, monkeypatch):
     """Twenty thousand texts of 32 KiB, which anybody may write, were kept at once."""
-    monkeypatch.setattr(folding, "CACHE_BYTES_MAX", 20_000)
+    monkeypatch.setattr(folding, "ROWS_CACHED_BYTES_MAX", 20_000)
     a = machines(1)
     cache = a.store._table("job").cache
     a.write(a.journal, *(job(f"j{n}", "x" * 900) for n in range(20)))

@@ -38,6 +38,7 @@ class Tasks:
             (("id", "text"),),
             (("state", "text"), ("moves", "int"), ("entry", "blob")),
             indexes=(("state",),),
+            ids=True,
         ),
     )
     kinds = frozenset({"job.set", "job.drop"})

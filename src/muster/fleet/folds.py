@@ -90,6 +90,7 @@ ORDER: Final = Table(
         ("t_ms", "int"),
         ("until_ms", "int"),
     ),
+    ids=True,
 )
 DENIAL: Final = Table(
     "fleet_denial",

@@ -36,12 +36,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of a fold; `key` names a row within its stream, `columns` are the rest of it."""
+    """One table of a fold; `key` names a row within its stream, `columns` are the rest of it.
+
+    Keys that are `ids` come in no order, and are asked for whoever wrote them: such rows lie as
+    they came, beside an index over their keys that ends with the stream. Kept by key, each would
+    dirty a large page of its own at random.
+    """
 
     name: str
     key: tuple[Column, ...]
     columns: tuple[Column, ...]
     indexes: tuple[tuple[str, ...], ...] = ()
+    ids: bool = False
 
 
 class Change(NamedTuple):

@@ -74,9 +74,9 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 MESSAGE_TABLE: Final = Table(
     "message", (("seq", "int"),), (("id", "blob"), ("recipients", "text"), ("at_ms", "int"))
 )
-KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),))
+KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),), ids=True)
 RECEIPT_TABLE: Final = Table(
-    "receipt", (("message", "blob"), ("actor", "text")), _columns(ReceiptRow), (("message",),)
+    "receipt", (("message", "blob"), ("actor", "text")), _columns(ReceiptRow), ids=True
 )
 
 

@@ -3,13 +3,9 @@
 Rule: it is a cache of what the database holds or is about to hold, bounded in bytes.
 """
 
-from typing import Final
-
+from muster.limits import RECENT_BYTES_MAX
 from muster.log.entry import Entry
 from muster.log.segment import weight
-
-# Some thousand entries: enough for every peer that keeps up.
-BYTES_MAX: Final = 8 * 1024 * 1024
 
 
 class EntryCache:
@@ -28,7 +24,7 @@ class EntryCache:
         for row, entry in enumerate(entries, first_row):
             self._entries[row] = entry
             self._bytes += weight(entry)
-        while self._bytes > BYTES_MAX:
+        while self._bytes > RECENT_BYTES_MAX:
             oldest = next(iter(self._entries))
             self._bytes -= weight(self._entries.pop(oldest))
 

@@ -5,7 +5,7 @@ Rule 1: beside each table `x` lies `x_hist` with every row it ever held, in admi
 Rule 2: within a transaction rows are read from the cache and written once, just before anyone
         asks SQLite for them.
 
-The first key column of every table is `stream`, the local number of the writer's stream. History
+The key of every table has `stream` in it, the local number of the writer's stream. History
 has no index by key: keyed, it would dirty one page per change at random (measured: a third of the
 time of a commit), so a question about the past reads the history up to that moment instead. That of
 one stream is found by the numbers of its admissions: it costs what that stream wrote, not all.
@@ -182,10 +182,12 @@ class FoldTable:
         columns = [f"{_quote(name)} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
         columns += [f"{_quote(name)} {_SQL_TYPE[kind]}" for name, kind in table.columns]
         lines = ", ".join(columns)
-        keys = ", ".join(map(_quote, ("stream", *self.key_names)))
+        keys, lie = ("stream", *self.key_names), "without rowid, "
+        if table.ids:
+            keys, lie = (*self.key_names, "stream"), ""
         self._database.execute(
             f"create table {table.name}(stream int not null, {lines}, "
-            f"primary key({keys})) without rowid, strict"
+            f"primary key({', '.join(map(_quote, keys))})) {lie}strict"
         )
         self._database.execute(
             f"create table {table.name}_hist(id_ integer primary key, gone int not null, "
@@ -238,7 +240,9 @@ class FoldTable:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
         where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
         if streams is not None:
-            where += f" and stream in ({', '.join(f'{number:d}' for number in streams)})"
+            # Of ids that begin so there are few: an index by stream would give all of the stream.
+            stream = "+stream" if self.table.ids and begins else "stream"
+            where += f" and {stream} in ({', '.join(f'{number:d}' for number in streams)})"
         for name in starts:
             where += f" and {_quote(name)} >= ? and {_quote(name)} < ?"
         if before:

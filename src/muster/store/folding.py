@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from muster.errors import MISTAKES, Refused
+from muster.limits import ROWS_CACHED_BYTES_MAX, ROWS_CACHED_MAX
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.log.kind import schema
@@ -25,10 +26,6 @@ from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
 
-# Rows kept in memory of all tables: what a busy fleet works on, at some thirty megabytes.
-CACHE_ROWS_MAX: Final = 40_000
-# And where rows are large: whoever writes long texts must not fill the memory with them.
-CACHE_BYTES_MAX: Final = 16 * 1024 * 1024
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
 ENTRIES_PER_FLUSH: Final = 5_000
@@ -61,7 +58,7 @@ class _Bound:
 
     def fingerprint(self) -> str:
         shape = (
-            [(t.name, t.key, t.columns, t.indexes) for t in self.fold.tables],
+            [(t.name, t.key, t.columns, t.indexes, *("ids",) * t.ids) for t in self.fold.tables],
             [(kind, schema(kind)) for kind in sorted(self.fold.kinds)],
             getattr(self.fold, "version", 1),
         )
@@ -156,7 +153,7 @@ class Folding:
         for table in self.tables.values():
             rows += len(table.cache)
             size += table.read_bytes
-        if rows > CACHE_ROWS_MAX or size > CACHE_BYTES_MAX:
+        if rows > ROWS_CACHED_MAX or size > ROWS_CACHED_BYTES_MAX:
             self._folded_bytes = 0
             for table in self.tables.values():
                 table.trim()

@@ -20,6 +20,7 @@ from typing import Final
 import apsw
 
 from muster.errors import NO_ROOM, USED_UP, Broken, Exhausted, MusterError
+from muster.limits import PAGES_CACHED_KIB
 
 SqlValue = None | int | float | bytes | str
 
@@ -27,7 +28,6 @@ MEMORY: Final = ":memory:"
 SQLITE_VERSION_MIN: Final = (3, 51, 3)
 # 4000 pages are 16 MB: the checkpoint pause stays near 10 ms and the WAL stays small.
 WAL_PAGES_BEFORE_CHECKPOINT: Final = 4000
-CACHE_KIB: Final = 16 * 1024
 
 # These say that the file or the disk is not to be trusted; all others are our own mistakes in SQL.
 _DISK_ERRORS: Final = (
@@ -108,7 +108,7 @@ class Database:
     def _configure(self, readonly: bool) -> None:
         connection = self._connection
         connection.set_busy_timeout(5_000)
-        connection.pragma("cache_size", -CACHE_KIB)
+        connection.pragma("cache_size", -PAGES_CACHED_KIB)
         connection.pragma("mmap_size", 0)
         # A question must not fail because the disk is full.
         connection.pragma("temp_store", 2)

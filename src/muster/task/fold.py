@@ -117,15 +117,21 @@ def _columns(row: type[Any]) -> tuple[Any, ...]:
 
 _EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
 RUN_TABLE: Final = Table(
-    "run", (("run", "text"),), _columns(RunRow), (("state",), ("dedupe",), ("run",))
+    "run",
+    (("run", "text"),),
+    _columns(RunRow),
+    (("state",), ("dedupe",), ("stream", "opened_ms")),
+    ids=True,
 )
-# No index by age: every change of a task would write it, and a list beside 20,000 settled ones
-# costs less than twice what it costs beside none.
 TASK_TABLE: Final = Table(
-    "task", (("task", "text"),), _columns(TaskRow), (("state",), ("run",), ("dedupe",), ("task",))
+    "task",
+    (("task", "text"),),
+    _columns(TaskRow),
+    (("state",), ("run",), ("dedupe",), ("stream", "opened_ms")),
+    ids=True,
 )
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
-ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), (("task",),))
+ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), ids=True)
 DECISION_TABLE: Final = Table("decision", (("task", "text"),), _columns(DecisionRow))
 ENDING_TABLE: Final = Table("ending", (("what", "text"),), _columns(EndRow), (("what",),))
 

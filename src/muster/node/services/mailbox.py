@@ -9,7 +9,7 @@ A reader is an agent's name, or "" for whoever sits here, to whom everybody's re
 
 from bisect import insort
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
@@ -17,6 +17,7 @@ from muster.message.fold import MessageFold, ReceiptFold
 from muster.message.state import Peer, meant
 from muster.node.part import Part
 from muster.node.services.speakers import Speakers
+from muster.store.schema import SEQ_BITS, pack, unpack
 from muster.store.store import Store
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ if TYPE_CHECKING:
 _PAGE: Final = 2_000
 # Each reader's index is a few words for each unread message; a daemon has few agents.
 READERS_MAX: Final = 16
+# A stream's number and a place in it; what is above is a time.
+_PLACE_BITS: Final = 2 * SEQ_BITS
+_PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
 # The messages of a page of changes, each with whether it was read: a cut or a receipt may have come
 # before. What is no message any more has no id.
 _MESSAGES: Final = """
 with page as materialized (
   select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
-select page.id_, stream.name, page.seq, message.id, message.recipients, message.at_ms, exists(
-  select 1 from receipt where receipt.message = message.id
+select
+  page.id_, page.stream, stream.name, page.seq, message.id, message.recipients, message.at_ms,
+  exists(select 1 from receipt where receipt.message = message.id
   and receipt.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
   and (?4 = '' or receipt.actor = ?4 or substr(receipt.actor, 1, length(?4) + 1) = ?4 || '@'))
 from page join stream on stream.id = page.stream
@@ -42,12 +47,10 @@ left join message on message.stream = page.stream and message.seq = page.seq ord
 
 
 class Place(NamedTuple):
-    """Where an unread message stands; sorted by the senders' clocks, each sender's in its order."""
+    """Where an unread message stands."""
 
-    at_ms: int
     stream: StreamName
     seq: int
-    id: bytes
 
 
 class _View:
@@ -55,11 +58,14 @@ class _View:
 
     def __init__(self, store: Store, me: Peer, agent: str) -> None:
         self.me = me
-        self.places: list[Place] = []
         self.streams: Counter[StreamName] = Counter()
         self._store = store
         self._agent = agent
-        self._unread: set[bytes] = set()
+        # By id, a number that sorts by the senders' clocks, then by stream and place; all of them
+        # in order; and the streams. A tuple for each message would weigh twice as much.
+        self._unread: dict[bytes, int] = {}
+        self._order: list[int] = []
+        self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Receipts of before are asked for with the message.
         ((last,),) = store.query("select coalesce(max(id_), -1) from receipt_hist")
@@ -82,31 +88,40 @@ class _View:
         rows: list[tuple[Any, ...]] = self._store.query(
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
-        gone_at: set[tuple[StreamName, int]] = set()
-        for at, name, seq, id, to, at_ms, was_read in rows:
-            self._messages, stream = at, StreamName.parse(name)
+        cut: set[int] = set()
+        for at, number, name, seq, id, to, at_ms, was_read in rows:
+            self._messages, stream, place = at, StreamName.parse(name), pack(number, seq)
             if id is None:
-                gone_at.add((stream, seq))
+                cut.add(place)
             elif not was_read and id not in self._unread and self._is_for_it(to, stream):
-                self._unread.add(id)
+                self._streams[number] = stream
+                self._unread[id] = key = at_ms << _PLACE_BITS | place
                 self.streams[stream] += 1
-                insort(self.places, Place(at_ms, stream, seq, id))
-        self._take_out(read, gone_at)
+                insort(self._order, key)
+        self._take_out(read, cut)
         return max(len(found), len(rows)) == _PAGE, False
+
+    def places(self) -> Iterator[Place]:
+        """What is unread, by the senders' clocks, each sender's in its order."""
+        return map(self._place, self._order)
+
+    def _place(self, key: int) -> Place:
+        number, seq = unpack(key & _PLACE_MASK)
+        return Place(self._streams[number], seq)
 
     def _is_for_it(self, to: str, stream: StreamName) -> bool:
         found = meant(to.split("\n"), stream.machine, self.me)
         return bool(found) and (not self._agent or bool(found & {"", self._agent}))
 
-    def _take_out(self, read: set[bytes], gone: set[tuple[StreamName, int]]) -> None:
-        out = self._unread & read
-        if gone:
-            out |= {each.id for each in self.places if (each.stream, each.seq) in gone}
-        if out:
-            self.streams.subtract(each.stream for each in self.places if each.id in out)
+    def _take_out(self, read: set[bytes], cut: set[int]) -> None:
+        ids = self._unread.keys() & read
+        if cut:
+            ids |= {id for id, key in self._unread.items() if key & _PLACE_MASK in cut}
+        if ids:
+            out = {self._unread.pop(id) for id in ids}
+            self.streams.subtract(self._place(key).stream for key in out)
             self.streams = +self.streams
-            self.places = [each for each in self.places if each.id not in out]
-            self._unread -= out
+            self._order = [key for key in self._order if key not in out]
 
 
 class Mailbox(Part):
@@ -127,9 +142,9 @@ class Mailbox(Part):
         for agent in {"", *self._views}:
             self._look(agent)
 
-    def unread(self, agent: str = "") -> Sequence[Place]:
+    def unread(self, agent: str = "") -> Iterator[Place]:
         """What this reader has not read, the oldest first; who speaks there was not asked."""
-        return self._whole(agent).places
+        return self._whole(agent).places()
 
     def count(self, speaking: Speakers, agent: str = "") -> int:
         """How many messages that were said to this reader it has not read."""
@@ -137,10 +152,10 @@ class Mailbox(Part):
         doubted = {stream for stream in view.streams if not speaking.is_heard(stream)}
         unsaid = sum(
             not speaking.speaks(each.stream, each.seq)
-            for each in (view.places if doubted else ())
+            for each in (view.places() if doubted else ())
             if each.stream in doubted
         )
-        return len(view.places) - unsaid
+        return view.streams.total() - unsaid
 
     def _whole(self, agent: str) -> _View:
         if agent in self._views:
