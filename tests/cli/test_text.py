@@ -9,6 +9,7 @@ import pytest
 
 from muster.cli import show, steps, text
 from muster.cli.show import spec
+from muster.node.verb import Column, Line
 from muster.verbs.table import VERBS
 from tests.promise import proves
 
@@ -75,12 +76,31 @@ def test_an_answer_that_no_page_knows_is_shown_with_all_its_fields():
 
 
 @proves("cli.shows-everything")
-def test_every_page_that_is_named_exists():
-    for path in (Path(show.__file__).parent).glob("*.py"):
-        import_module(f"muster.cli.show.{path.stem}")
-        for verb in VERBS.values():
-            if verb.handler.startswith(f"muster.verbs.{path.stem}:") and not verb.hidden:
-                assert callable(show._shown(verb.name))
+def test_every_page_shows_answers_of_verbs_of_its_noun():
+    for path in (Path(show.__file__).parent).glob("[a-z]*.py"):
+        page = import_module(f"muster.cli.show.{path.stem}")
+        handler = f"muster.verbs.{path.stem}:"
+        verbs = [verb.name for verb in VERBS.values() if verb.handler.startswith(handler)]
+        assert any(callable(getattr(page, name, None)) for name in verbs), path
+
+
+@proves("cli.shows-everything")
+def test_a_line_and_a_cell_are_shown_where_their_condition_holds():
+    row = VERBS["device"]._replace(
+        rows="all",
+        columns=(Column("name"), Column("key", form="id", when="!state=gone")),
+        says=(
+            Line("always {n} {key:id} {text:4}"), Line("one", "n"), Line("none", "!n"),
+            Line("is", "state=gone n"), Line("is not", "!state=gone"), Line("absent", "other"),
+        ),
+    )  # fmt: skip
+    value = {"n": 2, "key": "ab" * 32, "text": "a\x1b[2J\nletter", "state": "gone"}
+    assert show.declared(row, value) == "always 2 abababababab a […\none\nis"
+    assert show.declared(row, {**value, "n": 0, "state": ""}).splitlines()[1:] == ["none", "is not"]
+    cells = [{"name": ["x", "y"], "state": state, "key": "ab" * 32} for state in ("", "gone")]
+    assert show.declared(row, {"all": cells}).split() == [
+        "NAME", "KEY", "x,", "y", "abababababab", "x,", "y",
+    ]  # fmt: skip
 
 
 @proves("cli.check-exit")

@@ -107,9 +107,29 @@ def answers(
     still: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
     """The answers that come over a link on which `verb` was called; as `stream`."""
-    left, parts = _Left(within_s), b""
+    end_ms, parts = 0.0, b""
+    if within_s is not None:
+        from muster.node.host.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
+
+        end_ms = boot_ms() + within_s * 1000
+
+    def following() -> bytes:
+        """The next frame, as long as the daemon lives. Raises: Silent, Unreachable."""
+        left_s = SILENCE_S
+        while within_s is None or (left_s := (end_ms - boot_ms()) / 1000) > 0:
+            if client.waits_for(min(SILENCE_S, left_s)):
+                return client.receive()
+            if left_s >= SILENCE_S:
+                # Does it answer anything at all?
+                with _connect(path, ALIVE_S) as other:
+                    facts = canonical({"args": {}, "verb": "facts"})
+                    other.send(encode(Type.CALL, CHANNEL, facts))
+                    other.receive()
+                still()
+        raise Silent("no answer in the time that was given")
+
     while True:
-        frame = decode(_next(client, path, left, still))
+        frame = decode(following())
         if frame.type is not Type.REPLY or frame.channel != CHANNEL:
             continue
         mark, parts = frame.payload[:1], parts + frame.payload[1:]
@@ -121,39 +141,6 @@ def answers(
         if mark == b".":
             return
         parts = b""
-
-
-class _Left:
-    """How long may still be waited; for ever where nothing was said."""
-
-    def __init__(self, within_s: float | None) -> None:
-        self._end_ms: float | None = None
-        if within_s is not None:
-            from muster.node.host.clock import boot_ms  # noqa: PLC0415 - a quick command needs none
-
-            self._now_ms = boot_ms
-            self._end_ms = boot_ms() + within_s * 1000
-
-    def s(self) -> float:
-        return SILENCE_S if self._end_ms is None else (self._end_ms - self._now_ms()) / 1000
-
-
-def _next(client: Client, path: str, left: _Left, still: Callable[[], None]) -> bytes:
-    """The next frame, as long as the daemon lives. Raises: Silent."""
-    while (left_s := left.s()) > 0:
-        if client.waits_for(min(SILENCE_S, left_s)):
-            return client.receive()
-        if left_s >= SILENCE_S:
-            _check_alive(path)
-            still()
-    raise Silent("no answer in the time that was given")
-
-
-def _check_alive(path: str) -> None:
-    """Raises: Silent where the daemon answers nothing at all, Unreachable where it is gone."""
-    with _connect(path, ALIVE_S) as other:
-        other.send(encode(Type.CALL, CHANNEL, canonical({"args": {}, "verb": "facts"})))
-        other.receive()
 
 
 def _connect(path: str, timeout_s: float) -> Client:
@@ -194,12 +181,8 @@ def _value(verb: str, raw: bytes) -> Any:
             f"the daemon that was asked knows no `{verb}`: it runs another version of Muster than "
             "this command; start it anew, with `muster down` and `muster up --detach`"
         )
-    raise _error(kind, text, code)
-
-
-def _error(kind: str, text: str, code: int) -> MusterError:
     found = getattr(errors, kind, None)
     if isinstance(found, type) and issubclass(found, MusterError):
-        return found(text)
+        raise found(text)
     # A kind of its own (SpecErrors, Unproven): what counts for a script is the exit code.
-    return errors.of_exit(code)(text)
+    raise errors.of_exit(code)(text)

@@ -6,14 +6,16 @@ Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one orde
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
 from muster.cli import show
 from muster.cli.parse import Command
-from muster.cli.text import safe
+from muster.cli.text import clean, paint, safe
 from muster.errors import Malformed, MusterError, NotFound, Refused, Silent, Unreachable
 from muster.node.verb import Verb
 from muster.verbs.table import VERBS
@@ -30,7 +32,6 @@ class CommandContext:
         self.json = command.json
         self.on = command.on
         self.path = calls.socket_path(command.home)
-        self._home: Home | None = None
 
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
@@ -66,8 +67,10 @@ class CommandContext:
                 self.say(waiting(value, {}))
                 continue
             if isinstance(value, dict) and set(value) == {"note"}:
-                # About the answer, not of it: a script that reads the list reads the list alone.
-                self.note(str(value["note"]))
+                # About the answer, not of it: on standard error, so that a script that reads the
+                # list reads the list alone.
+                text = str(value["note"])
+                self._tell(json.dumps({"note": text}) if self.json else safe(text))
                 continue
             self.show(value)
 
@@ -103,8 +106,17 @@ class CommandContext:
 
     def _everywhere(self, verb: Verb, args: Mapping[str, Any]) -> int:
         """The verb on each machine that is meant; the worst exit code of all."""
-        code, answers = 0, {}
-        for name in self._meant(self.on):
+        code, answers, label = 0, {}, self.on.partition("=")[2]
+        names = [
+            str(machine["name"])
+            for machine in self.ask("machines", {})
+            if machine["state"] != "revoked"
+            # One that was never up has said nothing yet.
+            and (not label or label in ((machine["facts"] or {}).get("labels") or ()))
+        ]
+        if not names:
+            raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
+        for name in names:
             try:
                 answers[name] = self.ask(verb.name, args, on=name)
             except MusterError as error:
@@ -114,33 +126,20 @@ class CommandContext:
         if self.json:
             show.put_json(answers)
         for name, value in answers.items() if not self.json else ():
-            print(show.heading(name))
+            print(paint(f"== {clean(name)}", "bold"))
             if isinstance(value, dict) and "error" in value:
                 print(safe(f"muster: {value['error']['text']}"))
             else:
                 print(show.text(verb.name, value, self._how()))
         return code
 
-    def _meant(self, on: str) -> list[str]:
-        _, _, label = on.partition("=")
-        found = [
-            str(m["name"])
-            for m in self.ask("machines", {})
-            if m["state"] != "revoked" and (not label or label in _labels(m))
-        ]
-        if not found:
-            raise NotFound(f"no machine has the label {label!r}; see `muster machines`")
-        return found
-
     # --- for verbs ----------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def home(self) -> "Home":
-        if self._home is None:
-            from muster.node.host.home import Home  # noqa: PLC0415 - a quick command needs none
+        from muster.node.host.home import Home  # noqa: PLC0415 - a quick command needs none
 
-            self._home = Home()
-        return self._home
+        return Home()
 
     def ask(
         self,
@@ -195,14 +194,13 @@ class CommandContext:
         """What each call must bring beside its arguments; nearly always one call."""
         if verb.auth in ("nothing", "local", "peer") and not on:
             return [{"options": options}]
+        # An agent shows what it was given for its task, and signs nothing.
+        if verb.auth == "agent" and not on and (token := os.environ.get("MUSTER_CAPABILITY")):
+            return [{"capability": token, "options": options}]
         from muster.cli import sign  # noqa: PLC0415 - signing costs 100 ms
 
-        if verb.auth == "agent" and not on and (token := sign.capability()):
-            return [{"capability": token, "options": options}]
         to = sign.target(self._plain, verb, args, on)
-        each_option = [options]
-        if verb.signs:
-            each_option = getattr(sign, verb.signs)(self._plain, args, to)
+        signed = getattr(sign, verb.signs)(self._plain, args, to) if verb.signs else [options]
         object = str(options.pop("object", "")) or sign.object_of(verb, args)
         return [
             {
@@ -210,7 +208,7 @@ class CommandContext:
                 "options": each,
                 "statement": sign.sign(verb.name, args, to, object),
             }
-            for each in each_option
+            for each in signed
         ]
 
     def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
@@ -231,13 +229,6 @@ class CommandContext:
         # A daemon that cannot say that it is up, because its log is on a full disk, is up.
         with contextlib.suppress(OSError):
             print(line, file=sys.stderr, flush=True)
-
-    def note(self, text: str) -> None:
-        """Something about the answer that comes, also for a script: on standard error."""
-        if self.json:
-            self._tell(json.dumps({"note": text}))
-        else:
-            self.say(text)
 
     def _how(self) -> dict[str, str]:
         """What an answer does not hold: the names of files, and how much is to be shown."""
@@ -266,8 +257,3 @@ def _seconds(text: str) -> float | None:
     if not re.fullmatch(DURATION, text) or not duration_ms(text):
         raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
     return duration_ms(text) / 1000
-
-
-def _labels(machine: Mapping[str, Any]) -> list[str]:
-    """What its owner calls a machine; one that was never up has said nothing yet."""
-    return list((machine["facts"] or {}).get("labels") or ())

@@ -25,7 +25,8 @@ def follow(context: CommandContext, begun: Mapping[str, Any]) -> int:
     name, owner = str(begun["run"]), str(begun["owner"])
     if not begun["fresh"]:
         context.say(f"this is run {short(name)}: {handed_in(begun)}")
-    on = _elsewhere(context, owner)
+    # With this machine's own runs nothing needs to be signed.
+    on = "" if owner == context.ask("status", {})["name"] else owner
     asked = {"run": name} if context.json else {"run": name, "waits": True}
     changes = _heard(context, context.stream("watch", asked, on=on))
     settled = ""
@@ -56,12 +57,6 @@ def _heard(context: CommandContext, changes: Iterator[Any]) -> Iterator[Any]:
             f"{phase(change)} {what}; `muster why {short(change['task'])}` says more, "
             "Ctrl-C leaves the run as it is"
         )
-
-
-def _elsewhere(context: CommandContext, owner: str) -> str:
-    """The owner for `--on`, "" when it is this machine: then nothing needs to be signed."""
-    here = context.ask("status", {})["name"]
-    return "" if owner == here else owner
 
 
 def _watch(context: CommandContext, changes: Iterator[Any]) -> str:

@@ -12,6 +12,7 @@ docs/spec/git.md holds the call and the reply.
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Final
 
 from muster import limits
@@ -58,7 +59,7 @@ def reference_transaction(moves: list[Update]) -> None:
         # Git lists HEAD beside the branch it stands for; nothing but its log is written then.
         if move.ref == "HEAD" and move[1:] in branches:
             continue
-        if (reason := may_commit(move, _blob)) is not None:
+        if (reason := may_commit(move, partial(_git, "cat-file", "blob"))) is not None:
             raise Refused(reason)
 
 
@@ -78,10 +79,6 @@ def updates(raw: bytes) -> list[Update]:
         old, new, ref = line.split(" ", 2)
         moves.append(Update(ref, old, new))
     return moves
-
-
-def _blob(name: str) -> bytes | None:
-    return _git("cat-file", "blob", name)
 
 
 def _git(*args: str) -> bytes | None:

@@ -31,19 +31,22 @@ def main(words: Sequence[str] | None = None) -> int:
     sys.excepthook = _surprise
     _open_all()
     umask.narrow()
-    _widen()
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or a cron job that cannot show a letter gets a sign for it, and the rest.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     as_json = "--json" in words
     try:
         code = _run([_unicode(word) for word in words])
         sys.stdout.flush()
-    except parse.Shown as shown:
-        return _print(str(shown))
     except parse.Usage as error:
         return _fail("Usage", str(error), parse.USAGE_EXIT, as_json)
     except MusterError as error:
         return _fail(type(error).__name__, str(error), error.exit_code, as_json)
     except BrokenPipeError:
-        return _nobody_listens()
+        # Else the interpreter complains while it flushes on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_EXIT
     except OSError as error:
         found = _refusal_of_the_system(error)
         return _fail(type(found).__name__, str(found), found.exit_code, as_json)
@@ -55,7 +58,12 @@ def main(words: Sequence[str] | None = None) -> int:
         _say("")
         return INTERRUPTED_EXIT
     finally:
-        _let_go()
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            # The interpreter ends with a code of its own where it cannot write what is left.
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     return code
 
 
@@ -74,13 +82,6 @@ def _open_all() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
-def _widen() -> None:
-    """A terminal or a cron job that cannot show a letter gets a sign for it, and the rest."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
 def _unicode(word: str) -> str:
     """A word as it was typed, also where the locale could not read it. Raises: Usage."""
     try:
@@ -90,8 +91,15 @@ def _unicode(word: str) -> str:
 
 
 def _run(words: Sequence[str]) -> int:
-    command = parse.parse(words)
-    parse.set_home(command.home)
+    try:
+        command = parse.parse(words)
+    except parse.Shown as shown:
+        sys.stdout.write(str(shown))
+        return 0
+    if command.home:
+        # It counts for everything this command starts; another home's socket must not answer.
+        os.environ["MUSTER_HOME"] = os.path.abspath(command.home)
+        os.environ.pop("MUSTER_SOCK", None)
     from muster.cli import context  # noqa: PLC0415 - not for --help and --version
 
     made = context.CommandContext(command)
@@ -101,18 +109,6 @@ def _run(words: Sequence[str]) -> int:
         led: int = getattr(steps, command.verb.name)(made)
         return led
     return made.run()
-
-
-def _print(text: str) -> int:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _nobody_listens()
-    except OSError as error:
-        found = _refusal_of_the_system(error)
-        return _fail(type(found).__name__, str(found), found.exit_code, as_json=False)
-    return 0
 
 
 def _fail(kind: str, text: str, code: int, as_json: bool) -> int:
@@ -129,15 +125,6 @@ def _say(text: str) -> None:
     """A line on standard error; what cannot be said changes no exit code."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-def _let_go() -> None:
-    """The interpreter ends with a code of its own where it cannot write what is left to say."""
-    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def _refusal_of_the_system(error: OSError) -> MusterError:
@@ -176,7 +163,14 @@ def _user(number: int) -> str:
 
 def _mistake(error: BaseException) -> str:
     """An error that nobody foresaw; between two versions it is nobody's."""
-    if other := _version_of_daemon():
+    from muster.cli import call  # noqa: PLC0415 - only for a mistake
+
+    other, facts = "", None
+    with contextlib.suppress(MusterError, OSError):
+        facts = call.ask(call.socket_path(), "facts", within_s=5)
+    if isinstance(facts, dict):
+        other = str(facts.get("muster", ""))
+    if other not in ("", __version__):
         return (
             f"the daemon runs Muster {other} and this command is {__version__}: start the daemon "
             "anew, with `muster down` and `muster up --detach`"
@@ -185,24 +179,6 @@ def _mistake(error: BaseException) -> str:
         f"that is our mistake, not yours ({type(error).__name__}: {error}); "
         "MUSTER_TRACEBACK=1 shows where, please report it"
     )
-
-
-def _version_of_daemon() -> str:
-    """The version of this home's daemon, where it is another one than ours."""
-    from muster.cli import call  # noqa: PLC0415 - only for a mistake
-
-    try:
-        facts = call.ask(call.socket_path(), "facts", within_s=5)
-    except (MusterError, OSError):
-        return ""
-    found = str(facts.get("muster", "")) if isinstance(facts, dict) else ""
-    return found if found != __version__ else ""
-
-
-def _nobody_listens() -> int:
-    # Else the interpreter complains while it flushes on its way out.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return PIPE_EXIT
 
 
 def _surprise(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -84,8 +84,13 @@ def parse(words: Sequence[str]) -> Command:
         target = options if arg.unsigned else args
         if arg.kind == "file":
             value = read_file(value)
-        elif arg.kind == "place" and not found["on"]:
-            value = _from_here(value)
+        elif (
+            # The daemon stands elsewhere, so a folder is said whole; an address stays what it is.
+            arg.kind == "place"
+            and not found["on"]
+            and (os.path.exists(value) or not re.match(r"[^/]*:", value))
+        ):
+            value = os.path.abspath(os.path.expanduser(value))
         target[arg.name] = value
     return Command(verb, args, options, files, found["json"], found["on"], found["home"])
 
@@ -140,17 +145,15 @@ class _Parser(argparse.ArgumentParser):
 
     def read(self, words: Sequence[str]) -> dict[str, Any]:
         """What the words say. Raises: Usage."""
-        self.odd = [word for word in words if self._is_no_option(word)]
+        known = self._option_string_actions
+        like = [word for word in words if re.match("--?[A-Za-z]", word)]
+        self.odd = [word for word in like if word.partition("=")[0] not in known]
         found, left = self.parse_known_args(words)
         if left and self.odd:
             self._refuse_option(self.odd[0])
         if left:
             self.error(f"{left[0][:60]!r} is one word too many")
         return vars(found)
-
-    def _is_no_option(self, word: str) -> bool:
-        known = self._option_string_actions
-        return bool(re.match("--?[A-Za-z]", word)) and word.partition("=")[0] not in known
 
     def _refuse_option(self, word: str) -> NoReturn:
         import difflib  # noqa: PLC0415 - only for a mistake
@@ -210,7 +213,8 @@ def _parser(verb: Verb) -> _Parser:
         allow_abbrev=False,
     )
     for arg in verb.args:
-        _add(parser, arg)
+        names, more = _argument(arg)
+        parser.add_argument(*names, **more)
     common = parser.add_argument_group("for every verb")
     common.add_argument("--json", action="store_true", help=_COMMON[0][1])
     # Elsewhere it is answered with a sentence, and not offered.
@@ -222,7 +226,8 @@ def _parser(verb: Verb) -> _Parser:
     return parser
 
 
-def _add(parser: _Parser, arg: Arg) -> None:
+def _argument(arg: Arg) -> tuple[list[str], dict[str, Any]]:
+    """How argparse is told of an argument."""
     more: dict[str, Any] = {"help": arg.help.replace("%", "%%")}
     if arg.choices:
         more["choices"] = arg.choices
@@ -238,32 +243,30 @@ def _add(parser: _Parser, arg: Arg) -> None:
         if not arg.required:
             # Without one, argparse would name it among the words that are missing.
             more["default"] = None
-        parser.add_argument(arg.name, **more)
-        return
-    flags = [f"--{arg.name}"]
-    if arg.short:
-        flags.insert(0, f"-{arg.short}")
+        return [arg.name], more
     if arg.kind == "flag":
         more["action"] = "store_true"
     else:
         several = arg.kind == "words"
         more["action"] = functools.partial(_Option, several=several, empty=arg.empty)
         more["default"] = None if several else arg.default
-    parser.add_argument(*flags, **more)
-
-
-def _from_here(place: str) -> str:
-    """A folder as its whole path: the daemon stands elsewhere. An address stays what it is."""
-    if re.match(r"[^/]*:", place) and not os.path.exists(place):
-        return place
-    return os.path.abspath(os.path.expanduser(place))
+    return [*([f"-{arg.short}"] if arg.short else []), f"--{arg.name}"], more
 
 
 def read_file(name: str) -> str:
     """The text of a file, `-` for standard input. Raises Usage."""
     shown = repr(name) if not name.isprintable() else name
+    # What could be of use, and one byte.
+    room = FRAME_PAYLOAD_BYTES_MAX + 1
     try:
-        raw = _read_all(name)
+        if name == "-":
+            raw = sys.stdin.buffer.read(room)
+        else:
+            handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            # Only the opening must not wait, as for a pipe that nobody writes to: it is empty.
+            os.set_blocking(handle, True)
+            with open(handle, "rb") as file:
+                raw = file.read(room)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise Usage(f"{shown} cannot be read: {why}") from error
@@ -273,18 +276,6 @@ def read_file(name: str) -> str:
         return raw.decode()
     except UnicodeDecodeError as error:
         raise Usage(f"{shown} is not UTF-8 text (byte {error.start})") from error
-
-
-def _read_all(name: str) -> bytes:
-    """As much of a file as could be of use, and one byte; a pipe that nobody writes to is empty."""
-    room = FRAME_PAYLOAD_BYTES_MAX + 1
-    if name == "-":
-        return sys.stdin.buffer.read(room)
-    handle = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    # Only the opening must not wait: who does write may take its time.
-    os.set_blocking(handle, True)
-    with open(handle, "rb") as file:
-        return file.read(room)
 
 
 def overview() -> str:
@@ -298,11 +289,3 @@ def overview() -> str:
     lines += [f"  {flag:<{width + 4}}{text}" for flag, text in _COMMON]
     lines += ["", "`muster VERB --help` says what a verb takes. To begin: `muster init`.", ""]
     return "\n".join(lines)
-
-
-def set_home(home: str) -> None:
-    """`--home` counts for everything this command starts, too."""
-    if home:
-        os.environ["MUSTER_HOME"] = os.path.abspath(home)
-        # The socket of another home must not answer for this one.
-        os.environ.pop("MUSTER_SOCK", None)

@@ -8,7 +8,6 @@ Rule 2: an order names the machine that is to act and counts for five minutes, o
 Rule 3: nothing here is imported by a command that orders nothing: signing costs 100 ms.
 """
 
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -42,7 +41,7 @@ class Target(NamedTuple):
 
     machine: str
     name: str
-    fleet: str
+    fleet: FleetId
     now_ms: int
 
 
@@ -55,14 +54,14 @@ def target(ask: Ask, verb: Verb, args: dict[str, Any], on: str) -> Target:
     found = ask("target", {name: value for name, value in asked.items() if value})
     if found["object"]:
         args[verb.object] = found["object"]
-    return Target(found["machine"], found["name"], found["fleet"], found["now_ms"])
+    return Target(found["machine"], found["name"], FleetId(found["fleet"]), found["now_ms"])
 
 
 def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
     """The signed order. Raises: Denied where this home holds no operator's key."""
     return sign_statement(
         signer(verb),
-        fleet=_fleet(to),
+        fleet=to.fleet,
         verb=verb,
         object=object or "*",
         target=to.machine or EVERY_MACHINE,
@@ -111,11 +110,6 @@ def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
     return found
 
 
-def capability() -> str:
-    """What an agent was given for its task, "" for a person."""
-    return os.environ.get("MUSTER_CAPABILITY", "")
-
-
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
     # The daemon says who is meant, and refuses what would have no effect, before it is signed.
@@ -132,7 +126,7 @@ def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[st
     until_ms = to.now_ms + days * _DAY_MS
     grant = Grant(object, found["grantee"], until_ms, verb)
     raw = sign_give(
-        signer("grant"), _fleet(to), grant, nonce=secrets.token_bytes(_NONCE_BYTES),
+        signer("grant"), to.fleet, grant, nonce=secrets.token_bytes(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
     shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
@@ -144,7 +138,7 @@ def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[s
     shown = ask("device.terms", args)["terms"]
     terms = msgspec.convert(shown, Terms)
     raw = sign_terms(
-        signer("device.add"), _fleet(to), terms, nonce=secrets.token_bytes(_NONCE_BYTES),
+        signer("device.add"), to.fleet, terms, nonce=secrets.token_bytes(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
     return [{"terms": shown, "statement": raw.decode()}]
@@ -159,13 +153,9 @@ def _take_all(ids: list[str], to: Target) -> list[dict[str, Any]]:
     options = []
     for each in ids:
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        raw = sign_take(signer("grant"), _fleet(to), each, nonce=nonce, issued_ms=to.now_ms)
+        raw = sign_take(signer("grant"), to.fleet, each, nonce=nonce, issued_ms=to.now_ms)
         options.append({"id": each, "statement": raw.decode()})
     return options
-
-
-def _fleet(to: Target) -> FleetId:
-    return FleetId(to.fleet)
 
 
 def run_args(args: Mapping[str, Any], repo: str) -> dict[str, Any]:

@@ -28,22 +28,16 @@ def run(context: CommandContext) -> int:
             )
         )
     args = sign.run_args(command.args, checked["repo"])
-    _check_base(context, args["repo"], args["base"] or checked["base"])
+    if (at := args["repo"]) and (base := args["base"] or checked["base"]):
+        # Where the repository is out of reach its owner looks, as soon as it can.
+        with contextlib.suppress(Unreachable):
+            context.ask("check.base", {"base": base, "repo": at})
     options = {k: v for k, v in command.options.items() if k != "detach"}
     begun = context.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
         context.show(begun)
         return 0
     return follow.follow(context, begun)
-
-
-def _check_base(context: CommandContext, repo: str, base: str) -> None:
-    """Raises: NotFound where a run could not start, before anything is ordered."""
-    if not repo or not base:
-        return
-    # Where the repository is out of reach its owner looks, as soon as it can.
-    with contextlib.suppress(Unreachable):
-        context.ask("check.base", {"base": base, "repo": repo})
 
 
 def ask(context: CommandContext) -> int:

@@ -64,12 +64,28 @@ class Arg(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a list for people: a field of each row, its heading, and how it is shown."""
+    """A column of a list for people: a field of each row, its heading, and how it is shown.
+
+    `when` is a condition as of a `Line`; the cell of a row that it does not hold for is empty.
+    """
 
     field: str
     head: str = ""
-    form: Literal["text", "id", "ago", "state", "span"] = "text"
+    form: Literal["text", "words", "bold", "id", "ago", "state", "span"] = "text"
     width: int = 0
+    when: str = ""
+
+
+class Line(NamedTuple):
+    """A line of an answer for people, with its fields as `{field}` or, in a form of a column or so
+    many letters, `{field:ago}`, `{field:60}`.
+
+    It is shown when all words of `when` hold: `field` where it says something, `field=value` where
+    it is that, and either with `!` before it where not.
+    """
+
+    text: str
+    when: str = ""
 
 
 class Verb(NamedTuple):
@@ -110,7 +126,10 @@ class Verb(NamedTuple):
     followed: bool = False
     # Lines that a person would type, for its help.
     examples: tuple[str, ...] = ()
-    # How a list is shown, and what is said of an empty one; else `cli/show/` knows, or its fields.
+    # How an answer is shown where `cli/show/` knows no better: by these lines, and a list (the
+    # answer, or what this field of it holds) by columns, or by what is said of an empty one.
+    says: tuple[Line, ...] = ()
+    rows: str = ""
     columns: tuple[Column, ...] = ()
     nothing: str = ""
 

@@ -18,6 +18,7 @@ from muster.log.entry import parse
 from muster.log.stream import FleetId, MachineId, fleet_id
 from muster.log.tree import Range
 from muster.node.parts import PARTS
+from muster.node.verb import Line
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Nothing, Request, opt, pos, verb
 from muster.verbs.log_source import DatabaseSource, Source, Stream, open_source
@@ -248,7 +249,14 @@ class Rebuilt(Struct, frozen=True):
     skipped: int
 
 
-@verb("rebuild", auth="local", runs="client", group="What is true")
+@verb(
+    "rebuild", auth="local", runs="client", group="What is true",
+    says=(
+        Line("Every table was folded anew from {entries} entries.", "!skipped"),
+        Line("Every table was folded anew from {entries} entries; {skipped} could not be used, as "
+             "before.", "skipped"),
+    ),
+)  # fmt: skip
 def rebuild(context: Context, ask: Nothing) -> Rebuilt:
     """Fold every table anew from the log.
 

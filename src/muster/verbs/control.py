@@ -4,7 +4,7 @@ Rule: what is named is looked for before anything is written; what is settled al
 ours, is refused with what to do instead.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -14,6 +14,7 @@ from muster.limits import REASON_CHARS_MAX
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
+from muster.node.verb import Line
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
@@ -34,7 +35,21 @@ class Cancelled(Struct, frozen=True):
     left_for: str | UnsetType = UNSET
 
 
-@verb("cancel", auth="order", group="Work", object="what", target="owner or all")
+_LEFT: Final = (
+    "is ended: {left_for}, its owner, cannot be asked now and obeys when it is back; if {left_for} "
+    "is lost, `muster revoke {left_for}`"
+)
+
+
+@verb(
+    "cancel", auth="order", group="Work", object="what", target="owner or all",
+    says=(
+        Line("run {run:id} is being cancelled", "run !left_for"),
+        Line("task {task:id} is being cancelled", "!run !left_for"),
+        Line("run {run:id} " + _LEFT, "run left_for"),
+        Line("task {task:id} " + _LEFT, "!run left_for"),
+    ),
+)  # fmt: skip
 def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     """Stop a task or a run.
 
@@ -89,7 +104,8 @@ class Retried(Struct, frozen=True):
     task: str
 
 
-@verb("retry", auth="order", group="Work", object="task", target="owner")
+@verb("retry", auth="order", group="Work", object="task", target="owner",
+      says=(Line("task {task:id} is tried again now"),))  # fmt: skip
 def retry(core: Core, call: Call, ask: Retry) -> Retried:
     """Try a task now that waits for its next try.
 
@@ -113,7 +129,13 @@ class Decided(Struct, frozen=True):
     answer: Literal["approve", "reject"]
 
 
-@verb("decide", auth="order", group="Work", object="task", target="owner")
+@verb(
+    "decide", auth="order", group="Work", object="task", target="owner",
+    says=(
+        Line("task {task:id}: your yes is written down", "answer=approve"),
+        Line("task {task:id}: your no is written down", "answer=reject"),
+    ),
+)  # fmt: skip
 def decide(core: Core, call: Call, ask: Decide) -> Decided:
     """Answer a phase that waits for a person.
 

@@ -41,6 +41,7 @@ from muster.log.stream import FleetId, MachineId
 from muster.node.host.home import SEED_BYTES, Home
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks import devices
+from muster.node.verb import Column, Line
 from muster.verbs.declaration import (
     Call,
     Context,
@@ -101,7 +102,25 @@ class Action(Request, frozen=True):
     )
 
 
-@verb("device", auth="local", runs="client", group="The fleet")
+@verb(
+    "device", auth="local", runs="client", group="The fleet", rows="devices",
+    columns=(
+        Column("device", form="bold"), Column("state", form="state"), Column("operator", "of"),
+        Column("rights", "may", "words", 60),
+        # What was taken back has no end to come.
+        Column("until_ms", "until", "ago", when="!state=revoked"),
+    ),
+    nothing="No device orders: `muster device add MACHINE` lets one.",
+    says=(
+        Line("On {device}, run this once ({open_ms:ago} it is void):\n", "string"),
+        Line("  muster device join {string}\n", "string"),
+        Line("It may then: {rights:words}.", "string"),
+        Line("{device} orders for {operator} with a key of its own now.", "key"),
+        Line("That ends {until_ms:ago}; `muster device revoke` ends it at once.", "key"),
+        Line("It may: {rights:words}.", "key"),
+        Line("{device} orders nothing any more.", "!string !key"),
+    ),
+)  # fmt: skip
 def device(context: Context, ask: Action) -> Any:
     """Let another machine order with a key of its own: add, join, list, revoke.
 

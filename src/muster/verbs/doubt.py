@@ -7,6 +7,7 @@ from msgspec import Struct
 from muster.errors import Conflict
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.processes import Processes
+from muster.node.verb import Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, pos, verb
 
 
@@ -52,7 +53,13 @@ class Resumed(Struct, frozen=True):
     reasons: list[str]
 
 
-@verb("resume", auth="local", runs="client", group="What is true")
+@verb(
+    "resume", auth="local", runs="client", group="What is true",
+    says=(
+        Line("{resumed} goes on without what it lost of its log. Orders signed before that are "
+             "refused: whether it obeyed them cannot be known."),
+    ),
+)  # fmt: skip
 def resume(context: Context, ask: Nothing) -> Resumed:
     """Go on without what this machine lost of its log: you know it is no copy.
 

@@ -15,6 +15,7 @@ from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
 from muster.node.incarnations.doubt import Doubt
+from muster.node.verb import Line
 from muster.task.spec import check_nameable
 from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.revoke import authority_of
@@ -42,7 +43,16 @@ class Invitation(Struct, frozen=True):
     also_operator: bool
 
 
-@verb("invite", auth="order", group="The fleet", object="name", naming=True, target="authority")
+@verb(
+    "invite", auth="order", group="The fleet", object="name", naming=True, target="authority",
+    says=(
+        Line("On {name}, run this once ({until_ms:ago} it is void):\n"),
+        Line("  muster join {invitation}"),
+        Line("\n{became_hub} is a hub from now on.", "became_hub"),
+        Line("\nAn operator is called {name}, too: where both could be meant, --machine or "
+             "--operator says which.", "also_operator"),
+    ),
+)  # fmt: skip
 def invite(core: Core, call: Call, ask: Invite) -> Invitation:
     """Print one string that lets one machine join.
 

@@ -20,6 +20,7 @@ from muster.fleet.named import SORTS, meant
 from muster.fleet.record import ROLES
 from muster.fleet.statement import open_statement
 from muster.limits import GRANT_DAYS_MAX
+from muster.node.verb import Line
 from muster.verbs.declaration import Call, Core, Request, data, opt, pos, verb
 from muster.verbs.table import VERBS
 
@@ -227,13 +228,9 @@ class Written(Struct, frozen=True):
 
 
 @verb(
-    "grant",
-    auth="order",
-    group="The fleet",
-    object="verb",
-    target="hub",
-    signs="grant_options",
-)
+    "grant", auth="order", group="The fleet", object="verb", target="hub", signs="grant_options",
+    says=(Line("Written down as entry {entry:id}…."),),
+)  # fmt: skip
 def grant(core: Core, call: Call, ask: Give) -> Written:
     """Allow a key, a machine or a role one verb; `muster grants` lists them.
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from muster.channel import FIRST
 from muster.errors import Refused, Unreachable
+from muster.node.verb import Line
 from muster.verbs.declaration import Daemon, Perform, Request, Stream, data, opt, pos, verb
 
 
@@ -23,7 +24,13 @@ class Reached(Struct, frozen=True):
     linked: bool
 
 
-@verb("reach", auth="local", runs="async", group="The fleet")
+@verb(
+    "reach", auth="local", runs="async", group="The fleet",
+    says=(
+        Line("{machine} is at {address}, and there is a link to it now.", "linked"),
+        Line("{machine} is looked for at {address} from now on.", "!linked"),
+    ),
+)  # fmt: skip
 async def reach(daemon: Daemon, call: Perform, ask: Reach) -> Reached:
     """Tell this machine where another one is now, when its address has changed.
 

@@ -22,7 +22,7 @@ from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
 from muster.node.services.speakers import Speakers
-from muster.node.verb import LATER, Later
+from muster.node.verb import LATER, Later, Line
 from muster.store.store import Draft
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, oldest_fitting, say_cut
@@ -115,7 +115,8 @@ class Acted(Struct, frozen=True):
     state: Literal["acted"] = "acted"
 
 
-@verb("ack", auth="agent", group="Messages", object="message")
+@verb("ack", auth="agent", group="Messages", object="message",
+      says=(Line("{message:id}  {state}"),))  # fmt: skip
 def ack(core: Core, call: Call, ask: Ack) -> Acted:
     """Say that you acted on a message.
 

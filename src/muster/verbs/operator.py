@@ -20,8 +20,9 @@ from muster.fleet.record import OperatorRecord, open_operator, sign_operator
 from muster.limits import OPERATORS_MAX
 from muster.node.host import clock
 from muster.node.host.home import SEED_BYTES, Home
+from muster.node.verb import Column, Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
-from muster.verbs.revoke import authority_of
+from muster.verbs.revoke import SHUT_OUT, authority_of
 
 SEED: Final = "operator.seed"
 
@@ -53,7 +54,18 @@ class Action(Request, frozen=True):
     yes: Annotated[bool, opt("do not ask first", unsigned=True, actions=_REVOKE, short="y")] = False
 
 
-@verb("operator", auth="local", runs="client", group="The fleet")
+@verb(
+    "operator", auth="local", runs="client", group="The fleet", rows="operators",
+    columns=(
+        Column("name", form="bold"), Column("state", form="state"),
+        Column("since_ms", "since", "ago"), Column("key"),
+    ),
+    says=(
+        Line("{key}", "file"),
+        Line("{operator} is an operator of the fleet (key {key:id}…).", "operator"),
+        *SHUT_OUT,
+    ),
+)  # fmt: skip
 def operator(context: Context, ask: Action) -> Any:
     """Who orders in this fleet: list them, add one, shut one out.
 

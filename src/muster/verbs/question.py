@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from muster.errors import Conflict, NotFound
 from muster.node.tasks.approvals import AnswerAttempt, Approvals
-from muster.node.verb import Column
+from muster.node.verb import Column, Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.find import TASK
 
@@ -64,7 +64,8 @@ class Answered(Struct, frozen=True):
     answer: Literal["allow", "deny"]
 
 
-@verb("answer", auth="local", runs="client", group="Work")
+@verb("answer", auth="local", runs="client", group="Work",
+      says=(Line("task {task:id}: {answer} — {title:60}"),))  # fmt: skip
 def answer(context: Context, ask: Answer) -> Answered:
     """Allow or deny what an agent waits for.
 

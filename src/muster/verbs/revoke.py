@@ -7,7 +7,7 @@ stream that found no room is nothing, and the answer says of how many streams th
 Rule 3: what an operator took back, or decided about a fork, stays so; see `fleet/operator_end.py`.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from muster.fleet.named import Named, Sort, meant
 from muster.fleet.record import fitting_cuts, sign_revocation
 from muster.limits import REVOCATION_REASON_CHARS_MAX
 from muster.node.services import operator_end
+from muster.node.verb import Line
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 
 
@@ -45,15 +46,20 @@ class Revoked(Struct, frozen=True):
     hub_left: bool
 
 
+SHUT_OUT: Final = (
+    Line("{sort} {revoked} is shut out, for good (key {key:id}…).", "revoked sort"),
+    Line("machine {revoked} is shut out, for good (key {key:id}…).", "revoked !sort"),
+    Line("It wrote {streams} streams, more than a revocation names: {streams_dropped} of them, "
+         "those known last, count for nothing.", "revoked streams_dropped"),
+    Line("No hub is left: `muster role NAME hub` makes one.", "hub_left=False"),
+)  # fmt: skip
+
+
 @verb(
-    "revoke",
-    auth="order",
-    group="The fleet",
-    object="name",
-    target="authority",
+    "revoke", auth="order", group="The fleet", object="name", target="authority",
     destroys="{sort} {name} is shut out everywhere, for good: its key never counts again",
-    asks="revoke.check",
-)
+    asks="revoke.check", says=SHUT_OUT,
+)  # fmt: skip
 def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Shut a machine or an operator out everywhere, at once and for good.
 

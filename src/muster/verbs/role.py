@@ -15,6 +15,7 @@ from muster.fleet.named import meant
 from muster.fleet.record import ROLES, MachineRecord, Role, binding_of, sign_record
 from muster.node import event as ev
 from muster.node.host.reach import said
+from muster.node.verb import Line
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
 from muster.verbs.revoke import authority_of
 
@@ -37,7 +38,15 @@ class Given(Struct, frozen=True):
     hub_left: bool
 
 
-@verb("role", auth="order", group="The fleet", object="name", target="authority")
+@verb(
+    "role", auth="order", group="The fleet", object="name", target="authority",
+    says=(
+        Line("{name} is {roles} from now on.", "fresh"),
+        Line("{name} is {roles} already.", "!fresh"),
+        Line("No hub is left: nobody can be invited, and runs begin where they are typed.",
+             "!hub_left"),
+    ),
+)  # fmt: skip
 def role(core: Core, call: Call, ask: Give) -> Given:
     """Say what a machine is for: hub, workstation, mobile, edge.
 

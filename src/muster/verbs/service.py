@@ -27,6 +27,7 @@ from muster.limits import DESCRIPTORS_WANTED
 from muster.node.host import lock
 from muster.node.host.home import Home
 from muster.node.parts import PARTS
+from muster.node.verb import Line
 from muster.verbs.declaration import Context, Daemon, Nothing, Perform, Request, opt, verb
 from muster.verbs.table import VERBS
 
@@ -50,7 +51,8 @@ class Running(Struct, frozen=True):
     log: str
 
 
-@verb("up", auth="local", runs="client", group="The fleet", harmless=True)
+@verb("up", auth="local", runs="client", group="The fleet", harmless=True,
+      says=(Line("{name} is up (process {pid}); its log is {log}"),))  # fmt: skip
 def up(context: Context, ask: Up) -> Running | None:
     """Run this machine's daemon.
 
@@ -193,7 +195,13 @@ class Stopped(Struct, frozen=True):
     was: str | UnsetType = UNSET
 
 
-@verb("down", auth="local", runs="client", group="The fleet", on="one")
+@verb(
+    "down", auth="local", runs="client", group="The fleet", on="one",
+    says=(
+        Line("The daemon was not running.", "was"), Line("The daemon has stopped.", "pid"),
+        Line("{stopped} is stopping.", "!was !pid"),
+    ),
+)  # fmt: skip
 def down(context: Context, ask: Nothing) -> Stopped:
     """Stop this machine's daemon.
 

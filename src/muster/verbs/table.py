@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from muster.node.verb import Arg, Column, Verb
+from muster.node.verb import Arg, Column, Line, Verb
 
-_PARTS: Final = {"args": Arg, "data": Arg, "columns": Column}
+_PARTS: Final = {"args": Arg, "data": Arg, "columns": Column, "says": Line}
 
 
 def _read() -> dict[str, Verb]:

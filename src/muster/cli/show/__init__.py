@@ -1,8 +1,8 @@
 """Answers for people: plain text, aligned, with colour only on a terminal.
 
 Rule 1: `--json` prints the answer as it came; everything here is for eyes and may change.
-Rule 2: a list is shown by the columns that its verb declares; what needs more has a function of
-the verb's name in the file of its noun here, loaded on use.
+Rule 2: an answer is shown by the lines and columns that its verb declares; what needs more has a
+function of the verb's name in the file of its noun here, loaded on use.
 Rule 3: what no file knows is shown as an indented list of its fields, never dropped.
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from muster.cli.text import ago, clean, paint, safe, short, span, state
 from muster.cli.text import table as text_table
@@ -21,6 +21,9 @@ from muster.printable import escaped
 from muster.verbs.table import VERBS
 
 _FORMS: Final[dict[str, Callable[[Any], str]]] = {
+    "": lambda value: clean(", ".join(value) if isinstance(value, list) else value),
+    "words": lambda value: clean(" ".join(value)),
+    "bold": lambda value: paint(clean(value), "bold"),
     "id": short, "ago": ago, "state": state, "span": span,
 }  # fmt: skip
 
@@ -29,8 +32,12 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
     """What a person reads; `files`: names of arguments that were files, and `verbose`."""
     if isinstance(value, str):
         return safe(value.rstrip("\n"))
+    row, page = VERBS[verb], None
+    with contextlib.suppress(ModuleNotFoundError):
+        page = import_module(f"muster.cli.show.{row.handler.partition(':')[0].rpartition('.')[2]}")
+    known = getattr(page, verb, None)
     try:
-        return safe(_shown(verb)(value, files or {}))
+        return safe(known(value, files or {}) if known else declared(row, value))
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise Malformed(
             f"the daemon's answer to {verb} is not as this version of Muster knows it: restart the "
@@ -38,33 +45,40 @@ def text(verb: str, value: Any, files: Mapping[str, str] | None = None) -> str:
         ) from error
 
 
-def _shown(verb: str) -> Callable[[Any, Mapping[str, str]], str]:
-    """How the answers of a verb are shown."""
-    row, page = VERBS.get(verb), None
-    if row is not None and row.columns:
-        return lambda value, _: columns(row, value)
-    if row is not None:
-        noun = row.handler.partition(":")[0].rpartition(".")[2]
-        with contextlib.suppress(ModuleNotFoundError):
-            page = import_module(f"muster.cli.show.{noun}")
-    return getattr(page, verb, None) or (lambda value, _: fields(value))
+class _Word(NamedTuple):
+    value: Any
+
+    def __format__(self, form: str) -> str:
+        return clean(self.value, int(form)) if form.isdigit() else _FORMS[form](self.value)
 
 
-def columns(verb: Verb, rows: Any) -> str:
-    """A list as a table of the declared columns."""
-    table = [[_cell(row[each.field], each) for each in verb.columns] for row in rows]
-    return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
+def declared(verb: Verb, value: Any) -> str:
+    """An answer by the lines and columns that its verb declares, else by its fields."""
+    rows = value.get(verb.rows) if isinstance(value, dict) else value
+    if verb.columns and rows is not None:
+        table = [[_cell(row, each) for each in verb.columns] for row in rows]
+        return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
+    if not verb.says:
+        return fields(value)
+    words = {name: _Word(each) for name, each in value.items()}
+    return "\n".join(each.text.format_map(words) for each in verb.says if _holds(value, each.when))
 
 
-def _cell(value: Any, column: Column) -> str:
-    if column.form != "text":
-        return _FORMS[column.form](value)
-    return clean(", ".join(value) if isinstance(value, list) else value, column.width)
+def _cell(row: Any, column: Column) -> str:
+    if not _holds(row, column.when):
+        return ""
+    shown = f"{_Word(row[column.field]):{column.form.removeprefix('text')}}"
+    return clean(shown, column.width) if column.width else shown
 
 
-def heading(name: str) -> str:
-    """The line above one machine's answer."""
-    return paint(f"== {clean(name)}", "bold")
+def _holds(value: Mapping[str, Any], when: str) -> bool:
+    """Whether all words of a condition hold; see `node/verb.py`."""
+    for word in when.split():
+        name, _, wanted = word.removeprefix("!").partition("=")
+        found = str(value.get(name)) == wanted if wanted else bool(value.get(name))
+        if found == word.startswith("!"):
+            return False
+    return True
 
 
 def put_json(value: Any) -> None:

@@ -117,8 +117,3 @@ def _signed(value: Any, names: Mapping[str, str]) -> str:
         f"{k} {clean(_named(str(found[k])[:200], names), 60)}" for k in shown if k in found
     )
     return f"signed {kind}: {said}"
-
-
-def rebuild(value: Any, _files: Files) -> str:
-    skipped = f"; {value['skipped']} could not be used, as before" if value["skipped"] else ""
-    return f"Every table was folded anew from {value['entries']} entries{skipped}."

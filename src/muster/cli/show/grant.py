@@ -5,10 +5,6 @@ from typing import Any
 from muster.cli.text import Files, ago, clean, short, table
 
 
-def grant(value: Any, _files: Files) -> str:
-    return f"Written down as entry {short(value['entry'])}…."
-
-
 def grants(value: Any, _files: Files) -> str:
     if "verbs" in value:
         rows = ((v["verb"], v["object"] or "-", v["to"]) for v in value["verbs"])

@@ -29,10 +29,6 @@ def waiting(value: Any, _files: Files) -> str:
     return "\n".join(lines)
 
 
-def ack(value: Any, _files: Files) -> str:
-    return f"{short(value['message'])}  {value['state']}"
-
-
 def inbox(value: Any, _files: Files) -> str:
     return "\n\n".join(said(each) for each in value) or "No unread messages."
 
