@@ -28,10 +28,11 @@ def run(context: CommandContext) -> int:
             )
         )
     args = sign.run_args(command.args, checked["repo"])
-    if (at := args["repo"]) and (base := args["base"] or checked["base"]):
+    base = args["base"] or checked["base"]
+    if args["repo"] and base:
         # Where the repository is out of reach its owner looks, as soon as it can.
         with contextlib.suppress(Unreachable):
-            context.ask("check.base", {"base": base, "repo": at})
+            context.ask("check.base", {"base": base, "repo": args["repo"]})
     options = {k: v for k, v in command.options.items() if k != "detach"}
     begun = context.ask("run", args, on=command.on, options={**options, "object": checked["name"]})
     if command.options.get("detach"):
