@@ -104,7 +104,11 @@ def test_a_file_that_we_may_not_use_is_said_to_be_whose_it_is(tmp_path, monkeypa
 
 
 @proves("cli.call-errors")
-def test_an_error_of_a_kind_that_we_do_not_know_keeps_its_exit_code():
+def test_an_error_of_a_kind_that_we_do_not_know_keeps_its_exit_code(tmp_path):
     for code in range(3, 10):
-        assert call._error("SomethingNew", "why", code).exit_code == code
+        sock = str(tmp_path / str(code))
+        said = failure("SomethingNew", "why", code)
+        with Daemon(sock, said), pytest.raises(errors.MusterError, match="why") as found:
+            call.ask(sock, "retry")
+        assert found.value.exit_code == code
     assert errors.of_exit(77) is Broken
