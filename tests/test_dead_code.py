@@ -18,7 +18,6 @@ UNNAMED = {
     "channel.base.Post.ack": "as above",
     "channel.http.open_channel": "each file that `CHANNELS` lists is opened by it",
     "channel.http._Complaints.emit": "logging calls it",
-    "channel.http._Serving.is_serving": "websockets calls it",
     "channel.http.Direct.process_redirect": "websockets calls it",
     "channel.ipc.IpcLink.pause_writing": "asyncio calls it",
     "channel.ipc.IpcLink.resume_writing": "asyncio calls it",

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from muster.channel.base import Link, LinkOptions, LinkStatistics, LinkTasks, OnLink, Own, gone
+from muster.channel.base import Link, LinkOptions, LinkTasks, OnLink, Own, gone
 from muster.channel.frame import check_size, short_reason
-from muster.channel.inbox import Inbox
+from muster.channel.framed import FramedLink
 from muster.channel.tls import Credentials
 from muster.errors import Conflict, Denied, Unreachable
 from muster.limits import LINK_UNREAD_FRAMES_MAX
@@ -39,114 +39,82 @@ class Faults:
     schedule: Schedule | None = None
 
 
-class MemoryLink:
+class MemoryLink(FramedLink):
     """One end of a pair."""
 
-    channel: Final = NAME
+    channel = NAME
 
     def __init__(self, peer: str, faults: Faults | None) -> None:
+        super().__init__()
         self.peer = peer
         self._faults = faults
         self._far: MemoryLink
-        self._inbox = Inbox(NAME, self._on_room)
         self._under_way: deque[bytes | str] = deque()
-        self._counters = LinkStatistics(asyncio.get_running_loop().time())
-        self._room = asyncio.Event()
-        self._room.set()
-
-    async def send(self, frame: bytes) -> None:
-        check_size(frame)
-        await self._wait_room()
-        self._hand_over(frame)
-        if not self._room.is_set():
-            await self._wait_room()
 
     async def send_all(self, frames: Sequence[bytes]) -> None:
+        check_size(*frames)
         for frame in frames:
-            check_size(frame)
-        for frame in frames:
-            await self.send(frame)
+            await super().send_all((frame,))
 
     @property
     def ready(self) -> bool:
-        return self._room.is_set() and self._inbox.ended is None
+        return self._may_write.is_set() and self.ended is None
 
     def send_all_nowait(self, frames: Sequence[bytes]) -> None:
-        assert self.ready, "somebody else is sending, or the link is gone"
-        for frame in frames:
-            check_size(frame)
         with contextlib.suppress(Unreachable):
-            for frame in frames:
-                self._hand_over(frame)
+            super().send_all_nowait(frames)
 
-    def _hand_over(self, frame: bytes) -> None:
-        if self._faults is not None and self._faults.draw() < self._faults.loss:
-            self.lose("a seeded fault")
-            raise Unreachable(gone(NAME, "a seeded fault"))
-        self._counters.count_out(len(frame))
-        self._carry(bytes(frame))
-
-    async def _wait_room(self) -> None:
-        while not self._room.is_set():
-            await self._room.wait()
-        if (reason := self._inbox.ended) is not None:
-            raise Unreachable(gone(NAME, reason))
+    def _write(self, frames: Sequence[bytes]) -> None:
+        for frame in frames:
+            if self._faults is not None and self._faults.draw() < self._faults.loss:
+                self.lose("a seeded fault")
+                raise Unreachable(gone(NAME, "a seeded fault"))
+            self.counters.count_out((frame,))
+            self._carry(bytes(frame))
 
     def _carry(self, item: bytes | str) -> None:
         """Put a frame, or the reason of the close, on its way; the order is kept."""
-        if len(self._under_way) + 1 >= LINK_UNREAD_FRAMES_MAX or self._far._inbox.full:
-            self._room.clear()
+        if len(self._under_way) + 1 >= LINK_UNREAD_FRAMES_MAX or self._far.full:
+            self._may_write.clear()
         self._under_way.append(item)
         if self._faults is not None and self._faults.schedule is not None:
-            self._faults.schedule(self._faults.draw() * self._faults.delay_s_max, self._arrive)
+            self._faults.schedule(self._faults.draw() * self._faults.delay_s_max, self._deliver)
         else:
-            self._arrive()
+            self._deliver()
 
-    def _arrive(self) -> None:
+    def _deliver(self) -> None:
         # The k-th callback delivers the k-th frame: random delays cannot reorder.
         if not self._under_way:
             return
         item = self._under_way.popleft()
         if isinstance(item, str):
-            self._far._ended(item)
+            self._far.end(item)
             return
-        self._far._inbox.put(item)
+        self._far._arrive(item)
         self._check_room()
 
     def _check_room(self) -> None:
-        if self._far._inbox.full or len(self._under_way) >= LINK_UNREAD_FRAMES_MAX:
-            self._room.clear()
+        if self._far.full or len(self._under_way) >= LINK_UNREAD_FRAMES_MAX:
+            self._may_write.clear()
         else:
-            self._room.set()
+            self._may_write.set()
 
     def _on_room(self) -> None:
         self._far._check_room()
-
-    def _ended(self, reason: str) -> None:
-        self._inbox.end(reason)
-        self._room.set()
 
     def lose(self, reason: str) -> None:
         """Cut the link on both sides; what was under way is gone."""
         for end in (self, self._far):
             end._under_way.clear()
-            end._ended(reason)
-
-    async def receive(self) -> bytes:
-        frame = await self._inbox.get()
-        self._counters.count_in(len(frame))
-        return frame
+            end.end(reason)
 
     async def close(self, reason: str) -> None:
-        if self._inbox.ended is None:
-            self._inbox.cut(short_reason(reason))
+        if self.ended is None:
+            self.cut(short_reason(reason))
             self._carry(short_reason(reason))
-            self._room.set()
+            self._may_write.set()
         # One turn of the loop, as with every real channel: a task that waits gets to run.
         await asyncio.sleep(0)
-
-    def statistics(self) -> dict[str, float]:
-        return self._counters.as_dict()
 
 
 def pair(

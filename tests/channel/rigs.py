@@ -114,7 +114,7 @@ class Middle:
             raise Unreachable(f"nobody is at {address}")
         (here, one), (other, there) = crossed(RELAYED), crossed(RELAYED)
         joined = asyncio.create_task(splice(Stream(one, drained), Stream(other, drained)))
-        near, far = self.near.dialling(here), self.far.serving(there)
+        near, far = self.near.open(here, serves=False), self.far.open(there, serves=True)
         self.joined.add(joined)
         joined.add_done_callback(self.joined.discard)
         task = asyncio.create_task(self._serve(far, self.hosting))

@@ -143,7 +143,7 @@ def test_an_oversize_frame_is_refused_before_a_byte_is_sent(world: World) -> Non
                 await near.send(bytes(FRAME_BYTES_MAX + 1))
             await near.send(b"still works")
             assert await far.receive() == b"still works"
-            assert near.statistics()["frames_out"] == 1
+            assert near.counters.frames_out == 1
 
     world.run(scenario())
 
@@ -184,7 +184,7 @@ def test_after_a_close_every_call_at_both_ends_is_unreachable(world: World) -> N
                         await link.receive()
                     with pytest.raises(Unreachable):
                         await link.send(b"too late")
-            assert near.statistics()["frames_out"] == far.statistics()["frames_out"] == 0
+            assert near.counters.frames_out == far.counters.frames_out == 0
             await far.close("again")
             await near.close("again")
 
@@ -430,11 +430,11 @@ def test_both_ends_count_the_same_frames_and_bytes(world: World) -> None:
             for size in (0, 10, 300):
                 await near.send(bytes(size))
                 await far.receive()
-            out, came = near.statistics(), far.statistics()
-            assert (out["frames_out"], out["bytes_out"]) == (3, 310)
-            assert (came["frames_in"], came["bytes_in"]) == (3, 310)
-            assert came["frames_out"] == out["frames_in"] == 0
-            assert out["since"] <= asyncio.get_running_loop().time()
+            out, came = near.counters, far.counters
+            assert (out.frames_out, out.bytes_out) == (3, 310)
+            assert (came.frames_in, came.bytes_in) == (3, 310)
+            assert came.frames_out == out.frames_in == 0
+            assert out.since <= asyncio.get_running_loop().time()
 
     world.run(scenario())
 
@@ -461,7 +461,7 @@ def test_every_channel_is_in_the_suite() -> None:
         "__init__",
         "base",
         "frame",
-        "inbox",
+        "framed",
         "backoff",
         "ipc_client",
         "tls",

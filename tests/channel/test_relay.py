@@ -15,7 +15,7 @@ from muster.channel.flow import RELAYED, Flow
 from muster.channel.frame import Type
 from muster.channel.relay import RelayChannel, RelayLink
 from muster.errors import Denied, Forged, MusterError, Unreachable
-from muster.limits import RELAY_DATA_BYTES_MAX
+from muster.limits import LINK_UNREAD_FRAMES_MAX, RELAY_DATA_BYTES_MAX
 
 FLEET = TestAuthority("fleet")
 NEAR_ID, NEAR = FLEET.issue("near")
@@ -38,7 +38,10 @@ class Wire:
             return passed
 
         flows = Flow(put(1), RELAYED), Flow(put(0), RELAYED)
-        self.ends: tuple[RelayLink, RelayLink] = (near.dialling(flows[0]), far.serving(flows[1]))
+        self.ends: tuple[RelayLink, RelayLink] = (
+            near.open(flows[0], serves=False),
+            far.open(flows[1], serves=True),
+        )
 
     async def proven(self, near_id: str = NEAR_ID, far_id: str = FAR_ID) -> list[Any]:
         """How the handshake ended on each side: None, or the error."""
@@ -170,13 +173,31 @@ def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.Monkey
     run(scenario())
 
 
+@proves("channel.gone-is-unreachable")
+def test_what_breaks_the_rules_behind_a_full_reader_ends_the_link_when_it_is_read() -> None:
+    async def scenario() -> None:
+        wire = Wire(*honest())
+        await wire.proven()
+        near, far = wire.ends
+        await near.send_all([b"%d" % number for number in range(LINK_UNREAD_FRAMES_MAX)])
+        near._say(b"\x00\xff\xff\xff")
+        await asyncio.sleep(0.05)
+        for number in range(LINK_UNREAD_FRAMES_MAX):
+            assert await far.receive() == b"%d" % number
+        with pytest.raises(Unreachable, match="a length of 16777215 bytes"):
+            await far.receive()
+        await wire.close()
+
+    run(scenario())
+
+
 @proves("node.relay-bounds")
 def test_an_end_that_is_sent_more_than_it_granted_hangs_up() -> None:
     async def scenario() -> None:
         middle = Middle()
         hung: list[Type] = []
         flow = Flow(lambda kind, _payload: hung.append(kind), RELAYED)
-        end = middle.far.serving(flow)
+        end = middle.far.open(flow, serves=True)
         for _ in range(100):
             flow.feed(Type.DATA, bytes(RELAY_DATA_BYTES_MAX))
         with pytest.raises(MusterError):

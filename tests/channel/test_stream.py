@@ -129,12 +129,12 @@ def test_a_reader_that_does_not_read_holds_the_writer_at_one_window(over) -> Non
         sending = asyncio.create_task(here.send(DATA))
         await settle()
         assert not sending.done()
-        assert len(there.flow._waiting) == WINDOW
+        assert len(there.flow.waiting) == WINDOW
         assert (len(near.outbox.bulk), here.flow.room) == (0, 0)
         # What was asked for is dealt with at the next question, not before.
         assert len(await there.receive()) == WINDOW
         await settle()
-        assert len(there.flow._waiting) == 0
+        assert len(there.flow.waiting) == 0
         assert len(DATA) == WINDOW + len((await asyncio.gather(rest(there), sending))[0])
 
     async def rest(stream: Stream) -> bytes:
@@ -203,7 +203,7 @@ def test_an_end_that_ignores_credit_is_cut_and_its_neighbour_goes_on(over) -> No
         with pytest.raises(Malformed, match="not granted"):
             await there.gone()
             await there.receive()
-        assert len(there.flow._waiting) == 0, "nothing of it is kept"
+        assert len(there.flow.waiting) == 0, "nothing of it is kept"
         got = asyncio.create_task(whole(beside))
         await neighbour.send(DATA)
         neighbour.flow.close("")
@@ -262,10 +262,10 @@ def fed(*frames_: tuple[Type, bytes], terms: Terms = PLAIN) -> Flow:
 )
 def test_who_breaks_a_rule_ends_the_stream_and_fills_no_memory(given) -> None:
     flow = fed(*given)
-    assert (flow.broken, flow.waits) == (True, False)
+    assert (flow.broken, bool(flow.waiting)) == (True, False)
     assert flow.closed is not None
     flow.feed(Type.DATA, b"after that nothing is heard")
-    assert not flow.waits
+    assert not flow.waiting
 
 
 @proves("node.relay-bounds")
@@ -337,8 +337,8 @@ def test_an_end_behind_the_middle_that_reads_nothing_costs_the_middle_a_window_a
         sending = asyncio.create_task(here.send(bytes(10 * WINDOW)))
         await settle()
         assert not sending.done()
-        assert len(one._waiting) <= WINDOW
-        assert len(far._waiting) == WINDOW
+        assert len(one.waiting) <= WINDOW
+        assert len(far.waiting) == WINDOW
         # It left without a word, and the far end, which takes nothing, is told in a while.
         sending.cancel()
         near.close()
@@ -364,7 +364,7 @@ def test_the_middle_cuts_both_ends_where_one_breaks_the_rules() -> None:
             await joined
         await settle(5)
         assert (near.closed, far.closed) == ("the other side hung up",) * 2
-        assert not far.waits
+        assert not far.waiting
 
     run(scenario())
 
@@ -409,7 +409,7 @@ def test_a_program_is_joined_to_a_stream_until_it_has_said_everything() -> None:
         assert not joined.done()
         saying = asyncio.create_task(asyncio.to_thread(program.write.write, DATA))
         await settle()
-        assert len(near._waiting) == WINDOW
+        assert len(near.waiting) == WINDOW
         assert not saying.done()
         got = asyncio.create_task(whole(here))
         await saying

@@ -22,16 +22,12 @@ class Backoff:
         self._draw = draw
         self._failures = 0
 
-    def bound_ms(self) -> int:
-        """The pause after the next failure is below this."""
-        # The shift is bounded, or a week of failures would build a huge integer.
-        return int(min(BACKOFF_MS_MAX, BACKOFF_FIRST_MS << min(self._failures, 16)))
-
     def failed(self) -> int:
         """A try failed: milliseconds to wait before the next."""
-        pause_ms = int(self._draw() * self.bound_ms())
+        # The shift is bounded, or a week of failures would build a huge integer.
+        bound_ms = min(BACKOFF_MS_MAX, BACKOFF_FIRST_MS << min(self._failures, 16))
         self._failures += 1
-        return pause_ms
+        return int(self._draw() * bound_ms)
 
     def lost(self, lived_ms: int) -> int:
         """A link that lived so long is gone: milliseconds to wait before the next try."""

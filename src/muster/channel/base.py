@@ -45,7 +45,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -57,13 +57,11 @@ from muster.limits import POST_TAKEN_MAX
 class Link(Protocol):
     """One end of a working pipe."""
 
-    @property
-    def peer(self) -> str:
-        """The machine id that the channel proved, "" when it proved none."""
-
-    @property
-    def channel(self) -> str:
-        """The name of the channel."""
+    channel: str
+    """The name of the channel."""
+    peer: str
+    """The machine id that the channel proved, "" when it proved none."""
+    counters: "LinkStatistics"
 
     async def send(self, frame: bytes) -> None:
         """Hand one frame over; waits while the far end is slow.
@@ -71,6 +69,7 @@ class Link(Protocol):
         Raises Malformed (too large, nothing was sent) and Unreachable (the link is gone).
         A cancelled `send` was either not sent at all or will be sent whole.
         """
+        await self.send_all((frame,))
 
     async def send_all(self, frames: Sequence[bytes]) -> None:
         """As `send` of each in turn, in as few writes as the channel can: they arrive together."""
@@ -91,16 +90,12 @@ class Link(Protocol):
     async def close(self, reason: str) -> None:
         """End the link and tell the peer why, within two seconds even if it does not listen."""
 
-    def statistics(self) -> dict[str, float]:
-        """The counters of LinkStatistics."""
-
 
 class Listener(Protocol):
     """The end that waits to be dialled."""
 
-    @property
-    def address(self) -> str:
-        """What a dialer gives to `dial`."""
+    address: str
+    """What a dialer gives to `dial`."""
 
     async def close(self) -> None:
         """Take no more links, close the ones there are. Idempotent."""
@@ -112,9 +107,8 @@ OnLink = Callable[[Link], Awaitable[None]]
 class Channel(Protocol):
     """A way to move bytes to a machine."""
 
-    @property
-    def name(self) -> str:
-        """One word, as in the table of DESIGN 3.3."""
+    name: str
+    """One word, as in the table of DESIGN 3.3."""
 
     async def dial(self, address: str, *, peer: str = "") -> Link:
         """Open a link, proven on both sides on return.
@@ -146,13 +140,25 @@ class MachineChannel(Channel, Protocol):
         """Show new credentials from the next handshake on. Raises Broken, changing nothing."""
 
 
+def check_place(address: str) -> str:
+    """What any address of any channel is: one printable word. Raises: Malformed."""
+    if not re.fullmatch(r"[!-~]{1,200}", address):
+        raise Malformed(
+            f"{address[:80]!r} is not an address: write 1 to 200 letters without spaces"
+        )
+    return address
+
+
 class LinkOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[channel.<name>]` in config.toml; a channel adds what is its own.
 
     `listen` is where others may dial, "" where nobody may; `address` is where they reach that;
     `hub` is where the machine is through which this one joined; `peers` says of others, by name or
-    id, where they are.
+    id, where they are. What is written for a place is checked as the channel writes it.
     """
+
+    check_listen = staticmethod(cast("Callable[[str], object]", check_place))
+    check_address = staticmethod(check_place)
 
     listen: str = ""
     address: str = ""
@@ -162,23 +168,6 @@ class LinkOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def reached_at(self) -> str:
         """Where others reach this machine, "" when nowhere."""
         return self.address or self.listen
-
-    @staticmethod
-    def check_listen(text: str) -> str:
-        """A place to listen at, as the channel writes it. Raises: Malformed."""
-        return check_place(text)
-
-    @staticmethod
-    def check_address(text: str) -> str:
-        """A place to dial, as the channel writes it. Raises: Malformed."""
-        return check_place(text)
-
-
-def check_place(text: str) -> str:
-    """What any address of any channel is: one printable word. Raises: Malformed."""
-    if not re.fullmatch(r"[!-~]{1,200}", text):
-        raise Malformed(f"{text[:80]!r} is not an address: write 1 to 200 letters without spaces")
-    return text
 
 
 class Packet(NamedTuple):
@@ -191,9 +180,8 @@ class Packet(NamedTuple):
 class Post(Protocol):
     """A place where machines leave packets for each other."""
 
-    @property
-    def name(self) -> str:
-        """One word, as in the table of DESIGN 3.3."""
+    name: str
+    """One word, as in the table of DESIGN 3.3."""
 
     async def put(self, packet: bytes, *, to: str) -> None:
         """Leave a packet for the machine `to`.
@@ -219,27 +207,22 @@ class LinkStatistics:
     bytes_in: int = 0
     bytes_out: int = 0
 
-    def count_in(self, size: int) -> None:
-        self.frames_in += 1
-        self.bytes_in += size
-
-    def count_out(self, size: int) -> None:
-        self.frames_out += 1
-        self.bytes_out += size
-
-    def as_dict(self) -> dict[str, float]:
-        return {
-            "since": self.since,
-            "frames_in": self.frames_in,
-            "frames_out": self.frames_out,
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-        }
+    def count_out(self, frames: Sequence[bytes]) -> None:
+        self.frames_out += len(frames)
+        self.bytes_out += sum(map(len, frames))
 
 
 def gone(channel: str, reason: str) -> str:
     """The sentence for a link that is no more, the same in every channel."""
     return f"the {channel} link is closed: {reason or 'no reason was given'}; dial again"
+
+
+def report(task: "asyncio.Task[None]", message: str) -> None:
+    """A mistake of ours in a task is never silent, and never the end of who started it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler(
+            {"message": message, "exception": error, "task": task}
+        )
 
 
 class LinkTasks:
@@ -251,11 +234,12 @@ class LinkTasks:
 
     def adopt(self, link: Link) -> None:
         """Begin the life of a link that a dialer opened."""
-        task = asyncio.get_running_loop().create_task(self.live(link))
+        task = asyncio.get_running_loop().create_task(self._live(link))
         self._lives[task] = link
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._lives.pop)
+        task.add_done_callback(lambda ended: report(ended, "the life of a link failed"))
 
-    async def live(self, link: Link) -> None:
+    async def _live(self, link: Link) -> None:
         """Run one life to its end, whatever the end is; the link is closed afterwards."""
         reason = "this end failed"
         try:
@@ -282,11 +266,3 @@ class LinkTasks:
         for link in lives.values():
             # A life that was cancelled before its first step has closed nothing.
             await link.close("the listener is closed")
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._lives.pop(task, None)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # A mistake of ours in `on_link`: never silent, and never the end of the listener.
-            task.get_loop().call_exception_handler(
-                {"message": "the life of a link failed", "exception": error, "task": task}
-            )

@@ -63,12 +63,13 @@ class Flow:
         self.last = b""
         # The far end broke a rule; only `closed` says which.
         self.broken = False
+        # What there is to take. Bytes, not frames: a million frames of one byte each must cost a
+        # million bytes.
+        self.waiting = bytearray()
         # How many bytes of data were taken so far.
         self.taken = 0
         self._put, self._terms = put, terms
         self._sendable = self._granted = terms.window
-        # Bytes, not frames: a million frames of one byte each must cost a million bytes.
-        self._waiting = bytearray()
         # What the bytes cost that wait, and those that were taken and are not granted again yet.
         self._cost = self._owed = 0
 
@@ -80,40 +81,29 @@ class Flow:
             return
         try:
             if type is Type.DATA:
-                self._take_in(payload)
+                cost = len(payload) + self._terms.frame_cost
+                fits = self._terms.data_min <= len(payload) <= self._terms.data_max
+                if self.ended or not fits or cost > self._granted:
+                    raise Malformed("the other side sent what it was not granted")
+                self._granted -= cost
+                self._cost += cost
+                self.waiting += payload
+                self.ended = not payload
             elif type is Type.CREDIT:
-                self._credit(payload)
+                count = int.from_bytes(payload, "big") if len(payload) == 4 else 0
+                if not self._terms.grant_min <= count <= self._terms.window - self._sendable:
+                    raise Malformed("the other side granted a crumb, or more than it was sent")
+                self._sendable += count
             else:
                 self.closed, self.last = ending(payload), payload
         except Malformed as error:
             self.closed, self.broken = str(error), True
-            self._waiting.clear()
+            self.waiting.clear()
         self.moved()
-
-    def _take_in(self, payload: bytes) -> None:
-        cost = len(payload) + self._terms.frame_cost
-        fits = self._terms.data_min <= len(payload) <= self._terms.data_max
-        if self.ended or not fits or cost > self._granted:
-            raise Malformed("the other side sent what it was not granted")
-        self._granted -= cost
-        self._cost += cost
-        self._waiting += payload
-        self.ended = not payload
-
-    def _credit(self, payload: bytes) -> None:
-        count = int.from_bytes(payload, "big") if len(payload) == 4 else 0
-        if not self._terms.grant_min <= count <= self._terms.window - self._sendable:
-            raise Malformed("the other side granted a crumb, or more than it was sent")
-        self._sendable += count
-
-    @property
-    def waits(self) -> bool:
-        """Whether there is something to take."""
-        return bool(self._waiting)
 
     def take(self) -> bytes:
         """What came, all of it."""
-        data, self._waiting = bytes(self._waiting), bytearray()
+        data, self.waiting = bytes(self.waiting), bytearray()
         self.taken += len(data)
         self._owed, self._cost = self._owed + self._cost, 0
         return data

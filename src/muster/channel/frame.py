@@ -111,12 +111,12 @@ def read_length(head: bytes) -> tuple[int, bool]:
     return size, last
 
 
-def check_size(frame: bytes) -> None:
+def check_size(*frames: bytes) -> None:
     """Refuse what no peer would take, before a byte of it is sent. Raises Malformed."""
-    if len(frame) > FRAME_BYTES_MAX:
+    size = max(map(len, frames), default=0)
+    if size > FRAME_BYTES_MAX:
         raise Malformed(
-            f"a frame of {len(frame)} bytes is over the {FRAME_BYTES_MAX} allowed;"
-            " split it into several"
+            f"a frame of {size} bytes is over the {FRAME_BYTES_MAX} allowed; split it into several"
         )
 
 

@@ -27,6 +27,7 @@ import ssl
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Final
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -43,12 +44,20 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from muster.address import check_address, join_address, split_address
-from muster.channel.base import Link, LinkOptions, LinkStatistics, LinkTasks, OnLink, Own, gone
+from muster.channel.base import (
+    Link,
+    LinkOptions,
+    LinkStatistics,
+    LinkTasks,
+    OnLink,
+    Own,
+    gone,
+    report,
+)
 from muster.channel.frame import check_size, short_reason
 from muster.channel.tls import (
     Credentials,
     client_context,
-    joining_context,
     load_pair,
     server_context,
 )
@@ -94,20 +103,14 @@ _ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, 
 class Options(LinkOptions, frozen=True, forbid_unknown_fields=True):
     """`[channel.http]`: every address is host:port."""
 
+    check_listen = staticmethod(split_address)
+    check_address = staticmethod(check_address)
+
     def reached_at(self) -> str:
         if self.address or not self.listen:
             return self.address and check_address(self.address)
         host, port = split_address(self.listen)
         return check_address(f"{own_ip()}:{port}" if host in _ANY_HOST else self.listen)
-
-    @staticmethod
-    def check_listen(text: str) -> str:
-        split_address(text)
-        return text
-
-    @staticmethod
-    def check_address(text: str) -> str:
-        return check_address(text)
 
 
 def open_channel(_options: Options, own: Own) -> "HttpChannel":
@@ -175,28 +178,30 @@ class Timing:
         }
 
 
-class HttpLink:
+class HttpLink(Link):
     """One end of a WebSocket."""
 
-    channel: Final = NAME
+    channel = NAME
 
     def __init__(self, socket_: Connection, peer: str, timing: Timing) -> None:
         self.peer = peer
+        self.counters = LinkStatistics(socket_.loop.time())
         self._socket = socket_
         self._timing = timing
-        self._counters = LinkStatistics(socket_.loop.time())
         # One sender at a time writes and waits for room, so a hundred waiting senders hold
         # one frame in the buffer, not a hundred.
         self._turn = asyncio.Lock()
         self._reason: str | None = None
-        _tune(socket_.transport.get_extra_info("socket"), timing)
-
-    async def send(self, frame: bytes) -> None:
-        await self.send_all((frame,))
+        raw = socket_.transport.get_extra_info("socket")
+        # A frame is a whole message; waiting for more to fill a packet only delays it.
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "linux":
+            # Unacknowledged bytes end the connection after this, not after a quarter of an hour.
+            silent_ms = int(timing.keepalive_timeout_s * 1000)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, silent_ms)
 
     async def send_all(self, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            check_size(frame)
+        check_size(*frames)
         async with self._turn:
             self._check_open()
             try:
@@ -208,11 +213,10 @@ class HttpLink:
             except ConnectionClosed as closed:
                 raise Unreachable(gone(NAME, self._why(closed))) from closed
             except TimeoutError as error:
-                self._cut("the peer took no bytes for too long")
-                raise Unreachable(gone(NAME, self._reason or "")) from error
+                self._reason = "the peer took no bytes for too long"
+                self._socket.transport.abort()
+                raise Unreachable(gone(NAME, self._reason)) from error
             self._check_open()
-        for frame in frames:
-            self._counters.count_out(len(frame))
 
     @property
     def ready(self) -> bool:
@@ -226,11 +230,8 @@ class HttpLink:
 
     def send_all_nowait(self, frames: Sequence[bytes]) -> None:
         assert self.ready, "somebody else is sending, or the link is gone"
-        for frame in frames:
-            check_size(frame)
+        check_size(*frames)
         self._write(frames)
-        for frame in frames:
-            self._counters.count_out(len(frame))
 
     def _write(self, frames: Sequence[bytes]) -> None:
         """In one piece: else each frame is a TLS record, a system call and a wake-up over there."""
@@ -238,6 +239,7 @@ class HttpLink:
         for frame in frames:
             protocol.send_binary(frame)
         self._socket.transport.write(b"".join(protocol.data_to_send()))
+        self.counters.count_out(frames)
 
     async def receive(self) -> bytes:
         self._check_open()
@@ -245,7 +247,8 @@ class HttpLink:
             frame = await self._socket.recv(decode=False)
         except ConnectionClosed as closed:
             raise Unreachable(gone(NAME, self._why(closed))) from closed
-        self._counters.count_in(len(frame))
+        self.counters.frames_in += 1
+        self.counters.bytes_in += len(frame)
         return frame
 
     async def close(self, reason: str) -> None:
@@ -259,16 +262,9 @@ class HttpLink:
             self._socket.transport.abort()
             await self._socket.wait_closed()
 
-    def statistics(self) -> dict[str, float]:
-        return self._counters.as_dict()
-
     def _check_open(self) -> None:
         if self._reason is not None:
             raise Unreachable(gone(NAME, self._reason))
-
-    def _cut(self, reason: str) -> None:
-        self._reason = reason
-        self._socket.transport.abort()
 
     def _why(self, closed: ConnectionClosed) -> str:
         if self._reason is not None:
@@ -280,43 +276,23 @@ class HttpLink:
         return str(closed.__cause__ or "connection lost")
 
 
-class _Serving:
-    """What the library asks of the server of a connection."""
-
-    def is_serving(self) -> bool:
-        return True
-
-
 class HttpListener:
     """Made by `HttpChannel.listen`."""
 
-    def __init__(self, channel: "HttpChannel", on_link: OnLink) -> None:
-        self.address = ""
+    def __init__(self, channel: "HttpChannel", host: str, port: int, on_link: OnLink) -> None:
+        """Raises: OSError."""
         # Strangers and revoked machines that were turned away, for the health page.
         self.refused = 0
         self.door = UnprovenPeers()
         self._channel = channel
         self._hosting = LinkTasks(on_link)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._accepting: list[asyncio.Task[None]] = []
-        self._sockets: list[socket.socket] = []
-        self._open = False
-
-    def start(self, host: str, port: int) -> None:
         self._sockets = listen(host, port)
         self._open = True
         self.address = join_address(*self._sockets[0].getsockname()[:2])
-        loop = asyncio.get_running_loop()
         self._accepting = [
-            loop.create_task(accept(each, self.door, self._take)) for each in self._sockets
+            asyncio.create_task(accept(each, self.door, self._take)) for each in self._sockets
         ]
-
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            task.get_loop().call_exception_handler(
-                {"message": "a connection failed", "exception": error, "task": task}
-            )
 
     def _take(self, connected: socket.socket, address: str) -> None:
         loop = asyncio.get_running_loop()
@@ -329,7 +305,8 @@ class HttpListener:
         late = loop.call_later(self._channel.timing.handshake_s, visitor.end)
         task = loop.create_task(self._receive(connected, visitor, late))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda ended: report(ended, "a connection failed"))
 
     async def _receive(
         self, connected: socket.socket, visitor: UnprovenPeer, late: asyncio.TimerHandle
@@ -337,7 +314,10 @@ class HttpListener:
         """A connection from its acceptance to its end."""
         timing = self._channel.timing
         # Not what the call below returns: uvloop gives its own TLS in the place of the connection.
-        connection = self._connection(visitor)
+        options = timing.options()
+        protocol = _Quiet(max_size=options["max_size"], logger=_LOG)
+        names = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
+        connection = Opening(visitor, protocol, {name: options[name] for name in names})
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: connection,
@@ -361,16 +341,11 @@ class HttpListener:
             self.door.leave(visitor)
             connected.close()
 
-    def _connection(self, visitor: UnprovenPeer) -> "Opening":
-        timing = self._channel.timing.options()
-        protocol = _Quiet(max_size=timing["max_size"], logger=_LOG)
-        names = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
-        return Opening(visitor, protocol, {name: timing[name] for name in names})
-
     def _judge(self, connection: ServerConnection, _: Request) -> Response | None:
         """Decide who this is, before the far end is told that it is welcome."""
+        der = _peer_certificate(connection)
         try:
-            connection.username = self._channel.identify_peer(connection)
+            connection.username = self._channel.identify(der) if der else ""
         except Refused as refused:
             self.refused += 1
             # The far end believes the proof for what it is, whoever shows it.
@@ -431,7 +406,9 @@ class Opening(ServerConnection):
     """A connection that is being judged; `visitor` is its place at the door."""
 
     def __init__(self, visitor: UnprovenPeer, protocol: _Quiet, options: dict[str, Any]) -> None:
-        super().__init__(protocol, _Serving(), **options)  # type: ignore[arg-type]
+        # All that the library asks of the server of a connection.
+        serving = SimpleNamespace(is_serving=lambda: True)
+        super().__init__(protocol, serving, **options)  # type: ignore[arg-type]
         self._visitor = visitor
         self._quiet = protocol
 
@@ -459,7 +436,7 @@ class HttpChannel:
         id, or raises Refused. It is asked for every link, on both sides.
         """
         self.timing = timing or Timing()
-        self._identify = identify
+        self.identify = identify
         self._ca_pem = credentials.ca_pem
         self.server_tls = server_context(credentials)
         self._client_tls = client_context(credentials)
@@ -473,21 +450,8 @@ class HttpChannel:
         load_pair(self.server_tls, credentials)
         self._client_tls = client_tls
 
-    def identify_peer(self, connection: Connection) -> str:
-        """The machine at the other end, "" without a certificate. Raises Refused."""
-        der = _peer_certificate(connection)
-        return self._identify(der) if der else ""
-
     async def dial(self, address: str, *, peer: str = "") -> Link:
-        def verify(connection: Connection) -> str:
-            found = self.identify_peer(connection)
-            if peer not in ("", found):
-                raise Denied(
-                    f"{address} is machine {found[:16]}, not {peer[:16]}; its address has changed"
-                )
-            return found
-
-        return await _dial(address, self._client_tls, verify, self.timing)
+        return await _dial(address, self._client_tls, self.identify, self.timing, peer)
 
     async def listen(self, address: str, on_link: OnLink) -> HttpListener:
         try:
@@ -495,14 +459,12 @@ class HttpChannel:
         except Malformed as error:
             # Our own configuration says so.
             raise Broken(str(error)) from error
-        listener = HttpListener(self, on_link)
         try:
-            listener.start(host, port)
+            return HttpListener(self, host, port, on_link)
         except OSError as error:
             raise unable(
                 f"cannot listen at {address}: {why_nobody_listens(error)}", error
             ) from error
-        return listener
 
 
 async def join(address: str, pin: Identify, timing: Timing | None = None) -> Link:
@@ -512,18 +474,11 @@ async def join(address: str, pin: Identify, timing: Timing | None = None) -> Lin
     returns the machine id or raises Refused: it must check the signature under the key of
     the invitation itself. Raises Unreachable and Refused.
     """
-
-    def verify(connection: Connection) -> str:
-        return pin(_peer_certificate(connection))
-
-    return await _dial(address, joining_context(), verify, timing or Timing())
+    return await _dial(address, client_context(None), pin, timing or Timing())
 
 
 async def _dial(
-    address: str,
-    tls: ssl.SSLContext,
-    verify: Callable[[Connection], str],
-    timing: Timing,
+    address: str, tls: ssl.SSLContext, identify: Identify, timing: Timing, peer: str = ""
 ) -> Link:
     proven = ""
 
@@ -532,7 +487,11 @@ async def _dial(
 
         async def handshake(self, *arguments: Any, **options: Any) -> None:
             nonlocal proven
-            proven = verify(self)
+            proven = identify(_peer_certificate(self))
+            if peer not in ("", proven):
+                raise Denied(
+                    f"{address} is machine {proven[:16]}, not {peer[:16]}; its address has changed"
+                )
             await super().handshake(*arguments, **options)
 
     class Direct(connect):
@@ -583,32 +542,18 @@ def _translated(address: str, error: Exception) -> MusterError:
             f"{address} hung up on the handshake: it stops, or does not know this machine's"
             " certificate; try later, or join again"
         )
-    return Unreachable(f"no link to {address} ({_why_not(error)}); try later")
-
-
-def _why_not(error: Exception) -> str:
-    """Why there is no link, in words for whoever typed the address."""
+    why = str(error) or type(error).__name__
     if isinstance(error, ssl.SSLError):
-        return f"what answers there is no machine of a fleet: {error.reason or 'it breaks off TLS'}"
-    if isinstance(error, TimeoutError):
-        return "it is silent"
-    if isinstance(error, socket.gaierror):
-        return "there is no computer of this name"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno).lower()
-    return str(error) or type(error).__name__
+        why = f"what answers there is no machine of a fleet: {error.reason or 'it breaks off TLS'}"
+    elif isinstance(error, TimeoutError):
+        why = "it is silent"
+    elif isinstance(error, socket.gaierror):
+        why = "there is no computer of this name"
+    elif isinstance(error, OSError) and error.errno:
+        why = os.strerror(error.errno).lower()
+    return Unreachable(f"no link to {address} ({why}); try later")
 
 
 def _peer_certificate(connection: Connection) -> bytes:
     tls: ssl.SSLObject = connection.transport.get_extra_info("ssl_object")
     return tls.getpeercert(binary_form=True) or b""
-
-
-def _tune(socket_: Any, timing: Timing) -> None:
-    # A frame is a whole message; waiting for more to fill a packet only delays it.
-    socket_.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if sys.platform == "linux":
-        # Unacknowledged bytes end the connection after this, not after a quarter of an hour.
-        socket_.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timing.keepalive_timeout_s * 1000)
-        )

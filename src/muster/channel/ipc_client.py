@@ -14,14 +14,25 @@ import select
 import socket
 import struct
 import sys
-from typing import Self
+from contextlib import AbstractContextManager
 
 from muster.channel.frame import LENGTH_BYTES, check_size, prefixed, read_length
 from muster.errors import Broken, Denied, Silent, Unreachable
 from muster.limits import SOCKET_PATH_BYTES_MAX
 
 
-class Client:
+def peer_uid(connected: socket.socket) -> int:
+    """The uid at the other end, as the kernel knows it."""
+    if sys.platform == "linux":
+        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        _, uid, _ = struct.unpack("3i", raw)
+    else:
+        # LOCAL_PEERCRED of the BSDs and macOS: struct xucred begins with u32 version, u32 uid.
+        _, uid = struct.unpack_from("2I", connected.getsockopt(0, 1, 76))
+    return int(uid)
+
+
+class Client(AbstractContextManager["Client"]):
     """A connection to the daemon of this user."""
 
     def __init__(self, path: str, timeout_s: float) -> None:
@@ -40,7 +51,10 @@ class Client:
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(path)
-            self._check_user(path)
+            if (uid := peer_uid(self._socket)) != os.getuid():
+                raise Denied(
+                    f"the program listening at {path} runs as uid {uid}, not as you; remove it"
+                )
         except OSError as error:
             self._socket.close()
             raise Unreachable(
@@ -49,18 +63,6 @@ class Client:
         except Denied:
             self._socket.close()
             raise
-
-    def _check_user(self, path: str) -> None:
-        if sys.platform == "linux":
-            raw = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            _, uid, _ = struct.unpack("3i", raw)
-        else:
-            # LOCAL_PEERCRED: struct xucred begins with u32 version, u32 uid.
-            _, uid = struct.unpack_from("2I", self._socket.getsockopt(0, 1, 76))
-        if uid != os.getuid():
-            raise Denied(
-                f"the program listening at {path} runs as uid {uid}, not as you; remove it"
-            )
 
     def send(self, frame: bytes) -> None:
         """Send one frame whole. Raises Malformed and Unreachable."""
@@ -106,9 +108,6 @@ class Client:
 
     def close(self) -> None:
         self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

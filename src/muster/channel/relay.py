@@ -19,17 +19,10 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from muster.channel.base import LinkStatistics, gone
+from muster.channel.base import gone
 from muster.channel.flow import Flow
-from muster.channel.frame import (
-    LENGTH_BYTES,
-    check_size,
-    farewell,
-    prefixed,
-    read_length,
-    short_reason,
-)
-from muster.channel.inbox import Inbox
+from muster.channel.frame import farewell, prefixed, short_reason
+from muster.channel.framed import FramedLink
 from muster.channel.tls import Credentials, client_context, server_context
 from muster.errors import Denied, Forged, Malformed, Refused, Unreachable
 from muster.limits import (
@@ -44,36 +37,29 @@ NAME: Final = "relay"
 
 Identify = Callable[[bytes], str]
 
-# A length that no frame and no farewell has.
-_SIGN: Final = b"\x7f\xff\xff\xff"
 _READ_BYTES: Final = 64 * 1024
 
 
-class RelayLink:
+class RelayLink(FramedLink):
     """One end of a relayed link, over one end of a stream to the middle."""
 
-    channel: Final = NAME
+    channel = NAME
+    sign = b"\x7f\xff\xff\xff"
 
     def __init__(
         self, flow: Flow, context: ssl.SSLContext, identify: Identify, *, serves: bool
     ) -> None:
-        self.peer = ""
+        super().__init__()
         self._flow = flow
         self._identify = identify
         self._coming, self._going = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._coming, self._going, server_side=serves)
         self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox(NAME, self._read)
-        self._counters = LinkStatistics(self._loop.time())
         # What is decrypted, what waits for a grant.
         self._plain = bytearray()
         self._unsent = bytearray()
-        self._shaken = self._taken = False
-        # Set once the conversation with the middle is over: nothing may be put any more.
-        self._over = ""
+        self._shaken = False
         self._moved = asyncio.Event()
-        self._may_write = asyncio.Event()
-        self._may_write.set()
         self._heard_s = self._said_s = self._loop.time()
         self._pulse = self._loop.call_later(KEEPALIVE_INTERVAL_MS / 1000, self._live)
         flow.moved = self._fed
@@ -84,12 +70,20 @@ class RelayLink:
         """Shake hands with exactly this machine. Raises Unreachable, Refused, and is closed."""
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1000):
-                self._guarded(self._shake)
+                self._on_room()
                 self._fed()
                 await self._until(lambda: self._shaken)
-                self.peer = self._judged(peer)
-                self._say(_SIGN)
-                await self._until(lambda: self._taken)
+                der = self._tls.getpeercert(binary_form=True)
+                if not der:
+                    raise Forged("the far end of the relay shows no certificate")
+                found = self._identify(der)
+                if found != peer:
+                    raise Denied(
+                        f"the far end of the relay is machine {found[:16]}, not {peer[:16]}"
+                    )
+                self.peer = found
+                self._say(self.sign)
+                await self._until(lambda: self._signs > 0)
         except TimeoutError as error:
             await self.close("the handshake took too long")
             raise Unreachable(gone(NAME, "the far end is silent")) from error
@@ -97,62 +91,27 @@ class RelayLink:
             await self.close(str(refused))
             raise
 
-    async def send(self, frame: bytes) -> None:
-        await self.send_all((frame,))
-
-    async def send_all(self, frames: Sequence[bytes]) -> None:
-        for frame in frames:
-            check_size(frame)
-        await self._wait_writable()
-        self._hand_over(frames)
-        if not self._may_write.is_set():
-            await self._wait_writable()
-
     @property
     def ready(self) -> bool:
-        return self._inbox.ended is None and not self._over and not self._unsent
-
-    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
-        assert self.ready, "somebody else is sending, or the link is gone"
-        for frame in frames:
-            check_size(frame)
-        self._hand_over(frames)
-
-    async def receive(self) -> bytes:
-        frame = await self._inbox.get()
-        self._counters.count_in(len(frame))
-        return frame
+        return self.ended is None and not self._over and not self._unsent
 
     async def close(self, reason: str) -> None:
-        if not self._over and self._inbox.ended is None and self._shaken:
+        if not self._over and self.ended is None and self._shaken:
             self._say(farewell(reason))
-        self._inbox.cut(short_reason(reason))
-        self._may_write.set()
+        self.cut(short_reason(reason))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINK_CLOSE_TIMEOUT_MS / 1000):
                 while self._unsent and not self._over:
-                    await self._turn()
+                    self._moved.clear()
+                    await self._moved.wait()
         self._hang_up("closed")
-
-    def statistics(self) -> dict[str, float]:
-        return self._counters.as_dict()
-
-    async def _wait_writable(self) -> None:
-        # Whoever woke first may have filled it again: see `ipc`.
-        while not self._may_write.is_set():
-            await self._may_write.wait()
-        if self._over or self._inbox.ended is not None:
-            raise Unreachable(gone(NAME, self._inbox.ended or self._over))
 
     async def _until(self, true: Callable[[], bool]) -> None:
         while not true():
-            if (reason := self._inbox.ended) is not None:
-                raise Unreachable(gone(NAME, reason))
-            await self._turn()
-
-    async def _turn(self) -> None:
-        self._moved.clear()
-        await self._moved.wait()
+            if self.ended is not None:
+                raise Unreachable(gone(NAME, self.ended))
+            self._moved.clear()
+            await self._moved.wait()
 
     # --- what the conversation brings ------------------------------------------------------------
 
@@ -164,24 +123,35 @@ class RelayLink:
             self._break(str(self._flow.closed))
             return
         if data := self._flow.take():
-            self._guarded(lambda: self._take(data))
+            self._on_room(data)
         if self._flow.closed is not None:
             # What came before it is still read.
-            self._end("it was cut on the way")
-            self._guarded(self._read)
+            self._hang_up("it was cut on the way")
+            self._on_room()
         self._flush()
         self._moved.set()
 
-    def _take(self, data: bytes) -> None:
-        self._coming.write(data)
-        if not self._shaken:
-            self._shake()
-        if self._shaken:
-            self._read()
-
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _on_room(self, data: bytes = b"") -> None:
+        """Shake hands; decrypt as much as the reader has room for, and grant what was read."""
         try:
-            work()
+            self._coming.write(data)
+            if not self._shaken:
+                try:
+                    self._tls.do_handshake()
+                    self._shaken = True
+                finally:
+                    # Also the alert that says why not.
+                    self._unsent += self._going.read()
+                    self._flush()
+            while not self.full and self.ended is None:
+                self._plain += self._tls.read(_READ_BYTES)
+                self._heard_s = self._loop.time()
+                self._take_frames(self._plain)
+        except ssl.SSLWantReadError:
+            if self._over:
+                self.end(self._over)
+            else:
+                self._flow.give_back()
         except ssl.SSLCertVerificationError as error:
             self._break(f"the far end is not of this fleet ({error.verify_message})")
         except ssl.SSLError as error:
@@ -189,72 +159,11 @@ class RelayLink:
         except Malformed as error:
             self._break(str(error))
 
-    def _shake(self) -> None:
-        try:
-            self._tls.do_handshake()
-            self._shaken = True
-        except ssl.SSLWantReadError:
-            pass
-        finally:
-            # Also the alert that says why not.
-            self._unsent += self._going.read()
-            self._flush()
-
-    def _read(self) -> None:
-        """Decrypt as much as the reader has room for, and grant what was read."""
-        while not self._inbox.full and self._inbox.ended is None:
-            try:
-                self._plain += self._tls.read(_READ_BYTES)
-            except ssl.SSLWantReadError:
-                self._caught_up()
-                return
-            self._heard_s = self._loop.time()
-            self._take_frames()
-
-    def _caught_up(self) -> None:
-        if self._over:
-            self._inbox.end(self._over)
-            self._may_write.set()
-        else:
-            self._flow.give_back()
-
-    def _take_frames(self) -> None:
-        start = 0
-        while len(self._plain) - start >= LENGTH_BYTES:
-            head = bytes(self._plain[start : start + LENGTH_BYTES])
-            if head == _SIGN:
-                self._taken = True
-                start += LENGTH_BYTES
-                continue
-            size, last = read_length(head)
-            end = start + LENGTH_BYTES + size
-            if len(self._plain) < end:
-                break
-            body = bytes(self._plain[start + LENGTH_BYTES : end])
-            start = end
-            if last:
-                self._inbox.end(body.decode(errors="replace"))
-                self._may_write.set()
-                break
-            self._inbox.put(body)
-        del self._plain[:start]
-
-    def _judged(self, peer: str) -> str:
-        """Which machine is there. Raises Refused."""
-        der = self._tls.getpeercert(binary_form=True)
-        if not der:
-            raise Forged("the far end of the relay shows no certificate")
-        found = self._identify(der)
-        if found != peer:
-            raise Denied(f"the far end of the relay is machine {found[:16]}, not {peer[:16]}")
-        return found
-
     # --- what leaves ---------------------------------------------------------------------------
 
-    def _hand_over(self, frames: Sequence[bytes]) -> None:
+    def _write(self, frames: Sequence[bytes]) -> None:
         self._say(b"".join(map(prefixed, frames)))
-        for frame in frames:
-            self._counters.count_out(len(frame))
+        self.counters.count_out(frames)
 
     def _say(self, plain: bytes) -> None:
         view = memoryview(plain)
@@ -270,7 +179,7 @@ class RelayLink:
             del self._unsent[:room]
             self._said_s = self._loop.time()
             self._flow.put(part)
-        if len(self._unsent) <= LINK_UNSENT_BYTES_MAX or self._inbox.ended is not None:
+        if len(self._unsent) <= LINK_UNSENT_BYTES_MAX or self.ended is not None:
             self._may_write.set()
         else:
             self._may_write.clear()
@@ -283,23 +192,19 @@ class RelayLink:
         if now_s - self._heard_s >= interval_s + KEEPALIVE_TIMEOUT_MS / 1000:
             self._break("the far end gave no sign of life")
             return
-        if self._taken and self.ready and now_s - self._said_s >= interval_s / 2:
-            self._say(_SIGN)
+        if self._signs and self.ready and now_s - self._said_s >= interval_s / 2:
+            self._say(self.sign)
         self._pulse = self._loop.call_later(interval_s, self._live)
 
     def _break(self, reason: str) -> None:
-        self._inbox.end(short_reason(reason))
+        self.end(short_reason(reason))
         self._hang_up(reason)
 
     def _hang_up(self, reason: str) -> None:
-        if not self._over:
-            self._flow.close()
-        self._end(reason)
-
-    def _end(self, reason: str) -> None:
-        """The conversation is over; the first reason counts."""
+        """The conversation with the middle is over; the first reason counts."""
         if not self._over:
             self._over = reason
+            self._flow.close()
         self._pulse.cancel()
         self._may_write.set()
         self._moved.set()
@@ -320,10 +225,7 @@ class RelayChannel:
         client, server = client_context(credentials), server_context(credentials)
         self._client_tls, self._server_tls = client, server
 
-    def dialling(self, flow: Flow) -> RelayLink:
-        """The end that asked for the relay; then `prove`."""
-        return RelayLink(flow, self._client_tls, self._identify, serves=False)
-
-    def serving(self, flow: Flow) -> RelayLink:
-        """The end that was asked."""
-        return RelayLink(flow, self._server_tls, self._identify, serves=True)
+    def open(self, flow: Flow, *, serves: bool) -> RelayLink:
+        """The end that was asked for the relay, or that asked for it; then `prove`."""
+        context = self._server_tls if serves else self._client_tls
+        return RelayLink(flow, context, self._identify, serves=serves)

@@ -61,7 +61,7 @@ class Stream:
     async def receive(self) -> bytes:
         """The next bytes, b"" after the last. Raises: as `check`."""
         self.flow.give_back()
-        await self._until(lambda: self.flow.waits or self.flow.ended, self.silence_s)
+        await self._until(lambda: self.flow.waiting or self.flow.ended, self.silence_s)
         data = self.flow.take()
         if not data:
             self.check()

@@ -29,46 +29,37 @@ class Credentials:
     ca_pem: bytes
 
 
-def _context(side: int) -> ssl.SSLContext:
+def server_context(credentials: Credentials) -> ssl.SSLContext:
+    """For a listener: a dialer may show a certificate, and a shown one must be of the fleet."""
+    tls = _context(ssl.PROTOCOL_TLS_SERVER, credentials)
+    tls.verify_mode = ssl.CERT_OPTIONAL
+    tls.num_tickets = 0
+    return tls
+
+
+def client_context(credentials: Credentials | None) -> ssl.SSLContext:
+    """For a dialer: the listener must show a certificate of the fleet.
+
+    Who joins knows no authority yet and has no credentials; the caller's pin is the whole check.
+    """
+    tls = _context(ssl.PROTOCOL_TLS_CLIENT, credentials)
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_REQUIRED if credentials else ssl.CERT_NONE
+    return tls
+
+
+def _context(side: int, credentials: Credentials | None) -> ssl.SSLContext:
     tls = ssl.SSLContext(side)
     tls.minimum_version = ssl.TLSVersion.TLSv1_3
     tls.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
+    if credentials is not None:
+        try:
+            tls.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
+        except (ssl.SSLError, ValueError) as error:
+            what = f"the authority's certificate is unusable ({error}); join again"
+            raise Broken(what) from error
+        load_pair(tls, credentials)
     return tls
-
-
-def server_context(credentials: Credentials) -> ssl.SSLContext:
-    """For a listener: a dialer may show a certificate, and a shown one must be of the fleet."""
-    tls = _context(ssl.PROTOCOL_TLS_SERVER)
-    tls.verify_mode = ssl.CERT_OPTIONAL
-    tls.num_tickets = 0
-    _load_authority(tls, credentials)
-    load_pair(tls, credentials)
-    return tls
-
-
-def client_context(credentials: Credentials) -> ssl.SSLContext:
-    """For a dialer: the listener must show a certificate of the fleet."""
-    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_REQUIRED
-    _load_authority(tls, credentials)
-    load_pair(tls, credentials)
-    return tls
-
-
-def joining_context() -> ssl.SSLContext:
-    """For a dialer that knows no authority yet; the caller's pin is then the whole check."""
-    tls = _context(ssl.PROTOCOL_TLS_CLIENT)
-    tls.check_hostname = False
-    tls.verify_mode = ssl.CERT_NONE
-    return tls
-
-
-def _load_authority(tls: ssl.SSLContext, credentials: Credentials) -> None:
-    try:
-        tls.load_verify_locations(cadata=credentials.ca_pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise Broken(f"the authority's certificate is unusable ({error}); join again") from error
 
 
 def load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:

@@ -62,12 +62,11 @@ class UnprovenPeers:
         self._max = visitors_max
         self._draw = draw
         self._visitors: dict[str, list[UnprovenPeer]] = {}
-        self._count = 0
         # What an address may still do at once, and when that was reckoned.
         self._patience: dict[str, tuple[float, float]] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return sum(map(len, self._visitors.values()))
 
     def knock(self, address: str, end: Callable[[], None], now_s: float) -> UnprovenPeer | None:
         """Let a connection in, at the cost of another where there is no place; None: turn it away.
@@ -75,14 +74,19 @@ class UnprovenPeers:
         An address that knocks faster than any honest machine is turned away unheard.
         """
         group = group_of(address)
-        if not self._pay(group, now_s):
+        if len(self._patience) >= DOOR_ADDRESSES_MAX:
+            # Whoever comes from so many addresses gains a first burst with each, and no more.
+            self._patience = {g: p for g, p in self._patience.items() if g in self._visitors}
+        left, at = self._patience.get(group, (float(DOOR_KNOCKS_BURST), now_s))
+        left = min(DOOR_KNOCKS_BURST, left + max(0.0, now_s - at) * DOOR_KNOCKS_PER_S)
+        self._patience[group] = (left - 1 if left >= 1 else left, now_s)
+        if left < 1:
             self.turned_away += 1
             return None
-        if self._count >= self._max:
+        if len(self) >= self._max:
             self.make_place()
         visitor = UnprovenPeer(group, end)
         self._visitors.setdefault(group, []).append(visitor)
-        self._count += 1
         return visitor
 
     def leave(self, visitor: UnprovenPeer, *, proved: bool = False) -> None:
@@ -91,7 +95,6 @@ class UnprovenPeers:
         if visitor not in group:
             return
         group.remove(visitor)
-        self._count -= 1
         if not group:
             del self._visitors[visitor.address]
         if proved and visitor.address in self._patience:
@@ -124,15 +127,6 @@ class UnprovenPeers:
         for visitor in [v for group in self._visitors.values() for v in group]:
             self.leave(visitor)
             visitor.end()
-
-    def _pay(self, group: str, now_s: float) -> bool:
-        if len(self._patience) >= DOOR_ADDRESSES_MAX:
-            # Whoever comes from so many addresses gains a first burst with each, and no more.
-            self._patience = {g: p for g, p in self._patience.items() if g in self._visitors}
-        left, at = self._patience.get(group, (float(DOOR_KNOCKS_BURST), now_s))
-        left = min(DOOR_KNOCKS_BURST, left + max(0.0, now_s - at) * DOOR_KNOCKS_PER_S)
-        self._patience[group] = (left - 1 if left >= 1 else left, now_s)
-        return left >= 1
 
 
 def group_of(address: str) -> str:

@@ -73,7 +73,7 @@ class Relays:
                     continue
                 try:
                     async with self._daemon.streams.call(number, ASK, {"to": peer}) as stream:
-                        link = self._channel.dialling(stream.flow)
+                        link = self._channel.open(stream.flow, serves=False)
                         await link.prove(peer)
                         self._asking.discard(peer)
                         await self._serve(link, peer, middle)
@@ -98,7 +98,7 @@ class Relays:
         if peer in self._asking and daemon.core.machine < peer:
             raise Conflict("this machine is asking for that one itself")
         stream.accept()
-        link = self._channel.serving(stream.flow)
+        link = self._channel.open(stream.flow, serves=True)
         try:
             await link.prove(peer)
         except MusterError:
