@@ -120,6 +120,22 @@ def test_no_registry_host_or_machine_path_is_committed():
     assert found == []
 
 
+@proves("tidy.tests-measure-no-time")
+def test_no_test_asserts_how_long_something_took():
+    """A machine under load makes it fail: tests/work.py counts work, a wait has a timeout."""
+    clocks = re.compile(r"perf_counter|process_time|thread_time|monotonic|timeit")
+    timed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in _python(ROOT / "tests")
+        if path.name.startswith("test_")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and isinstance(node.left, ast.BinOp)
+        and clocks.search(ast.unparse(node.left))
+    ]
+    assert timed == []
+
+
 @proves("tidy.layers-hold")
 def test_the_import_contracts_are_kept():
     import sys

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -400,17 +399,6 @@ def test_also_where_the_home_is_the_usual_one_only_what_finds_it_is_loaded(tmp_p
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout == "[]\n"
-
-
-@proves("cli.starts-light")
-def test_how_long_a_start_takes_is_printed(tmp_path, capsys):
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        assert muster(tmp_path, "--version").code == 0
-        times.append(time.perf_counter() - began)
-    with capsys.disabled():
-        print(f" start: {sorted(times)[2] * 1000:.0f} ms", end="")
 
 
 @proves("cli.zero-is-an-argument")

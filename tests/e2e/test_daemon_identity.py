@@ -120,10 +120,8 @@ def test_a_revoked_machine_is_cut_everywhere_within_a_second_and_stays_out():
         until(lambda: "studio" in fleet["laptop"].linked(), "the laptop is linked with it")
         before = checks.Log(fleet.hub).streams()
         fleet.hub.order("revoke", "studio", {"name": "studio", "reason": "stolen"})
-        began = time.perf_counter()
-        until(lambda: "studio" not in fleet.hub.linked(), "the hub cut it", within_s=5)
-        until(lambda: "studio" not in fleet["laptop"].linked(), "the laptop cut it", within_s=5)
-        assert time.perf_counter() - began < 1.0
+        until(lambda: "studio" not in fleet.hub.linked(), "the hub cut it", within_s=1)
+        until(lambda: "studio" not in fleet["laptop"].linked(), "the laptop cut it", within_s=1)
         size = {n: s for n, (_, s) in before.items() if n.startswith(fleet["studio"].id)}
         # It goes on trying and writing; nobody lets it in or takes anything.
         args = {"text": ["let me in"], "to": "all"}

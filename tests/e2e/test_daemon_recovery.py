@@ -64,11 +64,11 @@ def begin_run(fleet: Fleet) -> str:
     return run
 
 
-def wait_done(fleet: Fleet, run: str) -> list[dict[str, object]]:
+def wait_done(fleet: Fleet, run: str, *, within_s: float = 60) -> list[dict[str, object]]:
     def settled() -> bool:
         return bool(fleet.hub.ask("runs", {"run": run})["state"] != "open")
 
-    until(settled, lambda: str(fleet.hub.ask("runs", {"run": run})), within_s=60)
+    until(settled, lambda: str(fleet.hub.ask("runs", {"run": run})), within_s=within_s)
     view = fleet.hub.ask("runs", {"run": run})
     assert view["state"] == "done", [(t["state"], t["reason"]) for t in view["tasks"]]
     return list(view["tasks"])
@@ -89,16 +89,14 @@ def test_a_run_goes_on_when_its_owner_is_killed_and_the_running_attempt_is_not_r
 @proves("node.run-survives-its-worker")
 def test_a_run_goes_on_when_its_worker_is_killed_and_nothing_of_the_attempt_lives_on(fleet):
     run = begin_run(fleet)
-    began = time.perf_counter()
     fleet["studio"].kill()
     until(lambda: not fleet.orphans(), "the attempt ends with its daemon", within_s=10)
     fleet["studio"].start()
-    first, _ = wait_done(fleet, run)
+    # The worker says what died with it; nobody waits for the lease to run out.
+    first, _ = wait_done(fleet, run, within_s=25)
     assert first["losses"] == 1
     epochs = [line.split()[1] for line in fleet.notes.read_text().splitlines()]
     assert len(set(epochs)) == 2
-    # The worker says what died with it; nobody waits for the lease to run out.
-    assert time.perf_counter() - began < 25
     repo = Path(fleet.hub.home.repos) / "main.git"
     moves = checks.git(repo, "reflog", "show", "--format=%H", f"muster/{run}/first").split()
     assert len(moves) == 1
@@ -180,9 +178,8 @@ def test_a_daemon_whose_disk_is_full_answers_writes_nothing_and_goes_on_by_itsel
         with pytest.raises(Exhausted, match="full") as refused:
             say(studio, "hub", "z")
         assert refused.value.exit_code == 9
-        began = time.perf_counter()
-        status = studio.ask("status")
-        assert time.perf_counter() - began < 1
+        with studio.client(timeout_s=1) as client:
+            status = client.call("status", {})
         assert "stands still" in status["incidents"][0]["title"]
         assert status["incidents"][0]["severity"] == "critical"
         assert {m["message"] for m in studio.ask("sent")} >= set(told)

@@ -21,6 +21,7 @@ from tests.fuzz.doors import all_doors, knock
 from tests.fuzz.siege import Siege
 
 SLOW_S = 3.0
+STEP_S_MAX = 1.0
 GROWTH_MIB = 400
 KNOCKS = 20
 SIEGE_ROUNDS = 1_000
@@ -73,6 +74,8 @@ def besiege(rounds: int, seed: int) -> list[str]:
                 f"--- siege of seed {seed + start}, round {number}\n{traceback.format_exc()}"
             )
         slowest = max(slowest, siege.slowest[0])
+        if siege.slowest[0] > STEP_S_MAX:
+            wrong.append(f"--- siege of seed {seed + start}: too slow: {siege.slowest}")
     grown = memory_mib() - before
     if grown > GROWTH_MIB:
         wrong.append(f"--- memory grew by {grown} MiB")

@@ -46,7 +46,7 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
         ("muster.node.tasks.owner.OwnerService", "_on_attempt_end"),
         ("muster.node.incarnations.clone.CloneDetector", "opened"),
         ("muster.task.owner.Owner", "report"),
-        ("muster.node.tasks.runs.Running", "_order"),
+        ("muster.node.tasks.runs.RunService", "_order"),
         ("muster.verbs.task", "why"),
     ],
 )

@@ -13,7 +13,6 @@ from tests.promise import proves
 from muster import limits
 from muster.fleet.facts import Facts
 from muster.log import canon
-from muster.node.host import clock
 from muster.node.host.facts import TOOLS, Tools, probe, pulse, run_tool
 from muster.task.route import Machine, judge, wants_of
 
@@ -74,12 +73,11 @@ def test_tools_are_asked_again_only_after_a_while_or_on_request():
 def test_a_tool_that_hangs_fails_or_is_not_there_is_absent_in_bounded_time(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "PROBE_MS_MAX", 200)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")
-    program(tmp_path, "hangs", "exec sleep 60")
+    # The limit of a test is shorter than this.
+    program(tmp_path, "hangs", "exec sleep 600")
     program(tmp_path, "fails", "echo 1.0; exit 3")
     program(tmp_path, "works", 'echo "works $1"')
-    began = clock.read().boot_ms
     assert [run_tool([n, "-v"]) for n in ("hangs", "fails", "missing")] == [None, None, None]
-    assert clock.read().boot_ms - began < 5_000
     assert run_tool(["works", "$(id); 1.2"]) == "works $(id); 1.2\n"
 
 

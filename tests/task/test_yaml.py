@@ -1,13 +1,13 @@
 """The safe part of YAML: what it refuses, where, and how fast."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.promise import proves
+from tests.work import calls
 
 from muster import limits
 from muster.task import yaml
@@ -29,6 +29,8 @@ def plain(node: yaml.Node) -> object:
     return {key: plain(value) for key, value in node.values.items()}
 
 
+# Eleven were counted, in the longest of them.
+CALLS_OF_A_BYTE_MAX = 20
 HOSTILE = {
     "brackets": (b"[" * 100_000, "nested deeper than 16 levels"),
     "braces": (b"{" * 100_000, "a key is a word"),
@@ -63,11 +65,12 @@ HOSTILE = {
 
 @proves("spec.hostile-text")
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_bytes_are_refused_quickly_by_one_sentence(name):
+@pytest.mark.timeout(30)
+def test_hostile_bytes_are_refused_by_one_sentence_after_bounded_work(name):
     raw, sentence = HOSTILE[name]
-    start = time.process_time()
-    problem = refusal(raw)
-    assert time.process_time() - start < 1
+    found = []
+    assert calls(lambda: found.append(refusal(raw))) < CALLS_OF_A_BYTE_MAX * len(raw) + 1_000
+    (problem,) = found
     assert sentence in problem.sentence
     assert problem.line >= 1
     assert problem.column >= 1
@@ -86,10 +89,9 @@ def test_hostile_bytes_are_refused_quickly_by_one_sentence(name):
         b'"' + b"\\n" * 131_000 + b'"',
     ],
 )
-def test_a_large_scalar_is_read_within_a_second(raw):
-    start = time.process_time()
-    yaml.read(raw)
-    assert time.process_time() - start < 1
+@pytest.mark.timeout(30)
+def test_a_large_scalar_is_read_whatever_is_in_it_with_a_few_calls(raw):
+    assert calls(lambda: yaml.read(raw)) < 500
 
 
 @proves("spec.hostile-text")
