@@ -136,7 +136,8 @@ PROMISES: Final[dict[str, str]] = {
     "store.atomic": "A transaction that fails leaves entries, tables, heads and clock as they were.",
     "store.append-durable": "What a transaction appended, sealed and folded is there after the database is opened again.",
     # --- fleet
-    "fleet.fork-closed": "A forked stream is an incident on every machine that holds the proof, until an operator closes it by a signed entry that all fold alike, in any order, for good.",
+    "fleet.fork-closed": "A forked stream is an incident on every machine that holds the proof, until an operator acknowledges it by a signed entry that all fold alike, in any order, for good; what older versions closed stays closed.",
+    "fleet.incident-acknowledged": "What an operator acknowledged, or whom one lets do so, needs no person on any machine until it is told again.",
     "fleet.revocation-bounded": "Every machine can be revoked, whatever it wrote: the document is bounded, and what was known first still counts.",
     "fleet.revoke-whom": "Nobody is revoked by mistake: a word that could mean two is refused with what to type, and a machine never revokes itself.",
     "fleet.last-operator": "The last operator is only revoked where the order says so.",

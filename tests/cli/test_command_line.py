@@ -45,7 +45,7 @@ def test_the_help_page_names_every_verb_with_its_sentence(tmp_path):
 
 
 _HERE_ONLY = (
-    "init", "join", "operator", "device", "up", "doctor", "answer", "fetch", "audit", "rebuild", "close",
+    "init", "join", "operator", "device", "up", "doctor", "answer", "fetch", "audit", "rebuild",
     "resume", "schema", "version", "completion",
 )  # fmt: skip
 

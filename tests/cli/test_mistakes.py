@@ -102,7 +102,7 @@ def test_what_belongs_to_another_action_is_not_passed_over(words, says):
         (["send", "build", "-x"], "a text that begins with - stands behind --"),
         (["tasks", "--limit", "x"], "'x' is no whole number"),
         (["tasks", "--limit", "9" * 20], "no whole number of at most 15 digits"),
-        (["close"], "are required: FORK;"),
+        (["acknowledge"], "are required: INCIDENT;"),
     ],
 )
 def test_an_unknown_option_a_word_too_many_and_no_number_are_named(words, says):

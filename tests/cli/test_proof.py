@@ -12,10 +12,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from muster.errors import MusterError
-from muster.fleet.forked import CLOSE, close_args, fork_id
+from muster.fleet.acknowledgement import VERB, name_of
+from muster.fleet.kinds import Fork
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.operator_end import sign_end
 from muster.fleet.record import sign_binding, sign_operator, sign_record, sign_revocation
@@ -291,22 +293,24 @@ def test_a_fork_is_named_with_its_place_and_forged_evidence_is_not_believed(worl
 def _closes(world, evidence):
     """A stranger's word about the fork changes nothing; an operator's makes it a closed matter."""
     world.sql("update fork set evidence = ?", evidence)
-    fork = fork_id(str(THEIRS), 5)
+    of = Fork(5, str(THEIRS))
+    fork = name_of(of)
     for seed, kept in ((b"x" * 32, 1), (b"o" * 32, 0)):
         operator = Operator.from_seed(seed)
         signed = sign_statement(
-            operator.statement, fleet=AUTHORITY.fleet, verb=CLOSE, object=fork,
-            target=EVERY_MACHINE, args=close_args(fork, "a backup"), nonce=bytes(16),
+            operator.statement, fleet=AUTHORITY.fleet, verb=VERB, object=fork,
+            target=EVERY_MACHINE, args={"incident": fork, "note": "a backup"}, nonce=bytes(16),
             issued_ms=NOW, until_ms=NOW + 1,
         ).decode()  # fmt: skip
         store = Store(
             world.path, fleet=AUTHORITY.fleet, machine=ANN.machine, rng=secrets.token_bytes
         )
         raw = sign_operator(AUTHORITY if not kept else OTHER, operator.key, "alice", NOW).decode()
-        body = {"common": 5, "note": "a backup", "proof": "0" * 64, "stream": str(THEIRS)}
+        body = {"note": "a backup", "of": msgspec.to_builtins(of)}
         with store.transaction():
             store.append(MINE, [
-                draft("fork.close", **body, statement=signed), draft("operator.record", record=raw),
+                draft("incident.acknowledge", **body, statement=signed),
+                draft("operator.record", record=raw),
             ], NOW)  # fmt: skip
             store.seal_dirty(ANN.signer("seal"))
         store.close()

@@ -160,7 +160,7 @@ def test_whatever_changes_something_for_others_needs_an_order():
     assert free == {"enrol"}
     ordered = {v.name for v in VERBS.values() if v.auth in {"order", "agent"}}
     assert ordered == {
-        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "fork.close",
+        "invite", "revoke", "grant", "run", "cancel", "retry", "decide", "repo", "question.answer", "send", "acknowledge",
         "reply", "ack", "thread", "operator.add", "device.add", "device.revoke", "role", "doubt.end",
     }  # fmt: skip
 

@@ -26,8 +26,8 @@ from tests.promise import proves
 
 from muster.errors import Denied, Malformed
 from muster.fleet import folds, kinds
+from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
-from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.grant import Grant
 from muster.fleet.machine import Authority, Operator
 from muster.fleet.operator_end import End, open_end, sign_end
@@ -129,29 +129,34 @@ def test_only_the_authority_ends_a_key_and_only_one_that_was_revoked():
     assert world.roster.ended == {}
 
 
-def closing(by: Operator, common: int = 3) -> kinds.ForkClose:
-    forked = str(stream(LAPTOP))
-    fork = fork_id(forked, common)
+def seen(by: Operator, common: int = 3) -> kinds.IncidentAcknowledge:
+    of = kinds.Fork(common, str(stream(LAPTOP)))
+    fork = name_of(of)
     raw = sign_statement(
-        by.statement, fleet=FLEET_ID, verb=CLOSE, object=fork, target=EVERY_MACHINE,
-        args=close_args(fork, "seen"), nonce=bytes(16), issued_ms=NOW, until_ms=NOW + HOUR,
+        by.statement, fleet=FLEET_ID, verb=VERB, object=fork, target=EVERY_MACHINE,
+        args={"incident": fork, "note": "seen"}, nonce=bytes(16), issued_ms=NOW,
+        until_ms=NOW + HOUR,
     )  # fmt: skip
-    return kinds.ForkClose(common, "seen", "0" * 64, raw.decode(), forked)
+    return kinds.IncidentAcknowledge("seen", of, raw.decode())
 
 
 @proves("fleet.operator-end")
-def test_a_fork_that_was_closed_before_stays_closed_and_no_other_is_closed_by_the_key():
-    named = fork_id(str(stream(LAPTOP)), 3)
+def test_what_was_acknowledged_before_stays_so_and_nothing_else_is_acknowledged_by_the_key():
+    first, second = (name_of(kinds.Fork(at, str(stream(LAPTOP)))) for at in (3, 5))
     world = world_with(
-        (STUDIO, kinds.FORK_CLOSE, closing(BOB)),
+        (STUDIO, kinds.INCIDENT_ACKNOWLEDGE, seen(BOB)),
         (STUDIO, kinds.MACHINE_REVOKE, shut()),
-        (BUILD, kinds.FORK_CLOSE, closing(BOB, 5)),
+        (BUILD, kinds.INCIDENT_ACKNOWLEDGE, seen(BOB, 5)),
     )
-    assert len(world.roster.closed) == 2
-    world.write(STUDIO, kinds.OPERATOR_END, end(forks=(named,)))
-    assert list(world.roster.closed) == [named]
-    world.write(BUILD, kinds.FORK_CLOSE, closing(ALICE, 5))
-    assert len(world.roster.closed) == 2, "another operator closes it"
+    rows = list(world.select(folds.ACKNOWLEDGED.name))
+    assert {(r["incident"], r["signer"]) for r in rows} == {(first, BOB.key), (second, BOB.key)}
+    assert world.roster.acknowledged(BOB.key, first)
+    assert world.roster.acknowledged(BOB.key, second), "as long as nobody said what counts"
+    world.write(STUDIO, kinds.OPERATOR_END, end(forks=(first,)))
+    assert world.roster.acknowledged(BOB.key, first)
+    assert not world.roster.acknowledged(BOB.key, second)
+    assert world.roster.acknowledged(ALICE.key, second), "another operator's word counts"
+    assert not world.roster.acknowledged(MALLORY.key, first)
 
 
 @proves("fleet.operator-end")
@@ -166,7 +171,7 @@ def test_an_end_outlasts_the_stream_that_told_of_it_and_nobody_repeats_what_it_d
     bodies = {
         (kinds.GRANT_TAKE, True): take(ID["send"], BOB),
         (kinds.GRANT_TAKE, False): take(ID["run"], BOB),
-        (kinds.FORK_CLOSE, False): closing(BOB),
+        (kinds.INCIDENT_ACKNOWLEDGE, False): seen(BOB),
     }
     for (kind, lasts), body in bodies.items():
         entry = world.write(LAPTOP, kind, body)

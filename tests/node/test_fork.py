@@ -9,9 +9,9 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.fleet import kinds
+from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
 from muster.fleet.folds import TAKEN
-from muster.fleet.forked import CLOSE, close_args, fork_id
 from muster.fleet.grant import TAKE, take_args
 from muster.fleet.machine import Operator
 from muster.fleet.permanent import permanent
@@ -164,14 +164,20 @@ def test_orders_and_decisions_of_keys_without_any_right_do_not_last():
     world = Cores("hub")
     hub = world["hub"]
     stream, note = str(hub.core.membership.own(FLEET)), "seen"
-    fork = fork_id(stream, 1)
+    of = kinds.Fork(1, stream)
+    fork = name_of(of)
     for signer, expected in ((NOBODY.statement, False), (None, True)):
         order = hub.world.sign("send", "all", hub, ONCE, signer=signer)
-        word = hub.world.sign(CLOSE, fork, hub, close_args(fork, note), signer=signer)
-        closing = kinds.ForkClose(1, note, "0" * 64, word, stream)
+        said = {"fork": fork, "note": note}
+        older = hub.world.sign("fork.close", fork, hub, said, signer=signer)
+        word = hub.world.sign(VERB, fork, hub, {"incident": fork, "note": note}, signer=signer)
+        closing = kinds.ForkClose(1, note, "0" * 64, older, stream)
         bodies = {
             kinds.ORDER_TAKE: {"grant": "0" * 64, "statement": order},
             kinds.FORK_CLOSE: msgspec.to_builtins(closing),
+            kinds.INCIDENT_ACKNOWLEDGE: msgspec.to_builtins(
+                kinds.IncidentAcknowledge(note, of, word)
+            ),
         }
         for kind, body in bodies.items():
             with hub.core.store.transaction():

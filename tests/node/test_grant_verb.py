@@ -67,7 +67,7 @@ def given(world: Cores, to: str, verb: str, object: str = "*", days: int = 1) ->
         (BOB.key, "*", "main", "nothing in common"),
         (BOB.key, "logs", "*", "inside the command"),
         (BOB.key, "beat", "*", "ask it of each other"),
-        (BOB.key, "fork.close", "*", "operator's own"),
+        (BOB.key, "doubt.end", "*", "operator's own"),
         (BOB.key, "operator.add", "*", "operator's own"),
         ("alice", "run", "*", "everything already"),
     ],
@@ -93,7 +93,7 @@ def test_a_grant_without_effect_that_somebody_signed_all_the_same_is_not_written
     hub, laptop = world["hub"], world["laptop"].id
     for to, verb, object in (
         (agent_key("shell", laptop), "run", "*"), (laptop, "run", "*"), ("mobile", "run", "*"),
-        (laptop, "push", "main"), (BOB.key, "fork.close", "*"), (world.operator.key, "run", "*"),
+        (laptop, "push", "main"), (BOB.key, "doubt.end", "*"), (world.operator.key, "run", "*"),
     ):  # fmt: skip
         assert kind(given(world, to, verb, object)) == "Refused", (to, verb)
     assert kind(given(world, BOB.key, "run", days=-1)) == "Refused"
@@ -125,7 +125,7 @@ def test_what_only_an_operator_does_is_refused_to_whoever_was_granted_everything
     hub = world["hub"]
     assert kind(given(world, BOB.key, "*")) == "ok"
     calls = {
-        "fork.close": {"fork": "0" * 64}, "operator.add": {"name": "bob", "key": BOB.key},
+        "operator.add": {"name": "bob", "key": BOB.key},
         "device.add": {"machine": "laptop"}, "device.revoke": {"device": "laptop"},
         "doubt.end": {"doubt": "0" * 64},
     }  # fmt: skip

@@ -5,16 +5,20 @@ from typing import Any
 import msgspec
 import pytest
 from tests.node.cores import WALL_MS, Cores, One
+from tests.node.test_incidents import say
 from tests.promise import proves
 
 from muster.fleet import kinds
+from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.record import sign_revocation
 from muster.limits import OPERATOR_END_NAMES_MAX
 from muster.log import canon
+from muster.log.stream import FLEET
 from muster.node.incarnations.doubt import Doubt
+from muster.node.services import operator_end
 
 BOB = Operator.from_seed(b"bob".ljust(32))
 HELD = Operator.from_seed(b"holder".ljust(32))
@@ -145,3 +149,49 @@ def test_what_others_gave_is_named_before_all_that_nobody_knows(world):
     revoke(world)
     for machine in world.machines.values():
         assert not may(machine, "send")
+
+
+def looking(world: Cores, of: kinds.Fork | kinds.Told) -> bytes:
+    args = {"incident": name_of(of), "note": "seen"}
+    statement = world.sign(VERB, name_of(of), world["hub"], args, signer=BOB.statement)
+    return canon.encode(kinds.IncidentAcknowledge("seen", of, statement))
+
+
+@proves("fleet.operator-end", "fleet.incident-acknowledged")
+def test_what_is_open_here_is_named_before_all_that_was_acknowledged_and_never_was(
+    world, monkeypatch
+):
+    monkeypatch.setattr(operator_end, "OPERATOR_END_NAMES_MAX", 5)
+    hub, studio = world["hub"], world["studio"]
+    say(studio, "smoke", "critical", "there is smoke")
+    studio.core.sync.after_commit(studio.core.now.boot_ms)
+    world.pass_ms(1_000)
+    (smoke,) = hub.call("incidents", {})["value"]
+    stream = str(studio.core.membership.own(FLEET))
+    real = kinds.Told("smoke", stream, smoke["t_ms"])
+    assert name_of(real) == smoke["id"]
+    every = [kinds.Told(f"never-{n}", stream, n) for n in range(1_000)]
+    # By name, and by when they were written, they come first.
+    made_up = [of for of in every if name_of(of) < name_of(real)][:40]
+    assert len(made_up) == 40
+    with studio.core.store.transaction():
+        studio.core.now = world.now()
+        for of in (*made_up, real):
+            studio.core.append(kinds.INCIDENT_ACKNOWLEDGE, looking(world, of))
+        studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
+    studio.core.sync.after_commit(studio.core.now.boot_ms)
+    world.pass_ms(1_000)
+    revoke(world)
+    # What the key signs later is nothing.
+    say(studio, "flood", "critical", "there is water")
+    studio.core.sync.after_commit(studio.core.now.boot_ms)
+    world.pass_ms(1_000)
+    (flood,) = [i for i in hub.call("incidents", {})["value"] if i["key"] == "flood"]
+    late = looking(world, kinds.Told("flood", stream, flood["t_ms"]))
+    write(studio, kinds.INCIDENT_ACKNOWLEDGE, msgspec.json.decode(late))
+    never = looking(world, kinds.Fork(7, stream))
+    write(studio, kinds.INCIDENT_ACKNOWLEDGE, msgspec.json.decode(never))
+    assert hub.call("forks", {})["value"] == []
+    for machine in world.machines.values():
+        seen = {i["key"]: i["by"] for i in machine.call("incidents", {})["value"] if i["open"]}
+        assert seen == {"smoke": "bob", "flood": ""}, machine.name

@@ -36,14 +36,13 @@ import msgspec
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import NotFound
-from muster.fleet.forked import CLOSE, close_args
+from muster.fleet.acknowledgement import VERB as ACKNOWLEDGE
 from muster.limits import COMPANY_MS, CONFIRM_MS
 from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
 from muster.task.kinds import AttemptStart, TaskAssign, read
-from muster.verbs.fork import listed
 from tests.sim.network import DIAL_MS_MAX
 from tests.sim.tally import KINDS, chained
 
@@ -431,11 +430,11 @@ class Checker:
                     world.reached["fork-closed"] += 1
                     closed.add(of)
                 else:
-                    self.surprise(CLOSE, answer)
+                    self.surprise(ACKNOWLEDGE, answer)
 
-            args = close_args(fork, "seen")
-            statement = world.workload.order(machine, CLOSE, fork, args)
-            world.workload.call(machine, CLOSE, args, then, statement)
+            args = {"incident": fork, "note": "seen"}
+            statement = world.workload.order(machine, ACKNOWLEDGE, fork, args)
+            world.workload.call(machine, ACKNOWLEDGE, args, then, statement)
         world.run_until(world.ms + 1_000)
 
         def told() -> bool:
@@ -446,7 +445,9 @@ class Checker:
 
     def _forks(self, machine: "Machine") -> set[str]:
         """The forks that nobody closed, as this machine sees it."""
-        return {fork.fork for fork in listed(_core(machine)) if fork.state == "open"}
+        core = _core(machine)
+        proved = core.replication.forks.proved().keys()
+        return proved - core.incidents.acknowledged(proved, core.now.wall_ms, fork=True).keys()
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]

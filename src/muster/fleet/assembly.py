@@ -22,7 +22,7 @@ from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
-from muster.fleet.operator_end import Ended, closed, ended, took
+from muster.fleet.operator_end import Ended, ended, took
 from muster.fleet.record import (
     MachineRecord,
     OperatorRecord,
@@ -31,7 +31,7 @@ from muster.fleet.record import (
     open_record,
     open_revocation,
 )
-from muster.fleet.roster import Closed, Member, Roster
+from muster.fleet.roster import Member, Roster
 from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
 
@@ -112,7 +112,6 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         grants=effective(roots, given),
         facts=_facts(rows),
         groups=_groups(rows),
-        closed=_closed(rows, sorted(signed), ends),
         dead=dead,
     )
 
@@ -182,21 +181,6 @@ def _given(
             )
             given[id_] = Given(id_, giver, grant)
     return tuple(given[id_] for id_ in sorted(given))
-
-
-def _closed(rows: RowsOf, signed: Iterable[str], ends: Mapping[str, Ended]) -> dict[str, Closed]:
-    """Per fork its first decision; it stands when the operator is revoked later."""
-    found: dict[str, Closed] = {}
-    decided = [
-        row
-        for key in signed
-        for row in rows(folds.FORK.name, operator=key)
-        if closed(ends, key, row["fork"])
-    ]
-    for row in sorted(decided, key=lambda r: (r["issued_ms"], r["operator"], r["note"])):
-        made = Closed(row["forked"], row["common"], row["operator"], row["issued_ms"], row["note"])
-        found.setdefault(row["fork"], made)
-    return found
 
 
 def _facts(rows: RowsOf) -> dict[MachineId, Facts]:

@@ -8,7 +8,7 @@ fact back: a grant taken and a member removed leave a row that says so.
 Rule 3: entries outside a stream of scope `fleet` are skipped: authority is public.
 
 Reasons for skipping: no-body, bad-body, wrong-scope, bad-record, bad-statement, not-first,
-not-mine, stale, other-fork, other-grant, other-target, other-terms, replayed, invite-known,
+not-mine, stale, other-grant, other-incident, other-target, other-terms, replayed, invite-known,
 invite-unknown, invite-used, incident-not-open.
 """
 
@@ -17,10 +17,10 @@ from typing import Final, TypeVar
 
 from muster.errors import Malformed
 from muster.fleet import kinds
+from muster.fleet.acknowledgement import KINDS, read
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER, Devices, checked
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts, Logins, Reach
-from muster.fleet.forked import closes
 from muster.fleet.grant import gives, takes
 from muster.fleet.operator_end import open_end
 from muster.fleet.record import open_operator, open_record, open_revocation
@@ -103,17 +103,18 @@ MEMBER: Final = Table(
     (("name", "text"), ("machine", "text")),
     (("member", "int"), ("since", "text"), ("cuts", "text"), ("t_ms", "int"), ("t_n", "int")),
 )
-FORK: Final = Table(
-    "fleet_fork",
-    (("fork", "text"), ("operator", "text")),
+# `fork` is 1 where `about` is a stream that forked after its first `common` entries.
+ACKNOWLEDGED: Final = Table(
+    "fleet_acknowledged",
+    (("incident", "text"), ("signer", "text")),
     (
-        ("forked", "text"),
+        ("fork", "int"),
+        ("about", "text"),
         ("common", "int"),
-        ("proof", "text"),
         ("note", "text"),
         ("issued_ms", "int"),
-        ("entry", "blob"),
     ),
+    (("incident", "signer"), ("signer", "fork")),
 )
 INCIDENT: Final = Table(
     "fleet_incident",
@@ -155,7 +156,6 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     """Every fold of the fleet's entries, for the fleet whose record key has this id."""
     who = _Who(fleet)
     may = _May(fleet)
-    fork = _Fork(fleet)
     end = _End(fleet)
     device = Devices(fleet)
     logins, reach = _beside(LOGINS, Logins, "logins"), _beside(REACH, Reach, "reach")
@@ -166,7 +166,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
         FleetFold("fleet.may", fleet, (GRANT, TAKEN, ORDER, DENIAL), may.kinds),
         FleetFold("fleet.invite", fleet, (INVITE,), _INVITE_KINDS),
         FleetFold("fleet.group", fleet, (GROUP, MEMBER), _GROUP_KINDS),
-        FleetFold("fleet.fork", fleet, (FORK,), fork.kinds),
+        FleetFold("fleet.acknowledged", fleet, (ACKNOWLEDGED,), _acknowledged(fleet)),
         FleetFold("fleet.end", fleet, (ENDED,), end.kinds),
         FleetFold("fleet.device", fleet, (DEVICE_OFFER, DEVICE), device.kinds),
         FleetFold("fleet.incident", fleet, (INCIDENT,), _INCIDENT_KINDS),
@@ -295,20 +295,17 @@ class _May:
         return [Change(DENIAL.name, (entry.header.seq,), row)]
 
 
-class _Fork:
-    """What operators decided about forked streams."""
+def _acknowledged(fleet: FleetId) -> dict[str, Handler]:
+    """Who signed that a person looked at an incident."""
 
-    def __init__(self, fleet: FleetId) -> None:
-        self.fleet = fleet
-        self.kinds: dict[str, Handler] = {kinds.FORK_CLOSE: self._close}
+    def fold(entry: Entry, _rows: Rows) -> Iterable[Change]:
+        said = read(entry)
+        signed, fork = said.signed(fleet), isinstance(said.what, kinds.Fork)
+        common = said.what.common if isinstance(said.what, kinds.Fork) else 0
+        row = (int(fork), said.what.stream, common, said.note, signed.issued_ms)
+        return [Change(ACKNOWLEDGED.name, (said.name, signed.operator), row)]
 
-    def _close(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, kinds.ForkClose)
-        statement = checked("bad-statement", open_statement, body.statement, self.fleet)
-        if not closes(statement, body):
-            raise Skip("other-fork")
-        row = (body.stream, body.common, body.proof, body.note, statement.issued_ms, entry.id)
-        return [Change(FORK.name, (statement.object, statement.operator), row)]
+    return dict.fromkeys(KINDS, fold)
 
 
 class _End:

@@ -39,10 +39,12 @@ GROUP_ADD: Final = "group.add"
 GROUP_REMOVE: Final = "group.remove"
 INCIDENT_OPEN: Final = "incident.open"
 INCIDENT_CLOSE: Final = "incident.close"
+INCIDENT_ACKNOWLEDGE: Final = "incident.acknowledge"
 FORK_CLOSE: Final = "fork.close"
 
 Cuts = Annotated[dict[str, Size], Meta(max_length=limits.FLEET_LIST_MAX)]
 Severity = Literal["notice", "warning", "critical"]
+Stream = Annotated[str, Meta(max_length=256)]
 
 
 class Head(Struct, frozen=True, forbid_unknown_fields=True):
@@ -186,7 +188,7 @@ class GroupRemove(Struct, frozen=True, forbid_unknown_fields=True):
 
 @kind(FORK_CLOSE)
 class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
-    """An operator closes a fork: `stream` stays at its first `common` entries.
+    """How older versions acknowledge a fork: `stream` stays at its first `common` entries.
 
     `proof` is the sha256 of the fork proof as the writer of this entry had it.
     """
@@ -195,7 +197,7 @@ class ForkClose(Struct, frozen=True, forbid_unknown_fields=True):
     note: Text
     proof: Hex32
     statement: str
-    stream: Annotated[str, Meta(max_length=256)]
+    stream: Stream
 
 
 @kind(INCIDENT_OPEN, unknown="ignore")
@@ -214,3 +216,27 @@ class IncidentClose(Struct, frozen=True):
 
     key: Word
     reason: Text
+
+
+class Fork(Struct, frozen=True, forbid_unknown_fields=True, tag="fork"):
+    """`stream` has two branches, and stays at its first `common` entries."""
+
+    common: Size
+    stream: Stream
+
+
+class Told(Struct, frozen=True, forbid_unknown_fields=True, tag="incident"):
+    """What is open under `key` in a machine's `stream`, as it was told at `t_ms`."""
+
+    key: Word
+    stream: Stream
+    t_ms: Milliseconds
+
+
+@kind(INCIDENT_ACKNOWLEDGE)
+class IncidentAcknowledge(Struct, frozen=True, forbid_unknown_fields=True):
+    """Somebody looked at an incident; the statement names it (acknowledgement.py)."""
+
+    note: Text
+    of: Fork | Told
+    statement: str

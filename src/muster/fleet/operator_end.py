@@ -1,7 +1,7 @@
 """What still counts of a revoked operator's key: the authority's last word about it.
 
-Rule 1: what an operator took back, and what was decided about a fork, stays so when the operator is
-revoked. A key that was shut out may sign more of it, under any date, and no stamp tells the two
+Rule 1: what an operator took back, and which incident it acknowledged, stays so when the operator
+is revoked. A key that was shut out may sign more of it, under any date, and no stamp tells the two
 apart. So whoever shuts the key out says, in the authority's name, what of it was known then.
 Rule 2: what the end of a key does not name counts for nothing, whoever passes it on, and wherever
 it stands. Of several ends of one key all that any of them names counts.
@@ -11,7 +11,7 @@ authority's machine writes the end. Older machines read over an end: there all o
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Meta, Struct
 
@@ -28,7 +28,10 @@ Named = Annotated[tuple[Hex32, ...], Meta(max_length=limits.OPERATOR_END_NAMES_M
 
 
 class End(Struct, frozen=True, forbid_unknown_fields=True):
-    """The last word: the grants and terms that the key took, and the forks that it closed."""
+    """The last word: the grants and terms that the key took, the incidents that it acknowledged.
+
+    Those were forks only when the field got its name.
+    """
 
     fleet: Hex32
     forks: Named
@@ -91,6 +94,6 @@ def took(ends: Mapping[str, Ended], key: str, id: str) -> bool:
     return key not in ends or id in ends[key].taken
 
 
-def closed(ends: Mapping[str, Ended], key: str, fork: Any) -> bool:
-    """Whether the end of a key, where it has one, names this fork."""
-    return key not in ends or fork in ends[key].forks
+def acknowledged(ends: Mapping[str, Ended], key: str, incident: str) -> bool:
+    """Whether the end of a key, where it has one, names this incident."""
+    return key not in ends or incident in ends[key].forks

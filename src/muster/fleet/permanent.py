@@ -8,10 +8,10 @@ which an operator gave the right in question. What any other key signed is nobod
 again would let a member fill the streams of all others.
 
 Six things last: a revocation and the end of an operator's key (the authority's), the taking of a
-grant (an operator's, or a key's that may give), an operator's word about a fork, an order that
-*this* machine obeyed, and that it put a member out of a thread which it keeps. Nobody else can say
-that one again, or needs to: whoever holds the removal beyond the cut leaves the member out for it
-(`removals`), without a word.
+grant (an operator's, or a key's that may give), an operator's acknowledgement of a fork, an order
+that *this* machine obeyed, and that it put a member out of a thread which it keeps. Nobody else can
+say that one again, or needs to: whoever holds the removal beyond the cut leaves the member out for
+it (`removals`), without a word.
 What gives (a record, a grant, a member) does not: losing it is safe, and whoever gave it notices.
 """
 
@@ -19,8 +19,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from muster.errors import Refused
-from muster.fleet import folds, kinds
-from muster.fleet.forked import closes, fork_id
+from muster.fleet import acknowledgement, folds, kinds
 from muster.fleet.grant import takes
 from muster.fleet.operator_end import open_end
 from muster.fleet.record import open_revocation
@@ -51,8 +50,8 @@ KINDS: Final = frozenset(
         kinds.OPERATOR_END,
         kinds.GRANT_TAKE,
         kinds.ORDER_TAKE,
-        kinds.FORK_CLOSE,
         kinds.GROUP_REMOVE,
+        *acknowledgement.KINDS,
     }
 )
 
@@ -87,16 +86,14 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         if not takes(taker, taking.id):
             return None
         return Permanent(folds.TAKEN.name, row, signer=taker.operator)
-    if kind == kinds.FORK_CLOSE:
-        closing = body_as(entry, kinds.ForkClose)
-        fork = fork_id(closing.stream, closing.common)
-        if not roster.decided(signer_of(closing.statement.encode()), fork):
+    if kind in acknowledgement.KINDS:
+        said = acknowledgement.read(entry)
+        signer = signer_of(said.statement.encode())
+        # To lose what was said of anything else is safe: it is an alarm again.
+        if not isinstance(said.what, kinds.Fork) or not roster.acknowledged(signer, said.name):
             return None
-        decided = open_statement(closing.statement.encode(), roster.fleet)
-        row = {"fork": decided.object, "operator": decided.operator}
-        if not closes(decided, closing):
-            return None
-        return Permanent(folds.FORK.name, row, signer=decided.operator)
+        row = {"incident": said.name, "signer": said.signed(roster.fleet).operator}
+        return Permanent(folds.ACKNOWLEDGED.name, row, signer=signer)
     if kind == kinds.GROUP_REMOVE:
         removal = body_as(entry, kinds.GroupRemove)
         if entry.header.author != me:

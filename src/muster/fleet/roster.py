@@ -16,7 +16,7 @@ from muster.fleet.device import Device
 from muster.fleet.facts import Facts
 from muster.fleet.grant import GRANT, Given, Grant, decide, effective, gives
 from muster.fleet.name import short
-from muster.fleet.operator_end import Ended, closed, took
+from muster.fleet.operator_end import Ended, acknowledged, took
 from muster.fleet.record import (
     Binding,
     MachineRecord,
@@ -41,16 +41,6 @@ class Member(NamedTuple):
     cuts: Mapping[str, int]
 
 
-class Closed(NamedTuple):
-    """An operator's decision about a fork: it is closed, the stream stays where it was cut."""
-
-    stream: str
-    common: int
-    operator: str
-    issued_ms: int
-    note: str
-
-
 @dataclass(frozen=True, slots=True)
 class Roster:
     """Everything the fleet's streams say about who; see the rules at the top of this file.
@@ -63,7 +53,7 @@ class Roster:
     machines: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     known: Mapping[MachineId, MachineRecord] = field(default_factory=dict)
     operators: Mapping[str, OperatorRecord] = field(default_factory=dict)
-    # Every key that was an operator's once; what it took or closed stays so, see `ended`.
+    # Every key that was an operator's once; what it took or acknowledged stays so, see `ended`.
     operators_ever: frozenset[str] = frozenset()
     # Of revoked operators' keys all that counts, where the authority said so.
     ended: Mapping[str, Ended] = field(default_factory=dict)
@@ -75,8 +65,6 @@ class Roster:
     grants: tuple[Given, ...] = ()
     facts: Mapping[MachineId, Facts] = field(default_factory=dict)
     groups: Mapping[Scope, Mapping[MachineId, Member]] = field(default_factory=dict)
-    # The forks that an operator closed, by name; see forked.py.
-    closed: Mapping[str, Closed] = field(default_factory=dict)
     # The sub-keys of revoked machines.
     dead: frozenset[str] = frozenset()
 
@@ -279,9 +267,9 @@ class Roster:
         """Whether this key, an operator's now or once, took the grant (or terms) of this id."""
         return key in self.operators_ever and took(self.ended, key, id)
 
-    def decided(self, key: str, fork: str) -> bool:
-        """Whether this key's word about a fork is an operator's, now or when it still counted."""
-        return key in self.operators_ever and closed(self.ended, key, fork)
+    def acknowledged(self, key: str, incident: str) -> bool:
+        """Whether this key's word about an incident is an operator's, now or when it counted."""
+        return key in self.operators_ever and acknowledged(self.ended, key, incident)
 
     def takings_last(self, key: str, id: str) -> bool:
         """Whether a grant that this key took stays taken; anybody can sign that he takes one."""

@@ -1,13 +1,21 @@
-"""What a person must see of this machine, until it is over."""
+"""What a person must see of this machine until it is over, and who looked at what."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from muster.errors import Denied
 from muster.fleet import kinds
-from muster.log.stream import FLEET
+from muster.fleet.acknowledgement import VERB, name_of, read
+from muster.fleet.grant import ANYTHING
+from muster.fleet.permanent import permanent
+from muster.log.entry import Entry
+from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.replica.membership import Membership
+from muster.store.sqlite import as_int
 from muster.store.store import Store
 
 
@@ -19,8 +27,21 @@ class Noticed(ev.Event):
     title: str = ""
 
 
+class Looked(NamedTuple):
+    """Who looked at an incident, "" for nobody."""
+
+    by: str = ""
+    note: str = ""
+    issued_ms: int = 0
+
+
+def name(row: Mapping[str, Any]) -> str:
+    """What an incident of this row is called where somebody acknowledges it."""
+    return name_of(kinds.Told(str(row["key"]), str(row["stream"]), int(row["t_ms"])))
+
+
 class Incidents:
-    """The incidents of this machine, in its own stream."""
+    """The incidents of this machine, in its own stream; and what was said of everybody's."""
 
     def __init__(
         self, store: Store, membership: Membership, write: Callable[[str, Any], None]
@@ -53,3 +74,46 @@ class Incidents:
             self.open(event.key, "warning", event.title)
         else:
             self.close(event.key, "it is gone")
+
+    def fork_acknowledged(self, _stream: StreamName, entry: Entry) -> None:
+        """What we told of a fork is over once an operator looked at it."""
+        me, own = self._membership.machine, self._membership.own(FLEET)
+        if permanent(entry, self._membership.roster, me) is None:
+            return
+        said = read(entry)
+        machine = said.what.stream.partition("/")[0]
+        for key in (f"fork-{machine[:16]}", *(["incarnation"] if machine == me else [])):
+            if self._store.rows("fleet_incident", stream=own, key=key, open=1):
+                self.close(key, f"an operator looked at the fork: {said.note}")
+
+    def acknowledged(
+        self, names: Collection[str], now_ms: int, *, fork: bool = False
+    ) -> dict[str, Looked]:
+        """Of each of these incidents the first word that counts, where there is one."""
+        keys = set(self._membership.roster.operators_ever)
+        if not fork:
+            grants = self._membership.roster.grants
+            keys |= {g.grant.to for g in grants if g.grant.verb in (VERB, ANYTHING)}
+        # Of nobody else: anybody can sign, as often as he likes.
+        rows = self._store.query(
+            "select distinct issued_ms, signer, note, incident from fleet_acknowledged "
+            "where incident in (select value from json_each(?)) "
+            "and signer in (select value from json_each(?)) order by 1, 2, 3",
+            (json.dumps(list(names)), json.dumps(list(keys))),
+        )
+        found = dict[str, Looked]()
+        for issued_ms, *texts in rows:
+            key, note, incident = map(str, texts)
+            if incident not in found and self._counts(key, incident, now_ms):
+                found[incident] = Looked(
+                    self._membership.roster.speaker(key), note, as_int(issued_ms)
+                )
+        return found
+
+    def _counts(self, key: str, incident: str, now_ms: int) -> bool:
+        roster = self._membership.roster
+        if key in roster.operators_ever:
+            return roster.acknowledged(key, incident)
+        with suppress(Denied):
+            return bool(roster.decide(key, VERB, incident, now_ms))
+        return False

@@ -9,7 +9,6 @@ NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
     "service", "status", "machine", "link", "doctor", "target",
     "run", "plan", "spec", "task", "control", "question", "journal", "fetch", "blob", "submission",
-    "lease", "message", "thread", "audit", "tail", "incident", "fork", "doubt", "repo",
-    "completion",
+    "lease", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

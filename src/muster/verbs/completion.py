@@ -24,6 +24,7 @@ _SOURCES: Final = {
     "run": ("runs", "run"),
     "message": ("inbox", "message"),
     "thread": ("threads", "thread"),
+    "incident": ("incidents", "id"),
 }
 _ID_CHARS: Final = 12
 _SCRIPTS: Final = {
@@ -144,7 +145,6 @@ def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, st
         with contextlib.suppress(MusterError):
             for row in context.ask(verb, {}):
                 text = str(row[field])
-                yield (
-                    text if kind in {"machine", "thread"} else text[:_ID_CHARS],
-                    row.get("name", ""),
-                )
+                named = text if kind in {"machine", "thread"} else text[:_ID_CHARS]
+                if named:
+                    yield named, row.get("name", "")

@@ -1,25 +1,37 @@
-"""`muster incidents`: what a person must see.
+"""What a person must see: incidents, forks among them, and the word that a person has looked.
 
 Rule 1: what a machine says is wrong is its word, and shown with its name.
 Rule 2: who says much does not crowd out what others say: where a list is cut, each machine's
 gravest and newest come first, our own before those of others.
+Rule 3: what somebody acknowledged needs no person any more, until it is told again. A fork is an
+incident of every machine that holds its proof: acknowledged it is closed, and its stream stays as
+it is: it ended where its branches part, everywhere, when the proof came.
 """
 
+import hashlib
 from collections import Counter
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 
-from muster.errors import Exhausted
-from muster.log.stream import FLEET
+from muster.errors import Conflict, Denied, Exhausted, NotFound, Refused
+from muster.fleet import kinds
+from muster.fleet.acknowledgement import VERB
+from muster.fleet.folds import ACKNOWLEDGED
+from muster.log.stream import FLEET, StreamName
+from muster.node.incidents import Looked, name
 from muster.node.services.health import DISK_FULL
-from muster.verbs.declaration import Call, Core, Request, opt, verb
-from muster.verbs.fork import proved
+from muster.node.verb import Column
+from muster.verbs.declaration import Call, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.listing import Rows, say_cut
+
+State = Literal["open", "closed"]
 
 SHOWN_MAX: Final = 500
 # What a line of a terminal shows; the rest is read with --json.
 _TITLE_CHARS_MAX: Final = 1_000
+_ID_CHARS_MIN: Final = 4
 
 
 class Incidents(Request, frozen=True):
@@ -27,7 +39,10 @@ class Incidents(Request, frozen=True):
 
 
 class Incident(Struct, frozen=True):
-    """What one machine says is wrong, or was; `stream` is where it said so, or what it is about."""
+    """What one machine says is wrong, or was; `stream` is where it said so, or what it is about.
+
+    `id` is what it is acknowledged by while it is open, "" for what no entry says; `by` is who did.
+    """
 
     stream: str
     key: str
@@ -39,13 +54,16 @@ class Incident(Struct, frozen=True):
     opened_ms: int
     t_ms: int
     machine: str
+    id: str = ""
+    by: str = ""
+    note: str = ""
 
 
 @verb("incidents", auth="local", group="What is true", harmless=True)
 def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     """What a person must see.
 
-    What is open comes first.
+    What is open and nobody acknowledged comes first.
 
         muster incidents
     """
@@ -56,21 +74,153 @@ def incidents(core: Core, call: Call, ask: Incidents) -> list[Incident]:
     return sorted(found, key=_gravest)
 
 
-def _gravest(each: Incident) -> tuple[bool, bool, int]:
-    return not each.open, each.severity != "critical", -each.t_ms
+class Fork(Struct, frozen=True):
+    """A fork by its name; `beyond` entries are kept as evidence, `proof` is "" without one here."""
+
+    fork: str
+    stream: str
+    machine: str
+    common: int
+    beyond: int = 0
+    proof: str = ""
+    state: State = "open"
+    by: str = ""
+    note: str = ""
+    t_ms: int = 0
 
 
-def listed(core: Core, limit: int, *, only_open: bool = False) -> tuple[list[Incident], bool]:
-    """So many incidents that every machine is heard; and whether there are more."""
+@verb(
+    "forks",
+    auth="local",
+    group="What is true",
+    harmless=True,
+    columns=(
+        Column("state", form="state"),
+        Column("fork", form="id"),
+        Column("machine"),
+        Column("common", "entries kept"),
+        Column("beyond"),
+        Column("by"),
+        Column("note", width=60),
+    ),
+    nothing="No stream forked.",
+)
+def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
+    """Streams whose own key wrote two histories, and who looked at them.
+
+    Every fork that this machine can prove or that an operator acknowledged, open ones first.
+
+        muster forks
+    """
+    proved = core.replication.forks.proved()
+    found = dict(proved)
+    for key in core.roster.operators_ever:
+        for row in core.store.distinct(
+            ACKNOWLEDGED.name, ("incident", "about", "common"), signer=key, fork=1
+        ):
+            if core.roster.acknowledged(key, row["incident"]):
+                found[row["incident"]] = kinds.Fork(row["common"], row["about"])
+    looked = core.incidents.acknowledged(found, core.now.wall_ms, fork=True)
+    rows = []
+    for fork, what in found.items():
+        beyond, proof = _proof(core, what) if fork in proved else (0, "")
+        state: State = "closed" if fork in looked else "open"
+        who, machine = looked.get(fork, Looked()), core.membership.name_of(what.stream[:64])
+        rows.append(Fork(fork, what.stream, machine, what.common, beyond, proof, state, *who))
+    return sorted(rows, key=lambda each: (each.state != "open", each.stream, each.common))
+
+
+def _proof(core: Core, what: kinds.Fork) -> tuple[int, str]:
+    """How many entries are kept as evidence, and the name of the proof."""
+    proof = core.replication.forks.proofs()[StreamName.parse(what.stream)]
+    held = core.store.query("select held from stream where name = ?", (what.stream,))
+    beyond = max(0, int(str(held[0][0])) - what.common) if held else 0
+    return beyond, hashlib.sha256(proof).hexdigest()
+
+
+class Acknowledge(Request, frozen=True):
+    incident: Annotated[str, pos("the incident's id (its beginning is enough)", kind="incident")]
+    note: Annotated[str, pos("what you found, for the log", max_length=500, empty=True)] = ""
+
+
+class Acknowledged(Struct, frozen=True):
+    """Of a fork the entries of its stream that stay."""
+
+    incident: str
+    title: str
+    entry: str
+    common: int | UnsetType = UNSET
+
+
+@verb(VERB, auth="order", object="incident", group="What is true", on="one")
+def acknowledge(core: Core, call: Call, ask: Acknowledge) -> Acknowledged:
+    """Say that you looked at an incident: it needs nobody any more, until it is told again.
+
+    A fork is closed by it, for good: its stream stays where it was cut.
+
+        muster acknowledge 3fa1
+        muster acknowledge 7d5e 'a backup was started twice'
+    """
+    what = core.replication.forks.proved().get(ask.incident)
+    if what is not None and call.operator not in core.roster.operators:
+        raise Denied("only an operator may acknowledge a fork, not whom an operator let do so")
+    looked = core.incidents.acknowledged({ask.incident}, core.now.wall_ms, fork=what is not None)
+    if looked:
+        by = looked[ask.incident].by
+        raise Conflict(f"incident {ask.incident[:12]} was acknowledged by {by} already")
+    # What is signed is the whole id; `target` finds it by its beginning.
+    found = next((each for each in _open(core) if each.id == ask.incident), None)
+    if found is None:
+        raise _missing(ask.incident)
+    of = what or kinds.Told(found.key, found.stream, found.t_ms)
+    entry = call.write(kinds.IncidentAcknowledge(ask.note, of, call.statement))
+    common = UNSET if what is None else what.common
+    return Acknowledged(found.id, found.title, entry.id.hex(), common)
+
+
+def meant(core: Core, text: str) -> Incident:
+    """The open incident whose id begins so. Raises: NotFound, Refused where it may be several."""
+    found = [each for each in _open(core) if each.id.startswith(text)]
+    if not found or len(text) < _ID_CHARS_MIN:
+        raise _missing(text)
+    if len(found) > 1:
+        raise Refused(f"more than one incident begins with {text[:40]!r}; give more of its id")
+    return found[0]
+
+
+def _open(core: Core) -> list[Incident]:
+    return [each for each in listed(core, SHOWN_MAX)[0] if each.id]
+
+
+def _missing(text: str) -> NotFound:
+    return NotFound(f"no open incident begins with {text[:40]!r}; `muster incidents` lists them")
+
+
+def _gravest(each: Incident) -> tuple[bool, bool, bool, int]:
+    return not each.open, bool(each.by), each.severity != "critical", -each.t_ms
+
+
+def listed(core: Core, limit: int, *, waiting: bool = False) -> tuple[list[Incident], bool]:
+    """So many incidents that every machine is heard; and whether there are more.
+
+    `waiting` are only those that are open and that nobody acknowledged.
+    """
     every = [*_standing_still(core), *_forked(core)]
     cut = False
-    where: dict[str, Any] = {"open": 1} if only_open else {}
+    where: dict[str, Any] = {"open": 1} if waiting else {}
     for writer in sorted({stream.machine for stream in core.store.streams()}):
-        rows = core.store.rows(
-            "fleet_incident", writer=writer, order=("-open", "-t_ms"), limit=limit + 1, **where
-        )
-        cut = cut or len(rows) > limit
-        every += [each for each in _newest(core, rows, writer) if each.open or not only_open]
+        most = limit + 1
+        while True:
+            rows = core.store.rows(
+                "fleet_incident", writer=writer, order=("-open", "-t_ms"), limit=most, **where
+            )
+            found = [e for e in _newest(core, rows, writer) if not waiting or (e.open and not e.by)]
+            if len(rows) < most or len(found) > limit or most > SHOWN_MAX:
+                break
+            # Those that were acknowledged took the room of older ones.
+            most *= 4
+        cut = cut or len(rows) == most
+        every += found
     every.sort(key=_gravest)
     said, turn = Counter[str](), dict[int, tuple[int, bool]]()
     for number, each in enumerate(every):
@@ -82,12 +232,15 @@ def listed(core: Core, limit: int, *, only_open: bool = False) -> tuple[list[Inc
 
 def _newest(core: Core, rows: list[dict[str, Any]], writer: str) -> list[Incident]:
     """Of each incident of a machine what it said last: it may go on in another incarnation."""
-    found, name = [], core.membership.name_of(writer)
+    found, machine = [], core.membership.name_of(writer)
     for key in dict.fromkeys(str(row["key"]) for row in rows):
         same = core.store.rows("fleet_incident", writer=writer, key=key)
         row: dict[str, Any] = max(same, key=lambda each: int(str(each["t_ms"])))
-        found.append(Incident(**{**row, "title": row["title"][:_TITLE_CHARS_MAX]}, machine=name))
-    return found
+        each = Incident(**{**row, "title": row["title"][:_TITLE_CHARS_MAX]}, machine=machine)
+        found.append(replace(each, id=name(row)) if each.open else each)
+    looked = core.incidents.acknowledged({each.id for each in found}, core.now.wall_ms)
+    who = [looked.get(each.id, Looked()) for each in found]
+    return [replace(each, by=by.by, note=by.note) for each, by in zip(found, who, strict=True)]
 
 
 def _standing_still(core: Core) -> list[Incident]:
@@ -102,20 +255,23 @@ def _standing_still(core: Core) -> list[Incident]:
 
 
 def _forked(core: Core) -> list[Incident]:
-    """The forks that nobody has closed."""
+    """The forks that no operator acknowledged."""
     found = []
-    for each in proved(core):
-        if each.fork in core.roster.closed:
-            continue
+    proved = core.replication.forks.proved()
+    looked = core.incidents.acknowledged(proved, core.now.wall_ms, fork=True)
+    for fork in proved.keys() - looked.keys():
+        what = proved[fork]
         since = core.store.query(
             "select ms from fork join stream on stream.id = fork.stream where name = ?",
-            (each.stream,),
+            (what.stream,),
         )
-        t_ms = int(str(since[0][0])) if since else 0
+        t_ms, machine = int(str(since[0][0])) if since else 0, what.stream.partition("/")[0]
         title = (
-            f"a stream of {each.machine} forked after {each.common} entries: find out why "
-            f"its key wrote twice, then `muster close {each.fork[:12]}`"
+            f"a stream of {core.membership.name_of(machine)} forked after {what.common} entries: "
+            f"find out why its key wrote twice, then `muster acknowledge {fork[:12]}`"
         )
-        key, stream = f"forked-{each.fork[:16]}", each.stream
-        found.append(Incident(stream, key, 1, "critical", title, stream, 1, t_ms, t_ms, core.name))
+        key, stream = f"forked-{fork[:16]}", what.stream
+        found.append(
+            Incident(stream, key, 1, "critical", title, stream, 1, t_ms, t_ms, core.name, fork)
+        )
     return found

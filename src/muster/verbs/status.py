@@ -87,7 +87,7 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
     """
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
-    open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, only_open=True)
+    open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, waiting=True)
     revoked = core.roster.revoked.get(core.machine)
     return Status(
         name=core.name,

@@ -8,6 +8,7 @@ from msgspec import Struct
 from muster.errors import NotFound, Refused
 from muster.verbs.declaration import Call, Core, Request, data, verb
 from muster.verbs.find import whose
+from muster.verbs.incident import meant
 from muster.verbs.table import VERBS
 
 
@@ -38,7 +39,10 @@ def target(core: Core, call: Call, ask: Ask) -> Target:
     that we reach, as the verb says. What no owner can be asked about is for everybody where the
     verb can be done without it.
     """
-    wanted, whole, rule = ask.on, "", VERBS[ask.verb].target if ask.verb in VERBS else "hub"
+    asked = VERBS.get(ask.verb)
+    wanted, whole, rule = ask.on, "", "hub" if asked is None else asked.target
+    if asked is not None and (asked.object, "incident") in {(a.name, a.kind) for a in asked.args}:
+        whole = meant(core, ask.object).id
     everybody = False
     if not wanted and rule in {"owner", "owner or all"} and ask.object:
         # What is wrong with it says the machine that acts.

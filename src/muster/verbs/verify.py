@@ -17,22 +17,21 @@ from functools import partial
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError, Refused
-from muster.fleet.forked import closes, fork_id
+from muster.fleet.acknowledgement import KINDS, name_of, read
 from muster.fleet.kinds import (
-    FORK_CLOSE,
     MACHINE_OPEN,
     MACHINE_RECORD,
     MACHINE_REVOKE,
     OPERATOR_END,
     OPERATOR_RECORD,
-    ForkClose,
+    Fork,
     MachineOpen,
     MachineRecorded,
     MachineRevoke,
     OperatorEnd,
     OperatorRecorded,
 )
-from muster.fleet.operator_end import closed, ended, open_end
+from muster.fleet.operator_end import acknowledged, ended, open_end
 from muster.fleet.record import (
     MachineRecord,
     Revocation,
@@ -40,7 +39,6 @@ from muster.fleet.record import (
     open_record,
     open_revocation,
 )
-from muster.fleet.statement import open_statement
 from muster.log import canon, tree
 from muster.log.entry import Entry, parse
 from muster.log.fold import Skip, body_as
@@ -54,7 +52,7 @@ from muster.verbs.log_source import Head, Source, Stream
 # How often somebody who waits hears something.
 PROGRESS_ENTRIES: Final = 50_000
 _DOCUMENTS: Final = frozenset(
-    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, OPERATOR_END, FORK_CLOSE}
+    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, OPERATOR_END, *KINDS}
 )
 
 
@@ -94,8 +92,8 @@ class Report:
     operators: set[str] = field(default_factory=set)
     # What of revoked operators' keys still counts.
     ends: list[bytes] = field(default_factory=list)
-    # Who closed which fork, for all that is signed; and the forks that were found.
-    closings: set[tuple[str, str]] = field(default_factory=set)
+    # Who looked at which incident, for all that is signed; and the forks that were found.
+    acknowledged: set[tuple[str, str]] = field(default_factory=set)
     forks: list[dict[str, Any]] = field(default_factory=list)
 
     def findings(self) -> list[str]:
@@ -210,8 +208,9 @@ def _document(entry: Entry, report: Report) -> None:
             raw = body_as(entry, OperatorEnd).end
             open_end(raw.encode(), report.fleet)
             report.ends.append(raw.encode())
-        elif kind == FORK_CLOSE:
-            _closing(report, body_as(entry, ForkClose))
+        elif kind in KINDS:
+            said = read(entry)
+            report.acknowledged.add((said.name, said.signed(report.fleet).operator))
     except (Skip, Refused):
         # A document that does not hold counts for nothing, here as in the folds.
         return
@@ -305,12 +304,6 @@ def _revoked(checked: Checked, report: Report) -> Iterator[str]:
         yield f"seq {cut}: from here on nothing counts, its machine is revoked"
 
 
-def _closing(report: Report, body: ForkClose) -> None:
-    statement = open_statement(body.statement.encode(), report.fleet)
-    if closes(statement, body):
-        report.closings.add((statement.object, statement.operator))
-
-
 def _cut_back(evidence: bytes, report: Report) -> None:
     """Why a stream was cut back here: its machine was revoked, or its key forked it."""
     try:
@@ -324,10 +317,10 @@ def _cut_back(evidence: bytes, report: Report) -> None:
         if record is None:
             raise Malformed(f"no record names {stream.machine}")
         proof = open_fork(evidence, report.fleet, record.key("seal"))
-        fork = fork_id(str(stream), proof.index)
+        fork = name_of(Fork(proof.index, str(stream)))
         ends = ended(report.ends, report.fleet, report.revoked)
-        counts = [each for each in report.operators if closed(ends, each, fork)]
-        is_closed = any((fork, each) in report.closings for each in counts)
+        counts = [each for each in report.operators if acknowledged(ends, each, fork)]
+        is_closed = any((fork, each) in report.acknowledged for each in counts)
         report.forks.append(
             {"fork": fork, "stream": str(stream), "common": proof.index, "closed": is_closed}
         )

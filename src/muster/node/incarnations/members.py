@@ -11,7 +11,6 @@ any more; they are ended from then on (replica/forks.py, rule 5).
 
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,8 @@ from muster.errors import Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.facts import Facts, told
 from muster.fleet.folds import fleet_folds
-from muster.fleet.forked import fork_id
 from muster.fleet.record import open_revocation
-from muster.fleet.roster import Closed, Roster
+from muster.fleet.roster import Roster
 from muster.limits import (
     COMPANY_MS,
     CONFIRM_MS,
@@ -33,7 +31,6 @@ from muster.limits import (
 )
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
@@ -57,7 +54,7 @@ FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
     kinds.MACHINE_REACH, kinds.MACHINE_REVOKE, kinds.OPERATOR_RECORD, kinds.DEVICE_RECORD,
     kinds.GRANT_GIVE, kinds.OPERATOR_END, kinds.GRANT_TAKE, kinds.GROUP_OPEN, kinds.GROUP_ADD,
-    kinds.GROUP_REMOVE, kinds.FORK_CLOSE,
+    kinds.GROUP_REMOVE,
 )  # fmt: skip
 
 
@@ -91,12 +88,9 @@ class Members(Part):
         self.core = core
         self._started_ms = 0
         self._contradicted: set[MachineId] = set()
-        # Forks that operators decided about in this step, by whose streams they are.
-        self._decided: dict[str, str] = {}
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
             core.on(kind, self._on_fleet_entry)
-        core.on(kinds.FORK_CLOSE, self._on_fork_closed)
         core.on(Regressed, self.regressed)
         core.on(Contradicted, self.contradicted)
         core.on(ev.RosterChanged, self._on_roster)
@@ -175,22 +169,6 @@ class Members(Part):
             self._contradicted.add(machine)
             title = "a machine shows different histories"
             self.core.incidents.open(f"fork-{machine[:16]}", "critical", title, event.what)
-
-    def _on_fork_closed(self, _stream: StreamName, entry: Entry) -> None:
-        """An operator decided about a fork; whether that counts, the next roster says."""
-        with suppress(Skip, Malformed):
-            body = body_as(entry, kinds.ForkClose)
-            machine = StreamName.parse(body.stream).machine
-            self._decided[fork_id(body.stream, body.common)] = machine
-
-    def _is_decided(self, closed: Closed, machine: str) -> None:
-        """What we told of a fork is over."""
-        keys = [f"fork-{machine[:16]}", *(["incarnation"] if machine == self.core.machine else [])]
-        for key in keys:
-            own = self.core.membership.own(FLEET)
-            if self.core.store.rows("fleet_incident", stream=own, key=key, open=1):
-                reason = f"an operator closed the fork: {closed.note}"[:500]
-                self.core.incidents.close(key, reason)
 
     # --- links ---------------------------------------------------------------------------
 
@@ -292,10 +270,6 @@ class Members(Part):
 
     def _on_roster(self, event: ev.RosterChanged) -> None:
         core, after, before = self.core, event.after, event.before
-        decided, self._decided = self._decided, {}
-        for fork, machine in decided.items():
-            if fork in after.closed:
-                self._is_decided(after.closed[fork], machine)
         if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
             core.do(FreshCertificates())
         for machine in after.revoked:

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from muster.errors import NotFound, Refused
+from muster.fleet.acknowledgement import name_of
+from muster.fleet.kinds import Fork
 from muster.fleet.permanent import KINDS, removals
 from muster.limits import BURIED_ENTRIES_AS_STREAM, BURIED_PER_STEP_MAX, DISPUTE_MS
 from muster.log import canon, wire
@@ -216,6 +218,12 @@ class Forks:
                     continue
             self._proofs = found
         return self._proofs
+
+    def proved(self) -> dict[str, Fork]:
+        """The forks that these prove, by name."""
+        found = ((str(s), self.store.frozen_at(s)) for s in self.proofs())
+        forks = [Fork(common, stream) for stream, common in found if common is not None]
+        return {name_of(fork): fork for fork in forks}
 
     def learn(self, raw: bytes, wall_ms: int) -> None:
         """A fork proof: freeze, roll back to the common prefix, spread. Raises: Refused.

@@ -15,7 +15,6 @@ from muster.fleet.facts import Facts
 from muster.fleet.folds import (
     ENDED,
     FACTS,
-    FORK,
     GRANT,
     GROUP,
     LOGINS,
@@ -59,7 +58,6 @@ _COUNTED: Final[dict[str, tuple[str, ...]]] = {
     TAKEN.name: ("id", "taker"),
     DEVICE.name: ("key", "operator", "id", "terms"),
     ENDED.name: ("document",),
-    FORK.name: ("fork", "forked", "common", "operator", "issued_ms", "note"),
 }
 
 

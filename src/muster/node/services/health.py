@@ -6,6 +6,7 @@ Rule 1: it is told once, and again when it is over; nothing is decided here.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from muster.fleet import acknowledgement
 from muster.limits import CLOCK_SKEW_MS
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -44,6 +45,8 @@ class Health(Part):
         self._floods: set[MachineId] = set()
         core.on(HadNoRoom, self.had_no_room)
         core.on(Noticed, core.incidents.noticed)
+        for kind in acknowledgement.KINDS:
+            core.on(kind, core.incidents.fork_acknowledged)
 
     def had_no_room(self, event: HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""

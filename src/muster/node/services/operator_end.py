@@ -20,6 +20,7 @@ from muster.fleet.operator_end import sign_end
 from muster.limits import OPERATOR_END_NAMES_MAX
 from muster.log import canon
 from muster.node.incarnations.doubt import Doubt
+from muster.node.incidents import name
 from muster.node.part import Part
 from muster.store.reader import EVERY_ROW
 
@@ -52,17 +53,18 @@ def end(core: "Core", authority: Authority, key: str) -> None:
     taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
-    # Those that are proven first: whoever has the key closes forks that never were.
-    proven = {str(stream) for stream in core.replication.forks.proofs()}
-    closed = core.store.rows(folds.FORK.name, limit=EVERY_ROW, operator=key)
-    forks = _each(sorted(closed, key=lambda row: row["forked"] not in proven), "fork")
+    # What is known here first: whoever has the key acknowledges what never was.
+    proven = core.replication.forks.proved()
+    told = {name(row) for row in core.store.rows("fleet_incident", open=1)}
+    said = core.store.distinct(folds.ACKNOWLEDGED.name, ("incident",), signer=key)
+    seen = sorted(_each(said, "incident"), key=lambda each: (each not in proven, each not in told))
     every = named + others
     for at in range(0, max(1, len(every)), OPERATOR_END_NAMES_MAX):
         raw = sign_end(
             authority,
             operator=key,
             taken=every[at : at + OPERATOR_END_NAMES_MAX],
-            forks=forks[:OPERATOR_END_NAMES_MAX],
+            forks=seen[:OPERATOR_END_NAMES_MAX],
             issued_ms=core.now.wall_ms,
         )
         body = kinds.OperatorEnd(raw.decode())
