@@ -328,6 +328,28 @@ def test_two_joined_streams_are_one_and_the_end_of_one_is_the_end_of_the_other()
     run(scenario())
 
 
+@proves("channel.stream-joined", "channel.stream-ends")
+def test_what_was_sent_before_an_end_goes_through_the_middle_before_it() -> None:
+    async def scenario() -> None:
+        (near, one), (other, far) = crossed(), crossed()
+        here, there = Stream(near, drained), Stream(far, drained)
+        data = DATA[: WINDOW // 2]
+        # All of it is in the middle, and the end behind it, before the middle has its first turn.
+        await here.send(data)
+        near.close("and a sentence")
+        await settle(2)
+        joined = asyncio.create_task(splice(Stream(one, drained), Stream(other, drained)))
+        got = b""
+        while len(got) < len(data):
+            got += await there.receive()
+        assert got == data
+        with pytest.raises(Unreachable, match=r"^and a sentence$"):
+            await there.receive()
+        await joined
+
+    run(scenario())
+
+
 @proves("channel.stream-joined", "channel.stream-bounded")
 def test_an_end_behind_the_middle_that_reads_nothing_costs_the_middle_a_window_at_most() -> None:
     async def scenario() -> None:

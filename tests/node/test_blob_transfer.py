@@ -10,7 +10,7 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.errors import Denied, Forged, NotFound, Unreachable
 from muster.limits import STREAM_WINDOW_BYTES
-from muster.log.stream import JOURNAL, scope_to
+from muster.log.stream import JOURNAL, scope_group, scope_to
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts.blob_transfer import Source
 
@@ -141,6 +141,25 @@ def test_an_entry_that_the_asking_machine_may_not_read_gives_it_no_blob(three):
     bring(hub, source)
     assert hub.blobs.has(source.artefact.sha256)
     denied(hub, source.entry, source.artefact.sha256, laptop)
+
+
+@proves("node.blob-hash-is-no-capability")
+def test_who_joined_a_thread_from_now_on_gets_no_blob_of_before(three):
+    _, studio, laptop = three
+    scope = scope_group(studio.core.machine, "plans")
+
+    def change(**args):
+        answer = studio.one.order("thread", "plans", {"name": "plans", **args})
+        assert answer["ok"], answer
+        studio.one.world.pass_ms(1_000)
+
+    change(add=["hub"])
+    before = studio.deliver(b"of before", scope=scope)
+    change(add=["laptop"], fresh=True)
+    denied(studio, before.entry, before.artefact.sha256, laptop)
+    later = studio.deliver(b"of later", "cd" * 16, scope=scope)
+    bring(laptop, later)
+    assert laptop.blobs.has(later.artefact.sha256)
 
 
 @proves("node.blob-hash-is-no-capability")

@@ -147,6 +147,18 @@ def test_a_call_for_a_machine_that_is_away_or_lost_on_the_way_says_so(world):
     assert kind(hub.answers[-1]) == "Unreachable"
 
 
+@proves("node.calls-are-passed-on")
+def test_a_call_is_not_sent_back_to_where_it_came_from(world):
+    """The hub is a way to every machine, but not for what it asks of us."""
+    hub, studio = world["hub"], world["studio"]
+    call = canon.encode({"args": {}, "on": "laptop", "verb": "status"})
+    hub.core.send(hub.core.link_to(studio.id), Type.CALL, 40, call)
+    hub.step(ev.Tick())
+    world.drain()
+    assert studio.core.counters["call-unreachable"] == 1
+    assert hub.core.part(Router)._forwards == {}
+
+
 @proves("node.calls-wait-for-the-head")
 def test_an_order_that_comes_before_our_head_is_confirmed_waits_and_is_then_done(world):
     hub = world["hub"]

@@ -198,6 +198,30 @@ def test_a_machine_has_so_many_links_and_its_newest_count():
     assert half.cuts == [1, 2, 3]
 
 
+@proves("node.streams-end-with-the-caller")
+def test_a_link_that_ends_takes_its_streams_along_and_is_told_to_the_core():
+    async def drive() -> tuple[list[int], list[ev.Event]]:
+        ended, posted = list[int](), list[ev.Event]()
+
+        async def receive() -> bytes:
+            raise Unreachable("gone")
+
+        link: Any = SimpleNamespace(peer="p", channel="http", receive=receive)
+        half: Any = SimpleNamespace(
+            _numbers=iter([7]), _outboxes={}, _make_place=lambda *_: None, _write=lambda _: None,
+            _cut=pytest.fail, post=posted.append, room=SimpleNamespace(there=asyncio.Event()),
+            supervisor=SimpleNamespace(run=lambda *_: asyncio.get_running_loop().create_future()),
+            relays=SimpleNamespace(direct=lambda _: None), paths=SimpleNamespace(stir=lambda: None),
+            streams=SimpleNamespace(link_down=ended.append),
+        )  # fmt: skip
+        await Daemon.serve(half, link)
+        return ended, posted
+
+    ended, posted = asyncio.run(drive())
+    assert ended == [7]
+    assert posted == [ev.LinkUp(7, "p", False, "http", ""), ev.LinkDown(7)]
+
+
 @proves("node.mistakes-end-one-thing")
 @pytest.mark.parametrize(
     "error", [KeyError("ours"), Broken("a file"), Refused("no"), OSError(24, "fd")]

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from muster.log import canon
 from muster.node import event as ev
 from muster.node.call import streams
 from muster.node.call.router import Router
+from muster.node.daemon import Daemon
 
 Handler = Callable[[ev.Perform, Stream], Coroutine[Any, Any, Any]]
 
@@ -115,6 +117,29 @@ def test_a_caller_that_leaves_ends_the_handler_of_its_stream(two):
         await asyncio.sleep(0)
 
     asked(two, waits, use)
+    assert ended == ["the other side hung up"]
+
+
+@proves("node.streams-end-with-the-caller")
+def test_a_link_that_goes_ends_the_streams_of_both_its_ends(two):
+    ended: list[str] = []
+
+    async def waits(_call, stream):
+        stream.accept()
+        try:
+            await stream.receive()
+        except Unreachable as error:
+            ended.append(str(error))
+            raise
+
+    async def use(stream):
+        for desk in two:
+            for link in desk.far:
+                desk.streams.link_down(link)
+        await stream.receive()
+
+    with pytest.raises(Unreachable):
+        asked(two, waits, use)
     assert ended == ["the other side hung up"]
 
 
@@ -305,3 +330,13 @@ def test_a_joined_call_that_has_no_place_leaves_nothing_of_it(three):
     with pytest.raises(Conflict):
         hub.streams.join(join)
     assert len(hub.open) == LINK_STREAMS_MAX
+    put: list[Any] = []
+    half: Any = SimpleNamespace(
+        streams=hub.streams,
+        supervisor=SimpleNamespace(run=pytest.fail),
+        put=lambda *frame: put.append(frame),
+        answer=lambda _call, answer: put.append(answer["error"]["kind"]),
+    )
+    Daemon._join(half, join)
+    end = (join.target, Type.CLOSE, join.number, b"")
+    assert put == [end, "Conflict"], "both ends are told"

@@ -96,6 +96,20 @@ def test_no_frame_changes_what_is_durable_or_leaves_the_core_broken(
     assert target.call(LOCAL, "machines")[0]["ok"]
 
 
+@pytest.mark.parametrize("type_", list(Type), ids=lambda t: t.name)
+@proves("node.strangers-enrol-only")
+def test_of_a_link_that_proved_no_machine_nothing_but_calls_and_streams_reaches_a_part(
+    target: Target, type_: Type
+) -> None:
+    heard: list[str] = []
+    for link in (STRANGER, MEMBER):
+        target.core.frames[type_] = lambda link, *_: heard.append(link.peer)
+        target.frame(link, type_, b"{}", 1)
+    open_to_all = type_ in {Type.CALL, Type.REPLY, Type.DATA, Type.CREDIT, Type.CLOSE}
+    assert ("" in heard) is open_to_all
+    assert len(heard) == 1 + open_to_all
+
+
 @proves("node.frames-never-end-it")
 def test_a_hello_can_neither_end_the_machine_nor_spoil_its_status(target: Target) -> None:
     for hello in HELLOS:
