@@ -415,19 +415,19 @@ def test_an_attempt_moves_forward_and_is_not_rewritten(hub, studio):
 def test_an_owner_on_another_machine_fences_and_promotes_through_the_tunnel(hub, studio):
     owner = Machine(hub, "owner", studio._environment)
     here = checkout(owner.home / "repo")
-    owner.act(ref.register_remote(here, ORIGIN.url, "t1", ONE))
+    owner.act(ref.register(here, "t1", ONE, ORIGIN.url))
     hub.current["t1"] = (ONE, STUDIO)
     tree, made = studio.attempt(ONE, "done")
     studio.push(tree, made)
     settled = ref.Promotion("t1", ONE, BRANCH, made, tree.base, None, None)
     owner.act(ref.promote_remote(here, ORIGIN.url, settled))
-    owner.act(ref.register_remote(here, ORIGIN.url, "t1", TWO))
+    owner.act(ref.register(here, "t1", TWO, ORIGIN.url))
     before = refs(main(hub))
     assert before[BRANCH] == made
     with pytest.raises(Refused):
-        owner.act(ref.register_remote(here, ORIGIN.url, "t1", ONE))
+        owner.act(ref.register(here, "t1", ONE, ORIGIN.url))
     with pytest.raises(MusterError):
-        studio.act(ref.register_remote(here, ORIGIN.url, "t1", Epoch(1, 3)))
+        studio.act(ref.register(here, "t1", Epoch(1, 3), ORIGIN.url))
     assert refs(main(hub)) == before
 
 

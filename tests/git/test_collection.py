@@ -480,7 +480,8 @@ def test_the_start_never_fails_for_what_lies_in_the_cache(place: Place) -> None:
     (place.cache / "main.git" / "config").write_bytes(b"[")
     (place.cache / "file.git").write_text("x")
     again = worktree.Worktrees(place.cache, place.work)
-    assert wait(again.sweep()) == 1
+    assert wait(again.clear()) == 1
+    wait(again.empty())
     wait(again.open(worktree.Origin("main", place.url), "t9", Epoch(1, 1), [], SIGNATURE))
 
 

@@ -328,18 +328,18 @@ def test_a_foreign_remote_is_fenced_by_compare_and_set(tmp_path, source):
     url = plain(tmp_path / "foreign.git", source)
     base = sh(source, "rev-parse", "HEAD")
     made = commit(source, "work")
-    wait(ref.register_remote(source, url, "t1", Epoch(1, 1)))
-    wait(ref.register_remote(source, url, "t1", Epoch(1, 1)))
+    wait(ref.register(source, "t1", Epoch(1, 1), url))
+    wait(ref.register(source, "t1", Epoch(1, 1), url))
     wait(ref.swap_remote(source, url, attempt_ref("t1", Epoch(1, 1)), None, made))
     with pytest.raises(Conflict):
         wait(ref.swap_remote(source, url, attempt_ref("t1", Epoch(1, 1)), None, base))
     wait(ref.promote_remote(source, url, promotion(commit=made, base=base)))
-    wait(ref.register_remote(source, url, "t1", Epoch(1, 2)))
+    wait(ref.register(source, "t1", Epoch(1, 2), url))
     before = refs(Path(url))
     assert before[BRANCH] == made
     for epoch in (Epoch(1, 1), Epoch(0, 9)):
         with pytest.raises(Refused):
-            wait(ref.register_remote(source, url, "t1", epoch))
+            wait(ref.register(source, "t1", epoch, url))
     with pytest.raises(Conflict):
         late = promotion(commit=made, base=base, branch=f"{BRANCH_PREFIX}r1/late")
         wait(ref.promote_remote(source, url, late))

@@ -27,7 +27,13 @@ async def write(notes: Path, folder: Path, paths: Iterable[bytes]) -> None:
     """Note these files of the folder, which were written just now."""
     lines, newest_ns = await asyncio.to_thread(_look, folder, paths)
     notes.parent.mkdir(exist_ok=True)
-    if not await _clock_passes(newest_ns, notes.parent):
+    # What is written from now on must be younger; nothing is noted where that would take too long.
+    for _ in range(_TICKS_MAX):
+        with tempfile.TemporaryFile(dir=notes.parent) as new:
+            if os.fstat(new.fileno()).st_mtime_ns > newest_ns:
+                break
+        await asyncio.sleep(_TICK_S)
+    else:
         lines = []
     await asyncio.to_thread(notes.write_bytes, b"\0".join(lines))
 
@@ -65,13 +71,3 @@ def _about(path: bytes) -> bytes:
         return b""
     parts = (found.st_ino, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return b"-".join(b"%d" % part for part in parts)
-
-
-async def _clock_passes(moment_ns: int, folder: Path) -> bool:
-    """Wait until what is written from now on is younger; False where that would take too long."""
-    for _ in range(_TICKS_MAX):
-        with tempfile.TemporaryFile(dir=folder) as new:
-            if os.fstat(new.fileno()).st_mtime_ns > moment_ns:
-                return True
-        await asyncio.sleep(_TICK_S)
-    return False

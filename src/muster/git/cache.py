@@ -7,6 +7,7 @@ Rule 3: a cache is a copy: one that a power cut or a failing disk damaged is mad
         attempt fails for it. What attempts borrow from the old one stays until they have ended.
 """
 
+import contextlib
 import os
 import re
 import tempfile
@@ -84,17 +85,13 @@ async def renew(cache: Path, url: str, aside: Path, *, borrowed: bool) -> None:
     await refresh(cache, url)
     if borrowed:
         os.rename(aside, cache / BEFORE)
-        _borrow_from_before(cache)
-
-
-def _borrow_from_before(cache: Path) -> None:
-    """Read what only the damaged one has; that one may have replaced another one in its time."""
-    lent, at = "", cache / BEFORE
-    while (at / "objects").is_dir():
-        lent += f"{(at / 'objects').resolve()}\n"
-        (at / "objects" / "info" / "alternates").unlink(missing_ok=True)
-        at /= BEFORE
-    (cache / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")
+        # Read what only the damaged one has; that one may have replaced another one in its time.
+        lent, at = "", cache / BEFORE
+        while (at / "objects").is_dir():
+            lent += f"{(at / 'objects').resolve()}\n"
+            (at / "objects" / "info" / "alternates").unlink(missing_ok=True)
+            at /= BEFORE
+        (cache / "objects" / "info" / "alternates").write_text(lent, encoding="utf-8")
 
 
 def forget_before(cache: Path) -> Path | None:
@@ -123,16 +120,18 @@ async def base(cache: Path, bases: Sequence[Base], signature: commits.Signature)
 
     The cache has just been refreshed.
     """
-    wanted = _distinct(bases)
-    return await _merged(cache, wanted, signature) if wanted else await _remote_head(cache)
-
-
-def _distinct(bases: Sequence[Base]) -> list[Base]:
     if len(bases) > limits.GIT_BASES_MAX:
         raise Malformed(f"{len(bases)} prerequisites are more than {limits.GIT_BASES_MAX}.")
-    for base in bases:
-        git.object_id(base.commit, f"The commit of {base.label!r}")
-    return list({base.commit: base for base in reversed(bases)}.values())[::-1]
+    for each in bases:
+        git.object_id(each.commit, f"The commit of {each.label!r}")
+    if bases:
+        distinct = {each.commit: each for each in reversed(bases)}
+        return await _merged(cache, list(distinct.values())[::-1], signature)
+    asked = ["rev-parse", "--verify", "-q", f"{_REMOTE_HEAD}^{{commit}}"]
+    found = await git.run_async(asked, cache, codes=(0, 1))
+    if found.code:
+        raise Refused("The repository has no commit on its default branch yet; push one.")
+    return git.object_id(found.text, "The remote's HEAD")
 
 
 async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) -> str:
@@ -160,7 +159,10 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
             await git.run_async(["update-ref", "--no-deref", "HEAD", merged], scratch)
             tree = await _merge(scratch, _listed(before), other)
             # The objects are the scratch folder's; what is kept must be the cache's.
-            _move_objects(scratch, cache)
+            for path in (scratch / ".git" / "objects").glob("??/*"):
+                target = cache / "objects" / path.parent.name / path.name
+                target.parent.mkdir(exist_ok=True)
+                os.replace(path, target)
             message = f"Merge {other.label} into {_listed(before)}"
             parents = [merged, other.commit]
             merged = await commits.write(cache, tree, parents, message, signature)
@@ -188,35 +190,16 @@ async def _merge(scratch: Path, before: str, other: Base) -> str:
             f"{files or git.reason(done.err)}; let one phase come after the other."
         )
     tree = (await git.run_async(["write-tree"], scratch)).text
-    _conclude(scratch)
-    return tree
-
-
-def _conclude(scratch: Path) -> None:
-    """We make the commit: git must not take the next merge for a second half of this one."""
-    for left in scratch.glob(".git/MERGE_*"):
+    # We make the commit: git must not take the next merge for a second half of this one.
+    for left in (scratch / ".git").glob("MERGE_*"):
         left.unlink()
+    return tree
 
 
 def _listed(labels: Sequence[str]) -> str:
     """Names, as many as anybody reads."""
     more = len(labels) - _LABELS_MAX
     return ", ".join(labels[:_LABELS_MAX]) + (f" and {more} more" if more > 0 else "")
-
-
-def _move_objects(scratch: Path, cache: Path) -> None:
-    for path in (scratch / ".git" / "objects").glob("??/*"):
-        target = cache / "objects" / path.parent.name / path.name
-        target.parent.mkdir(exist_ok=True)
-        os.replace(path, target)
-
-
-async def _remote_head(cache: Path) -> str:
-    asked = ["rev-parse", "--verify", "-q", f"{_REMOTE_HEAD}^{{commit}}"]
-    found = await git.run_async(asked, cache, codes=(0, 1))
-    if found.code:
-        raise Refused("The repository has no commit on its default branch yet; push one.")
-    return git.object_id(found.text, "The remote's HEAD")
 
 
 def _bare(path: Path, config: str) -> None:
@@ -227,23 +210,18 @@ def _bare(path: Path, config: str) -> None:
     try:
         for part in ("objects/info", "objects/pack", "refs/heads", "info"):
             (path / part).mkdir(parents=True, exist_ok=True)
-        # HEAD last, because a folder without it is no repository and `sweep` removes it.
+        # HEAD last, because a folder without it is no repository and `clear` removes it.
         for name, text in (("config", config), ("HEAD", _HEAD)):
-            if not _holds(path / name, text):
-                (path / name).write_text(text, encoding="utf-8")
+            with contextlib.suppress(OSError):
+                if (path / name).read_bytes() == text.encode():
+                    continue
+            (path / name).write_text(text, encoding="utf-8")
     except OSError as error:
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError):
             # A file where a folder belongs, or the other way: not what we wrote.
             raise Damaged(f"{path} is damaged: {error}.") from error
         what = f"{path} cannot be written: {error}; free some disk space, or look who owns it."
         raise unable(what, error) from error
-
-
-def _holds(path: Path, text: str) -> bool:
-    try:
-        return path.read_bytes() == text.encode()
-    except OSError:
-        return False
 
 
 def lend(gitdir: Path, cache: Path, more: str = "") -> None:

@@ -61,40 +61,6 @@ def find(path: Path) -> Checkout:
     raise NotFound(f"There is no git repository in {path}; {hint}.")
 
 
-def check_whole(found: Checkout) -> None:
-    """Refuse what has only a part of its history, or keeps its refs otherwise."""
-    if (found.common / "shallow").exists():
-        raise Refused(
-            "The source is a shallow clone, which has only a part of its history; run "
-            "`git fetch --unshallow` there first."
-        )
-    if any((found.common / "objects" / "pack").glob("*.promisor")):
-        raise Refused(
-            "The source is a partial clone, which has only a part of its files; clone it without "
-            "--filter, or give the address that it was cloned from."
-        )
-    if (found.common / "reftable").exists():
-        raise Refused(
-            "The source keeps its branches in git's newer way (reftable); convert it with "
-            "`git refs migrate --ref-format=files` first."
-        )
-
-
-def refs(found: Checkout) -> Refs:
-    """Every branch and tag. Raises Refused where one cannot be read."""
-    kept = (b"refs/heads/", b"refs/tags/")
-    tips = {name: id for name, id in _packed(found).items() if name.startswith(kept)}
-    for part in ("refs/heads", "refs/tags"):
-        for path in untrusted_files.files(found.common / part):
-            name = os.path.join(part.encode(), path)
-            if name.endswith(b".lock"):
-                continue
-            if id := _resolved(found, name):
-                tips[name] = id
-    head, tip = _head(found)
-    return Refs(head, tips.get(head.encode("utf-8", "surrogateescape"), "") if head else tip, tips)
-
-
 def _packed(found: Checkout) -> dict[bytes, str]:
     packed = untrusted_files.read(found.common / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX) or b""
     return {name: id.decode() for id, name in _PACKED.findall(packed)}
@@ -139,10 +105,37 @@ def tip_of(path: Path) -> str:
         return ""
 
 
-def view(found: Checkout, known: Refs, path: Path) -> None:
-    """Make a repository of ours that shows the same branches and tags, and borrows the objects."""
+def view(folder: Path, path: Path) -> Refs:
+    """Make a repository of ours that shows the folder's branches and tags, and borrows the objects.
+
+    Raises Refused for what has only a part of its history, keeps its refs otherwise, or has one
+    that cannot be read.
+    """
+    found = find(folder)
+    if (found.common / "shallow").exists():
+        raise Refused(
+            "The source is a shallow clone, which has only a part of its history; run "
+            "`git fetch --unshallow` there first."
+        )
+    if any((found.common / "objects" / "pack").glob("*.promisor")):
+        raise Refused(
+            "The source is a partial clone, which has only a part of its files; clone it without "
+            "--filter, or give the address that it was cloned from."
+        )
+    if (found.common / "reftable").exists():
+        raise Refused(
+            "The source keeps its branches in git's newer way (reftable); convert it with "
+            "`git refs migrate --ref-format=files` first."
+        )
+    kept = (b"refs/heads/", b"refs/tags/")
+    tips = {name: id for name, id in _packed(found).items() if name.startswith(kept)}
+    for part in ("refs/heads", "refs/tags"):
+        for each in untrusted_files.files(found.common / part):
+            name = os.path.join(part.encode(), each)
+            if not name.endswith(b".lock") and (id := _resolved(found, name)):
+                tips[name] = id
+    head, tip = _head(found)
     cache.lend(path, found.common)
-    lines = sorted((name, id) for name, id in known.tips.items())
-    (path / "packed-refs").write_bytes(
-        b"# pack-refs with: sorted \n" + b"".join(b"%s %s\n" % (id.encode(), n) for n, id in lines)
-    )
+    lines = b"".join(b"%s %s\n" % (id.encode(), name) for name, id in sorted(tips.items()))
+    (path / "packed-refs").write_bytes(b"# pack-refs with: sorted \n" + lines)
+    return Refs(head, tips.get(head.encode("utf-8", "surrogateescape"), "") if head else tip, tips)

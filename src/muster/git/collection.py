@@ -84,7 +84,11 @@ async def collect(
     Raises Refused for what is the agent's doing, Broken for what is this machine's.
     """
     paths = [deliverables.inside(path) for path in deliver]
-    _check_there(place)
+    # An agent can remove its folder, or put a link to another one in its place.
+    if not place.path.is_dir() or place.path.is_symlink():
+        raise Refused(
+            "The work folder is gone: the agent removed it or put something in its place."
+        )
     try:
         return await _collect(place, paths, message, signature)
     except Damaged:
@@ -108,7 +112,12 @@ async def _collect(
     written = await _write_tree(place, top, borrowed, looked, plain)
     seen_by = deliverables.Seen(place.cache, borrowed)
     missing = await deliverables.missing(place.path, seen_by, written, obstacles)
-    left_out = await _left_out(place, borrowed, written, nested)
+    # The repositories inside that are no submodules: nothing of them is in the commit.
+    left_out = nested[:_LEFT_OUT_MAX]
+    if left_out:
+        inside = ["ls-tree", "-z", "--name-only", written, "--", *map(os.fsdecode, left_out)]
+        kept = (await git.run_async(inside, place.cache, env=borrowed)).out.split(b"\0")
+        left_out = [path for path in left_out if path not in kept]
     made = await commits.write(place.cache, written, [top], message, signature)
     beside = await unfinished.told(seen_by, place.gitdir, place.base, top, made)
     listed = await git.run_async(
@@ -123,7 +132,7 @@ async def _collect(
         tuple(git.shown(part) for part in changed[:_PATHS_MAX]),
         len(changed),
         missing,
-        left_out,
+        tuple(map(git.shown, left_out)),
         beside,
         *await _told(place, borrowed, top, changed),
     )
@@ -161,26 +170,18 @@ def borrow(gitdir: Path) -> dict[str, str]:
     return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
 
 
-def is_folder(path: Path) -> bool:
-    """Whether there is a folder, and not a link to one."""
-    return path.is_dir() and not path.is_symlink()
-
-
-def _check_there(place: Place) -> None:
-    """An agent can remove its folder, or put a link to another one in its place."""
-    if not is_folder(place.path):
-        raise Refused(
-            "The work folder is gone: the agent removed it or put something in its place."
-        )
-
-
 async def _head(place: Place, borrowed: dict[str, str]) -> str:
     """The agent's own last commit, or the base when it made none."""
     if not borrowed:
         return place.base
     text = _read(place.gitdir / "HEAD")
     if found := _SYMBOLIC.fullmatch(text):
-        text = _read_ref(place.gitdir, found[1])
+        name = found[1]
+        text = "" if ".." in name else _read(place.gitdir / name)
+        if not text and ".." not in name:
+            packed = _read(place.gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX)
+            line = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(name)}$", packed, re.MULTILINE)
+            text = line[1] if line else ""
     if text == place.base or not text:
         return place.base
     top = git.object_id(text, "HEAD of the work folder")
@@ -198,16 +199,6 @@ def _read(path: Path, most: int = 1024) -> str:
     return (untrusted_files.read(path, most) or b"").decode("utf-8", "replace").strip()
 
 
-def _read_ref(gitdir: Path, name: str) -> str:
-    if ".." in name:
-        return ""
-    if loose := _read(gitdir / name):
-        return loose
-    packed = _read(gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX)
-    found = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(name)}$", packed, re.MULTILINE)
-    return found[1] if found else ""
-
-
 # --- the tree ------------------------------------------------------------------------------
 
 
@@ -217,7 +208,10 @@ async def _write_tree(
     """The folder's contents as a tree object."""
     with tempfile.TemporaryDirectory(prefix="muster-index-", dir=place.cache) as folder:
         excluded, index = Path(folder) / "exclude", Path(folder) / "index"
-        excluded.write_bytes(b"".join(b"/%s/\n" % _escaped(path) for path in looked.nested))
+        names = (re.sub(rb"([\\*?\[\]#! ])", rb"\\\1", path) for path in looked.nested)
+        # A line break cannot stand in a line of an exclude file, but be guessed.
+        lines = (b"/%s/\n" % re.sub(rb"[\n\r]", b"?", name) for name in names)
+        excluded.write_bytes(b"".join(lines))
         settings = (
             f"--git-dir={place.cache}", f"--work-tree={place.path}",
             "-c", "core.bare=false", "-c", f"core.excludesFile={excluded}",
@@ -274,23 +268,3 @@ async def _point_submodules(inside: filtered.Git, place: Place, nested: list[byt
     if filled:
         same = b"".join(b"%s\0" % path for path in filled)
         await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=same)
-
-
-# --- repositories inside ---------------------------------------------------------------------
-
-
-async def _left_out(
-    place: Place, borrowed: dict[str, str], tree: str, nested: list[bytes]
-) -> tuple[str, ...]:
-    """The repositories inside that are no submodules: nothing of them is in the commit."""
-    first = [os.fsdecode(path) for path in nested[:_LEFT_OUT_MAX]]
-    if not first:
-        return ()
-    listed = ["ls-tree", "-z", "--name-only", tree, "--", *first]
-    kept = (await git.run_async(listed, place.cache, env=borrowed)).out.split(b"\0")
-    return tuple(git.shown(os.fsencode(path)) for path in first if os.fsencode(path) not in kept)
-
-
-def _escaped(path: bytes) -> bytes:
-    """A path as a line of an exclude file; a line break cannot stand in one, but be guessed."""
-    return re.sub(rb"([\\*?\[\]#! ])", rb"\\\1", path).replace(b"\n", b"?").replace(b"\r", b"?")

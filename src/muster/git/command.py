@@ -106,8 +106,10 @@ class Answer(NamedTuple):
         return self.out.decode("utf-8", "replace").strip()
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The whole environment of a git command."""
+def environment(
+    extra: Mapping[str, str] | None = None, within: Path | None = None
+) -> dict[str, str]:
+    """The whole environment of a git command, which looks in no folder above `within`."""
     env = {name: os.environ[name] for name in _PASSED if name in os.environ}
     # `git-remote-muster` is installed beside the interpreter that runs us.
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
@@ -123,19 +125,15 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
+        **(extra or {}),
     }
-    return env | dict(extra or {})
+    return env | ({"GIT_CEILING_DIRECTORIES": str(within.resolve().parent)} if within else {})
 
 
 def command(args: Sequence[str], *, hooks: bool = False) -> list[str]:
     """The full argument list of a git command."""
     settings = _SETTINGS if hooks else (*_SETTINGS, f"core.hooksPath={os.devnull}")
     return ["git", *(part for setting in settings for part in ("-c", setting)), *args]
-
-
-def _within(cwd: Path, env: Mapping[str, str] | None) -> dict[str, str]:
-    """The environment of a command in this folder, and in no folder above it."""
-    return {**environment(env), "GIT_CEILING_DIRECTORIES": str(cwd.resolve().parent)}
 
 
 def run(
@@ -154,7 +152,7 @@ def run(
             process = subprocess.Popen(
                 command(args, hooks=hooks),
                 cwd=cwd,
-                env=_within(cwd, env),
+                env=environment(env, cwd),
                 stdin=source,
                 stdout=out,
                 stderr=err,
@@ -167,7 +165,8 @@ def run(
         except subprocess.TimeoutExpired as error:
             raise _too_slow(args, timeout_ms) from error
         finally:
-            _kill(process.pid, process.poll() is None)
+            if process.poll() is None:
+                _kill(process.pid)
             process.wait()
         return _answer(args, code, out, err, codes)
 
@@ -193,7 +192,7 @@ async def run_async(
             process = await asyncio.create_subprocess_exec(
                 *(umask.as_person(words) if for_person else words),
                 cwd=cwd,
-                env=_within(cwd, env),
+                env=environment(env, cwd),
                 stdin=source,
                 stdout=out,
                 stderr=err,
@@ -208,7 +207,7 @@ async def run_async(
             raise _too_slow(args, timeout_ms) from error
         finally:
             if process.returncode is None:
-                _kill(process.pid, True)
+                _kill(process.pid)
                 await process.wait()
         return _answer(args, code, out, err, codes)
 
@@ -272,10 +271,8 @@ def _too_slow(args: Sequence[str], timeout_ms: int) -> MusterError:
     )
 
 
-def _kill(pid: int, alive: bool) -> None:
+def _kill(pid: int) -> None:
     """End git and the children it started; they share its process group."""
-    if not alive:
-        return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
 

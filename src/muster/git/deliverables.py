@@ -4,6 +4,7 @@ Rule 1: a deliverable is delivered when it is in the commit, and not because it 
 Rule 2: the reason is what the folder shows: a link, a repository of its own, a pipe, nothing.
 """
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -49,17 +50,13 @@ def obstacle(root: Path, path: str, nested: list[bytes]) -> str:
         if stat.S_ISLNK(mode):
             if number < len(parts):
                 return f"it is behind the link {here}"
-            return "" if _leads_inside(root, at) else "it is a link that leads out of the folder"
+            with contextlib.suppress(OSError, RuntimeError):
+                if at.resolve(strict=True).is_relative_to(root.resolve()):
+                    return ""
+            return "it is a link that leads out of the folder"
         if number == len(parts) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             return "it is neither a file nor a folder"
     return ""
-
-
-def _leads_inside(root: Path, link: Path) -> bool:
-    try:
-        return link.resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):
-        return False
 
 
 async def missing(
@@ -68,7 +65,13 @@ async def missing(
     """The promised files that are not in the written tree, with what is known of the reason."""
     found, asked = [], {path for path, why_not in obstacles.items() if not why_not}
     targets = _targets(folder, asked)
-    held = await _held(seen_by, tree, asked.union(targets.values()) - {"."})
+    names, held = sorted(asked.union(targets.values()) - {"."}), set[str]()
+    if names:
+        # An argument list has a bound, and a deliverable at most a few hundred characters. With -t
+        # a folder is named also where git looks into it for another one of the paths.
+        listed = ["ls-tree", "-t", "-z", "--name-only", tree, "--", *names]
+        answer = await git.run_async(listed, seen_by.cache, env=seen_by.borrowed)
+        held = {os.fsdecode(name) for name in answer.out.split(b"\0")}
     for path, why_not in obstacles.items():
         why = why_not
         if not why_not and path not in held:
@@ -85,14 +88,3 @@ def _targets(folder: Path, paths: set[str]) -> dict[str, str]:
     """Where those of the paths that are links lead, inside the folder."""
     root, links = folder.resolve(), [path for path in paths if (folder / path).is_symlink()]
     return {path: (folder / path).resolve().relative_to(root).as_posix() for path in links}
-
-
-async def _held(seen_by: Seen, tree: str, paths: set[str]) -> set[str]:
-    """Which of the paths are in the tree."""
-    if not paths:
-        return set()
-    # An argument list has a bound, and a deliverable at most a few hundred characters. With -t a
-    # folder is named also where git looks into it for another one of the paths.
-    listed = ["ls-tree", "-t", "-z", "--name-only", tree, "--", *sorted(paths)]
-    answer = await git.run_async(listed, seen_by.cache, env=seen_by.borrowed)
-    return {os.fsdecode(name) for name in answer.out.split(b"\0")}

@@ -68,11 +68,6 @@ class Update(NamedTuple):
     new: str
 
     @property
-    def creates(self) -> bool:
-        """True when the ref is new."""
-        return not self.old.strip("0")
-
-    @property
     def deletes(self) -> bool:
         """True when the ref would be gone afterwards."""
         return not self.new.strip("0")
@@ -130,7 +125,16 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
     if update.deletes:
         return f"{_shown(update.ref)} may not be deleted by a push"
     if found := _ATTEMPT.fullmatch(update.ref):
-        return _may_push_attempt(peer, found[1], Epoch(int(found[2]), int(found[3])), policy)
+        task, epoch = found[1], Epoch(int(found[2]), int(found[3]))
+        current = policy.epoch(task)
+        if current is None:
+            return f"task {task} is not assigned"
+        if epoch != current:
+            word = "stale" if epoch < current else "not handed out"
+            return f"epoch {epoch} of task {task} is {word}; the current one is {current}"
+        if policy.holder(task) != peer:
+            return f"the lease of task {task} is held by another machine"
+        return None
     if found := _FENCE.fullmatch(update.ref):
         if policy.owner(found[1]) != peer:
             return f"only the owner of task {found[1]} moves its fence"
@@ -142,18 +146,6 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
     if _HEAD.fullmatch(update.ref) and ".." not in update.ref:
         return None if policy.writes(peer) else f"{_shown(update.ref)} is not an attempt's ref"
     return f"{_shown(update.ref)} is not a ref that may be pushed"
-
-
-def _may_push_attempt(peer: str, task: str, epoch: Epoch, policy: PushPolicy) -> str | None:
-    current = policy.epoch(task)
-    if current is None:
-        return f"task {task} is not assigned"
-    if epoch != current:
-        word = "stale" if epoch < current else "not handed out"
-        return f"epoch {epoch} of task {task} is {word}; the current one is {current}"
-    if policy.holder(task) != peer:
-        return f"the lease of task {task} is held by another machine"
-    return None
 
 
 def may_push_all(peer: str, updates: Sequence[Update], policy: PushPolicy) -> str | None:
@@ -178,7 +170,12 @@ def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | Non
             if epoch != current:
                 return f"epoch {epoch} of task {found[1]} is not {current}, which the fence holds"
         elif found := _FENCE.fullmatch(update.ref):
-            return _may_raise(update, found[1], blob)
+            raw, held = blob(update.new), blob(fence_ref(found[1]))
+            if raw is None:
+                return f"the fence of task {found[1]} would hold nothing"
+            new, now = fence_epoch(raw), None if held is None else fence_epoch(held)
+            if now is not None and new <= now:
+                return f"the fence of task {found[1]} only rises, and {new} is not above {now}"
         elif not (_BRANCH.fullmatch(update.ref) or _HEAD.fullmatch(update.ref)):
             return f"{_shown(update.ref)} is not a ref that may be pushed"
     except Malformed as error:
@@ -186,19 +183,10 @@ def may_commit(update: Update, blob: Callable[[str], bytes | None]) -> str | Non
     return None
 
 
-def _may_raise(update: Update, task: str, blob: Callable[[str], bytes | None]) -> str | None:
-    raw = blob(update.new)
-    if raw is None:
-        return f"the fence of task {task} would hold nothing"
-    new, now = fence_epoch(raw), blob(fence_ref(task))
-    if now is not None and new <= fence_epoch(now):
-        return f"the fence of task {task} only rises, and {new} is not above {fence_epoch(now)}"
-    return None
-
-
 def must_advance(update: Update) -> bool:
     """True when only new history may be added, so that the hook has to compare the commits."""
-    return not update.creates and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX))
+    is_new = not update.old.strip("0")
+    return not is_new and not update.ref.startswith((BRANCH_PREFIX, FENCE_PREFIX))
 
 
 def _word(text: str, what: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -36,23 +36,6 @@ class Git(NamedTuple):
     async def run(self, *args: str, stdin: bytes = b"", codes: Sequence[int] = (0,)) -> git.Answer:
         command = [*self.settings, *args]
         return await git.run_async(command, self.folder, env=self.env, stdin=stdin, codes=codes)
-
-
-class _Entry(NamedTuple):
-    """A changed file in the index, and what it was."""
-
-    path: bytes
-    mode: bytes
-    blob: str
-    before_mode: bytes
-    before: str
-
-
-class _Pointer(NamedTuple):
-    """The large file that stands elsewhere."""
-
-    sha256: str
-    size: int
 
 
 async def leave_large(inside: Git, base: str, paths: list[bytes]) -> set[bytes]:
@@ -80,40 +63,31 @@ async def leave_large(inside: Git, base: str, paths: list[bytes]) -> set[bytes]:
 
 
 async def settle(inside: Git, top: str) -> None:
-    """Deal with changed files that a filter of the repository's should have cleaned.
-
-    A filter is a program that the repository names, so it does not run here. Without it a large
-    file, or a secret in plain text, would stay in the history for ever.
-    """
-    changed = [entry async for entry in _changed(inside, top)]
-    if not changed:
-        return
-    filters = await _filters(inside, [entry.path for entry in changed])
+    """Deal with changed files that a filter of the repository's should have cleaned."""
+    answer = await inside.run("diff-index", "--cached", "-z", "--no-renames", "--raw", top)
+    fields = answer.out.split(b"\0")
+    changed = {
+        path: about.removeprefix(b":").split(b" ")
+        for about, path in zip(fields[0::2], fields[1::2], strict=False)
+        if about.split(b" ")[1].startswith(b"100")
+    }
+    filters = await _filters(inside, list(changed)) if changed else {}
     kept = []
-    for entry in changed:
-        name = filters.get(entry.path, b"unspecified")
+    for path, (before_mode, _, before, blob, _) in changed.items():
+        name = filters.get(path, b"unspecified")
         if name in (b"unspecified", b"unset", b"set", b""):
             continue
-        if name == b"lfs" and await _pointer(inside, entry.blob):
+        if name == b"lfs" and await _pointer(inside, blob.decode()):
             continue
-        if name != b"lfs" or not await _points_at(inside, entry.before, entry.path):
+        if name != b"lfs" or not await _points_at(inside, before.decode(), path):
             raise Refused(
-                f"The file {git.shown(entry.path)!r} has the filter {git.shown(name)!r} "
+                f"The file {git.shown(path)!r} has the filter {git.shown(name)!r} "
                 "(.gitattributes), which does not run here; leave it as it was, or let the "
                 "phase deliver it without a repository."
             )
-        kept.append(b"%s %s\t%s" % (entry.before_mode, entry.before.encode(), entry.path))
+        kept.append(b"%s %s\t%s" % (before_mode, before, path))
     if kept:
         await inside.run("update-index", "-z", "--index-info", stdin=b"\0".join([*kept, b""]))
-
-
-async def _changed(inside: Git, top: str) -> AsyncIterator[_Entry]:
-    answer = await inside.run("diff-index", "--cached", "-z", "--no-renames", "--raw", top)
-    fields = answer.out.split(b"\0")
-    for about, path in zip(fields[0::2], fields[1::2], strict=False):
-        before_mode, mode, before, blob, _ = about.lstrip(b":").split(b" ")
-        if mode.startswith(b"100"):
-            yield _Entry(path, mode, blob.decode(), before_mode, before.decode())
 
 
 async def _filters(inside: Git, paths: list[bytes]) -> dict[bytes, bytes]:
@@ -124,31 +98,31 @@ async def _filters(inside: Git, paths: list[bytes]) -> dict[bytes, bytes]:
     return dict(zip(fields[0::3], fields[2::3], strict=False))
 
 
-async def _pointer(inside: Git, blob: str) -> _Pointer | None:
-    """The large file that a pointer names; None where the blob is none."""
+async def _pointer(inside: Git, blob: str) -> tuple[str, int] | None:
+    """SHA-256 and size of the large file that a pointer names; None where the blob is none."""
     if not blob.strip("0"):
         return None
     size = await inside.run("cat-file", "-s", blob)
     if int(size.text) > _POINTER_BYTES_MAX:
         return None
     found = _POINTER.fullmatch((await inside.run("cat-file", "blob", blob)).out)
-    return _Pointer(found[1].decode(), int(found[2])) if found else None
+    return (found[1].decode(), int(found[2])) if found else None
 
 
 async def _points_at(inside: Git, blob: str, path: bytes) -> bool:
     """Whether a committed pointer is of the very file that lies there, as after `git lfs pull`."""
     wanted = await _pointer(inside, blob)
     return wanted is not None and await asyncio.to_thread(
-        _is_of, wanted, inside.folder / os.fsdecode(path)
+        _is_of, *wanted, inside.folder / os.fsdecode(path)
     )
 
 
-def _is_of(pointer: _Pointer, path: Path) -> bool:
+def _is_of(sha256: str, size: int, path: Path) -> bool:
     """Its size is asked first: what is larger or smaller is never read."""
     try:
         with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size != pointer.size:
+            if os.fstat(file.fileno()).st_size != size:
                 return False
-            return hashlib.file_digest(file, "sha256").hexdigest() == pointer.sha256
+            return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False

@@ -40,10 +40,17 @@ def look(root: Path) -> Folders:
     while waiting:
         folder, large = waiting.pop(), list[bytes]()
         try:
+            known, inner = set[bytes](), list[bytes]()
             with os.scandir(folder) as entries:
-                known = {entry.name: _is_inner(entry, large, top) for entry in entries}
+                for entry in entries:
+                    known.add(entry.name)
+                    if entry.is_dir(follow_symlinks=False):
+                        inner += [entry.path] if entry.name != b".git" else []
+                    elif entry.is_file(follow_symlinks=False):
+                        size = entry.stat(follow_symlinks=False).st_size
+                        large += [entry.path] if size > limits.GIT_FILE_BYTES_MAX else []
             attributes |= _ATTRIBUTES in known
-            for name in _READ_BY_GIT & known.keys():
+            for name in _READ_BY_GIT & known:
                 _refuse_trap(os.path.join(folder, name), top)
         except OSError:
             closed.append(os.path.relpath(folder, top))
@@ -51,42 +58,23 @@ def look(root: Path) -> Folders:
         if folder != top and b".git" in known:
             found.append(os.path.relpath(folder, top))
             continue
-        heavy += large
-        waiting += [
-            os.path.join(folder, name) for name, inner in known.items() if inner and name != b".git"
-        ]
+        heavy += [os.path.relpath(path, top) for path in large]
+        waiting += inner
     # Nobody knows what is in a folder that nobody can read.
     return Folders(sorted(found), sorted(closed), sorted(heavy), attributes or bool(closed))
 
 
-def _is_inner(entry: os.DirEntry[bytes], large: list[bytes], top: bytes) -> bool:
-    """Whether it is a folder; a file that is too large is added to `large`."""
-    if entry.is_dir(follow_symlinks=False):
-        return True
-    if entry.is_file(follow_symlinks=False):
-        size = entry.stat(follow_symlinks=False).st_size
-        large += [os.path.relpath(entry.path, top)] * (size > limits.GIT_FILE_BYTES_MAX)
-    return False
-
-
 async def refuse(inside: filtered.Git, found: Folders, deliver: list[str], base: str) -> None:
     """Raises: Refused for what the commit could not hold as it is there."""
-    await _refuse_closed(inside, found.closed)
-    left = await filtered.leave_large(inside, base, found.heavy)
-    await _refuse_heavy(inside, [path for path in found.heavy if path not in left], deliver)
-
-
-async def _refuse_closed(inside: filtered.Git, closed: list[bytes]) -> None:
-    """Git would leave out what it cannot read, with exit code 0; what is ignored may be closed."""
-    if left := await _not_ignored(inside, closed):
+    # Git would leave out what it cannot read, with exit code 0; what is ignored may be closed.
+    if left := await _not_ignored(inside, found.closed):
         raise Refused(
             f"The folder {git.shown(min(left))!r} cannot be read: it is another user's, "
             "without rights, or too deep; git would leave it out without a word."
         )
-
-
-async def _refuse_heavy(inside: filtered.Git, heavy: list[bytes], deliver: list[str]) -> None:
-    """What is ignored may be of any size, unless it was promised."""
+    # What is ignored may be of any size, unless it was promised.
+    known = await filtered.leave_large(inside, base, found.heavy)
+    heavy = [path for path in found.heavy if path not in known]
     wanted = {path for path in heavy for d in deliver if Path(os.fsdecode(path)).is_relative_to(d)}
     if left := wanted | await _not_ignored(inside, heavy):
         raise Refused(

@@ -18,21 +18,16 @@ def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
     `*` and `?` stay within one name, `**` crosses folders; as in a shell.
     """
     folders = glob.endswith("/")
-    pattern = [_part(part) for part in glob.rstrip("/").split("/")]
-    names = dict.fromkeys(
-        part for file in files for part in (_folders(file) if folders else (file,))
-    )
+    # What each part of the pattern matches; None for `**`.
+    pattern = [
+        None if part == _ANY else re.compile(fnmatch.translate(part))
+        for part in glob.rstrip("/").split("/")
+    ]
+    names = set[str]()
+    for file in files:
+        above = file.split("/")[:-1]
+        names |= {"/".join(above[: i + 1]) for i in range(len(above))} if folders else {file}
     return tuple(sorted(name for name in names if _fits(name.split("/"), pattern)))
-
-
-def _part(part: str) -> re.Pattern[str] | None:
-    """What one part of a pattern matches; None for `**`."""
-    return None if part == _ANY else re.compile(fnmatch.translate(part))
-
-
-def _folders(file: str) -> list[str]:
-    parts = file.split("/")[:-1]
-    return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
 def _fits(parts: list[str], pattern: list[re.Pattern[str] | None]) -> bool:

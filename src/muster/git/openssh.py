@@ -40,7 +40,9 @@ class Signs(Protocol):
 def sign(signer: Signs, message: bytes, namespace: str = NAMESPACE_GIT) -> str:
     """The armoured signature of a message; ends with a newline."""
     signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message, namespace)))
-    fields = (_key_blob(signer.public), namespace.encode("ascii"), b"", _HASH, signature)
+    assert len(signer.public) == 32, "an ed25519 public key has 32 bytes"
+    key = _string(_ALGORITHM) + _string(signer.public)
+    fields = (key, namespace.encode("ascii"), b"", _HASH, signature)
     blob = _MAGIC + struct.pack(">I", 1) + b"".join(map(_string, fields))
     text = base64.b64encode(blob).decode("ascii")
     lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
@@ -77,11 +79,6 @@ def open_signature(
 def _signed(message: bytes, namespace: str) -> bytes:
     fields = (namespace.encode("ascii"), b"", _HASH, hashlib.sha512(message).digest())
     return _MAGIC + b"".join(map(_string, fields))
-
-
-def _key_blob(public: bytes) -> bytes:
-    assert len(public) == 32, "an ed25519 public key has 32 bytes"
-    return _string(_ALGORITHM) + _string(public)
 
 
 def _string(value: bytes) -> bytes:

@@ -71,28 +71,26 @@ async def epoch(repo: Path, task: str) -> Epoch | None:
     return None if found is None else await _epoch_of(repo, found)
 
 
-async def register(repo: Path, task: str, new: Epoch) -> None:
+async def register(repo: Path, task: str, new: Epoch, url: str = "") -> None:
     """Raise a task's fence to a new epoch; durable on return, so the lease may go out.
 
+    With `url` at this remote: another machine's hub, or a foreign one without our hooks.
     Registering the current epoch again does nothing: an owner that crashed between the two steps
     repeats both. Raises Refused for an older epoch, Conflict when another owner was faster.
     """
     ref = fence_ref(task)
-    old = await read(repo, ref)
-    if await _already(repo, old, task, new):
-        return
-    await swap(repo, [(ref, old, await _blob(repo, new))])
-
-
-async def register_remote(cwd: Path, url: str, task: str, new: Epoch) -> None:
-    """`register` at a remote: another machine's hub, or a foreign one without our hooks."""
-    ref = fence_ref(task)
-    old = await read_remote(cwd, url, ref)
+    old = await (read_remote(repo, url, ref) if url else read(repo, ref))
     if old is not None:
-        await _fetch_object(cwd, url, ref)
-    if await _already(cwd, old, task, new):
-        return
-    await swap_remote(cwd, url, ref, old, await _blob(cwd, new))
+        if url:
+            await _fetch_object(repo, url, ref)
+        current = await _epoch_of(repo, old)
+        if new < current:
+            raise Refused(f"The fence of task {task} is at {current} and cannot go back to {new}.")
+        if new == current:
+            return
+    written = await git.run_async(["hash-object", "-w", "--stdin"], repo, stdin=fence_bytes(new))
+    blob = git.object_id(written.text, "The fence's object")
+    await (swap_remote(repo, url, ref, old, blob) if url else swap(repo, [(ref, old, blob)]))
 
 
 async def promote(repo: Path, promotion: Promotion) -> None:
@@ -127,7 +125,8 @@ async def promote_remote(cwd: Path, url: str, promotion: Promotion) -> None:
         if found is not None:
             await _fetch_object(cwd, url, ref)
     current = None if fence is None else await _epoch_of(cwd, fence)
-    await _check(cwd, promotion, await _object(cwd, pushed), current)
+    attempted = (await _objects(cwd, pushed))[pushed] if pushed else _Object(None, b"")
+    await _check(cwd, promotion, attempted, current)
     await swap_remote(cwd, url, promotion.branch, promotion.expected, promotion.commit)
 
 
@@ -202,10 +201,6 @@ async def _objects(repo: Path, *names: str, new: str = "") -> dict[str, _Object]
     return found
 
 
-async def _object(repo: Path, id: str | None) -> _Object:
-    return _Object(None, b"") if id is None else (await _objects(repo, id))[id]
-
-
 async def _check(
     repo: Path, promotion: Promotion, attempted: _Object, current: Epoch | None
 ) -> None:
@@ -224,13 +219,18 @@ async def _check(
         raise Conflict(
             f"Task {task} is at epoch {current}, not {promotion.epoch}; a late result stays out."
         )
-    if not await _starts_there(repo, promotion):
-        if promotion.base_moves:
+    starts_there = await descends(repo, promotion.base, promotion.commit)
+    if not starts_there and promotion.base_moves:
+        # It began at what its base was then.
+        common = ["merge-base", promotion.base, promotion.commit]
+        starts_there = (await git.run_async(common, repo, codes=(0, 1, 128))).code == 0
+        if not starts_there:
             raise Refused(
                 f"Commit {promotion.commit[:12]} of task {task} has no history in common with the "
                 f"default branch, now at {promotion.base[:12]}: it was rewritten meanwhile; run it "
                 "again."
             )
+    if not starts_there:
         raise Refused(
             f"Commit {promotion.commit[:12]} of task {task} does not descend from its base "
             f"{promotion.base[:12]}; the attempt does not count."
@@ -239,32 +239,8 @@ async def _check(
         commit.check(attempted.raw, promotion.maker)
 
 
-async def _starts_there(repo: Path, promotion: Promotion) -> bool:
-    """Whether the commit began at its base, or at what its base was then."""
-    if await descends(repo, promotion.base, promotion.commit):
-        return True
-    if not promotion.base_moves:
-        return False
-    common = ["merge-base", promotion.base, promotion.commit]
-    return (await git.run_async(common, repo, codes=(0, 1, 128))).code == 0
-
-
-async def _already(repo: Path, old: str | None, task: str, new: Epoch) -> bool:
-    if old is None:
-        return False
-    current = await _epoch_of(repo, old)
-    if new < current:
-        raise Refused(f"The fence of task {task} is at {current} and cannot go back to {new}.")
-    return new == current
-
-
 async def _epoch_of(repo: Path, blob: str) -> Epoch:
     return fence_epoch((await git.run_async(["cat-file", "blob", blob], repo)).out)
-
-
-async def _blob(repo: Path, epoch: Epoch) -> str:
-    answer = await git.run_async(["hash-object", "-w", "--stdin"], repo, stdin=fence_bytes(epoch))
-    return git.object_id(answer.text, "The fence's object")
 
 
 async def _fetch_object(cwd: Path, url: str, ref: str) -> None:

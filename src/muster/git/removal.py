@@ -117,7 +117,13 @@ async def _run(*command: str) -> str:
         return f"{command[0]} cannot be started: {error}"
     try:
         async with asyncio.timeout(limits.REMOVAL_MS_MAX / 1000):
-            return await _last_line(process)
+            # A hundred thousand files that stay are a hundred thousand lines; one is kept.
+            assert process.stderr is not None
+            kept = b""
+            while chunk := await process.stderr.read(64 * 1024):
+                kept = (kept + chunk)[-2000:]
+            await process.wait()
+            return kept.decode("utf-8", "replace").strip().rpartition("\n")[2]
     except TimeoutError:
         return f"{command[0]} took longer than {limits.REMOVAL_MS_MAX // 60_000} minutes"
     finally:
@@ -125,13 +131,3 @@ async def _run(*command: str) -> str:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
-
-
-async def _last_line(process: asyncio.subprocess.Process) -> str:
-    """A hundred thousand files that stay are a hundred thousand lines; one is kept."""
-    assert process.stderr is not None
-    kept = b""
-    while chunk := await process.stderr.read(64 * 1024):
-        kept = (kept + chunk)[-2000:]
-    await process.wait()
-    return kept.decode("utf-8", "replace").strip().rpartition("\n")[2]

@@ -152,11 +152,7 @@ async def _fill(path: Path, found: source.Source) -> None:
     most_ms = limits.GIT_ADD_MS_MAX
     await git.run_async([*fetch, found.address, *refspecs], path, timeout_ms=most_ms)
     await git.run_async(["pack-refs", "--all"], path)
-    await _check_whole(path, found)
-
-
-async def _check_whole(path: Path, found: source.Source) -> None:
-    """Git leaves out a shallow clone's branches, with exit code 0."""
+    # Git leaves out a shallow clone's branches, with exit code 0.
     taken = await git.run_async(["for-each-ref", "--format=%(refname)", "refs/heads"], path)
     lost = found.branches - set(taken.out.split())
     if lost:

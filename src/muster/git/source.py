@@ -46,7 +46,7 @@ async def look(text: str, scratch: Path) -> Source:
     """
     folder, address = await asyncio.to_thread(_place, text)
     if folder is not None:
-        known = await asyncio.to_thread(_view, folder, scratch / "view")
+        known = await asyncio.to_thread(checkout.view, folder, scratch / "view")
         address = str(scratch / "view")
     else:
         known = await _listed(address, scratch)
@@ -89,14 +89,6 @@ def _place(text: str) -> tuple[Path | None, str]:
     return None, str(path)
 
 
-def _view(folder: Path, view: Path) -> Refs:
-    found = checkout.find(folder)
-    checkout.check_whole(found)
-    known = checkout.refs(found)
-    checkout.view(found, known, view)
-    return known
-
-
 async def _listed(address: str, scratch: Path) -> Refs:
     """What an address or a bundle says of itself."""
     asked = ["ls-remote", "--symref", "--end-of-options", address]
@@ -129,22 +121,19 @@ def _default(known: Refs, taken: Mapping[bytes, str]) -> str:
     else:
         likely = usual or (here if len(here) == 1 else list(taken) if len(taken) == 1 else [])
     if likely:
-        return _readable(likely[0])
+        try:
+            return likely[0].decode().removeprefix(HEADS_PREFIX)
+        except UnicodeDecodeError as error:
+            raise Refused(
+                f"The source's default branch {_short(likely[0])!r} is not named in UTF-8; "
+                "rename it."
+            ) from error
     names = ", ".join(_short(ref) for ref in sorted(taken)[:_NAMES_MAX])
     what = f"has no commit on its branch {_short(head)!r}" if head else "has no branch checked out"
     raise Refused(
         f"The source {what}, and it is not clear which of {names or 'none'} is meant; check one "
         "out there: git switch BRANCH."
     )
-
-
-def _readable(ref: bytes) -> str:
-    try:
-        return ref.decode().removeprefix(HEADS_PREFIX)
-    except UnicodeDecodeError as error:
-        raise Refused(
-            f"The source's default branch {_short(ref)!r} is not named in UTF-8; rename it."
-        ) from error
 
 
 def _short(ref: bytes) -> str:

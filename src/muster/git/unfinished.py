@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -82,7 +82,13 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
         found.append(f"what conflict marks in {marked} stand for")
     found += [f"a {what} that was not finished" for what in series]
     found += [f"a {what} that was not committed as one" for what in open_]
-    return (*found, *await _beside(cache, gitdir, borrowed, made))
+    # The agent's branches, stash and tags that are not in its result.
+    tips, tags = await asyncio.to_thread(_refs, gitdir)
+    for name, id in tips[:_TIPS_MAX]:
+        check = ["merge-base", "--is-ancestor", id, made]
+        if (await git.run_async(check, cache, env=borrowed, codes=(0, 1, 128))).code == 1:
+            found.append(f"the branch {git.shown(name)}" if name else "a stash")
+    return (*found, *(f"the tag {git.shown(name)}" for name in tags[:_TIPS_MAX]))
 
 
 def _is(gitdir: Path, name: str) -> bool:
@@ -112,17 +118,6 @@ async def _with_marks(seen_by: Seen, commit: str, names: list[bytes]) -> list[by
     words = [*marks, commit, "--", *map(os.fsdecode, names)]
     answer = await git.run_async(words, seen_by.cache, env=seen_by.borrowed, codes=(0, 1))
     return [name.partition(b":")[2] for name in answer.out.split(b"\0") if name]
-
-
-async def _beside(place: Path, gitdir: Path, env: Mapping[str, str], made: str) -> tuple[str, ...]:
-    """The agent's branches, stash and tags that are not in its result."""
-    found = []
-    tips, tags = await asyncio.to_thread(_refs, gitdir)
-    for name, id in tips[:_TIPS_MAX]:
-        check = ["merge-base", "--is-ancestor", id, made]
-        if (await git.run_async(check, place, env=env, codes=(0, 1, 128))).code == 1:
-            found.append(f"the branch {git.shown(name)}" if name else "a stash")
-    return (*found, *(f"the tag {git.shown(name)}" for name in tags[:_TIPS_MAX]))
 
 
 def _refs(gitdir: Path) -> tuple[list[tuple[bytes, str]], list[bytes]]:
@@ -204,7 +199,7 @@ class _Cone(NamedTuple):
 
 def _cone(gitdir: Path, patterns: bytes) -> _Cone | None:
     """The patterns as whole folders; None where git takes each by itself, as of an exclude file."""
-    if not _on(gitdir, _CONE):
+    if not is_sparse(gitdir, _CONE):
         return None
     named, parents, rest = set[bytes](), set[bytes](), set[bytes]()
     for line in patterns.splitlines():
@@ -228,13 +223,11 @@ def _patterns(gitdir: Path) -> bytes | None:
     return untrusted_files.read(gitdir / "info" / "sparse-checkout", _PATTERN_BYTES_MAX)
 
 
-def is_sparse(gitdir: Path) -> bool:
-    """Whether the agent's checkout is sparse, as far as its configuration says."""
-    return _on(gitdir, _SPARSE)
+def is_sparse(gitdir: Path, setting: re.Pattern[bytes] = _SPARSE) -> bool:
+    """Whether the agent's checkout is sparse, or so by cones, as far as its configuration says.
 
-
-def _on(gitdir: Path, setting: re.Pattern[bytes]) -> bool:
-    """As git reads it: the last word counts, and the work folder's own file comes last."""
+    As git reads it: the last word counts, and the work folder's own file comes last.
+    """
     said = b"".join(
         untrusted_files.read(gitdir / name, _PATTERN_BYTES_MAX) or b""
         for name in ("config", "config.worktree")

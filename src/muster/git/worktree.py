@@ -3,7 +3,7 @@
 Rule 1: every attempt has its own folder with its own `.git`; attempts share objects, nothing else.
 Rule 2: what an agent can write is never believed: git runs with the cache as its repository, so
         no configuration, hook, filter or index an agent left behind is ever read.
-Rule 3: nothing of an attempt outlives it: `close` removes all of it, `sweep` what a crash left.
+Rule 3: nothing of an attempt outlives it: `close` removes all of it, `clear` what a crash left.
         What cannot be removed is set aside and told (removal.py); nothing fails for it.
 Rule 4: a damaged cache is made anew, once, wherever an attempt meets it; attempts that are open
         go on with what they borrowed.
@@ -150,7 +150,12 @@ class Worktrees:
             if tree.cache.is_dir():
                 await git.run_async(["update-ref", "-d", _held(tree)], tree.cache)
         self._lent.pop(tree.path, None)
-        await self._return(tree.cache)
+        if tree.cache in self._lent.values():
+            return
+        # The last attempt that borrowed from a damaged cache has ended: it may go.
+        old = cache.forget_before(tree.cache)
+        if old is not None and (aside := removal.set_aside(old, self._cache)) is not None:
+            await self._remove(aside)
 
     async def discard(self, path: Path) -> None:
         """Remove a folder of an attempt; raises nothing. What stays is in `remains`."""
@@ -158,30 +163,26 @@ class Worktrees:
         if aside is not None:
             await self._remove(aside)
 
-    async def sweep(self, keep: Sequence[Path] = ()) -> int:
-        """Remove what a crash left: folders, holding refs, lock files. The number of folders."""
-        count = await self.clear(keep)
-        await self.empty()
-        return count
+    async def clear(self) -> int:
+        """Set aside what a crash left, before work begins: folders, holding refs, lock files.
 
-    async def clear(self, keep: Sequence[Path] = ()) -> int:
-        """The quick part of `sweep`: set aside what is to go, so that work may begin."""
+        The number of folders.
+        """
         count = 0
         for path in sorted(self._work.glob("*")) if self._work.is_dir() else []:
-            if path not in keep and not path.name.startswith(removal.ASIDE_PREFIX):
+            if not path.name.startswith(removal.ASIDE_PREFIX):
                 removal.set_aside(path)
                 count += 1
-        kept = {path.name for path in keep}
         for store in sorted(self._cache.glob("*.git")) if self._cache.is_dir() else []:
             try:
-                await _tidy(store, kept)
+                await _tidy(store)
             except (MusterError, OSError):
                 # It is only a copy; the next attempt makes another one.
                 removal.set_aside(store)
         return count
 
     async def empty(self) -> None:
-        """The slow part of `sweep`: remove everything that was set aside, now or earlier."""
+        """Remove everything that was set aside, now or earlier; that may take long."""
         for folder in (self._work, self._cache):
             for path in sorted(folder.glob(f"{removal.ASIDE_PREFIX}*")):
                 await self._remove(path)
@@ -198,21 +199,18 @@ class Worktrees:
         """Where the cache of a repository is, or would be."""
         return self._cache / f"{repository_name(repo)}.git"
 
-    def _store(self, origin: Origin) -> Path:
-        return self.cache_of(origin.name)
-
     def _lock(self, origin: Origin) -> asyncio.Lock:
         return self._locks.setdefault(origin.name, asyncio.Lock())
 
     async def _refresh(self, origin: Origin) -> Path:
-        store = self._store(origin)
+        store = self.cache_of(origin.name)
         async with self._lock(origin):
             await cache.refresh(store, origin.url)
         return store
 
     async def _healing(self, origin: Origin, work: Callable[[], Awaitable[T]]) -> T:
         """`work`, and once more where the cache was the trouble and could be mended."""
-        before = self._renewed.get(self._store(origin), 0)
+        before = self._renewed.get(self.cache_of(origin.name), 0)
         try:
             return await work()
         except (Broken, Conflict) as error:
@@ -222,7 +220,7 @@ class Worktrees:
 
     async def _heal(self, origin: Origin, error: MusterError, before: int) -> bool:
         """Whether another try is worth it."""
-        store = self._store(origin)
+        store = self.cache_of(origin.name)
         async with self._lock(origin):
             if self._renewed.get(store, 0) != before:
                 return True
@@ -230,26 +228,15 @@ class Worktrees:
                 return cache.unlock(store, _LOCK_AGE_S) > 0
             if not isinstance(error, Damaged) and await cache.sound(store):
                 return False
-            aside = self._aside(store)
+            try:
+                aside = Path(tempfile.mkdtemp(prefix=removal.ASIDE_PREFIX, dir=self._cache))
+            except OSError as unable_to:
+                raise unable(f"{store} cannot be made anew: {unable_to}.", unable_to) from unable_to
             borrowed = store in self._lent.values()
             await cache.renew(store, origin.url, aside / "x", borrowed=borrowed)
             self._renewed[store] = before + 1
         await self._remove(aside)
         return True
-
-    def _aside(self, store: Path) -> Path:
-        try:
-            return Path(tempfile.mkdtemp(prefix=removal.ASIDE_PREFIX, dir=self._cache))
-        except OSError as error:
-            raise unable(f"{store} cannot be made anew: {error}.", error) from error
-
-    async def _return(self, store: Path) -> None:
-        """The last attempt that borrowed from a damaged cache has ended: it may go."""
-        if store in self._lent.values():
-            return
-        old = cache.forget_before(store)
-        if old is not None and (aside := removal.set_aside(old, self._cache)) is not None:
-            await self._remove(aside)
 
     # --- folders -------------------------------------------------------------------------------
 
@@ -261,7 +248,15 @@ class Worktrees:
             self._lent[tree.path] = tree.cache
             # Held by a ref, so that maintenance of the cache cannot drop what is worked on.
             await git.run_async(["update-ref", _held(tree), tree.base], tree.cache)
-            await _populate(tree, agent)
+            name, _, email = commits.person(agent).removesuffix(">").partition(" <")
+            who = f'[user]\n\tname = "{name}"\n\temail = "{email}"\n'
+            cache.lend(tree.gitdir, tree.cache, who)
+            (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
+            (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
+            reset = ["read-tree", "-u", "--reset", tree.base]
+            await git.run_async(reset, tree.path, for_person=True)
+            listed = await git.run_async(["ls-files", "-z"], tree.path)
+            await baseline.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
             undo.pop_all()
         return tree
 
@@ -270,16 +265,6 @@ class Worktrees:
             self.remains[aside] = why
         else:
             self.remains.pop(aside, None)
-
-
-async def _populate(tree: Worktree, agent: str) -> None:
-    name, _, email = commits.person(agent).removesuffix(">").partition(" <")
-    cache.lend(tree.gitdir, tree.cache, f'[user]\n\tname = "{name}"\n\temail = "{email}"\n')
-    (tree.gitdir / "packed-refs").write_bytes(await _known_refs(tree.cache))
-    (tree.gitdir / "HEAD").write_text(f"{tree.base}\n", encoding="ascii")
-    await git.run_async(["read-tree", "-u", "--reset", tree.base], tree.path, for_person=True)
-    listed = await git.run_async(["ls-files", "-z"], tree.path)
-    await baseline.write(tree.notes, tree.path, filter(None, listed.out.split(b"\0")))
 
 
 async def _known_refs(store: Path) -> bytes:
@@ -298,21 +283,19 @@ async def _known_refs(store: Path) -> bytes:
     return b"".join([b"# pack-refs with: sorted \n", *lines])
 
 
-async def _tidy(store: Path, kept: set[str]) -> None:
-    """Take out of a cache what no open attempt needs; raises where it cannot be read."""
+async def _tidy(store: Path) -> None:
+    """Take out of a cache what attempts left in it; raises where it cannot be read."""
     if not (store / "HEAD").is_file():
         raise Damaged(f"{store} is no repository.")
     # No git of ours runs when the daemon starts, so any lock is a dead one's.
     cache.unlock(store)
     if (old := cache.forget_before(store)) is not None:
         removal.set_aside(old, store.parent)
-    for index in (store / cache.ATTEMPTS).glob("*"):
-        if index.name not in kept:
-            index.unlink()
+    for notes in (store / cache.ATTEMPTS).glob("*"):
+        notes.unlink()
     listed = await git.run_async(["for-each-ref", "--format=%(refname)", _HELD_PREFIX], store)
     for held in listed.text.splitlines():
-        if held.removeprefix(_HELD_PREFIX).replace("/", "-") not in kept:
-            await git.run_async(["update-ref", "-d", held], store)
+        await git.run_async(["update-ref", "-d", held], store)
 
 
 def _held(tree: Worktree) -> str:

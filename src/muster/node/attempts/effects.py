@@ -266,13 +266,8 @@ class EffectRunner:
         reason, newest = "", NO_EPOCH
         try:
             path, url = self.place_of(effect.repo)
-            epoch = Epoch(*effect.epoch)
-            if path is not None:
-                await ref.register(path, effect.task, epoch)
-            else:
-                await ref.register_remote(
-                    await self.scratch(effect.repo, url), url, effect.task, epoch
-                )
+            where = path or await self.scratch(effect.repo, url)
+            await ref.register(where, effect.task, Epoch(*effect.epoch), url)
         except MusterError as error:
             reason = str(error)
             newest = await self._newest(effect)
