@@ -13,7 +13,7 @@ from tests.promise import proves
 from muster import limits
 from muster.agent import relay
 from muster.agent.catalogue import AgentEntry
-from muster.agent.policy import ASK, KINDS, Policy, Rule
+from muster.agent.policy import ASK, TASK_RULES, Policy, Rule
 
 BAD = Path(__file__).with_name("acp_agent.py")
 
@@ -255,7 +255,9 @@ def test_an_edit_is_allowed_inside_the_worktree_and_denied_outside(
 @proves("agent.policy-once")
 def test_a_permission_for_ever_is_never_given(world):
     outcome = run(
-        world, "offers_only_always", policy=Policy({kind: Rule("allow", "allow") for kind in KINDS})
+        world,
+        "offers_only_always",
+        policy=Policy({kind: Rule("allow", "allow") for kind in TASK_RULES}),
     )
     assert outcome.summary == "cancelled"
     assert decision(world)["answer"] == "deny"

@@ -19,25 +19,22 @@ DRIVER = '''\
 
 import json
 
+from muster.agent.driver import Driver
 
-class JsonDriver:
+
+class JsonDriver(Driver):
     is_plain = False
     asks_before_kill = False
 
     def __init__(self, order):
-        self.argv, self.env, self.cwd = order["argv"], order["env"], order["cwd"]
+        super().__init__(order)
+        self.argv = order["argv"]
         self.stdin = json.dumps({"asked": order["prompt"]}).encode() + b"\\n"
         self.said = b""
-
-    def opening(self):
-        return []
 
     def output(self, stream, data):
         if stream == "stdout":
             self.said += data
-        return []
-
-    def flush(self):
         return []
 
     def closing(self):

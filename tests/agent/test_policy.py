@@ -7,7 +7,6 @@ from muster.agent.policy import (
     ALLOW,
     ASK,
     CHANGING,
-    KINDS,
     TASK_RULES,
     Policy,
     Rule,
@@ -59,7 +58,7 @@ def test_a_path_is_inside_only_when_it_ends_up_there(path, inside):
 
 
 @proves("agent.policy")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TASK_RULES)
 def test_a_task_follows_the_table_inside_and_outside(kind):
     rule = TASK_RULES[kind]
     assert decide(Policy(), kind, ["a"], TREE, resolve).answer == rule.inside

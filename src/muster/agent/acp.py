@@ -69,7 +69,7 @@ class Session:
         self._order = order
         self._line = line
         self._policy = msgspec.convert(order.get("policy") or {}, type=Policy)
-        self._asks: dict[str, asyncio.Future[str]] = {}
+        self.asks: dict[str, asyncio.Future[str]] = {}
         self._ask_ids = itertools.count(1)
         self._flush: asyncio.TimerHandle | None = None
         self.secrets = Secrets(order.get("secrets") or {})
@@ -87,19 +87,12 @@ class Session:
         self._flush = None
         self._line.tell(self.transcript.flush())
 
-    def end(self) -> None:
-        """Nothing more is said."""
-        self._line.tell(self.transcript.end())
-
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         if method != "session/request_permission":
             return None
-        return {"outcome": await self._permit(mapping(params.get("toolCall")), params)}
-
-    async def _permit(self, asked: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
         options = mappings(params.get("options"))
         self._line.tell(self.transcript.flush())
-        call = self.transcript.tool(asked)
+        call = self.transcript.tool(mapping(params.get("toolCall")))
         kind, named = str(call.get("kind") or "other"), paths(call)
         decision = decide(self._policy, kind, named, self._order["cwd"])
         # The policy decides on what was asked; what is written down holds no secret.
@@ -121,7 +114,8 @@ class Session:
         taken = option.get("optionId") if option else None
         chosen = {"answer": answer, "by": by, "option": cut(shown(str(taken or "")), 300)}
         self._line.tell([("agent.decision", {**question, **chosen})])
-        return {"outcome": "selected", "optionId": taken} if option else {"outcome": "cancelled"}
+        outcome = {"outcome": "selected", "optionId": taken}
+        return {"outcome": outcome if option else {"outcome": "cancelled"}}
 
     async def _settle(
         self, decision: Decision, ask: str, question: dict[str, Any]
@@ -130,7 +124,7 @@ class Session:
         if not ask:
             return decision.answer, "policy"
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asks[ask] = answer
+        self.asks[ask] = answer
         self._line.tell([("agent.ask", question)])
         try:
             async with asyncio.timeout(float(self._order["ask_timeout_s"])):
@@ -138,17 +132,13 @@ class Session:
         except TimeoutError:
             return "deny", "nobody answered in time"
         finally:
-            del self._asks[ask]
+            del self.asks[ask]
 
     def answer(self, ask: str, answer: str) -> None:
         """Take a person's answer; anything but a plain yes is a no."""
-        waiting = self._asks.get(ask)
+        waiting = self.asks.get(ask)
         if waiting is not None and not waiting.done():
             waiting.set_result("allow" if answer == "allow" else "deny")
-
-    def withdraw_asks(self) -> None:
-        for ask in tuple(self._asks):
-            self.answer(ask, "deny")
 
 
 async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
@@ -178,10 +168,16 @@ async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     outcome = await _conversation(order, line, session, peer)
     watching.cancel()
     code = await _end(agent, listening)
-    session.end()
-    await _last(draining)
+    line.tell(session.transcript.end())
+    # What is in the pipe already is read; a child may hold it open for ever.
+    await asyncio.wait([draining], timeout=DRAIN_S)
+    draining.cancel()
+    await asyncio.wait([draining])
     if outcome.pop("left", False) and code is not None:
-        outcome["summary"] += _farewell(code, last_line(complaints.text()))
+        # How a program ended that should not have, and what it said last to people.
+        outcome["summary"] += f" ({ended_by(code)})"
+        if last := last_line(complaints.text()):
+            outcome["summary"] += f": {cut(last, SUMMARY_BYTES_MAX // 2)}"
     said = session.transcript.tail.text()
     if outcome["status"] != "ok":
         said += complaints.text()
@@ -213,12 +209,6 @@ async def _conversation(
         fault, when = ("", "in the middle") if number else ("agent", "before it was asked")
         summary = f"the agent ended {when}: {error}"
         return {"status": "error", "fault": fault, "summary": summary, "left": True}
-
-
-def _farewell(code: int, said: str) -> str:
-    """How a program ended that should not have, and what it said last to people."""
-    how = f" ({ended_by(code)})"
-    return f"{how}: {cut(said, SUMMARY_BYTES_MAX // 2)}" if said else how
 
 
 class _Unusable(Exception):
@@ -260,20 +250,18 @@ async def _turn(
         listening.cancel()
         turn.cancel()
     line.tell(session.transcript.count(mapping(response.get("usage"))))
-    session.end()
+    line.tell(session.transcript.end())
     reason = response.get("stopReason")
-    status = STATUS.get(reason, "failed") if isinstance(reason, str) else "failed"
-    said = cut(session.transcript.last_message, SUMMARY_BYTES_MAX // 2)
-    summary = said if status == "ok" else f"{_stopped(reason)}. {said}"
-    return {"status": status, "exit_code": 0 if status == "ok" else 1, "summary": summary}
-
-
-def _stopped(reason: Any) -> str:
+    status, why = "failed", "the agent stopped for a reason that is not known here: "
     if isinstance(reason, str) and reason in STATUS:
-        return f"the agent stopped: {reason}"
-    if reason is None:
-        return "the agent ended its turn and did not say why"
-    return f"the agent stopped for a reason that is not known here: {cut(str(reason), 200)}"
+        status, why = STATUS[reason], f"the agent stopped: {reason}"
+    elif reason is None:
+        why = "the agent ended its turn and did not say why"
+    else:
+        why += cut(str(reason), 200)
+    said = cut(session.transcript.last_message, SUMMARY_BYTES_MAX // 2)
+    summary = said if status == "ok" else f"{why}. {said}"
+    return {"status": status, "exit_code": 0 if status == "ok" else 1, "summary": summary}
 
 
 async def _listen(line: DriverPipe, session: Session, peer: Peer, number: str) -> None:
@@ -283,7 +271,8 @@ async def _listen(line: DriverPipe, session: Session, peer: Peer, number: str) -
             case {"answer": {"ask": str(ask), "answer": str(answer)}}:
                 session.answer(ask, answer)
             case {"cancel": _}:
-                session.withdraw_asks()
+                for ask in tuple(session.asks):
+                    session.answer(ask, "deny")
                 peer.tell("session/cancel", {"sessionId": number})
 
 
@@ -303,13 +292,6 @@ async def _watch(agent: asyncio.subprocess.Process, peer: Peer) -> None:
         await asyncio.sleep(LOOK_S)
     await asyncio.sleep(FAREWELL_S)
     peer.end("its program ended")
-
-
-async def _last(draining: asyncio.Task[None]) -> None:
-    """What is in the pipe already is read; a child may hold it open for ever."""
-    await asyncio.wait([draining], timeout=DRAIN_S)
-    draining.cancel()
-    await asyncio.wait([draining])
 
 
 async def _end(agent: asyncio.subprocess.Process, listening: asyncio.Task[None]) -> int | None:
@@ -348,7 +330,7 @@ async def _drive() -> None:
     line = await DriverPipe.open()
     order = await line.hear()
     if order is not None:
-        line.close(await attempt(order, line))
+        line.write({"outcome": await attempt(order, line)})
 
 
 def main() -> None:

@@ -151,16 +151,13 @@ def is_logged_in(entry: AgentEntry, env: Mapping[str, str], platform: str) -> bo
     """
     if any(env.get(name) for name in entry.variables if name.endswith(("_KEY", "_TOKEN"))):
         return True
-    if any(os.path.isfile(_credential(each, env)) for each in entry.credentials):
-        return True
+    for where in entry.credentials:
+        variable, _, path = where.rpartition(":")
+        file = Path(path.replace("~", env.get("HOME") or os.path.expanduser("~"), 1))
+        moved = env.get(variable.removeprefix("$"))
+        if os.path.isfile(Path(moved, file.name) if moved else file):
+            return True
     return None if platform in entry.keychains or not entry.credentials else False
-
-
-def _credential(where: str, env: Mapping[str, str]) -> Path:
-    variable, _, path = where.rpartition(":")
-    file = Path(path.replace("~", env.get("HOME") or os.path.expanduser("~"), 1))
-    moved = env.get(variable.removeprefix("$"))
-    return Path(moved, file.name) if moved else file
 
 
 async def _version(entry: AgentEntry, path: str, env: Mapping[str, str]) -> str:

@@ -23,8 +23,7 @@ class Group(NamedTuple):
 
     def enter(self) -> None:
         """For a child between fork and exec; whatever it starts is in the group as well."""
-        with contextlib.suppress(OSError):
-            self._write("cgroup.procs", "0")
+        self._write("cgroup.procs", "0")
 
     def members(self) -> set[int]:
         try:
@@ -35,19 +34,19 @@ class Group(NamedTuple):
 
     def kill(self) -> None:
         """All members at once; older kernels have no such file and the walk does the work."""
-        with contextlib.suppress(OSError):
-            self._write("cgroup.kill", "1")
+        self._write("cgroup.kill", "1")
 
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
 
     def _write(self, name: str, text: str) -> None:
-        fd = os.open(f"{self.path}/{name}", os.O_WRONLY)
-        try:
-            os.write(fd, text.encode())
-        finally:
-            os.close(fd)
+        with contextlib.suppress(OSError):
+            fd = os.open(f"{self.path}/{name}", os.O_WRONLY)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
 
 
 def find(marker: str) -> Group | None:

@@ -6,8 +6,8 @@ import os
 import sys
 from typing import Any
 
+from muster.agent.driver import Event
 from muster.agent.lines import ORDER_BYTES_MAX
-from muster.agent.shell import Event
 
 
 class DriverPipe:
@@ -31,12 +31,9 @@ class DriverPipe:
 
     def tell(self, events: list[Event]) -> None:
         for kind, fields in events:
-            self._write({"event": [kind, fields]})
+            self.write({"event": [kind, fields]})
 
-    def close(self, outcome: dict[str, Any]) -> None:
-        self._write({"outcome": outcome})
-
-    def _write(self, message: dict[str, Any]) -> None:
+    def write(self, message: dict[str, Any]) -> None:
         # Blocking on purpose: a reader that is behind slows the agent down.
         data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
         while data:

@@ -63,20 +63,17 @@ class Splitter:
     def feed(self, data: bytes) -> Iterator[tuple[bytes, int]]:
         """Each completed line without its newline, and how many bytes of it were dropped."""
         pieces = data.split(b"\n")
-        for piece in pieces[:-1]:
-            self._keep(piece)
-            yield self._take()
-        self._keep(pieces[-1])
+        for number, piece in enumerate(pieces, 1):
+            room = self._max - len(self._part)
+            self._part += piece[:room]
+            self._dropped += max(0, len(piece) - room)
+            if number < len(pieces):
+                yield self._take()
 
     def rest(self) -> Iterator[tuple[bytes, int]]:
         """The unfinished last line, if there is one; call it once the stream has ended."""
         if self._part or self._dropped:
             yield self._take()
-
-    def _keep(self, piece: bytes) -> None:
-        room = self._max - len(self._part)
-        self._part += piece[:room]
-        self._dropped += max(0, len(piece) - room)
 
     def _take(self) -> tuple[bytes, int]:
         line, dropped = bytes(self._part), self._dropped

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
-# A shorter value is more likely a word of the language than a key. Also what `_Sieve` needs.
+# A shorter value is more likely a word of the language than a key. Also what `_words` needs.
 LENGTH_MIN: Final = 7
 # The same for a part of a value: the last line of a key is often short.
 PART_LENGTH_MIN: Final = 8
@@ -28,6 +28,8 @@ PART_LENGTH_MIN: Final = 8
 WORD_LENGTH_MIN: Final = 16
 # Chosen arbitrarily: a key ring of a thousand lines is a file, not a variable.
 PARTS_MAX: Final = 1000
+# Whole words of so many bytes, as `memoryview` names them.
+_WORDS: Final[dict[int, Literal["I", "Q"]]] = {4: "I", 8: "Q"}
 # Where `base64` and MIME break their lines.
 _BASE64_LINE: Final = 76
 _BREAK: Final = re.compile(r"\r\n|\r|\n|\\r\\n|\\n")
@@ -47,28 +49,6 @@ class Span(NamedTuple):
     name: str
 
 
-class _Sieve:
-    """Whether data may hold one of the forms, at a hundred times the speed of looking for them.
-
-    Wherever a form of at least 2n - 1 bytes lies, it covers a whole word of n bytes whose place is
-    a multiple of n: so one of the words that begin at the first n places of the form.
-    """
-
-    def __init__(self, forms: Iterable[bytes], word: Literal["I", "Q"], size: int) -> None:
-        self._word: Literal["I", "Q"] = word
-        self._size = size
-        self._words = frozenset(
-            each
-            for form in forms
-            for at in range(size)
-            for each in memoryview(form[at : at + size]).cast(word)
-        )
-
-    def holds(self, data: bytes) -> bool:
-        whole = memoryview(data)[: len(data) // self._size * self._size]
-        return not self._words.isdisjoint(whole.cast(self._word))
-
-
 class Secrets:
     """What is hidden: values by name. `found` has the names of those that were met."""
 
@@ -83,8 +63,8 @@ class Secrets:
         self._names = forms
         any_of = b"|".join(re.escape(form) for form, _ in self.forms)
         self._pattern = re.compile(any_of) if forms else None
-        long = [form for form in forms if len(form) >= 15]
-        self._sieves = (_Sieve(long, "Q", 8), _Sieve(forms.keys() - set(long), "I", 4))
+        long = {form for form in forms if len(form) >= 15}
+        self._words = {8: _words(long, 8), 4: _words(forms.keys() - long, 4)}
         self.found: set[str] = set()
 
     def text(self, text: str) -> str:
@@ -123,7 +103,11 @@ class Secrets:
     def spans(self, data: bytes) -> list[Span]:
         """Every secret in the data, those that overlap as one."""
         found: list[Span] = []
-        if not any(sieve.holds(data) for sieve in self._sieves):
+        for size, words in self._words.items():
+            whole = memoryview(data)[: len(data) // size * size]
+            if not words.isdisjoint(whole.cast(_WORDS[size])):
+                break
+        else:
             return found
         at = 0
         while self._pattern is not None and (match := self._pattern.search(data, at)):
@@ -191,6 +175,20 @@ def password(address: str) -> str:
     return found[1] if found else ""
 
 
+def _words(forms: Iterable[bytes], size: int) -> frozenset[int]:
+    """What tells that data may hold a form, at a hundred times the speed of looking for the form.
+
+    Wherever a form of at least 2n - 1 bytes lies, it covers a whole word of n bytes whose place is
+    a multiple of n: so one of the words that begin at the first n places of the form.
+    """
+    return frozenset(
+        word
+        for form in forms
+        for at in range(size)
+        for word in memoryview(form[at : at + size]).cast(_WORDS[size])
+    )
+
+
 def _beginning(data: bytes, form: bytes) -> int:
     """The first place from which the data is the beginning of the form; its length when nowhere."""
     size = len(data)
@@ -230,28 +228,21 @@ def _spelled(text: str) -> Iterator[bytes]:
     yield text.encode("utf-8", "surrogatepass")
     for ascii_only in (True, False):
         yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass")
-    for written in _quoted(text):
-        yield written.encode("utf-8", "surrogatepass")
+    # How a shell, Python, C and HTML write it.
+    doubled = text.replace("\\", "\\\\")
+    tags = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    written = [text.replace("'", "'\\''"), text.replace("'", "'\"'\"'")]
+    written += [_SHELL_MARK.sub(r"\\\g<0>", text), doubled, doubled.replace("'", "\\'"), tags]
+    for double in ("&quot;", "&#34;"):
+        for single in ("&#x27;", "&#39;", "&apos;"):
+            written.append(tags.replace('"', double).replace("'", single))
+    for each in written:
+        yield each.encode("utf-8", "surrogatepass")
     # Python leaves a slash as it is, a browser these marks; a form has a plus for a space.
     for encoded, safe in ((quote, ""), (quote, "/"), (quote, "!'()*~"), (quote_plus, "")):
         address = encoded(text.encode("utf-8", "surrogatepass"), safe=safe)
         yield address.encode()
         yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), address).encode()
-
-
-def _quoted(text: str) -> Iterator[str]:
-    """How a shell, Python, C and HTML write it."""
-    yield text.replace("'", "'\\''")
-    yield text.replace("'", "'\"'\"'")
-    yield _SHELL_MARK.sub(r"\\\g<0>", text)
-    doubled = text.replace("\\", "\\\\")
-    yield doubled
-    yield doubled.replace("'", "\\'")
-    tags = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    yield tags
-    for quotes in ("&quot;", "&#34;"):
-        for single in ("&#x27;", "&#39;", "&apos;"):
-            yield tags.replace('"', quotes).replace("'", single)
 
 
 def _base64(text: str) -> Iterator[bytes]:

@@ -19,19 +19,6 @@ import msgspec
 
 Answer = Literal["allow", "deny", "ask"]
 
-# The kinds of tools are ACP's; other protocols are mapped to them.
-KINDS: Final = (
-    "read",
-    "search",
-    "think",
-    "edit",
-    "delete",
-    "move",
-    "execute",
-    "fetch",
-    "switch_mode",
-    "other",
-)
 CHANGING: Final = frozenset({"edit", "delete", "move"})
 
 
@@ -47,7 +34,8 @@ DENY: Final = Rule("deny", "deny")
 ASK: Final = Rule("ask", "ask")
 INSIDE_ONLY: Final = Rule("allow", "deny")
 
-# For a task in its own worktree. A mode switch would lift the rules the task was given.
+# For a task in its own worktree, by the kinds of tools of ACP, to which other protocols are mapped.
+# A mode switch would lift the rules the task was given.
 TASK_RULES: Final[dict[str, Rule]] = {
     "read": INSIDE_ONLY,
     "search": INSIDE_ONLY,
@@ -66,10 +54,6 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The table of one task; kinds that it leaves out follow the default for tasks."""
 
     rules: dict[str, Rule] = {}
-
-    def rule(self, kind: str) -> Rule:
-        name = kind if kind in KINDS else "other"
-        return self.rules.get(name, TASK_RULES[name])
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -98,7 +82,8 @@ def decide(
 ) -> Decision:
     """The answer of the table to one request; pure but for `resolve`, which reads links."""
     outside = [path for path in paths if not contains(cwd, path, resolve)]
-    rule = policy.rule(kind)
+    name = kind if kind in TASK_RULES else "other"
+    rule = policy.rules.get(name, TASK_RULES[name])
     if outside:
         return Decision(rule.outside, f"{kind} outside the working folder: {outside[0]}")
     if not paths and kind in CHANGING:

@@ -135,7 +135,7 @@ class ShimAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
-                self._journal.take(_fit(*line.event))
+                self._journal.take(*line.event)
             elif line.begun:
                 self._begun = True
             elif line.ready is not None and not self.ready.done():
@@ -194,13 +194,21 @@ class Journal:
         self._size = 0
         self._full = False
 
-    def take(self, event: AgentEvent) -> None:
-        self._size += len(msgspec.json.encode(event.fields)) + EVENT_FRAME_BYTES
+    def take(self, kind: str, fields: dict[str, Any]) -> None:
+        size = len(msgspec.json.encode(fields))
+        if size > EVENT_FIELDS_BYTES_MAX:
+            # It would not fit into an entry; a driver cuts by itself before that.
+            texts = {name: v if isinstance(v, int | str) else repr(v) for name, v in fields.items()}
+            fields = {
+                n: cut(v, CUT_BYTES_MAX) if isinstance(v, str) else v for n, v in texts.items()
+            }
+            size = len(msgspec.json.encode(fields))
+        self._size += size + EVENT_FRAME_BYTES
         # How it ended is always said, and what was permitted as long as possible.
         most = {"agent.end": self._size, "agent.ask": 2 * ATTEMPT_JOURNAL_BYTES_MAX}
         most["agent.decision"] = most["agent.ask"]
-        if self._size <= most.get(event.kind, ATTEMPT_JOURNAL_BYTES_MAX):
-            self._on_event(event)
+        if self._size <= most.get(kind, ATTEMPT_JOURNAL_BYTES_MAX):
+            self._on_event(AgentEvent(kind, fields))
         elif not self._full:
             self._full = True
             text = "…[the journal of this attempt is full; what follows is not kept]"
@@ -233,14 +241,6 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
     except TimeoutError:
         shim.kill()
     return attempt
-
-
-def _fit(kind: str, fields: dict[str, Any]) -> AgentEvent:
-    """The event, cut when it would not fit into an entry; a driver cuts by itself before that."""
-    if len(msgspec.json.encode(fields)) > EVENT_FIELDS_BYTES_MAX:
-        texts = {name: v if isinstance(v, int | str) else repr(v) for name, v in fields.items()}
-        fields = {n: cut(v, CUT_BYTES_MAX) if isinstance(v, str) else v for n, v in texts.items()}
-    return AgentEvent(kind, fields)
 
 
 class Runner:

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from muster.agent import cgroup
@@ -36,8 +36,6 @@ class Process(NamedTuple):
 
     parent: int
     group: int
-    session: int
-    start: int
 
 
 def prctl(option: int, value: int) -> bool:
@@ -52,9 +50,11 @@ def become_subreaper() -> bool:
     return prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def die_with_parent() -> None:
-    """For a child between fork and exec: the kernel kills it when its parent dies."""
+def bind(group: cgroup.Group | None) -> None:
+    """For a child between fork and exec: what covers the sudden death of its parent."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if group is not None:
+        group.enter()
 
 
 def table() -> dict[int, Process]:
@@ -64,20 +64,23 @@ def table() -> dict[int, Process]:
 
 def procfs_table() -> dict[int, Process]:
     found = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                stat = file.read()
-        except OSError:
-            continue  # It ended between the listing and the look.
+    for pid, stat in procfs("stat"):
         # The command name is in brackets and may hold spaces and brackets itself.
         fields = stat[stat.rindex(b")") + 2 :].split()
         if fields[0] not in (b"Z", b"X"):
-            numbers = (int(fields[i]) for i in (1, 2, 3, 19))
-            found[int(name)] = Process(*numbers)
+            found[pid] = Process(int(fields[1]), int(fields[2]))
     return found
+
+
+def procfs(name: str) -> Iterator[tuple[int, bytes]]:
+    """A file of every process, as far as it may be read."""
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                content = file.read()
+        except OSError:
+            continue  # It ended between the listing and the look, or belongs to somebody else.
+        yield int(pid), content
 
 
 def ps_table() -> dict[int, Process]:
@@ -88,7 +91,7 @@ def ps_table() -> dict[int, Process]:
     for line in said.splitlines():
         pid, parent, group, state = line.split(None, 3)
         if not state.startswith("Z"):
-            found[int(pid)] = Process(int(parent), int(group), 0, 0)
+            found[int(pid)] = Process(int(parent), int(group))
     return found
 
 
@@ -156,18 +159,8 @@ def marked(marker: str) -> set[int]:
     if not ON_LINUX:
         return set()
     wanted = f"{MARKER}={marker}".encode()
-    found = set()
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                environment = file.read()
-        except OSError:
-            continue  # It ended, or it belongs to somebody else.
-        if wanted in environment.split(b"\0"):
-            found.add(int(name))
-    return found
+    found = {pid for pid, environ in procfs("environ") if wanted in environ.split(b"\0")}
+    return found - {os.getpid()}
 
 
 def sweep(marker: str, rounds_max: int = 100) -> set[int]:

@@ -13,9 +13,9 @@ import os
 import sys
 from typing import Any, Final
 
+from muster.agent.driver import Driver, Event
 from muster.agent.lines import OUTCOME_BYTES_MAX, Splitter, Tail, cut
-from muster.agent.mask import Secrets, Stream
-from muster.agent.shell import Event
+from muster.agent.mask import Stream
 
 # A driver cuts its own events far below this, and its outcome is no longer than the shim's; a
 # longer line is a defect and is dropped.
@@ -30,32 +30,28 @@ def boot(module: str, *flags: str) -> list[str]:
     return [sys.executable, "-I", *flags, "-c", BOOT.format(module=module), SOURCE_ROOT]
 
 
-class RelayDriver:
+class RelayDriver(Driver):
     """Runs the driver program; everything it reports passes through here."""
 
     is_plain = False
     asks_before_kill = True
 
     def __init__(self, order: dict[str, Any]) -> None:
+        super().__init__(order)
         self.argv = boot("muster.agent.acp")
         # The driver is our own program: the agent's environment travels inside the order.
-        self.env: dict[str, str] = {"PATH": order["env"].get("PATH", os.defpath)}
-        self.env.update({k: v for k, v in order["env"].items() if k == "MUSTER_ATTEMPT"})
-        self.cwd = str(order["cwd"])
+        passed = {"PATH": os.defpath, **order["env"]}
+        self.env = {k: v for k, v in passed.items() if k in ("PATH", "MUSTER_ATTEMPT")}
         # As it came: with other escapes it would be longer than it was measured.
         line = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
-        self.stdin: bytes | None = line.encode() + b"\n"
+        self.stdin = line.encode() + b"\n"
         self._splitter = Splitter(DRIVER_LINE_BYTES_MAX)
         # What the driver tells is masked by itself; this is for what breaks out of it.
-        self._secrets = Secrets(order["secrets"])
         self._stderr = Stream(self._secrets)
         self._complaints = Tail()
         # What the agent said, for an end of which the driver cannot tell any more.
         self._said = Tail()
         self._outcome: dict[str, Any] | None = None
-
-    def opening(self) -> list[Event]:
-        return []
 
     def output(self, stream: str, data: bytes) -> list[Event]:
         if stream == "stderr":
@@ -63,9 +59,6 @@ class RelayDriver:
             return []
         events = (self._read(line, dropped) for line, dropped in self._splitter.feed(data))
         return [event for event in events if event is not None]
-
-    def flush(self) -> list[Event]:
-        return []
 
     def closing(self) -> list[Event]:
         self._complaints.feed(self._stderr.rest())

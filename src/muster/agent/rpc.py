@@ -113,7 +113,14 @@ class Peer:
         params = message.get("params")
         known = params if isinstance(params, dict) else {}
         if not isinstance(method, str):
-            self._answered(message)
+            # Some programs give a number back as text.
+            answer = self._open.get(str(number))
+            if answer is None or answer.done():
+                return
+            if message.get("error") is not None:
+                answer.set_exception(RpcError(message["error"]))
+            else:
+                answer.set_result(message.get("result"))
         elif number is None:
             self._on_notice(method, known)
         elif len(self._answering) >= REQUESTS_OPEN_MAX:
@@ -122,16 +129,6 @@ class Peer:
             task = asyncio.create_task(self._answer(number, method, known))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
-
-    def _answered(self, message: dict[str, Any]) -> None:
-        # Some programs give a number back as text.
-        answer = self._open.get(str(message.get("id")))
-        if answer is None or answer.done():
-            return
-        if message.get("error") is not None:
-            answer.set_exception(RpcError(message["error"]))
-        else:
-            answer.set_result(message.get("result"))
 
     async def _answer(self, number: Any, method: str, params: Mapping[str, Any]) -> None:
         result = await self._on_request(method, params)

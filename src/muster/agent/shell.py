@@ -8,11 +8,10 @@ Rule 3: only the standard library, because the shim imports this file on every s
 
 from typing import Any, Final
 
+from muster.agent.driver import Driver, Event
 from muster.agent.lines import PROMPT_BYTES_MAX, TAIL_BYTES_MAX, Splitter, Tail, cut, last_line
-from muster.agent.mask import Secrets, Stream
+from muster.agent.mask import Stream
 from muster.limits import VALUE_BYTES_MAX
-
-Event = tuple[str, dict[str, Any]]
 
 # Without `-e` a failed `make test` counts as success when the line after it does. In bash a pipe
 # fails with any of its parts, as GitHub's `shell: bash` has it; sh knows no such option.
@@ -27,19 +26,16 @@ EVENT_BYTES_MAX: Final = 8 * 1024
 OUTPUT_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
-class ShellDriver:
+class ShellDriver(Driver):
     """Runs one command; the shim owns the process, this object only knows what it means."""
 
     is_plain = True
     asks_before_kill = False
 
     def __init__(self, order: dict[str, Any]) -> None:
+        super().__init__(order)
         self._order = order
         self.argv = [*SHELLS[str(order["shell"])], str(order["command"])]
-        self.env: dict[str, str] = order["env"]
-        self.cwd = str(order["cwd"])
-        self.stdin: bytes | None = None
-        self._secrets = Secrets(order["secrets"])
         self._streams = {name: Stream(self._secrets) for name in ("stdout", "stderr")}
         self._splitters = {"stdout": Splitter(), "stderr": Splitter()}
         self._pending: dict[str, list[str]] = {"stdout": [], "stderr": []}
@@ -52,7 +48,6 @@ class ShellDriver:
         return [("agent.prompt", {"agent": self._order["agent"], "text": text})]
 
     def output(self, stream: str, data: bytes) -> list[Event]:
-        """Take bytes of one stream; give the events that are ripe because they are full."""
         return self._take(stream, self._streams[stream].feed(data))
 
     def _take(self, stream: str, data: bytes) -> list[Event]:
@@ -65,18 +60,21 @@ class ShellDriver:
         return events
 
     def flush(self) -> list[Event]:
-        """All whole lines that wait, as events; the shim calls it when the output pauses."""
+        """All whole lines that wait, as far as the bound of all output allows."""
         events: list[Event] = []
         for stream, lines in self._pending.items():
-            if lines:
-                text = "\n".join(lines)
-                events.append(("agent.output", {"stream": stream, "text": text}))
-                lines.clear()
+            text, before = "\n".join(lines), self._sent
+            self._sent += len(text)
+            if not lines or before >= OUTPUT_BYTES_MAX:
+                continue
+            if self._sent >= OUTPUT_BYTES_MAX:
+                text += "\n…[output limit reached; the rest is counted, not kept]"
+            events.append(("agent.output", {"stream": stream, "text": text}))
+        self._pending = {"stdout": [], "stderr": []}
         self._pending_size = 0
-        return [event for event in events if self._within_budget(event)]
+        return events
 
     def closing(self) -> list[Event]:
-        """What is left when the process has ended, unfinished last lines included."""
         events: list[Event] = []
         for stream, splitter in self._splitters.items():
             events += self._take(stream, self._streams[stream].rest())
@@ -103,13 +101,3 @@ class ShellDriver:
             text += f" …[{dropped} bytes cut]"
         self._pending[stream].append(text)
         self._pending_size += len(line) + 1
-
-    def _within_budget(self, event: Event) -> bool:
-        size = len(event[1]["text"])
-        before = self._sent
-        self._sent += size
-        if before >= OUTPUT_BYTES_MAX:
-            return False
-        if self._sent >= OUTPUT_BYTES_MAX:
-            event[1]["text"] += "\n…[output limit reached; the rest is counted, not kept]"
-        return True

@@ -24,9 +24,9 @@ from typing import Any, Final
 
 from muster import umask
 from muster.agent import cgroup, process_tree
+from muster.agent.driver import Event
 from muster.agent.drivers import DRIVERS
 from muster.agent.lines import ORDER_BYTES_MAX, Splitter
-from muster.agent.shell import Event
 
 # A reader that is this far behind stops the agent's output, never its deadline or cancel.
 UNSENT_BYTES_MAX: Final = 256 * 1024
@@ -57,29 +57,26 @@ class Unsent:
     def __init__(self, fd: int, selector: selectors.BaseSelector, gone: Callable[[], None]) -> None:
         os.set_blocking(fd, False)
         self._fd, self._selector, self._gone = fd, selector, gone
-        self._bytes = bytearray()
+        self.waiting = bytearray()
         self._watched = False
         self.broken = False
 
-    def __len__(self) -> int:
-        return len(self._bytes)
-
     def put(self, data: bytes) -> None:
         if not self.broken:
-            self._bytes += data
+            self.waiting += data
             self.push()
 
     def push(self) -> None:
         try:
-            while self._bytes:
-                del self._bytes[: os.write(self._fd, self._bytes)]
+            while self.waiting:
+                del self.waiting[: os.write(self._fd, self.waiting)]
         except BlockingIOError:
             pass
         except OSError:
             self.broken = True
-            self._bytes.clear()
-        if self._watched != bool(self._bytes):
-            self._watched = bool(self._bytes)
+            self.waiting.clear()
+        if self._watched != bool(self.waiting):
+            self._watched = bool(self.waiting)
             if self._watched:
                 self._selector.register(self._fd, selectors.EVENT_WRITE, self.push)
             else:
@@ -122,7 +119,6 @@ class Shim:
         while not self._over():
             for key, _ in self._selector.select(self._pause_s()):
                 key.data()
-            self._collect()
             self._tick()
         self._finish()
 
@@ -150,7 +146,7 @@ class Shim:
                 env=driver.env,
                 start_new_session=True,
                 # Safe here: the shim has one thread.
-                preexec_fn=self._bind_child,  # noqa: PLW1509
+                preexec_fn=lambda: process_tree.bind(self._group),  # noqa: PLW1509
             )
         except (OSError, ValueError) as error:
             text = f"could not start: {error}"
@@ -160,23 +156,10 @@ class Shim:
         child.returncode = 0
         self._child = child.pid
         self._brood.remember(child.pid)
-        self._connect(child)
-        self._send({"ready": {"pid": child.pid, "subreaper": self._subreaper}})
-        self._send_events(driver.opening())
-        self._obey_all(self._commands_early)
-        return True
-
-    def _bind_child(self) -> None:
-        """Between fork and exec: what covers the shim's own sudden death."""
-        process_tree.die_with_parent()
-        if self._group is not None:
-            self._group.enter()
-
-    def _connect(self, child: subprocess.Popen[bytes]) -> None:
         if child.stdin is not None:
             self._to_child = Unsent(os.dup(child.stdin.fileno()), self._selector, lambda: None)
             child.stdin.close()
-            self._to_child.put(self._driver.stdin or b"")
+            self._to_child.put(driver.stdin or b"")
         for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
             assert pipe is not None
             self._pipes[name] = os.dup(pipe.fileno())
@@ -185,6 +168,10 @@ class Shim:
             self._listen(name)
         os.set_blocking(0, False)
         self._selector.register(0, selectors.EVENT_READ, self._read_commands)
+        self._send({"ready": {"pid": child.pid, "subreaper": self._subreaper}})
+        self._send_events(driver.opening())
+        self._obey(self._commands_early)
+        return True
 
     def _listen(self, name: str) -> None:
         fd = self._pipes[name]
@@ -209,22 +196,19 @@ class Shim:
             self._selector.unregister(0)
             self._stop("orphaned")
             return
-        self._obey_all(data)
+        self._obey(data)
 
-    def _obey_all(self, data: bytes) -> None:
+    def _obey(self, data: bytes) -> None:
         for line, dropped in self._commands.feed(data):
-            self._obey(line if not dropped else b"")
-
-    def _obey(self, line: bytes) -> None:
-        try:
-            command = json.loads(line)
-        except ValueError:
-            return
-        match command:
-            case {"cancel": str(reason)}:
-                self._stop("cancelled", reason)
-            case {"answer": dict()} if self._to_child is not None:
-                self._to_child.put(line + b"\n")
+            try:
+                command = None if dropped else json.loads(line)
+            except ValueError:
+                continue
+            match command:
+                case {"cancel": str(reason)}:
+                    self._stop("cancelled", reason)
+                case {"answer": dict()} if self._to_child is not None:
+                    self._to_child.put(line + b"\n")
 
     def _read_output(self, name: str) -> bool:
         """Whether there was something."""
@@ -241,8 +225,8 @@ class Shim:
             self._flush_at = clock_s() + FLUSH_AFTER_S
         return True
 
-    def _collect(self) -> None:
-        ended, any_left = process_tree.reap()
+    def _tick(self) -> None:
+        ended, self._any_children = process_tree.reap()
         if self._child in ended:
             self._code = ended[self._child]
             self._child = 0
@@ -251,14 +235,11 @@ class Shim:
             if any(step == self._ask for step, _ in self._steps):
                 self._steps = [each for each in self._steps if each[0] != self._ask]
                 self._step_at = 0.0
-        self._any_children = any_left
-
-    def _tick(self) -> None:
         now = clock_s()
         if self._flush_at is not None and now >= self._flush_at:
             self._flush_at = None
             self._send_events(self._driver.flush())
-        full = len(self._out) > UNSENT_BYTES_MAX
+        full = len(self._out.waiting) > UNSENT_BYTES_MAX
         for name in tuple(self._pipes):
             if full:
                 self._hang_up(name)
@@ -356,13 +337,14 @@ class Shim:
             self._group.remove()
         self._send({"outcome": outcome})
         until = clock_s() + FAREWELL_S
-        while len(self._out) and clock_s() < until:
+        while self._out.waiting and clock_s() < until:
             self._selector.select(KILL_AGAIN_S)
             self._out.push()
 
 
-def read_order() -> tuple[dict[str, Any], bytes]:
-    """The first line of standard input and what came after it; exits when there is none."""
+def main() -> None:
+    """Run the attempt whose order is the first line of standard input; exits without one."""
+    os.umask(umask.of_attempts())
     raw = bytearray()
     while b"\n" not in raw:
         data = os.read(0, READ_BYTES)
@@ -372,12 +354,6 @@ def read_order() -> tuple[dict[str, Any], bytes]:
     line, _, rest = bytes(raw).partition(b"\n")
     order = json.loads(line)
     assert isinstance(order, dict)
-    return order, rest
-
-
-def main() -> None:
-    os.umask(umask.of_attempts())
-    order, rest = read_order()
     Shim(order, rest, process_tree.become_subreaper()).run()
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 from muster.errors import NotFound
 from muster.git import command as git
+from muster.git import repository
 from muster.git.fence import BRANCH_PREFIX
 from muster.task.problem import did_you_mean, shown
 
@@ -26,17 +27,18 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
     """
     if not base and url == str(where):
         # Our own repository is no remote: a look into it starts no server.
-        asked = ["rev-parse", "--verify", "-q", "HEAD^{commit}"]
-        found = await git.run_async(asked, where, codes=(0, 1, 128))
-        if found.code:
-            raise NotFound(f"Repository {name!r} has no commit on its default branch; push one.")
-        return git.object_id(found.text, "HEAD")
+        return await repository.head(where)
     if not base:
         listed = await git.run_async(["ls-remote", "--end-of-options", url, "HEAD"], where)
         if not listed.text:
             raise NotFound(f"Repository {name!r} has no commit on its default branch; push one.")
         return git.object_id(listed.text.split("\t")[0], "The remote's HEAD")
-    refs, tags = await _names(where, url)
+    # The branches and the tags, each with its object.
+    asked = ["ls-remote", "--refs", "--heads", "--tags", "--end-of-options", url]
+    lines = (await git.run_async(asked, where)).text.splitlines()
+    pairs = [(ref, id) for id, _, ref in (line.partition("\t") for line in lines)]
+    refs = {ref.removeprefix(_BRANCHES): id for ref, id in pairs if ref.startswith(_BRANCHES)}
+    tags = {ref.removeprefix(_TAGS): id for ref, id in pairs if ref.startswith(_TAGS)}
     if base in refs:
         return refs[base]
     if base in tags:
@@ -46,7 +48,7 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
         if found.code:
             raise NotFound(f"The tag {shown(base)} of repository {name!r} is of no commit.")
         return git.object_id(found.text, f"The tag {base[:80]}")
-    if is_commit(base):
+    if len(base) in (40, 64) and not set(base) - set("0123456789abcdef"):
         there = ["cat-file", "-e", f"{base}^{{commit}}"]
         if (await git.run_async(there, where, codes=(0, 1, 128))).code == 0:
             return base
@@ -56,19 +58,3 @@ async def commit(where: Path, url: str, name: str, base: str) -> str:
     ]
     hint = did_you_mean(base, own) or f"; it has {', '.join(sorted(own)[:_NAMES_MAX]) or 'none'}"
     raise NotFound(f"Repository {name!r} has no branch {shown(base)}{hint}")
-
-
-def is_commit(text: str) -> bool:
-    """Whether a text is a commit's id, whole."""
-    return len(text) in (40, 64) and not set(text) - set("0123456789abcdef")
-
-
-async def _names(where: Path, url: str) -> tuple[dict[str, str], dict[str, str]]:
-    """The branches and the tags, each with its object."""
-    asked = ["ls-remote", "--refs", "--heads", "--tags", "--end-of-options", url]
-    listed = (await git.run_async(asked, where)).text.splitlines()
-    pairs = [(ref, id) for id, _, ref in (line.partition("\t") for line in listed)]
-    return (
-        {ref.removeprefix(_BRANCHES): id for ref, id in pairs if ref.startswith(_BRANCHES)},
-        {ref.removeprefix(_TAGS): id for ref, id in pairs if ref.startswith(_TAGS)},
-    )

@@ -10,12 +10,12 @@ was said, because permissions are decided on it.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
+from muster.agent.driver import Event
 from muster.agent.lines import Tail, cut
 from muster.agent.mask import Secrets, Stream
-from muster.agent.shell import Event
 from muster.limits import VALUE_BYTES_MAX
 
 TEXT_BYTES_MAX: Final = 8 * 1024
@@ -40,14 +40,14 @@ PATH_KEYS: Final = (
 SHOWN: Final = ("title", "kind", "status")
 FINAL: Final = frozenset({"completed", "failed"})
 KEPT: Final = (*SHOWN, "toolCallId", "locations", "content", "rawInput", "rawOutput")
-TOKENS: Final = (
-    "totalTokens",
-    "inputTokens",
-    "outputTokens",
-    "thoughtTokens",
-    "cachedReadTokens",
-    "cachedWriteTokens",
-)
+TOKENS: Final = {
+    "totalTokens": "total_tokens",
+    "inputTokens": "input_tokens",
+    "outputTokens": "output_tokens",
+    "thoughtTokens": "thought_tokens",
+    "cachedReadTokens": "cached_read_tokens",
+    "cachedWriteTokens": "cached_write_tokens",
+}
 
 # What ends a message: text after it is a new one.
 _TURNS: Final = frozenset({"tool_call", "plan"})
@@ -81,8 +81,10 @@ class Transcript:
         if what in {"tool_call", "tool_call_update"}:
             events += self._tool(update)
         elif what == "plan":
-            entries = mappings(self._secrets.fields(update.get("entries")))
-            events.append(("agent.plan", {"entries": _plan(entries)}))
+            entries = mappings(self._secrets.fields(update.get("entries")))[:PLAN_ENTRIES_MAX]
+            names = ("content", "priority", "status")
+            plan = [{name: _title(entry.get(name, "")) for name in names} for entry in entries]
+            events.append(("agent.plan", {"entries": plan}))
         elif what == "usage_update":
             usage = _context_usage(self._secrets.fields(update))
             if usage != self._usage_shown:
@@ -125,14 +127,16 @@ class Transcript:
 
     def count(self, usage: Mapping[str, Any]) -> list[Event]:
         """The tokens of a turn, as its response reports them."""
-        counted = {_snake(n): usage[n] for n in TOKENS if _is_count(usage.get(n))}
+        counted = {to: usage[name] for name, to in TOKENS.items() if _is_count(usage.get(name))}
         self.usage.update(counted)
         return [("agent.usage", dict(counted))] if counted else []
 
     def _chunk(self, kind: str, content: Mapping[str, Any]) -> list[Event]:
         events = self.end() if kind != self._kind else []
         if kind != self._kind and kind == "agent.output":
-            self._begin_message()
+            if self._message and not self._message.endswith("\n"):
+                self.tail.feed(b"\n")
+            self._message = ""
         self._kind = kind
         what = _title(content.get("type"))
         piece = str(content.get("text", "")) if what == "text" else f"[{what}]" if what else ""
@@ -147,17 +151,9 @@ class Transcript:
         piece = raw.decode("utf-8", "replace")
         self._text += piece
         if self._kind == "agent.output":
-            self._keep(piece)
-
-    def _begin_message(self) -> None:
-        if self._message and not self._message.endswith("\n"):
-            self.tail.feed(b"\n")
-        self._message = ""
-
-    def _keep(self, piece: str) -> None:
-        """Keep what was said exactly as it was said: later phases use it, blank lines and all."""
-        self.tail.feed(piece.encode("utf-8", "replace"))
-        self._message = (self._message + piece)[-MESSAGE_BYTES_MAX:]
+            # Kept exactly as it was said: later phases use it, blank lines and all.
+            self.tail.feed(piece.encode("utf-8", "replace"))
+            self._message = (self._message + piece)[-MESSAGE_BYTES_MAX:]
 
     def _say(self, text: str) -> Event:
         text = cut(text.strip("\n"), TEXT_BYTES_MAX)
@@ -170,7 +166,13 @@ class Transcript:
         if str(self._tools.get(call, {}).get("status")) in FINAL:
             return []  # It was reported as ended; agents send remarks about it later.
         state = self.tool(update)
-        self._watch_terminal(call, mapping(update.get("_meta")))
+        # Codex reports what a command printed beside the protocol, piece by piece.
+        meta = mapping(update.get("_meta"))
+        for name in ("terminal_output_delta", "terminal_output"):
+            if piece := mapping(meta.get(name)).get("data"):
+                fresh = (Stream(self._secrets), Tail(OUTPUT_BYTES_MAX))
+                stream, tail = self._terminals.setdefault(call, fresh)
+                tail.feed(stream.feed(str(piece).encode("utf-8", "replace")))
         said = self._secrets.fields(state)
         shown: dict[str, Any] = {name: _title(said[name]) for name in SHOWN if name in said}
         shown["paths"] = shown_paths(paths(said))
@@ -182,8 +184,12 @@ class Transcript:
             self._inputs[call] = said["rawInput"]
             fields["input"] = _as_text(said["rawInput"], INPUT_BYTES_MAX)
         if shown.get("status") in FINAL:
-            fields["diffs"] = _diffs(said)
-            fields["output"] = _output(said)
+            contents = mappings(said.get("content"))
+            fields["diffs"] = _diffs([c for c in contents if c.get("type") == "diff"])
+            inner = [mapping(content.get("content")) for content in contents]
+            texts = [str(each["text"]) for each in inner if "text" in each]
+            told = "\n".join(texts) if texts else said.get("rawOutput")
+            fields["output"] = _as_text(told, OUTPUT_BYTES_MAX)
             if call in self._terminals:
                 stream, tail = self._terminals.pop(call)
                 tail.feed(stream.rest())
@@ -192,15 +198,6 @@ class Transcript:
             self._tools[call] = {name: state[name] for name in SHOWN if name in state}
             self._inputs.pop(call, None)
         return [("agent.tool", fields)]
-
-    def _watch_terminal(self, call: str, meta: Mapping[str, Any]) -> None:
-        """Codex reports what a command printed beside the protocol, piece by piece."""
-        for name in ("terminal_output_delta", "terminal_output"):
-            piece = mapping(meta.get(name)).get("data")
-            if piece:
-                fresh = (Stream(self._secrets), Tail(OUTPUT_BYTES_MAX))
-                stream, tail = self._terminals.setdefault(call, fresh)
-                tail.feed(stream.feed(str(piece).encode("utf-8", "replace")))
 
 
 def paths(state: Mapping[str, Any]) -> list[str]:
@@ -237,12 +234,6 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_MAX
 
 
-def _plan(entries: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    names = ("content", "priority", "status")
-    listed = list(entries)[:PLAN_ENTRIES_MAX]
-    return [{name: _title(entry.get(name, "")) for name in names} for entry in listed]
-
-
 def _context_usage(update: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for name, shown in (("used", "context_used"), ("size", "context_size")):
@@ -257,8 +248,7 @@ def _context_usage(update: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _diffs(state: Mapping[str, Any]) -> list[dict[str, Any]]:
-    diffs = [c for c in mappings(state.get("content")) if c.get("type") == "diff"]
+def _diffs(diffs: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "path": cut(str(diff.get("path", "")), PATH_BYTES_MAX),
@@ -267,14 +257,6 @@ def _diffs(state: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for diff in diffs[:PATHS_SHOWN_MAX]
     ]
-
-
-def _output(state: Mapping[str, Any]) -> str:
-    contents = [mapping(c.get("content")) for c in mappings(state.get("content"))]
-    texts = [str(c["text"]) for c in contents if "text" in c]
-    if texts:
-        return cut("\n".join(texts), OUTPUT_BYTES_MAX)
-    return _as_text(state.get("rawOutput"), OUTPUT_BYTES_MAX)
 
 
 def _as_text(value: Any, bytes_max: int) -> str:
@@ -286,7 +268,3 @@ def _as_text(value: Any, bytes_max: int) -> str:
 
 def _title(value: Any) -> str:
     return cut(str(value or ""), TITLE_BYTES_MAX)
-
-
-def _snake(name: str) -> str:
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name)

@@ -1,0 +1,49 @@
+"""What drives an attempt under the shim, whatever program it runs (drivers.py has the table).
+
+Rule 1: the shim owns the process; a driver knows which argv to start, what its output says, and
+how it ended.
+Rule 2: only the standard library, because the shim imports this file on every start.
+"""
+
+from typing import Any
+
+from muster.agent.mask import Secrets
+
+Event = tuple[str, dict[str, Any]]
+
+
+class Driver:
+    """One attempt as the shim drives it."""
+
+    is_plain: bool
+    """Whether it runs the order's own command: no program of the catalogue, no prompt."""
+    asks_before_kill: bool
+    """Whether the program is asked to end, on its standard input, before TERM."""
+    argv: list[str]
+    stdin: bytes | None = None
+    """What the program reads first, before answers and a cancel; None where it reads nothing."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.env: dict[str, str] = order["env"]
+        self.cwd = str(order["cwd"])
+        self._secrets = Secrets(order["secrets"])
+
+    def opening(self) -> list[Event]:
+        """What is told once the program runs."""
+        return []
+
+    def output(self, stream: str, data: bytes) -> list[Event]:
+        """Take bytes of `stdout` or `stderr`; give the events that are ripe."""
+        raise NotImplementedError
+
+    def flush(self) -> list[Event]:
+        """What waits, when the output pauses."""
+        return []
+
+    def closing(self) -> list[Event]:
+        """What is left when the program has ended."""
+        return []
+
+    def outcome(self, code: int | None) -> dict[str, Any]:
+        """How it ended, as the fields of `Outcome`."""
+        raise NotImplementedError
