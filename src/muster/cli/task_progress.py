@@ -5,12 +5,11 @@ like one that never began.
 Rule 2: where something went wrong the reason comes first, then what an agent said of it.
 """
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from muster.cli.show.task import outcome, phase
-from muster.cli.text import clean, short, span, state
+from muster.cli.text import clean, now_ms, short, span, state
 
 Change = Mapping[str, Any]
 Slot = tuple[str, str]
@@ -87,8 +86,3 @@ def before(change: Change) -> str:
     lost = f"taken from {losses} machine{'s' * (losses > 1)}" if losses else ""
     failed = f"{tries} tr{'ies' if tries > 1 else 'y'} failed" if tries else ""
     return ", ".join(part for part in (lost, failed) if part)
-
-
-def now_ms() -> int:
-    """This moment, as people's clocks have it."""
-    return time.time_ns() // 1_000_000

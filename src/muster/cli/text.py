@@ -110,11 +110,16 @@ def pairs(items: Iterable[tuple[str, Any]]) -> str:
     return "\n".join(f"{paint(f'{name:<{width}}', 'dim')}  {each}" for name, each in found)
 
 
+def now_ms() -> int:
+    """This moment, as people's clocks have it."""
+    return time.time_ns() // 1_000_000
+
+
 def ago(then_ms: Any) -> str:
     """How long ago a moment was, or how soon it will be."""
     if not isinstance(then_ms, int) or not then_ms:
         return ""
-    past = time.time_ns() // 1_000_000 - then_ms
+    past = now_ms() - then_ms
     return f"{span(past)} ago" if past >= 0 else f"in {span(-past)}"
 
 

@@ -36,27 +36,21 @@ def inbox(value: Any, _files: Files) -> str:
 def said(each: Any) -> str:
     """A message, and what is known of who said it."""
     marks = [word for word in ("read", "acted") if each.get(word)]
+    claims, trust = each.get("claims"), clean(each.get("trust") or "")
+    if claims:
+        # Its entry claims to be somebody else, and nothing proves it.
+        trust += f", claims to be {clean(claims)}"
+    thread = each.get("thread")
     head = [
         paint(clean(each["from"]), "bold"),
         f"on {clean(each['machine'])}",
         ago(each["t_ms"]),
         short(each["message"]),
-        f"in {short(each['thread'])}" if _is_answer(each) else "",
-        _trust(each),
+        f"in {short(thread)}" if thread not in ("", None, each["message"]) else "",
+        f"[{trust}]" if trust else "",
         ", ".join(marks),
     ]
     return "  ".join(part for part in head if part) + "\n" + block(each["text"])
-
-
-def _trust(each: Any) -> str:
-    """What the sender is; where its entry claims to be somebody else, that nothing proves it."""
-    claims = each.get("claims")
-    word = clean(each.get("trust") or "")
-    return f"[{word}, claims to be {clean(claims)}]" if claims else f"[{word}]" if word else ""
-
-
-def _is_answer(each: Any) -> bool:
-    return each.get("thread") not in ("", None, each["message"])
 
 
 def sent(value: Any, _files: Files) -> str:

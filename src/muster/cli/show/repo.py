@@ -13,15 +13,13 @@ def repo(value: Any, _files: Files) -> str:
             names = ", ".join(clean(each) for each in out)
             text += f"\nleft out, since runs need branches of these names: {names}"
         return text
-    rows = ((clean(each["name"]), short(each["head"]), _keepers(each)) for each in value)
+    rows = []
+    for each in value:
+        name, kept = clean(each["name"]), clean(", ".join(each["machines"]))
+        if not each["machines"] and each.get("lost"):
+            gone = clean(", ".join(each["lost"]), 60)
+            kept = f"nobody: {gone} was revoked; `muster repo add {name} CLONE` brings it back"
+        rows.append((name, short(each["head"]), kept))
     return table(
         ("name", "head", "kept on"), rows, "None yet; `muster repo add NAME FOLDER` adds one."
     )
-
-
-def _keepers(each: Any) -> str:
-    """Who keeps a repository; of one that is lost, who did, and how it comes back."""
-    if each["machines"] or not each.get("lost"):
-        return clean(", ".join(each["machines"]))
-    gone, name = clean(", ".join(each["lost"]), 60), clean(each["name"])
-    return f"nobody: {gone} was revoked; `muster repo add {name} CLONE` brings it back"

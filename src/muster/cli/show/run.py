@@ -1,10 +1,9 @@
 """What people read about runs."""
 
-import time
 from typing import Any
 
 from muster.cli.show.task import claimed, outcome, phase
-from muster.cli.text import Files, ago, clean, paint, short, span, state, table
+from muster.cli.text import Files, ago, clean, now_ms, paint, short, span, state, table
 
 
 def runs(value: Any, _files: Files) -> str:
@@ -70,7 +69,7 @@ def took(each: Any) -> str:
     if each["state"] in ("queued", "waiting") or not opened or not changed:
         return ""
     if each["state"] == "leased":
-        return span(max(0, time.time_ns() // 1_000_000 - changed))
+        return span(max(0, now_ms() - changed))
     return span(max(0, changed - opened))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from muster.cli.show.task import phase
 from muster.cli.text import Files, ago, clean, paint, pairs, short, state
 
 
@@ -11,19 +12,18 @@ def status(value: Any, files: Files) -> str:
     settled = "" if value["settled"] else "asking the others where its own log ended"
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
     through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
-    works = ", ".join(f"{_phase(each)} ({short(each['task'])})" for each in value["works"][:8])
+    works = [f"{phase(each) or 'task'} ({short(each['task'])})" for each in value["works"][:8]]
     lines = [
         *_alarms(value),
         paint(value["name"], "bold"),
-        *_shut_out(value["revoked"]),
-        *_ownerless(value),
+        *_powerless(value),
         pairs(
             [
                 ("starting", settled),
                 ("fleet", f"{_count(machines['known'], 'machine')}{away}"),
                 ("indirect", clean(through, 100)),
                 ("runs", f"{value['runs']} open" if value["runs"] else ""),
-                ("works on", works or "nothing"),
+                ("works on", ", ".join(works) or "nothing"),
                 ("inbox", f"{unread} unread (`muster inbox`)" if unread else ""),
                 ("log", f"{_count(exposed, 'own entry', 'own entries')} that no other machine "
                  "has vouched for yet" if exposed else "another machine vouched for every entry"),
@@ -33,14 +33,11 @@ def status(value: Any, files: Files) -> str:
     ]  # fmt: skip
     if value["incidents"]:
         lines += ["", paint("Needs a person (`muster incidents`):", "bold")]
-        lines += [f"  {state(i['severity'])}  {_incident(i, value)}" for i in value["incidents"]]
+    for each in value["incidents"]:
+        other = each.get("machine") not in (None, value["name"])
+        who = f"{clean(each['machine'])}: " if other else ""
+        lines.append(f"  {state(each['severity'])}  {who}{clean(each['title'], 100)}")
     return "\n".join(lines)
-
-
-def _incident(each: Any, value: Any) -> str:
-    """What is wrong, and who says so where it is another machine."""
-    who = "" if each.get("machine") in (None, value["name"]) else f"{clean(each['machine'])}: "
-    return who + clean(each["title"], 100)
 
 
 def _parts(value: Any) -> list[tuple[str, str]]:
@@ -56,12 +53,6 @@ def _parts(value: Any) -> list[tuple[str, str]]:
         ("entries", f"{log['entries']} in {_count(log['streams'], 'stream')}, {log['own']} own"),
         ("counters", _numbers(value["counters"])),
     ]
-
-
-def _phase(each: Any) -> str:
-    instance = clean(each["instance"])
-    name = clean(each["phase"]) or "task"
-    return f"{name}[{instance}]" if instance else name
 
 
 def _count(number: int, one: str, several: str = "") -> str:
@@ -84,39 +75,26 @@ def _alarms(value: Any) -> list[str]:
             if doubt["waits"]
             else "What is lost does not come back; `muster resume` says that you know."
         )
-    grave = (i for i in value["incidents"] if is_grave(i) and not (doubt and _is_own(i, value)))
-    return [*lines, *(paint(_told(i, value["name"]), "red") for i in grave)]
+    for each in value["incidents"]:
+        own, key = each["machine"] == value["name"], str(each["key"])
+        if not key.startswith(("set-back", "clone-")) or (doubt and own and key == "set-back"):
+            continue
+        # Any machine can say what it likes of another one.
+        who = "" if own else f"{clean(each['machine'])} says: "
+        lines.append(paint(f"{who}{clean(each['title'], 300)}", "red"))
+    return lines
 
 
-def _told(incident: Any, here: str) -> str:
-    """What is wrong, and who says so: any machine can say what it likes of another one."""
-    who = "" if incident["machine"] == here else f"{clean(incident['machine'])} says: "
-    return f"{who}{clean(incident['title'], 300)}"
-
-
-def _is_own(incident: Any, value: Any) -> bool:
-    return bool(incident["machine"] == value["name"] and incident["key"] == "set-back")
-
-
-def is_grave(incident: Any) -> bool:
-    """Whether it is about a machine that was set back or copied."""
-    return str(incident["key"]).startswith(("set-back", "clone-"))
-
-
-def _shut_out(revoked: Any) -> list[str]:
-    if not revoked:
-        return []
-    reason = f": {clean(revoked['reason'], 100)}" if revoked["reason"] else ""
-    return [
-        paint(f"This machine was revoked {ago(revoked['t_ms'])}{reason}.", "red"),
-        "Nothing it does counts for the fleet any more. To come back it needs a new home:",
-        "`muster down`, then `muster join` with a new invitation and --home NEW-FOLDER.",
-    ]
-
-
-def _ownerless(value: Any) -> list[str]:
-    """Said of a fleet in which no order counts, unless this machine is no part of it any more."""
-    if value["revoked"] or value.get("operators", 1):
+def _powerless(value: Any) -> list[str]:
+    """Said where nothing that this machine does counts, or nobody's order does."""
+    if revoked := value["revoked"]:
+        reason = f": {clean(revoked['reason'], 100)}" if revoked["reason"] else ""
+        return [
+            paint(f"This machine was revoked {ago(revoked['t_ms'])}{reason}.", "red"),
+            "Nothing it does counts for the fleet any more. To come back it needs a new home:",
+            "`muster down`, then `muster join` with a new invitation and --home NEW-FOLDER.",
+        ]
+    if value.get("operators", 1):
         return []
     return [
         paint("Nobody can order anything: the last operator was revoked.", "red"),

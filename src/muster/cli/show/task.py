@@ -8,20 +8,19 @@ from muster.cli.text import Files, ago, block, clean, clock, paint, pairs, short
 def tasks(value: Any, _files: Files) -> str:
     return table(
         ("task", "state", "phase", "machine", "agent", "changed", "summary"),
-        (_task(each) for each in value),
+        (
+            (
+                short(each["task"]),
+                state(each["state"]),
+                phase(each),
+                each["machine"],
+                each["agent"],
+                ago(each["changed_ms"]),
+                clean(outcome(each), 60),
+            )
+            for each in value
+        ),
         "No task is open; `muster tasks --all` shows settled ones.",
-    )
-
-
-def _task(each: Any) -> tuple[Any, ...]:
-    return (
-        short(each["task"]),
-        state(each["state"]),
-        phase(each),
-        each["machine"],
-        each["agent"],
-        ago(each["changed_ms"]),
-        clean(outcome(each), 60),
     )
 
 
@@ -45,16 +44,15 @@ def why(value: Any, _files: Files) -> str:
     ]
     lines += claimed(value)
     for each in value["decisions"]:
-        lines += [
-            "",
-            _decision(each),
-            _candidates(each["candidates"]),
-        ]
+        machine, epoch = clean(each["machine"]), ".".join(map(str, each["epoch"]))
+        given = f"given to {machine} ({clean(each['agent'])}), epoch {epoch}"
+        lines += ["", f"{clock(each['t_ms'])}  {given}", _candidates(each["candidates"])]
         if gone := each.get("left"):
-            machine, why_not = clean(each["machine"]), clean(gone["reason"], 200)
+            why_not = clean(gone["reason"], 200)
             lines.append(f"{clock(gone['t_ms'])}  {machine} has it no more: {why_not}")
     if value.get("question"):
-        lines += ["", "It asks a person:", block(value["question"]), waits(task)]
+        answer = f"Answer with `muster decide {short(task['task'])} yes|no`."
+        lines += ["", "It asks a person:", block(value["question"]), answer]
     if (now := value.get("now")) and now["candidates"]:
         lines += ["", "now:", _candidates(now["candidates"])]
     return "\n".join(line for at, line in enumerate(lines) if line or at > 1)
@@ -66,16 +64,6 @@ def claimed(value: Any) -> list[str]:
         f"{clean(each['machine'])} claims that it is {clean(each['state'])}, and does not own it"
         for each in value.get("claims") or ()
     ]
-
-
-def waits(task: Any) -> str:
-    """How a person answers a phase that waits for one."""
-    return f"Answer with `muster decide {short(task['task'])} yes|no`."
-
-
-def _decision(each: Any) -> str:
-    who = f"{clean(each['machine'])} ({clean(each['agent'])})"
-    return f"{clock(each['t_ms'])}  given to {who}, epoch {each['epoch'][0]}.{each['epoch'][1]}"
 
 
 def _candidates(found: Any) -> str:
