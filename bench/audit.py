@@ -23,7 +23,7 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
 from muster.log.stream import FLEET, JOURNAL, Incarnation, StreamName
 from muster.store.store import Draft, Store
-from muster.verbs.log_source import DatabaseSource
+from muster.verbs.log_source import Source, database_source
 from muster.verbs.verify import verify
 
 MILLION = 1_000_000
@@ -32,7 +32,7 @@ TEXT = "The quick brown fox jumps over the lazy dog and then it rests. " * 4
 
 
 @contextmanager
-def log(entries: int, per_seal: int) -> Iterator[tuple[DatabaseSource, str]]:
+def log(entries: int, per_seal: int) -> Iterator[tuple[Source, str]]:
     authority = Authority.from_seed(os.urandom(32))
     identity = Identity.from_seed(os.urandom(32))
     record = sign_record(
@@ -65,7 +65,7 @@ def log(entries: int, per_seal: int) -> Iterator[tuple[DatabaseSource, str]]:
                 store.append(journal, drafts, NOW_MS + at)
                 store.seal_dirty(signer)
         store.close()
-        yield DatabaseSource(str(path)), authority.fleet
+        yield database_source(str(path)), authority.fleet
 
 
 def seconds_per_million(entries: int, per_seal: int) -> float:

@@ -33,7 +33,7 @@ from muster.log.tree import Range, inclusion_proof, leaf_hash
 from muster.store.schema import pack
 from muster.store.store import Draft, Store
 from muster.verbs import audit
-from muster.verbs.log_source import DatabaseSource, open_source
+from muster.verbs.log_source import database_source, open_source
 from muster.verbs.verify import verify
 from tests.log.material import Nodes
 from tests.promise import proves
@@ -121,7 +121,7 @@ class World:
         return pack(number, seq)
 
     def report(self, own=ANN.machine, fleet=AUTHORITY.fleet):
-        return verify(DatabaseSource(self.path), fleet, lambda done: None, own)
+        return verify(database_source(self.path), fleet, lambda done: None, own)
 
     def wrong(self, **more):
         return self.report(**more).findings()
@@ -278,8 +278,8 @@ def test_a_fork_is_named_with_its_place_and_forged_evidence_is_not_believed(worl
         proof = [each.hex() for each in inclusion_proof(nodes, 5, 6)]
         return Branch(seal.note.decode(), entry.raw.decode(), proof)
 
-    source = DatabaseSource(world.path)
-    (theirs,) = (each for each in source.streams() if each.name == THEIRS)
+    source = database_source(world.path)
+    (theirs,) = (each for each in source.streams if each.name == THEIRS)
     evidence = make_fork(THEIRS, 5, branch("yes"), branch("no"))
     forged = make_fork(THEIRS, 5, branch("yes"), branch("yes"))
     for raw, says in ((evidence, f"stream {THEIRS}: seq 5: FORKED"), (forged, "does not hold")):
@@ -314,7 +314,7 @@ def _closes(world, evidence):
             ], NOW)  # fmt: skip
             store.seal_dirty(ANN.signer("seal"))
         store.close()
-        report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
+        report = verify(database_source(world.path), AUTHORITY.fleet, lambda _: None)
         assert len(report.findings()) == kept
         assert [f["closed"] for f in report.forks] == [not kept]
     _exports(world)
@@ -325,7 +325,7 @@ def _exports(world):
     """Of a stream whose fork was closed the part before it is exported, and holds alone."""
     folder = Path(world.path).parent / "closed-fork"
     context: Any = SimpleNamespace(more=lambda _value: None)
-    audit._export(context, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    audit._export(context, database_source(world.path), AUTHORITY.fleet, folder)
     files = {each.name: each.read_bytes() for each in folder.iterdir()}
     listed = json.loads(files["manifest.json"])["streams"]
     assert [each["size"] for each in listed if each["stream"] == str(THEIRS)] == [5]
@@ -353,14 +353,14 @@ def _ends(world, fork):
             ], NOW)  # fmt: skip
             store.seal_dirty(ANN.signer("seal"))
         store.close()
-        report = verify(DatabaseSource(world.path), AUTHORITY.fleet, lambda _: None)
+        report = verify(database_source(world.path), AUTHORITY.fleet, lambda _: None)
         assert [f["closed"] for f in report.forks] == [closed]
 
 
 def exported(world, tmp_path) -> Path:
     folder = tmp_path / "exported"
     context: Any = SimpleNamespace(more=lambda _value: None)
-    audit._export(context, DatabaseSource(world.path), AUTHORITY.fleet, folder)
+    audit._export(context, database_source(world.path), AUTHORITY.fleet, folder)
     return folder
 
 

@@ -21,7 +21,7 @@ from muster.node.parts import PARTS
 from muster.node.verb import Line
 from muster.verbs.client import Finding
 from muster.verbs.declaration import Context, Nothing, Request, opt, pos, verb
-from muster.verbs.log_source import DatabaseSource, Source, Stream, open_source
+from muster.verbs.log_source import Source, open_source
 from muster.verbs.verify import Checked, Report, verify
 
 NOT_WELL: Final = 1
@@ -101,8 +101,11 @@ def audit(context: Context, ask: Action) -> Any:
     fleet = _fleet(context, ask.fleet, source)
     if ask.action == "export":
         return _export(context, source, fleet, Path(ask.what))
-    report = verify(source, fleet, _progress(context), "" if ask.file else _own(context))
-    answer = _answer(report)
+    own = ""
+    if not ask.file:
+        facts = context.home.facts()
+        own = open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
+    answer = _answer(verify(source, fleet, _progress(context), own))
     return Finding(answer, NOT_WELL) if answer.wrong else answer
 
 
@@ -119,12 +122,6 @@ def _fleet(context: Context, named: str, source: Source) -> FleetId:
     return fleet_id(found)
 
 
-def _own(context: Context) -> str:
-    """The machine whose log this is."""
-    facts = context.home.facts()
-    return open_record(str(facts["record"]).encode(), FleetId(str(facts["fleet"]))).machine
-
-
 def _progress(context: Context) -> Any:
     shown = _PROGRESS_FROM
 
@@ -138,6 +135,7 @@ def _progress(context: Context) -> Any:
 
 
 def _answer(report: Report) -> Verified:
+    names = {machine: record.name for machine, record in report.machines.items()}
     return Verified(
         fleet=report.fleet,
         machines=len(report.machines),
@@ -146,29 +144,21 @@ def _answer(report: Report) -> Verified:
         exposed=sum(each.exposed for each in report.streams),
         forks=report.forks,
         wrong=report.findings(),
-        streams=[_stream(each, report) for each in report.streams],
+        streams=[
+            StreamChecked(
+                stream=str(each.stream.name),
+                machine=names.get(each.stream.name.machine, ""),
+                # With the names of machines in the place of their keys: `to.studio`.
+                scope=".".join(
+                    names.get(MachineId(word), word) for word in each.stream.name.scope.split(".")
+                ),
+                entries=each.entries,
+                exposed=each.exposed,
+                ok=not each.wrong,
+            )
+            for each in report.streams
+        ],
     )
-
-
-def _stream(each: Checked, report: Report) -> StreamChecked:
-    record = report.machines.get(each.stream.name.machine)
-    return StreamChecked(
-        stream=each.name,
-        machine=record.name if record else "",
-        scope=_scope(each.stream.name.scope, report),
-        entries=each.entries,
-        exposed=each.exposed,
-        ok=not each.wrong,
-    )
-
-
-def _scope(scope: str, report: Report) -> str:
-    """A scope with the names of machines in the place of their keys: `to.studio`."""
-    words = [
-        report.machines[word].name if word in report.machines else word
-        for word in map(MachineId, scope.split("."))
-    ]
-    return ".".join(words)
 
 
 # --- export ---------------------------------------------------------------------------------------
@@ -178,7 +168,7 @@ def _export(context: Context, source: Source, fleet: FleetId, folder: Path) -> E
     """Write the format of docs/spec/log.md, section 8; everything is verified first."""
     if folder.exists():
         raise Conflict(f"{folder} exists; name a folder that is not there yet")
-    if not isinstance(source, DatabaseSource):
+    if source.is_export:
         raise Malformed("an export is made from a database, not from another export")
     report = verify(source, fleet, _progress(context))
     if report.findings():
@@ -208,7 +198,7 @@ def _export(context: Context, source: Source, fleet: FleetId, folder: Path) -> E
 
 
 def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill together
-    source: DatabaseSource,
+    source: Source,
     checked: Checked,
     folder: Path,
     file: str,
@@ -232,13 +222,9 @@ def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill toge
             causes.update(entry.header.cause)
             out.write(export.line(entry))
     (folder / f"{file}.seals").write_bytes(b"".join(head.note for head in seals))
-    cosigns = _countable(stream, size)
-    (folder / f"{file}.cosigns").write_bytes(b"".join(cosigns))
+    cosigns = b"".join(head.note for head in stream.cosigns if head.upto <= size)
+    (folder / f"{file}.cosigns").write_bytes(cosigns)
     return export.Listed(file, stream.name, size, grown.root())
-
-
-def _countable(stream: Stream, size: int) -> list[bytes]:
-    return [head.note for head in stream.cosigns if head.upto <= size]
 
 
 # --- rebuild --------------------------------------------------------------------------------------

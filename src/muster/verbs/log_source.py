@@ -5,9 +5,9 @@ Rule 2: a database is opened read-only, in one transaction, so the daemon may go
 Rule 3: rows come in batches: a million entries are read without a million queries.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from muster.errors import Broken, Malformed, NotFound
 from muster.log import canon
@@ -45,26 +45,21 @@ class Stream(NamedTuple):
     root: bytes | None = None
 
 
-class Source(Protocol):
-    """What can be audited."""
+class Source(NamedTuple):
+    """What can be audited: what it says beside its entries, and how these are read."""
 
-    def fleet(self) -> str:
-        """The fleet that it says it is of, "" when it says nothing."""
-
-    def streams(self) -> list[Stream]:
-        """All streams that something is known of."""
-
-    def rows(self, stream: Stream) -> Iterator[Row]:
-        """Header, salt and body of every entry held, from 0 on."""
-
-    def forks(self) -> list[bytes]:
-        """The evidence for forks."""
-
-    def records(self) -> list[str]:
-        """Machine records that are not in an entry."""
-
-    def revocations(self) -> list[str]:
-        """Revocations that are not in an entry."""
+    # The fleet that it says it is of, "" when it says nothing.
+    fleet: Callable[[], str]
+    # All streams that something is known of.
+    streams: list[Stream]
+    # Header, salt and body of every entry held of a stream, from 0 on.
+    rows: Callable[[Stream], Iterator[Row]]
+    # The evidence for forks.
+    forks: list[bytes]
+    # Signed documents that are not in an entry.
+    records: Sequence[str] = ()
+    revocations: Sequence[str] = ()
+    is_export: bool = False
 
 
 def open_source(path: str) -> Source:
@@ -72,57 +67,32 @@ def open_source(path: str) -> Source:
     place = Path(path)
     if place.is_dir():
         if (place / "manifest.json").is_file():
-            return FolderSource(place)
+            return folder_source(place)
         if (place / "log.db").is_file():
-            return DatabaseSource(str(place / "log.db"))
+            return database_source(str(place / "log.db"))
         raise NotFound(f"{path} holds neither a manifest.json nor a log.db: it is no log")
     if not place.is_file():
         raise NotFound(f"{path} is not there; name a log.db, or a folder that was exported")
-    return DatabaseSource(path)
+    return database_source(path)
 
 
-class DatabaseSource:
-    """The store's file, read beside the daemon."""
+def database_source(path: str) -> Source:
+    """The store's file, read beside the daemon. Raises: Broken."""
+    database = Database(path, readonly=True)
+    version = as_int(database.query("pragma user_version")[0][0])
+    if version != FORMAT:
+        raise Broken(f"{path} has format {version}, this Muster reads {FORMAT}: is it a log?")
+    # Everything below is of one moment.
+    database.execute("begin")
 
-    def __init__(self, path: str) -> None:
-        self.database = Database(path, readonly=True)
-        version = as_int(self.database.query("pragma user_version")[0][0])
-        if version != FORMAT:
-            raise Broken(f"{path} has format {version}, this Muster reads {FORMAT}: is it a log?")
-        # Everything below is of one moment.
-        self.database.execute("begin")
-
-    def fleet(self) -> str:
-        found = self.database.query("select note from seal limit 1")
+    def fleet() -> str:
+        found = database.query("select note from seal limit 1")
         return as_bytes(found[0][0]).decode().split("/")[1] if found else ""
 
-    def streams(self) -> list[Stream]:
-        found = self.database.query("select id, name, size, held, range from stream order by id")
-        return [self._stream(*row) for row in found]
-
-    def _stream(self, number: Any, name: Any, size: Any, held: Any, packed: Any) -> Stream:
-        first, last = pack(number, 0), pack(number + 1, 0) - 1
-        seals = self.database.query(
-            "select id, note, proof from seal where id between ? and ? order by id", (first, last)
-        )
-        cosigns = self.database.query("select note, size from cosign where stream = ?", (number,))
-        return Stream(
-            StreamName.parse(as_text(name)),
-            as_int(size),
-            as_int(held),
-            number,
-            (size, as_bytes(packed)),
-            tuple(
-                Head(as_bytes(note), as_int(row) - first, _hashes(as_bytes(proof)))
-                for row, note, proof in seals
-            ),
-            tuple(Head(as_bytes(note), as_int(upto)) for note, upto in cosigns),
-        )
-
-    def rows(self, stream: Stream) -> Iterator[Row]:
+    def rows(stream: Stream) -> Iterator[Row]:
         at, end = pack(stream.number, 0), pack(stream.number, stream.held)
         while at < end:
-            found = self.database.query(
+            found = database.query(
                 "select header, salt, body, hash from entry where id >= ? and id < ? order by id",
                 (at, min(at + BATCH, end)),
             )
@@ -133,79 +103,83 @@ class DatabaseSource:
                 yield header, salt, body  # type: ignore[misc]
             at += BATCH
 
-    def forks(self) -> list[bytes]:
-        return [as_bytes(r[0]) for r in self.database.query("select evidence from fork")]
-
-    def records(self) -> list[str]:
-        return []
-
-    def revocations(self) -> list[str]:
-        return []
+    found = database.query("select id, name, size, held, range from stream order by id")
+    evidence = database.query("select evidence from fork")
+    streams = [_stream(database, row) for row in found]
+    return Source(fleet, streams, rows, [as_bytes(row[0]) for row in evidence])
 
 
-class FolderSource:
-    """An export; docs/spec/log.md, section 8."""
+def _stream(database: Database, row: Any) -> Stream:
+    number, name, size, held, packed = row
+    first, last = pack(number, 0), pack(number + 1, 0) - 1
+    seals = database.query(
+        "select id, note, proof from seal where id between ? and ? order by id", (first, last)
+    )
+    cosigns = database.query("select note, size from cosign where stream = ?", (number,))
+    heads = []
+    for at, note, proof in seals:
+        hashes = as_bytes(proof)
+        led = tuple(hashes[i : i + 32] for i in range(0, len(hashes), 32))
+        heads.append(Head(as_bytes(note), as_int(at) - first, led))
+    return Stream(
+        StreamName.parse(as_text(name)),
+        as_int(size),
+        as_int(held),
+        number,
+        (size, as_bytes(packed)),
+        tuple(heads),
+        tuple(Head(as_bytes(note), as_int(upto)) for note, upto in cosigns),
+    )
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        raw = self._read("manifest.json")
-        if not raw.endswith(b"\n"):
-            raise Malformed(f"{folder}/manifest.json is cut")
-        self._manifest = canon.decode(raw[:-1], "manifest.json", size_max=1 << 26)
+
+def folder_source(folder: Path) -> Source:
+    """An export; docs/spec/log.md, section 8. Raises: Malformed, NotFound."""
+
+    def read(name: str) -> bytes:
         try:
-            self._files = {str(each["stream"]): str(each["file"]) for each in self._listed()}
-        except (KeyError, TypeError) as error:
-            raise Malformed(f"{folder}/manifest.json has not the fields of a manifest") from error
-        self._check_files()
-
-    def _check_files(self) -> None:
-        """The manifest names each stream and file once, and exactly the files that are there."""
-        files = set(self._files.values())
-        if not len(self._listed()) == len(self._files) == len(files):
-            raise Malformed(f"{self._folder}/manifest.json names a stream or file twice")
-        named = {f"{file}{end}" for file in files for end in (".jsonl", ".seals", ".cosigns")}
-        for name in sorted({each.name for each in self._folder.iterdir()} - named):
-            if name != "manifest.json":
-                raise Malformed(f"the file {name!a} of {self._folder} is not in its manifest.json")
-
-    def _listed(self) -> list[Any]:
-        return list(self._manifest["streams"])
-
-    def _read(self, name: str) -> bytes:
-        try:
-            return (self._folder / name).read_bytes()
+            return (folder / name).read_bytes()
         except OSError as error:
-            raise NotFound(f"{self._folder}/{name} cannot be read: {error.strerror}") from error
+            raise NotFound(f"{folder}/{name} cannot be read: {error.strerror}") from error
 
-    def fleet(self) -> str:
-        return str(self._manifest["fleet"])
+    raw = read("manifest.json")
+    if not raw.endswith(b"\n"):
+        raise Malformed(f"{folder}/manifest.json is cut")
+    manifest: Any = canon.decode(raw[:-1], "manifest.json", size_max=1 << 26)
+    try:
+        listed = list(manifest["streams"])
+        files = {str(each["stream"]): str(each["file"]) for each in listed}
+    except (KeyError, TypeError) as error:
+        raise Malformed(f"{folder}/manifest.json has not the fields of a manifest") from error
+    # The manifest names each stream and file once, and exactly the files that are there.
+    if not len(listed) == len(files) == len(set(files.values())):
+        raise Malformed(f"{folder}/manifest.json names a stream or file twice")
+    ends = (".jsonl", ".seals", ".cosigns")
+    named = {"manifest.json", *(f"{file}{end}" for file in files.values() for end in ends)}
+    for name in sorted({each.name for each in folder.iterdir()} - named):
+        raise Malformed(f"the file {name!a} of {folder} is not in its manifest.json")
 
-    def streams(self) -> list[Stream]:
-        found = []
-        for each in self._listed():
-            size, name = int(each["size"]), StreamName.parse(str(each["stream"]))
-            file = self._files[str(each["stream"])]
-            seals = tuple(_notes(self._read(f"{file}.seals")))
-            cosigns = tuple(_notes(self._read(f"{file}.cosigns")))
-            root = bytes.fromhex(str(each["root"]))
-            found.append(Stream(name, size, size, 0, None, seals, cosigns, root))
-        return found
-
-    def rows(self, stream: Stream) -> Iterator[Row]:
-        with open(self._folder / f"{self._files[str(stream.name)]}.jsonl", "rb") as file:
+    def rows(stream: Stream) -> Iterator[Row]:
+        with open(folder / f"{files[str(stream.name)]}.jsonl", "rb") as file:
             for seq, line in enumerate(file):
                 if not line.endswith(b"\n"):
                     raise Malformed(f"stream {stream.name}: seq {seq}: its line is cut")
                 yield _row(canon.decode(line[:-1], f"line {seq}", size_max=_LINE_BYTES_MAX))
 
-    def forks(self) -> list[bytes]:
-        return []
-
-    def records(self) -> list[str]:
-        return [str(each) for each in self._manifest["records"]]
-
-    def revocations(self) -> list[str]:
-        return [str(each) for each in self._manifest["revocations"]]
+    streams = []
+    for each in listed:
+        file, size = files[str(each["stream"])], int(each["size"])
+        seals, cosigns = (tuple(_notes(read(f"{file}{end}"))) for end in ends[1:])
+        stream, root = StreamName.parse(str(each["stream"])), bytes.fromhex(str(each["root"]))
+        streams.append(Stream(stream, size, size, 0, None, seals, cosigns, root))
+    return Source(
+        lambda: str(manifest["fleet"]),
+        streams,
+        rows,
+        [],
+        [str(each) for each in manifest["records"]],
+        [str(each) for each in manifest["revocations"]],
+        is_export=True,
+    )
 
 
 def _row(line: Mapping[str, Any]) -> Row:
@@ -230,7 +204,3 @@ def _notes(raw: bytes) -> Iterator[Head]:
             yield Head(note, int(lines[at + 1]))
         except ValueError as error:
             raise Malformed("a seal or cosign has no size on its second line") from error
-
-
-def _hashes(packed: bytes) -> tuple[bytes, ...]:
-    return tuple(packed[at : at + 32] for at in range(0, len(packed), 32))

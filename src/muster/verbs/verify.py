@@ -13,24 +13,11 @@ writing machine alone is trusted.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from muster.errors import Malformed, MusterError, Refused
+from muster.fleet import kinds
 from muster.fleet.acknowledgement import KINDS, name_of, read
-from muster.fleet.kinds import (
-    MACHINE_OPEN,
-    MACHINE_RECORD,
-    MACHINE_REVOKE,
-    OPERATOR_END,
-    OPERATOR_RECORD,
-    Fork,
-    MachineOpen,
-    MachineRecorded,
-    MachineRevoke,
-    OperatorEnd,
-    OperatorRecorded,
-)
 from muster.fleet.operator_end import acknowledged, ended, open_end
 from muster.fleet.record import (
     MachineRecord,
@@ -51,9 +38,14 @@ from muster.verbs.log_source import Head, Source, Stream
 
 # How often somebody who waits hears something.
 PROGRESS_ENTRIES: Final = 50_000
-_DOCUMENTS: Final = frozenset(
-    {MACHINE_OPEN, MACHINE_RECORD, MACHINE_REVOKE, OPERATOR_RECORD, OPERATOR_END, *KINDS}
-)
+# The entries that say who is who, and whose word counts.
+_DOCUMENTS: Final[dict[str, type[Any]]] = {
+    kinds.MACHINE_OPEN: kinds.MachineOpen,
+    kinds.MACHINE_RECORD: kinds.MachineRecorded,
+    kinds.MACHINE_REVOKE: kinds.MachineRevoke,
+    kinds.OPERATOR_RECORD: kinds.OperatorRecorded,
+    kinds.OPERATOR_END: kinds.OperatorEnd,
+}
 
 
 @dataclass(slots=True)
@@ -67,10 +59,6 @@ class Checked:
     # The root at every size that somebody signed, as far as the entries hold.
     roots: dict[int, bytes] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return str(self.stream.name)
 
     @property
     def exposed(self) -> int:
@@ -99,7 +87,7 @@ class Report:
     def findings(self) -> list[str]:
         found = list(self.wrong)
         for each in self.streams:
-            found += [f"stream {each.name}: {text}" for text in each.wrong]
+            found += [f"stream {each.stream.name}: {text}" for text in each.wrong]
         return found
 
 
@@ -112,12 +100,15 @@ def verify(
     anybody signed beyond them says that the end was cut off.
     """
     report = Report(fleet, own)
-    for raw in source.records():
-        _take(report, "a machine record", partial(_record, report, raw))
-    for raw in source.revocations():
-        _take(report, "a revocation", partial(_revocation, report, raw))
+    documents = [("a machine record", _record, raw) for raw in source.records]
+    documents += [("a revocation", _revocation, raw) for raw in source.revocations]
+    for what, take, raw in documents:
+        try:
+            take(report, raw)
+        except Refused as error:
+            report.wrong.append(f"{what} does not hold: {error}")
     done = 0
-    for stream in source.streams():
+    for stream in source.streams:
         checked = Checked(stream)
         report.streams.append(checked)
         for count in _read(source, checked, report):
@@ -125,17 +116,17 @@ def verify(
             progress(done)
     for checked in report.streams:
         checked.wrong += _signatures(checked, report)
-        checked.wrong += _revoked(checked, report)
-    for evidence in source.forks():
+        name = checked.stream.name
+        if revocation := report.revoked.get(name.machine):
+            cut = revocation.cuts.get(str(name), 0)
+            # What was cut back is kept as evidence and does not count.
+            if min(checked.entries, checked.stream.size) > cut:
+                checked.wrong.append(
+                    f"seq {cut}: from here on nothing counts, its machine is revoked"
+                )
+    for evidence in source.forks:
         _cut_back(evidence, report)
     return report
-
-
-def _take(report: Report, what: str, check: Callable[[], None]) -> None:
-    try:
-        check()
-    except Refused as error:
-        report.wrong.append(f"{what} does not hold: {error}")
 
 
 # --- entries -------------------------------------------------------------------------------------
@@ -163,54 +154,45 @@ def _read(source: Source, checked: Checked, report: Report) -> Iterator[int]:
             checked.withheld += body is None
             if size in sizes:
                 checked.roots[size] = grown.root()
-            if fleet_scope and found.kind in _DOCUMENTS:
+            if fleet_scope and (found.kind in _DOCUMENTS or found.kind in KINDS):
                 _document(entry, report)
             if size % PROGRESS_ENTRIES == 0:
                 yield PROGRESS_ENTRIES
-            if size == stream.size and stream.claimed is not None:
-                _compare_range(checked, grown)
+            claimed = stream.claimed if size == stream.size else None
+            if claimed is not None and claimed != (grown.size, grown.encode()):
+                checked.wrong.append(f"seq {size}: the stored range is not that of the entries")
     except (MusterError, TypeError) as error:
         checked.wrong.append(f"seq {checked.entries}: {error}")
     else:
         if checked.entries < stream.held:
             checked.wrong.append(f"seq {checked.entries}: missing, {stream.held} should be here")
-        if stream.root is not None:
-            _compare_manifest(checked, stream.root)
+        size = checked.entries
+        told = None if stream.root is None else (stream.size, stream.root)
+        if told is not None and told != (size, checked.roots.get(size)):
+            checked.wrong.append(
+                f"its {size} entries have another size or root than manifest.json says"
+            )
     yield checked.entries % PROGRESS_ENTRIES
 
 
-def _compare_manifest(checked: Checked, root: bytes) -> None:
-    if (checked.entries, checked.roots.get(checked.entries)) != (checked.stream.size, root):
-        checked.wrong.append(
-            f"its {checked.entries} entries have another size or root than manifest.json says"
-        )
-
-
-def _compare_range(checked: Checked, grown: Range) -> None:
-    if checked.stream.claimed != (grown.size, grown.encode()):
-        checked.wrong.append(f"seq {grown.size}: the stored range is not that of the entries")
-
-
 def _document(entry: Entry, report: Report) -> None:
-    """A machine's record or a revocation, from an entry that says who is who."""
-    kind = entry.header.kind
+    """What an entry says of who is who, and of whose word counts."""
     try:
-        if kind == MACHINE_OPEN:
-            _record(report, body_as(entry, MachineOpen).record)
-        elif kind == MACHINE_RECORD:
-            _record(report, body_as(entry, MachineRecorded).record)
-        elif kind == MACHINE_REVOKE:
-            _revocation(report, body_as(entry, MachineRevoke).revocation)
-        elif kind == OPERATOR_RECORD:
-            raw = body_as(entry, OperatorRecorded).record
-            report.operators.add(open_operator(raw.encode(), report.fleet).operator)
-        elif kind == OPERATOR_END:
-            raw = body_as(entry, OperatorEnd).end
-            open_end(raw.encode(), report.fleet)
-            report.ends.append(raw.encode())
-        elif kind in KINDS:
+        if entry.header.kind in KINDS:
             said = read(entry)
             report.acknowledged.add((said.name, said.signed(report.fleet).operator))
+            return
+        body: Any = body_as(entry, _DOCUMENTS[entry.header.kind])
+        match body:
+            case kinds.MachineOpen() | kinds.MachineRecorded():
+                _record(report, body.record)
+            case kinds.MachineRevoke():
+                _revocation(report, body.revocation)
+            case kinds.OperatorRecorded():
+                report.operators.add(open_operator(body.record.encode(), report.fleet).operator)
+            case kinds.OperatorEnd():
+                open_end(body.end.encode(), report.fleet)
+                report.ends.append(body.end.encode())
     except (Skip, Refused):
         # A document that does not hold counts for nothing, here as in the folds.
         return
@@ -294,16 +276,6 @@ def _check_root(checked: Checked, head: Head, size: int, root: bytes, who: str) 
         raise Malformed(f"the entries below seq {head.upto} do not lead to {who} at {size}")
 
 
-def _revoked(checked: Checked, report: Report) -> Iterator[str]:
-    revocation = report.revoked.get(checked.stream.name.machine)
-    if revocation is None:
-        return
-    cut = revocation.cuts.get(checked.name, 0)
-    # What was cut back is kept as evidence and does not count.
-    if min(checked.entries, checked.stream.size) > cut:
-        yield f"seq {cut}: from here on nothing counts, its machine is revoked"
-
-
 def _cut_back(evidence: bytes, report: Report) -> None:
     """Why a stream was cut back here: its machine was revoked, or its key forked it."""
     try:
@@ -317,7 +289,7 @@ def _cut_back(evidence: bytes, report: Report) -> None:
         if record is None:
             raise Malformed(f"no record names {stream.machine}")
         proof = open_fork(evidence, report.fleet, record.key("seal"))
-        fork = name_of(Fork(proof.index, str(stream)))
+        fork = name_of(kinds.Fork(proof.index, str(stream)))
         ends = ended(report.ends, report.fleet, report.revoked)
         counts = [each for each in report.operators if acknowledged(ends, each, fork)]
         is_closed = any((fork, each) in report.acknowledged for each in counts)
