@@ -1,13 +1,11 @@
 """Verbs about deliverables without a repository: what there is, bringing it here, serving it."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, NotFound
 from muster.node.attempts import blob_transfer as holder
-from muster.node.attempts.blob_transfer import Source
 from muster.node.host import clock
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
@@ -94,7 +92,10 @@ async def bring(daemon: Daemon, call: Perform, ask: Bring) -> Brought:
     """
     core = daemon.core
     row = find_task(core, ask.task).row
-    source = _named(holder.sources(core, row), row, ask.path)
+    found = holder.sources(core, row)
+    source = next((each for each in found if each.artefact.path == ask.path), None)
+    if source is None:
+        raise NotFound(f"task {str(row['task'])[:12]} delivered no {ask.path[:80]!r}")
     told_ms = 0
 
     def tell(artefact: Artefact, got: int) -> None:
@@ -107,13 +108,6 @@ async def bring(daemon: Daemon, call: Perform, ask: Bring) -> Brought:
 
     await holder.bring(daemon, source, tell)
     return Brought(source.artefact.path, source.artefact.sha256)
-
-
-def _named(found: list[Source], row: Mapping[str, Any], path: str) -> Source:
-    for each in found:
-        if each.artefact.path == path:
-            return each
-    raise NotFound(f"task {str(row['task'])[:12]} delivered no {path[:80]!r}")
 
 
 class Serve(Request, frozen=True, forbid_unknown_fields=False):

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 from muster import __version__
 from muster.errors import MusterError
-from muster.node.verb import Arg, Verb
+from muster.node.verb import Verb
 from muster.verbs.declaration import Context, Nothing, Request, Words, pos, verb
 from muster.verbs.table import VERBS
 
@@ -90,13 +90,18 @@ def complete(context: Context, ask: Line) -> str:
 
 
 def _candidates(context: Context, before: Sequence[str], current: str) -> Iterator[tuple[str, str]]:
-    found, places, kind = None, 0, ""
+    found: Verb | None = None
+    places, kind = 0, ""
     for word in before:
         if kind:
             # It is the value of the option before it.
             kind = ""
         elif word.startswith("-"):
-            kind = _takes(found, word)
+            kinds: dict[str, str] = dict(_COMMON)
+            kinds.update(
+                (f"--{arg.name}", arg.kind) for arg in (found.args if found is not None else ())
+            )
+            kind = "" if kinds.get(word, "flag") == "flag" else kinds[word]
         elif found is None:
             found = VERBS.get(word)
             if found is None:
@@ -114,25 +119,12 @@ def _candidates(context: Context, before: Sequence[str], current: str) -> Iterat
     elif found is None:
         yield from ((verb.name, verb.summary) for verb in VERBS.values() if not verb.hidden)
     else:
-        yield from _at(context, [arg for arg in found.args if arg.position], places, current)
-
-
-def _takes(found: Verb | None, word: str) -> str:
-    """The kind of the value that an option takes, "" for none."""
-    args = found.args if found is not None else ()
-    kinds = {**_COMMON, **{f"--{arg.name}": arg.kind for arg in args}}
-    kind = kinds.get(word, "flag")
-    return "" if kind == "flag" else kind
-
-
-def _at(
-    context: Context, args: Sequence[Arg], places: int, current: str
-) -> Iterator[tuple[str, str]]:
-    """What may stand at this place; of the last one, there may be several."""
-    if args and (places < len(args) or args[-1].kind == "words"):
-        arg = args[min(places, len(args) - 1)]
-        yield from ((each, "") for each in arg.choices)
-        yield from _values(context, arg.kind, current)
+        placed = [arg for arg in found.args if arg.position]
+        # Of the last one there may be several.
+        several = bool(placed) and placed[-1].kind == "words"
+        for arg in placed[places : places + 1] or placed[-1:] * several:
+            yield from ((each, "") for each in arg.choices)
+            yield from _values(context, arg.kind, current)
 
 
 def _values(context: Context, kind: str, current: str) -> Iterator[tuple[str, str]]:

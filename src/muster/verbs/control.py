@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from muster.errors import Conflict, Malformed, MusterError, NotFound, Unreachable
+from muster.errors import Conflict, Malformed, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
 from muster.node.tasks.owner import OwnerService
@@ -66,7 +66,10 @@ def cancel(core: Core, call: Call, ask: Cancel) -> Cancelled:
     if known.machine != core.machine and not known.there and known.open:
         return _leave_word(core, call, ask, known)
     if known.what == "run":
-        raise _not_open(known)
+        run, owner = f"run {known.id[:12]}", known.owner
+        if not known.open:
+            raise Conflict(f"{run} is {known.state} already; nothing was changed")
+        raise NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
     task = _open(core, what)
     core.part(OwnerService).owner.cancel(task, reason, call.cites, core.now)
     return Cancelled(task=task)
@@ -86,14 +89,6 @@ def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
     endings.write(known.id, ask.reason, call.statement, call.cites[0], call.actor)
     run, task = (known.id, UNSET) if known.what == "run" else (UNSET, known.id)
     return Cancelled(run, task, left_for=known.owner)
-
-
-def _not_open(known: Meant) -> MusterError:
-    """Why a run cannot be cancelled here."""
-    run, owner = f"run {known.id[:12]}", known.owner
-    if not known.open:
-        return Conflict(f"{run} is {known.state} already; nothing was changed")
-    return NotFound(f"{run} is owned by {owner}: say it there, with --on {owner}")
 
 
 class Retry(Request, frozen=True):

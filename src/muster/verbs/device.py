@@ -38,7 +38,7 @@ from muster.limits import (
 )
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
-from muster.node.host.home import SEED_BYTES, Home
+from muster.node.host.home import SEED_BYTES
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks import devices
 from muster.node.verb import Column, Line
@@ -160,22 +160,17 @@ def _join(context: Context, text: str) -> Any:
     home.require()
     fleet, ticket = read_string(text)
     offer = context.ask("device.offer", {"fleet": fleet, "ticket": ticket.public.hex()})
-    _put_away(home, offer["spent"])
+    if home.has_seed(SEED):
+        # A key that stood in the log before is not used again; its file gets another name.
+        key = Signer(home.seed(SEED)).public.hex()
+        if key in offer["spent"]:
+            path = home.path / SEED
+            path.rename(path.with_name(f"device-{key[:16]}.seed"))
     if not home.has_seed(SEED):
         home.put_seed(SEED, secrets.token_bytes(SEED_BYTES))
     machine = MachineId(str(offer["machine"]))
     binding = sign_device(ticket, Signer(home.seed(SEED)), fleet, machine)
     return context.ask("device.record", {"binding": binding.decode(), "id": offer["id"]})
-
-
-def _put_away(home: Home, spent: list[str]) -> None:
-    """A key that stood in the log before is not used again; its file is kept under another name."""
-    if not home.has_seed(SEED):
-        return
-    key = Signer(home.seed(SEED)).public.hex()
-    if key in spent:
-        path = home.path / SEED
-        path.rename(path.with_name(f"device-{key[:16]}.seed"))
 
 
 # --- in the daemon -------------------------------------------------------------------------------

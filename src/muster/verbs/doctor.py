@@ -75,28 +75,22 @@ def doctor(context: Context, ask: Nothing) -> Checks | Finding:
     return Finding(value, 1) if any(check.state == "wrong" for check in checks) else value
 
 
-def _guarded(name: str, mend: str, look: Callable[[], str]) -> Check:
+def _guarded(name: str, mend: str, look: Callable[[], object], well: str) -> Check:
     """A check that is well when it raises nothing."""
     try:
-        return Check(name, "ok", look())
+        look()
     except (MusterError, OSError) as error:
         return Check(name, "wrong", str(error), mend)
+    return Check(name, "ok", well)
 
 
 # --- the system -----------------------------------------------------------------------------------
 
 
 def _system(home: Home) -> Iterator[Check]:
-    def sqlite() -> str:
-        check_version()
-        return "new enough"
-
-    def git() -> str:
-        gits.check_version()
-        return "new enough"
-
-    yield _guarded("SQLite", "install the newest apsw: pip install -U apsw", sqlite)
-    yield _guarded("git", "install git 2.29 or newer", git)
+    well, newest = "new enough", "install the newest apsw: pip install -U apsw"
+    yield _guarded("SQLite", newest, check_version, well)
+    yield _guarded("git", "install git 2.29 or newer", gits.check_version, well)
     yield from _agents(home)
 
 
@@ -143,21 +137,28 @@ def _of_home(home: Home) -> Iterator[Check]:
         return
     yield Check("home", "ok", str(home.path))
 
-    def config() -> str:
+    def config() -> None:
         check_config(home.config(), home.facts(), str(home.path / "config.toml"))
-        return "config.toml and fleet.json can be read"
 
-    yield _guarded("configuration", "mend the file it names", config)
+    well = "config.toml and fleet.json can be read"
+    yield _guarded("configuration", "mend the file it names", config, well)
     yield from _labels(home)
     for name in ("seed", "authority.seed", "operator.seed", "device.seed"):
         if home.has_seed(name):
             yield _guarded(name, "whoever could read it can do what you can: `muster revoke` "
-                           "shuts its key out", partial(_seed, home, name))  # fmt: skip
+                           "shuts its key out", partial(home.seed, name),
+                           "for nobody else to read")  # fmt: skip
     yield _folder_mode("home's mode", home.path)
     state = Path(home.mark_folder)
     if state.is_dir():
         yield _folder_mode("state's mode", state)
-    yield _socket(home)
+    size = len(os.fsencode(home.socket))
+    inside = home.socket.startswith(str(home.path))
+    if size > SOCKET_PATH_BYTES_MAX:
+        yield Check("socket", "wrong", f"its path has {size} bytes, {SOCKET_PATH_BYTES_MAX} fit",
+                    "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
+    else:
+        yield Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
     yield _space(home)
     yield _certificates(home)
 
@@ -175,11 +176,6 @@ def _labels(home: Home) -> Iterator[Check]:
                         "`labels` in config.toml: 1 to 40 of a-z, 0-9 and - each")  # fmt: skip
 
 
-def _seed(home: Home, name: str) -> str:
-    home.seed(name)
-    return "for nobody else to read"
-
-
 def _folder_mode(name: str, folder: Path) -> Check:
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode & 0o077 and sys.platform != "win32":
@@ -190,15 +186,6 @@ def _folder_mode(name: str, folder: Path) -> Check:
         return Check(name, "wrong", f"you cannot write into {folder} ({mode:o})",
                      f"chmod 700 {folder}, as the user it belongs to")  # fmt: skip
     return Check(name, "ok", f"{mode:o}")
-
-
-def _socket(home: Home) -> Check:
-    size = len(os.fsencode(home.socket))
-    if size > SOCKET_PATH_BYTES_MAX:
-        return Check("socket", "wrong", f"its path has {size} bytes, {SOCKET_PATH_BYTES_MAX} fit",
-                     "set XDG_RUNTIME_DIR to a short folder")  # fmt: skip
-    inside = home.socket.startswith(str(home.path))
-    return Check("socket", "ok", home.socket if inside else f"{home.socket} (the home is deep)")
 
 
 def _space(home: Home) -> Check:
@@ -315,7 +302,13 @@ def _past(status: Mapping[str, Any]) -> Iterator[Check]:
 
 def _links(context: Context) -> Iterator[Check]:
     machines = context.ask("machines", {})
-    away = [_with_why(m) for m in machines if m["state"] == "away"]
+    away = []
+    for machine in machines:
+        if machine["state"] == "away":
+            # Why the likeliest way to it is none.
+            errors = [str(way["error"]) for way in machine.get("ways", ()) if way["error"]]
+            why = f" ({errors[0].removesuffix('; try later')})" if errors else ""
+            away.append(f"{machine['name']}{why}")
     if away:
         yield Check("links", "note", f"away: {', '.join(away)}",
                     "they catch up by themselves when they are back; of one that moved, "
@@ -327,14 +320,6 @@ def _links(context: Context) -> Iterator[Check]:
         yield Check("links", "note", f"no direct way: {', '.join(relayed)}",
                     "all works, as long as that machine is up; `listen` in config.toml of either "
                     "opens a direct way")  # fmt: skip
-
-
-def _with_why(machine: Mapping[str, Any]) -> str:
-    """The name of a machine, and why the likeliest way to it is none."""
-    for way in machine.get("ways", ()):
-        if way["error"]:
-            return f"{machine['name']} ({str(way['error']).removesuffix('; try later')})"
-    return str(machine["name"])
 
 
 def _skews(context: Context) -> Iterator[Check]:

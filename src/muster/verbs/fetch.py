@@ -5,7 +5,6 @@ person who typed it.
 Rule 2: nothing is replaced without --force, and it is looked before anything is written.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -62,7 +61,12 @@ def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
                 "incidents` says whether it comes back, `muster run --again` does its work again"
             )
         return found
-    wanted = [_artefact(each) for each in found["artefacts"]]
+    wanted = []
+    for each in found["artefacts"]:
+        # Paths were checked by the daemon; this is where they would do harm, so they are once more.
+        if refusal := path_refusal(str(each["path"])):
+            raise Refused(f"{each['path']!a} {refusal}")
+        wanted.append(Artefact(each["path"], each["sha256"], each["size"], each["shape"]))
     if path := ask.path.removesuffix("/"):
         wanted = [each for each in wanted if each.path == path]
     if not wanted:
@@ -81,10 +85,3 @@ def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
         for each in wanted
     ]
     return Fetched(found["task"], placed)
-
-
-def _artefact(each: Mapping[str, Any]) -> Artefact:
-    # Paths were checked by the daemon; this is where they would do harm, so they are once more.
-    if refusal := path_refusal(str(each["path"])):
-        raise Refused(f"{each['path']!a} {refusal}")
-    return Artefact(each["path"], each["sha256"], each["size"], each["shape"])

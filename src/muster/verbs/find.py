@@ -5,11 +5,13 @@ Rule 2: a run is understood where a task is asked, as far as it is clear which o
 is understood where a run is asked.
 """
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
+from muster.log.entry import Entry, EntryId
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.ownership import Held, Ownership, What, writer_of
@@ -36,7 +38,8 @@ def find_task(core: Core, text: str) -> Held:
     tasks = core.part(Ownership).listing("task", _NAMED_MAX + 1, run=run).rows
     if len(tasks) == 1:
         return _held(core, "task", str(tasks[0]["task"]))
-    named = ", ".join(f"{str(t['task'])[:12]} ({_place(t)})" for t in tasks[:_NAMED_MAX])
+    parts = [(str(t["task"])[:12], t["phase"], t["instance"]) for t in tasks[:_NAMED_MAX]]
+    named = ", ".join(f"{id} ({phase}{of and f'[{of}]'})" for id, phase, of in parts)
     raise Refused(
         f"{text[:40]!r} is the run {runs[0].row['name']}; say which of its tasks: "
         f"{named or 'it has none yet'}{', …' if len(tasks) > _NAMED_MAX else ''}"
@@ -101,6 +104,12 @@ def whose(core: Core, text: str) -> Meant:
     )
 
 
+def entry_of(core: Core, row: Mapping[str, object], name: str) -> Entry | None:
+    """The entry that this field of a row names; None where it names none, or it is not held."""
+    id = row[name]
+    return core.store.entry(EntryId(id)) if isinstance(id, bytes) else None
+
+
 def _beginning(core: Core, what: What, text: str) -> list[Held]:
     if not text:
         return []
@@ -113,10 +122,6 @@ def _held(core: Core, what: What, name: str) -> Held:
     if found is None:
         raise _missing(core, what, name)
     return found
-
-
-def _place(task: dict[str, Any]) -> str:
-    return f"{task['phase']}[{task['instance']}]" if task["instance"] else str(task["phase"])
 
 
 def _missing(core: Core, what: What, text: str) -> NotFound:

@@ -158,20 +158,17 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
     if sort in ("", "key") and not found and len(text) == 64:
         if roster.is_dead(text):
             raise Denied("this key was revoked and may do nothing any more")
-        _refuse_subkey(core, text)
+        for record in roster.known.values():
+            for purpose, public in record.keys.items():
+                # A machine's sub-keys sign what they are for; its `statement` key signs orders.
+                if public == text and purpose != "statement":
+                    whose = f"the {purpose} key of {record.name}"
+                    raise Refused(f"this is {whose}, which signs no orders")
         found.append(Grantee("key", text))
     if not found and sort in SORTS:
         # It says why not.
         meant(roster, text, sort)
     return found
-
-
-def _refuse_subkey(core: Core, key: str) -> None:
-    """A machine's sub-keys sign what they are for; only its `statement` key signs orders."""
-    for record in core.roster.known.values():
-        for purpose, public in record.keys.items():
-            if public == key and purpose != "statement":
-                raise Refused(f"this is the {purpose} key of {record.name}, which signs no orders")
 
 
 def _fits(who: Grantee, verb: str) -> bool:
@@ -246,19 +243,15 @@ def grant(core: Core, call: Call, ask: Give) -> Written:
         body = kinds.GrantGive(ask.grant, ask.statement)
         signed = open_statement(ask.statement.encode(), core.membership.fleet)
         core.roster.check_give(signed, ask.grant)
-        _check_effect(core, ask.grant)
+        check_right(ask.grant.verb, ask.grant.object, _sort_of(core, ask.grant.to))
+        if ask.grant.until_ms <= core.now.wall_ms:
+            raise Refused("the grant would have ended before it began: give it some days")
         fits = gives(signed, ask.grant)
     else:
         raise Denied("a grant needs a statement of its own; use `muster grant` as the operator")
     if not fits:
         raise Refused("the statement is about another grant; use `muster grant` as the operator")
     return Written(call.write(body).id.hex())
-
-
-def _check_effect(core: Core, given: Grant) -> None:
-    check_right(given.verb, given.object, _sort_of(core, given.to))
-    if given.until_ms <= core.now.wall_ms:
-        raise Refused("the grant would have ended before it began: give it some days")
 
 
 def _sort_of(core: Core, to: str) -> str:

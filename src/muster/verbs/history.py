@@ -4,18 +4,20 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from muster.errors import Malformed
 from muster.limits import VALUE_INLINE_BYTES_MAX
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.node.tasks import results as yields
 from muster.node.tasks.ownership import Held
 from muster.task import kinds, large_value, values
 from muster.verbs.declaration import Core
+from muster.verbs.find import entry_of
 
 
 class Left(Struct, frozen=True):
@@ -43,18 +45,15 @@ def rows(core: Core, held: Held) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     task = str(held.row["task"])
     for row in core.store.rows("task", writer=held.owner, task=task):
-        opened, settled = (
-            core.store.entry(EntryId(row[name])) if isinstance(row[name], bytes) else None  # type: ignore[arg-type]
-            for name in ("opened", "settled")
-        )
+        opened, settled = entry_of(core, row, "opened"), entry_of(core, row, "settled")
         if opened is not None:
             found += core.store.history("task", opened, settled, "task", task)
     return found
 
 
-def question(core: Core, opened: bytes) -> str:
-    """What the phase that this entry opened asks of a person; "" when it asks an agent."""
-    entry = core.store.entry(EntryId(opened))
+def question(core: Core, row: Mapping[str, Any]) -> str:
+    """What the phase of this task asks of a person; "" when it asks an agent."""
+    entry = entry_of(core, row, "opened")
     try:
         body = body_as(entry, kinds.TaskOpen) if entry is not None else None
     except Skip:

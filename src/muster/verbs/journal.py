@@ -136,7 +136,7 @@ def _entries(core: Core, task: str, read: dict[StreamName, int]) -> list[Entry]:
         if stream.machine != core.machine or stream.scope != JOURNAL:
             continue
         while entries := core.store.slice(stream, read.get(stream, 0)):
-            found = [*found, *(e for e in entries if _is_about(e, task))][-SHOWN_MAX:]
+            found = [*found, *(each for each in entries if _is_about(each, task))][-SHOWN_MAX:]
             read[stream] = read.get(stream, 0) + len(entries)
     return found
 
@@ -196,17 +196,14 @@ def logs(context: Context, ask: Read) -> None:
             missing.append(f"the journal of {names[machine]} cannot be read now: {error}")
             kind = Unreachable
         except Denied:
-            missing.append(_stays(where["task"], names[machine]))
+            missing.append(
+                f"the journal of {names[machine]} stays there: type `muster logs "
+                f"{where['task'][:12]}` on {names[machine]}, or on the machine that holds "
+                "operator.seed"
+            )
     if missing and not shown:
         raise kind("; ".join(missing))
     for text in missing:
         context.say(text)
     if not shown:
         context.say("nothing was written into the journals yet")
-
-
-def _stays(task: str, machine: str) -> str:
-    return (
-        f"the journal of {machine} stays there: type `muster logs {task[:12]}` on {machine}, or on "
-        "the machine that holds operator.seed"
-    )

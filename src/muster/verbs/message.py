@@ -16,7 +16,7 @@ from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
-from muster.log.stream import FLEET, MachineId, Scope, StreamName, group_owner, is_group, scope_to
+from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
 from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
@@ -150,8 +150,11 @@ def _send(
     answer = Sent(id.hex(), before is None, "waiting" if waiting else "stored", body.to)
     if not (wait and waiting):
         return answer
-    if away := [_away(core, each) for each in sorted(waiting) if core.link_to(each) is None]:
+    gone = [(each, heard_ms_ago(core, each)) for each in waiting if core.link_to(each) is None]
+    if gone:
         # Said at once: whoever waits should know that it may be for long, and for whom.
+        name_of = core.membership.name_of
+        away = [Away(name_of(m), UNSET if ms is None else ms) for m, ms in sorted(gone)]
         call.more(replace(answer, away=away))
     stored = replace(answer, state="stored")
     core.replication.awaited.when_held(stream, seq + 1, waiting, lambda: call.end(stored))
@@ -195,11 +198,6 @@ def _nobody(core: Core, address: str, scope: Scope) -> str:
             "machine; nothing was sent"
         )
     return "this machine is alone in its fleet: nobody would read it; nothing was sent"
-
-
-def _away(core: Core, machine: MachineId) -> Away:
-    heard = heard_ms_ago(core, machine)
-    return Away(core.membership.name_of(machine), UNSET if heard is None else heard)
 
 
 def _place(core: Core, to: str) -> tuple[Scope, list[str]]:

@@ -96,7 +96,10 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
     if not intention:
         raise Malformed('say what you want: muster ask "…"')
     machines = context.ask("machines", {})
-    _known_repository(machines, repo)
+    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
+    if repo and repo not in known:
+        # Before an agent plans for a repository that nobody has.
+        raise NotFound(f"no machine has the repository {repo}; there are: {_list(known)}")
     agent = _agent(machines, wish.agent)
     if not agent:
         return Finding(_skeleton(machines, intention, repo), NotFound.exit_code)
@@ -110,7 +113,9 @@ def ask(context: Context, wish: Ask) -> dict[str, Any] | Finding:
             )
             return Finding(answer, NOT_RUN_EXIT)
         context.say(f"\n{plan.spec}")
-        if not _agreed():
+        sys.stderr.write("Run this? [y/N] ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return Finding({**answer, "declined": True}, NOT_RUN_EXIT)
     else:
         context.say(f"\n{plan.spec}")
@@ -146,7 +151,12 @@ def _planned(
 
 def _answer_of(context: Context, agent: str, prompt: str) -> str:
     """What the agent says to the prompt: a run of one phase, and what its task yielded."""
-    spec = _planning_spec(agent, prompt)
+    # What the prompt says of values is text in it, never one.
+    quoted = json.dumps(_REFERENCE.sub(r"$\g<0>", prompt), ensure_ascii=False)
+    spec = (
+        f"muster: 1\nname: plan\nphases:\n  plan:\n    agent: [{json.dumps(agent)}]\n"
+        f"    do: {quoted}\n    check: 'true'\n    timeout: {TIMEOUT}\n    retries: 1\n"
+    )
     wanted = {"base": "", "repo": "", "spec": spec, "values": {}}
     begun = context.ask("run", wanted, options={"object": "plan", "again": True})
     here = context.ask("status", {})["name"]
@@ -167,15 +177,6 @@ def _answer_of(context: Context, agent: str, prompt: str) -> str:
         )
     result = context.ask("result", {"task": last["task"]}, on=on)
     return str(result["values"].get("output", ""))
-
-
-def _planning_spec(agent: str, prompt: str) -> str:
-    """The spec of the run that plans. What the prompt says of values is text in it, never one."""
-    quoted = json.dumps(_REFERENCE.sub(r"$\g<0>", prompt), ensure_ascii=False)
-    return (
-        f"muster: 1\nname: plan\nphases:\n  plan:\n    agent: [{json.dumps(agent)}]\n"
-        f"    do: {quoted}\n    check: 'true'\n    timeout: {TIMEOUT}\n    retries: 1\n"
-    )
 
 
 def _prompt(intention: str, repo: str, machines: list[dict[str, Any]], problems: str) -> str:
@@ -248,16 +249,3 @@ def _spec_in(answer: str) -> str:
         return str(fences[-1])
     start = re.search(r"^muster: 1$", text, re.MULTILINE)
     return text[start.start() :].rstrip() + "\n" if start else ""
-
-
-def _known_repository(machines: list[dict[str, Any]], repo: str) -> None:
-    """Raises: NotFound before an agent plans for a repository that nobody has."""
-    known = {name for m in machines if m["facts"] for name in m["facts"]["repositories"]}
-    if repo and repo not in known:
-        raise NotFound(f"no machine has the repository {repo}; there are: {_list(known)}")
-
-
-def _agreed() -> bool:
-    sys.stderr.write("Run this? [y/N] ")
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")

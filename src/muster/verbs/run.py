@@ -8,7 +8,6 @@ from msgspec.structs import replace
 
 from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
-from muster.log.entry import EntryId
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.event import Told
@@ -36,7 +35,7 @@ from muster.verbs.declaration import (
     pos,
     verb,
 )
-from muster.verbs.find import Claim, claims, find_run
+from muster.verbs.find import Claim, claims, entry_of, find_run
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
@@ -94,6 +93,8 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         raise Malformed(
             f"the spec works in repository {spec.repo}, the order in none; sign it anew"
         )
+    if len(ask.key) > KEY_CHARS_MAX:
+        raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(ask.key)}")
     statement = call.statement.encode().hex()
     body = kinds.RunOpen(
         run=run_id(core.machine, statement),
@@ -103,12 +104,14 @@ def run(core: Core, call: Call, ask: Run) -> Begun:
         repo=repo,
         base=ask.base,
         values=orders.given_inputs(spec, ask.values),
-        key=_key(ask.key),
+        key=ask.key,
     )
     _check_fits(spec, body)
     known = _keyed(core, body) if body.key else None
     if known is None and not body.key and not ask.again:
-        known = _running(core, body)
+        # Handing in the very order of an open run twice in error is one run.
+        running = core.part(RunService).runs.values()
+        known = next((each.run for each in running if not _differs(each.body, body)), None)
     if known is None:
         core.part(RunService).open(body, call.cites, call.actor)
     return Begun(known or body.run, known is None, core.name, body.key or UNSET)
@@ -132,12 +135,6 @@ def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
             raise Refused(f"phase {name} with what the run is given {refusal}")
 
 
-def _key(key: str) -> str:
-    if len(key) > KEY_CHARS_MAX:
-        raise Malformed(f"a key has at most {KEY_CHARS_MAX} characters, this one {len(key)}")
-    return key
-
-
 # What makes two runs one, and what people call it.
 _SAME: Final = {"spec": "spec", "repo": "repository", "base": "base", "values": "values"}
 
@@ -146,21 +143,13 @@ def _differs(one: kinds.RunOpen, other: kinds.RunOpen) -> list[str]:
     return [word for name, word in _SAME.items() if getattr(one, name) != getattr(other, name)]
 
 
-def _running(core: Core, body: kinds.RunOpen) -> str | None:
-    """The open run of this very order: handing it in twice in error is one run."""
-    for run in core.part(RunService).runs.values():
-        if not _differs(run.body, body):
-            return run.run
-    return None
-
-
 def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
     """The run of ours that was handed in under this key, settled or not.
 
     Raises: Conflict where that one was ordered with something else.
     """
     for row in core.store.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
-        entry = core.store.entry(EntryId(_blob(row["opened"])))
+        entry = entry_of(core, row, "opened")
         if entry is None:
             continue
         if differs := _differs(body_as(entry, kinds.RunOpen), body):
@@ -254,7 +243,7 @@ def _tasks(core: Core, run: str) -> list[Task]:
 
 def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
-    entry = core.store.entry(EntryId(_blob(row["opened"])))
+    entry = entry_of(core, row, "opened")
     try:
         return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
     except (MusterError, Skip):
@@ -274,8 +263,13 @@ def _progress(
         facts[slot] = Fact(task.state, number, task.machine)  # type: ignore[arg-type]
         matches.setdefault(slot.phase, []).append(slot.instance)
     cancelled = run.summary if run.state == "cancelled" else ""
+    # The phase that could not be opened has no task that tells, but the end of its run does.
+    barred = {}
+    for name in spec.phases.keys() - {task.phase for task in tasks}:
+        if run.summary.startswith(begins := f"phase {name} failed: "):
+            barred = {name: run.summary.removeprefix(begins)}
     try:
-        found = plan(spec, facts, matches, cancelled, barred=_barred(run, tasks, spec)).phases
+        found = plan(spec, facts, matches, cancelled, barred=barred).phases
     except Malformed:
         return {}
     if run.state == "open":
@@ -286,16 +280,6 @@ def _progress(
         name: PhaseProgress("skipped", over) if each.state in ("waiting", "ready") else each
         for name, each in found.items()
     }
-
-
-def _barred(run: RunView, tasks: list[Task], spec: Spec) -> dict[str, str]:
-    """The phase that could not be opened, as the end of its run says: it has no task that tells."""
-    opened = {task.phase for task in tasks}
-    for name in spec.phases.keys() - opened:
-        begins = f"phase {name} failed: "
-        if run.summary.startswith(begins):
-            return {name: run.summary.removeprefix(begins)}
-    return {}
 
 
 def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
@@ -358,7 +342,3 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
     finally:
         if stop is not None:
             stop()
-
-
-def _blob(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""

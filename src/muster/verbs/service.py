@@ -7,6 +7,7 @@ Rule 3: `down` returns when the process is gone, so that the next command may us
 """
 
 import asyncio
+import contextlib
 import os
 import random
 import select
@@ -76,37 +77,37 @@ def _serve(home: Home, say: Callable[[str], None]) -> None:
 
     Raises: Conflict where one runs already; Broken when it ended badly.
     """
-    home.require()
+    factory = None
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: PLC0415 - not on every platform
+
+        factory = uvloop.new_event_loop
     # Before anything is opened: two programs must never have one database.
     with lock.held(home.lock):
-        _serve_alone(home, say)
+        home.note_socket()
+        raise_descriptors(DESCRIPTORS_WANTED)
+        pid_file = Path(home.pid_file)
+        serving = False
 
+        def ready(daemon: Daemon) -> None:
+            nonlocal serving
+            if serving:
+                return
+            serving = True
+            pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
+            say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
+            if inherited := os.environ.pop(READY_FD, ""):
+                os.write(int(inherited), b"1")
+                os.close(int(inherited))
 
-def _serve_alone(home: Home, say: Callable[[str], None]) -> None:
-    home.note_socket()
-    raise_descriptors(DESCRIPTORS_WANTED)
-    pid_file = Path(home.pid_file)
-    serving = False
-
-    def ready(daemon: Daemon) -> None:
-        nonlocal serving
-        if serving:
-            return
-        serving = True
-        pid_file.write_text(f"{os.getpid()}\n", encoding="ascii")
-        say(f"{daemon.core.name} is up; Ctrl-C or `muster down` stops it")
-        if inherited := os.environ.pop(READY_FD, ""):
-            os.write(int(inherited), b"1")
-            os.close(int(inherited))
-
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            why = runner.run(_live(home, ready))
-    finally:
-        if serving:
-            pid_file.unlink(missing_ok=True)
-    if why:
-        raise Broken(f"the daemon stopped: {why}")
+        try:
+            with asyncio.Runner(loop_factory=factory) as runner:
+                why = runner.run(_live(home, ready))
+        finally:
+            if serving:
+                pid_file.unlink(missing_ok=True)
+        if why:
+            raise Broken(f"the daemon stopped: {why}")
 
 
 async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
@@ -126,14 +127,6 @@ async def _live(home: Home, ready: "Callable[[Daemon], None]") -> str:
         await daemon.run(lambda: ready(daemon))  # noqa: B023 - it is called before the next one
         if not await daemon.goes_on(pauses.lost(int((loop.time() - began) * 1000)) / 1000):
             return daemon.why_stopped
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415 - not on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def _detach(home: Home) -> int:
@@ -168,7 +161,11 @@ def _detach(home: Home) -> int:
         child.terminate()
     # What ended it ends us: a script that starts the daemon must tell a full disk from a bad home.
     kind = of_exit(child.wait())
-    why = _last_line(home, began) or _SILENT.get(kind, "it said nothing")
+    with open(home.daemon_log, "rb") as file:
+        file.seek(began)
+        lines = file.read()[-4000:].decode("utf-8", "replace").split("\n")
+    told = [line.removeprefix("muster: ") for line in lines if line.strip()]
+    why = (told[-1][:300] if told else "") or _SILENT.get(kind, "it said nothing")
     raise kind(f"the daemon did not start: {why}; see {home.daemon_log}")
 
 
@@ -176,15 +173,6 @@ def _detach(home: Home) -> int:
 _SILENT: Final[dict[type[MusterError], str]] = {
     Exhausted: "the disk is full, or descriptors or memory are used up; free some"
 }
-
-
-def _last_line(home: Home, began: int) -> str:
-    """The last that the daemon wrote since then, "" for nothing."""
-    with open(home.daemon_log, "rb") as file:
-        file.seek(began)
-        lines = file.read()[-4000:].decode("utf-8", "replace").split("\n")
-    said = [line.removeprefix("muster: ") for line in lines if line.strip()]
-    return said[-1][:300] if said else ""
 
 
 class Stopped(Struct, frozen=True):
@@ -242,20 +230,16 @@ def _wait_gone(pid: int) -> None:
         finally:
             os.close(handle)
     else:
-        gone = _poll_gone(pid)
+        # Nothing tells when a process that is not our child ends.
+        for _ in range(int(GONE_S * 20)):
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            time.sleep(0.05)
+        gone = []
     if not gone:
         raise Broken(f"the daemon (process {pid}) does not end; `kill -9 {pid}` ends it")
-
-
-def _poll_gone(pid: int) -> list[int]:
-    # Without pidfd nothing tells when a process that is not our child ends.
-    for _ in range(int(GONE_S * 20)):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return [pid]
-        time.sleep(0.05)
-    return []
 
 
 class Stopping(Struct, frozen=True):

@@ -90,9 +90,9 @@ def init(context: Context, ask: Init) -> Begun:
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     certificates = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
-    config = Config(name, "hub", ask.label, channel={FIRST: options})
-    home.put("config.toml", config_text(config))
-    home.put_facts(
+    _become(
+        home,
+        Config(name, "hub", ask.label, channel={FIRST: options}),
         {
             "fleet": authority.fleet,
             "record": raw.decode(),
@@ -103,9 +103,8 @@ def init(context: Context, ask: Init) -> Begun:
             "address": address,
             "listen": ask.listen,
             "dial": {},
-        }
+        },
     )
-    _become(home)
     return Begun(
         name, identity.machine, authority.fleet, person, str(home.path), ask.listen, address
     )
@@ -155,12 +154,17 @@ def join(context: Context, ask: Join) -> Joined:
         raise
     except MusterError as error:
         if fresh or not isinstance(error, Unreachable):
-            _forget(home, remove=not was_there)
+            (home.path / JOINING).unlink(missing_ok=True)
+            # Somebody may have put something there meanwhile: it is theirs.
+            with contextlib.suppress(OSError):
+                if not was_there:
+                    (home.path / "run").rmdir()
+                    home.path.rmdir()
         raise _with_next_step(error, invite) from error
     role = welcome.record.roles[0] if welcome.record.roles else "workstation"
-    config = Config(name, role, ask.label, channel={FIRST: options})
-    home.put("config.toml", config_text(config))
-    home.put_facts(
+    _become(
+        home,
+        Config(name, role, ask.label, channel={FIRST: options}),
         {
             "fleet": invite.fleet,
             "record": welcome.answer.record,
@@ -172,9 +176,8 @@ def join(context: Context, ask: Join) -> Joined:
             "listen": ask.listen,
             # The address that just worked from here, not what the hub believes of itself.
             "dial": {welcome.hub.machine: invite.address},
-        }
+        },
     )
-    _become(home)
     return Joined(
         name,
         identity.machine,
@@ -211,11 +214,9 @@ class _Unanswered(Unreachable):
 
 async def _ask_in(identity: Identity, invite: Invite, name: str) -> Welcome:
     """One link, one call. Raises: Unreachable, or what the hub or the checks refuse."""
-
-    def pin(der: bytes) -> str:
-        return certificate.hub_of(der, invite.fleet).machine
-
-    link = await http.join(invite.address, pin)
+    link = await http.join(
+        invite.address, lambda der: certificate.hub_of(der, invite.fleet).machine
+    )
     try:
         request = sign_join(identity, invite, name)
         call = canon.encode({"args": {"request": request.decode()}, "verb": "enrol"})
@@ -259,14 +260,6 @@ def _made_valid(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", first).strip("-")[:40] or "machine"
 
 
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container's user without a name.
-        return f"uid{os.getuid()}"
-
-
 def _person(asked: str, machine: str) -> str:
     """The operator's name. Machines and operators have one space of names. Raises: Malformed."""
     if asked == machine:
@@ -274,7 +267,11 @@ def _person(asked: str, machine: str) -> str:
             f"the machine and its operator cannot both be called {machine}: take another --name or "
             "--operator"
         )
-    login = _made_valid(_login())
+    try:
+        login = _made_valid(getpass.getuser())
+    except (KeyError, OSError):
+        # A container's user without a name.
+        login = f"uid{os.getuid()}"
     return check_name(asked or (login if login != machine else "owner"), "The operator's name")
 
 
@@ -309,21 +306,13 @@ def _kept_seed(home: Home, name: str) -> bytes:
     return home.seed(name)
 
 
-def _become(home: Home) -> None:
-    """The last step: from here on a machine lives in this home."""
+def _become(home: Home, config: Config, facts: dict[str, Any]) -> None:
+    """Write down what the machine is; with the last step a machine lives in this home."""
+    home.put("config.toml", config_text(config))
+    home.put_facts(facts)
     (home.path / JOINING).rename(home.path / "seed")
     handle = os.open(home.path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _forget(home: Home, *, remove: bool) -> None:
-    """Undo a join that was refused."""
-    (home.path / JOINING).unlink(missing_ok=True)
-    if remove:
-        with contextlib.suppress(OSError):
-            # Somebody put something there meanwhile: it is theirs.
-            (home.path / "run").rmdir()
-            home.path.rmdir()

@@ -88,7 +88,9 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, waiting=True)
-    revoked = core.roster.revoked.get(core.machine)
+    revoked, machines = core.roster.revoked.get(core.machine), core.roster.machines.items()
+    links = ((record.name, core.link_to(machine)) for machine, record in machines)
+    through = [(name, core.links[link].through) for name, link in links if link is not None]
     return Status(
         name=core.name,
         machine=core.machine,
@@ -99,10 +101,10 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
         revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
         operators=len(core.roster.operators),
         machines=Machines(
-            len(core.roster.machines),
+            len(machines),
             len({link.peer for link in core.links.values() if link.peer}),
-            _away(core),
-            _through(core),
+            sorted(r.name for machine, r in machines if presence(core, machine) == "away"),
+            dict(sorted((name, core.membership.name_of(by)) for name, by in through if by)),
         ),
         owner=core.part(OwnerService).owner.statistics(),
         worker=core.part(WorkerService).worker.statistics(),
@@ -115,25 +117,6 @@ def status(core: Core, call: Call, ask: Ask) -> Status:
         exposed=exposed(core),
         counters=dict(sorted(core.counters.items())),
     )
-
-
-def _away(core: Core) -> list[str]:
-    """The names of the machines that nobody here has a link to."""
-    return sorted(
-        record.name
-        for machine, record in core.roster.machines.items()
-        if presence(core, machine) == "away"
-    )
-
-
-def _through(core: Core) -> dict[str, str]:
-    """The machines that are only reached through another one, and which that is."""
-    found = {}
-    for machine, record in core.roster.machines.items():
-        number = core.link_to(machine)
-        if number is not None and (through := core.links[number].through):
-            found[record.name] = core.membership.name_of(through)
-    return dict(sorted(found.items()))
 
 
 def _works(core: Core) -> list[Work]:

@@ -10,7 +10,6 @@ from muster.errors import Conflict
 from muster.fleet.statement import check_order, open_statement
 from muster.limits import KEY_CHARS_MAX, RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_SUBMIT_MAX
 from muster.log import canon
-from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks.owner import OwnerService
@@ -22,6 +21,7 @@ from muster.task.instruction import Settled
 from muster.task.open_task import Submission
 from muster.task.problem import shown
 from muster.verbs.declaration import Call, Core, Request, data, verb
+from muster.verbs.find import entry_of
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
@@ -138,13 +138,9 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     for body in bodies:
         if body.key not in known:
             own = core.store.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
-            entry = core.store.entry(EntryId(_blob(own[0]["opened"]))) if own else None
+            entry = entry_of(core, own[0], "opened") if own else None
             known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
         if task_args(body) != known[body.key]:
             raise Conflict(
                 f"the key {shown(body.key)} is that of a task with another content: take another"
             )
-
-
-def _blob(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""

@@ -15,12 +15,6 @@ from muster.node.verb import Arg, Column, Line, Verb
 _PARTS: Final = {"args": Arg, "data": Arg, "columns": Column, "says": Line}
 
 
-def _read() -> dict[str, Verb]:
-    path = os.path.join(os.path.dirname(__file__), "table.json")
-    with open(path, encoding="utf-8") as file:
-        return {row["name"]: _row(Verb, row) for row in json.load(file)}
-
-
 def _row(sort: Any, found: Mapping[str, Any]) -> Any:
     return sort(
         **{
@@ -34,4 +28,5 @@ def _row(sort: Any, found: Mapping[str, Any]) -> Any:
     )
 
 
-VERBS: Final[dict[str, Verb]] = _read()
+with open(os.path.join(os.path.dirname(__file__), "table.json"), encoding="utf-8") as _file:
+    VERBS: Final[dict[str, Verb]] = {row["name"]: _row(Verb, row) for row in json.load(_file)}

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.roster import Roster
 from muster.log import canon
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import said
@@ -24,12 +24,14 @@ from muster.task.state import LIVE
 from muster.task.units import duration_ms
 from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
-from muster.verbs.find import TASK, Claim, claims, find_run, find_task
+from muster.verbs.find import TASK, Claim, claims, entry_of, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
 
 SHOWN_MAX: Final = 1_000
 # A handful of machines and people; what else is cited is shown by its digits.
 NAMES_MAX: Final = 1_000
+# The fields of a task's row that name entries of its owner.
+_OF_OWNER: Final = ("opened", "assigned", "settled")
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
 
 
@@ -159,7 +161,7 @@ def result(core: Core, call: Call, ask: OfTask) -> Result:
 
 def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
     """What its owner wrote when the task ended; None without it, or where it cannot be read."""
-    entry = core.store.entry(EntryId(_blob(row["settled"]))) if row["settled"] else None
+    entry = entry_of(core, row, "settled")
     if entry is None or entry.header.kind != "task.settle":
         return None
     try:
@@ -223,7 +225,7 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
         task=task_view(core, row),
         decisions=_decisions(core, held),
         claims=claims(core, "task", task),
-        question=past.question(core, _blob(row["opened"])) if row["state"] == "waiting" else UNSET,
+        question=past.question(core, row) if row["state"] == "waiting" else UNSET,
         now=Now(now.state, now.stage, now.reason, _everybody(core, now.verdicts)) if now else UNSET,
     )
 
@@ -282,19 +284,13 @@ def _decisions(core: Core, held: Held) -> list[Decision]:
 
 def history(core: Core, held: Held) -> list[Entry]:
     """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
-    own = {
-        _blob(row[name]): core.store.entry(EntryId(_blob(row[name])))
-        for row in past.rows(core, held)
-        for name in ("opened", "assigned", "settled")
-        if row[name]
-    }
-    ends = [
-        core.store.entry(EntryId(_blob(row[name])))
-        for row in core.part(Ownership).attempts(str(held.row["task"]))
-        for name in ("started", "ended")
-        if row[name]
-    ]
-    entries = {entry.id: entry for entry in (*own.values(), *ends) if entry is not None}
+    named = [(row, name) for row in past.rows(core, held) for name in _OF_OWNER]
+    attempts = core.part(Ownership).attempts(str(held.row["task"]))
+    named += [(row, name) for row in attempts for name in ("started", "ended")]
+    # Many rows name the same entry: it is read once.
+    ids = {row[name]: (row, name) for row, name in named if row[name]}
+    found = (entry_of(core, row, name) for row, name in ids.values())
+    entries = {entry.id: entry for entry in found if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
 
@@ -385,7 +381,3 @@ def _entry_view(core: Core, entry: Entry, room: Room) -> Cited:
         body=body,
         held_by=sorted(held),
     )
-
-
-def _blob(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
