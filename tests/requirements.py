@@ -292,6 +292,11 @@ PROMISES: Final[dict[str, str]] = {
     "message.receipts-are-the-readers": "That a message was read or acted on is said only by its recipient.",
     "message.thread-keeper": "The keeper of a thread stays in it.",
     "message.key-counts-once": "A message that is sent twice under one key counts once.",
+    "message.answers-go-back": "An answer goes to whoever wrote the message and stands in its conversation; who did not get a message can neither answer nor act on it.",
+    "message.states-go-forward": "The sender sees with each recipient apart whether a message waits, is stored, read or acted on; no step is taken back, by a restart neither.",
+    "message.kept-until-delivered": "A message for a machine that is away waits, through a kill of its sender too, and arrives in order when that machine is back, from whoever may hold it.",
+    "message.read-by-those-alone": "What is for one machine or for a thread is held by nobody else: no words of it, no thread and no inbox there.",
+    "message.members-change": "Who is taken into a thread reads all of it, or what comes from now on; who is put out keeps what it had and gets nothing more; only its keeper changes it, wholly or not at all.",
     # --- channel
     "channel.link-cut-noticed": "A cut link is noticed within the keepalive bound, and dialling again works once it heals.",
     "channel.door-fair": "Connections that proved no machine are few and short; one more takes the place of one of the address that has most, so that a flood keeps out nobody but itself.",
