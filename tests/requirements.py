@@ -508,6 +508,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.tail-tells-links": "A follower is told of each link to a machine that comes up, and of the last one that goes.",
     "node.tail-elsewhere-by-order": "What another machine takes in is told to whoever brings an order for that machine, and to nobody else.",
     "node.calls-wait-for-the-head": "An order given before the machine knows its own head waits for that and is then carried out.",
+    "node.calls-end-with-their-links": "With a link goes what was asked and answered over it: whoever asked is told once, whoever worked for a caller that is gone is told to stop.",
     "node.calls-are-passed-on": "A call for a machine behind the hub gets its answer, or the sentence that the machine is away.",
     "node.hello-says-what-it-can": "A link begins with what each side can that an earlier version could not; what a later one adds is read over.",
     "node.versions-mix": "Machines of two versions are one fleet: each reads what the other writes by default, works for it, and gets no work that it could not do whole.",

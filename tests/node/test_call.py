@@ -14,6 +14,7 @@ from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES, STRAN
 from muster.log import canon
 from muster.log.stream import FLEET
 from muster.node import event as ev
+from muster.node.call.answers import Answers
 from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
 from muster.node.incarnations.members import FactsChanged
@@ -311,6 +312,48 @@ def test_a_call_that_was_passed_on_often_enough_goes_no_further(world):
     hops = [json.loads(payload)["hops"] for _, _, payload in asked]
     assert hops == list(range(1, CALL_HOPS_MAX + 1)), "each passing on is counted"
     laptop.core.frames[Type.CALL] = calls
+
+
+@proves("node.calls-end-with-their-links")
+def test_whoever_asked_over_a_link_that_goes_is_told_once(world):
+    hub, studio = world["hub"], world["studio"]
+    world.frozen.add("studio")
+    told: list[Any] = []
+    hub.core.part(Router).ask(studio.id, "facts", {}, told.append)
+    hub.step(ev.LinkDown(hub.core.link_to(studio.id)))
+    assert [kind(each) for each in told] == ["Unreachable"]
+    assert hub.core.part(Router)._asked == {}
+
+
+@proves("node.calls-end-with-their-links")
+def test_a_call_that_was_passed_on_ends_at_its_far_end_when_its_caller_is_gone(world):
+    hub, studio, laptop = world["hub"], world["studio"], world["laptop"]
+    heard: list[tuple[Type, int]] = []
+    for type_ in (Type.CALL, Type.CLOSE):
+        laptop.core.frames[type_] = lambda _, channel, __, type_=type_: heard.append(
+            (type_, channel)
+        )
+    call = canon.encode({"args": {}, "on": "laptop", "verb": "status"})
+    studio.core.send(studio.core.link_to(hub.id), Type.CALL, 40, call)
+    studio.step(ev.Tick())
+    world.drain()
+    world.cut("studio")
+    world.drain()
+    ((_, channel), closed) = heard
+    assert closed == (Type.CLOSE, channel)
+    assert hub.core.part(Router)._forwards == {}
+
+
+@proves("node.calls-end-with-their-links")
+def test_what_was_to_end_when_a_caller_hangs_up_ends_when_its_link_goes(world):
+    hub, ended = world["hub"], list[int]()
+    answers = hub.core.part(Answers)
+    gone, stays = (world.join("hub", "studio")[0] for _ in range(2))
+    for link in (gone, stays):
+        hub.step(ev.LinkUp(link, world["studio"].id, False, "http"))
+        answers.open[link, 3] = lambda link=link: ended.append(link)
+    hub.step(ev.LinkDown(gone))
+    assert (ended, list(answers.open)) == ([gone], [(stays, 3)])
 
 
 @proves("node.answers-bounded")
