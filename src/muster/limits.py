@@ -52,6 +52,9 @@ PAGES_CACHED_KIB: Final = 4 * 1024
 ROWS_CACHED_MAX: Final = 4_000
 # And where rows are large: whoever writes long texts must not fill the memory with them.
 ROWS_CACHED_BYTES_MAX: Final = 4 * 1024 * 1024
+# Bodies as they were read, of what a step works on: folds and services read each some eight times.
+BODIES_REMEMBERED_MAX: Final = 512
+BODY_REMEMBERED_BYTES_MAX: Final = 4 * 1024
 # Some thousand entries, twice as heavy as is counted: enough for every peer that keeps up.
 RECENT_BYTES_MAX: Final = 2 * 1024 * 1024
 

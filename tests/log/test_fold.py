@@ -10,7 +10,8 @@ from tests.log.material import entry
 from tests.promise import proves
 
 from muster.errors import Malformed
-from muster.log import canon
+from muster.limits import BODIES_REMEMBERED_MAX
+from muster.log import canon, fold
 from muster.log.fold import Skip, body_as
 
 
@@ -55,8 +56,9 @@ class Deep(msgspec.Struct, forbid_unknown_fields=True):
 
 def by_the_long_way(body, body_type):
     try:
-        return canon.decode_as(body, body_type, "x", size_max=1 << 16)
-    except Malformed:
+        canon.decode(body, "x", size_max=1 << 16)
+        return msgspec.json.decode(body, type=body_type)
+    except (Malformed, msgspec.DecodeError):
         return None
 
 
@@ -87,6 +89,11 @@ PIECES = st.sampled_from(
         b"\xff",
         b'"anything":',
         b'{"text":"x"}',
+        '{"é":'.encode(),
+        b'{"a":1e5}',
+        b'{"a":-9007199254740993}',
+        b"[0.5]",
+        b'{"b":1,"a":2}',
     ]
 )
 VALUES = st.builds(
@@ -115,6 +122,22 @@ def test_the_short_way_of_reading_a_body_decides_like_the_long_way(body):
         except Skip:
             found = None
         assert found == expected
+
+
+@proves("log.body-once")
+def test_a_body_is_read_once_while_it_is_worked_on_and_a_large_one_is_not_kept(monkeypatch):
+    """A task's order was read eight times on the machine that owns it."""
+    small, large = entry(body=b'{"text":"x"}'), entry(body=b'{"text":"%s"}' % (b"x" * 5_000))
+    assert body_as(small, Text) is body_as(small, Text)
+    assert body_as(large, Text) is not body_as(large, Text)
+    # Erased, nothing is left of it, and read as another type it is another value.
+    with pytest.raises(Skip, match="no-body"):
+        body_as(small.without_body(), Text)
+    assert isinstance(body_as(small, Flat), Flat)
+    monkeypatch.setattr(fold, "_read", kept := {})
+    for number in range(BODIES_REMEMBERED_MAX + 1):
+        body_as(entry(body=b'{"text":"%d"}' % number), Text)
+    assert len(kept) == 1
 
 
 @proves("log.fold-body")

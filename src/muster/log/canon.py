@@ -36,6 +36,9 @@ _NO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 # Numbers follow these characters in text without spaces. A hit may still lie inside a string.
 _SUSPECT_NUMBER = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]+[.eE])")
+# The same for whole numbers, twenty times as quick: sixteen digits behind such a character.
+_DIGITS = bytes.maketrans(b"0123456789:,[-", b"0000000000::::")
+_LONG_NUMBER = b":" + 16 * b"0"
 # Every string of a text that is JSON, and the colon behind it where it is a key.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"(:?)', re.DOTALL)
 _OPENERS = (b"[", b"{")
@@ -66,9 +69,7 @@ def decode(raw: bytes, what: str, *, size_max: int) -> Any:
 
     Raises: Malformed on anything that `encode` would not have written byte for byte.
     """
-    if len(raw) > size_max:
-        raise Malformed(f"{what} has {len(raw)} bytes; the limit is {size_max}.")
-    _check_depth(raw, what)
+    _check_size(raw, what, size_max)
     try:
         value = _decoder.decode(raw)
         again = _encoder.encode(value)
@@ -94,10 +95,22 @@ def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool
 
     Unknown fields are malformed, unless `lenient` says that the Struct reads over them.
     """
-    decode(raw, what, size_max=size_max)
     decoder = _decoders.get(type_)
     if decoder is None:
         decoder = _decoders[type_] = _typed_decoder(type_, lenient=lenient)
+    # What is written again byte for byte is canonical, and within the profile where it holds no
+    # float (the decoder raises), no long number and no key outside ASCII. All else goes the long
+    # way, by builtins, which costs four times as much and has the words for what is wrong.
+    if len(raw) > size_max or raw.count(b"[") + raw.count(b"{") > JSON_DEPTH_MAX:
+        _check_size(raw, what, size_max)
+    if _LONG_NUMBER not in raw.translate(_DIGITS) and (raw.isascii() or not _has_odd_key(raw)):
+        try:
+            found = decoder.decode(raw)
+            if _encoder.encode(found) == raw:
+                return found
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            pass
+    decode(raw, what, size_max=size_max)
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -110,7 +123,17 @@ def _typed_decoder(type_: Any, *, lenient: bool) -> msgspec.json.Decoder[Any]:
     # are meant to.
     strict = config is None or config.forbid_unknown_fields
     assert strict != lenient, f"{type_} and its reader differ about unknown fields"
-    return msgspec.json.Decoder(type_)
+    return msgspec.json.Decoder(type_, float_hook=_no_float)
+
+
+def _no_float(text: str) -> None:
+    raise ValueError(f"the float {text}")
+
+
+def _check_size(raw: bytes, what: str, size_max: int) -> None:
+    if len(raw) > size_max:
+        raise Malformed(f"{what} has {len(raw)} bytes; the limit is {size_max}.")
+    _check_depth(raw, what)
 
 
 def _check_depth(raw: bytes, what: str) -> None:
@@ -139,9 +162,11 @@ def _is_suspect(raw: bytes) -> bool:
     if raw[:1] not in _OPENERS or _SUSPECT_NUMBER.search(raw) is not None:
         return True
     # A seal has an em dash; only in a key such a character matters.
-    return not raw.isascii() and any(
-        found[1] and not found[0].isascii() for found in _STRING.finditer(raw)
-    )
+    return not raw.isascii() and _has_odd_key(raw)
+
+
+def _has_odd_key(raw: bytes) -> bool:
+    return any(found[1] and not found[0].isascii() for found in _STRING.finditer(raw))
 
 
 def _check_profile(value: Any, what: str) -> None:

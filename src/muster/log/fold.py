@@ -14,15 +14,12 @@ does when a body that the fold reads has changed (kind.py, rule 3).
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from types import UnionType
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, get_args, get_type_hints
-
-import msgspec
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.kind import ignores_unknown
 
 Affinity = Literal["text", "int", "blob"]
@@ -106,57 +103,24 @@ def body_as(entry: Entry, body_type: type[T]) -> T:
     body = entry.body
     if body is None:
         raise Skip("no-body")
-    reader = _readers.get(body_type)
-    if reader is None:
-        reader = _readers[body_type] = _Reader(body_type)
-    found: T | None = reader.read(body)
+    known = (entry.id, body_type)
+    found: T | None = _read.get(known)
     if found is not None:
         return found
     try:
         kind, lenient = entry.header.kind, ignores_unknown(body_type)
-        return canon.decode_as(
+        found = canon.decode_as(
             body, body_type, kind, size_max=limits.BODY_BYTES_MAX, lenient=lenient
         )
     except Malformed as error:
         raise Skip("bad-body") from error
+    if len(body) <= limits.BODY_REMEMBERED_BYTES_MAX:
+        if len(_read) >= limits.BODIES_REMEMBERED_MAX:
+            _read.clear()
+        _read[known] = found
+    return found
 
 
-class _Reader:
-    """The short way for a flat Struct: every entry is read by every fold that wants it.
-
-    It accepts a part of what `canon.decode_as` accepts, and never anything else: what the encoder
-    writes again byte for byte, from texts and small integers only, is canonical.
-    """
-
-    def __init__(self, body_type: type[Any]) -> None:
-        self._decode = msgspec.json.Decoder(body_type).decode
-        self._encode = msgspec.json.Encoder(order="sorted").encode
-        hints = get_type_hints(body_type) if isinstance(body_type, type) else {"": object}
-        self._flat = all(_is_flat(hint) for hint in hints.values())
-        self._numbers = [name for name, hint in hints.items() if int in (hint, *get_args(hint))]
-
-    def read(self, body: bytes) -> Any:
-        """Return the value, None when the long way must decide."""
-        if not self._flat or len(body) > limits.BODY_BYTES_MAX:
-            return None
-        try:
-            found = self._decode(body)
-            if self._encode(found) != body:
-                return None
-        except (ValueError, TypeError, RecursionError):
-            return None
-        for name in self._numbers:
-            number = getattr(found, name)
-            if isinstance(number, int) and not -limits.INT_ABS_MAX <= number <= limits.INT_ABS_MAX:
-                return None
-        return found
-
-
-_readers: dict[type[Any], _Reader] = {}
-
-
-def _is_flat(hint: Any) -> bool:
-    if hint in (str, int, bool, type(None), list[str]):
-        return True
-    # A choice of these is as flat; anything that is annotated or nested takes the long way.
-    return isinstance(hint, UnionType) and all(_is_flat(each) for each in get_args(hint))
+# Bodies of the last moments: folds and services read what came in a step some eight times. An id
+# names one body, and nobody changes what was read.
+_read: dict[tuple[EntryId, type[Any]], Any] = {}
