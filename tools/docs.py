@@ -4,6 +4,7 @@ python -m tools.docs            # writes docs/verbs.md and docs/openapi.json
 """
 
 import types
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin
 
@@ -65,6 +66,8 @@ def _argument(arg: Arg) -> str:
 def _answers(name: str) -> list[Any]:
     """The types of an answer; that it comes later, or is a bad one, is no part of them."""
     answer = declared[name].handler.__annotations__["return"]
+    if get_origin(answer) is Generator:
+        answer = get_args(answer)[-1]
     union = get_origin(answer) in {types.UnionType, Union}
     return [each for each in (get_args(answer) if union else (answer,)) if each not in _MARKS]
 

@@ -193,6 +193,8 @@ class Cores:
         self._links: dict[tuple[str, int], tuple[str, int]] = {}
         self._next = 10
         self._under_way: list[tuple[str, int, bytes]] = []
+        # Machines that go on with something in a step of its own.
+        self._turns: list[One] = []
         # Machines that stand still: their links are up, and nothing comes of what they are sent.
         self.frozen: set[str] = set()
         self.machines: dict[str, One] = {}
@@ -263,7 +265,9 @@ class Cores:
 
     def carry_out(self, machine: One, effects: list[ev.Effect]) -> None:
         for effect in effects:
-            if not isinstance(effect, ev.Send):
+            if isinstance(effect, ev.Again):
+                self._turns.append(machine)
+            elif not isinstance(effect, ev.Send):
                 machine.effects.append(effect)
                 machine.serving.carry_out(effect)
             elif (machine.name, effect.link) in self._links:
@@ -280,6 +284,8 @@ class Cores:
     def drain(self) -> None:
         """Until nothing is under way."""
         for _ in range(10_000):
+            while self._turns:
+                self._turns.pop(0).step(ev.Turn())
             ready = [item[0] for item in self._under_way if item[0] not in self.frozen]
             if not ready:
                 return

@@ -419,6 +419,10 @@ class Machine:
         elif effect.link > STRANGERS:
             self.arrive(ev.LinkDown(effect.link))
 
+    @ev.effect(ev.Again)
+    def _again(self, _effect: ev.Again) -> None:
+        self.arrive(ev.Turn())
+
     @ev.effect(ev.Note)
     def _note(self, effect: ev.Note) -> None:
         self.world.trace("note", f"{self.place} {effect.text}")

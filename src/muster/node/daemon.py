@@ -298,6 +298,10 @@ class Daemon:
             self.put(effect.target, Type.CLOSE, effect.number, b"")
         self.answer(effect, answer)
 
+    @ev.effect(ev.Again)
+    def _again(self, _effect: ev.Again) -> None:
+        self.post(ev.Turn())
+
     @ev.effect(ev.Note)
     def _note(self, effect: ev.Note) -> None:
         say(effect.text)

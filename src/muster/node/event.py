@@ -62,6 +62,11 @@ class Tick(Event):
     """Time passed; nothing else happened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Turn(Event):
+    """What went on for longer than a step may have its next turn; it comes for each `Again`."""
+
+
 # --- what one part tells the others -------------------------------------------------------
 
 
@@ -201,6 +206,11 @@ class Join(Effect):
     channel: int
     target: int
     number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Again(Effect):
+    """Something is not done yet: bring a Turn, behind what has come meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

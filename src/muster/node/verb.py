@@ -18,9 +18,9 @@ typed on where that holds it, else the hub), or the owner of the task or run tha
 that cannot be asked, `owner or all` is for every machine.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib import import_module
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 Auth = Literal["nothing", "peer", "local", "order", "agent"]
 Runs = Literal["step", "async", "stream", "client"]
@@ -28,6 +28,21 @@ Target = Literal["here", "hub", "authority", "owner", "owner or all"]
 # A text that names something: completion knows what there is.
 Named = Literal["machine", "task", "run", "message", "thread", "incident"]
 Kind = Literal["text", "int", "flag", "words", "file", "place", "texts", "data"] | Named
+
+
+T = TypeVar("T")
+Turns = Generator[None, None, T]
+"""A handler that reads much: where it yields, others have their turn before it goes on."""
+
+
+def at_once(turns: Turns[T]) -> T:
+    """All turns in one: of what is known to be little."""
+    while True:
+        try:
+            next(turns)
+        except StopIteration as done:
+            found: T = done.value
+            return found
 
 
 class Later:

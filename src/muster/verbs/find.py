@@ -15,6 +15,7 @@ from muster.log.entry import Entry, EntryId
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.ownership import Held, Ownership, What, writer_of
+from muster.node.verb import at_once
 from muster.verbs.declaration import Core, pos
 
 # As many as fit into a sentence.
@@ -35,7 +36,7 @@ def find_task(core: Core, text: str) -> Held:
     if len(runs) != 1:
         raise _missing(core, "task", text)
     run = str(runs[0].row["run"])
-    tasks = core.part(Ownership).listing("task", _NAMED_MAX + 1, run=run).rows
+    tasks = at_once(core.part(Ownership).listing("task", _NAMED_MAX + 1, run=run)).rows
     if len(tasks) == 1:
         return _held(core, "task", str(tasks[0]["task"]))
     parts = [(str(t["task"])[:12], t["phase"], t["instance"]) for t in tasks[:_NAMED_MAX]]

@@ -22,7 +22,7 @@ from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
 from muster.node.services.speakers import Speakers
-from muster.node.verb import LATER, Later, Line
+from muster.node.verb import LATER, Later, Line, Turns
 from muster.store.store import Draft
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
 from muster.verbs.listing import Room, Rows, newest_fitting, oldest_fitting, say_cut
@@ -38,6 +38,8 @@ from muster.verbs.thread import (
     who,
 )
 
+# What became of one is looked up at each of its recipients.
+_SENT_PER_TURN: Final = 250
 _MESSAGE: Final = pos("message id (its beginning is enough)", kind="message")
 
 
@@ -274,7 +276,7 @@ class Item(Said, frozen=True, kw_only=True):
 
 
 @verb("inbox", auth="local", group="Messages", harmless=True)
-def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
+def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     """Unread messages for this machine or one of its agents, the oldest first.
 
     muster inbox
@@ -290,6 +292,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> list[Item]:
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
+        yield from core.part(Mailbox).whole(ask.agent)
         speaking = Speakers(core)
         unread = core.part(Mailbox).unread(ask.agent)
         places = (p for p in unread if speaking.speaks(p.stream, p.seq))
@@ -358,7 +361,7 @@ class Outgoing(Struct, frozen=True):
 
 
 @verb("sent", auth="local", group="Messages", harmless=True)
-def sent(core: Core, call: Call, ask: Listing) -> list[Outgoing]:
+def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
     """Messages sent from here, and how far each came.
 
     muster sent
@@ -366,25 +369,23 @@ def sent(core: Core, call: Call, ask: Listing) -> list[Outgoing]:
     limit = rows_max(ask.limit)
     found = messages.newest_in(core, lambda stream: stream.machine == core.machine, limit + 1)
     shown = newest(call, found, limit, Room(MESSAGES_SHOWN_MAX), "messages")
-    return [
-        Outgoing(
-            message.id.hex(),
-            message.row.text,
-            message.row.at_ms,
-            [
-                Delivery(
-                    core.membership.name_of(each.machine),
-                    each.agent,
-                    each.step,
-                    each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
-                )
-                for each in state.deliveries(
-                    message,
-                    messages.peers(core, message.stream),
-                    messages.held_size(core, message.stream),
-                    messages.receipts(core, message.id),
-                )
-            ],
-        )
-        for message in shown
-    ]
+    outgoing = []
+    for number, message in enumerate(shown, 1):
+        if number % _SENT_PER_TURN == 0:
+            yield
+        whom = [
+            Delivery(
+                core.membership.name_of(each.machine),
+                each.agent,
+                each.step,
+                each.proof.hex() if isinstance(each.proof, bytes) else each.proof,
+            )
+            for each in state.deliveries(
+                message,
+                messages.peers(core, message.stream),
+                messages.held_size(core, message.stream),
+                messages.receipts(core, message.id),
+            )
+        ]
+        outgoing.append(Outgoing(message.id.hex(), message.row.text, message.row.at_ms, whom))
+    return outgoing

@@ -15,6 +15,7 @@ from muster.node.services.presence import presence
 from muster.node.tasks.followers import WATCHED, Followers, waiting
 from muster.node.tasks.ownership import Ownership, writer_of
 from muster.node.tasks.runs import RunService
+from muster.node.verb import Turns, at_once
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import template as orders
@@ -202,7 +203,7 @@ class RunView(Struct, frozen=True, kw_only=True):
 
 
 @verb("runs", auth="local", group="Work", harmless=True)
-def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
+def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """Runs, or one run with its graph.
 
     muster runs
@@ -210,12 +211,12 @@ def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
     """
     if not ask.run:
         limit = ask.limit or SHOWN_MAX
-        found = core.part(Ownership).listing("run", limit)
+        found = yield from core.part(Ownership).listing("run", limit)
         if found.cut:
             say_cut(call, limit, "runs", "--limit shows more")
         return [_run_view(core, row) for row in found.rows]
     held = find_run(core, ask.run)
-    tasks = _tasks(core, str(held.row["run"]))
+    tasks = yield from _tasks(core, str(held.row["run"]))
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
         tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
@@ -235,10 +236,10 @@ def runs(core: Core, call: Call, ask: Runs) -> list[RunView] | RunView:
     )
 
 
-def _tasks(core: Core, run: str) -> list[Task]:
+def _tasks(core: Core, run: str) -> Turns[list[Task]]:
     """All tasks of a run, in the order in which they were opened."""
-    found = core.part(Ownership).listing("task", LIMIT_MAX, run=run).rows
-    return [task_view(core, row) for row in reversed(found)]
+    found = yield from core.part(Ownership).listing("task", LIMIT_MAX, run=run)
+    return [task_view(core, row) for row in reversed(found.rows)]
 
 
 def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
@@ -316,7 +317,7 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
     core = daemon.core
     row = find_run(core, ask.run).row
     run = str(row["run"])
-    told = [{name: getattr(view, name) for name in WATCHED} for view in _tasks(core, run)]
+    told = [{name: getattr(view, name) for name in WATCHED} for view in at_once(_tasks(core, run))]
     open_run, stop = core.part(RunService).runs.get(run), None
     if open_run is not None:
         told += [

@@ -14,6 +14,7 @@ from muster.node.services.speakers import Speakers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
+from muster.node.verb import Turns
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
@@ -79,12 +80,13 @@ class Status(Struct, frozen=True):
 
 
 @verb("status", auth="local", group="The fleet", harmless=True)
-def status(core: Core, call: Call, ask: Ask) -> Status:
+def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
     """What this machine is doing, in one screen.
 
     muster status
     muster status --verbose --on build
     """
+    yield from core.part(Mailbox).whole()
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, waiting=True)

@@ -18,6 +18,7 @@ from muster.node.services.presence import presence
 from muster.node.tasks.actor import said
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Held, Listing, Ownership, newest, writer_of
+from muster.node.verb import Turns
 from muster.task import kinds
 from muster.task.route import Verdict
 from muster.task.state import LIVE
@@ -65,7 +66,7 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 @verb("tasks", auth="local", group="Work", harmless=True)
-def tasks(core: Core, call: Call, ask: Tasks) -> list[Task]:
+def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
     """Tasks and their states.
 
     The live ones first; settled ones with `all`.
@@ -79,9 +80,9 @@ def tasks(core: Core, call: Call, ask: Tasks) -> list[Task]:
     if ask.at:
         found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
     else:
-        found = core.part(Ownership).listing("task", limit, LIVE, **where)
+        found = yield from core.part(Ownership).listing("task", limit, LIVE, **where)
         if every:
-            rest = core.part(Ownership).listing("task", limit, **where)
+            rest = yield from core.part(Ownership).listing("task", limit, **where)
             over = [row for row in rest.rows if row["state"] not in LIVE]
             both = [*found.rows, *over]
             found = Listing(both[:limit], found.cut or rest.cut or len(both) > limit)

@@ -9,9 +9,11 @@ Rule 3: a link that proved no live machine of the fleet gets enrolment and nothi
 Rule 4: a refused call changes nothing. Whatever its handler wrote before it refused is taken back,
 the taking of its order too; what stays is the record that it was refused. So it is with a handler
 that fails by our own mistake: whoever asked is told, and the machine goes on.
+Rule 5: what an answer costs is divided into turns: a handler that yields goes on in a step of its
+own, behind what has come meanwhile. It writes in its last turn only.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,7 +44,7 @@ from muster.node.counter import DECLARED, labelled
 from muster.node.guard import OURS, Mark
 from muster.node.link import Answer, Link, accepts, failure
 from muster.node.part import Part
-from muster.node.verb import LATER, Verb
+from muster.node.verb import LATER, Turns, Verb
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -65,12 +67,14 @@ class Router(Part):
     """Finds the handler of a call, passes calls on, and brings answers back."""
 
     name = "calls"
-    effects = (ev.Perform, ev.Join)
+    effects = (ev.Perform, ev.Join, ev.Again)
 
     def __init__(self, core: "Core") -> None:
         self.core, self.verbs, self._orders = core, core.verbs, core.part(Authorizer)
         self._answers = core.part(Answers)
         self.waiting: list[tuple[int, int, Request]] = []
+        # Handlers that go on, the next one first.
+        self._turns: list[tuple[Call, Request, Turns[Any]]] = []
         self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
         self._asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
         # Of an answer that comes in parts, what came.
@@ -79,6 +83,7 @@ class Router(Part):
         core.frames[Type.REPLY] = self.on_reply
         core.frames[Type.CLOSE] = self.on_close
         core.on(ev.LinkDown, self.link_down)
+        core.on(ev.Turn, self._turn)
         for each in (ev.HeadConfirmed, ev.DoubtOver, ev.DoubtLasts):
             core.on(each, self.resume)
 
@@ -146,9 +151,28 @@ class Router(Part):
             return False
         return verb.auth in ("order", "agent", "nothing") or verb.writes
 
-    def _begin(self, link: Link, channel: int, request: Request) -> None:
+    def _turn(self, _event: ev.Turn) -> None:
+        """Let the next handler go on, if its caller is still there."""
+        if self._turns:
+            call, request, work = self._turns.pop(0)
+            self.tick()
+            if (link := self.core.links.get(call.link)) is not None:
+                self._begin(link, call.channel, request, (call, work))
+
+    def tick(self) -> None:
+        """Go on; a step that failed may have taken back that somebody wants to."""
+        if self._turns:
+            self.core.do(ev.Again())
+
+    def _begin(
+        self, link: Link, channel: int, request: Request, on: tuple[Call, Turns[Any]] | None = None
+    ) -> None:
         mark, call, name = None, None, request.verb[:40]
         try:
+            if on is not None:
+                mark, call = self.core.mark(), on[0]
+                self._go_on(call, request, on[1])
+                return
             if request.on and not self._is_here(request.on):
                 self._forward(link, channel, request)
                 return
@@ -169,8 +193,10 @@ class Router(Part):
                 self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
                 return
             value = handler(self.core, call, ask)
-            if value is not LATER and channel:
-                self._answers.answer(link.id, channel, {"ok": True, "value": value})
+            if isinstance(value, Generator):
+                self._go_on(call, request, value)
+            elif value is not LATER and channel:
+                call.end(value)
         except Unsettled:
             self._wait(link, channel, request)
         except MusterError as error:
@@ -190,6 +216,20 @@ class Router(Part):
             # What it changed in memory is not undone with the log.
             self.core.tell(ev.MemoryDoubtful())
             self._failed(link, channel, broken)
+
+    def _go_on(self, call: Call, request: Request, work: Turns[Any]) -> None:
+        """One turn of a handler; its answer after the last."""
+        try:
+            next(work)
+        except StopIteration as done:
+            if call.channel:
+                call.end(done.value)
+            return
+        if sum(each.link == call.link for each, _, _ in self._turns) >= LINK_CALLS_OPEN_MAX:
+            raise Conflict("enough calls of this link are under way; ask again when one has ended")
+        self._turns.append((call, request, work))
+        if len(self._turns) == 1:
+            self.tick()
 
     def _take_back(self, call: Call, mark: Mark, error: MusterError) -> None:
         """Its handler refused: nothing of it stays but that, where somebody had ordered it."""
@@ -332,6 +372,7 @@ class Router(Part):
     def on_close(self, link: Link, channel: int, payload: bytes) -> None:
         """The caller wants no more answers; or a stream ends that is none of ours."""
         self.waiting = [each for each in self.waiting if each[:2] != (link.id, channel)]
+        self._turns = [t for t in self._turns if (t[0].link, t[0].channel) != (link.id, channel)]
         if stop := self._answers.open.pop((link.id, channel), None):
             stop()
         passed = [key for key, origin in self._forwards.items() if origin == (link.id, channel)]

@@ -105,7 +105,9 @@ class FullDisk:
             if isinstance(event, ev.LinkUp) and event.local:
                 self._local.add(event.link)
                 now.append(event)
-            elif isinstance(event, ev.LinkDown | ev.Arrived) and self._is_local(event.link):
+            elif isinstance(event, ev.Turn) or (
+                isinstance(event, ev.LinkDown | ev.Arrived) and self._is_local(event.link)
+            ):
                 now.append(event)
             elif isinstance(event, AttemptEvent) and len(self._later) >= EVENTS_WAITING_MAX:
                 # Lines of a journal, of an attempt that writes on and on.

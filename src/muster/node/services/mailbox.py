@@ -17,6 +17,7 @@ from muster.message.fold import MessageFold, ReceiptFold
 from muster.message.state import Peer, meant
 from muster.node.part import Part
 from muster.node.services.speakers import Speakers
+from muster.node.verb import Turns
 from muster.store.schema import SEQ_BITS, pack, unpack
 from muster.store.store import Store
 
@@ -144,11 +145,11 @@ class Mailbox(Part):
 
     def unread(self, agent: str = "") -> Iterator[Place]:
         """What this reader has not read, the oldest first; who speaks there was not asked."""
-        return self._whole(agent).places()
+        return self._views[agent].places()
 
     def count(self, speaking: Speakers, agent: str = "") -> int:
         """How many messages that were said to this reader it has not read."""
-        view = self._whole(agent)
+        view = self._views[agent]
         doubted = {stream for stream in view.streams if not speaking.is_heard(stream)}
         unsaid = sum(
             not speaking.speaks(each.stream, each.seq)
@@ -157,12 +158,12 @@ class Mailbox(Part):
         )
         return view.streams.total() - unsaid
 
-    def _whole(self, agent: str) -> _View:
+    def whole(self, agent: str = "") -> Turns[None]:
+        """Take in all that came, a page in each turn; what is asked below is asked after this."""
         if agent in self._views:
             self._views[agent] = self._views.pop(agent)
         while self._look(agent):
-            pass
-        return self._views[agent]
+            yield
 
     def _look(self, agent: str) -> bool:
         """Whether there is more to look at."""
@@ -176,5 +177,5 @@ class Mailbox(Part):
                 return more
         elif view is None and len(self._views) == READERS_MAX:
             del self._views[next(iter(self._views))]
-        self._views[agent] = _View(self._store, me, agent)
-        return True
+        view = self._views[agent] = _View(self._store, me, agent)
+        return view.look()[0]
