@@ -54,7 +54,7 @@ def close(machine: One, fork: str, note: str = "a restored backup", **more: Any)
 def counts(machine: One, fork: str) -> Any:
     """The word about a fork that counts there."""
     now_ms = machine.core.now.wall_ms
-    return machine.core.incidents.acknowledged({fork}, now_ms, fork=True).get(fork)
+    return machine.core.incidents.acknowledged({fork}, now_ms).get(fork)
 
 
 def write(machine: One, *entries: tuple[str, bytes]) -> None:
@@ -286,7 +286,7 @@ def test_a_person_names_an_incident_by_its_beginning_and_signs_its_whole_name(wo
     assert (found["object"], found["here"]) == (fork["fork"], True)
     # Signed for its beginning it would count nowhere, and so it is not taken.
     short = fork["fork"][:12]
-    assert hub.order(VERB, short, signed(short, "seen"))["error"]["kind"] == "NotFound"
+    assert hub.order(VERB, short, signed(short, "seen"))["error"]["kind"] == "Refused"
     assert alarms(hub)
     assert not hub.entries(kinds.INCIDENT_ACKNOWLEDGE)
     said = hub.order(VERB, fork["fork"], {"incident": fork["fork"]})

@@ -447,7 +447,7 @@ class Checker:
         """The forks that nobody closed, as this machine sees it."""
         core = _core(machine)
         proved = core.replication.forks.proved().keys()
-        return proved - core.incidents.acknowledged(proved, core.now.wall_ms, fork=True).keys()
+        return proved - core.incidents.acknowledged(proved, core.now.wall_ms).keys()
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]

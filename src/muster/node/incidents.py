@@ -86,33 +86,27 @@ class Incidents:
             if self._store.rows("fleet_incident", stream=own, key=key, open=1):
                 self.close(key, f"an operator looked at the fork: {said.note}")
 
-    def acknowledged(
-        self, names: Collection[str], now_ms: int, *, fork: bool = False
-    ) -> dict[str, Looked]:
+    def acknowledged(self, names: Collection[str], now_ms: int) -> dict[str, Looked]:
         """Of each of these incidents the first word that counts, where there is one."""
-        keys = set(self._membership.roster.operators_ever)
-        if not fork:
-            grants = self._membership.roster.grants
-            keys |= {g.grant.to for g in grants if g.grant.verb in (VERB, ANYTHING)}
+        roster, found = self._membership.roster, dict[str, Looked]()
+        granted = (g.grant.to for g in roster.grants if g.grant.verb in (VERB, ANYTHING))
         # Of nobody else: anybody can sign, as often as he likes.
+        keys = json.dumps(list(roster.operators_ever.union(granted)))
         rows = self._store.query(
-            "select distinct issued_ms, signer, note, incident from fleet_acknowledged "
+            "select distinct issued_ms, signer, note, incident, fork from fleet_acknowledged "
             "where incident in (select value from json_each(?)) "
             "and signer in (select value from json_each(?)) order by 1, 2, 3",
-            (json.dumps(list(names)), json.dumps(list(keys))),
+            (json.dumps(list(names)), keys),
         )
-        found = dict[str, Looked]()
-        for issued_ms, *texts in rows:
+        for issued_ms, *texts, fork in rows:
             key, note, incident = map(str, texts)
-            if incident not in found and self._counts(key, incident, now_ms):
-                found[incident] = Looked(
-                    self._membership.roster.speaker(key), note, as_int(issued_ms)
-                )
+            if incident not in found and self._counts(key, incident, now_ms, fork=fork == 1):
+                found[incident] = Looked(roster.speaker(key), note, as_int(issued_ms))
         return found
 
-    def _counts(self, key: str, incident: str, now_ms: int) -> bool:
+    def _counts(self, key: str, incident: str, now_ms: int, *, fork: bool) -> bool:
         roster = self._membership.roster
-        if key in roster.operators_ever:
+        if fork or key in roster.operators_ever:
             return roster.acknowledged(key, incident)
         with suppress(Denied):
             return bool(roster.decide(key, VERB, incident, now_ms))

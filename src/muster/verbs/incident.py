@@ -26,8 +26,6 @@ from muster.node.verb import Column
 from muster.verbs.declaration import Call, Core, Nothing, Request, opt, pos, verb
 from muster.verbs.listing import Rows, say_cut
 
-State = Literal["open", "closed"]
-
 SHOWN_MAX: Final = 500
 # What a line of a terminal shows; the rest is read with --json.
 _TITLE_CHARS_MAX: Final = 1_000
@@ -83,7 +81,7 @@ class Fork(Struct, frozen=True):
     common: int
     beyond: int = 0
     proof: str = ""
-    state: State = "open"
+    state: Literal["open", "closed"] = "open"
     by: str = ""
     note: str = ""
     t_ms: int = 0
@@ -120,11 +118,11 @@ def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
         ):
             if core.roster.acknowledged(key, row["incident"]):
                 found[row["incident"]] = kinds.Fork(row["common"], row["about"])
-    looked = core.incidents.acknowledged(found, core.now.wall_ms, fork=True)
+    looked = core.incidents.acknowledged(found, core.now.wall_ms)
     rows = []
     for fork, what in found.items():
         beyond, proof = _proof(core, what) if fork in proved else (0, "")
-        state: State = "closed" if fork in looked else "open"
+        state: Literal["open", "closed"] = "closed" if fork in looked else "open"
         who, machine = looked.get(fork, Looked()), core.membership.name_of(what.stream[:64])
         rows.append(Fork(fork, what.stream, machine, what.common, beyond, proof, state, *who))
     return sorted(rows, key=lambda each: (each.state != "open", each.stream, each.common))
@@ -164,36 +162,27 @@ def acknowledge(core: Core, call: Call, ask: Acknowledge) -> Acknowledged:
     what = core.replication.forks.proved().get(ask.incident)
     if what is not None and call.operator not in core.roster.operators:
         raise Denied("only an operator may acknowledge a fork, not whom an operator let do so")
-    looked = core.incidents.acknowledged({ask.incident}, core.now.wall_ms, fork=what is not None)
+    looked = core.incidents.acknowledged({ask.incident}, core.now.wall_ms)
     if looked:
         by = looked[ask.incident].by
         raise Conflict(f"incident {ask.incident[:12]} was acknowledged by {by} already")
     # What is signed is the whole id; `target` finds it by its beginning.
-    found = next((each for each in _open(core) if each.id == ask.incident), None)
-    if found is None:
-        raise _missing(ask.incident)
+    found = meant(core, ask.incident)
+    if found.id != ask.incident:
+        raise Refused(f"{ask.incident[:40]!r} is not the whole id of an incident")
     of = what or kinds.Told(found.key, found.stream, found.t_ms)
     entry = call.write(kinds.IncidentAcknowledge(ask.note, of, call.statement))
-    common = UNSET if what is None else what.common
-    return Acknowledged(found.id, found.title, entry.id.hex(), common)
+    return Acknowledged(found.id, found.title, entry.id.hex(), what.common if what else UNSET)
 
 
 def meant(core: Core, text: str) -> Incident:
     """The open incident whose id begins so. Raises: NotFound, Refused where it may be several."""
-    found = [each for each in _open(core) if each.id.startswith(text)]
+    found = [each for each in listed(core, SHOWN_MAX)[0] if each.id.startswith(text)]
     if not found or len(text) < _ID_CHARS_MIN:
-        raise _missing(text)
+        raise NotFound(f"no open incident begins with {text[:40]!r}; `muster incidents` lists them")
     if len(found) > 1:
         raise Refused(f"more than one incident begins with {text[:40]!r}; give more of its id")
     return found[0]
-
-
-def _open(core: Core) -> list[Incident]:
-    return [each for each in listed(core, SHOWN_MAX)[0] if each.id]
-
-
-def _missing(text: str) -> NotFound:
-    return NotFound(f"no open incident begins with {text[:40]!r}; `muster incidents` lists them")
 
 
 def _gravest(each: Incident) -> tuple[bool, bool, bool, int]:
@@ -258,7 +247,7 @@ def _forked(core: Core) -> list[Incident]:
     """The forks that no operator acknowledged."""
     found = []
     proved = core.replication.forks.proved()
-    looked = core.incidents.acknowledged(proved, core.now.wall_ms, fork=True)
+    looked = core.incidents.acknowledged(proved, core.now.wall_ms)
     for fork in proved.keys() - looked.keys():
         what = proved[fork]
         since = core.store.query(

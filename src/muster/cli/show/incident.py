@@ -28,9 +28,7 @@ def incidents(value: Any, _files: Files) -> str:
 
 
 def acknowledge(value: Any, _files: Files) -> str:
-    if "common" not in value:
-        return f"Acknowledged: {clean(value['title'], 300)}"
-    return (
-        f"Fork {short(value['incident'])} is closed: its stream stays at its first "
-        f"{value['common']} entries, and both branches stay as evidence."
-    )
+    if "common" in value:
+        kept = f"its stream stays at its first {value['common']} entries"
+        return f"Fork {short(value['incident'])} is closed: {kept}; both branches are evidence."
+    return f"Acknowledged: {clean(value['title'], 300)}"
