@@ -60,8 +60,8 @@ class Serving:
                 stream.on_hang_up = lambda: _LOOP.call_soon(task.cancel)
                 self.tasks.add(task)
                 task.add_done_callback(self.ended)
-            case ev.Told(link, channel, news):
-                self.streams.told(link, channel, news)
+            case ev.Told():
+                self.streams.told(effect)
             case ev.Stray(link, type, channel, payload):
                 return self.streams.feed(link, type, channel, payload)
             case _:

@@ -59,9 +59,9 @@ def test_a_settlement_that_comes_back_from_others_is_looked_for_once(world):
     hub, move = back(world)
     assert (move.commit, move.repo, move.machine) == (COMMIT, "main", hub.id)
     assert move.branch.endswith("/first")
-    assert hub.core.part(Branches).pusher(move.task) == hub.id
+    assert hub.core.part(Branches).asked.get(move.task) == hub.id
     answer(hub, move)
-    assert hub.core.part(Branches).pusher(move.task) is None
+    assert hub.core.part(Branches).asked.get(move.task) is None
     assert told(hub) == []
     world.pass_ms(10_000)
     assert asked(hub) == []

@@ -362,13 +362,13 @@ def test_an_answer_longer_than_any_is_refused_and_nothing_of_it_is_kept(world):
     number = hub.link_to(world["studio"].id)
     told: list[Any] = []
     forget = router.ask(world["studio"].id, "facts", {}, told.append)
-    ((_, channel),) = router._asked
+    ((_, channel),) = router.asked
     part = b"+" + b"x" * (1 << 20)
     with pytest.raises(Malformed, match="longer"):
         for _ in range(CALL_BYTES_MAX // (1 << 20) + 1):
             router.on_reply(hub.links[number], channel, part)
     assert [kind(each) for each in told] == ["Malformed"]
-    assert (router._asked, router._parts) == ({}, {})
+    assert (router.asked, router._parts) == ({}, {})
     forget()
 
 
@@ -391,7 +391,7 @@ def test_an_answer_that_is_none_is_told_as_one_and_as_a_fault_of_the_link(world,
     number = hub.link_to(world["studio"].id)
     told: list[Any] = []
     router.ask(world["studio"].id, "facts", {}, told.append)
-    ((_, channel),) = router._asked
+    ((_, channel),) = router.asked
     with pytest.raises(Malformed):
         router.on_reply(hub.links[number], channel, b"." + raw)
     assert [kind(each) for each in told] == ["Malformed"]

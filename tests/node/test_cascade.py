@@ -67,8 +67,8 @@ class Half:
             found_at=lambda _peer, way: self.found.append(way),
         )
         own: Any = Own(self.core.machine, None, None)  # type: ignore[arg-type]
-        relays: Any = Fake("relay", [])
-        self.relays = relays
+        self.relayed = Fake("relay", [])
+        relays: Any = SimpleNamespace(channel=self.relayed)
         self.cascade = Cascade(self, own, relays)  # type: ignore[arg-type]
         self.http, self.memory = Fake(FIRST, self.tried), Fake("memory", self.tried)
         self.cascade._channels = {FIRST: self.http, "memory": self.memory}  # type: ignore[dict-item]
@@ -163,4 +163,4 @@ def test_a_person_names_a_channel_that_there_is_and_an_address_of_it(monkeypatch
 def test_fresh_certificates_are_shown_on_every_channel_and_on_relayed_links(monkeypatch):
     half, fresh = Half(monkeypatch), object()
     half.cascade.renew(fresh)  # type: ignore[arg-type]
-    assert half.http.shown == half.memory.shown == half.relays.shown == [fresh]
+    assert half.http.shown == half.memory.shown == half.relayed.shown == [fresh]

@@ -4,9 +4,9 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.log.stream import FLEET, Incarnation
-from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.clone import CloneDetector
 from muster.node.incarnations.processes import Processes
+from muster.node.installation import resume_incarnation
 from muster.node.replica.forks import Regressed
 from muster.store.mark import Mark
 

@@ -184,9 +184,9 @@ def test_a_machine_has_so_many_links_and_its_newest_count():
             self._outboxes: dict[int, Any] = {}
             self.cuts: list[int] = []
 
-        def _cut(self, number: int, _reason: str) -> None:
-            self.cuts.append(number)
-            del self._outboxes[number]
+        def _cut(self, effect: ev.Cut) -> None:
+            self.cuts.append(effect.link)
+            del self._outboxes[effect.link]
 
     half: Any = Half()
     for number in range(1, LINKS_OF_MACHINE_MAX + 4):

@@ -19,9 +19,9 @@ from muster.log import segment as segments
 from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
-from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import FLOOR, Doubt
 from muster.node.incarnations.members import FactsChanged
+from muster.node.installation import resume_incarnation
 from muster.store.mark import Mark
 from muster.store.store import Draft
 from muster.task.evidence import task_args

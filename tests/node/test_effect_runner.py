@@ -17,7 +17,7 @@ from muster.git.fence import Epoch, attempt_ref
 from muster.node.attempts import effects
 from muster.node.attempts.effects import EffectRunner
 from muster.node.call.router import Router
-from muster.node.tasks.branches import BroughtBack
+from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task.instruction import MoveBranch, Promoted
 
 BRANCH = "muster/r1/one"
@@ -138,7 +138,7 @@ def bring_back(owner: Owner, made: str, answer: Any, *, bases: Any = None) -> Br
     bases = (owner.base,) if bases is None else bases
     worker = (owner.world["studio"].id, "claude")
     move = MoveBranch("t1", (1, 1), "main", BRANCH, made, bases, *worker)
-    found: BroughtBack = wait(owner.effects.branches.bring_back(move))
+    found: BroughtBack = wait(owner.effects.branches.bring_back(BringBack(move)))
     return found
 
 
@@ -232,4 +232,4 @@ def test_an_answer_that_does_not_come_in_time_is_waited_for_by_nobody(owner, mon
         owner.world["studio"].id, "git.again", {"epoch": [1, 1], "task": "t1"}
     )
     assert wait(asked) is None
-    assert owner.world["hub"].core.part(Router)._asked == {}
+    assert owner.world["hub"].core.part(Router).asked == {}

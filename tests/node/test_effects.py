@@ -13,6 +13,7 @@ import muster.node
 from muster.errors import Broken
 from muster.node import event as ev
 from muster.node.attempts.effects import EffectRunner
+from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
 from muster.node.incarnations.members import Members
 from muster.task.instruction import Effect
@@ -36,14 +37,14 @@ def _declared() -> set[str]:
 
 def _hands() -> tuple[object, ...]:
     """What the daemon carries out with, none of it begun."""
-    return Daemon.__new__(Daemon), EffectRunner.__new__(EffectRunner)
+    return tuple(each.__new__(each) for each in (Daemon, EffectRunner, Streams))
 
 
 @proves("node.effects-have-hands")
 def test_every_effect_belongs_to_a_part_and_the_daemon_carries_it_out():
     wants = Cores("hub")["hub"].core.wants
     assert _names(wants) == _declared()
-    ev.Effects(wants, *_hands())
+    ev.handlers(wants, *_hands())
 
 
 @proves("node.effects-have-hands")
@@ -51,4 +52,4 @@ def test_a_part_with_an_effect_that_nobody_carries_out_keeps_the_daemon_from_sta
     monkeypatch.setattr(Members, "effects", (*Members.effects, _Sing))
     wants = Cores("hub")["hub"].core.wants
     with pytest.raises(Broken, match="nobody on this machine carries out _Sing"):
-        ev.Effects(wants, *_hands())
+        ev.handlers(wants, *_hands())

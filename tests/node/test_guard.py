@@ -155,8 +155,8 @@ def test_an_answer_that_cannot_be_dealt_with_harms_nobody():
     def fails(answer: Any) -> None:
         raise KeyError("value")
 
-    hub.core.part(Router).expect(here, 99, fails)
-    hub.core.part(Router).expect(here, 101, fails)
+    hub.core.part(Router).asked[here, 99] = fails
+    hub.core.part(Router).asked[here, 101] = fails
     hub.step(ev.LinkDown(here))
     assert hub.core.counters["failed-answer"] == 2
     assert alive(hub)

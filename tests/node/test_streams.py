@@ -158,7 +158,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for_for_ever(two, monkeypatc
         asked(two, thinks, lambda _stream: pytest.fail("nobody answered"))
     assert hung_up == [True], "and whoever thinks about it hears that"
     router = two[0].core.part(Router)
-    assert (router._asked, router._parts) == ({}, {})
+    assert (router.asked, router._parts) == ({}, {})
     (number,) = two[0].far
     router.on_reply(two[0].core.links[number], 1, b"+" + b"x" * 1_000)
     assert router._parts == {}, "and what comes of it after all is not kept"
@@ -229,15 +229,15 @@ def test_what_a_step_told_waits_for_its_reader_and_what_was_too_much_is_said(two
     async def scenario() -> None:
         stream = hub.streams.open(ev.Perform(1, 7, "watch", {}, "", "muster"))
         for news in ("a", "a", "b", "a"):
-            hub.streams.told(1, 7, news)
+            hub.streams.told(ev.Told(1, 7, news))
         assert [await stream.hear() for _ in range(3)] == ["a", "b", "a"]
         assert await stream.hear(0.01) is None
         for news in range(5):
-            hub.streams.told(1, 7, news)
+            hub.streams.told(ev.Told(1, 7, news))
         assert [await stream.hear() for _ in range(3)] == [0, 1, 2]
         with pytest.raises(Conflict, match="follow it again"):
             await stream.hear()
-        hub.streams.told(1, 8, "nobody is there")
+        hub.streams.told(ev.Told(1, 8, "nobody is there"))
 
     asyncio.run(scenario())
 

@@ -74,7 +74,7 @@ def carried_out(effects: hand.EffectRunner, effect: ev.Effect) -> Any:
     async def work() -> None:
         supervisor: Any = Supervisor(Counts(), pytest.fail, pytest.fail)
         effects.daemon.supervisor = supervisor
-        ev.Effects((), effects).carry_out(effect)
+        ev.handlers((), effects)[type(effect)](effect)
         await asyncio.wait(supervisor._tasks)
 
     asyncio.run(work())

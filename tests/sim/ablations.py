@@ -16,7 +16,7 @@ from muster.log import admit, canon
 from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.host import incarnation
+from muster.node import installation
 from muster.node.incarnations import clone, members, republish
 from muster.node.replica import forks
 from muster.store.folding import Folding
@@ -61,7 +61,7 @@ def _waits_for_nothing(self: Store, _waiting: Any) -> None:
 
 
 REMOVALS: dict[str, tuple[Patch, ...]] = {
-    "incarnation-guard": ((incarnation, "doubts", lambda *_: []),),
+    "incarnation-guard": ((installation, "doubts", lambda *_: []),),
     "own-head-first": ((members.Members, "must_ask", lambda _self: False),),
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
     "seal-check": ((admit, "check_seal", lambda *_: True),),

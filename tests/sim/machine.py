@@ -24,9 +24,9 @@ from muster.fleet.record import sign_binding, sign_record
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.members import FactsChanged, FreshCertificates
+from muster.node.installation import resume_incarnation
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
 from muster.node.services.full_disk import put_off
@@ -155,7 +155,7 @@ class Machine:
         self.core.part(Doubt).reasons = why
         if self.disk.mark is not None:
             self.core.part(Doubt).awaited = dict(self.disk.mark.sizes)
-        self.effects = ev.Effects(self.core.wants, self, world.outside(self))
+        self.handlers = ev.handlers(self.core.wants, self, world.outside(self))
         world.trace("boot", f"{self.place} {'goes on' if going else 'anew'}")
         effects = self.core.start(self.now())
         world.checker.booted(self)
@@ -396,7 +396,7 @@ class Machine:
 
     def perform(self, effects: list[ev.Effect]) -> None:
         for effect in effects:
-            self.effects.carry_out(effect)
+            self.handlers[type(effect)](effect)
 
     @ev.effect(ev.Send)
     def _send(self, effect: ev.Send) -> None:

@@ -124,3 +124,11 @@ def body_as(entry: Entry, body_type: type[T]) -> T:
 # Bodies of the last moments: folds and services read what came in a step some eight times. An id
 # names one body, and nobody changes what was read.
 _read: dict[tuple[EntryId, type[Any]], Any] = {}
+
+
+def body_or_none(entry: Entry, body_type: type[T]) -> T | None:
+    """As `body_as`, for whoever passes over what cannot be read: None."""
+    try:
+        return body_as(entry, body_type)
+    except Skip:
+        return None

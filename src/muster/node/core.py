@@ -26,10 +26,10 @@ from muster.fleet.roster import Roster
 from muster.limits import NOTES_PER_MINUTE_MAX, STEP_REACTIONS_MAX, STEP_ROUNDS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
-from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
+from muster.log.stream import FLEET, FleetId, Incarnation, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
-from muster.node.counter import DECLARED, Counts
+from muster.node.counter import DECLARED, Counts, spend
 from muster.node.guard import SURVIVED, Guard, Mark
 from muster.node.host.clock import Steady
 from muster.node.incidents import Incidents
@@ -70,7 +70,7 @@ class Core:
         settings: Mapping[str, Any] | None = None,
         now: Now,
     ) -> None:
-        self.store, self.draw = store, rng
+        self.store, self.draw, self.machine = store, rng, identity.machine
         self.clock, self.now = Steady(now), now
         self.authority, self.verbs = authority, verbs
         self.settings: Mapping[str, Any] = settings or {}
@@ -97,7 +97,8 @@ class Core:
         self._noted: deque[int] = deque()
         self.membership = Membership(fleet, identity, store, incarnation)
         self.incidents = Incidents(store, self.membership, self.write)
-        self.guard = Guard(self)
+        tell = self.incidents.open
+        self.guard = Guard(store, self.counters, self.mark, self.undo, self.note, tell)
         self.sync = Sync(
             identity.machine,
             store,
@@ -137,9 +138,9 @@ class Core:
     @overload
     def on(self, what: str, react: React) -> None: ...
     @overload
-    def on(self, what: type[E], react: Callable[[E], None]) -> None: ...
+    def on(self, what: type[E], react: Callable[[E], object]) -> None: ...
 
-    def on(self, what: str | type[ev.Event], react: Callable[..., None]) -> None:
+    def on(self, what: str | type[ev.Event], react: Callable[..., Any]) -> None:
         """Call `react` for every event of a type; or for every entry of a kind, our own and others'
         alike, in the transaction that brings it.
         """
@@ -162,10 +163,6 @@ class Core:
         self._when_done[work] = None
 
     # --- what everybody asks --------------------------------------------------------------
-
-    @property
-    def machine(self) -> MachineId:
-        return self.membership.machine
 
     @property
     def roster(self) -> Roster:
@@ -303,30 +300,24 @@ class Core:
 
     def _handle(self, event: ev.Event) -> None:
         self._hear(event, str(getattr(event, "peer", "") or getattr(event, "task", "")))
-        if isinstance(event, ev.Tick):
-            self._tick()
-
-    def _hear(self, event: ev.Event, about: str = "") -> None:
-        for unit, hear in self._hears[type(event)]:
-            self.guard.run(unit, about[:12], hear, event)
-
-    def _tick(self) -> None:
-        """Time passed. Each part of it is apart: one that fails takes no time from the others."""
+        if not isinstance(event, ev.Tick):
+            return
+        # Time passed. Each part of it is apart: one that fails takes no time from the others.
         self.store.flush_cosigns()
         self.guard.run("sync", "", self.sync.tick, self.now.boot_ms)
         self.guard.run("forks", "", self.replication.forks.retry, *self.now)
         for part in self._ticking if self.settled else ():
             self.guard.run(part.name, "", part.tick)
 
+    def _hear(self, event: ev.Event, about: str = "") -> None:
+        for unit, hear in self._hears[type(event)]:
+            self.guard.run(unit, about[:12], hear, event)
+
     def note(self, text: str) -> None:
         """A line in the daemon's log; whoever is refused all the time must not fill the disk."""
-        minute_ago = self.now.boot_ms - 60_000
-        while self._noted and self._noted[0] <= minute_ago:
-            self._noted.popleft()
-        if len(self._noted) >= NOTES_PER_MINUTE_MAX:
+        if not spend(self._noted, NOTES_PER_MINUTE_MAX, 60_000, self.now.boot_ms):
             self.counters["notes-unwritten"] += 1
             return
-        self._noted.append(self.now.boot_ms)
         self.do(ev.Note(text if text.startswith("Traceback") else sentence(text)))
 
     def _react(self) -> None:

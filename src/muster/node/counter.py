@@ -8,7 +8,7 @@ Rule 3: where one name counts several things it ends in a label, as `call-<error
     counters["disputes"] += 1
 """
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 # The names and sentences of each module.
@@ -30,3 +30,13 @@ class Counts(Counter[str]):
             if name == plain or (label and name.startswith(plain)):
                 return 0
         raise KeyError(f"{name} is counted, and nobody declared it")
+
+
+def spend(spent: deque[int], most: int, per_ms: int, now_ms: int) -> bool:
+    """Whether one more is within what so much time has room for; then it is spent."""
+    while spent and now_ms - spent[0] >= per_ms:
+        spent.popleft()
+    if len(spent) >= most:
+        return False
+    spent.append(now_ms)
+    return True

@@ -16,6 +16,7 @@ import os
 import signal
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,6 @@ from muster.channel.base import Link, Listener, Own
 from muster.channel.frame import Type
 from muster.channel.ipc import IpcChannel
 from muster.channel.relay import RelayChannel
-from muster.channel.tls import Credentials
 from muster.errors import (
     Broken,
     Conflict,
@@ -118,18 +118,15 @@ class Outbox:
         self._room += sum(map(len, batch))
         return batch
 
-    @property
-    def is_busy(self) -> bool:
-        return len(self.quick) + len(self.bulk) > OUTBOX_FRAMES_MAX
-
     async def run(self) -> None:
         """Send until the link is gone."""
-        while True:
-            while self.quick or self.bulk:
-                await self.link.send_all(self._next())
-                self.room.set()
-            self.bell.clear()
-            await self.bell.wait()
+        with contextlib.suppress(Unreachable):
+            while True:
+                while self.quick or self.bulk:
+                    await self.link.send_all(self._next())
+                    self.room.set()
+                self.bell.clear()
+                await self.bell.wait()
 
 
 class Daemon:
@@ -159,11 +156,11 @@ class Daemon:
             self.core, self.put, self.drained, self.answer, lambda link: link in self._outboxes
         )
         self.effects = EffectRunner(self)
-        self._effects = ev.Effects(self.core.wants, self, self.effects)
+        self._handlers = ev.handlers(self.core.wants, self, self.effects, self.streams)
         self.room = FullDisk(
             self.core, self.supervisor, self._perform, self.post, self.effects.relieve
         )
-        own = Own(machine.identity.machine, _credentials(machine), self._identify)
+        own = Own(machine.identity.machine, machine.credentials(), self._identify)
         self.relays = Relays(self, RelayChannel(own.credentials, own.identify))
         self.paths = Cascade(self, own, self.relays)
 
@@ -179,13 +176,13 @@ class Daemon:
         os.environ["MUSTER_SOCK"] = self.home.socket_of_session
         socket = self.home.socket_of_session
         Path(socket).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._listeners.append(await IpcChannel().listen(socket, self._local_link))
+        self._listeners.append(await IpcChannel().listen(socket, partial(self.serve, local=True)))
         try:
             await self.effects.prepare()
             if not self._step(lambda: self.core.start(clock.read())):
                 return
             self.post(FactsChanged(await self.effects.facts()))
-            self._listeners += await self.paths.listen(self._peer_link)
+            self._listeners += await self.paths.listen(self.serve)
             self.supervisor.keep("ticks", self._ticks)
             self.supervisor.keep("facts", self._facts)
             self.supervisor.keep("certificates", self._certificates)
@@ -198,7 +195,11 @@ class Daemon:
             ready()
             await self._stopping.wait()
         finally:
-            await self._close()
+            for listener in self._listeners:
+                await listener.close()
+            await self.effects.close()
+            await self.supervisor.stop()
+            self.machine.close()
 
     def stop(self, why: str = "") -> None:
         """End soon; `why` is what went wrong, "" for an ordinary end."""
@@ -221,13 +222,6 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._told_to_stop.wait(), pause_s)
         return not self._told_to_stop.is_set()
-
-    async def _close(self) -> None:
-        for listener in self._listeners:
-            await listener.close()
-        await self.effects.close()
-        await self.supervisor.stop()
-        self.machine.close()
 
     # --- events ---------------------------------------------------------------------------------
 
@@ -263,7 +257,7 @@ class Daemon:
 
     def _perform(self, effects: list[ev.Effect]) -> None:
         for effect in effects:
-            self._effects.carry_out(effect)
+            self._handlers[type(effect)](effect)
         filled, self._filled = self._filled, {}
         for outbox in filled.values():
             outbox.release()
@@ -275,18 +269,10 @@ class Daemon:
             outbox.put(effect.frame, bulk=effect.bulk)
             self._filled[effect.link] = outbox
 
-    @ev.effect(ev.Cut)
-    def _cut_link(self, effect: ev.Cut) -> None:
-        self._cut(effect.link, effect.reason)
-
     @ev.effect(ev.Stray)
     def _stray(self, frame: ev.Stray) -> None:
         if not self.streams.feed(frame.link, frame.type, frame.channel, frame.payload):
             self.core.counters["frames-after-a-tunnel"] += 1
-
-    @ev.effect(ev.Told)
-    def _told(self, effect: ev.Told) -> None:
-        self.streams.told(effect.link, effect.channel, effect.news)
 
     @ev.effect(ev.Join)
     def _join(self, effect: ev.Join) -> None:
@@ -372,17 +358,13 @@ class Daemon:
 
     async def drained(self, link: int) -> None:
         """Returns when the link has not much to send, or is gone."""
-        while (outbox := self._outboxes.get(link)) is not None and outbox.is_busy:
+        while (outbox := self._outboxes.get(link)) is not None:
+            if len(outbox.quick) + len(outbox.bulk) <= OUTBOX_FRAMES_MAX:
+                return
             outbox.room.clear()
             await outbox.room.wait()
 
     # --- links ------------------------------------------------------------------------------------
-
-    async def _local_link(self, link: Link) -> None:
-        await self.serve(link, local=True)
-
-    async def _peer_link(self, link: Link) -> None:
-        await self.serve(link)
 
     async def serve(self, link: Link, *, local: bool = False, through: str = "") -> None:
         """The life of one link: read frames until it ends."""
@@ -391,10 +373,10 @@ class Daemon:
         outbox = self._outboxes[number] = Outbox(
             link,
             OUTBOX_BYTES_MAX if proven else OUTBOX_STRANGER_BYTES_MAX,
-            lambda: self._cut(number, "it asks faster than it reads the answers"),
+            lambda: self._cut(ev.Cut(number, "it asks faster than it reads the answers")),
         )
         self._make_place(number, link.peer)
-        writer = self.supervisor.run("writer", self._write(outbox))
+        writer = self.supervisor.run("writer", outbox.run())
         self.post(ev.LinkUp(number, link.peer, local, link.channel, through))
         own = bool(link.peer) and not through
         if own:
@@ -405,7 +387,9 @@ class Daemon:
                 raw = await link.receive()
                 if not local:
                     await self.room.there.wait()
-                self._arrived(number, raw)
+                frame = frames.decode(raw)
+                if not self.streams.feed(number, *frame):
+                    self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
         except Unreachable:
             # The ordinary end of a link.
             pass
@@ -423,21 +407,13 @@ class Daemon:
         same = [n for n, o in self._outboxes.items() if peer and o.link.peer == peer]
         for old in same[: max(0, len(same) - LINKS_OF_MACHINE_MAX)]:
             if old != number:
-                self._cut(old, "this machine has newer links")
+                self._cut(ev.Cut(old, "this machine has newer links"))
 
-    async def _write(self, outbox: Outbox) -> None:
-        with contextlib.suppress(Unreachable):
-            await outbox.run()
-
-    def _arrived(self, number: int, raw: bytes) -> None:
-        frame = frames.decode(raw)
-        if not self.streams.feed(number, *frame):
-            self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))
-
-    def _cut(self, number: int, reason: str) -> None:
-        outbox = self._outboxes.get(number)
+    @ev.effect(ev.Cut)
+    def _cut(self, effect: ev.Cut) -> None:
+        outbox = self._outboxes.get(effect.link)
         if outbox is not None:
-            self.supervisor.run("cut", outbox.link.close(reason))
+            self.supervisor.run("cut", outbox.link.close(effect.reason))
 
     def _identify(self, der: bytes) -> str:
         """Which machine shows this certificate. Raises: Refused."""
@@ -490,7 +466,7 @@ class Daemon:
         record = self.core.roster.machines.get(self.core.machine)
         try:
             if record is not None and self.machine.renewed_here(record, self.core.now.wall_ms):
-                self.paths.renew(_credentials(self.machine))
+                self.paths.renew(self.machine.credentials())
                 return
         except (MusterError, OSError) as error:
             # It is tried again with the next look at the certificates.
@@ -522,13 +498,8 @@ class Daemon:
                     break
             else:
                 return
-        self.paths.renew(_credentials(self.machine))
+        self.paths.renew(self.machine.credentials())
 
 
 # The end of a stream must not overtake its bytes.
 _ORDERED: Final = frozenset({Type.DATA, Type.CLOSE})
-
-
-def _credentials(machine: Installation) -> Credentials:
-    cert, key, ca = certificate.tls_files(machine.identity, machine.certificates())
-    return Credentials(cert, key, ca)

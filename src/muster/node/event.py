@@ -25,6 +25,7 @@ __all__ = ["Effect", "Event"]
 E = TypeVar("E", bound=Effect)
 H = TypeVar("H")
 _MARK: Final = "__effect__"
+Handler = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,20 +238,18 @@ def effect(*of: type[E]) -> Callable[[Callable[[H, E], None]], Callable[[H, E], 
     return mark
 
 
-class Effects:
-    """Who carries out what: the methods of `hands` that are marked so, by the type of effect."""
+def handlers(wanted: Iterable[type[Effect]], *hands: object) -> Mapping[type[Effect], Handler]:
+    """Who carries out what: the methods of `hands` that are marked so, by the type of effect.
 
-    def __init__(self, wanted: Iterable[type[Effect]], *hands: object) -> None:
-        """Raises: Broken where one that is wanted has nobody."""
-        self._handlers: dict[type[Effect], Callable[[Any], None]] = {
-            each: getattr(hand, name)
-            for hand in hands
-            for name, method in inspect.getmembers(type(hand), inspect.isfunction)
-            for each in getattr(method, _MARK, ())
-        }
-        missing = sorted(each.__name__ for each in set(wanted) - self._handlers.keys())
-        if missing:
-            raise Broken(f"nobody on this machine carries out {', '.join(missing)}")
-
-    def carry_out(self, effect: Effect) -> None:
-        self._handlers[type(effect)](effect)
+    Raises: Broken where one that is wanted has nobody.
+    """
+    found: dict[type[Effect], Handler] = {
+        each: getattr(hand, name)
+        for hand in hands
+        for name, method in inspect.getmembers(type(hand), inspect.isfunction)
+        for each in getattr(method, _MARK, ())
+    }
+    missing = sorted(each.__name__ for each in set(wanted) - found.keys())
+    if missing:
+        raise Broken(f"nobody on this machine carries out {', '.join(missing)}")
+    return found

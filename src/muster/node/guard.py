@@ -16,7 +16,7 @@ import hashlib
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NamedTuple, ParamSpec, Protocol
+from typing import Final, NamedTuple, ParamSpec
 
 import msgspec
 
@@ -57,31 +57,20 @@ class Failure(NamedTuple):
     mistake: bool
 
 
-class Told(Protocol):
-    """Who tells people of what failed; see incidents.py."""
-
-    def open(self, key: str, severity: str, title: str, detail: str = "") -> None: ...
-
-
-class Guarded(Protocol):
-    """What a guard needs of the core."""
-
-    counters: Counts
-    store: Store
-
-    @property
-    def incidents(self) -> Told: ...
-
-    def mark(self) -> Mark: ...
-    def undo(self, mark: Mark) -> None: ...
-    def note(self, text: str) -> None: ...
-
-
 class Guard:
     """See the rules at the top of this file."""
 
-    def __init__(self, core: Guarded) -> None:
-        self._core = core
+    def __init__(  # noqa: PLR0917 - what it needs of the core
+        self,
+        store: Store,
+        counters: Counts,
+        mark: Callable[[], Mark],
+        undo: Callable[[Mark], None],
+        note: Callable[[str], None],
+        open_incident: Callable[[str, str, str, str], None],
+    ) -> None:
+        self._store, self._counters, self._mark, self._undo = store, counters, mark, undo
+        self._note, self._open = note, open_incident
         self._told: dict[str, int] = {}
         self._waiting: deque[tuple[str, str, str]] = deque(maxlen=FAILURES_PER_HOUR_MAX)
 
@@ -93,13 +82,13 @@ class Guard:
         `about` names the subject for people: a task, an entry, a machine.
         Raises: Broken when the disk failed.
         """
-        mark = self._core.mark()
+        mark = self._mark()
         try:
             work(*args, **named)
         except SURVIVED as error:
-            if self._core.store.broken is not None:
+            if self._store.broken is not None:
                 raise
-            self._core.undo(mark)
+            self._undo(mark)
             return self.failed(unit, about, error)
         return None
 
@@ -108,11 +97,11 @@ class Guard:
         mistake = not isinstance(error, MusterError)
         said = sentence(f"{type(error).__name__}: {error}" if mistake else str(error))
         failure = Failure(f"this machine failed at it ({said})" if mistake else said, mistake)
-        self._core.counters[labelled("failed", unit)] += 1
-        self._core.note(f"{unit} {about}: {failure.text}")
+        self._counters[labelled("failed", unit)] += 1
+        self._note(f"{unit} {about}: {failure.text}")
         if mistake:
             # As it is, line by line: whoever mends it needs the places.
-            self._core.note("".join(traceback.format_exception(error)))
+            self._note("".join(traceback.format_exception(error)))
         self._waiting.append((unit, about, failure.text))
         return failure
 
@@ -129,6 +118,4 @@ class Guard:
                 continue
             self._told[key] = boot_ms
             title = f"{unit} {about}".strip()
-            self._core.incidents.open(
-                key, "warning", f"{title} failed here and was passed over", text
-            )
+            self._open(key, "warning", f"{title} failed here and was passed over", text)

@@ -63,9 +63,9 @@ class Incidents:
         mine = self._store.rows("fleet_incident", writer=me, key=key[:64], open=1)
         if not mine:
             return
-        if not any(str(row["stream"]) == str(own) for row in mine):
+        if not any(row["stream"] == str(own) for row in mine):
             # An incident is closed where it stands: said again here, and over.
-            self.open(key, str(mine[0]["severity"]), str(mine[0]["title"]))
+            self.open(key, mine[0]["severity"], mine[0]["title"])
         self.close(key, reason)
 
     def noticed(self, event: Noticed) -> None:

@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from muster import __version__
 from muster.channel import FIRST
+from muster.channel.tls import Credentials
 from muster.errors import Malformed, MusterError
 from muster.fleet import certificate
 from muster.fleet.certificate import CertificateChain
@@ -22,16 +23,16 @@ from muster.fleet.facts import Way
 from muster.fleet.join import open_answer, sign_renew
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import MachineRecord, open_record
-from muster.log.stream import FleetId, Incarnation
+from muster.log.stream import FLEET, FleetId, Incarnation
 from muster.node.core import Core
 from muster.node.host import clock, reach
 from muster.node.host.home import Home
-from muster.node.host.incarnation import resume_incarnation
 from muster.node.incarnations.doubt import Doubt
+from muster.node.incarnations.members import PRESENT
 from muster.node.part import Part, all_folds
 from muster.node.verb import Verb
 from muster.store.blobs import Blobs
-from muster.store.mark import Mark, MarkFile
+from muster.store.mark import Mark, MarkFile, doubts
 from muster.store.store import Store
 
 MARK_MS: Final = 1_000
@@ -51,14 +52,20 @@ class Installation:
         reach.check_config(self.config, self.facts, str(home.path / "config.toml"))
         self.fleet = FleetId(self.facts["fleet"])
         self.identity = Identity.from_seed(home.seed())
-        self.authority = (
-            Authority.from_seed(home.seed("authority.seed"))
-            if home.has_seed("authority.seed")
-            else None
-        )
+        self.authority: Authority | None = None
+        if home.has_seed("authority.seed"):
+            self.authority = Authority.from_seed(home.seed("authority.seed"))
         self.agent_variables = tuple(self.config.agent_env)
         self.blobs = Blobs(Path(home.blobs))
-        self.store = self.open_store()
+        # SQLite gives its companion files the mode of the database: nobody else reads any of them.
+        Path(home.database).touch(mode=0o600)
+        self.store = Store(
+            home.database,
+            fleet=self.fleet,
+            machine=self.identity.machine,
+            rng=secrets.token_bytes,
+            folds=all_folds(self.fleet, self.parts),
+        )
         self.doubts: tuple[str, ...] = ()
         self._marked: dict[str, int] = {}
         self._mark_due = 0
@@ -68,20 +75,8 @@ class Installation:
         self._marker = ThreadPoolExecutor(1, "mark")
         self._marking: Future[bool] | None = None
 
-    def open_store(self) -> Store:
-        # SQLite gives its companion files the mode of the database: nobody else reads any of them.
-        Path(self.home.database).touch(mode=0o600)
-        return Store(
-            self.home.database,
-            fleet=self.fleet,
-            machine=self.identity.machine,
-            rng=secrets.token_bytes,
-            folds=all_folds(self.fleet, self.parts),
-        )
-
     def core(self, verbs: Mapping[str, Verb]) -> Core:
         """The core in the incarnation that goes on (or begins)."""
-        now = clock.read()
         self._core = Core(
             store=self.store,
             identity=self.identity,
@@ -91,27 +86,24 @@ class Installation:
             verbs=verbs,
             parts=self.parts,
             authority=self.authority,
-            settings=self._settings(),
-            now=now,
+            settings={
+                "record": self.facts["record"],
+                "operators": self.facts.get("operators", []),
+                "machines": self.facts.get("machines", []),
+                "ca": self.facts["ca"],
+                "dials": bool(self.dials()),
+                "version": __version__,
+                "address": reach.address_now(self.config, self.facts),
+                "listen": self.config.options(FIRST).listen,
+                # What a person wrote into config.toml counts before what a command says.
+                "address_written": self.config.options(FIRST).address,
+                "lease_ms": self.config.lease_s * 1000,
+            },
+            now=clock.read(),
         )
         doubt = self._core.part(Doubt)
         doubt.reasons, doubt.awaited = self.doubts, self._marked
         return self._core
-
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "record": self.facts["record"],
-            "operators": self.facts.get("operators", []),
-            "machines": self.facts.get("machines", []),
-            "ca": self.facts["ca"],
-            "dials": bool(self.dials()),
-            "version": __version__,
-            "address": reach.address_now(self.config, self.facts),
-            "listen": self.config.options(FIRST).listen,
-            # What a person wrote into config.toml counts before what a command says.
-            "address_written": self.config.options(FIRST).address,
-            "lease_ms": self.config.lease_s * 1000,
-        }
 
     def dials(self) -> dict[str, list[Way]]:
         """Whom this machine was told to dial, and where."""
@@ -133,18 +125,17 @@ class Installation:
     # --- incarnations ---------------------------------------------------------------------
 
     def _incarnation(self) -> Incarnation:
+        going, machine = None, self.identity.machine
         try:
             mark = self._mark.read()
         except Malformed as error:
             self.doubts = (str(error),)
-            return _fresh()
-        going, self.doubts = resume_incarnation(
-            self.store, mark, _read(_MACHINE_ID), _read(_GENERATION)
-        )
-        own = f"{self.identity.machine}/"
-        if mark is not None:
-            self._marked = {s: n for s, n in mark.sizes.items() if s.startswith(own)}
-        return going or _fresh()
+        else:
+            boots = (_read(_MACHINE_ID), _read(_GENERATION))
+            going, self.doubts = resume_incarnation(self.store, mark, *boots)
+            sizes = mark.sizes if mark is not None else {}
+            self._marked = {s: n for s, n in sizes.items() if s.startswith(f"{machine}/")}
+        return going or Incarnation(secrets.token_hex(16))
 
     def note_heads(self) -> None:
         """Keep the high-water mark outside the home; cheap when it was just done."""
@@ -171,8 +162,10 @@ class Installation:
 
     # --- certificates ----------------------------------------------------------------------
 
-    def certificates(self) -> CertificateChain:
-        return CertificateChain(self.facts["certificate"].encode(), self.facts["ca"].encode())
+    def credentials(self) -> Credentials:
+        """What this machine shows of itself with each link."""
+        shown, ca = self.facts["certificate"].encode(), self.facts["ca"].encode()
+        return Credentials(*certificate.tls_files(self.identity, CertificateChain(shown, ca)))
 
     def renewal_due(self, record: MachineRecord | None, wall_ms: int) -> bool:
         """Whether the certificate is old, or names other roles than the machine's record."""
@@ -213,8 +206,29 @@ class Installation:
         self.store.close()
 
 
-def _fresh() -> Incarnation:
-    return Incarnation(secrets.token_hex(16))
+def resume_incarnation(
+    store: Store, mark: Mark | None, machine_id: str, generation: str
+) -> tuple[Incarnation | None, tuple[str, ...]]:
+    """The incarnation that goes on after a start; None, and why, when a new one must begin."""
+    mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
+    opened = [s for s in mine if s.scope == FLEET]
+    if mark is not None and not any(s.startswith(store.machine) for s in mark.sizes):
+        # It was left by another machine that lived in this folder.
+        mark = None
+    if not opened:
+        size = sum(mark.sizes.values()) if mark is not None else 0
+        gone = (f"Its log is gone: it had {size} entries.",) if size else ()
+        return None, gone
+    # Where we wrote last, and not what began last: a clock may say anything, and what comes back
+    # from peers may be younger than what this database has gone on with.
+    last = next((s for s in opened if s.incarnation == store.recall(PRESENT)), None)
+    if last is None:
+        last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
+    same = [s for s in mine if s.incarnation == last.incarnation]
+    found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
+    if any(store.frozen_at(s) is not None for s in same):
+        found.append("Its stream forked: its key wrote two histories.")
+    return (None if found else last.incarnation), tuple(found)
 
 
 def _read(path: str) -> str:

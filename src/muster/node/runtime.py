@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from muster.agent.catalogue import AgentEntry
 from muster.agent.process import Runner
@@ -19,16 +19,13 @@ from muster.node.supervisor import Supervisor
 class AttemptTools(Protocol):
     """What an attempt works with."""
 
-    @property
-    def worktrees(self) -> Worktrees: ...
-
-    @property
-    def runner(self) -> Runner: ...
-
-    @property
-    def agents(self) -> Mapping[str, AgentEntry]: ...
+    worktrees: Worktrees
+    runner: Runner
+    agents: Mapping[str, AgentEntry]
 
     def place_of(self, repo: str) -> tuple[Path | None, str]: ...
+
+    async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None: ...
 
 
 class Runtime(Protocol):
@@ -38,12 +35,10 @@ class Runtime(Protocol):
     home: Home
     machine: Installation
     supervisor: Supervisor
+    streams: Streams
 
     @property
     def effects(self) -> AttemptTools: ...
-
-    @property
-    def streams(self) -> Streams: ...
 
     def post(self, event: ev.Event) -> None: ...
 

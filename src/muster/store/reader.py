@@ -15,7 +15,7 @@ from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES, STREAMS_OF_M
 from muster.log import entry as entries_of
 from muster.log import tree as trees
 from muster.log.admit import StreamState
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import Value
 from muster.log.seal import Cosign, Seal
 from muster.log.segment import Segment, weight
@@ -174,8 +174,10 @@ class Reader:
             return tip.size, tip, ()
         return ahead
 
-    def entry(self, entry_id: EntryId) -> Entry | None:
-        """Return the entry with this id, None when it is not held or counts no more."""
+    def entry(self, entry_id: bytes | None) -> Entry | None:
+        """Return the entry with this id, None when it is not held, counts no more or has none."""
+        if not entry_id:
+            return None
         return next((e for e in self._begins(entry_id, entry_id) if e.id == entry_id), None)
 
     def entries_like(self, text: str) -> Iterator[Entry]:
@@ -356,7 +358,7 @@ class Reader:
         below: Mapping[str, Value] | None = None,
         columns: tuple[str, ...] = (),
         **equals: Value | StreamName,
-    ) -> list[dict[str, Value]]:
+    ) -> list[dict[str, Any]]:
         """Return rows whose columns have these values, each with its stream's name.
 
         `order` names columns, with a minus for descending; without it the key orders. With
@@ -381,7 +383,7 @@ class Reader:
 
     def rows_of_each(
         self, table: str, limit: int, order: tuple[str, ...], **equals: Any
-    ) -> list[dict[str, Value]]:
+    ) -> list[dict[str, Any]]:
         """Return so many rows of each machine: whoever writes more crowds out only itself."""
         found = self.rows(table, order=order, limit=limit + 1, **equals)
         if len(found) <= limit:
@@ -418,7 +420,7 @@ class Reader:
         )
         return [dict(zip(found.names, row, strict=True)) for row in rows]
 
-    def newest(self, table: str) -> list[dict[str, Value]]:
+    def newest(self, table: str) -> list[dict[str, Any]]:
         """Return of each key of a table's first index the greatest row, whoever wrote it."""
         self._settle()
         found = self._table(table)
@@ -431,7 +433,7 @@ class Reader:
 
     def newest_within(
         self, table: str, writer: str, *, by: tuple[str, ...], limit: int, column: str, most: int
-    ) -> list[dict[str, Value]]:
+    ) -> list[dict[str, Any]]:
         """Return a machine's rows that are greatest `by` these, of a column so many bytes."""
         self._settle()
         streams = [head.id for head in self._streams.all() if head.name.machine == writer]
@@ -462,7 +464,7 @@ class Reader:
         found = self._table(table).changes(after, columns, limit)
         return [(at, gone, self._streams.by_id(s).name, row) for at, gone, s, row in found]
 
-    def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Value] | None:
+    def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Any] | None:
         """Return a row's columns beside its key, None without one; far cheaper than `rows`."""
         self._settle()
         head = self._streams.get(stream)
@@ -480,7 +482,7 @@ class Reader:
 
     def as_of(
         self, table: str, *, admission: int | None = None, time_ms: int | None = None
-    ) -> list[dict[str, Value]]:
+    ) -> list[dict[str, Any]]:
         """Return all rows as this machine had them after an admission, or at a time."""
         self._settle()
         if (admission is None) == (time_ms is None):
@@ -531,7 +533,7 @@ class Reader:
 
     def _named(
         self, names: Iterable[str], rows: Iterable[tuple[Value, ...]]
-    ) -> list[dict[str, Value]]:
+    ) -> list[dict[str, Any]]:
         shown = []
         for stream, *values in rows:
             name = str(self._streams.by_id(as_int(stream)).name)

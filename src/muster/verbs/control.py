@@ -12,7 +12,6 @@ from muster.errors import Conflict, Malformed, NotFound, Unreachable
 from muster.fleet.statement import EVERY_MACHINE, open_statement
 from muster.limits import REASON_CHARS_MAX
 from muster.node.tasks.owner import OwnerService
-from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Line
 from muster.task import kinds
@@ -85,8 +84,8 @@ def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
         )
     if len(ask.reason) > REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
-    endings = core.part(Ownership).endings
-    endings.write(known.id, ask.reason, call.statement, call.cites[0], call.actor)
+    end = kinds.WorkEnd(known.id, call.statement.encode().hex(), ask.reason)
+    core.append("work.end", kinds.body_bytes(end), cause=call.cites[:1], actor=call.actor)
     run, task = (known.id, UNSET) if known.what == "run" else (UNSET, known.id)
     return Cancelled(run, task, left_for=known.owner)
 

@@ -169,7 +169,7 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
     Raises: Conflict where it said something else: a key stands for one message.
     """
     for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
-        entry = core.store.entry(EntryId(found["id"]))  # type: ignore[arg-type]
+        entry = core.store.entry(EntryId(found["id"]))
         if entry is None:
             continue
         said = body_as(entry, kinds.MessageSend)

@@ -110,7 +110,8 @@ async def base(daemon: Daemon, call: Perform, ask: Base) -> Commit:
 
     Raises: NotFound where there is no such branch or commit, Unreachable without the repository.
     """
-    return Commit(await daemon.effects.commit_of(ask.repo, ask.base))
+    _, commit = await daemon.effects.start_of(ask.repo, ask.base)
+    return Commit(commit)
 
 
 @verb("schema", auth="local", runs="client", group="What is true", harmless=True)

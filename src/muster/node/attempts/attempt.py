@@ -22,6 +22,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -102,21 +103,12 @@ class Attempt:
         if self._running is not None:
             self._running.cancel(reason)
 
-    @property
-    def folder(self) -> Path | None:
-        """Where its files are, None while there is no such place."""
-        return self._tree.path if self._tree is not None else self._folder
-
     async def written_bytes(self) -> int:
         """How much more its folder holds than before its agent began."""
-        if self._given is None or (folder := self.folder) is None:
+        folder = self._tree.path if self._tree is not None else self._folder
+        if self._given is None or folder is None:
             return 0
         return await asyncio.to_thread(disk.written_bytes, folder, self._given)
-
-    def fill(self, reason: str) -> None:
-        """It filled the disk: it fails for that, and is not tried on another machine."""
-        self.fills = True
-        self.stop(reason)
 
     def answer(self, ask: str, by: str, *, allow: bool) -> None:
         """A person's answer to a question of the agent; harmless when nobody asks any more."""
@@ -127,7 +119,19 @@ class Attempt:
     async def run(self) -> Ended:
         """Everything, to the end. Raises nothing: what goes wrong is the reason it failed."""
         try:
-            return await self._whole()
+            self._at("fetching")
+            self._part = "machine"
+            disk.check_room(Path(self.daemon.home.work))
+            self._outfit.look()
+            self._secrets = Secrets(self._outfit.hidden)
+            self._part = "repo" if self.start.open.repo else "machine"
+            folder = await self._open()
+            self._place = _identity(folder)
+            self.start = await handing.taken(self.daemon, self.start, self._patiently)
+            self._outfit.start = self.start
+            self._given = await asyncio.to_thread(disk.given_bytes, folder)
+            self._at("working")
+            return await self._work(folder)
         except Refused as error:
             return self._ended("failed", reason=str(error))
         except MusterError as error:
@@ -138,25 +142,14 @@ class Attempt:
             return self._broke_off(reason, mine=error.errno in SCARCE)
         finally:
             self._at("clearing up")
-            await self._clean()
+            if self._tree is not None:
+                await self.daemon.effects.worktrees.close(self._tree)
+            handing.discard(self.daemon, self.start)
+            if self._folder is not None:
+                await self.daemon.effects.worktrees.discard(self._folder)
 
     def _at(self, stage: Stage) -> None:
         self.daemon.post(AttemptStage(self.task, self.epoch, stage))
-
-    async def _whole(self) -> Ended:
-        self._at("fetching")
-        self._part = "machine"
-        disk.check_room(Path(self.daemon.home.work))
-        self._outfit.look()
-        self._secrets = Secrets(self._outfit.hidden)
-        self._part = "repo" if self.start.open.repo else "machine"
-        folder = await self._open()
-        self._place = _identity(folder)
-        self.start = await handing.taken(self.daemon, self.start, self._patiently)
-        self._outfit.start = self.start
-        self._given = await asyncio.to_thread(disk.given_bytes, folder)
-        self._at("working")
-        return await self._work(folder)
 
     def _broke_off(self, reason: str, *, mine: bool) -> Ended:
         """Not done. Before the agent began it was this machine, and later where `mine` says so."""
@@ -180,37 +173,32 @@ class Attempt:
             self._folder = Path(self.daemon.home.work) / name
             await self.daemon.effects.worktrees.discard(self._folder)
             self._folder.mkdir(parents=True)
-            await self._place_what_came_before(self._folder)
+            # What the phases before delivered, where no repository carries it. A later phase's file
+            # replaces the one in an earlier one's folder.
+            target = deliverables.Target(self._folder, force=True)
+            for source in holder.handed_on(self.daemon.core, self.start.owner, self.start.open):
+                if self._stopped:
+                    break
+                await self._patiently(partial(holder.bring, self.daemon, source))
+                blobs = self.daemon.machine.blobs
+                await asyncio.to_thread(target.place, source.artefact, blobs)
             return self._folder
         path, url = self.daemon.effects.place_of(repo)
+        if path is not None:
+            # Our own repository, reached through our own fence like anybody else's.
+            url = f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
         bases = attempt_body.bases(self.start.open.base, self.start.values)
-        origin, worktrees = Origin(repo, url or self._own_url(path)), self.daemon.effects.worktrees
+        origin, worktrees = Origin(repo, url), self.daemon.effects.worktrees
         self._tree = await self._patiently(
             lambda: worktrees.open(origin, self.task, Epoch(*self.epoch), bases, self._signature())
         )
         return self._tree.path
-
-    async def _place_what_came_before(self, folder: Path) -> None:
-        """What the phases before delivered, where no repository carries it."""
-        given = holder.handed_on(self.daemon.core, self.start.owner, self.start.open)
-        # A later phase's file replaces the one in an earlier one's folder.
-        blobs, target = self.daemon.machine.blobs, deliverables.Target(folder, force=True)
-        for source in given:
-            if self._stopped:
-                return
-            await self._patiently(lambda s=source: holder.bring(self.daemon, s))  # type: ignore[misc]
-            await asyncio.to_thread(target.place, source.artefact, blobs)
 
     async def _patiently(
         self, work: Callable[[], Awaitable[T]], passing: tuple[type[MusterError], ...] = AWAY
     ) -> T:
         """`work`, and again while it meets what passes, until somebody stops us."""
         return await patiently(work, passing, self._stop)
-
-    def _own_url(self, path: Path | None) -> str:
-        """Our own repository, reached through our own fence like anybody else's."""
-        assert path is not None, "a repository is here or it has an address"
-        return f"muster::{self.daemon.core.name}/{path.name.removesuffix('.git')}"
 
     def _signature(self) -> Signature:
         signer = self.daemon.core.membership.signer("git")
@@ -224,7 +212,13 @@ class Attempt:
         self._secrets = Secrets(order.secrets)
         self._part = "agent"
         outcome = await self._run(order)
-        if self._stopped or (outcome.status == "cancelled" and await self._told_to_stop()):
+        if outcome.status == "cancelled":
+            # Somebody here wanted the end, or soon says so: a machine that shuts down may tell an
+            # attempt before it tells us. Else its agent ended it.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TOLD_S):
+                    await self._stop.wait()
+        if self._stop.is_set():
             return self._halted(outcome)
         if outcome.fault:
             return self._ended("killed", outcome, reason=outcome.summary, fault=outcome.fault)
@@ -249,15 +243,6 @@ class Attempt:
             if _identity(folder) != self._place:
                 return self._ended("failed", outcome, reason=_NO_FOLDER)
         return await self._deliver(folder, outcome)
-
-    async def _told_to_stop(self) -> bool:
-        """Whether somebody here wanted the end, or soon says so: a machine that shuts down may tell
-        an attempt before it tells us. Else its agent ended it.
-        """
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_TOLD_S):
-                await self._stop.wait()
-        return self._stop.is_set()
 
     async def _run(self, order: AttemptOrder) -> Outcome:
         self._running = await self.daemon.effects.runner.start(order, self._happened)
@@ -319,26 +304,21 @@ class Attempt:
         return await self._done(outcome, texts)
 
     async def _done(self, outcome: Outcome, artefacts: tuple[str, ...], commit: str = "") -> Ended:
-        said, size = self._values(outcome), outcome.said_bytes
-        values, large = await self._patiently(
-            lambda: handing.kept(self.daemon, self.task, self.epoch, said, size), NO_SPACE
-        )
-        return self._ended(
-            "done", outcome, artefacts=artefacts, commit=commit, values=values, large=large
-        )
-
-    def _values(self, outcome: Outcome) -> dict[str, str]:
         output = outcome.tail.replace("\0", "\N{REPLACEMENT CHARACTER}")
-        found = {
-            "agent": self.agent,
-            "machine": self.daemon.core.name,
-            "output": output,
-        }
+        found = {"agent": self.agent, "machine": self.daemon.core.name, "output": output}
         # A text with the name of a secret in its place is not what was said: nobody gets it.
         said = {"output": output, "summary": self._summary(outcome)}
         marks = [f"[{name}]" for name in self._masked | self._secrets.found]
         withheld = [name for name, text in said.items() if any(mark in text for mark in marks)]
-        return found | ({values_of.WITHHELD: " ".join(withheld)} if withheld else {})
+        if withheld:
+            found[values_of.WITHHELD] = " ".join(withheld)
+        size = outcome.said_bytes
+        values, large = await self._patiently(
+            lambda: handing.kept(self.daemon, self.task, self.epoch, found, size), NO_SPACE
+        )
+        return self._ended(
+            "done", outcome, artefacts=artefacts, commit=commit, values=values, large=large
+        )
 
     def _summary(self, outcome: Outcome) -> str:
         text = outcome.summary or outcome.tail.strip().rpartition("\n")[2]
@@ -382,13 +362,6 @@ class Attempt:
             usage=outcome.usage if outcome is not None else {},
             **made,
         )
-
-    async def _clean(self) -> None:
-        if self._tree is not None:
-            await self.daemon.effects.worktrees.close(self._tree)
-        handing.discard(self.daemon, self.start)
-        if self._folder is not None:
-            await self.daemon.effects.worktrees.discard(self._folder)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
@@ -61,7 +61,7 @@ class Source(NamedTuple):
 
 def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
     """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
-    entry = core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
+    entry = core.store.entry(row["settled"])
     body = _body(entry, kinds.TaskSettle)
     if entry is None or body is None:
         raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
@@ -71,26 +71,21 @@ def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
     # The owner cites the assignment and then the end of the attempt, which names the blobs.
     causes = [core.store.entry(cause) for cause in entry.causes]
     given = next((b for b in (_body(c, kinds.TaskAssign) for c in causes) if b is not None), None)
-    ends = [c for c in causes if c is not None and _is_end(c, given)]
+    ends: list[Entry] = []
+    for cause in causes if given is not None else ():
+        end = _body(cause, kinds.AttemptFinish)
+        # Only how the attempt ended that was assigned so.
+        if cause is not None and end is not None and given is not None:
+            who = (end.task, end.epoch, cause.stream.machine)
+            ends += [cause] * (who == (given.task, given.epoch, given.machine))
     if not ends:
         raise Malformed(f"the end of task {str(row['task'])[:12]} cites no attempt")
     return [Source(each, ends[0].id, ends[0].stream.machine) for each in found]
 
 
-def _is_end(entry: Entry, given: kinds.TaskAssign | None) -> bool:
-    """Whether this is how the attempt ended that was assigned so."""
-    body = _body(entry, kinds.AttemptFinish)
-    return (
-        body is not None
-        and given is not None
-        and (body.task, body.epoch, entry.stream.machine)
-        == (given.task, given.epoch, given.machine)
-    )
-
-
 def repository_of(core: "Core", row: Mapping[str, Any]) -> str:
     """The repository that a task works in, "" for none."""
-    opened = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+    opened = _body(core.store.entry(row["opened"]), kinds.TaskOpen)
     return "" if opened is None else opened.repo
 
 
@@ -110,9 +105,9 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
             continue
         after[phase], found[phase] = [], {}
         for row in _done(core, owner, opened.run, phase):
-            template = _body(core.store.entry(EntryId(_bytes(row["opened"]))), kinds.TaskOpen)
+            template = _body(core.store.entry(row["opened"]), kinds.TaskOpen)
             after[phase] = _after(template)
-            if not _is_human(template):
+            if template is None or template.template.get("by") != "human":
                 found[phase].update({s.artefact: s for s in sources(core, row)})
         todo += after[phase]
     try:
@@ -131,24 +126,14 @@ def _after(opened: kinds.TaskOpen | None) -> list[str]:
     return [str(phase) for phase in found] if isinstance(found, list) else []
 
 
-def _is_human(opened: kinds.TaskOpen | None) -> bool:
-    return opened is not None and opened.template.get("by") == "human"
-
-
 def _done(core: "Core", owner: str, run: str, phase: str) -> list[dict[str, Any]]:
     """What counts of a phase: a task for each match, and of a race the first that was done."""
     rows = core.store.rows(
         "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
     )
-    every = {str(r["task"]): r for r in rows}
-    done = list(every.values())
-    opened = (
-        _body(core.store.entry(EntryId(_bytes(done[0]["opened"]))), kinds.TaskOpen)
-        if done
-        else None
-    )
-    race = opened is not None and opened.template.get("race")
-    return done[:1] if race else done
+    done = list({row["task"]: row for row in rows}.values())
+    opened = _body(core.store.entry(done[0]["opened"]), kinds.TaskOpen) if done else None
+    return done[:1] if opened is not None and opened.template.get("race") else done
 
 
 def _names(entry: Entry, sha256: str) -> bool:
@@ -207,11 +192,11 @@ def is_named(core: "Core", sha256: str, claim: str) -> bool:
         task, _, epoch_there = rest.partition(" ")
         rows = core.store.rows("attempt", writer=core.machine, task=task)
         found = [
-            _bytes(r["ended"])
-            for r in rows
-            if epoch_there == kinds.epoch_text((_int(r["epoch_order"]), _int(r["epoch_count"])))
+            row["ended"]
+            for row in rows
+            if epoch_there == kinds.epoch_text((row["epoch_order"], row["epoch_count"]))
         ]
-    entries = [core.store.entry(EntryId(each)) for each in found if each]
+    entries = [core.store.entry(each) for each in found]
     return any(entry is not None and _names(entry, sha256) for entry in entries)
 
 
@@ -221,7 +206,13 @@ def is_named(core: "Core", sha256: str, claim: str) -> bool:
 async def serve(daemon: "Runtime", call: ev.Perform, stream: Served) -> None:
     """A blob, to a machine that may read an entry that names it. Raises: Denied, Unreachable."""
     core, blobs = daemon.core, daemon.machine.blobs
-    entry_id, sha256 = _request(call.args)
+    named_by, sha256 = call.args.get("entry"), call.args.get("sha256")
+    if not isinstance(named_by, str) or not isinstance(sha256, str):
+        raise Malformed("a blob is asked for by an entry and a sha256")
+    try:
+        entry_id = EntryId(bytes.fromhex(named_by))
+    except ValueError as error:
+        raise Malformed("the entry that names a blob is not an id") from error
     entry = readable(core, call.peer, entry_id, sha256)
     stream.silence_s = SILENCE_S
     if not is_ours(core, blobs, entry, sha256):
@@ -234,16 +225,6 @@ async def serve(daemon: "Runtime", call: ev.Perform, stream: Served) -> None:
     stream.accept()
     for chunk in blobs.read(sha256):
         await stream.send(chunk)
-
-
-def _request(args: Mapping[str, Any]) -> tuple[EntryId, str]:
-    entry, sha256 = args.get("entry"), args.get("sha256")
-    if not isinstance(entry, str) or not isinstance(sha256, str):
-        raise Malformed("a blob is asked for by an entry and a sha256")
-    try:
-        return EntryId(bytes.fromhex(entry)), sha256
-    except ValueError as error:
-        raise Malformed("the entry that names a blob is not an id") from error
 
 
 # --- fetching ----------------------------------------------------------------------------------
@@ -267,7 +248,10 @@ async def bring(
             return
         core.counters["blob-rotted"] += 1
     forged: MusterError | None = None
-    for machine in _holders(core, source):
+    # Whom to ask: who made it, the hubs, everybody else with a link.
+    linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
+    hubs = {record.machine for record in core.roster.hubs()}
+    for machine in sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m)):
         try:
             await _bring_from(daemon, machine, source, told)
         except Forged as error:
@@ -294,13 +278,6 @@ async def bring(
     )
 
 
-def _holders(core: "Core", source: Source) -> list[MachineId]:
-    """Whom to ask: who made it, the hubs, everybody else with a link."""
-    linked = {MachineId(link.peer) for link in core.links.values() if link.peer}
-    hubs = {record.machine for record in core.roster.hubs()}
-    return sorted(linked, key=lambda m: (m != source.machine, m not in hubs, m))
-
-
 async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, told: Told) -> None:
     core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
     link = core.link_to(machine)
@@ -319,17 +296,5 @@ async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, tol
 
 
 def _body(entry: Entry | None, type_: type[B]) -> B | None:
-    if entry is None or entry.header.kind != kind_of(type_):
-        return None
-    try:
-        return body_as(entry, type_)
-    except Skip:
-        return None
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    named_so = entry is not None and entry.header.kind == kind_of(type_)
+    return body_or_none(entry, type_) if entry is not None and named_so else None

@@ -17,8 +17,9 @@ import secrets
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from muster import limits
 from muster.errors import Broken, Conflict, Malformed, MusterError, Refused, unable
@@ -204,8 +205,9 @@ class Target:
         """The file, whole or not at all, as replacing a name is one act."""
         *above, last = path.split("/")
         with self._inside(above) as at:
-            if not self.force and _is_there(last, at):
-                raise Conflict(f"{self.folder / path} is there already")
+            with contextlib.suppress(FileNotFoundError):
+                if not self.force and os.stat(last, dir_fd=at, follow_symlinks=False):
+                    raise Conflict(f"{self.folder / path} is there already")
             temporary = f".muster-{secrets.token_hex(8)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             try:
@@ -272,17 +274,5 @@ class Target:
                     continue
             content = tar.extractfile(member)
             assert content is not None, "a plain file has content"
-            self._file(path, 0o755 if member.mode & 0o100 else 0o644, _chunks(content))
-
-
-def _is_there(name: str, at: int) -> bool:
-    try:
-        os.stat(name, dir_fd=at, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _chunks(content: IO[bytes]) -> Iterator[bytes]:
-    while chunk := content.read(_CHUNK):
-        yield chunk
+            chunks = iter(partial(content.read, _CHUNK), b"")
+            self._file(path, 0o755 if member.mode & 0o100 else 0o644, chunks)

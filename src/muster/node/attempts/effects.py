@@ -5,14 +5,16 @@ Rule 2: an attempt's process tree is gone before its end is reported.
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from muster.agent import catalogue, start_commit
+from muster.agent.catalogue import AgentEntry
 from muster.agent.process import Runner
 from muster.channel import FIRST
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
@@ -64,18 +66,44 @@ _OURS: Final = "this machine failed at it; its daemon.log says how"
 REMAINS: Final = "left-behind"
 
 
+class Work(NamedTuple):
+    """How an effect that takes time is carried out; it ends as one event, also when it fails."""
+
+    name: str
+    do: Callable[[Any], Awaitable[ev.Event]]
+    failed: Callable[[Any], ev.Event]
+
+
 class EffectRunner:
     """What the daemon does for its core."""
 
     def __init__(self, daemon: Runtime) -> None:
         self.daemon = daemon
-        self.branches = Promotions(self)
+        self.branches = Promotions(self, daemon.core)
         home = daemon.home
         self.repos = Path(home.repos)
         self.worktrees = Worktrees(home.path / "repos-cache", Path(home.work))
-        self.agents = catalogue.load(_existing(home.path / "agents.json"))
+        own = home.path / "agents.json"
+        self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
         self.runner = Runner(self.agents)
         self._trials: dict[tuple[str, Pair], Attempt] = {}
+        # Who does what takes time, and how it ends where this machine fails at it: nobody else
+        # asks again for that.
+        self._works: dict[type[ev.Effect], Work] = {
+            RaiseFence: Work("fence", self._raise_fence, lambda e: Fenced(e.task, e.epoch, _OURS)),
+            MoveBranch: Work(
+                "promote",
+                self.branches.move,
+                lambda e: Promoted(e.task, e.epoch, e.commit, _OURS),
+            ),
+            BringBack: Work(
+                "branch",
+                self.branches.bring_back,
+                lambda e: BroughtBack(e.move.task, e.move.branch, e.move.repo, _OURS),
+            ),
+            MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), _OURS)),
+            FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", _OURS)),
+        }
         # Unknown until it was looked at once: what was told before a restart may be gone.
         self._told: dict[Path, str] | None = None
 
@@ -86,7 +114,15 @@ class EffectRunner:
         """
         self.repos.mkdir(parents=True, exist_ok=True)
         await self.worktrees.clear()
-        self._sweep_blobs()
+        # Remove what no entry names. A database in doubt may have lost the entries that do.
+        machine, core = self.daemon.machine, self.daemon.core
+        if machine.doubts:
+            return
+        gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
+        core.counters["blobs-swept"] += gone
+        title = blobs_gone(core, machine.blobs)
+        if title or self._is_told(BLOBS):
+            self.daemon.post(Noticed(BLOBS, title))
 
     async def upkeep(self) -> None:
         """One round of what keeps the disk in order: remove what was set aside, pack repositories.
@@ -126,17 +162,6 @@ class EffectRunner:
         core = self.daemon.core
         return bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
 
-    def _sweep_blobs(self) -> None:
-        """Remove what no entry names. A database in doubt may have lost the entries that do."""
-        machine, core = self.daemon.machine, self.daemon.core
-        if machine.doubts:
-            return
-        gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
-        core.counters["blobs-swept"] += gone
-        title = blobs_gone(core, machine.blobs)
-        if title or self._is_told(BLOBS):
-            self.daemon.post(Noticed(BLOBS, title))
-
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""
         trials = list(self._trials.values())
@@ -150,26 +175,21 @@ class EffectRunner:
         config = self.daemon.machine.config
         found = await catalogue.discover(self.agents, os.environ)
         agents = {name: each.version for name, each in found.items()}
+        file: dict[str, str] = {}
+        # Attempts say what is wrong with it; it must not keep us from saying what we are.
+        with contextlib.suppress(MusterError):
+            file = self.daemon.home.agent_variables()
         repos = [each.name for each in repository.listing(self.repos)]
         facts = await probe(
             labels=config.labels,
             agents=agents,
-            logins=self._logins(agents),
+            logins=logins_of(self.agents, agents, {**os.environ, **file}),
             repositories=repos,
             slots=config.slots,
         )
         ways = own_ways(config, self.daemon.machine.facts)
         address = next((way.address for way in ways if way.channel == FIRST), "")
         return {**facts, "address": address, "reach": msgspec.to_builtins(ways)}
-
-    def _logins(self, agents: Iterable[str]) -> dict[str, str]:
-        """Which agents look logged in, where anybody can tell."""
-        try:
-            file = self.daemon.home.agent_variables()
-        except MusterError:
-            # Attempts say what is wrong with it; it must not keep us from saying what we are.
-            file = {}
-        return logins_of(self.agents, agents, {**os.environ, **file})
 
     # --- effects ------------------------------------------------------------------------------
 
@@ -189,43 +209,18 @@ class EffectRunner:
         if (found := self._trials.get((effect.task, effect.epoch))) is not None:
             found.answer(effect.ask, effect.by, allow=effect.allow)
 
-    @ev.effect(RaiseFence)
-    def raise_fence(self, effect: RaiseFence) -> None:
-        failed = Fenced(effect.task, effect.epoch, _OURS)
-        self._begin("fence", self._raise_fence(effect), failed)
+    @ev.effect(RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase)
+    def begin(self, effect: ev.Effect) -> None:
+        work = self._works[type(effect)]
+        self.daemon.supervisor.run(work.name, self._end(work, effect))
 
-    @ev.effect(MoveBranch)
-    def move_branch(self, effect: MoveBranch) -> None:
-        failed = Promoted(effect.task, effect.epoch, effect.commit, _OURS)
-        self._begin("promote", self.branches.move(effect), failed)
-
-    @ev.effect(BringBack)
-    def bring_back(self, effect: BringBack) -> None:
-        move = effect.move
-        failed = BroughtBack(move.task, move.branch, move.repo, _OURS)
-        self._begin("branch", self.branches.bring_back(move), failed)
-
-    @ev.effect(MatchGlob)
-    def match_glob(self, effect: MatchGlob) -> None:
-        failed = Matched(effect.run, effect.phase, (), _OURS)
-        self._begin("match", self._match(effect), failed)
-
-    @ev.effect(FindBase)
-    def find_base(self, effect: FindBase) -> None:
-        self._begin("base", self._find_base(effect), BaseFound(effect.run, "", _OURS))
-
-    def _begin(self, name: str, work: Awaitable[ev.Event], failed: ev.Event) -> None:
-        """Post how it ends; nobody else asks again for what this machine failed at."""
-
-        async def end() -> None:
-            try:
-                ended = await work
-            except (OSError, *MISTAKES):
-                self.daemon.post(failed)
-                raise
-            self.daemon.post(ended)
-
-        self.daemon.supervisor.run(name, end())
+    async def _end(self, work: Work, effect: ev.Effect) -> None:
+        try:
+            ended = await work.do(effect)
+        except (OSError, *MISTAKES):
+            self.daemon.post(work.failed(effect))
+            raise
+        self.daemon.post(ended)
 
     async def relieve(self) -> str:
         """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
@@ -234,20 +229,20 @@ class EffectRunner:
         size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
         if trial is None or size < disk.MUCH_BYTES:
             return ""
-        trial.fill(
-            f"the disk of this machine is full, and this attempt wrote {size >> 20} MiB of it"
-        )
+        # It fails for that, and is not tried on another machine.
+        trial.fills = True
+        wrote = f"this attempt wrote {size >> 20} MiB of it"
+        trial.stop(f"the disk of this machine is full, and {wrote}")
         return f"task {trial.task[:12]}"
 
     async def _attempt(self, trial: Attempt) -> None:
-        key = (trial.task, trial.epoch)
         # A mistake of ours must not leave a slot taken for ever by an attempt that never ends.
         ended = trial.given_up()
         try:
             ended = await trial.run()
         finally:
             trial.over.set()
-            self._trials.pop(key, None)
+            self._trials.pop((trial.task, trial.epoch), None)
             self.daemon.post(AttemptEnded(ended))
             self._tell_remains()
 
@@ -266,25 +261,16 @@ class EffectRunner:
         reason, newest = "", NO_EPOCH
         try:
             path, url = self.place_of(effect.repo)
-            where = path or await self.scratch(effect.repo, url)
+            where = path or await self.worktrees.refresh(Origin(effect.repo, url))
             await ref.register(where, effect.task, Epoch(*effect.epoch), url)
         except MusterError as error:
             reason = str(error)
-            newest = await self._newest(effect)
+            # The epoch that our own repository's fence holds, where anybody can tell.
+            with contextlib.suppress(MusterError):
+                path, _ = self.place_of(effect.repo)
+                held = await ref.epoch(path, effect.task) if path is not None else None
+                newest = NO_EPOCH if held is None else (held.incarnation, held.counter)
         return Fenced(effect.task, effect.epoch, reason, newest)
-
-    async def _newest(self, effect: RaiseFence) -> Pair:
-        """The epoch that our own repository's fence holds; NO_EPOCH where nobody can tell."""
-        try:
-            path, _ = self.place_of(effect.repo)
-            held = await ref.epoch(path, effect.task) if path is not None else None
-        except MusterError:
-            return NO_EPOCH
-        return NO_EPOCH if held is None else (held.incarnation, held.counter)
-
-    async def scratch(self, name: str, url: str) -> Path:
-        """A cache of a repository elsewhere, to run git in."""
-        return await self.worktrees.refresh(Origin(name, url))
 
     async def _match(self, effect: MatchGlob) -> Matched:
         found: tuple[str, ...] = ()
@@ -293,7 +279,7 @@ class EffectRunner:
             listed = b""
             # What several phases before it made is merged when it starts: every file counts.
             for each in effect.commit.split() or [""]:
-                where, commit = await self._start_of(effect.repo, each)
+                where, commit = await self.start_of(effect.repo, each)
                 tree = ["ls-tree", "-r", "-z", "--name-only", commit]
                 listed += (await gits.run_async(tree, where)).out
             # In a thread: a large repository's names take a while, and everybody else waits.
@@ -308,24 +294,20 @@ class EffectRunner:
     async def _find_base(self, effect: FindBase) -> BaseFound:
         commit, reason, again = "", "", False
         try:
-            _, commit = await self._start_of(effect.repo, effect.base)
+            _, commit = await self.start_of(effect.repo, effect.base)
         except PASSING as error:
             reason, again = str(error), True
         except MusterError as error:
             reason = str(error)
         return BaseFound(effect.run, commit, reason, again)
 
-    async def commit_of(self, repo: str, base: str) -> str:
-        """The commit that `base` names in a repository, "" for the newest of its default branch.
+    async def start_of(self, repo: str, base: str) -> tuple[Path, str]:
+        """A repository that has the commit which `base` names, and that commit.
 
-        Raises: NotFound, Unreachable.
+        "" names the newest of its default branch. Raises: NotFound, Unreachable.
         """
-        return (await self._start_of(repo, base))[1]
-
-    async def _start_of(self, repo: str, base: str) -> tuple[Path, str]:
-        """A repository that has the commit which `base` names, and that commit."""
         path, url = self.place_of(repo)
-        where = path or await self.scratch(repo, url)
+        where = path or await self.worktrees.refresh(Origin(repo, url))
         return where, await start_commit.commit(where, url or str(where), repo, base)
 
     # --- questions -----------------------------------------------------------------------------
@@ -358,7 +340,3 @@ def _matches(listed: bytes, glob: str) -> tuple[tuple[str, ...], str]:
     some = f"{len(folders)} folder{'s' * (len(folders) > 1)}"
     why = f"{glob} matches no file, but {some}; if those are meant, write {glob}/"
     return found, why if folders else ""
-
-
-def _existing(path: Path) -> Path | None:
-    return path if path.exists() else None

@@ -31,7 +31,7 @@ Patiently = Callable[[Callable[[], Awaitable[None]]], Awaitable[None]]
 _PRIVATE: Final = 0o700
 
 
-def _texts_of(template: Mapping[str, Any]) -> list[str]:
+def texts_of(template: Mapping[str, Any]) -> list[str]:
     """Every text of an order in which a value may be named."""
     own: Mapping[str, Any] = template.get("env") or {}
     return [str(template.get(key, "")) for key in ("do", "check")] + [str(t) for t in own.values()]
@@ -54,7 +54,7 @@ async def _whole(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> 
     if not results:
         return opened.values
     found: dict[str, dict[str, str]] = {name: dict(known) for name, known in opened.values.items()}
-    used = values.uses(_texts_of(opened.template))
+    used = values.uses(texts_of(opened.template))
     store, phases = daemon.core.store, yields.phases_of(opened)
     given: yields.Pieces = {}
 
@@ -89,7 +89,7 @@ async def _text(daemon: Runtime, what: str, piece: yields.Piece, patiently: Pati
 
 def _in_files(folder: Path, start: StartAttempt, given: Values) -> Values:
     """The values, and a file for each that a text asks for as one."""
-    used: Uses = values.uses(_texts_of(start.open.template))
+    used: Uses = values.uses(texts_of(start.open.template))
     found = dict(given)
     for phase, known in given.items():
         for value, text in known.items():

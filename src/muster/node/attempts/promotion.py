@@ -6,9 +6,8 @@ Rule 2: whatever is begun here ends as exactly one event.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from muster.agent import start_commit
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
@@ -16,34 +15,22 @@ from muster.git import ref
 from muster.git.commit import Maker
 from muster.git.fence import Epoch, attempt_ref
 from muster.git.ref import Promotion
-from muster.git.worktree import Worktrees
+from muster.git.worktree import Origin
 from muster.log.stream import MachineId
-from muster.node.runtime import Runtime
-from muster.node.tasks.branches import BroughtBack
+from muster.node.core import Core
+from muster.node.runtime import AttemptTools
+from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task.instruction import MoveBranch, Promoted
 
 # A second apart: longer than any race takes, shorter than a person's patience.
 CONFLICTS_MAX: Final = 30
 
 
-class Tools(Protocol):
-    """What is needed of the daemon's hands."""
-
-    daemon: Runtime
-    worktrees: Worktrees
-
-    def place_of(self, repo: str) -> tuple[Path | None, str]: ...
-
-    async def scratch(self, name: str, url: str) -> Path: ...
-
-    async def ask(self, machine: str, verb: str, args: Mapping[str, Any]) -> Any | None: ...
-
-
 class Promotions:
     """See the rules at the top of this file."""
 
-    def __init__(self, effects: Tools) -> None:
-        self.effects = effects
+    def __init__(self, effects: AttemptTools, core: Core) -> None:
+        self.effects, self.core = effects, core
         # How often the branch of a task did not move because somebody else moved it.
         self._conflicts: Counter[str] = Counter()
 
@@ -52,15 +39,8 @@ class Promotions:
         reason, again = "", False
         try:
             path, url = self.effects.place_of(effect.repo)
-            where = path or await self.effects.scratch(effect.repo, url)
-            branch = f"refs/heads/{effect.branch}"
-            old = await (ref.read(where, branch) if path else ref.read_remote(where, url, branch))
-            base = effect.bases[0] if effect.bases else ""
-            base = base or await start_commit.commit(where, url or str(where), effect.repo, "")
-            promotion = Promotion(
-                effect.task, Epoch(*effect.epoch), branch, effect.commit, base, old,
-                self._maker(effect.machine, effect.agent), base_moves=not effect.bases,
-            )  # fmt: skip
+            where = path or await self.effects.worktrees.refresh(Origin(effect.repo, url))
+            promotion = await self._promotion(effect, where, url)
             if path is not None:
                 await ref.promote(path, promotion)
             else:
@@ -85,42 +65,34 @@ class Promotions:
             return True
         return path is None or await ref.stands(path, branch, commit)
 
-    async def bring_back(self, move: MoveBranch) -> BroughtBack:
+    async def bring_back(self, effect: BringBack) -> BroughtBack:
         """See that a settled branch stands; else its worker pushes the attempt once more."""
-        reason, gone = "", False
+        move, reason, gone = effect.move, "", False
         try:
             path, _ = self.effects.place_of(move.repo)
             if path is not None and not await ref.stands(path, move.branch, move.commit):
                 gone = True
-                await self._mend(path, move)
+                # The fence, the attempt, the branch: as they were.
+                epoch = Epoch(*move.epoch)
+                await ref.register(path, move.task, epoch)
+                if await ref.read(path, attempt_ref(move.task, epoch)) != move.commit:
+                    await self._fetch_attempt(move, epoch)
+                await ref.promote(path, await self._promotion(move, path, ""))
         except MusterError as error:
             reason = str(error)
         return BroughtBack(move.task, move.branch, move.repo, reason, gone)
 
-    async def _mend(self, path: Path, move: MoveBranch) -> None:
-        """The fence, the attempt, the branch: as they were. Raises: why that cannot be."""
-        epoch, branch = Epoch(*move.epoch), f"refs/heads/{move.branch}"
-        await ref.register(path, move.task, epoch)
-        if await ref.read(path, attempt_ref(move.task, epoch)) != move.commit:
-            core = self.effects.daemon.core
-            name = core.membership.name_of(move.machine)
-            args = {"epoch": list(move.epoch), "task": move.task}
-            if move.machine == core.machine:
-                await self.push_again(move.repo, move.task, epoch, move.commit)
-            elif await self.effects.ask(move.machine, "git.again", args) is None:
-                raise NotFound(
-                    f"{name}, which made it, is away or has it no more; it is asked again when it "
-                    "is back, or run it again"
-                )
-        old = await ref.read(path, branch)
-        base = (
-            move.bases[0]
-            if move.bases
-            else await start_commit.commit(path, str(path), move.repo, "")
-        )
-        maker = self._maker(move.machine, move.agent)
-        place = (move.task, epoch, branch, move.commit, base, old, maker)
-        await ref.promote(path, Promotion(*place, base_moves=not move.bases))
+    async def _fetch_attempt(self, move: MoveBranch, epoch: Epoch) -> None:
+        """Have the worker that made it push it again. Raises: NotFound."""
+        args = {"epoch": list(move.epoch), "task": move.task}
+        if move.machine == self.core.machine:
+            await self.push_again(move.repo, move.task, epoch, move.commit)
+        elif await self.effects.ask(move.machine, "git.again", args) is None:
+            name = self.core.membership.name_of(move.machine)
+            raise NotFound(
+                f"{name}, which made it, is away or has it no more; it is asked again when it "
+                "is back, or run it again"
+            )
 
     async def push_again(self, repo: str, task: str, epoch: Epoch, commit: str) -> None:
         """A commit that our cache still has, as the attempt's ref. Raises: NotFound without it."""
@@ -128,18 +100,21 @@ class Promotions:
         store = self.effects.worktrees.cache_of(repo)
         if not (store / "HEAD").is_file() or not await ref.has(store, commit):
             raise NotFound(f"the cache of {repo} has the commit {commit[:12]} no more")
-        name, where = (
-            attempt_ref(task, epoch),
-            url or f"muster::{self.effects.daemon.core.name}/{repo}",
-        )
+        name, where = attempt_ref(task, epoch), url or f"muster::{self.core.name}/{repo}"
         old = await ref.read_remote(store, where, name)
         if old != commit:
             await ref.swap_remote(store, where, name, old, commit)
 
-    def _maker(self, machine: str, agent: str) -> Maker:
-        """Who must have made a commit. Raises: Refused where nobody vouched for that machine."""
-        membership = self.effects.daemon.core.membership
-        name, key = membership.name_of(machine), membership.key_of(MachineId(machine), "git")
+    async def _promotion(self, move: MoveBranch, where: Path, url: str) -> Promotion:
+        """What is to be moved, by whom it was made. Raises: Refused where nobody vouched for it."""
+        membership, branch = self.core.membership, f"refs/heads/{move.branch}"
+        name = membership.name_of(move.machine)
+        key = membership.key_of(MachineId(move.machine), "git")
         if key is None:
             raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
-        return Maker(f"{agent}@{name}", name, key)
+        old = await (ref.read_remote(where, url, branch) if url else ref.read(where, branch))
+        base = move.bases[0] if move.bases else ""
+        base = base or await start_commit.commit(where, url or str(where), move.repo, "")
+        maker = Maker(f"{move.agent}@{name}", name, key)
+        place = (move.task, Epoch(*move.epoch), branch, move.commit, base, old, maker)
+        return Promotion(*place, base_moves=not move.bases)

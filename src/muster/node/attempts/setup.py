@@ -17,6 +17,7 @@ from muster.agent.base import AttemptOrder, environment
 from muster.agent.catalogue import AgentEntry
 from muster.agent.mask import Secrets
 from muster.fleet.capability import make_capability
+from muster.node.attempts.inputs import texts_of
 from muster.node.call.authorize import Authorizer
 from muster.node.host import environment as environ
 from muster.node.runtime import Runtime
@@ -57,10 +58,17 @@ class AttemptSetup:
         entry = self.daemon.effects.agents.get(self.agent)
         plain = entry is not None and entry.is_plain
         extra = self._environment(found, entry)
-        capability, token = self._capability()
-        if token:
-            extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
-            self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
+        until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
+        seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
+        token, capability = make_capability(seed, **words, verbs=AGENT_VERBS, until_ms=until_ms)
+        extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
+        self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
+        # What the agent is asked: the order, and what will be looked at when it is done.
+        lines = [values_of.prompt(text, found)] if not plain else []
+        if not plain and (deliver := self.template.get("deliver")):
+            lines.append("Write these files in the current folder: " + ", ".join(deliver))
+        if not plain and (check := self.template.get("check")):
+            lines.append(f"When you are done this command must succeed: {check}")
         return AttemptOrder(
             task=self.task,
             epoch=self.epoch,
@@ -68,10 +76,10 @@ class AttemptSetup:
             cwd=str(folder),
             env=environment(os.environ, extra),
             secrets=self.hidden,
-            prompt="" if plain else self._prompt(text, found),
+            prompt="\n\n".join(lines),
             command=values_of.command(text, found) if plain else "",
             shell=self._shell(),
-            timeout_s=self._timeout_s(),
+            timeout_s=work_ms(self.template) / 1000,
             policy=policies.Policy(),
         )
 
@@ -89,23 +97,11 @@ class AttemptSetup:
             timeout_s=check_ms(self.template) / 1000,
         )
 
-    def _prompt(self, text: str, found: values_of.Values) -> str:
-        """What the agent is asked: the order, and what will be looked at when it is done."""
-        lines = [values_of.prompt(text, found)]
-        deliver = self.template.get("deliver") or []
-        if deliver:
-            lines.append("Write these files in the current folder: " + ", ".join(deliver))
-        if self.template.get("check"):
-            lines.append(f"When you are done this command must succeed: {self.template['check']}")
-        return "\n\n".join(lines)
-
     def _environment(
         self, found: values_of.Values, entry: AgentEntry | None = None
     ) -> dict[str, str]:
-        texts = [str(self.template.get("do", "")), str(self.template.get("check", ""))]
         own: Mapping[str, Any] = self.template.get("env") or {}
-        texts += [str(text) for text in own.values()]
-        variables = values_of.environment(texts, found)
+        variables = values_of.environment(texts_of(self.template), found)
         for name, own_text in own.items():
             variables[name] = values_of.prompt(str(own_text), found)
             values_of.check_fits(name, variables[name], "name less in it")
@@ -115,20 +111,6 @@ class AttemptSetup:
         source = {**os.environ, **self._file}
         named = self.daemon.machine.agent_variables
         return {**variables, **environ.given(source, entry, named)}
-
-    def _capability(self) -> tuple[Any, str]:
-        until = self.daemon.core.now.wall_ms + int(self._timeout_s() * 1000)
-        token, capability = make_capability(
-            secrets.token_bytes(32),
-            task=self.task,
-            agent=self.agent,
-            verbs=AGENT_VERBS,
-            until_ms=until,
-        )
-        return capability, token
-
-    def _timeout_s(self) -> float:
-        return work_ms(self.template) / 1000
 
     def _shell(self) -> Literal["sh", "bash"]:
         return "bash" if self.template.get("shell") == "bash" else "sh"

@@ -12,14 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from muster.channel.frame import Type
-from muster.errors import (
-    Conflict,
-)
-from muster.limits import (
-    CALL_HOPS_MAX,
-    LINK_CALLS_OPEN_MAX,
-    REPLY_PART_BYTES,
-)
+from muster.errors import Conflict
+from muster.limits import CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, REPLY_PART_BYTES
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.kind import kind_of

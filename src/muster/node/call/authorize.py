@@ -6,9 +6,8 @@ so the same statement shown again does nothing.
 Rule 3: a refusal is written down too, but a flood of them cannot fill the log.
 """
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from muster.agent.mask import Secrets
 from muster.errors import Conflict, Denied, MusterError, Refused
@@ -20,7 +19,7 @@ from muster.limits import DENIALS_PER_MINUTE_MAX
 from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
-from muster.node.counter import DECLARED
+from muster.node.counter import DECLARED, spend
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
 
@@ -52,7 +51,7 @@ class Authorizer(Part):
         self._doubt = core.part(Doubt)
         self._capabilities: dict[str, Capability] = {}
         self._secrets: dict[str, Secrets] = {}
-        self._denied: list[int] = []
+        self._denied: deque[int] = deque()
 
     def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
@@ -66,18 +65,13 @@ class Authorizer(Part):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
         self._doubt.check(statement)
         try:
-            grant = core.roster.allow(
-                statement,
-                verb=verb,
-                object=object,
-                machine=core.machine,
-                args=args,
-                now_ms=core.now.wall_ms,
-            )
+            what: dict[str, Any] = {"verb": verb, "object": object, "args": args}
+            here, now_ms = core.machine, core.now.wall_ms
+            grant = core.roster.allow(statement, **what, machine=here, now_ms=now_ms)
         except Refused as error:
             self.deny(statement.operator, verb, object, error, raw)
             raise
-        body = canon.encode(msgspec.to_builtins(kinds.OrderTake(grant, raw)))
+        body = canon.encode(kinds.OrderTake(grant, raw))
         actor = f"op:{core.roster.speaker(statement.operator)}"
         entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
         # No table shows it before this step ends.
@@ -109,14 +103,11 @@ class Authorizer(Part):
         """Write down that somebody was refused."""
         core = self.core
         core.counters["denied"] += 1
-        minute_ago = core.now.boot_ms - 60_000
-        self._denied = [t for t in self._denied if t > minute_ago]
-        if len(self._denied) >= DENIALS_PER_MINUTE_MAX:
+        if not spend(self._denied, DENIALS_PER_MINUTE_MAX, 60_000, core.now.boot_ms):
             core.counters["denied-unrecorded"] += 1
             return
-        self._denied.append(core.now.boot_ms)
         body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
-        denial = canon.encode(msgspec.to_builtins(body))
+        denial = canon.encode(body)
         core.append(kinds.ORDER_DENY, denial)
         core.surviving.append((kinds.ORDER_DENY, denial))
 

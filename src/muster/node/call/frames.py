@@ -29,11 +29,11 @@ class Frames(Part):
     name = "frames"
 
     def __init__(self, core: "Core") -> None:
-        self._core = core
+        self._core, streams = core, core.replication
         core.on(ev.Arrived, self._arrived)
-        core.frames[Type.SEGMENT] = self._on_segment
+        core.frames[Type.SEGMENT] = lambda link, _, raw: streams.on_segment(link.id, raw, *core.now)
         for type in (Type.OFFER, Type.WANT, Type.COSIGN):
-            core.frames[type] = self._on_message
+            core.frames[type] = lambda link, _, raw: streams.on_message(link.id, raw, *core.now)
 
     def _arrived(self, event: ev.Arrived) -> None:
         link = self._core.links.get(event.link)
@@ -60,12 +60,6 @@ class Frames(Part):
         except OURS as mistake:
             self._core.guard.failed("frame", self._who(link), mistake)
             self._fault(link, Malformed("this machine could not deal with it"))
-
-    def _on_segment(self, link: Link, _channel: int, payload: bytes) -> None:
-        self._core.replication.on_segment(link.id, payload, *self._core.now)
-
-    def _on_message(self, link: Link, _channel: int, payload: bytes) -> None:
-        self._core.replication.on_message(link.id, payload, *self._core.now)
 
     def _who(self, link: Link) -> str:
         return self._core.membership.name_of(link.peer) or "a peer"

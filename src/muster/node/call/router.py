@@ -14,7 +14,7 @@ own, behind what has come meanwhile. It writes in its last turn only.
 """
 
 from collections.abc import Callable, Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -41,7 +41,7 @@ from muster.node.call import arguments
 from muster.node.call.answers import Answers, Call, Request
 from muster.node.call.authorize import Authorizer
 from muster.node.counter import DECLARED, labelled
-from muster.node.guard import OURS, Mark
+from muster.node.guard import OURS
 from muster.node.link import Answer, Link, accepts, failure
 from muster.node.part import Part
 from muster.node.verb import LATER, Turns, Verb
@@ -53,6 +53,10 @@ DECLARED[__name__] = {
     "strangers-cut": "A link that proved no machine called too often and was cut.",
     "call-<error>": "A call was answered with an error.",
 }
+
+
+# Who is obeyed, or comes in, is written down.
+_WRITING: Final = ("order", "agent", "nothing")
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -76,7 +80,8 @@ class Router(Part):
         # Handlers that go on, the next one first.
         self._turns: list[tuple[Call, Request, Turns[Any]]] = []
         self._forwards: dict[tuple[int, int], tuple[int, int]] = {}
-        self._asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
+        # Who gets the one answer that comes on a channel of a link.
+        self.asked: dict[tuple[int, int], Callable[[Answer], None]] = {}
         # Of an answer that comes in parts, what came.
         self._parts: dict[tuple[int, int], bytearray] = {}
         core.frames[Type.CALL] = self.on_call
@@ -90,41 +95,38 @@ class Router(Part):
     # --- calls in -----------------------------------------------------------------------
 
     def on_call(self, link: Link, channel: int, payload: bytes) -> None:
-        if not link.local and not link.peer and self._is_guessing(link):
-            return
+        stranger = not link.local and not link.peer
+        if stranger:
+            link.calls += 1
+            if link.calls == STRANGER_CALLS_MAX + 1:
+                self.core.counters["strangers-cut"] += 1
+                self.core.do(ev.Cut(link.id, "one call enrols; this link made too many"))
+            if link.calls > STRANGER_CALLS_MAX:
+                # It is cut, and heard no more.
+                return
         try:
             request: Request = canon.decode_as(payload, Request, "call", size_max=CALL_BYTES_MAX)
-            self._check_caller(link, request)
-            if self._writes(request):
+            verb = self.verbs.get(request.verb)
+            enrols = verb is not None and verb.auth == "nothing" and not request.on
+            if not link.local and not enrols:
+                # Before anything is looked up: who is no live member may ask to be enrolled, here.
+                if stranger:
+                    raise Denied("only machines of the fleet are answered here; join first")
+                self.core.roster.machine(link.peer)
+            here = verb is not None and (not request.on or self._is_here(request.on))
+            if here and verb is not None and (verb.writes or verb.auth in _WRITING):
                 self.core.store.check_room()
-            if not self.core.settled and self._writes(request):
-                # Our own history is not confirmed yet: what would write waits a moment.
-                self._wait(link, channel, request)
-                return
+                if not self.core.settled:
+                    # Our own history is not confirmed yet: what would write waits a moment.
+                    self._wait(link, channel, request)
+                    return
         except MusterError as error:
             self._failed(link, channel, error)
-            if not link.local and not link.peer:
-                # A stranger that goes on asking is cut for it.
+            if stranger:
+                # One that goes on asking is cut for it.
                 raise
             return
         self._begin(link, channel, request)
-
-    def _is_guessing(self, link: Link) -> bool:
-        """Whether a stranger has called too often: it is cut, and heard no more."""
-        link.calls += 1
-        if link.calls == STRANGER_CALLS_MAX + 1:
-            self.core.counters["strangers-cut"] += 1
-            self.core.do(ev.Cut(link.id, "one call enrols; this link made too many"))
-        return link.calls > STRANGER_CALLS_MAX
-
-    def _check_caller(self, link: Link, request: Request) -> None:
-        """Before anything is looked up: who is no live member may ask to be enrolled, here."""
-        verb = self.verbs.get(request.verb)
-        if link.local or (verb is not None and verb.auth == "nothing" and not request.on):
-            return
-        if not link.peer:
-            raise Denied("only machines of the fleet are answered here; join first")
-        self.core.roster.machine(link.peer)
 
     def _wait(self, link: Link, channel: int, request: Request) -> None:
         if sum(number == link.id for number, _, _ in self.waiting) < LINK_CALLS_OPEN_MAX:
@@ -144,12 +146,6 @@ class Router(Part):
         for number, channel, request in waiting:
             if (link := self.core.links.get(number)) is not None:
                 self._begin(link, channel, request)
-
-    def _writes(self, request: Request) -> bool:
-        verb = self.verbs.get(request.verb)
-        if verb is None or (request.on and not self._is_here(request.on)):
-            return False
-        return verb.auth in ("order", "agent", "nothing") or verb.writes
 
     def _turn(self, _event: ev.Turn) -> None:
         """Let the next handler go on, if its caller is still there."""
@@ -181,16 +177,14 @@ class Router(Part):
                 raise NotFound(f"there is no verb {name!r} to call; see `muster --help`")
             handler = verb.load()
             ask = arguments.read(verb, handler, request.args, request.options)
-            call = Call(
-                self.core, request.verb, request.args, link.id, channel, link.peer, link.local
-            )
-            call.options = request.options
+            who = (link.id, channel, link.peer, link.local)
+            call = Call(self.core, request.verb, request.args, *who, options=request.options)
             before = self.core.mark()
             self._authorise(verb, call, request)
             mark = before
             if verb.runs in ("async", "stream"):
-                who = (link.peer, call.actor, ask)
-                self.core.do(ev.Perform(link.id, channel, request.verb, request.args, *who))
+                what = (request.verb, request.args)
+                self.core.do(ev.Perform(link.id, channel, *what, link.peer, call.actor, ask))
                 return
             value = handler(self.core, call, ask)
             if isinstance(value, Generator):
@@ -199,23 +193,26 @@ class Router(Part):
                 call.end(value)
         except Unsettled:
             self._wait(link, channel, request)
-        except MusterError as error:
-            if self.core.store.broken is not None:
-                raise
+        except (MusterError, *OURS) as error:
+            if isinstance(error, MusterError):
+                if self.core.store.broken is not None:
+                    raise
+                failed, mistake = error, False
+            else:
+                self.core.guard.failed("verb", name, error)
+                said = f"this machine failed at {name}, and nothing of it was done; "
+                said += "`muster incidents` and its daemon.log say how"
+                failed, mistake = Broken(said), True
             if mark is not None and call is not None:
-                self._take_back(call, mark, error)
-            self._failed(link, channel, error)
-        except OURS as mistake:
-            self.core.guard.failed("verb", name, mistake)
-            broken = Broken(
-                f"this machine failed at {name}, and nothing of it was done; "
-                "`muster incidents` and its daemon.log say how"
-            )
-            if mark is not None and call is not None:
-                self._take_back(call, mark, broken)
-            # What it changed in memory is not undone with the log.
-            self.core.tell(ev.MemoryDoubtful())
-            self._failed(link, channel, broken)
+                # Its handler refused: nothing of it stays but that, where somebody had ordered it.
+                self.core.undo(mark)
+                if call.statement:
+                    # Without its text: whoever reads our log could show it again.
+                    self._orders.deny(call.operator, call.verb, call.object, failed)
+            if mistake:
+                # What it changed in memory is not undone with the log.
+                self.core.tell(ev.MemoryDoubtful())
+            self._failed(link, channel, failed)
 
     def _go_on(self, call: Call, request: Request, work: Turns[Any]) -> None:
         """One turn of a handler; its answer after the last."""
@@ -230,13 +227,6 @@ class Router(Part):
         self._turns.append((call, request, work))
         if len(self._turns) == 1:
             self.tick()
-
-    def _take_back(self, call: Call, mark: Mark, error: MusterError) -> None:
-        """Its handler refused: nothing of it stays but that, where somebody had ordered it."""
-        self.core.undo(mark)
-        if call.statement:
-            # Without its text: whoever reads our log could show it again.
-            self._orders.deny(call.operator, call.verb, call.object, error)
 
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)
@@ -315,7 +305,7 @@ class Router(Part):
             then(failure(Unreachable(f"{self.core.membership.name_of(machine)} is away")))
             return lambda: None
         number = next(self.core.links[link].numbers)
-        self.expect(link, number, then)
+        self.asked[link, number] = then
         self.core.send(link, Type.CALL, number, canon.encode({"args": dict(args), "verb": verb}))
         return lambda: self.forget(link, number)
 
@@ -327,13 +317,9 @@ class Router(Part):
         self.core.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
         return True
 
-    def expect(self, link: int, channel: int, then: Callable[[Answer], None]) -> None:
-        """`then` gets the one answer that comes on this channel."""
-        self._asked[link, channel] = then
-
     def forget(self, link: int, channel: int) -> None:
         """Nobody waits for this answer any more: nothing of it is kept."""
-        self._asked.pop((link, channel), None)
+        self.asked.pop((link, channel), None)
         self._parts.pop((link, channel), None)
 
     def on_reply(self, link: Link, channel: int, payload: bytes) -> None:
@@ -347,7 +333,7 @@ class Router(Part):
             else:
                 self.core.send(origin[0], Type.REPLY, origin[1], payload)
             return
-        then = self._asked.get(key)
+        then = self.asked.get(key)
         if then is None:
             return
         raw = self._parts.setdefault(key, bytearray())
@@ -365,9 +351,8 @@ class Router(Part):
             broken = Malformed("the answer of the other machine is none")
             then(failure(broken))
             raise broken from error
-        then(
-            {"ok": True, "value": found.value} if found.ok else {"ok": False, "error": found.error}
-        )
+        said = {"value": found.value} if found.ok else {"error": found.error}
+        then({"ok": found.ok, **said})
 
     def on_close(self, link: Link, channel: int, payload: bytes) -> None:
         """The caller wants no more answers; or a stream ends that is none of ours."""
@@ -386,9 +371,9 @@ class Router(Part):
         link = event.link
         self.waiting = [each for each in self.waiting if each[0] != link]
         gone = failure(Unreachable("the link was cut before the answer came; ask again"))
-        for key in [k for k in self._asked if k[0] == link]:
+        for key in [k for k in self.asked if k[0] == link]:
             self._parts.pop(key, None)
-            self.core.guard.run("answer", "", self._asked.pop(key), gone)
+            self.core.guard.run("answer", "", self.asked.pop(key), gone)
         for key, origin in list(self._forwards.items()):
             if key[0] == link:
                 del self._forwards[key]

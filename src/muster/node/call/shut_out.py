@@ -22,7 +22,7 @@ def shut_ms(core: "Core", key: str) -> list[int]:
         keys = (key, device.operator, device.terms.machine, device.terms.ticket)
         # Asked by taker: anybody can sign that he takes it, and write that down without end.
         found = [
-            int(row["issued_ms"])
+            row["issued_ms"]
             for taker in sorted(roster.operators_ever)
             if roster.took(taker, device.id)
             for row in core.store.distinct(TAKEN.name, ("issued_ms",), id=device.id, taker=taker)

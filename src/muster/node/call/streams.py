@@ -121,11 +121,12 @@ class Streams:
             found[0].flow.feed(type, payload)
         return found is not None
 
-    def told(self, link: int, channel: int, news: Any) -> None:
+    @ev.effect(ev.Told)
+    def told(self, effect: ev.Told) -> None:
         """News for the handler of a call, if it is there still."""
-        found = self._open.get((link, channel))
+        found = self._open.get((effect.link, effect.channel))
         if found is not None and isinstance(found[0], Served):
-            found[0].told(news)
+            found[0].told(effect.news)
 
     def link_down(self, link: int) -> None:
         for key in [key for key in self._open if key[0] == link]:
@@ -148,9 +149,8 @@ class Streams:
 
     def check_room(self, link: int, terms: Terms) -> None:
         """Raises: Conflict where the link has as many streams of the kind as one may have."""
-        most, what = (
-            (LINK_RELAYS_MAX, "relays") if terms is RELAYED else (LINK_STREAMS_MAX, "streams")
-        )
+        relayed = terms is RELAYED
+        most, what = (LINK_RELAYS_MAX, "relays") if relayed else (LINK_STREAMS_MAX, "streams")
         there = [s for key, (s, t) in self._open.items() if key[0] == link and t is terms]
         if sum(not isinstance(each, Served) or each.accepted for each in there) >= most:
             raise Conflict(f"this link has as many {what} as one may have; try again later")
@@ -210,8 +210,8 @@ class Streams:
     ) -> Mapping[str, Any]:
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
         router = self._core.part(Router)
-        router.expect(
-            link, channel, lambda answer: None if future.done() else future.set_result(answer)
+        router.asked[link, channel] = lambda answer: (
+            None if future.done() else future.set_result(answer)
         )
         raw = canon.encode({"args": dict(args), "verb": verb})
         self._put(link, Type.CALL, channel, raw)

@@ -134,12 +134,21 @@ def config_text(config: Config) -> bytes:
 
     No section begins in it: what somebody adds at its end is a setting of the machine.
     """
+    channel_lines = []
+    for spec, options in config.links():
+        for field, value in msgspec.to_builtins(options).items():
+            key = f"channel.{spec.name}.{field}"
+            if isinstance(value, dict):
+                told = ((json.dumps(k), json.dumps(v)) for k, v in value.items())
+                channel_lines += [f"{key}.{name} = {text}" for name, text in told]
+            elif value or (spec.name == channels.FIRST and field in _CHANNEL_NOTES):
+                channel_lines.append(f"{key} = {json.dumps(value)}{_CHANNEL_NOTES.get(field, '')}")
     labels = ", ".join(json.dumps(label) for label in config.labels)
     named = ", ".join(json.dumps(name) for name in config.agent_env)
     lines = [
         "# This machine, as its owner wants it. `muster doctor` checks the file.",
         f"name = {json.dumps(config.name)}  # as it joined; roles are given with `muster role`",
-        *_channel_lines(config),
+        *channel_lines,
         f"labels = [{labels}]  # what `needs: label` of a spec asks for",
         f"slots = {config.slots}  # attempts that may run at once",
         f"lease_s = {config.lease_s}  # seconds without a heartbeat until a task goes elsewhere",
@@ -148,13 +157,3 @@ def config_text(config: Config) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
-
-
-def _channel_lines(config: Config) -> Iterator[str]:
-    for spec, options in config.links():
-        for field, value in msgspec.to_builtins(options).items():
-            key = f"channel.{spec.name}.{field}"
-            if isinstance(value, dict):
-                yield from (f"{key}.{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())
-            elif value or (spec.name == channels.FIRST and field in _CHANNEL_NOTES):
-                yield f"{key} = {json.dumps(value)}{_CHANNEL_NOTES.get(field, '')}"

@@ -83,7 +83,12 @@ def secrets(
     for name in agents | set(named) | set(file):
         value = source.get(name, "")
         # The catalogue knows its own variables; of a person's only the name and the value tell.
-        public = not is_key(name) and (name in agents or _is_plain(value))
+        # What is a path that is here, a number, or a few words of small letters can be no key.
+        public = not is_key(name) and (
+            name in agents
+            or _PLAIN.fullmatch(value) is not None
+            or all(os.path.isabs(p) and os.path.exists(p) for p in value.split(os.pathsep))
+        )
         found[name] = password(value) if public else value
     return {name: value for name, value in found.items() if value}
 
@@ -91,10 +96,3 @@ def secrets(
 def is_key(name: str) -> bool:
     """Whether a variable of this name holds a key, and not what a person only keeps to himself."""
     return _SECRET.search(name.upper()) is not None
-
-
-def _is_plain(value: str) -> bool:
-    """Whether this can be no key: a path that is here, a number, a few words of small letters."""
-    if _PLAIN.fullmatch(value):
-        return True
-    return all(os.path.isabs(part) and os.path.exists(part) for part in value.split(os.pathsep))

@@ -68,13 +68,6 @@ class Installed(NamedTuple):
     gpus: tuple[str, ...]
 
 
-class Pulse(NamedTuple):
-    """What changes from minute to minute."""
-
-    load_percent: int
-    power: Literal["mains", "battery"]
-
-
 def run_tool(argv: Sequence[str]) -> str | None:
     """The output of a program on PATH, or None: absent, failed, or too slow."""
     program = shutil.which(argv[0])
@@ -96,14 +89,12 @@ def run_tool(argv: Sequence[str]) -> str | None:
     return done.stdout[:_OUTPUT_BYTES_MAX].decode("utf-8", "replace")
 
 
-def pulse() -> Pulse:
-    """Load over all cpus, and where the power comes from: without a battery it is mains."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else psutil.cpu_percent() / 100
-    percent = int(100 * load / max(1, os.cpu_count() or 1))
+def power() -> Literal["mains", "battery"]:
+    """Where the power comes from: without a battery it is mains."""
     battery = psutil.sensors_battery() if hasattr(psutil, "sensors_battery") else None
     if battery is None or battery.power_plugged is not False:
-        return Pulse(percent, "mains")
-    return Pulse(percent, "battery")
+        return "mains"
+    return "battery"
 
 
 class Tools:
@@ -117,17 +108,13 @@ class Tools:
     def installed(self, now_ms: int, *, again: bool = False) -> Installed:
         """Tools and GPUs. Blocks for as long as the slowest tool when they are asked again."""
         if again or self._found is None or now_ms - self._asked_ms >= limits.FACTS_REFRESH_MS:
-            self._found = self._ask()
+            with ThreadPoolExecutor(_AT_ONCE, "muster-facts") as pool:
+                *told, gpus = pool.map(self._run, [*TOOLS.values(), _GPU])
+            tools = {n: _line(a) for n, a in zip(TOOLS, told, strict=True) if a is not None}
+            lines = [line.strip()[:_TEXT_CHARS_MAX] for line in (gpus or "").splitlines()]
+            self._found = Installed(tools, tuple(line for line in lines if line)[:_GPUS_MAX])
             self._asked_ms = now_ms
         return self._found
-
-    def _ask(self) -> Installed:
-        questions = [*TOOLS.values(), _GPU]
-        with ThreadPoolExecutor(_AT_ONCE, "muster-facts") as pool:
-            *told, gpus = pool.map(self._run, questions)
-        tools = {n: _line(a) for n, a in zip(TOOLS, told, strict=True) if a is not None}
-        lines = [line.strip()[:_TEXT_CHARS_MAX] for line in (gpus or "").splitlines()]
-        return Installed(tools, tuple(line for line in lines if line)[:_GPUS_MAX])
 
 
 def facts_now(
@@ -147,7 +134,7 @@ def facts_now(
         memory_mib=psutil.virtual_memory().total // 2**20,
         gpus=installed.gpus,
         tools=installed.tools,
-        power=pulse().power,
+        power=power(),
         labels=tuple(labels),
         agents={name: _line(version) for name, version in (agents or {}).items()},
         repositories=tuple(repositories),
@@ -175,27 +162,10 @@ def logins_of(
 _TOOLS_HERE: Final = Tools()
 
 
-async def probe(
-    *,
-    labels: Iterable[str] = (),
-    agents: Mapping[str, str] | None = None,
-    repositories: Iterable[str] = (),
-    slots: int = 2,
-    logins: Mapping[str, str] | None = None,
-    again: bool = False,
-) -> dict[str, Any]:
+async def probe(**configured: Any) -> dict[str, Any]:
     """The facts as plain data, without holding up the loop; see `facts_now`."""
-    now_ms = clock.read().boot_ms
-    installed = await asyncio.to_thread(_TOOLS_HERE.installed, now_ms, again=again)
-    facts = facts_now(
-        installed,
-        labels=labels,
-        agents=agents,
-        repositories=repositories,
-        slots=slots,
-        logins=logins,
-    )
-    return dict(msgspec.to_builtins(facts))
+    installed = await asyncio.to_thread(_TOOLS_HERE.installed, clock.read().boot_ms)
+    return dict(msgspec.to_builtins(facts_now(installed, **configured)))
 
 
 # Chosen arbitrarily; more than any machine we know has.

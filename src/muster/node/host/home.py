@@ -37,7 +37,14 @@ class Home:
     """One home folder; creating the object touches nothing."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        self.path = Path(path or os.environ.get("MUSTER_HOME") or default_home()).absolute()
+        # The platform's folder for a person's data, where nobody says another one.
+        path = path or os.environ.get("MUSTER_HOME")
+        self.path = Path(path or platformdirs.user_data_dir("muster", appauthor=False)).absolute()
+        self.database, self.blobs = str(self.path / "log.db"), str(self.path / "blobs")
+        self.repos, self.work = str(self.path / "repos"), str(self.path / "work")
+        self.daemon_log, self.lock = str(self.path / "daemon.log"), self.path / "lock"
+        self.run = self.path / "run"
+        self.pid_file = str(self.run / "pid")
 
     @property
     def exists(self) -> bool:
@@ -54,32 +61,22 @@ class Home:
     # --- paths -----------------------------------------------------------------------
 
     @property
-    def database(self) -> str:
-        return str(self.path / "log.db")
-
-    @property
-    def blobs(self) -> str:
-        return str(self.path / "blobs")
-
-    @property
-    def repos(self) -> str:
-        return str(self.path / "repos")
-
-    @property
-    def work(self) -> str:
-        return str(self.path / "work")
-
-    @property
     def socket(self) -> str:
-        inside = str(self.path / "run" / "sock")
-        if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
-            return inside
-        return self._socket_in_use() or self.socket_of_session
+        own = self.socket_of_session
+        if Path(own).parent == self.run:
+            return own
+        # Where the daemon of another session said that it listens, if one did.
+        try:
+            found = (self.run / "socket").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            found = ""
+        # A copied home brings the other one's file along, and must not reach the other's daemon.
+        return found if Path(found).parent.name == self._short else own
 
     @property
     def socket_of_session(self) -> str:
         """Where a daemon started in this session listens."""
-        inside = str(self.path / "run" / "sock")
+        inside = str(self.run / "sock")
         if len(os.fsencode(inside)) <= SOCKET_PATH_BYTES_MAX:
             return inside
         base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
@@ -89,27 +86,10 @@ class Home:
     def _short(self) -> str:
         return f"muster-{os.getuid()}-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]}"
 
-    @property
-    def lock(self) -> Path:
-        return self.path / "lock"
-
-    def _socket_in_use(self) -> str:
-        """Where the daemon of another session said that it listens, "" where none did."""
-        try:
-            found = (self.run / "socket").read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            return ""
-        # A copied home brings the other one's file along, and must not reach the other's daemon.
-        return found if Path(found).parent.name == self._short else ""
-
     def note_socket(self) -> None:
         """We are the daemon: write down where we listen, for every other session."""
         self.run.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.put("run/socket", f"{self.socket_of_session}\n".encode())
-
-    @property
-    def run(self) -> Path:
-        return self.path / "run"
 
     @property
     def mark_folder(self) -> str:
@@ -119,14 +99,6 @@ class Home:
         )
         short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return str(Path(base) / short)
-
-    @property
-    def daemon_log(self) -> str:
-        return str(self.path / "daemon.log")
-
-    @property
-    def pid_file(self) -> str:
-        return str(self.run / "pid")
 
     # --- seeds and files ---------------------------------------------------------------
 
@@ -246,8 +218,3 @@ class Home:
         except OSError as error:
             raise unable(f"{path} cannot be read: {error.strerror}", error) from error
         return read_config(found, path)
-
-
-def default_home() -> str:
-    """The platform's folder for a person's data."""
-    return platformdirs.user_data_dir("muster", appauthor=False)

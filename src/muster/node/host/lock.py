@@ -27,7 +27,11 @@ def held(path: Path) -> Iterator[None]:
     handle = _open(path)
     try:
         if not _take(handle):
-            raise Conflict(_is_held(path, handle))
+            pid = _number(handle)
+            raise Conflict(
+                f"a daemon of {path.parent} runs already{f' (process {pid})' if pid else ''}; "
+                "`muster status` shows it, `muster down` stops it"
+            )
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -86,12 +90,3 @@ def _has_open(pid: int, handle: int) -> bool:
                 if os.path.samestat(os.stat(each), ours):
                     return True
     return False
-
-
-def _is_held(path: Path, handle: int) -> str:
-    pid = _number(handle)
-    who = f" (process {pid})" if pid else ""
-    return (
-        f"a daemon of {path.parent} runs already{who}; `muster status` shows it, "
-        "`muster down` stops it"
-    )

@@ -99,16 +99,12 @@ def places(
     """Every way that is known to each machine, the likeliest first."""
     found: dict[str, list[Way]] = {}
     for who, ways in given_.items():
-        for machine in _ids(roster, who):
+        # By a name or an id; an id counts before it is known.
+        named = [str(m) for m, record in roster.machines.items() if record.name == who]
+        for machine in named or [who]:
             found.setdefault(machine, []).extend(ways)
     for machine in roster.machines:
         if machine in roster.facts:
             found.setdefault(str(machine), []).extend(said(roster.facts[machine]))
     found.pop(me, None)
     return {m: tuple(dict.fromkeys(w for w in ways if w.address)) for m, ways in found.items()}
-
-
-def _ids(roster: Roster, who: str) -> list[str]:
-    """The machines that `peers` means by a name or an id; an id counts before it is known."""
-    named = [str(m) for m, record in roster.machines.items() if record.name == who]
-    return named or [who]

@@ -79,8 +79,7 @@ class CloneDetector(Part):
         """An incarnation began, perhaps one of ours that we know nothing of."""
         if opening.header.seq != 0:
             return
-        membership = self.core.membership
-        before = self._note(stream, opening)
+        membership, before = self.core.membership, self._note(stream, opening)
         present = membership.incarnation
         if stream.machine != membership.machine or stream.incarnation in self.born:
             return
@@ -129,8 +128,4 @@ class CloneDetector(Part):
             return
         self._told.add(machine)
         name = self.core.membership.name_of(machine)
-        self.core.incidents.open(
-            f"clone-{machine[:16]}",
-            "critical",
-            title_of(name),
-        )
+        self.core.incidents.open(f"clone-{machine[:16]}", "critical", title_of(name))

@@ -97,7 +97,13 @@ class Doubt(Part):
         )
         self._keep(kept)
         core.counters["doubts"] += 1
-        title = f"{core.name} lost a part of its log or is a copy: {self._missing() or reasons[-1]}"
+        # How much is not here of what the mark remembers.
+        found = {StreamName.parse(name): size for name, size in kept.awaited.items()}
+        gone = sum(max(0, size - core.store.size(stream)) for stream, size in found.items())
+        missing = f"{gone} of the {sum(found.values())} entries it had are not here."
+        title = (
+            f"{core.name} lost a part of its log or is a copy: {missing if gone else reasons[-1]}"
+        )
         if before is None or before.reasons != kept.reasons:
             core.note(title)
             detail = " ".join(kept.reasons)
@@ -105,14 +111,6 @@ class Doubt(Part):
         if not self._others():
             # Nobody else can hold more: there is nothing to wait for, and a person is told.
             self._go_on(whole=False)
-
-    def _missing(self) -> str:
-        """How much is not here of what the mark remembers."""
-        found = {
-            StreamName.parse(s): n for s, n in (self.kept.awaited if self.kept else {}).items()
-        }
-        gone = sum(max(0, n - self.core.store.size(s)) for s, n in found.items())
-        return f"{gone} of the {sum(found.values())} entries it had are not here." if gone else ""
 
     def _keep(self, kept: Kept | None) -> None:
         self.kept = kept
@@ -187,15 +185,15 @@ class Doubt(Part):
             return
         if not self._others():
             self._go_on(whole=False)
-        elif self._is_told():
+            return
+        # All spoke, or one did and the mark, which told how much there was, says that nothing is
+        # missing; and we hold what our own seals, shown by others, say that there was.
+        told = any(session.greeted for session in core.sync.sessions.values())
+        told = told and all(self._has(s, n) for s, n in core.replication.longer.items())
+        if told and (not self._silent() or (kept.awaited and self._reached())):
             self._go_on(whole=self._reached())
         elif waited_ms >= CONFIRM_MS:
             core.tell(ev.DoubtLasts())
-
-    def _is_told(self) -> bool:
-        """Whether all spoke, or one did and the mark says that nothing is missing."""
-        told = any(session.greeted for session in self.core.sync.sessions.values())
-        return told and self._is_here() and (not self._silent() or self._is_marked())
 
     def end(self, doubt: str) -> None:
         """An operator's word. Raises: Conflict where it was about another doubt."""
@@ -229,11 +227,6 @@ class Doubt(Part):
         told = {str(s.peer) for s in self.core.sync.sessions.values() if s.greeted}
         return self._others() - told
 
-    def _is_here(self) -> bool:
-        """Whether we hold what our own seals, shown by others, say that there was."""
-        proven = self.core.replication.longer
-        return all(self._has(stream, size) for stream, size in proven.items())
-
     def _has(self, stream: StreamName, size: int) -> bool:
         store = self.core.store
         frozen = store.frozen_at(stream)
@@ -244,7 +237,3 @@ class Doubt(Part):
         kept = self.kept
         found = {StreamName.parse(name): n for name, n in (kept.awaited if kept else {}).items()}
         return all(self._has(s, n) for s, n in found.items() if s.scope == FLEET)
-
-    def _is_marked(self) -> bool:
-        """Whether the mark told how much there was, and that much is here."""
-        return bool(self.kept and self.kept.awaited) and self._reached()

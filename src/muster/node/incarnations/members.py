@@ -12,7 +12,7 @@ any more; they are ended from then on (replica/forks.py, rule 5).
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -22,7 +22,6 @@ from muster.fleet import kinds
 from muster.fleet.facts import Facts, told
 from muster.fleet.folds import fleet_folds
 from muster.fleet.record import open_revocation
-from muster.fleet.roster import Roster
 from muster.limits import (
     COMPANY_MS,
     CONFIRM_MS,
@@ -30,11 +29,9 @@ from muster.limits import (
     INT_ABS_MAX,
 )
 from muster.log import canon
-from muster.log.entry import Entry
-from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
+from muster.log.stream import FLEET, FleetId, Incarnation, MachineId
 from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.host.incarnation import PRESENT
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.processes import Processes
 from muster.node.link import Link, channels, sentence, times
@@ -49,6 +46,9 @@ DECLARED[__name__] = {
     "incarnations": "This machine began a new incarnation.",
     "revocations-forged": "A revocation that a machine showed was by nobody who may revoke.",
 }
+
+# The setting that names the incarnation which this database goes on with.
+PRESENT: Final = "incarnation"
 
 FLEET_KINDS = (
     kinds.MACHINE_OPEN, kinds.MACHINE_RECORD, kinds.MACHINE_FACTS, kinds.MACHINE_LOGINS,
@@ -90,7 +90,9 @@ class Members(Part):
         self._contradicted: set[MachineId] = set()
         self._facts: Mapping[str, Any] = {}
         for kind in FLEET_KINDS:
-            core.on(kind, self._on_fleet_entry)
+            # Combining the roster is dear, and such entries come in handfuls: the core tells the
+            # listeners once, after the last of them.
+            core.on(kind, lambda _stream, _entry: core.membership.stale())
         core.on(Regressed, self.regressed)
         core.on(Contradicted, self.contradicted)
         core.on(ev.RosterChanged, self._on_roster)
@@ -215,62 +217,52 @@ class Members(Part):
         if not 0 <= wall_ms <= INT_ABS_MAX:
             raise Malformed("the time in a hello is none")
         link.version = sentence(version[:40])
-        link.features = _words(hello.get("features")) or link.features
-        self._process_named(link, process)
-        link.offset_ms = wall_ms - self.core.now.boot_ms
-        hubs = {hub.machine for hub in self.core.roster.hubs()}
-        self.core.clock.heard(times(self.core.links.values(), hubs))
-        link.skew_ms = wall_ms - self.core.now.wall_ms
-        if word:
-            self.core.part(Processes).heard(link, word)
-
-    def _process_named(self, link: Link, process: str) -> None:
-        """Who speaks at the other end; one begun anew may be here before its old links are dead."""
+        features = hello.get("features")
+        # A hello has no room for many.
+        words = [w for w in features if isinstance(w, str)] if isinstance(features, list) else []
+        words = [word for word in words if word.isascii() and word.isprintable()]
+        link.features = frozenset(words) or link.features
         core = self.core
         core.sync.process_named(link.id, process, core.now.boot_ms)
-        if not link.peer or process == link.process:
-            return
-        others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
-        link.process = process
-        if others and process not in others:
-            core.tell(ev.MachineGone(link.peer))
+        if link.peer and process != link.process:
+            # A process begun anew may be here before the old links of its machine are dead.
+            others = {each.process for each in core.links.values() if each.peer == link.peer} - {""}
+            link.process = process
+            if others and process not in others:
+                core.tell(ev.MachineGone(link.peer))
+        link.offset_ms = wall_ms - core.now.boot_ms
+        hubs = {hub.machine for hub in core.roster.hubs()}
+        core.clock.heard(times(core.links.values(), hubs))
+        link.skew_ms = wall_ms - core.now.wall_ms
+        if word:
+            core.part(Processes).heard(link, word)
 
     def _confirm(self, _event: ev.Tick) -> None:
-        """Go on when the peers have told what they hold, or when we waited long enough."""
-        core = self.core
-        if core.settled or not self._has_asked():
+        """Go on when those who may know more of our own stream have had the time to say so.
+
+        With everybody here that is at once. With somebody away it takes a moment, since the one
+        who knows may be about to dial; with an unanswered question or a doubt, a little longer.
+        """
+        core, claims = self.core, self.core.replication.claims
+        waited_ms, sessions = core.now.boot_ms - self._started_ms, core.sync.sessions.values()
+        told = all(s.greeted for s in sessions) and claims.newest is None
+        missing = core.roster.machines.keys() - {s.peer for s in sessions} - {core.machine}
+        told = told and (not missing or (bool(sessions) and waited_ms >= COMPANY_MS))
+        if core.settled or not (told or waited_ms >= CONFIRM_MS):
             return
-        claim = core.replication.claims.follow(core.membership)
+        claim = claims.follow(core.membership)
         if claim is not None:
             self.regressed(Regressed(*claim, proven=False))
         else:
             core.confirmed()
 
-    def _has_asked(self) -> bool:
-        """Whether those who may know more of our own stream have had the time to say so.
-
-        With everybody here that is at once. With somebody away it takes a moment, since the one
-        who knows may be about to dial; with an unanswered question or a doubt, a little longer.
-        """
-        core = self.core
-        waited = core.now.boot_ms - self._started_ms
-        if waited >= CONFIRM_MS:
-            return True
-        sessions = core.sync.sessions.values()
-        told = all(s.greeted for s in sessions) and core.replication.claims.newest is None
-        missing = core.roster.machines.keys() - {s.peer for s in sessions} - {core.machine}
-        return told and (not missing or (bool(sessions) and waited >= COMPANY_MS))
-
     # --- roster ----------------------------------------------------------------------------
-
-    def _on_fleet_entry(self, _stream: StreamName, _entry: Entry) -> None:
-        # Combining the roster is dear, and such entries come in handfuls: the core tells the
-        # listeners once, after the last of them.
-        self.core.membership.stale()
 
     def _on_roster(self, event: ev.RosterChanged) -> None:
         core, after, before = self.core, event.after, event.before
-        if before is not None and _roles(before, core.machine) != _roles(after, core.machine):
+        # A machine's certificate names its roles.
+        mine = [each.machines.get(core.machine) for each in (before, after) if each is not None]
+        if len({() if record is None else record.roles for record in mine}) > 1:
             core.do(FreshCertificates())
         for machine in after.revoked:
             if before is not None and machine in before.revoked:
@@ -304,15 +296,3 @@ class Members(Part):
         for kind, body in told(facts).items():
             if known.get(kind) != body:
                 self.core.write(kind, body)
-
-
-def _words(said: Any) -> frozenset[str]:
-    """What of it are words; a hello has no room for many."""
-    words = said if isinstance(said, list) else []
-    return frozenset(w for w in words if isinstance(w, str) and w.isascii() and w.isprintable())
-
-
-def _roles(roster: Roster, machine: MachineId) -> tuple[str, ...]:
-    """The roles that a machine's certificate is to name."""
-    record = roster.machines.get(machine)
-    return () if record is None else record.roles

@@ -31,7 +31,7 @@ from muster.limits import (
 )
 from muster.log.stream import MachineId
 from muster.node import event as ev
-from muster.node.counter import DECLARED
+from muster.node.counter import DECLARED, spend
 from muster.node.link import FEATURES, Link
 from muster.node.part import Part
 
@@ -54,7 +54,7 @@ class Processes(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        core.on(ev.LinkDown, self._closed)
+        core.on(ev.LinkDown, lambda event: self._budget.pop(event.link, None))
         self.life = core.draw(16).hex()
         self._secret = core.draw(32)
         self._number = 0
@@ -84,16 +84,9 @@ class Processes(Part):
             self._plain = self._sign(NOBODY, 0)
         return self._plain
 
-    def process(self, peer: str) -> str:
-        """The word by which a peer knows that two links lead to this process."""
-        return hashlib.sha256(self._secret + peer.encode()).hexdigest()[:32]
-
     def _sign(self, beside: str, number: int) -> str:
-        membership = self.core.membership
-        raw = sign_life(
-            membership.identity, membership.fleet, self.life, beside=beside, number=number
-        )
-        return raw.decode()
+        we = (self.core.membership.identity, self.core.membership.fleet, self.life)
+        return sign_life(*we, beside=beside, number=number).decode()
 
     def known(self) -> list[str]:
         """The words of machines that have a link to us: who links now may not have heard them."""
@@ -110,16 +103,21 @@ class Processes(Part):
     def heard(self, link: Link, raw: str) -> None:
         """A word came over a link, of its peer or of somebody else. Raises: Refused."""
         core, now_ms = self.core, self.core.now.boot_ms
-        if not _may(self._budget.setdefault(link.id, deque()), LIVES_PER_MINUTE_MAX, now_ms):
+        budget = self._budget.setdefault(link.id, deque())
+        if not spend(budget, LIVES_PER_MINUTE_MAX, MINUTE_MS, now_ms):
             # A word costs a signature.
             core.counters["lives-dropped"] += 1
             return
         word = open_life(raw.encode(), core.membership.fleet)
         machine = MachineId(word.machine)
-        if machine not in core.roster.machines or word.life == self.life or self._is_old(word):
+        numbers = self._numbers.get(machine, OrderedDict[str, int]())
+        # Whether this word, or a later one of that life, was heard before.
+        old = numbers.get(word.life, -1) >= word.number
+        if machine not in core.roster.machines or word.life == self.life or old:
             return
         spoken = self._spoken.setdefault(machine, deque())
-        if machine != core.machine and not _may(spoken, LIVES_OF_MACHINE_PER_MINUTE_MAX, now_ms):
+        most = LIVES_OF_MACHINE_PER_MINUTE_MAX
+        if machine != core.machine and not spend(spoken, most, MINUTE_MS, now_ms):
             core.counters["lives-dropped"] += 1
             return
         words = self._words.setdefault(machine, OrderedDict())
@@ -129,41 +127,24 @@ class Processes(Part):
             words.popitem(last=False)
         if len(self._words) > LIVES_KEPT:
             self._words.popitem(last=False)
-        self._remember(word)
-        if machine == core.machine:
-            self._of_our_own(word)
-        elif word.beside in words and words[word.beside][0].beside == word.life != word.beside:
-            self._tell(machine)
-        self._pass_on(raw, but=link.id)
-
-    def _is_old(self, word: Liveness) -> bool:
-        """Whether this word, or a later one of that life, was heard before."""
-        numbers = self._numbers.get(MachineId(word.machine))
-        return numbers is not None and numbers.get(word.life, -1) >= word.number
-
-    def _remember(self, word: Liveness) -> None:
-        numbers = self._numbers.setdefault(MachineId(word.machine), OrderedDict())
-        numbers[word.life] = word.number
+        self._numbers.setdefault(machine, numbers)[word.life] = word.number
         numbers.move_to_end(word.life)
         if len(numbers) > LIVES_REMEMBERED:
             numbers.popitem(last=False)
         if len(self._numbers) > LIVES_KEPT:
             self._numbers.popitem(last=False)
-
-    def _closed(self, event: ev.LinkDown) -> None:
-        self._budget.pop(event.link, None)
-
-    def _of_our_own(self, word: Liveness) -> None:
-        now_ms = self.core.now.boot_ms
-        if word.beside == self.life:
-            first = not self._beside
-            self._beside[word.life] = now_ms
-            self.core.replication.may_receipt = False
-            self._tell(self.core.machine)
-            if first:
-                self.core.counters["copies"] += 1
-        if now_ms - self._answered_ms.get(word.life, -LIFE_ANSWER_MS) >= LIFE_ANSWER_MS:
-            self._answer(word.life)
+        if machine == core.machine:
+            if word.beside == self.life:
+                first = not self._beside
+                self._beside[word.life] = now_ms
+                core.replication.may_receipt = False
+                self._tell(machine)
+                core.counters["copies"] += first
+            if now_ms - self._answered_ms.get(word.life, -LIFE_ANSWER_MS) >= LIFE_ANSWER_MS:
+                self._answer(word.life)
+        elif word.beside in words and words[word.beside][0].beside == word.life != word.beside:
+            self._tell(machine)
+        self._pass_on(raw, but=link.id)
 
     def _answer(self, life: str) -> None:
         self._answered_ms[life] = self.core.now.boot_ms
@@ -188,7 +169,7 @@ class Processes(Part):
             "features": FEATURES,
             "life": word,
             "muster": version,
-            "process": self.process(peer),
+            "process": hashlib.sha256(self._secret + peer.encode()).hexdigest()[:32],
             "wall_ms": self.core.now.wall_ms,
         }
         return json.dumps(told).encode()
@@ -223,16 +204,6 @@ class Processes(Part):
             why = "the other copy was not heard of any more"
             self.core.incidents.close_anywhere(f"{INCIDENT}-{self.core.machine[:16]}", why)
             self.core.tell(ev.DoubtOver())
-
-
-def _may(spent: deque[int], most: int, now_ms: int) -> bool:
-    """Whether one more is within what a minute has room for; then it is spent."""
-    while spent and now_ms - spent[0] >= MINUTE_MS:
-        spent.popleft()
-    if len(spent) >= most:
-        return False
-    spent.append(now_ms)
-    return True
 
 
 def title_of(name: str) -> str:

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from muster.fleet.permanent import Permanent, permanent
+from muster.fleet.permanent import permanent
 from muster.limits import BODY_BYTES_MAX, LASTING_PER_SIGNER_MAX
 from muster.log import canon
 from muster.log.stream import StreamName
@@ -39,23 +39,20 @@ class Republisher(Part):
         core = self._core
         for entry in event.lost:
             fact = permanent(entry, core.roster, core.machine)
-            if fact is None or entry.body is None or self._is_known(fact):
+            if fact is None or entry.body is None:
+                continue
+            row: dict[str, Any] = fact.row
+            known = any(
+                not fact.own or StreamName.parse(found["stream"]).machine == core.machine
+                for found in core.store.rows(fact.table, **row)
+                if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
+            )
+            if known or (fact.until_ms is not None and fact.until_ms < core.now.wall_ms):
                 continue
             if fact.signer and self._said_again[fact.signer] >= LASTING_PER_SIGNER_MAX:
                 core.counters["lasting-not-said-again"] += 1
                 continue
             self._said_again[fact.signer] += 1
             core.counters["said-again"] += 1
-            core.write(
-                entry.header.kind, canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
-            )
-
-    def _is_known(self, fact: Permanent) -> bool:
-        if fact.until_ms is not None and fact.until_ms < self._core.now.wall_ms:
-            return True
-        row: dict[str, Any] = fact.row
-        return any(
-            not fact.own or StreamName.parse(str(found["stream"])).machine == self._core.machine
-            for found in self._core.store.rows(fact.table, **row)
-            if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
-        )
+            body = canon.decode(entry.body, "a body", size_max=BODY_BYTES_MAX)
+            core.write(entry.header.kind, body)

@@ -11,6 +11,7 @@ Rule 4: who was shut out stays out: it need not knock for ever.
 import asyncio
 import contextlib
 import random
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,7 +22,6 @@ from muster.channel.base import Link, Listener, MachineChannel, OnLink, Own
 from muster.channel.tls import Credentials
 from muster.errors import Denied, Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
-from muster.fleet.roster import Roster
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import reach
 from muster.node.incarnations.members import ShutOut
@@ -65,7 +65,7 @@ class Cascade:
             spec.name: spec.load().open_channel(options, own)
             for spec, options in daemon.machine.config.links()
         }
-        self._paths: dict[tuple[str, str], Path] = {}
+        self._paths = defaultdict[tuple[str, str], Path](Path)
         self._dialled: set[str] = set()
         self._wanted: set[str] = set()
         # Replaced each time a link comes or goes.
@@ -85,16 +85,12 @@ class Cascade:
         """Show new credentials from the next handshake on."""
         for channel in self._channels.values():
             channel.renew(credentials)
-        self._relays.renew(credentials)
+        self._relays.channel.renew(credentials)
 
     def begin(self) -> None:
         """Dial, now and whenever a machine or an address becomes known."""
         loop = asyncio.get_running_loop()
-
-        def changed(_after: Roster, _before: Roster | None) -> None:
-            loop.call_soon(self.look)
-
-        self._core.membership.on_change.append(changed)
+        self._core.membership.on_change.append(lambda _after, _before: loop.call_soon(self.look))
         self.look()
 
     def look(self) -> None:
@@ -127,7 +123,7 @@ class Cascade:
         ways = self._places().get(peer, ())
         found: dict[str, list[str]] = {}
         for channel in self._channels:
-            good = self._path(peer, channel).good
+            good = self._paths[peer, channel].good
             addresses = [way.address for way in ways if way.channel == channel]
             if addresses:
                 found[channel] = [good] * (good in addresses)
@@ -141,15 +137,12 @@ class Cascade:
             raise NotFound(f"{channel[:40]!r} is no channel of this machine; it has {names}")
         return Way(channel, self._daemon.machine.config.options(channel).check_address(address))
 
-    def _path(self, peer: str, channel: str) -> Path:
-        return self._paths.setdefault((peer, channel), Path())
-
     def shown(self, peer: str) -> list[Tried]:
         """The ways to a peer, in that order, and what came of each: for people."""
         linked = {link.channel for link in self._core.links.values() if link.peer == peer}
         rows = []
         for channel, addresses in self._ways(peer).items():
-            path = self._path(peer, channel)
+            path = self._paths[peer, channel]
             for address in addresses:
                 state, error = "untried", path.failed.get(address, "")
                 if error:
@@ -175,7 +168,7 @@ class Cascade:
             if not ways or self._core.link_to(peer, direct=True) is not None:
                 await asyncio.sleep(SECOND_DIALLER_S)
                 continue
-            rests = {channel: self._path(peer, channel).rests_until_s for channel in ways}
+            rests = {channel: self._paths[peer, channel].rests_until_s for channel in ways}
             channel = next((c for c in ways if rests[c] <= loop.time()), "")
             if channel:
                 await self._try(peer, channel, ways[channel])
@@ -184,7 +177,7 @@ class Cascade:
 
     async def _try(self, peer: str, channel: str, addresses: Sequence[str]) -> None:
         """Dial a peer over one channel, at one address after the other, and serve the link."""
-        loop, path = asyncio.get_running_loop(), self._path(peer, channel)
+        loop, path = asyncio.get_running_loop(), self._paths[peer, channel]
         path.failed = {each: why for each, why in path.failed.items() if each in addresses}
         for address in addresses:
             began = loop.time()
@@ -207,7 +200,7 @@ class Cascade:
 
     async def dial(self, peer: str, way: Way) -> Link:
         """A link to a peer, which proves that it is there. Raises: Unreachable, Refused."""
-        path = self._path(peer, way.channel)
+        path = self._paths[peer, way.channel]
         try:
             link = await self._channels[way.channel].dial(way.address, peer=peer)
         except MusterError as error:

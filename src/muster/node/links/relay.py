@@ -13,12 +13,11 @@ from typing import Final
 
 from muster.channel.relay import RelayChannel, RelayLink
 from muster.channel.stream import splice
-from muster.channel.tls import Credentials
 from muster.errors import Conflict, Malformed, MusterError, Unreachable
 from muster.limits import RELAY_MIDDLES_MAX, RELAYS_PER_MINUTE_MAX
 from muster.node import event as ev
 from muster.node.call.streams import Served
-from muster.node.counter import DECLARED
+from muster.node.counter import DECLARED, spend
 from muster.node.runtime import Runtime
 
 DECLARED[__name__] = {
@@ -38,14 +37,10 @@ class Relays:
 
     def __init__(self, daemon: Runtime, channel: RelayChannel) -> None:
         self._daemon = daemon
-        self._channel = channel
+        self.channel = channel
         self._asking: set[str] = set()
         self._links: dict[str, RelayLink] = {}
         self._begun: dict[str, deque[int]] = {}
-
-    def renew(self, credentials: Credentials) -> None:
-        """Show new credentials from the next handshake on."""
-        self._channel.renew(credentials)
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -73,7 +68,7 @@ class Relays:
                     continue
                 try:
                     async with self._daemon.streams.call(number, ASK, {"to": peer}) as stream:
-                        link = self._channel.open(stream.flow, serves=False)
+                        link = self.channel.open(stream.flow, serves=False)
                         await link.prove(peer)
                         self._asking.discard(peer)
                         await self._serve(link, peer, middle)
@@ -98,7 +93,7 @@ class Relays:
         if peer in self._asking and daemon.core.machine < peer:
             raise Conflict("this machine is asking for that one itself")
         stream.accept()
-        link = self._channel.open(stream.flow, serves=True)
+        link = self.channel.open(stream.flow, serves=True)
         try:
             await link.prove(peer)
         except MusterError:
@@ -112,7 +107,9 @@ class Relays:
         """Join the asking machine and the one it wants, for as long as both stay."""
         core, to = self._daemon.core, str(call.args.get("to", ""))
         self._own_link(call)
-        self._count(call.peer)
+        begun = self._begun.setdefault(call.peer, deque())
+        if not spend(begun, RELAYS_PER_MINUTE_MAX, _MINUTE_MS, core.now.boot_ms):
+            raise Conflict("this machine asks for relays faster than any needs them; wait a minute")
         record = core.roster.machine(to)
         if to in (core.machine, call.peer):
             raise Malformed("a relay joins two machines through a third one")
@@ -135,16 +132,6 @@ class Relays:
         if link is None or link.through:
             raise Malformed("a relayed link carries no relay")
         return link.peer
-
-    def _count(self, peer: str) -> None:
-        """Raises: Conflict for a machine that asks for one relay after the other."""
-        now_ms = self._daemon.core.now.boot_ms
-        begun = self._begun.setdefault(peer, deque())
-        while begun and begun[0] <= now_ms - _MINUTE_MS:
-            begun.popleft()
-        if len(begun) >= RELAYS_PER_MINUTE_MAX:
-            raise Conflict("this machine asks for relays faster than any needs them; wait a minute")
-        begun.append(now_ms)
 
     # --- both ends -------------------------------------------------------------------------------
 

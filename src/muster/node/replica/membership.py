@@ -6,6 +6,7 @@ Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ou
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from muster.errors import Refused
@@ -60,6 +61,8 @@ _COUNTED: Final[dict[str, tuple[str, ...]]] = {
     ENDED.name: ("document",),
 }
 
+_STAMP: Final = itemgetter("t_ms", "t_n")
+
 
 class Membership:
     """Our identity and the roster; `changed` after each entry about the fleet."""
@@ -81,7 +84,7 @@ class Membership:
         # By keeper: thread, machine, and the removal as a row.
         self._left_out: dict[MachineId, dict[tuple[str, str], Mapping[str, Any]]] = {}
         self._holders: dict[tuple[StreamName, MachineId], bool] = {}
-        self.on_change: list[Callable[[Roster, Roster | None], None]] = []
+        self.on_change: list[Callable[[Roster, Roster | None], object]] = []
 
     @property
     def roster(self) -> Roster:
@@ -137,10 +140,10 @@ class Membership:
             return
         kept = self._left_out.get(stream.machine, {})
         for row in rows:
-            key = (str(row["name"]), str(row["machine"]))
-            kept[key] = max(kept.get(key, row), row, key=_stamp)
+            key = (row["name"], row["machine"])
+            kept[key] = max(kept.get(key, row), row, key=_STAMP)
         if len(kept) > GROUP_ROWS_OF_KEEPER_MAX:
-            newest = sorted(kept.items(), key=lambda each: _stamp(each[1]), reverse=True)
+            newest = sorted(kept.items(), key=lambda each: _STAMP(each[1]), reverse=True)
             kept = dict(newest[:GROUP_ROWS_OF_KEEPER_MAX])
         self._left_out[stream.machine] = kept
 
@@ -148,7 +151,7 @@ class Membership:
         """When that was, where a machine is among them; at most one time."""
         rows = self._left_out.get(MachineId(keeper), {})
         row = rows.get((thread, machine))
-        return [] if row is None else [int(row["t_ms"])]
+        return [] if row is None else [row["t_ms"]]
 
     def stale(self) -> None:
         """Rows about the fleet changed; whoever asks from now on gets what they say now."""
@@ -217,12 +220,11 @@ class Membership:
         return record.key("seal")
 
     def may_hold(self, stream: StreamName, machine: MachineId) -> bool:
-        key = (stream, machine)
-        found = self._holders.get(key)
+        found = self._holders.get((stream, machine))
         if found is None:
             if len(self._holders) >= NAMES_REMEMBERED_MAX:
                 self._holders.clear()
-            found = self._holders[key] = self.roster.may_hold(stream, machine)
+            found = self._holders[stream, machine] = self.roster.may_hold(stream, machine)
         return found
 
     def authority(self, statement: Statement, at_ms: int) -> object:
@@ -245,7 +247,3 @@ class Membership:
         """What people call a machine; its short id where nobody named it."""
         record = self.roster.known.get(MachineId(machine))
         return machine[:12] if record is None else record.name
-
-
-def _stamp(row: Mapping[str, Any]) -> tuple[int, int]:
-    return row["t_ms"], row["t_n"]

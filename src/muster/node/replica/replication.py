@@ -22,16 +22,14 @@ from muster.log import tree, wire
 from muster.log.admit import Diverged, Gap, Nothing, Taken, admit
 from muster.log.entry import Entry
 from muster.log.seal import Cosign, Seal
-from muster.log.stream import FLEET, FleetId, MachineId, StreamName
+from muster.log.stream import FLEET, MachineId, StreamName
 from muster.log.sync import Sync
 from muster.node.counter import DECLARED, Counts, labelled
 from muster.node.event import Event
-from muster.node.replica.claims import Claims
-from muster.node.replica.early_receipts import EarlyReceipts
 from muster.node.replica.forks import Forks, Regressed
 from muster.node.replica.intake import Intake
 from muster.node.replica.membership import Membership
-from muster.node.replica.receipts import Awaited
+from muster.node.replica.receipts import Awaited, Claims, EarlyReceipts
 from muster.store.store import Store
 
 DECLARED[__name__] = {
@@ -94,10 +92,6 @@ class Replication:
         self.intake = Intake(membership.machine)
         self.forks = Forks(store, membership, sync, self.counters, tell)
 
-    @property
-    def _fleet(self) -> FleetId:
-        return self.membership.fleet
-
     # --- messages --------------------------------------------------------------------
 
     def on_message(self, link: int, raw: bytes, now_ms: int, wall_ms: int) -> None:
@@ -108,7 +102,12 @@ class Replication:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
             case wire.Want():
-                self._is_its_own(link, message)
+                session, stream = self.sync.paths.of(link), wire.stream_of(message.stream)
+                own = session is not None and stream.machine == session.peer
+                # Who asks for entries of its own stream has fewer of them than we.
+                behind = own and stream.scope == FLEET and message.start < self.store.size(stream)
+                if behind:
+                    self._tell(OwnWanted(stream.machine, stream))
                 self.sync.on_want(link, message, now_ms)
             case wire.Witnessed():
                 self.sync.on_witnessed(link, message, now_ms)
@@ -155,15 +154,6 @@ class Replication:
         if self.forks.is_ours(stream):
             self._tell(Regressed(stream, "a peer holds more of our stream than we do"))
 
-    def _is_its_own(self, link: int, want: wire.Want) -> None:
-        """Who asks for entries of its own stream has fewer of them than we."""
-        session = self.sync.paths.of(link)
-        stream = wire.stream_of(want.stream)
-        if session is None or stream.machine != session.peer or stream.scope != FLEET:
-            return
-        if want.start < self.store.size(stream):
-            self._tell(OwnWanted(session.peer, stream))
-
     def _is_over(self, link: int, head: wire.Head) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
         stream = wire.stream_of(head.stream)
@@ -179,7 +169,7 @@ class Replication:
         """The seal, checked; None when the machine is not (yet) known here."""
         stream = seals.peek_stream(note)
         public = self.membership.key_of(stream.machine, "seal")
-        return None if public is None else seals.open_seal(note, self._fleet, public)
+        return None if public is None else seals.open_seal(note, self.membership.fleet, public)
 
     def _compare(self, link: int, stream: StreamName, head: wire.Head) -> None:
         """A peer's seal for a stream of which we hold at least as much: is it our history?"""
@@ -226,28 +216,22 @@ class Replication:
             if head.since != size and seal.size > size:
                 self.sync.say(link, wire.Witnessed(str(stream), size))
                 return
-            if size and not self._follows(size, root, seal, head.proof):
-                self._contradicts(stream, size)
+            try:
+                path = [bytes.fromhex(text) for text in head.proof] if size else []
+            except ValueError as error:
+                raise Malformed(f"a proof about {stream} is not made of hashes") from error
+            if size and not tree.verify_consistency(size, seal.size, root, seal.root, path):
+                # Genuine, and does not follow what we saw: never vouched for, and not silent.
+                self.counters["seal-contradicts-what-was-seen"] += 1
+                saw = f"the one over {size} entries that this machine saw"
+                what = f"a seal of {stream} contradicts {saw}"
+                self._tell(Contradicted(stream, what))
+                raise Forged(what)
             self.store.put_seal(seal)
             self._heard_before(stream, now_ms)
         cosign = self._make_cosign("seen", seal.stream, seal.size, seal.root, wall_ms)
         self.sync.answer_cosign(link, stream, "seen", seal.size, cosign.note)
         self.sync.cosigned(stream, self.membership.machine, "seen", seal.size, cosign.note)
-
-    def _follows(self, size: int, root: bytes, seal: Seal, proof: list[str]) -> bool:
-        """Whether the proof leads from what we saw to the seal. Raises: Malformed."""
-        try:
-            path = [bytes.fromhex(text) for text in proof]
-        except ValueError as error:
-            raise Malformed(f"a proof about {seal.stream} is not made of hashes") from error
-        return tree.verify_consistency(size, seal.size, root, seal.root, path)
-
-    def _contradicts(self, stream: StreamName, size: int) -> None:
-        """A genuine seal that does not follow what we saw: never vouched for, and not silent."""
-        self.counters["seal-contradicts-what-was-seen"] += 1
-        what = f"a seal of {stream} contradicts the one over {size} entries that this machine saw"
-        self._tell(Contradicted(stream, what))
-        raise Forged(what)
 
     def _heard_before(self, stream: StreamName, now_ms: int) -> None:
         """Something of a stream is here now: what was said of it before may count."""
@@ -273,7 +257,7 @@ class Replication:
         if seen is None or held is None:
             self.counters["cosign-of-unknown-machine"] += 1
             return
-        cosign = seals.open_cosign(note, self._fleet, seen=seen, held=held)
+        cosign = seals.open_cosign(note, self.membership.fleet, seen=seen, held=held)
         if cosign.size <= self.store.size(cosign.stream):
             if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
                 self.counters["cosign-of-another-branch"] += 1
@@ -301,7 +285,7 @@ class Replication:
         self, strength: seals.Strength, stream: StreamName, size: int, root: bytes, wall_ms: int
     ) -> Cosign:
         cosign = seals.make_cosign(
-            self._fleet,
+            self.membership.fleet,
             stream,
             size,
             root,
@@ -335,18 +319,35 @@ class Replication:
         if not self.store.has_place(stream):
             most = STREAMS_OF_MACHINE_MAX
             raise Refused(f"{stream} is one more than {most} of its machine: `muster revoke` it")
-        public = self._key_for(segment)
-        outcome = admit(
-            self.store.state(stream), segment, self._fleet, public, self.store.tree(stream)
-        )
+        public = self.membership.key_of(stream.machine, "seal")
+        if public is None and segment.start == 0 and segment.entries:
+            # From the record in its very first entry.
+            public = self.membership.introduced(stream, segment.entries[0])
+        if public is None:
+            raise Refused(f"the machine of {stream} is not known here yet")
+        state, held_tree = self.store.state(stream), self.store.tree(stream)
+        outcome = admit(state, segment, self.membership.fleet, public, held_tree)
         match outcome:
             case Taken() if not self.intake.admits(stream.machine, len(raw), now_ms):
                 # It is offered again, and by then there may be room for more of its writer.
                 self.counters["entries-held-back"] += 1
+            case Taken() if outcome.entries:
+                fresh = not self.store.knows(stream)
+                self.store.take(outcome, wall_ms)
+                if fresh:
+                    self._heard_before(stream, now_ms)
+                self._touched.setdefault(stream, {})[link] = None
+                self.sync.took(link, stream, outcome.end)
+                self.counters["entries-taken"] += len(outcome.entries)
+                self._on_entries(stream, outcome.entries)
             case Taken():
-                self._take(link, outcome, now_ms, wall_ms)
+                pass
             case Nothing():
-                self._again(link, stream)
+                # All of it is here already: the receipt was lost, give it again.
+                held = self._held(stream)
+                if held is not None:
+                    self.sync.answer_cosign(link, stream, "held", held.size, held.note)
+                self.sync.again(link, stream)
             case Gap() if stream.machine in self.intake.held_back:
                 # What is missing found no room: asked for now it would come now, and again and
                 # again until there is some. It is offered anew before long.
@@ -355,33 +356,6 @@ class Replication:
                 self.sync.gap(link, stream, now_ms)
             case Diverged():
                 self.forks.dispute(link, stream, min(outcome.seal.size, self.store.size(stream)))
-
-    def _key_for(self, segment: segments.Segment) -> bytes:
-        """The writer's seal key, from the roster, or from the record in its very first entry."""
-        public = self.membership.key_of(segment.stream.machine, "seal")
-        if public is None and segment.start == 0 and segment.entries:
-            public = self.membership.introduced(segment.stream, segment.entries[0])
-        if public is None:
-            raise Refused(f"the machine of {segment.stream} is not known here yet")
-        return public
-
-    def _take(self, link: int, taken: Taken, now_ms: int, wall_ms: int) -> None:
-        if taken.entries:
-            fresh = not self.store.knows(taken.stream)
-            self.store.take(taken, wall_ms)
-            if fresh:
-                self._heard_before(taken.stream, now_ms)
-            self._touched.setdefault(taken.stream, {})[link] = None
-            self.sync.took(link, taken.stream, taken.end)
-            self.counters["entries-taken"] += len(taken.entries)
-            self._on_entries(taken.stream, taken.entries)
-
-    def _again(self, link: int, stream: StreamName) -> None:
-        """All of it is here already: the receipt was lost, give it again."""
-        held = self._held(stream)
-        if held is not None:
-            self.sync.answer_cosign(link, stream, "held", held.size, held.note)
-        self.sync.again(link, stream)
 
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""

@@ -106,7 +106,11 @@ class FullDisk:
                 self._local.add(event.link)
                 now.append(event)
             elif isinstance(event, ev.Turn) or (
-                isinstance(event, ev.LinkDown | ev.Arrived) and self._is_local(event.link)
+                isinstance(event, ev.LinkDown | ev.Arrived)
+                and (
+                    event.link in self._local
+                    or (event.link in self._core.links and self._core.links[event.link].local)
+                )
             ):
                 now.append(event)
             elif isinstance(event, AttemptEvent) and len(self._later) >= EVENTS_WAITING_MAX:
@@ -115,10 +119,6 @@ class FullDisk:
             else:
                 self._later.append(event)
         return now
-
-    def _is_local(self, number: int) -> bool:
-        link = self._core.links.get(number)
-        return number in self._local or (link is not None and link.local)
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()

@@ -60,25 +60,6 @@ class Health(Part):
 
     def tick(self) -> None:
         """Tell what began to be wrong, and what is well again."""
-        self._tell_clock()
-        if self._core.replication.intake.held_back != self._floods:
-            self._tell_floods()
-
-    def _tell_floods(self) -> None:
-        """Who writes more than is taken of one machine, once each."""
-        held_back = self._core.replication.intake.held_back
-        for writer in sorted(held_back - self._floods):
-            name = self._core.membership.name_of(writer)
-            title = f"{name} writes more than is taken of one machine: the rest waits"
-            detail = "it comes at 16 MiB a minute; `muster revoke` it if it is not meant to"
-            self._core.incidents.open(f"intake-{writer[:16]}", "warning", title, detail)
-        for writer in sorted(self._floods - held_back):
-            self._core.incidents.close(
-                f"intake-{writer[:16]}", "it writes as much as is taken again"
-            )
-        self._floods = set(held_back)
-
-    def _tell_clock(self) -> None:
         off_ms = self._core.clock.off_ms
         if abs(off_ms) > CLOCK_SKEW_MS and not self._clock_told:
             self._clock_told = True
@@ -94,3 +75,14 @@ class Health(Part):
         elif self._clock_told and abs(off_ms) <= CLOCK_SKEW_MS:
             self._clock_told = False
             self._core.incidents.close(CLOCK, "the clock and the time since the start agree again")
+        # Who writes more than is taken of one machine is told of, too: once each.
+        held_back = self._core.replication.intake.held_back
+        for writer in sorted(held_back - self._floods):
+            name = self._core.membership.name_of(writer)
+            title = f"{name} writes more than is taken of one machine: the rest waits"
+            detail = "it comes at 16 MiB a minute; `muster revoke` it if it is not meant to"
+            self._core.incidents.open(f"intake-{writer[:16]}", "warning", title, detail)
+        for writer in sorted(self._floods - held_back):
+            reason = "it writes as much as is taken again"
+            self._core.incidents.close(f"intake-{writer[:16]}", reason)
+        self._floods = set(held_back)

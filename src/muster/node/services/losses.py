@@ -5,14 +5,15 @@ our own attempts. What the disk has not is an incident of ours until it is back.
 Rule 2: what heals itself (a cache, a work folder) is not looked for. Nothing is decided here.
 """
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 from muster.errors import Malformed
 from muster.fleet import kinds
 from muster.fleet.facts import Facts
 from muster.limits import BLOBS_LOOKED_FOR_MAX
-from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.entry import Entry
+from muster.log.fold import body_as, body_or_none
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.store.blobs import Blobs
@@ -68,25 +69,18 @@ def blobs_gone(core: "Core", blobs: Blobs) -> str:
         "attempt", writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
     )
     for row in rows:
-        for path, sha256 in _kept(core, row["ended"]):
-            if not blobs.has(sha256):
-                gone += 1
-                first = first or f"{path} of task {str(row['task'])[:12]}"
+        entry = core.store.entry(row["ended"])
+        if entry is None or entry.header.kind != "attempt.finish":
+            continue
+        body = body_or_none(entry, AttemptFinish)
+        with contextlib.suppress(Malformed):
+            for kept in named(body.commit, body.artefacts) if body else ():
+                if not blobs.has(kept.sha256):
+                    gone += 1
+                    first = first or f"{kept.path} of task {row['task'][:12]}"
     if not gone:
         return ""
     return (
         f"{gone} of the deliverables that {core.name} kept are gone from its home ({first}): bring "
         "them back from a backup of its folder blobs, or run those tasks again"
     )
-
-
-def _kept(core: "Core", ended: object) -> list[tuple[str, str]]:
-    """The paths and hashes of what an attempt of ours kept."""
-    entry = core.store.entry(EntryId(ended)) if isinstance(ended, bytes) and ended else None
-    if entry is None or entry.header.kind != "attempt.finish":
-        return []
-    try:
-        body = body_as(entry, AttemptFinish)
-        return [(each.path, each.sha256) for each in named(body.commit, body.artefacts)]
-    except (Skip, Malformed):
-        return []

@@ -61,11 +61,11 @@ def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> lis
         columns=("seq", "recipients"),
     )
     for row in rows:
-        stream = StreamName.parse(str(row["stream"]))
-        for_me = meant(str(row["recipients"]).split("\n"), stream.machine, reader)
-        seq = int(str(row["seq"]))
-        if for_me and (not agent or for_me & {"", agent}) and speaks(stream, seq):
-            found.append(at(core, stream, seq))
+        stream = StreamName.parse(row["stream"])
+        for_me = meant(row["recipients"].split("\n"), stream.machine, reader)
+        for_it = for_me and (not agent or for_me & {"", agent})
+        if for_it and speaks(stream, row["seq"]):
+            found.append(at(core, stream, row["seq"]))
             if len(found) == limit:
                 break
     return found[::-1]
@@ -78,13 +78,13 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
     """
     speaks = Speakers(core).speaks
     places = [
-        (row["at_ms"], row["id"], stream, int(str(row["seq"])))
+        (row["at_ms"], row["id"], stream, row["seq"])
         for stream in core.store.streams()
         if wanted(stream)
         for row in core.store.rows(
             "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
         )
-        if speaks(stream, int(str(row["seq"])))
+        if speaks(stream, row["seq"])
     ]
     return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
@@ -94,9 +94,9 @@ def receipts(core: "Core", message: bytes) -> list[Receipt]:
     found = []
     rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
     for row in rows:
-        values: Any = {name: row[name] for name in ReceiptRow._fields}
-        machine = StreamName.parse(str(row["stream"])).machine
-        found.append(Receipt(machine, message, str(row["actor"]), ReceiptRow(**values)))
+        said = ReceiptRow(**{name: row[name] for name in ReceiptRow._fields})
+        machine = StreamName.parse(row["stream"]).machine
+        found.append(Receipt(machine, message, row["actor"], said))
     return found
 
 

@@ -49,7 +49,13 @@ class OperatorEnds(Part):
 
 def end(core: "Core", authority: Authority, key: str) -> None:
     """Write down what of an operator's key counts from now on: what is known here."""
-    known = _given(core, key)
+    # The grants and the terms of devices that outlive the operator: those that others gave.
+    roster, known = core.roster, set[str]()
+    givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}
+    for giver in sorted(givers - {key}):
+        given = core.store.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)
+        given += core.store.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
+        known |= {row["id"] for row in given}
     taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
@@ -69,18 +75,6 @@ def end(core: "Core", authority: Authority, key: str) -> None:
         )
         body = kinds.OperatorEnd(raw.decode())
         core.append(kinds.OPERATOR_END, canon.encode(msgspec.to_builtins(body)))
-
-
-def _given(core: "Core", key: str) -> set[str]:
-    """The grants and the terms of devices that outlive the operator: those that others gave."""
-    roster = core.roster
-    givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}
-    store, found = core.store, set[str]()
-    for giver in sorted(givers - {key}):
-        found |= {str(r["id"]) for r in store.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)}
-        terms = store.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
-        found |= {str(r["id"]) for r in terms}
-    return found
 
 
 def _each(rows: Iterable[Mapping[str, object]], column: str) -> list[str]:

@@ -34,7 +34,12 @@ class Speakers:
         core, scope = self._core, stream.scope
         if self.is_heard(stream):
             return True
-        left_ms, joined_ms = self._times(scope, stream.machine)
+        times = self._known.get((scope, stream.machine))
+        if times is None:
+            left_ms = _changed_ms(core, scope, stream.machine, member=0)
+            joined_ms = _changed_ms(core, scope, core.machine, member=1)
+            times = self._known[scope, stream.machine] = (left_ms, joined_ms)
+        left_ms, joined_ms = times
         came = None if left_ms is None else core.store.admitted(stream, seq)
         if left_ms is None or came is None:
             return False
@@ -42,21 +47,13 @@ class Speakers:
             return core.store.entry_at(stream, seq).stamp.ms <= left_ms
         return came[1] <= left_ms
 
-    def _times(self, scope: Scope, machine: str) -> tuple[int | None, int | None]:
-        found = self._known.get((scope, machine))
-        if found is None:
-            left_ms = _changed_ms(self._core, scope, machine, member=0)
-            joined_ms = _changed_ms(self._core, scope, self._core.machine, member=1)
-            found = self._known[scope, machine] = (left_ms, joined_ms)
-        return found
-
 
 def _changed_ms(core: "Core", scope: Scope, machine: str, *, member: int) -> int | None:
     """When the keeper of a thread last put a machine in or out; None where it never did."""
     owner = group_owner(scope)
     named: dict[str, Any] = {"name": group_name(scope), "machine": machine, "member": member}
     rows = core.store.rows(MEMBER.name, writer=str(owner), order=("-t_ms",), limit=1, **named)
-    found = [int(str(row["t_ms"])) for row in rows]
+    found = [row["t_ms"] for row in rows]
     if not member:
         # A removal lasts, also beyond the end of the keeper's stream.
         found += core.membership.left_out_ms(str(owner), str(group_name(scope)), machine)

@@ -9,6 +9,7 @@ Rule 4: a key that was shut out signs what it likes, under any date. What came h
 its person's and stays so; what comes later proves nothing.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from muster.errors import MusterError
@@ -16,12 +17,12 @@ from muster.fleet.folds import ORDER
 from muster.fleet.kinds import ORDER_TAKE, OrderTake
 from muster.fleet.statement import Statement, args_hash, is_target, open_statement
 from muster.log.clock import Stamp
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.message.kinds import MessageSend
 from muster.message.ordered import is_ordered
 from muster.node.call.shut_out import is_after
-from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.ended_work import orderer
 from muster.task import kinds
 from muster.task.evidence import Unproven, check_ordered
 
@@ -44,7 +45,16 @@ def said(core: "Core", entry: Entry) -> Said:
     """Who is behind an entry."""
     actor, machine = entry.header.actor, core.membership.name_of(entry.header.author)
     if actor.startswith(_PERSON):
-        return Said(actor, "person") if _is_proven(core, entry) else Said(machine, "machine", actor)
+        proven = False
+        # Whether the person that the entry names ordered exactly what it says.
+        with suppress(MusterError, Skip, ValueError):
+            proven = any(
+                actor in _names(core, statement)
+                and not is_after(core, entry, statement.operator)
+                and is_target(statement, entry.stream.machine)
+                for statement in _statements(core, entry)
+            )
+        return Said(actor, "person") if proven else Said(machine, "machine", actor)
     agent, at, where = actor.rpartition("@")
     if not at:
         return Said(actor, "machine")
@@ -52,19 +62,6 @@ def said(core: "Core", entry: Entry) -> Said:
     # A machine may have had another name then; that of another machine is not its to use.
     others = where != machine and where in {r.name for r in core.roster.machines.values()}
     return Said(own, "agent", actor if others else "")
-
-
-def _is_proven(core: "Core", entry: Entry) -> bool:
-    """Whether the person that the entry names ordered exactly what it says."""
-    try:
-        return any(
-            entry.header.actor in _names(core, statement)
-            and not is_after(core, entry, statement.operator)
-            and is_target(statement, entry.stream.machine)
-            for statement in _statements(core, entry)
-        )
-    except (MusterError, Skip, ValueError):
-        return False
 
 
 def _names(core: "Core", statement: Statement) -> tuple[str, ...]:
@@ -96,42 +93,28 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
     if kind == "task.decide":
         decided = body_as(entry, kinds.TaskDecide)
         statement = open_statement(bytes.fromhex(decided.statement), core.membership.fleet)
-        return [statement] if _is_decision(decided, statement) else []
+        # Whether a person ordered this answer for this task.
+        args = {
+            "answer": "yes" if decided.verdict == "approve" else "no",
+            "task": statement.object,
+            **({"note": decided.text} if decided.text else {}),
+        }
+        fits = statement.verb == "decide" and decided.task.startswith(statement.object)
+        return [statement] if fits and statement.args == args_hash(args) else []
     if kind in ("run.open", "task.open"):
-        return _opened(core, entry)
+        # What a worker would check before it runs anything of it.
+        found: list[Statement] = []
+        with suppress(Unproven):
+            check_ordered(entry, fleet=core.membership.fleet, lookup=core.store.entry,
+                          authority=lambda statement, _at_ms: found.append(statement),
+                          now_ms=entry.header.t[0])  # fmt: skip
+            return found
+        return []
     if kind == "work.end":
         ended = body_as(entry, kinds.WorkEnd)
-        by = core.part(Ownership).endings.ordered(entry)
         statement = open_statement(bytes.fromhex(ended.statement), core.membership.fleet)
-        return [statement] if by else []
+        return [statement] if orderer(core, entry) else []
     return []
-
-
-def _opened(core: "Core", entry: Entry) -> list[Statement]:
-    """The order behind an opening: what a worker would check before it runs anything of it."""
-    found: list[Statement] = []
-
-    def heard(statement: Statement, _at_ms: int) -> None:
-        found.append(statement)
-
-    try:
-        check_ordered(entry, fleet=core.membership.fleet, lookup=core.store.entry,
-                      authority=heard, now_ms=entry.header.t[0])  # fmt: skip
-    except Unproven:
-        return []
-    return found
-
-
-def _is_decision(body: kinds.TaskDecide, statement: Statement) -> bool:
-    """Whether a person ordered this answer for this task."""
-    answer = "yes" if body.verdict == "approve" else "no"
-    args = {
-        "answer": answer,
-        "task": statement.object,
-        **({"note": body.text} if body.text else {}),
-    }
-    fits = statement.verb == "decide" and body.task.startswith(statement.object)
-    return fits and statement.args == args_hash(args)
 
 
 def _orders(core: "Core", entry: Entry) -> list[Statement]:
@@ -154,9 +137,7 @@ def _is_first(core: "Core", took: Entry) -> bool:
     rows = store.rows(
         ORDER.name, writer=took.header.author, operator=order.operator, nonce=order.nonce
     )
-    entries = [
-        store.entry(EntryId(row["entry"])) for row in rows if isinstance(row["entry"], bytes)
-    ]
+    entries = [store.entry(row["entry"]) for row in rows]
     came = [store.admitted(each.stream, each.header.seq) for each in entries if each is not None]
     mine = store.admitted(took.stream, took.header.seq)
     return mine is not None and all(each is None or mine <= each for each in came)

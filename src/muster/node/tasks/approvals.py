@@ -36,8 +36,8 @@ class Question(NamedTuple):
     """One permission that an agent waits for."""
 
     task: str
-    epoch: Epoch
     ask: str
+    epoch: Epoch
     actor: str
     asked_ms: int
     fields: Mapping[str, Any]
@@ -59,32 +59,26 @@ class Approvals(Part):
         if self._tidy:
             return
         self._tidy = True
+        asked = {_incident(*key) for key in self._open}
         for row in self.core.store.rows("fleet_incident", writer=self.core.machine, open=1):
-            key = str(row["key"])
-            asked = key.removeprefix(INCIDENT) if key.startswith(INCIDENT) else ""
-            if asked and asked not in self._names():
-                self.core.incidents.close(key, "the daemon was restarted")
+            if row["key"].startswith(INCIDENT) and row["key"] not in asked:
+                self.core.incidents.close(row["key"], "the daemon was restarted")
 
     def happened(self, event: AttemptEvent) -> None:
         """Take notice of an attempt's event: a question, a decision, or neither."""
         key = (event.task, str(event.fields.get("ask", "")))
         if event.kind == "agent.ask":
-            now = self.core.now.wall_ms
-            self._open[key] = Question(
-                event.task, event.epoch, key[1], event.actor, now, dict(event.fields)
-            )
+            now_ms = self.core.now.wall_ms
+            self._open[key] = Question(*key, event.epoch, event.actor, now_ms, dict(event.fields))
             short = event.task[:12]
             self.core.incidents.open(
-                f"{INCIDENT}{event.task[:32]}-{key[1]}",
+                _incident(*key),
                 "notice",
                 f"{event.actor} waits for a permission: `muster logs {short}` shows which, "
                 f"`muster answer {short} yes|no` answers",
             )
         elif event.kind == "agent.decision" and key in self._open:
             self._close(key, str(event.fields.get("by", "")))
-
-    def _names(self) -> set[str]:
-        return {f"{task[:32]}-{ask}" for task, ask in self._open}
 
     def over(self, task: str) -> None:
         """The attempt ended, and its questions with it."""
@@ -93,7 +87,7 @@ class Approvals(Part):
 
     def _close(self, key: tuple[str, str], reason: str) -> None:
         del self._open[key]
-        self.core.incidents.close(f"{INCIDENT}{key[0][:32]}-{key[1]}", reason)
+        self.core.incidents.close(_incident(*key), reason)
 
     def listing(self) -> list[Question]:
         """What is open, the oldest first."""
@@ -111,3 +105,7 @@ class Approvals(Part):
             listed = ", ".join(f"{q.ask} ({q.fields.get('title', '')})" for q in found)
             raise Refused(f"the agent asked more than one thing: {listed}; say --question NUMBER")
         return found[0]
+
+
+def _incident(task: str, ask: str) -> str:
+    return f"{INCIDENT}{task[:32]}-{ask}"

@@ -98,11 +98,20 @@ def finish(  # noqa: PLR0917 - the fields of the entry, in their order
 ) -> kinds.AttemptFinish:
     """How an attempt ended, with everything that others chose cut to bounds."""
     counts = {
-        name: plain(count)
+        name: max(-limits.INT_ABS_MAX, min(count, limits.INT_ABS_MAX))
         for name, count in list(usage.items())[:32]
         if type(count) is int and name.isascii() and name.isidentifier() and len(name) <= 40
     }
-    names = _artefacts(artefacts)
+    # As many as leave room for the rest of the entry; the last one says how many are missing.
+    every = [fit(each, _ARTEFACT_BYTES_MAX) for each in artefacts]
+    names, room = list[str](), limits.ARTEFACT_NAMES_BYTES_MAX
+    for text in every[:_NAMES_MAX]:
+        room -= _size(text)
+        if room < 0:
+            break
+        names.append(text)
+    if len(every) > len(names):
+        names.append(f"…[{len(every) - len(names)} more]")
     room = limits.BODY_BYTES_MAX - _FRAME_BYTES - 2 * _REASON_BYTES_MAX
     room -= sum(_size(each) for each in names)
     apart = {_key(name): fit(text, 100) for name, text in list(large.items())[:_LARGE_MAX]}
@@ -128,24 +137,6 @@ def finish(  # noqa: PLR0917 - the fields of the entry, in their order
 def refusal(task: str, epoch: kinds.Epoch, part: str, reason: str) -> kinds.AttemptRefuse:
     """That an attempt could not begin: `part` (agent, repo or machine) of this machine failed."""
     return kinds.AttemptRefuse(task, epoch, code_of(part), fit(reason, limits.REASON_CHARS_MAX))
-
-
-def _artefacts(texts: Iterable[str]) -> list[str]:
-    """As many as leave room for the rest of the entry; the last one says how many are missing."""
-    every = [fit(each, _ARTEFACT_BYTES_MAX) for each in texts]
-    found, room = [], limits.ARTEFACT_NAMES_BYTES_MAX
-    for text in every[:_NAMES_MAX]:
-        room -= _size(text)
-        if room < 0:
-            break
-        found.append(text)
-    left_out = len(every) - len(found)
-    return [*found, f"…[{left_out} more]"] if left_out else found
-
-
-def plain(value: Any) -> Any:
-    """The value as canonical JSON can hold it; what it cannot hold becomes text."""
-    return _Plain(*_CUTS[0]).value(value)
 
 
 class _Plain(NamedTuple):

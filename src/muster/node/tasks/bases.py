@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from muster.limits import EACH_MATCHES_MAX, LOOK_AGAIN_MS_MAX, RETRY_DELAY_MS_MIN
 from muster.node import event as ev
-from muster.node.tasks.run import Run, base_of
+from muster.node.tasks.run import Run
 from muster.task import template
 from muster.task.problem import shown
 
@@ -87,17 +87,6 @@ class Bases:
         self._waits = waits
         # By run and phase; "" for the commit that a run starts from.
         self._again: dict[tuple[str, str], Again] = {}
-
-    def find_base(self, run: Run) -> None:
-        """Nothing begins before it is known where: every first phase starts from one commit."""
-        if "" not in run.asked:
-            run.asked.add("")
-            self._core.do(FindBase(run.run, run.body.repo, base_of(run.body, run.spec)))
-
-    def match(self, run: Run, name: str) -> None:
-        phase = run.spec.phases[name]
-        commit = run.start_of(name, run.by_phase())
-        self._core.do(MatchGlob(run.run, name, run.body.repo, commit, phase.each or ""))
 
     def matched(self, event: Matched) -> None:
         run = self._runs.get(event.run)

@@ -10,11 +10,12 @@ reported as there.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.limits import BRANCH_RETRY_MS, BRANCHES_LOOKED_FOR_MAX
-from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.entry import Entry
+from muster.log.fold import body_or_none
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
@@ -64,7 +65,7 @@ class Branches(Part):
         self.core = core
         # Tasks whose branch is to be looked for, and when; who may push its attempt once more.
         self._due_ms: dict[str, int] = {}
-        self._asked: dict[str, str] = {}
+        self.asked: dict[str, str] = {}
         core.on("task.settle", self._on_settle)
         core.on(ev.MachineHere, self._machine_here)
         core.on(BroughtBack, self.brought)
@@ -73,31 +74,29 @@ class Branches(Part):
         core = self.core
         if stream.machine != core.machine or stream == core.membership.own(stream.scope):
             return
-        try:
-            body = body_as(entry, kinds.TaskSettle)
-        except Skip:
-            return
-        if body.outcome == "done" and body.commit:
+        body = body_or_none(entry, kinds.TaskSettle)
+        if body is not None and body.outcome == "done" and body.commit:
             if len(self._due_ms) >= BRANCHES_LOOKED_FOR_MAX:
                 core.counters["branches-not-looked-for"] += 1
                 return
             self._due_ms[body.task] = core.now.boot_ms
 
-    def pusher(self, task: str) -> str | None:
-        """The machine that was asked to push the attempt of a settled task once more."""
-        return self._asked.get(task)
-
     def tick(self) -> None:
         """Look for what is due; call it once our own history is whole."""
         now_ms = self.core.now.boot_ms
         for task, due_ms in list(self._due_ms.items()):
-            if due_ms <= now_ms and task not in self._asked:
-                effect = self._effect(task)
-                if effect is None:
+            if due_ms <= now_ms and task not in self.asked:
+                row = self._row(task)
+                opened = None if row is None else self.core.store.entry(row["opened"])
+                body = None if opened is None else body_or_none(opened, kinds.TaskOpen)
+                if row is None or body is None:
                     del self._due_ms[task]
                     continue
-                self._asked[task] = effect.move.machine
-                self.core.do(effect)
+                branch = branch_of(body.run or task, body.phase, body.instance)
+                epoch, bases = (row["epoch_order"], row["epoch_count"]), tuple(body.base.split())
+                made = (row["commit_id"], bases, row["machine"], row["agent"])
+                self.asked[task] = row["machine"]
+                self.core.do(BringBack(MoveBranch(task, epoch, body.repo, branch, *made)))
 
     def _machine_here(self, event: ev.MachineHere) -> None:
         """A worker is back: what it made may be brought back now."""
@@ -109,7 +108,7 @@ class Branches(Part):
     def brought(self, event: BroughtBack) -> None:
         """The branch stands, or does not."""
         task = event.task
-        self._asked.pop(task, None)
+        self.asked.pop(task, None)
         key = f"{INCIDENT}{task[:32]}"
         if not event.reason:
             self._due_ms.pop(task, None)
@@ -123,26 +122,6 @@ class Branches(Part):
         title = f"{event.branch} is gone from repository {event.repo}: {event.reason}"
         self.core.incidents.open(key, "warning", title)
 
-    def _row(self, task: str) -> Mapping[str, object] | None:
+    def _row(self, task: str) -> Mapping[str, Any] | None:
         rows = self.core.store.rows("task", writer=self.core.machine, task=task, state="done")
-        return max(rows, key=lambda row: int(str(row["changed_ms"])), default=None)
-
-    def _effect(self, task: str) -> BringBack | None:
-        row = self._row(task)
-        opened = None if row is None else self.core.store.entry(_id(row["opened"]))
-        if row is None or opened is None:
-            return None
-        try:
-            body = body_as(opened, kinds.TaskOpen)
-        except Skip:
-            return None
-        branch = branch_of(body.run or task, body.phase, body.instance)
-        epoch = (int(str(row["epoch_order"])), int(str(row["epoch_count"])))
-        worker = (str(row["machine"]), str(row["agent"]))
-        bases = tuple(body.base.split())
-        move = MoveBranch(task, epoch, body.repo, branch, str(row["commit_id"]), bases, *worker)
-        return BringBack(move)
-
-
-def _id(value: object) -> EntryId:
-    return EntryId(value if isinstance(value, bytes) else b"")
+        return max(rows, key=itemgetter("changed_ms"), default=None)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from muster.errors import MusterError
 from muster.fleet.statement import EVERY_MACHINE, check_order, open_statement
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.counter import DECLARED
-from muster.task.kinds import WorkEnd, body_bytes
+from muster.task.kinds import WorkEnd
 from muster.task.state import LIVE
 
 if TYPE_CHECKING:
@@ -35,60 +35,49 @@ def cancel_args(what: str, reason: str) -> dict[str, str]:
     return {"what": what, **({"reason": reason} if reason else {})}
 
 
-class EndedWork:
-    """See the rules at the top of this file."""
-
-    def __init__(self, core: "Core") -> None:
-        self.core = core
-
-    def write(self, what: str, reason: str, statement: str, cause: EntryId, actor: str) -> None:
-        """Leave the order where the owner, and everybody else, will find it."""
-        body = WorkEnd(what, statement.encode().hex(), reason)
-        self.core.append("work.end", body_bytes(body), cause=(cause,), actor=actor)
-
-    def shown(self, row: Mapping[str, Any], *whats: str) -> dict[str, Any]:
-        """A row of the owner as it is to be shown; `whats` are its own id and that of its run."""
-        owner = str(row["stream"]).partition("/")[0]
-        if row["state"] not in OPEN or owner == self.core.machine:
-            return dict(row)
-        said = "reason" if "reason" in row else "summary"
-        name = self.core.membership.name_of(owner)
-        for what in whats:
-            if by := self.by(what) if what else "":
-                text = f"{by} ended it while {name}, its owner, could not be asked"
-                return {**row, "state": "cancelled", said: text}
-        if owner in self.core.roster.revoked:
-            text = f"{name}, which owned it, is revoked; nobody takes it over: order it again"
-            return {**row, "state": "lost", said: text}
+def shown(core: "Core", row: Mapping[str, Any], *whats: str) -> dict[str, Any]:
+    """A row of the owner as it is to be shown; `whats` are its own id and that of its run."""
+    owner = row["stream"].partition("/")[0]
+    if row["state"] not in OPEN or owner == core.machine:
         return dict(row)
+    said = "reason" if "reason" in row else "summary"
+    name = core.membership.name_of(owner)
+    for what in whats:
+        if by := ended_by(core, what) if what else "":
+            text = f"{by} ended it while {name}, its owner, could not be asked"
+            return {**row, "state": "cancelled", said: text}
+    if owner in core.roster.revoked:
+        text = f"{name}, which owned it, is revoked; nobody takes it over: order it again"
+        return {**row, "state": "lost", said: text}
+    return dict(row)
 
-    def by(self, what: str) -> str:
-        """The operator who ended this, "" where nobody did."""
-        for row in self.core.store.rows("ending", what=what):
-            found = row["entry"]
-            entry = self.core.store.entry(EntryId(found)) if isinstance(found, bytes) else None
-            if entry is not None and (name := self.ordered(entry)):
-                return name
+
+def ended_by(core: "Core", what: str) -> str:
+    """The operator who ended this, "" where nobody did."""
+    for row in core.store.rows("ending", what=what):
+        entry = core.store.entry(row["entry"])
+        if entry is not None and (name := orderer(core, entry)):
+            return name
+    return ""
+
+
+def orderer(core: "Core", entry: Entry) -> str:
+    """The operator who ordered what a `work.end` says, of whoever owns it; "" for none."""
+    try:
+        body = body_as(entry, WorkEnd)
+        statement = open_statement(bytes.fromhex(body.statement), core.membership.fleet)
+        # When it was written down counts, not when somebody comes to read it.
+        at_ms = max(statement.issued_ms, min(entry.header.t[0], statement.until_ms))
+        check_order(
+            statement,
+            verb="cancel",
+            object=body.what,
+            machine=MachineId(EVERY_MACHINE),
+            args=cancel_args(body.what, body.reason),
+            now_ms=at_ms,
+        )
+        core.roster.permit(statement, at_ms)
+    except (MusterError, Skip, ValueError):
+        core.counters["endings-void"] += 1
         return ""
-
-    def ordered(self, entry: Entry) -> str:
-        """The operator who ordered what a `work.end` says, of whoever owns it; "" for none."""
-        core = self.core
-        try:
-            body = body_as(entry, WorkEnd)
-            statement = open_statement(bytes.fromhex(body.statement), core.membership.fleet)
-            # When it was written down counts, not when somebody comes to read it.
-            at_ms = max(statement.issued_ms, min(entry.header.t[0], statement.until_ms))
-            check_order(
-                statement,
-                verb="cancel",
-                object=body.what,
-                machine=MachineId(EVERY_MACHINE),
-                args=cancel_args(body.what, body.reason),
-                now_ms=at_ms,
-            )
-            core.roster.permit(statement, at_ms)
-        except (MusterError, Skip, ValueError):
-            core.counters["endings-void"] += 1
-            return ""
-        return core.roster.speaker(statement.operator)
+    return core.roster.speaker(statement.operator)

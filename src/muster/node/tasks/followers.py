@@ -5,11 +5,10 @@ the next. Why it left a machine is told at once: another one may have it by the 
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks.owner import OwnerService
@@ -50,10 +49,8 @@ class Followers(Part):
         self.watchers: dict[str, list[Watcher]] = {}
         # Tasks that changed in this step, and their runs.
         self._changed: dict[str, str] = {}
-        for kind in _MOVES:
-            core.on(kind, self._on_move)
-        for kind in _BEGINS:
-            core.on(kind, self._on_begin)
+        for kind in {*_MOVES, *_BEGINS}:
+            core.on(kind, self._on_entry)
 
     def follow(self, what: str, watcher: Watcher) -> Callable[[], None]:
         """From now on `watcher` hears of a run of ours, or that anybody's task may have begun.
@@ -71,26 +68,21 @@ class Followers(Part):
 
         return stop
 
-    def _on_move(self, stream: StreamName, entry: Entry) -> None:
-        """A task got a machine, or lost it."""
-        if stream.machine != self.core.machine or not self.watchers:
+    def _on_entry(self, stream: StreamName, entry: Entry) -> None:
+        kind = entry.header.kind
+        body: Any = body_or_none(entry, kinds.KINDS[kind]) if self.watchers else None
+        if body is None:
             return
-        try:
-            body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
-        except Skip:
-            return
-        run = self._owning.owner.run_of(body.task)
-        if entry.header.kind == "task.assign":
-            self.changed(run, body.task)
-            return
-        why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
-        self._tell_task(run, body.task, why)
-
-    def _on_begin(self, _stream: StreamName, entry: Entry) -> None:
-        if self.watchers:
-            with suppress(Skip):
-                body: Any = body_as(entry, kinds.KINDS[entry.header.kind])
-                self._say(body.task, {})
+        if kind in _MOVES and stream.machine == self.core.machine:
+            # A task of ours got a machine, or lost it.
+            run = self._owning.owner.run_of(body.task)
+            if kind == "task.assign":
+                self.changed(run, body.task)
+            else:
+                why = {"state": "queued", "reason": body.reason, "changed_ms": entry.header.t[0]}
+                self._tell_task(run, body.task, why)
+        if kind in _BEGINS:
+            self._say(body.task, {})
 
     def changed(self, run: str, task: str) -> None:
         """A task of the run stands otherwise than before."""
@@ -120,8 +112,7 @@ class Followers(Part):
         row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
         if row is None:
             return
-        machine = str(row["machine"] or "")
-        row["machine"] = self.core.membership.name_of(machine) if machine else ""
+        row["machine"] = self.core.membership.name_of(row["machine"])
         row |= {"task": task, "commit": row["commit_id"], **moved}
         self._say(run, {name: row[name] for name in WATCHED})
 

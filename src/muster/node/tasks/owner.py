@@ -9,19 +9,18 @@ Rule 4: what fails is one task: it is cancelled by an entry that says why, and e
 owner keeps in memory is read back from the tables, for nobody knows what became of it.
 """
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from muster.limits import LEASE_MS, REASON_CHARS_MAX
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_as, body_or_none
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED
-from muster.node.guard import SURVIVED, Failure
+from muster.node.guard import SURVIVED
 from muster.node.part import Part
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.ownership import is_given
@@ -56,8 +55,10 @@ DECLARED[__name__] = {
 P = ParamSpec("P")
 
 _FAULT = "fault-"
-_END_KINDS = ("attempt.refuse", "attempt.finish")
-_TASK_COLUMNS = TaskRow._fields
+_END_KINDS: Mapping[str, type[Ended]] = {
+    "attempt.refuse": kinds.AttemptRefuse,
+    "attempt.finish": kinds.AttemptFinish,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,8 @@ class OwnerService(Part):
             Promoted, lambda event: self.about(event.task, self.owner.promoted, event, core.now)
         )
         core.on(ev.MachineHere, lambda event: self.machine_here(event.machine))
-        core.on(ev.MachineGone, self._machine_gone)
+        core.on(ev.MachineGone, lambda event: self._heard.discard(event.machine))
+        core.on(ev.MachineGone, lambda event: self.owner.machine_down(event.machine))
         core.on(ev.MachineRemoved, lambda event: self.owner.machine_removed(event.machine))
         core.on(ev.RosterChanged, lambda _event: self.roster_changed())
         core.on(ev.MemoryDoubtful, lambda _event: self.recover("", ""))
@@ -103,31 +105,22 @@ class OwnerService(Part):
         return self._owner
 
     def _make(self) -> Owner:
+        # This incarnation's place: when its first entry was written, so that later is higher.
+        first = self.core.store.slice(self.core.membership.own(FLEET), 0, 1)
+        mine = first[0].stamp.ms if first else self.core.now.wall_ms
+        newest = self._own_rows(order=("-epoch_order",), limit=1)
+        highest = newest[0]["epoch_order"] if newest else 0
         return Owner(
-            self._order(),
-            settled_with_key=self._settled_with_key,
-            is_mine=self._is_mine,
+            mine if mine >= highest else highest + 1,
+            settled_with_key=lambda key: next(
+                (r["task"] for r in self._own_rows(dedupe=key)), None
+            ),
+            is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
         )
 
-    def _is_mine(self, task: str) -> bool:
-        return bool(self._own_rows(task=task))
-
-    def _order(self) -> int:
-        """This incarnation's place: when its first entry was written, so that later is higher."""
-        store, own = self.core.store, self.core.membership.own(FLEET)
-        first = store.slice(own, 0, 1)
-        mine = first[0].stamp.ms if first else self.core.now.wall_ms
-        newest = self._own_rows(order=("-epoch_order",), limit=1)
-        highest = int(newest[0]["epoch_order"] or 0) if newest else 0
-        return mine if mine >= highest else highest + 1
-
     def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
         return self.core.store.rows("task", writer=self.core.machine, **equals)
-
-    def _settled_with_key(self, dedupe: str) -> str | None:
-        rows = self._own_rows(dedupe=dedupe)
-        return str(rows[0]["task"]) if rows else None
 
     # --- starting ---------------------------------------------------------------------------
 
@@ -145,52 +138,59 @@ class OwnerService(Part):
         restored: list[Restored] = []
         for row in live:
             if row["stream"] == own:
-                task = str(row["task"])
+                task = row["task"]
                 failure = self.core.guard.run("task", task[:12], self._read_back, row, restored)
                 if failure is not None:
                     self._end(task, failure.text)
         failure = self.core.guard.run("tasks", "", self.owner.restore, restored, self.core.now)
-        if failure is not None:
-            self._take_up_singly(restored)
-        return live
-
-    def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
-        restored.append(self._restored(row))
-
-    def _take_up_singly(self, restored: Sequence[Restored]) -> None:
-        """One of these tasks cannot be taken up: find it, for the others must go on."""
+        if failure is None:
+            return live
+        # One of these tasks cannot be taken up: find it, for the others must go on.
         good: list[Restored] = []
         for each in restored:
-            probe = self._make()
-            failure = self.core.guard.run(
-                "task", each.task[:12], probe.restore, [each], self.core.now
-            )
+            short, restore = each.task[:12], self._make().restore
+            failure = self.core.guard.run("task", short, restore, [each], self.core.now)
             if failure is None:
                 good.append(each)
             else:
                 self._end(each.task, failure.text)
         self._owner = self._make()
         self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
+        return live
+
+    def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
+        task = TaskRow(**{name: row[name] for name in TaskRow._fields})
+        (order, count), ended = task.epoch, None
+        attempts = self.core.store.rows(
+            "attempt", writer=task.machine, task=row["task"], epoch_order=order, epoch_count=count
+        )
+        # The end of the attempt that holds the task, where it came before we were stopped.
+        for attempt in attempts if task.state == "leased" else ():
+            entry = self.core.store.entry(attempt["ended"])
+            if entry is not None and ended is None:
+                ended = entry.id, task.machine, body_as(entry, _END_KINDS[entry.header.kind])
+        restored.append(Restored(row["task"], task, self._opening(row), FLEET, ended))
 
     def adopt(self) -> None:
         """Open the live tasks of earlier incarnations anew, in the present one."""
-        self._forget_faults()
-        live = [row for state in sorted(LIVE) for row in self._own_rows(state=state)]
-        for task, row in {str(row["task"]): row for row in live}.items():
-            if self._is_left(task):
+        # A restart forgets what machines failed at: nothing must say for ever that they do.
+        held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
+        own = self.core.membership.own(FLEET)
+        for row in self.core.store.rows("fleet_incident", stream=own, open=1):
+            if row["key"].startswith(_FAULT) and row["key"] not in held:
+                reason = "the daemon was restarted; it is asked again"
+                self.core.incidents.close(row["key"], reason)
+        live = {r["task"]: r for state in sorted(LIVE) for r in self._own_rows(state=state)}
+        for task, row in live.items():
+            # Asked of each that is open: to ask for all that are settled would read them all.
+            rows = self._own_rows(task=task)
+            if all(r["stream"] != str(own) and r["state"] in LIVE for r in rows):
                 self.core.guard.run("task", task[:12], self._adopt_one, row)
 
-    def _is_left(self, task: str) -> bool:
-        """Whether our streams that ended hold it as open, and the present one not at all."""
-        own = str(self.core.membership.own(FLEET))
-        # Asked of each that is open: whoever asked for all that are settled would read them all.
-        rows = self._own_rows(task=task)
-        return all(row["stream"] != own and row["state"] in LIVE for row in rows)
-
     def _adopt_one(self, row: dict[str, Any]) -> None:
-        opened = EntryId(row["opened"])
-        body = self._body(opened, kinds.TaskOpen)
-        self.submit([Submission(body, body.run or body.task, (opened,), again=True)])
+        body = self._opening(row)
+        again = Submission(body, body.run or body.task, (EntryId(row["opened"]),), again=True)
+        self.submit([again])
 
     # --- what fails ---------------------------------------------------------------------------
 
@@ -202,38 +202,29 @@ class OwnerService(Part):
 
     def recover(self, task: str, reason: str) -> None:
         """End `task` (if it is one of ours, and live) and read all others back from the tables."""
-        self._salvage()
+        # What the owner decided before it stumbled was decided well: it is not to be lost.
+        for each in self.owner.drain():
+            if isinstance(each, Draft):
+                write_each(self.core, [each])
+            elif isinstance(each, Stop | BeatReply | AskPerson):
+                self.core.guard.run("task", "", self._carry_out, each)
         if task:
             self._end(task, reason)
         self._take_up()
         self.roster_changed()
         self.core.tell(ReadBack())
 
-    def _salvage(self) -> None:
-        """What the owner decided before it stumbled was decided well: it is not to be lost."""
-        for each in self.owner.drain():
-            if isinstance(each, Draft):
-                self._write([each])
-            elif isinstance(each, Stop | BeatReply | AskPerson):
-                self.core.guard.run("task", "", self._carry_out, each)
-
     def _end(self, task: str, reason: str) -> None:
         rows = [r for r in self._own_rows(task=task) if r["state"] in LIVE]
         for row in rows[-1:]:
             cause = (EntryId(row["assigned"] or row["opened"]),)
-            body = kinds.TaskCancel(task, reason[:REASON_CHARS_MAX])
-            self.core.guard.run(
-                "task",
-                task[:12],
-                self.core.append,
-                "task.cancel",
-                kinds.body_bytes(body),
-                cause=cause,
-            )
+            body = kinds.body_bytes(kinds.TaskCancel(task, reason[:REASON_CHARS_MAX]))
+            run, append = self.core.guard.run, self.core.append
+            run("task", task[:12], append, "task.cancel", body, cause=cause)
             if row["state"] == "leased":
-                epoch = (int(row["epoch_order"]), int(row["epoch_count"]))
-                stop = Stop(str(row["machine"]), task, epoch, reason[:REASON_CHARS_MAX])
-                self.core.guard.run("task", task[:12], self._carry_out, stop)
+                epoch = (row["epoch_order"], row["epoch_count"])
+                stop = Stop(row["machine"], task, epoch, reason[:REASON_CHARS_MAX])
+                run("task", task[:12], self._carry_out, stop)
 
     def ended(self, task: str) -> Settled | None:
         """How a task of ours ended, None while it is live or where there is none."""
@@ -244,45 +235,10 @@ class OwnerService(Part):
         over = [row for row in here or rows if row["state"] not in LIVE]
         return settled_of(self.core.store, over[-1]) if over else None
 
-    def _forget_faults(self) -> None:
-        """A restart forgets what machines failed at: nothing must say for ever that they do."""
-        held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
-        own = self.core.membership.own(FLEET)
-        for row in self.core.store.rows("fleet_incident", stream=own, open=1):
-            key = str(row["key"])
-            if key.startswith(_FAULT) and key not in held:
-                self.core.incidents.close(key, "the daemon was restarted; it is asked again")
-
-    def _restored(self, row: dict[str, Any]) -> Restored:
-        task = TaskRow(**{name: row[name] for name in _TASK_COLUMNS})
-        body = self._body(EntryId(task.opened), kinds.TaskOpen)
-        return Restored(str(row["task"]), task, body, FLEET, self._ended(str(row["task"]), task))
-
-    def _ended(self, name: str, task: TaskRow) -> tuple[EntryId, str, Ended] | None:
-        """The end of the attempt that holds the task, where it came before we were stopped."""
-        if task.state != "leased":
-            return None
-        order, count = task.epoch
-        rows = self.core.store.rows(
-            "attempt", writer=task.machine, task=name, epoch_order=order, epoch_count=count
-        )
-        for row in rows:
-            ended = row["ended"]
-            if isinstance(ended, bytes) and ended:
-                entry = self.core.store.entry(EntryId(ended))
-                if entry is not None:
-                    return entry.id, task.machine, self._end_body(entry)
-        return None
-
-    def _end_body(self, entry: Entry) -> Ended:
-        if entry.header.kind == "attempt.refuse":
-            return body_as(entry, kinds.AttemptRefuse)
-        return body_as(entry, kinds.AttemptFinish)
-
-    def _body(self, entry: EntryId, type: type[kinds.TaskOpen]) -> kinds.TaskOpen:
-        found = self.core.store.entry(entry)
+    def _opening(self, row: Mapping[str, Any]) -> kinds.TaskOpen:
+        found = self.core.store.entry(row["opened"])
         assert found is not None, "a row names an entry that the store holds"
-        return body_as(found, type)
+        return body_as(found, kinds.TaskOpen)
 
     # --- work comes in ----------------------------------------------------------------------
 
@@ -300,27 +256,21 @@ class OwnerService(Part):
         # A machine that never owned a task need not look at what other owners' workers report.
         if not self._ready or not self._owned:
             return
-        try:
-            body = self._end_body(entry)
-        except Skip:
+        body = body_or_none(entry, _END_KINDS[entry.header.kind])
+        if body is None:
             return
-        held = self.owner.has_given(stream.machine, body.task, body.epoch)
-        if not held and not self._is_late(entry, body):
-            # Whoever never had the task could fill our log with what came too late.
-            self.core.counters["reports-of-nobody"] += 1
-            return
+        if not self.owner.has_given(stream.machine, body.task, body.epoch):
+            me, (order, count) = self.core.machine, body.epoch
+            late: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
+            given = is_given(self.core, entry, me, body.task, body.epoch)
+            if not given or self.core.store.rows("late", writer=me, **late):
+                # Not from who once had the task, or not the first of its kind. Whoever never had
+                # the task could fill our log with what came too late.
+                self.core.counters["reports-of-nobody"] += 1
+                return
         never = self._never(body) if isinstance(body, kinds.AttemptRefuse) else ""
         now, report = self.core.now, self.owner.report
         self.about(body.task, report, entry.id, stream.machine, body, now, never=never)
-
-    def _is_late(self, entry: Entry, body: Ended) -> bool:
-        """Whether this is from who once had the task, and the first of its kind."""
-        order, count = body.epoch
-        return is_given(
-            self.core, entry, self.core.machine, body.task, body.epoch
-        ) and not self.core.store.rows(
-            "late", writer=self.core.machine, task=body.task, epoch_order=order, epoch_count=count
-        )
 
     def _never(self, body: kinds.AttemptRefuse) -> str:
         """Why no machine could run the task any more, where that is so; looked at here, not heard.
@@ -330,7 +280,7 @@ class OwnerService(Part):
         if body.reason not in evidence.HOPELESS:
             return ""
         core, rows = self.core, self._own_rows(task=body.task)
-        opened = core.store.entry(EntryId(rows[-1]["opened"])) if rows else None
+        opened = core.store.entry(rows[-1]["opened"]) if rows else None
         if opened is None:
             return ""
         try:
@@ -338,7 +288,7 @@ class OwnerService(Part):
                 opened,
                 fleet=core.membership.fleet,
                 lookup=core.store.entry,
-                authority=core.membership.authority,
+                authority=core.roster.permit,
                 now_ms=core.now.wall_ms,
             )
         except evidence.Unproven as unproven:
@@ -354,10 +304,6 @@ class OwnerService(Part):
         roster = self.core.roster
         if machine in self._heard and machine in roster.machines and machine in roster.facts:
             self.owner.machine_up(self.core.membership.candidate(MachineId(machine)))
-
-    def _machine_gone(self, event: ev.MachineGone) -> None:
-        self._heard.discard(event.machine)
-        self.owner.machine_down(event.machine)
 
     def roster_changed(self) -> None:
         if not self._ready:
@@ -383,7 +329,8 @@ class OwnerService(Part):
             failed = self.core.guard.failed("tasks", self.owner.placing[:12], error)
             self.recover(self.owner.placing, failed.text)
             return
-        stumbled = self._write([each for each in instructions if isinstance(each, Draft)])
+        drafts = [each for each in instructions if isinstance(each, Draft)]
+        stumbled = {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
         for each in instructions:
             if isinstance(each, Draft):
                 continue
@@ -397,9 +344,6 @@ class OwnerService(Part):
                 stumbled[_task_of(each)] = failure
         for task, why in stumbled.items():
             self.recover(task, why.text)
-
-    def _write(self, drafts: list[Draft]) -> dict[str, Failure]:
-        return {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
 
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
@@ -422,8 +366,10 @@ class OwnerService(Part):
                 title = f"{what} waits for a decision: `muster why {task[:12]}` asks for it"
                 core.incidents.open(f"ask-{task[:32]}", "notice", title)
             case MachineFault(machine, part, reason):
-                name = core.membership.name_of(machine)
-                title = f"{name} {_failed_at(part)}; its work goes elsewhere"
+                kind, _, what = part.partition(":")
+                words = {"agent": f"cannot run {what}", "repo": f"cannot work on {what}"}
+                failed = words.get(kind, "cannot begin work")
+                title = f"{core.membership.name_of(machine)} {failed}; its work goes elsewhere"
                 core.incidents.open(_fault_key(machine, part), "warning", title, reason)
             case MachineMended(machine, part):
                 core.incidents.close(_fault_key(machine, part), "it works again, or started anew")
@@ -442,25 +388,12 @@ def _task_of(each: object) -> str:
 
 def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
     """How a settled task ended, from its row and the entry that the row names."""
-    settled = row["settled"]
-    entry = store.entry(EntryId(settled)) if isinstance(settled, bytes) and settled else None
-    values: dict[str, str] = {}
-    if entry is not None and entry.header.kind == "task.settle":
-        with contextlib.suppress(Skip):
-            values = body_as(entry, kinds.TaskSettle).values
-    place = (str(row["task"]), str(row["run"]), str(row["phase"]), str(row["instance"]))
-    cite = entry.id if entry is not None else None
-    return Settled(
-        *place, str(row["state"]), str(row["summary"]), str(row["commit_id"]), values, cite
-    )
-
-
-def _failed_at(part: str) -> str:
-    """What a machine cannot do, in words."""
-    kind, _, name = part.partition(":")
-    if kind == "agent":
-        return f"cannot run {name}"
-    return f"cannot work on {name}" if kind == "repo" else "cannot begin work"
+    entry = store.entry(row["settled"])
+    settled = entry is not None and entry.header.kind == "task.settle"
+    body = body_or_none(entry, kinds.TaskSettle) if entry is not None and settled else None
+    place = (row["task"], row["run"], row["phase"], row["instance"])
+    end = (row["state"], row["summary"], row["commit_id"])
+    return Settled(*place, *end, body.values if body else {}, entry.id if entry else None)
 
 
 def _fault_key(machine: str, part: str) -> str:

@@ -13,18 +13,19 @@ much does not crowd out what others wrote.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from muster.fleet.statement import Statement
 from muster.limits import ATTEMPTS_OF_TASK_MAX
-from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.entry import Entry
+from muster.log.fold import body_or_none
 from muster.log.stream import FLEET, StreamName
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
-from muster.node.tasks.ended_work import EndedWork
+from muster.node.tasks.ended_work import shown
 from muster.node.verb import Turns
 from muster.task.evidence import Known, Unproven, check_ordered
 from muster.task.kinds import TaskAssign
@@ -74,7 +75,6 @@ class Ownership(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self.endings = EndedWork(core)
         self._rank: dict[bytes, int] = {}
         # The runs whose order held: a run's many tasks share one.
         self._known: Known = {}
@@ -106,9 +106,9 @@ class Ownership(Part):
         if found is None:
             return None
         owner, rank = found
-        row = max((row for row in rows if writer_of(row) == owner), key=_age)
-        run = str(row["run"]) if what == "task" else ""
-        return Held(self.endings.shown(row, str(row[what]), run), owner, rank == _CERTAIN)
+        row = max((row for row in rows if writer_of(row) == owner), key=itemgetter("changed_ms"))
+        run = row["run"] if what == "task" else ""
+        return Held(shown(self.core, row, row[what], run), owner, rank == _CERTAIN)
 
     def claims(self, what: What, name: str) -> list[Row]:
         """What other machines wrote about this id: their newest rows."""
@@ -119,11 +119,11 @@ class Ownership(Part):
     def beginning(self, what: What, text: str) -> list[Held]:
         """The tasks or runs whose ids begin so; where an id names its owner, only such."""
         names = set[str]()
-        for writer in self._writers():
+        for writer in sorted({stream.machine for stream in self.core.store.streams()}):
             rows = self.core.store.rows(
                 what, writer=writer, begins={what: text}, order=(what,), limit=_ALIKE_MAX
             )
-            names |= {str(row[what]) for row in rows}
+            names |= {row[what] for row in rows}
         every = [self.held(what, name) for name in sorted(names)]
         found = [each for each in every if each is not None]
         # Nobody can choose an id that names its owner: who squats a beginning has other ones.
@@ -146,16 +146,22 @@ class Ownership(Part):
                 )
                 cut = cut or len(found) > limit
                 rows += found
-        rows.sort(key=lambda row: (-int(str(row["opened_ms"])), str(row[what])))
-        first = {(writer_of(row), str(row[what])): row for row in reversed(rows)}
+        rows.sort(key=lambda row: (-row["opened_ms"], row[what]))
+        first = {(writer_of(row), row[what]): row for row in reversed(rows)}
         if len(first) > _JUDGED_PER_TURN:
             yield
-        several = self._several(what, {name for _, name in first})
-        listed: list[Row] = []
+        # Those of these ids that several streams have a row of.
+        names = json.dumps(sorted({name for _, name in first}))
+        query = self.core.store.query(
+            f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
+            " group by 1 having count(*) > 1",
+            (names,),
+        )
+        several, listed = set(query), list[Row]()
         for number, ((writer, name), row) in enumerate(reversed(first.items()), 1):
             if number % _JUDGED_PER_TURN == 0:
                 yield
-            held = self._held(self._rows(what, name) if name in several else [row], what)
+            held = self._held(self._rows(what, name) if (name,) in several else [row], what)
             # A stream that ended says for ever what was so at its end; the newest row counts.
             if held is None or held.owner != writer or (wanted and held.row["state"] not in wanted):
                 continue
@@ -164,15 +170,6 @@ class Ownership(Part):
             listed.append(held.row)
         return Listing(listed, cut)
 
-    def _several(self, what: What, names: Collection[str]) -> set[object]:
-        """Those of these ids that several streams have a row of."""
-        rows = self.core.store.query(
-            f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
-            " group by 1 having count(*) > 1",
-            (json.dumps(sorted(names)),),
-        )
-        return {name for (name,) in rows}
-
     def assigned(self, entry: Entry, task: str, epoch: tuple[int, int]) -> bool:
         """Whether what a worker wrote of a task cites that its owner had given it the task."""
         owner = self.owner("task", task)
@@ -180,18 +177,15 @@ class Ownership(Part):
 
     def attempts(self, task: str) -> list[Row]:
         """What workers wrote of their attempts at a task that its owner had given them."""
-        return [
-            row
-            for row in self.core.store.rows_of_each(
-                "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
-            )
-            if self._is_given(row)
-        ]
-
-    def _is_given(self, row: Row) -> bool:
-        entry = self.core.store.entry(EntryId(_bytes(row["started"]) or _bytes(row["ended"])))
-        epoch = (int(str(row["epoch_order"])), int(str(row["epoch_count"])))
-        return entry is not None and self.assigned(entry, str(row["task"]), epoch)
+        found = []
+        for row in self.core.store.rows_of_each(
+            "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
+        ):
+            entry = self.core.store.entry(row["started"] or row["ended"])
+            epoch = (row["epoch_order"], row["epoch_count"])
+            if entry is not None and self.assigned(entry, task, epoch):
+                found.append(row)
+        return found
 
     # --- judging ----------------------------------------------------------------------------
 
@@ -200,15 +194,11 @@ class Ownership(Part):
             return self.core.store.rows("task", task=name)
         return self.core.store.rows("run", run=name)
 
-    def _writers(self) -> list[str]:
-        return sorted({stream.machine for stream in self.core.store.streams()})
-
     def _owner(self, rows: Iterable[Row]) -> tuple[str, int] | None:
         """The owner, and how sure that is."""
         found = []
         for row in rows:
-            stream = StreamName.parse(str(row["stream"]))
-            opened = EntryId(_bytes(row["opened"]))
+            stream, opened = StreamName.parse(row["stream"]), row["opened"]
             rank = self._rank.get(opened)
             if rank is None:
                 entry = self.core.store.entry(opened)
@@ -230,7 +220,7 @@ class Ownership(Part):
         )
         return machine, rank
 
-    def _admitted(self, opened: EntryId) -> tuple[int, int]:
+    def _admitted(self, opened: bytes) -> tuple[int, int]:
         """When an opening came here."""
         entry = self.core.store.entry(opened)
         came = entry and self.core.store.admitted(entry.stream, entry.header.seq)
@@ -251,7 +241,8 @@ class Ownership(Part):
                 entry,
                 fleet=self.core.membership.fleet,
                 lookup=self.core.store.entry,
-                authority=self._was_operator,
+                # What was ordered stays ordered when its operator or device is revoked later.
+                authority=self.core.roster.was_permitted,
                 # Whose it is does not change with the years.
                 now_ms=entry.header.t[0],
                 known=self._known,
@@ -267,11 +258,6 @@ class Ownership(Part):
             return None
         rank = self._rank[entry.id] = _CERTAIN if certain else _ORDERED
         return rank
-
-    def _was_operator(self, statement: Statement, at_ms: int) -> object:
-        """What an operator or a device ordered stays ordered when it is revoked later."""
-        self.core.roster.was_permitted(statement, at_ms)
-        return None
 
     def _came(self, statement: Statement, entry: Entry) -> None:
         """What came after its key was shut out was ordered by nobody, whatever date it bears.
@@ -289,11 +275,8 @@ def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int
         found = core.store.entry(cause)
         if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
             continue
-        try:
-            body = body_as(found, TaskAssign)
-        except Skip:
-            continue
-        if (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
+        body = body_or_none(found, TaskAssign)
+        if body and (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
             return True
     return False
 
@@ -312,14 +295,6 @@ def newest(rows: Iterable[Row], what: What) -> list[Row]:
     for row in rows:
         key = (writer_of(row), row[what])
         known = found.get(key)
-        if known is None or _age(row) >= _age(known):
+        if known is None or row["changed_ms"] >= known["changed_ms"]:
             found[key] = row
     return list(found.values())
-
-
-def _age(row: Mapping[str, Any]) -> int:
-    return int(str(row["changed_ms"]))
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""

@@ -1,6 +1,6 @@
 """What this machine knows about tasks, for the fence in git; see `git/fence.py`."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
 from muster.git.fence import Epoch
@@ -18,25 +18,21 @@ class OwnerPushPolicy:
     def __init__(self, core: "Core") -> None:
         self.core = core
 
-    def _row(self, task: str) -> dict[str, Any] | None:
-        held = self.core.part(Ownership).held("task", task)
-        return None if held is None else held.row
-
     def epoch(self, task: str) -> Epoch | None:
-        row = self._row(task)
-        if row is None or not row["assigned"]:
+        held = self.core.part(Ownership).held("task", task)
+        if held is None or not held.row["assigned"]:
             return None
-        return Epoch(int(row["epoch_order"]), int(row["epoch_count"]))
+        return Epoch(held.row["epoch_order"], held.row["epoch_count"])
 
     def holder(self, task: str) -> str | None:
-        held = self.core.part(OwnerService).owner.holder(task)
-        if held is not None:
-            return held[0]
-        row = self._row(task)
-        if row is not None and row["state"] == "leased":
-            return str(row["machine"])
+        holds = self.core.part(OwnerService).owner.holder(task)
+        if holds is not None:
+            return holds[0]
+        held = self.core.part(Ownership).held("task", task)
+        if held is not None and held.row["state"] == "leased":
+            return str(held.row["machine"])
         # After a restore the worker of a settled task is asked for its work once more.
-        return self.core.part(Branches).pusher(task)
+        return self.core.part(Branches).asked.get(task)
 
     def owner(self, task: str) -> str | None:
         return self.core.part(Ownership).owner("task", task)

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.errors import Malformed, Refused
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.log.stream import MachineId
 from muster.store.store import Store
 from muster.task import kinds
@@ -36,10 +36,6 @@ class Piece(NamedTuple):
     large: Large | None = None
     entry: EntryId = EntryId(b"")
     machine: MachineId = MachineId("")
-
-    @property
-    def size(self) -> int:
-        return self.large.size if self.large else len(self.text.encode("utf-8", "replace"))
 
 
 # Of each phase each value, as the pieces that its tasks yielded.
@@ -64,12 +60,11 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     found: dict[str, Settlement] = {}
     race = False
     for row in store.rows("task", writer=owner, run=run, phase=phase, state="done"):
-        entry = _entry(store, row["settled"])
-        if entry is not None and entry.header.kind == "task.settle":
-            with contextlib.suppress(Skip):
-                body = body_as(entry, kinds.TaskSettle)
-                found[str(row["task"])] = Settlement(entry, body, str(row["instance"]))
-                race = race or _is_race(_entry(store, row["opened"]))
+        if each := _settlement(store, row["settled"], row["instance"]):
+            found[row["task"]] = each
+            opened = store.entry(row["opened"])
+            order = opened and body_or_none(opened, kinds.TaskOpen)
+            race = race or bool(order and order.template.get("race"))
     done = sorted(found.values(), key=lambda each: each.instance)
     if race and done:
         return [min(done, key=lambda each: (*each.entry.header.t, each.entry.header.seq))]
@@ -86,15 +81,15 @@ def gathered(
 def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
     """The same of one end that is known already; None where it is not of the log (any more)."""
     cite = end.cite.id if isinstance(end.cite, Draft) else end.cite
-    if cite in kept:
-        return kept[cite][0]
-    entry = _entry(store, cite)
+    return kept[cite][0] if cite in kept else _settlement(store, cite, end.instance)
+
+
+def _settlement(store: Store, cite: EntryId | None, instance: str) -> Settlement | None:
+    entry = store.entry(cite)
     if entry is None or entry.header.kind != "task.settle":
         return None
-    try:
-        return Settlement(entry, body_as(entry, kinds.TaskSettle), end.instance)
-    except Skip:
-        return None
+    body = body_or_none(entry, kinds.TaskSettle)
+    return None if body is None else Settlement(entry, body, instance)
 
 
 def digest(found: Mapping[str, Sequence[Settlement]]) -> str:
@@ -144,15 +139,29 @@ def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Pie
     result = {name: Piece(text) for name, text in values.items()}
     for name, text in large.items():
         told = parse(text)
-        entry, machine = _attempt(store, found.entry) if told.sha256 else (EntryId(b""), "")
-        result[name] = Piece(values.get(name, ""), told, entry, MachineId(machine))
+        result[name] = Piece(values.get(name, ""), told)
+        if told.sha256:
+            # The end of the attempt, which names the blob, and its machine: the owner cites both.
+            causes = found.entry.causes
+            assign = store.entry(causes[0]) if len(causes) > 1 else None
+            if assign is None or assign.header.kind != "task.assign":
+                raise Malformed("the end of a task before this one cites no attempt")
+            given = body_or_none(assign, kinds.TaskAssign)
+            if given is None:
+                raise Malformed("the assignment of a task before this one cannot be read")
+            result[name] = Piece(values.get(name, ""), told, causes[1], MachineId(given.machine))
     own = {"status": body.outcome, "summary": body.summary, "commit": body.commit}
     if body.commit:
         own["branch"] = branch
     if body.artefacts:
-        own["artefacts"] = "\n".join(_paths(body))
+        paths: list[str] = []
+        with contextlib.suppress(Malformed):
+            paths = [each.path for each in blobs_of(body.commit, body.artefacts)]
+        own["artefacts"] = "\n".join(paths or body.artefacts)
     if body.usage:
-        own["usage"] = _usage(body.usage)
+        first = [name for name in _USAGE_ORDER if name in body.usage]
+        names = [*first, *sorted(body.usage.keys() - set(first))]
+        own["usage"] = ", ".join(f"{name} {body.usage[name]}" for name in names)
     return result | {name: Piece(text) for name, text in own.items()}
 
 
@@ -163,9 +172,8 @@ def joined(several: Sequence[Piece]) -> str:
 
 def total(several: Sequence[Piece]) -> int:
     """How long the whole value is."""
-    if len(several) == 1:
-        return several[0].size
-    return sum(piece.size for piece in several) + len(several) - 1
+    sizes = [p.large.size if p.large else len(p.text.encode("utf-8", "replace")) for p in several]
+    return sum(sizes) + len(sizes) - 1
 
 
 def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
@@ -182,7 +190,9 @@ def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
             if not uses.takes(phase, value):
                 continue
             size = total(several)
-            if not strict or (size <= limits.VALUE_BYTES_MAX and _is_whole(several)):
+            # Of what is large somebody must have the whole.
+            whole = all(piece.large is None or piece.large.sha256 for piece in several)
+            if not strict or (size <= limits.VALUE_BYTES_MAX and whole):
                 taken[value] = several
                 together += size
             elif uses.names(phase, value):
@@ -193,47 +203,3 @@ def used(every: Pieces, uses: Uses, *, strict: bool = True) -> Pieces:
             f"{limits.VALUES_BYTES_MAX}; name fewer of them, or deliver files"
         )
     return result
-
-
-def _is_whole(several: Sequence[Piece]) -> bool:
-    """Whether of all that is large somebody has the whole."""
-    return all(piece.large is None or piece.large.sha256 for piece in several)
-
-
-def _attempt(store: Store, settled: Entry) -> tuple[EntryId, str]:
-    """The end of the attempt, which names the blob, and its machine: the owner cites both."""
-    assign = store.entry(settled.causes[0]) if len(settled.causes) > 1 else None
-    if assign is None or assign.header.kind != "task.assign":
-        raise Malformed("the end of a task before this one cites no attempt")
-    try:
-        return settled.causes[1], body_as(assign, kinds.TaskAssign).machine
-    except Skip as skip:
-        raise Malformed("the assignment of a task before this one cannot be read") from skip
-
-
-def _paths(body: kinds.TaskSettle) -> list[str]:
-    try:
-        found = blobs_of(body.commit, body.artefacts)
-    except Malformed:
-        return list(body.artefacts)
-    return [each.path for each in found] or list(body.artefacts)
-
-
-def _usage(usage: Mapping[str, int]) -> str:
-    first = [name for name in _USAGE_ORDER if name in usage]
-    return ", ".join(
-        f"{name} {usage[name]}" for name in [*first, *sorted(usage.keys() - set(first))]
-    )
-
-
-def _is_race(opened: Entry | None) -> bool:
-    if opened is None:
-        return False
-    try:
-        return bool(body_as(opened, kinds.TaskOpen).template.get("race"))
-    except Skip:
-        return False
-
-
-def _entry(store: Store, id: object) -> Entry | None:
-    return store.entry(EntryId(id)) if isinstance(id, bytes) and id else None

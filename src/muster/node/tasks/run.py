@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from muster.limits import BODY_BYTES_MAX
 from muster.log.entry import EntryId
 from muster.task import graph, kinds, template
 from muster.task import values as values_of
@@ -29,6 +28,7 @@ class Run:
 
     run: str
     body: kinds.RunOpen
+    spec: Spec
     progress: graph.Progress
     opened: EntryId
     tasks: dict[Slot, str] = field(default_factory=dict)
@@ -40,10 +40,6 @@ class Run:
     number: int = 0
     # Whether any of the ends has a commit.
     has_commits: bool = False
-
-    @property
-    def spec(self) -> Spec:
-        return self.progress.spec
 
     def tell(self, slot: Slot, state: State, machine: str = "") -> None:
         """What became of a task; what is told later came later."""
@@ -91,12 +87,6 @@ class Run:
             # A phase without commits, such as a person's decision, hands on what it was given.
             yield from commits or self._commits_before(before, ends, seen)
 
-    def sources(self, name: str) -> set[str]:
-        """The phases whose values a phase is given: those just before it, and those it names."""
-        phase = self.spec.phases[name]
-        named = values_of.sources(template.texts_of(phase), self.spec.phases)
-        return named.union(phase.prerequisites)
-
     def values(self, slot: Slot, given: Yields, results: str = "") -> Yields:
         """What a task is given: who its run is, its inputs, and what earlier phases yielded."""
         found: Yields = {"run": {"id": self.run, "name": self.body.name}}
@@ -112,15 +102,5 @@ class Run:
 def opened_run(body: kinds.RunOpen, opened: EntryId) -> Run:
     """A run from its opening. Raises: SpecErrors."""
     spec = parse(body.spec.encode())
-    base = None if body.repo and base_of(body, spec) else ""
-    return Run(body.run, body, graph.Progress(spec), opened, base=base)
-
-
-def base_of(body: kinds.RunOpen, spec: Spec) -> str:
-    """What a run starts from: as it was ordered, else as the spec says."""
-    return body.base or spec.base or ""
-
-
-def fits(body: kinds.TaskOpen) -> bool:
-    """Whether an opening fits into its entry; the digest is added later."""
-    return len(kinds.body_bytes(body)) <= BODY_BYTES_MAX - 128
+    base = None if body.repo and (body.base or spec.base) else ""
+    return Run(body.run, body, spec, graph.Progress(spec), opened, base=base)

@@ -11,11 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
-from muster.limits import (
-    GIT_BASES_MAX,
-    REASON_CHARS_MAX,
-    RUN_TASKS_MAX,
-)
+from muster.limits import BODY_BYTES_MAX, GIT_BASES_MAX, REASON_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET
@@ -25,7 +21,7 @@ from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGl
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.owner import OwnerService, ReadBack, settled_of
 from muster.node.tasks.results import Settlement
-from muster.node.tasks.run import Ends, Run, Yields, fits, opened_run
+from muster.node.tasks.run import Ends, Run, Yields, opened_run
 from muster.task import graph, identity, kinds
 from muster.task import values as values_of
 from muster.task.graph import Slot
@@ -49,8 +45,8 @@ class Given(NamedTuple):
     whole: bool
 
 
-class Asked(dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]):
-    """What was given in this step already, by the phases before and what is used of them."""
+# What was given in this step already, by the phases before and what is used of them.
+Asked = dict[tuple[tuple[str, ...], values_of.Uses, bool], Given]
 
 
 class RunService(Part):
@@ -85,7 +81,7 @@ class RunService(Part):
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
         own = str(self.core.membership.own(FLEET))
         found = self._own_rows("run", state="open")
-        for name in dict.fromkeys(str(row["run"]) for row in found):
+        for name in dict.fromkeys(row["run"] for row in found):
             rows = self._own_rows("run", run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
             if rows and all(r["state"] == "open" for r in rows):
@@ -95,7 +91,7 @@ class RunService(Part):
         here = [r for r in rows if r["stream"] == own]
         if name in self.runs and here:
             return
-        entry = self.core.store.entry(EntryId(_bytes((here or rows)[-1]["opened"])))
+        entry = self.core.store.entry((here or rows)[-1]["opened"])
         if entry is None:
             return
         if name not in self.runs:
@@ -132,16 +128,11 @@ class RunService(Part):
             )
             if not here:
                 return
-            opened = EntryId(_bytes(here[-1]["opened"]))
+            opened = EntryId(here[-1]["opened"])
         for task in self.owning.owner.of_run(name):
-            self.owning.about(
-                task,
-                self.owning.owner.cancel,
-                task,
-                f"the run failed: {reason}",
-                (opened,),
-                self.core.now,
-            )
+            why = f"the run failed: {reason}"
+            about, cancel = self.owning.about, self.owning.owner.cancel
+            about(task, cancel, task, why, (opened,), self.core.now)
         body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
         self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
         self.following.settled(name, "failed", reason)
@@ -152,11 +143,10 @@ class RunService(Part):
     def _read_tasks(self, run: Run) -> None:
         rows = self._own_rows("task", run=run.run)
         for row in sorted(rows, key=self._place):
-            slot = Slot(str(row["phase"]), str(row["instance"]))
-            run.tasks[slot] = str(row["task"])
-            state: Any = row["state"]
-            run.tell(slot, state, self._name(str(row["machine"])))
-            if state not in LIVE and row["settled"]:
+            slot = Slot(row["phase"], row["instance"])
+            run.tasks[slot] = row["task"]
+            run.tell(slot, row["state"], self.core.membership.name_of(row["machine"]))
+            if row["state"] not in LIVE and row["settled"]:
                 run.ended(slot, settled_of(self.core.store, row))
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
@@ -165,8 +155,8 @@ class RunService(Part):
 
     def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
         """When a task was settled, in our log's own order: of two racers the first one won."""
-        entry = self.core.store.entry(EntryId(_bytes(row["settled"]))) if row["settled"] else None
-        return (*entry.header.t, entry.header.seq) if entry else (_int(row["opened_ms"]), 0, 0)
+        entry = self.core.store.entry(row["settled"])
+        return (*entry.header.t, entry.header.seq) if entry else (row["opened_ms"], 0, 0)
 
     # --- going on ------------------------------------------------------------------------------
 
@@ -188,20 +178,25 @@ class RunService(Part):
 
     def _advance(self, run: Run) -> None:
         if run.base is None and not run.progress.cancelled:
-            self.bases.find_base(run)
+            # Nothing begins before it is known where: every first phase starts from one commit.
+            if "" not in run.asked:
+                run.asked.add("")
+                base = run.body.base or run.spec.base or ""
+                self.core.do(FindBase(run.run, run.body.repo, base))
             return
         plan = run.progress.plan()
         starts: dict[str, list[Slot]] = {}
         for slot in (*plan.start, *plan.ask):
             starts.setdefault(slot.phase, []).append(slot)
         if starts:
-            ends, asked = run.by_phase(), Asked()
+            ends, asked = run.by_phase(), dict[Any, Given]()
             for name, slots in starts.items():
                 self._open_phase(run, name, slots, ends, asked)
         for name in plan.match:
             if name not in run.asked:
                 run.asked.add(name)
-                self.bases.match(run, name)
+                commit, glob = run.start_of(name, run.by_phase()), run.spec.phases[name].each
+                self.core.do(MatchGlob(run.run, name, run.body.repo, commit, glob or ""))
         for slot, reason in plan.cancel:
             try:
                 self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
@@ -209,7 +204,14 @@ class RunService(Part):
                 # It settled in this very step; its outcome is on the way.
                 continue
         if plan.settled:
-            self._settle(run, plan)
+            outcome: Any = plan.settled
+            body = kinds.body_bytes(kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000]))
+            causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
+            self.core.append("run.settle", body, cause=(run.opened, *causes))
+            del self.runs[run.run]
+            if not self.runs:
+                self._kept.clear()
+            self.following.settled(run.run, plan.settled, plan.reason)
 
     def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked) -> None:
         """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
@@ -243,15 +245,22 @@ class RunService(Part):
                 "merged: let phases between gather a part of them each"
             )
         used, strict = values_of.uses(texts_of(phase)), not phase.by_human
-        sources = run.sources(name)
+        # The phases whose values it is given: those just before it, and those it names.
+        named = values_of.sources(texts_of(phase), run.spec.phases)
+        sources = named.union(phase.prerequisites)
         known = tuple(n for n in run.progress.order if n in sources and n in ends)
         # The phases of one layer come after the same ones, and mostly use the same of them.
         given = asked.get((known, used, strict))
         if given is None:
-            found = {n: self._settlements(ends[n]) for n in known}
+            store, found = self.core.store, dict[str, list[Settlement]]()
+            for n in known:
+                every = (yields.settlement(store, end, self._kept) for end in ends[n])
+                found[n] = [each for each in every if each is not None]
             given = asked[known, used, strict] = self._given(run, found, used, strict=strict)
         orders = [self._order(run, slot, ends, given.inline) for slot in slots]
-        if given.whole and all(fits(each.body) for each in orders):
+        # The digest is added later.
+        most = BODY_BYTES_MAX - 128
+        if given.whole and all(len(kinds.body_bytes(each.body)) <= most for each in orders):
             return orders
         # A worker reads them from our log, as we do here; the hash tells it that it has them all.
         found = yields.gathered(self.core.store, self.core.machine, run.run, known)
@@ -268,10 +277,6 @@ class RunService(Part):
         inline = {n: {v: yields.joined(p) for v, p in each.items()} for n, each in every.items()}
         whole = all(p.large is None for each in every.values() for ps in each.values() for p in ps)
         return Given(inline, whole)
-
-    def _settlements(self, ends: list[Settled]) -> list[Settlement]:
-        found = (yields.settlement(self.core.store, end, self._kept) for end in ends)
-        return [each for each in found if each is not None]
 
     def _order(
         self, run: Run, slot: Slot, ends: Ends, given: Yields, results: str = ""
@@ -313,12 +318,9 @@ class RunService(Part):
         state: Any = end.outcome
         if run.spec.phases[slot.phase].by_human:
             self.core.incidents.close(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
-        run.tell(slot, state, self._name(end.machine))
+        run.tell(slot, state, self.core.membership.name_of(end.machine))
         self.following.changed(run.run, end.task)
         self.moved(run.run)
-
-    def _name(self, machine: str) -> str:
-        return self.core.membership.name_of(machine) if machine else ""
 
     def cancel(self, name: str, reason: str) -> None:
         """Raises: NotFound where no such run is open here."""
@@ -332,16 +334,6 @@ class RunService(Part):
         run.progress.cancel(reason or "nobody wants it any more")
         self.moved(name)
 
-    def _settle(self, run: Run, plan: graph.Plan) -> None:
-        outcome: Any = plan.settled
-        body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
-        causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
-        self.core.append("run.settle", kinds.body_bytes(body), cause=(run.opened, *causes))
-        del self.runs[run.run]
-        if not self.runs:
-            self._kept.clear()
-        self.following.settled(run.run, plan.settled, plan.reason)
-
     def progress(self, name: str) -> dict[str, graph.PhaseProgress]:
         """Where the phases of an open run stand. Raises: NotFound."""
         run = self.runs.get(name)
@@ -352,11 +344,3 @@ class RunService(Part):
             if found[phase].state in ("ready", "waiting"):
                 found[phase] = graph.PhaseProgress("waiting", reason)
         return found
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.log.stream import StreamName
 from muster.node import event as ev
 from muster.node.incarnations.doubt import Doubt
 from muster.node.part import Part
+from muster.node.tasks.ended_work import ended_by
 from muster.node.tasks.owner import OwnerService, ReadBack
-from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.task.instruction import Settled
 from muster.task.kinds import WorkEnd
@@ -47,28 +47,25 @@ class TaskService(Part):
         core.on("work.end", self._on_ending)
         core.on(Settled, self._settled)
         core.on(ReadBack, self._read_back)
-        core.on(ev.NewIncarnation, lambda _event: self._adopt_in(ADOPT_MS))
-        core.on(ev.DoubtOver, lambda _event: self._adopt_in(0))
+        core.on(ev.NewIncarnation, lambda _event: self.start())
+        core.on(ev.DoubtOver, self._doubt_over)
 
     def start(self) -> None:
-        self._adopt_in(ADOPT_MS)
+        self._adopt_at = self.core.now.boot_ms + ADOPT_MS
 
-    def _adopt_in(self, ms: int) -> None:
-        self._adopt_at = self.core.now.boot_ms + ms
+    def _doubt_over(self, _event: ev.DoubtOver) -> None:
+        self._adopt_at = self.core.now.boot_ms
 
     def _on_open(self, stream: StreamName, _entry: Entry) -> None:
         """Work of an earlier incarnation of ours comes back, perhaps long after our start."""
         core = self.core
         if stream.machine == core.machine and stream != core.membership.own(stream.scope):
-            self._adopt_in(ADOPT_MS)
+            self.start()
 
     def _on_ending(self, _stream: StreamName, entry: Entry) -> None:
         """An operator ended work while its owner could not be asked; perhaps that is us."""
-        try:
-            body = body_as(entry, WorkEnd)
-        except Skip:
-            return
-        if self.core.settled:
+        body = body_or_none(entry, WorkEnd)
+        if body is not None and self.core.settled:
             self._end(body.what)
 
     def _end(self, what: str) -> None:
@@ -76,21 +73,11 @@ class TaskService(Part):
         owner = self._owning.owner
         if what not in self._running.runs and not owner.is_open(what):
             return
-        by = self.core.part(Ownership).endings.by(what)
+        by = ended_by(self.core, what)
         if by and what in self._running.runs and not self._running.runs[what].progress.cancelled:
             self._running.cancel(what, f"{by} ended it while this machine could not be asked")
         elif by and owner.is_open(what):
             owner.cancel(what, f"{by} ended it", (), self.core.now)
-
-    def _end_all(self) -> None:
-        """What was ended while we were away, or before our own history was confirmed."""
-        found = self.core.store.query(
-            "select distinct what from ending where what in (select run from run where state ="
-            " 'open') or what in (select task from task where state in ('queued', 'waiting',"
-            " 'leased'))"
-        )
-        for (what,) in found:
-            self._end(str(what))
 
     def tick(self) -> None:
         """Open anew what an earlier incarnation of ours left, once it is known what is left."""
@@ -100,7 +87,14 @@ class TaskService(Part):
         self._adopt_at = None
         self._owning.adopt()
         core.guard.run("runs", "", runs.adopt)
-        core.guard.run("runs", "", self._end_all)
+        # What was ended while we were away, or before our own history was confirmed.
+        ended = core.store.query(
+            "select distinct what from ending where what in (select run from run where state ="
+            " 'open') or what in (select task from task where state in ('queued', 'waiting',"
+            " 'leased'))"
+        )
+        for (what,) in ended:
+            core.guard.run("runs", "", self._end, str(what))
 
     def when_settled(
         self, tasks: Sequence[str], then: Callable[[list[Settled]], None]
