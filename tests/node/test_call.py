@@ -322,7 +322,7 @@ def test_whoever_asked_over_a_link_that_goes_is_told_once(world):
     hub.core.part(Router).ask(studio.id, "facts", {}, told.append)
     hub.step(ev.LinkDown(hub.core.link_to(studio.id)))
     assert [kind(each) for each in told] == ["Unreachable"]
-    assert hub.core.part(Router)._asked == {}
+    assert hub.core.part(Router).asked == {}
 
 
 @proves("node.calls-end-with-their-links")
