@@ -401,6 +401,26 @@ def test_also_where_the_home_is_the_usual_one_only_what_finds_it_is_loaded(tmp_p
     assert done.stdout == "[]\n"
 
 
+@proves("cli.starts-light")
+def test_a_command_that_signs_loads_what_signs_and_little_else(tmp_path):
+    """It took 112 ms, most of it to load what no signature needs."""
+    muster(tmp_path, "init", "--listen", "")
+    script = (
+        "import sys\nfrom muster.cli import context, main\n"
+        "sign = context._signing()\n"
+        "to = sign.Target('a' * 64, 'hub', 'b' * 64, 1)\n"
+        "assert sign.sign('send', {'text': ['hi'], 'to': 'hub'}, to, 'hub')\n"
+        "heavy = {'asyncio', 'cryptography', 'dataclasses', 'inspect', 'rich', 'apsw', 'secrets',"
+        " 'tomllib', 'typing_extensions', 'muster.fleet.grant', 'muster.agent.mask'}\n"
+        "print(sorted(heavy & set(sys.modules)))\nimport typing_extensions"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path!r}\n{script}"],
+        env=environment(tmp_path), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "[]\n"
+
+
 @proves("cli.zero-is-an-argument")
 def test_a_zero_that_was_typed_is_handed_on():
     """It equals False, which stands for a flag that was not given."""

@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from muster.cli import call as calls
@@ -197,8 +198,7 @@ class CommandContext:
         # An agent shows what it was given for its task, and signs nothing.
         if verb.auth == "agent" and not on and (token := os.environ.get("MUSTER_CAPABILITY")):
             return [{"capability": token, "options": options}]
-        from muster.cli import sign  # noqa: PLC0415 - signing costs 100 ms
-
+        sign = _signing()
         to = sign.target(self._plain, verb, args, on)
         signed = getattr(sign, verb.signs)(self._plain, args, to) if verb.signs else [options]
         object = str(options.pop("object", "")) or sign.object_of(verb, args)
@@ -244,6 +244,21 @@ class CommandContext:
             text = show.text(self.command.verb.name, value, self._how())
             if text:
                 print(text, flush=True)
+
+
+def _signing() -> ModuleType:
+    """What signs, which costs a quick command a third of its time.
+
+    msgspec asks `typing_extensions`, which imports `inspect`, for what Python has since 3.11.
+    """
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    there = modules.setdefault("typing_extensions", None)
+    try:
+        from muster.cli import sign  # noqa: PLC0415 - see above
+    finally:
+        if there is None:
+            del modules["typing_extensions"]
+    return sign
 
 
 def _seconds(text: str) -> float | None:

@@ -5,18 +5,15 @@ the key. So an order needs `operator.seed` in this home, or `device.seed` (a key
 own, for the verbs that an operator named), or comes from an agent that shows the capability of its
 task instead.
 Rule 2: an order names the machine that is to act and counts for five minutes, once.
-Rule 3: nothing here is imported by a command that orders nothing: signing costs 100 ms.
+Rule 3: nothing here is imported by a command that orders nothing, and what only a grant or a device
+needs is imported for those.
 """
 
-import secrets
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from muster.errors import Denied, Malformed, NotFound
-from muster.fleet.device import Terms, sign_terms
-from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.limits import GRANT_DAYS_MAX
@@ -66,7 +63,7 @@ def sign(verb: str, args: Mapping[str, Any], to: Target, object: str) -> str:
         object=object or "*",
         target=to.machine or EVERY_MACHINE,
         args=dict(args),
-        nonce=secrets.token_bytes(_NONCE_BYTES),
+        nonce=os.urandom(_NONCE_BYTES),
         issued_ms=to.now_ms,
         until_ms=to.now_ms + LIFE_MS,
     ).decode()
@@ -112,6 +109,8 @@ def object_of(verb: Verb, args: Mapping[str, Any]) -> str:
 
 def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The options of each `grant` call: one to give, as many to take as grants are meant."""
+    from muster.fleet.grant import Grant, sign_give  # noqa: PLC0415 - see rule 3
+
     # The daemon says who is meant, and refuses what would have no effect, before it is signed.
     asked = {name: args[name] for name in ("to", "verb", "object", "take") if name in args}
     found = ask("grant.check", asked)
@@ -126,7 +125,7 @@ def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[st
     until_ms = to.now_ms + days * _DAY_MS
     grant = Grant(object, found["grantee"], until_ms, verb)
     raw = sign_give(
-        signer("grant"), to.fleet, grant, nonce=secrets.token_bytes(_NONCE_BYTES),
+        signer("grant"), to.fleet, grant, nonce=os.urandom(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
     shown = {"object": grant.object, "to": grant.to, "until_ms": until_ms, "verb": verb}
@@ -135,10 +134,14 @@ def grant_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[st
 
 def device_options(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str, Any]]:
     """The terms of a device, as the daemon understands them, and the statement that gives them."""
+    import msgspec  # noqa: PLC0415 - see rule 3
+
+    from muster.fleet.device import Terms, sign_terms  # noqa: PLC0415 - as above
+
     shown = ask("device.terms", args)["terms"]
     terms = msgspec.convert(shown, Terms)
     raw = sign_terms(
-        signer("device.add"), to.fleet, terms, nonce=secrets.token_bytes(_NONCE_BYTES),
+        signer("device.add"), to.fleet, terms, nonce=os.urandom(_NONCE_BYTES),
         issued_ms=to.now_ms,
     )  # fmt: skip
     return [{"terms": shown, "statement": raw.decode()}]
@@ -150,9 +153,11 @@ def device_taken(ask: Ask, args: Mapping[str, Any], to: Target) -> list[dict[str
 
 
 def _take_all(ids: list[str], to: Target) -> list[dict[str, Any]]:
+    from muster.fleet.grant import sign_take  # noqa: PLC0415 - see rule 3
+
     options = []
     for each in ids:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
+        nonce = os.urandom(_NONCE_BYTES)
         raw = sign_take(signer("grant"), to.fleet, each, nonce=nonce, issued_ms=to.now_ms)
         options.append({"id": each, "statement": raw.decode()})
     return options

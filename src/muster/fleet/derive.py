@@ -12,13 +12,10 @@ process of lower privilege can be handed the one sub-key it needs.
 The label ends in a version, so that one sub-key can be exchanged while the others stay.
 """
 
+import hmac
 from typing import Final, Literal
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
-from muster.log.keys import Signer
+from muster.log.keys import Signer, agreement_key
 
 SEED_BYTES: Final = 32
 SALT: Final = b"muster/v1"
@@ -48,11 +45,13 @@ def derive_key(seed: bytes, purpose: str) -> bytes:
     """The 32 secret bytes that `seed` yields for `purpose`."""
     assert len(seed) == SEED_BYTES, "a seed has exactly 32 bytes"
     info = f"{purpose}/v1".encode("ascii")
-    return HKDF(algorithm=SHA256(), length=32, salt=SALT, info=info).derive(seed)
+    # Of as many bytes as the hash has HKDF is two steps; a library for them would cost each
+    # signed command a tenth of its time.
+    return hmac.digest(hmac.digest(SALT, seed, "sha256"), info + b"\x01", "sha256")
 
 
 def public_key(purpose: str, secret: bytes) -> bytes:
     """The public half of a sub-key: X25519 for key agreement, ed25519 for everything else."""
     if purpose in AGREEMENT_PURPOSES:
-        return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+        return agreement_key(secret)
     return Signer(secret).public

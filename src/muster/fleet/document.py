@@ -16,8 +16,7 @@ machine's root key, the operator's key): the caller names the key, never the doc
 
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,8 +29,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 _SIGNATURE: Final = re.compile(rb"[0-9a-f]{128}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Document(Generic[T]):
+class Document(NamedTuple, Generic[T]):
     """A document whose form was checked and whose signature was not, until `check` says so."""
 
     value: T

@@ -1,11 +1,16 @@
-"""Ed25519, the only signature in the log.
+"""Ed25519, the only signature in the log; and X25519, for those who agree on a key.
 
 Rule 1: this is the only file that imports PyNaCl.
 Rule 2: a key signs one kind of statement; what separates the kinds is the key's purpose
 (see fleet/derive.py) and the first line of the message, both the caller's duty.
 """
 
-from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
+from nacl.bindings import (
+    crypto_scalarmult_base,
+    crypto_sign,
+    crypto_sign_open,
+    crypto_sign_seed_keypair,
+)
 from nacl.exceptions import BadSignatureError
 
 SEED_BYTES = 32
@@ -29,6 +34,12 @@ class Signer:
 
     def __repr__(self) -> str:
         return f"Signer(public={self.public.hex()})"
+
+
+def agreement_key(secret: bytes) -> bytes:
+    """The public half of an X25519 key."""
+    public: bytes = crypto_scalarmult_base(secret)
+    return public
 
 
 def verify(public: bytes, message: bytes, signature: bytes) -> bool:

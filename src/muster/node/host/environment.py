@@ -19,7 +19,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from muster.agent.mask import password
 from muster.errors import Broken
 
 if TYPE_CHECKING:
@@ -77,6 +76,8 @@ def secrets(
 
     `inherited` is the daemon's environment, `file` what agents.env says, `named` is `agent_env`.
     """
+    from muster.agent.mask import password  # noqa: PLC0415 - no command of a person needs it
+
     source = {**inherited, **file}
     agents = {name for entry in entries for name in entry.variables}
     found: dict[str, str] = {name: password(source[name]) for name in NETWORK if name in source}

@@ -15,7 +15,6 @@ import json
 import os
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -206,7 +205,9 @@ class Home:
 
     def config(self) -> "Config":
         """Raises: Broken naming the line where the file is not TOML or a value is of no use."""
-        from muster.node.host.config import Config, read_config  # noqa: PLC0415 - a quick command reads none
+        import tomllib  # noqa: PLC0415 - a quick command reads none
+
+        from muster.node.host.config import Config, read_config  # noqa: PLC0415 - as above
 
         path = self.path / "config.toml"
         try:
