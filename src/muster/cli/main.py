@@ -143,22 +143,19 @@ def _whose(name: str) -> str:
     path = os.path.abspath(name)
     while not os.access(path, os.F_OK) and path != os.path.dirname(path):
         path = os.path.dirname(path)
-    owner = os.stat(path).st_uid
+    owner, users = os.stat(path).st_uid, {}
     if owner == os.geteuid():
         return f"`ls -ld {path}` shows what its mode allows you, `chmod u+rwX {path}` changes it"
-    return (
-        f"{path} belongs to {_user(owner)} and you are {_user(os.geteuid())}: be that user, or "
-        "give another home with --home"
-    )
-
-
-def _user(number: int) -> str:
     import pwd  # noqa: PLC0415 - only for a mistake
 
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
+    for number in (owner, os.geteuid()):
+        users[number] = f"user {number}"
+        with contextlib.suppress(KeyError):
+            users[number] = pwd.getpwuid(number).pw_name
+    return (
+        f"{path} belongs to {users[owner]} and you are {users[os.geteuid()]}: be that user, or "
+        "give another home with --home"
+    )
 
 
 def _mistake(error: BaseException) -> str:

@@ -77,7 +77,9 @@ def parse(words: Sequence[str]) -> Command:
     for arg in verb.args:
         value = found[arg.name.replace("-", "_")]
         if arg.required and value != 0 and not "".join(value).strip():
-            raise Usage(f"{verb.name}: {arg.name.upper()} is empty; see {_help_of(verb)}")
+            raise Usage(
+                f"{verb.name}: {arg.name.upper()} is empty; see `muster {verb.name} --help`"
+            )
         # A zero is an answer, though it equals False.
         if (value is False or value in (None, "", [])) and not arg.required:
             continue
@@ -95,10 +97,6 @@ def parse(words: Sequence[str]) -> Command:
     return Command(verb, args, options, files, found["json"], found["on"], found["home"])
 
 
-def _help_of(verb: Verb) -> str:
-    return f"`muster {verb.name} --help`"
-
-
 def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) -> None:
     """What one action of a verb needs, and what belongs to its other actions. Raises: Usage."""
     action = found.get("action")
@@ -109,7 +107,9 @@ def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) 
             whose = " and ".join(f"`muster {verb.name} {each}`" for each in arg.actions)
             raise Usage(f"{verb.name} {action} takes no {named}: that is for {whose}")
         if action in arg.needed and not said:
-            raise Usage(f"{verb.name} {action} needs {named}: {arg.help}; see {_help_of(verb)}")
+            raise Usage(
+                f"{verb.name} {action} needs {named}: {arg.help}; see `muster {verb.name} --help`"
+            )
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -76,24 +76,19 @@ def signer(verb: str) -> Signer:
         return Operator.from_seed(home.seed("operator.seed")).statement
     if home.has_seed("device.seed"):
         return Signer(home.seed("device.seed"))
+    from muster.fleet.device import NEVER  # noqa: PLC0415 - only where somebody is refused
+
+    found, way = VERBS.get(verb), ""
+    if verb not in NEVER and not (found is not None and found.operators_only):
+        # The other way out, where there is one: not every verb is ever a device's.
+        may = "" if found is not None and found.daily else f" and `--may {verb}`"
+        way = (
+            ", or let this one order with a key of its own: there, "
+            f"`muster device add` with this machine's name{may}"
+        )
     raise Denied(
         f"{verb} is an operator's to order, and {home.path} holds no operator.seed: do it on the "
-        f"machine where `muster init` ran{_or_as_a_device(verb)}"
-    )
-
-
-def _or_as_a_device(verb: str) -> str:
-    """The other way out, where there is one: not every verb is ever a device's."""
-    from muster.fleet.device import NEVER  # noqa: PLC0415 - only where somebody is refused
-    from muster.verbs.device import DAILY  # noqa: PLC0415 - as above
-
-    found = VERBS.get(verb)
-    if verb in NEVER or (found is not None and found.operators_only):
-        return ""
-    may = "" if verb in DAILY else f" and `--may {verb}`"
-    return (
-        ", or let this one order with a key of its own: there, "
-        f"`muster device add` with this machine's name{may}"
+        f"machine where `muster init` ran{way}"
     )
 
 

@@ -4,7 +4,6 @@ Rule: whatever would be refused is refused before anything is ordered.
 """
 
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 from muster.cli import follow, sign
@@ -54,31 +53,31 @@ def ask(context: CommandContext) -> int:
 
 def check(context: CommandContext) -> int:
     """What is wrong with a spec: exit code 1 where it cannot run."""
-    args = context.command.args
-    answer = context.ask("check", args, on=context.on) if context.on else _checked(context, args)
-    context.show(answer)
-    return int(any(not each["warning"] for each in answer["problems"]))
-
-
-def _checked(context: CommandContext, args: Mapping[str, Any]) -> Any:
-    """What is wrong with a spec; the file alone where no daemon runs."""
+    args, answer = context.command.args, None
     try:
-        if not args.get("alone"):
-            return _with_base(context, context.ask("check", args))
+        if context.on or not args.get("alone"):
+            answer = context.ask("check", args, on=context.on)
     except (Unreachable, NotFound):
+        if context.on:
+            raise
         context.say(
             "the file alone was checked: no daemon runs here that knows the machines, so "
             "whether one meets the needs was not compared"
         )
-    from msgspec import to_builtins  # noqa: PLC0415 - the daemon checks as a rule
+    if answer is None:
+        from msgspec import to_builtins  # noqa: PLC0415 - the daemon checks as a rule
 
-    from muster.verbs.spec import problems  # noqa: PLC0415 - as above
+        from muster.verbs.spec import problems  # noqa: PLC0415 - as above
 
-    return to_builtins(problems(str(args["spec"]), repo=str(args.get("repo") or "")))
+        answer = to_builtins(problems(str(args["spec"]), repo=str(args.get("repo") or "")))
+    elif not context.on:
+        _look_at_base(context, answer)
+    context.show(answer)
+    return int(any(not each["warning"] for each in answer["problems"]))
 
 
-def _with_base(context: CommandContext, answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer of a check, and whether the branch that the spec names is there."""
+def _look_at_base(context: CommandContext, answer: dict[str, Any]) -> None:
+    """Whether the branch that the spec names is there; what is wrong goes into the answer."""
     base, repo = answer.get("base"), answer.get("repo")
     try:
         if base and repo:
@@ -89,7 +88,6 @@ def _with_base(context: CommandContext, answer: dict[str, Any]) -> dict[str, Any
         answer["problems"].append({**mistake, "text": f"base: {error}"})
     except Unreachable as error:
         context.say(f"whether there is a branch {base} was not compared: {error}")
-    return answer
 
 
 def repo(context: CommandContext) -> int:

@@ -122,6 +122,10 @@ class Verb(NamedTuple):
     target: Target = "here"
     # Whether only an operator may order it, whatever was granted to whom.
     operators_only: bool = False
+    # Whether the capability of every task names it, so that its agent may ask for it.
+    agents: bool = False
+    # Whether a device may order it where its operator names nothing else.
+    daily: bool = False
     # Whether it writes although it needs no order of its own.
     writes: bool = False
     # Whether it may be suggested for a mistake: whoever types it after all has changed nothing
@@ -142,7 +146,8 @@ class Verb(NamedTuple):
     # Lines that a person would type, for its help.
     examples: tuple[str, ...] = ()
     # How an answer is shown where `cli/show/` knows no better: by these lines, and a list (the
-    # answer, or what this field of it holds) by columns, or by what is said of an empty one.
+    # answer, or what this field of it holds) by columns, or by what is said of an empty one;
+    # without columns the lines are those of each row.
     says: tuple[Line, ...] = ()
     rows: str = ""
     columns: tuple[Column, ...] = ()

@@ -41,7 +41,7 @@ _LEFT: Final = (
 
 
 @verb(
-    "cancel", auth="order", group="Work", object="what", target="owner or all",
+    "cancel", auth="order", daily=True, group="Work", object="what", target="owner or all",
     says=(
         Line("run {run:id} is being cancelled", "run !left_for"),
         Line("task {task:id} is being cancelled", "!run !left_for"),
@@ -98,7 +98,7 @@ class Retried(Struct, frozen=True):
     task: str
 
 
-@verb("retry", auth="order", group="Work", object="task", target="owner",
+@verb("retry", auth="order", daily=True, group="Work", object="task", target="owner",
       says=(Line("task {task:id} is tried again now"),))  # fmt: skip
 def retry(core: Core, call: Call, ask: Retry) -> Retried:
     """Try a task now that waits for its next try.
@@ -124,7 +124,7 @@ class Decided(Struct, frozen=True):
 
 
 @verb(
-    "decide", auth="order", group="Work", object="task", target="owner",
+    "decide", auth="order", daily=True, group="Work", object="task", target="owner",
     says=(
         Line("task {task:id}: your yes is written down", "answer=approve"),
         Line("task {task:id}: your no is written down", "answer=reject"),

@@ -55,16 +55,14 @@ from muster.verbs.declaration import (
     verb,
 )
 from muster.verbs.grant import check_right
+from muster.verbs.table import VERBS
 
 SEED: Final = "device.seed"
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
 DAY_MS: Final = 24 * HOUR_MS
-# What a person does all day; whoever wants a device to do more names it.
-DAILY: Final = (
-    "run", "task", "cancel", "retry", "decide", "question.answer", "journal", "send", "reply",
-    "ack", "thread",
-)  # fmt: skip
+# What a person does all day, single tasks too; whoever wants a device to do more names it.
+DAILY: Final = ("task", *(each.name for each in VERBS.values() if each.daily))
 
 Days = Annotated[int, Meta(ge=1, le=DEVICE_DAYS_MAX)]
 Minutes = Annotated[int, Meta(ge=DEVICE_MINUTES_MIN, le=DEVICE_MINUTES_MAX)]

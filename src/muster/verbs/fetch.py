@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from muster.errors import NotFound, Refused
 from muster.node.attempts.deliverables import Target
+from muster.node.verb import Line
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 from muster.task.units import path_refusal
@@ -43,7 +44,15 @@ class Fetched(Struct, frozen=True):
     placed: list[Placed]
 
 
-@verb("fetch", auth="local", runs="client", group="Work", harmless=True)
+@verb(
+    "fetch", auth="local", runs="client", group="Work", harmless=True, rows="placed",
+    says=(
+        Line("its files are in the repository {repo}, on the branch {branch}:\n"
+             "  git fetch && git checkout {branch}    # {commit}", "commit"),
+        Line("{path}/  {size} bytes", "shape=folder"),
+        Line("{path}  {size} bytes", "path !shape=folder"),
+    ),
+)  # fmt: skip
 def fetch(context: Context, ask: Fetch) -> Fetched | dict[str, Any]:
     """Bring what a settled task delivered to this machine.
 

@@ -101,7 +101,7 @@ async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: Where) -> Jo
     return found
 
 
-@verb("journal", auth="local", runs="stream", object="task", followed=True)
+@verb("journal", auth="local", daily=True, runs="stream", object="task", followed=True)
 async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> JournalEnd:
     """This machine's journal of a task; elsewhere, to whoever was granted it.
 

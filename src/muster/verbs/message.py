@@ -70,7 +70,8 @@ class Sent(Struct, frozen=True):
     away: list[Away] | UnsetType = UNSET
 
 
-@verb("send", auth="agent", group="Messages", object="to", harmless=True, followed=True)
+@verb("send", auth="agent", agents=True, daily=True, group="Messages", object="to",
+      harmless=True, followed=True)  # fmt: skip
 def send(core: Core, call: Call, ask: Send) -> Sent | Later:
     """Send a message to a machine, an agent, a role, a thread or all.
 
@@ -89,7 +90,8 @@ class Reply(Request, frozen=True):
     text: Annotated[Words, pos("what to say")]
 
 
-@verb("reply", auth="agent", group="Messages", object="message", harmless=True)
+@verb("reply", auth="agent", agents=True, daily=True, group="Messages",
+      object="message", harmless=True)  # fmt: skip
 def reply(core: Core, call: Call, ask: Reply) -> Sent | Later:
     """Answer a message.
 
@@ -117,7 +119,7 @@ class Acted(Struct, frozen=True):
     state: Literal["acted"] = "acted"
 
 
-@verb("ack", auth="agent", group="Messages", object="message",
+@verb("ack", auth="agent", agents=True, daily=True, group="Messages", object="message",
       says=(Line("{message:id}  {state}"),))  # fmt: skip
 def ack(core: Core, call: Call, ask: Ack) -> Acted:
     """Say that you acted on a message.

@@ -82,7 +82,7 @@ def answer(context: Context, ask: Answer) -> Answered:
     return Answered(**context.ask("question.answer", given, on=where["holder"]))
 
 
-@verb("question.answer", auth="order", object="task")
+@verb("question.answer", auth="order", daily=True, object="task")
 def settle(core: Core, call: Call, ask: Answer) -> Answered:
     """The answer, on the machine where the agent waits."""
     found = core.part(Approvals).find(ask.task, ask.question)

@@ -76,8 +76,8 @@ class Begun(Struct, frozen=True):
     key: str | UnsetType = UNSET
 
 
-@verb("run", auth="order", group="Work", object="statement", target="hub", on="one", steps=True,
-      harmless=True)  # fmt: skip
+@verb("run", auth="order", daily=True, group="Work", object="statement", target="hub",
+      on="one", steps=True, harmless=True)  # fmt: skip
 def run(core: Core, call: Call, ask: Run) -> Begun:
     """Hand in a spec and follow it to its end.
 

@@ -14,6 +14,7 @@ from muster.errors import Conflict
 from muster.limits import INT_ABS_MAX, KIND_CHARS_MAX, TAIL_ENTRIES_MAX
 from muster.node.event import Told
 from muster.node.services.tail import Arrival, Tail
+from muster.node.verb import Line
 from muster.verbs.declaration import Daemon, Perform, Request, Stream, opt, verb
 
 
@@ -34,8 +35,14 @@ class Came(Struct, frozen=True):
     number: int
 
 
-@verb("tail", auth="local", runs="stream", group="What is true", on="one", followed=True,
-      harmless=True)  # fmt: skip
+@verb(
+    "tail", auth="local", runs="stream", group="What is true", on="one", followed=True,
+    harmless=True, rows="came",
+    says=(
+        Line("{t_ms:clock}  {machine}  {kind:bold}  {id:id}", "id"),
+        Line("{t_ms:clock}  {machine}  {kind:bold}", "!id"),
+    ),
+)  # fmt: skip
 async def tail(daemon: Daemon, call: Perform, stream: Stream, ask: Follow) -> Came:
     """What this machine takes in, as it happens, until Ctrl-C.
 

@@ -63,7 +63,8 @@ class Change(Request, frozen=True):
     fresh: Annotated[bool, opt("new members get nothing old")] = False
 
 
-@verb("thread", auth="agent", group="Messages", object="name", naming=True, harmless=True)
+@verb("thread", auth="agent", daily=True, group="Messages", object="name", naming=True,
+      harmless=True)  # fmt: skip
 def thread(core: Core, call: Call, ask: Change) -> Thread:
     """Open a group thread, or change its members.
 

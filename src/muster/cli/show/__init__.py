@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
-from muster.cli.text import ago, clean, paint, safe, short, span, state
+from muster.cli.text import ago, clean, clock, paint, safe, short, span, state
 from muster.cli.text import table as text_table
 from muster.errors import Malformed
 from muster.node.verb import Column, Verb
@@ -24,7 +24,7 @@ _FORMS: Final[dict[str, Callable[[Any], str]]] = {
     "": lambda value: clean(", ".join(value) if isinstance(value, list) else value),
     "words": lambda value: clean(" ".join(value)),
     "bold": lambda value: paint(clean(value), "bold"),
-    "id": short, "ago": ago, "state": state, "span": span,
+    "id": short, "ago": ago, "clock": clock, "state": state, "span": span,
 }  # fmt: skip
 
 
@@ -60,8 +60,11 @@ def declared(verb: Verb, value: Any) -> str:
         return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
     if not verb.says:
         return fields(value)
-    words = {name: _Word(each) for name, each in value.items()}
-    return "\n".join(each.text.format_map(words) for each in verb.says if _holds(value, each.when))
+    lines = []
+    for row in [value] if rows is None else rows:
+        words = {name: _Word(each) for name, each in row.items()}
+        lines += [each.text.format_map(words) for each in verb.says if _holds(row, each.when)]
+    return "\n".join(lines)
 
 
 def _cell(row: Any, column: Column) -> str:

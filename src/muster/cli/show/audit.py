@@ -79,12 +79,8 @@ _ID: Final = re.compile(r"\b[0-9a-f]{64}\b")
 
 def _named(text: str, names: Mapping[str, str]) -> str:
     """With each id as people call what it is of, or its first digits; `--json` has them whole."""
-
-    def name(found: re.Match[str]) -> str:
-        called = names.get(found[0])
-        return f"{called} ({found[0][:12]}…)" if called else f"{found[0][:12]}…"
-
-    return _ID.sub(name, text)
+    known = {id: f"{name} ({id[:12]}…)" for id, name in names.items() if name}
+    return _ID.sub(lambda found: known.get(found[0], f"{found[0][:12]}…"), text)
 
 
 def _body(body: Any, names: Mapping[str, str]) -> list[str]:

@@ -13,6 +13,20 @@ def status(value: Any, files: Files) -> str:
     away = f", away: {clean(', '.join(machines['away']), 60)}" if machines["away"] else ""
     through = ", ".join(f"{name} by {hub}" for name, hub in (machines.get("through") or {}).items())
     works = [f"{phase(each) or 'task'} ({short(each['task'])})" for each in value["works"][:8]]
+    parts = []
+    if "verbose" in files:
+        log, streams = value["log"], _count(value["log"]["streams"], "stream")
+        # Ids and counters, for whoever looks into the machine.
+        parts = [
+            ("machine", value["machine"]),
+            ("fleet id", value["fleet"]),
+            ("incarnation", value["incarnation"]),
+            ("linked", str(machines["linked"])),
+            ("owns", _numbers(value["owner"])),
+            ("attempts", _numbers(value["worker"])),
+            ("entries", f"{log['entries']} in {streams}, {log['own']} own"),
+            ("counters", _numbers(value["counters"])),
+        ]
     lines = [
         *_alarms(value),
         paint(value["name"], "bold"),
@@ -27,7 +41,7 @@ def status(value: Any, files: Files) -> str:
                 ("inbox", f"{unread} unread (`muster inbox`)" if unread else ""),
                 ("log", f"{_count(exposed, 'own entry', 'own entries')} that no other machine "
                  "has vouched for yet" if exposed else "another machine vouched for every entry"),
-                *(_parts(value) if "verbose" in files else ()),
+                *parts,
             ]
         ),
     ]  # fmt: skip
@@ -38,21 +52,6 @@ def status(value: Any, files: Files) -> str:
         who = f"{clean(each['machine'])}: " if other else ""
         lines.append(f"  {state(each['severity'])}  {who}{clean(each['title'], 100)}")
     return "\n".join(lines)
-
-
-def _parts(value: Any) -> list[tuple[str, str]]:
-    """Ids and counters, for whoever looks into the machine."""
-    log = value["log"]
-    return [
-        ("machine", value["machine"]),
-        ("fleet id", value["fleet"]),
-        ("incarnation", value["incarnation"]),
-        ("linked", str(value["machines"]["linked"])),
-        ("owns", _numbers(value["owner"])),
-        ("attempts", _numbers(value["worker"])),
-        ("entries", f"{log['entries']} in {_count(log['streams'], 'stream')}, {log['own']} own"),
-        ("counters", _numbers(value["counters"])),
-    ]
 
 
 def _count(number: int, one: str, several: str = "") -> str:

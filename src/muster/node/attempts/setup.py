@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from muster.agent import policy as policies
 from muster.agent.base import AttemptOrder, environment
@@ -24,9 +24,6 @@ from muster.node.runtime import Runtime
 from muster.task import values as values_of
 from muster.task.duration import check_ms, work_ms
 from muster.task.instruction import StartAttempt
-
-# What an agent may ask its daemon for, on behalf of its task.
-AGENT_VERBS: Final = ("send", "reply", "ack")
 
 
 class AttemptSetup:
@@ -60,7 +57,8 @@ class AttemptSetup:
         extra = self._environment(found, entry)
         until_ms = self.daemon.core.now.wall_ms + work_ms(self.template)
         seed, words = secrets.token_bytes(32), {"task": self.task, "agent": self.agent}
-        token, capability = make_capability(seed, **words, verbs=AGENT_VERBS, until_ms=until_ms)
+        may = tuple(verb.name for verb in self.daemon.core.verbs.values() if verb.agents)
+        token, capability = make_capability(seed, **words, verbs=may, until_ms=until_ms)
         extra["MUSTER_CAPABILITY"] = self.hidden["MUSTER_CAPABILITY"] = token
         self.daemon.core.part(Authorizer).allow_agent(capability, Secrets(self.hidden))
         # What the agent is asked: the order, and what will be looked at when it is done.
