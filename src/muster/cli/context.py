@@ -7,9 +7,10 @@ Rule 2: `--on all` and `--on label=NAME` are one call for each machine, one orde
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,11 @@ class CommandContext:
         self.command = command
         self.json = command.json
         self.on = command.on
+        # Whether several machines are to do it.
+        named = self.on == "all" or self.on.startswith("label=")
+        self.many = named and command.verb.on == "many"
         self.path = calls.socket_path(command.home)
+        self._plain = partial(calls.ask, self.path)
 
     def run(self) -> int:
         """Do what the command asks for; its exit code."""
@@ -50,12 +55,6 @@ class CommandContext:
             return code
         self.call()
         return 0
-
-    @property
-    def many(self) -> bool:
-        """Whether several machines are to do it."""
-        named = self.on == "all" or self.on.startswith("label=")
-        return named and self.command.verb.on == "many"
 
     def call(self) -> None:
         """Ask for the verb of the command, and show its answers."""
@@ -163,9 +162,15 @@ class CommandContext:
         # What is signed may say more exactly than what was typed what it is about.
         bound, told, args = VERBS[verb], False, dict(args)
         options = dict(options or {})
-        within_s = _seconds(str(options.pop("timeout", "")))
-        if within_s is not None and not args.get("wait"):
-            raise Malformed("--timeout says how long to --wait: give both, or neither")
+        within_s = None
+        if timeout := str(options.pop("timeout", "")):
+            from muster.task.units import DURATION, duration_ms  # noqa: PLC0415 - rarely needed
+
+            if not re.fullmatch(DURATION, timeout) or not duration_ms(timeout):
+                raise Malformed(f"{timeout[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
+            if not args.get("wait"):
+                raise Malformed("--timeout says how long to --wait: give both, or neither")
+            within_s = duration_ms(timeout) / 1000
 
         def still() -> None:
             nonlocal told
@@ -210,9 +215,6 @@ class CommandContext:
             }
             for each in signed
         ]
-
-    def _plain(self, verb: str, args: Mapping[str, Any]) -> Any:
-        return calls.ask(self.path, verb, args)
 
     def running(self) -> bool:
         try:
@@ -259,16 +261,3 @@ def _signing() -> ModuleType:
         if there is None:
             del modules["typing_extensions"]
     return sign
-
-
-def _seconds(text: str) -> float | None:
-    """A duration as `--timeout` takes it, None for none. Raises: Malformed."""
-    if not text:
-        return None
-    import re  # noqa: PLC0415 - only where somebody waits
-
-    from muster.task.units import DURATION, duration_ms  # noqa: PLC0415 - likewise
-
-    if not re.fullmatch(DURATION, text) or not duration_ms(text):
-        raise Malformed(f"{text[:40]!r} is no time to wait: write 30s, 5m or 1h30m")
-    return duration_ms(text) / 1000

@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     as_json = "--json" in words
     try:
-        code = _run([_unicode(word) for word in words])
+        code = _run(words)
         sys.stdout.flush()
     except parse.Usage as error:
         return _fail("Usage", str(error), parse.USAGE_EXIT, as_json)
@@ -82,15 +82,14 @@ def _open_all() -> None:
             setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
-def _unicode(word: str) -> str:
-    """A word as it was typed, also where the locale could not read it. Raises: Usage."""
-    try:
-        return os.fsencode(word).decode() if not word.isascii() else word
-    except UnicodeError:
-        raise parse.Usage(f"{safe(word[:60])!r} is no UTF-8 text: type it again") from None
-
-
-def _run(words: Sequence[str]) -> int:
+def _run(typed: Sequence[str]) -> int:
+    words = []
+    for word in typed:
+        # As it was typed, also where the locale could not read it.
+        try:
+            words.append(word if word.isascii() else os.fsencode(word).decode())
+        except UnicodeError:
+            raise parse.Usage(f"{safe(word[:60])!r} is no UTF-8 text: type it again") from None
     try:
         command = parse.parse(words)
     except parse.Shown as shown:

@@ -50,7 +50,13 @@ class Command(NamedTuple):
 
 def parse(words: Sequence[str]) -> Command:
     """What the words ask for. Raises Usage and Shown."""
-    name, rest = _split(words)
+    # The verb, and all other words in their order.
+    name, rest, at = None, list(words), 0
+    while at < len(rest) and name is None:
+        if rest[at].startswith("-"):
+            at += 2 if rest[at] in _VALUED else 1
+        else:
+            name = rest.pop(at)
     if name is None:
         if "--version" in words or "-V" in words:
             raise Shown(f"muster {__version__}\n")
@@ -110,20 +116,6 @@ def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) 
             raise Usage(
                 f"{verb.name} {action} needs {named}: {arg.help}; see `muster {verb.name} --help`"
             )
-
-
-def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The verb, and all other words in their order."""
-    rest = list(words)
-    at = 0
-    while at < len(rest):
-        if rest[at] in _VALUED:
-            at += 2
-        elif rest[at].startswith("-"):
-            at += 1
-        else:
-            return rest.pop(at), rest
-    return None, rest
 
 
 def _unknown(name: str) -> str:

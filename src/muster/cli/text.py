@@ -93,12 +93,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]], empty: str = "none
     used = [i for i in range(len(head)) if any(row[i] for row in body)]
     title = [paint(head[i].upper(), "dim") for i in used]
     lines = [title, *([row[i] for i in used] for row in body)]
-    widths = [max(_width(line[i]) for line in lines) for i in range(len(used))]
+    # Colours take no room.
+    sizes = [[len(_ESCAPE.sub("", cell)) for cell in line] for line in lines]
+    widths = [max(column) for column in zip(*sizes, strict=True)]
     return "\n".join(
         "  ".join(
-            [c + " " * (w - _width(c)) for c, w in zip(line[:-1], widths, strict=False)] + line[-1:]
+            cell + " " * (width - size)
+            for cell, width, size in zip(line, widths, each, strict=True)
         ).rstrip()
-        for line in lines
+        for line, each in zip(lines, sizes, strict=True)
     )
 
 
@@ -142,7 +145,3 @@ def clock(then_ms: Any) -> str:
     if not isinstance(then_ms, int):
         return ""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(then_ms / 1000))
-
-
-def _width(text: str) -> int:
-    return len(_ESCAPE.sub("", text))

@@ -52,7 +52,7 @@ def audit(value: Any, _files: Files) -> str:
 
 def _explain(value: Any) -> str:
     """The chain of causes, from the order to the result."""
-    task = value["task"]
+    task, names = value["task"], value.get("names") or {}
     numbers = {each["id"]: at for at, each in enumerate(value["entries"], 1)}
     lines = [f"task {short(task['task'])}  {state(task['state'])}  {clean(task['summary'])}", ""]
     lines += claimed(value)
@@ -65,7 +65,15 @@ def _explain(value: Any) -> str:
             + (f" (claims to be {clean(each['claims'])})" if each.get("claims") else "")
             + (f"  because of {because}" if because else "")
         )
-        lines += [f"       {line}" for line in _body(each["body"], value.get("names") or {})]
+        body = each["body"] if isinstance(each["body"], dict) else None
+        lines += ["       (body erased or withheld)"] if body is None else []
+        for name, said in (body or {}).items():
+            if name in ("statement", "record"):
+                lines.append(f"       {name}: {_signed(said, names)}")
+            elif said not in ("", [], {}, None):
+                text = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+                # Cut before anything is searched in it: a member may have written much.
+                lines.append(f"       {name}: {clean(_named(text[:2_000], names), 160)}")
         lines.append(
             f"       entry {short(each['id'])}… seq {each['seq']}"
             + (f", receipt of {receipts}" if receipts else ", no receipt yet")
@@ -81,20 +89,6 @@ def _named(text: str, names: Mapping[str, str]) -> str:
     """With each id as people call what it is of, or its first digits; `--json` has them whole."""
     known = {id: f"{name} ({id[:12]}…)" for id, name in names.items() if name}
     return _ID.sub(lambda found: known.get(found[0], f"{found[0][:12]}…"), text)
-
-
-def _body(body: Any, names: Mapping[str, str]) -> list[str]:
-    if not isinstance(body, dict):
-        return ["(body erased or withheld)"]
-    lines = []
-    for name, value in body.items():
-        if name in ("statement", "record"):
-            lines.append(f"{name}: {_signed(value, names)}")
-        elif value not in ("", [], {}, None):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            # Cut before anything is searched in it: a member wrote it, and may have written much.
-            lines.append(f"{name}: {clean(_named(text[:2_000], names), 160)}")
-    return lines
 
 
 def _signed(value: Any, names: Mapping[str, str]) -> str:
