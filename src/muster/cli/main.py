@@ -130,31 +130,26 @@ def _refusal_of_the_system(error: OSError) -> MusterError:
     """What a file or the system said no to, and the way out where we know one."""
     name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
     text = f"the operating system says: {error.strerror or error}{f' ({name})' if name else ''}"
-    if name and isinstance(error, PermissionError):
-        text += f"; {_whose(name)}"
-    elif error.errno in NO_ROOM:
+    if error.errno in NO_ROOM:
         text += "; free some space, and give the same command again"
-    return unable(text, error)
-
-
-def _whose(name: str) -> str:
-    """Whose a file is that we may not use: mostly the home of who typed `sudo` once."""
+    if not name or not isinstance(error, PermissionError):
+        return unable(text, error)
+    # Whose it is: mostly the home of who typed `sudo` once.
     path = os.path.abspath(name)
     while not os.access(path, os.F_OK) and path != os.path.dirname(path):
         path = os.path.dirname(path)
-    owner, users = os.stat(path).st_uid, {}
-    if owner == os.geteuid():
-        return f"`ls -ld {path}` shows what its mode allows you, `chmod u+rwX {path}` changes it"
+    owner, me, users = os.stat(path).st_uid, os.geteuid(), dict[int, str]()
+    if owner == me:
+        mode = f"`ls -ld {path}` shows what its mode allows you, `chmod u+rwX {path}` changes it"
+        return unable(f"{text}; {mode}", error)
     import pwd  # noqa: PLC0415 - only for a mistake
 
-    for number in (owner, os.geteuid()):
+    for number in (owner, me):
         users[number] = f"user {number}"
         with contextlib.suppress(KeyError):
             users[number] = pwd.getpwuid(number).pw_name
-    return (
-        f"{path} belongs to {users[owner]} and you are {users[os.geteuid()]}: be that user, or "
-        "give another home with --home"
-    )
+    whose = f"{path} belongs to {users[owner]} and you are {users[me]}"
+    return unable(f"{text}; {whose}: be that user, or give another home with --home", error)
 
 
 def _mistake(error: BaseException) -> str:

@@ -10,15 +10,11 @@ from muster.node.host import clock
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
 from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, Stream, data, pos, verb
-from muster.verbs.find import TASK, find_task
+from muster.verbs.find import OfTask, find_task
 from muster.verbs.task import settlement
 
 # Often enough for a person, seldom enough for a socket.
 _TOLD_EVERY_MS: Final = 500
-
-
-class Artefacts(Request, frozen=True):
-    task: Annotated[str, TASK]
 
 
 class Kept(Struct, frozen=True):
@@ -45,7 +41,7 @@ class Delivered(Struct, frozen=True, kw_only=True):
 
 
 @verb("artefacts", auth="local")
-def artefacts(core: Core, call: Call, ask: Artefacts) -> Delivered:
+def artefacts(core: Core, call: Call, ask: OfTask) -> Delivered:
     """What a settled task delivered."""
     row = find_task(core, ask.task).row
     task: Any = {name: str(row[name]) for name in ("task", "phase", "state")}
@@ -65,8 +61,7 @@ def artefacts(core: Core, call: Call, ask: Artefacts) -> Delivered:
     )
 
 
-class Bring(Request, frozen=True):
-    task: Annotated[str, TASK]
+class Bring(OfTask, frozen=True):
     path: Annotated[str, pos("the deliverable")]
 
 

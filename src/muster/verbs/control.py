@@ -17,7 +17,7 @@ from muster.node.verb import Line
 from muster.task import kinds
 from muster.task.state import LIVE
 from muster.verbs.declaration import Call, Core, Request, opt, pos, verb
-from muster.verbs.find import TASK, Meant, find_task, whose
+from muster.verbs.find import Meant, OfTask, find_task, whose
 
 
 class Cancel(Request, frozen=True):
@@ -90,17 +90,13 @@ def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
     return Cancelled(run, task, left_for=known.owner)
 
 
-class Retry(Request, frozen=True):
-    task: Annotated[str, TASK]
-
-
 class Retried(Struct, frozen=True):
     task: str
 
 
 @verb("retry", auth="order", daily=True, group="Work", object="task", target="owner",
       says=(Line("task {task:id} is tried again now"),))  # fmt: skip
-def retry(core: Core, call: Call, ask: Retry) -> Retried:
+def retry(core: Core, call: Call, ask: OfTask) -> Retried:
     """Try a task now that waits for its next try.
 
     muster retry 7d5e
@@ -112,8 +108,7 @@ def retry(core: Core, call: Call, ask: Retry) -> Retried:
     return Retried(task)
 
 
-class Decide(Request, frozen=True):
-    task: Annotated[str, TASK]
+class Decide(OfTask, frozen=True):
     answer: Annotated[Literal["yes", "no"], pos("yes or no")]
     note: Annotated[str, opt("what you want to say with it", empty=True)] = ""
 

@@ -342,8 +342,11 @@ def listing(core: Core, call: Call, ask: Nothing) -> list[devices.Known]:
     return sorted(devices.known(core), key=lambda d: (d.device, d.state != "orders", d.id))
 
 
-class Revoke(Request, frozen=True):
+class Named(Request, frozen=True):
     device: Annotated[str, pos("the machine")]
+
+
+class Revoke(Named, frozen=True):
     id: Annotated[Hex32 | None, data(unsigned=True)] = None
     statement: Annotated[str, data(unsigned=True)] = ""
 
@@ -370,10 +373,6 @@ def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
         raise Refused("the statement is about another device; use `muster device revoke`")
     entry = call.write(kinds.GrantTake(ask.id, ask.statement))
     return Revoked(ask.device, entry.id.hex())
-
-
-class Named(Request, frozen=True):
-    device: Annotated[str, pos("the machine")]
 
 
 class Ids(Struct, frozen=True):

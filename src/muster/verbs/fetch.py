@@ -16,15 +16,14 @@ from muster.node.verb import Line
 from muster.store.blobs import Blobs
 from muster.task.artefact import Artefact
 from muster.task.units import path_refusal
-from muster.verbs.declaration import Context, Request, opt, pos, verb
-from muster.verbs.find import TASK
+from muster.verbs.declaration import Context, opt, pos, verb
+from muster.verbs.find import OfTask
 
 # Below this nobody waits long enough to want to know.
 _TOLD_BYTES: Final = 4 * 1024 * 1024
 
 
-class Fetch(Request, frozen=True):
-    task: Annotated[str, TASK]
+class Fetch(OfTask, frozen=True):
     path: Annotated[str, pos("only this deliverable")] = ""
     to: Annotated[
         str, opt("the folder to put it into (default: the current one)", kind="place")

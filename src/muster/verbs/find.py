@@ -6,7 +6,7 @@ is understood where a run is asked.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct
 
@@ -16,7 +16,7 @@ from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.ownership import Held, Ownership, What, writer_of
 from muster.node.verb import at_once
-from muster.verbs.declaration import Core, pos
+from muster.verbs.declaration import Core, Request, pos
 
 # As many as fit into a sentence.
 _NAMED_MAX = 6
@@ -58,6 +58,12 @@ def find_run(core: Core, text: str) -> Held:
     if len(tasks) == 1 and tasks[0].row["run"]:
         return _held(core, "run", str(tasks[0].row["run"]))
     raise _missing(core, "run", text)
+
+
+class OfTask(Request, frozen=True):
+    """What is asked about a task, and of nothing else."""
+
+    task: Annotated[str, TASK]
 
 
 class Claim(Struct, frozen=True):

@@ -7,6 +7,7 @@ A *machine* (alone, or by its role) acts over its link, without a statement: `pu
 Rule 3: nothing is guessed about who is meant: see `_candidates`.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
@@ -120,7 +121,11 @@ def grantee(core: Core, text: str, verb: str, *, taking: bool = False) -> Grante
         found = _candidates(core, rest, sort)
     else:
         found = _candidates(core, text, "")
-    fitting = [each for each in found if _fits(each, verb)]
+    fitting = []
+    for each in found:
+        with contextlib.suppress(MusterError):
+            check_right(verb, ANYTHING, each.sort)
+            fitting.append(each)
     if found and not fitting:
         if not taking:
             check_right(verb, ANYTHING, found[-1].sort)
@@ -169,14 +174,6 @@ def _candidates(core: Core, text: str, sort: str) -> list[Grantee]:
         # It says why not.
         meant(roster, text, sort)
     return found
-
-
-def _fits(who: Grantee, verb: str) -> bool:
-    try:
-        check_right(verb, ANYTHING, who.sort)
-    except MusterError:
-        return False
-    return True
 
 
 # --- verbs ---------------------------------------------------------------------------------------

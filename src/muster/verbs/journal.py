@@ -24,19 +24,14 @@ from muster.verbs.declaration import (
     Core,
     Daemon,
     Perform,
-    Request,
     Stream,
     opt,
     verb,
 )
-from muster.verbs.find import TASK, find_task
+from muster.verbs.find import OfTask, find_task
 
 SHOWN_MAX: Final = 2000
 _LIVE: Final = frozenset({"queued", "waiting", "leased"})
-
-
-class Where(Request, frozen=True):
-    task: Annotated[str, TASK]
 
 
 class Keeper(Struct, frozen=True):
@@ -55,7 +50,7 @@ class Journals(Struct, frozen=True):
 
 
 @verb("journal.where", auth="local")
-def where(core: Core, call: Call, ask: Where) -> Journals:
+def where(core: Core, call: Call, ask: OfTask) -> Journals:
     """The machines whose journals tell of a task.
 
     Its owner gave it to them, and they began it.
@@ -74,8 +69,7 @@ def _journals(core: Core, task: str) -> Journals:
     )
 
 
-class Read(Request, frozen=True):
-    task: Annotated[str, TASK]
+class Read(OfTask, frozen=True):
     follow: Annotated[bool, opt("go on until the attempt ends", short="f")] = False
 
 
@@ -85,7 +79,7 @@ class JournalEnd(Struct, frozen=True):
 
 
 @verb("journal.begun", auth="local", runs="stream", followed=True)
-async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: Where) -> Journals:
+async def begun(daemon: Daemon, call: Perform, stream: Stream, ask: OfTask) -> Journals:
     """As journal.where, when a machine has begun the task or none will."""
     core = daemon.core
     found = _journals(core, ask.task)
@@ -120,7 +114,12 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
     try:
         while True:
             for entry in _entries(core, task, read):
-                await stream.tell(_view(core, entry))
+                body: Any = canon.decode(entry.body or b"{}", "journal", size_max=1 << 20)
+                # What an agent calls the kind of its tool must not hide what kind of entry it is.
+                if "kind" in body:
+                    body["tool"] = body.pop("kind")
+                said = {"kind": entry.header.kind, "actor": entry.header.actor}
+                await stream.tell({**body, "t_ms": entry.header.t[0], **said, "machine": core.name})
             if over:
                 return JournalEnd(task)
             over = await stream.hear()
@@ -147,17 +146,6 @@ def _is_about(entry: Entry, task: str) -> bool:
         return False
     body = canon.decode(entry.body, "journal", size_max=BODY_BYTES_MAX)
     return isinstance(body, dict) and str(body.get("task", "")).startswith(task)
-
-
-def _view(core: Core, entry: Entry) -> dict[str, Any]:
-    body: Any = {}
-    if entry.body is not None:
-        body = canon.decode(entry.body, "journal", size_max=1 << 20)
-    # What an agent calls the kind of its tool must not hide what kind of entry this is.
-    if "kind" in body:
-        body["tool"] = body.pop("kind")
-    return {**body, "t_ms": entry.header.t[0], "kind": entry.header.kind,
-            "actor": entry.header.actor, "machine": core.name}  # fmt: skip
 
 
 @verb("logs", auth="local", runs="client", group="Work", on="one", harmless=True)

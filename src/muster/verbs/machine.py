@@ -3,7 +3,6 @@
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.fleet.facts import Facts
-from muster.log.stream import MachineId
 from muster.node.link import Tried
 from muster.node.services.presence import heard_ms_ago, presence
 from muster.verbs.declaration import Call, Core, Nothing, verb
@@ -38,6 +37,14 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
     muster machines
     """
     known, answer = core.roster.known, []
+    # Our entries that each has receipted, per scope.
+    held: dict[str, dict[str, int]] = {}
+    for stream in core.store.streams():
+        if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
+            for cosign in core.store.cosigns(stream):
+                if cosign.strength == "held":
+                    scope = stream.scope.partition(".")[0]
+                    held.setdefault(cosign.machine, {})[scope] = cosign.size
     for machine in sorted(known, key=lambda m: known[m].name):
         number = core.link_to(machine)
         link = None if number is None else core.links[number]
@@ -49,7 +56,7 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
                 roles=known[machine].roles,
                 state=presence(core, machine),
                 facts=core.roster.facts.get(machine),
-                streams=_held(core, machine),
+                streams=held.get(machine, {}),
                 ways=core.ways_to(machine),
                 heard_ms_ago=UNSET if heard is None else heard,
                 channel=link.channel if link else UNSET,
@@ -60,17 +67,6 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
             )
         )
     return answer
-
-
-def _held(core: Core, machine: MachineId) -> dict[str, int]:
-    """Our entries that this machine has receipted, per scope."""
-    found = {}
-    for stream in core.store.streams():
-        if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
-            for cosign in core.store.cosigns(stream):
-                if cosign.machine == machine and cosign.strength == "held":
-                    found[stream.scope.partition(".")[0]] = cosign.size
-    return found
 
 
 @verb("facts", auth="local")

@@ -7,8 +7,8 @@ from msgspec import Struct
 from muster.errors import Conflict, NotFound
 from muster.node.tasks.approvals import AnswerAttempt, Approvals
 from muster.node.verb import Column, Line
-from muster.verbs.declaration import Call, Context, Core, Nothing, Request, opt, pos, verb
-from muster.verbs.find import TASK
+from muster.verbs.declaration import Call, Context, Core, Nothing, opt, pos, verb
+from muster.verbs.find import OfTask
 
 
 class Question(Struct, frozen=True):
@@ -51,8 +51,7 @@ def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
     ]
 
 
-class Answer(Request, frozen=True):
-    task: Annotated[str, TASK]
+class Answer(OfTask, frozen=True):
     answer: Annotated[Literal["yes", "no"], pos("yes or no")]
     question: Annotated[str, opt("its number, where the agent asked several")] = ""
 

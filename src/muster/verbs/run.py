@@ -288,13 +288,7 @@ def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
     owner = core.membership.name_of(machine)
     left = row["state"] == "open" and machine != core.machine
     return RunView(
-        run=row["run"],
-        name=row["name"],
-        state=row["state"],
-        repo=row["repo"],
-        summary=row["summary"],
-        opened_ms=row["opened_ms"],
-        changed_ms=row["changed_ms"],
+        **{name: row[name] for name in RunView.__struct_fields__[:7]},
         owner=owner,
         waits_for=owner if left and presence(core, machine) == "away" else UNSET,
     )

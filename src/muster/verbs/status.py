@@ -90,6 +90,12 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
     sizes = [(s, core.store.size(s)) for s in core.store.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, waiting=True)
+    worker = core.part(WorkerService).worker
+    leased = [
+        row
+        for task in worker.running()
+        for row in core.store.rows("task", writer=worker.owner_of(task), task=task, state="leased")
+    ]
     revoked, machines = core.roster.revoked.get(core.machine), core.roster.machines.items()
     links = ((record.name, core.link_to(machine)) for machine, record in machines)
     through = [(name, core.links[link].through) for name, link in links if link is not None]
@@ -109,8 +115,12 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
             dict(sorted((name, core.membership.name_of(by)) for name, by in through if by)),
         ),
         owner=core.part(OwnerService).owner.statistics(),
-        worker=core.part(WorkerService).worker.statistics(),
-        works=_works(core),
+        worker=worker.statistics(),
+        works=[
+            Work(*(str(row[name]) for name in Work.__struct_fields__))
+            for row in sorted(leased, key=lambda row: str(row["task"]))
+            if worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
+        ],
         runs=len(core.part(RunService).runs),
         log=Log(len(sizes), sum(n for _, n in sizes), sum(mine)),
         unconfirmed=core.sync.unconfirmed(),
@@ -119,21 +129,6 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
         exposed=exposed(core),
         counters=dict(sorted(core.counters.items())),
     )
-
-
-def _works(core: Core) -> list[Work]:
-    """The tasks that run on this machine now."""
-    worker = core.part(WorkerService).worker
-    found = [
-        row
-        for task in worker.running()
-        for row in core.store.rows("task", writer=worker.owner_of(task), task=task, state="leased")
-    ]
-    return [
-        Work(*(str(row[name]) for name in Work.__struct_fields__))
-        for row in sorted(found, key=lambda row: str(row["task"]))
-        if worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
-    ]
 
 
 def exposed(core: Core) -> int:

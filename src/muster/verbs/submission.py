@@ -98,16 +98,8 @@ def _ends(ends: Iterable[Settled]) -> list[End]:
 
 
 def _order(core: Core, item: Item) -> Submission:
-    body = kinds.TaskOpen(
-        task=item.task,
-        template=item.template,
-        repo=item.repo,
-        base=item.base,
-        statement=item.statement.encode().hex(),
-        key=item.key,
-        priority=item.priority,
-        retries=item.retries,
-    )
+    same: Any = {name: getattr(item, name) for name in Item.__struct_fields__}
+    body = kinds.TaskOpen(**{**same, "statement": item.statement.encode().hex()})
     order = open_statement(item.statement.encode(), core.membership.fleet)
     # A task's order is spent by its opening, which may be among what is not known of our past.
     core.part(Doubt).check(order)

@@ -25,7 +25,7 @@ from muster.task.state import LIVE
 from muster.task.units import duration_ms
 from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
-from muster.verbs.find import TASK, Claim, claims, entry_of, find_run, find_task
+from muster.verbs.find import Claim, OfTask, claims, entry_of, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
 
 SHOWN_MAX: Final = 1_000
@@ -134,10 +134,6 @@ def _viewed(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
         "commit": row["commit_id"],
         "owner": core.membership.name_of(writer_of(row)),
     }
-
-
-class OfTask(Request, frozen=True):
-    task: Annotated[str, TASK]
 
 
 class Result(Task, frozen=True, kw_only=True):
