@@ -482,7 +482,7 @@ def test_the_start_never_fails_for_what_lies_in_the_cache(place: Place) -> None:
     again = worktree.Worktrees(place.cache, place.work)
     assert wait(again.clear()) == 1
     wait(again.empty())
-    wait(again.open(worktree.Origin("main", place.url), "t9", Epoch(1, 1), [], SIGNATURE))
+    wait(again.open(cache.Origin("main", place.url), "t9", Epoch(1, 1), [], SIGNATURE))
 
 
 @proves("git.cache-heals")

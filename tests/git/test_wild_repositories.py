@@ -20,8 +20,9 @@ from tests.promise import proves
 from muster.errors import MusterError
 from muster.git import cache, ref, repository
 from muster.git import commit as commits
+from muster.git.cache import Origin
 from muster.git.fence import BRANCH_PREFIX, Epoch
-from muster.git.worktree import Origin, Worktrees
+from muster.git.worktree import Worktrees
 
 FIRST = Epoch(1, 1)
 MAKER = commits.Maker(SIGNATURE.agent, SIGNATURE.machine, SIGNER.public)

@@ -22,7 +22,7 @@ from tests.git.repositories import (
 from tests.promise import proves
 
 from muster.errors import Conflict, Exhausted, Forged, Malformed, NotFound, Refused
-from muster.git import cache, openssh, ref, worktree
+from muster.git import cache, collection, openssh, ref, worktree
 from muster.git import command as git
 from muster.git import commit as commits
 from muster.git.fence import Epoch
@@ -50,11 +50,11 @@ class Place:
         sh(self.source, "push", "-q", self.url, f"{made}:refs/heads/muster/r1/{name}")
         return made
 
-    def open(self, *bases: cache.Base, task: str = "t1", epoch: Epoch = FIRST) -> worktree.Worktree:
-        origin = worktree.Origin("main", self.url)
+    def open(self, *bases: cache.Base, task: str = "t1", epoch: Epoch = FIRST) -> cache.Worktree:
+        origin = cache.Origin("main", self.url)
         return wait(self.shop.open(origin, task, epoch, bases, SIGNATURE))
 
-    def collect(self, tree: worktree.Worktree, *deliver: str) -> worktree.Collected:
+    def collect(self, tree: cache.Worktree, *deliver: str) -> collection.Collected:
         return wait(self.shop.collect(tree, deliver, "Do the work", SIGNATURE))
 
     def show(self, commit_id: str, *args: str) -> str:

@@ -18,7 +18,7 @@ from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.catalogue import BUILT_IN
 from muster.channel.backoff import Backoff
 from muster.errors import Broken, Conflict, Damaged, Exhausted, NotFound, Refused, Unreachable
-from muster.git.worktree import Collected
+from muster.git.collection import Collected
 from muster.node import event as ev
 from muster.node.attempts import attempt, deliverables
 from muster.node.attempts.attempt import Attempt

@@ -19,12 +19,15 @@ from muster import limits
 from muster.errors import Broken, Damaged, Malformed, NotFound, Refused, unable
 from muster.git import command as git
 from muster.git import commit as commits
+from muster.git.fence import Epoch
 
 BRANCHES: Final = "refs/remote/"
 BEFORE: Final = "before"
 """Where a cache keeps the objects of the damaged one that it replaced."""
 ATTEMPTS: Final = "attempts"
 """Where a cache keeps what it knows of each open attempt's folder."""
+HELD_PREFIX: Final = "refs/attempt/"
+"""Where a cache holds what attempts start from, so that its maintenance cannot drop it."""
 
 _FETCH: Final = ("fetch", "-q", "--prune", "--no-tags", "--no-recurse-submodules")
 _REFSPECS: Final = (f"+refs/heads/*:{BRANCHES}*", "+refs/tags/*:refs/tags/*")
@@ -35,6 +38,39 @@ _OF_COMMIT: Final = re.compile(rb"~(?:HEAD|[0-9a-f]{40})(?:_\d+)?$")
 _LABELS_MAX: Final = 8
 _CONFIG: Final = f"[core]\n\trepositoryformatversion = 0\n\tbare = true\n{git.LARGE_FILES}"
 _HEAD: Final = "ref: refs/heads/main\n"
+
+
+class Origin(NamedTuple):
+    """A repository's name and where it is."""
+
+    name: str
+    url: str
+
+
+class Worktree(NamedTuple):
+    """An open folder of one attempt."""
+
+    origin: Origin
+    task: str
+    epoch: Epoch
+    path: Path
+    cache: Path
+    base: str
+
+    @property
+    def notes(self) -> Path:
+        """What is known of the files that were written into the folder."""
+        return self.cache / ATTEMPTS / f"{self.task}-{self.epoch}"
+
+    @property
+    def gitdir(self) -> Path:
+        """The agent's own `.git`; never read as a repository by us."""
+        return self.path / ".git"
+
+    @property
+    def held(self) -> str:
+        """The ref in the cache that holds what is worked on."""
+        return f"{HELD_PREFIX}{self.task}/{self.epoch}"
 
 
 class Base(NamedTuple):

@@ -34,26 +34,13 @@ from muster.git import (
 )
 from muster.git import command as git
 from muster.git import commit as commits
+from muster.git.cache import Worktree
 
 _SYMBOLIC: Final = re.compile(r"ref: (refs/heads/[^\s\0]{1,200})")
 _PATHS_MAX: Final = 1_000
 # Chosen arbitrarily: an attempt makes a few.
 _COMMITS_MAX: Final = 10_000
 _LEFT_OUT_MAX: Final = 100
-
-
-class Place(NamedTuple):
-    """Where an attempt worked; `notes` tell what nobody touched."""
-
-    path: Path
-    cache: Path
-    base: str
-    notes: Path
-
-    @property
-    def gitdir(self) -> Path:
-        """The agent's own `.git`; never read as a repository by us."""
-        return self.path / ".git"
 
 
 class Collected(NamedTuple):
@@ -77,7 +64,7 @@ class Collected(NamedTuple):
 
 
 async def collect(
-    place: Place, deliver: Sequence[str], message: str, signature: commits.Signature
+    tree: Worktree, deliver: Sequence[str], message: str, signature: commits.Signature
 ) -> Collected:
     """Turn the folder's contents into one signed commit; the agent must have ended.
 
@@ -85,77 +72,66 @@ async def collect(
     """
     paths = [deliverables.inside(path) for path in deliver]
     # An agent can remove its folder, or put a link to another one in its place.
-    if not place.path.is_dir() or place.path.is_symlink():
+    if not tree.path.is_dir() or tree.path.is_symlink():
         raise Refused(
             "The work folder is gone: the agent removed it or put something in its place."
         )
     try:
-        return await _collect(place, paths, message, signature)
+        return await _collect(tree, paths, message, signature)
     except Damaged:
         raise
     except (Broken, NotFound, Conflict) as error:
-        if not await cache.sound(place.cache):
+        if not await cache.sound(tree.cache):
             raise Damaged(f"{error} The copy of the repository is damaged.") from error
         raise Refused(f"What was left in the work folder cannot be committed: {error}") from error
 
 
 async def _collect(
-    place: Place, paths: list[str], message: str, signature: commits.Signature
+    tree: Worktree, paths: list[str], message: str, signature: commits.Signature
 ) -> Collected:
-    borrowed = borrow(place.gitdir)
-    unfinished.refuse_stopped(place.gitdir)
-    top = await _head(place, borrowed)
-    looked = await asyncio.to_thread(folders.look, place.path)
+    store = git.Git(tree.cache, borrow(tree.gitdir))
+    unfinished.refuse_stopped(tree.gitdir)
+    top = await _head(tree, store)
+    looked = await asyncio.to_thread(folders.look, tree.path)
     nested = looked.nested
-    obstacles = {path: deliverables.obstacle(place.path, path, nested) for path in paths}
+    obstacles = {path: deliverables.obstacle(tree.path, path, nested) for path in paths}
     plain = [path for path, obstacle in obstacles.items() if not obstacle]
-    written = await _write_tree(place, top, borrowed, looked, plain)
-    seen_by = deliverables.Seen(place.cache, borrowed)
-    missing = await deliverables.missing(place.path, seen_by, written, obstacles)
+    written = await _write_tree(tree, store, top, looked, plain)
+    missing = await deliverables.missing(tree.path, store, written, obstacles)
     # The repositories inside that are no submodules: nothing of them is in the commit.
     left_out = nested[:_LEFT_OUT_MAX]
     if left_out:
-        inside = ["ls-tree", "-z", "--name-only", written, "--", *map(os.fsdecode, left_out)]
-        kept = (await git.run_async(inside, place.cache, env=borrowed)).out.split(b"\0")
+        inside = ("ls-tree", "-z", "--name-only", written, "--", *map(os.fsdecode, left_out))
+        kept = await store.names(*inside)
         left_out = [path for path in left_out if path not in kept]
-    made = await commits.write(place.cache, written, [top], message, signature)
-    beside = await unfinished.told(seen_by, place.gitdir, place.base, top, made)
-    listed = await git.run_async(
-        ["diff-tree", "-r", "-z", "--name-only", "--no-renames", place.base, made],
-        place.cache,
-        env=borrowed,
-    )
-    changed = [part for part in listed.out.split(b"\0") if part]
+    made = await commits.write(tree.cache, written, [top], message, signature)
+    beside = await unfinished.told(store, tree.gitdir, tree.base, top, made)
+    between = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", tree.base, made)
+    changed = await store.names(*between)
     return Collected(
         made,
-        place.base,
+        tree.base,
         tuple(git.shown(part) for part in changed[:_PATHS_MAX]),
         len(changed),
         missing,
         tuple(map(git.shown, left_out)),
         beside,
-        *await _told(place, borrowed, top, changed),
+        *await _told(store, tree.base, top, changed),
     )
 
 
-async def _told(
-    place: Place, borrowed: dict[str, str], top: str, changed: list[bytes]
-) -> tuple[str, str]:
+async def _told(store: git.Git, base: str, top: str, changed: list[bytes]) -> tuple[str, str]:
     """What the agent's own commits say, and the names of all that they and the result change.
 
     What the remote has is there for everybody already.
     """
     names = b"\n".join(changed).decode(errors="replace")
-    if top == place.base:
+    if top == base:
         return "", names
-    own = [f"{place.base}..{top}", "--not", "--all"]
-    log = ["log", f"--max-count={_COMMITS_MAX}"]
-    said = await git.run_async(
-        [*log, "--format=%an %ae %cn %ce%n%B", *own], place.cache, env=borrowed
-    )
-    files = [*log, "--format=", "--name-only", "--no-renames", "-m", "-z", *own]
-    between = await git.run_async(files, place.cache, env=borrowed)
-    return said.text, names + "\n" + between.out.replace(b"\0", b"\n").decode(errors="replace")
+    log, own = ("log", f"--max-count={_COMMITS_MAX}"), (f"{base}..{top}", "--not", "--all")
+    said = await store.run(*log, "--format=%an %ae %cn %ce%n%B", *own)
+    between = await store.names(*log, "--format=", "--name-only", "--no-renames", "-m", "-z", *own)
+    return said.text, names + "\n" + b"\n".join(between).decode(errors="replace")
 
 
 def borrow(gitdir: Path) -> dict[str, str]:
@@ -170,26 +146,25 @@ def borrow(gitdir: Path) -> dict[str, str]:
     return {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
 
 
-async def _head(place: Place, borrowed: dict[str, str]) -> str:
+async def _head(tree: Worktree, store: git.Git) -> str:
     """The agent's own last commit, or the base when it made none."""
-    if not borrowed:
-        return place.base
-    text = _read(place.gitdir / "HEAD")
+    if not store.env:
+        return tree.base
+    text = _read(tree.gitdir / "HEAD")
     if found := _SYMBOLIC.fullmatch(text):
         name = found[1]
-        text = "" if ".." in name else _read(place.gitdir / name)
+        text = "" if ".." in name else _read(tree.gitdir / name)
         if not text and ".." not in name:
-            packed = _read(place.gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX)
+            packed = _read(tree.gitdir / "packed-refs", limits.GIT_OUTPUT_BYTES_MAX)
             line = re.search(rf"^([0-9a-f]{{40,64}}) {re.escape(name)}$", packed, re.MULTILINE)
             text = line[1] if line else ""
-    if text == place.base or not text:
-        return place.base
+    if text == tree.base or not text:
+        return tree.base
     top = git.object_id(text, "HEAD of the work folder")
-    check = ["merge-base", "--is-ancestor", place.base, top]
-    answer = await git.run_async(check, place.cache, env=borrowed, codes=(0, 1, 128))
-    if answer.code:
+    check = ("merge-base", "--is-ancestor", tree.base, top)
+    if (await store.run(*check, codes=(0, 1, 128))).code:
         raise Refused(
-            f"The agent's commit {top[:12]} does not descend from {place.base[:12]}, where it "
+            f"The agent's commit {top[:12]} does not descend from {tree.base[:12]}, where it "
             "started; the history it was given must stay."
         )
     return top
@@ -203,68 +178,62 @@ def _read(path: Path, most: int = 1024) -> str:
 
 
 async def _write_tree(
-    place: Place, top: str, borrowed: dict[str, str], looked: folders.Folders, deliver: list[str]
+    tree: Worktree, store: git.Git, top: str, looked: folders.Folders, deliver: list[str]
 ) -> str:
     """The folder's contents as a tree object."""
-    with tempfile.TemporaryDirectory(prefix="muster-index-", dir=place.cache) as folder:
+    with tempfile.TemporaryDirectory(prefix="muster-index-", dir=tree.cache) as folder:
         excluded, index = Path(folder) / "exclude", Path(folder) / "index"
         names = (re.sub(rb"([\\*?\[\]#! ])", rb"\\\1", path) for path in looked.nested)
         # A line break cannot stand in a line of an exclude file, but be guessed.
         lines = (b"/%s/\n" % re.sub(rb"[\n\r]", b"?", name) for name in names)
         excluded.write_bytes(b"".join(lines))
         settings = (
-            f"--git-dir={place.cache}", f"--work-tree={place.path}",
+            f"--git-dir={tree.cache}", f"--work-tree={tree.path}",
             "-c", "core.bare=false", "-c", f"core.excludesFile={excluded}",
         )  # fmt: skip
-        inside = filtered.Git(place.path, settings, {**borrowed, "GIT_INDEX_FILE": str(index)})
+        inside = git.Git(tree.path, {**store.env, "GIT_INDEX_FILE": str(index)}, settings)
         await inside.run("read-tree", top)
-        await _keep_untouched(inside, place, top)
-        await folders.refuse(inside, looked, deliver, place.base)
-        await _point_submodules(inside, place, looked.nested)
+        await _keep_untouched(inside, tree, top)
+        await folders.refuse(inside, looked, deliver, tree.base)
+        await _point_submodules(inside, tree, looked.nested)
         await inside.run("add", "--all", ".")
         if deliver:
             # A promised file counts even where .gitignore names it.
-            listed = "\0".join(deliver).encode()
             force = ("add", "--force", "--pathspec-from-file=-", "--pathspec-file-nul")
-            await inside.run(*force, stdin=listed)
-        if looked.attributes or unfinished.is_sparse(place.gitdir):
+            await inside.run(*force, paths=map(str.encode, deliver))
+        if looked.attributes or unfinished.is_sparse(tree.gitdir):
             await filtered.settle(inside, top)
         return (await inside.run("write-tree")).text
 
 
-async def _keep_untouched(inside: filtered.Git, place: Place, top: str) -> None:
+async def _keep_untouched(inside: git.Git, tree: Worktree, top: str) -> None:
     """A file that is as it was written is not read again: its line ends are nobody's change."""
-    moved: set[bytes] = set()
-    if top != place.base:
-        # Of these the agent's own commit says something else than what was written.
-        listed = await inside.run("diff-tree", "-r", "-z", "--name-only", place.base, top)
-        moved.update(listed.out.split(b"\0"))
-    same = await asyncio.to_thread(lambda: [*baseline.untouched(place.notes, place.path)])
+    # Of these the agent's own commit says something else than what was written.
+    moved = set[bytes]()
+    if top != tree.base:
+        moved |= {*await inside.names("diff-tree", "-r", "-z", "--name-only", tree.base, top)}
+    same = await asyncio.to_thread(lambda: [*baseline.untouched(tree.notes, tree.path)])
     same = [path for path in same if path not in moved]
-    same += await unfinished.hidden(inside, place.gitdir)
-    kept = b"".join(b"%s\0" % path for path in same)
-    if kept:
-        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=kept)
+    same += await unfinished.hidden(inside, tree.gitdir)
+    await inside.keep(same)
 
 
-async def _point_submodules(inside: filtered.Git, place: Place, nested: list[bytes]) -> None:
+async def _point_submodules(inside: git.Git, tree: Worktree, nested: list[bytes]) -> None:
     """A filled submodule is where its own HEAD says; git itself never enters it.
 
     Git would run there with the configuration that an agent left in it.
     """
     if not nested:
         return
-    listed = await inside.run("ls-files", "-z", "--stage")
-    entries = [part.partition(b"\t") for part in listed.out.split(b"\0")]
+    listed = await inside.names("ls-files", "-z", "--stage")
+    entries = [part.partition(b"\t") for part in listed]
     links = {path: about.split(b" ")[1] for about, _, path in entries if about[:6] == b"160000"}
     filled = [path for path in nested if path in links]
     moved = []
     for path in filled:
-        tip = await asyncio.to_thread(checkout.tip_of, place.path / os.fsdecode(path))
+        tip = await asyncio.to_thread(checkout.tip_of, tree.path / os.fsdecode(path))
         if len(tip) == len(links[path]):
-            moved.append(b"160000 %s\t%s\0" % (tip.encode(), path))
+            moved.append(b"160000 %s\t%s" % (tip.encode(), path))
     if moved:
-        await inside.run("update-index", "-z", "--index-info", stdin=b"".join(moved))
-    if filled:
-        same = b"".join(b"%s\0" % path for path in filled)
-        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=same)
+        await inside.run("update-index", "-z", "--index-info", paths=moved)
+    await inside.keep(filled)

@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import IO, Final, NamedTuple
@@ -88,6 +88,8 @@ _SETTINGS: Final = (
     "safe.directory=*",
 )
 
+ZERO: Final = "0" * 40
+"""The id that means 'no object'."""
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 clean, reason, shown = fault.clean, fault.reason, fault.shown
@@ -212,16 +214,40 @@ async def run_async(
         return _answer(args, code, out, err, codes)
 
 
+class Git(NamedTuple):
+    """Git in one folder, with what all its commands there share."""
+
+    folder: Path
+    env: Mapping[str, str] = {}
+    settings: tuple[str, ...] = ()
+
+    async def run(
+        self,
+        *args: str,
+        stdin: bytes = b"",
+        paths: Iterable[bytes] = (),
+        codes: Sequence[int] = (0,),
+    ) -> Answer:
+        """`run_async` here; it reads `stdin`, or the paths as `-z` wants them."""
+        words, given = [*self.settings, *args], stdin or b"".join(b"%s\0" % each for each in paths)
+        return await run_async(words, self.folder, env=self.env, stdin=given, codes=codes)
+
+    async def names(self, *args: str, codes: Sequence[int] = (0,)) -> list[bytes]:
+        """What a command with `-z` lists."""
+        listed = await self.run(*args, codes=codes)
+        return [name for name in listed.out.split(b"\0") if name]
+
+    async def keep(self, paths: Collection[bytes]) -> None:
+        """These files are as the index says; git reads none of them."""
+        if paths:
+            await self.run("update-index", "--assume-unchanged", "-z", "--stdin", paths=paths)
+
+
 def object_id(text: str, what: str) -> str:
     """The text as an object id; anything else (an option, a ref, a path) is refused."""
     if _OBJECT_ID.fullmatch(text) is None:
         raise Malformed(f"{what} is {text[:80]!r}, not a commit id of 40 hex digits.")
     return text
-
-
-def zero(like: str = "0" * 40) -> str:
-    """The id that means 'no object', as long as the given one."""
-    return "0" * len(like)
 
 
 @cache

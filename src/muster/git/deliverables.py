@@ -9,17 +9,9 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from muster.errors import Malformed
 from muster.git import command as git
-
-
-class Seen(NamedTuple):
-    """A repository and the environment in which it sees an agent's objects."""
-
-    cache: Path
-    borrowed: Mapping[str, str]
 
 
 def inside(text: str) -> str:
@@ -60,7 +52,7 @@ def obstacle(root: Path, path: str, nested: list[bytes]) -> str:
 
 
 async def missing(
-    folder: Path, seen_by: Seen, tree: str, obstacles: Mapping[str, str]
+    folder: Path, store: git.Git, tree: str, obstacles: Mapping[str, str]
 ) -> tuple[str, ...]:
     """The promised files that are not in the written tree, with what is known of the reason."""
     found, asked = [], {path for path, why_not in obstacles.items() if not why_not}
@@ -69,9 +61,8 @@ async def missing(
     if names:
         # An argument list has a bound, and a deliverable at most a few hundred characters. With -t
         # a folder is named also where git looks into it for another one of the paths.
-        listed = ["ls-tree", "-t", "-z", "--name-only", tree, "--", *names]
-        answer = await git.run_async(listed, seen_by.cache, env=seen_by.borrowed)
-        held = {os.fsdecode(name) for name in answer.out.split(b"\0")}
+        listed = await store.names("ls-tree", "-t", "-z", "--name-only", tree, "--", *names)
+        held = {os.fsdecode(name) for name in listed}
     for path, why_not in obstacles.items():
         why = why_not
         if not why_not and path not in held:

@@ -11,9 +11,8 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from muster.errors import Refused
 from muster.git import command as git
@@ -26,19 +25,7 @@ _POINTER: Final = re.compile(
 _POINTER_BYTES_MAX: Final = 1024
 
 
-class Git(NamedTuple):
-    """The cache's git, looking at the folder through an index only we can write."""
-
-    folder: Path
-    settings: tuple[str, ...]
-    env: dict[str, str]
-
-    async def run(self, *args: str, stdin: bytes = b"", codes: Sequence[int] = (0,)) -> git.Answer:
-        command = [*self.settings, *args]
-        return await git.run_async(command, self.folder, env=self.env, stdin=stdin, codes=codes)
-
-
-async def leave_large(inside: Git, base: str, paths: list[bytes]) -> set[bytes]:
+async def leave_large(inside: git.Git, base: str, paths: list[bytes]) -> set[bytes]:
     """Those of these files that are what a pointer of the base points at; git reads none of them.
 
     As after `git lfs pull`: no change, like the smaller ones that `settle` finds after git read
@@ -56,16 +43,13 @@ async def leave_large(inside: Git, base: str, paths: list[bytes]) -> set[bytes]:
         kind, _, blob = before.partition(b" ")
         if kind == b"blob" and before == now and filters.get(path) == b"lfs":
             left |= {path} if await _points_at(inside, blob.decode(), path) else set()
-    if left:
-        listed = b"".join(path + b"\0" for path in left)
-        await inside.run("update-index", "--assume-unchanged", "-z", "--stdin", stdin=listed)
+    await inside.keep(left)
     return left
 
 
-async def settle(inside: Git, top: str) -> None:
+async def settle(inside: git.Git, top: str) -> None:
     """Deal with changed files that a filter of the repository's should have cleaned."""
-    answer = await inside.run("diff-index", "--cached", "-z", "--no-renames", "--raw", top)
-    fields = answer.out.split(b"\0")
+    fields = await inside.names("diff-index", "--cached", "-z", "--no-renames", "--raw", top)
     changed = {
         path: about.removeprefix(b":").split(b" ")
         for about, path in zip(fields[0::2], fields[1::2], strict=False)
@@ -87,18 +71,17 @@ async def settle(inside: Git, top: str) -> None:
             )
         kept.append(b"%s %s\t%s" % (before_mode, before, path))
     if kept:
-        await inside.run("update-index", "-z", "--index-info", stdin=b"\0".join([*kept, b""]))
+        await inside.run("update-index", "-z", "--index-info", paths=kept)
 
 
-async def _filters(inside: Git, paths: list[bytes]) -> dict[bytes, bytes]:
+async def _filters(inside: git.Git, paths: list[bytes]) -> dict[bytes, bytes]:
     """The filter that .gitattributes gives each of these files."""
-    listed = b"".join(path + b"\0" for path in paths)
-    answer = await inside.run("check-attr", "-z", "--stdin", "filter", stdin=listed)
+    answer = await inside.run("check-attr", "-z", "--stdin", "filter", paths=paths)
     fields = answer.out.split(b"\0")
     return dict(zip(fields[0::3], fields[2::3], strict=False))
 
 
-async def _pointer(inside: Git, blob: str) -> tuple[str, int] | None:
+async def _pointer(inside: git.Git, blob: str) -> tuple[str, int] | None:
     """SHA-256 and size of the large file that a pointer names; None where the blob is none."""
     if not blob.strip("0"):
         return None
@@ -109,7 +92,7 @@ async def _pointer(inside: Git, blob: str) -> tuple[str, int] | None:
     return (found[1].decode(), int(found[2])) if found else None
 
 
-async def _points_at(inside: Git, blob: str, path: bytes) -> bool:
+async def _points_at(inside: git.Git, blob: str, path: bytes) -> bool:
     """Whether a committed pointer is of the very file that lies there, as after `git lfs pull`."""
     wanted = await _pointer(inside, blob)
     return wanted is not None and await asyncio.to_thread(

@@ -64,7 +64,7 @@ def look(root: Path) -> Folders:
     return Folders(sorted(found), sorted(closed), sorted(heavy), attributes or bool(closed))
 
 
-async def refuse(inside: filtered.Git, found: Folders, deliver: list[str], base: str) -> None:
+async def refuse(inside: git.Git, found: Folders, deliver: list[str], base: str) -> None:
     """Raises: Refused for what the commit could not hold as it is there."""
     # Git would leave out what it cannot read, with exit code 0; what is ignored may be closed.
     if left := await _not_ignored(inside, found.closed):
@@ -84,15 +84,14 @@ async def refuse(inside: filtered.Git, found: Folders, deliver: list[str], base:
         )
 
 
-async def _not_ignored(inside: filtered.Git, paths: list[bytes]) -> set[bytes]:
+async def _not_ignored(inside: git.Git, paths: list[bytes]) -> set[bytes]:
     """Those of these paths that git would not leave out."""
     # With a dot in front no name is more than a name; this command knows no other way to say so.
     asked = {b"./" + path[:_ASKED_BYTES_MAX].rstrip(b"/") for path in paths}
     if not asked:
         return set()
     inside = inside._replace(env={**inside.env, "GIT_LITERAL_PATHSPECS": "0"})
-    question = b"".join(path + b"\0" for path in asked)
-    answer = await inside.run("check-ignore", "-z", "--stdin", stdin=question, codes=(0, 1))
+    answer = await inside.run("check-ignore", "-z", "--stdin", paths=asked, codes=(0, 1))
     return {path[2:] for path in asked.difference(answer.out.split(b"\0"))}
 
 

@@ -134,7 +134,7 @@ async def swap(repo: Path, moves: list[tuple[str, str | None, str | None]]) -> N
     """Move local refs from old to new in one transaction; equal old and new only verifies."""
     lines = ["start"]
     for ref, old, new in moves:
-        before, after = old or git.zero(), new or git.zero()
+        before, after = old or git.ZERO, new or git.ZERO
         lines.append(f"verify {ref} {before}" if old == new else f"update {ref} {after} {before}")
     script = "\n".join([*lines, "prepare", "commit", ""])
     await git.run_async(["update-ref", "--stdin"], repo, stdin=script.encode())

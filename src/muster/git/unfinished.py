@@ -19,8 +19,7 @@ from typing import Final, NamedTuple
 from muster import limits
 from muster.errors import Refused
 from muster.git import command as git
-from muster.git import filtered, untrusted_files
-from muster.git.deliverables import Seen
+from muster.git import untrusted_files
 
 # While one is there, the commits that it has not come to yet are in no history that is checked out.
 _REBASES: Final = ("rebase-merge", "rebase-apply/rebasing")
@@ -59,14 +58,13 @@ def refuse_stopped(gitdir: Path) -> None:
         )
 
 
-async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> tuple[str, ...]:
+async def told(store: git.Git, gitdir: Path, base: str, top: str, made: str) -> tuple[str, ...]:
     """What the agent made and `made`, its result on top of its own `top`, does not contain.
 
     Raises Refused where git waits for the agent to resolve what it marked in the result.
     """
-    cache, borrowed = seen_by
-    found = await _unclear(seen_by, gitdir, made)
-    if not borrowed:
+    found = await _unclear(store, gitdir, made)
+    if not store.env:
         return tuple(found)
     series = [what for name, what in _SERIES.items() if (gitdir / name).is_dir()]
     open_ = [what for name, what in _JOINED.items() if _is(gitdir, name)]
@@ -74,10 +72,10 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
     waiting = [*series, *open_, *(["stash"] if _is(gitdir, _STASH) else [])]
     # A series makes commits by itself, so that marks in them are nobody's word either.
     since = base if series else top
-    if waiting and (marked := await _marked(seen_by, base, since, made)):
+    if waiting and (marked := await _marked(store, base, since, made)):
         what = waiting[0]
         raise Refused(f"The agent left a {what} unfinished: conflicts are marked in {marked}.")
-    if top != base and (marked := await _marked(seen_by, base, base, made)):
+    if top != base and (marked := await _marked(store, base, base, made)):
         # It said itself that this is the result.
         found.append(f"what conflict marks in {marked} stand for")
     found += [f"a {what} that was not finished" for what in series]
@@ -85,8 +83,8 @@ async def told(seen_by: Seen, gitdir: Path, base: str, top: str, made: str) -> t
     # The agent's branches, stash and tags that are not in its result.
     tips, tags = await asyncio.to_thread(_refs, gitdir)
     for name, id in tips[:_TIPS_MAX]:
-        check = ["merge-base", "--is-ancestor", id, made]
-        if (await git.run_async(check, cache, env=borrowed, codes=(0, 1, 128))).code == 1:
+        check = await store.run("merge-base", "--is-ancestor", id, made, codes=(0, 1, 128))
+        if check.code == 1:
             found.append(f"the branch {git.shown(name)}" if name else "a stash")
     return (*found, *(f"the tag {git.shown(name)}" for name in tags[:_TIPS_MAX]))
 
@@ -95,29 +93,27 @@ def _is(gitdir: Path, name: str) -> bool:
     return untrusted_files.read(gitdir / name, 1) is not None
 
 
-async def _marked(seen_by: Seen, base: str, before: str, made: str) -> str:
+async def _marked(store: git.Git, base: str, before: str, made: str) -> str:
     """The files that got the marks of a conflict since `before`, for a person; "" for none.
 
     Some files are about such marks: what had them at `base` is no conflict of the agent.
     """
-    changed = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", before, made]
-    listed = (await git.run_async(changed, seen_by.cache, env=seen_by.borrowed)).out.split(b"\0")
-    names = [name for name in listed if name]
+    changed = ("diff-tree", "-r", "-z", "--name-only", "--no-renames", before, made)
+    names = await store.names(*changed)
     found = list[bytes]()
     for start in range(0, len(names), _BATCH):
-        with_marks = await _with_marks(seen_by, made, names[start : start + _BATCH])
-        old = set(await _with_marks(seen_by, base, with_marks))
+        with_marks = await _with_marks(store, made, names[start : start + _BATCH])
+        old = set(await _with_marks(store, base, with_marks))
         found += [name for name in with_marks if name not in old]
     return ", ".join(git.shown(name) for name in found[:_SHOWN_MAX])
 
 
-async def _with_marks(seen_by: Seen, commit: str, names: list[bytes]) -> list[bytes]:
+async def _with_marks(store: git.Git, commit: str, names: list[bytes]) -> list[bytes]:
     if not names:
         return []
     marks = ["grep", "-z", "-l", "-I", "--all-match", "-e", "^<<<<<<< ", "-e", "^>>>>>>> "]
-    words = [*marks, commit, "--", *map(os.fsdecode, names)]
-    answer = await git.run_async(words, seen_by.cache, env=seen_by.borrowed, codes=(0, 1))
-    return [name.partition(b":")[2] for name in answer.out.split(b"\0") if name]
+    found = await store.names(*marks, commit, "--", *map(os.fsdecode, names), codes=(0, 1))
+    return [name.partition(b":")[2] for name in found]
 
 
 def _refs(gitdir: Path) -> tuple[list[tuple[bytes, str]], list[bytes]]:
@@ -153,25 +149,24 @@ def _names(gitdir: Path, kind: str) -> Iterator[bytes]:
 # --- sparse checkouts ------------------------------------------------------------------------
 
 
-async def hidden(inside: filtered.Git, gitdir: Path) -> list[bytes]:
+async def hidden(inside: git.Git, gitdir: Path) -> list[bytes]:
     """The files that are not in the folder because the agent's checkout is sparse."""
     patterns = _patterns(gitdir)
     if patterns is None:
         return []
-    listed = (await inside.run("ls-files", "-z", "-c")).out.split(b"\0")
     cone = _cone(gitdir, patterns)
-    outside = [name for name in listed if name and not (cone and cone.shows(name))]
+    listed = await inside.names("ls-files", "-z", "-c")
+    outside = [name for name in listed if not (cone and cone.shows(name))]
     return await asyncio.to_thread(_absent, inside.folder, outside)
 
 
-async def _unclear(seen_by: Seen, gitdir: Path, made: str) -> list[str]:
+async def _unclear(store: git.Git, gitdir: Path, made: str) -> list[str]:
     """What may have been removed, and was kept because the patterns do not tell."""
     patterns = _patterns(gitdir)
     if patterns is None or _cone(gitdir, patterns):
         return []
-    tree = ["ls-tree", "-r", "-z", "--name-only", made]
-    listed = (await git.run_async(tree, seen_by.cache, env=seen_by.borrowed)).out.split(b"\0")
-    absent = await asyncio.to_thread(_absent, gitdir.parent, [name for name in listed if name])
+    listed = await store.names("ls-tree", "-r", "-z", "--name-only", made)
+    absent = await asyncio.to_thread(_absent, gitdir.parent, listed)
     if not absent:
         return []
     shown = ", ".join(git.shown(name) for name in absent[:_SHOWN_MAX])

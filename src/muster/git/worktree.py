@@ -23,48 +23,19 @@ import contextlib
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from muster.errors import Broken, Conflict, Damaged, MusterError, Refused, unable
 from muster.git import baseline, cache, collection, ref, removal, repository
 from muster.git import command as git
 from muster.git import commit as commits
-from muster.git.collection import Collected
+from muster.git.cache import Origin, Worktree
 from muster.git.fence import Epoch, attempt_ref, repository_name
 
 T = TypeVar("T")
 
-_HELD_PREFIX: Final = "refs/attempt/"
 # In a cache no git of ours moves a ref for so long: a lock this old is a dead one's.
 _LOCK_AGE_S: Final = 60.0
-
-
-class Origin(NamedTuple):
-    """A repository's name and where it is."""
-
-    name: str
-    url: str
-
-
-class Worktree(NamedTuple):
-    """An open folder of one attempt."""
-
-    origin: Origin
-    task: str
-    epoch: Epoch
-    path: Path
-    cache: Path
-    base: str
-
-    @property
-    def notes(self) -> Path:
-        """What is known of the files that were written into the folder."""
-        return self.cache / cache.ATTEMPTS / f"{self.task}-{self.epoch}"
-
-    @property
-    def gitdir(self) -> Path:
-        """The agent's own `.git`; never read as a repository by us."""
-        return self.path / ".git"
 
 
 class Worktrees:
@@ -114,13 +85,9 @@ class Worktrees:
 
     async def collect(
         self, tree: Worktree, deliver: Sequence[str], message: str, signature: commits.Signature
-    ) -> Collected:
-        """Turn the folder's contents into one signed commit; the agent must have ended.
-
-        Raises Refused for what is the agent's doing, Broken for what is this machine's.
-        """
-        place = collection.Place(tree.path, tree.cache, tree.base, tree.notes)
-        return await collection.collect(place, deliver, message, signature)
+    ) -> collection.Collected:
+        """Turn the folder's contents into one signed commit (collection.py)."""
+        return await collection.collect(tree, deliver, message, signature)
 
     async def push(self, tree: Worktree, commit: str) -> str:
         """Push the commit as the attempt's ref, and see that it is there; the ref's name.
@@ -148,7 +115,7 @@ class Worktrees:
         with contextlib.suppress(MusterError, OSError):
             tree.notes.unlink(missing_ok=True)
             if tree.cache.is_dir():
-                await git.run_async(["update-ref", "-d", _held(tree)], tree.cache)
+                await git.run_async(["update-ref", "-d", tree.held], tree.cache)
         self._lent.pop(tree.path, None)
         if tree.cache in self._lent.values():
             return
@@ -246,8 +213,7 @@ class Worktrees:
         async with contextlib.AsyncExitStack() as undo:
             undo.push_async_callback(self.close, tree)
             self._lent[tree.path] = tree.cache
-            # Held by a ref, so that maintenance of the cache cannot drop what is worked on.
-            await git.run_async(["update-ref", _held(tree), tree.base], tree.cache)
+            await git.run_async(["update-ref", tree.held, tree.base], tree.cache)
             name, _, email = commits.person(agent).removesuffix(">").partition(" <")
             who = f'[user]\n\tname = "{name}"\n\temail = "{email}"\n'
             cache.lend(tree.gitdir, tree.cache, who)
@@ -293,10 +259,6 @@ async def _tidy(store: Path) -> None:
         removal.set_aside(old, store.parent)
     for notes in (store / cache.ATTEMPTS).glob("*"):
         notes.unlink()
-    listed = await git.run_async(["for-each-ref", "--format=%(refname)", _HELD_PREFIX], store)
+    listed = await git.run_async(["for-each-ref", "--format=%(refname)", cache.HELD_PREFIX], store)
     for held in listed.text.splitlines():
         await git.run_async(["update-ref", "-d", held], store)
-
-
-def _held(tree: Worktree) -> str:
-    return f"{_HELD_PREFIX}{tree.task}/{tree.epoch}"

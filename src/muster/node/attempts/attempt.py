@@ -31,9 +31,9 @@ import msgspec
 from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
 from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
+from muster.git.cache import Origin, Worktree
 from muster.git.commit import Signature
 from muster.git.fence import Epoch
-from muster.git.worktree import Origin, Worktree
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables
 from muster.node.attempts import inputs as handing

@@ -20,9 +20,10 @@ from muster.channel import FIRST
 from muster.errors import MISTAKES, Conflict, Exhausted, MusterError, NotFound, Unreachable
 from muster.git import command as gits
 from muster.git import ref, repository
+from muster.git.cache import Origin
 from muster.git.fence import Epoch
 from muster.git.glob import matching
-from muster.git.worktree import Origin, Worktrees
+from muster.git.worktree import Worktrees
 from muster.limits import EACH_MATCHES_MAX
 from muster.node import event as ev
 from muster.node.attempts import blob_transfer as holder
