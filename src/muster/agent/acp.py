@@ -17,6 +17,7 @@ import contextlib
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ import msgspec
 
 import muster
 from muster.agent.driver_io import DriverPipe
-from muster.agent.lines import PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
+from muster.agent.lines import ORDER_BYTES_MAX, PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
 from muster.agent.rpc import Peer, RpcError
@@ -327,7 +328,10 @@ def _explain(error: RpcError, login: str) -> str:
 
 
 async def _drive() -> None:
-    line = await DriverPipe.open()
+    commands = asyncio.StreamReader(limit=ORDER_BYTES_MAX + 1024)
+    protocol = asyncio.StreamReaderProtocol(commands)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+    line = DriverPipe(commands)
     order = await line.hear()
     if order is not None:
         line.write({"outcome": await attempt(order, line)})

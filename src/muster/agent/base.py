@@ -77,24 +77,18 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 OnEvent = Callable[[AgentEvent], None]
 
 
-def persons_path(path: str) -> str:
-    """PATH as its person means it: the environment that Muster itself is installed in comes last.
+def environment(inherited: Mapping[str, str], extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """A minimal environment for an attempt: the kept variables, then what is given on purpose.
 
+    PATH is as its person means it: the environment that Muster itself is installed in comes last.
     Who starts the daemon with that environment active would else give every attempt our Python,
     with our libraries, in the place of the project's. Programs there, `muster` among them, are
     still found.
     """
-    if sys.prefix == sys.base_prefix:
-        return path
-    ours = os.path.realpath(os.path.dirname(sys.executable))
-    folders = path.split(os.pathsep)
-    own = [each for each in folders if os.path.realpath(each or ".") == ours]
-    return os.pathsep.join([each for each in folders if each not in own] + own[:1])
-
-
-def environment(inherited: Mapping[str, str], extra: Mapping[str, str] = {}) -> dict[str, str]:
-    """A minimal environment for an attempt: the kept variables, then what is given on purpose."""
     kept = {name: inherited[name] for name in KEPT_VARIABLES if name in inherited}
-    if "PATH" in kept:
-        kept["PATH"] = persons_path(kept["PATH"])
+    if "PATH" in kept and sys.prefix != sys.base_prefix:
+        ours = os.path.realpath(os.path.dirname(sys.executable))
+        folders = kept["PATH"].split(os.pathsep)
+        own = [each for each in folders if os.path.realpath(each or ".") == ours]
+        kept["PATH"] = os.pathsep.join([each for each in folders if each not in own] + own[:1])
     return {"LANG": "C.UTF-8", "TERM": "dumb", **kept, **extra}

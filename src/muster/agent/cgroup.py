@@ -21,10 +21,6 @@ class Group(NamedTuple):
 
     path: str
 
-    def enter(self) -> None:
-        """For a child between fork and exec; whatever it starts is in the group as well."""
-        self._write("cgroup.procs", "0")
-
     def members(self) -> set[int]:
         try:
             with open(f"{self.path}/cgroup.procs", encoding="ascii") as file:
@@ -32,15 +28,12 @@ class Group(NamedTuple):
         except OSError:
             return set()
 
-    def kill(self) -> None:
-        """All members at once; older kernels have no such file and the walk does the work."""
-        self._write("cgroup.kill", "1")
-
     def remove(self) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(self.path)
 
-    def _write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str) -> None:
+        """Tell the kernel, where it knows this file: older ones have no `cgroup.kill`."""
         with contextlib.suppress(OSError):
             fd = os.open(f"{self.path}/{name}", os.O_WRONLY)
             try:

@@ -3,11 +3,9 @@
 import asyncio
 import json
 import os
-import sys
 from typing import Any
 
 from muster.agent.driver import Event
-from muster.agent.lines import ORDER_BYTES_MAX
 
 
 class DriverPipe:
@@ -15,13 +13,6 @@ class DriverPipe:
 
     def __init__(self, commands: asyncio.StreamReader) -> None:
         self._commands = commands
-
-    @classmethod
-    async def open(cls) -> "DriverPipe":
-        commands = asyncio.StreamReader(limit=ORDER_BYTES_MAX + 1024)
-        protocol = asyncio.StreamReaderProtocol(commands)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-        return cls(commands)
 
     async def hear(self) -> dict[str, Any] | None:
         """The next message of the shim; None when there is none any more."""

@@ -114,7 +114,16 @@ class ShimAttempt:
             await self._read_lines()
         finally:
             # Also when the daemon's own event handler failed: no attempt goes on unobserved.
-            await self._close()
+            # The shim ends everything when its pipe is closed, and itself at last.
+            self.abandon()
+            rest = asyncio.create_task(self._discard_rest())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._end_s_max):
+                    await self._shim.wait()
+            if self._shim.returncode is None:
+                self._shim.kill()
+                await self._shim.wait()
+            rest.cancel()
             complaints.cancel()
             for watch in self._watches:
                 watch.cancel()
@@ -142,18 +151,6 @@ class ShimAttempt:
                 self.ready.set_result(int(line.ready.get("pid", 0)))
             elif line.outcome is not None:
                 self._outcome = line.outcome
-
-    async def _close(self) -> None:
-        """Close the pipe and wait for the shim, which ends everything first."""
-        self.abandon()
-        rest = asyncio.create_task(self._discard_rest())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._end_s_max):
-                await self._shim.wait()
-        if self._shim.returncode is None:
-            self._shim.kill()
-            await self._shim.wait()
-        rest.cancel()
 
     async def _discard_rest(self) -> None:
         assert self._shim.stdout is not None

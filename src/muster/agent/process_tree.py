@@ -54,15 +54,12 @@ def bind(group: cgroup.Group | None) -> None:
     """For a child between fork and exec: what covers the sudden death of its parent."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if group is not None:
-        group.enter()
-
-
-def table() -> dict[int, Process]:
-    """All living processes; zombies are left out, they are dead already."""
-    return procfs_table() if ON_LINUX else ps_table()
+        # Whatever it starts is in the group as well.
+        group.write("cgroup.procs", "0")
 
 
 def procfs_table() -> dict[int, Process]:
+    """All living processes; zombies are left out, they are dead already."""
     found = {}
     for pid, stat in procfs("stat"):
         # The command name is in brackets and may hold spaces and brackets itself.
@@ -84,6 +81,7 @@ def procfs(name: str) -> Iterator[tuple[int, bytes]]:
 
 
 def ps_table() -> dict[int, Process]:
+    """The same where there is no procfs."""
     said = subprocess.run(
         ["/bin/ps", "-axo", "pid=,ppid=,pgid=,stat="], capture_output=True, text=True, check=False
     ).stdout
@@ -114,21 +112,18 @@ class ProcessTree:
 
     def __init__(self, subreaper: bool) -> None:
         self._subreaper = subreaper
-        self._groups: set[int] = set()
-
-    def remember(self, group: int) -> None:
-        """A process group that is ours from its start on, seen by a look or not."""
-        self._groups.add(group)
+        self.groups: set[int] = set()
+        """Process groups that are ours: seen by a look, or from their start on."""
 
     def look(self) -> set[int]:
         """The process ids that live now."""
-        processes = table()
+        processes = procfs_table() if ON_LINUX else ps_table()
         own = os.getpid()
         found = descendants(own, processes)
         if self._subreaper:
             return found
-        self._groups |= {processes[pid].group for pid in found} - {os.getpgid(0)}
-        found |= {pid for pid, process in processes.items() if process.group in self._groups}
+        self.groups |= {processes[pid].group for pid in found} - {os.getpgid(0)}
+        found |= {pid for pid, process in processes.items() if process.group in self.groups}
         return found - {own}
 
 
@@ -172,7 +167,7 @@ def sweep(marker: str, rounds_max: int = 100) -> set[int]:
         if not left:
             break
         if group:
-            group.kill()
+            group.write("cgroup.kill", "1")
         send(left, signal.SIGKILL)
         time.sleep(SWEEP_PAUSE_S)
     if group:

@@ -120,7 +120,22 @@ class Shim:
             for key, _ in self._selector.select(self._pause_s()):
                 key.data()
             self._tick()
-        self._finish()
+        # Nobody writes any more: what the pipes still hold is the end of the output.
+        for name in tuple(self._pipes):
+            for _ in range(READS_LAST_MAX):
+                if name not in self._pipes or not self._read_output(name):
+                    break
+        self._send_events(self._driver.closing())
+        outcome = self._driver.outcome(self._code)
+        if self._why == "cancelled":
+            outcome |= {"status": "cancelled", "summary": self._said or "cancelled"}
+        elif self._why == "timeout":
+            outcome |= {"status": "timeout", "summary": "the attempt took longer than allowed"}
+        if self._survivors:
+            outcome["survivors"] = sorted(self._survivors)
+        end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
+        self._send_events([("agent.end", {"stop": self._why, **end})])
+        self._send_outcome(outcome)
 
     # --- starting
 
@@ -155,7 +170,7 @@ class Shim:
         # The shim reaps for everybody, so Popen must not wait for its child by itself.
         child.returncode = 0
         self._child = child.pid
-        self._brood.remember(child.pid)
+        self._brood.groups.add(child.pid)
         if child.stdin is not None:
             self._to_child = Unsent(os.dup(child.stdin.fileno()), self._selector, lambda: None)
             child.stdin.close()
@@ -293,7 +308,7 @@ class Shim:
     def _kill(self) -> None:
         self._kills += 1
         if self._group is not None:
-            self._group.kill()
+            self._group.write("cgroup.kill", "1")
         self._survivors = self._brood.look()
         process_tree.send(self._survivors, signal.SIGKILL)
 
@@ -304,24 +319,6 @@ class Shim:
             return self._kills > KILLS_MAX
         self._survivors = set() if self._subreaper else self._brood.look()
         return not self._survivors or self._kills > KILLS_MAX
-
-    def _finish(self) -> None:
-        # Nobody writes any more: what the pipes still hold is the end of the output.
-        for name in tuple(self._pipes):
-            for _ in range(READS_LAST_MAX):
-                if name not in self._pipes or not self._read_output(name):
-                    break
-        self._send_events(self._driver.closing())
-        outcome = self._driver.outcome(self._code)
-        if self._why == "cancelled":
-            outcome |= {"status": "cancelled", "summary": self._said or "cancelled"}
-        elif self._why == "timeout":
-            outcome |= {"status": "timeout", "summary": "the attempt took longer than allowed"}
-        if self._survivors:
-            outcome["survivors"] = sorted(self._survivors)
-        end = {"status": outcome["status"], "exit_code": outcome.get("exit_code")}
-        self._send_events([("agent.end", {"stop": self._why, **end})])
-        self._send_outcome(outcome)
 
     # --- telling the daemon
 

@@ -86,7 +86,17 @@ class Transcript:
             plan = [{name: _title(entry.get(name, "")) for name in names} for entry in entries]
             events.append(("agent.plan", {"entries": plan}))
         elif what == "usage_update":
-            usage = _context_usage(self._secrets.fields(update))
+            said = self._secrets.fields(update)
+            counts = {"context_used": "used", "context_size": "size"}
+            usage: dict[str, Any] = {
+                shown: said[name] for shown, name in counts.items() if _is_count(said.get(name))
+            }
+            cost = mapping(said.get("cost"))
+            amount = cost.get("amount") or 0
+            if cost and isinstance(amount, int | float) and abs(amount) <= COUNT_MAX:
+                # A decimal text: signed entries hold no floats.
+                usage["cost"] = f"{float(amount):.6f}"
+                usage["currency"] = _title(cost.get("currency"))
             if usage != self._usage_shown:
                 self._usage_shown = usage
                 events.append(("agent.usage", usage))
@@ -232,20 +242,6 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_MAX
-
-
-def _context_usage(update: Mapping[str, Any]) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for name, shown in (("used", "context_used"), ("size", "context_size")):
-        if _is_count(update.get(name)):
-            fields[shown] = update[name]
-    cost = mapping(update.get("cost"))
-    amount = cost.get("amount") or 0
-    if cost and isinstance(amount, int | float) and abs(amount) <= COUNT_MAX:
-        # A decimal text: signed entries hold no floats.
-        fields["cost"] = f"{float(amount):.6f}"
-        fields["currency"] = _title(cost.get("currency"))
-    return fields
 
 
 def _diffs(diffs: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -312,14 +312,14 @@ class HttpListener:
         self, connected: socket.socket, visitor: UnprovenPeer, late: asyncio.TimerHandle
     ) -> None:
         """A connection from its acceptance to its end."""
-        timing = self._channel.timing
-        # Not what the call below returns: uvloop gives its own TLS in the place of the connection.
+        timing, loop = self._channel.timing, asyncio.get_running_loop()
         options = timing.options()
         protocol = _Quiet(max_size=options["max_size"], logger=_LOG)
         names = ("ping_interval", "ping_timeout", "close_timeout", "max_queue", "write_limit")
+        # Not what the call below returns: uvloop gives its own TLS in the place of the connection.
         connection = Opening(visitor, protocol, {name: options[name] for name in names})
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: connection,
                 connected,
                 ssl=self._channel.server_tls,
@@ -330,7 +330,16 @@ class HttpListener:
                 await connection.handshake(self._judge, None, None)
                 if connection.protocol.state is State.OPEN and self._open:
                     late.cancel()
-                    await self._live(connection, visitor)
+                    link = HttpLink(connection, connection.username, timing)
+                    connection.start_keepalive()
+                    if link.peer:
+                        self.door.leave(visitor, proved=True)
+                    else:
+                        self.door.make_place(LINKED, LINKS_UNPROVEN_MAX)
+                        visitor.stage = LINKED
+                        late = loop.call_later(LINK_UNPROVEN_MS_MAX / 1000, visitor.end)
+                    self._hosting.adopt(link)
+                    await connection.wait_closed()
             finally:
                 connection.transport.abort()
         except (OSError, EOFError, WebSocketException):
@@ -352,24 +361,6 @@ class HttpListener:
             proof = refused.proof if isinstance(refused, Denied) else ""
             return connection.respond(http.HTTPStatus.FORBIDDEN, f"{refused}\n{proof}")
         return None
-
-    async def _live(self, connection: "Opening", visitor: UnprovenPeer) -> None:
-        link = HttpLink(connection, connection.username, self._channel.timing)
-        connection.start_keepalive()
-        over: asyncio.TimerHandle | None = None
-        if link.peer:
-            self.door.leave(visitor, proved=True)
-        else:
-            while self.door.at(LINKED) >= LINKS_UNPROVEN_MAX:
-                self.door.make_place(LINKED)
-            visitor.stage = LINKED
-            over = connection.loop.call_later(LINK_UNPROVEN_MS_MAX / 1000, visitor.end)
-        try:
-            self._hosting.adopt(link)
-            await connection.wait_closed()
-        finally:
-            if over is not None:
-                over.cancel()
 
     async def close(self) -> None:
         if not self._open:

@@ -227,9 +227,17 @@ class IpcChannel:
         # An existing folder is never tightened here: it might be /tmp or somebody's home.
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise Broken(f"socket folder {path.parent} is open to other users; `chmod 700` it")
-        lock = _take_lock(path)
+        try:
+            lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise unable(f"cannot lock socket {path} ({error}); check its folder", error) from error
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, lock)
+            try:
+                # As long as the listener lives, so two daemons never judge one socket file at once.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise Conflict(f"another daemon listens at {path}; stop it first") from error
             listener = IpcListener(path, lock, on_link)
             listening = _bind(path)
             listener.server = await loop.create_unix_server(
@@ -249,20 +257,6 @@ def _check_path(address: str) -> None:
             f"socket path of {size} bytes, the kernel takes {SOCKET_PATH_BYTES_MAX}:"
             f" {address}; choose a shorter folder"
         )
-
-
-def _take_lock(path: Path) -> int:
-    """Held as long as the listener lives, so two daemons never judge one socket file at once."""
-    try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise unable(f"cannot lock socket {path} ({error}); check its folder", error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise Conflict(f"another daemon listens at {path}; stop it first") from error
-    return lock
 
 
 def _bind(path: Path) -> socket.socket:

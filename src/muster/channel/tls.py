@@ -10,7 +10,6 @@ import os
 import ssl
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,32 +63,21 @@ def _context(side: int, credentials: Credentials | None) -> ssl.SSLContext:
 
 def load_pair(tls: ssl.SSLContext, credentials: Credentials) -> None:
     """Show this certificate from the next handshake on. Raises Broken."""
+    secret = credentials.key_pem + b"\n" + credentials.cert_pem
     try:
-        with _as_file(credentials.key_pem + b"\n" + credentials.cert_pem) as path:
+        # OpenSSL reads a key only from a file: one in memory on Linux, else a private one.
+        with contextlib.ExitStack() as undo:
+            if sys.platform == "linux":
+                descriptor = os.memfd_create("muster-tls", os.MFD_CLOEXEC)
+                path = f"/proc/self/fd/{descriptor}"
+            else:
+                # The folder is 0700; Windows knows no modes, there it inherits this user's own.
+                path = os.path.join(undo.enter_context(tempfile.TemporaryDirectory()), "pair.pem")
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            undo.callback(os.close, descriptor)
+            os.write(descriptor, secret)
             tls.load_cert_chain(path)
     except OSError as error:
         if not isinstance(error, ssl.SSLError) and error.errno in USED_UP:
             raise Exhausted(f"the TLS key cannot be loaded now ({error}); try again") from error
         raise Broken(f"the TLS key or certificate is unusable ({error}); renew it") from error
-
-
-@contextlib.contextmanager
-def _as_file(secret: bytes) -> Iterator[str]:
-    """OpenSSL reads a key only from a file: one in memory on Linux, else a private one."""
-    if sys.platform == "linux":
-        descriptor = os.memfd_create("muster-tls", os.MFD_CLOEXEC)
-        try:
-            os.write(descriptor, secret)
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        # The folder is 0700; Windows knows no modes, there it inherits this user's own.
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "pair.pem")
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.write(descriptor, secret)
-            finally:
-                os.close(descriptor)
-            yield path

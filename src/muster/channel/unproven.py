@@ -101,14 +101,14 @@ class UnprovenPeers:
             left, at = self._patience[visitor.address]
             self._patience[visitor.address] = (min(left + 1, DOOR_KNOCKS_BURST), at)
 
-    def make_place(self, stage: int | None = None) -> None:
-        """Cut one of those that wait, of a stage or of any: see rule 2."""
+    def make_place(self, stage: int | None = None, places: int = 1) -> None:
+        """Cut one of those that wait, of a stage or of any, where all places are taken: rule 2."""
         groups = [
             [v for v in group if stage in (None, v.stage)] for group in self._visitors.values()
         ]
-        most = max(map(len, groups), default=0)
-        if not most:
+        if sum(map(len, groups)) < places:
             return
+        most = max(map(len, groups))
         fullest = [group for group in groups if len(group) == most]
         group = fullest[self._draw(len(fullest))]
         least = min(v.stage for v in group)
@@ -117,10 +117,6 @@ class UnprovenPeers:
         self.turned_away += 1
         self.leave(visitor)
         visitor.end()
-
-    def at(self, stage: int) -> int:
-        """How many came so far."""
-        return sum(v.stage == stage for group in self._visitors.values() for v in group)
 
     def end(self) -> None:
         """Cut everybody who waits."""

@@ -35,30 +35,38 @@ _DAMAGE: Final = (
 )  # fmt: skip
 _COPY: Final = "a copy is damaged, or the disk that holds it"
 
+_SPACE: Final = "free some disk space and try again"
+_BUSY: Final = "try again when this machine is less busy"
+_ACCESS: Final = "check the address and your access"
+_NOTHING: Final = "nothing was changed"
+_FASTER: Final = "somebody else moved it first; read it again"
+_NETWORK: Final = "try again when the network is back"
+_UNASKED: Final = "nobody is asked for a password here; use ssh:// and a key"
+
 # First match decides; the texts are git's own in the C locale.
 _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
-    ("No space left on device", Exhausted, "free some disk space and try again"),
-    ("Out of diskspace", Exhausted, "free some disk space and try again"),
-    ("Disk quota exceeded", Exhausted, "free some disk space and try again"),
-    ("Too many open files", Exhausted, "try again when this machine is less busy"),
-    ("Resource temporarily unavailable", Exhausted, "try again when this machine is less busy"),
-    ("Cannot allocate memory", Exhausted, "try again when this machine is less busy"),
-    ("out of memory", Exhausted, "try again when this machine is less busy"),
-    ("Permission denied (", Unreachable, "check the address and your access"),
+    ("No space left on device", Exhausted, _SPACE),
+    ("Out of diskspace", Exhausted, _SPACE),
+    ("Disk quota exceeded", Exhausted, _SPACE),
+    ("Too many open files", Exhausted, _BUSY),
+    ("Resource temporarily unavailable", Exhausted, _BUSY),
+    ("Cannot allocate memory", Exhausted, _BUSY),
+    ("out of memory", Exhausted, _BUSY),
+    ("Permission denied (", Unreachable, _ACCESS),
     ("Permission denied", Broken, "check who owns the folder"),
     ("muster: unreachable", Unreachable, "try again later"),
-    ("muster: refused", Refused, "nothing was changed"),
-    ("fsck error", Refused, "nothing was changed"),
+    ("muster: refused", Refused, _NOTHING),
+    ("fsck error", Refused, _NOTHING),
     ("pack exceeds maximum allowed size", Refused, "nothing was changed; deliver less"),
-    ("hook declined", Refused, "nothing was changed"),
-    ("stale info", Conflict, "somebody else moved it first; read it again"),
+    ("hook declined", Refused, _NOTHING),
+    ("stale info", Conflict, _FASTER),
     # A branch `muster`, where `muster/<run>/<phase>` is to be made: no waiting helps.
     ("exists; cannot create", Refused, "rename the branch that is in the way"),
     ("reference broken", Damaged, _COPY),
-    ("cannot lock ref", Conflict, "somebody else moved it first; read it again"),
-    ("failed to update ref", Conflict, "somebody else moved it first; read it again"),
-    ("non-fast-forward", Conflict, "somebody else moved it first; read it again"),
-    ("fetch first", Conflict, "somebody else moved it first; read it again"),
+    ("cannot lock ref", Conflict, _FASTER),
+    ("failed to update ref", Conflict, _FASTER),
+    ("non-fast-forward", Conflict, _FASTER),
+    ("fetch first", Conflict, _FASTER),
     ("' not allowed", Refused, "use a muster::, ssh://, https:// or local address"),
     ("mismatched algorithms", Refused, "only repositories with SHA-1 object names are taken"),
     ("nvalid path '", Refused, "rename it: git checks out no path like this"),
@@ -66,21 +74,13 @@ _MEANINGS: Final[tuple[tuple[str, type[MusterError], str], ...]] = (
     ("not a git repository", NotFound, "check the path"),
     ("does not appear to be a git repository", NotFound, "check the path"),
     ("couldn't find remote ref", NotFound, "check the name"),
-    ("Could not resolve host", Unreachable, "try again when the network is back"),
+    ("Could not resolve host", Unreachable, _NETWORK),
     ("Connection refused", Unreachable, "try again when the other side is up"),
-    ("Connection timed out", Unreachable, "try again when the network is back"),
-    ("Could not read from remote repository", Unreachable, "check the address and your access"),
-    (
-        "could not read Username",
-        Refused,
-        "nobody is asked for a password here; use ssh:// and a key",
-    ),
-    (
-        "could not read Password",
-        Refused,
-        "nobody is asked for a password here; use ssh:// and a key",
-    ),
-    ("unable to access 'http", Unreachable, "check the address and your access"),
+    ("Connection timed out", Unreachable, _NETWORK),
+    ("Could not read from remote repository", Unreachable, _ACCESS),
+    ("could not read Username", Refused, _UNASKED),
+    ("could not read Password", Refused, _UNASKED),
+    ("unable to access 'http", Unreachable, _ACCESS),
     ("hung up unexpectedly", Unreachable, "try again"),
     ("early EOF", Unreachable, "try again"),
 )

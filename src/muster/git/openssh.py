@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from muster.errors import Malformed
 
-NAMESPACE_GIT: Final = "git"
+_NAMESPACE: Final = b"git"
 
 _MAGIC: Final = b"SSHSIG"
 _ALGORITHM: Final = b"ssh-ed25519"
@@ -37,21 +37,19 @@ class Signs(Protocol):
         """Return the 64-byte ed25519 signature."""
 
 
-def sign(signer: Signs, message: bytes, namespace: str = NAMESPACE_GIT) -> str:
+def sign(signer: Signs, message: bytes) -> str:
     """The armoured signature of a message; ends with a newline."""
-    signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message, namespace)))
+    signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message)))
     assert len(signer.public) == 32, "an ed25519 public key has 32 bytes"
     key = _string(_ALGORITHM) + _string(signer.public)
-    fields = (key, namespace.encode("ascii"), b"", _HASH, signature)
+    fields = (key, _NAMESPACE, b"", _HASH, signature)
     blob = _MAGIC + struct.pack(">I", 1) + b"".join(map(_string, fields))
     text = base64.b64encode(blob).decode("ascii")
     lines = [text[at : at + _LINE] for at in range(0, len(text), _LINE)]
     return "\n".join([_BEGIN, *lines, _END, ""])
 
 
-def open_signature(
-    armoured: str, message: bytes, namespace: str = NAMESPACE_GIT
-) -> tuple[bytes, bytes, bytes]:
+def open_signature(armoured: str, message: bytes) -> tuple[bytes, bytes, bytes]:
     """Take a signature apart into (public key, signed bytes, raw signature); verify nothing.
 
     The caller decides whether it trusts the key, and verifies with `muster.log.keys.verify`.
@@ -68,16 +66,16 @@ def open_signature(
     if blob[:10] != _MAGIC + struct.pack(">I", 1):
         raise Malformed("The SSH signature is not of version 1; sign with OpenSSH 8.1 or newer.")
     key, space, reserved, hashed, signature = _strings(blob[10:], 5)
-    if (space, reserved, hashed) != (namespace.encode("ascii"), b"", _HASH):
-        raise Malformed(f"The SSH signature was not made for {namespace!r} with sha512.")
+    if (space, reserved, hashed) != (_NAMESPACE, b"", _HASH):
+        raise Malformed("The SSH signature was not made for 'git' with sha512.")
     (kind, public), (kind_again, raw) = _strings(key, 2), _strings(signature, 2)
     if kind != _ALGORITHM or kind_again != _ALGORITHM or len(public) != 32 or len(raw) != 64:
         raise Malformed("The SSH signature is not by an ed25519 key.")
-    return public, _signed(message, namespace), raw
+    return public, _signed(message), raw
 
 
-def _signed(message: bytes, namespace: str) -> bytes:
-    fields = (namespace.encode("ascii"), b"", _HASH, hashlib.sha512(message).digest())
+def _signed(message: bytes) -> bytes:
+    fields = (_NAMESPACE, b"", _HASH, hashlib.sha512(message).digest())
     return _MAGIC + b"".join(map(_string, fields))
 
 
