@@ -12,10 +12,10 @@ from typing import Final
 from muster.agent import start_commit
 from muster.errors import Conflict, Exhausted, MusterError, NotFound, Refused, Unreachable
 from muster.git import ref
+from muster.git.cache import Origin
 from muster.git.commit import Maker
 from muster.git.fence import Epoch, attempt_ref
 from muster.git.ref import Promotion
-from muster.git.worktree import Origin
 from muster.log.stream import MachineId
 from muster.node.core import Core
 from muster.node.runtime import AttemptTools
@@ -109,12 +109,13 @@ class Promotions:
         """What is to be moved, by whom it was made. Raises: Refused where nobody vouched for it."""
         membership, branch = self.core.membership, f"refs/heads/{move.branch}"
         name = membership.name_of(move.machine)
-        key = membership.key_of(MachineId(move.machine), "git")
-        if key is None:
-            raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
         old = await (ref.read_remote(where, url, branch) if url else ref.read(where, branch))
         base = move.bases[0] if move.bases else ""
         base = base or await start_commit.commit(where, url or str(where), move.repo, "")
+        # Asked last: a shortage is waited out, a missing key is final.
+        key = membership.key_of(MachineId(move.machine), "git")
+        if key is None:
+            raise Refused(f"machine {name} has no key to sign commits with: its work is not taken")
         maker = Maker(f"{move.agent}@{name}", name, key)
         place = (move.task, Epoch(*move.epoch), branch, move.commit, base, old, maker)
         return Promotion(*place, base_moves=not move.bases)
