@@ -206,7 +206,9 @@ def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_
     (stream,) = streams_of(world, "studio", "bad")
     with studio.store.transaction(patient=True):
         studio.now = studio.clock.read(world.now())
-        studio.replication.forks._freeze(hubs, before, b"{}", WALL_MS)
+        forks = studio.replication.forks
+        forks._say_again(forks._end(hubs, before, b"{}", WALL_MS))
+        studio.membership.changed()
     assert world["bad"].id not in studio.roster.revoked
     world.ms += 100
     world["studio"].step(ev.Tick())

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from muster import __version__
 from muster.channel import FIRST
@@ -114,12 +114,14 @@ class Installation:
         dial = self.facts.get("dial", {})
         known = {each.channel: each.address for each in reach.ways_of(dial.get(machine, {}))}
         known[way.channel] = way.address
-        self.facts = {**self.facts, "dial": {**dial, machine: known}}
-        self.home.put_facts(self.facts)
+        self._remember(dial={**dial, machine: known})
 
     def reached_at(self, address: str) -> None:
         """Remember where others reach this machine, as long as it listens where it does now."""
-        self.facts = {**self.facts, "address": address, "listen": self.config.options(FIRST).listen}
+        self._remember(address=address, listen=self.config.options(FIRST).listen)
+
+    def _remember(self, **facts: Any) -> None:
+        self.facts = {**self.facts, **facts}
         self.home.put_facts(self.facts)
 
     # --- incarnations ---------------------------------------------------------------------
@@ -179,7 +181,7 @@ class Installation:
         if self.authority is None:
             return False
         issued = certificate.issue(self.authority, record, wall_ms)
-        self._keep_certificates(record.raw.decode(), issued.tls_pem.decode())
+        self._remember(record=record.raw.decode(), certificate=issued.tls_pem.decode())
         return True
 
     def renewal(self, record: MachineRecord, wall_ms: int) -> str:
@@ -190,11 +192,7 @@ class Installation:
     def take_renewal(self, raw: str) -> None:
         """Keep the certificates in an answer. Raises: Refused where a part of it is not for us."""
         fresh = open_answer(raw.encode(), self.identity, self.fleet).answer
-        self._keep_certificates(fresh.record, fresh.tls_pem)
-
-    def _keep_certificates(self, record: str, pem: str) -> None:
-        self.facts = {**self.facts, "certificate": pem, "record": record}
-        self.home.put_facts(self.facts)
+        self._remember(record=fresh.record, certificate=fresh.tls_pem)
 
     def close(self) -> None:
         self._marker.shutdown(wait=True)

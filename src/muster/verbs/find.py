@@ -5,13 +5,11 @@ Rule 2: a run is understood where a task is asked, as far as it is clear which o
 is understood where a run is asked.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
-from muster.log.entry import Entry, EntryId
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
 from muster.node.tasks.ownership import Held, Ownership, What, writer_of
@@ -109,12 +107,6 @@ def whose(core: Core, text: str) -> Meant:
         held.owner,
         record is not None and there,
     )
-
-
-def entry_of(core: Core, row: Mapping[str, object], name: str) -> Entry | None:
-    """The entry that this field of a row names; None where it names none, or it is not held."""
-    id = row[name]
-    return core.store.entry(EntryId(id)) if isinstance(id, bytes) else None
 
 
 def _beginning(core: Core, what: What, text: str) -> list[Held]:

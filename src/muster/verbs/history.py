@@ -17,7 +17,6 @@ from muster.node.tasks import results as yields
 from muster.node.tasks.ownership import Held
 from muster.task import kinds, large_value, values
 from muster.verbs.declaration import Core
-from muster.verbs.find import entry_of
 
 
 class Left(Struct, frozen=True):
@@ -45,7 +44,7 @@ def rows(core: Core, held: Held) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     task = str(held.row["task"])
     for row in core.store.rows("task", writer=held.owner, task=task):
-        opened, settled = entry_of(core, row, "opened"), entry_of(core, row, "settled")
+        opened, settled = core.store.entry(row["opened"]), core.store.entry(row["settled"])
         if opened is not None:
             found += core.store.history("task", opened, settled, "task", task)
     return found
@@ -53,7 +52,7 @@ def rows(core: Core, held: Held) -> list[dict[str, Any]]:
 
 def question(core: Core, row: Mapping[str, Any]) -> str:
     """What the phase of this task asks of a person; "" when it asks an agent."""
-    entry = entry_of(core, row, "opened")
+    entry = core.store.entry(row["opened"])
     try:
         body = body_as(entry, kinds.TaskOpen) if entry is not None else None
     except Skip:

@@ -36,7 +36,7 @@ from muster.verbs.declaration import (
     pos,
     verb,
 )
-from muster.verbs.find import Claim, claims, entry_of, find_run
+from muster.verbs.find import Claim, claims, find_run
 from muster.verbs.listing import LIMIT_MAX, Rows, say_cut
 from muster.verbs.spec import fleet
 from muster.verbs.task import SHOWN_MAX, Task, task_view, waits_for
@@ -150,7 +150,7 @@ def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
     Raises: Conflict where that one was ordered with something else.
     """
     for row in core.store.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
-        entry = entry_of(core, row, "opened")
+        entry = core.store.entry(row["opened"])
         if entry is None:
             continue
         if differs := _differs(body_as(entry, kinds.RunOpen), body):
@@ -244,7 +244,7 @@ def _tasks(core: Core, run: str) -> Turns[list[Task]]:
 
 def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
-    entry = entry_of(core, row, "opened")
+    entry = core.store.entry(row["opened"])
     try:
         return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
     except (MusterError, Skip):

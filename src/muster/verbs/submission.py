@@ -21,7 +21,6 @@ from muster.task.instruction import Settled
 from muster.task.open_task import Submission
 from muster.task.problem import shown
 from muster.verbs.declaration import Call, Core, Request, data, verb
-from muster.verbs.find import entry_of
 
 
 class Item(Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,7 +129,7 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     for body in bodies:
         if body.key not in known:
             own = core.store.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
-            entry = entry_of(core, own[0], "opened") if own else None
+            entry = core.store.entry(own[0]["opened"]) if own else None
             known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
         if task_args(body) != known[body.key]:
             raise Conflict(

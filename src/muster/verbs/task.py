@@ -25,7 +25,7 @@ from muster.task.state import LIVE
 from muster.task.units import duration_ms
 from muster.verbs import history as past
 from muster.verbs.declaration import Call, Core, Request, opt, verb
-from muster.verbs.find import Claim, OfTask, claims, entry_of, find_run, find_task
+from muster.verbs.find import Claim, OfTask, claims, find_run, find_task
 from muster.verbs.listing import Room, Rows, say_cut
 
 SHOWN_MAX: Final = 1_000
@@ -158,7 +158,7 @@ def result(core: Core, call: Call, ask: OfTask) -> Result:
 
 def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
     """What its owner wrote when the task ended; None without it, or where it cannot be read."""
-    entry = entry_of(core, row, "settled")
+    entry = core.store.entry(row["settled"])
     if entry is None or entry.header.kind != "task.settle":
         return None
     try:
@@ -286,7 +286,7 @@ def history(core: Core, held: Held) -> list[Entry]:
     named += [(row, name) for row in attempts for name in ("started", "ended")]
     # Many rows name the same entry: it is read once.
     ids = {row[name]: (row, name) for row, name in named if row[name]}
-    found = (entry_of(core, row, name) for row, name in ids.values())
+    found = (core.store.entry(row[name]) for row, name in ids.values())
     entries = {entry.id: entry for entry in found if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 

@@ -37,12 +37,12 @@ from muster.git.fence import Epoch
 from muster.node.attempts import blob_transfer as holder
 from muster.node.attempts import deliverables
 from muster.node.attempts import inputs as handing
+from muster.node.attempts.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.node.attempts.setup import AttemptSetup
 from muster.node.host import disk
 from muster.node.runtime import Runtime
 from muster.node.tasks import attempt_body
 from muster.node.tasks.attempt_body import AttemptEvent, AttemptStage
-from muster.node.tasks.retry import AWAY, NO_SPACE, OWN_PLACE, SCARCE, patiently
 from muster.task import values as values_of
 from muster.task.duration import Stage
 from muster.task.instruction import StartAttempt

@@ -13,7 +13,6 @@ from muster.errors import Malformed, MusterError, Refused
 from muster.node import event as ev
 from muster.node.counter import labelled
 from muster.node.guard import OURS
-from muster.node.link import Link
 from muster.node.part import Part
 
 if TYPE_CHECKING:
@@ -50,20 +49,17 @@ class Frames(Part):
                 self._core.do(ev.Stray(event.link, event.type, event.channel, event.payload))
             else:
                 raise Malformed(f"a {event.type.name} frame has no place here")
-        except Refused as error:
-            self._fault(link, error)
-            self._core.note(f"refused from {self._who(link)}: {error}")
+        except (Refused, *OURS) as error:
+            who = self._core.membership.name_of(link.peer) or "a peer"
+            if isinstance(error, Refused):
+                fault: MusterError = error
+                self._core.note(f"refused from {who}: {error}")
+            else:
+                fault = Malformed("this machine could not deal with it")
+                self._core.guard.failed("frame", who, error)
+            if self._core.replication.fault(link.id, fault):
+                self._core.do(ev.Cut(link.id, "too many frames were refused"))
         except MusterError as error:
             if self._core.store.broken is not None:
                 raise
             self._core.counters[labelled("failed", error)] += 1
-        except OURS as mistake:
-            self._core.guard.failed("frame", self._who(link), mistake)
-            self._fault(link, Malformed("this machine could not deal with it"))
-
-    def _who(self, link: Link) -> str:
-        return self._core.membership.name_of(link.peer) or "a peer"
-
-    def _fault(self, link: Link, error: MusterError) -> None:
-        if self._core.replication.fault(link.id, error):
-            self._core.do(ev.Cut(link.id, "too many frames were refused"))

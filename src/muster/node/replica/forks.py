@@ -177,14 +177,11 @@ class Forks:
                     self.tell_frozen(link, stream)
             case wire.Leaf(index=index, branch=text):
                 if asked:
-                    self._on_leaf(stream, index, text, wall_ms)
-
-    def _on_leaf(self, stream: StreamName, index: int, text: str, wall_ms: int) -> None:
-        ours = self._branch(stream, index)
-        del self._disputes[stream]
-        if ours is not None:
-            theirs = forks.decode_branch(text)
-            self.learn(forks.make_fork(stream, index, ours, theirs), wall_ms)
+                    ours = self._branch(stream, index)
+                    del self._disputes[stream]
+                    if ours is not None:
+                        theirs = forks.decode_branch(text)
+                        self.learn(forks.make_fork(stream, index, ours, theirs), wall_ms)
 
     def _branch(self, stream: StreamName, index: int) -> Branch | None:
         """Our side of a dispute, under the first seal that covers the place.
@@ -242,14 +239,11 @@ class Forks:
         if frozen is not None and frozen <= proof.index:
             return
         self.counters["forks"] += 1
-        self._freeze(stream, proof.index, raw, wall_ms)
-        self.sync.spread_fork(raw)
-
-    def _freeze(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> None:
-        lost = self._end(stream, common, evidence, wall_ms)
+        lost = self._end(stream, proof.index, raw, wall_ms)
         self._proofs = None
         self._say_again(lost)
         self.membership.changed()
+        self.sync.spread_fork(raw)
 
     def _end(self, stream: StreamName, common: int, evidence: bytes, wall_ms: int) -> list[Entry]:
         """Freeze it; what is to be said again, once all that ends in this step has ended."""

@@ -30,7 +30,6 @@ from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
 from muster.fleet.record import open_record
 from muster.fleet.roster import Roster
-from muster.fleet.statement import Statement
 from muster.limits import (
     GROUP_BYTES_OF_KEEPER_MAX,
     GROUP_ROWS_OF_KEEPER_MAX,
@@ -226,10 +225,6 @@ class Membership:
                 self._holders.clear()
             found = self._holders[stream, machine] = self.roster.may_hold(stream, machine)
         return found
-
-    def authority(self, statement: Statement, at_ms: int) -> object:
-        """Whether its operator might order this then. Raises: Denied."""
-        return self.roster.permit(statement, at_ms)
 
     def candidate(self, machine: MachineId) -> Machine:
         """A machine as the routing reads it; one that said nothing yet fits nothing."""

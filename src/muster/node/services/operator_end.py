@@ -7,7 +7,6 @@ Rule 3: what others gave and the key took back is named whatever it is much; of 
 knows to be given there is room for so many.
 """
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -56,14 +55,18 @@ def end(core: "Core", authority: Authority, key: str) -> None:
         given = core.store.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)
         given += core.store.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
         known |= {row["id"] for row in given}
-    taken = _each(core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key), "id")
+    took = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key)
+    taken = dict.fromkeys(row["id"] for row in took)
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
     # What is known here first: whoever has the key acknowledges what never was.
     proven = core.replication.forks.proved()
     told = {name(row) for row in core.store.rows("fleet_incident", open=1)}
     said = core.store.distinct(folds.ACKNOWLEDGED.name, ("incident",), signer=key)
-    seen = sorted(_each(said, "incident"), key=lambda each: (each not in proven, each not in told))
+    seen = sorted(
+        dict.fromkeys(row["incident"] for row in said),
+        key=lambda each: (each not in proven, each not in told),
+    )
     every = named + others
     for at in range(0, max(1, len(every)), OPERATOR_END_NAMES_MAX):
         raw = sign_end(
@@ -75,8 +78,3 @@ def end(core: "Core", authority: Authority, key: str) -> None:
         )
         body = kinds.OperatorEnd(raw.decode())
         core.append(kinds.OPERATOR_END, canon.encode(msgspec.to_builtins(body)))
-
-
-def _each(rows: Iterable[Mapping[str, object]], column: str) -> list[str]:
-    """What stands in a column, each once."""
-    return list(dict.fromkeys(str(row[column]) for row in rows))

@@ -11,19 +11,20 @@ owner: nobody makes us write as much as it writes itself.
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from muster import limits
 from muster.errors import Malformed, MusterError
 from muster.limits import BEAT_MS, REASON_CHARS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.log.stream import JOURNAL, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
-from muster.node.counter import DECLARED, labelled
+from muster.node.counter import DECLARED, labelled, spend
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incarnations.processes import MINUTE_MS
 from muster.node.part import Part
@@ -74,9 +75,10 @@ class WorkerService(Part):
         self._questions, self._orders = core.part(Approvals), core.part(Authorizer)
         core.on("task.assign", self._on_assign)
         core.on(AttemptEvent, self._happened)
-        core.on(AttemptStage, self._progressed)
+        core.on(AttemptStage, lambda e: self.worker.progressed(e.task, e.epoch, e.stage))
         core.on(AttemptEnded, self._ended_for_certain)
-        core.on(ev.MachineHere, self._machine_here)
+        # Its owner should hear from us at once.
+        core.on(ev.MachineHere, lambda event: self.worker.beats([event.machine], core.now))
         core.on(ev.RosterChanged, self._facts_changed)
         core.on(ev.OwnerTold, lambda told: self.on_owner(core.machine, told.verb, told.args))
 
@@ -96,17 +98,16 @@ class WorkerService(Part):
         unfinished = []
         for row in self.core.store.rows("attempt", writer=self.core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
-            if self._is_over(row):
+            if any(each["state"] != "running" for each in self._own_attempts(row)):
                 continue
-            started = EntryId(_bytes(row["started"]))
-            epoch = (_int(row["epoch_order"]), _int(row["epoch_count"]))
-            unfinished.append(Unfinished(str(row["task"]), epoch, started, self._owner_of(started)))
+            entry = self.core.store.entry(row["started"])
+            assign = self._cause(entry, "task.assign") if entry is not None else None
+            epoch, owner = (row["epoch_order"], row["epoch_count"]), assign and assign.header.author
+            start = Unfinished(row["task"], epoch, EntryId(row["started"]), owner or "")
+            unfinished.append(start)
         self.worker.restore(unfinished)
         self._seen_ready = True
         self._recall_assignments()
-
-    def _is_over(self, row: Mapping[str, Any]) -> bool:
-        return any(r["state"] != "running" for r in self._own_attempts(row))
 
     def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What our streams say of this epoch of a task."""
@@ -118,13 +119,10 @@ class WorkerService(Part):
             epoch_count=row["epoch_count"],
         )
 
-    def _owner_of(self, started: EntryId) -> str:
-        entry = self.core.store.entry(started)
-        for cause in entry.causes if entry is not None else ():
-            assign = self.core.store.entry(cause)
-            if assign is not None and assign.header.kind == "task.assign":
-                return assign.header.author
-        return ""
+    def _cause(self, entry: Entry, kind: str) -> Entry | None:
+        """The first entry of a kind that this one cites."""
+        causes = (self.core.store.entry(cause) for cause in entry.causes)
+        return next((c for c in causes if c is not None and c.header.kind == kind), None)
 
     def _recall_assignments(self) -> None:
         """Assignments that came just before we were stopped, and that we never answered."""
@@ -138,23 +136,21 @@ class WorkerService(Part):
         for row in rows:
             if self._own_attempts(row):
                 continue
-            entry = self.core.store.entry(EntryId(_bytes(row["assigned"])))
+            entry = self.core.store.entry(row["assigned"])
             if entry is not None:
-                task = str(row["task"])
-                self.core.guard.run("attempt", task[:12], self._on_assign, entry.stream, entry)
+                about = row["task"][:12]
+                self.core.guard.run("attempt", about, self._on_assign, entry.stream, entry)
 
     # --- assignments ----------------------------------------------------------------------------
 
     def _on_assign(self, stream: StreamName, entry: Entry) -> None:
         if not self._seen_ready:
             return
-        try:
-            assign = body_as(entry, kinds.TaskAssign)
-        except Skip:
+        assign = body_or_none(entry, kinds.TaskAssign)
+        if assign is None or assign.machine != self.core.machine:
             return
-        if assign.machine != self.core.machine:
-            return
-        opened = self._opened(entry)
+        opening = self._cause(entry, "task.open")
+        opened = body_or_none(opening, kinds.TaskOpen) if opening is not None else None
         if opened is None:
             self.core.counters["assignment-without-opening"] += 1
             return
@@ -168,22 +164,7 @@ class WorkerService(Part):
     def _may_refuse(self, owner: MachineId) -> bool:
         """Whether one more refusal is written for this owner; else its lease on us just ends."""
         now_ms, spent = self.core.now.boot_ms, self._refused.setdefault(owner, deque())
-        while spent and now_ms - spent[0] >= MINUTE_MS:
-            spent.popleft()
-        if len(spent) >= limits.UNPROVEN_PER_MINUTE_MAX:
-            return False
-        spent.append(now_ms)
-        return True
-
-    def _opened(self, entry: Entry) -> kinds.TaskOpen | None:
-        for cause in entry.causes:
-            found = self.core.store.entry(cause)
-            if found is not None and found.header.kind == "task.open":
-                try:
-                    return body_as(found, kinds.TaskOpen)
-                except Skip:
-                    return None
-        return None
+        return spend(spent, limits.UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, now_ms)
 
     def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
         core = self.core
@@ -197,7 +178,7 @@ class WorkerService(Part):
                 me=core.machine,
                 fleet=core.membership.fleet,
                 lookup=core.store.entry,
-                authority=core.membership.authority,
+                authority=core.roster.permit,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,
                 known=self._known,
@@ -223,16 +204,13 @@ class WorkerService(Part):
     def on_owner(self, owner: str, verb: str, args: Mapping[str, Any]) -> None:
         """`hold` (an answer to a beat) or `release` from the owner of a task."""
         if verb == "release":
-            task, epoch = str(args["task"]), _epoch(args["epoch"])
-            self.worker.stop(owner, task, epoch, str(args.get("reason", ""))[:500])
+            order, count = args["epoch"]
+            task, reason = str(args["task"]), str(args.get("reason", ""))[:500]
+            self.worker.stop(owner, task, (int(order), int(count)), reason)
         elif verb == "hold":
             held = [(str(t), (int(a), int(b))) for t, a, b in args["held"]]
             gone = [(str(t), (int(a), int(b))) for t, a, b in args["gone"]]
             self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
-
-    def _machine_here(self, event: ev.MachineHere) -> None:
-        """A link came up: its owner should hear from us at once."""
-        self.worker.beats([event.machine], self.core.now)
 
     def _facts_changed(self, _event: ev.RosterChanged) -> None:
         self.worker.machine_is(self._me())
@@ -248,9 +226,6 @@ class WorkerService(Part):
             self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
 
     # --- attempts -------------------------------------------------------------------------------
-
-    def _progressed(self, event: AttemptStage) -> None:
-        self.worker.progressed(event.task, event.epoch, event.stage)
 
     def _happened(self, event: AttemptEvent) -> None:
         """Write what an attempt did into our journal."""
@@ -304,10 +279,14 @@ class WorkerService(Part):
 
     def _noop(self, start: StartAttempt) -> None:
         """Nothing to do, so it is done: the end is written in the same transaction."""
-        status: Any = "failed" if _is_to_fail(start.open) else "done"
-        self.worker.ended(
-            kinds.AttemptFinish(start.assign.task, start.assign.epoch, status, summary=NOOP)
-        )
+        status: Literal["done", "failed"] = "done"
+        # It is told to fail where `do` is JSON with `"fail": true`; all else is no matter.
+        with suppress(MusterError):
+            raw = str(start.open.template.get("do", "{}")).encode()
+            told = canon.decode(raw, NOOP, size_max=1024)
+            status = "failed" if isinstance(told, dict) and told.get("fail") else "done"
+        place = (start.assign.task, start.assign.epoch)
+        self.worker.ended(kinds.AttemptFinish(*place, status, summary=NOOP))
 
     def _carry_out(self, each: StartAttempt | StopAttempt | SendBeat) -> None:
         if not isinstance(each, SendBeat):
@@ -317,25 +296,3 @@ class WorkerService(Part):
         else:
             holds = [[b.task, *b.epoch, b.progress] for b in each.holds]
             self.core.part(Router).say(each.owner, "beat", {"holds": holds, "mark": each.mark})
-
-
-def _is_to_fail(opened: kinds.TaskOpen) -> bool:
-    """Whether a `noop` is told to fail: `do` is JSON with `"fail": true`, all else is no matter."""
-    try:
-        found = canon.decode(str(opened.template.get("do", "{}")).encode(), NOOP, size_max=1024)
-    except MusterError:
-        return False
-    return isinstance(found, dict) and bool(found.get("fail"))
-
-
-def _epoch(value: Any) -> kinds.Epoch:
-    order_, count = value
-    return (int(order_), int(count))
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else b""
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
