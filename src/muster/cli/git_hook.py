@@ -30,10 +30,9 @@ def main() -> int:
     try:
         hook = {"pre-receive": pre_receive, "reference-transaction": reference_transaction}
         hook[sys.argv[1]](updates(sys.stdin.buffer.read(_INPUT_BYTES_MAX + 1)))
-    except Unreachable as error:
-        print(visible(f"muster: unreachable: {error}"), file=sys.stderr)
     except (MusterError, OSError, ValueError, LookupError, subprocess.SubprocessError) as error:
-        print(visible(f"muster: refused: {error}"), file=sys.stderr)
+        word = "unreachable" if isinstance(error, Unreachable) else "refused"
+        print(visible(f"muster: {word}: {error}"), file=sys.stderr)
     else:
         return 0
     return 1

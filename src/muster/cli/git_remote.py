@@ -43,11 +43,9 @@ def main() -> int:
                 return connect(address, line.removeprefix("connect ").strip())
             elif line != "\n":
                 raise Malformed(f"git asked for {line.strip()[:60]!r}, which we do not know")
-    except Unreachable as error:
-        print(visible(f"muster: unreachable: {error}"), file=sys.stderr)
-        return 1
     except (MusterError, ValueError, OSError) as error:
-        print(visible(f"muster: refused: {error}"), file=sys.stderr)
+        word = "unreachable" if isinstance(error, Unreachable) else "refused"
+        print(visible(f"muster: {word}: {error}"), file=sys.stderr)
         return 1
     return 0
 

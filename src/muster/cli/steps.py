@@ -4,7 +4,6 @@ Rule: whatever would be refused is refused before anything is ordered.
 """
 
 import contextlib
-from typing import Any
 
 from muster.cli import follow, sign
 from muster.cli.context import CommandContext
@@ -70,24 +69,18 @@ def check(context: CommandContext) -> int:
         from muster.verbs.spec import problems  # noqa: PLC0415 - as above
 
         answer = to_builtins(problems(str(args["spec"]), repo=str(args.get("repo") or "")))
-    elif not context.on:
-        _look_at_base(context, answer)
+    elif not context.on and (base := answer.get("base")) and (repo := answer.get("repo")):
+        # Whether the branch that the spec names is there.
+        try:
+            context.ask("check.base", {"base": base, "repo": repo})
+        except NotFound as error:
+            line, column = answer["base_at"]
+            mistake = {"line": line, "column": column, "path": "base", "warning": False}
+            answer["problems"].append({**mistake, "text": f"base: {error}"})
+        except Unreachable as error:
+            context.say(f"whether there is a branch {base} was not compared: {error}")
     context.show(answer)
     return int(any(not each["warning"] for each in answer["problems"]))
-
-
-def _look_at_base(context: CommandContext, answer: dict[str, Any]) -> None:
-    """Whether the branch that the spec names is there; what is wrong goes into the answer."""
-    base, repo = answer.get("base"), answer.get("repo")
-    try:
-        if base and repo:
-            context.ask("check.base", {"base": base, "repo": repo})
-    except NotFound as error:
-        line, column = answer["base_at"]
-        mistake = {"line": line, "column": column, "path": "base", "warning": False}
-        answer["problems"].append({**mistake, "text": f"base: {error}"})
-    except Unreachable as error:
-        context.say(f"whether there is a branch {base} was not compared: {error}")
 
 
 def repo(context: CommandContext) -> int:

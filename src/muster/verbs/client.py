@@ -22,13 +22,12 @@ class Finding(NamedTuple):
 class Context(Protocol):
     """The command, as a verb inside it sees it."""
 
+    # The machine that the person named with `--on`, "" for none.
+    on: str
+
     @property
     def home(self) -> Home:
         """The home of this machine, which may not exist yet."""
-
-    @property
-    def on(self) -> str:
-        """The machine that the person named with `--on`, "" for none."""
 
     def ask(
         self,

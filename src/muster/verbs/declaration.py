@@ -41,21 +41,8 @@ else:
     Call = Core = Daemon = Context = Perform = Stream = Any
 
 __all__ = [
-    "Call",
-    "Context",
-    "Core",
-    "Daemon",
-    "Declared",
-    "Nothing",
-    "Perform",
-    "Request",
-    "Stream",
-    "Words",
-    "data",
-    "declared",
-    "opt",
-    "pos",
-    "verb",
+    "Call", "Context", "Core", "Daemon", "Declared", "Nothing", "Perform", "Request", "Stream",
+    "Words", "data", "declared", "opt", "pos", "verb",
 ]  # fmt: skip
 
 H = TypeVar("H", bound=Callable[..., Any])

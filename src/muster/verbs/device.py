@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
+from muster import limits
 from muster.errors import Conflict, Denied, Malformed, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.device import (
@@ -29,13 +30,6 @@ from muster.fleet.grant import ANYTHING, takes
 from muster.fleet.name import Hex32
 from muster.fleet.named import meant
 from muster.fleet.statement import open_statement
-from muster.limits import (
-    DEVICE_DAYS_MAX,
-    DEVICE_MINUTES_MAX,
-    DEVICE_MINUTES_MIN,
-    DEVICE_ORDER_LIFE_MS,
-    INVITE_HOURS_MAX,
-)
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
 from muster.node.host.home import SEED_BYTES
@@ -64,11 +58,11 @@ DAY_MS: Final = 24 * HOUR_MS
 # What a person does all day, single tasks too; whoever wants a device to do more names it.
 DAILY: Final = ("task", *(each.name for each in VERBS.values() if each.daily))
 
-Days = Annotated[int, Meta(ge=1, le=DEVICE_DAYS_MAX)]
-Minutes = Annotated[int, Meta(ge=DEVICE_MINUTES_MIN, le=DEVICE_MINUTES_MAX)]
-Hours = Annotated[int, Meta(ge=1, le=INVITE_HOURS_MAX)]
+Days = Annotated[int, Meta(ge=1, le=limits.DEVICE_DAYS_MAX)]
+Minutes = Annotated[int, Meta(ge=limits.DEVICE_MINUTES_MIN, le=limits.DEVICE_MINUTES_MAX)]
+Hours = Annotated[int, Meta(ge=1, le=limits.INVITE_HOURS_MAX)]
 _DAYS: Final = 365
-_MINUTES: Final = DEVICE_ORDER_LIFE_MS // MINUTE_MS
+_MINUTES: Final = limits.DEVICE_ORDER_LIFE_MS // MINUTE_MS
 _HOURS: Final = 24
 
 
@@ -221,14 +215,8 @@ class Added(Struct, frozen=True):
     until_ms: int
 
 
-@verb(
-    "device.add",
-    auth="order",
-    object="machine",
-    target="hub",
-    operators_only=True,
-    signs="device_options",
-)
+@verb("device.add", auth="order", object="machine", target="hub", operators_only=True,
+      signs="device_options")  # fmt: skip
 def add(core: Core, call: Call, ask: Add) -> Added:
     """Write down the terms of a device; the string is the command's own affair."""
     if ask.terms is None:
@@ -356,14 +344,8 @@ class Revoked(Struct, frozen=True):
     entry: str
 
 
-@verb(
-    "device.revoke",
-    auth="order",
-    object="device",
-    target="hub",
-    operators_only=True,
-    signs="device_taken",
-)
+@verb("device.revoke", auth="order", object="device", target="hub", operators_only=True,
+      signs="device_taken")  # fmt: skip
 def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     """Take the terms of a device back; its own statement, which the command signed, does it."""
     signed = open_statement(ask.statement.encode(), core.membership.fleet)

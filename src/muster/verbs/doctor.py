@@ -112,13 +112,9 @@ def _agents(home: Home) -> Iterator[Check]:
         else:
             yield Check(f"agent {name}", "ok", f"{name} looks logged in")
     user = "root" if hasattr(os, "getuid") and os.getuid() == 0 else "your own user"
-    yield Check(
-        "sandbox",
-        "note",
-        f"agents run as {user}, unsandboxed: each is as powerful as you are, and can read this "
-        "home's keys",
-        "run Muster under a user of its own, or give it only specs whose agents you trust",
-    )
+    yield Check("sandbox", "note", f"agents run as {user}, unsandboxed: each is as powerful as you "
+                "are, and can read this home's keys", "run Muster under a user of its own, or give "
+                "it only specs whose agents you trust")  # fmt: skip
 
 
 # --- the home ----------------------------------------------------------------------
@@ -193,9 +189,8 @@ def _space(home: Home) -> Check:
     text = f"{free // 1024**2} MiB free"
     if free < FREE_BYTES_LOW:
         state = "wrong" if free < FREE_BYTES_MIN else "note"
-        return Check(
-            "disk", state, text, "free some space: while a disk is full this machine stands still"
-        )
+        mend = "free some space: while a disk is full this machine stands still"
+        return Check("disk", state, text, mend)
     return Check("disk", "ok", text)
 
 
@@ -207,12 +202,8 @@ def _certificates(home: Home) -> Check:
         return Check("certificate", "wrong", f"it cannot be read: {error}", "join again")
     days = (now_ms - half_ms) // 86_400_000
     if days >= 1:
-        return Check(
-            "certificate",
-            "note",
-            f"its renewal is {days} days late",
-            "it renews itself when this machine reaches the hub: check `muster machines`",
-        )
+        mend = "it renews itself when this machine reaches the hub: check `muster machines`"
+        return Check("certificate", "note", f"its renewal is {days} days late", mend)
     return Check("certificate", "ok", f"renews itself in {-days} days")
 
 
@@ -329,11 +320,7 @@ def _skews(context: Context) -> Iterator[Check]:
         if abs(int(m.get("skew_ms") or 0)) > SKEW_MS_MAX
     ]
     for name, skew_ms in far:
-        yield Check(
-            "clock",
-            "wrong",
-            f"{name} is {skew_ms // 1000} s off from here",
-            "let both take their time from the network (timedatectl set-ntp true)",
-        )
+        mend = "let both take their time from the network (timedatectl set-ntp true)"
+        yield Check("clock", "wrong", f"{name} is {skew_ms // 1000} s off from here", mend)
     if not far:
         yield Check("clock", "ok", "no linked machine is half a minute off")

@@ -132,16 +132,10 @@ class Known(Struct, frozen=True):
 @verb("operators", auth="local")
 def listing(core: Core, call: Call, ask: Nothing) -> list[Known]:
     """Every operator, as the log has them: whose key counts, then whose counts no more."""
-    live = [
-        Known(each.name, each.operator, each.issued_ms, "orders")
-        for each in core.roster.operators.values()
-    ]
-    gone = [
-        Known(each.name, key, each.issued_ms, "revoked")
-        for key, each in core.roster.revoked.items()
-        if each.of == "operator"
-    ]
-    return sorted(live, key=lambda each: each.name) + sorted(gone, key=lambda each: each.name)
+    live, gone = core.roster.operators.items(), core.roster.revoked.items()
+    found = [Known(each.name, key, each.issued_ms, "orders") for key, each in live]
+    found += [Known(r.name, key, r.issued_ms, "revoked") for key, r in gone if r.of == "operator"]
+    return sorted(found, key=lambda each: (each.state, each.name))
 
 
 class Name(Request, frozen=True):

@@ -36,19 +36,13 @@ def questions(core: Core, call: Call, ask: Nothing) -> list[Question]:
 
     muster questions --on all
     """
-    return [
-        Question(
-            each.task,
-            each.ask,
-            each.actor,
-            each.asked_ms,
-            each.fields.get("kind", ""),
-            each.fields.get("title", ""),
-            list(each.fields.get("paths") or ()),
-            each.fields.get("because", ""),
-        )
-        for each in core.part(Approvals).listing()
-    ]
+    found = []
+    for each in core.part(Approvals).listing():
+        tool, title, because = (each.fields.get(name, "") for name in ("kind", "title", "because"))
+        paths = list(each.fields.get("paths") or ())
+        asked = (each.task, each.ask, each.actor, each.asked_ms)
+        found.append(Question(*asked, tool, title, paths, because))
+    return found
 
 
 class Answer(OfTask, frozen=True):

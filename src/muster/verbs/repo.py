@@ -62,16 +62,8 @@ class Kept(Struct, frozen=True):
     lost: list[str]
 
 
-@verb(
-    "repo",
-    auth="order",
-    runs="async",
-    group="What is true",
-    object="name",
-    naming=True,
-    target="hub",
-    steps=True,
-)
+@verb("repo", auth="order", runs="async", group="What is true", object="name",
+      naming=True, target="hub", steps=True)  # fmt: skip
 async def repo(daemon: Daemon, call: Perform, ask: Action) -> Added | list[Kept]:
     """Add or list the fleet's repositories.
 
