@@ -1,7 +1,8 @@
 """All promised figures in one table: `python -m bench [--short] [--only NAME]`.
 
 A figure passes or misses; nothing here fails a build. Every figure is a ratio to a peer that runs
-in turn with ours, or a bound on this machine; other load on the machine shows in the raw figures.
+in turn with ours, or a bound on this machine. A ratio counts from a quiet moment only: each bench
+waits for one, and says so where there was none, for what runs more code is preempted more often.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import uvloop
 
 from bench import append, audit, crowd, depth, history, message, start, tasks
 from bench.figure import Figure
+from bench.quiet import quiet
 
 BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
     "append": append.run,
@@ -28,8 +30,8 @@ BENCHES: dict[str, Callable[..., Awaitable[list[Figure]]]] = {
 async def measure(names: list[str], *, short: bool) -> None:
     lines = []
     for name in names:
+        print(f"# {name} … {quiet(10 if short else 120)}", flush=True)
         began = time.monotonic()
-        print(f"# {name} …", flush=True)
         for figure in await BENCHES[name](short=short):
             lines.append(figure.line())
             print(lines[-1], flush=True)

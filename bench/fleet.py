@@ -51,7 +51,8 @@ class Fleet:
             **(env or {}),
         }
         self._authority = Authority.from_seed(secrets.token_bytes(32))
-        self.operator = Operator.from_seed(secrets.token_bytes(32))
+        self.operator_seed = secrets.token_bytes(32)
+        self.operator = Operator.from_seed(self.operator_seed)
         self.fleet = self._authority.fleet
         self.ids: list[str] = []
         self._make()

@@ -6,13 +6,16 @@ does not hide the code, and each figure is the least of several: other load only
 
 First there is as much as an answer shows, then the history: messages from the hub to the worker,
 tasks that are settled, and entries of a kind that no fold wants. A process of its own opens the
-worker's log in the end: how long that takes, and what the process weighs then.
+worker's log in the end: how long that takes. Then two real daemons exchange messages, and are
+weighed.
 
     python -m bench.history --entries 1000000 --messages 100000 --tasks 20000
 """
 
 import argparse
 import asyncio
+import gc
+import json
 import subprocess
 import sys
 import tempfile
@@ -24,8 +27,14 @@ from typing import Any, Final
 from tests.node.cores import Cores, One
 
 from bench.figure import Figure
+from bench.fleet import Fleet
+from bench.message import busy
+from bench.start import resident_mib
+from muster.channel.frame import Type
 from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend, body_bytes
+from muster.node import event as ev
+from muster.node.daemon import GC_THRESHOLDS
 from muster.node.incarnations.members import FactsChanged
 from muster.node.tasks.owner import OwnerService
 from muster.store.store import Draft
@@ -53,12 +62,17 @@ class World:
         self.cores = Cores("hub", "worker", folder=folder)
         self.hub, self.worker = self.cores["hub"], self.cores["worker"]
         self.spent_s = {"hub": 0.0, "worker": 0.0}
-        self.longest_s = 0.0
+        # The longest step: its seconds, and what came in it.
+        self.longest = (0.0, "")
         for one in (self.hub, self.worker):
             one.step = self._timed(one)  # type: ignore[method-assign]
         self.worker.step(FactsChanged(self.worker.facts(labels=["worker"])))
         self.cores.link("hub", "worker")
         self.cores.pass_ms(3_000)
+        # As a daemon does it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
 
     def _timed(self, one: One) -> Callable[..., None]:
         def step(*events: Any) -> None:
@@ -66,7 +80,8 @@ class World:
             effects = one.core.step(events, self.cores.now())
             spent = time.process_time() - start
             self.spent_s[one.name] += spent
-            self.longest_s = max(self.longest_s, spent)
+            if spent > self.longest[0]:
+                self.longest = (spent, f"{one.name}: {', '.join(sorted(map(_named, events)))}")
             self.cores.carry_out(one, effects)
             one.effects.clear()
 
@@ -174,15 +189,11 @@ def measured(folder: Path, *, entries: int, messages: int, tasks: int) -> list[F
     world.send(PAGE_MESSAGES)
     world.work(PAGE_TASKS)
     task, asked = world.work(1_000), world.questions()
-    world.longest_s = 0.0
+    world.longest = (0.0, "")
     world.send(messages)
     world.work(tasks)
     world.note(entries - world.hub.own_size)
-    longest_before = world.longest_s
-    world.longest_s = 0.0
     task_now, asked_now = world.work(1_000), world.questions()
-    print(f"# the longest steps: {longest_before * 1000:.0f} ms while all that came in, ", end="")
-    print(f"{world.longest_s * 1000:.0f} ms while it was asked")
     where = f"{entries:,} entries, {messages:,} messages, {tasks:,} tasks"
     world.close()
     start = _start(folder)
@@ -198,10 +209,33 @@ def measured(folder: Path, *, entries: int, messages: int, tasks: int) -> list[F
             for verb, ms in asked.items()
             for now in (asked_now[verb],)
         ),
+        Figure("500 messages marked as read", asked_now["mark 500"], 200, where, unit="ms"),
+        Figure(
+            "the longest step", world.longest[0] * 1000, 50, f"CPU, {world.longest[1]}", unit="ms"
+        ),
         Figure(
             "a store of such a history opens", start, 3, "with all folds, the least of 3", unit="s"
         ),
     ]  # fmt: skip
+
+
+def _named(event: ev.Event) -> str:
+    if not isinstance(event, ev.Arrived):
+        return type(event).__name__
+    if event.type is Type.CALL:
+        return f"call of {json.loads(event.payload)['verb']}"
+    return f"{event.type.name.lower()} of {len(event.payload):,} bytes"
+
+
+async def resident(messages: int) -> Figure:
+    """What daemons weigh that exchanged so many messages; the heavier of two."""
+    with Fleet(2) as fleet:
+        caller = await fleet.caller()
+        await busy(caller, messages)
+        caller.close()
+        sizes = [resident_mib(daemon.pid) for daemon in fleet.daemons]
+    raw = " and ".join(f"{size:.0f}" for size in sizes)
+    return Figure(f"a daemon after {messages:,} messages", max(sizes), 80, raw, unit="MiB")
 
 
 def _start(folder: Path) -> float:
@@ -222,12 +256,14 @@ def _start(folder: Path) -> float:
 async def run(*, short: bool) -> list[Figure]:
     """The figures for the table of all."""
     sizes = (150_000, 20_000, 2_000) if short else (1_000_000, 100_000, 20_000)
+    weighed = await resident(30_000)
     with tempfile.TemporaryDirectory() as folder:
-        return await asyncio.to_thread(
+        found = await asyncio.to_thread(
             measured,
             Path(folder),
             **dict(zip(("entries", "messages", "tasks"), sizes, strict=True)),
         )
+    return [*found, weighed]
 
 
 def main() -> None:

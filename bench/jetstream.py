@@ -1,4 +1,8 @@
-"""The peer of bench/message.py: a JetStream file stream with `sync_interval: always`."""
+"""The peer of bench/message.py: a JetStream file stream with `sync_interval: always`.
+
+With one server there is one durable copy; with three the publisher hears of it when two of them
+have synced it, which is what a receipt of ours says. Both are measured.
+"""
 
 import asyncio
 import contextlib
@@ -17,6 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NothingThere
 from nats.js.api import StorageType, StreamConfig
+from nats.js.errors import Error as JetStreamError
 
 CALLERS = 64
 GAP_S = 0.002
@@ -26,11 +31,11 @@ BODY = b"x" * 300
 class JetStream:
     """A server and a consumer in processes of their own; the publisher runs here."""
 
-    def __init__(self) -> None:
+    def __init__(self, servers: int = 1) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="mb-nats-"))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._url = f"nats://127.0.0.1:{free.getsockname()[1]}"
+        self._servers = servers
+        self._ports = [_free_port() for _ in range(servers)]
+        self._url = f"nats://127.0.0.1:{self._ports[0]}"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._client: Client
         self._js: Any
@@ -40,19 +45,30 @@ class JetStream:
         self._number = 0
 
     def __enter__(self) -> Self:
-        config = self._folder / "nats.conf"
-        config.write_text(
-            f"port: {self._url.rpartition(':')[2]}\nhost: 127.0.0.1\n"
-            f'jetstream {{ store_dir: "{self._folder}/data"\n sync_interval: always }}\n'
-        )
         server = str(Path(sys.executable).parent / "nats-server")
         if not Path(server).exists():
             server = "nats-server"
-        self._processes.append(
-            subprocess.Popen(
-                [server, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        peers = [_free_port() for _ in self._ports]
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in peers)
+        for number, port in enumerate(self._ports):
+            config = self._folder / f"nats{number}.conf"
+            config.write_text(
+                f"port: {port}\nhost: 127.0.0.1\nserver_name: n{number}\n"
+                f'jetstream {{ store_dir: "{self._folder}/{number}"\n sync_interval: always }}\n'
+                + (
+                    f'cluster {{ name: bench, listen: "127.0.0.1:{peers[number]}"\n'
+                    f" routes: [{routes}] }}\n"
+                    if self._servers > 1
+                    else ""
+                )
             )
-        )
+            self._processes.append(
+                subprocess.Popen(
+                    [server, "-c", str(config)],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,8 +86,13 @@ class JetStream:
                 await asyncio.sleep(0.1)
         self._js = self._client.jetstream()
         for name, subject in (("ONE", "one.*"), ("MANY", "many.*")):
-            config = StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE)
-            await self._js.add_stream(config)
+            config = StreamConfig(
+                name=name,
+                subjects=[subject],
+                storage=StorageType.FILE,
+                num_replicas=self._servers,
+            )
+            await self._added(config)
         consumer = subprocess.Popen(  # noqa: ASYNC220 - a bench may wait
             [sys.executable, "-m", "bench.jetstream", self._url], stdout=subprocess.PIPE
         )
@@ -80,6 +101,15 @@ class JetStream:
         await asyncio.to_thread(consumer.stdout.readline)
         await self._client.subscribe("done.one", cb=self._on_one)
         await self._client.subscribe("done.many", cb=self._on_many)
+
+    async def _added(self, config: StreamConfig) -> None:
+        """Make a stream, once the servers have found each other."""
+        for _ in range(100):
+            with contextlib.suppress(JetStreamError, NothingThere):
+                await self._js.add_stream(config)
+                return
+            await asyncio.sleep(0.2)
+        raise RuntimeError("the servers of JetStream did not come together")
 
     async def _on_one(self, _: Msg) -> None:
         self._heard.set_result(None)
@@ -121,6 +151,13 @@ class JetStream:
 
     async def close(self) -> None:
         await self._client.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 async def consume(url: str) -> None:

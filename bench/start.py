@@ -1,12 +1,16 @@
 """What a person waits for, and what an idle machine costs.
 
-`muster --version` and `muster status` are started as programs, fifteen times or more, with a
-daemon running; a bare `python -c pass` beside them shows what is not ours. The daemon's resident
+`muster --version`, `muster status` and `muster send`, which signs, are started as programs, fifteen
+times or more, with a daemon running; a bare `python -c pass` beside them shows what is not ours. So
+is what a hook of an agent's tool does on each of its calls: one question over the socket, with
+nothing imported but what opens it. The processor time stands beside the wall time: other load only
+adds to the second. The daemon's resident
 memory is read after a minute of idling with one link up (the short form waits ten seconds).
 """
 
 import asyncio
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -14,6 +18,7 @@ from pathlib import Path
 
 from bench.figure import Figure, p50
 from bench.fleet import Fleet
+from muster.channel.frame import Type
 
 
 def command() -> list[str]:
@@ -21,13 +26,38 @@ def command() -> list[str]:
     return [str(installed)] if installed.exists() else [sys.executable, "-m", "muster"]
 
 
-def timed(words: list[str], env: dict[str, str], count: int) -> list[float]:
-    times = []
-    for _ in range(count):
-        start = time.perf_counter()
-        subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
-        times.append((time.perf_counter() - start) * 1000)
-    return times
+# Rule of such a path: no `site`, and the socket itself instead of its library.
+HOOK = """
+import _socket, sys
+s = _socket.socket(_socket.AF_UNIX)
+s.connect(sys.argv[1])
+call = b'{"verb":"threads"}'
+frame = b"\\x01" + bytes([int(sys.argv[2])]) + b"\\0\\0\\0\\1" + call
+s.sendall(len(frame).to_bytes(4, "big") + frame)
+assert b'"ok":true' in s.recv(65536)
+"""
+
+
+class Spent:
+    """What a program takes, started again and again: wall and processor milliseconds."""
+
+    def __init__(self, words: list[str], env: dict[str, str], count: int) -> None:
+        self.wall_ms: list[float] = []
+        before = _children_s()
+        for _ in range(count):
+            start = time.perf_counter()
+            subprocess.run(words, env=env, check=True, stdout=subprocess.DEVNULL)
+            self.wall_ms.append((time.perf_counter() - start) * 1000)
+        self.cpu_ms = (_children_s() - before) / count * 1000
+
+    @property
+    def p50(self) -> float:
+        return p50(self.wall_ms)
+
+
+def _children_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def resident_mib(pid: int) -> float:
@@ -44,14 +74,38 @@ async def run(*, short: bool) -> list[Figure]:
         began = time.monotonic()
         env = {**os.environ, "MUSTER_HOME": str(fleet.home(0).path)}
         env["MUSTER_STATE"] = str(fleet.folder / "state")
-        version = timed([*command(), "--version"], env, count)
-        status = timed([*command(), "status"], env, count)
-        bare = timed([sys.executable, "-c", "pass"], env, count)
+        home = fleet.home(0)
+        home.put_seed("operator.seed", fleet.operator_seed)
+        version = Spent([*command(), "--version"], env, count)
+        status = Spent([*command(), "status"], env, count)
+        sent = Spent([*command(), "send", "m1", "hello"], env, count)
+        bare = Spent([sys.executable, "-c", "pass"], env, count)
+        hook = Spent(
+            [sys.executable, "-I", "-S", "-c", HOOK, home.socket, str(int(Type.CALL))], env, count
+        )
         await asyncio.sleep(max(0.0, idle_s - (time.monotonic() - began)))
         size = resident_mib(fleet.daemons[0].pid)
-    python = f"python -c pass {p50(bare):.0f} ms"
+    python = f"python -c pass {bare.p50:.0f} ms, CPU {bare.cpu_ms:.0f}"
     return [
-        Figure("muster --version, p50", p50(version), 100, python, unit="ms"),
-        Figure("muster status, p50", p50(status), 100, python, unit="ms"),
+        *(
+            Figure(
+                f"muster {name}, p50",
+                found.p50,
+                promise,
+                f"CPU {found.cpu_ms:.0f} ms; {python}",
+                unit="ms",
+            )
+            for name, found, promise in (
+                ("--version", version, 100),
+                ("status", status, 100),
+                ("send", sent, 80),
+            )
+        ),
+        Figure(
+            "a hook's call / bare Python",
+            hook.p50 / bare.p50,
+            1.5,
+            f"{hook.p50:.1f} ms, CPU {hook.cpu_ms:.0f}; {python}",
+        ),
         Figure("idle daemon, resident", size, 80, f"after {idle_s} s", unit="MiB"),
     ]
