@@ -11,6 +11,7 @@ from muster.fleet.statement import check_order, open_statement
 from muster.limits import KEY_CHARS_MAX, RETRIES_MAX, TASK_PRIORITY_MAX, TASKS_SUBMIT_MAX
 from muster.log import canon
 from muster.log.fold import body_as
+from muster.node.call.answers import Answers
 from muster.node.incarnations.doubt import Doubt
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.service import TaskService
@@ -83,12 +84,14 @@ def submit(core: Core, call: Call, ask: Submit) -> Submitted | Later:
     if not left:
         return replace(answer, ends=_ends(over.values()))
 
+    waiting = core.part(Answers).open
+
     def tell(ends: list[Settled]) -> None:
-        call.streamed()
+        # Nothing more follows: whoever hangs up now ends nothing.
+        waiting.pop((call.link, call.channel), None)
         call.end(replace(answer, ends=_ends([*over.values(), *ends])))
 
-    stop = core.part(TaskService).when_settled(left, tell)
-    call.streaming(stop)
+    waiting[call.link, call.channel] = core.part(TaskService).when_settled(left, tell)
     return LATER
 
 

@@ -74,22 +74,13 @@ class Call:
         """The last answer of a handler that returned LATER."""
         self.core.part(Answers).answer(self.link, self.channel, {"ok": True, "value": value})
 
-    def streaming(self, stop: Callable[[], None]) -> None:
-        """Call `stop` when the caller hangs up. Raises: Conflict, as `check_streaming`."""
-        self.check_streaming()
-        self.core.part(Answers).open[self.link, self.channel] = stop
-
     def check_streaming(self) -> None:
-        """Raises: Conflict: the caller follows too much, or this channel streams already."""
+        """Before it waits (`Answers.open`). Raises: Conflict where it follows too much already."""
         there = self.core.part(Answers).open
         if (self.link, self.channel) in there:
             raise Conflict("this channel already streams")
         if sum(key[0] == self.link for key in there) >= LINK_CALLS_OPEN_MAX:
             raise Conflict("this link follows too much at once; close something first")
-
-    def streamed(self) -> None:
-        """Nothing more follows: whoever hangs up now ends nothing."""
-        self.core.part(Answers).open.pop((self.link, self.channel), None)
 
 
 class Answers(Part):
