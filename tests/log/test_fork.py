@@ -1,17 +1,13 @@
-"""Two histories under one key: what proves them, and what does not.
-
-ours    0 1 2 3 4 5 6 7 8 9
-theirs  0 1 2 3 4 5 a b c
-"""
+"""Two histories under one key: what proves them, and what does not."""
 
 import pytest
+from tests.log.drawn import branches
 from tests.log.material import (
     FLEET_ID,
     OTHER_FLEET,
     SEAL,
     SEEN,
     STREAM,
-    entries,
     entry,
     nodes,
     root,
@@ -33,8 +29,11 @@ from muster.log.fork import (
 from muster.log.seal import make_seal
 from muster.log.stream import JOURNAL, StreamName
 
-TEN = entries(10)
-OTHER = [*TEN[:6], *(entry(seq, b'{"other":%d}' % seq) for seq in range(6, 9))]
+DRAWN = branches("""
+    ours    0 1 2 3 4 5 6 7 8 9
+    theirs  0 1 2 3 4 5 a b c
+""")
+TEN, OTHER = DRAWN["ours"], DRAWN["theirs"]
 
 
 def branch(items, index, *, signer=SEAL, fleet=FLEET_ID, name=STREAM):

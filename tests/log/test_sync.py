@@ -1,101 +1,15 @@
-"""How streams spread: messages in, messages out; no channel, no clock, no store.
-
-`Held` is a replica of a few streams; `Sync` of studio talks to build over link 1, to attic over 2.
-"""
+"""How streams spread: messages in, messages out; no channel, no clock, no store (tests/log/drawn.py)."""
 
 import pytest
-from tests.log.material import BUILD, FLEET_ID, SEAL, STREAM, STUDIO, entries, nodes, root, stream
+from tests.log.drawn import ATTIC, SECRET, THEIRS, Talk, head
+from tests.log.material import BUILD, STREAM, entries, root
 from tests.promise import proves
 
 from muster.limits import STREAM_ASKS_MAX, STREAMS_CLAIMED_MAX
-from muster.log import segment as segments
 from muster.log import tree, wire
-from muster.log.keys import Signer
-from muster.log.seal import make_seal
 from muster.log.segment import Segment
-from muster.log.stream import FLEET, MachineId, StreamName, scope_to
-from muster.log.sync import ASK_MS, GOSSIP_MS, NOT_NOW, REFRESH_MS, RETRY_MS, WITNESS_MS, Sync
-
-ATTIC = MachineId(Signer(b"attic".ljust(32)).public.hex())
-THEIRS = stream(FLEET, BUILD)
-OTHERS = stream(FLEET, ATTIC)
-SECRET = stream(scope_to(BUILD))
-
-
-class Held:
-    """A replica that holds the first so many entries of its streams."""
-
-    def __init__(self, **sizes: int) -> None:
-        self.sizes: dict[StreamName, int] = {}
-
-    def streams(self):
-        return list(self.sizes)
-
-    def knows(self, name):
-        return name in self.sizes
-
-    def has_place(self, name):
-        return name in self.sizes or len(self.sizes) < 100
-
-    def size(self, name):
-        return self.sizes.get(name, 0)
-
-    def seal_of(self, name):
-        items = entries(self.size(name), name)
-        return make_seal(FLEET_ID, name, len(items), root(items), SEAL) if items else None
-
-    latest_seal = seal_of
-
-    def consistency(self, name, old, new):
-        return tree.consistency_proof(nodes(entries(new, name)), old, new)
-
-    def segment(self, name, start, bytes_max, bodies_from):
-        items = entries(self.size(name), name)
-        if start >= len(items):
-            return None
-        return Segment(name, start, tuple(items[start:]), self.seal_of(name), ())
-
-    def cosigned(self):
-        return ()
-
-
-class Talk:
-    """Studio's sync, and what it said on each link since it was last asked."""
-
-    def __init__(self, **sizes: int) -> None:
-        self.held = Held()
-        self.now = 0
-        self.sync = Sync(STUDIO, self.held, self.may_hold)
-
-    def may_hold(self, name, machine):
-        target = name.scope.removeprefix("to.")
-        return machine == name.machine or name.scope == FLEET or machine == target
-
-    def said(self, link=1):
-        found = [
-            segments.decode(out.raw) if out.bulk else wire.decode(out.raw)
-            for out in self.sync.outbox
-            if out.link == link
-        ]
-        self.sync.outbox.clear()
-        return found
-
-    def greet(self, link=1, peer=BUILD, through=""):
-        self.sync.open(link, peer, self.now, through)
-        self.offer(link, [], whole=True)
-        self.said(link)
-
-    def offer(self, link, heads, *, whole=False):
-        return self.sync.on_offer(link, wire.Offer(heads, whole=whole), self.now)
-
-    def grow(self, name=STREAM, size=5):
-        self.held.sizes[name] = size
-        self.sync.grew(name)
-        self.sync.after_commit(self.now)
-
-    def wait(self, ms):
-        self.now += ms
-        self.sync.tick(self.now)
+from muster.log.stream import FLEET, StreamName, scope_to
+from muster.log.sync import ASK_MS, GOSSIP_MS, REFRESH_MS, RETRY_MS
 
 
 @pytest.fixture
@@ -103,18 +17,13 @@ def talk():
     return Talk()
 
 
-def head(name, size):
-    return wire.Head(str(name), size)
-
-
 @proves("log.sync-push")
 def test_a_writer_pushes_what_grew_once(talk):
-    talk.greet()
-    talk.grow()
-    (sent,) = [m for m in talk.said() if isinstance(m, Segment)]
-    assert (sent.stream, sent.start, sent.end) == (STREAM, 0, 5)
-    talk.sync.after_commit(talk.now)
-    assert talk.said() == []
+    talk.play("""
+        build links
+        studio 5              | build: studio[0:5]
+        wait 0
+    """)
 
 
 @proves("log.sync-push")
@@ -129,18 +38,14 @@ def test_nothing_is_pushed_before_the_peer_told_what_it_holds(talk):
 
 @proves("log.sync-confirms")
 def test_what_no_receipt_confirms_is_offered_again(talk):
-    talk.greet()
-    talk.grow()
-    talk.said()
-    talk.wait(RETRY_MS - 1)
-    assert talk.said() == []
-    talk.wait(1)
-    (offer,) = talk.said()
-    assert [(h.stream, h.size) for h in offer.heads] == [(str(STREAM), 5)]
-    talk.sync.heard_cosign(1, STREAM, BUILD, "held", 5, talk.now)
-    assert talk.sync.unconfirmed() == 0
-    talk.wait(RETRY_MS)
-    assert talk.said() == []
+    talk.play("""
+        build links
+        studio 5              | build: studio[0:5]
+        wait RETRY-1
+        wait 1                | build: studio=5
+        build holds studio 5
+        wait RETRY
+    """)
 
 
 @proves("log.sync-confirms")
@@ -154,10 +59,11 @@ def test_a_receipt_by_another_machine_confirms_nothing(talk):
 
 @proves("log.sync-pull")
 def test_what_a_peer_holds_more_of_is_asked_for_from_where_we_are(talk):
-    talk.held.sizes[THEIRS] = 2
-    talk.greet()
-    talk.offer(1, [head(THEIRS, 9)])
-    assert talk.said() == [wire.Want(str(THEIRS), 2)]
+    talk.play("""
+        build links
+        build gives build 2
+        build offers build 9  | build: build?2
+    """)
 
 
 @proves("log.sync-pull")
@@ -177,77 +83,72 @@ def test_it_is_asked_of_one_peer_and_of_the_next_when_nothing_comes(talk):
     assert 2 in asked
 
 
-def pushed(talk, size=3):
-    """Both are linked, and of what Build writes that much came from Build itself."""
-    talk.greet(1, BUILD)
-    talk.greet(2, ATTIC)
-    talk.held.sizes[THEIRS] = size
-    talk.sync.took(1, THEIRS, size)
-    talk.said()
-
-
 @proves("log.sync-one-way")
 def test_what_its_writer_pushes_is_asked_of_nobody_else_unless_it_does_not_come(talk):
-    pushed(talk)
-    talk.offer(2, [head(THEIRS, 9)])
-    assert talk.said(2) == [wire.Want(str(THEIRS), NOT_NOW)]
-    talk.wait(RETRY_MS)
-    assert wire.Want(str(THEIRS), 3) in talk.said(2)
+    talk.play("""
+        build links
+        attic links
+        build gives build 3
+        attic offers build 9  | attic: build!
+        wait RETRY            | attic: build?3
+    """)
 
 
 @proves("log.sync-one-way")
 def test_without_its_writer_a_stream_is_asked_of_whoever_offers_it(talk):
-    pushed(talk)
-    talk.sync.close(1, talk.now)
-    talk.offer(2, [head(THEIRS, 9)])
-    assert talk.said(2) == [wire.Want(str(THEIRS), 3)]
+    talk.play("""
+        build links
+        attic links
+        build gives build 3
+        build leaves
+        attic offers build 9  | attic: build?3
+    """)
 
 
 @proves("log.sync-one-way")
 def test_whoever_sends_what_its_writer_pushes_is_told_once_to_stop(talk):
-    pushed(talk)
-    talk.sync.again(1, THEIRS)
-    assert talk.said(1) == []
-    talk.sync.again(2, THEIRS)
-    talk.sync.again(2, THEIRS)
-    assert talk.said(2) == [wire.Want(str(THEIRS), NOT_NOW)]
+    talk.play("""
+        build links
+        attic links
+        build gives build 3
+        build repeats build
+        attic repeats build   | attic: build!
+        attic repeats build
+    """)
 
 
 @proves("log.sync-one-way")
 def test_who_was_told_to_stop_sends_no_more_of_that_stream_until_it_is_asked(talk):
-    talk.greet(1, BUILD)
-    talk.held.sizes[OTHERS] = 2
-    talk.sync.on_want(1, wire.Want(str(OTHERS), 0), talk.now)
-    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(0, 2)]
-    talk.grow(OTHERS, 4)
-    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(2, 4)]
-    talk.sync.on_want(1, wire.Want(str(OTHERS), NOT_NOW), talk.now)
-    talk.grow(OTHERS, 6)
-    talk.wait(GOSSIP_MS)
-    assert [type(m) for m in talk.said()] == [wire.Offer]
-    talk.sync.on_want(1, wire.Want(str(OTHERS), 4), talk.now)
-    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(4, 6)]
+    talk.play("""
+        build links
+        attic 2
+        wait GOSSIP           | build: attic=2
+        build wants attic 0   | build: attic[0:2]
+        attic 4               | build: attic[2:4]
+        build wants attic never
+        attic 6
+        wait GOSSIP           | build: attic=6
+        build wants attic 4   | build: attic[4:6]
+    """)
 
 
 @proves("log.sync-one-way")
 def test_over_a_link_through_a_third_machine_goes_what_that_one_may_not_hold(talk):
-    direct = SECRET
-    talk.greet(1, BUILD, through=ATTIC)
-    talk.grow(STREAM, 5)
-    talk.wait(GOSSIP_MS)
-    assert talk.said() == []
-    talk.grow(direct, 2)
-    (sent,) = [m for m in talk.said() if isinstance(m, Segment)]
-    assert (sent.stream, sent.end) == (direct, 2)
+    talk.play("""
+        build links through attic
+        studio 5
+        wait GOSSIP
+        secret 2              | build: secret[0:2]
+    """)
 
 
 @proves("log.sync-one-way")
 def test_what_the_machine_in_the_middle_did_not_pass_on_is_asked_for_past_it(talk):
-    talk.greet(1, BUILD, through=ATTIC)
-    talk.offer(1, [head(THEIRS, 9)])
-    assert talk.said() == []
-    talk.wait(RETRY_MS)
-    assert wire.Want(str(THEIRS), 0) in talk.said()
+    talk.play("""
+        build links through attic
+        build offers build 9
+        wait RETRY            | build: build?0
+    """)
 
 
 @proves("log.sync-one-way")
@@ -267,41 +168,41 @@ def test_a_machine_that_offers_again_and_again_and_sends_nothing_keeps_no_other_
 
 @proves("log.sync-one-way")
 def test_what_was_asked_for_past_the_middle_goes_on_until_it_is_not_wanted_any_more(talk):
-    talk.greet(1, BUILD, through=ATTIC)
-    talk.held.sizes[STREAM] = 2
-    talk.sync.on_want(1, wire.Want(str(STREAM), 0), talk.now)
-    talk.said()
-    talk.grow(STREAM, 4)
-    assert [(m.start, m.end) for m in talk.said() if isinstance(m, Segment)] == [(2, 4)]
-    talk.sync.on_want(1, wire.Want(str(STREAM), NOT_NOW), talk.now)
-    talk.grow(STREAM, 6)
-    assert [m for m in talk.said() if isinstance(m, Segment)] == []
+    talk.play("""
+        build links through attic
+        studio 2
+        build wants studio 0  | build: studio[0:2]
+        studio 4              | build: studio[2:4]
+        build wants studio never
+        studio 6
+    """)
 
 
 @proves("log.sync-one-way")
 def test_whoever_sends_past_the_middle_what_came_through_it_is_told_to_stop(talk):
-    talk.greet(1, BUILD, through=ATTIC)
-    talk.held.sizes[THEIRS] = 3
-    talk.sync.again(1, THEIRS)
-    assert talk.said(1) == [wire.Want(str(THEIRS), NOT_NOW)]
+    talk.play("""
+        build links through attic
+        build gives build 3
+        build repeats build   | build: build!
+    """)
 
 
 @proves("log.sync-one-way")
 def test_two_machines_tell_each_other_of_the_stream_of_the_one_between_them(talk):
-    talk.greet(1, BUILD, through=ATTIC)
-    talk.grow(OTHERS, 4)
-    talk.wait(GOSSIP_MS)
-    (offer,) = talk.said()
-    assert [h.stream for h in offer.heads] == [str(OTHERS)]
+    talk.play("""
+        build links through attic
+        attic 4
+        wait GOSSIP           | build: attic=4
+    """)
 
 
 @proves("log.sync-pull")
 def test_a_want_is_served_from_where_it_asks(talk):
-    talk.held.sizes[THEIRS] = 6
-    talk.greet(2, ATTIC)
-    talk.sync.on_want(2, wire.Want(str(THEIRS), 4), talk.now)
-    (sent,) = talk.said(2)
-    assert (sent.start, sent.end) == (4, 6)
+    talk.play("""
+        attic links
+        build gives build 6
+        attic wants build 4   | attic: build[4:6]
+    """)
 
 
 @proves("log.sync-scope")
@@ -334,15 +235,14 @@ def test_a_machine_outside_the_scope_is_shown_seals_to_witness(talk):
 
 @proves("log.sync-witness")
 def test_a_seal_that_no_witness_confirmed_is_shown_again(talk):
-    talk.greet(2, ATTIC)
-    talk.grow(SECRET, 4)
-    talk.wait(GOSSIP_MS)
-    talk.said(2)
-    talk.wait(RETRY_MS + WITNESS_MS)
-    assert [h.size for offer in talk.said(2) for h in offer.heads] == [4]
-    talk.sync.heard_cosign(2, SECRET, ATTIC, "seen", 4, talk.now)
-    talk.wait(RETRY_MS + WITNESS_MS)
-    assert talk.said(2) == []
+    talk.play("""
+        attic links
+        secret 4
+        wait GOSSIP           | attic: secret=4
+        wait RETRY+WITNESS    | attic: secret=4
+        attic sees secret 4
+        wait RETRY+WITNESS
+    """)
 
 
 @proves("log.sync-tells-writers")
@@ -356,15 +256,12 @@ def test_the_writer_is_told_what_is_known_of_its_own_streams_with_the_last_word(
 
 @proves("log.sync-gossip")
 def test_what_came_from_a_writer_is_offered_to_others_and_not_sent_back(talk):
-    talk.greet(1, BUILD)
-    talk.greet(2, ATTIC)
-    talk.held.sizes[THEIRS] = 4
-    talk.sync.took(1, THEIRS, 4)
-    talk.now += GOSSIP_MS
-    talk.sync.after_commit(talk.now)
-    assert [out.link for out in talk.sync.outbox] == [2]
-    (offer,) = talk.said(2)
-    assert [(h.stream, h.size) for h in offer.heads] == [(str(THEIRS), 4)]
+    talk.play("""
+        build links
+        attic links
+        build gives build 4
+        wait GOSSIP           | attic: build=4
+    """)
 
 
 @proves("log.sync-cut-back")

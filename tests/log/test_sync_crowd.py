@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
+from tests.log.drawn import OTHERS, SECRET, THEIRS, Talk, head
 from tests.log.material import BUILD, STREAM, STUDIO
-from tests.log.test_sync import OTHERS, SECRET, THEIRS, Talk, head
 from tests.promise import proves
 
 from muster.log import wire

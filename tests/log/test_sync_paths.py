@@ -1,8 +1,8 @@
 """Several links to one peer: one session, and what becomes of it when a link goes."""
 
 import pytest
+from tests.log.drawn import ATTIC, OTHERS, SECRET, THEIRS, Talk, head
 from tests.log.material import BUILD, STREAM, stream
-from tests.log.test_sync import ATTIC, OTHERS, SECRET, THEIRS, Talk, head
 from tests.promise import proves
 
 from muster.log import wire
