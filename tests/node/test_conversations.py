@@ -7,6 +7,8 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.log.stream import scope_group, scope_to
+from muster.message import kinds
+from muster.store.store import Draft
 
 
 @pytest.fixture
@@ -98,6 +100,21 @@ def test_an_answer_to_what_was_said_to_all_is_seen_by_all_and_is_for_its_writer(
     answer = reply(studio, send(hub, "all", "who is up?"), "I am")
     assert (texts(hub), texts(laptop)) == (["I am"], ["who is up?"])
     assert states(studio, answer) == {"hub": "stored"}
+
+
+@proves("message.answers-go-back")
+def test_an_answer_to_an_agent_is_for_that_agent(world):
+    hub, studio = world["hub"], world["studio"]
+    body = kinds.body_bytes(kinds.MessageSend([studio.id], "I am done"))
+    with hub.core.store.transaction():
+        draft = Draft("message.send", "shell@hub", (), body)
+        (entry,) = hub.core.append_all(scope_to(studio.id), [draft])
+        hub.core._sign()
+    world.carry_out(hub, hub.core._released())
+    world.pass_ms(1_000)
+    reply(studio, entry.id.hex(), "well done")
+    assert texts(hub, agent="shell") == ["well done"]
+    assert texts(hub, agent="noop") == []
 
 
 @proves("message.answers-go-back")
