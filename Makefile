@@ -45,9 +45,9 @@ site: docs ## the documentation as a site, in build/site
 changelog: $(VENV)/.ready ## what the next release would say, out of changes/
 	$(BIN)/towncrier build --draft --version next
 
-coverage: $(VENV)/.ready ## how much of src/ the tests without real processes reach
-	$(BIN)/coverage run -m pytest -q -m "not e2e" tests/log tests/fleet tests/task tests/message tests/store tests/node tests/git tests/agent tests/channel
-	$(BIN)/coverage report --format total
+coverage: $(VENV)/.ready ## how much of the pure layers their own tests reach; the floor stands in pyproject.toml
+	$(BIN)/coverage run -m pytest -q tests/log tests/fleet tests/task tests/message
+	$(BIN)/coverage report
 
 hooks: $(VENV)/.ready ## check before each commit (needs pre-commit)
 	pre-commit install

@@ -718,6 +718,7 @@ PROMISES: Final[dict[str, str]] = {
     "tidy.changes-are-assembled": "Every fragment of changes/ stands in the changelog of the next release.",
     "tidy.package-is-whole": "The wheel holds every file of the source and says what it is and for which Pythons.",
     "tidy.contributors-are-told": "Whoever contributes, reports or packages finds a page at the root, and forms that ask for what is needed.",
+    "tidy.coverage-rises": "What the own tests of the pure layers reach of them is checked with every build against a floor that only rises.",
     "tidy.tests-measure-no-time": "No test asserts how long something took: it counts the work, and bench/ measures.",
     "tidy.bench-is-alive": "Every part of the bench can be started.",
     "tidy.the-verifier-can-be-read": "The stand-alone verifier has at most 400 lines, so that an auditor can read all of it.",
