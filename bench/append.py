@@ -102,10 +102,10 @@ class Bench:
         self.drafts = drafts(random.Random(1), CALLERS * COMMITS)
         source = self.store(folds=False)
         self.run_append(source)
-        self.entries = list(source.slice(self.stream, 0, 1 << 40))
-        while len(self.entries) < source.size(self.stream):
-            self.entries += source.slice(self.stream, len(self.entries), 1 << 40)
-        seal = source.seal_of(self.stream)
+        self.entries = list(source.log.slice(self.stream, 0, 1 << 40))
+        while len(self.entries) < source.log.size(self.stream):
+            self.entries += source.log.slice(self.stream, len(self.entries), 1 << 40)
+        seal = source.log.seal_of(self.stream)
         assert seal is not None
         self.segments = [
             Segment(
@@ -114,7 +114,9 @@ class Bench:
                 tuple(self.entries[at : at + TAKEN_ENTRIES]),
                 seal,
                 tuple(
-                    source.consistency(self.stream, min(at + TAKEN_ENTRIES, seal.size), seal.size)
+                    source.log.consistency(
+                        self.stream, min(at + TAKEN_ENTRIES, seal.size), seal.size
+                    )
                 ),
             )
             for at in range(0, len(self.entries), TAKEN_ENTRIES)
@@ -201,11 +203,11 @@ class Bench:
         start = time.perf_counter()
         for segment in self.segments:
             found = admit(
-                store.state(self.stream),
+                store.log.state(self.stream),
                 segment,
                 OWNER,
                 self.signer.public,
-                store.tree(self.stream),
+                store.log.tree(self.stream),
             )
             assert isinstance(found, Taken)
             with store.transaction():
@@ -254,7 +256,7 @@ def proofs(bench: Bench, size: int) -> float:
     """Return the median milliseconds of an inclusion proof in a stream of `size` entries."""
     store = bench.store(folds=False)
     batch = bench.drafts[:1000]
-    while store.size(bench.stream) < size:
+    while store.log.size(bench.stream) < size:
         with store.transaction():
             store.append(bench.stream, batch, NOW_MS)
     rng = random.Random(2)
@@ -263,7 +265,7 @@ def proofs(bench: Bench, size: int) -> float:
         seq = rng.randrange(size)
         store._tiles.forget()  # cold: the cache would make every proof but the first free
         start = time.perf_counter()
-        store.inclusion(bench.stream, seq, store.size(bench.stream))
+        store.log.inclusion(bench.stream, seq, store.log.size(bench.stream))
         times.append(time.perf_counter() - start)
     store.close()
     return statistics.median(times) * 1000

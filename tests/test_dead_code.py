@@ -28,7 +28,7 @@ UNNAMED = {
     "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
     "task.schema.text": "it writes the schema that is published",
-    "store.reader.Reader.tables_digest": "how tests and the simulator compare two replicas",
+    "store.table_reader.TableReader.tables_digest": "how tests and the simulator compare two replicas",
 }
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

@@ -91,7 +91,7 @@ class World:
         store.close()
 
     def cosign(self, store, stream, size, by=BOB, strength="held"):
-        root = store.root_at(stream, size)
+        root = store.log.root_at(stream, size)
         note = make_cosign(AUTHORITY.fleet, stream, size, root, by.machine, strength,
                            by.signer(strength), NOW // 1000)  # fmt: skip
         store.put_cosign(note)
@@ -187,7 +187,7 @@ def test_an_end_that_another_machine_saw_is_missed_when_it_was_cut_off(world):
     with store.transaction():
         store.append(DIARY, [draft("agent.output", text="regret")], NOW)
         store.seal_dirty(ANN.signer("seal"))
-    root = store.root_at(DIARY, 302)
+    root = store.log.root_at(DIARY, 302)
     store.close()
     old = Store(":memory:", fleet=AUTHORITY.fleet, machine=ANN.machine,
                 rng=secrets.token_bytes, image=before)  # fmt: skip

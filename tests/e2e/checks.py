@@ -263,4 +263,4 @@ def check_refold(machine: Machine) -> None:
 
 def _digests(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     tables = [t.name for fold in all_folds(store.fleet, PARTS) for t in fold.tables]
-    return {name: sorted(map(repr, store.rows(name, limit=10_000_000))) for name in tables}  # type: ignore[misc]
+    return {name: sorted(map(repr, store.tables.rows(name, limit=10_000_000))) for name in tables}  # type: ignore[misc]

@@ -137,7 +137,9 @@ class Rogue:
             self._write(kind, self.shapes.of(BODIES[kind]), scope)
         stream = self._stream(scope)
         start = self.sent.get(stream, 0) if rng.random() < 0.95 else 0
-        found = self.store.segment(stream, start) if self.store.size(stream) > start else None
+        found = (
+            self.store.log.segment(stream, start) if self.store.log.size(stream) > start else None
+        )
         if found is not None:
             self.sent[stream] = found.end
             await self._send(link, Type.SEGMENT, segments.encode(found))

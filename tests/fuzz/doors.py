@@ -84,10 +84,10 @@ def _fork() -> tuple[bytes, bytes]:
     branches = []
     for peer, text in ((one, b'{"a":1}'), (other, b'{"a":2}')):
         peer.write("some.kind", text)
-        found = peer.store.seal_of(stream)
+        found = peer.store.log.seal_of(stream)
         assert found is not None
-        proof = peer.store.inclusion(stream, 1, 2)
-        header = peer.store.entry_at(stream, 1).raw.decode()
+        proof = peer.store.log.inclusion(stream, 1, 2)
+        header = peer.store.log.entry_at(stream, 1).raw.decode()
         branches.append(forks.Branch(found.note.decode(), header, [h.hex() for h in proof]))
     return forks.make_fork(stream, 1, branches[0], branches[1]), forks.encode_branch(
         branches[0]
@@ -154,8 +154,8 @@ def formats() -> Iterator[Door]:
     for number in range(3):
         peer.write("some.kind", canon.encode({"n": number, "text": "x" * 50}))
     stream = peer.stream()
-    entry = peer.store.entry_at(stream, 1)
-    sealed = peer.store.seal_of(stream)
+    entry = peer.store.log.entry_at(stream, 1)
+    sealed = peer.store.log.seal_of(stream)
     assert sealed is not None
     held = seal.make_cosign(
         FLEET_ID, stream, 4, sealed.root, BUILD.machine, "held", BUILD.signer("held"), NOW // 1000

@@ -196,7 +196,9 @@ class Siege:
         self._steps += 1
         if self._steps % 25 == 0:
             for name in ("task", "run"):
-                self.shapes.learn(name, (r[name] for r in self.target.store.rows(name)[-50:]))
+                self.shapes.learn(
+                    name, (r[name] for r in self.target.store.tables.rows(name)[-50:])
+                )
 
     def _relink(self, link: int) -> None:
         peer = BUILD.machine if link == MEMBER else ""
@@ -211,10 +213,10 @@ class Siege:
 
     def _push(self, scope: Scope) -> None:
         stream = self.peer.stream(scope)
-        if scope == JOURNAL or self.peer.store.size(stream) == 0:
+        if scope == JOURNAL or self.peer.store.log.size(stream) == 0:
             return
-        size = self.target.store.size(stream)
-        if size < self.peer.store.size(stream):
+        size = self.target.store.log.size(stream)
+        if size < self.peer.store.log.size(stream):
             raw = self.peer.segment(size, scope)
             self.step(f"segment of {scope} from {size}", ev.Arrived(MEMBER, Type.SEGMENT, 0, raw))
 
@@ -250,7 +252,7 @@ class Siege:
 
     def sequence(self) -> None:
         """What a lease holder may say: of a task that was really assigned to it, in a legal order."""
-        rows = [r for r in self.target.store.rows("task") if r["machine"] == BUILD.machine]
+        rows = [r for r in self.target.store.tables.rows("task") if r["machine"] == BUILD.machine]
         live = [r for r in rows if r["state"] == "leased"] or rows
         if not live:
             return
@@ -314,7 +316,7 @@ class Siege:
             "type": shape.__struct_config__.tag,
         }
         stream = self.peer.stream()
-        seal = self.peer.store.seal_of(stream)
+        seal = self.peer.store.log.seal_of(stream)
         heads = message.get("heads")
         for head in heads if isinstance(heads, list) else ():
             if isinstance(head, dict) and seal is not None and self.rng.random() < 0.5:

@@ -32,8 +32,8 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
     runs: set[str] = set()
     for seed in (4, 5, 6):
         siege = play(seed, 1_500)
-        attempts |= {row["state"] for row in siege.target.store.rows("attempt")}
-        runs |= {row["state"] for row in siege.target.store.rows("run")}
+        attempts |= {row["state"] for row in siege.target.store.tables.rows("attempt")}
+        runs |= {row["state"] for row in siege.target.store.tables.rows("run")}
         assert len(siege.counts) == len(siege.deeds)
     assert {"running", "done", "failed", "refused"} <= attempts
     assert {"done", "failed", "open"} <= runs

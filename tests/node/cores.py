@@ -156,14 +156,14 @@ class One:
     def entries(self, kind: str) -> list[Entry]:
         """Every entry of a kind that this machine holds."""
         store = self.core.store
-        found = [e for s in store.streams() for e in store.slice(s, 0, 1 << 30)]
+        found = [e for s in store.log.streams() for e in store.log.slice(s, 0, 1 << 30)]
         return [e for e in found if e.header.kind == kind]
 
     def sizes(self) -> dict[str, int]:
-        return {str(s): self.core.store.size(s) for s in self.core.store.streams()}
+        return {str(s): self.core.log.size(s) for s in self.core.log.streams()}
 
     def task(self, name: str) -> dict[str, Any]:
-        return max(self.core.store.rows("task", task=name), key=lambda r: r["changed_ms"])  # type: ignore[no-any-return]
+        return max(self.core.tables.rows("task", task=name), key=lambda r: r["changed_ms"])  # type: ignore[no-any-return]
 
     @property
     def notes(self) -> list[str]:
@@ -172,7 +172,7 @@ class One:
 
     @property
     def own_size(self) -> int:
-        return self.core.store.size(self.core.membership.own(FLEET))
+        return self.core.log.size(self.core.membership.own(FLEET))
 
 
 class Cores:

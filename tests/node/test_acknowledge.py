@@ -89,7 +89,7 @@ def test_a_fork_alarms_every_holder_until_an_operator_closes_it(world):
         assert alarms(machine) == []
     # Nothing came back and nothing went: the stream stays where its branches part.
     assert {s: n for s, n in hub.sizes().items() if s == fork["stream"]} == sizes
-    rows = hub.core.store.rows("fleet_incident", key="incarnation")
+    rows = hub.core.tables.rows("fleet_incident", key="incarnation")
     assert [r["open"] for r in rows if str(r["stream"]) == str(hub.core.membership.own(FLEET))] == [
         0
     ]
@@ -137,7 +137,7 @@ def test_a_decision_whose_own_stream_is_cut_back_lasts(world):
     fact = permanent(entry, hub.core.roster, world["studio"].id)
     assert fact is not None
     assert fact.row["incident"] == fork["fork"]
-    assert hub.core.store.rows(fact.table, **fact.row)
+    assert hub.core.tables.rows(fact.table, **fact.row)
 
 
 @proves("fleet.fork-closed")
@@ -163,14 +163,14 @@ def test_nobody_but_an_operator_closes_a_fork_and_it_is_closed_once(world):
     assert hub.call(VERB, args)["error"]["kind"] == "Denied"
     changed = world.sign(VERB, fork["fork"], hub, signed(fork["fork"], "another note"))
     assert hub.call(VERB, args, statement=changed)["error"]["kind"] == "Forged"
-    assert hub.core.store.rows(ACKNOWLEDGED.name) == []
+    assert hub.core.tables.rows(ACKNOWLEDGED.name) == []
     assert alarms(hub)
     # Of the four, those that showed a statement were written down.
     assert hub.own_size - before == 3
     assert close(hub, fork["fork"])["ok"]
     size = hub.own_size
     assert close(hub, fork["fork"])["error"]["kind"] == "Conflict"
-    assert [e.header.kind for e in hub.core.store.slice(hub.core.membership.own(FLEET), size)] == [
+    assert [e.header.kind for e in hub.core.log.slice(hub.core.membership.own(FLEET), size)] == [
         "order.deny"
     ]
 
@@ -214,12 +214,12 @@ def test_a_word_that_no_operator_signed_for_this_fork_counts_nowhere(world, kind
     ]
     forged = msgspec.structs.replace(bodies[0], statement=bodies[0].statement.replace("fleet", "x"))
     write(hub, *((kind, canon.encode(each)) for each in (*bodies, forged)), (kind, b'{"note":1}'))
-    reasons = [s.reason for s in hub.core.store.skipped()]
+    reasons = [s.reason for s in hub.core.tables.skipped()]
     assert reasons[-7:] == [*["other-incident"] * 5, "bad-statement", "bad-body"]
     world.pass_ms(500)
     assert not [e for e in hub.entries(kind) if permanent(e, hub.core.roster, hub.id)]
     assert counts(hub, fork["fork"]) is None
-    rows = hub.core.store.rows("fleet_incident", key="incarnation", open=1)
+    rows = hub.core.tables.rows("fleet_incident", key="incarnation", open=1)
     assert len(rows) == 1, "what we told of it is not over"
     assert [each["state"] for each in listed(hub)] == ["open"]
     assert alarms(hub)
@@ -258,7 +258,7 @@ def test_an_older_machine_goes_on_alarming_until_it_closes_the_fork_itself_or_is
     world.pass_ms(1_000)
     assert alarms(hub) == []
     assert [each["state"] for each in listed(studio)] == ["open"]
-    assert studio.core.store.skipped() == []
+    assert studio.core.tables.skipped() == []
     assert hub.order("send", "studio", {"text": ["hi"], "to": "studio"})["ok"]
     # Its own word is the older kind, which everybody knows.
     image = studio.core.store.image()
@@ -414,13 +414,13 @@ def test_a_machine_that_tells_without_end_what_is_over_elsewhere_costs_status_on
         args = {"incident": each["id"]}
         statement = pair.sign(VERB, each["id"], hub, args)
         write(hub, (kinds.INCIDENT_ACKNOWLEDGE, canon.encode({**body, "statement": statement})))
-    read = hub.core.store.rows
+    read = hub.core.tables.rows
 
     def rows(table: str, **how: Any) -> Any:
         asked.append(how.get("limit", 0) if table == "fleet_incident" else 0)
         return read(table, **how)
 
-    monkeypatch.setattr(hub.core.store, "rows", rows)
+    monkeypatch.setattr(hub.core.tables, "rows", rows)
     assert waits(hub) == []
     assert max(asked) == 24, "the first room of more than are shown"
 
@@ -473,7 +473,7 @@ def test_nobody_acknowledges_a_fork_by_a_grant(world):
     # Also not by writing the entry itself.
     body = new(world, fork, signer=BOB.statement)
     write(hub, (kinds.INCIDENT_ACKNOWLEDGE, canon.encode(body)))
-    assert hub.core.store.rows(ACKNOWLEDGED.name, signer=BOB.key)
+    assert hub.core.tables.rows(ACKNOWLEDGED.name, signer=BOB.key)
     assert alarms(hub)
     assert [each["state"] for each in listed(hub)] == ["open"]
     assert permanent(hub.entries(kinds.INCIDENT_ACKNOWLEDGE)[-1], hub.core.roster, hub.id) is None

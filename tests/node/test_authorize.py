@@ -57,7 +57,7 @@ def test_an_order_is_obeyed_once_also_where_the_log_runs_ahead_of_the_clock(hub)
     before = hub.own_size
     assert kind(hub.call("send", ARGS, statement=signed)) == "Conflict"
     assert hub.own_size == before
-    assert hub.core.store.skipped() == []
+    assert hub.core.tables.skipped() == []
 
 
 def in_one_step(one: One, *calls: bytes) -> list[object]:
@@ -114,9 +114,9 @@ def test_an_order_that_an_earlier_life_took_is_spent_in_the_step_in_which_that_c
     lost, studio = hub.core.membership.own(FLEET), world["studio"].core.store
     hub.incarnation = Incarnation("f" * 32)
     world.restart("hub", image)
-    segment = studio.segment(lost, hub.core.store.size(lost))
-    state, public = hub.core.store.state(lost), hub.core.membership.key_of(hub.id, "seal")
-    found = admit(state, segment, world.fleet, public, hub.core.store.tree(lost))
+    segment = studio.log.segment(lost, hub.core.log.size(lost))
+    state, public = hub.core.log.state(lost), hub.core.membership.key_of(hub.id, "seal")
+    found = admit(state, segment, world.fleet, public, hub.core.log.tree(lost))
     with hub.core.store.transaction():
         hub.core.store.take(found, world.now().wall_ms)
         with pytest.raises(Conflict):
@@ -133,7 +133,7 @@ def test_an_order_for_the_whole_fleet_is_obeyed_once_by_each_machine(hub):
         world.pass_ms(500)
         assert kind(world[name].call("send", ARGS, statement=signed)) == "Conflict"
     assert len(hub.entries("message.send")) == 2
-    assert hub.core.store.skipped() == []
+    assert hub.core.tables.skipped() == []
 
 
 @proves("node.orders-exact")
@@ -186,8 +186,8 @@ def test_what_an_agent_says_to_others_is_refused_with_a_secret_in_it_and_never_c
     assert kind(hub.call("send", ARGS, capability=token)) == "ok"
     assert not [
         e
-        for s in hub.core.store.streams()
-        for e in hub.core.store.slice(s, 0)
+        for s in hub.core.log.streams()
+        for e in hub.core.log.slice(s, 0)
         if secret.encode() in (e.body or b"")
     ]
 

@@ -187,7 +187,7 @@ def test_an_entry_of_ones_own_about_a_known_hash_gets_nobody_the_blob(three):
     bring(hub, secret)
     # The laptop heard of the hash, and says that an attempt of its own delivered that.
     forged = laptop.finish("ef" * 16, secret.artefact)
-    assert hub.core.store.entry(forged.id) is not None
+    assert hub.core.log.entry(forged.id) is not None
     for server in (studio, hub):
         call = server.ask_for(forged.id, secret.artefact.sha256, laptop)
         call = type(call)(

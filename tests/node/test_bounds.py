@@ -50,7 +50,7 @@ class Rogue:
 
     def rows(self) -> dict[str, int]:
         tables = ("stream", "cosign", "seal", "fork")
-        query = self.hub.core.store.query
+        query = self.hub.core.tables.query
         return {t: int(query(f"select count(*) from {t}")[0][0]) for t in tables}  # type: ignore[arg-type]
 
     def revoke(self) -> None:
@@ -64,7 +64,7 @@ def rogue() -> Rogue:
     return Rogue()
 
 
-@proves("node.member-bounded", "store.streams-bounded")
+@proves("node.member-bounded", "store.log.streams-bounded")
 def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(rogue):
     core, before = rogue.hub.core, rogue.rows()
     for _ in range(HEARSAY_COSIGNS_MAX // 100 + 3):
@@ -78,7 +78,7 @@ def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(r
     assert rogue.rows() == before
 
 
-@proves("store.streams-bounded", "log.sync-gossip")
+@proves("store.log.streams-bounded", "log.sync-gossip")
 def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(rogue):
     core = rogue.hub.core
     laptop = rogue.world["laptop"].core
@@ -88,14 +88,14 @@ def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(ro
     with laptop.store.transaction():
         laptop.append("note.put", b"{}", scope=JOURNAL)
         laptop.store.seal_dirty(laptop.membership.signer("seal"))
-    root = laptop.store.root_at(stream, 1)
-    assert not core.store.knows(stream)
+    root = laptop.store.log.root_at(stream, 1)
+    assert not core.log.knows(stream)
     signer = rogue.studio.identity.signer("held")
     note = make_cosign(rogue.world.fleet, stream, 1, root, rogue.studio.id, "held", signer, 1).note
     rogue.say(wire.Cosigns([note.decode()]))
-    assert not core.store.knows(stream)
-    seal = laptop.store.seal_of(stream)
-    segment = laptop.store.segment(stream, 0)
+    assert not core.log.knows(stream)
+    seal = laptop.store.log.seal_of(stream)
+    segment = laptop.store.log.segment(stream, 0)
     link = core.link_to(rogue.world["laptop"].id)
     rogue.hub.step(ev.Arrived(link, Type.SEGMENT, 0, segments.encode(segment)))
     rogue.hub.step(
@@ -106,15 +106,15 @@ def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(ro
             wire.encode(wire.Offer([wire.Head(str(stream), 1, seal.note.decode())])),
         )
     )
-    assert note in {c.note for c in core.store.cosigns(stream)}
+    assert note in {c.note for c in core.log.cosigns(stream)}
     assert len(core.replication.hearsay) == 0
 
 
-@proves("node.member-bounded", "store.streams-bounded")
+@proves("node.member-bounded", "store.log.streams-bounded")
 def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_revoked(
     rogue, monkeypatch
 ):
-    monkeypatch.setattr("muster.store.reader.STREAMS_OF_MACHINE_MAX", 60)
+    monkeypatch.setattr("muster.store.log_reader.STREAMS_OF_MACHINE_MAX", 60)
     core, before = rogue.hub.core, rogue.rows()
     there = core.store._streams.count(rogue.studio.id)
     laptop = rogue.world["laptop"].id
@@ -144,21 +144,21 @@ def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_r
     assert rogue.rows()["stream"] == after["stream"]
 
 
-@proves("store.streams-bounded")
+@proves("store.log.streams-bounded")
 def test_a_stream_that_is_dropped_is_gone_after_a_restart_and_can_be_met_again(rogue):
     core = rogue.hub.core
     name = rogue.name(rogue.studio.id, f"to.{rogue.world['laptop'].id}")
     rogue.say(wire.Offer([wire.Head(str(name), 5, rogue.seal(name))]))
-    assert core.store.knows(name)
+    assert core.log.knows(name)
     before = rogue.rows()
     with core.store.transaction():
         assert core.store.drop(name)
         assert not core.store.drop(name)
         assert not core.store.drop(core.membership.own(FLEET))
-    assert not core.store.knows(name)
+    assert not core.log.knows(name)
     assert rogue.rows()["stream"] == before["stream"] - 1
     rogue.world.restart("hub")
-    assert not rogue.hub.core.store.knows(name)
+    assert not rogue.hub.core.log.knows(name)
 
 
 @proves("node.member-bounded")

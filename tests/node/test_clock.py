@@ -142,7 +142,7 @@ def test_a_live_task_outlives_a_clock_that_is_wrong_for_a_while_and_a_person_is_
     world.pass_ms(3_000)
     during = task()
     world.pass_ms(1_000)
-    said = next(r for r in hub.core.store.rows("fleet_incident") if r["key"] == "clock")
+    said = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "clock")
     assert said["open"]
     assert ("ahead" if jump > 0 else "back") in said["title"]
     assert said["stream"].startswith(hub.id)
@@ -153,5 +153,5 @@ def test_a_live_task_outlives_a_clock_that_is_wrong_for_a_while_and_a_person_is_
     for each in (before, during, task()):
         world.pass_ms(500)
         assert hub.task(each)["state"] == "done", hub.task(each)
-    said = next(r for r in hub.core.store.rows("fleet_incident") if r["key"] == "clock")
+    said = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "clock")
     assert not said["open"]

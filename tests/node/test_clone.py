@@ -12,7 +12,7 @@ from muster.store.mark import Mark
 
 
 def alarms(world: Cores) -> set[str]:
-    rows = world["hub"].core.store.rows("fleet_incident")
+    rows = world["hub"].core.tables.rows("fleet_incident")
     return {str(r["title"]) for r in rows if "two copies" in str(r["title"])}
 
 
@@ -111,8 +111,10 @@ def test_after_a_start_that_incarnation_goes_on_in_which_this_database_wrote_las
     world.pass_ms(3_000)
     assert studio.core.membership.incarnation == old
     store = studio.core.store
-    assert any(s.incarnation == "7" * 32 and store.size(s) for s in store.streams()), "it is here"
-    ours = {str(s): store.size(s) for s in store.streams() if s.incarnation == old}
+    assert any(s.incarnation == "7" * 32 and store.log.size(s) for s in store.log.streams()), (
+        "it is here"
+    )
+    ours = {str(s): store.log.size(s) for s in store.log.streams() if s.incarnation == old}
     mark = Mark(old, ours, "installation", "boot", "0", 0)
     assert resume_incarnation(store, mark, "installation", "0") == (old, ())
 

@@ -169,7 +169,7 @@ def test_a_second_word_of_a_reader_changes_nothing(world):
     message = send(hub, "studio")
     ok(ack(studio, message, "first"))
     ok(ack(studio, message, "second"))
-    (row,) = hub.core.store.rows("receipt", message=bytes.fromhex(message))
+    (row,) = hub.core.tables.rows("receipt", message=bytes.fromhex(message))
     assert row["text"] == "first"
 
 
@@ -233,7 +233,7 @@ def test_what_was_said_to_all_comes_from_a_third_machine_while_its_sender_is_awa
 def holds(one: One, text: str) -> bool:
     """Whether this machine has these words anywhere in what it stores."""
     store = one.core.store
-    found = [e.body or b"" for s in store.streams() for e in store.slice(s, 0, 1 << 30)]
+    found = [e.body or b"" for s in store.log.streams() for e in store.log.slice(s, 0, 1 << 30)]
     return any(text.encode() in body for body in found)
 
 
@@ -247,7 +247,7 @@ def test_a_message_to_one_machine_is_held_by_no_other(world):
     assert holds(studio, "between us")
     assert not holds(laptop, "between us")
     assert not holds(laptop, "nobody else")
-    assert laptop.core.store.size(stream) == 0
+    assert laptop.core.log.size(stream) == 0
     assert texts(laptop) == []
 
 

@@ -167,7 +167,7 @@ def test_no_task_is_taken_meanwhile_and_another_machine_gets_it():
     starts = hub.entries("attempt.start")
     assert starts
     assert studio.id not in {e.header.author for e in starts}
-    assert all(hub.task(str(r["task"]))["state"] == "done" for r in hub.core.store.rows("task"))
+    assert all(hub.task(str(r["task"]))["state"] == "done" for r in hub.core.tables.rows("task"))
 
 
 @proves("node.doubt-obeys-nothing")
@@ -243,7 +243,7 @@ def test_a_member_that_loses_and_finds_its_own_entries_all_day_does_not_fill_our
     world.pass_ms(CONFIRM_MS + 500)
     hub, lap = world["hub"], world["lap"]
     own, before = lap.core.membership.own(FLEET), hub.own_size
-    size, seal = lap.core.store.size(own), lap.core.store.seal_of(own)
+    size, seal = lap.core.log.size(own), lap.core.log.seal_of(own)
     for _ in range(50):
         want = wire.Want(str(own), 0)
         has = wire.Offer([wire.Head(str(own), size, seal.note.decode())])
@@ -292,7 +292,7 @@ def test_a_claim_without_our_own_signature_puts_nothing_in_doubt():
 def claim(world: Cores, own: StreamName, more: int) -> None:
     """Lap receipts more of the studio's stream than there is, and tells it over a new link."""
     studio, lap = world["studio"], world["lap"]
-    size, signer = studio.core.store.size(own) + more, lap.core.membership.signer("held")
+    size, signer = studio.core.log.size(own) + more, lap.core.membership.signer("held")
     note = make_cosign(world.fleet, own, size, b"r" * 32, lap.id, "held", signer, 1).note
     _, link = world.link("lap", "studio")
     shown = wire.encode(wire.Cosigns([note.decode()]))
@@ -376,7 +376,7 @@ def test_a_machine_that_knows_its_past_has_no_doubt(name):
 
 def longer(world: Cores, studio: One, stream: StreamName, more: int) -> None:
     """The hub shows our own, genuine seal over more of our stream than it can give."""
-    size = studio.core.store.size(stream) + more
+    size = studio.core.log.size(stream) + more
     seal = make_seal(world.fleet, stream, size, b"r" * 32, studio.identity.signer("seal"))
     link = next(n for n, each in studio.core.links.items() if each.peer == world["hub"].id)
     offer = wire.Offer([wire.Head(str(stream), size, seal.note.decode())])
@@ -410,7 +410,7 @@ def test_entries_of_our_own_key_that_we_never_had_are_a_sign_whatever_they_say()
     other.name, other.incarnation = "other", Incarnation("7" * 32)
     other.boot()
     stream = other.core.membership.own(FLEET)
-    segment = other.core.store.segment(stream, 0, 100_000, 0)
+    segment = other.core.log.segment(stream, 0, 100_000, 0)
     assert segment is not None
     link = next(n for n, each in studio.core.links.items() if each.peer == world["hub"].id)
     studio.step(ev.Arrived(link, Type.SEGMENT, 0, segments.encode(segment)))

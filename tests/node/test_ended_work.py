@@ -183,7 +183,7 @@ def test_what_a_revoked_machine_owned_is_open_no_more(world):
 
 def _cuts(here: One, gone: One) -> dict[str, int]:
     store = here.core.store
-    return {str(s): store.size(s) for s in store.streams() if s.machine == gone.id}
+    return {str(s): store.log.size(s) for s in store.log.streams() if s.machine == gone.id}
 
 
 @proves("task.waits-are-said")

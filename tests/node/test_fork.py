@@ -56,7 +56,7 @@ def meets(world: Cores) -> None:
     assert world["hub"].core.membership.incarnation != old
     for machine in world.machines.values():
         store = machine.core.store
-        assert [s for s in store.streams() if store.frozen_at(s) is not None], machine.name
+        assert [s for s in store.log.streams() if store.log.frozen_at(s) is not None], machine.name
 
 
 def ordered(hub: One) -> bytes:
@@ -81,7 +81,7 @@ def taken(hub: One, by: Operator | None = None) -> str:
         body = kinds.GrantTake(grant, taking)
         hub.core.append(kinds.GRANT_TAKE, canon.encode(msgspec.to_builtins(body)))
         hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
-    assert hub.core.store.rows(TAKEN.name, id=grant), hub.core.store.skipped()
+    assert hub.core.tables.rows(TAKEN.name, id=grant), hub.core.tables.skipped()
     return grant
 
 
@@ -112,7 +112,7 @@ def test_a_grant_that_was_taken_in_a_branch_stays_taken_after_the_rollback():
     world, grant = forked(taken)
     meets(world)
     for machine in world.machines.values():
-        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
 
 
 NOBODY = Operator.from_seed(b"nobody".ljust(32))
@@ -146,7 +146,7 @@ def test_what_a_revoked_operator_once_took_is_said_again():
     world, grant = forked(take_and_revoke)
     meets(world)
     for machine in world.machines.values():
-        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
         assert not machine.core.roster.operators, machine.name
 
 
@@ -192,13 +192,13 @@ def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     hub = world["hub"]
     hub.core._hears[forks.RolledBack].clear()
     meets(world)
-    assert not hub.core.store.rows(TAKEN.name, id=grant)
+    assert not hub.core.tables.rows(TAKEN.name, id=grant)
     hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     world.link("hub", "studio")
     world.pass_ms(5_000)
     for machine in world.machines.values():
-        assert machine.core.store.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
 
 
 @proves("fleet.what-lasts")
@@ -256,9 +256,7 @@ def copied(world: Cores, common: bytes) -> None:
     assert world["hub"].order("send", "all", {"text": "elsewhere", "to": "all"})["ok"]
     world.link("hub", "studio")
     world.pass_ms(5_000)
-    assert any(
-        world["studio"].core.store.frozen_at(s) for s in world["studio"].core.store.streams()
-    )
+    assert any(world["studio"].core.log.frozen_at(s) for s in world["studio"].core.log.streams())
 
 
 @proves("fleet.removal-lasts")

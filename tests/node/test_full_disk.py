@@ -79,7 +79,7 @@ def test_a_step_that_finds_no_room_is_released_whole_when_there_is_some():
     world.drain()
     assert len(world["studio"].entries("message.send")) == 1
     hub.step(HadNoRoom(5_000, ("task abc",), 3))
-    row = next(r for r in hub.core.store.rows("fleet_incident") if r["key"] == "disk-full")
+    row = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "disk-full")
     assert "6 s" in row["title"]
     assert "task abc" in row["detail"]
     assert "3 lines" in row["detail"]

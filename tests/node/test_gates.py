@@ -63,12 +63,12 @@ def test_a_machine_outside_of_a_scope_hears_nothing_about_the_stream(world, ques
 def test_entries_of_a_scope_that_a_machine_has_no_part_in_are_not_taken_however_genuine(world):
     studio, lap, stream = world["studio"], world["lap"], direct(world)
     _, link = world.link("studio", "lap")
-    segment = studio.core.store.segment(stream, 0, 100_000, 0)
+    segment = studio.core.log.segment(stream, 0, 100_000, 0)
     assert segment is not None
     world["lap"].core.step(
         [ev.Arrived(link, Type.SEGMENT, 0, segments.encode(segment))], world.now()
     )
-    assert lap.core.store.size(stream) == 0
+    assert lap.core.log.size(stream) == 0
     assert lap.core.counters["refused-refused"] == 1
 
 
@@ -103,7 +103,7 @@ def test_a_member_that_came_later_gets_no_blob_of_what_was_said_before(world):
 def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt(world):
     hub, studio = world["hub"], world["studio"]
     own = hub.core.membership.own(FLEET)
-    size = hub.core.store.size(own) + 5
+    size = hub.core.log.size(own) + 5
     signer = studio.core.membership.signer("held")
     note = make_cosign(
         world.fleet, own, size, b"r" * 32, studio.identity.machine, "held", signer, 1
@@ -118,7 +118,7 @@ def test_a_receipt_for_more_of_our_stream_than_there_is_is_a_hint_and_no_receipt
     newest = hub.core.replication.claims.newest
     assert newest is not None
     assert (newest.stream, newest.machine) == (own, studio.id)
-    assert [c for c in hub.core.store.cosigns(own) if c.size == size] == []
+    assert [c for c in hub.core.log.cosigns(own) if c.size == size] == []
     assert told == []
 
 
@@ -127,13 +127,13 @@ def test_nobody_vouches_for_a_seal_of_a_stream_that_ended(world):
     hub, lap, stream = world["hub"], world["lap"], direct(world)
     _, link = world.link("hub", "lap")
     world.pass_ms(500)
-    assert lap.core.store.latest_seal(stream), "it is a witness of what it may not hold"
+    assert lap.core.log.latest_seal(stream), "it is a witness of what it may not hold"
     assert hub.order("send", "studio", {"text": ["more"], "to": "studio"})["ok"]
-    seal, size = hub.core.store.seal_of(stream), hub.core.store.size(stream)
+    seal, size = hub.core.log.seal_of(stream), hub.core.log.size(stream)
     assert seal is not None
     head = wire.Head(
         str(stream), size, seal.note.decode(), 1,
-        [h.hex() for h in hub.core.store.consistency(stream, 1, size)],
+        [h.hex() for h in hub.core.log.consistency(stream, 1, size)],
     )  # fmt: skip
     fresh = lap.core.store.image()
     assert [type(m) for m in shown(lap, link, wire.Offer([head]))] == [wire.Cosigns]
@@ -142,9 +142,9 @@ def test_nobody_vouches_for_a_seal_of_a_stream_that_ended(world):
     _, link = world.link("hub", "lap")
     with lap.core.store.transaction():
         lap.core.store.freeze(stream, 100, b"proof", WALL_MS)
-    before = lap.core.store.latest_seal(stream)
+    before = lap.core.log.latest_seal(stream)
     assert shown(lap, link, wire.Offer([head])) == []
-    assert lap.core.store.latest_seal(stream) == before
+    assert lap.core.log.latest_seal(stream) == before
 
 
 @proves("node.undo-leaves-nothing")

@@ -94,7 +94,9 @@ def test_every_sign_of_a_copy_begins_a_new_incarnation(home, monkeypatch, what):
 def test_an_incarnation_whose_stream_forked_does_not_go_on(home):
     first, _ = incarnation(home)
     made = Installation(home, PARTS)
-    stream = next(s for s in made.store.streams() if s.incarnation == first and s.scope == "fleet")
+    stream = next(
+        s for s in made.store.log.streams() if s.incarnation == first and s.scope == "fleet"
+    )
     with made.store.transaction():
         made.store.freeze(stream, 1, b"proof", 1)
     made.store.close()

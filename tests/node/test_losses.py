@@ -42,7 +42,7 @@ def test_a_repository_that_is_gone_is_an_incident_everywhere_until_it_is_back():
     assert told(hub, "repository-docs") == []
     keeps(hub)
     keeps(hub, "other")
-    (row,) = hub.core.store.rows("fleet_incident", key="repository-main")
+    (row,) = hub.core.tables.rows("fleet_incident", key="repository-main")
     assert row["times"] == 1, "it is said once"
     keeps(hub, "docs", "main", "other")
     assert told(hub, "repository-") == told(studio, "repository-") == []

@@ -190,14 +190,14 @@ def test_marking_costs_as_many_rows_as_it_shows_however_many_there_are(world, mo
     written(hub, [f"m{n}" for n in range(700)])
     texts(studio)
     asked: list[int] = []
-    plain = type(studio.core.store).rows
+    plain = type(studio.core.tables).rows
 
     def rows(self: Any, table: str, **more: Any) -> Any:
         found = plain(self, table, **more)
         asked.append(len(found))
         return found
 
-    monkeypatch.setattr(type(studio.core.store), "rows", rows)
+    monkeypatch.setattr(type(studio.core.tables), "rows", rows)
     assert len(texts(studio, mark=True)) == 500
     assert sum(asked) <= 1_000
 
@@ -269,7 +269,7 @@ def test_no_answer_shows_more_messages_than_a_page_and_it_is_said(world, monkeyp
 def test_who_looks_through_messages_of_others_reads_them_once(world, monkeypatch):
     one = world["hub"]
     asked = list[dict[str, Any]]()
-    rows = one.core.store.rows
+    rows = one.core.tables.rows
     written(world["studio"], [f"m{n}" for n in range(30)], to=f"{world['laptop'].core.machine}")
     written(world["studio"], ["for us"])
 
@@ -277,7 +277,7 @@ def test_who_looks_through_messages_of_others_reads_them_once(world, monkeypatch
         asked.extend([named] if table == "message" else [])
         return rows(table, **named)
 
-    monkeypatch.setattr(one.core.store, "rows", count)
+    monkeypatch.setattr(one.core.tables, "rows", count)
     assert texts(one, all=True) == ["for us"]
     assert len(asked) == 1
     assert "text" not in asked[0]["columns"], "a text is read of what is shown only"
@@ -325,9 +325,9 @@ def test_a_burst_is_looked_at_a_page_with_each_tick_and_whole_where_somebody_ask
         assert len(places(studio)) == looked
     assert unread(studio) == 35
     asked: list[str] = []
-    query = studio.core.store.query
+    query = studio.core.tables.query
     monkeypatch.setattr(
-        studio.core.store, "query", lambda sql, *more: asked.append(sql) or query(sql, *more)
+        studio.core.tables, "query", lambda sql, *more: asked.append(sql) or query(sql, *more)
     )
     assert unread(studio) == 35
     assert len(asked) == 1, "what was looked at is not looked at again"
@@ -368,7 +368,7 @@ def test_a_receipt_that_is_taken_back_makes_its_message_unread_again(world):
     written(hub, ["one", "two"])
     assert texts(studio, mark=True) == ["one", "two"]
     own = studio.core.membership.own(FLEET)
-    size = studio.core.store.size(own)
+    size = studio.core.log.size(own)
     assert unread(studio) == 0
     with studio.core.store.transaction():
         studio.core.store.freeze(own, size - 1, b"", world.now().wall_ms)

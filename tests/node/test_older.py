@@ -146,7 +146,7 @@ def test_an_odd_reach_of_a_member_is_skipped_and_ends_nothing(odd):
         studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     world.pass_ms(1_000)
     assert told_of(hub, studio) == before
-    assert [each.reason for each in hub.core.store.skipped()] == ["bad-body"]
+    assert [each.reason for each in hub.core.tables.skipped()] == ["bad-body"]
     assert hub.order("send", "studio", {"text": ["hi"], "to": "studio"})["ok"]
 
 

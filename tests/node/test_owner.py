@@ -15,7 +15,7 @@ from muster.node import event as ev
 from muster.node.incarnations.members import FactsChanged
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.service import TaskService
-from muster.store.store import Store
+from muster.store.table_reader import TableReader
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.task.open_task import Beat
@@ -205,7 +205,7 @@ def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mende
     hub = world["hub"]
 
     def incidents() -> list[tuple[str, str, bool]]:
-        rows = hub.core.store.rows("fleet_incident")
+        rows = hub.core.tables.rows("fleet_incident")
         return [
             (str(r["title"]), str(r["detail"]), bool(r["open"]))
             for r in rows
@@ -250,7 +250,7 @@ def test_an_owner_that_is_restarted_leaves_no_incident_of_a_fault_open():
         attempt_ended(task, start.epoch, "killed", reason="no disk", fault="machine")
     )
     world.pass_ms(200)
-    rows = hub.core.store.rows
+    rows = hub.core.tables.rows
     assert [r["key"] for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
     hub.core.part(OwnerService).start()
     hub.core.part(TaskService).start()
@@ -269,14 +269,14 @@ def test_a_start_in_a_new_incarnation_adopts_what_is_open_and_reads_nothing_that
     waits = hub.submit(needs={"label": "nowhere"})
     assert {hub.task(task)["state"] for task in settled} == {"done"}
     read = list[str]()
-    rows = Store.rows
+    rows = TableReader.rows
 
     def spy(store, table, **more):
         found = rows(store, table, **more)
         read.extend(str(row["task"]) for row in found if table == "task")
         return found
 
-    monkeypatch.setattr(Store, "rows", spy)
+    monkeypatch.setattr(TableReader, "rows", spy)
     hub.incarnation = Incarnation("f" * 32)
     hub.boot(hub.core.store.image())
     world.pass_ms(5_000)

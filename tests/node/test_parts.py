@@ -79,7 +79,7 @@ class Bell(Part):
 
     def _on_rang(self, stream: StreamName, _entry: Entry) -> None:
         self.seen.append("entry")
-        self.due = self.core.store.rows("bell", stream=stream)[0]["times"]
+        self.due = self.core.tables.rows("bell", stream=stream)[0]["times"]
         self.dirty = True
 
 
@@ -99,13 +99,13 @@ def test_a_part_that_is_named_among_the_parts_has_its_tables_its_turns_and_its_e
     assert hub.notes == []
     assert bell.seen == ["entry", "flush"] * 2
     assert [each for each in hub.effects if isinstance(each, Ring)] == [Ring(1), Ring(2)]
-    (row,) = hub.core.store.rows("bell")
+    (row,) = hub.core.tables.rows("bell")
     assert (row["by"], row["times"]) == ("op:alice", 2)
     bell.seen.clear()
     hub.step(ev.Tick())
     assert bell.seen == ["tick"]
     hub.world.restart("hub")
-    assert hub.core.store.rows("bell")[0]["times"] == 2
+    assert hub.core.tables.rows("bell")[0]["times"] == 2
     assert hub.core.part(Bell).seen == ["start"]
 
 
@@ -136,7 +136,7 @@ def test_what_fails_in_a_part_is_told_under_its_name_and_keeps_no_other_from_its
     assert last.seen == ["start", "tick"]
     assert hub.core.counters["failed-deaf"] == 2
     assert (hub.core.counters["failed-bell"], hub.core.counters["failed-last"]) == (1, 1)
-    assert hub.core.store.rows("bell") == []
+    assert hub.core.tables.rows("bell") == []
 
 
 @proves("node.message-wakes-no-task")

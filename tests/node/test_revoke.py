@@ -49,7 +49,7 @@ def world() -> Cores:
 
 
 def streams_of(world: Cores, at: str, machine: str) -> list[StreamName]:
-    return [s for s in world[at].core.store.streams() if s.machine == world[machine].id]
+    return [s for s in world[at].core.log.streams() if s.machine == world[machine].id]
 
 
 @proves("fleet.revocation-bounded")
@@ -59,7 +59,7 @@ def test_a_machine_that_opened_hundreds_of_streams_is_revoked_and_ends_the_same_
     """hub, studio <- bad (600 streams): its first ones count, the flood counts for nothing."""
     monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 40)
     honest = streams_of(world, "hub", "bad")
-    before = {s: world["hub"].core.store.size(s) for s in honest}
+    before = {s: world["hub"].core.log.size(s) for s in honest}
     open_streams(world, world["bad"], MANY)
     assert len(streams_of(world, "studio", "bad")) == MANY + len(honest)
     answer = world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})
@@ -68,13 +68,13 @@ def test_a_machine_that_opened_hundreds_of_streams_is_revoked_and_ends_the_same_
     assert found["streams"] == MANY + len(honest)
     assert 0 < found["streams_dropped"] < MANY
     hub = world["hub"].core
-    frozen = [s for s in streams_of(world, "hub", "bad") if hub.store.frozen_at(s) is not None]
+    frozen = [s for s in streams_of(world, "hub", "bad") if hub.store.log.frozen_at(s) is not None]
     assert len(frozen) < 100, "so many at once would make one step last"
     world.pass_ms(5_000)
     for at in ("hub", "studio"):
         store = world[at].core.store
-        ended = {s: store.size(s) for s in streams_of(world, at, "bad")}
-        assert all(store.frozen_at(s) is not None for s in ended), at
+        ended = {s: store.log.size(s) for s in streams_of(world, at, "bad")}
+        assert all(store.log.frozen_at(s) is not None for s in ended), at
         assert {s: ended[s] for s in honest} == before, at
         assert sum(size == 0 for size in ended.values()) == found["streams_dropped"], at
         assert world["bad"].id in world[at].core.roster.revoked
@@ -89,7 +89,7 @@ def test_whoever_names_all_streams_of_a_revoked_machine_ends_no_more_of_them_in_
     """hub, studio <- bad (300 streams); studio shows them all before the hub came to most."""
     open_streams(world, world["bad"], 300)
     monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 40)
-    known = {s: world["studio"].core.store.size(s) for s in streams_of(world, "studio", "bad")}
+    known = {s: world["studio"].core.log.size(s) for s in streams_of(world, "studio", "bad")}
     assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
     hub = world["hub"].core
     link = hub.link_to(world["studio"].id)
@@ -98,7 +98,7 @@ def test_whoever_names_all_streams_of_a_revoked_machine_ends_no_more_of_them_in_
     shown = world["studio"].core.store
     for begin in range(0, len(known), 200):
         heads = [
-            wire.Head(str(s), known[s], shown.latest_seal(s).note.decode())
+            wire.Head(str(s), known[s], shown.log.latest_seal(s).note.decode())
             for s in list(known)[begin : begin + 200]
         ]
         world["hub"].step(ev.Arrived(link, Type.OFFER, 0, wire.encode(wire.Offer(heads))))
@@ -133,23 +133,23 @@ def test_a_stream_that_waits_for_its_end_grows_no_more_and_is_vouched_for_no_mor
     everybodys, hubs = bad.membership.own(FLEET), bad.membership.own(private)
     write_as(bad, FLEET, private)
     world.pass_ms(2_000)
-    size, seen = studio.store.size(everybodys), studio.store.latest_seal(hubs)
+    size, seen = studio.store.log.size(everybodys), studio.store.log.latest_seal(hubs)
     assert size
     assert seen is not None
     assert seen.size == 1
     assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
     assert studio.roster.cut(hubs) == 1
-    assert studio.store.frozen_at(hubs) is studio.store.frozen_at(everybodys) is None
+    assert studio.store.log.frozen_at(hubs) is studio.store.log.frozen_at(everybodys) is None
     write_as(bad, FLEET, private)
     link = studio.link_to(world["hub"].id)
-    more = segments.encode(bad.store.segment(everybodys, size))
-    note = bad.store.latest_seal(hubs).note.decode()
-    proof = [h.hex() for h in bad.store.consistency(hubs, 1, 2)]
+    more = segments.encode(bad.store.log.segment(everybodys, size))
+    note = bad.store.log.latest_seal(hubs).note.decode()
+    proof = [h.hex() for h in bad.store.log.consistency(hubs, 1, 2)]
     offer = wire.encode(wire.Offer([wire.Head(str(hubs), 2, note, 1, proof)]))
     world["studio"].step(ev.Arrived(link, Type.SEGMENT, 0, more))
     world["studio"].step(ev.Arrived(link, Type.OFFER, 0, offer))
-    assert studio.store.size(everybodys) == size
-    assert studio.store.latest_seal(hubs) == seen
+    assert studio.store.log.size(everybodys) == size
+    assert studio.store.log.latest_seal(hubs) == seen
     longer = wire.Offer([wire.Head(str(everybodys), size + 1)])
     world["studio"].step(ev.Arrived(link, Type.OFFER, 0, wire.encode(longer)))
     assert everybodys not in studio.sync._asked
@@ -175,7 +175,7 @@ def test_what_a_revoked_machine_told_a_few_beyond_its_revocation_counts_there_no
     world.link("hub", "studio")
     world.pass_ms(1_000)
     (stream,) = streams_of(world, "studio", "bad")
-    size, cut = studio.store.size(stream), studio.roster.cut(stream)
+    size, cut = studio.store.log.size(stream), studio.roster.cut(stream)
     assert 0 < cut < size
     forks = studio.replication.forks
     forks.proofs()[stream] = b"a fork proof of a later place"
@@ -197,7 +197,7 @@ def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_
     monkeypatch.setattr(fork, "BURIED_PER_STEP_MAX", 0)
     hubs = world["hub"].core.membership.own(FLEET)
     world.pass_ms(1_000)
-    before = world["studio"].core.store.size(hubs)
+    before = world["studio"].core.log.size(hubs)
     assert world["hub"].order("revoke", "bad", {"name": "bad", "reason": "stolen"})["ok"]
     world.pass_ms(1_000)
     world.restart("studio")
@@ -212,10 +212,14 @@ def test_where_the_word_of_a_revocation_is_cut_back_no_stream_ends_before_it_is_
     assert world["bad"].id not in studio.roster.revoked
     world.ms += 100
     world["studio"].step(ev.Tick())
-    assert studio.store.frozen_at(stream) is None
+    assert studio.store.log.frozen_at(stream) is None
     world.pass_ms(4_000)
-    assert studio.store.frozen_at(stream) == studio.roster.cut(stream) == studio.store.size(stream)
-    assert studio.store.size(stream)
+    assert (
+        studio.store.log.frozen_at(stream)
+        == studio.roster.cut(stream)
+        == studio.store.log.size(stream)
+    )
+    assert studio.store.log.size(stream)
 
 
 def write_as(core: Core, *scopes: Scope) -> None:
@@ -227,7 +231,7 @@ def write_as(core: Core, *scopes: Scope) -> None:
 
 def ended(world: Cores, at: str) -> int:
     store = world[at].core.store
-    return sum(store.frozen_at(s) is not None for s in streams_of(world, at, "bad"))
+    return sum(store.log.frozen_at(s) is not None for s in streams_of(world, at, "bad"))
 
 
 def hub_entries(world: Cores, of_kind: str) -> list:
@@ -348,17 +352,17 @@ def test_what_was_held_of_a_revoked_machine_counts_on_and_its_streams_end_there(
     studio = world["studio"]
     assert studio.order("send", "all", {"to": "all", "text": ["while I was trusted"]})["ok"]
     world.pass_ms(1_000)
-    held = {s: world["hub"].core.store.size(s) for s in streams_of(world, "hub", "studio")}
+    held = {s: world["hub"].core.log.size(s) for s in streams_of(world, "hub", "studio")}
     assert sum(held.values()) > 2
     assert world["hub"].order("revoke", "studio", {"name": "studio"})["ok"]
     world.pass_ms(1_000)
     for at in ("hub", "bad"):
         store = world[at].core.store
         for stream, size in held.items():
-            if world[at].core.store.size(stream) or at == "hub":
-                assert (store.size(stream), store.frozen_at(stream)) == (size, size), at
-    (row,) = (hub := world["hub"].core).store.rows("message")
-    kept = hub.store.entry(row["id"])
+            if world[at].core.log.size(stream) or at == "hub":
+                assert (store.log.size(stream), store.log.frozen_at(stream)) == (size, size), at
+    (row,) = (hub := world["hub"].core).store.tables.rows("message")
+    kept = hub.store.log.entry(row["id"])
     assert b"while I was trusted" in kept.body
 
 
@@ -426,9 +430,9 @@ def test_entries_beyond_the_cut_are_not_taken_by_who_knew_nothing_of_the_stream(
     # A link of the hub's, over which nothing was offered yet.
     link = 99
     late.step(ev.LinkUp(link, hub.id, local=False, channel="http"))
-    assert not late.core.store.knows(stream)
-    found = bad.core.store.segment(stream, 0)
+    assert not late.core.log.knows(stream)
+    found = bad.core.log.segment(stream, 0)
     assert found is not None
     assert found.end == cut + 5
     late.step(ev.Arrived(link, Type.SEGMENT, 0, segments.encode(found)))
-    assert late.core.store.size(stream) <= cut
+    assert late.core.log.size(stream) <= cut

@@ -67,7 +67,7 @@ def hand_in(machine: One, spec: str, name: str = "chain") -> str:
 
 def state(machine: One, run: str) -> str:
     """As the newest of our rows says."""
-    rows = machine.core.store.rows("run", run=run)
+    rows = machine.core.tables.rows("run", run=run)
     return str(max(rows, key=lambda r: r["changed_ms"])["state"])
 
 
@@ -257,7 +257,7 @@ def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(h
         assert hub.core.part(RunService).runs == {}
         assert hub.core.part(OwnerService).owner.statistics()["open"] == 0
     assert {kind: len(hub.entries(kind)) for kind in kinds} == before
-    assert hub.core.store.skipped() == []
+    assert hub.core.tables.skipped() == []
     assert [r["state"] for r in hub.call("runs", {})["value"]] == ["done"]
     assert [t["state"] for t in hub.call("tasks", {"all": True})["value"]] == ["done", "done"]
 
@@ -498,7 +498,7 @@ def test_a_run_goes_on_when_a_peer_shows_that_this_owner_was_set_back():
     assert state(hub, run) == "done"
     assert hub.core.part(RunService).runs == {}
     assert [r["state"] for r in world["studio"].call("runs", {})["value"]] == ["done"]
-    assert hub.core.store.skipped() == []
+    assert hub.core.tables.skipped() == []
 
 
 # --- who follows ------------------------------------------------------------------------------------

@@ -58,9 +58,9 @@ def everything(machine: One) -> list[tuple[str, str]]:
     """Kind and id of all that a machine took in, in that order, by its database alone."""
     store = machine.core.store
     found = [
-        (store.admitted(s, e.header.seq), e.header.kind, e.id.hex())
-        for s in store.streams()
-        for e in (store.entry_at(s, seq) for seq in range(store.size(s)))
+        (store.log.admitted(s, e.header.seq), e.header.kind, e.id.hex())
+        for s in store.log.streams()
+        for e in (store.log.entry_at(s, seq) for seq in range(store.log.size(s)))
     ]
     return [(kind, id) for _, kind, id in sorted(found)]
 
@@ -100,7 +100,7 @@ def test_what_found_no_room_is_told_when_it_is_committed_and_not_before(world):
     full = fill(hub.core)
     with pytest.raises(Exhausted):
         hub.core.step([send(hub, "hello")], world.now())
-    assert hub.core.store.admissions > hub.core.part(Tail).number, "it is there, and may go again"
+    assert hub.core.log.admissions > hub.core.part(Tail).number, "it is there, and may go again"
     late = canon.encode({"args": {"since": 0}, "verb": "tail"})
     for number, raw in ((11, late), (13, canon.encode({"args": {}, "verb": "tail"}))):
         arrived = ev.Arrived(LOCAL, Type.CALL, number, raw)

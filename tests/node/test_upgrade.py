@@ -71,7 +71,7 @@ def test_what_a_newer_machine_says_of_itself_counts_as_far_as_it_is_understood(w
     write(world, "studio", "machine.facts", NEWER["facts"])
     assert "addresses" in NEWER["facts"]
     assert hub.core.roster.facts[studio.id].labels == ("gpu",)
-    assert hub.core.store.skipped() == []
+    assert hub.core.tables.skipped() == []
 
 
 @proves("log.kinds-say-what-is-unknown", "store.reads-again")
@@ -92,14 +92,14 @@ def test_an_entry_with_a_field_that_must_be_understood_counts_after_the_upgrade(
     world.pass_ms(500)
     (sent,) = hub.entries("message.send")
     write(world, "studio", "message.read", {**NEWER["read"], "message": sent.id.hex()})
-    skipped = [(each.fold, each.reason) for each in hub.core.store.skipped()]
+    skipped = [(each.fold, each.reason) for each in hub.core.tables.skipped()]
     assert skipped == [("receipt", "bad-body")]
-    assert hub.core.store.rows("receipt", message=bytes(sent.id)) == []
+    assert hub.core.tables.rows("receipt", message=bytes(sent.id)) == []
     newer = with_field(MessageRead, ("aloud", bool, False))
     learns(monkeypatch, "message.read", newer, message_fold)
     world.restart("hub")
-    assert hub.core.store.skipped() == []
-    assert len(hub.core.store.rows("receipt", message=bytes(sent.id))) == 1
+    assert hub.core.tables.skipped() == []
+    assert len(hub.core.tables.rows("receipt", message=bytes(sent.id))) == 1
 
 
 @proves("store.reads-again")

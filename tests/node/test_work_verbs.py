@@ -270,7 +270,7 @@ def test_no_question_looks_through_all_that_ever_was(monkeypatch):
     growing = ("task", "run", "attempt", "receipt", "message", "fleet_order", "entry", "admission")
     found = []
     for sql, bindings in asked.items():
-        steps = [r[-1] for r in hub.core.store.query(f"explain query plan {sql}", bindings)]
+        steps = [r[-1] for r in hub.core.tables.query(f"explain query plan {sql}", bindings)]
         scans = [step for step in steps if step.startswith("SCAN") and step.split()[1] in growing]
         whole = [step for step in steps if step.endswith("(stream=?)")]
         if scans or (whole and "USE TEMP B-TREE FOR ORDER BY" in steps):

@@ -52,6 +52,6 @@ class Peer:
 
     def segment(self, start: int, scope: Scope = FLEET) -> bytes:
         """What it would send to somebody who holds `start` entries."""
-        found = self.store.segment(self.stream(scope), start)
+        found = self.store.log.segment(self.stream(scope), start)
         assert found is not None, "there is something to send"
         return segments.encode(found)

@@ -195,15 +195,15 @@ class Target:
     def state(self) -> dict[str, Any]:
         """All that is durable, but for refusals: what each stream holds, and every folded row."""
         kinds: dict[str, list[str]] = {}
-        for stream in self.store.streams():
+        for stream in self.store.log.streams():
             start = 0
-            while entries := self.store.slice(stream, start):
+            while entries := self.store.log.slice(stream, start):
                 start += len(entries)
                 kept = [e.id.hex() for e in entries if e.header.kind not in REFUSALS]
                 kinds.setdefault(str(stream), []).extend(kept)
         names = {t.name for fold in all_folds(FLEET_ID, PARTS) for t in fold.tables}
         rows = {
-            name: sorted(map(repr, self.store.rows(name)))
+            name: sorted(map(repr, self.store.tables.rows(name)))
             for name in sorted(names - {"fleet_denial"})
         }
         return {"entries": kinds, "rows": rows, "runs": sorted(self.core.part(RunService).runs)}

@@ -17,7 +17,7 @@ from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope
 from muster.node import event as ev
 from muster.node.replica import membership
 from muster.node.tasks.worker import WorkerService
-from muster.store.reader import Reader
+from muster.store.table_reader import TableReader
 from tests.fleet.world import (
     ALICE,
     AUTHORITY,
@@ -42,7 +42,7 @@ DAY_MS = 86_400_000
 @pytest.fixture
 def target(monkeypatch: pytest.MonkeyPatch) -> Target:
     """A machine that answers three rows to who does not ask for more; in life it is 100,000."""
-    kwdefaults: Any = Reader.rows.__kwdefaults__
+    kwdefaults: Any = TableReader.rows.__kwdefaults__
     monkeypatch.setitem(kwdefaults, "limit", 3)
     target = Target()
     target.step(ev.LinkUp(OTHER, LAPTOP.machine, False, "http"))
@@ -132,9 +132,9 @@ def test_of_each_machine_so_many_rows_are_read_in_one_order(target):
     send(target, MEMBER, member)
     send(target, OTHER, other)
     order = ("-epoch_count",)
-    found = target.store.rows_of_each("attempt", 2, order, task="ab" * 16)
+    found = target.store.tables.rows_of_each("attempt", 2, order, task="ab" * 16)
     assert [row["epoch_count"] for row in found] == [7, 6, 1]
-    assert len(target.store.rows_of_each("attempt", 7, order, task="ab" * 16)) == 7
+    assert len(target.store.tables.rows_of_each("attempt", 7, order, task="ab" * 16)) == 7
 
 
 @proves("store.no-crowding-out")
@@ -157,7 +157,9 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
         }
         member.write("task.assign", canon.encode(assign), cause=(opened.id,))
     send(target, MEMBER, member)
-    assert len(target.store.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
+    assert (
+        len(target.store.tables.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
+    )
     taken = list[str]()
     working = target.core.part(WorkerService)
     monkeypatch.setattr(working, "_own_attempts", lambda _row: ())
@@ -230,7 +232,7 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
         if number == 4:
             member.write("machine.record", canon.encode({"record": newer}))
         send(target, MEMBER, member)
-    looked, store = list[Any](), target.store
+    looked, store = list[Any](), target.store.tables
     asked = {name: getattr(store, name) for name in ("rows", "newest", "distinct")}
 
     def count(name: str) -> Any:
@@ -286,16 +288,16 @@ def test_what_a_member_signs_for_itself_is_not_even_looked_at(target):
         member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, raw)))
         member.write(kinds.GRANT_TAKE, taking(own, f"{number:064x}", number))
     send(target, MEMBER, member)
-    assert target.store.rows("fleet_grant")
-    assert target.store.rows("fleet_grant_taken")
-    looked, asked = list[Any](), target.store.rows
+    assert target.store.tables.rows("fleet_grant")
+    assert target.store.tables.rows("fleet_grant_taken")
+    looked, asked = list[Any](), target.store.tables.rows
 
     def rows(table: str, **named: Any) -> Any:
         found = asked(table, **named)
         looked.extend((table, row) for row in found)
         return found
 
-    target.store.rows = rows  # type: ignore[method-assign,assignment]
+    target.store.tables.rows = rows  # type: ignore[method-assign,assignment]
     target.core.membership.changed()
     assert target.core.roster.operators
     mine = str(member.stream())

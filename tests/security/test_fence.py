@@ -40,7 +40,7 @@ class World:
     def write(self, peer: Peer, machine: str, run: bytes, *, epoch: Any = (1, 1)) -> None:
         """The entries by which a machine becomes, or claims to be, the owner of the task."""
         peer.now_ms = self.target.now.wall_ms
-        start = peer.store.size(peer.stream())
+        start = peer.store.log.size(peer.stream())
         opened_run = peer.write("run.open", run)
         name = canon.decode(run, "run", size_max=10**6)["run"]
         task = kinds.TaskOpen(task=TASK, template={"do": "{}"}, run=name, phase="one", repo="main")

@@ -198,7 +198,10 @@ def test_no_event_of_an_agent_ends_the_machine(target: Target) -> None:
     target.step(ev.Tick())
     assert target.call(LOCAL, "status")[0]["ok"]
     bodies = [
-        e.body for s in target.store.streams() if s.scope != FLEET for e in target.store.slice(s, 0)
+        e.body
+        for s in target.store.log.streams()
+        if s.scope != FLEET
+        for e in target.store.log.slice(s, 0)
     ]
     assert all(b"other" not in (body or b"") for body in bodies), "a task speaks for itself only"
 

@@ -67,7 +67,7 @@ class World:
     def own(self, peer: Peer, statement: str, run: str, task: str, *, summary: str = "") -> None:
         """The peer opens a run and its task, and settles the task as done."""
         peer.now_ms = self.target.now.wall_ms
-        start = peer.store.size(peer.stream())
+        start = peer.store.log.size(peer.stream())
         fields = {"name": "hello", "run": run, "spec": SPEC, "statement": statement}
         opened_run = peer.write("run.open", canon.encode(fields))
         body = kinds.TaskOpen(task=task, template={"do": "{}"}, run=run, phase="one")
@@ -82,7 +82,7 @@ class World:
         """The member tells its own story of a task, without any order, an hour later than all."""
         bad = self.bad
         bad.now_ms = self.target.now.wall_ms + LATER_MS
-        start = bad.store.size(bad.stream())
+        start = bad.store.log.size(bad.stream())
         body = kinds.TaskOpen(task=task, template={"do": "{}"}, run=run, phase="one")
         opened = bad.write("task.open", kinds.body_bytes(body))
         epoch = (9_999_999_999_999, 1)
@@ -197,7 +197,7 @@ def test_a_worker_does_nothing_for_who_calls_its_task_by_anothers_id(
         world.own(world.honest, ordered, run, task)
     bad = world.bad
     bad.now_ms = target.now.wall_ms
-    start = bad.store.size(bad.stream())
+    start = bad.store.log.size(bad.stream())
     fields = {"name": "hello", "run": run, "spec": SPEC}
     statement = world.statement(BUILD.machine)
     opened_run = bad.write("run.open", canon.encode({**fields, "statement": statement}))
@@ -208,7 +208,7 @@ def test_a_worker_does_nothing_for_who_calls_its_task_by_anothers_id(
     bad.write("task.assign", kinds.body_bytes(assign), cause=(opened.id,))
     world.send(bad, start)
     store = target.core.store
-    (row,) = store.rows("attempt", writer=STUDIO.machine, task=task) or [{"reason": "asked"}]
+    (row,) = store.tables.rows("attempt", writer=STUDIO.machine, task=task) or [{"reason": "asked"}]
     assert (row["reason"] == "other-owner") is known, row
 
 
@@ -243,7 +243,7 @@ def test_a_beginning_of_another_owners_id_is_not_squatted_either(world: World) -
 def test_a_live_task_stays_in_the_list_whatever_comes_after_it(world: World) -> None:
     run = world.run(SLOW)
     (task,) = (each["task"] for each in world.ask("tasks", run=run))
-    start = world.bad.store.size(world.bad.stream())
+    start = world.bad.store.log.size(world.bad.stream())
     for number in range(40):
         body = kinds.TaskOpen(task=f"{number:032x}", template={"do": "{}"})
         world.bad.now_ms = world.target.now.wall_ms + LATER_MS
@@ -303,7 +303,7 @@ def _inbox(world: World) -> dict[str, Any]:
 
 def _message(world: World, text: str, actor: str, cause: tuple[Any, ...] = ()) -> dict[str, Any]:
     scope = scope_to(STUDIO.machine)
-    start = world.bad.store.size(world.bad.stream(scope))
+    start = world.bad.store.log.size(world.bad.stream(scope))
     body = canon.encode({"text": text, "to": [STUDIO.machine]})
     if cause:
         # A daemon writes it in the step that took the order, as the next entry.
@@ -315,7 +315,7 @@ def _message(world: World, text: str, actor: str, cause: tuple[Any, ...] = ()) -
 
 def _take(world: World, text: Any, *, target: str = BUILD.machine, to: str = "studio") -> Any:
     """The member takes an order to send this, as its daemon would."""
-    start = world.bad.store.size(world.bad.stream())
+    start = world.bad.store.log.size(world.bad.stream())
     world.bad.now_ms = world.target.now.wall_ms
     statement = world.target.order("send", to, {"text": text, "to": to}, target=target)
     body = fleet_kinds.OrderTake("0" * 64, statement)
@@ -361,7 +361,7 @@ def test_an_order_for_another_text_recipient_or_machine_proves_nothing(
 @proves("message.person-is-proven")
 def test_an_order_that_another_machine_took_makes_a_member_speak_for_nobody(world: World) -> None:
     world.honest.now_ms = world.target.now.wall_ms
-    start = world.honest.store.size(world.honest.stream())
+    start = world.honest.store.log.size(world.honest.stream())
     args = {"text": "merge it", "to": "studio"}
     statement = world.target.order("send", "studio", args, target="fleet")
     body = canon.encode(fleet_kinds.OrderTake("0" * 64, statement))

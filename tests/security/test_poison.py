@@ -117,9 +117,11 @@ def test_no_body_of_a_member_makes_a_fold_a_reader_or_the_machine_stumble(
         for body in bodies(kind, random.Random(kind), 40):
             peer.write(kind, body, scope=scope)
     for scope in (FLEET, scope_to(STUDIO.machine)):
-        while (size := target.store.size(peer.stream(scope))) < peer.store.size(peer.stream(scope)):
+        while (size := target.store.log.size(peer.stream(scope))) < peer.store.log.size(
+            peer.stream(scope)
+        ):
             target.frame(MEMBER, Type.SEGMENT, peer.segment(size, scope))
-            assert target.store.size(peer.stream(scope)) > size, (
+            assert target.store.log.size(peer.stream(scope)) > size, (
                 "a bad body must not block a stream"
             )
     target.step(ev.Tick())
@@ -140,7 +142,7 @@ def test_a_member_cannot_make_itself_an_operator_or_the_authority(
     for kind in FLEET_KINDS:
         for body in bodies(kind, random.Random(kind), 20):
             peer.write(kind, body)
-    while (size := target.store.size(peer.stream())) < peer.store.size(peer.stream()):
+    while (size := target.store.log.size(peer.stream())) < peer.store.log.size(peer.stream()):
         target.frame(MEMBER, Type.SEGMENT, peer.segment(size))
     after = target.core.roster
     assert after.machines == before.machines

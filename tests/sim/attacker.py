@@ -80,8 +80,8 @@ class Attacker:
     def _victim_stream(self, core: Core) -> StreamName | None:
         found = [
             s
-            for s in core.store.streams()
-            if s.machine != self.machine.id and s.scope == FLEET and core.store.size(s)
+            for s in core.log.streams()
+            if s.machine != self.machine.id and s.scope == FLEET and core.log.size(s)
         ]
         return self.rng.choice(found) if found else None
 
@@ -93,7 +93,7 @@ class Attacker:
     def _tree(self, core: Core, stream: StreamName, size: int) -> Range:
         tree, at = Range(), 0
         while at < size:
-            for entry in core.store.slice(stream, at):
+            for entry in core.log.slice(stream, at):
                 if at < size:
                     tree.append(entry.id)
                 at += 1
@@ -111,7 +111,7 @@ class Attacker:
         checker = self.world.checker
         prefix, at = [], 0
         while at < entry.header.seq:
-            for each in core.store.slice(stream, at):
+            for each in core.log.slice(stream, at):
                 prefix.append(each.id)
                 at += 1
         checker.branches[stream].append([*prefix[: entry.header.seq], entry.id])
@@ -124,7 +124,7 @@ class Attacker:
         stream = self._victim_stream(core)
         if stream is None:
             return
-        size = core.store.size(stream)
+        size = core.log.size(stream)
         entry = self._fake(stream, size)
         tree = self._tree(core, stream, size)
         tree.append(entry.id)
@@ -136,13 +136,13 @@ class Attacker:
     def _mutate(self, core: Core, at: "Wire") -> None:
         """A genuine seal of another machine, over other entries than it sealed."""
         stream = self._victim_stream(core)
-        seal = core.store.seal_of(stream) if stream is not None else None
+        seal = core.log.seal_of(stream) if stream is not None else None
         if stream is None or seal is None:
             return
         # An attacker may know how far its victim has come.
         place = at.other(self.machine).place
         start = min(self.world.checker.sizes.get(place, {}).get(stream, 0), seal.size - 1)
-        real = core.store.slice(stream, start)[: seal.size - start]
+        real = core.log.slice(stream, start)[: seal.size - start]
         fake = (*real[:-1], self._fake(stream, start + len(real) - 1))
         if start + len(fake) == seal.size:
             self._send(at, Type.SEGMENT, segments.encode(Segment(stream, start, fake, seal)))
@@ -150,7 +150,7 @@ class Attacker:
     def _flip(self, core: Core, at: "Wire") -> None:
         """A genuine segment with a bit turned."""
         stream = self._victim_stream(core)
-        found = core.store.segment(stream, 0) if stream is not None else None
+        found = core.log.segment(stream, 0) if stream is not None else None
         if found is not None:
             raw = bytearray(segments.encode(found))
             raw[self.rng.randrange(len(raw))] ^= 1 << self.rng.randrange(8)
@@ -167,7 +167,7 @@ class Attacker:
         if stream is None:
             return
         strength: Any = self.rng.choice(("seen", "held"))
-        size = core.store.size(stream) + self.rng.choice((-1, 0, 1, 1_000))
+        size = core.log.size(stream) + self.rng.choice((-1, 0, 1, 1_000))
         if size > 0:
             cosign = make_cosign(
                 self.world.fleet, stream, size, self.rng.randbytes(32), core.machine, strength,
@@ -178,13 +178,13 @@ class Attacker:
     def _proof(self, core: Core, at: "Wire") -> None:
         """A fork proof of an honest stream, made of what its writer did sign."""
         stream = self._victim_stream(core)
-        seal = core.store.seal_of(stream) if stream is not None else None
+        seal = core.log.seal_of(stream) if stream is not None else None
         if stream is None or seal is None:
             return
         sides = []
         for seq in (0, min(1, seal.size - 1)):
-            entry = core.store.slice(stream, seq)[0]
-            path = [h.hex() for h in core.store.inclusion(stream, seq, seal.size)]
+            entry = core.log.slice(stream, seq)[0]
+            path = [h.hex() for h in core.log.inclusion(stream, seq, seal.size)]
             sides.append(Branch(seal.note.decode(), entry.raw.decode(), path))
         raw = make_fork(stream, self.rng.choice((0, 1)), sides[0], sides[1])
         self._say(at, wire.Offer([], forks=[raw.decode()]))
@@ -200,7 +200,7 @@ class Attacker:
         stream = self._victim_stream(core)
         if stream is None:
             return
-        text, seal = str(stream), core.store.seal_of(stream)
+        text, seal = str(stream), core.log.seal_of(stream)
         note = seal.note.decode() if seal else ""
         mine = str(core.membership.own(FLEET))
         self._say(
@@ -228,9 +228,9 @@ class Attacker:
     def _equivocate(self, core: Core, at: "Wire") -> None:
         """One entry to this peer, another one at the same place to everybody else."""
         stream = core.membership.own(FLEET)
-        if core.store.frozen_at(stream) is not None or not core.settled:
+        if core.log.frozen_at(stream) is not None or not core.settled:
             return
-        size = core.store.size(stream)
+        size = core.log.size(stream)
         entry, seal = self._branch(core, stream, size)
         self._record(core, stream, entry)
         self._send(at, Type.SEGMENT, segments.encode(Segment(stream, size, (entry,), seal)))
@@ -242,9 +242,9 @@ class Attacker:
         target = self.rng.choice([m for m in others if m is not self.machine])
         scope = scope_to(target.identity.machine)
         stream = core.membership.own(scope)
-        if core.store.frozen_at(stream) is not None or not core.settled:
+        if core.log.frozen_at(stream) is not None or not core.settled:
             return
-        size = core.store.size(stream)
+        size = core.log.size(stream)
         entry, seal = self._branch(core, stream, size)
         self._record(core, stream, entry)
         proof = [h.hex() for h in self._proof_to(core, stream, entry)]
@@ -259,7 +259,7 @@ class Attacker:
             return []
         leaves: list[bytes] = []
         while len(leaves) < size:
-            leaves += [e.id for e in core.store.slice(stream, len(leaves))]
+            leaves += [e.id for e in core.log.slice(stream, len(leaves))]
         return consistency(leaves[:size], entry.id)
 
     def _task(self, core: Core, at: "Wire") -> None:
@@ -304,9 +304,9 @@ class Attacker:
     def _learn(self, core: Core) -> None:
         learn = self.shapes.learn
         for name in ("task", "run"):
-            learn(name, [r[name] for r in core.store.rows(name)[-20:]])
+            learn(name, [r[name] for r in core.tables.rows(name)[-20:]])
         learn("machine", [m.id for m in self.world.founders])
-        learn("stream", [str(s) for s in core.store.streams()])
+        learn("stream", [str(s) for s in core.log.streams()])
         learn("name", [m.name for m in self.world.founders])
 
     def _shaped(self, core: Core, at: "Wire") -> None:
@@ -314,7 +314,7 @@ class Attacker:
         self._learn(core)
         kind = self.rng.choice(list(BODIES))
         body = self.shapes.of(BODIES[kind])
-        leased = core.store.rows("task", state="leased", machine=self.machine.id)
+        leased = core.tables.rows("task", state="leased", machine=self.machine.id)
         cause: tuple[EntryId, ...] = ()
         if leased and self.rng.random() < 0.5:
             row = self.rng.choice(leased)

@@ -279,8 +279,8 @@ class Injector:
                 return
             disk = Disk(machine.core.store.image(), machine.disk.mark)
             store = machine.core.store
-            mine = (s for s in store.streams() if s.machine == machine.id)
-            self.saved[machine.place] = (disk, {str(s): store.size(s) for s in mine})
+            mine = (s for s in store.log.streams() if s.machine == machine.id)
+            self.saved[machine.place] = (disk, {str(s): store.log.size(s) for s in mine})
 
     def _restore(self) -> None:
         """A disk is set back to a snapshot: with it the mark, the hardware's id, or both."""

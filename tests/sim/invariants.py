@@ -106,8 +106,10 @@ class Checker:
         store, before = machine.core.store, self.sizes.get(machine.place)
         if before is not None:
             for stream, size in before.items():
-                if store.size(stream) < size:
-                    self.fail("I2", f"{machine.place} lost {stream} beyond {store.size(stream)}")
+                if store.log.size(stream) < size:
+                    self.fail(
+                        "I2", f"{machine.place} lost {stream} beyond {store.log.size(stream)}"
+                    )
         self.stepped(machine)
 
     def set_back(self, machine: "Machine") -> None:
@@ -123,16 +125,16 @@ class Checker:
             machine.settled_ms = self.world.ms
         known = self.sizes.setdefault(machine.place, {})
         store = core.store
-        for stream in store.streams():
-            size, before = store.size(stream), known.get(stream, 0)
+        for stream in store.log.streams():
+            size, before = store.log.size(stream), known.get(stream, 0)
             if size == before:
                 continue
-            if size < before and store.frozen_at(stream) is None:
+            if size < before and store.log.frozen_at(stream) is None:
                 self.fail("I2", f"{machine.place} holds {size} of {before} entries of {stream}")
             known[stream] = size
             at = before
             while at < size:
-                for entry in store.slice(stream, at):
+                for entry in store.log.slice(stream, at):
                     self._check(machine, stream, entry)
                     at += 1
         # A step may write, learn of a fork, and go on in another incarnation.
@@ -210,7 +212,7 @@ class Checker:
 
     def _is_of_a_run(self, machine: "Machine", task: str) -> bool:
         """Whether an acknowledged run, or one whose answer a crash kept from us, opened it."""
-        rows = _core(machine).store.rows("task", task=task)
+        rows = _core(machine).store.tables.rows("task", task=task)
         runs = self.world.crowd.runs
         hostile = {m.id for m in self.world.machines.values() if m.hostile}
         return any(
@@ -295,14 +297,14 @@ class Checker:
                 return f"{machine.place} does not run"
             if not machine.core.settled:
                 return f"{machine.place} is not settled"
-        for stream in {s: None for m in machines for s in _core(m).store.streams()}:
+        for stream in {s: None for m in machines for s in _core(m).store.log.streams()}:
             if stream.scope == JOURNAL or self._is_out_of_reach(stream):
                 continue
             for machine in machines:
                 core = _core(machine)
                 if not core.membership.may_hold(stream, machine.id):
                     continue
-                found = (core.store.size(stream), core.store.frozen_at(stream))
+                found = (core.log.size(stream), core.log.frozen_at(stream))
                 if found == (0, 0):
                     # It heard that a stream it never saw was ended at nothing.
                     found = (0, None)
@@ -317,9 +319,9 @@ class Checker:
             if self._is_out_of_reach(stream):
                 continue
             roots = {
-                store.root_at(stream, store.size(stream))
+                store.log.root_at(stream, store.log.size(stream))
                 for store in (_core(machine).store for machine in self.honest())
-                if store.frozen_at(stream) is None and store.size(stream)
+                if store.log.frozen_at(stream) is None and store.log.size(stream)
             }
             if len(roots) > 1:
                 return f"{stream}: two branches of it are held"
@@ -340,7 +342,7 @@ class Checker:
             owner = world.machines[place]
             if owner.hostile or owner.id in world.revoked or owner.id in world.cloned:
                 continue
-            rows = _core(self.honest()[0]).store.rows("task", task=task)
+            rows = _core(self.honest()[0]).store.tables.rows("task", task=task)
             if any(r["state"] in SETTLED for r in rows):
                 continue
             if not rows and owner.id in self.unsure:
@@ -355,7 +357,7 @@ class Checker:
             owner = world.machines[place]
             if owner.hostile or owner.id in world.revoked or owner.id in self.unsure:
                 continue
-            rows = _core(self.honest()[0]).store.rows("run", run=run)
+            rows = _core(self.honest()[0]).store.tables.rows("run", run=run)
             mine = [r for r in rows if str(r["stream"]).startswith(owner.id)]
             if not any(r["state"] != "open" for r in mine):
                 return f"run {run[:8]} of {place} is {[r['state'] for r in mine]}"
@@ -411,11 +413,11 @@ class Checker:
     def _own(machine: "Machine") -> dict[bytes, Entry]:
         """All that a machine wrote and has, also what was cut back and is evidence only."""
         store, found = _core(machine).store, dict[bytes, Entry]()
-        for stream in store.streams():
+        for stream in store.log.streams():
             if stream.machine == machine.id:
                 with suppress(NotFound):
                     for seq in count():
-                        entry = store.entry_at(stream, seq)
+                        entry = store.log.entry_at(stream, seq)
                         found[entry.id] = entry
         return found
 
@@ -451,7 +453,7 @@ class Checker:
 
     def _entries(self) -> int:
         stores = [_core(m).store for m in self.honest()]
-        return sum(store.size(s) for store in stores for s in store.streams())
+        return sum(store.log.size(s) for store in stores for s in store.log.streams())
 
     def _check_forks(self) -> None:
         """Every fork that two honest machines could see is proved, and frozen at its place. (I1)"""
@@ -460,8 +462,8 @@ class Checker:
                 # It ends where the revocation says; or nobody honest but its writers holds any of it.
                 continue
             for machine in self.honest():
-                frozen = _core(machine).store.frozen_at(stream)
-                size = _core(machine).store.size(stream)
+                frozen = _core(machine).store.log.frozen_at(stream)
+                size = _core(machine).store.log.size(stream)
                 if frozen is not None and frozen < at:
                     self.fail("I1", f"{machine.place} froze {stream} at {frozen}, not {at}")
                 if frozen is not None:
@@ -474,8 +476,8 @@ class Checker:
         seen = set()
         for machine in self.honest():
             store = _core(machine).store
-            if store.size(stream) > at:
-                seen.add(store.slice(stream, at, 1)[0].id)
+            if store.log.size(stream) > at:
+                seen.add(store.log.slice(stream, at, 1)[0].id)
         return len(seen) <= 1
 
     def _check_messages(self) -> None:
@@ -488,7 +490,7 @@ class Checker:
             for machine in self.honest():
                 if machine is not sender and machine.name != to:
                     continue
-                if _core(machine).store.entry(entry) is None:
+                if _core(machine).store.log.entry(entry) is None:
                     self.fail("I2", f"the message {name[:8]} of {place} is not on {machine.place}")
 
     def _check_tables(self) -> None:
@@ -496,10 +498,10 @@ class Checker:
         digests: dict[str, tuple[dict[str, str], str]] = {}
         for machine in self.honest():
             store = _core(machine).store
-            fleet = [s for s in store.streams() if s.scope == "fleet"]
-            live = store.tables_digest()
+            fleet = [s for s in store.log.streams() if s.scope == "fleet"]
+            live = store.tables.tables_digest()
             self._check_tally(machine)
-            shared = store.tables_digest(fleet)
+            shared = store.tables.tables_digest(fleet)
             key = ",".join(sorted(str(s) for s in fleet))
             other = digests.setdefault(key, (shared, machine.place))
             if other[0] != shared:
@@ -507,18 +509,18 @@ class Checker:
                 self.fail("I4", f"{machine.place} and {other[1]} have different tables {names}")
             for _ in store.rebuild():
                 pass
-            if store.tables_digest() != live:
-                again = store.tables_digest()
+            if store.tables.tables_digest() != live:
+                again = store.tables.tables_digest()
                 names = [t for t in live if live[t] != again[t]]
                 self.fail("I4", f"a rebuild on {machine.place} changes the tables {names}")
 
     def _check_tally(self, machine: "Machine") -> None:
         store = _core(machine).store
-        rows = {str(r["stream"]): r for r in store.rows("tally")}
-        for stream in store.streams():
-            seen, chain, at, size = 0, b"", 0, store.size(stream)
+        rows = {str(r["stream"]): r for r in store.tables.rows("tally")}
+        for stream in store.log.streams():
+            seen, chain, at, size = 0, b"", 0, store.log.size(stream)
             while at < size:
-                for entry in store.slice(stream, at):
+                for entry in store.log.slice(stream, at):
                     at += 1
                     if entry.header.kind in KINDS:
                         seen, chain = seen + 1, chained(chain, entry)

@@ -384,8 +384,8 @@ class Machine:
         self.fresh_mark_ms = self.world.ms + MARK_MS
         incarnation = core.membership.incarnation
         sizes = {
-            str(s): core.store.size(s)
-            for s in core.store.streams()
+            str(s): core.log.size(s)
+            for s in core.log.streams()
             if s.machine == self.id and s.incarnation == incarnation
         }
         self.disk.mark = Mark(

@@ -44,7 +44,7 @@ def test_what_was_appended_is_there_after_a_restart(machines):
     a.write(a.fleet, job("x", "done"))
     before = everything(a.store)
     assert [e.header.seq for e in entries] == [0, 1]
-    assert a.store.slice(a.journal, 0) == entries
+    assert a.store.log.slice(a.journal, 0) == entries
     assert everything(again(a)) == before
 
 
@@ -60,14 +60,14 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
         if when != "before sealing":
             a.store.seal_dirty(a.signer)
         if when == "after reading":
-            assert len(a.store.rows("job")) == 2
-            assert a.store.root_at(a.fleet, 200)
+            assert len(a.store.tables.rows("job")) == 2
+            assert a.store.log.root_at(a.fleet, 200)
         raise LookupError
     assert everything(a.store) == before
-    assert [a.store.entry(each.id) for each in lost] == [None] * 300
+    assert [a.store.log.entry(each.id) for each in lost] == [None] * 300
     kept = a.write(a.fleet, *[note(str(at)) for at in range(300)])
-    assert a.store.slice(a.fleet, 0) == kept
-    assert tree.root_at(a.store.tree(a.fleet), 300) == a.store.state(a.fleet).range.root()
+    assert a.store.log.slice(a.fleet, 0) == kept
+    assert tree.root_at(a.store.log.tree(a.fleet), 300) == a.store.log.state(a.fleet).range.root()
     (entry,) = a.write(a.journal, note("after"))
     assert entry.header.seq == 2
     assert entry.stamp < Stamp(NOW_MS + 50_000, 0)
@@ -81,9 +81,9 @@ def test_a_bad_draft_adds_nothing(machines):
             a.store.append(
                 a.journal, [note("good"), Draft("bad kind", "muster", (), b"{}")], NOW_MS
             )
-        assert a.store.size(a.journal) == 0
+        assert a.store.log.size(a.journal) == 0
         a.store.append(a.journal, [note("good")], NOW_MS)
-    assert a.store.size(a.journal) == 1
+    assert a.store.log.size(a.journal) == 1
 
 
 @proves("store.own-streams")
@@ -91,7 +91,7 @@ def test_another_machines_stream_cannot_be_appended_to(machines):
     a, b = machines(1), machines(2)
     with a.store.transaction(), pytest.raises(Conflict):
         a.store.append(b.fleet, [note("not mine")], NOW_MS)
-    assert a.store.size(b.fleet) == 0
+    assert a.store.log.size(b.fleet) == 0
 
 
 @proves("store.one-seal")
@@ -105,8 +105,8 @@ def test_a_commit_makes_one_seal_per_stream_that_grew(machines):
     assert [(s.stream, s.size) for s in seals] == [(a.journal, 64), (a.fleet, 1)]
     for seal in seals:
         assert open_seal(seal.note, OWNER, a.signer.public) == seal
-        assert seal.root == a.store.root_at(seal.stream, seal.size)
-        assert a.store.seal_of(seal.stream) == seal
+        assert seal.root == a.store.log.root_at(seal.stream, seal.size)
+        assert a.store.log.seal_of(seal.stream) == seal
     with a.store.transaction():
         assert a.store.seal_dirty(a.signer) == []
 
@@ -146,11 +146,11 @@ def test_taken_entries_give_the_same_entries_tables_and_root(machines):
     for at in range(300):
         a.write(a.fleet, job(f"j{at % 7}", str(at)), note("x" * at))
     b.pull(a, a.fleet)
-    assert b.store.size(a.fleet) == 600
-    assert b.store.root_at(a.fleet, 600) == a.store.root_at(a.fleet, 600)
-    assert b.store.tables_digest() == a.store.tables_digest()
-    assert [b.store.entry_at(a.fleet, n) for n in (0, 599)] == [
-        a.store.entry_at(a.fleet, n) for n in (0, 599)
+    assert b.store.log.size(a.fleet) == 600
+    assert b.store.log.root_at(a.fleet, 600) == a.store.log.root_at(a.fleet, 600)
+    assert b.store.tables.tables_digest() == a.store.tables.tables_digest()
+    assert [b.store.log.entry_at(a.fleet, n) for n in (0, 599)] == [
+        a.store.log.entry_at(a.fleet, n) for n in (0, 599)
     ]
 
 
@@ -158,8 +158,8 @@ def test_taken_entries_give_the_same_entries_tables_and_root(machines):
 def test_what_was_admitted_against_an_older_state_is_not_kept(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, note("x"), note("y"))
-    segment = a.store.segment(a.fleet, 0)
-    found = admit(b.store.state(a.fleet), segment, OWNER, a.signer.public)
+    segment = a.store.log.segment(a.fleet, 0)
+    found = admit(b.store.log.state(a.fleet), segment, OWNER, a.signer.public)
     assert isinstance(found, Taken)
     b.pull(a, a.fleet)
     before = everything(b.store)
@@ -173,13 +173,13 @@ def test_what_is_not_sealed_is_not_served(machines):
     a = machines(1)
     with a.store.transaction():
         a.store.append(a.fleet, [note("x")], NOW_MS)
-    assert a.store.segment(a.fleet, 0) is None
+    assert a.store.log.segment(a.fleet, 0) is None
     a.write(a.fleet, note("y"))
     with a.store.transaction():
         a.store.append(a.fleet, [note("z")], NOW_MS)
-    segment = a.store.segment(a.fleet, 0)
+    segment = a.store.log.segment(a.fleet, 0)
     assert (segment.end, segment.seal.size) == (2, 2)
-    assert a.store.segment(a.fleet, 2) is None
+    assert a.store.log.segment(a.fleet, 2) is None
 
 
 @proves("store.serves-sealed")
@@ -189,43 +189,43 @@ def test_a_part_is_served_on_while_the_rest_is_missing(machines):
     a.write(a.fleet, *[note("x" * 2000) for _ in range(300)])
     for _ in range(2):
         b.take(a, a.fleet)
-    held = b.store.size(a.fleet)
+    held = b.store.log.size(a.fleet)
     assert 0 < held < 300
-    assert b.store.seal_of(a.fleet) is None
-    assert b.store.latest_seal(a.fleet).size == 300
+    assert b.store.log.seal_of(a.fleet) is None
+    assert b.store.log.latest_seal(a.fleet).size == 300
     again_b = again(b) if b.path != MEMORY else b.store
-    assert again_b.latest_seal(a.fleet).size == 300
+    assert again_b.log.latest_seal(a.fleet).size == 300
     c.pull(b, a.fleet)
-    assert c.store.size(a.fleet) == held
+    assert c.store.log.size(a.fleet) == held
     c.pull(a, a.fleet)
-    assert c.store.seal_of(a.fleet).size == 300
-    assert c.store.tables_digest() == a.store.tables_digest()
+    assert c.store.log.seal_of(a.fleet).size == 300
+    assert c.store.tables.tables_digest() == a.store.tables.tables_digest()
 
 
 @proves("store.serves-sealed")
 def test_a_seal_that_was_known_ahead_serves_once_its_entries_are_here(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, *[note("x")] * 8)
-    witnessed = a.store.seal_of(a.fleet)
+    witnessed = a.store.log.seal_of(a.fleet)
     a.write(a.fleet, *[note("y")] * 4)
     with b.store.transaction():
         b.store.put_seal(witnessed)
-    entries = tuple(a.store.slice(a.fleet, 0)[:9])
-    proof = tuple(a.store.consistency(a.fleet, 9, 12))
-    assert b.take_segment(Segment(a.fleet, 0, entries, a.store.seal_of(a.fleet), proof), a)
-    assert b.store.seal_of(a.fleet) == witnessed
-    assert b.store.latest_seal(a.fleet).size == 12
-    assert [b.store.segment(a.fleet, start).end for start in (0, 8)] == [9, 9]
+    entries = tuple(a.store.log.slice(a.fleet, 0)[:9])
+    proof = tuple(a.store.log.consistency(a.fleet, 9, 12))
+    assert b.take_segment(Segment(a.fleet, 0, entries, a.store.log.seal_of(a.fleet), proof), a)
+    assert b.store.log.seal_of(a.fleet) == witnessed
+    assert b.store.log.latest_seal(a.fleet).size == 12
+    assert [b.store.log.segment(a.fleet, start).end for start in (0, 8)] == [9, 9]
 
 
 @proves("store.serves-sealed")
 def test_bodies_before_a_place_are_withheld(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, note("secret"), note("open"))
-    assert b.take_segment(a.store.segment(a.fleet, 0, bodies_from=1), a)
-    assert [e.body is None for e in b.store.slice(a.fleet, 0)] == [True, False]
-    assert [row["text"] for row in b.store.rows("note")] == ["open"]
-    assert b.store.skipped()[0].reason == "no-body"
+    assert b.take_segment(a.store.log.segment(a.fleet, 0, bodies_from=1), a)
+    assert [e.body is None for e in b.store.log.slice(a.fleet, 0)] == [True, False]
+    assert [row["text"] for row in b.store.tables.rows("note")] == ["open"]
+    assert b.store.tables.skipped()[0].reason == "no-body"
 
 
 @proves("store.proofs")
@@ -234,16 +234,16 @@ def test_proofs_from_tiles_verify(machines, size):
     a = machines(1)
     entries = a.write(a.fleet, *[note(str(at)) for at in range(size)])
     store = a.store
-    root = store.root_at(a.fleet, size)
+    root = store.log.root_at(a.fleet, size)
     sizes = sorted({1, size // 3, size // 2, max(1, size - 1), size} - {0})
     for at in {0, size // 2, size - 1}:
-        proof = store.inclusion(a.fleet, at, size)
+        proof = store.log.inclusion(a.fleet, at, size)
         assert tree.verify_inclusion(entries[at].id, at, size, proof, root)
     for old in sizes:
-        proof = store.consistency(a.fleet, old, size)
-        assert tree.verify_consistency(old, size, store.root_at(a.fleet, old), root, proof)
+        proof = store.log.consistency(a.fleet, old, size)
+        assert tree.verify_consistency(old, size, store.log.root_at(a.fleet, old), root, proof)
     with pytest.raises(NotFound):
-        store.root_at(a.fleet, size + 1)
+        store.log.root_at(a.fleet, size + 1)
 
 
 @proves("store.proofs")
@@ -262,7 +262,7 @@ def test_tiles_of_tiles_give_the_root_of_the_range():
             assert tree.root_at(tiles.of(7), at + 1) == after.root()
 
 
-@proves("store.entry-by-id")
+@proves("store.log.entry-by-id")
 def test_every_entry_is_found_by_its_id(machines, monkeypatch):
     monkeypatch.setattr("muster.store.entry_index.RUN_ENTRIES", 50)
     a, b = machines(1), machines(2)
@@ -271,17 +271,17 @@ def test_every_entry_is_found_by_its_id(machines, monkeypatch):
     stores = [a.store, b.store] if a.path == MEMORY else [again(a), again(b)]
     for store in stores:
         for pair in entries:
-            assert [store.entry(e.id) for e in pair] == pair
-        assert store.entry(EntryId(b"\0" * 32)) is None
+            assert [store.log.entry(e.id) for e in pair] == pair
+        assert store.log.entry(EntryId(b"\0" * 32)) is None
 
 
-@proves("store.entry-by-id")
+@proves("store.log.entry-by-id")
 def test_an_entry_is_found_before_it_is_committed(machines):
     a = machines(1)
     with a.store.transaction():
         (entry,) = a.store.append(a.fleet, [note("x")], NOW_MS)
-        assert a.store.entry(entry.id) == entry
-        assert [row["text"] for row in a.store.rows("note")] == ["x"]
+        assert a.store.log.entry(entry.id) == entry
+        assert [row["text"] for row in a.store.tables.rows("note")] == ["x"]
 
 
 # --- seals and cosigns ----------------------------------------------------------------------
@@ -292,32 +292,32 @@ def test_of_the_seals_of_a_tile_the_newest_is_kept(machines):
     a = machines(1)
     for _ in range(130):
         a.write(a.fleet, *[note("x")] * 4)
-    assert [s.size for s in a.store.seals(a.fleet)] == [256, 512, 520]
-    assert a.store.seal_of(a.fleet).size == 520
+    assert [s.size for s in a.store.log.seals(a.fleet)] == [256, 512, 520]
+    assert a.store.log.seal_of(a.fleet).size == 520
 
 
 @proves("store.kept-seals")
 def test_a_seal_of_a_stream_that_is_not_held_is_witnessed(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, note("x"))
-    old = a.store.seal_of(a.fleet)
+    old = a.store.log.seal_of(a.fleet)
     a.write(a.fleet, note("y"))
-    new = a.store.seal_of(a.fleet)
+    new = a.store.log.seal_of(a.fleet)
     with b.store.transaction():
         assert b.store.put_seal(new)
         assert not b.store.put_seal(old)
         assert not b.store.put_seal(new)
     store = again(b)
-    assert (store.size(a.fleet), store.seal_of(a.fleet)) == (0, None)
-    assert store.latest_seal(a.fleet) == new
+    assert (store.log.size(a.fleet), store.log.seal_of(a.fleet)) == (0, None)
+    assert store.log.latest_seal(a.fleet) == new
 
 
-@proves("store.cosigns")
+@proves("store.log.cosigns")
 def test_of_the_cosigns_the_largest_is_kept(machines):
     a, b = machines(1), machines(2)
 
     def cosign(size, strength):
-        root = a.store.root_at(a.fleet, size)
+        root = a.store.log.root_at(a.fleet, size)
         return make_cosign(OWNER, a.fleet, size, root, b.id, strength, b.signer, size)
 
     a.write(a.fleet, note("x"), note("y"), note("z"))
@@ -331,8 +331,8 @@ def test_of_the_cosigns_the_largest_is_kept(machines):
             False,
         ]
     store = again(a)
-    assert sorted(store.cosigns(a.fleet), key=lambda c: c.size) == [seen, two]
-    assert ((a.fleet, b.id, "held"), 2, two.note) in list(store.cosigned())
+    assert sorted(store.log.cosigns(a.fleet), key=lambda c: c.size) == [seen, two]
+    assert ((a.fleet, b.id, "held"), 2, two.note) in list(store.log.cosigned())
 
 
 # --- folds -------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_a_skip_takes_the_changes_of_its_entry_back(machines):
     a = machines(1)
     a.write(a.fleet, job("x", "open"), job("x", "half"), drop("nobody"), job("x", "done"))
     assert jobs(a) == [("x", "done", 2)]
-    assert [(s.fold, s.seq, s.reason) for s in a.store.skipped()] == [
+    assert [(s.fold, s.seq, s.reason) for s in a.store.tables.skipped()] == [
         ("tasks", 1, "half-done"),
         ("tasks", 2, "no-such-job"),
     ]
@@ -356,9 +356,9 @@ def test_a_poison_entry_stops_nothing(machines, body):
     a.write(a.fleet, Draft("note.put", "muster", (), body), note("after"), job("x", "open"))
     b.pull(a, a.fleet)
     for machine in (a, b):
-        assert [row["text"] for row in machine.store.rows("note")] == ["after"]
+        assert [row["text"] for row in machine.store.tables.rows("note")] == ["after"]
         assert jobs(machine) == [("x", "open", 1)]
-        (skipped,) = machine.store.skipped()
+        (skipped,) = machine.store.tables.skipped()
         assert (skipped.fold, skipped.seq) == ("notes", 0)
         assert skipped.reason in {"bad-body", "mistake-keyerror"}
 
@@ -405,9 +405,9 @@ def test_a_row_that_cannot_be_stored_is_skipped(change):
         folds=[Wild([good, change]), Notes()],
     )
     a.write(a.fleet, note("x"))
-    assert a.store.rows("wild") == []
-    assert len(a.store.rows("note")) == 1
-    assert [s.fold for s in a.store.skipped()] == ["wild"]
+    assert a.store.tables.rows("wild") == []
+    assert len(a.store.tables.rows("note")) == 1
+    assert [s.fold for s in a.store.tables.skipped()] == ["wild"]
 
 
 @proves("store.bad-rows")
@@ -416,7 +416,7 @@ def test_more_changes_than_one_entry_may_make_are_skipped():
     a = Machine(1)
     a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Wild(many)])
     a.write(a.fleet, note("x"))
-    assert [s.reason for s in a.store.skipped()] == ["too-many-rows"]
+    assert [s.reason for s in a.store.tables.skipped()] == ["too-many-rows"]
 
 
 @proves("store.rebuild")
@@ -439,7 +439,7 @@ def test_a_table_can_be_asked_as_of_the_past(machines):
         times.append(a.now_ms)
 
     def shown(**when):
-        return [(r["id"], r["state"]) for r in a.store.as_of("job", **when)]
+        return [(r["id"], r["state"]) for r in a.store.tables.as_of("job", **when)]
 
     past = [
         [],
@@ -450,7 +450,7 @@ def test_a_table_can_be_asked_as_of_the_past(machines):
     ]
     assert [shown(admission=at) for at in range(-1, 4)] == past
     assert [shown(time_ms=at) for at in [NOW_MS, *times]] == past
-    assert [a.store.admitted(a.fleet, at) for at in range(5)] == [
+    assert [a.store.log.admitted(a.fleet, at) for at in range(5)] == [
         *[(at, times[at]) for at in range(4)],
         None,
     ]
@@ -462,14 +462,14 @@ def test_a_clock_set_back_does_not_reorder_the_past(machines):
     a.write(a.fleet, note("x"))
     a.now_ms -= 10_000
     a.write(a.fleet, note("y"))
-    assert a.store.admitted(a.fleet, 1) == (1, NOW_MS + 1)
+    assert a.store.log.admitted(a.fleet, 1) == (1, NOW_MS + 1)
 
 
 @proves("store.new-fold")
 def test_a_new_or_changed_fold_is_folded_from_the_first_entry(tmp_path):
     a = Machine(1, tmp_path / "log.db")
     a.write(a.fleet, note("x"), job("y", "open"), job("y", "done"))
-    whole = a.store.tables_digest()
+    whole = a.store.tables.tables_digest()
 
     def opened(*folds):
         a.store.close()
@@ -482,12 +482,12 @@ def test_a_new_or_changed_fold_is_folded_from_the_first_entry(tmp_path):
         def apply(self, entry, rows):
             return [c._replace(row=(c.row[0].upper(),)) for c in super().apply(entry, rows)]
 
-    assert [r["text"] for r in opened(Upper()).rows("note")] == ["X"]
+    assert [r["text"] for r in opened(Upper()).tables.rows("note")] == ["X"]
     with pytest.raises(NotFound):
-        a.store.rows("job")
+        a.store.tables.rows("job")
     a.write(a.fleet, job("y", "late"))
-    assert [r["state"] for r in opened(Tasks(), Notes()).rows("job")] == ["late"]
-    assert a.store.tables_digest()["note"] == whole["note"]
+    assert [r["state"] for r in opened(Tasks(), Notes()).tables.rows("job")] == ["late"]
+    assert a.store.tables.tables_digest()["note"] == whole["note"]
 
 
 class Odd(Wild):
@@ -504,11 +504,11 @@ def test_columns_may_have_the_names_of_keywords():
     a = Machine(1)
     a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Odd()])
     a.write(a.fleet, note("x"))
-    found = a.store.rows("odd", to=1, order=("-group",))
+    found = a.store.tables.rows("odd", to=1, order=("-group",))
     assert found == [{"stream": str(a.fleet), "order": "x", "to": 1, "group": "y"}]
-    assert a.store.as_of("odd", admission=0) == found
+    assert a.store.tables.as_of("odd", admission=0) == found
     list(a.store.rebuild())
-    assert a.store.rows("odd") == found
+    assert a.store.tables.rows("odd") == found
 
 
 @pytest.mark.parametrize("name", ["note", "entry", "admission", "fold"])
@@ -528,7 +528,7 @@ def forked(machines):
     a.write(a.fleet, *[job(f"j{at % 3}", str(at)) for at in range(10)])
     b.pull(a, a.fleet)
     c.pull(a, a.fleet)
-    prefix = b.store.tables_digest()
+    prefix = b.store.tables.tables_digest()
     twin = Machine(1, image=a.store.image())
     a.write(a.fleet, drop("j0"), job("j1", "ours"), job("j5", "ours"), drop("q"))
     twin.write(twin.fleet, job("j1", "theirs"))
@@ -540,23 +540,23 @@ def forked(machines):
 @proves("store.freeze")
 def test_a_forked_stream_falls_back_to_its_common_prefix(machines):
     a, b, c, prefix = forked(machines)
-    ours, theirs = b.store.slice(a.fleet, 10), c.store.slice(a.fleet, 10)
+    ours, theirs = b.store.log.slice(a.fleet, 10), c.store.log.slice(a.fleet, 10)
     for machine, other in ((b, theirs), (c, ours)):
         with machine.store.transaction():
             assert machine.store.freeze(a.fleet, 10, b"proof", machine.now_ms + 1, other)
             assert not machine.store.freeze(a.fleet, 10, b"again", machine.now_ms + 1)
-        assert machine.store.tables_digest() == prefix
-        assert machine.store.size(a.fleet) == 10
-        assert machine.store.skipped() == []
+        assert machine.store.tables.tables_digest() == prefix
+        assert machine.store.log.size(a.fleet) == 10
+        assert machine.store.tables.skipped() == []
         before = everything(machine.store)
         list(machine.store.rebuild())
         assert everything(machine.store) == before
         store = again(machine)
         assert everything(store) == before
-        assert (store.forks(), store.frozen_at(a.fleet)) == ([b"proof"], 10)
-    assert b.store.entry_at(a.fleet, 10) == ours[0]
-    assert b.store.entry(ours[0].id) is None
-    assert len(b.store.query("select * from branch")) == len(theirs)
+        assert (store.log.forks(), store.log.frozen_at(a.fleet)) == ([b"proof"], 10)
+    assert b.store.log.entry_at(a.fleet, 10) == ours[0]
+    assert b.store.log.entry(ours[0].id) is None
+    assert len(b.store.tables.query("select * from branch")) == len(theirs)
 
 
 @proves("store.admission-order")
@@ -568,16 +568,16 @@ def test_what_was_taken_in_is_read_in_that_order_from_any_number_on(machines, mo
         b.store.freeze(a.fleet, 10, b"proof", b.now_ms + 1)
     last = b.write(b.journal, note("after"), note("and more"))
     store = again(b)
-    came = [store.entry_at(a.fleet, seq) for seq in range(14)]
-    came += [store.entry_at(b.fleet, 0), *last]
-    end = store.admissions
+    came = [store.log.entry_at(a.fleet, seq) for seq in range(14)]
+    came += [store.log.entry_at(b.fleet, 0), *last]
+    end = store.log.admissions
     # Cutting the stream back takes numbers of its own, which are nobody's.
     numbers = [*range(15), end - 2, end - 1]
     for since in (*range(17), end - 5, end - 2, end - 1, end):
         for until in sorted({since, 12, 15, 16, end - 1, end}):
             found, number = [], since
             while number < until:
-                entries, number = store.admitted_since(number, until, most)
+                entries, number = store.log.admitted_since(number, until, most)
                 assert len(entries) <= most
                 found += entries
             assert found == [e for e, at in zip(came, numbers, strict=True) if since <= at < until]
@@ -592,24 +592,24 @@ def test_a_frozen_stream_grows_no_more_and_is_served_up_to_the_fork(machines):
     with d.store.transaction():
         d.store.freeze(a.fleet, 8, b"proof", d.now_ms + 1)
     d.pull(b, a.fleet)
-    assert d.store.size(a.fleet) == 8
-    assert d.store.tables_digest() == b.store.tables_digest() != prefix
+    assert d.store.log.size(a.fleet) == 8
+    assert d.store.tables.tables_digest() == b.store.tables.tables_digest() != prefix
     with a.store.transaction():
         a.store.freeze(a.fleet, 8, b"proof", a.now_ms + 1)
         with pytest.raises(Conflict):
             a.store.append(a.fleet, [note("more")], a.now_ms)
         assert a.store.seal_dirty(a.signer) == []
-    assert a.store.size(a.fleet) == 8
+    assert a.store.log.size(a.fleet) == 8
 
 
 @proves("store.freeze", "store.as-of")
 def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
     a, b, _, _ = forked(machines)
-    before = b.store.as_of("job", admission=13)
+    before = b.store.tables.as_of("job", admission=13)
     with b.store.transaction():
         b.store.freeze(a.fleet, 10, b"proof", b.now_ms + 1)
-    assert b.store.as_of("job", admission=13) == before != b.store.rows("job")
-    assert b.store.as_of("job", time_ms=b.now_ms + 1) == b.store.rows("job")
+    assert b.store.tables.as_of("job", admission=13) == before != b.store.tables.rows("job")
+    assert b.store.tables.as_of("job", time_ms=b.now_ms + 1) == b.store.tables.rows("job")
 
 
 @proves("store.freeze", "store.rebuild", "store.as-of")
@@ -620,11 +620,11 @@ def test_a_stream_that_is_cut_back_twice_has_the_same_past_after_a_rebuild():
     for common in (8, 4):
         with b.store.transaction():
             b.store.freeze(a.fleet, common, b"proof", b.now_ms)
-    pasts = [b.store.as_of("job", admission=number) for number in (5, 11, 12, 1 << 21)]
-    before = everything(b.store), b.store.query("select * from job_hist")
+    pasts = [b.store.tables.as_of("job", admission=number) for number in (5, 11, 12, 1 << 21)]
+    before = everything(b.store), b.store.tables.query("select * from job_hist")
     list(b.store.rebuild())
-    assert (everything(b.store), b.store.query("select * from job_hist")) == before
-    assert [b.store.as_of("job", admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
+    assert (everything(b.store), b.store.tables.query("select * from job_hist")) == before
+    assert [b.store.tables.as_of("job", admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
 
 
 @proves("store.freeze")
@@ -632,14 +632,16 @@ def test_what_came_in_the_transaction_that_cuts_a_stream_back_is_undone_as_well(
     a, b = Machine(1), Machine(2)
     a.write(a.fleet, *[job(f"j{number}", "open") for number in range(3)])
     b.pull(a, a.fleet)
-    before = b.store.tables_digest()
+    before = b.store.tables.tables_digest()
     a.write(a.fleet, job("j1", "done"), drop("j2"))
-    segment = a.store.segment(a.fleet, 3)
-    taken = admit(b.store.state(a.fleet), segment, OWNER, a.signer.public, b.store.tree(a.fleet))
+    segment = a.store.log.segment(a.fleet, 3)
+    taken = admit(
+        b.store.log.state(a.fleet), segment, OWNER, a.signer.public, b.store.log.tree(a.fleet)
+    )
     with b.store.transaction():
         b.store.take(taken, b.now_ms)
         b.store.freeze(a.fleet, 3, b"proof", b.now_ms)
-    assert b.store.tables_digest() == before
+    assert b.store.tables.tables_digest() == before
 
 
 @proves("store.freeze", "store.as-of")
@@ -652,10 +654,10 @@ def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
     before = everything(a.store)
     with a.store.transaction():
         a.store.freeze(a.fleet, 1, b"proof", a.now_ms)
-    assert a.store.rows("job") == []
-    (gone,) = a.store.query("select count(*) from job_hist where gone = 1")
+    assert a.store.tables.rows("job") == []
+    (gone,) = a.store.tables.query("select count(*) from job_hist where gone = 1")
     assert gone == (5_000,)
-    assert len(a.store.as_of("job", admission=5_000)) == 5_000
+    assert len(a.store.tables.as_of("job", admission=5_000)) == 5_000
     assert everything(a.store) != before
 
 
@@ -663,15 +665,15 @@ def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
 def test_an_erased_body_is_gone_and_every_proof_stays_valid(machines):
     a = machines(1)
     entries = a.write(a.fleet, note("keep"), note("a secret nobody may keep"), job("x", "open"))
-    root = a.store.root_at(a.fleet, 3)
+    root = a.store.log.root_at(a.fleet, 3)
     with a.store.transaction():
         a.store.erase_body(a.fleet, 1)
     a.store.idle()
     store = again(a) if a.path != MEMORY else a.store
-    erased = store.entry_at(a.fleet, 1)
+    erased = store.log.entry_at(a.fleet, 1)
     assert (erased.id, erased.body, erased.salt) == (entries[1].id, None, b"")
-    assert [row["text"] for row in store.rows("note")] == ["keep"]
-    proof = store.inclusion(a.fleet, 1, 3)
+    assert [row["text"] for row in store.tables.rows("note")] == ["keep"]
+    proof = store.log.inclusion(a.fleet, 1, 3)
     assert tree.verify_inclusion(erased.id, 1, 3, proof, root)
     assert b"a secret nobody" not in store.image()
     with store.transaction(), pytest.raises(NotFound):
@@ -691,22 +693,22 @@ def test_an_image_holds_what_was_committed():
     twin = Machine(1, image=image)
     assert everything(twin.store) == before
     twin.write(twin.fleet, note("other"))
-    assert twin.store.size(twin.fleet) == 3
+    assert twin.store.log.size(twin.fleet) == 3
 
 
 def test_rows_are_found_by_their_columns(machines):
     a = machines(1)
     a.write(a.fleet, job("x", "open"), job("y", "done"), job("z", "done"))
     a.write(a.journal, job("x", "done"))
-    found = a.store.rows("job", state="done", stream=a.fleet, order=("-id",), limit=5)
+    found = a.store.tables.rows("job", state="done", stream=a.fleet, order=("-id",), limit=5)
     assert [row["id"] for row in found] == ["z", "y"]
     assert found[0]["stream"] == str(a.fleet)
-    assert a.store.rows("job", stream=a.stream(scope_to(a.id))) == []
-    assert len(a.store.rows("job", limit=3)) == 3
+    assert a.store.tables.rows("job", stream=a.stream(scope_to(a.id))) == []
+    assert len(a.store.tables.rows("job", limit=3)) == 3
     with pytest.raises(ValueError, match="no column"):
-        a.store.rows("job", nothing=1)
+        a.store.tables.rows("job", nothing=1)
     with pytest.raises(NotFound):
-        a.store.rows("nothing")
+        a.store.tables.rows("nothing")
 
 
 def test_settings_are_remembered(machines):
@@ -721,7 +723,7 @@ def test_a_forged_segment_changes_nothing(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, note("x"))
     before = everything(b.store)
-    segment = a.store.segment(a.fleet, 0)
+    segment = a.store.log.segment(a.fleet, 0)
     forged = make_seal(OWNER, a.fleet, 1, segment.seal.root, b.signer)
     with pytest.raises(Forged):
         b.take_segment(replace(segment, seal=forged), a)
@@ -733,13 +735,13 @@ def test_large_rows_stay_in_memory_only_up_to_so_many_bytes(machines, monkeypatc
     """Twenty thousand texts of 32 KiB, which anybody may write, were kept at once."""
     monkeypatch.setattr(folding, "ROWS_CACHED_BYTES_MAX", 20_000)
     a = machines(1)
-    cache = a.store._table("job").cache
+    cache = a.store.tables._table("job").cache
     a.write(a.journal, *(job(f"j{n}", "x" * 900) for n in range(20)))
     assert len(cache) == 20
     a.write(a.journal, *(job(f"k{n}", "x" * 900) for n in range(20)))
     assert cache == {}
     for _ in range(3):
         for number in range(20):
-            assert a.store.row("job", a.journal, f"j{number}")["state"] == "x" * 900
+            assert a.store.tables.row("job", a.journal, f"j{number}")["state"] == "x" * 900
         a.write(a.journal, note("what was read counts, too"))
     assert len(cache) <= 22

@@ -25,22 +25,22 @@ from tests.store.world import Machine, job, note
 a = Machine(1, sys.argv[1])
 print("ready", flush=True)
 while True:
-    a.write(a.fleet, job(f"j{a.store.size(a.fleet) % 5}", "open"), note("x" * 500))
-    print(a.store.size(a.fleet), flush=True)
+    a.write(a.fleet, job(f"j{a.store.log.size(a.fleet) % 5}", "open"), note("x" * 500))
+    print(a.store.log.size(a.fleet), flush=True)
 """
 
 
 def whole(machine):
     """Every entry is there, proved, folded once, and sealed."""
     store = machine.store
-    size = store.size(machine.fleet)
-    assert store.root_at(machine.fleet, size) == store.state(machine.fleet).range.root()
-    digest = store.tables_digest()
-    assert len(store.rows("note")) == size // 2
+    size = store.log.size(machine.fleet)
+    assert store.log.root_at(machine.fleet, size) == store.log.state(machine.fleet).range.root()
+    digest = store.tables.tables_digest()
+    assert len(store.tables.rows("note")) == size // 2
     list(store.rebuild())
-    assert store.tables_digest() == digest
-    assert store.query("pragma integrity_check") == [("ok",)]
-    assert size == 0 or store.seal_of(machine.fleet).size == size
+    assert store.tables.tables_digest() == digest
+    assert store.tables.query("pragma integrity_check") == [("ok",)]
+    assert size == 0 or store.log.seal_of(machine.fleet).size == size
     return size
 
 
@@ -124,10 +124,10 @@ def test_an_entry_that_rotted_is_reported_and_never_served(tmp_path, column):
     raw.close()
     b = Machine(1, tmp_path / "log.db")
     with pytest.raises(Broken, match=r"entry 1 of .* rotted"):
-        b.store.segment(b.fleet, 0)
+        b.store.log.segment(b.fleet, 0)
     with pytest.raises(Broken, match="rotted"):
-        b.store.entry_at(b.fleet, 1)
-    assert b.store.entry_at(b.fleet, 0).header.seq == 0
+        b.store.log.entry_at(b.fleet, 1)
+    assert b.store.log.entry_at(b.fleet, 0).header.seq == 0
     b.store.close()
 
 
@@ -161,8 +161,8 @@ def test_a_header_that_rotted_into_another_fine_one_is_not_served_either(tmp_pat
     raw.close()
     b = Machine(1, tmp_path / "log.db")
     with pytest.raises(Broken, match=r"entry 1 of .* rotted"):
-        b.store.entry_at(b.fleet, 1)
-    assert b.store.entry_at(b.fleet, 2).header.seq == 2
+        b.store.log.entry_at(b.fleet, 1)
+    assert b.store.log.entry_at(b.fleet, 2).header.seq == 2
     b.store.close()
 
 
@@ -202,6 +202,6 @@ def test_opening_does_not_need_the_folds(tmp_path):
     a.write(a.fleet, note("x"))
     a.store.close()
     bare = Store(tmp_path / "log.db", fleet=OWNER, machine=a.id, rng=a.random.randbytes)
-    assert bare.size(a.fleet) == 1
-    assert bare.admitted(a.fleet, 0) == (0, NOW_MS + 1)
+    assert bare.log.size(a.fleet) == 1
+    assert bare.log.admitted(a.fleet, 0) == (0, NOW_MS + 1)
     bare.close()

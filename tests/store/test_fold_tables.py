@@ -37,7 +37,7 @@ def pages_of_a_commit(path, *, ids):
     return written
 
 
-@proves("store.rows-as-they-came")
+@proves("store.tables.rows-as-they-came")
 def test_rows_keyed_by_ids_are_written_beside_what_came_with_them(tmp_path):
     """A task wrote thirteen pages of four kilobytes once there were many; half of that is enough."""
     together = pages_of_a_commit(tmp_path / "together.db", ids=True)

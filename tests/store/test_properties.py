@@ -30,7 +30,7 @@ QUICK = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCh
 
 
 def history(machine):
-    return [machine.store.query(f"select * from {name}_hist") for name in ("job", "note")]
+    return [machine.store.tables.query(f"select * from {name}_hist") for name in ("job", "note")]
 
 
 @proves("store.rebuild", "store.poison")
@@ -40,12 +40,12 @@ def test_whatever_was_written_folding_again_gives_the_same(batches):
     a = Machine(1)
     for batch in batches:
         a.write(a.fleet, *batch)
-    assert a.store.size(a.fleet) == sum(map(len, batches))
-    before = (a.store.tables_digest(), history(a), a.store.skipped())
+    assert a.store.log.size(a.fleet) == sum(map(len, batches))
+    before = (a.store.tables.tables_digest(), history(a), a.store.tables.skipped())
     list(a.store.rebuild())
-    assert (a.store.tables_digest(), history(a), a.store.skipped()) == before
+    assert (a.store.tables.tables_digest(), history(a), a.store.tables.skipped()) == before
     again = Machine(1, image=a.store.image())
-    assert again.store.tables_digest() == before[0]
+    assert again.store.tables.tables_digest() == before[0]
 
 
 @proves("store.order-free", "store.take")
@@ -59,9 +59,9 @@ def test_in_whatever_order_streams_arrive_the_tables_are_the_same(ones, others, 
         b.write(b.fleet, *batch)
     for turn in turns:
         writer = a if turn else b
-        start = c.store.size(writer.fleet)
+        start = c.store.log.size(writer.fleet)
         # A few entries at a time, sometimes some that are held already.
-        segment = writer.store.segment(writer.fleet, max(0, start - 1), bytes_max=size * 900)
+        segment = writer.store.log.segment(writer.fleet, max(0, start - 1), bytes_max=size * 900)
         if segment is not None:
             c.take_segment(segment, writer)
     for reader in (c, d):
@@ -69,10 +69,12 @@ def test_in_whatever_order_streams_arrive_the_tables_are_the_same(ones, others, 
         reader.pull(a, a.fleet)
         for writer in (a, b):
             only = [writer.fleet]
-            assert reader.store.tables_digest(only) == writer.store.tables_digest(only)
-    assert c.store.tables_digest() == d.store.tables_digest()
+            assert reader.store.tables.tables_digest(only) == writer.store.tables.tables_digest(
+                only
+            )
+    assert c.store.tables.tables_digest() == d.store.tables.tables_digest()
     list(c.store.rebuild())
-    assert c.store.tables_digest() == d.store.tables_digest()
+    assert c.store.tables.tables_digest() == d.store.tables.tables_digest()
 
 
 @proves("store.freeze")
@@ -83,21 +85,21 @@ def test_a_stream_cut_back_is_as_if_the_rest_had_never_come(first, second, data)
     for batch in [*first, *second]:
         a.write(a.fleet, *batch)
     a.write(a.journal, *first[0])
-    total = a.store.size(a.fleet)
+    total = a.store.log.size(a.fleet)
     common = data.draw(st.integers(0, total))
     b.pull(a, a.fleet)
     with b.store.transaction():
         b.store.freeze(a.fleet, common, b"proof", b.now_ms)
-    short = a.store.slice(a.fleet, 0)[:common]
+    short = a.store.log.slice(a.fleet, 0)[:common]
     with c.store.transaction():
         c.store.freeze(a.fleet, common, b"proof", c.now_ms)
     c.pull(b, a.fleet)
-    assert c.store.slice(a.fleet, 0) == b.store.slice(a.fleet, 0) == short
-    assert c.store.tables_digest() == b.store.tables_digest()
-    assert c.store.root_at(a.fleet, common) == tree.root_at(a.store.tree(a.fleet), common)
-    before = b.store.tables_digest(), history(b)
+    assert c.store.log.slice(a.fleet, 0) == b.store.log.slice(a.fleet, 0) == short
+    assert c.store.tables.tables_digest() == b.store.tables.tables_digest()
+    assert c.store.log.root_at(a.fleet, common) == tree.root_at(a.store.log.tree(a.fleet), common)
+    before = b.store.tables.tables_digest(), history(b)
     list(b.store.rebuild())
-    assert (b.store.tables_digest(), history(b)) == before
+    assert (b.store.tables.tables_digest(), history(b)) == before
 
 
 @proves("store.atomic")
@@ -110,12 +112,12 @@ def test_a_transaction_that_fails_is_as_if_it_had_never_begun(batches, lost):
         with pytest.raises(LookupError), a.store.transaction():
             a.store.append(a.fleet, lost, a.now_ms)
             a.store.seal_dirty(a.signer)
-            a.store.rows("job")
+            a.store.tables.rows("job")
             raise LookupError
         a.random.setstate(before)
         a.write(a.fleet, *batch)
         twin.write(twin.fleet, *batch)
-    assert a.store.slice(a.fleet, 0) == twin.store.slice(twin.fleet, 0)
-    assert a.store.tables_digest() == twin.store.tables_digest()
+    assert a.store.log.slice(a.fleet, 0) == twin.store.log.slice(twin.fleet, 0)
+    assert a.store.tables.tables_digest() == twin.store.tables.tables_digest()
     assert history(a) == history(twin)
-    assert a.store.seals(a.fleet) == twin.store.seals(twin.fleet)
+    assert a.store.log.seals(a.fleet) == twin.store.log.seals(twin.fleet)

@@ -48,7 +48,7 @@ def test_an_ordinary_transaction_without_room_leaves_nothing_and_the_next_one_co
     a.write(a.fleet, note("after"))
     a.store.close()
     again = Machine(1, a.path)
-    assert [r["text"] for r in again.store.rows("note")] == ["x", "after"]
+    assert [r["text"] for r in again.store.tables.rows("note")] == ["x", "after"]
     again.store.close()
 
 
@@ -57,14 +57,16 @@ def test_a_patient_transaction_waits_for_room_and_then_counts_as_it_was(a):
     other = Machine(2)
     new = a.stream(scope_to(other.id))
     other.write(other.fleet, note("theirs"))
-    segment = other.store.segment(other.fleet, 0)
-    mine = make_cosign(OWNER, a.fleet, 2, a.store.root_at(a.fleet, 2), a.id, "held", a.signer, 2)
+    segment = other.store.log.segment(other.fleet, 0)
+    mine = make_cosign(
+        OWNER, a.fleet, 2, a.store.log.root_at(a.fleet, 2), a.id, "held", a.signer, 2
+    )
     with full(a.path):
         with pytest.raises(Exhausted, match="full"), a.store.transaction(patient=True):
             kept = a.store.append(a.fleet, [note("z" * 9_000)], NOW_MS + 5)
             a.store.append(new, [job("y", "held")], NOW_MS + 6)
-            state = a.store.state(other.fleet)
-            taken = admit(state, segment, OWNER, other.signer.public, a.store.tree(other.fleet))
+            state = a.store.log.state(other.fleet)
+            taken = admit(state, segment, OWNER, other.signer.public, a.store.log.tree(other.fleet))
             a.store.take(taken, NOW_MS + 6)
             a.store.put_cosign(mine)
             a.store.remember("word", "kept")
@@ -73,9 +75,9 @@ def test_a_patient_transaction_waits_for_room_and_then_counts_as_it_was(a):
             with pytest.raises(Exhausted):
                 a.store.recommit()
         # Its own reads see it; whoever opens the database does not.
-        assert a.store.entry(kept[0].id) == kept[0]
-        assert (a.store.size(a.fleet), a.store.size(other.fleet)) == (3, 1)
-        assert a.store.seal_of(a.fleet) == next(s for s in seals if s.stream == a.fleet)
+        assert a.store.log.entry(kept[0].id) == kept[0]
+        assert (a.store.log.size(a.fleet), a.store.log.size(other.fleet)) == (3, 1)
+        assert a.store.log.seal_of(a.fleet) == next(s for s in seals if s.stream == a.fleet)
         assert a.store.recall("word") == "kept"
         seen = everything(a.store)
         # Nothing else is written meanwhile.
@@ -93,8 +95,8 @@ def test_a_patient_transaction_waits_for_room_and_then_counts_as_it_was(a):
     a.write(a.fleet, note("after"))
     a.store.close()
     again = Machine(1, a.path)
-    assert again.store.size(a.fleet) == 4
-    assert again.store.cosigns(a.fleet) == [mine]
+    assert again.store.log.size(a.fleet) == 4
+    assert again.store.log.cosigns(a.fleet) == [mine]
     assert again.store.recall("word") == "kept"
     assert list(again.store.rebuild())
     again.store.close()
@@ -108,7 +110,7 @@ def test_a_machine_that_ends_while_it_waits_kept_what_it_had_told_and_no_more(a)
             a.store.seal_dirty(a.signer)
         a.store.close()
     again = Machine(1, a.path)
-    assert again.store.size(a.fleet) == 2
+    assert again.store.log.size(a.fleet) == 2
     again.store.close()
 
 
@@ -134,7 +136,7 @@ def test_a_log_that_cannot_be_moved_for_want_of_room_spoils_no_commit(a, monkeyp
     for number in range(3):
         a.write(a.fleet, note(f"{number}"))
         assert len(asked) == number + 1
-    assert a.store.size(a.fleet) == 5
+    assert a.store.log.size(a.fleet) == 5
     with pytest.raises(Exhausted):
         a.store.idle()
     a.write(a.fleet, note("on"))

@@ -22,22 +22,22 @@ def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, 
         a.store.append(new, [note("a stream of its own")], NOW_MS + 90_000)
         a.store.remember("word", "lost")
         if read:
-            assert a.store.rows("job", id="y") == []
-            assert a.store.entry(lost[0].id) == lost[0]
+            assert a.store.tables.rows("job", id="y") == []
+            assert a.store.log.entry(lost[0].id) == lost[0]
         a.store.undo(mark)
-        assert a.store.size(a.fleet) == 1
-        assert new not in a.store.streams()
+        assert a.store.log.size(a.fleet) == 1
+        assert new not in a.store.log.streams()
         assert a.store.recall("word") is None
-        assert [r["state"] for r in a.store.rows("job", id="y")] == ["kept"]
+        assert [r["state"] for r in a.store.tables.rows("job", id="y")] == ["kept"]
         after = a.store.append(a.fleet, [note("after")], NOW_MS + 1_000)
         a.store.seal_dirty(a.signer)
-    assert a.store.slice(a.fleet, 0) == [*kept, *after]
+    assert a.store.log.slice(a.fleet, 0) == [*kept, *after]
     assert after[0].stamp < Stamp(NOW_MS + 90_000, 0)
     assert after[0].stamp > kept[0].stamp, "what stayed of the transaction is earlier"
-    assert [a.store.entry(each.id) for each in lost] == [None] * 400
-    assert a.store.entry(kept[0].id) == kept[0]
+    assert [a.store.log.entry(each.id) for each in lost] == [None] * 400
+    assert a.store.log.entry(kept[0].id) == kept[0]
     before = everything(a.store)
-    assert b.take_segment(a.store.segment(a.fleet, 0), a)
+    assert b.take_segment(a.store.log.segment(a.fleet, 0), a)
     for _ in a.store.rebuild():
         pass
     assert everything(again(a)) == before
@@ -47,7 +47,7 @@ def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, 
 def test_what_others_vouched_for_outlasts_an_undoing(machines):
     a, b = machines(1), machines(2)
     a.write(a.fleet, note("x"), note("y"))
-    root = a.store.root_at(a.fleet, 2)
+    root = a.store.log.root_at(a.fleet, 2)
     heard = make_cosign(OWNER, a.fleet, 2, root, b.id, "held", b.signer, 2)
     with a.store.transaction():
         assert a.store.put_cosign(heard, may_wait=True)
@@ -57,4 +57,4 @@ def test_what_others_vouched_for_outlasts_an_undoing(machines):
         a.store.undo(before)
         a.store.append(a.fleet, [note("z")], NOW_MS)
         a.store.seal_dirty(a.signer)
-    assert again(a).cosigns(a.fleet) == [heard]
+    assert again(a).log.cosigns(a.fleet) == [heard]

@@ -110,16 +110,16 @@ class Machine:
 
     def take(self, other: "Machine", stream: StreamName, entries_max: int = 1000) -> bool:
         """Take the next segment of somebody else's stream; False when there was none."""
-        segment = other.store.segment(stream, self.store.size(stream))
+        segment = other.store.log.segment(stream, self.store.log.size(stream))
         if segment is None:
             return False
         return self.take_segment(segment, other)
 
     def take_segment(self, segment: Segment, writer: "Machine") -> bool:
         self.now_ms += 1
-        state = self.store.state(segment.stream)
+        state = self.store.log.state(segment.stream)
         public = bytes.fromhex(segment.stream.machine)
-        found = admit(state, segment, OWNER, public, self.store.tree(segment.stream))
+        found = admit(state, segment, OWNER, public, self.store.log.tree(segment.stream))
         if not isinstance(found, Taken):
             return False
         with self.store.transaction():
@@ -144,7 +144,7 @@ def note(text: str) -> Draft:
 
 
 def jobs(machine: Machine) -> Sequence[tuple[object, ...]]:
-    return [(row["id"], row["state"], row["moves"]) for row in machine.store.rows("job")]
+    return [(row["id"], row["state"], row["moves"]) for row in machine.store.tables.rows("job")]
 
 
 def again(machine):
@@ -159,12 +159,12 @@ def again(machine):
 def everything(store):
     """All that can be asked of a store, to compare."""
     return (
-        [(str(s), store.size(s), store.state(s).range.root()) for s in store.streams()],
-        [store.slice(s, 0) for s in store.streams()],
-        [store.seals(s) for s in store.streams()],
-        store.tables_digest(),
-        [store.query(f"select * from {name}_hist") for name in ("job", "note")],
-        store.skipped(),
-        list(store.cosigned()),
-        store.forks(),
+        [(str(s), store.log.size(s), store.log.state(s).range.root()) for s in store.log.streams()],
+        [store.log.slice(s, 0) for s in store.log.streams()],
+        [store.log.seals(s) for s in store.log.streams()],
+        store.tables.tables_digest(),
+        [store.tables.query(f"select * from {name}_hist") for name in ("job", "note")],
+        store.tables.skipped(),
+        list(store.log.cosigned()),
+        store.log.forks(),
     )

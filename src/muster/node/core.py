@@ -70,7 +70,8 @@ class Core:
         settings: Mapping[str, Any] | None = None,
         now: Now,
     ) -> None:
-        self.store, self.draw, self.machine = store, rng, identity.machine
+        self.store, self.log, self.tables = store, store.log, store.tables
+        self.draw, self.machine = rng, identity.machine
         self.clock, self.now = Steady(now), now
         self.authority, self.verbs = authority, verbs
         self.settings: Mapping[str, Any] = settings or {}
@@ -101,7 +102,7 @@ class Core:
         self.guard = Guard(store, self.counters, self.mark, self.undo, self.note, tell)
         self.sync = Sync(
             identity.machine,
-            store,
+            store.log,
             self.membership.may_hold,
             lambda s, m: self.roster.held_from(s, m),  # noqa: PLW0108 - the roster is remade
             lambda: self.replication.forks.proofs().values(),

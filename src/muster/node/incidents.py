@@ -60,7 +60,7 @@ class Incidents:
     def close_anywhere(self, key: str, reason: str) -> None:
         """It is over, in whichever of our incarnations it was opened."""
         own, me = self._membership.own(FLEET), self._membership.machine
-        mine = self._store.rows("fleet_incident", writer=me, key=key[:64], open=1)
+        mine = self._store.tables.rows("fleet_incident", writer=me, key=key[:64], open=1)
         if not mine:
             return
         if not any(row["stream"] == str(own) for row in mine):
@@ -83,7 +83,7 @@ class Incidents:
         said = read(entry)
         machine = said.what.stream.partition("/")[0]
         for key in (f"fork-{machine[:16]}", *(["incarnation"] if machine == me else [])):
-            if self._store.rows("fleet_incident", stream=own, key=key, open=1):
+            if self._store.tables.rows("fleet_incident", stream=own, key=key, open=1):
                 self.close(key, f"an operator looked at the fork: {said.note}")
 
     def acknowledged(self, names: Collection[str], now_ms: int) -> dict[str, Looked]:
@@ -92,7 +92,7 @@ class Incidents:
         granted = (g.grant.to for g in roster.grants if g.grant.verb in (VERB, ANYTHING))
         # Of nobody else: anybody can sign, as often as he likes.
         keys = json.dumps(list(roster.operators_ever.union(granted)))
-        rows = self._store.query(
+        rows = self._store.tables.query(
             "select distinct issued_ms, signer, note, incident, fork from fleet_acknowledged "
             "where incident in (select value from json_each(?)) "
             "and signer in (select value from json_each(?)) order by 1, 2, 3",

@@ -157,8 +157,10 @@ class Installation:
 
     def _mark_of(self, core: Core) -> Mark:
         incarnation, me = core.membership.incarnation, self.identity.machine
-        own = [s for s in self.store.streams() if (s.machine, s.incarnation) == (me, incarnation)]
-        sizes = {str(stream): self.store.size(stream) for stream in own}
+        own = [
+            s for s in self.store.log.streams() if (s.machine, s.incarnation) == (me, incarnation)
+        ]
+        sizes = {str(stream): self.store.log.size(stream) for stream in own}
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
         return Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
 
@@ -208,7 +210,7 @@ def resume_incarnation(
     store: Store, mark: Mark | None, machine_id: str, generation: str
 ) -> tuple[Incarnation | None, tuple[str, ...]]:
     """The incarnation that goes on after a start; None, and why, when a new one must begin."""
-    mine = [s for s in store.streams() if s.machine == store.machine and store.size(s)]
+    mine = [s for s in store.log.streams() if s.machine == store.machine and store.log.size(s)]
     opened = [s for s in mine if s.scope == FLEET]
     if mark is not None and not any(s.startswith(store.machine) for s in mark.sizes):
         # It was left by another machine that lived in this folder.
@@ -221,10 +223,10 @@ def resume_incarnation(
     # from peers may be younger than what this database has gone on with.
     last = next((s for s in opened if s.incarnation == store.recall(PRESENT)), None)
     if last is None:
-        last = max(opened, key=lambda s: store.slice(s, 0, 1)[0].stamp)
+        last = max(opened, key=lambda s: store.log.slice(s, 0, 1)[0].stamp)
     same = [s for s in mine if s.incarnation == last.incarnation]
-    found = doubts(mark, {str(s): store.size(s) for s in same}, machine_id, generation)
-    if any(store.frozen_at(s) is not None for s in same):
+    found = doubts(mark, {str(s): store.log.size(s) for s in same}, machine_id, generation)
+    if any(store.log.frozen_at(s) is not None for s in same):
         found.append("Its stream forked: its key wrote two histories.")
     return (None if found else last.incarnation), tuple(found)
 

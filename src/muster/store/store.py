@@ -37,16 +37,12 @@ from muster.log.keys import Signer
 from muster.log.seal import Cosign, Seal, make_seal
 from muster.log.stream import FleetId, MachineId, StreamName
 from muster.log.tree import Range
-from muster.store.admission import AdmissionOrder
-from muster.store.cosigns import Cosigns
-from muster.store.entry_cache import EntryCache
-from muster.store.entry_index import EntryIndex
-from muster.store.folding import Folding
-from muster.store.reader import Reader
-from muster.store.schema import pack, prepare
-from muster.store.sqlite import MEMORY, Database, SqlValue
-from muster.store.streams import Head, Streams
-from muster.store.tree import Tiles
+from muster.store.contents import Contents
+from muster.store.log_reader import LogReader
+from muster.store.schema import pack
+from muster.store.sqlite import MEMORY, SqlValue
+from muster.store.streams import Head
+from muster.store.table_reader import TableReader
 
 # A refold at opening reads this many entries of a run at a time.
 REFOLD_ENTRIES = 1000
@@ -61,8 +57,8 @@ class Draft(NamedTuple):
     body: bytes
 
 
-class Store(Reader):
-    """All that one machine holds of its fleet's streams."""
+class Store:
+    """A fleet's streams as one machine holds them: `log` reads them, `tables` what they mean."""
 
     def __init__(
         self,
@@ -83,19 +79,14 @@ class Store(Reader):
         self.fleet = fleet
         self.machine = machine
         self._rng = rng
-        self._database = Database(path, image=image)
-        prepare(self._database)
-        self._recent = EntryCache()
-        self._cosigns = Cosigns(self._database)
-        self._roots = {}
+        self._contents = contents = Contents(path, folds, image)
+        self.log, self.tables = LogReader(contents), TableReader(contents)
+        self._database, self._streams = contents.database, contents.streams
+        self._admission, self._folding = contents.admission, contents.folding
+        self._index, self._cosigns = contents.index, contents.cosigns
         # What this transaction did, each ready to be done once more; see `undo`.
         self._done: list[Callable[[], object]] = []
         self._changes = 0
-        self._tiles = Tiles(self._database)
-        self._streams = Streams(self._database, self._tiles)
-        self._order = AdmissionOrder(self._database)
-        self._directory = EntryIndex(self._database, self._order)
-        self._folding = Folding(self._database, folds)
         self._open = False
         # A patient transaction waits for room.
         self.waits = False
@@ -105,8 +96,8 @@ class Store(Reader):
         self._unsealed = self._find_unsealed()
         with self.transaction():
             fresh = self._folding.changed()
-            if fresh and self._order.next:
-                for _ in self._folding.refold(self._order, self._run_entries, only=fresh):
+            if fresh and self._admission.next:
+                for _ in self._folding.refold(self._admission, self._run_entries, only=fresh):
                     pass
         self._database.spill(allowed=False)
 
@@ -124,7 +115,7 @@ class Store(Reader):
         if self.waits:
             raise Exhausted(self._no_room())
         self._database.begin()
-        self._directory.begin()
+        self._index.begin()
         self._changes = self._database.changes()
         self._open = True
         done = False
@@ -216,24 +207,24 @@ class Store(Reader):
         self._stamp = stamp
 
     def _flush(self) -> None:
-        self._settle()
+        self._contents.settle()
         self._folding.flush()
         self._streams.flush()
-        self._order.flush()
-        self._directory.flush()
+        self._admission.flush()
+        self._index.flush()
         self._cosigns.flush(writes=self._database.changes() != self._changes)
 
     def _forget(self) -> None:
         self._database.rollback()
-        self._recent.clear()
+        self._contents.cache.clear()
         self._cosigns.forget()
-        self._roots.clear()
-        self._tiles.forget()
+        self._contents.roots.clear()
+        self._contents.tiles.forget()
         self._folding.forget()
         if self._database.broken is None:
             self._streams.load()
-            self._order.load()
-            self._directory.forget()
+            self._admission.load()
+            self._index.forget()
             self._stamp = self._load_clock()
             self._unsealed = self._find_unsealed()
 
@@ -244,11 +235,11 @@ class Store(Reader):
         """
         stamp = clock.ZERO
         for head in self._streams.all():
-            for entry in self._read(head.id, head.held - 1, 1) if head.held else ():
+            for entry in self.log.read(head.id, head.held - 1, 1) if head.held else ():
                 if head.name.machine == self.machine:
                     stamp = max(stamp, entry.stamp)
                     continue
-                admitted = self._order.of(head.id, head.held - 1)
+                admitted = self._admission.of(head.id, head.held - 1)
                 stamp = clock.merge(stamp, entry.stamp, admitted[1] if admitted else 0)
         return stamp
 
@@ -296,7 +287,7 @@ class Store(Reader):
         for entry in entries:
             after.append(entry.id)
         if head.fresh and head.fresh_ms != now_ms:
-            self._settle_stream(head)
+            self._contents.settle_stream(head)
         self._streams.grow(head, entries, after, now_ms)
         self._unsealed[head.id] = head
         self._done.append(partial(self._write, stream, entries, now_ms))
@@ -307,7 +298,7 @@ class Store(Reader):
         seals = []
         for head in self._unsealed.values():
             # Receipts will come for this very size, when the stream may have moved on.
-            root = self.root_at(head.name, head.size)
+            root = self.log.root_at(head.name, head.size)
             seals.append(make_seal(self.fleet, head.name, head.size, root, signer))
         for seal in seals:
             self._keep_own(seal)
@@ -331,7 +322,7 @@ class Store(Reader):
         if head.size != taken.start:
             raise Conflict(f"The stream {taken.stream} moved on; admit the segment again.")
         if head.fresh:
-            self._settle_stream(head)
+            self._contents.settle_stream(head)
         self._streams.grow(head, taken.entries, taken.after, now_ms)
         self._stamp = clock.merge(self._stamp, taken.entries[-1].stamp, now_ms)
         self._streams.settle_seals(head)
@@ -384,11 +375,11 @@ class Store(Reader):
         head = self._streams.open(stream)
         if head.frozen is not None and head.frozen <= common:
             return False
-        self._settle()
-        self._roots.clear()
+        self._contents.settle()
+        self._contents.roots.clear()
         size = min(common, head.size)
-        before = self._order.of(head.id, size - 1) if size else None
-        number = self._order.cut(now_ms, head.id, size)
+        before = self._admission.of(head.id, size - 1) if size else None
+        number = self._admission.cut(now_ms, head.id, size)
         if size < head.size:
             self._folding.cut_back(head.id, size, before[0] if before else -1, number)
         self._streams.cut_back(head, common, self._range_at(head, size))
@@ -405,7 +396,7 @@ class Store(Reader):
         return True
 
     def _range_at(self, head: Head, size: int) -> Range:
-        tree, packed, start = self._tiles.of(head.id), [size.to_bytes(8, "big")], 0
+        tree, packed, start = self._contents.tiles.of(head.id), [size.to_bytes(8, "big")], 0
         for level in range(size.bit_length() - 1, -1, -1):
             if size >> level & 1:
                 packed.append(tree.subtree(level, start >> level))
@@ -420,7 +411,7 @@ class Store(Reader):
             return False
         self._cosigns.drop(head)
         self._streams.drop(head)
-        self._roots.clear()
+        self._contents.roots.clear()
         self._done.append(partial(self.drop, stream))
         return True
 
@@ -433,13 +424,13 @@ class Store(Reader):
         head = self._streams.get(stream)
         if head is None or not 0 <= seq < head.held:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
-        self._settle()
+        self._contents.settle()
         row = pack(head.id, seq)
         # Without this SQLite leaves the bytes in the freed part of the page.
         self._database.execute("pragma secure_delete = on")
         self._database.execute("update entry set salt = x'', body = null where id = ?", (row,))
-        self._recent.drop(row)
-        for _ in self._folding.refold(self._order, self._run_entries, stream=head.id):
+        self._contents.cache.drop(row)
+        for _ in self._folding.refold(self._admission, self._run_entries, stream=head.id):
             pass
         self._database.execute("pragma secure_delete = off")
         self._done.append(partial(self.erase_body, stream, seq))
@@ -449,19 +440,24 @@ class Store(Reader):
 
         It is one transaction of its own: use nothing else of the store until it is exhausted.
         """
-        total = self._order.entries()
+        total = self._admission.entries()
         # It changes every table: to keep all of that in memory until the commit would be too much.
         self._database.spill(allowed=True)
         try:
             with self.transaction():
-                for done in self._folding.refold(self._order, self._run_entries):
+                for done in self._folding.refold(self._admission, self._run_entries):
                     yield done, total
         finally:
             self._database.spill(allowed=False)
 
     def _run_entries(self, stream: int, start: int, count: int) -> Iterator[Entry]:
         for at in range(start, start + count, REFOLD_ENTRIES):
-            yield from self._read(stream, at, min(REFOLD_ENTRIES, start + count - at))
+            yield from self.log.read(stream, at, min(REFOLD_ENTRIES, start + count - at))
+
+    def recall(self, name: str) -> SqlValue:
+        """Return the setting `name`, None when it was never remembered."""
+        found = self._database.query("select value from setting where name = ?", (name,))
+        return found[0][0] if found else None
 
     def remember(self, name: str, value: SqlValue) -> None:
         """Keep a setting of this machine."""

@@ -39,7 +39,7 @@ class Head:
     latest: Seal | None = None
     # The leaf hashes of the incomplete tile, read when the stream first grows.
     tail: list[bytes] | None = None
-    # The last entries, which the tables do not show yet; see `Reader._settle`.
+    # The last entries, which the tables do not show yet; see `Contents.settle`.
     fresh: list[Entry] = field(default_factory=list)
     fresh_ms: int = 0
 

@@ -263,7 +263,7 @@ def rebuild(context: Context, ask: Nothing) -> Rebuilt:
             done, hear = 0, _progress(context)
             for done, _total in machine.store.rebuild():
                 hear(done)
-            skipped = len(machine.store.skipped())
+            skipped = len(machine.store.tables.skipped())
         finally:
             machine.close()
     return Rebuilt(done, skipped)

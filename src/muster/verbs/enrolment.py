@@ -131,7 +131,7 @@ def _own_address(core: Core) -> str:
 
 
 def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
-    for row in core.store.rows("fleet_invite", sha256=sha256):
+    for row in core.tables.rows("fleet_invite", sha256=sha256):
         if str(row["stream"]).startswith(core.machine):
             stream = StreamName.parse(str(row["stream"]))
             floor_ms = core.part(Doubt).floor_ms
@@ -151,9 +151,9 @@ def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
 
 def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:
     """When an invitation was made. It is looked for only while whoever asks has its token."""
-    size, start = core.store.size(stream), 0
+    size, start = core.log.size(stream), 0
     while start < size:
-        entries = core.store.slice(stream, start)
+        entries = core.log.slice(stream, start)
         for entry in entries:
             if entry.header.kind == kinds.INVITE_OPEN and sha256.encode() in (entry.body or b""):
                 return entry.header.t[0]

@@ -43,16 +43,16 @@ def rows(core: Core, held: Held) -> list[dict[str, Any]]:
     """
     found: list[dict[str, Any]] = []
     task = str(held.row["task"])
-    for row in core.store.rows("task", writer=held.owner, task=task):
-        opened, settled = core.store.entry(row["opened"]), core.store.entry(row["settled"])
+    for row in core.tables.rows("task", writer=held.owner, task=task):
+        opened, settled = core.log.entry(row["opened"]), core.log.entry(row["settled"])
         if opened is not None:
-            found += core.store.history("task", opened, settled, "task", task)
+            found += core.tables.history("task", opened, settled, "task", task)
     return found
 
 
 def question(core: Core, row: Mapping[str, Any]) -> str:
     """What the phase of this task asks of a person; "" when it asks an agent."""
-    entry = core.store.entry(row["opened"])
+    entry = core.log.entry(row["opened"])
     try:
         body = body_as(entry, kinds.TaskOpen) if entry is not None else None
     except Skip:

@@ -113,7 +113,7 @@ def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
     proved = core.replication.forks.proved()
     found = dict(proved)
     for key in core.roster.operators_ever:
-        for row in core.store.distinct(
+        for row in core.tables.distinct(
             ACKNOWLEDGED.name, ("incident", "about", "common"), signer=key, fork=1
         ):
             if core.roster.acknowledged(key, row["incident"]):
@@ -131,7 +131,7 @@ def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
 def _proof(core: Core, what: kinds.Fork) -> tuple[int, str]:
     """How many entries are kept as evidence, and the name of the proof."""
     proof = core.replication.forks.proofs()[StreamName.parse(what.stream)]
-    held = core.store.query("select held from stream where name = ?", (what.stream,))
+    held = core.tables.query("select held from stream where name = ?", (what.stream,))
     beyond = max(0, int(str(held[0][0])) - what.common) if held else 0
     return beyond, hashlib.sha256(proof).hexdigest()
 
@@ -197,10 +197,10 @@ def listed(core: Core, limit: int, *, waiting: bool = False) -> tuple[list[Incid
     every = [*_standing_still(core), *_forked(core)]
     cut = False
     where: dict[str, Any] = {"open": 1} if waiting else {}
-    for writer in sorted({stream.machine for stream in core.store.streams()}):
+    for writer in sorted({stream.machine for stream in core.log.streams()}):
         most = limit + 1
         while True:
-            rows = core.store.rows(
+            rows = core.tables.rows(
                 "fleet_incident", writer=writer, order=("-open", "-t_ms"), limit=most, **where
             )
             found = [e for e in _newest(core, rows, writer) if not waiting or (e.open and not e.by)]
@@ -223,7 +223,7 @@ def _newest(core: Core, rows: list[dict[str, Any]], writer: str) -> list[Inciden
     """Of each incident of a machine what it said last: it may go on in another incarnation."""
     found, machine = [], core.membership.name_of(writer)
     for key in dict.fromkeys(str(row["key"]) for row in rows):
-        same = core.store.rows("fleet_incident", writer=writer, key=key)
+        same = core.tables.rows("fleet_incident", writer=writer, key=key)
         row: dict[str, Any] = max(same, key=lambda each: int(str(each["t_ms"])))
         each = Incident(**{**row, "title": row["title"][:_TITLE_CHARS_MAX]}, machine=machine)
         found.append(replace(each, id=name(row)) if each.open else each)
@@ -250,7 +250,7 @@ def _forked(core: Core) -> list[Incident]:
     looked = core.incidents.acknowledged(proved, core.now.wall_ms)
     for fork in proved.keys() - looked.keys():
         what = proved[fork]
-        since = core.store.query(
+        since = core.tables.query(
             "select ms from fork join stream on stream.id = fork.stream where name = ?",
             (what.stream,),
         )

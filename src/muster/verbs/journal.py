@@ -131,10 +131,10 @@ async def journal(daemon: Daemon, call: Perform, stream: Stream, ask: Read) -> J
 def _entries(core: Core, task: str, read: dict[StreamName, int]) -> list[Entry]:
     """What all our journals say of a task beyond what was read; the last `SHOWN_MAX`."""
     found: list[Entry] = []
-    for stream in core.store.streams():
+    for stream in core.log.streams():
         if stream.machine != core.machine or stream.scope != JOURNAL:
             continue
-        while entries := core.store.slice(stream, read.get(stream, 0)):
+        while entries := core.log.slice(stream, read.get(stream, 0)):
             found = [*found, *(each for each in entries if _is_about(each, task))][-SHOWN_MAX:]
             read[stream] = read.get(stream, 0) + len(entries)
     return found

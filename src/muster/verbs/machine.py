@@ -39,9 +39,9 @@ def machines(core: Core, call: Call, ask: Nothing) -> list[Machine]:
     known, answer = core.roster.known, []
     # Our entries that each has receipted, per scope.
     held: dict[str, dict[str, int]] = {}
-    for stream in core.store.streams():
+    for stream in core.log.streams():
         if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
-            for cosign in core.store.cosigns(stream):
+            for cosign in core.log.cosigns(stream):
                 if cosign.strength == "held":
                     scope = stream.scope.partition(".")[0]
                     held.setdefault(cosign.machine, {})[scope] = cosign.size

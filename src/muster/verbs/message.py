@@ -138,7 +138,7 @@ def _send(
     kinds.check_send(body)
     stream = core.membership.own(scope)
     before = _same_key(core, stream, body) if body.key else None
-    id, seq = before or (None, core.store.size(stream))
+    id, seq = before or (None, core.log.size(stream))
     whom = {
         p.machine for p in messages.peers(core, stream) if state.meant(body.to, core.machine, p)
     }
@@ -170,8 +170,8 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
 
     Raises: Conflict where it said something else: a key stands for one message.
     """
-    for found in core.store.rows("message_key", stream=stream, dedupe=body.key):
-        entry = core.store.entry(EntryId(found["id"]))
+    for found in core.tables.rows("message_key", stream=stream, dedupe=body.key):
+        entry = core.log.entry(EntryId(found["id"]))
         if entry is None:
             continue
         said = body_as(entry, kinds.MessageSend)

@@ -217,7 +217,7 @@ async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
     if held is None or held.owner != call.peer:
         raise Denied("only the owner of a task asks for its work")
     order, count = ask.epoch
-    attempts = core.store.rows(
+    attempts = core.tables.rows(
         "attempt", writer=core.machine, task=ask.task, epoch_order=order, epoch_count=count
     )
     done = [

@@ -72,7 +72,7 @@ def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
     _check(core, who, last=ask.last)
     if len(ask.reason) > REVOCATION_REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REVOCATION_REASON_CHARS_MAX} characters")
-    streams = [s for s in core.store.streams() if s.machine == who.key and core.store.size(s)]
+    streams = [s for s in core.log.streams() if s.machine == who.key and core.log.size(s)]
     what: dict[str, Any] = {
         "of": who.sort,
         "key": who.key,
@@ -80,7 +80,7 @@ def revoke(core: Core, call: Call, ask: Revoke) -> Revoked:
         "reason": ask.reason or "no reason given",
         "issued_ms": core.now.wall_ms,
     }
-    cuts = fitting_cuts(authority, ((s, core.store.size(s)) for s in streams), **what)
+    cuts = fitting_cuts(authority, ((s, core.log.size(s)) for s in streams), **what)
     call.write(kinds.MachineRevoke(sign_revocation(authority, cuts=cuts, **what).decode()))
     if who.sort == "operator":
         operator_end.end(core, authority, who.key)

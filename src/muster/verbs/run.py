@@ -149,8 +149,8 @@ def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
 
     Raises: Conflict where that one was ordered with something else.
     """
-    for row in core.store.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
-        entry = core.store.entry(row["opened"])
+    for row in core.tables.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
+        entry = core.log.entry(row["opened"])
         if entry is None:
             continue
         if differs := _differs(body_as(entry, kinds.RunOpen), body):
@@ -244,7 +244,7 @@ def _tasks(core: Core, run: str) -> Turns[list[Task]]:
 
 def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
-    entry = core.store.entry(row["opened"])
+    entry = core.log.entry(row["opened"])
     try:
         return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
     except (MusterError, Skip):

@@ -87,14 +87,14 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
     muster status --verbose --on build
     """
     yield from core.part(Mailbox).whole()
-    sizes = [(s, core.store.size(s)) for s in core.store.streams()]
+    sizes = [(s, core.log.size(s)) for s in core.log.streams()]
     mine = [n for s, n in sizes if s.machine == core.machine]
     open_incidents, _ = listed(core, INCIDENTS_SHOWN_MAX, waiting=True)
     worker = core.part(WorkerService).worker
     leased = [
         row
         for task in worker.running()
-        for row in core.store.rows("task", writer=worker.owner_of(task), task=task, state="leased")
+        for row in core.tables.rows("task", writer=worker.owner_of(task), task=task, state="leased")
     ]
     revoked, machines = core.roster.revoked.get(core.machine), core.roster.machines.items()
     links = ((record.name, core.link_to(machine)) for machine, record in machines)
@@ -134,8 +134,8 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
 def exposed(core: Core) -> int:
     """Our entries that no other machine has vouched for yet: here this machine alone is trusted."""
     exposed = 0
-    for stream in core.store.streams():
+    for stream in core.log.streams():
         if stream.machine == core.machine and stream.incarnation == core.membership.incarnation:
-            sizes = [c.size for c in core.store.cosigns(stream) if c.machine != core.machine]
-            exposed += core.store.size(stream) - max(sizes, default=0)
+            sizes = [c.size for c in core.log.cosigns(stream) if c.machine != core.machine]
+            exposed += core.log.size(stream) - max(sizes, default=0)
     return exposed

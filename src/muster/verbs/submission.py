@@ -117,7 +117,7 @@ def _refuse_known(core: Core, tasks: list[str]) -> None:
 
     That another machine wrote the same id says nothing: whoever hears of one can write it.
     """
-    found = core.store.query(
+    found = core.tables.query(
         "select task from task join stream on stream.id = task.stream"
         " where task in (select value from json_each(?)) and stream.name like ? limit 1",
         (canon.encode(tasks).decode(), f"{core.machine}/%"),
@@ -131,8 +131,8 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     known: dict[str, dict[str, Any]] = {}
     for body in bodies:
         if body.key not in known:
-            own = core.store.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
-            entry = core.store.entry(own[0]["opened"]) if own else None
+            own = core.tables.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
+            entry = core.log.entry(own[0]["opened"]) if own else None
             known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
         if task_args(body) != known[body.key]:
             raise Conflict(

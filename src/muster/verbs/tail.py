@@ -69,7 +69,7 @@ async def tail(daemon: Daemon, call: Perform, stream: Stream, ask: Follow) -> Ca
     try:
         await stream.tell(Came([], number))
         while True:
-            entries, number = core.store.admitted_since(number, part.number, TAIL_ENTRIES_MAX)
+            entries, number = core.log.admitted_since(number, part.number, TAIL_ENTRIES_MAX)
             came = [
                 Arrival(kind, each.id.hex(), name_of(each.stream.machine), each.header.t[0])
                 for each in entries

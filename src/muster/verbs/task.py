@@ -93,7 +93,7 @@ def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
 
 def _then(core: Core, at_ms: int, every: bool, where: Mapping[str, object], limit: int) -> Listing:
     """The tasks as this machine knew them at a moment."""
-    then = newest(core.store.as_of("task", time_ms=at_ms), "task")
+    then = newest(core.tables.as_of("task", time_ms=at_ms), "task")
     then.sort(key=lambda r: int(str(r["opened_ms"])), reverse=True)
     found: list[dict[str, Any]] = []
     for row in then:
@@ -158,7 +158,7 @@ def result(core: Core, call: Call, ask: OfTask) -> Result:
 
 def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
     """What its owner wrote when the task ended; None without it, or where it cannot be read."""
-    entry = core.store.entry(row["settled"])
+    entry = core.log.entry(row["settled"])
     if entry is None or entry.header.kind != "task.settle":
         return None
     try:
@@ -286,7 +286,7 @@ def history(core: Core, held: Held) -> list[Entry]:
     named += [(row, name) for row in attempts for name in ("started", "ended")]
     # Many rows name the same entry: it is read once.
     ids = {row[name]: (row, name) for row, name in named if row[name]}
-    found = (core.store.entry(row[name]) for row, name in ids.values())
+    found = (core.log.entry(row[name]) for row, name in ids.values())
     entries = {entry.id: entry for entry in found if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
@@ -329,7 +329,7 @@ def explain(core: Core, call: Call, ask: OfTask) -> Explained:
         if entry.id in seen or len(seen) > SHOWN_MAX:
             continue
         seen[entry.id] = entry
-        todo += [e for e in (core.store.entry(c) for c in entry.causes) if e is not None]
+        todo += [e for e in (core.log.entry(c) for c in entry.causes) if e is not None]
     ordered = sorted(seen.values(), key=lambda e: (e.header.t, e.id))
     room = Room()
     return Explained(
@@ -362,7 +362,7 @@ def _entry_view(core: Core, entry: Entry, room: Room) -> Cited:
             body = {"left out": f"{len(entry.body)} bytes, for which this page has no room"}
     held = [
         core.membership.name_of(c.machine)
-        for c in core.store.cosigns(entry.stream)
+        for c in core.log.cosigns(entry.stream)
         if c.strength == "held" and c.size > entry.header.seq
     ]
     who = said(core, entry)

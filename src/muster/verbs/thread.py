@@ -97,7 +97,11 @@ def thread(core: Core, call: Call, ask: Change) -> Thread:
 def _sizes(core: Core, scope: Scope) -> dict[str, int]:
     """Where a new member begins to read. Raises: Refused where that cannot be said."""
     store = core.store
-    sizes = {str(s): store.size(s) for s in store.streams() if s.scope == scope and store.size(s)}
+    sizes = {
+        str(s): store.log.size(s)
+        for s in store.log.streams()
+        if s.scope == scope and store.log.size(s)
+    }
     if len(sizes) > FLEET_LIST_MAX:
         raise Refused(
             f"what {len(sizes)} streams of this thread said cannot be kept from a new member, only "

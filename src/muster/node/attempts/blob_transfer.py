@@ -61,7 +61,7 @@ class Source(NamedTuple):
 
 def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
     """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
-    entry = core.store.entry(row["settled"])
+    entry = core.log.entry(row["settled"])
     body = _body(entry, kinds.TaskSettle)
     if entry is None or body is None:
         raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
@@ -69,7 +69,7 @@ def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
     if not found:
         return []
     # The owner cites the assignment and then the end of the attempt, which names the blobs.
-    causes = [core.store.entry(cause) for cause in entry.causes]
+    causes = [core.log.entry(cause) for cause in entry.causes]
     given = next((b for b in (_body(c, kinds.TaskAssign) for c in causes) if b is not None), None)
     ends: list[Entry] = []
     for cause in causes if given is not None else ():
@@ -85,7 +85,7 @@ def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
 
 def repository_of(core: "Core", row: Mapping[str, Any]) -> str:
     """The repository that a task works in, "" for none."""
-    opened = _body(core.store.entry(row["opened"]), kinds.TaskOpen)
+    opened = _body(core.log.entry(row["opened"]), kinds.TaskOpen)
     return "" if opened is None else opened.repo
 
 
@@ -105,7 +105,7 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
             continue
         after[phase], found[phase] = [], {}
         for row in _done(core, owner, opened.run, phase):
-            template = _body(core.store.entry(row["opened"]), kinds.TaskOpen)
+            template = _body(core.log.entry(row["opened"]), kinds.TaskOpen)
             after[phase] = _after(template)
             if template is None or template.template.get("by") != "human":
                 found[phase].update({s.artefact: s for s in sources(core, row)})
@@ -128,11 +128,11 @@ def _after(opened: kinds.TaskOpen | None) -> list[str]:
 
 def _done(core: "Core", owner: str, run: str, phase: str) -> list[dict[str, Any]]:
     """What counts of a phase: a task for each match, and of a race the first that was done."""
-    rows = core.store.rows(
+    rows = core.tables.rows(
         "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
     )
     done = list({row["task"]: row for row in rows}.values())
-    opened = _body(core.store.entry(done[0]["opened"]), kinds.TaskOpen) if done else None
+    opened = _body(core.log.entry(done[0]["opened"]), kinds.TaskOpen) if done else None
     return done[:1] if opened is not None and opened.template.get("race") else done
 
 
@@ -152,7 +152,7 @@ def _names(entry: Entry, sha256: str) -> bool:
 
 def readable(core: "Core", peer: str, entry_id: EntryId, sha256: str) -> Entry:
     """The entry under which a machine may have a blob. Raises: Denied."""
-    entry = core.store.entry(entry_id)
+    entry = core.log.entry(entry_id)
     machine = MachineId(peer)
     if (
         entry is None
@@ -190,13 +190,13 @@ def is_named(core: "Core", sha256: str, claim: str) -> bool:
         found = [bytes.fromhex(rest)] if _ID.fullmatch(rest) else []
     else:
         task, _, epoch_there = rest.partition(" ")
-        rows = core.store.rows("attempt", writer=core.machine, task=task)
+        rows = core.tables.rows("attempt", writer=core.machine, task=task)
         found = [
             row["ended"]
             for row in rows
             if epoch_there == kinds.epoch_text((row["epoch_order"], row["epoch_count"]))
         ]
-    entries = [core.store.entry(each) for each in found]
+    entries = [core.log.entry(each) for each in found]
     return any(entry is not None and _names(entry, sha256) for entry in entries)
 
 
@@ -239,7 +239,7 @@ async def bring(
     where nobody who is linked has it; Broken.
     """
     core, blobs, artefact = daemon.core, daemon.machine.blobs, source.artefact
-    entry = core.store.entry(source.entry)
+    entry = core.log.entry(source.entry)
     ours = entry_claim(source.entry) in blobs.claims(artefact.sha256) or (
         entry is not None and is_ours(core, blobs, entry, artefact.sha256)
     )

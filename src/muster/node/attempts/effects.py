@@ -161,7 +161,7 @@ class EffectRunner:
 
     def _is_told(self, key: str) -> bool:
         core = self.daemon.core
-        return bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
+        return bool(core.tables.rows("fleet_incident", writer=core.machine, key=key, open=1))
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""

@@ -25,14 +25,14 @@ def shut_ms(core: "Core", key: str) -> list[int]:
             row["issued_ms"]
             for taker in sorted(roster.operators_ever)
             if roster.took(taker, device.id)
-            for row in core.store.distinct(TAKEN.name, ("issued_ms",), id=device.id, taker=taker)
+            for row in core.tables.distinct(TAKEN.name, ("issued_ms",), id=device.id, taker=taker)
         ]
     return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
 
 
 def was_told(core: "Core", key: str) -> bool:
     """Whether this home knew of nothing yet when the key was shut out: all came to it later."""
-    began = core.store.query("select ms from admission order by number limit 1", ())
+    began = core.tables.query("select ms from admission order by number limit 1", ())
     return bool(began) and int(str(began[0][0])) > min(shut_ms(core, key), default=0)
 
 
@@ -41,5 +41,5 @@ def is_after(core: "Core", entry: Entry, key: str) -> bool:
     found = shut_ms(core, key)
     if not found:
         return False
-    came = core.store.admitted(entry.stream, entry.header.seq)
+    came = core.log.admitted(entry.stream, entry.header.seq)
     return came is None or came[1] > min(found)

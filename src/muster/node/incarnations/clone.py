@@ -48,10 +48,10 @@ class CloneDetector(Part):
 
     def start(self) -> None:
         store, own = self.core.store, self.core.membership.own(FLEET)
-        if not store.size(own):
+        if not store.log.size(own):
             self.born.add(own.incarnation)
-        for stream in store.streams():
-            first = store.slice(stream, 0, 1) if stream.scope == FLEET else ()
+        for stream in store.log.streams():
+            first = store.log.slice(stream, 0, 1) if stream.scope == FLEET else ()
             if first:
                 self._note(stream, first[0])
 
@@ -113,14 +113,14 @@ class CloneDetector(Part):
         """Whether it cites an entry of ours that we wrote when we knew of number `number`."""
         core = self.core
         for cause in entry.causes:
-            cited = core.store.entry(cause)
+            cited = core.log.entry(cause)
             if cited is not None and cited.header.author == core.machine:
                 return self._number(cited) > number
         return False
 
     def _number(self, entry: Entry) -> int:
         """Its place in the order in which entries came here."""
-        found = self.core.store.admitted(entry.stream, entry.header.seq)
+        found = self.core.log.admitted(entry.stream, entry.header.seq)
         return -1 if found is None else found[0]
 
     def _alarm(self, machine: MachineId) -> None:

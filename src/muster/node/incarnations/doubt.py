@@ -99,7 +99,7 @@ class Doubt(Part):
         core.counters["doubts"] += 1
         # How much is not here of what the mark remembers.
         found = {StreamName.parse(name): size for name, size in kept.awaited.items()}
-        gone = sum(max(0, size - core.store.size(stream)) for stream, size in found.items())
+        gone = sum(max(0, size - core.log.size(stream)) for stream, size in found.items())
         missing = f"{gone} of the {sum(found.values())} entries it had are not here."
         title = (
             f"{core.name} lost a part of its log or is a copy: {missing if gone else reasons[-1]}"
@@ -229,8 +229,8 @@ class Doubt(Part):
 
     def _has(self, stream: StreamName, size: int) -> bool:
         store = self.core.store
-        frozen = store.frozen_at(stream)
-        return store.size(stream) >= (size if frozen is None else min(size, frozen))
+        frozen = store.log.frozen_at(stream)
+        return store.log.size(stream) >= (size if frozen is None else min(size, frozen))
 
     def _reached(self) -> bool:
         """Whether all of it is here that anything remembers; a journal is with nobody else."""

@@ -113,7 +113,7 @@ class Members(Part):
         """Open this incarnation's stream if it is new; find out whether we must ask first."""
         core = self.core
         self._started_ms = core.now.boot_ms
-        fresh = core.store.size(core.membership.own(FLEET)) == 0
+        fresh = core.log.size(core.membership.own(FLEET)) == 0
         core.settled = fresh or not self.must_ask()
         if fresh:
             self._open_incarnation()
@@ -127,8 +127,8 @@ class Members(Part):
         core, own = self.core, self.core.membership.own(FLEET)
         core.store.remember(PRESENT, own.incarnation)
         heads = {
-            str(s): kinds.Head(core.store.root_at(s, core.store.size(s)).hex(), core.store.size(s))
-            for s in core.store.streams()
+            str(s): kinds.Head(core.log.root_at(s, core.log.size(s)).hex(), core.log.size(s))
+            for s in core.log.streams()
             if s.machine == core.machine and s.incarnation != own.incarnation
         }
         body = kinds.MachineOpen(str(core.settings["record"]), dict(list(heads.items())[-64:]))

@@ -44,7 +44,7 @@ class Republisher(Part):
             row: dict[str, Any] = fact.row
             known = any(
                 not fact.own or StreamName.parse(found["stream"]).machine == core.machine
-                for found in core.store.rows(fact.table, **row)
+                for found in core.tables.rows(fact.table, **row)
                 if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
             )
             if known or (fact.until_ms is not None and fact.until_ms < core.now.wall_ms):

@@ -68,7 +68,7 @@ class Rollbacks(Part):
             if len(told) >= SETBACKS_PER_HOUR_MAX:
                 continue
             lanes = [s.lanes.get(stream) for s in core.sync.sessions.values() if s.peer == machine]
-            if any(lane is not None and lane.has >= core.store.size(stream) for lane in lanes):
+            if any(lane is not None and lane.has >= core.log.size(stream) for lane in lanes):
                 del self._behind[machine]
                 name = core.membership.name_of(machine)
                 core.incidents.close_anywhere(_key(machine), f"{name} has its own entries again")

@@ -119,7 +119,7 @@ class Forks:
         """Our tree and a peer's differ at `differ` entries: look for the first difference."""
         if self.is_ours(stream):
             self._tell(Regressed(stream, "a peer holds another branch of our stream"))
-        frozen = self.store.frozen_at(stream)
+        frozen = self.store.log.frozen_at(stream)
         if differ <= 0 or (frozen is not None and frozen < differ):
             return
         old = self._disputes.get(stream)
@@ -158,14 +158,14 @@ class Forks:
         asked = dispute is not None and dispute.link == link
         match message:
             case wire.Probe(size=size):
-                if 0 < size <= self.store.size(stream):
-                    root = self.store.root_at(stream, size)
+                if 0 < size <= self.store.log.size(stream):
+                    root = self.store.log.root_at(stream, size)
                     self.sync.say(link, wire.Root(str(stream), size, root.hex()))
-                elif self.store.frozen_at(stream) is not None:
+                elif self.store.log.frozen_at(stream) is not None:
                     self.tell_frozen(link, stream)
             case wire.Root(size=size, root=root_hex):
-                if dispute is not None and asked and 0 < size <= self.store.size(stream):
-                    same = self.store.root_at(stream, size).hex() == root_hex
+                if dispute is not None and asked and 0 < size <= self.store.log.size(stream):
+                    same = self.store.log.root_at(stream, size).hex() == root_hex
                     dispute.search.learn(size, same=same)
                     self._ask_next(stream)
             case wire.Prove(index=index):
@@ -173,7 +173,7 @@ class Forks:
                 if branch is not None:
                     text = forks.encode_branch(branch)
                     self.sync.say(link, wire.Leaf(str(stream), index, text))
-                elif self.store.frozen_at(stream) is not None:
+                elif self.store.log.frozen_at(stream) is not None:
                     self.tell_frozen(link, stream)
             case wire.Leaf(index=index, branch=text):
                 if asked:
@@ -190,17 +190,17 @@ class Forks:
         branches two may differ earlier than those that were proved first.
         """
         store = self.store
-        for seal in store.seals(stream):
+        for seal in store.log.seals(stream):
             if not 0 <= index < seal.size:
                 continue
             try:
-                if store.root_at(stream, seal.size) != seal.root:
+                if store.log.root_at(stream, seal.size) != seal.root:
                     continue
-                proof = store.inclusion(stream, index, seal.size)
+                proof = store.log.inclusion(stream, index, seal.size)
             except NotFound:
                 # A seal ahead of the entries that are here.
                 continue
-            header = store.entry_at(stream, index).raw.decode()
+            header = store.log.entry_at(stream, index).raw.decode()
             return Branch(seal.note.decode(), header, [h.hex() for h in proof])
         return None
 
@@ -208,7 +208,7 @@ class Forks:
         """The fork proofs we have; a stream frozen by a revocation has none."""
         if self._proofs is None:
             found = {}
-            for raw in self.store.forks():
+            for raw in self.store.log.forks():
                 try:
                     found[forks.stream_of(raw)] = raw
                 except Refused:
@@ -218,7 +218,7 @@ class Forks:
 
     def proved(self) -> dict[str, Fork]:
         """The forks that these prove, by name."""
-        found = ((str(s), self.store.frozen_at(s)) for s in self.proofs())
+        found = ((str(s), self.store.log.frozen_at(s)) for s in self.proofs())
         forks = [Fork(common, stream) for stream, common in found if common is not None]
         return {name_of(fork): fork for fork in forks}
 
@@ -230,10 +230,10 @@ class Forks:
         """
         stream = forks.stream_of(raw)
         public = self.membership.key_of(stream.machine, "seal")
-        frozen = self.store.frozen_at(stream)
+        frozen = self.store.log.frozen_at(stream)
         if public is None or (frozen is not None and self.proofs().get(stream) == raw):
             return
-        if self.is_nothing(stream) or not self.store.has_place(stream):
+        if self.is_nothing(stream) or not self.store.log.has_place(stream):
             return
         proof = forks.open_fork(raw, self.membership.fleet, public)
         if frozen is not None and frozen <= proof.index:
@@ -257,8 +257,8 @@ class Forks:
 
     def start(self) -> None:
         """Say again what a crash may have kept us from saying; call it before any `step`."""
-        for stream in self.store.streams():
-            common = self.store.frozen_at(stream)
+        for stream in self.store.log.streams():
+            common = self.store.log.frozen_at(stream)
             if common is not None:
                 self._say_again(self._lasting_beyond(stream, common))
         self.membership.stale()
@@ -269,7 +269,7 @@ class Forks:
 
     def _lasting_beyond(self, stream: StreamName, common: int) -> list[Entry]:
         """What is never forgotten of the entries after the end of a frozen stream."""
-        lost = self.store.entries_of(stream, common, KINDS)
+        lost = self.store.log.entries_of(stream, common, KINDS)
         self.membership.left_out(stream, removals(lost))
         return lost
 
@@ -277,13 +277,13 @@ class Forks:
 
     def is_nothing(self, stream: StreamName) -> bool:
         """Whether nothing of a stream is here, and nothing of it will count: it gets no row."""
-        if self.store.knows(stream) or stream.machine == self.membership.machine:
+        if self.store.log.knows(stream) or stream.machine == self.membership.machine:
             return False
         return self.membership.roster.cut(stream) == 0
 
     def end_of(self, stream: StreamName) -> int | None:
         """Where a stream ends; None while it lives. A revoked machine's is frozen there soon."""
-        frozen = self.store.frozen_at(stream)
+        frozen = self.store.log.frozen_at(stream)
         cut = self.membership.roster.cut(stream)
         ours = stream.machine == self.membership.machine
         if cut is None or ours or (frozen is not None and frozen <= cut):
@@ -297,7 +297,7 @@ class Forks:
         if cut is None:
             # Whoever told of the revocation was cut back; it is said again, and so is this.
             return 0
-        size = self.store.size(stream)
+        size = self.store.log.size(stream)
         # To undo a part costs what the whole stream wrote.
         cost = size if cut < size else 0
         if cut == 0 and self.store.drop(stream):
@@ -305,7 +305,7 @@ class Forks:
             self.sync.forget(stream)
             self.counters["streams-forgotten"] += 1
             return 0
-        frozen = self.store.frozen_at(stream)
+        frozen = self.store.log.frozen_at(stream)
         if frozen is None or frozen > cut:
             # The revocation itself is an entry of whoever wrote it; this only points there.
             evidence = canon.encode({"cut": cut, "revoked": stream.machine})
@@ -321,7 +321,7 @@ class Forks:
         It may have opened thousands to make this dear: so many are ended now, the rest at ticks,
         and the roster is combined anew when all of them have ended.
         """
-        for stream in self.store.streams():
+        for stream in self.store.log.streams():
             if stream.machine == machine:
                 self.end_of(stream)
         self._bury_some(wall_ms)

@@ -41,8 +41,8 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
-from muster.store.reader import EVERY_ROW
 from muster.store.store import Store
+from muster.store.table_reader import EVERY_ROW
 from muster.task.route import NOOP, Machine
 
 # What a machine may keep much of, in which order the newest of it comes first, and what is large.
@@ -97,15 +97,15 @@ class Membership:
         All that count: cut anywhere, whoever writes much would take back what others shut out. A
         document counts once, in however many streams a machine says it again.
         """
-        many = self._store.streams_count() > STREAMS_READ_WHOLE_MAX
+        many = self._store.log.streams_count() > STREAMS_READ_WHOLE_MAX
         if table in _NEWEST and not equals:
             found = self._newest_of_each(table)
         elif many and table in _ONE_COUNTS:
-            found = self._store.newest(table)
+            found = self._store.tables.newest(table)
         elif many and table in _COUNTED:
-            found = self._store.distinct(table, _COUNTED[table], **equals)
+            found = self._store.tables.distinct(table, _COUNTED[table], **equals)
         else:
-            found = self._store.rows(table, limit=EVERY_ROW, **equals)
+            found = self._store.tables.rows(table, limit=EVERY_ROW, **equals)
         if table != MEMBER.name or not self._left_out:
             return found
         return [*found, *(row for rows in self._left_out.values() for row in rows.values())]
@@ -117,14 +117,14 @@ class Membership:
         """
         store, most, bytes_max = self._store, GROUP_ROWS_OF_KEEPER_MAX, GROUP_BYTES_OF_KEEPER_MAX
         order, column = _NEWEST[table]
-        count, size = store.weight(table, column)
+        count, size = store.tables.weight(table, column)
         if count <= most and size <= bytes_max:
-            return store.rows(table, limit=most)
-        keepers = sorted({stream.machine for stream in store.streams()})
+            return store.tables.rows(table, limit=most)
+        keepers = sorted({stream.machine for stream in store.log.streams()})
         return [
             row
             for keeper in keepers
-            for row in store.newest_within(
+            for row in store.tables.newest_within(
                 table, keeper, by=order, limit=most, column=column, most=bytes_max
             )
         ]
@@ -234,7 +234,7 @@ class Membership:
 
     def revocation(self, key: str) -> str:
         """The document that shuts a key out, "" when there is none here."""
-        for row in self._store.rows(REVOKED.name, key=key, limit=1):
+        for row in self._store.tables.rows(REVOKED.name, key=key, limit=1):
             return str(row["revocation"])
         return ""
 

@@ -42,7 +42,7 @@ class Awaited:
         self, stream: StreamName, size: int, machines: set[MachineId], then: Callable[[], None]
     ) -> None:
         """Call `then` once, when all of `machines` have receipted `size` entries of `stream`."""
-        for cosign in self._store.cosigns(stream):
+        for cosign in self._store.log.cosigns(stream):
             if cosign.strength == "held" and cosign.size >= size:
                 machines.discard(cosign.machine)
         if machines:
@@ -109,7 +109,7 @@ class Claims:
         """Another machine signed a receipt over more than there is."""
         kept = str(self._store.recall(_KEPT + cosign.machine) or "")
         size, _, stream = kept.partition(" ")
-        if not kept or self._store.size(StreamName.parse(stream)) >= int(size):
+        if not kept or self._store.log.size(StreamName.parse(stream)) >= int(size):
             self.newest = cosign
 
     def follow(self, membership: Membership) -> tuple[StreamName, str] | None:

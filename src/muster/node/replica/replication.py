@@ -105,7 +105,9 @@ class Replication:
                 session, stream = self.sync.paths.of(link), wire.stream_of(message.stream)
                 own = session is not None and stream.machine == session.peer
                 # Who asks for entries of its own stream has fewer of them than we.
-                behind = own and stream.scope == FLEET and message.start < self.store.size(stream)
+                behind = (
+                    own and stream.scope == FLEET and message.start < self.store.log.size(stream)
+                )
                 if behind:
                     self._tell(OwnWanted(stream.machine, stream))
                 self.sync.on_want(link, message, now_ms)
@@ -133,7 +135,9 @@ class Replication:
             self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
             stream = wire.stream_of(head.stream)
-            if stream.machine == self.membership.machine and head.size > self.store.size(stream):
+            if stream.machine == self.membership.machine and head.size > self.store.log.size(
+                stream
+            ):
                 self._is_longer(stream, head.seal.encode())
         living = [h for h in offer.heads if not self._is_over(link, h)]
         offer = wire.Offer(living, whole=offer.whole)
@@ -147,7 +151,7 @@ class Replication:
     def _is_longer(self, stream: StreamName, note: bytes) -> None:
         """Somebody shows more of our stream than we hold; our own seal on it settles it."""
         seal = self._open(note) if note else None
-        if seal is None or seal.stream != stream or seal.size <= self.store.size(stream):
+        if seal is None or seal.stream != stream or seal.size <= self.store.log.size(stream):
             return
         if stream.scope == FLEET:
             self.longer[stream] = max(seal.size, self.longer.get(stream, 0))
@@ -163,7 +167,7 @@ class Replication:
         if end is None or head.size <= end:
             return False
         self.forks.tell_frozen(link, stream)
-        return self.store.size(stream) >= end
+        return self.store.log.size(stream) >= end
 
     def _open(self, note: bytes) -> Seal | None:
         """The seal, checked; None when the machine is not (yet) known here."""
@@ -173,7 +177,7 @@ class Replication:
 
     def _compare(self, link: int, stream: StreamName, head: wire.Head) -> None:
         """A peer's seal for a stream of which we hold at least as much: is it our history?"""
-        mine = self.store.seal_of(stream)
+        mine = self.store.log.seal_of(stream)
         if mine is not None and mine.note == head.seal.encode():
             held = self._held(stream)
             if held is not None:
@@ -182,10 +186,10 @@ class Replication:
         seal = self._open(head.seal.encode())
         if seal is None or seal.stream != stream:
             return
-        if seal.size > self.store.size(stream):
+        if seal.size > self.store.log.size(stream):
             return
-        if self.store.root_at(stream, seal.size) != seal.root:
-            self.forks.dispute(link, stream, min(seal.size, self.store.size(stream)))
+        if self.store.log.root_at(stream, seal.size) != seal.root:
+            self.forks.dispute(link, stream, min(seal.size, self.store.log.size(stream)))
             return
         held = self._held(stream)
         if held is not None and held.size >= seal.size:
@@ -193,7 +197,7 @@ class Replication:
 
     def _held(self, stream: StreamName) -> Cosign | None:
         """Our own receipt for a stream, the newest."""
-        for cosign in self.store.cosigns(stream):
+        for cosign in self.store.log.cosigns(stream):
             if cosign.machine == self.membership.machine and cosign.strength == "held":
                 return cosign
         return None
@@ -205,11 +209,11 @@ class Replication:
         seal = self._open(head.seal.encode())
         if seal is None or seal.stream != stream or self.forks.end_of(stream) is not None:
             return
-        seen = self.store.latest_seal(stream)
+        seen = self.store.log.latest_seal(stream)
         size, root = (seen.size, seen.root) if seen is not None else (0, tree.EMPTY_ROOT)
         if seal.size < size:
             return
-        if not self.store.has_place(stream) or not seal.size:
+        if not self.store.log.has_place(stream) or not seal.size:
             self.counters["streams-without-a-place"] += 1
             return
         if seal.size > size or seal.root != root:
@@ -248,7 +252,7 @@ class Replication:
             self._heard_cosign(link, known, now_ms)
             return
         stream = seals.peek_stream(note)
-        if not self.store.knows(stream) and not self.forks.is_ours(stream):
+        if not self.store.log.knows(stream) and not self.forks.is_ours(stream):
             self.counters["cosign-of-unknown-stream"] += 1
             self.hearsay.keep(link, stream, note)
             return
@@ -258,8 +262,8 @@ class Replication:
             self.counters["cosign-of-unknown-machine"] += 1
             return
         cosign = seals.open_cosign(note, self.membership.fleet, seen=seen, held=held)
-        if cosign.size <= self.store.size(cosign.stream):
-            if self.store.root_at(cosign.stream, cosign.size) != cosign.root:
+        if cosign.size <= self.store.log.size(cosign.stream):
+            if self.store.log.root_at(cosign.stream, cosign.size) != cosign.root:
                 self.counters["cosign-of-another-branch"] += 1
                 return
         elif self.forks.is_ours(cosign.stream):
@@ -316,7 +320,7 @@ class Replication:
             # It may not have heard yet: no fault of the peer.
             self.forks.tell_frozen(link, stream)
             return
-        if not self.store.has_place(stream):
+        if not self.store.log.has_place(stream):
             most = STREAMS_OF_MACHINE_MAX
             raise Refused(f"{stream} is one more than {most} of its machine: `muster revoke` it")
         public = self.membership.key_of(stream.machine, "seal")
@@ -325,14 +329,14 @@ class Replication:
             public = self.membership.introduced(stream, segment.entries[0])
         if public is None:
             raise Refused(f"the machine of {stream} is not known here yet")
-        state, held_tree = self.store.state(stream), self.store.tree(stream)
+        state, held_tree = self.store.log.state(stream), self.store.log.tree(stream)
         outcome = admit(state, segment, self.membership.fleet, public, held_tree)
         match outcome:
             case Taken() if not self.intake.admits(stream.machine, len(raw), now_ms):
                 # It is offered again, and by then there may be room for more of its writer.
                 self.counters["entries-held-back"] += 1
             case Taken() if outcome.entries:
-                fresh = not self.store.knows(stream)
+                fresh = not self.store.log.knows(stream)
                 self.store.take(outcome, wall_ms)
                 if fresh:
                     self._heard_before(stream, now_ms)
@@ -355,7 +359,9 @@ class Replication:
             case Gap():
                 self.sync.gap(link, stream, now_ms)
             case Diverged():
-                self.forks.dispute(link, stream, min(outcome.seal.size, self.store.size(stream)))
+                self.forks.dispute(
+                    link, stream, min(outcome.seal.size, self.store.log.size(stream))
+                )
 
     def receipts(self, wall_ms: int) -> None:
         """One *held* cosign per stream that grew in this transaction; call before its commit."""
@@ -364,8 +370,8 @@ class Replication:
                 # It is given when that is certain again; until then its writer waits for it.
                 continue
             del self._touched[stream]
-            size = self.store.size(stream)
-            root = self.store.root_at(stream, size)
+            size = self.store.log.size(stream)
+            root = self.store.log.root_at(stream, size)
             cosign = self._make_cosign("held", stream, size, root, wall_ms)
             for link in links:
                 self.sync.answer_cosign(link, stream, "held", size, cosign.note)

@@ -51,7 +51,7 @@ class Losses(Part):
 
     def _tell(self, name: str, *, here: bool) -> None:
         core, key = self._core, f"{_REPOSITORY}{name}"[:64]
-        told = bool(core.store.rows("fleet_incident", writer=core.machine, key=key, open=1))
+        told = bool(core.tables.rows("fleet_incident", writer=core.machine, key=key, open=1))
         if here and told:
             core.incidents.close_anywhere(key, "it is here again")
         elif not here and not told:
@@ -65,11 +65,11 @@ class Losses(Part):
 def blobs_gone(core: "Core", blobs: Blobs) -> str:
     """What to tell a person of deliverables of our own that are not here; "" where all are."""
     gone, first = 0, ""
-    rows = core.store.rows(
+    rows = core.tables.rows(
         "attempt", writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
     )
     for row in rows:
-        entry = core.store.entry(row["ended"])
+        entry = core.log.entry(row["ended"])
         if entry is None or entry.header.kind != "attempt.finish":
             continue
         body = body_or_none(entry, AttemptFinish)

@@ -69,12 +69,12 @@ class _View:
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
         # Receipts of before are asked for with the message.
-        ((last,),) = store.query("select coalesce(max(id_), -1) from receipt_hist")
+        ((last,),) = store.tables.query("select coalesce(max(id_), -1) from receipt_hist")
         self._receipts = int(last)  # type: ignore[arg-type]
 
     def look(self) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
-        found = self._store.changes(
+        found = self._store.tables.changes(
             "receipt", ("message", "actor"), after=self._receipts, limit=_PAGE
         )
         read: set[bytes] = set()
@@ -86,7 +86,7 @@ class _View:
                 if gone:
                     return False, True
                 read.add(message)  # type: ignore[arg-type]
-        rows: list[tuple[Any, ...]] = self._store.query(
+        rows: list[tuple[Any, ...]] = self._store.tables.query(
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )
         cut: set[int] = set()

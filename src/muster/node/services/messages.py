@@ -29,10 +29,10 @@ def find(core: "Core", text: str) -> Sent:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
     found: list[Sent] = []
     # What somebody typed may be no id at all.
-    alike = core.store.entries_like(text) if _HEX.fullmatch(text) else iter(())
+    alike = core.log.entries_like(text) if _HEX.fullmatch(text) else iter(())
     for looked, entry in enumerate(alike, 1):
         if entry.header.kind == "message.send":
-            there = core.store.row("message", entry.stream, entry.header.seq) is not None
+            there = core.tables.row("message", entry.stream, entry.header.seq) is not None
             found += [Sent(entry, message_of(entry))] if there else []
         if len(found) > 1 or looked > _ALIKE_MAX:
             raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
@@ -43,7 +43,7 @@ def find(core: "Core", text: str) -> Sent:
 
 def at(core: "Core", stream: StreamName, seq: int) -> Sent:
     """The message that is known to stand at this place."""
-    entry = core.store.entry_at(stream, seq)
+    entry = core.log.entry_at(stream, seq)
     return Sent(entry, message_of(entry))
 
 
@@ -53,7 +53,7 @@ def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> lis
     below: dict[str, Any] = {}
     if before is not None:
         below = {"at_ms": before.row.at_ms, "id": before.id}
-    rows = core.store.rows(
+    rows = core.tables.rows(
         "message",
         order=("-at_ms", "-id"),
         limit=_LOOKED_MAX,
@@ -79,9 +79,9 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
     speaks = Speakers(core).speaks
     places = [
         (row["at_ms"], row["id"], stream, row["seq"])
-        for stream in core.store.streams()
+        for stream in core.log.streams()
         if wanted(stream)
-        for row in core.store.rows(
+        for row in core.tables.rows(
             "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
         )
         if speaks(stream, row["seq"])
@@ -92,7 +92,7 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
 def receipts(core: "Core", message: bytes) -> list[Receipt]:
     """What readers said of a message."""
     found = []
-    rows = core.store.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
+    rows = core.tables.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
     for row in rows:
         said = ReceiptRow(**{name: row[name] for name in ReceiptRow._fields})
         machine = StreamName.parse(row["stream"]).machine
@@ -102,7 +102,7 @@ def receipts(core: "Core", message: bytes) -> list[Receipt]:
 
 def held_size(core: "Core", stream: StreamName) -> Callable[[MachineId], int]:
     """How much of a stream each machine has receipted."""
-    sizes = {c.machine: c.size for c in core.store.cosigns(stream) if c.strength == "held"}
+    sizes = {c.machine: c.size for c in core.log.cosigns(stream) if c.strength == "held"}
     return lambda machine: sizes.get(machine, 0)
 
 

@@ -21,7 +21,7 @@ from muster.log import canon
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incidents import name
 from muster.node.part import Part
-from muster.store.reader import EVERY_ROW
+from muster.store.table_reader import EVERY_ROW
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -52,17 +52,17 @@ def end(core: "Core", authority: Authority, key: str) -> None:
     roster, known = core.roster, set[str]()
     givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}
     for giver in sorted(givers - {key}):
-        given = core.store.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)
-        given += core.store.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
+        given = core.tables.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)
+        given += core.tables.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
         known |= {row["id"] for row in given}
-    took = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key)
+    took = core.tables.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key)
     taken = dict.fromkeys(row["id"] for row in took)
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
     # What is known here first: whoever has the key acknowledges what never was.
     proven = core.replication.forks.proved()
-    told = {name(row) for row in core.store.rows("fleet_incident", open=1)}
-    said = core.store.distinct(folds.ACKNOWLEDGED.name, ("incident",), signer=key)
+    told = {name(row) for row in core.tables.rows("fleet_incident", open=1)}
+    said = core.tables.distinct(folds.ACKNOWLEDGED.name, ("incident",), signer=key)
     seen = sorted(
         dict.fromkeys(row["incident"] for row in said),
         key=lambda each: (each not in proven, each not in told),

@@ -20,8 +20,8 @@ def presence(core: "Core", machine: MachineId) -> str:
 def heard_ms_ago(core: "Core", machine: MachineId) -> int | None:
     """How old the newest entry of a machine that is away is; None when nothing of it is here."""
     newest = 0
-    for stream in core.store.streams() if machine != core.machine else ():
-        size = core.store.size(stream)
+    for stream in core.log.streams() if machine != core.machine else ():
+        size = core.log.size(stream)
         if stream.machine == machine and size:
-            newest = max(newest, core.store.entry_at(stream, size - 1).stamp.ms)
+            newest = max(newest, core.log.entry_at(stream, size - 1).stamp.ms)
     return max(0, core.now.wall_ms - newest) if newest else None

@@ -40,11 +40,11 @@ class Speakers:
             joined_ms = _changed_ms(core, scope, core.machine, member=1)
             times = self._known[scope, stream.machine] = (left_ms, joined_ms)
         left_ms, joined_ms = times
-        came = None if left_ms is None else core.store.admitted(stream, seq)
+        came = None if left_ms is None else core.log.admitted(stream, seq)
         if left_ms is None or came is None:
             return False
         if joined_ms is not None and joined_ms > left_ms:
-            return core.store.entry_at(stream, seq).stamp.ms <= left_ms
+            return core.log.entry_at(stream, seq).stamp.ms <= left_ms
         return came[1] <= left_ms
 
 
@@ -52,7 +52,7 @@ def _changed_ms(core: "Core", scope: Scope, machine: str, *, member: int) -> int
     """When the keeper of a thread last put a machine in or out; None where it never did."""
     owner = group_owner(scope)
     named: dict[str, Any] = {"name": group_name(scope), "machine": machine, "member": member}
-    rows = core.store.rows(MEMBER.name, writer=str(owner), order=("-t_ms",), limit=1, **named)
+    rows = core.tables.rows(MEMBER.name, writer=str(owner), order=("-t_ms",), limit=1, **named)
     found = [row["t_ms"] for row in rows]
     if not member:
         # A removal lasts, also beyond the end of the keeper's stream.

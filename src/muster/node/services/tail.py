@@ -41,7 +41,7 @@ class Tail(Part):
         core.on(ev.MachineGone, self._gone)
 
     def _committed(self, _event: ev.Committed) -> None:
-        number = self.core.store.admissions
+        number = self.core.log.admissions
         if number != self.number:
             self.number = number
             self._tell(None)

@@ -105,7 +105,7 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
         # What a worker would check before it runs anything of it.
         found: list[Statement] = []
         with suppress(Unproven):
-            check_ordered(entry, fleet=core.membership.fleet, lookup=core.store.entry,
+            check_ordered(entry, fleet=core.membership.fleet, lookup=core.log.entry,
                           authority=lambda statement, _at_ms: found.append(statement),
                           now_ms=entry.header.t[0])  # fmt: skip
             return found
@@ -119,7 +119,7 @@ def _statements(core: "Core", entry: Entry) -> list[Statement]:
 
 def _orders(core: "Core", entry: Entry) -> list[Statement]:
     """The orders that an entry cites and that its own machine took just before it, once."""
-    found = [core.store.entry(cause) for cause in entry.causes]
+    found = [core.log.entry(cause) for cause in entry.causes]
     return [
         _taken(core, each)
         for each in found
@@ -134,12 +134,14 @@ def _orders(core: "Core", entry: Entry) -> list[Statement]:
 def _is_first(core: "Core", took: Entry) -> bool:
     """Whether its machine took the order here for the first time, of all its incarnations."""
     order, store = _taken(core, took), core.store
-    rows = store.rows(
+    rows = store.tables.rows(
         ORDER.name, writer=took.header.author, operator=order.operator, nonce=order.nonce
     )
-    entries = [store.entry(row["entry"]) for row in rows]
-    came = [store.admitted(each.stream, each.header.seq) for each in entries if each is not None]
-    mine = store.admitted(took.stream, took.header.seq)
+    entries = [store.log.entry(row["entry"]) for row in rows]
+    came = [
+        store.log.admitted(each.stream, each.header.seq) for each in entries if each is not None
+    ]
+    mine = store.log.admitted(took.stream, took.header.seq)
     return mine is not None and all(each is None or mine <= each for each in came)
 
 

@@ -60,7 +60,7 @@ class Approvals(Part):
             return
         self._tidy = True
         asked = {_incident(*key) for key in self._open}
-        for row in self.core.store.rows("fleet_incident", writer=self.core.machine, open=1):
+        for row in self.core.tables.rows("fleet_incident", writer=self.core.machine, open=1):
             if row["key"].startswith(INCIDENT) and row["key"] not in asked:
                 self.core.incidents.close(row["key"], "the daemon was restarted")
 

@@ -87,7 +87,7 @@ class Branches(Part):
         for task, due_ms in list(self._due_ms.items()):
             if due_ms <= now_ms and task not in self.asked:
                 row = self._row(task)
-                opened = None if row is None else self.core.store.entry(row["opened"])
+                opened = None if row is None else self.core.log.entry(row["opened"])
                 body = None if opened is None else body_or_none(opened, kinds.TaskOpen)
                 if row is None or body is None:
                     del self._due_ms[task]
@@ -115,7 +115,7 @@ class Branches(Part):
             if event.was_gone:
                 self.core.incidents.open(key, "notice", f"{event.branch} was brought back")
                 self.core.incidents.close(key, "the branch stands again")
-            elif self.core.store.rows("fleet_incident", writer=self.core.machine, key=key, open=1):
+            elif self.core.tables.rows("fleet_incident", writer=self.core.machine, key=key, open=1):
                 self.core.incidents.close(key, "the branch stands again")
             return
         self._due_ms[task] = self.core.now.boot_ms + BRANCH_RETRY_MS
@@ -123,5 +123,5 @@ class Branches(Part):
         self.core.incidents.open(key, "warning", title)
 
     def _row(self, task: str) -> Mapping[str, Any] | None:
-        rows = self.core.store.rows("task", writer=self.core.machine, task=task, state="done")
+        rows = self.core.tables.rows("task", writer=self.core.machine, task=task, state="done")
         return max(rows, key=itemgetter("changed_ms"), default=None)

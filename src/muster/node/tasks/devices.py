@@ -9,7 +9,7 @@ from msgspec import Struct
 from muster.fleet import folds
 from muster.fleet.device import Terms
 from muster.fleet.device_fold import DEVICE, DEVICE_OFFER
-from muster.store.reader import EVERY_ROW
+from muster.store.table_reader import EVERY_ROW
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -45,7 +45,7 @@ def offers(core: "Core") -> Iterator[Offer]:
     seen = set[str]()
     # Anybody can sign terms; only an operator's are an offer.
     for key in sorted(core.roster.operators_ever):
-        for row in core.store.rows(DEVICE_OFFER.name, operator=key):
+        for row in core.tables.rows(DEVICE_OFFER.name, operator=key):
             if (id := row["id"]) not in seen:
                 seen.add(id)
                 terms = msgspec.json.decode(row["terms"], type=Terms)
@@ -79,13 +79,13 @@ def known(core: "Core", machine: str = "") -> list[Known]:
 def state(core: "Core", offer: Offer) -> State:
     id_, operator, _, terms = offer
     roster, now_ms = core.roster, core.now.wall_ms
-    taken = core.store.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)
+    taken = core.tables.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)
     takers = {r["taker"] for r in taken}
     if operator not in roster.operators or any(roster.took(taker, id_) for taker in takers):
         return "revoked"
     if terms.machine not in roster.machines or roster.is_dead(terms.ticket):
         return "revoked"
-    keys = {r["key"] for r in core.store.rows(DEVICE.name, id=id_)}
+    keys = {r["key"] for r in core.tables.rows(DEVICE.name, id=id_)}
     if len(keys) > 1:
         return "void"
     if keys and any(roster.is_dead(key) for key in keys):

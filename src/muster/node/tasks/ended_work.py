@@ -54,8 +54,8 @@ def shown(core: "Core", row: Mapping[str, Any], *whats: str) -> dict[str, Any]:
 
 def ended_by(core: "Core", what: str) -> str:
     """The operator who ended this, "" where nobody did."""
-    for row in core.store.rows("ending", what=what):
-        entry = core.store.entry(row["entry"])
+    for row in core.tables.rows("ending", what=what):
+        entry = core.log.entry(row["entry"])
         if entry is not None and (name := orderer(core, entry)):
             return name
     return ""

@@ -109,7 +109,7 @@ class Followers(Part):
 
     def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
         own = self.core.membership.own(FLEET)
-        row = self.core.store.row("task", own, task) if self.watchers.get(run) else None
+        row = self.core.tables.row("task", own, task) if self.watchers.get(run) else None
         if row is None:
             return
         row["machine"] = self.core.membership.name_of(row["machine"])

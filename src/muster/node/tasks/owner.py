@@ -106,7 +106,7 @@ class OwnerService(Part):
 
     def _make(self) -> Owner:
         # This incarnation's place: when its first entry was written, so that later is higher.
-        first = self.core.store.slice(self.core.membership.own(FLEET), 0, 1)
+        first = self.core.log.slice(self.core.membership.own(FLEET), 0, 1)
         mine = first[0].stamp.ms if first else self.core.now.wall_ms
         newest = self._own_rows(order=("-epoch_order",), limit=1)
         highest = newest[0]["epoch_order"] if newest else 0
@@ -120,7 +120,7 @@ class OwnerService(Part):
         )
 
     def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
-        return self.core.store.rows("task", writer=self.core.machine, **equals)
+        return self.core.tables.rows("task", writer=self.core.machine, **equals)
 
     # --- starting ---------------------------------------------------------------------------
 
@@ -161,12 +161,12 @@ class OwnerService(Part):
     def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
         task = TaskRow(**{name: row[name] for name in TaskRow._fields})
         (order, count), ended = task.epoch, None
-        attempts = self.core.store.rows(
+        attempts = self.core.tables.rows(
             "attempt", writer=task.machine, task=row["task"], epoch_order=order, epoch_count=count
         )
         # The end of the attempt that holds the task, where it came before we were stopped.
         for attempt in attempts if task.state == "leased" else ():
-            entry = self.core.store.entry(attempt["ended"])
+            entry = self.core.log.entry(attempt["ended"])
             if entry is not None and ended is None:
                 ended = entry.id, task.machine, body_as(entry, _END_KINDS[entry.header.kind])
         restored.append(Restored(row["task"], task, self._opening(row), FLEET, ended))
@@ -176,7 +176,7 @@ class OwnerService(Part):
         # A restart forgets what machines failed at: nothing must say for ever that they do.
         held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
         own = self.core.membership.own(FLEET)
-        for row in self.core.store.rows("fleet_incident", stream=own, open=1):
+        for row in self.core.tables.rows("fleet_incident", stream=own, open=1):
             if row["key"].startswith(_FAULT) and row["key"] not in held:
                 reason = "the daemon was restarted; it is asked again"
                 self.core.incidents.close(row["key"], reason)
@@ -236,7 +236,7 @@ class OwnerService(Part):
         return settled_of(self.core.store, over[-1]) if over else None
 
     def _opening(self, row: Mapping[str, Any]) -> kinds.TaskOpen:
-        found = self.core.store.entry(row["opened"])
+        found = self.core.log.entry(row["opened"])
         assert found is not None, "a row names an entry that the store holds"
         return body_as(found, kinds.TaskOpen)
 
@@ -263,7 +263,7 @@ class OwnerService(Part):
             me, (order, count) = self.core.machine, body.epoch
             late: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
             given = is_given(self.core, entry, me, body.task, body.epoch)
-            if not given or self.core.store.rows("late", writer=me, **late):
+            if not given or self.core.tables.rows("late", writer=me, **late):
                 # Not from who once had the task, or not the first of its kind. Whoever never had
                 # the task could fill our log with what came too late.
                 self.core.counters["reports-of-nobody"] += 1
@@ -280,14 +280,14 @@ class OwnerService(Part):
         if body.reason not in evidence.HOPELESS:
             return ""
         core, rows = self.core, self._own_rows(task=body.task)
-        opened = core.store.entry(rows[-1]["opened"]) if rows else None
+        opened = core.log.entry(rows[-1]["opened"]) if rows else None
         if opened is None:
             return ""
         try:
             evidence.check_ordered(
                 opened,
                 fleet=core.membership.fleet,
-                lookup=core.store.entry,
+                lookup=core.log.entry,
                 authority=core.roster.permit,
                 now_ms=core.now.wall_ms,
             )
@@ -388,7 +388,7 @@ def _task_of(each: object) -> str:
 
 def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
     """How a settled task ended, from its row and the entry that the row names."""
-    entry = store.entry(row["settled"])
+    entry = store.log.entry(row["settled"])
     settled = entry is not None and entry.header.kind == "task.settle"
     body = body_or_none(entry, kinds.TaskSettle) if entry is not None and settled else None
     place = (row["task"], row["run"], row["phase"], row["instance"])

@@ -93,7 +93,7 @@ class Ownership(Part):
         Looked into only where several wrote the id: this is asked for nearly every assignment. What
         we assign ourselves is ours, whatever others wrote about it.
         """
-        if owner == self.core.machine or len(self.core.store.writers("task", task=task)) < 2:
+        if owner == self.core.machine or len(self.core.tables.writers("task", task=task)) < 2:
             return False
         return self.owner("task", task) not in (None, owner)
 
@@ -119,8 +119,8 @@ class Ownership(Part):
     def beginning(self, what: What, text: str) -> list[Held]:
         """The tasks or runs whose ids begin so; where an id names its owner, only such."""
         names = set[str]()
-        for writer in sorted({stream.machine for stream in self.core.store.streams()}):
-            rows = self.core.store.rows(
+        for writer in sorted({stream.machine for stream in self.core.log.streams()}):
+            rows = self.core.tables.rows(
                 what, writer=writer, begins={what: text}, order=(what,), limit=_ALIKE_MAX
             )
             names |= {row[what] for row in rows}
@@ -138,10 +138,10 @@ class Ownership(Part):
         rows: list[Row] = []
         cut = False
         # Work is written for the whole fleet: in no other stream is a task of anybody's.
-        for stream in (each for each in self.core.store.streams() if each.scope == FLEET):
+        for stream in (each for each in self.core.log.streams() if each.scope == FLEET):
             for state in wanted or (None,):
                 more = equals if state is None else {**equals, "state": state}
-                found = self.core.store.rows(
+                found = self.core.tables.rows(
                     what, stream=stream, order=("-opened_ms",), limit=limit + 1, **more
                 )
                 cut = cut or len(found) > limit
@@ -152,7 +152,7 @@ class Ownership(Part):
             yield
         # Those of these ids that several streams have a row of.
         names = json.dumps(sorted({name for _, name in first}))
-        query = self.core.store.query(
+        query = self.core.tables.query(
             f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
             " group by 1 having count(*) > 1",
             (names,),
@@ -178,10 +178,10 @@ class Ownership(Part):
     def attempts(self, task: str) -> list[Row]:
         """What workers wrote of their attempts at a task that its owner had given them."""
         found = []
-        for row in self.core.store.rows_of_each(
+        for row in self.core.tables.rows_of_each(
             "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
         ):
-            entry = self.core.store.entry(row["started"] or row["ended"])
+            entry = self.core.log.entry(row["started"] or row["ended"])
             epoch = (row["epoch_order"], row["epoch_count"])
             if entry is not None and self.assigned(entry, task, epoch):
                 found.append(row)
@@ -191,8 +191,8 @@ class Ownership(Part):
 
     def _rows(self, what: What, name: str) -> list[Row]:
         if what == "task":
-            return self.core.store.rows("task", task=name)
-        return self.core.store.rows("run", run=name)
+            return self.core.tables.rows("task", task=name)
+        return self.core.tables.rows("run", run=name)
 
     def _owner(self, rows: Iterable[Row]) -> tuple[str, int] | None:
         """The owner, and how sure that is."""
@@ -201,7 +201,7 @@ class Ownership(Part):
             stream, opened = StreamName.parse(row["stream"]), row["opened"]
             rank = self._rank.get(opened)
             if rank is None:
-                entry = self.core.store.entry(opened)
+                entry = self.core.log.entry(opened)
                 rank = None if entry is None else self._judged(entry)
             ours = stream.machine == self.core.machine
             run = str(row.get("run") or "") if "phase" in row else ""
@@ -222,8 +222,8 @@ class Ownership(Part):
 
     def _admitted(self, opened: bytes) -> tuple[int, int]:
         """When an opening came here."""
-        entry = self.core.store.entry(opened)
-        came = entry and self.core.store.admitted(entry.stream, entry.header.seq)
+        entry = self.core.log.entry(opened)
+        came = entry and self.core.log.admitted(entry.stream, entry.header.seq)
         return came or (0, 0)
 
     def _judged(self, entry: Entry) -> int | None:
@@ -240,7 +240,7 @@ class Ownership(Part):
             certain = check_ordered(
                 entry,
                 fleet=self.core.membership.fleet,
-                lookup=self.core.store.entry,
+                lookup=self.core.log.entry,
                 # What was ordered stays ordered when its operator or device is revoked later.
                 authority=self.core.roster.was_permitted,
                 # Whose it is does not change with the years.
@@ -272,7 +272,7 @@ class Ownership(Part):
 def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
     """Whether an entry cites the owner's assignment of this epoch to its writer."""
     for cause in entry.causes:
-        found = core.store.entry(cause)
+        found = core.log.entry(cause)
         if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
             continue
         body = body_or_none(found, TaskAssign)

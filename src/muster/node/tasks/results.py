@@ -59,10 +59,10 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     """What counts of a phase, in order; nothing while none of it is done."""
     found: dict[str, Settlement] = {}
     race = False
-    for row in store.rows("task", writer=owner, run=run, phase=phase, state="done"):
+    for row in store.tables.rows("task", writer=owner, run=run, phase=phase, state="done"):
         if each := _settlement(store, row["settled"], row["instance"]):
             found[row["task"]] = each
-            opened = store.entry(row["opened"])
+            opened = store.log.entry(row["opened"])
             order = opened and body_or_none(opened, kinds.TaskOpen)
             race = race or bool(order and order.template.get("race"))
     done = sorted(found.values(), key=lambda each: each.instance)
@@ -85,7 +85,7 @@ def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
 
 
 def _settlement(store: Store, cite: EntryId | None, instance: str) -> Settlement | None:
-    entry = store.entry(cite)
+    entry = store.log.entry(cite)
     if entry is None or entry.header.kind != "task.settle":
         return None
     body = body_or_none(entry, kinds.TaskSettle)
@@ -143,7 +143,7 @@ def of_settlement(store: Store, found: Settlement, branch: str) -> dict[str, Pie
         if told.sha256:
             # The end of the attempt, which names the blob, and its machine: the owner cites both.
             causes = found.entry.causes
-            assign = store.entry(causes[0]) if len(causes) > 1 else None
+            assign = store.log.entry(causes[0]) if len(causes) > 1 else None
             if assign is None or assign.header.kind != "task.assign":
                 raise Malformed("the end of a task before this one cites no attempt")
             given = body_or_none(assign, kinds.TaskAssign)

@@ -91,7 +91,7 @@ class RunService(Part):
         here = [r for r in rows if r["stream"] == own]
         if name in self.runs and here:
             return
-        entry = self.core.store.entry((here or rows)[-1]["opened"])
+        entry = self.core.log.entry((here or rows)[-1]["opened"])
         if entry is None:
             return
         if name not in self.runs:
@@ -138,7 +138,7 @@ class RunService(Part):
         self.following.settled(name, "failed", reason)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
-        return self.core.store.rows(table, writer=self.core.machine, **equals)
+        return self.core.tables.rows(table, writer=self.core.machine, **equals)
 
     def _read_tasks(self, run: Run) -> None:
         rows = self._own_rows("task", run=run.run)
@@ -155,7 +155,7 @@ class RunService(Part):
 
     def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
         """When a task was settled, in our log's own order: of two racers the first one won."""
-        entry = self.core.store.entry(row["settled"])
+        entry = self.core.log.entry(row["settled"])
         return (*entry.header.t, entry.header.seq) if entry else (row["opened_ms"], 0, 0)
 
     # --- going on ------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class TaskService(Part):
         self._owning.adopt()
         core.guard.run("runs", "", runs.adopt)
         # What was ended while we were away, or before our own history was confirmed.
-        ended = core.store.query(
+        ended = core.tables.query(
             "select distinct what from ending where what in (select run from run where state ="
             " 'open') or what in (select task from task where state in ('queued', 'waiting',"
             " 'leased'))"

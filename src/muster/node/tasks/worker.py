@@ -96,11 +96,11 @@ class WorkerService(Part):
     def start(self) -> None:
         """What ran when we were stopped is over: our shims died with us. Say so."""
         unfinished = []
-        for row in self.core.store.rows("attempt", writer=self.core.machine, state="running"):
+        for row in self.core.tables.rows("attempt", writer=self.core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
             if any(each["state"] != "running" for each in self._own_attempts(row)):
                 continue
-            entry = self.core.store.entry(row["started"])
+            entry = self.core.log.entry(row["started"])
             assign = self._cause(entry, "task.assign") if entry is not None else None
             epoch, owner = (row["epoch_order"], row["epoch_count"]), assign and assign.header.author
             start = Unfinished(row["task"], epoch, EntryId(row["started"]), owner or "")
@@ -111,7 +111,7 @@ class WorkerService(Part):
 
     def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What our streams say of this epoch of a task."""
-        return self.core.store.rows(
+        return self.core.tables.rows(
             "attempt",
             writer=self.core.machine,
             task=row["task"],
@@ -121,12 +121,12 @@ class WorkerService(Part):
 
     def _cause(self, entry: Entry, kind: str) -> Entry | None:
         """The first entry of a kind that this one cites."""
-        causes = (self.core.store.entry(cause) for cause in entry.causes)
+        causes = (self.core.log.entry(cause) for cause in entry.causes)
         return next((c for c in causes if c is not None and c.header.kind == kind), None)
 
     def _recall_assignments(self) -> None:
         """Assignments that came just before we were stopped, and that we never answered."""
-        rows = self.core.store.rows_of_each(
+        rows = self.core.tables.rows_of_each(
             "task",
             limits.ASSIGNMENTS_RECALLED_MAX,
             ("-changed_ms",),
@@ -136,7 +136,7 @@ class WorkerService(Part):
         for row in rows:
             if self._own_attempts(row):
                 continue
-            entry = self.core.store.entry(row["assigned"])
+            entry = self.core.log.entry(row["assigned"])
             if entry is not None:
                 about = row["task"][:12]
                 self.core.guard.run("attempt", about, self._on_assign, entry.stream, entry)
@@ -177,7 +177,7 @@ class WorkerService(Part):
                 entry,
                 me=core.machine,
                 fleet=core.membership.fleet,
-                lookup=core.store.entry,
+                lookup=core.log.entry,
                 authority=core.roster.permit,
                 recompute=self._recompute,
                 now_ms=core.now.wall_ms,

@@ -1,0 +1,331 @@
+"""What a store holds of the log: streams, entries, proofs. Nothing here changes anything.
+
+Rule 1: what a transaction has added is visible to its own reads, before the commit.
+Rule 2: bytes are checked when they are read: an entry that rotted on the disk is reported and
+        never served. It is healed by taking it from another machine.
+Rule 3: only what a seal covers is served.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+from muster.errors import Broken, Forged, NotFound, Refused
+from muster.limits import SEGMENT_ENTRIES_MAX, SEGMENT_SLICE_BYTES, STREAMS_OF_MACHINE_MAX
+from muster.log import entry as entries_of
+from muster.log import tree as trees
+from muster.log.admit import StreamState
+from muster.log.entry import Entry
+from muster.log.seal import Cosign, Seal
+from muster.log.segment import Segment, weight
+from muster.log.stream import MachineId, StreamName
+from muster.store.contents import Contents
+from muster.store.entry_index import KEY_BYTES
+from muster.store.schema import pack, unpack
+from muster.store.sqlite import SqlValue, as_bytes, as_int
+from muster.store.streams import Head
+from muster.store.tree import StreamTree
+
+# Receipts come for the sizes of the last moments, each of them from several machines.
+ROOTS_KEPT: Final = 4_096
+
+_ENTRY: Final = "select header, salt, body, id, hash from entry"
+
+
+class LogReader:
+    """See the rules at the top of this file."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._database, self._streams, self._tiles = (
+            contents.database,
+            contents.streams,
+            contents.tiles,
+        )
+        self._admission, self._index, self._cache = (
+            contents.admission,
+            contents.index,
+            contents.cache,
+        )
+        self._cosigns = contents.cosigns
+
+    # --- streams ---------------------------------------------------------------------------
+
+    def streams(self) -> list[StreamName]:
+        """Return every stream that something is known of, in the order it was learned."""
+        return [head.name for head in self._streams.all()]
+
+    def streams_count(self) -> int:
+        """Return how many streams something is known of."""
+        return len(self._streams)
+
+    def knows(self, stream: StreamName) -> bool:
+        """Return whether anything is here of a stream: entries, or a seal of it."""
+        return self._streams.get(stream) is not None
+
+    def has_place(self, stream: StreamName) -> bool:
+        """Return whether a stream may be kept: it is known, or its machine has few enough."""
+        return self.knows(stream) or self._streams.count(stream.machine) < STREAMS_OF_MACHINE_MAX
+
+    def size(self, stream: StreamName) -> int:
+        """Return how many entries count."""
+        head = self._streams.get(stream)
+        return 0 if head is None else head.size
+
+    def state(self, stream: StreamName) -> StreamState:
+        """Return what `admit` decides by; the range is a copy."""
+        head = self._streams.get(stream)
+        if head is None:
+            return StreamState(stream, 0, trees.Range())
+        return StreamState(
+            stream, head.size, head.range.copy(), head.frozen is not None, head.frozen or 0
+        )
+
+    def frozen_at(self, stream: StreamName) -> int | None:
+        """Return where a forked stream was cut back, None while it lives."""
+        head = self._streams.get(stream)
+        return None if head is None else head.frozen
+
+    def seal_of(self, stream: StreamName) -> Seal | None:
+        """Return the newest seal that covers nothing beyond what is held."""
+        head = self._streams.get(stream)
+        return None if head is None else head.tip
+
+    def latest_seal(self, stream: StreamName) -> Seal | None:
+        """Return the newest seal known, which may be ahead of what is held."""
+        head = self._streams.get(stream)
+        return None if head is None else head.latest
+
+    def seals(self, stream: StreamName) -> list[Seal]:
+        """Return the seals kept: the newest of each 256 entries."""
+        head = self._streams.get(stream)
+        return [] if head is None else self._streams.kept_seals(head)
+
+    # --- entries ---------------------------------------------------------------------------
+
+    def slice(
+        self, stream: StreamName, start: int, bytes_max: int = SEGMENT_SLICE_BYTES
+    ) -> list[Entry]:
+        """Return entries from `start` that together weigh at most `bytes_max`, at least one."""
+        head = self._streams.get(stream)
+        if head is None or start >= head.size:
+            return []
+        found: list[Entry] = []
+        room = bytes_max
+        for entry in self.read(head.id, start, min(head.size - start, SEGMENT_ENTRIES_MAX)):
+            room -= weight(entry)
+            if room < 0 and found:
+                break
+            found.append(entry)
+        return found
+
+    def segment(
+        self,
+        stream: StreamName,
+        start: int,
+        bytes_max: int = SEGMENT_SLICE_BYTES,
+        bodies_from: int = 0,
+    ) -> Segment | None:
+        """Return the next entries from `start` with a seal and the proof up to it.
+
+        Entries before `bodies_from` go without their bodies. None: nothing here is sealed.
+        """
+        head = self._streams.get(stream)
+        entries = self.slice(stream, start, bytes_max)
+        if head is None or not entries:
+            return None
+        cover = self._cover(head, start, start + len(entries))
+        if cover is None:
+            return None
+        end, seal, proof = cover
+        sent = [
+            entry.without_body() if entry.header.seq < bodies_from else entry
+            for entry in entries[: end - start]
+        ]
+        return Segment(stream, start, tuple(sent), seal, proof)
+
+    def _cover(
+        self, head: Head, start: int, end: int
+    ) -> tuple[int, Seal, tuple[bytes, ...]] | None:
+        """Return the largest prefix in (start, end] that can be proved, with seal and proof."""
+        seal = head.tip
+        if (seal is None or seal.size < end) and head.frozen is not None:
+            seal = self._streams.branch_seal(head, end)
+        if seal is not None and seal.size >= end:
+            return end, seal, tuple(self.consistency(head.name, end, seal.size))
+        ahead = self._streams.prefix_seal(head, start, end)
+        tip = head.tip
+        if tip is not None and tip.size > max(start, ahead[0] if ahead else 0):
+            return tip.size, tip, ()
+        return ahead
+
+    def entry(self, entry_id: bytes | None) -> Entry | None:
+        """Return the entry with this id, None when it is not held, counts no more or has none."""
+        if not entry_id:
+            return None
+        return next((e for e in self._begins(entry_id, entry_id) if e.id == entry_id), None)
+
+    def entries_like(self, text: str) -> Iterator[Entry]:
+        """Give the entries that count whose ids begin with these hex digits, young ones first."""
+        digits = text[: 2 * KEY_BYTES]
+        low, high = (bytes.fromhex(digits.ljust(2 * KEY_BYTES, end)) for end in "0f")
+        return (e for e in self._begins(low, high) if e.id.hex().startswith(text))
+
+    def _begins(self, low: bytes, high: bytes) -> Iterator[Entry]:
+        self._contents.settle()
+        for row in self._index.rows(low, high):
+            stream, seq = unpack(row)
+            if seq < self._streams.by_id(stream).size:
+                yield from self.read(stream, seq, 1)
+
+    def entry_at(self, stream: StreamName, seq: int) -> Entry:
+        """Return one entry, also one beyond the place where its stream was cut back.
+
+        Raises: NotFound: the stream has no such entry here.
+        """
+        head = self._streams.get(stream)
+        found = [] if head is None else list(self.read(head.id, seq, 1))
+        if not found:
+            raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
+        return found[0]
+
+    def entries_of(self, stream: StreamName, start: int, kinds: Collection[str]) -> list[Entry]:
+        """Return the entries of these kinds from `start` on, also where the stream was cut back."""
+        self._contents.settle()
+        head = self._streams.get(stream)
+        if head is None or start >= head.held:
+            return []
+        # SQLite looks through the headers: to parse all of them costs twenty times as much. In a
+        # canonical header no text but a kind can hold these bytes, for its quotes are escaped.
+        needles = [b'"kind":"%s"' % kind.encode() for kind in sorted(kinds)]
+        of_kinds = " or ".join(["instr(header, ?)"] * len(needles))
+        found = self._database.query(
+            f"{_ENTRY} where id >= ? and id < ? and ({of_kinds}) order by id",
+            (pack(head.id, start), pack(head.id, head.held), *needles),
+        )
+        return [self._parse(row) for row in found]
+
+    def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
+        """Return the admission number and time (ms) of an entry, None when it is not held."""
+        self._contents.settle()
+        head = self._streams.get(stream)
+        return None if head is None else self._admission.of(head.id, seq)
+
+    @property
+    def admissions(self) -> int:
+        """The admission number that the next entry gets; between transactions, of what is there."""
+        return self._admission.next
+
+    def admitted_since(self, since: int, until: int, most: int) -> tuple[list[Entry], int]:
+        """Return the entries whose admission numbers are from `since` to before `until`.
+
+        So many at most, also those that were cut back; and from which number on the next are read.
+        """
+        self._contents.settle()
+        found: list[Entry] = []
+        for run in self._admission.since(since) if since < until else ():
+            at = max(0, since - run.number)
+            count = min(run.entries - at, until - run.number - at, most - len(found))
+            found += self.read(run.stream, run.start + at, count)
+            if len(found) == most:
+                return found, run.number + at + count
+            if run.end >= until:
+                break
+        return found, until
+
+    def read(self, stream: int, start: int, count: int) -> Iterator[Entry]:
+        """Give entries of a stream by its number, also those that were cut back."""
+        seq, end = start, start + count
+        self._contents.settle()
+        while seq < end:
+            recent = self._cache.get(pack(stream, seq))
+            if recent is None:
+                break
+            yield recent
+            seq += 1
+        if seq < end:
+            found = self._database.query(
+                f"{_ENTRY} where id >= ? and id < ? order by id",
+                (pack(stream, seq), pack(stream, end)),
+            )
+            yield from map(self._parse, found)
+
+    def _parse(self, row: tuple[SqlValue, ...]) -> Entry:
+        header, salt, body, number, written = row
+        raw = None if body is None else as_bytes(body)
+        try:
+            entry = entries_of.parse(as_bytes(header), as_bytes(salt), raw)
+            if entry.id != written:
+                raise Forged("its header is not the one that was written here")
+            return entry
+        except Refused as error:
+            stream, seq = unpack(as_int(number))
+            raise Broken(
+                f"The entry {seq} of {self._streams.by_id(stream).name} rotted on this disk "
+                f"({error}); check the disk and take it from another machine."
+            ) from error
+
+    # --- proofs ----------------------------------------------------------------------------
+
+    def tree(self, stream: StreamName) -> StreamTree:
+        """Return the Merkle tree of all that is stored of the stream, as of now."""
+        self._contents.settle()
+        head = self._streams.get(stream)
+        return self._tiles.of(0 if head is None else head.id)
+
+    def root_at(self, stream: StreamName, size: int) -> bytes:
+        """Return the root over the first `size` entries. Raises: NotFound."""
+        head = self._streams.get(stream)
+        number = 0 if head is None else head.id
+        root = self._contents.roots.get((number, size))
+        if root is not None:
+            return root
+        if head is not None and head.size == size:
+            root = head.range.root()
+        else:
+            self._check_held(stream, head, size)
+            root = trees.root_at(self.tree(stream), size)
+        if len(self._contents.roots) >= ROOTS_KEPT:
+            self._contents.roots.clear()
+        self._contents.roots[number, size] = root
+        return root
+
+    def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]:
+        """Return the proof that leads from the first `old` entries to the first `new`.
+
+        Raises: NotFound: not that much is held.
+        """
+        head = self._streams.get(stream)
+        if old in (0, new):
+            return []
+        self._check_held(stream, head, new)
+        return trees.consistency_proof(self.tree(stream), old, new)
+
+    def inclusion(self, stream: StreamName, seq: int, size: int) -> list[bytes]:
+        """Return the proof that entry `seq` is among the first `size`. Raises: NotFound."""
+        self._check_held(stream, self._streams.get(stream), size)
+        return trees.inclusion_proof(self.tree(stream), seq, size)
+
+    def _check_held(self, stream: StreamName, head: Head | None, size: int) -> None:
+        held = 0 if head is None else head.held
+        if not 0 <= size <= held:
+            raise NotFound(f"Of {stream} {held} entries are here, not {size}.")
+
+    # --- what others vouch for ---------------------------------------------------------------
+
+    def forks(self) -> list[bytes]:
+        """Return the evidence for every stream that forked."""
+        found = self._database.query("select evidence from fork order by stream")
+        return [row[0] for row in found if isinstance(row[0], bytes)]
+
+    def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]:
+        """Give the newest cosign of every stream, machine and strength: key, size, note."""
+        for head in self._streams.all():
+            for each in self.cosigns(head.name):
+                yield (each.stream, each.machine, each.strength), each.size, each.note
+
+    def cosigns(self, stream: StreamName) -> list[Cosign]:
+        """Return the newest cosign of every machine and strength."""
+        head = self._streams.get(stream)
+        if head is None:
+            return []
+        return list(self._cosigns.of(head).values())
