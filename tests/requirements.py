@@ -516,6 +516,7 @@ PROMISES: Final[dict[str, str]] = {
     "node.large-answers": "An answer of any size comes whole, in parts that fit into frames.",
     "node.calls-are-checked": "A call is answered when its form is exact, the table names its verb, and the caller brings what the verb needs.",
     "node.receipts": "A message that waits is answered once the other machine has stored it.",
+    "node.step-bounded-in-bytes": "A step takes in so many bytes of frames: a burst of segments is a step for each, and what came meanwhile goes between.",
     "node.turns": "What takes long is answered in turns: others are served between them, it ends with whoever asked, and what fails in a turn is answered.",
     "node.newest-by-index": "The newest tasks and runs, and what is known of one, are found by an index, whatever was settled before.",
     "node.own-work-at-once": "A task that an owner gives to itself begins in the step that opened it.",

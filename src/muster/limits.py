@@ -435,6 +435,9 @@ OUTBOX_STRANGER_BYTES_MAX: Final = 1024 * 1024
 NOTES_PER_MINUTE_MAX: Final = 120
 # Incidents about what failed here: enough to see what is wrong, and no way to fill the fleet's log.
 FAILURES_PER_HOUR_MAX: Final = 32
+# Frames of one step, or one that is larger: some hundred entries about tasks take thirty ms.
+# A burst of segments is a step for each, and what came meanwhile is not behind all of them.
+STEP_FRAMES_BYTES_MAX: Final = 192 * 1024
 # What one step reacts to; the rest waits for the next, so that no step stands still for good.
 STEP_REACTIONS_MAX: Final = 20_000
 # Owner, runs and worker of one machine ask each other in rounds; an honest step takes a handful.

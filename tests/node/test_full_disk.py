@@ -174,6 +174,8 @@ def test_what_happens_on_a_full_disk_waits_in_its_order_and_what_fills_it_is_end
         assert asked == [local, frame]
         assert machine.room.sort([line] * (EVENTS_WAITING_MAX + 5)) == []
         assert machine.room.sort([ev.LinkDown(1)]) == [ev.LinkDown(1)]
+        # A question that takes several turns is answered, too.
+        assert machine.room.sort([ev.Turn()]) == [ev.Turn()]
         assert not machine.room.there.is_set()
         async with asyncio.timeout(5):
             await machine.over.wait()

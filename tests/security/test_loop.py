@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from muster.channel.frame import Type
 from muster.errors import Refused
+from muster.limits import STEP_FRAMES_BYTES_MAX
 from muster.log import canon
 from muster.log.stream import JOURNAL
 from muster.node import event as ev
@@ -27,6 +29,52 @@ class Half:
 
     def answer(self, _call: Any, answer: Any) -> None:
         self.answers.append(answer)
+
+
+class Stepping:
+    """As much of a daemon as gathers events into steps."""
+
+    post, _flush = Daemon.post, Daemon._flush
+
+    def __init__(self) -> None:
+        self._events: list[ev.Event] = []
+        self._due = False
+        self._stopping = asyncio.Event()
+        self.room = type("Room", (), {"full": False})
+        self.core = self
+        self.steps: list[list[ev.Event]] = []
+
+    def step(self, events: list[ev.Event], _now: Any) -> bool:
+        self.steps.append(events)
+        return False
+
+    def _step(self, work: Any) -> bool:
+        return bool(work())
+
+
+@proves("node.step-bounded-in-bytes")
+def test_a_burst_of_segments_is_a_step_for_each_and_a_question_waits_for_one() -> None:
+    async def scenario() -> list[list[ev.Event]]:
+        daemon: Any = Stepping()
+        large = [ev.Arrived(1, Type.SEGMENT, 0, bytes(150_000)) for _ in range(3)]
+        small = [ev.Arrived(2, Type.CALL, number, bytes(500)) for number in range(64)]
+        for event in (*large[:2], *small, large[2], ev.Tick()):
+            daemon.post(event)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [e for step in daemon.steps for e in step] == [
+            *large[:2],
+            *small,
+            large[2],
+            ev.Tick(),
+        ]
+        # A frame that is larger than a step is one, and what is small is gathered.
+        daemon.post(huge := ev.Arrived(1, Type.SEGMENT, 0, bytes(STEP_FRAMES_BYTES_MAX + 1)))
+        await asyncio.sleep(0)
+        assert daemon.steps[-1] == [huge]
+        return daemon.steps
+
+    assert [len(step) for step in asyncio.run(scenario())] == [1, 65, 2, 1]
 
 
 async def _mistake(_daemon: Any, _call: Any, _ask: Any) -> Any:

@@ -43,6 +43,7 @@ from muster.limits import (
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
     REPLY_PART_BYTES,
+    STEP_FRAMES_BYTES_MAX,
 )
 from muster.node import event as ev
 from muster.node.attempts.effects import EffectRunner
@@ -226,7 +227,7 @@ class Daemon:
     # --- events ---------------------------------------------------------------------------------
 
     def post(self, event: ev.Event) -> None:
-        """Something happened; the core hears of it in this turn of the loop."""
+        """Something happened; the core hears of it in this turn of the loop, or soon after."""
         self._events.append(event)
         if not self._due:
             self._due = True
@@ -234,9 +235,18 @@ class Daemon:
 
     def _flush(self) -> None:
         self._due = False
-        events, self._events = self._events, []
+        count, room = 0, STEP_FRAMES_BYTES_MAX
+        for event in self._events:
+            room -= len(event.payload) if isinstance(event, ev.Arrived) else 0
+            if room < 0 and count:
+                break
+            count += 1
+        events, self._events = self._events[:count], self._events[count:]
         if not events or self._stopping.is_set():
             return
+        if self._events:
+            self._due = True
+            asyncio.get_running_loop().call_soon(self._flush)
         if self.room.full:
             asked = self.room.sort(events)
             self._step(lambda: self.core.questions(asked, clock.read()))
