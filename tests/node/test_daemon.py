@@ -206,11 +206,15 @@ def test_a_link_that_ends_takes_its_streams_along_and_is_told_to_the_core():
         async def receive() -> bytes:
             raise Unreachable("gone")
 
+        def run(_name: str, work: Any) -> "asyncio.Future[None]":
+            work.close()
+            return asyncio.get_running_loop().create_future()
+
         link: Any = SimpleNamespace(peer="p", channel="http", receive=receive)
         half: Any = SimpleNamespace(
             _numbers=iter([7]), _outboxes={}, _make_place=lambda *_: None, _write=lambda _: None,
             _cut=pytest.fail, post=posted.append, room=SimpleNamespace(there=asyncio.Event()),
-            supervisor=SimpleNamespace(run=lambda *_: asyncio.get_running_loop().create_future()),
+            supervisor=SimpleNamespace(run=run),
             relays=SimpleNamespace(direct=lambda _: None), paths=SimpleNamespace(stir=lambda: None),
             streams=SimpleNamespace(link_down=ended.append),
         )  # fmt: skip
