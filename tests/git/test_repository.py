@@ -20,7 +20,7 @@ from muster.errors import (
     Unreachable,
 )
 from muster.git import command as git
-from muster.git import ref, repository
+from muster.git import fault, ref, repository
 from muster.git.fence import BRANCH_PREFIX, Epoch, attempt_ref, fence_ref
 
 FIRST = Epoch(1, 1)
@@ -383,7 +383,7 @@ def test_an_error_names_what_git_said(tmp_path):
         ("error: object file objects/e6/9de29 is empty\n", Damaged),
         ("fatal: 'refs/heads/muster' exists; cannot create 'refs/heads/muster/r/p'\n", Refused),
     ]:
-        error = git.meaning(["push"], git.Answer(128, b"", err))
+        error = fault.meaning("push", 128, err, err)
         assert type(error) is kind
     assert git.reason("hint: no\nwarning: no\nremote: muster: refused: \x1b[31mred\n").isprintable()
 

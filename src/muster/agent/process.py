@@ -253,8 +253,24 @@ class Runner:
         """
         if os.name != "posix":
             raise Broken("Attempts run on Linux and macOS only; give the task to such a machine.")
-        marker = uuid.uuid4().hex
-        raw = msgspec.json.encode(self._message(order, marker)) + b"\n"
+        entry = self._catalogue.get(order.agent)
+        if entry is None:
+            raise NotFound(
+                f"No agent named {order.agent!r} is in the catalogue of this machine; "
+                f"it knows {', '.join(sorted(self._catalogue))}."
+            )
+        argv, defaults = program_argv(order.agent, entry, order.env.get("PATH", os.defpath))
+        marker, counter = uuid.uuid4().hex, f"{order.epoch[0]}.{order.epoch[1]}"
+        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
+        # The order as the shim reads it.
+        message: dict[str, Any] = msgspec.to_builtins(order) | {
+            "driver": entry.driver,
+            "argv": argv,
+            "mode": order.mode or entry.mode,
+            "login": entry.login,
+            "env": {**defaults, **order.env, **known},
+        }
+        raw = msgspec.json.encode(message) + b"\n"
         if len(raw) > ORDER_BYTES_MAX:
             raise Malformed(
                 f"The order of task {order.task} has {len(raw)} bytes and {ORDER_BYTES_MAX} are "
@@ -269,23 +285,3 @@ class Runner:
             attempt.abandon()
             await attempt.wait()
             raise
-
-    def _message(self, order: AttemptOrder, marker: str) -> dict[str, Any]:
-        """The order as the shim reads it; raises NotFound for an agent that is not installed."""
-        message: dict[str, Any] = msgspec.to_builtins(order)
-        counter = f"{order.epoch[0]}.{order.epoch[1]}"
-        known = {"MUSTER_TASK": order.task, "MUSTER_EPOCH": counter, process_tree.MARKER: marker}
-        entry = self._catalogue.get(order.agent)
-        if entry is None:
-            raise NotFound(
-                f"No agent named {order.agent!r} is in the catalogue of this machine; "
-                f"it knows {', '.join(sorted(self._catalogue))}."
-            )
-        argv, defaults = program_argv(order.agent, entry, order.env.get("PATH", os.defpath))
-        return message | {
-            "driver": entry.driver,
-            "argv": argv,
-            "mode": order.mode or entry.mode,
-            "login": entry.login,
-            "env": {**defaults, **order.env, **known},
-        }

@@ -195,7 +195,15 @@ class Transcript:
             fields["input"] = _as_text(said["rawInput"], INPUT_BYTES_MAX)
         if shown.get("status") in FINAL:
             contents = mappings(said.get("content"))
-            fields["diffs"] = _diffs([c for c in contents if c.get("type") == "diff"])
+            diffs = [content for content in contents if content.get("type") == "diff"]
+            fields["diffs"] = [
+                {
+                    "path": cut(str(diff.get("path", "")), PATH_BYTES_MAX),
+                    "lines_before": len(str(diff.get("oldText") or "").splitlines()),
+                    "lines_after": len(str(diff.get("newText") or "").splitlines()),
+                }
+                for diff in diffs[:PATHS_SHOWN_MAX]
+            ]
             inner = [mapping(content.get("content")) for content in contents]
             texts = [str(each["text"]) for each in inner if "text" in each]
             told = "\n".join(texts) if texts else said.get("rawOutput")
@@ -242,17 +250,6 @@ def mappings(value: Any) -> list[Mapping[str, Any]]:
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value <= COUNT_MAX
-
-
-def _diffs(diffs: list[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "path": cut(str(diff.get("path", "")), PATH_BYTES_MAX),
-            "lines_before": len(str(diff.get("oldText") or "").splitlines()),
-            "lines_after": len(str(diff.get("newText") or "").splitlines()),
-        }
-        for diff in diffs[:PATHS_SHOWN_MAX]
-    ]
 
 
 def _as_text(value: Any, bytes_max: int) -> str:

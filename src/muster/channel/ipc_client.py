@@ -10,7 +10,6 @@ Rule 2: the daemon must run as the same user: a socket somebody else put there i
 """
 
 import os
-import select
 import socket
 import struct
 import sys
@@ -71,11 +70,6 @@ class Client(AbstractContextManager["Client"]):
             self._socket.sendall(prefixed(frame))
         except OSError as error:
             raise Unreachable(f"the daemon took no more bytes ({error}); try again") from error
-
-    def waits_for(self, timeout_s: float) -> bool:
-        """Whether a frame, or the end, begins to arrive within this time."""
-        readable, _, _ = select.select([self._socket], [], [], timeout_s)
-        return bool(readable)
 
     def receive(self) -> bytes:
         """The next frame. Raises Silent (too long), Unreachable (closed) and Malformed."""

@@ -10,6 +10,7 @@ docs/spec/calls.md is the normative text of calls and answers.
 
 import json
 import os
+import select
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -117,7 +118,8 @@ def answers(
         """The next frame, as long as the daemon lives. Raises: Silent, Unreachable."""
         left_s = SILENCE_S
         while within_s is None or (left_s := (end_ms - boot_ms()) / 1000) > 0:
-            if client.waits_for(min(SILENCE_S, left_s)):
+            arrives, _, _ = select.select([client], [], [], min(SILENCE_S, left_s))
+            if arrives:
                 return client.receive()
             if left_s >= SILENCE_S:
                 # Does it answer anything at all?

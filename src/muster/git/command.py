@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import IO, Any, Final, NamedTuple
 
 from muster import limits, umask
 from muster.errors import (
@@ -146,20 +146,12 @@ def run(
     stdin: bytes = b"",
     timeout_ms: int = limits.GIT_TIMEOUT_MS,
     codes: Sequence[int] = (0,),
-    hooks: bool = False,
 ) -> Answer:
     """Run git and wait; an exit code not in `codes` raises what it means."""
-    with _files(stdin) as (source, out, err):
+    words, whole = command(args), environment(env, cwd)
+    with _files(stdin) as files:
         try:
-            process = subprocess.Popen(
-                command(args, hooks=hooks),
-                cwd=cwd,
-                env=environment(env, cwd),
-                stdin=source,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+            process = subprocess.Popen(words, cwd=cwd, env=whole, start_new_session=True, **files)
         except OSError as error:
             raise _cannot_start(cwd, error) from error
         try:
@@ -170,7 +162,7 @@ def run(
             if process.poll() is None:
                 _kill(process.pid)
             process.wait()
-        return _answer(args, code, out, err, codes)
+        return _answer(args, code, codes, **files)
 
 
 async def run_async(
@@ -181,24 +173,18 @@ async def run_async(
     stdin: bytes = b"",
     timeout_ms: int = limits.GIT_TIMEOUT_MS,
     codes: Sequence[int] = (0,),
-    hooks: bool = False,
     for_person: bool = False,
 ) -> Answer:
     """`run` for the loop; a cancelled caller leaves no git process behind.
 
     `for_person`: the files that it writes get the modes that an attempt would give them.
     """
-    words = command(args, hooks=hooks)
-    with _files(stdin) as (source, out, err):
+    words = umask.as_person(command(args)) if for_person else command(args)
+    whole = environment(env, cwd)
+    with _files(stdin) as files:
         try:
             process = await asyncio.create_subprocess_exec(
-                *(umask.as_person(words) if for_person else words),
-                cwd=cwd,
-                env=environment(env, cwd),
-                stdin=source,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                *words, cwd=cwd, env=whole, start_new_session=True, **files
             )
         except OSError as error:
             raise _cannot_start(cwd, error) from error
@@ -211,7 +197,7 @@ async def run_async(
             if process.returncode is None:
                 _kill(process.pid)
                 await process.wait()
-        return _answer(args, code, out, err, codes)
+        return _answer(args, code, codes, **files)
 
 
 class Git(NamedTuple):
@@ -262,14 +248,15 @@ def check_version() -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _files(stdin: bytes) -> Iterator[list[IO[bytes]]]:
+def _files(stdin: bytes) -> Iterator[dict[str, Any]]:
+    """The three files that a process is started with, by their names."""
     try:
         with contextlib.ExitStack() as stack:
-            new = tempfile.TemporaryFile
-            three: list[IO[bytes]] = [stack.enter_context(new()) for _ in range(3)]
-            three[0].write(stdin)
-            three[0].seek(0)
-            yield three
+            names = ("stdin", "stdout", "stderr")
+            files = {name: stack.enter_context(tempfile.TemporaryFile()) for name in names}
+            files["stdin"].write(stdin)
+            files["stdin"].seek(0)
+            yield files
     except OSError as error:
         what = f"git's output has no place to go: {error}; free some disk space."
         raise unable(what, error) from error
@@ -304,21 +291,21 @@ def _kill(pid: int) -> None:
 
 
 def _answer(
-    args: Sequence[str], code: int, out: IO[bytes], err: IO[bytes], codes: Sequence[int]
+    args: Sequence[str],
+    code: int,
+    codes: Sequence[int],
+    *,
+    stdout: IO[bytes],
+    stderr: IO[bytes],
+    **_: IO[bytes],
 ) -> Answer:
-    err.seek(0)
-    said = err.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
-    size = out.seek(0, os.SEEK_END)
+    stderr.seek(0)
+    said = stderr.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
+    size = stdout.seek(0, os.SEEK_END)
     if size > limits.GIT_OUTPUT_BYTES_MAX:
         raise Refused(f"git {_verb(args)} answered {size} bytes, which is more than we read.")
-    out.seek(0)
-    answer = Answer(code, out.read(), said)
+    stdout.seek(0)
+    answer = Answer(code, stdout.read(), said)
     if code not in codes:
-        raise meaning(args, answer)
+        raise fault.meaning(_verb(args), code, said, said + answer.out.decode("utf-8", "replace"))
     return answer
-
-
-def meaning(args: Sequence[str], answer: Answer) -> MusterError:
-    """The error that a failed git command stands for."""
-    said = answer.err + answer.out.decode("utf-8", "replace")
-    return fault.meaning(_verb(args), answer.code, answer.err, said)

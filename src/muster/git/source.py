@@ -49,7 +49,16 @@ async def look(text: str, scratch: Path) -> Source:
         known = await asyncio.to_thread(checkout.view, folder, scratch / "view")
         address = str(scratch / "view")
     else:
-        known = await _listed(address, scratch)
+        # What an address or a bundle says of itself.
+        asked = ["ls-remote", "--symref", "--end-of-options", address]
+        head, tips = "", dict[bytes, str]()
+        for line in (await git.run_async(asked, scratch)).out.splitlines():
+            what, _, ref = line.partition(b"\t")
+            if what.startswith(b"ref: ") and ref == b"HEAD":
+                head = what.removeprefix(b"ref: ").decode("utf-8", "surrogateescape")
+            elif what and not ref.endswith(b"^{}"):
+                tips[ref] = what.decode("ascii", "replace")
+        known = Refs(head, tips.pop(b"HEAD", ""), tips)
     heads = {ref: id for ref, id in known.tips.items() if ref.startswith(HEADS_PREFIX.encode())}
     if any(len(id) == 64 for id in known.tips.values()):
         raise Refused(
@@ -87,19 +96,6 @@ def _place(text: str) -> tuple[Path | None, str]:
     if untrusted_files.read(path, len(_BUNDLES[0])) not in _BUNDLES:
         raise Malformed(f"{path} is a file; give a git checkout, a bundle or an address.")
     return None, str(path)
-
-
-async def _listed(address: str, scratch: Path) -> Refs:
-    """What an address or a bundle says of itself."""
-    asked = ["ls-remote", "--symref", "--end-of-options", address]
-    head, tips = "", {}
-    for line in (await git.run_async(asked, scratch)).out.splitlines():
-        what, _, ref = line.partition(b"\t")
-        if what.startswith(b"ref: ") and ref == b"HEAD":
-            head = what.removeprefix(b"ref: ").decode("utf-8", "surrogateescape")
-        elif what and not ref.endswith(b"^{}"):
-            tips[ref] = what.decode("ascii", "replace")
-    return Refs(head, tips.pop(b"HEAD", ""), tips)
 
 
 def _is_ours(ref: bytes) -> bool:

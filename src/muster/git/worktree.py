@@ -21,6 +21,7 @@ it as the attempt's ref.
 import asyncio
 import contextlib
 import tempfile
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -45,7 +46,7 @@ class Worktrees:
         self._cache = cache
         self._work = work
         # Two fetches into one cache would fight over its ref locks.
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         # The open folders and the cache that each borrows from.
         self._lent: dict[Path, Path] = {}
         # How often a cache was made anew, so that of two that meet the damage one does it.
@@ -157,7 +158,7 @@ class Worktrees:
     async def maintain(self) -> None:
         """Pack the caches; what an open attempt starts from is held by a ref."""
         for store in sorted(self._cache.glob("*.git")):
-            async with self._locks.setdefault(store.stem, asyncio.Lock()):
+            async with self._locks[store.stem]:
                 await repository.maintain(store)
 
     # --- caches --------------------------------------------------------------------------------
@@ -166,12 +167,9 @@ class Worktrees:
         """Where the cache of a repository is, or would be."""
         return self._cache / f"{repository_name(repo)}.git"
 
-    def _lock(self, origin: Origin) -> asyncio.Lock:
-        return self._locks.setdefault(origin.name, asyncio.Lock())
-
     async def _refresh(self, origin: Origin) -> Path:
         store = self.cache_of(origin.name)
-        async with self._lock(origin):
+        async with self._locks[origin.name]:
             await cache.refresh(store, origin.url)
         return store
 
@@ -188,7 +186,7 @@ class Worktrees:
     async def _heal(self, origin: Origin, error: MusterError, before: int) -> bool:
         """Whether another try is worth it."""
         store = self.cache_of(origin.name)
-        async with self._lock(origin):
+        async with self._locks[origin.name]:
             if self._renewed.get(store, 0) != before:
                 return True
             if isinstance(error, Conflict):
