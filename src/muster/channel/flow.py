@@ -18,6 +18,7 @@ docs/spec/frames.md is the normative text.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from muster import limits
@@ -95,7 +96,11 @@ class Flow:
                     raise Malformed("the other side granted a crumb, or more than it was sent")
                 self._sendable += count
             else:
-                self.closed, self.last = ending(payload), payload
+                self.closed, self.last = CUT, payload
+                with suppress(ValueError, AttributeError, RecursionError):
+                    how = json.loads(payload or b"{}")
+                    text = str(how.get("error", ""))[: limits.SENTENCE_CHARS_MAX]
+                    self.closed = "" if how.get("code") == 0 else text or CUT
         except Malformed as error:
             self.closed, self.broken = str(error), True
             self.waiting.clear()
@@ -139,13 +144,3 @@ class Flow:
                 last = json.dumps(how).encode()
             self.closed = self.closed or "it was closed here"
             self._put(Type.CLOSE, last)
-
-
-def ending(payload: bytes) -> str:
-    """What a CLOSE says: "" for a good end, else a sentence."""
-    try:
-        how = json.loads(payload or b"{}")
-        code, text = how.get("code"), str(how.get("error", ""))[: limits.SENTENCE_CHARS_MAX]
-    except (ValueError, AttributeError, RecursionError):
-        return CUT
-    return "" if code == 0 else text or CUT

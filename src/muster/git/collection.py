@@ -193,7 +193,14 @@ async def _write_tree(
         )  # fmt: skip
         inside = git.Git(tree.path, {**store.env, "GIT_INDEX_FILE": str(index)}, settings)
         await inside.run("read-tree", top)
-        await _keep_untouched(inside, tree, top)
+        # A file that is as it was written is not read again: its line ends are nobody's change. Of
+        # some the agent's own commit says something else than what was written.
+        moved = set[bytes]()
+        if top != tree.base:
+            moved |= {*await inside.names("diff-tree", "-r", "-z", "--name-only", tree.base, top)}
+        same = await asyncio.to_thread(lambda: [*baseline.untouched(tree.notes, tree.path)])
+        same = [path for path in same if path not in moved]
+        await inside.keep(same + await unfinished.hidden(inside, tree.gitdir))
         await folders.refuse(inside, looked, deliver, tree.base)
         await _point_submodules(inside, tree, looked.nested)
         await inside.run("add", "--all", ".")
@@ -204,18 +211,6 @@ async def _write_tree(
         if looked.attributes or unfinished.is_sparse(tree.gitdir):
             await filtered.settle(inside, top)
         return (await inside.run("write-tree")).text
-
-
-async def _keep_untouched(inside: git.Git, tree: Worktree, top: str) -> None:
-    """A file that is as it was written is not read again: its line ends are nobody's change."""
-    # Of these the agent's own commit says something else than what was written.
-    moved = set[bytes]()
-    if top != tree.base:
-        moved |= {*await inside.names("diff-tree", "-r", "-z", "--name-only", tree.base, top)}
-    same = await asyncio.to_thread(lambda: [*baseline.untouched(tree.notes, tree.path)])
-    same = [path for path in same if path not in moved]
-    same += await unfinished.hidden(inside, tree.gitdir)
-    await inside.keep(same)
 
 
 async def _point_submodules(inside: git.Git, tree: Worktree, nested: list[bytes]) -> None:

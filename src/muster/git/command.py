@@ -160,7 +160,9 @@ def run(
             raise _too_slow(args, timeout_ms) from error
         finally:
             if process.poll() is None:
-                _kill(process.pid)
+                # And the children it started; they share its process group.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         return _answer(args, code, codes, **files)
 
@@ -195,7 +197,8 @@ async def run_async(
             raise _too_slow(args, timeout_ms) from error
         finally:
             if process.returncode is None:
-                _kill(process.pid)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
         return _answer(args, code, codes, **files)
 
@@ -282,12 +285,6 @@ def _too_slow(args: Sequence[str], timeout_ms: int) -> MusterError:
     return Unreachable(
         f"git {_verb(args)} gave no result in {timeout_ms // 1000} s and was ended; try again."
     )
-
-
-def _kill(pid: int) -> None:
-    """End git and the children it started; they share its process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
 
 
 def _answer(

@@ -67,11 +67,6 @@ class Update(NamedTuple):
     old: str
     new: str
 
-    @property
-    def deletes(self) -> bool:
-        """True when the ref would be gone afterwards."""
-        return not self.new.strip("0")
-
 
 class PushPolicy(Protocol):
     """What the hub knows about tasks, runs and machines. A lookup that fails must raise."""
@@ -122,7 +117,7 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
         return "the pushing machine is not known"
     if _OBJECT_ID.fullmatch(update.old) is None or _OBJECT_ID.fullmatch(update.new) is None:
         return "the push names something that is not an object id"
-    if update.deletes:
+    if not update.new.strip("0"):
         return f"{_shown(update.ref)} may not be deleted by a push"
     if found := _ATTEMPT.fullmatch(update.ref):
         task, epoch = found[1], Epoch(int(found[2]), int(found[3]))
