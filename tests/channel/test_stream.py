@@ -20,7 +20,7 @@ from muster.channel.frame import Type
 from muster.channel.stream import Stream, splice
 from muster.errors import Malformed, Unreachable
 from muster.limits import OUTBOX_BYTES_MAX, RELAY_GRANT_BYTES_MIN
-from muster.node.daemon import Outbox
+from muster.node.daemon import OUTBOX_FRAMES_MAX, Outbox
 
 WINDOW, CHUNK = PLAIN.window, PLAIN.data_max
 DATA = random.Random(7).randbytes(3 * WINDOW + 12_345)
@@ -47,7 +47,7 @@ class End:
         return Stream(flow, self.drained)
 
     async def drained(self) -> None:
-        while self.outbox.is_busy:
+        while len(self.outbox.quick) + len(self.outbox.bulk) > OUTBOX_FRAMES_MAX:
             self.outbox.room.clear()
             await self.outbox.room.wait()
 
