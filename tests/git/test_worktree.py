@@ -213,7 +213,7 @@ def _signed_twice(signature):
 
 
 @proves("git.forged-commit")
-def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place):
+def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place, monkeypatch):
     raw = commits.signed("1" * 40, ["2" * 40], "x", SIGNATURE)
     commits.check(raw, MAKER)
     head, _, rest = raw.partition(b"gpgsig ")
@@ -239,9 +239,13 @@ def test_a_commit_by_another_key_or_changed_or_unsigned_is_refused(place):
     raw = _signed_twice(twice)
     with pytest.raises(Forged, match="names another author"):
         commits.check(raw, MAKER)
-    text = openssh.sign(SIGNER, b"m", "file")
-    with pytest.raises(Malformed):
-        openssh.open_signature(text, b"m", "git")
+    # What the same key signed as a file is no signature of a commit.
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(openssh, "_NAMESPACE", b"file")
+        text = openssh.sign(SIGNER, b"m")
+    with pytest.raises(Malformed, match="was not made for 'git'"):
+        openssh.open_signature(text, b"m")
+    assert openssh.open_signature(openssh.sign(SIGNER, b"m"), b"m")[0] == SIGNER.public
 
 
 @proves("git.prerequisites-merged")
