@@ -164,7 +164,8 @@ class Shapes:
         return {key: self._value(info.value_type, "", depth + 1) for key in keys}
 
     def _struct(self, info: Any, depth: int) -> dict[str, Any]:
-        found = {}
+        # Which of several structs it is, where there are several.
+        found: dict[str, Any] = {info.tag_field: info.tag} if info.tag_field else {}
         for field in info.fields:
             if field.required or self.rng.random() < 0.5:
                 found[field.encode_name] = self._value(field.type, field.encode_name, depth + 1)
