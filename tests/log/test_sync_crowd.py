@@ -153,6 +153,15 @@ def test_a_receipt_goes_to_the_writer_and_to_nobody_else(crowd):
 
 
 @proves("log.sync-crowd")
+def test_a_receipt_that_came_to_its_writer_goes_no_further(crowd):
+    crowd.held.sizes[STREAM] = 3
+    for peer in PEERS:
+        crowd.sync.cosigned(STREAM, peer, "held", 3, NOTE)
+    crowd.wait(GOSSIP_MS)
+    assert not crowd.heard(wire.Cosigns)
+
+
+@proves("log.sync-crowd")
 def test_a_receipt_whose_writer_is_not_linked_goes_to_those_near_and_not_back(crowd):
     crowd.held.sizes[OTHERS] = 3
     for _ in range(2):

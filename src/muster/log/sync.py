@@ -381,6 +381,8 @@ class Sync:
         self, stream: StreamName, by: MachineId, strength: str, size: int, note: bytes
     ) -> None:
         """A cosign is stored: give it to the writer of the stream at once, to others soon."""
+        if stream.machine == self.machine:
+            return
         key = (stream, by, strength)
         self._cosigned[key] = note
         for session in self.sessions.values():
