@@ -469,6 +469,8 @@ PROMISES: Final[dict[str, str]] = {
     "node.effects-have-hands": "Each thing that a part of the core may want done outside has one place that does it; where one has none the daemon says so in a sentence and does not start.",
     "node.besieged-it-works-on": "While a member that knows every format writes, calls, offers and answers for leases as it likes, the machine answers its user, the work of every step is bounded (and takes no second, as `make siege` measures), no guard has to catch a mistake, and it starts from what it holds.",
     "node.starts-whatever-it-holds": "A machine starts whatever others wrote into the streams that it holds; a task or run of its own that cannot be taken up is ended with the reason.",
+    "node.quiet-is-cheap": "Where nothing runs against the time a machine looks at it twice a second and writes nothing; what waits for the next look has it within a tenth of a second.",
+    "node.beats-where-work-is": "A worker's beats go to those whose work it has, or had within ten minutes; who gave none hears one of eight, and a beat that holds nothing is not answered.",
     "node.quick-overtakes": "Answers overtake segments on a link, and each kind keeps its order.",
     "node.blob-delivery-replaces-nothing": "A deliverable appears at its place whole, and replaces what is there only when that was asked for.",
     "node.blob-delivery-bounds": "Deliverables that are too large, too many or under names not every system takes fail the attempt with the reason, and nothing is kept.",

@@ -107,6 +107,48 @@ def test_what_its_writer_pushes_is_declined_once_and_heard_of_again_when_the_wri
 
 
 @proves("log.sync-crowd")
+def test_what_is_shown_to_compare_is_receipted_where_it_is_shown_again_or_by_the_writer(crowd):
+    def asked(link, size, after_ms=0):
+        crowd.wait(after_ms)
+        crowd.offer(link, [head(THEIRS, size)])
+        return crowd.sync.wants_receipt(link, THEIRS)
+
+    crowd.held.sizes[THEIRS] = 5
+    crowd.sync.took(WRITER, THEIRS, 5)
+    assert asked(FIRST, 3), "it has not heard that it need not tell"
+    assert [asked(FIRST, 4), asked(FIRST, 4, RETRY_MS)] == [False, True]
+    assert [asked(FIRST, 5), asked(FIRST, 5, REFRESH_MS)] == [False, False]
+    assert asked(WRITER, 5)
+    assert asked(WRITER, 5, REFRESH_MS)
+
+
+@proves("log.sync-crowd")
+def test_who_declined_is_shown_what_grew_once_and_not_again_for_want_of_an_answer(crowd):
+    far = range(FIRST, FIRST + CROWD)
+    crowd.grow_and_tell(OTHERS, 3)
+    for link in far:
+        crowd.sync.on_want(link, wire.Want(str(OTHERS), NOT_NOW), crowd.now)
+    assert len(crowd.grow_and_tell(OTHERS, 5)) == NEAR + 1
+    for _ in range(3):
+        crowd.wait(RETRY_MS)
+    # The writer's link never heard of it from us before, and did not decline.
+    assert set(crowd.heard(wire.Offer)) <= {WRITER}
+
+
+@proves("log.sync-crowd")
+def test_who_declined_is_shown_what_grows_without_end_twice_a_second(crowd):
+    crowd.grow_and_tell(OTHERS, 3)
+    for link in (WRITER, *range(FIRST, FIRST + CROWD)):
+        crowd.sync.on_want(link, wire.Want(str(OTHERS), NOT_NOW), crowd.now)
+    crowd.wait(REFRESH_MS)
+    crowd.heard()
+    for size in range(10, 30):
+        crowd.grow(OTHERS, size)
+        crowd.wait(GOSSIP_MS)
+    assert len(crowd.heard(wire.Offer)) == NEAR * 20 * GOSSIP_MS // WITNESS_MS
+
+
+@proves("log.sync-crowd")
 def test_who_begins_anew_declines_anew_and_is_told_until_then(crowd):
     far = [
         n

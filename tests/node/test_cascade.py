@@ -19,6 +19,7 @@ from muster.fleet.facts import Way
 from muster.node import event as ev
 from muster.node.host.config import Config
 from muster.node.incarnations.members import ShutOut
+from muster.node.link import Link
 from muster.node.links.paths import Cascade
 
 MEMORY = Spec("memory", "link", "tests.channel.memory")
@@ -137,6 +138,52 @@ def test_where_a_machine_was_found_it_is_looked_for_first_and_that_is_remembered
 
     asyncio.run(other())
     assert half.found == [B]
+
+
+@proves("node.channels-in-turn")
+def test_a_link_that_ended_is_dialled_again_though_the_core_hears_of_the_end_later(monkeypatch):
+    half = Half(monkeypatch, A)
+    half.http.there = {"a:1"}
+    monkeypatch.setattr("muster.node.links.paths.SECOND_DIALLER_S", 0.01)
+    monkeypatch.setattr("muster.node.links.paths.Backoff.lost", lambda *_: 0)
+    links = half.core.links
+
+    async def serve(link: MemoryLink) -> None:
+        half.served.append(link.channel)
+        links[7] = Link(7, half.peer, False, link.channel, 0, 0)
+        asyncio.get_running_loop().call_soon(links.clear)
+        half.cascade.stir()
+
+    half.serve = serve  # type: ignore[method-assign]
+    half.run(lambda: len(half.served) > 2)
+
+
+@proves("node.quiet-is-cheap")
+def test_a_link_that_is_there_is_looked_at_when_there_is_news(monkeypatch):
+    half = Half(monkeypatch, A)
+    half.http.there = {"a:1"}
+    monkeypatch.setattr("muster.node.links.paths.SECOND_DIALLER_S", 0.0)
+    looked: list[str] = []
+    there = [3]
+
+    def link_to(machine: str, *, direct: bool) -> int | None:
+        assert direct
+        looked.append(machine)
+        return there[0] if there else None
+
+    monkeypatch.setattr(half.core, "link_to", link_to)
+
+    async def drive() -> None:
+        keeping = asyncio.create_task(half.cascade._keep_direct(half.peer))
+        await asyncio.sleep(0.05)
+        assert (len(looked), half.tried) == (1, [])
+        there.clear()
+        half.cascade.stir()
+        await asyncio.sleep(0.05)
+        keeping.cancel()
+
+    asyncio.run(drive())
+    assert half.tried
 
 
 @proves("node.channels-in-turn", "node.revoked-learns-it")

@@ -18,6 +18,7 @@ byte keeps statements of different meaning apart even under one name:
 import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -51,6 +52,7 @@ class Note(NamedTuple):
     signatures: tuple[Signature, ...]
 
 
+@lru_cache(maxsize=1024)
 def key_id(name: str, type_: bytes, public: bytes) -> bytes:
     """Return the four bytes that tell keys of one name apart."""
     return sha256(name.encode() + b"\n" + type_ + public).digest()[:KEY_ID_BYTES]

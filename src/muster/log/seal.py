@@ -158,13 +158,12 @@ def _statement(strength: Strength, time_s: int, text: str) -> bytes:
     return f"{_STATEMENT[strength][0]}\ntime {time_s}\n{text}".encode()
 
 
+@lru_cache(maxsize=1024)
 def _origin(fleet: FleetId, stream: StreamName) -> str:
-    return f"muster/{fleet}/{stream}"
+    return f"muster/{fleet_id(fleet)}/{StreamName.parse(str(stream))}"
 
 
 def _checkpoint(fleet: FleetId, stream: StreamName, size: int, root: bytes) -> str:
-    fleet_id(fleet)
-    StreamName.parse(str(stream))
     _check_head(size, root)
     return f"{_origin(fleet, stream)}\n{size}\n{b64encode(root).decode()}\n"
 

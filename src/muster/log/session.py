@@ -58,6 +58,9 @@ class Lane:
     declined: bool = False
     # The peer asked us not to tell it of growth.
     quiet: bool = False
+    # When the peer said so, and whether it may have for want of our receipt.
+    claimed_ms: int = 0
+    unanswered: bool = False
     shown: int = 0
     shown_ms: int = -WITNESS_MS
     # A witness's lane only: how much of the stream its *seen* cosigns cover.

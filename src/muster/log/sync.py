@@ -60,6 +60,9 @@ NEAR: Final = 3
 REFRESH_MAX: Final = 32
 REFRESH_TURN: Final = 8
 
+# Segments, and where each ends, by where they begin and from where on they have bodies.
+_Made = dict[tuple[int, int], tuple[bytes, int]]
+
 
 class Sync:
     """All sessions of one machine. `may_hold(stream, machine)` is asked at every step."""
@@ -84,6 +87,8 @@ class Sync:
         self._asked: dict[StreamName, tuple[Session, int]] = {}
         # In the order in which they grew, as a dict because a set has no order to rely on.
         self._grown: dict[StreamName, None] = {}
+        # Whether something grew, or was receipted, since news were told.
+        self._untold = False
         self._cosigned: dict[tuple[StreamName, MachineId, str], bytes] = {}
         # What was made for each link in this step.
         self._made_bytes: dict[int, int] = {}
@@ -254,6 +259,12 @@ class Sync:
                 continue
             lane = session.lane(stream)
             mine = self.replica.size(stream)
+            # At a greeting the peer hears what we hold from ours, and what we declined it shows for
+            # us to compare. Whoever shows the same again soon has not heard that we hold it.
+            again = lane.claims == head.size and now_ms - lane.claimed_ms < UNANSWERED_MS
+            compared = link in session.fresh or (lane.declined and not again)
+            lane.unanswered = stream.machine == session.peer or not compared
+            lane.claimed_ms = now_ms
             if holds and link in session.fresh:
                 # Its first words over this link: it may hold less than we knew.
                 lane.has = lane.sent = min(head.size, mine)
@@ -287,7 +298,7 @@ class Sync:
         lane = session.lane(stream)
         if want.start >= NOT_NOW:
             lane.serve, lane.quiet = False, want.start == NOT_NOW
-            self._grown[stream] = None
+            self.grew(stream)
             return
         lane.quiet = False
         lane.has = lane.sent = min(max(want.start, 0), self.replica.size(stream))
@@ -361,6 +372,7 @@ class Sync:
     def grew(self, stream: StreamName) -> None:
         """The stream has new entries under a seal, committed or about to be."""
         self._grown[stream] = None
+        self._untold = True
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
@@ -375,7 +387,7 @@ class Sync:
         if asked is not None and session is not None and asked[0] is session:
             session.answered_ms, session.patience_ms = session.heard_ms, RETRY_MS
             del self._asked[stream]
-        self._grown[stream] = None
+        self.grew(stream)
 
     def cosigned(
         self, stream: StreamName, by: MachineId, strength: str, size: int, note: bytes
@@ -385,12 +397,18 @@ class Sync:
             return
         key = (stream, by, strength)
         self._cosigned[key] = note
+        self._untold = True
         for session in self.sessions.values():
             if session.peer != stream.machine or self._comes_anyway(session, stream):
                 continue
             if session.cosigns.get(key, -1) < size:
                 session.cosigns[key] = size
                 self._send(session.link, wire.Cosigns([note.decode()]))
+
+    def wants_receipt(self, link: int, stream: StreamName) -> bool:
+        """Whether the head that a peer showed last is to be answered with our receipt."""
+        session = self.paths.of(link)
+        return session is not None and session.lane(stream).unanswered
 
     def answer_cosign(
         self, link: int, stream: StreamName, strength: str, size: int, note: bytes
@@ -410,7 +428,7 @@ class Sync:
                 lane.claims = min(lane.claims, size)
                 lane.shown, lane.flight_bytes = 0, 0
         self._asked.pop(stream, None)
-        self._grown[stream] = None
+        self.grew(stream)
 
     def forget(self, stream: StreamName) -> None:
         """The stream is known no more: nothing is kept for it."""
@@ -431,15 +449,19 @@ class Sync:
             for stream in late:
                 self._pump(session, stream, now_ms)
         for stream in self._grown:
-            ours = stream.machine == self.machine
+            ours, made = stream.machine == self.machine, _Made()
             for session in self.sessions.values():
                 lane = session.lanes.get(stream)
                 asked = lane is not None and lane.serve
                 pushed = ours and session.greeted and not self._comes_anyway(session, stream)
                 if asked or pushed:
-                    self._pump(session, stream, now_ms)
-        if now_ms - self._gossip_ms >= GOSSIP_MS:
-            self._gossip(now_ms)
+                    self._pump(session, stream, now_ms, made)
+
+    @property
+    def needs_tick(self) -> bool:
+        """Whether something is to be told with the next tick."""
+        late = any(session.late for session in self.sessions.values())
+        return self._untold or late
 
     def tick(self, now_ms: int) -> None:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
@@ -475,7 +497,8 @@ class Sync:
                 asked = self._asked.get(stream)
                 asking |= asked is not None and asked[0] is session
                 self._ask(session, stream, now_ms)
-            told = max(lane.sent, lane.shown)
+            # What a peer declined it was shown to compare: it owes no answer.
+            told = 0 if lane.quiet else max(lane.sent, lane.shown)
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
@@ -643,8 +666,14 @@ class Sync:
         """
         return stream.machine != session.through and self._comes_anyway(session, stream)
 
-    def _pump(self, session: Session, stream: StreamName, now_ms: int) -> None:
-        """Send what the peer lacks, as far as the lane's window allows."""
+    def _pump(
+        self, session: Session, stream: StreamName, now_ms: int, made: _Made | None = None
+    ) -> None:
+        """Send what the peer lacks, as far as the lane's window allows.
+
+        Between two changes of the stream what is `made` for one peer is the same for the next.
+        """
+        made = {} if made is None else made
         if not self.may_hold(stream, session.peer):
             return
         lane = session.lane(stream)
@@ -654,19 +683,21 @@ class Sync:
                 session.late[stream] = None
                 return
             bodies_from = self.bodies_from(stream, session.peer)
-            segment = self.replica.segment(stream, lane.sent, SEGMENT_SLICE_BYTES, bodies_from)
-            if segment is None:
-                return
-            raw = segments.encode(segment)
+            key = (lane.sent, bodies_from)
+            if key not in made:
+                segment = self.replica.segment(stream, lane.sent, SEGMENT_SLICE_BYTES, bodies_from)
+                if segment is None:
+                    return
+                made[key] = segments.encode(segment), segment.end
+            raw, end = made[key]
             self.outbox.append(Outgoing(session.link, raw, bulk=True))
-            lane.sent, lane.sent_ms = segment.end, now_ms
-            lane.shown = segment.end
+            lane.sent = lane.shown = end
+            lane.sent_ms = now_ms
             lane.flight_bytes += len(raw)
-            made = self._made_bytes.get(session.link, 0)
-            self._made_bytes[session.link] = made + len(raw)
+            self._made_bytes[session.link] = self._made_bytes.get(session.link, 0) + len(raw)
 
     def _gossip(self, now_ms: int) -> None:
-        self._gossip_ms = now_ms
+        self._gossip_ms, self._untold = now_ms, False
         if not self._grown and not self._cosigned:
             return
         near = {stream: self._near(stream) for stream in self._grown}
@@ -740,8 +771,11 @@ class Sync:
                 continue
             lane = session.lane(stream)
             size = self.replica.size(stream)
+            if lane.quiet and now_ms - lane.shown_ms < WITNESS_MS:
+                # It is to be compared with, and not waited for.
+                continue
             if stream.machine != self.machine and max(lane.has, lane.shown) < size:
-                lane.shown, lane.sent_ms = size, now_ms
+                lane.shown, lane.sent_ms, lane.shown_ms = size, now_ms, now_ms
                 news.append(stream)
             elif lane.has >= size:
                 lane.shown = max(lane.shown, size)

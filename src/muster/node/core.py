@@ -125,6 +125,12 @@ class Core:
         return [part for type, part in self._parts.items() if getattr(type, method) is not nothing]
 
     @property
+    def needs_tick(self) -> bool:
+        """Whether something waits for the next tick, and that is to come soon."""
+        own = not self.settled or self.sync.needs_tick or self.store.needs_tick
+        return own or any(part.needs_tick for part in self._ticking)
+
+    @property
     def wants(self) -> set[type[ev.Effect]]:
         """What whoever drives this core must be able to carry out."""
         own = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}

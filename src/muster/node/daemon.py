@@ -142,6 +142,8 @@ class Daemon:
         self.begins_anew = False
         self._events: list[ev.Event] = []
         self._due = False
+        # Something waits for the next tick.
+        self._tick_wanted = asyncio.Event()
         self._outboxes: dict[int, Outbox] = {}
         # What has something to send since this turn began.
         self._filled: dict[int, Outbox] = {}
@@ -252,6 +254,8 @@ class Daemon:
             self._step(lambda: self.core.questions(asked, clock.read()))
         elif self._step(lambda: self.core.step(events, clock.read())) and not self.room.full:
             self.supervisor.step(self.machine.note_heads)
+            if self.core.needs_tick:
+                self._tick_wanted.set()
 
     def _step(self, work: Callable[[], list[ev.Effect]]) -> bool:
         """Carry out what a step wants; False when it failed and the daemon ends."""
@@ -439,8 +443,11 @@ class Daemon:
 
     async def _ticks(self) -> None:
         while True:
-            busy = len(self._outboxes) > 0
-            await asyncio.sleep(TICK_S if busy else QUIET_TICK_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_TICK_S):
+                    await self._tick_wanted.wait()
+                await asyncio.sleep(TICK_S)
+            self._tick_wanted.clear()
             self.core.store.low = disk.free_bytes(self.home.path) < DISK_RESERVE_BYTES
             if not self.room.full:
                 self.post(ev.Tick())

@@ -69,6 +69,8 @@ class Installation:
         self.doubts: tuple[str, ...] = ()
         self._marked: dict[str, int] = {}
         self._mark_due = 0
+        # What the mark says, or is about to say.
+        self._noted: dict[str, int] = {}
         self._mark = MarkFile(Path(home.mark_folder) / "mark.json")
         self._core: Core | None = None
         # One thread, so that marks are written in the order in which they were true.
@@ -149,20 +151,30 @@ class Installation:
                 return
             error = self._marking.exception()
             # A mark that could not be written is late, and late is allowed: it is written again.
-            if error is not None and not isinstance(error, MusterError):
-                raise error
+            if error is not None:
+                self._noted = {}
+                if not isinstance(error, MusterError):
+                    raise error
         self._mark_due = core.now.boot_ms + MARK_MS
+        heads = self._heads(core)
+        if heads == self._noted:
+            return
+        self._noted = heads
         mark = self._mark_of(core)
         self._marking = self._marker.submit(self._mark.write, mark, core.now.wall_ms, force=True)
 
-    def _mark_of(self, core: Core) -> Mark:
+    def _heads(self, core: Core) -> dict[str, int]:
+        """How long the streams of the present incarnation are."""
         incarnation, me = core.membership.incarnation, self.identity.machine
         own = [
             s for s in self.store.log.streams() if (s.machine, s.incarnation) == (me, incarnation)
         ]
-        sizes = {str(stream): self.store.log.size(stream) for stream in own}
+        return {str(stream): self.store.log.size(stream) for stream in own}
+
+    def _mark_of(self, core: Core) -> Mark:
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
-        return Mark(incarnation, sizes, machine, boot, _read(_GENERATION))
+        generation = _read(_GENERATION)
+        return Mark(core.membership.incarnation, self._heads(core), machine, boot, generation)
 
     # --- certificates ----------------------------------------------------------------------
 

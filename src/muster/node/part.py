@@ -38,6 +38,11 @@ class Part:
     def start(self) -> None:
         """Take up what the store says was going on; once, in the order of `parts.py`."""
 
+    @property
+    def needs_tick(self) -> bool:
+        """Whether it runs against the time: the next tick is to come soon."""
+        return False
+
     def tick(self) -> None:
         """Time passed, and our own history is confirmed."""
 

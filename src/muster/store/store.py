@@ -352,6 +352,11 @@ class Store:
         self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
         return self._cosigns.put(head, cosign, may_wait=may_wait)
 
+    @property
+    def needs_tick(self) -> bool:
+        """Whether something waits for a transaction that writes, or for `flush_cosigns`."""
+        return bool(self._cosigns.waiting())
+
     def flush_cosigns(self) -> None:
         """Write with this transaction what waited for one; call it now and then."""
         self._cosigns.flush_cosigns()

@@ -149,7 +149,8 @@ class Owner(Ledger):
             # Its process died with the session that the lease was given to; no need to wait.
             if task.session and task.session != session and task.stage == "running":
                 self._lose(task, "the worker started anew")
-        self._out.append(BeatReply(machine, mark, tuple(held), tuple(gone)))
+        if holds:
+            self._out.append(BeatReply(machine, mark, tuple(held), tuple(gone)))
 
     # --- what workers and people say ---------------------------------------------------------
 

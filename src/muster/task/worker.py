@@ -92,6 +92,10 @@ class Worker:
         """The machine's facts changed; what runs goes on."""
         self._machine = machine
 
+    def owners(self) -> set[str]:
+        """Those that gave what is held now."""
+        return {attempt.given.owner for attempt in self._attempts.values()}
+
     def flush(self) -> list[WorkerInstruction]:
         """Every instruction since the last flush, in order."""
         out, self._out = self._out, []

@@ -175,6 +175,10 @@ class Doubt(Part):
 
     # --- ending ---------------------------------------------------------------------------
 
+    @property
+    def needs_tick(self) -> bool:
+        return self.waits
+
     def tick(self) -> None:
         """Go on when all who may know more have said so, and what they hold is here."""
         kept, core = self.kept, self.core

@@ -102,9 +102,10 @@ class Cascade:
         for peer in core.roster.machines.keys() - self._wanted - {core.machine}:
             self._wanted.add(peer)
             keep("relay", partial(self._keep_relayed, peer))
+        self.stir()
 
     def stir(self) -> None:
-        """A link of our own came or went: who has none may be reached by another way now."""
+        """A link of our own came or went, or an address: who has none may be reached now."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 
@@ -163,9 +164,15 @@ class Cascade:
         if peer not in self._daemon.machine.dials() and peer < self._core.machine:
             # It was told of us as we were of it: one of us waits, so that there is one link.
             await asyncio.sleep(SECOND_DIALLER_S)
+        # Taken before it is looked whether a link is there: one that has just ended seems to be.
+        news = self._news
         while not self._shut_out(peer):
-            ways = self._ways(peer)
-            if not ways or self._core.link_to(peer, direct=True) is not None:
+            linked = self._core.link_to(peer, direct=True) is not None
+            ways = {} if linked else self._ways(peer)
+            if not ways:
+                await _heard(news, LOOK_S)
+                news = self._news
+                # Whoever dialled before does so again: the other one leaves it the time.
                 await asyncio.sleep(SECOND_DIALLER_S)
                 continue
             rests = {channel: self._paths[peer, channel].rests_until_s for channel in ways}

@@ -177,19 +177,15 @@ class Replication:
 
     def _compare(self, link: int, stream: StreamName, head: wire.Head) -> None:
         """A peer's seal for a stream of which we hold at least as much: is it our history?"""
-        mine = self.store.log.seal_of(stream)
-        if mine is not None and mine.note == head.seal.encode():
-            held = self._held(stream)
-            if held is not None:
-                self.sync.answer_cosign(link, stream, "held", held.size, held.note)
-            return
-        seal = self._open(head.seal.encode())
-        if seal is None or seal.stream != stream:
-            return
-        if seal.size > self.store.log.size(stream):
-            return
-        if self.store.log.root_at(stream, seal.size) != seal.root:
-            self.forks.dispute(link, stream, min(seal.size, self.store.log.size(stream)))
+        seal = self.store.log.seal_of(stream)
+        if seal is None or seal.note != head.seal.encode():
+            seal = self._open(head.seal.encode())
+            if seal is None or seal.stream != stream or seal.size > self.store.log.size(stream):
+                return
+            if self.store.log.root_at(stream, seal.size) != seal.root:
+                self.forks.dispute(link, stream, min(seal.size, self.store.log.size(stream)))
+                return
+        if not self.sync.wants_receipt(link, stream):
             return
         held = self._held(stream)
         if held is not None and held.size >= seal.size:

@@ -133,15 +133,22 @@ class Mailbox(Part):
     def __init__(self, core: "Core") -> None:
         self._store, self._membership = core.store, core.membership
         self._views: dict[str, _View] = {}
+        # How much had come when all of it was looked at last.
+        self._looked = 0
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
         return (MessageFold(), ReceiptFold())
 
+    @property
+    def needs_tick(self) -> bool:
+        return self._store.admissions - self._looked >= _PAGE // 2
+
     def tick(self) -> None:
-        """Look at some of what came: a burst is known before anybody asks."""
-        for agent in {"", *self._views}:
-            self._look(agent)
+        """Look at some of what came, where it is much: a burst is known before anybody asks."""
+        came = self._store.admissions
+        if self.needs_tick and not sum([self._look(agent) for agent in {"", *self._views}]):
+            self._looked = came
 
     def unread(self, agent: str = "") -> Iterator[Place]:
         """What this reader has not read, the oldest first; who speaks there was not asked."""

@@ -81,6 +81,10 @@ class Branches(Part):
                 return
             self._due_ms[body.task] = core.now.boot_ms
 
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self._due_ms)
+
     def tick(self) -> None:
         """Look for what is due; call it once our own history is whole."""
         now_ms = self.core.now.boot_ms

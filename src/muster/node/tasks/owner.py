@@ -315,6 +315,10 @@ class OwnerService(Part):
 
     # --- carrying out -----------------------------------------------------------------------
 
+    @property
+    def needs_tick(self) -> bool:
+        return self._owner.statistics()["open"] > 0
+
     def tick(self) -> None:
         for key in self.owner.due(self.core.now):
             self.about(key.partition("/")[2], self.owner.ring, key, self.core.now)

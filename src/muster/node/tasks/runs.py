@@ -165,6 +165,10 @@ class RunService(Part):
         self._moved[run] = None
         self.dirty = True
 
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self.runs)
+
     def tick(self) -> None:
         self.bases.tick()
 

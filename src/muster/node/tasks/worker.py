@@ -52,6 +52,9 @@ DECLARED[__name__] = {
 }
 
 _SPECS_KEPT: Final = 64
+# In a fleet everybody may own tasks, and few do: who gave none for so long hears every eighth beat.
+_ACTIVE_MS: Final = 10 * MINUTE_MS
+_IDLE_BEATS: Final = 8
 
 
 class WorkerService(Part):
@@ -64,7 +67,9 @@ class WorkerService(Part):
         self.core = core
         self.session = core.draw(8).hex()
         self._worker = Worker(self._me(), self.session)
-        self._beat_at = 0
+        self._beat_at, self._beats = 0, 0
+        # When each owner gave us a task last, or had one here.
+        self._gave_ms: dict[str, int] = {}
         self._seen_ready = False
         self._specs: dict[str, Any] = {}
         self._known: dict[Any, Any] = {}
@@ -158,6 +163,7 @@ class WorkerService(Part):
         if unproven is not None and not self._may_refuse(stream.machine):
             self.core.counters["assignments-unanswered"] += 1
             return
+        self._gave_ms[stream.machine] = self.core.now.boot_ms
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
 
@@ -215,15 +221,26 @@ class WorkerService(Part):
     def _facts_changed(self, _event: ev.RosterChanged) -> None:
         self.worker.machine_is(self._me())
 
+    @property
+    def needs_tick(self) -> bool:
+        return bool(self._worker.owners())
+
     def tick(self) -> None:
-        self.worker.tick(self.core.now)
-        now_ms, pause_ms = self.core.now.boot_ms, min(BEAT_MS, self.worker.lease_ms_min() // 4)
+        if self._worker.owners():
+            self.worker.tick(self.core.now)
+        now_ms, pause_ms = self.core.now.boot_ms, min(BEAT_MS, self._worker.lease_ms_min() // 4)
         # A lease given since the last beat may be shorter than any that was held then.
         self._beat_at = min(self._beat_at, now_ms + pause_ms)
         if now_ms >= self._beat_at:
             self._beat_at = now_ms + pause_ms
-            owners = {link.peer for link in self.core.links.values() if link.peer}
-            self.worker.beats(sorted(owners | {self.core.machine}), self.core.now)
+            self._beats += 1
+            for owner in self._worker.owners():
+                self._gave_ms[owner] = now_ms
+            owners = {o for o, gave_ms in self._gave_ms.items() if now_ms - gave_ms < _ACTIVE_MS}
+            if self._beats % _IDLE_BEATS == 0:
+                owners |= {link.peer for link in self.core.links.values() if link.peer}
+            if owners:
+                self.worker.beats(sorted(owners), self.core.now)
 
     # --- attempts -------------------------------------------------------------------------------
 
