@@ -11,6 +11,7 @@ from collections import Counter
 
 from tests.node.cores import Cores, One
 
+from bench import crowd_floor
 from bench.figure import Figure, p50, p99
 from bench.fleet import Fleet
 from bench.machine import send_capability
@@ -79,6 +80,7 @@ def in_one_process() -> list[Figure]:
 
 
 async def with_daemons(machines: int) -> list[Figure]:
+    floor_ms = await crowd_floor.measure(machines - 1)
     with Fleet(machines) as fleet:
         caller = await fleet.caller()
         found = []
@@ -95,6 +97,8 @@ async def with_daemons(machines: int) -> list[Figure]:
             cpu_ms = (sum(map(fleet.cpu_s, range(machines))) - before) * 1000 / REAL_MESSAGES
             name = f"one message to {to}, {machines} daemons"
             raw = f"p99 {p99(times):.0f} ms, CPU of all {cpu_ms:.0f} ms each"
+            if to == "all":
+                raw += f", floor {floor_ms:.0f} ms"
             found.append(Figure(name, p50(times), promise, raw, unit="ms"))
         return found
 
