@@ -107,7 +107,7 @@ class EffectRunner:
 
 
 @pytest.fixture(autouse=True)
-def _tick_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "failed", lambda _self: 1)
 
 
