@@ -142,11 +142,11 @@ class Mailbox(Part):
 
     @property
     def needs_tick(self) -> bool:
-        return self._store.admissions - self._looked >= _PAGE // 2
+        return self._store.log.admissions - self._looked >= _PAGE // 2
 
     def tick(self) -> None:
         """Look at some of what came, where it is much: a burst is known before anybody asks."""
-        came = self._store.admissions
+        came = self._store.log.admissions
         if self.needs_tick and not sum([self._look(agent) for agent in {"", *self._views}]):
             self._looked = came
 
