@@ -22,15 +22,8 @@ from muster.fleet.device import Device, Terms
 from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
-from muster.fleet.operator_end import Ended, ended, took
-from muster.fleet.record import (
-    MachineRecord,
-    OperatorRecord,
-    Revocation,
-    open_operator,
-    open_record,
-    open_revocation,
-)
+from muster.fleet.operator_end import ended, took
+from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.roster import Member, Roster
 from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
@@ -46,6 +39,9 @@ class RowsOf(Protocol):
 
 # As many documents as a large fleet has; opening one costs several signatures.
 _OPENED_MAX: Final = 4096
+_record = lru_cache(maxsize=_OPENED_MAX)(open_record)
+_operator = lru_cache(maxsize=_OPENED_MAX)(open_operator)
+_revocation = lru_cache(maxsize=_OPENED_MAX)(open_revocation)
 
 
 def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
@@ -69,17 +65,17 @@ def assemble(fleet: FleetId, rows: RowsOf) -> Roster:
         key for m, record in known.items() if m in revoked for key in record.keys.values()
     )
     operators = {key: record for key, record in signed.items() if key not in revoked}
-    ends = _ends(rows, fleet, revoked)
+    ends = ended((row["document"].encode() for row in rows(folds.ENDED.name)), fleet, revoked)
     roots = tuple(root_grant(key, operators[key].raw) for key in sorted(operators))
     shut = dead | frozenset(revoked)
     giving = _giving(rows, frozenset(signed))
     givers = sorted({row["giver"] for row in giving} | signed.keys())
-    takers = _takers(
-        row
-        for key in givers
-        for row in rows(folds.TAKEN.name, taker=key)
-        if took(ends, key, row["id"])
-    )
+    # Per grant (and per terms of a device), whoever signed that it is taken.
+    takers: dict[str, set[str]] = {}
+    for key in givers:
+        for row in rows(folds.TAKEN.name, taker=key):
+            if took(ends, key, row["id"]):
+                takers.setdefault(row["id"], set()).add(row["taker"])
     ever = _devices(row for key in sorted(signed) for row in rows(DEVICE.name, operator=key))
     devices = {
         key: device
@@ -123,18 +119,6 @@ def _newest(rows: Iterable[Row], key: str, number: str, text: str) -> dict[str, 
         candidate = (row[number], row[text])
         newest[row[key]] = max(newest.get(row[key], candidate), candidate)
     return {each: raw.encode() for each, (_, raw) in newest.items()}
-
-
-def _ends(rows: RowsOf, fleet: FleetId, revoked: Iterable[str]) -> dict[str, Ended]:
-    return ended((row["document"].encode() for row in rows(folds.ENDED.name)), fleet, revoked)
-
-
-def _takers(rows: Iterable[Row]) -> dict[str, set[str]]:
-    """Per grant (and per terms of a device), whoever signed that it is taken."""
-    takers: dict[str, set[str]] = {}
-    for row in rows:
-        takers.setdefault(row["id"], set()).add(row["taker"])
-    return takers
 
 
 def _devices(rows: Iterable[Row]) -> dict[str, Device]:
@@ -226,18 +210,3 @@ def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
 def _group(stream: str, name: str) -> tuple[Scope, MachineId]:
     owner = StreamName.parse(stream).machine
     return scope_group(owner, name), owner
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _record(raw: bytes, fleet: FleetId) -> MachineRecord:
-    return open_record(raw, fleet)
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _operator(raw: bytes, fleet: FleetId) -> OperatorRecord:
-    return open_operator(raw, fleet)
-
-
-@lru_cache(maxsize=_OPENED_MAX)
-def _revocation(raw: bytes, fleet: FleetId) -> Revocation:
-    return open_revocation(raw, fleet)

@@ -199,9 +199,15 @@ def _ca(authority: Authority, key: Ed25519PrivateKey) -> x509.Certificate:
     return builder.sign(key, None)
 
 
+# An extension's value must be DER: a UTF8String whose length takes two bytes.
+_PIN_HEAD: Final = b"\x0c\x82"
+
+
 def _pin(authority: Authority, key: Ed25519PrivateKey) -> x509.UnrecognizedExtension:
     pin = _Pin(fleet=authority.fleet, x509=key.public_key().public_bytes_raw().hex())
-    return x509.UnrecognizedExtension(PIN_OID, _wrap(write_document(_PIN, pin, authority.record)))
+    text = write_document(_PIN, pin, authority.record)
+    assert 256 <= len(text) < 65536, "a pin is some 300 bytes"
+    return x509.UnrecognizedExtension(PIN_OID, _PIN_HEAD + len(text).to_bytes(2, "big") + text)
 
 
 def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> bytes:
@@ -210,8 +216,10 @@ def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> byt
     except _UNREADABLE as error:
         raise Forged(f"{what} carries no pin of its fleet.") from error
     pin_what = f"{what}: its pin"
-    raw = _unwrap(extension.public_bytes(), pin_what)
-    document = read_document(raw, _PIN, _Pin, pin_what, size_max=_PIN_BYTES_MAX)
+    der = extension.public_bytes()
+    if der[:2] != _PIN_HEAD or int.from_bytes(der[2:4], "big") != len(der) - 4:
+        raise Malformed(f"{pin_what} is damaged.")
+    document = read_document(der[4:], _PIN, _Pin, pin_what, size_max=_PIN_BYTES_MAX)
     check_fleet(document.value.fleet, fleet, pin_what)
     return bytes.fromhex(document.check(fleet).x509)
 
@@ -247,18 +255,6 @@ def _leaf(
         .add_extension(_pin(authority, key), critical=False)
     )
     return builder.sign(key, None)
-
-
-# An extension's value must be DER: a UTF8String whose length takes two bytes.
-def _wrap(text: bytes) -> bytes:
-    assert 256 <= len(text) < 65536, "a pin is some 300 bytes"
-    return b"\x0c\x82" + len(text).to_bytes(2, "big") + text
-
-
-def _unwrap(der: bytes, what: str) -> bytes:
-    if der[:2] != b"\x0c\x82" or int.from_bytes(der[2:4], "big") != len(der) - 4:
-        raise Malformed(f"{what} is damaged.")
-    return der[4:]
 
 
 def _subject(name: str, *units: str) -> x509.Name:

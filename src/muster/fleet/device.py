@@ -160,7 +160,8 @@ def device_of(statement: Statement, raw: str, terms: Terms, binding: Binding) ->
 def write_string(fleet: FleetId, seed: bytes) -> str:
     """The one-time string; `seed` is the ticket's, 32 fresh random bytes."""
     code = bytes.fromhex(fleet) + seed
-    return f"{_PREFIX}.{_base32(code + _checksum(code))}"
+    written = base64.b32encode(code + _checksum(code)).decode("ascii")
+    return f"{_PREFIX}.{written.lower().rstrip('=')}"
 
 
 def read_string(text: str) -> tuple[FleetId, Signer]:
@@ -178,10 +179,6 @@ def read_string(text: str) -> tuple[FleetId, Signer]:
     if len(code) != _CODE_CHARS or raw[64:] != _checksum(raw[:64]):
         raise Malformed("the string is cut or damaged: copy it again, all of it")
     return FleetId(raw[:32].hex()), Signer(raw[32:64])
-
-
-def _base32(raw: bytes) -> str:
-    return base64.b32encode(raw).decode("ascii").lower().rstrip("=")
 
 
 def _checksum(code: bytes) -> bytes:

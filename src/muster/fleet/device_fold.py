@@ -19,7 +19,7 @@ from muster.log.fold import Change, Rows, Skip, Table, body_as
 from muster.log.stream import FleetId
 
 T = TypeVar("T")
-Handler = Callable[[Entry, Rows], Iterable[Change]]
+Handler = Callable[[Entry, Rows, FleetId], Iterable[Change]]
 
 DEVICE_OFFER: Final = Table(
     "fleet_device_offer",
@@ -41,35 +41,32 @@ def checked(reason: str, opened: Callable[[bytes, FleetId], T], text: str, fleet
         raise Skip(reason) from error
 
 
-class Devices:
-    """Devices: what operators offered, and the keys that took it."""
+def _offer(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+    body = body_as(entry, kinds.DeviceOpen)
+    statement = checked("bad-statement", open_statement, body.statement, fleet)
+    if not adds(statement, body.terms):
+        raise Skip("other-terms")
+    terms = canon.encode(terms_args(body.terms)).decode()
+    row = (statement.operator, body.statement, terms, entry.header.t[0])
+    return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
 
-    def __init__(self, fleet: FleetId) -> None:
-        self.fleet = fleet
-        self.kinds: dict[str, Handler] = {
-            kinds.DEVICE_OPEN: self._open,
-            kinds.DEVICE_RECORD: self._record,
-        }
 
-    def _open(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, kinds.DeviceOpen)
-        statement = checked("bad-statement", open_statement, body.statement, self.fleet)
-        if not adds(statement, body.terms):
-            raise Skip("other-terms")
-        terms = canon.encode(terms_args(body.terms)).decode()
-        row = (statement.operator, body.statement, terms, entry.header.t[0])
-        return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
+def _bind(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+    body = body_as(entry, kinds.DeviceRecorded)
+    statement = checked("bad-statement", open_statement, body.statement, fleet)
+    binding = checked("bad-record", open_device, body.binding, fleet)
+    device = device_of(statement, body.statement, body.terms, binding)
+    if device is None:
+        raise Skip("other-terms")
+    # A copied string is of no use on another machine.
+    if binding.machine != entry.stream.machine:
+        raise Skip("not-mine")
+    terms = canon.encode(terms_args(body.terms)).decode()
+    row = (device.operator, terms, entry.header.t[0])
+    return [Change(DEVICE.name, (device.key, device.id), row)]
 
-    def _record(self, entry: Entry, _rows: Rows) -> Iterable[Change]:
-        body = body_as(entry, kinds.DeviceRecorded)
-        statement = checked("bad-statement", open_statement, body.statement, self.fleet)
-        binding = checked("bad-record", open_device, body.binding, self.fleet)
-        device = device_of(statement, body.statement, body.terms, binding)
-        if device is None:
-            raise Skip("other-terms")
-        # A copied string is of no use on another machine.
-        if binding.machine != entry.stream.machine:
-            raise Skip("not-mine")
-        terms = canon.encode(terms_args(body.terms)).decode()
-        row = (device.operator, terms, entry.header.t[0])
-        return [Change(DEVICE.name, (device.key, device.id), row)]
+
+DEVICE_KINDS: Final[dict[str, Handler]] = {
+    kinds.DEVICE_OPEN: _offer,
+    kinds.DEVICE_RECORD: _bind,
+}

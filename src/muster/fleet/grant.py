@@ -175,7 +175,11 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     bound = [g for g in fitting if not g.life_ms or life_ms <= g.life_ms]
     membership = [g for g in bound if now_ms <= g.grant.until_ms]
     if membership:
-        return min(membership, key=_exactness).id
+        exact = [
+            (g.grant.verb == ANYTHING, g.grant.object == ANYTHING, -g.grant.until_ms, g.id)
+            for g in membership
+        ]
+        return min(exact)[-1]
     who = who or (f"key {short(key)}" if len(key) == 64 else key.partition("@")[0])
     if fitting and not bound:
         allowed_s = max(g.life_ms for g in fitting) // 1000
@@ -192,11 +196,6 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     raise Denied(
         f"{who} may not order {verb} on {object}: no grant allows it; ask an operator for one{way}."
     )
-
-
-def _exactness(given: Given) -> tuple[bool, bool, int, str]:
-    grant = given.grant
-    return (grant.verb == ANYTHING, grant.object == ANYTHING, -grant.until_ms, given.id)
 
 
 def _covers(grant: Grant, verb: str, object: str) -> bool:

@@ -7,7 +7,6 @@ Rule 3: who was revoked is meant by nobody; the refusal says that it was.
 """
 
 import re
-from collections.abc import Iterable
 from typing import Final, Literal, NamedTuple
 
 from muster.errors import Conflict, NotFound
@@ -52,8 +51,17 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
     if len(found) == 1:
         return found[0]
     if found:
-        raise Conflict(_which(text, found))
-    if _was_revoked(roster, text, sort):
+        # By its sort where that suffices, else by its id.
+        sorts = [each.sort for each in found]
+        ways = " or ".join(
+            f"`--{each.sort}`" if sorts.count(each.sort) == 1 else f"`{each.key[:16]}`"
+            for each in found
+        )
+        them = " and ".join(map(str, found))
+        what = f"{text[:64]} could be {them}: say which with {ways}; nothing was done"
+        raise Conflict(what)
+    revoked = [each for k, each in roster.revoked.items() if text in (each.name, k)]
+    if any(sort in (None, each.of) for each in revoked):
         raise Conflict(f"{text[:64]} is revoked already: its key counts no more")
     names = ", ".join(sorted({each.name for each in asked})) or "none"
     raise NotFound(f"no {sort or 'machine or operator'} is called {text[:64]!r}; there are {names}")
@@ -62,21 +70,3 @@ def meant(roster: Roster, text: str, sort: Sort | None = None) -> Named:
 def taken(roster: Roster, name: str) -> Named | None:
     """Who has this name."""
     return next((each for each in everyone(roster) if each.name == name), None)
-
-
-def _which(text: str, found: Iterable[Named]) -> str:
-    """How to say which one is meant: by its sort where that suffices, else by its id."""
-    found = list(found)
-    sorts = [each.sort for each in found]
-    ways = [
-        f"`--{each.sort}`" if sorts.count(each.sort) == 1 else f"`{each.key[:16]}`"
-        for each in found
-    ]
-    them = " and ".join(str(each) for each in found)
-    return f"{text[:64]} could be {them}: say which with {' or '.join(ways)}; nothing was done"
-
-
-def _was_revoked(roster: Roster, text: str, sort: Sort | None) -> bool:
-    return any(
-        text in (each.name, key) and sort in (None, each.of) for key, each in roster.revoked.items()
-    )

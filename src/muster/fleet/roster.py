@@ -137,7 +137,11 @@ class Roster:
         if machine == stream.machine:
             return True
         target = direct_target(stream.scope)
-        return machine == target if target is not None else self._includes(stream.scope, machine)
+        if target is not None or stream.scope == FLEET:
+            return target in (None, machine)
+        # Nobody answers any more for a group whose owner is revoked: it is closed.
+        members = self.groups.get(stream.scope, {})
+        return group_owner(stream.scope) in self.machines and machine in members
 
     def held_from(self, stream: StreamName, machine: MachineId) -> int:
         """From which entry on a member may have the bodies of a stream: 0 for its whole history."""
@@ -307,9 +311,3 @@ class Roster:
                     f"Another machine is named {binding.name}: take another name "
                     f"(`muster invite` with it, where {binding.name} was invited)."
                 )
-
-    def _includes(self, scope: Scope, machine: MachineId) -> bool:
-        if scope == FLEET:
-            return True
-        # Nobody answers any more for a group whose owner is revoked: it is closed.
-        return group_owner(scope) in self.machines and machine in self.groups.get(scope, {})

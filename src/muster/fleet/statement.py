@@ -92,7 +92,7 @@ def open_statement(raw: bytes, fleet: FleetId) -> Statement:
     document = read_document(raw, _STATEMENT, Statement, what, size_max=size_max)
     statement = document.value
     check_fleet(statement.fleet, fleet, what)
-    if statement.target != EVERY_MACHINE and not _is_machine(statement.target):
+    if statement.target != EVERY_MACHINE and not _MACHINE.fullmatch(statement.target):
         raise Malformed(
             f"{what} has target {statement.target[:80]!r}: neither a machine nor 'fleet'."
         )
@@ -146,7 +146,3 @@ def check_order(
 def is_target(statement: Statement, machine: MachineId) -> bool:
     """Whether the statement is addressed to this machine, alone or among all."""
     return statement.target in (EVERY_MACHINE, machine)
-
-
-def _is_machine(text: str) -> bool:
-    return _MACHINE.fullmatch(text) is not None

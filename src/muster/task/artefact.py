@@ -76,26 +76,18 @@ def laid_over(
         for each in artefacts:
             # Without case, as some disks compare: `Report` must not replace `report` on one of two.
             key = each.path.casefold()
-            folders = _folders(key)
+            parts = key.split("/")
+            folders = ["/".join(parts[:count]) for count in range(1, len(parts))]
             inside = {key, *below.get(key, ())} & places.keys()
             for other in (*inside, *(folder for folder in folders if folder in places)):
                 if places[other][0] not in above.get(phase, ()):
-                    raise _collision(places[other], (phase, each))
+                    both = (places[other], (phase, each))
+                    what = " and ".join(f"phase {who} delivers {one.path}" for who, one in both)
+                    what += ": they cannot lie in one folder; let one of them deliver to another"
+                    raise Refused(f"{what} path")
             for other in inside:
                 del places[other]
             places[key] = (phase, each)
             for folder in folders:
                 below.setdefault(folder, set()).add(key)
     return list(places.values())
-
-
-def _folders(path: str) -> list[str]:
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
-
-
-def _collision(one: tuple[str, Artefact], other: tuple[str, Artefact]) -> Refused:
-    what = " and ".join(f"phase {phase} delivers {each.path}" for phase, each in (one, other))
-    return Refused(
-        f"{what}: they cannot lie in one folder; let one of them deliver to another path"
-    )

@@ -18,7 +18,7 @@ from muster.task import route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.graph import cycles, prerequisites
-from muster.task.local_paths import local_files
+from muster.task.local_paths import keyed_texts, local_files
 from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
 from muster.task.spec import Document, Phase, Spec, names, read
 from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size, texts_of
@@ -126,8 +126,19 @@ class _Check:
         self.yields = {variable(n, v): n for n in self.spec.phases for v in PHASE_VALUES}
 
     def problems(self) -> Iterator[Problem]:
-        yield from self._whole()
-        yield from self._cycles()
+        size, most = text_size(self.text.decode()), limits.SPEC_LOG_BYTES_MAX
+        if size > most:
+            what = f"the spec takes {size} bytes in the log, at most {most}; put texts into files"
+            yield self.document.problem("", what)
+        if self.spec.base and not self.repo:
+            what = "base names a branch, but the spec names no repository; add repo: NAME"
+            yield self.document.problem("base", what)
+        yield from self._repository()
+        for name, *others in cycles(self.spec, self.before):
+            way = " waits for ".join([name, *others, name])
+            what = f"closes a cycle: {way}; take one `after` away"
+            itself = f"names {name} itself; a phase cannot wait for itself"
+            yield self._at(name, "after", what if others else itself)
         for name, phase in self.spec.phases.items():
             yield from self._names(name, phase)
             yield from self._doer(name, phase)
@@ -148,7 +159,7 @@ class _Check:
         agents = {a for m in self.fleet.machines for a in m.facts.agents} if self.fleet else set()
         for name, phase in self.spec.phases.items():
             yield from self._names(name, phase, written)
-            for key, text in _keyed_texts(phase):
+            for key, text in keyed_texts(phase):
                 for reference in references(text):
                     source, known = reference[0], {*written, *RESERVED}
                     if source not in known:
@@ -166,17 +177,6 @@ class _Check:
         found = self.document.problem(where, f"{path} {sentence}", warning=warning)
         return found._replace(path=path)
 
-    def _whole(self) -> Iterator[Problem]:
-        """What is wrong with the file as a whole."""
-        size, most = text_size(self.text.decode()), limits.SPEC_LOG_BYTES_MAX
-        if size > most:
-            what = f"the spec takes {size} bytes in the log, at most {most}; put texts into files"
-            yield self.document.problem("", what)
-        if self.spec.base and not self.repo:
-            what = "base names a branch, but the spec names no repository; add repo: NAME"
-            yield self.document.problem("base", what)
-        yield from self._repository()
-
     def _repository(self) -> Iterator[Problem]:
         kept = self.fleet.repositories if self.fleet else None
         if self.repo and kept is not None and self.repo not in kept:
@@ -187,13 +187,6 @@ class _Check:
             what = f"{named} names {shown(self.repo)}, which no machine of the fleet keeps{hint}"
             found = self.document.problem("repo", what)
             yield found._replace(line=0, column=0) if self.told else found
-
-    def _cycles(self) -> Iterator[Problem]:
-        for name, *others in cycles(self.spec, self.before):
-            way = " waits for ".join([name, *others, name])
-            what = f"closes a cycle: {way}; take one `after` away"
-            itself = f"names {name} itself; a phase cannot wait for itself"
-            yield self._at(name, "after", what if others else itself)
 
     def _names(self, name: str, phase: Phase, written: Collection[str] = ()) -> Iterator[Problem]:
         if name in RESERVED:
@@ -250,8 +243,11 @@ class _Check:
         if phase.each is not None and not self.repo:
             what = "matches the files of a repository, and the spec names none; add repo: NAME"
             yield self._at(name, "each", what)
-        if not self.repo and phase.deliverables:
-            yield from self._names_of_blobs(name, phase)
+        # Without a repository the names of deliverables stand in one entry, with their hashes.
+        size = sum(text_size(str(Artefact(p, "0" * 64, 10**9))) for p in phase.deliverables)
+        if not self.repo and size > limits.ARTEFACT_NAMES_BYTES_MAX:
+            what = "names more files than one entry can list; deliver one folder that holds them"
+            yield self._at(name, "deliver", what)
         if phase.each is not None and not uses(texts_of(phase)).names("each", "path"):
             match = f"${variable('each', 'path')}" if phase.shell else EACH_PATH
             yield self._at(name, "each", f"is never used; say {match} in do")
@@ -259,13 +255,6 @@ class _Check:
             # Agents say what they used when they have ended: there is nobody to stop then.
             what = "is written down with what was used, and stops no attempt yet; set a timeout"
             yield self._at(name, "budget", what, warning=True)
-
-    def _names_of_blobs(self, name: str, phase: Phase) -> Iterator[Problem]:
-        """Without a repository the names of deliverables stand in one entry, with their hashes."""
-        size = sum(text_size(str(Artefact(p, "0" * 64, 10**9))) for p in phase.deliverables)
-        if size > limits.ARTEFACT_NAMES_BYTES_MAX:
-            what = "names more files than one entry can list; deliver one folder that holds them"
-            yield self._at(name, "deliver", what)
 
     def _times(self, name: str, phase: Phase) -> Iterator[Problem]:
         for key, most in _TIME_MS_MAX.items():
@@ -285,7 +274,7 @@ class _Check:
             yield self._at(name, "budget", "does not go with agent: shell, which uses no tokens")
 
     def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
-        for key, text in _keyed_texts(phase):
+        for key, text in keyed_texts(phase):
             # Where several may do it, `do` is source only when the shell does.
             source = key == "check" or (key == "do" and phase.shell)
             perhaps = source and key == "do" and set(phase.agents) != {"shell"}
@@ -387,11 +376,3 @@ _TIME_MS_MAX = {
     "timeout": limits.PHASE_TIMEOUT_MS_MAX,
     "deadline": limits.PHASE_DEADLINE_MS_MAX,
 }
-
-
-def _keyed_texts(phase: Phase) -> Iterator[tuple[str, str]]:
-    yield "do", phase.do
-    if phase.check:
-        yield "check", phase.check
-    for name, value in (phase.env or {}).items():
-        yield f"env.{name}", value

@@ -27,7 +27,11 @@ def collisions(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> I
     """Each pair of phases of which neither comes before the other, that deliver one place or one
     inside the other, and that a third phase comes after.
     """
-    after = _after(before)
+    # The phases that come after each phase, near and far, as the bits of a number.
+    after: dict[str, int] = {}
+    for number, above in enumerate(before.values()):
+        for name in above:
+            after[name] = after.get(name, 0) | 1 << number
     told: set[tuple[str, str]] = set()
     for count, (one, other) in enumerate(_pairs(spec)):
         if count >= _PAIRS_MAX or len(told) >= _FOUND_MAX:
@@ -39,15 +43,6 @@ def collisions(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> I
         told.add((y, x))
         meeting = list(before)[(both & -both).bit_length() - 1]
         yield _found(spec, one, other, meeting, repo)
-
-
-def _after(before: Mapping[str, frozenset[str]]) -> dict[str, int]:
-    """The phases that come after each phase, near and far, as the bits of a number."""
-    found: dict[str, int] = {}
-    for number, above in enumerate(before.values()):
-        for name in above:
-            found[name] = found.get(name, 0) | 1 << number
-    return found
 
 
 def _pairs(spec: Spec) -> Iterator[tuple[Place, Place]]:

@@ -68,13 +68,19 @@ class _Reader:
         wanted, extra = _bare(wanted)
         match wanted:
             case inspect.UnionType():
-                return self._one_of(node, wanted, path)
+                first, forms = _forms(wanted)
+                # A form that the union does not have is explained by its first member.
+                return self.take(node, forms.get(_FORM_OF[type(node)], first), path)
             case inspect.StructType():
                 return self._struct(node, wanted, path)
             case inspect.DictType():
                 return self._dict(node, wanted, path)
             case inspect.ListType():
-                return self._list(node, wanted, path)
+                if not isinstance(node, Sequence):
+                    return self._bad(node, path, "is a list, as in [a, b]")
+                self._count(node, len(node.items), wanted, path)
+                items = enumerate(node.items)
+                return [self.take(item, wanted.item_type, f"{path}[{n}]") for n, item in items]
             case inspect.StrType():
                 return self._text(node, wanted, path, extra)
             case inspect.IntType():
@@ -92,17 +98,8 @@ class _Reader:
         name = path or "the spec"
         self.problems.append(Problem(node.line, node.column, path, f"{name}{colon} {sentence}"))
 
-    def _empty(self, node: Node, path: str) -> None:
-        self._bad(node, path, f"is empty; give it a value{self._or_not(path)}")
-
     def _or_not(self, path: str) -> str:
         return "" if path in self._required else " or leave the key out"
-
-    def _one_of(self, node: Node, wanted: inspect.UnionType, path: str) -> Any:
-        """The member of a union that fits the node's form; there is one at most of each form."""
-        first, forms = _forms(wanted)
-        # A form that the union does not have is explained by its first member.
-        return self.take(node, forms.get(_FORM_OF[type(node)], first), path)
 
     def _struct(self, node: Node, wanted: inspect.StructType, path: str) -> Any:
         if not isinstance(node, Mapping):
@@ -120,7 +117,8 @@ class _Reader:
                 misspelt.add(near)
                 known = f"; known are {', '.join(sorted(fields))}"
                 hint = f'; did you mean "{near}"?' if near else known
-                self._bad_key(node.keys[key], here, f"{where} has no key {shown(key)}{hint}")
+                written, sentence = node.keys[key], f"{where} has no key {shown(key)}{hint}"
+                self.problems.append(Problem(written.line, written.column, here, sentence))
                 continue
             self.places[f"{here}:"] = (node.keys[key].line, node.keys[key].column)
             if fields[key].required:
@@ -131,9 +129,6 @@ class _Reader:
             if field.required and name not in node.values and name not in misspelt:
                 self._bad(node, path, f"has no {name}; add {name}: …")
         return plain
-
-    def _bad_key(self, key: Scalar, path: str, sentence: str) -> None:
-        self.problems.append(Problem(key.line, key.column, path, sentence))
 
     def _dict(self, node: Node, wanted: inspect.DictType, path: str) -> Any:
         if not isinstance(node, Mapping):
@@ -154,20 +149,11 @@ class _Reader:
             plain[key] = self.take(value, wanted.value_type, f"{path}.{key}")
         return plain
 
-    def _list(self, node: Node, wanted: inspect.ListType, path: str) -> Any:
-        if not isinstance(node, Sequence):
-            return self._bad(node, path, "is a list, as in [a, b]")
-        self._count(node, len(node.items), wanted, path)
-        return [
-            self.take(item, wanted.item_type, f"{path}[{number}]")
-            for number, item in enumerate(node.items)
-        ]
-
     def _count(
         self, node: Node, count: int, wanted: inspect.ListType | inspect.DictType, path: str
     ) -> None:
         if wanted.min_length is not None and count < wanted.min_length:
-            self._empty(node, path)
+            self._bad(node, path, f"is empty; give it a value{self._or_not(path)}")
         if wanted.max_length is not None and count > wanted.max_length:
             self._bad(node, path, f"has {count} items; at most {wanted.max_length} are allowed")
 
@@ -185,7 +171,7 @@ class _Reader:
             most = wanted.max_length
             return self._bad(node, path, f"has more than {most} bytes; put it into a file")
         if wanted.min_length is not None and len(text.strip()) < wanted.min_length:
-            return self._empty(node, path)
+            return self._bad(node, path, f"is empty; give it a value{self._or_not(path)}")
         if "pattern" in extra and not re.fullmatch(extra["pattern"], text):
             return self._bad(node, path, f"{shown(text)} {extra['says']}")
         refusal = extra["refusal"](text) if "refusal" in extra else ""
@@ -264,15 +250,13 @@ def _fields(wanted: inspect.StructType) -> dict[str, inspect.Field]:
 def _forms(wanted: inspect.UnionType) -> tuple[inspect.Type, dict[str, inspect.Type]]:
     """The first member of a union, and the member for each form."""
     choices = [t for t in wanted.types if not isinstance(t, inspect.NoneType)]
-    return choices[0], {_form(choice): choice for choice in choices}
+    forms: dict[str, inspect.Type] = {}
+    for choice in choices:
+        bare, _ = _bare(choice)
+        is_mapping = isinstance(bare, inspect.StructType | inspect.DictType)
+        other = "mapping" if is_mapping else "scalar"
+        forms["list" if isinstance(bare, inspect.ListType) else other] = choice
+    return choices[0], forms
 
 
 _FORM_OF: Final = {Scalar: "scalar", Sequence: "list", Mapping: "mapping"}
-
-
-def _form(wanted: inspect.Type) -> str:
-    while isinstance(wanted, inspect.Metadata):
-        wanted = wanted.type
-    if isinstance(wanted, inspect.ListType):
-        return "list"
-    return "mapping" if isinstance(wanted, inspect.StructType | inspect.DictType) else "scalar"

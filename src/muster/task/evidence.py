@@ -115,7 +115,15 @@ def check_evidence(
     if run.run != opened.run:
         raise Unproven("run-other-run", "the task cites the opening of another run")
     _allowed(statement, starter, authority, now_ms)
-    _same_work(run, opened, recompute)
+    if opened.repo != run.repo:
+        raise Unproven("task-other-repo", "the task names another repository than the run")
+    try:
+        expected = recompute(run, opened.phase, opened.instance)
+    except MusterError as error:
+        text = f"the signed spec has no such task: {error}"
+        raise Unproven("spec-yields-nothing", text) from error
+    if expected != opened.template:
+        raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")
     named = opened.task == task_id(run.run, opened.phase, opened.instance)
     certain = named and run.run == run_id(MachineId(entry.header.author), run.statement)
     return Evidence(assign, opened, run, statement, certain)
@@ -183,17 +191,15 @@ def _origin(entry: Entry, lookup: Lookup) -> Entry:
     for _ in range(_REPETITIONS_MAX):
         for cause in entry.causes:
             found = lookup(cause)
-            if found is not None and _repeats(entry, found):
+            if found is None or found.body is None:
+                continue
+            alike = (found.header.kind, found.header.author, found.body)
+            if alike == (entry.header.kind, entry.header.author, entry.body):
                 entry = found
                 break
         else:
             return entry
     raise Unproven("repeated-too-often", "the order was repeated more often than anyone restarts")
-
-
-def _repeats(entry: Entry, found: Entry) -> bool:
-    same = (found.header.kind, found.header.author) == (entry.header.kind, entry.header.author)
-    return same and found.body is not None and found.body == entry.body
 
 
 def _read(entry: Entry, kind: str, type_: type[kinds.B], what: str) -> kinds.B:
@@ -258,16 +264,3 @@ def _allowed(statement: Statement, entry: Entry, authority: Authority, now_ms: i
         authority(statement, at_ms)
     except MusterError as error:
         raise Unproven("operator-not-allowed", str(error)) from error
-
-
-def _same_work(run: RunOpen, opened: TaskOpen, recompute: Recompute) -> None:
-    if opened.repo != run.repo:
-        raise Unproven("task-other-repo", "the task names another repository than the run")
-    try:
-        expected = recompute(run, opened.phase, opened.instance)
-    except MusterError as error:
-        raise Unproven(
-            "spec-yields-nothing", f"the signed spec has no such task: {error}"
-        ) from error
-    if expected != opened.template:
-        raise Unproven("task-not-in-spec", "the task is not what the signed spec yields")

@@ -250,57 +250,6 @@ def _open(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     return (Change("task", (body.task,), row),)
 
 
-def _assign(entry: Entry, rows: Rows) -> tuple[Change, ...]:
-    body = body_as(entry, kinds.TaskAssign)
-    old, state = _follow(rows, body.task, "task.assign")
-    if body.epoch <= old.epoch:
-        raise Skip("epoch-not-higher")
-    row = old._replace(
-        state=state, epoch_order=body.epoch[0], epoch_count=body.epoch[1], machine=body.machine,
-        agent=body.agent, changed_ms=entry.header.t[0], reason="", assigned=entry.id,
-    )  # fmt: skip
-    return (Change("task", (body.task,), row),)
-
-
-def _expire(entry: Entry, rows: Rows) -> tuple[Change, ...]:
-    body = body_as(entry, kinds.TaskExpire)
-    old, state = _follow(rows, body.task, "task.expire", body.epoch)
-    row = old._replace(
-        state=state, losses=old.losses + 1, reason=body.reason, changed_ms=entry.header.t[0]
-    )
-    return (Change("task", (body.task,), row),)
-
-
-def _retry(entry: Entry, rows: Rows) -> tuple[Change, ...]:
-    body = body_as(entry, kinds.TaskRetry)
-    old, state = _follow(rows, body.task, "task.retry", body.epoch)
-    row = old._replace(state=state, reason=body.reason, changed_ms=entry.header.t[0])
-    if body.why == "failed":
-        row = row._replace(tries=row.tries + 1)
-    elif body.why == "refused":
-        row = row._replace(refusals=row.refusals + 1)
-    return (Change("task", (body.task,), row),)
-
-
-def _cancel(entry: Entry, rows: Rows) -> tuple[Change, ...]:
-    body = body_as(entry, kinds.TaskCancel)
-    old, state = _follow(rows, body.task, "task.cancel")
-    row = old._replace(
-        state=state, reason=body.reason, changed_ms=entry.header.t[0], settled=entry.id
-    )
-    return (Change("task", (body.task,), row),)
-
-
-def _settle(entry: Entry, rows: Rows) -> tuple[Change, ...]:
-    body = body_as(entry, kinds.TaskSettle)
-    old, state = _follow(rows, body.task, f"task.settle:{body.outcome}", body.epoch)
-    row = old._replace(
-        state=state, reason=body.reason, summary=body.summary, commit_id=body.commit,
-        changed_ms=entry.header.t[0], settled=entry.id,
-    )  # fmt: skip
-    return (Change("task", (body.task,), row),)
-
-
 def _late(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     body = body_as(entry, kinds.TaskLate)
     if rows.get("task", (body.task,)) is None:
@@ -310,29 +259,54 @@ def _late(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     return (Change("late", (body.task, *body.epoch), row),)
 
 
-def _follow(
-    rows: Rows, task: str, event: str, epoch: kinds.Epoch | None = None
-) -> tuple[TaskRow, State]:
-    """The row as it is and the state it goes to; `epoch` is checked where a lease is held."""
-    old = _old(TaskRow, rows, "task", (task,))
+def _move(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+    """An open task goes on; an attempt is ended by the epoch that holds the lease."""
+    body, event = body_as(entry, kinds.KINDS[entry.header.kind]), entry.header.kind
+    assert isinstance(body, _MOVES)
+    old = _old(TaskRow, rows, "task", (body.task,))
     if old is None:
         raise Skip("no-such-task")
+    if isinstance(body, kinds.TaskSettle):
+        event = f"task.settle:{body.outcome}"
     state = follow(old.state, event)
     if state is None:
         raise Skip("illegal-transition")
-    if epoch is not None and old.state == "leased" and epoch != old.epoch:
+    row = old._replace(state=state, changed_ms=entry.header.t[0])
+    if isinstance(body, kinds.TaskAssign):
+        if body.epoch <= old.epoch:
+            raise Skip("epoch-not-higher")
+        row = row._replace(
+            epoch_order=body.epoch[0], epoch_count=body.epoch[1], machine=body.machine,
+            agent=body.agent, reason="", assigned=entry.id,
+        )  # fmt: skip
+        return (Change("task", (body.task,), row),)
+    row = row._replace(reason=body.reason)
+    if isinstance(body, kinds.TaskCancel):
+        return (Change("task", (body.task,), row._replace(settled=entry.id)),)
+    if old.state == "leased" and body.epoch != old.epoch:
         raise Skip("stale-epoch")
-    return old, state
+    if isinstance(body, kinds.TaskExpire):
+        row = row._replace(losses=old.losses + 1)
+    elif isinstance(body, kinds.TaskSettle):
+        row = row._replace(summary=body.summary, commit_id=body.commit, settled=entry.id)
+    elif body.why == "failed":
+        row = row._replace(tries=old.tries + 1)
+    elif body.why == "refused":
+        row = row._replace(refusals=old.refusals + 1)
+    return (Change("task", (body.task,), row),)
 
 
+_MOVES: Final = (
+    kinds.TaskAssign | kinds.TaskExpire | kinds.TaskRetry | kinds.TaskCancel | kinds.TaskSettle
+)
 _APPLY: Final[dict[str, Callable[[Entry, Rows], tuple[Change, ...]]]] = {
     "run.open": _run_open,
     "run.settle": _run_settle,
     "task.open": _open,
-    "task.assign": _assign,
-    "task.expire": _expire,
-    "task.retry": _retry,
-    "task.cancel": _cancel,
-    "task.settle": _settle,
+    "task.assign": _move,
+    "task.expire": _move,
+    "task.retry": _move,
+    "task.cancel": _move,
+    "task.settle": _move,
     "task.late": _late,
 }

@@ -198,7 +198,12 @@ class Progress:
             elif begins and name not in self.barred:
                 new = ask if self.spec.phases[name].by_human else start
                 new.extend(slot for slot in slots or () if slot not in self.facts)
-            if reason := self._not_wanted(state):
+            reason = f"the run was cancelled: {self.cancelled}" if self.cancelled else ""
+            if state.winner is not None:
+                machine = self.facts[state.winner].machine
+                where = f" on {machine}" if machine else ""
+                reason = f"racer {state.winner.instance}{where} passed first"
+            if reason:
                 known = (slot for slot in slots or () if slot in self.facts)
                 cancel += [(s, reason) for s in known if self.facts[s].state in LIVE]
         settled, reason = self._outcome(phases)
@@ -250,14 +255,6 @@ class Progress:
                 return PhaseProgress("skipped", f"{name} is {before.state}{why}")
         ready = all(self._states[name].state == "done" for name in phase.prerequisites)
         return PhaseProgress("ready" if ready else "waiting")
-
-    def _not_wanted(self, state: PhaseProgress) -> str:
-        """Why tasks of a phase in this state are to end, "" where they go on."""
-        if state.winner is None:
-            return f"the run was cancelled: {self.cancelled}" if self.cancelled else ""
-        machine = self.facts[state.winner].machine
-        where = f" on {machine}" if machine else ""
-        return f"racer {state.winner.instance}{where} passed first"
 
     def _outcome(
         self, phases: Mapping[str, PhaseProgress]

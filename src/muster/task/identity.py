@@ -29,11 +29,8 @@ def branch_of(run: str, phase: str, instance: str = "") -> str:
     """The branch that a phase's work ends on; an instance is told apart by the hash of its name."""
     tail = phase or "task"
     if instance:
-        tail += "-" + instance_word(instance)
+        # What is safe in the name of a ref, and the hash of all of it.
+        safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower())
+        digest = sha256(instance.encode()).hexdigest()[:8]
+        tail += f"-{safe.strip('-')[:24] or 'x'}-{digest}"
     return f"muster/{run}/{tail}"
-
-
-def instance_word(instance: str) -> str:
-    """A match or a racer's number as part of a ref name: what is safe of it, and its hash."""
-    safe = "".join(c if c.isalnum() and c.isascii() else "-" for c in instance.lower()).strip("-")
-    return f"{safe[:24] or 'x'}-{sha256(instance.encode()).hexdigest()[:8]}"

@@ -53,7 +53,10 @@ def local_files(
     `repo` is the repository it works in, "" without one.
     """
     for name, phase in spec.phases.items():
-        yield from _personal(name, phase)
+        for key, text in () if pinned(phase) or phase.by_human else keyed_texts(phase):
+            for path in list(dict.fromkeys(m[0] for m in _PERSONAL.finditer(text)))[:_FOUND_MAX]:
+                what = f"names {shown(path)}, a file of one machine; put it into the repository, "
+                yield Finding(name, key, f"{what}or pin the phase with needs: {{machine: NAME}}")
     yield from _temporary(spec)
     yield from _deliverables(spec, before, files, repo)
 
@@ -64,23 +67,13 @@ def pinned(phase: Phase) -> str:
     return machines[0] if len(machines) == 1 else ""
 
 
-def _texts(phase: Phase) -> Iterator[tuple[str, str]]:
+def keyed_texts(phase: Phase) -> Iterator[tuple[str, str]]:
+    """Every text of a phase that has one, with its key."""
     yield "do", phase.do
-    yield "check", phase.check or ""
+    if phase.check:
+        yield "check", phase.check
     for name, value in (phase.env or {}).items():
         yield f"env.{name}", value
-
-
-def _personal(name: str, phase: Phase) -> Iterator[Finding]:
-    if pinned(phase) or phase.by_human:
-        return
-    for key, text in _texts(phase):
-        for path in list(dict.fromkeys(m[0] for m in _PERSONAL.finditer(text)))[:_FOUND_MAX]:
-            sentence = (
-                f"names {shown(path)}, a file of one machine; put it into the repository, "
-                "or pin the phase with needs: {machine: NAME}"
-            )
-            yield Finding(name, key, sentence)
 
 
 def _temporary(spec: Spec) -> Iterator[Finding]:
@@ -88,7 +81,7 @@ def _temporary(spec: Spec) -> Iterator[Finding]:
     for name, phase in spec.phases.items():
         if phase.by_human:
             continue
-        for key, text in _texts(phase):
+        for key, text in keyed_texts(phase):
             for path in dict.fromkeys(m[0] for m in _TEMPORARY.finditer(text)):
                 other = first.setdefault(path, name)
                 here = pinned(phase)
@@ -113,12 +106,13 @@ def _deliverables(
     if not makers:
         return
     for name, phase in spec.phases.items():
-        for key, text in _texts(phase):
+        for key, text in keyed_texts(phase):
             named = (m[0].removeprefix("./").rstrip("./") for m in _WORD.finditer(text))
             for path in dict.fromkeys(word for word in named if word in makers):
                 if name in makers[path] or before[name] & set(makers[path]):
                     continue
-                if repo and files is not None and _in_commit(path, files):
+                committed = files if repo and files is not None else ()
+                if path in committed or any(file.startswith(f"{path}/") for file in committed):
                     continue
                 maker = makers[path][0]
                 if name in before[maker]:
@@ -127,7 +121,3 @@ def _deliverables(
                     what = f"{maker} delivers; add after: [{maker}]"
                 unsure = bool(repo) and files is None
                 yield Finding(name, key, f"reads {shown(path)}, which {what}", unsure)
-
-
-def _in_commit(path: str, files: Collection[str]) -> bool:
-    return path in files or any(file.startswith(f"{path}/") for file in files)

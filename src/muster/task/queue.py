@@ -13,7 +13,7 @@ group, whether ten or ten thousand wait before it. Removed tasks are dropped whe
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -50,10 +50,6 @@ class _Group:
     # How many of those that fit are not put last.
     sound: int = 0
 
-    def put(self, verdict: Verdict) -> None:
-        (self.fits if verdict.fits else self.misfits)[verdict.machine] = verdict
-        self.sound += verdict.fits and not verdict.last
-
     def drop(self, machine: str) -> None:
         known = self.fits.pop(machine, None)
         self.misfits.pop(machine, None)
@@ -72,12 +68,6 @@ class _Slot:
     used: int = 0
     heap: list[tuple[Rank, int]] = field(default_factory=list)
     listed: dict[int, Rank] = field(default_factory=dict)
-
-    def list_group(self, group: int, rank: Rank) -> None:
-        old = self.listed.get(group)
-        if old is None or rank < old:
-            self.listed[group] = rank
-            heapq.heappush(self.heap, (rank, group))
 
 
 class Queue:
@@ -213,7 +203,9 @@ class Queue:
 
     def _judge(self, number: int, group: _Group, machine: Machine) -> None:
         group.drop(machine.id)
-        group.put(judge(group.wants, machine))
+        verdict = judge(group.wants, machine)
+        (group.fits if verdict.fits else group.misfits)[machine.id] = verdict
+        group.sound += verdict.fits and not verdict.last
         self._list(number, group)
 
     def _list(self, number: int, group: _Group) -> None:
@@ -223,7 +215,11 @@ class Queue:
             return
         for verdict in group.fits.values():
             if group.takes(verdict):
-                self._slots[verdict.machine, verdict.pool].list_group(number, first)
+                slot = self._slots[verdict.machine, verdict.pool]
+                listed = slot.listed.get(number)
+                if listed is None or first < listed:
+                    slot.listed[number] = first
+                    heapq.heappush(slot.heap, (first, number))
 
     def _first(self, group: _Group, number: int) -> Rank | None:
         """The rank of the group's first task that is still queued there."""
@@ -275,21 +271,14 @@ class Queue:
         # A group reaches a slot's heap only through a verdict that fits, and that slot is free.
         assert scored
         scored.sort(key=lambda s: s[:2])
-        rows = list(self._candidates(group, scored, full))
-        return scored[0][2], rows
-
-    def _candidates(
-        self, group: _Group, scored: list[tuple[int, str, Verdict]], full: list[Candidate]
-    ) -> Iterator[Candidate]:
-        room = limits.CANDIDATES_MAX
+        room, rows = limits.CANDIDATES_MAX, list[Candidate]()
         for place, (value, machine, verdict) in enumerate(scored[:room]):
             reason = "chosen" if place == 0 else "lower score"
             parts = ", ".join(verdict.reasons)
             text = f"{reason}: {parts}" if parts else reason
-            yield machine, True, -value, text[: limits.REASON_CHARS_MAX]
-        room -= len(scored)
-        yield from full[: max(0, room)]
-        room -= len(full)
-        for verdict in list(group.misfits.values())[: max(0, room)]:
+            rows.append((machine, True, -value, text[: limits.REASON_CHARS_MAX]))
+        rows += full[: room - len(rows)]
+        for verdict in list(group.misfits.values())[: room - len(rows)]:
             reason = "; ".join(verdict.reasons)
-            yield verdict.machine, False, 0, reason[: limits.REASON_CHARS_MAX]
+            rows.append((verdict.machine, False, 0, reason[: limits.REASON_CHARS_MAX]))
+        return scored[0][2], rows

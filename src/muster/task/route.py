@@ -152,7 +152,13 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     """Whether a machine fits, and its score without what changes from task to task."""
     here = [a for a in wants.agents if a in machine.facts.agents]
     # An agent further down the list that works is better than the first that does not.
-    against = {agent: _against(agent, wants.repo, machine) for agent in here}
+    against = dict.fromkeys(here, "")
+    for agent in here:
+        if is_logged_out(machine.facts, agent):
+            against[agent] = f"{agent} is not logged in there"
+        failed = [p for p in fault.parts(agent, wants.repo) if p in machine.faults]
+        if failed:
+            against[agent] = machine.faults[failed[0]]
     agent = next((a for a in here if not against[a]), here[0] if here else "")
     lacks = [*_lacks_place(wants, machine), *_lacks_strength(wants.needs, machine.facts)]
     lacks += _lacks_tools(wants, machine.facts)
@@ -179,16 +185,6 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
         reasons = (f"put last: {last}", *reasons)
         return Verdict(machine.id, True, reasons, score - LAST_COST, agent, last)
     return Verdict(machine.id, True, reasons, score, agent)
-
-
-def _against(agent: str, repo: str, machine: Machine) -> str:
-    """Why this machine comes after all others for such work; "" where nothing is against it."""
-    for part in fault.parts(agent, repo):
-        if part in machine.faults:
-            return machine.faults[part]
-    if is_logged_out(machine.facts, agent):
-        return f"{agent} is not logged in there"
-    return ""
 
 
 def score(verdict: Verdict, used: int, slots: int, success: int = SUCCESS_UNKNOWN) -> int:
@@ -224,20 +220,12 @@ def _lacks_strength(needs: Needs, facts: Facts) -> list[str]:
         lacks.append(f"{facts.cpus} cpus, not {cpus}")
     if memory > facts.memory_mib:
         lacks.append(f"{facts.memory_mib} MiB memory, not {memory}")
-    if needs.gpu:
-        lacks += _lacks_gpu(needs.gpu, facts)
+    if (needs.gpu or 0) > len(facts.gpus):
+        lacks.append(f"{len(facts.gpus)} gpus, not {needs.gpu}")
     heavy = cpus >= HEAVY_CPUS or memory >= HEAVY_MEMORY_MIB or needs.gpu or needs.power == "mains"
     if facts.power == "battery" and heavy:
         lacks.append("on battery, and the work is heavy")
     return lacks
-
-
-def _lacks_gpu(wanted: str | int, facts: Facts) -> list[str]:
-    if isinstance(wanted, int):
-        enough = len(facts.gpus) >= wanted
-        return [] if enough else [f"{len(facts.gpus)} gpus, not {wanted}"]
-    found = any(wanted.lower() in gpu.lower() for gpu in facts.gpus)
-    return [] if found or (wanted == "any" and facts.gpus) else [f"no gpu {wanted}"]
 
 
 def _lacks_tools(wants: Wants, facts: Facts) -> list[str]:

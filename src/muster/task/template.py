@@ -9,7 +9,7 @@ Rule 3: keys without a value are left out; numbers are integers. A new meaning g
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -42,7 +42,14 @@ def phase_order(
     part = spec.phases.get(phase)
     if part is None:
         raise NotFound(f"the spec {spec.name} has no phase {phase}")
-    _check_instance(part, phase, instance)
+    if part.each is not None:
+        if refusal := match_refusal(instance):
+            raise Malformed(f"phase {phase} cannot take the match {shown(instance)}: it {refusal}")
+    elif part.race is not None:
+        if instance not in map(str, range(1, part.race + 1)):
+            raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
+    elif instance:
+        raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
     order: dict[str, Any] = {
         "v": ORDER_VERSION,
         "spec": spec.name,
@@ -97,17 +104,6 @@ def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str,
     return {name: every[name] for name in sorted(named & set(every))}
 
 
-def _check_instance(part: Phase, phase: str, instance: str) -> None:
-    if part.each is not None:
-        if refusal := match_refusal(instance):
-            raise Malformed(f"phase {phase} cannot take the match {shown(instance)}: it {refusal}")
-    elif part.race is not None:
-        if instance not in map(str, range(1, part.race + 1)):
-            raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
-    elif instance:
-        raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
-
-
 def match_refusal(instance: str) -> str:
     """Why a path of a repository cannot be a match of `each`, or "". Others write such trees."""
     if not instance:
@@ -129,7 +125,9 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(text, str):
             raise Malformed("what a run is given is a mapping of its inputs' names to texts")
         if name not in known:
-            hint = did_you_mean(name, known) or _has(known)
+            names = ", ".join(sorted(known))
+            has = f"; it has {names}" if names else "; it has no inputs at all: leave --value out"
+            hint = did_you_mean(name, known) or has
             raise Malformed(f"the spec {spec.name} has no input {shown(name)}{hint}")
         if _UNFIT.search(text.replace("\r\n", "\n")):
             raise Malformed(f"what is given for {name} holds a control character; leave it out")
@@ -138,11 +136,6 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
             what = f"what is given for {name} takes {size} bytes, at most {most}"
             raise Malformed(f"{what}; put it into a file of the repository")
     return dict(given)
-
-
-def _has(known: Iterable[str]) -> str:
-    names = ", ".join(sorted(known))
-    return f"; it has {names}" if names else "; it has no inputs at all: leave --value out"
 
 
 def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = None) -> str:
@@ -165,7 +158,7 @@ def size_refusal(
     spec: Spec, order: Mapping[str, object], given: Mapping[str, str] | None = None
 ) -> str:
     """Why this order would not fit into its entry, or ""."""
-    size = order_size(order)
+    size = len(_encode(order))
     inputs = sum(text_size(name) + text_size(t) + 2 for name, t in every_input(spec, given).items())
     room = limits.BODY_BYTES_MAX - _REST_BYTES - inputs
     most = min(limits.SPEC_ORDER_BYTES_MAX, room)
@@ -183,8 +176,3 @@ def every_input(spec: Spec, given: Mapping[str, str] | None) -> dict[str, str]:
 def text_size(text: str) -> int:
     """The bytes that a text takes in an entry: a quote or a control character takes several."""
     return len(_encode(text))
-
-
-def order_size(order: Mapping[str, Any]) -> int:
-    """How many bytes the order takes in `task.open`; at most limits.SPEC_ORDER_BYTES_MAX."""
-    return len(_encode(order))

@@ -39,17 +39,13 @@ def in_range(version: str, wanted: str) -> bool:
         Malformed: the range is not one; a version that is none is in no range but `*`.
 
     """
-    clauses = _clauses(wanted)
+    clauses = check_range(wanted)
     have = version_of(version)
     return not clauses or (have is not None and all(_holds(have, clause) for clause in clauses))
 
 
-def check_range(wanted: str) -> None:
-    """Raises Malformed when the text is not a range."""
-    _clauses(wanted)
-
-
-def _clauses(wanted: str) -> list[tuple[str, Version]]:
+def check_range(wanted: str) -> list[tuple[str, Version]]:
+    """The clauses of a range, each its sign and version. Raises Malformed when it is none."""
     text = wanted.strip()
     if text in {"", "*", "x", "any"}:
         return []
@@ -69,7 +65,7 @@ def _clauses(wanted: str) -> list[tuple[str, Version]]:
 def _holds(have: Version, clause: tuple[str, Version]) -> bool:
     sign, wanted = clause
     width = max(len(have), len(wanted))
-    a, b = _padded(have, width), _padded(wanted, width)
+    a, b = (version + (0,) * (width - len(version)) for version in (have, wanted))
     # Compatible release: the last part may grow, what stands before it may not change.
     same_head = a[: max(1, len(wanted) - 1)] == b[: max(1, len(wanted) - 1)]
     prefix = a[: len(wanted)] == wanted
@@ -78,7 +74,3 @@ def _holds(have: Version, clause: tuple[str, Version]) -> bool:
         "~=": a >= b and same_head, "=*": prefix, "!=*": not prefix,
     }  # fmt: skip
     return answers[sign]
-
-
-def _padded(version: Version, width: int) -> Version:
-    return version + (0,) * (width - len(version))

@@ -102,7 +102,13 @@ def read(raw: bytes) -> Node:
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise _translated(text, error) from error
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        what = error.problem or error.context or "nothing more is known"
+        began = error.context_mark.line + 1 if error.context_mark else 0
+        stop = yaml_hint.Stop(what, error.context or "", line, column, began)
+        hint = yaml_hint.sentence(text, stop)
+        raise _refused(line, column, f"this is not YAML: {hint}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # int() of `\U0010FFFFF`-like escapes and of endless numbers in directives ends here.
         raise _refused(1, 1, f"this is not YAML: {shown(str(error))}") from error
@@ -142,15 +148,6 @@ def _place(before: str) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - line_start + 1
 
 
-def _translated(text: str, error: yaml.MarkedYAMLError) -> SpecErrors:
-    mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    what = error.problem or error.context or "nothing more is known"
-    began = error.context_mark.line + 1 if error.context_mark else 0
-    stop = yaml_hint.Stop(what, error.context or "", line, column, began)
-    return _refused(line, column, f"this is not YAML: {yaml_hint.sentence(text, stop)}")
-
-
 class _Builder:
     """Takes one event after the other; a frame is a collection that is still open."""
 
@@ -178,10 +175,15 @@ class _Builder:
                     # Within brackets a text to libyaml, the mark of a key to the parser in Python.
                     raise yaml.YAMLError
                 self._add(Scalar(line, column, event.value, plain))
-            case yaml.SequenceStartEvent():
-                self._enter(Sequence(line, column))
-            case yaml.MappingStartEvent():
-                self._enter(Mapping(line, column))
+            case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
+                if len(self._open) >= limits.SPEC_DEPTH_MAX:
+                    most = limits.SPEC_DEPTH_MAX
+                    raise _refused(line, column, f"nested deeper than {most} levels; flatten it")
+                is_list = isinstance(event, yaml.SequenceStartEvent)
+                node = Sequence(line, column) if is_list else Mapping(line, column)
+                self._add(node)
+                self._open.append(node)
+                self._keys.append(None)
             case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
                 self._open.pop()
                 self._keys.pop()
@@ -214,14 +216,6 @@ class _Builder:
                     column,
                     "tags (!name) are not allowed; remove it, or put the text in quotes",
                 )
-
-    def _enter(self, node: Sequence | Mapping) -> None:
-        if len(self._open) >= limits.SPEC_DEPTH_MAX:
-            most = limits.SPEC_DEPTH_MAX
-            raise _refused(node.line, node.column, f"nested deeper than {most} levels; flatten it")
-        self._add(node)
-        self._open.append(node)
-        self._keys.append(None)
 
     def _add(self, node: Node) -> None:
         self._nodes += 1

@@ -41,7 +41,11 @@ def sentence(text: str, stop: Stop) -> str:
         mark = "{" if "'}'" in problem else "["
         found = f"the {mark} of line {stop.began} is not closed, or a value in it needs quotes"
     elif problem.startswith("expected <block end>"):
-        found = _block(problem, stop)
+        found = f"it begins in another column than the lines from {stop.began} on, to which it "
+        found += "belongs; indent it like them"
+        if "'<scalar>'" in problem:
+            found = "something stands behind a closing quote; look for a quote that is not closed "
+            found += "before"
     elif "quoted scalar" in stop.context:
         found = f"the quote of line {stop.began} is not closed, or a \\ in it is no escape"
     elif "sequence entries are not allowed" in problem:
@@ -62,7 +66,7 @@ def _colon(lines: list[str], stop: Stop) -> str:
     before = lines[number - 1]
     if not _COLON.search(before):
         return _without_colon(lines, number)
-    if _indent(here) > _indent(before):
+    if len(here) - len(here.lstrip(" ")) > len(before) - len(before.lstrip(" ")):
         return f"it is indented deeper than line {number}, which has a value already"
     return ""
 
@@ -72,16 +76,3 @@ def _without_colon(lines: list[str], number: int) -> str:
         return ""
     what = "has a colon without a space" if ":" in lines[number - 1] else "has no colon"
     return f"line {number} {what}; write it as name: value"
-
-
-def _block(problem: str, stop: Stop) -> str:
-    if "'<scalar>'" in problem:
-        return "something stands behind a closing quote; look for a quote that is not closed before"
-    return (
-        f"it begins in another column than the lines from {stop.began} on, to which it belongs; "
-        "indent it like them"
-    )
-
-
-def _indent(line: str) -> int:
-    return len(line) - len(line.lstrip(" "))
