@@ -58,10 +58,8 @@ def test_arbitrary_text_raises_nothing_but_malformed(text):
 @proves("log.stream-scopes-tell")
 def test_a_scope_tells_who_it_is_for():
     direct, group = stream.scope_to(BUILD), stream.scope_group(STUDIO, "notes")
-    assert stream.is_direct(direct)
     assert not stream.is_group(direct)
     assert stream.is_group(group)
-    assert not stream.is_direct(group)
     assert stream.direct_target(direct) == BUILD
     assert stream.direct_target(group) is None
     assert (stream.group_owner(group), stream.group_name(group)) == (STUDIO, "notes")

@@ -116,13 +116,13 @@ def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_r
 ):
     monkeypatch.setattr("muster.store.log_reader.STREAMS_OF_MACHINE_MAX", 60)
     core, before = rogue.hub.core, rogue.rows()
-    there = core.store._streams.count(rogue.studio.id)
+    there = core.store._streams.counts[rogue.studio.id]
     laptop = rogue.world["laptop"].id
     for _ in range(5):
         # Hub is outside of this scope, and so a witness of it.
         names = [rogue.name(rogue.studio.id, f"to.{laptop}") for _ in range(40)]
         rogue.say(wire.Offer([wire.Head(str(n), 5, rogue.seal(n)) for n in names]))
-    assert core.store._streams.count(rogue.studio.id) == 60
+    assert core.store._streams.counts[rogue.studio.id] == 60
     assert rogue.rows()["stream"] == before["stream"] + 60 - there
     assert core.counters["streams-without-a-place"] == 200 - 60 + there
     assert len(core.replication._faults) == 0, "no fault of a peer that passes them on"

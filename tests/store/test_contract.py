@@ -32,7 +32,7 @@ from muster.store import folding
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
 from muster.store.store import MEMORY, Draft, Store
-from muster.store.tree import Tiles
+from muster.store.tree import StreamTree, Tiles
 
 # --- appending -----------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ def test_tiles_of_tiles_give_the_root_of_the_range():
             tiles.complete(7, at // 256, leaves)
             leaves.clear()
         if at + 1 in (256, 65_536, 256 * 257):
-            assert tree.root_at(tiles.of(7), at + 1) == after.root()
+            assert tree.root_at(StreamTree(tiles, 7), at + 1) == after.root()
 
 
 @proves("store.log.entry-by-id")

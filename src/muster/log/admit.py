@@ -106,7 +106,10 @@ def admit(
     Raises: Refused: it is too large, of another stream, forged, or the stream is frozen.
     """
     check_limits(state, segment)
-    seal = claimed_seal(segment.note)
+    # What the seal says, before anyone checked who signed it.
+    stream = peek_stream(segment.note)
+    _, size, sealed_root, _ = segment.note.split(b"\n", 3)
+    seal = Seal(stream, int(size), b64decode(sealed_root), segment.note)
     check_signer(segment, seal, fleet, public)
     check_frozen(state, segment)
     if segment.start > state.size:
@@ -181,10 +184,3 @@ def first_difference(state: StreamState, segment: Segment, ours: Subtrees | None
         if ours.subtree(0, seq) != entry.id:
             return seq
     return None
-
-
-def claimed_seal(note: bytes) -> Seal:
-    """Return what a seal says before anyone checked who signed it. Raises: Malformed."""
-    stream = peek_stream(note)
-    _, size, root, _ = note.split(b"\n", 3)
-    return Seal(stream, int(size), b64decode(root), note)

@@ -97,7 +97,12 @@ def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool
     """
     decoder = _decoders.get(type_)
     if decoder is None:
-        decoder = _decoders[type_] = _typed_decoder(type_, lenient=lenient)
+        # A field nobody reads is a field nobody checks: our own Structs let one pass only where
+        # they are meant to.
+        config = getattr(type_, "__struct_config__", None)
+        strict = config is None or config.forbid_unknown_fields
+        assert strict != lenient, f"{type_} and its reader differ about unknown fields"
+        decoder = _decoders[type_] = msgspec.json.Decoder(type_, float_hook=_no_float)
     # What is written again byte for byte is canonical, and within the profile where it holds no
     # float (the decoder raises), no long number and no key outside ASCII. All else goes the long
     # way, by builtins, which costs four times as much and has the words for what is wrong.
@@ -115,15 +120,6 @@ def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool
         return decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"{what} does not have the fields it should: {error}.") from error
-
-
-def _typed_decoder(type_: Any, *, lenient: bool) -> msgspec.json.Decoder[Any]:
-    config = getattr(type_, "__struct_config__", None)
-    # A field nobody reads is a field nobody checks: our own Structs let one pass only where they
-    # are meant to.
-    strict = config is None or config.forbid_unknown_fields
-    assert strict != lenient, f"{type_} and its reader differ about unknown fields"
-    return msgspec.json.Decoder(type_, float_hook=_no_float)
 
 
 def _no_float(text: str) -> None:

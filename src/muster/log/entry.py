@@ -119,7 +119,10 @@ def compose(  # noqa: PLR0917 - an entry has this many parts, and the call is ho
 
     Raises: Malformed when the arguments do not make an entry that `parse` would accept.
     """
-    _check_numbers(seq, t)
+    if not 0 <= seq < STREAM_SIZE_MAX:
+        raise Malformed(f"{seq} is not a place in a stream.")
+    if not (0 <= t[0] <= INT_ABS_MAX and 0 <= t[1] <= INT_ABS_MAX):
+        raise Malformed(f"{t} is not a time stamp.")
     _check_kind(kind)
     _check_actor(actor)
     if len(body) > BODY_BYTES_MAX:
@@ -178,26 +181,14 @@ def parse(raw: bytes, salt: bytes, body: bytes | None) -> Entry:
         raise Forged(f"Entry {header.seq} names an author that does not own its stream.")
     if not _HASH.fullmatch(header.body.sha256):
         raise Malformed(f"The body hash of entry {header.seq} is not a SHA-256.")
-    _check_body(header, salt, body)
-    return Entry(raw, header, EntryId(leaf_hash(raw)), salt, body)
-
-
-def _check_body(header: Header, salt: bytes, body: bytes | None) -> None:
     if body is None:
         if salt:
             raise Malformed(f"Entry {header.seq} has a salt without a body; both go together.")
-        return
-    if len(salt) != SALT_BYTES:
+    elif len(salt) != SALT_BYTES:
         raise Malformed(f"The salt of entry {header.seq} has {len(salt)} bytes, not {SALT_BYTES}.")
-    if len(body) != header.body.size or sha256(salt + body).hexdigest() != header.body.sha256:
+    elif len(body) != header.body.size or sha256(salt + body).hexdigest() != header.body.sha256:
         raise Forged(f"The body of entry {header.seq} is not the one that its header names.")
-
-
-def _check_numbers(seq: int, t: Stamp) -> None:
-    if not 0 <= seq < STREAM_SIZE_MAX:
-        raise Malformed(f"{seq} is not a place in a stream.")
-    if not (0 <= t[0] <= INT_ABS_MAX and 0 <= t[1] <= INT_ABS_MAX):
-        raise Malformed(f"{t} is not a time stamp.")
+    return Entry(raw, header, EntryId(leaf_hash(raw)), salt, body)
 
 
 # The same few kinds and actors come again and again: a cache is cheaper than a pattern.

@@ -27,26 +27,19 @@ class Paths:
     def __init__(self) -> None:
         # By the number of the link with which each began.
         self.sessions: dict[int, Session] = {}
-        self._by_link: dict[int, Session] = {}
-        self._unnamed: dict[int, Unnamed] = {}
+        self.by_link: dict[int, Session] = {}
+        # The links that are up and over which the peer has not said who speaks.
+        self.unnamed: dict[int, Unnamed] = {}
         # Of the present sessions; a stream is shown to whoever may see it, whatever stands here.
         self._near: dict[StreamName, frozenset[MachineId]] = {}
 
     def of(self, link: int) -> Session | None:
         """The session to which a link belongs."""
-        return self._by_link.get(link)
-
-    def links(self) -> list[int]:
-        """Every link that belongs to a session."""
-        return list(self._by_link)
+        return self.by_link.get(link)
 
     def is_spoken_with(self, peer: MachineId) -> bool:
         """Whether there is a session with some process of this peer."""
         return any(session.peer == peer for session in self.sessions.values())
-
-    def is_linked(self, peer: MachineId) -> bool:
-        """Whether one of the sessions with this peer has a path of our own, through nobody."""
-        return any(s.peer == peer and not s.through for s in self.sessions.values())
 
     def near(
         self, stream: StreamName, count: int, holds: Callable[[MachineId], bool]
@@ -72,37 +65,22 @@ class Paths:
                 return session
         return None
 
-    def add_unnamed(self, link: int, unnamed: Unnamed) -> None:
-        """A link is up, and the peer has not said over it who speaks."""
-        self._unnamed[link] = unnamed
-
-    def pop_unnamed(self, link: int) -> Unnamed | None:
-        """What is known of a link that waits; from here on it does so no more."""
-        return self._unnamed.pop(link, None)
-
-    def pop_unnamed_since(self, since_ms: int) -> list[tuple[int, Unnamed]]:
-        """The links that wait since then or longer; they do so no more."""
-        found = [(n, each) for n, each in self._unnamed.items() if each.since_ms <= since_ms]
-        for link, _ in found:
-            del self._unnamed[link]
-        return found
-
     def begin(self, session: Session) -> None:
         """A session with one link."""
         self._near.clear()
-        self.sessions[session.link] = self._by_link[session.link] = session
+        self.sessions[session.link] = self.by_link[session.link] = session
         session.fresh.add(session.link)
 
     def add(self, session: Session, link: int, through: str) -> None:
         """Another link to the same process."""
-        self._by_link[link] = session
+        self.by_link[link] = session
         session.paths[link] = through
         session.fresh.add(link)
 
     def leave(self, link: int) -> Session | None:
         """A link is gone: the session that it belonged to, which is over when it was the last."""
-        self._unnamed.pop(link, None)
-        session = self._by_link.pop(link, None)
+        self.unnamed.pop(link, None)
+        session = self.by_link.pop(link, None)
         if session is None:
             return None
         session.fresh.discard(link)
@@ -113,14 +91,14 @@ class Paths:
 
     def cut(self, peer: MachineId) -> tuple[list[int], list[Session]]:
         """Forget a peer: its links, and its sessions."""
-        links = [link for link, each in self._unnamed.items() if each.peer == peer]
+        links = [link for link, each in self.unnamed.items() if each.peer == peer]
         for link in links:
-            del self._unnamed[link]
+            del self.unnamed[link]
         sessions = [each for each in self.sessions.values() if each.peer == peer]
         for session in sessions:
             links += session.paths
             for link in session.paths:
-                del self._by_link[link]
+                del self.by_link[link]
             self._end(session)
         return links, sessions
 

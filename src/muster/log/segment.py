@@ -141,18 +141,14 @@ def decode(raw: bytes) -> Segment:
         at = end
     if at != len(raw):
         raise Malformed(f"A segment of {stream} has {len(raw) - at} bytes too many.")
-    return Segment(stream, frame.start, tuple(entries), frame.seal.encode(), _proof(frame.proof))
-
-
-def _proof(texts: list[str]) -> tuple[bytes, ...]:
     try:
-        hashes = tuple(bytes.fromhex(each) for each in texts)
+        proof = tuple(bytes.fromhex(each) for each in frame.proof)
     except ValueError as error:
         raise Malformed("A segment's proof is not made of hashes.") from error
     # fromhex skips spaces and takes capitals: only the one spelling is ours.
-    if [each.hex() for each in hashes] != texts or any(len(each) != 32 for each in hashes):
+    if [each.hex() for each in proof] != frame.proof or any(len(each) != 32 for each in proof):
         raise Malformed("A segment's proof is not made of hashes.")
-    return hashes
+    return Segment(stream, frame.start, tuple(entries), frame.seal.encode(), proof)
 
 
 def _check_size(size: int) -> None:

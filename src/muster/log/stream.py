@@ -45,10 +45,15 @@ class StreamName(NamedTuple):
     def __str__(self) -> str:
         return f"{self.machine}/{self.incarnation}/{self.scope}"
 
+    # Every header names its stream, and a segment names the same one a thousand times.
     @staticmethod
+    @lru_cache(maxsize=STREAM_NAMES_CACHED)
     def parse(text: str) -> "StreamName":
         """Return the stream that `text` names. Raises: Malformed."""
-        return _parse(text)
+        parts = text.split("/")
+        if len(parts) != 3:
+            raise Malformed(f"{_quote(text)} is not a stream name (machine/incarnation/scope).")
+        return StreamName(machine_id(parts[0]), incarnation(parts[1]), scope(parts[2]))
 
 
 def machine_id(text: str) -> MachineId:
@@ -91,11 +96,6 @@ def scope_group(owner: MachineId, name: str) -> Scope:
     return Scope(f"g.{machine_id(owner)}.{name}")
 
 
-def is_direct(scope: Scope) -> bool:
-    """Whether the scope is one other machine (`to.…`)."""
-    return scope.startswith("to.")
-
-
 def is_group(scope: Scope) -> bool:
     """Whether the scope is a group (`g.…`)."""
     return scope.startswith("g.")
@@ -103,7 +103,7 @@ def is_group(scope: Scope) -> bool:
 
 def direct_target(scope: Scope) -> MachineId | None:
     """Return the machine that a `to.…` scope is for, None for any other scope."""
-    return MachineId(scope[3:]) if is_direct(scope) else None
+    return MachineId(scope[3:]) if scope.startswith("to.") else None
 
 
 def group_owner(scope: Scope) -> MachineId | None:
@@ -114,15 +114,6 @@ def group_owner(scope: Scope) -> MachineId | None:
 def group_name(scope: Scope) -> str | None:
     """Return the name of a `g.…` scope, None for any other scope."""
     return scope[67:] if is_group(scope) else None
-
-
-# Every header names its stream, and a segment names the same one a thousand times.
-@lru_cache(maxsize=STREAM_NAMES_CACHED)
-def _parse(text: str) -> StreamName:
-    parts = text.split("/")
-    if len(parts) != 3:
-        raise Malformed(f"{_quote(text)} is not a stream name (machine/incarnation/scope).")
-    return StreamName(machine_id(parts[0]), incarnation(parts[1]), scope(parts[2]))
 
 
 def _quote(text: str) -> str:

@@ -104,7 +104,7 @@ class Sync:
         """
         unnamed = Unnamed(peer, through, now_ms)
         if self.paths.is_spoken_with(peer):
-            self.paths.add_unnamed(link, unnamed)
+            self.paths.unnamed[link] = unnamed
         else:
             self._begin(link, unnamed, "", now_ms)
 
@@ -112,7 +112,7 @@ class Sync:
         """The peer named its process over `link`: "" is an older one, told over each link."""
         session = self.paths.of(link)
         if session is None:
-            unnamed = self.paths.pop_unnamed(link)
+            unnamed = self.paths.unnamed.pop(link, None)
             if unnamed is not None:
                 self._begin(link, unnamed, process, now_ms)
         elif process and not session.process:
@@ -141,7 +141,7 @@ class Sync:
         """The session in which a message came."""
         session = self.paths.of(link)
         if session is None:
-            unnamed = self.paths.pop_unnamed(link)
+            unnamed = self.paths.unnamed.pop(link, None)
             if unnamed is None:
                 return None
             session = self._begin(link, unnamed, "", now_ms)
@@ -221,7 +221,8 @@ class Sync:
 
     def _hear_others(self, writer: MachineId) -> None:
         """Of a writer that is not linked any more others are to tell again."""
-        if self.paths.is_linked(writer):
+        # A path of our own leads through nobody.
+        if any(s.peer == writer and not s.through for s in self.sessions.values()):
             return
         for session in self.sessions.values():
             for stream, lane in session.lanes.items():
@@ -248,7 +249,7 @@ class Sync:
                 lane.quiet = False
         to_check: list[wire.Head] = []
         for head in offer.heads:
-            stream = wire.stream_of(head.stream)
+            stream = StreamName.parse(head.stream)
             if not self.may_hold(stream, self.machine):
                 if head.seal:
                     to_check.append(head)
@@ -290,7 +291,7 @@ class Sync:
 
     def on_want(self, link: int, want: wire.Want, now_ms: int) -> None:
         session = self._heard(link, now_ms)
-        stream = wire.stream_of(want.stream)
+        stream = StreamName.parse(want.stream)
         if session is None or not self.may_hold(stream, session.peer):
             return
         if not self.replica.knows(stream):
@@ -311,7 +312,7 @@ class Sync:
         session = self._heard(link, now_ms)
         if session is None:
             return
-        stream = wire.stream_of(answer.stream)
+        stream = StreamName.parse(answer.stream)
         if not self.replica.knows(stream):
             return
         lane = session.lane(stream)
@@ -467,8 +468,10 @@ class Sync:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
         if now_ms - self._gossip_ms >= GOSSIP_MS:
             self._gossip(now_ms)
-        for link, unnamed in self.paths.pop_unnamed_since(now_ms - RETRY_MS):
-            self._begin(link, unnamed, "", now_ms)
+        for link, unnamed in list(self.paths.unnamed.items()):
+            if unnamed.since_ms <= now_ms - RETRY_MS:
+                del self.paths.unnamed[link]
+                self._begin(link, unnamed, "", now_ms)
         for session in list(self.sessions.values()):
             if now_ms - session.refreshed_ms >= (REFRESH_MS if session.greeted else RETRY_MS):
                 session.refreshed_ms = now_ms
@@ -527,7 +530,7 @@ class Sync:
 
     def spread_fork(self, raw: bytes) -> None:
         """Tell every peer of a fork, over each link; it is proof enough by itself."""
-        for link in self.paths.links():
+        for link in self.paths.by_link:
             self._send(link, wire.Offer([], forks=[raw.decode()]))
 
     def unconfirmed(self) -> int:

@@ -12,7 +12,6 @@ to one that may not it carries the seal with a consistency proof, so that everyo
 import msgspec
 
 from muster.log import canon
-from muster.log.stream import StreamName
 
 MESSAGE_BYTES_MAX = 256 * 1024
 
@@ -92,8 +91,3 @@ def decode(raw: bytes) -> Message:
     """The message in `raw`. Raises: Malformed."""
     found: Message = canon.decode_as(raw, Message, "sync message", size_max=MESSAGE_BYTES_MAX)
     return found
-
-
-def stream_of(text: str) -> StreamName:
-    """The stream a message names. Raises: Malformed."""
-    return StreamName.parse(text)

@@ -8,12 +8,12 @@ Rule 4: a row of `message` says where it stands, for whom and of when; its entry
 Rule 5: a receipt for a message that is not here yet is kept: arrival order is never an input.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster.errors import Malformed
 from muster.log.entry import Entry
-from muster.log.fold import Change, Rows, Skip, Table, body_as
+from muster.log.fold import Affinity, Change, Rows, Skip, Table, body_as
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
 
 
@@ -63,11 +63,7 @@ class ReceiptRow(NamedTuple):
     acted: bytes
 
 
-_TYPES: Final = {int: "int", str: "text", bytes: "blob"}
-
-
-def _columns(row: type[Any]) -> tuple[Any, ...]:
-    return tuple((name, _TYPES[type_]) for name, type_ in row.__annotations__.items())
+_TYPES: Final[Mapping[Any, Affinity]] = {int: "int", str: "text", bytes: "blob"}
 
 
 # By place and not by id: ids are hashes, and each would dirty a page of its own at random.
@@ -76,7 +72,10 @@ MESSAGE_TABLE: Final = Table(
 )
 KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),), ids=True)
 RECEIPT_TABLE: Final = Table(
-    "receipt", (("message", "blob"), ("actor", "text")), _columns(ReceiptRow), ids=True
+    "receipt",
+    (("message", "blob"), ("actor", "text")),
+    tuple((name, _TYPES[type_]) for name, type_ in ReceiptRow.__annotations__.items()),
+    ids=True,
 )
 
 

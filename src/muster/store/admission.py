@@ -12,7 +12,7 @@ machines never agree on an order between streams.
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from muster.store.sqlite import Database, SqlValue, as_int
+from muster.store.sqlite import Database, as_int
 
 # Cutting a stream back changes any number of rows, and an admission has room for 4096 of them.
 CUT_NUMBERS: Final = 1 << 20
@@ -48,19 +48,15 @@ class AdmissionOrder:
         """Read where the order stands; what was not committed is forgotten."""
         self._pending.clear()
         found = self._database.query("select * from admission order by number desc limit 1")
-        last = _run(found[0]) if found else Run(0, 0, 0, 0, 0)
+        last = Run._make(found[0]) if found else Run(0, 0, 0, 0, 0)
         self.next = last.end if found else 0
         self._ms = last.ms
 
     def add(self, ms: int, stream: int, start: int, entries: int) -> int:
-        """Give so many entries their numbers; returns the first."""
-        return self._append(ms, stream, start, entries)
+        """Give so many entries, or with none the cutting back to `start`, their numbers.
 
-    def cut(self, ms: int, stream: int, size: int) -> int:
-        """Give the cutting back of a stream its numbers; returns the first."""
-        return self._append(ms, stream, size, 0)
-
-    def _append(self, ms: int, stream: int, start: int, entries: int) -> int:
+        Returns the first of them.
+        """
         self._ms = max(self._ms, ms)
         run = Run(self.next, self._ms, stream, start, entries)
         self._pending.append(run)
@@ -86,7 +82,7 @@ class AdmissionOrder:
         )
         if not found:
             return None
-        run = _run(found[0])
+        run = Run._make(found[0])
         inside = seq < run.start + run.entries
         return (run.number + seq - run.start, run.ms) if inside else None
 
@@ -113,7 +109,7 @@ class AdmissionOrder:
             (after, stream),
         ):
             for row in found:
-                run = _run(row)
+                run = Run._make(row)
                 after = run.number
                 yield run
 
@@ -131,8 +127,4 @@ class AdmissionOrder:
         found = self._database.query(
             "select * from admission where number <= ? order by number desc limit 1", (number,)
         )
-        return _run(found[0])
-
-
-def _run(row: tuple[SqlValue, ...]) -> Run:
-    return Run(*row)  # type: ignore[arg-type]
+        return Run._make(found[0])

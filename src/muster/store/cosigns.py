@@ -6,12 +6,16 @@ Rule 2: another machine's cosign may wait in memory for the next transaction tha
         is lost in a crash: it is proof by itself, its maker keeps it and shows it on every link.
 """
 
+from collections.abc import Mapping
+from typing import Final
+
 from muster.log.seal import Cosign, Strength
 from muster.log.stream import MachineId
-from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
+from muster.store.sqlite import Database, as_bytes, as_int, as_text
 from muster.store.streams import Head
 
 _Key = tuple[MachineId, Strength]
+_STRENGTHS: Final[Mapping[str, Strength]] = {"seen": "seen", "held": "held"}
 
 
 class Cosigns:
@@ -31,8 +35,11 @@ class Cosigns:
                 "select machine, strength, size, root, time_s, note from cosign where stream = ?",
                 (head.id,),
             )
-            cosigns = [_cosign(head, row) for row in found]
-            known = self._known[head.id] = {(c.machine, c.strength): c for c in cosigns}
+            known = self._known[head.id] = {}
+            for machine, text, size, root, time_s, note in found:
+                by, strength = MachineId(as_text(machine)), _STRENGTHS[as_text(text)]
+                covered = (as_int(size), as_bytes(root), as_int(time_s))
+                known[by, strength] = Cosign(by, strength, head.name, *covered, as_bytes(note))
         return known
 
     def put(self, head: Head, cosign: Cosign, *, may_wait: bool) -> bool:
@@ -82,11 +89,3 @@ class Cosigns:
         self._known.clear()
         self._waiting.clear()
         self._due = False
-
-
-def _cosign(head: Head, row: tuple[SqlValue, ...]) -> Cosign:
-    machine, text, size, root, time_s, note = row
-    strength: Strength = "held" if text == "held" else "seen"
-    by = MachineId(as_text(machine))
-    covered = (as_int(size), as_bytes(root), as_int(time_s))
-    return Cosign(by, strength, head.name, *covered, as_bytes(note))

@@ -12,29 +12,25 @@ class EntryCache:
     """Entries by their row number, the oldest dropped first."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, Entry] = {}
+        self.entries: dict[int, Entry] = {}
         self._bytes = 0
-
-    def get(self, row: int) -> Entry | None:
-        """Return the entry when it is still here."""
-        return self._entries.get(row)
 
     def put(self, first_row: int, entries: list[Entry]) -> None:
         """Keep consecutive entries."""
         for row, entry in enumerate(entries, first_row):
-            self._entries[row] = entry
+            self.entries[row] = entry
             self._bytes += weight(entry)
         while self._bytes > RECENT_BYTES_MAX:
-            oldest = next(iter(self._entries))
-            self._bytes -= weight(self._entries.pop(oldest))
+            oldest = next(iter(self.entries))
+            self._bytes -= weight(self.entries.pop(oldest))
 
     def drop(self, row: int) -> None:
         """Forget one entry."""
-        entry = self._entries.pop(row, None)
+        entry = self.entries.pop(row, None)
         if entry is not None:
             self._bytes -= weight(entry)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._entries.clear()
+        self.entries.clear()
         self._bytes = 0

@@ -17,10 +17,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from muster.log.tree import leaf_hash
 from muster.store.admission import AdmissionOrder
 from muster.store.schema import pack
 from muster.store.sqlite import Database, as_bytes, as_int
+from muster.store.tree import leaf_hashes
 
 # Opening hashes at most this many headers.
 RUN_ENTRIES: Final = 16_384
@@ -62,11 +62,7 @@ class EntryIndex:
         covered = -1 if found[0][1] is None else as_int(found[0][1])
         # A run is always written whole, so none of the order's runs is covered in part.
         for run in self._order.runs(after=covered):
-            headers = self._database.query(
-                "select header from entry where id >= ? and id < ? order by id",
-                (pack(run.stream, run.start), pack(run.stream, run.start + run.entries)),
-            )
-            ids = [leaf_hash(as_bytes(header)) for (header,) in headers]
+            ids = leaf_hashes(self._database, run.stream, run.start, run.start + run.entries)
             self.put(pack(run.stream, run.start), ids)
         self._sure = len(self._pending)
 
@@ -106,7 +102,16 @@ class EntryIndex:
         first, last = (int.from_bytes(key[:BEGINNING_BYTES], "big") for key in (low, high))
         for run in range(self._runs - 1, -1, -1):
             if run >= self._runs - RUNS_KNOWN_MAX:
-                known = self._known.get(run) or self._learn(run)
+                known = self._known.get(run)
+                if not known:
+                    parts = self._database.query(
+                        "select data from leaf where run = ? order by first", (run,)
+                    )
+                    words = array("I", b"".join(as_bytes(part) for (part,) in parts))
+                    if sys.byteorder == "little":
+                        words.byteswap()
+                    # The beginnings of the run's keys.
+                    known = self._known[run] = words[:: PAIR_BYTES // BEGINNING_BYTES]
                 at = bisect_left(known, first)
                 if at == len(known) or known[at] > last:
                     continue
@@ -117,15 +122,6 @@ class EntryIndex:
             )
             for (data,) in chunks:
                 yield from _matches(as_bytes(data), low, high)
-
-    def _learn(self, run: int) -> "array[int]":
-        """Keep the beginnings of a run's keys."""
-        chunks = self._database.query("select data from leaf where run = ? order by first", (run,))
-        words = array("I", b"".join(as_bytes(data) for (data,) in chunks))
-        if sys.byteorder == "little":
-            words.byteswap()
-        known = self._known[run] = words[:: PAIR_BYTES // BEGINNING_BYTES]
-        return known
 
     def flush(self) -> None:
         """Write a run when enough entries wait; `order` has given all of them their numbers."""

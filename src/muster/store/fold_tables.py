@@ -127,21 +127,18 @@ class FoldTable:
                 changed = tuple(at for at, value in enumerate(row) if value != was[at])
                 if changed:
                     values = (*(row[at] for at in changed), *key)
-                    writes.setdefault(self._changing(changed), []).append(values)
+                    # An index of columns that stay is not touched.
+                    sql = self._updates.get(changed)
+                    if sql is None:
+                        names = ", ".join(f"{_quote(self.row_names[at])} = ?" for at in changed)
+                        sql = self._updates[changed] = self._update % names
+                    writes.setdefault(sql, []).append(values)
             else:
                 verb = "insert " if key in before else "insert or replace "
                 writes.setdefault(verb + self._insert, []).append((*key, *row))
         for sql, rows in writes.items():
             self._database.executemany(sql, rows)
         self._database.executemany(self._remember, history)
-
-    def _changing(self, columns: tuple[int, ...]) -> str:
-        """The statement that sets only these: an index of what stays is not touched."""
-        sql = self._updates.get(columns)
-        if sql is None:
-            names = ", ".join(f"{_quote(self.row_names[at])} = ?" for at in columns)
-            sql = self._updates[columns] = self._update % names
-        return sql
 
     def trim(self) -> None:
         """Keep nothing that SQLite holds; only between transactions."""

@@ -13,7 +13,8 @@ A fold that raises anything but `Skip` has a mistake. That is recorded under `mi
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from muster.errors import MISTAKES, Refused
@@ -21,7 +22,7 @@ from muster.limits import ROWS_CACHED_BYTES_MAX, ROWS_CACHED_MAX
 from muster.log.entry import Entry
 from muster.log.fold import Change, Fold, Key, Row, Skip
 from muster.log.kind import schema
-from muster.store.admission import AdmissionOrder, Run
+from muster.store.admission import AdmissionOrder
 from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
@@ -33,28 +34,18 @@ ENTRIES_PER_FLUSH: Final = 5_000
 Entries = Callable[[int, int, int], Iterable[Entry]]
 
 
-class _Rows:
-    """The rows of one fold, in the stream that is being folded."""
-
-    __slots__ = ("stream", "tables")
-
-    def __init__(self, tables: dict[str, FoldTable]) -> None:
-        self.tables = tables
-        self.stream = 0
-
-    def get(self, table: str, key: Key) -> Row | None:
-        return self.tables[table].get((self.stream, *key))
-
-
 class _Bound:
-    """A fold with its tables."""
+    """A fold with its tables; to the fold it is the rows of the stream that is being folded."""
 
-    __slots__ = ("fold", "rows", "tables")
+    __slots__ = ("fold", "stream", "tables")
 
     def __init__(self, fold: Fold, database: Database) -> None:
         self.fold = fold
         self.tables = {table.name: FoldTable(database, table) for table in fold.tables}
-        self.rows = _Rows(self.tables)
+        self.stream = 0
+
+    def get(self, table: str, key: Key) -> Row | None:
+        return self.tables[table].get((self.stream, *key))
 
     def fingerprint(self) -> str:
         shape = (
@@ -100,19 +91,23 @@ class Folding:
                     self._apply_one(bound, stream, entry, at)
 
     def _apply_one(self, bound: _Bound, stream: int, entry: Entry, at: int) -> None:
-        bound.rows.stream = stream
+        bound.stream = stream
         tables = bound.tables
         try:
-            changes: list[Change] = list(bound.fold.apply(entry, bound.rows))
-            check_changes(changes, tables)
+            changes: list[Change] = list(bound.fold.apply(entry, bound))
+            # What SQLite could not store as declared is refused.
+            if len(changes) > CHANGES_MAX:
+                raise Skip("too-many-rows")
+            for table, key, row in changes:
+                tables[table].shape.check(key, row)
         except Skip as skip:
             self._skip(bound, stream, entry, skip.reason)
         except (Refused, *MISTAKES) as mistake:
             self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
         else:
             for number, (name, key, row) in enumerate(changes):
-                table = self._written[name] = tables[name]
-                table.put((stream, *key), row, at, number)
+                written = self._written[name] = tables[name]
+                written.put((stream, *key), row, at, number)
 
     def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
         row = pack(stream, entry.header.seq)
@@ -180,7 +175,13 @@ class Folding:
             name = bound.fold.name
             fingerprint, tables = known.pop(name, ("", ""))
             if fingerprint != bound.fingerprint():
-                self._remake(bound, tables)
+                self._drop(name, tables)
+                for table in bound.tables.values():
+                    table.create()
+                self._database.execute(
+                    "insert into fold(name, fingerprint, tables) values(?, ?, ?)",
+                    (name, bound.fingerprint(), ",".join(bound.tables)),
+                )
                 fresh.append(name)
         # A fold that is gone leaves nothing: its tables would be stale when it comes back.
         for name, (_, tables) in known.items():
@@ -206,9 +207,13 @@ class Folding:
                 (bound.fold.name, low, high),
             )
         done = 0
-        with _Only(self, bounds):
+        with self._feeding(bounds):
             for run in order.runs(stream):
-                self._repeat(run, order, entries)
+                if run.entries:
+                    self.apply(run.stream, entries(run.stream, run.start, run.entries), run.number)
+                else:
+                    before = order.of(run.stream, run.start - 1) if run.start else None
+                    self.cut_back(run.stream, run.start, before[0] if before else -1, run.number)
                 done += run.entries
                 if done // ENTRIES_PER_FLUSH != (done - run.entries) // ENTRIES_PER_FLUSH:
                     self.flush()
@@ -218,22 +223,20 @@ class Folding:
             self.trim()
         yield done
 
-    def _repeat(self, run: Run, order: AdmissionOrder, entries: Entries) -> None:
-        if run.entries:
-            self.apply(run.stream, entries(run.stream, run.start, run.entries), run.number)
-            return
-        before = order.of(run.stream, run.start - 1) if run.start else None
-        last = before[0] if before is not None else -1
-        self.cut_back(run.stream, run.start, last, run.number)
-
-    def _remake(self, bound: _Bound, tables: str) -> None:
-        self._drop(bound.fold.name, tables)
-        for table in bound.tables.values():
-            table.create()
-        self._database.execute(
-            "insert into fold(name, fingerprint, tables) values(?, ?, ?)",
-            (bound.fold.name, bound.fingerprint(), ",".join(bound.tables)),
-        )
+    @contextmanager
+    def _feeding(self, only: Sequence[_Bound]) -> Iterator[None]:
+        """While it lasts, only these folds are fed: the others have seen these entries."""
+        wanted, tables = self._wanted, self.tables
+        self._wanted = {
+            kind: kept
+            for kind, bounds in wanted.items()
+            if (kept := tuple(bound for bound in bounds if bound in only))
+        }
+        self.tables = {name: table for bound in only for name, table in bound.tables.items()}
+        try:
+            yield
+        finally:
+            self._wanted, self.tables = wanted, tables
 
     def _drop(self, name: str, tables: str) -> None:
         for table in filter(None, tables.split(",")):
@@ -241,33 +244,3 @@ class Folding:
             self._database.execute(f"drop table if exists {table}_hist")
         self._database.execute("delete from skipped where fold = ?", (name,))
         self._database.execute("delete from fold where name = ?", (name,))
-
-
-def check_changes(changes: Sequence[Change], tables: Mapping[str, FoldTable]) -> None:
-    """Refuse what SQLite could not store as declared. Raises: Skip."""
-    if len(changes) > CHANGES_MAX:
-        raise Skip("too-many-rows")
-    for table, key, row in changes:
-        tables[table].shape.check(key, row)
-
-
-class _Only:
-    """While it lasts, only some of the folds are fed: the others have seen these entries."""
-
-    def __init__(self, folding: Folding, bounds: Sequence[_Bound]) -> None:
-        self._folding = folding
-        self._bounds = bounds
-        self._all = (folding._wanted, folding.tables)
-
-    def __enter__(self) -> None:
-        self._folding._wanted = {
-            kind: kept
-            for kind, bounds in self._all[0].items()
-            if (kept := tuple(b for b in bounds if b in self._bounds))
-        }
-        self._folding.tables = {
-            name: table for b in self._bounds for name, table in b.tables.items()
-        }
-
-    def __exit__(self, *_: object) -> None:
-        self._folding._wanted, self._folding.tables = self._all

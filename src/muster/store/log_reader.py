@@ -52,28 +52,28 @@ class LogReader:
 
     def streams(self) -> list[StreamName]:
         """Return every stream that something is known of, in the order it was learned."""
-        return [head.name for head in self._streams.all()]
+        return [head.name for head in self._streams.heads.values()]
 
     def streams_count(self) -> int:
         """Return how many streams something is known of."""
-        return len(self._streams)
+        return len(self._streams.heads)
 
     def knows(self, stream: StreamName) -> bool:
         """Return whether anything is here of a stream: entries, or a seal of it."""
-        return self._streams.get(stream) is not None
+        return self._streams.heads.get(stream) is not None
 
     def has_place(self, stream: StreamName) -> bool:
         """Return whether a stream may be kept: it is known, or its machine has few enough."""
-        return self.knows(stream) or self._streams.count(stream.machine) < STREAMS_OF_MACHINE_MAX
+        return self.knows(stream) or self._streams.counts[stream.machine] < STREAMS_OF_MACHINE_MAX
 
     def size(self, stream: StreamName) -> int:
         """Return how many entries count."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return 0 if head is None else head.size
 
     def state(self, stream: StreamName) -> StreamState:
         """Return what `admit` decides by; the range is a copy."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None:
             return StreamState(stream, 0, trees.Range())
         return StreamState(
@@ -82,22 +82,22 @@ class LogReader:
 
     def frozen_at(self, stream: StreamName) -> int | None:
         """Return where a forked stream was cut back, None while it lives."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return None if head is None else head.frozen
 
     def seal_of(self, stream: StreamName) -> Seal | None:
         """Return the newest seal that covers nothing beyond what is held."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return None if head is None else head.tip
 
     def latest_seal(self, stream: StreamName) -> Seal | None:
         """Return the newest seal known, which may be ahead of what is held."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return None if head is None else head.latest
 
     def seals(self, stream: StreamName) -> list[Seal]:
         """Return the seals kept: the newest of each 256 entries."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return [] if head is None else self._streams.kept_seals(head)
 
     # --- entries ---------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class LogReader:
         self, stream: StreamName, start: int, bytes_max: int = SEGMENT_SLICE_BYTES
     ) -> list[Entry]:
         """Return entries from `start` that together weigh at most `bytes_max`, at least one."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None or start >= head.size:
             return []
         found: list[Entry] = []
@@ -129,7 +129,7 @@ class LogReader:
 
         Entries before `bodies_from` go without their bodies. None: nothing here is sealed.
         """
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         entries = self.slice(stream, start, bytes_max)
         if head is None or not entries:
             return None
@@ -174,7 +174,7 @@ class LogReader:
         self._contents.settle()
         for row in self._index.rows(low, high):
             stream, seq = unpack(row)
-            if seq < self._streams.by_id(stream).size:
+            if seq < self._streams.by_id[stream].size:
                 yield from self.read(stream, seq, 1)
 
     def entry_at(self, stream: StreamName, seq: int) -> Entry:
@@ -182,7 +182,7 @@ class LogReader:
 
         Raises: NotFound: the stream has no such entry here.
         """
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         found = [] if head is None else list(self.read(head.id, seq, 1))
         if not found:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
@@ -191,7 +191,7 @@ class LogReader:
     def entries_of(self, stream: StreamName, start: int, kinds: Collection[str]) -> list[Entry]:
         """Return the entries of these kinds from `start` on, also where the stream was cut back."""
         self._contents.settle()
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None or start >= head.held:
             return []
         # SQLite looks through the headers: to parse all of them costs twenty times as much. In a
@@ -207,7 +207,7 @@ class LogReader:
     def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
         """Return the admission number and time (ms) of an entry, None when it is not held."""
         self._contents.settle()
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return None if head is None else self._admission.of(head.id, seq)
 
     @property
@@ -237,7 +237,7 @@ class LogReader:
         seq, end = start, start + count
         self._contents.settle()
         while seq < end:
-            recent = self._cache.get(pack(stream, seq))
+            recent = self._cache.entries.get(pack(stream, seq))
             if recent is None:
                 break
             yield recent
@@ -260,7 +260,7 @@ class LogReader:
         except Refused as error:
             stream, seq = unpack(as_int(number))
             raise Broken(
-                f"The entry {seq} of {self._streams.by_id(stream).name} rotted on this disk "
+                f"The entry {seq} of {self._streams.by_id[stream].name} rotted on this disk "
                 f"({error}); check the disk and take it from another machine."
             ) from error
 
@@ -269,12 +269,12 @@ class LogReader:
     def tree(self, stream: StreamName) -> StreamTree:
         """Return the Merkle tree of all that is stored of the stream, as of now."""
         self._contents.settle()
-        head = self._streams.get(stream)
-        return self._tiles.of(0 if head is None else head.id)
+        head = self._streams.heads.get(stream)
+        return StreamTree(self._tiles, 0 if head is None else head.id)
 
     def root_at(self, stream: StreamName, size: int) -> bytes:
         """Return the root over the first `size` entries. Raises: NotFound."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         number = 0 if head is None else head.id
         root = self._contents.roots.get((number, size))
         if root is not None:
@@ -294,7 +294,7 @@ class LogReader:
 
         Raises: NotFound: not that much is held.
         """
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if old in (0, new):
             return []
         self._check_held(stream, head, new)
@@ -302,7 +302,7 @@ class LogReader:
 
     def inclusion(self, stream: StreamName, seq: int, size: int) -> list[bytes]:
         """Return the proof that entry `seq` is among the first `size`. Raises: NotFound."""
-        self._check_held(stream, self._streams.get(stream), size)
+        self._check_held(stream, self._streams.heads.get(stream), size)
         return trees.inclusion_proof(self.tree(stream), seq, size)
 
     def _check_held(self, stream: StreamName, head: Head | None, size: int) -> None:
@@ -319,13 +319,13 @@ class LogReader:
 
     def cosigned(self) -> Iterable[tuple[tuple[StreamName, MachineId, str], int, bytes]]:
         """Give the newest cosign of every stream, machine and strength: key, size, note."""
-        for head in self._streams.all():
+        for head in list(self._streams.heads.values()):
             for each in self.cosigns(head.name):
                 yield (each.stream, each.machine, each.strength), each.size, each.note
 
     def cosigns(self, stream: StreamName) -> list[Cosign]:
         """Return the newest cosign of every machine and strength."""
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None:
             return []
         return list(self._cosigns.of(head).values())

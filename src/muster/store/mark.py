@@ -22,6 +22,8 @@ from muster.store.atomic_file import write_file
 # Half a second of entries is little to be in doubt about, and one fsync a second costs nothing.
 WRITE_INTERVAL_MS: Final = 1_000
 
+_WORDS: Final = ("incarnation", "machine_id", "boot_id", "generation")
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -56,7 +58,12 @@ class MarkFile:
         except OSError as error:
             raise unable(f"The mark {self._path} cannot be read ({error}).", error) from error
         try:
-            return _parse(raw)
+            document = json.loads(raw)
+            sizes = {str(stream): int(size) for stream, size in dict(document["sizes"]).items()}
+            words = {word: document[word] for word in _WORDS}
+            if not all(isinstance(word, str) for word in words.values()):
+                raise ValueError("a mark holds words")
+            return Mark(sizes=sizes, written_ms=int(document["written_ms"]), **words)
         except (ValueError, TypeError, KeyError) as error:
             raise Malformed(
                 f"The mark {self._path} is damaged; this machine must ask its peers for its heads."
@@ -111,13 +118,3 @@ def doubts(
         if have < size:
             found.append(f"The stream {stream} has {have} entries, but had {size} before.")
     return found
-
-
-def _parse(raw: bytes) -> Mark:
-    document = json.loads(raw)
-    sizes = {str(stream): int(size) for stream, size in dict(document["sizes"]).items()}
-    words = [document[word] for word in ("incarnation", "machine_id", "boot_id", "generation")]
-    if not all(isinstance(word, str) for word in words):
-        raise ValueError("a mark holds words")
-    incarnation, machine_id, boot_id, generation = words
-    return Mark(incarnation, sizes, machine_id, boot_id, generation, int(document["written_ms"]))

@@ -21,7 +21,15 @@ class RowShape:
     """The types of a table's rows, and names that may stand in SQL."""
 
     def __init__(self, table: Table) -> None:
-        _check_names(table)
+        names = [name for name, _ in (*table.key, *table.columns)]
+        if len(set(names)) != len(names) or not table.key:
+            raise ValueError(f"the table {table.name} needs a key and distinct columns")
+        for name in (table.name, *names):
+            if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith("_hist"):
+                raise ValueError(f"{name!r} cannot be a name in the table {table.name}")
+        for index in table.indexes:
+            if not set(index) <= {*names, "stream"}:
+                raise ValueError(f"an index of the table {table.name} names an unknown column")
         self._nulls: Row = (None,) * len(table.columns)
         columns = (*table.key, *table.columns)
         self._key_width = len(table.key)
@@ -51,7 +59,10 @@ class RowShape:
         for at in self._texts:
             text = values[at]
             if text is not None and not text.isascii():  # type: ignore[union-attr]
-                _check_text(text)  # type: ignore[arg-type]
+                try:
+                    text.encode()  # type: ignore[union-attr]
+                except UnicodeEncodeError as error:
+                    raise Skip("bad-row") from error
 
     def _learn(self, shape: tuple[type, ...]) -> None:
         if len(shape) != len(self._types):
@@ -60,22 +71,3 @@ class RowShape:
             if got is not want and (got is not _NONE or at < self._key_width):
                 raise Skip("bad-row")
         self._shapes.add(shape)
-
-
-def _check_names(table: Table) -> None:
-    names = [name for name, _ in (*table.key, *table.columns)]
-    if len(set(names)) != len(names) or not table.key:
-        raise ValueError(f"the table {table.name} needs a key and distinct columns")
-    for name in (table.name, *names):
-        if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith("_hist"):
-            raise ValueError(f"{name!r} cannot be a name in the table {table.name}")
-    for index in table.indexes:
-        if not set(index) <= {*names, "stream"}:
-            raise ValueError(f"an index of the table {table.name} names an unknown column")
-
-
-def _check_text(text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise Skip("bad-row") from error

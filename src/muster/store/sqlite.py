@@ -181,7 +181,8 @@ class Database:
         self._refuse_when_broken()
         try:
             if self._begins:
-                self._begin_now()
+                self._connection.execute("begin immediate")
+                self._begins = False
             self._connection.execute(sql, bindings)
         except apsw.Error as error:
             raise self._failed(error) from error
@@ -191,14 +192,11 @@ class Database:
         self._refuse_when_broken()
         try:
             if self._begins:
-                self._begin_now()
+                self._connection.execute("begin immediate")
+                self._begins = False
             self._connection.executemany(sql, rows)
         except apsw.Error as error:
             raise self._failed(error) from error
-
-    def _begin_now(self) -> None:
-        self._connection.execute("begin immediate")
-        self._begins = False
 
     def query(self, sql: str, bindings: Sequence[SqlValue] = ()) -> list[tuple[SqlValue, ...]]:
         """Return all rows; still answers what it can when writing is refused.

@@ -43,9 +43,15 @@ from muster.store.schema import pack
 from muster.store.sqlite import MEMORY, SqlValue
 from muster.store.streams import Head
 from muster.store.table_reader import TableReader
+from muster.store.tree import StreamTree
 
 # A refold at opening reads this many entries of a run at a time.
 REFOLD_ENTRIES = 1000
+
+_NO_ROOM = (
+    "the disk of this machine is full, so nothing can be written now; free some space, "
+    "and Muster goes on by itself"
+)
 
 
 class Draft(NamedTuple):
@@ -113,7 +119,7 @@ class Store:
         """
         assert not self._open, "transactions do not nest"
         if self.waits:
-            raise Exhausted(self._no_room())
+            raise Exhausted(_NO_ROOM)
         self._database.begin()
         self._index.begin()
         self._changes = self._database.changes()
@@ -172,17 +178,11 @@ class Store:
     def check_room(self) -> None:
         """Raises: Exhausted where nothing new is to be begun: there is too little room for it."""
         if self.waits or self.low:
-            raise Exhausted(self._no_room())
-
-    def _no_room(self) -> str:
-        return (
-            "the disk of this machine is full, so nothing can be written now; free some space, "
-            "and Muster goes on by itself"
-        )
+            raise Exhausted(_NO_ROOM)
 
     def _check_open(self, what: str) -> None:
         if self.waits and not self._open:
-            raise Exhausted(self._no_room())
+            raise Exhausted(_NO_ROOM)
         assert self._open, f"{what} belongs into a transaction"
 
     def mark(self) -> tuple[int, Stamp]:
@@ -219,7 +219,7 @@ class Store:
         self._contents.cache.clear()
         self._cosigns.forget()
         self._contents.roots.clear()
-        self._contents.tiles.forget()
+        self._contents.tiles.cache.clear()
         self._folding.forget()
         if self._database.broken is None:
             self._streams.load()
@@ -234,7 +234,7 @@ class Store:
         It is read off the newest entries: to remember it would cost each commit a page.
         """
         stamp = clock.ZERO
-        for head in self._streams.all():
+        for head in self._streams.heads.values():
             for entry in self.log.read(head.id, head.held - 1, 1) if head.held else ():
                 if head.name.machine == self.machine:
                     stamp = max(stamp, entry.stamp)
@@ -246,7 +246,7 @@ class Store:
     def _find_unsealed(self) -> dict[int, Head]:
         return {
             head.id: head
-            for head in self._streams.all()
+            for head in self._streams.heads.values()
             if head.name.machine == self.machine
             and head.frozen is None
             and head.size > (head.tip.size if head.tip else 0)
@@ -346,7 +346,7 @@ class Store:
         Another machine's `may_wait` for the next transaction that writes: see `Cosigns`.
         """
         self._check_open("keeping a cosign")
-        head = self._streams.get(cosign.stream)
+        head = self._streams.heads.get(cosign.stream)
         if head is None:
             return False
         self._done.append(partial(self.put_cosign, cosign, may_wait=may_wait))
@@ -384,10 +384,19 @@ class Store:
         self._contents.roots.clear()
         size = min(common, head.size)
         before = self._admission.of(head.id, size - 1) if size else None
-        number = self._admission.cut(now_ms, head.id, size)
+        number = self._admission.add(now_ms, head.id, size, 0)
         if size < head.size:
             self._folding.cut_back(head.id, size, before[0] if before else -1, number)
-        self._streams.cut_back(head, common, self._range_at(head, size))
+        tree, packed, start = (
+            StreamTree(self._contents.tiles, head.id),
+            [size.to_bytes(8, "big")],
+            0,
+        )
+        for level in range(size.bit_length() - 1, -1, -1):
+            if size >> level & 1:
+                packed.append(tree.subtree(level, start >> level))
+                start += 1 << level
+        self._streams.cut_back(head, common, Range.decode(b"".join(packed)))
         self._unsealed.pop(head.id, None)
         self._database.execute(
             "insert or replace into fork(stream, common, ms, evidence) values(?, ?, ?, ?)",
@@ -400,18 +409,10 @@ class Store:
         self._done.append(partial(self.freeze, stream, common, evidence, now_ms, branch))
         return True
 
-    def _range_at(self, head: Head, size: int) -> Range:
-        tree, packed, start = self._contents.tiles.of(head.id), [size.to_bytes(8, "big")], 0
-        for level in range(size.bit_length() - 1, -1, -1):
-            if size >> level & 1:
-                packed.append(tree.subtree(level, start >> level))
-                start += 1 << level
-        return Range.decode(b"".join(packed))
-
     def drop(self, stream: StreamName) -> bool:
         """Forget a stream of which no entry ever was here; False where that is not so."""
         self._check_open("dropping")
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None or head.held or head.frozen is not None:
             return False
         self._cosigns.drop(head)
@@ -426,7 +427,7 @@ class Store:
         Raises: NotFound: there is no such entry here.
         """
         self._check_open("erasing")
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         if head is None or not 0 <= seq < head.held:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
         self._contents.settle()

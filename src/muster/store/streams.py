@@ -50,10 +50,12 @@ class Streams:
     def __init__(self, database: Database, tiles: Tiles) -> None:
         self._database = database
         self._tiles = tiles
-        self._heads: dict[StreamName, Head] = {}
-        self._by_id: dict[int, Head] = {}
+        # In the order in which this machine learned of the streams.
+        self.heads: dict[StreamName, Head] = {}
+        # Rows name streams by these numbers.
+        self.by_id: dict[int, Head] = {}
         # How many streams each machine has here.
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         # Heads that the database does not show as they are.
         self.moved: dict[int, Head] = {}
         self._last_id = 0
@@ -61,9 +63,9 @@ class Streams:
 
     def load(self) -> None:
         """Read all heads; what was not committed is forgotten."""
-        self._heads.clear()
-        self._by_id.clear()
-        self._counts.clear()
+        self.heads.clear()
+        self.by_id.clear()
+        self.counts.clear()
         self.moved.clear()
         found = self._database.query("select id, name, size, held, range, frozen from stream")
         for number, text, size, held, packed, frozen in found:
@@ -73,7 +75,7 @@ class Streams:
             head = Head(as_int(number), name, as_int(size), as_int(held), after, cut)
             self._read_seals(head)
             self._keep(head)
-        self._last_id = max(self._by_id, default=0)
+        self._last_id = max(self.by_id, default=0)
 
     def _read_seals(self, head: Head) -> None:
         first, last = pack(head.id, 0), pack(head.id + 1, 0) - 1
@@ -86,33 +88,25 @@ class Streams:
         head.latest = _seal(head.name, latest)
 
     def _keep(self, head: Head) -> None:
-        self._heads[head.name] = head
-        self._by_id[head.id] = head
-        self._counts[head.name.machine] += 1
+        self.heads[head.name] = head
+        self.by_id[head.id] = head
+        self.counts[head.name.machine] += 1
 
     # --- looking up ----------------------------------------------------------------------
 
-    def get(self, name: StreamName) -> Head | None:
-        """Return the head, None when nothing is known of the stream."""
-        return self._heads.get(name)
-
-    def by_id(self, number: int) -> Head:
-        """Return the head of a stream that rows name by its number."""
-        return self._by_id[number]
-
     def open(self, name: StreamName) -> Head:
         """Return the head, a new one of size 0 when the stream is new here."""
-        head = self._heads.get(name)
+        head = self.heads.get(name)
         if head is None:
             self._last_id += 1
             head = Head(self._last_id, name, 0, 0, Range(), None, tail=[])
             self._keep(head)
-            self._insert(head)
+            self._database.execute(
+                "insert into stream(id, name, size, held, range, frozen) "
+                "values(?, ?, 0, 0, ?, null)",
+                (head.id, str(name), head.range.encode()),
+            )
         return head
-
-    def count(self, machine: str) -> int:
-        """Return of how many streams of a machine something is known."""
-        return self._counts[machine]
 
     def drop(self, head: Head) -> None:
         """Forget a stream of which no entry is here: its seals, its receipts and its name."""
@@ -123,15 +117,8 @@ class Streams:
         self._database.execute("delete from cosign where stream = ?", (head.id,))
         self._database.execute("delete from stream where id = ?", (head.id,))
         self.moved.pop(head.id, None)
-        del self._heads[head.name], self._by_id[head.id]
-        self._counts[head.name.machine] -= 1
-
-    def __len__(self) -> int:
-        return len(self._heads)
-
-    def all(self) -> list[Head]:
-        """Return every head, in the order in which this machine learned of the streams."""
-        return list(self._heads.values())
+        del self.heads[head.name], self.by_id[head.id]
+        self.counts[head.name.machine] -= 1
 
     # --- moving ----------------------------------------------------------------------------
 
@@ -171,7 +158,8 @@ class Streams:
         if known is not None and known.size >= seal.size:
             return False
         self._insert_seal(head, seal.size, seal, b"")
-        if known is not None and _same_tile(known, seal) and (known.size > head.size) == ahead:
+        same_tile = known and (known.size - 1) // TILE_WIDTH == (seal.size - 1) // TILE_WIDTH
+        if known is not None and same_tile and (known.size > head.size) == ahead:
             self._database.execute("delete from seal where id = ?", (pack(head.id, known.size),))
         if not ahead:
             head.tip = seal
@@ -245,21 +233,11 @@ class Streams:
                 "update stream set size = ?, held = ?, range = ?, frozen = ? where id = ?", rows
             )
 
-    def _insert(self, head: Head) -> None:
-        self._database.execute(
-            "insert into stream(id, name, size, held, range, frozen) values(?, ?, 0, 0, ?, null)",
-            (head.id, str(head.name), head.range.encode()),
-        )
-
     def _insert_seal(self, head: Head, end: int, seal: Seal, proof: bytes) -> None:
         self._database.execute(
             "insert or replace into seal(id, size, root, note, proof) values(?, ?, ?, ?, ?)",
             (pack(head.id, end), seal.size, seal.root, seal.note, proof),
         )
-
-
-def _same_tile(one: Seal, other: Seal) -> bool:
-    return (one.size - 1) // TILE_WIDTH == (other.size - 1) // TILE_WIDTH
 
 
 def _seal(name: StreamName, found: list[tuple[SqlValue, ...]]) -> Seal | None:

@@ -65,13 +65,15 @@ class TableReader:
         values: dict[str, Value] = {}
         for column, value in equals.items():
             if isinstance(value, StreamName) or column == "stream":
-                head = self._streams.get(StreamName.parse(str(value)))
+                head = self._streams.heads.get(StreamName.parse(str(value)))
                 values[column] = -1 if head is None else head.id
             else:
                 values[column] = value
         streams = None
         if writer:
-            streams = [head.id for head in self._streams.all() if head.name.machine == writer]
+            streams = [
+                head.id for head in self._streams.heads.values() if head.name.machine == writer
+            ]
         rows = found.rows(values, order, limit, streams, begins, below=below, columns=columns)
         return self._named(columns or found.names, rows)
 
@@ -99,7 +101,7 @@ class TableReader:
         Oldest first. It costs what all streams wrote meanwhile, not what they ever wrote.
         """
         self._contents.settle()
-        found, head = self._table(table), self._streams.get(first.stream)
+        found, head = self._table(table), self._streams.heads.get(first.stream)
         found.flush()
         since = head and self._admission.of(head.id, first.header.seq)
         until = head and last and self._admission.of(head.id, last.header.seq)
@@ -130,7 +132,8 @@ class TableReader:
     ) -> list[dict[str, Any]]:
         """Return a machine's rows that are greatest `by` these, of a column so many bytes."""
         self._contents.settle()
-        streams = [head.id for head in self._streams.all() if head.name.machine == writer]
+        heads = self._streams.heads.values()
+        streams = [head.id for head in heads if head.name.machine == writer]
         found = self._table(table)
         rows = found.newest_within(streams, by, limit=limit, column=column, bytes_max=most)
         return self._named(found.names, rows)
@@ -145,7 +148,7 @@ class TableReader:
         """Return the machines with such rows; far cheaper than the rows themselves."""
         self._contents.settle()
         found = self._table(table).distinct(("stream",), equals)
-        return {self._streams.by_id(as_int(number)).name.machine for (number,) in found}
+        return {self._streams.by_id[as_int(number)].name.machine for (number,) in found}
 
     def changes(
         self, table: str, columns: tuple[str, ...], *, after: int, limit: int = ROWS_MAX
@@ -156,12 +159,12 @@ class TableReader:
         """
         self._contents.settle()
         found = self._table(table).changes(after, columns, limit)
-        return [(at, gone, self._streams.by_id(s).name, row) for at, gone, s, row in found]
+        return [(at, gone, self._streams.by_id[s].name, row) for at, gone, s, row in found]
 
     def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Any] | None:
         """Return a row's columns beside its key, None without one; far cheaper than `rows`."""
         self._contents.settle()
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         found = self._table(table)
         row = None if head is None else found.get((head.id, *key))
         return None if row is None else dict(zip(found.row_names, row, strict=True))
@@ -171,7 +174,7 @@ class TableReader:
 
         To fold what was just written for each such question would cost more than the question.
         """
-        head = self._streams.get(stream)
+        head = self._streams.heads.get(stream)
         return head is not None and self._table(table).get((head.id, *key)) is not None
 
     def as_of(
@@ -197,7 +200,7 @@ class TableReader:
         Replicas hold different scopes: name the streams to compare.
         """
         self._contents.settle()
-        names = {head.id: str(head.name) for head in self._streams.all()}
+        names = {head.id: str(head.name) for head in self._streams.heads.values()}
         only = None if streams is None else {str(stream) for stream in streams}
         return {
             name: table.digest(names, only) for name, table in sorted(self._folding.tables.items())
@@ -211,7 +214,7 @@ class TableReader:
         shown = []
         for number, fold, reason in found:
             stream, seq = unpack(as_int(number))
-            shown.append(Skipped(str(fold), self._streams.by_id(stream).name, seq, str(reason)))
+            shown.append(Skipped(str(fold), self._streams.by_id[stream].name, seq, str(reason)))
         return shown
 
     def _table(self, name: str) -> FoldTable:
@@ -225,6 +228,6 @@ class TableReader:
     ) -> list[dict[str, Any]]:
         shown = []
         for stream, *values in rows:
-            name = str(self._streams.by_id(as_int(stream)).name)
+            name = str(self._streams.by_id[as_int(stream)].name)
             shown.append({"stream": name, **dict(zip(names, values, strict=True))})
         return shown

@@ -25,7 +25,8 @@ class Tiles:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._cache: OrderedDict[int, list[list[bytes]]] = OrderedDict()
+        # A rolled back transaction may have shown it what is not true.
+        self.cache: OrderedDict[int, list[list[bytes]]] = OrderedDict()
 
     def complete(self, stream: int, index: int, leaves: list[bytes]) -> None:
         """Keep the complete tile `index` of level 0, and every tile above that it completes."""
@@ -43,49 +44,29 @@ class Tiles:
             level += 1
             hashes = self._roots(stream, level, index)
 
-    def of(self, stream: int) -> "StreamTree":
-        """Return the tree of one stream."""
-        return StreamTree(self, stream)
-
     def tail(self, stream: int, size: int) -> list[bytes]:
         """Return the leaf hashes after the last complete tile of a stream of `size` entries."""
-        start = size - size % TILE_WIDTH
-        found = self._database.query(
-            "select header from entry where id >= ? and id < ? order by id",
-            (pack(stream, start), pack(stream, size)),
-        )
-        return [leaf_hash(as_bytes(row[0])) for row in found]
-
-    def forget(self) -> None:
-        """Drop what a rolled back transaction may have shown."""
-        self._cache.clear()
+        return leaf_hashes(self._database, stream, size - size % TILE_WIDTH, size)
 
     def tile(self, stream: int, level: int, index: int) -> list[list[bytes]]:
         """Return the levels of a tile; an incomplete one has those nodes that are complete."""
         key = tile_id(stream, level, index)
-        tile = self._cache.get(key)
+        tile = self.cache.get(key)
         if tile is not None:
-            self._cache.move_to_end(key)
+            self.cache.move_to_end(key)
             return tile
         found = self._database.query("select data from tile where id = ?", (key,))
         if not found:
-            return _expand(self._partial(stream, level, index))
+            if level > 0:
+                return _expand(self._roots(stream, level, index))
+            start = index * TILE_WIDTH
+            return _expand(leaf_hashes(self._database, stream, start, start + TILE_WIDTH))
         data = as_bytes(found[0][0])
         tile = _expand([data[at : at + HASH_BYTES] for at in range(0, len(data), HASH_BYTES)])
-        self._cache[key] = tile
-        if len(self._cache) > TILES_CACHED:
-            self._cache.popitem(last=False)
+        self.cache[key] = tile
+        if len(self.cache) > TILES_CACHED:
+            self.cache.popitem(last=False)
         return tile
-
-    def _partial(self, stream: int, level: int, index: int) -> list[bytes]:
-        if level > 0:
-            return self._roots(stream, level, index)
-        start = index * TILE_WIDTH
-        found = self._database.query(
-            "select header from entry where id >= ? and id < ? order by id",
-            (pack(stream, start), pack(stream, start + TILE_WIDTH)),
-        )
-        return [leaf_hash(as_bytes(row[0])) for row in found]
 
     def _roots(self, stream: int, level: int, index: int) -> list[bytes]:
         first = tile_id(stream, level - 1, index * TILE_WIDTH)
@@ -117,6 +98,15 @@ class StreamTree:
         if tile is None:
             tile = self._seen[key] = self._tiles.tile(self._stream, *key)
         return tile[within][index & ((1 << width) - 1)]
+
+
+def leaf_hashes(database: Database, stream: int, start: int, end: int) -> list[bytes]:
+    """Return the leaf hashes of the entries [start, end) of a stream, as far as they are here."""
+    found = database.query(
+        "select header from entry where id >= ? and id < ? order by id",
+        (pack(stream, start), pack(stream, end)),
+    )
+    return [leaf_hash(as_bytes(header)) for (header,) in found]
 
 
 def _expand(hashes: list[bytes]) -> list[list[bytes]]:

@@ -150,7 +150,7 @@ class Forks:
                 self._ask_next(stream)
 
     def on_question(self, link: int, message: Question, wall_ms: int) -> None:
-        stream = wire.stream_of(message.stream)
+        stream = StreamName.parse(message.stream)
         session = self.sync.paths.of(link)
         if session is None or not self.sync.may_hold(stream, session.peer):
             raise Refused(f"a question about {stream} from a machine that may not hold it")

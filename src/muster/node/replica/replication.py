@@ -102,7 +102,7 @@ class Replication:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
             case wire.Want():
-                session, stream = self.sync.paths.of(link), wire.stream_of(message.stream)
+                session, stream = self.sync.paths.of(link), StreamName.parse(message.stream)
                 own = session is not None and stream.machine == session.peer
                 # Who asks for entries of its own stream has fewer of them than we.
                 behind = (
@@ -134,7 +134,7 @@ class Replication:
         for raw in offer.forks:
             self.forks.learn(raw.encode(), wall_ms)
         for head in offer.heads:
-            stream = wire.stream_of(head.stream)
+            stream = StreamName.parse(head.stream)
             if stream.machine == self.membership.machine and head.size > self.store.log.size(
                 stream
             ):
@@ -142,7 +142,7 @@ class Replication:
         living = [h for h in offer.heads if not self._is_over(link, h)]
         offer = wire.Offer(living, whole=offer.whole)
         for head in self.sync.on_offer(link, offer, now_ms):
-            stream = wire.stream_of(head.stream)
+            stream = StreamName.parse(head.stream)
             if self.sync.may_hold(stream, self.membership.machine):
                 self._compare(link, stream, head)
             else:
@@ -160,7 +160,7 @@ class Replication:
 
     def _is_over(self, link: int, head: wire.Head) -> bool:
         """Whether the peer offers what lies beyond the end of a frozen stream; tell it why."""
-        stream = wire.stream_of(head.stream)
+        stream = StreamName.parse(head.stream)
         if self.forks.is_nothing(stream):
             return True
         end = self.forks.end_of(stream)
