@@ -32,6 +32,8 @@ PAIR_BYTES: Final = 16
 # So many of the newest runs are known by the beginnings of their keys: eight megabytes, two million
 # entries.
 RUNS_KNOWN_MAX: Final = 128
+# To learn one takes a millisecond and a half: the first lookup of what is old is no long step.
+RUNS_PER_LOOKUP: Final = 8
 
 
 class EntryIndex:
@@ -100,18 +102,20 @@ class EntryIndex:
         for key in keys:
             yield from tuple(self._by_key.get(key, ()))
         first, last = (int.from_bytes(key[:BEGINNING_BYTES], "big") for key in (low, high))
+        may_learn = RUNS_PER_LOOKUP
         for run in range(self._runs - 1, -1, -1):
-            if run >= self._runs - RUNS_KNOWN_MAX:
-                known = self._known.get(run)
-                if not known:
-                    parts = self._database.query(
-                        "select data from leaf where run = ? order by first", (run,)
-                    )
-                    words = array("I", b"".join(as_bytes(part) for (part,) in parts))
-                    if sys.byteorder == "little":
-                        words.byteswap()
-                    # The beginnings of the run's keys.
-                    known = self._known[run] = words[:: PAIR_BYTES // BEGINNING_BYTES]
+            known = self._known.get(run)
+            if known is None and may_learn and run >= self._runs - RUNS_KNOWN_MAX:
+                may_learn -= 1
+                parts = self._database.query(
+                    "select data from leaf where run = ? order by first", (run,)
+                )
+                words = array("I", b"".join(as_bytes(part) for (part,) in parts))
+                if sys.byteorder == "little":
+                    words.byteswap()
+                # The beginnings of the run's keys.
+                known = self._known[run] = words[:: PAIR_BYTES // BEGINNING_BYTES]
+            if known is not None:
                 at = bisect_left(known, first)
                 if at == len(known) or known[at] > last:
                     continue
