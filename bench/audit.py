@@ -33,8 +33,8 @@ TEXT = "The quick brown fox jumps over the lazy dog and then it rests. " * 4
 
 @contextmanager
 def log(entries: int, per_seal: int) -> Iterator[tuple[Source, str]]:
-    authority = Authority.from_seed(os.urandom(32))
-    identity = Identity.from_seed(os.urandom(32))
+    authority = Authority(os.urandom(32))
+    identity = Identity(os.urandom(32))
     record = sign_record(
         authority,
         sign_binding(identity, authority.fleet, "m0"),

@@ -162,8 +162,8 @@ async def _measured(folder: Path, children: list[subprocess.Popen[bytes]], recei
 
 
 def _write_keys(folder: Path) -> None:
-    authority = Authority.from_seed(secrets.token_bytes(32))
-    identity = Identity.from_seed(secrets.token_bytes(32))
+    authority = Authority(secrets.token_bytes(32))
+    identity = Identity(secrets.token_bytes(32))
     now_ms = time.time_ns() // 1_000_000
     binding = sign_binding(identity, authority.fleet, "m0")
     raw = sign_record(authority, binding, roles=["workstation"], serial=1, issued_ms=now_ms)

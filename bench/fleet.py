@@ -50,9 +50,9 @@ class Fleet:
             "BENCH_SECRET": secret.hex(),
             **(env or {}),
         }
-        self._authority = Authority.from_seed(secrets.token_bytes(32))
+        self._authority = Authority(secrets.token_bytes(32))
         self.operator_seed = secrets.token_bytes(32)
-        self.operator = Operator.from_seed(self.operator_seed)
+        self.operator = Operator(self.operator_seed)
         self.fleet = self._authority.fleet
         self.ids: list[str] = []
         self._make()
@@ -63,7 +63,7 @@ class Fleet:
     def _make(self) -> None:
         now_ms = time.time_ns() // 1_000_000
         seeds = [secrets.token_bytes(32) for _ in range(self.machines)]
-        identities = [Identity.from_seed(seed) for seed in seeds]
+        identities = [Identity(seed) for seed in seeds]
         self.ids = [each.machine for each in identities]
         ports = [_free_port() for _ in seeds]
         operators = [sign_operator(self._authority, self.operator.key, "alice", now_ms).decode()]

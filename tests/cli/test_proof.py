@@ -38,9 +38,9 @@ from muster.verbs.verify import verify
 from tests.log.material import Nodes
 from tests.promise import proves
 
-AUTHORITY = Authority.from_seed(b"a" * 32)
-OTHER = Authority.from_seed(b"z" * 32)
-ANN, BOB, CY = (Identity.from_seed(name * 32) for name in (b"1", b"2", b"3"))
+AUTHORITY = Authority(b"a" * 32)
+OTHER = Authority(b"z" * 32)
+ANN, BOB, CY = (Identity(name * 32) for name in (b"1", b"2", b"3"))
 INCARNATION = Incarnation("0" * 32)
 NOW = 1_790_000_000_000
 MINE = StreamName(ANN.machine, INCARNATION, FLEET)
@@ -296,7 +296,7 @@ def _closes(world, evidence):
     of = Fork(5, str(THEIRS))
     fork = name_of(of)
     for seed, kept in ((b"x" * 32, 1), (b"o" * 32, 0)):
-        operator = Operator.from_seed(seed)
+        operator = Operator(seed)
         signed = sign_statement(
             operator.statement, fleet=AUTHORITY.fleet, verb=VERB, object=fork,
             target=EVERY_MACHINE, args={"incident": fork, "note": "a backup"}, nonce=bytes(16),
@@ -337,7 +337,7 @@ def _exports(world):
 
 def _ends(world, fork):
     """The operator is revoked: the fork is closed as long as the end of the key names it."""
-    key = Operator.from_seed(b"o" * 32).key
+    key = Operator(b"o" * 32).key
     raw = sign_revocation(
         AUTHORITY, of="operator", key=key, name="alice", cuts={}, reason="left", issued_ms=NOW
     )

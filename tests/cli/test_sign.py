@@ -17,7 +17,7 @@ from muster.verbs.table import VERBS
 from tests.promise import proves
 
 DOCS = Path(__file__).parents[2] / "docs"
-FLEET = Authority.from_seed(b"a" * 32).fleet
+FLEET = Authority(b"a" * 32).fleet
 HUB = "b" * 64
 NOW = 1_790_000_000_000
 TO = sign.Target(HUB, "hub", FLEET, NOW)
@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
 def test_an_order_names_its_machine_its_arguments_and_five_minutes(home):
     raw = sign.sign("invite", {"name": "laptop"}, TO, "laptop")
     statement = open_statement(raw.encode(), FLEET)
-    assert statement.operator == Operator.from_seed(b"o" * 32).key
+    assert statement.operator == Operator(b"o" * 32).key
     assert statement.until_ms - statement.issued_ms == 5 * 60_000
     order_is = {"verb": "invite", "object": "laptop", "machine": HUB, "now_ms": NOW}
     check_order(statement, args={"name": "laptop"}, **order_is)

@@ -226,16 +226,16 @@ class Fleet:
         self.root.chmod(0o755)
         (self.root / "bin").mkdir()
         self.notes = self.root / "notes"
-        self.authority = Authority.from_seed(secrets.token_bytes(32))
+        self.authority = Authority(secrets.token_bytes(32))
         self.operator_seed = secrets.token_bytes(32)
-        self.operator = Operator.from_seed(self.operator_seed)
+        self.operator = Operator(self.operator_seed)
         self.fleet = self.authority.fleet
         self.issued_ms = now_ms() if issued_ms is None else issued_ms
         self.machines: dict[str, Machine] = {}
         self.records: dict[str, bytes] = {}
         self._seeds = {name: secrets.token_bytes(32) for name in names}
         for name, seed in self._seeds.items():
-            identity = Identity.from_seed(seed)
+            identity = Identity(seed)
             self.machines[name] = Machine(self, name, identity, free_port())
             roles: Any = ["hub", "workstation"] if name == names[0] else ["workstation"]
             binding = sign_binding(identity, self.fleet, name)

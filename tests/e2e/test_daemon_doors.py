@@ -163,7 +163,7 @@ def forged(fleet: Fleet) -> dict[str, bytes]:
     """Calls with which a member might try to give orders, by what is wrong with them."""
     hub, studio = fleet.hub, fleet["studio"]
     args = {"text": ["obey"], "to": "all"}
-    mine = Operator.from_seed(b"\x07" * 32)
+    mine = Operator(b"\x07" * 32)
 
     def signed(signer: Any, target: str, what: Any = args, verb: str = "send", **more: int) -> str:
         issued = now_ms() + more.get("early_ms", 0)

@@ -32,7 +32,7 @@ from muster.fleet.record import sign_revocation
 from muster.fleet.statement import open_statement, sign_statement
 from muster.log.stream import MachineId
 
-BOB = Operator.from_seed(b"bob".ljust(32))
+BOB = Operator(b"bob".ljust(32))
 CLAUDE = agent_key("claude", BUILD.machine)
 UNTIL = NOW + HOUR
 

@@ -48,7 +48,7 @@ from muster.log import canon
 TOKEN = bytes(range(16))
 INVITE_TEXT = write_invite(FLEET_ID, TOKEN, ADDRESS)
 INVITE = read_invite(INVITE_TEXT)
-PHONE = Identity.from_seed(b"phone".ljust(32))
+PHONE = Identity(b"phone".ljust(32))
 
 
 @proves("fleet.invite-string")
@@ -164,7 +164,7 @@ def test_an_invited_machine_becomes_a_member_with_everything_it_needs():
 def test_an_invite_that_was_used_enrols_nobody_else():
     hub = Hub()
     hub.join(sign_join(PHONE, INVITE, "phone"))
-    other = Identity.from_seed(b"thief".ljust(32))
+    other = Identity(b"thief".ljust(32))
     hub.refuses(sign_join(other, INVITE, "phone"), Denied, "used by another machine")
 
 
@@ -386,7 +386,7 @@ def test_a_renewal_that_binds_another_root_key_enrols_nobody():
     hub = Hub()
     known = hub.world.roster.named("laptop")
     before = dict(hub.world.rows)
-    friend = Identity.from_seed(b"a friend".ljust(32))
+    friend = Identity(b"a friend".ljust(32))
     request = RenewRequest(
         binding=sign_binding(friend, FLEET_ID, "laptop").decode(), fleet=FLEET_ID, issued_ms=NOW,
         machine=LAPTOP.machine, nonce=NONCE.hex(), serial=known.serial,

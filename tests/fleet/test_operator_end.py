@@ -37,8 +37,8 @@ from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.limits import OPERATOR_END_BYTES_MAX, OPERATOR_END_NAMES_MAX
 from muster.log import canon
 
-BOB = Operator.from_seed(b"bob".ljust(32))
-HOLDER = Operator.from_seed(b"holder".ljust(32)).key
+BOB = Operator(b"bob".ljust(32))
+HOLDER = Operator(b"holder".ljust(32)).key
 
 
 def shut(who: Operator = BOB) -> kinds.MachineRevoke:

@@ -56,7 +56,7 @@ def test_no_two_purposes_share_a_key_and_none_is_the_root():
 @proves("fleet.sub-keys")
 def test_a_seed_of_another_length_is_refused():
     with pytest.raises(Malformed, match="32 bytes"):
-        Identity.from_seed(b"short")
+        Identity(b"short")
 
 
 @pytest.mark.parametrize("holder", [STUDIO, AUTHORITY, ALICE])

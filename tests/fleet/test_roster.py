@@ -33,7 +33,7 @@ from muster.fleet.grant import Grant
 from muster.fleet.machine import Identity
 from muster.log.stream import JOURNAL, Scope, scope_group, scope_to
 
-STRANGER = Identity.from_seed(b"stranger".ljust(32))
+STRANGER = Identity(b"stranger".ljust(32))
 TEAM = scope_group(STUDIO.machine, "team")
 
 

@@ -56,9 +56,9 @@ def test_the_frozen_file_is_the_one_that_was_frozen():
 
 @proves("fleet.vectors")
 def test_frozen_seeds_give_the_frozen_keys():
-    assert Authority.from_seed(seed("authority")).fleet == FLEET
-    assert Operator.from_seed(seed("alice")).key == VECTORS["operator"]
-    assert Identity.from_seed(seed("studio")).machine == VECTORS["machine"]
+    assert Authority(seed("authority")).fleet == FLEET
+    assert Operator(seed("alice")).key == VECTORS["operator"]
+    assert Identity(seed("studio")).machine == VECTORS["machine"]
     assert tuple(VECTORS["sub_keys"]) == PURPOSES
     for purpose, known in VECTORS["sub_keys"].items():
         secret = derive_key(seed("studio"), purpose)
@@ -103,9 +103,9 @@ def test_the_frozen_invite_is_read_and_its_damaged_copies_are_not():
 def test_the_frozen_certificates_are_rebuilt_byte_for_byte():
     certificates = CertificateChain(VECTORS["tls_pem"].encode(), VECTORS["ca_pem"].encode())
     assert open_ca(certificates.ca_pem, FLEET) == certificates.ca_pem
-    assert tls_files(Identity.from_seed(seed("studio")), certificates)[0] == certificates.tls_pem
+    assert tls_files(Identity(seed("studio")), certificates)[0] == certificates.tls_pem
     known = open_record(VECTORS["accept"]["record"].encode(), FLEET)
-    again = issue(Authority.from_seed(seed("authority")), known, VECTORS["now_ms"])
+    again = issue(Authority(seed("authority")), known, VECTORS["now_ms"])
     assert again == certificates
 
 

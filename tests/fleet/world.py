@@ -28,13 +28,13 @@ HOUR = 3_600_000
 SALT = bytes(16)
 NONCE = bytes(range(16))
 
-AUTHORITY = Authority.from_seed(b"authority".ljust(32))
-OTHER_AUTHORITY = Authority.from_seed(b"other authority".ljust(32))
-STUDIO = Identity.from_seed(b"studio".ljust(32))
-BUILD = Identity.from_seed(b"build".ljust(32))
-LAPTOP = Identity.from_seed(b"laptop".ljust(32))
-ALICE = Operator.from_seed(b"alice".ljust(32))
-MALLORY = Operator.from_seed(b"mallory".ljust(32))
+AUTHORITY = Authority(b"authority".ljust(32))
+OTHER_AUTHORITY = Authority(b"other authority".ljust(32))
+STUDIO = Identity(b"studio".ljust(32))
+BUILD = Identity(b"build".ljust(32))
+LAPTOP = Identity(b"laptop".ljust(32))
+ALICE = Operator(b"alice".ljust(32))
+MALLORY = Operator(b"mallory".ljust(32))
 FLEET_ID = AUTHORITY.fleet
 ADDRESS = "hub.example:7433"
 

@@ -68,7 +68,7 @@ class One:
         self.world = world
         self.name = name
         self.number = number
-        self.identity = Identity.from_seed(bytes([number + 1]) * 32)
+        self.identity = Identity(bytes([number + 1]) * 32)
         self.id = self.identity.machine
         roles: Any = ["hub", "workstation"] if number == 0 else ["workstation"]
         binding = sign_binding(self.identity, world.fleet, name)
@@ -185,8 +185,8 @@ class Cores:
         self.parts = parts
         # Where the stores lie; none: in memory.
         self.folder = folder
-        self.authority = Authority.from_seed(b"a" * 32)
-        self.operator = Operator.from_seed(b"o" * 32)
+        self.authority = Authority(b"a" * 32)
+        self.operator = Operator(b"o" * 32)
         self.fleet = self.authority.fleet
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self._nonces = random.Random("nonces")

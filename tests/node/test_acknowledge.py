@@ -22,7 +22,7 @@ from muster.node.replica import membership
 from muster.node.services import operator_end
 from muster.verbs import incident as incident_verbs
 
-BOB = Operator.from_seed(b"bob".ljust(32))
+BOB = Operator(b"bob".ljust(32))
 DAY_MS = 24 * 3_600_000
 
 
@@ -155,7 +155,7 @@ def test_nobody_but_an_operator_closes_a_fork_and_it_is_closed_once(world):
     hub = world["hub"]
     (fork,) = listed(hub)
     args = signed(fork["fork"], "mine")
-    stranger = Operator.from_seed(b"x" * 32).statement
+    stranger = Operator(b"x" * 32).statement
     before = hub.own_size
     for signer in (stranger, hub.identity.root):
         statement = world.sign(VERB, fork["fork"], hub, args, signer=signer)
@@ -200,7 +200,7 @@ def new(world: Cores, fork: Any, note: str = "so I say", **changes: Any) -> Any:
 def test_a_word_that_no_operator_signed_for_this_fork_counts_nowhere(world, kind, make):
     hub = world["hub"]
     (fork,) = listed(hub)
-    stranger = Operator.from_seed(b"x" * 32).statement
+    stranger = Operator(b"x" * 32).statement
     bodies = [
         make(world, fork, signer=stranger),
         make(world, fork, about="0" * 64),
@@ -248,9 +248,9 @@ def test_an_older_machine_goes_on_alarming_until_it_closes_the_fork_itself_or_is
     hub, studio = world["hub"], world["studio"]
     (fork,) = listed(hub)
     with monkeypatch.context() as older:
-        older.setattr(
-            folds, "_acknowledged", lambda fleet: {kinds.FORK_CLOSE: KNOWS(fleet)[kinds.FORK_CLOSE]}
-        )
+        tables, handlers = folds._FOLDS["fleet.acknowledged"]
+        known = {kinds.FORK_CLOSE: handlers[kinds.FORK_CLOSE]}
+        older.setitem(folds._FOLDS, "fleet.acknowledged", (tables, known))
         world.restart("studio")
     world.link("hub", "studio")
     world.pass_ms(5_000)
@@ -267,9 +267,6 @@ def test_an_older_machine_goes_on_alarming_until_it_closes_the_fork_itself_or_is
     # Or it is upgraded, and reads what it has.
     world.restart("studio", image)
     assert [(f["state"], f["note"]) for f in listed(studio)] == [("closed", "a restored backup")]
-
-
-KNOWS = folds._acknowledged
 
 
 @proves("fleet.fork-closed")

@@ -103,7 +103,7 @@ def test_a_key_that_was_shut_out_says_nothing_more_for_its_person(world):
     args = {"to": "all", "text": ["before"]}
     assert studio.order("send", "all", args)["ok"]
     world.pass_ms(1_000)
-    second = Operator.from_seed(b"p" * 32)
+    second = Operator(b"p" * 32)
     added = {"name": "bob", "key": second.key}
     assert hub.order("operator.add", "bob", added)["ok"]
     statement = world.sign("revoke", "alice", hub, {"name": "alice"}, signer=second.statement)

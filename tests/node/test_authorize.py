@@ -157,7 +157,7 @@ def test_an_order_orders_exactly_what_was_signed(hub, change, expected):
 @proves("node.orders-exact")
 def test_an_order_late_early_elsewhere_or_of_a_stranger_is_refused(hub):
     world = hub.world
-    stranger = Operator.from_seed(b"x" * 32).statement
+    stranger = Operator(b"x" * 32).statement
     late = world.sign("send", "all", hub, ARGS, life_ms=1_000)
     for signed in (
         world.sign("send", "all", world["studio"], ARGS),
@@ -194,7 +194,7 @@ def test_what_an_agent_says_to_others_is_refused_with_a_secret_in_it_and_never_c
 
 @proves("node.denials-are-kept")
 def test_refusals_are_written_down_but_a_flood_of_them_is_only_counted(hub):
-    stranger = Operator.from_seed(b"x" * 32).statement
+    stranger = Operator(b"x" * 32).statement
     for _ in range(DENIALS_PER_MINUTE_MAX + 20):
         signed = hub.world.sign("send", "all", hub, ARGS, signer=stranger)
         assert kind(hub.call("send", ARGS, statement=signed)) == "Denied"

@@ -445,7 +445,7 @@ def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
 @proves("node.doubt-resume")
 def test_only_an_operator_ends_a_doubt_not_whom_an_operator_let_do_everything_else():
     world, studio, image, sizes, _ = obeyed()
-    helper = Operator.from_seed(b"helper".ljust(32))
+    helper = Operator(b"helper".ljust(32))
     grant = Grant(object="*", to=helper.key, until_ms=WALL_MS * 2, verb="*")
     now_ms = world.now().wall_ms
     given = sign_give(
@@ -474,7 +474,7 @@ def invited(world: Cores) -> str:
 
 
 def enrols(world: Cores, invitation: str, seed: bytes) -> str:
-    phone = Identity.from_seed(seed.ljust(32))
+    phone = Identity(seed.ljust(32))
     request = sign_join(phone, read_invite(invitation), "phone").decode()
     hub = world["hub"]
     return answer(hub.call("enrol", {"request": request}, link=world.stranger("hub")))

@@ -12,7 +12,7 @@ from muster.fleet import kinds
 from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
 from muster.fleet.folds import TAKEN
-from muster.fleet.grant import TAKE, take_args
+from muster.fleet.grant import TAKE
 from muster.fleet.machine import Operator
 from muster.fleet.permanent import permanent
 from muster.log import canon
@@ -75,7 +75,7 @@ def taken(hub: One, by: Operator | None = None) -> str:
     signer = None if by is None else by.statement
     given = hub.world.sign("grant", "x", hub, args, to="fleet")
     grant = document_id(given.encode())
-    taking = hub.world.sign(TAKE, grant, hub, take_args(grant), to="fleet", signer=signer)
+    taking = hub.world.sign(TAKE, grant, hub, {"id": grant}, to="fleet", signer=signer)
     with hub.core.store.transaction():
         hub.core.now = hub.world.now()
         body = kinds.GrantTake(grant, taking)
@@ -115,7 +115,7 @@ def test_a_grant_that_was_taken_in_a_branch_stays_taken_after_the_rollback():
         assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
 
 
-NOBODY = Operator.from_seed(b"nobody".ljust(32))
+NOBODY = Operator(b"nobody".ljust(32))
 
 
 def many(by: Operator | None) -> Callable[[One], list[str]]:

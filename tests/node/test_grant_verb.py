@@ -15,7 +15,7 @@ from muster.verbs.grant import MACHINE_VERBS, OPERATORS_ONLY, check_right, key_v
 from muster.verbs.table import VERBS
 
 SPEC = Path(__file__).parents[2] / "docs" / "spec" / "identity.md"
-BOB = Operator.from_seed(b"bob".ljust(32))
+BOB = Operator(b"bob".ljust(32))
 DAY_MS = 86_400_000
 
 

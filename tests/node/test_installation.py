@@ -21,8 +21,8 @@ from muster.verbs.table import VERBS
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     monkeypatch.setenv("MUSTER_STATE", str(tmp_path / "state"))
     made, now = Home(tmp_path / "home"), clock.read().wall_ms
-    authority, identity = Authority.from_seed(b"a" * 32), Identity.from_seed(b"m" * 32)
-    operator = Operator.from_seed(b"o" * 32)
+    authority, identity = Authority(b"a" * 32), Identity(b"m" * 32)
+    operator = Operator(b"o" * 32)
     binding = sign_binding(identity, authority.fleet, "hub")
     record = sign_record(authority, binding, roles=["hub"], serial=1, issued_ms=now)
     certificates = certificate.issue(authority, open_record(record, authority.fleet), now)

@@ -20,8 +20,8 @@ from muster.log.stream import FLEET
 from muster.node.incarnations.doubt import Doubt
 from muster.node.services import operator_end
 
-BOB = Operator.from_seed(b"bob".ljust(32))
-HELD = Operator.from_seed(b"holder".ljust(32))
+BOB = Operator(b"bob".ljust(32))
+HELD = Operator(b"holder".ljust(32))
 DAY_MS = 24 * 3_600_000
 SEND = {"to": "all", "text": ["hi"]}
 

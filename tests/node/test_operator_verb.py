@@ -17,7 +17,7 @@ from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
 from muster.node.incarnations.members import FactsChanged, FreshCertificates
 
-BOB = Operator.from_seed(b"bob".ljust(32))
+BOB = Operator(b"bob".ljust(32))
 SEND = {"to": "all", "text": ["hi"]}
 
 
@@ -83,7 +83,7 @@ def test_an_operator_needs_a_free_name_and_a_key_of_its_own(world):
 def test_nobody_but_an_operator_makes_one_and_nobody_but_the_authority_signs_one(world):
     hub = world["hub"]
     assert kind(add(world, signer=BOB.statement)) == "Denied"
-    other = Authority.from_seed(b"another".ljust(32))
+    other = Authority(b"another".ljust(32))
     forged = sign_operator(other, BOB.key, "bob", WALL_MS).decode()
     assert kind(hub.call("operator.record", {"record": forged})) == "Forged"
     assert kind(hub.call("operator.record", {"record": "nonsense"})) == "Malformed"
@@ -98,11 +98,11 @@ def test_nobody_but_an_operator_makes_one_and_nobody_but_the_authority_signs_one
 def test_there_are_as_many_operators_as_a_newcomer_can_be_told(world):
     hub = world["hub"]
     for number in range(OPERATORS_MAX):
-        key = Operator.from_seed(f"{number}".encode().ljust(32)).key
+        key = Operator(f"{number}".encode().ljust(32)).key
         record = sign_operator(world.authority, key, f"o{number}".ljust(63, "x"), WALL_MS)
         answer = hub.call("operator.record", {"record": record.decode()})
         assert kind(answer) == ("ok" if number < OPERATORS_MAX - 1 else "Refused")
-    phone = Identity.from_seed(b"phone".ljust(32))
+    phone = Identity(b"phone".ljust(32))
     invited = hub.order("invite", "phone", {"name": "phone"})["value"]["invitation"]
     invite = read_invite(invited.partition("#")[0])
     request = sign_join(phone, invite, "phone").decode()

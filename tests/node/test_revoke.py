@@ -274,7 +274,7 @@ def test_a_reason_that_fills_the_document_is_refused_and_nothing_is_written(worl
 
 
 def add_operator(world: Cores, name: str, seed: bytes) -> Operator:
-    operator = Operator.from_seed(seed.ljust(32))
+    operator = Operator(seed.ljust(32))
     record = sign_operator(world.authority, operator.key, name, WALL_MS)
     hub = world["hub"]
     answer = hub.call("operator.record", {"record": record.decode()})

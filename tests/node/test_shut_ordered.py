@@ -19,7 +19,7 @@ from muster.node.call.shut_out import was_told
 from muster.task import kinds
 from muster.task.evidence import task_args
 
-BOB = Operator.from_seed(b"bob".ljust(32))
+BOB = Operator(b"bob".ljust(32))
 TICKET = Signer(b"ticket".ljust(32))
 DEVICE = Signer(b"device".ljust(32))
 DAY_MS = 24 * 3_600_000

@@ -39,7 +39,7 @@ def test_a_liar_shuts_nobody_out():
     studio = world["studio"]
     studio.core.settled = True
     size = studio.own_size
-    forged = revocation(world, studio.id, by=Authority.from_seed(b"m" * 32))
+    forged = revocation(world, studio.id, by=Authority(b"m" * 32))
     about_another = revocation(world, world["hub"].id)
     for each in (forged, about_another, "", "{}", "\udcff", revocation(world, studio.id)[:-9]):
         studio.step(ShutOut(each))

@@ -437,4 +437,4 @@ class Machine:
 
 
 def identity_of(seed: object, name: str) -> Identity:
-    return Identity.from_seed(random.Random(f"{seed}/{name}").randbytes(32))
+    return Identity(random.Random(f"{seed}/{name}").randbytes(32))

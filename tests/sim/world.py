@@ -45,8 +45,8 @@ class World:
         self._number = 0
         self._hash = hashlib.sha256()
         self.healed = False
-        self.authority = Authority.from_seed(random.Random(f"{seed}/ca").randbytes(32))
-        self.operator = Operator.from_seed(random.Random(f"{seed}/op").randbytes(32))
+        self.authority = Authority(random.Random(f"{seed}/ca").randbytes(32))
+        self.operator = Operator(random.Random(f"{seed}/op").randbytes(32))
         self.fleet = self.authority.fleet
         self.operator_record = sign_operator(self.authority, self.operator.key, "alice", WALL_MS)
         self.network = Network(self)

@@ -73,7 +73,7 @@ def signer(verb: str) -> Signer:
     """The key that orders here: the operator's, else a device's. Raises: Denied without one."""
     home = Home()
     if home.has_seed("operator.seed"):
-        return Operator.from_seed(home.seed("operator.seed")).statement
+        return Operator(home.seed("operator.seed")).statement
     if home.has_seed("device.seed"):
         return Signer(home.seed("device.seed"))
     from muster.fleet.device import NEVER  # noqa: PLC0415 - only where somebody is refused

@@ -84,7 +84,22 @@ def issue(authority: Authority, record: MachineRecord, now_ms: int) -> Certifica
     """Certificates for the `tls` key of this record, valid from a little before `now_ms`."""
     check_fleet(record.fleet, authority.fleet, "The machine record")
     key = Ed25519PrivateKey.from_private_bytes(authority.x509_secret())
-    ca = _ca(authority, key)
+    public = key.public_key()
+    name = _subject(f"muster fleet {authority.fleet[:16]}")
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(public)
+        .serial_number(_serial("ca", authority.fleet))
+        .not_valid_before(_CA_FROM)
+        .not_valid_after(_CA_UNTIL)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(_pin(authority, key), critical=False)
+    )
+    ca = builder.sign(key, None)
     leaf = _leaf(authority, key, record, now_ms)
     return CertificateChain(leaf.public_bytes(Encoding.PEM), ca.public_bytes(Encoding.PEM))
 
@@ -178,25 +193,6 @@ def renew_at_ms(tls_pem: bytes) -> int:
     start = certificate.not_valid_before_utc.timestamp()
     end = certificate.not_valid_after_utc.timestamp()
     return int((start + end) * 500)
-
-
-def _ca(authority: Authority, key: Ed25519PrivateKey) -> x509.Certificate:
-    public = key.public_key()
-    name = _subject(f"muster fleet {authority.fleet[:16]}")
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(public)
-        .serial_number(_serial("ca", authority.fleet))
-        .not_valid_before(_CA_FROM)
-        .not_valid_after(_CA_UNTIL)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(_pin(authority, key), critical=False)
-    )
-    return builder.sign(key, None)
 
 
 # An extension's value must be DER: a UTF8String whose length takes two bytes.

@@ -13,7 +13,7 @@ The label ends in a version, so that one sub-key can be exchanged while the othe
 """
 
 import hmac
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from muster.log.keys import Signer, agreement_key
 
@@ -24,18 +24,7 @@ Purpose = Literal[
     "seal", "seen", "held", "git", "tls", "ssh", "nats", "wireguard", "age", "statement"
 ]
 # What a machine's sub-keys are for. The order is the order of the documents that list them.
-PURPOSES: Final[tuple[Purpose, ...]] = (
-    "seal",
-    "seen",
-    "held",
-    "git",
-    "tls",
-    "ssh",
-    "nats",
-    "wireguard",
-    "age",
-    "statement",
-)
+PURPOSES: Final[tuple[Purpose, ...]] = get_args(Purpose)
 # Key agreement, not signatures. Derived, never mapped from the ed25519 key: the proof that
 # one key may serve both covers age and does not cover WireGuard.
 AGREEMENT_PURPOSES: Final = frozenset({"wireguard", "age"})

@@ -18,7 +18,7 @@ Rule 4: terms are taken back as a grant is, by the id of the statement: also bef
 import base64
 import binascii
 import hashlib
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -103,16 +103,11 @@ def sign_terms(
         verb=ADD,
         object=terms.machine,
         target=EVERY_MACHINE,
-        args=terms_args(terms),
+        args=msgspec.to_builtins(terms),
         nonce=nonce,
         issued_ms=issued_ms,
         until_ms=min(terms.until_ms, issued_ms + limits.STATEMENT_LIFE_MS_MAX),
     )
-
-
-def terms_args(terms: Terms) -> Any:
-    """The arguments that a statement giving these terms signs."""
-    return msgspec.to_builtins(terms)
 
 
 def adds(statement: Statement, terms: Terms) -> bool:
@@ -121,7 +116,7 @@ def adds(statement: Statement, terms: Terms) -> bool:
         statement.verb == ADD
         and statement.object == terms.machine
         and statement.target == EVERY_MACHINE
-        and statement.args == args_hash(terms_args(terms))
+        and statement.args == args_hash(msgspec.to_builtins(terms))
         and not any(right.verb in NEVER for right in terms.rights)
     )
 

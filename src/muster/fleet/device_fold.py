@@ -8,9 +8,11 @@ Rule 2: a key is bound only in the stream of the machine that its terms name.
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
+import msgspec
+
 from muster.errors import Refused
 from muster.fleet import kinds
-from muster.fleet.device import adds, device_of, open_device, terms_args
+from muster.fleet.device import adds, device_of, open_device
 from muster.fleet.document import document_id
 from muster.fleet.statement import open_statement
 from muster.log import canon
@@ -46,7 +48,7 @@ def _offer(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     if not adds(statement, body.terms):
         raise Skip("other-terms")
-    terms = canon.encode(terms_args(body.terms)).decode()
+    terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
     row = (statement.operator, body.statement, terms, entry.header.t[0])
     return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
 
@@ -61,12 +63,9 @@ def _bind(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
     # A copied string is of no use on another machine.
     if binding.machine != entry.stream.machine:
         raise Skip("not-mine")
-    terms = canon.encode(terms_args(body.terms)).decode()
+    terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
     row = (device.operator, terms, entry.header.t[0])
     return [Change(DEVICE.name, (device.key, device.id), row)]
 
 
-DEVICE_KINDS: Final[dict[str, Handler]] = {
-    kinds.DEVICE_OPEN: _offer,
-    kinds.DEVICE_RECORD: _bind,
-}
+DEVICE_KINDS: Final[dict[str, Handler]] = {kinds.DEVICE_OPEN: _offer, kinds.DEVICE_RECORD: _bind}

@@ -81,11 +81,6 @@ LOGGED_IN: Final = "yes"
 LOGGED_OUT: Final = "no"
 
 
-def is_logged_out(facts: Facts, agent: str) -> bool:
-    """Whether the machine says that this agent has no account there."""
-    return facts.logins.get(agent) == LOGGED_OUT
-
-
 def told(facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The bodies, by kind, that say these facts: older machines read the first of them."""
     if not facts:

@@ -104,13 +104,7 @@ MEMBER: Final = Table(
 ACKNOWLEDGED: Final = Table(
     "fleet_acknowledged",
     (("incident", "text"), ("signer", "text")),
-    (
-        ("fork", "int"),
-        ("about", "text"),
-        ("common", "int"),
-        ("note", "text"),
-        ("issued_ms", "int"),
-    ),
+    (("fork", "int"), ("about", "text"), ("common", "int"), ("note", "text"), ("issued_ms", "int")),
     (("incident", "signer"), ("signer", "fork")),
 )
 INCIDENT: Final = Table(
@@ -285,12 +279,10 @@ def _invite_use(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
     return [Change(INVITE.name, (body.sha256,), (*row[:3], body.machine))]
 
 
-def _group_open(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
-    body = body_as(entry, kinds.GroupOpen)
-    return [Change(GROUP.name, (body.name,), (entry.header.t[0],))]
-
-
-def _member(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _group(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+    if entry.header.kind == kinds.GROUP_OPEN:
+        name = body_as(entry, kinds.GroupOpen).name
+        return [Change(GROUP.name, (name,), (entry.header.t[0],))]
     member, since, cuts = 0, "start", "{}"
     if entry.header.kind == kinds.GROUP_REMOVE:
         body: kinds.GroupAdd | kinds.GroupRemove = body_as(entry, kinds.GroupRemove)
@@ -345,17 +337,10 @@ _FOLDS: Final[dict[str, tuple[tuple[Table, ...], dict[str, Handler]]]] = {
             kinds.ORDER_DENY: _deny,
         },
     ),
-    "fleet.invite": (
-        (INVITE,),
-        {kinds.INVITE_OPEN: _invite_open, kinds.INVITE_USE: _invite_use},
-    ),
+    "fleet.invite": ((INVITE,), {kinds.INVITE_OPEN: _invite_open, kinds.INVITE_USE: _invite_use}),
     "fleet.group": (
         (GROUP, MEMBER),
-        {
-            kinds.GROUP_OPEN: _group_open,
-            kinds.GROUP_ADD: _member,
-            kinds.GROUP_REMOVE: _member,
-        },
+        {kinds.GROUP_OPEN: _group, kinds.GROUP_ADD: _group, kinds.GROUP_REMOVE: _group},
     ),
     "fleet.acknowledged": ((ACKNOWLEDGED,), dict.fromkeys(KINDS, _acknowledge)),
     "fleet.end": ((ENDED,), {kinds.OPERATOR_END: _end}),

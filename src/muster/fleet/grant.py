@@ -15,7 +15,7 @@ There are no patterns: a verb or object is named exactly, or is `*`.
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta, Struct
@@ -79,7 +79,7 @@ def sign_give(
         verb=GIVE,
         object=grant.verb,
         target=EVERY_MACHINE,
-        args=give_args(grant),
+        args=msgspec.to_builtins(grant),
         nonce=nonce,
         issued_ms=issued_ms,
         until_ms=until_ms,
@@ -96,21 +96,11 @@ def sign_take(
         verb=TAKE,
         object=grant_id,
         target=EVERY_MACHINE,
-        args=take_args(grant_id),
+        args={"id": grant_id},
         nonce=nonce,
         issued_ms=issued_ms,
         until_ms=issued_ms + limits.STATEMENT_LIFE_MS_MAX,
     )
-
-
-def give_args(grant: Grant) -> Any:
-    """The arguments that a statement giving `grant` signs."""
-    return msgspec.to_builtins(grant)
-
-
-def take_args(grant_id: str) -> Any:
-    """The arguments that a statement taking a grant signs."""
-    return {"id": grant_id}
 
 
 def gives(statement: Statement, grant: Grant) -> bool:
@@ -119,7 +109,7 @@ def gives(statement: Statement, grant: Grant) -> bool:
         statement.verb == GIVE
         and statement.object == grant.verb
         and statement.target == EVERY_MACHINE
-        and statement.args == args_hash(give_args(grant))
+        and statement.args == args_hash(msgspec.to_builtins(grant))
     )
 
 
@@ -129,7 +119,7 @@ def takes(statement: Statement, grant_id: str) -> bool:
         statement.verb == TAKE
         and statement.object == grant_id
         and statement.target == EVERY_MACHINE
-        and statement.args == args_hash(take_args(grant_id))
+        and statement.args == args_hash({"id": grant_id})
     )
 
 

@@ -150,9 +150,7 @@ def enrol(
         )
     if invite.machine == binding.machine:
         known = roster.machine(binding.machine)
-        return Enrolment(
-            (), _answer(authority, roster, known, hub=hub, address=address, now_ms=now_ms)
-        )
+        return _enrolment((), authority, roster, known, hub=hub, address=address, now_ms=now_ms)
     if now_ms > invite.until_ms:
         raise Denied(f"The invite for {invite.name} has expired: ask for a new one.")
     roster.check_binding(binding)
@@ -169,9 +167,7 @@ def enrol(
         (INVITE_USE, InviteUse(machine=record.machine, sha256=join.sha256)),
         (MACHINE_RECORD, MachineRecorded(record=raw.decode("ascii"))),
     )
-    return Enrolment(
-        entries, _answer(authority, roster, record, hub=hub, address=address, now_ms=now_ms)
-    )
+    return _enrolment(entries, authority, roster, record, hub=hub, address=address, now_ms=now_ms)
 
 
 def sign_renew(identity: Identity, record: MachineRecord, *, nonce: bytes, issued_ms: int) -> bytes:
@@ -217,9 +213,7 @@ def renew(
     if (binding.machine, binding.name) != (known.machine, known.name):
         raise Forged(f"{what} binds another machine or name than {known.name}.")
     if raw_binding == binding_of(known):
-        return Enrolment(
-            (), _answer(authority, roster, known, hub=hub, address=address, now_ms=now_ms)
-        )
+        return _enrolment((), authority, roster, known, hub=hub, address=address, now_ms=now_ms)
     roster.check_binding(binding)
     # A clock that was set back since then keeps nobody waiting.
     if 0 <= now_ms - known.issued_ms < limits.KEYS_CHANGED_MS_MIN:
@@ -234,9 +228,7 @@ def renew(
     )
     record = open_record(fresh, authority.fleet)
     entries = ((MACHINE_RECORD, MachineRecorded(record=fresh.decode("ascii"))),)
-    return Enrolment(
-        entries, _answer(authority, roster, record, hub=hub, address=address, now_ms=now_ms)
-    )
+    return _enrolment(entries, authority, roster, record, hub=hub, address=address, now_ms=now_ms)
 
 
 def open_answer(raw: bytes, identity: Identity, fleet: FleetId) -> Welcome:
@@ -255,7 +247,8 @@ def open_answer(raw: bytes, identity: Identity, fleet: FleetId) -> Welcome:
     return Welcome(record, certificates, hub, operators, answer)
 
 
-def _answer(
+def _enrolment(
+    entries: tuple[tuple[str, Any], ...],
     authority: Authority,
     roster: Roster,
     record: MachineRecord,
@@ -263,7 +256,7 @@ def _answer(
     hub: MachineRecord,
     address: str,
     now_ms: int,
-) -> bytes:
+) -> Enrolment:
     certificates = issue(authority, record, now_ms)
     answer = JoinAnswer(
         address=check_address(address),
@@ -274,4 +267,4 @@ def _answer(
         record=record.raw.decode("ascii"),
         tls_pem=certificates.tls_pem.decode("ascii"),
     )
-    return canon.encode(answer)
+    return Enrolment(entries, canon.encode(answer))

@@ -11,13 +11,7 @@ the authority's `record` sub-key. An operator's key is its `statement` sub-key.
 from typing import NoReturn
 
 from muster.errors import Malformed
-from muster.fleet.derive import (
-    AGREEMENT_PURPOSES,
-    PURPOSES,
-    SEED_BYTES,
-    derive_key,
-    public_key,
-)
+from muster.fleet.derive import AGREEMENT_PURPOSES, PURPOSES, SEED_BYTES, derive_key, public_key
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
 
@@ -51,10 +45,6 @@ class Identity(_Secret):
         self.machine = MachineId(self.root.public.hex())
         self._keys: dict[str, str] | None = None
 
-    @classmethod
-    def from_seed(cls, seed: bytes) -> "Identity":
-        return cls(seed)
-
     def signer(self, purpose: str) -> Signer:
         """The signing sub-key for one purpose (not for `wireguard` and `age`)."""
         assert purpose in PURPOSES, purpose
@@ -87,10 +77,6 @@ class Authority(_Secret):
         self.record = Signer(derive_key(self._seed, "record"))
         self.fleet = FleetId(self.record.public.hex())
 
-    @classmethod
-    def from_seed(cls, seed: bytes) -> "Authority":
-        return cls(seed)
-
     def x509_secret(self) -> bytes:
         """The secret half of the key that signs X.509 certificates; for certificate.py."""
         return derive_key(self._seed, "x509")
@@ -108,10 +94,6 @@ class Operator(_Secret):
         super().__init__(seed)
         self.statement = Signer(derive_key(self._seed, "statement"))
         self.key = self.statement.public.hex()
-
-    @classmethod
-    def from_seed(cls, seed: bytes) -> "Operator":
-        return cls(seed)
 
     def __repr__(self) -> str:
         return f"Operator({self.key})"

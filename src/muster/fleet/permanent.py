@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from muster.errors import Refused
 from muster.fleet import acknowledgement, folds, kinds
-from muster.fleet.grant import takes
+from muster.fleet.grant import GRANT, takes
 from muster.fleet.operator_end import open_end
 from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
@@ -79,7 +79,10 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         return Permanent(folds.ENDED.name, {"document": raw})
     if kind == kinds.GRANT_TAKE:
         taking = body_as(entry, kinds.GrantTake)
-        if not roster.takings_last(signer_of(taking.statement.encode()), taking.id):
+        # Anybody can sign that he takes one: it counts of an operator, and of a key that may give.
+        key = signer_of(taking.statement.encode())
+        may_give = any(g.grant.to == key and g.grant.verb == GRANT for g in roster.grants)
+        if not may_give and not roster.took(key, taking.id):
             return None
         taker = open_statement(taking.statement.encode(), roster.fleet)
         row = {"id": taking.id, "taker": taker.operator}
@@ -101,15 +104,14 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         row = {"name": removal.name, "machine": removal.machine}
         t_ms, t_n = entry.header.t
         return Permanent(folds.MEMBER.name, row, own=True, since=(t_ms, t_n))
-    return _obeyed(entry, roster, me)
-
-
-def _obeyed(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
-    raw = body_as(entry, kinds.OrderTake).statement.encode()
-    # An order of a key that holds nothing any more needs no remembering: it is denied anyway.
-    if entry.header.author != me or not roster.orders_last(signer_of(raw)):
+    order_raw = body_as(entry, kinds.OrderTake).statement.encode()
+    if entry.header.author != me:
         return None
-    order = open_statement(raw, roster.fleet)
+    # An order of a key that holds nothing any more needs no remembering: it is denied anyway.
+    key = signer_of(order_raw)
+    if key not in roster.operators_ever and all(g.grant.to != key for g in roster.grants):
+        return None
+    order = open_statement(order_raw, roster.fleet)
     if not is_target(order, me):
         return None
     row = {"operator": order.operator, "nonce": order.nonce}

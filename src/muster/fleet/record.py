@@ -122,12 +122,7 @@ def open_binding(raw: bytes, fleet: FleetId) -> Binding:
 
 
 def sign_record(
-    authority: Authority,
-    binding: bytes,
-    *,
-    roles: Sequence[Role],
-    serial: int,
-    issued_ms: int,
+    authority: Authority, binding: bytes, *, roles: Sequence[Role], serial: int, issued_ms: int
 ) -> bytes:
     """The record that makes the machine of this binding a member of the fleet."""
     open_binding(binding, authority.fleet)

@@ -14,15 +14,10 @@ from typing import Any, NamedTuple
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
 from muster.fleet.facts import Facts
-from muster.fleet.grant import GRANT, Given, Grant, decide, effective, gives
+from muster.fleet.grant import Given, Grant, decide, effective, gives
 from muster.fleet.name import short
 from muster.fleet.operator_end import Ended, acknowledged, took
-from muster.fleet.record import (
-    Binding,
-    MachineRecord,
-    OperatorRecord,
-    Revocation,
-)
+from muster.fleet.record import Binding, MachineRecord, OperatorRecord, Revocation
 from muster.fleet.statement import Statement, check_order
 from muster.log.stream import (
     FLEET,
@@ -229,8 +224,7 @@ class Roster:
         name = operator[:12] if signed is None else signed.name
         if device is None:
             return name
-        machine = self.known.get(MachineId(device.terms.machine))
-        return f"{name}.{device.terms.machine[:12] if machine is None else machine.name}"
+        return f"{name}.{self._name_of(device.terms.machine)}"
 
     def allow(
         self,
@@ -274,16 +268,6 @@ class Roster:
     def acknowledged(self, key: str, incident: str) -> bool:
         """Whether this key's word about an incident is an operator's, now or when it counted."""
         return key in self.operators_ever and acknowledged(self.ended, key, incident)
-
-    def takings_last(self, key: str, id: str) -> bool:
-        """Whether a grant that this key took stays taken; anybody can sign that he takes one."""
-        return self.took(key, id) or any(
-            each.grant.to == key and each.grant.verb == GRANT for each in self.grants
-        )
-
-    def orders_last(self, key: str) -> bool:
-        """Whether an order of this key was one: it was an operator's, or a grant is to it."""
-        return key in self.operators_ever or any(each.grant.to == key for each in self.grants)
 
     def is_dead(self, key: str) -> bool:
         """Whether a key was revoked, or is a sub-key of a machine that was."""

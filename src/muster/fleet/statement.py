@@ -112,13 +112,7 @@ def signer_of(raw: bytes) -> str:
 
 
 def check_order(
-    statement: Statement,
-    *,
-    verb: str,
-    object: str,
-    machine: MachineId,
-    args: Any,
-    now_ms: int,
+    statement: Statement, *, verb: str, object: str, machine: MachineId, args: Any, now_ms: int
 ) -> None:
     """Raises unless the statement orders exactly this, here and now.
 

@@ -51,10 +51,10 @@ class Installation:
         self.facts = home.facts()
         reach.check_config(self.config, self.facts, str(home.path / "config.toml"))
         self.fleet = FleetId(self.facts["fleet"])
-        self.identity = Identity.from_seed(home.seed())
+        self.identity = Identity(home.seed())
         self.authority: Authority | None = None
         if home.has_seed("authority.seed"):
-            self.authority = Authority.from_seed(home.seed("authority.seed"))
+            self.authority = Authority(home.seed("authority.seed"))
         self.agent_variables = tuple(self.config.agent_env)
         self.blobs = Blobs(Path(home.blobs))
         # SQLite gives its companion files the mode of the database: nobody else reads any of them.

@@ -372,7 +372,4 @@ _NOT_BY_HUMAN = (
     *("agent", "needs", "deliver", "check", "timeout"),
     *("retries", "race", "each", "env", "budget"),
 )
-_TIME_MS_MAX = {
-    "timeout": limits.PHASE_TIMEOUT_MS_MAX,
-    "deadline": limits.PHASE_DEADLINE_MS_MAX,
-}
+_TIME_MS_MAX = {"timeout": limits.PHASE_TIMEOUT_MS_MAX, "deadline": limits.PHASE_DEADLINE_MS_MAX}

@@ -62,7 +62,8 @@ class _Reader:
         self._required: set[str] = set()
 
     def take(self, node: Node, wanted: inspect.Type, path: str) -> Any:
-        if self._full():
+        # Looking for the nearest word is slow enough to be an attack.
+        if len(self.problems) >= limits.SPEC_PROBLEMS_MAX:
             return None
         self.places.setdefault(path, (node.line, node.column))
         wanted, extra = _bare(wanted)
@@ -84,14 +85,18 @@ class _Reader:
             case inspect.StrType():
                 return self._text(node, wanted, path, extra)
             case inspect.IntType():
-                return self._number(node, wanted, path)
+                value = node.value if isinstance(node, Scalar) else None
+                low, high = wanted.ge, wanted.le
+                if isinstance(value, bool) or not isinstance(value, int):
+                    what = f"is a whole number from {low} to {high}, without quotes"
+                    return self._bad(node, path, what)
+                if (low is not None and value < low) or (high is not None and value > high):
+                    what = f"is {value}; it must be from {low} to {high}"
+                    return self._bad(node, path, what)
+                return value
             case inspect.LiteralType():
                 return self._word(node, wanted, path)
         raise AssertionError(f"spec.py uses a type that decode.py does not read: {wanted}")
-
-    def _full(self) -> bool:
-        """Whether to stop: looking for the nearest word is slow enough to be an attack."""
-        return len(self.problems) >= limits.SPEC_PROBLEMS_MAX
 
     def _bad(self, node: Node, path: str, sentence: str) -> None:
         colon = ":" if sentence.startswith('"') else ""
@@ -109,7 +114,7 @@ class _Reader:
         misspelt: set[str] = set()
         for key, value in node.values.items():
             here = f"{path}.{key}" if path else key
-            if key not in fields and self._full():
+            if key not in fields and len(self.problems) >= limits.SPEC_PROBLEMS_MAX:
                 break
             if key not in fields:
                 where = path or "a spec"
@@ -178,15 +183,6 @@ class _Reader:
         if refusal:
             return self._bad(node, path, f"{shown(text)} {refusal}")
         return text
-
-    def _number(self, node: Node, wanted: inspect.IntType, path: str) -> Any:
-        value = node.value if isinstance(node, Scalar) else None
-        low, high = wanted.ge, wanted.le
-        if isinstance(value, bool) or not isinstance(value, int):
-            return self._bad(node, path, f"is a whole number from {low} to {high}, without quotes")
-        if (low is not None and value < low) or (high is not None and value > high):
-            return self._bad(node, path, f"is {value}; it must be from {low} to {high}")
-        return value
 
     def _word(self, node: Node, wanted: inspect.LiteralType, path: str) -> Any:
         known = [str(value) for value in wanted.values]

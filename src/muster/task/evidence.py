@@ -106,8 +106,8 @@ def check_evidence(
     if opened.task != assign.task:
         raise Unproven("open-other-task", "the assignment cites the opening of another task")
     if not opened.run:
-        statement = _order(opened.statement, opener, fleet)
-        _ordered(statement, opener, "task", opened.task, task_args(opened))
+        order = ("task", opened.task, task_args(opened))
+        statement = _ordered(opened.statement, opener, fleet, order)
         _allowed(statement, opener, authority, now_ms)
         return Evidence(assign, opened, None, statement, certain=False)
     starter = _origin(_cause(opener, "run.open", lookup), lookup)
@@ -154,8 +154,8 @@ def check_ordered(
     if starter.header.kind == "task.open":
         opened = _read(starter, "task.open", TaskOpen, "open")
         if not opened.run:
-            statement = _order(opened.statement, starter, fleet)
-            _ordered(statement, starter, "task", opened.task, task_args(opened))
+            order = ("task", opened.task, task_args(opened))
+            statement = _ordered(opened.statement, starter, fleet, order)
             _allowed(statement, starter, authority, now_ms)
             came(statement, starter)
             return statement.target == author
@@ -175,8 +175,7 @@ def _ordered_run(starter: Entry, fleet: FleetId, known: Known) -> tuple[RunOpen,
     if starter.body is not None and starter.id in known:
         return known[starter.id]
     run = _read(starter, "run.open", RunOpen, "run")
-    statement = _order(run.statement, starter, fleet)
-    _ordered(statement, starter, "run", run.name, run_args(run))
+    statement = _ordered(run.statement, starter, fleet, ("run", run.name, run_args(run)))
     if len(known) >= _RUNS_KNOWN_MAX:
         known.clear()
     known[starter.id] = (run, statement)
@@ -226,27 +225,26 @@ def _cause(entry: Entry, kind: str, lookup: Lookup) -> Entry:
     raise Unproven(f"{word}-missing", f"this machine has no {kind} for {entry.header.kind}")
 
 
-def _order(raw: str, entry: Entry, fleet: FleetId) -> Statement:
-    """The operator's statement in an entry; whom it convinces of what comes next."""
+def _ordered(
+    raw: str, entry: Entry, fleet: FleetId, order: tuple[str, str, dict[str, Any]]
+) -> Statement:
+    """The operator's statement in an entry: this verb, object and arguments, of this owner."""
+    verb, object, args = order
     if not raw:
         raise Unproven("statement-missing", f"no operator's order stands in {entry.header.kind}")
     try:
-        return open_statement(bytes.fromhex(raw), fleet)
+        statement = open_statement(bytes.fromhex(raw), fleet)
     except (MusterError, ValueError) as error:
         text = f"the operator's order does not hold: {error}"
         raise Unproven("statement-forged", text) from error
 
-
-def _ordered(
-    statement: Statement, entry: Entry, verb: str, object: str, args: dict[str, Any]
-) -> None:
-    """The statement orders exactly this, of this owner."""
     machine, at_ms = MachineId(entry.header.author), _moment(statement, entry)
     try:
         check_order(statement, verb=verb, object=object, machine=machine, args=args, now_ms=at_ms)
     except MusterError as error:
         text = f"the operator ordered something else: {error}"
         raise Unproven("statement-other-order", text) from error
+    return statement
 
 
 def _moment(statement: Statement, entry: Entry) -> int:

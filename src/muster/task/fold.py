@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from muster.log.entry import Entry
 from muster.log.fold import Change, Key, Rows, Skip, Table, body_as
 from muster.task import kinds
-from muster.task.state import RUN_TRANSITIONS, State, follow
+from muster.task.state import RUN_TRANSITIONS, TRANSITIONS, State
 
 R = TypeVar("R")
 
@@ -240,8 +240,7 @@ def _open(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     if rows.get("task", (body.task,)) is not None:
         raise Skip("task-exists")
     human = body.template.get("by") == "human"
-    state = follow("", "task.open:human" if human else "task.open")
-    assert state is not None
+    state = TRANSITIONS["", "task.open:human" if human else "task.open"]
     now = entry.header.t[0]
     row = TaskRow(
         state, body.run, body.phase, body.instance, 0, 0, "", "", body.priority, 0, 0, 0, now, now,
@@ -268,7 +267,7 @@ def _move(entry: Entry, rows: Rows) -> tuple[Change, ...]:
         raise Skip("no-such-task")
     if isinstance(body, kinds.TaskSettle):
         event = f"task.settle:{body.outcome}"
-    state = follow(old.state, event)
+    state = TRANSITIONS.get((old.state, event))
     if state is None:
         raise Skip("illegal-transition")
     row = old._replace(state=state, changed_ms=entry.header.t[0])

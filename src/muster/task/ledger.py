@@ -27,16 +27,12 @@ from muster.task.instruction import (
     Stop,
 )
 from muster.task.lease import Alarms
-from muster.task.open_task import Ended, Live, retry, settlement
+from muster.task.open_task import Ended, Live, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Past, Reputation
 from muster.task.route import Machine, pool_of, since_of
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-
-
-def _nothing(dedupe: str) -> None:  # noqa: ARG001 - the shape of a look-up that finds nothing
-    return None
 
 
 class Ledger:
@@ -46,7 +42,7 @@ class Ledger:
         self,
         order: int,
         *,
-        settled_with_key: Callable[[str], str | None] = _nothing,
+        settled_with_key: Callable[[str], str | None] = lambda _dedupe: None,
         is_mine: Callable[[str], bool] = bool,
         lease_ms: int = limits.LEASE_MS,
     ) -> None:
@@ -222,7 +218,7 @@ class Ledger:
             return
         task.tried |= {task.machine}
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
-        self._again(task, entry, retry(task, "failed", reason, delay_ms), now)
+        self._again(task, entry, "failed", reason, delay_ms, now)
 
     def _refused(
         self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
@@ -239,7 +235,7 @@ class Ledger:
         if body.reason == "busy":
             delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
             task.busy += 1
-            self._again(task, entry, retry(task, "busy", reason, delay_ms), now)
+            self._again(task, entry, "busy", reason, delay_ms, now)
             return
         # A machine in doubt of its own past refuses whatever it is: that says nothing of the task.
         task.refusals += body.reason != "in-doubt"
@@ -255,7 +251,7 @@ class Ledger:
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
-        self._again(task, entry, retry(task, "refused", reason, delay_ms), now)
+        self._again(task, entry, "refused", reason, delay_ms, now)
 
     def _give_up(self, task: Live, reason: str, entry: EntryId) -> None:
         reason = reason[: limits.REASON_CHARS_MAX]
@@ -275,12 +271,15 @@ class Ledger:
     def _fits_somewhere(self, task: Live) -> bool:
         return any(verdict.fits for verdict in self._queue.candidates(self._group(task)))
 
-    def _again(self, task: Live, entry: EntryId, body: kinds.TaskRetry, now: Now) -> None:
+    def _again(  # noqa: PLR0917 - an attempt's end, and what is made of it
+        self, task: Live, entry: EntryId, why: kinds.Why, reason: str, delay_ms: int, now: Now
+    ) -> None:
         self._release(task)
-        task.reason = body.reason
+        task.reason = reason
+        body = kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
         task.moved = self._say(task, body, (entry,))
-        if body.after_ms:
-            self._delay(task, body.after_ms, now)
+        if delay_ms:
+            self._delay(task, delay_ms, now)
         else:
             self._enqueue(task)
 

@@ -43,10 +43,7 @@ class Finding(NamedTuple):
 
 
 def local_files(
-    spec: Spec,
-    before: Mapping[str, frozenset[str]],
-    files: Collection[str] | None,
-    repo: str = "",
+    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None, repo: str = ""
 ) -> Iterator[Finding]:
     """Every use of a file that may not be there. `before` has all prerequisites of a phase,
     near and far; `files` are the paths of the commit the run starts from, None when unknown;

@@ -110,11 +110,6 @@ class Live(msgspec.Struct):
     reason: str = ""
 
 
-def retry(task: Live, why: kinds.Why, reason: str, delay_ms: int) -> kinds.TaskRetry:
-    """That another attempt follows."""
-    return kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
-
-
 def settlement(
     task: Live, body: kinds.AttemptFinish, outcome: kinds.Outcome, reason: str
 ) -> kinds.TaskSettle:

@@ -22,7 +22,7 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed
-from muster.fleet.facts import Facts, is_logged_out
+from muster.fleet.facts import LOGGED_OUT, Facts
 from muster.task import fault
 from muster.task.spec import Needs, listed
 from muster.task.units import SIZE
@@ -154,14 +154,13 @@ def judge(wants: Wants, machine: Machine) -> Verdict:
     # An agent further down the list that works is better than the first that does not.
     against = dict.fromkeys(here, "")
     for agent in here:
-        if is_logged_out(machine.facts, agent):
+        if machine.facts.logins.get(agent) == LOGGED_OUT:
             against[agent] = f"{agent} is not logged in there"
         failed = [p for p in fault.parts(agent, wants.repo) if p in machine.faults]
         if failed:
             against[agent] = machine.faults[failed[0]]
     agent = next((a for a in here if not against[a]), here[0] if here else "")
-    lacks = [*_lacks_place(wants, machine), *_lacks_strength(wants.needs, machine.facts)]
-    lacks += _lacks_tools(wants, machine.facts)
+    lacks = [*_lacks_place(wants, machine), *_lacks_means(wants, machine.facts)]
     if (version_of(machine.facts.muster) or ()) < wants.since:
         lacks.append(f"its Muster {machine.facts.muster or '?'} cannot take values this large")
     if not agent:
@@ -213,8 +212,9 @@ def _lacks_place(wants: Wants, machine: Machine) -> list[str]:
     return lacks
 
 
-def _lacks_strength(needs: Needs, facts: Facts) -> list[str]:
-    lacks = []
+def _lacks_means(wants: Wants, facts: Facts) -> list[str]:
+    """What it has too little of, and the tools that it has not."""
+    lacks, needs = [], wants.needs
     cpus, memory = needs.cpu or 0, needs.memory_mib
     if cpus > facts.cpus:
         lacks.append(f"{facts.cpus} cpus, not {cpus}")
@@ -225,12 +225,7 @@ def _lacks_strength(needs: Needs, facts: Facts) -> list[str]:
     heavy = cpus >= HEAVY_CPUS or memory >= HEAVY_MEMORY_MIB or needs.gpu or needs.power == "mains"
     if facts.power == "battery" and heavy:
         lacks.append("on battery, and the work is heavy")
-    return lacks
-
-
-def _lacks_tools(wants: Wants, facts: Facts) -> list[str]:
-    lacks = []
-    for tool, wanted in sorted((wants.needs.tools or {}).items()):
+    for tool, wanted in sorted((needs.tools or {}).items()):
         have = facts.tools.get(tool)
         if have is None:
             lacks.append(f"no {tool}")

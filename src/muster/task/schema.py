@@ -57,10 +57,7 @@ KEYS: Final[dict[str, dict[str, str]]] = {
         "power": "mains: not on battery.",
         "machine": "The machine's name; of several, any.",
     },
-    "Budget": {
-        "tokens": "Tokens in and out.",
-        "usd": "Dollars, as 2.50.",
-    },
+    "Budget": {"tokens": "Tokens in and out.", "usd": "Dollars, as 2.50."},
 }
 
 

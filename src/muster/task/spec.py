@@ -60,8 +60,7 @@ Duration = Annotated[
     _matching(DURATION, "is not a duration; write a number and a unit, as 45s, 10m, 2h or 1h30m"),
 ]
 Size = Annotated[
-    str,
-    _matching(SIZE, "is not an amount of memory; write a number and a unit, as 512MiB or 8GiB"),
+    str, _matching(SIZE, "is not an amount of memory; write a number and a unit, as 512MiB or 8GiB")
 ]
 Versions = Annotated[str, Meta(min_length=1, max_length=128, extra={"refusal": versions_refusal})]
 System = Annotated[str, Meta(extra={"refusal": system_refusal})]

@@ -42,8 +42,3 @@ RUN_TRANSITIONS: Final[dict[tuple[str, str], str]] = {
     ("open", "run.settle:failed"): "failed",
     ("open", "run.settle:cancelled"): "cancelled",
 }
-
-
-def follow(state: State, event: str) -> State | None:
-    """The state after an event; None when the table does not allow it."""
-    return TRANSITIONS.get((state, event))

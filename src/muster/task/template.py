@@ -17,7 +17,7 @@ import msgspec
 from muster import limits
 from muster.errors import Malformed, NotFound
 from muster.task.problem import did_you_mean, shown
-from muster.task.spec import Phase, Spec
+from muster.task.spec import Budget, Phase, Spec
 from muster.task.units import path_refusal
 from muster.task.values import references
 
@@ -50,6 +50,8 @@ def phase_order(
             raise Malformed(f"phase {phase} has the racers 1 to {part.race}, not {instance!r}")
     elif instance:
         raise Malformed(f"phase {phase} is one task and has no instance {instance!r}")
+    most = part.budget or Budget()
+    budget = {"tokens": most.tokens, "usd_millionths": most.usd_millionths}
     order: dict[str, Any] = {
         "v": ORDER_VERSION,
         "spec": spec.name,
@@ -70,7 +72,7 @@ def phase_order(
         "race": part.race,
         "each": part.each,
         "env": dict(part.env or {}),
-        "budget": _budget(part),
+        "budget": {key: value for key, value in budget.items() if value},
         "repo": spec.repo,
         "base": spec.base,
         "inputs": _inputs_used(spec, part, inputs or {}),
@@ -81,14 +83,6 @@ def phase_order(
 def texts_of(phase: Phase) -> tuple[str, ...]:
     """Every text of a phase in which a reference may stand."""
     return (phase.do, phase.check or "", *(phase.env or {}).values())
-
-
-def _budget(part: Phase) -> dict[str, int]:
-    budget = part.budget
-    if budget is None:
-        return {}
-    both = {"tokens": budget.tokens or 0, "usd_millionths": budget.usd_millionths}
-    return {key: value for key, value in both.items() if value}
 
 
 def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str, str]:

@@ -189,33 +189,21 @@ class _Builder:
                 self._keys.pop()
 
     def _refuse(self, event: yaml.Event, line: int, column: int) -> None:
+        what = ""
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
-                raise _refused(
-                    line, column, "a file holds one spec; put the second in its own file"
-                )
-            if event.version or event.tags:
-                raise _refused(
-                    line, column, "directives (%YAML, %TAG) are not allowed; remove them"
-                )
+                what = "a file holds one spec; put the second in its own file"
+            elif event.version or event.tags:
+                what = "directives (%YAML, %TAG) are not allowed; remove them"
         elif isinstance(event, yaml.AliasEvent):
-            raise _refused(
-                line, column, "aliases (*name) are not allowed; write the value out, text in quotes"
-            )
-        elif isinstance(event, yaml.NodeEvent):
-            if event.anchor is not None:
-                raise _refused(
-                    line,
-                    column,
-                    "anchors (&name) are not allowed; remove it, or put the text in quotes",
-                )
-            if getattr(event, "tag", None) is not None:
-                raise _refused(
-                    line,
-                    column,
-                    "tags (!name) are not allowed; remove it, or put the text in quotes",
-                )
+            what = "aliases (*name) are not allowed; write the value out, text in quotes"
+        elif isinstance(event, yaml.NodeEvent) and event.anchor is not None:
+            what = "anchors (&name) are not allowed; remove it, or put the text in quotes"
+        elif getattr(event, "tag", None) is not None:
+            what = "tags (!name) are not allowed; remove it, or put the text in quotes"
+        if what:
+            raise _refused(line, column, what)
 
     def _add(self, node: Node) -> None:
         self._nodes += 1

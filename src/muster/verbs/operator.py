@@ -92,7 +92,7 @@ def _own_key(home: Home) -> tuple[str, bool]:
     fresh = not home.has_seed(SEED)
     if fresh:
         home.put_seed(SEED, secrets.token_bytes(SEED_BYTES))
-    return Operator.from_seed(home.seed(SEED)).key, fresh
+    return Operator(home.seed(SEED)).key, fresh
 
 
 def _add(context: Context, ask: Action) -> Any:
@@ -111,7 +111,7 @@ def _add(context: Context, ask: Action) -> Any:
             f"{context.home.path} holds no authority.seed, which makes an operator; put the kept "
             "copy there (mode 0600), or do it where it lies"
         )
-    authority = Authority.from_seed(context.home.seed("authority.seed"))
+    authority = Authority(context.home.seed("authority.seed"))
     # Asked first: a name that is taken must not leave a key behind.
     context.ask("operator.free", {"name": ask.name})
     key, _ = _own_key(context.home)

@@ -83,10 +83,10 @@ def init(context: Context, ask: Init) -> Begun:
     options = _options(ask)
     address = options.reached_at()
     home.create()
-    authority = Authority.from_seed(_kept_seed(home, "authority.seed"))
-    operator = Operator.from_seed(_kept_seed(home, "operator.seed"))
+    authority = Authority(_kept_seed(home, "authority.seed"))
+    operator = Operator(_kept_seed(home, "operator.seed"))
     seed = _kept_seed(home, JOINING)
-    identity, now_ms = Identity.from_seed(seed), clock.read().wall_ms
+    identity, now_ms = Identity(seed), clock.read().wall_ms
     binding = sign_binding(identity, authority.fleet, name)
     raw = sign_record(authority, binding, roles=("hub", "workstation"), serial=1, issued_ms=now_ms)
     certificates = certificate.issue(authority, open_record(raw, authority.fleet), now_ms)
@@ -145,7 +145,7 @@ def join(context: Context, ask: Join) -> Joined:
     was_there, fresh = home.path.exists(), not home.has_seed(JOINING)
     home.create()
     seed = _kept_seed(home, JOINING)
-    identity = Identity.from_seed(seed)
+    identity = Identity(seed)
     context.say(f"asking {invite.address} to take {name} in")
     try:
         welcome = asyncio.run(_ask_in(identity, invite, name))
