@@ -126,7 +126,13 @@ def admit(
         root = root_at(ours, segment.end)
     else:
         return Nothing(state.name, seal)
-    differs = first_difference(state, segment, ours)
+    # The first position that both hold with different entries.
+    held = segment.entries[: max(0, state.size - segment.start)] if ours is not None else ()
+    differs = None
+    for seq, entry in enumerate(held, segment.start):
+        if ours is not None and ours.subtree(0, seq) != entry.id:
+            differs = seq
+            break
     if check_seal(segment.end, root, seal, segment.proof):
         if differs is not None:
             raise Forged(f"Entry {differs} of {state.name} arrived as another one than is sealed.")
@@ -173,14 +179,3 @@ def check_frozen(state: StreamState, segment: Segment) -> None:
 def check_seal(end: int, root: bytes, seal: Seal, proof: Sequence[bytes]) -> bool:
     """Whether the tree of `end` leaves under `root` is what the seal signs, or a prefix of it."""
     return verify_consistency(end, seal.size, root, seal.root, proof)
-
-
-def first_difference(state: StreamState, segment: Segment, ours: Subtrees | None) -> int | None:
-    """Return the first position that both hold with different entries."""
-    if ours is None:
-        return None
-    held = segment.entries[: max(0, state.size - segment.start)]
-    for seq, entry in enumerate(held, segment.start):
-        if ours.subtree(0, seq) != entry.id:
-            return seq
-    return None

@@ -33,10 +33,6 @@ class Paths:
         # Of the present sessions; a stream is shown to whoever may see it, whatever stands here.
         self._near: dict[StreamName, frozenset[MachineId]] = {}
 
-    def of(self, link: int) -> Session | None:
-        """The session to which a link belongs."""
-        return self.by_link.get(link)
-
     def is_spoken_with(self, peer: MachineId) -> bool:
         """Whether there is a session with some process of this peer."""
         return any(session.peer == peer for session in self.sessions.values())

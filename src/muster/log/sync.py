@@ -110,7 +110,7 @@ class Sync:
 
     def process_named(self, link: int, process: str, now_ms: int) -> None:
         """The peer named its process over `link`: "" is an older one, told over each link."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is None:
             unnamed = self.paths.unnamed.pop(link, None)
             if unnamed is not None:
@@ -139,7 +139,7 @@ class Sync:
 
     def _heard(self, link: int, now_ms: int) -> Session | None:
         """The session in which a message came."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is None:
             unnamed = self.paths.unnamed.pop(link, None)
             if unnamed is None:
@@ -201,17 +201,14 @@ class Sync:
             session.answered_ms = now_ms
             self._unask(session)
             self._greet(session, session.link)
-            self._send_again(session, now_ms)
+            # What was under way over the link that is gone is sent once more.
+            for stream, lane in list(session.lanes.items()):
+                lane.sent, lane.flight_bytes = lane.has, 0
+                if lane.serve:
+                    self._pump(session, stream, now_ms)
+            if session.greeted:
+                self._pump_session(session, now_ms)
         self._hear_others(session.peer)
-
-    def _send_again(self, session: Session, now_ms: int) -> None:
-        """What was under way over a link that is gone is sent once more."""
-        for stream, lane in list(session.lanes.items()):
-            lane.sent, lane.flight_bytes = lane.has, 0
-            if lane.serve:
-                self._pump(session, stream, now_ms)
-        if session.greeted:
-            self._pump_session(session, now_ms)
 
     def _unask(self, session: Session) -> None:
         """What was asked of this peer may be asked of others."""
@@ -348,14 +345,14 @@ class Sync:
 
     def gap(self, link: int, stream: StreamName, now_ms: int) -> None:
         """A segment began beyond what we hold: ask for the missing part."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is not None:
             self._asked.pop(stream, None)
             self._ask(session, stream, now_ms)
 
     def again(self, link: int, stream: StreamName) -> None:
         """Entries came that are here already: whoever is not their writer need not send them."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is not None and (
             self._comes_anyway(session, stream) or self._is_pushed(session, stream)
         ):
@@ -377,7 +374,7 @@ class Sync:
 
     def took(self, link: int, stream: StreamName, size: int) -> None:
         """Entries up to `size` came over `link`: its peer holds them, no need to send them back."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is not None:
             lane = session.lane(stream)
             lane.has = max(lane.has, size)
@@ -408,14 +405,14 @@ class Sync:
 
     def wants_receipt(self, link: int, stream: StreamName) -> bool:
         """Whether the head that a peer showed last is to be answered with our receipt."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         return session is not None and session.lane(stream).unanswered
 
     def answer_cosign(
         self, link: int, stream: StreamName, strength: str, size: int, note: bytes
     ) -> None:
         """Our own cosign, to the peer whose segment or seal it answers."""
-        session = self.paths.of(link)
+        session = self.paths.by_link.get(link)
         if session is not None:
             session.cosigns[stream, self.machine, strength] = size
             self._send(link, wire.Cosigns([note.decode()]))
@@ -489,7 +486,11 @@ class Sync:
         late, asking = [], False
         for stream, lane in list(session.lanes.items()):
             if session.claims.get(stream, 0) >= STREAM_ASKS_MAX:
-                self._drop_claim(session, stream)
+                # It was said to be there and never came. Whoever has it may offer it again.
+                del session.claims[stream], session.lanes[stream]
+                asked = self._asked.get(stream)
+                if asked is not None and asked[0] is session:
+                    del self._asked[stream]
                 continue
             if not self.may_hold(stream, session.peer):
                 if lane.witnessed < lane.shown and now_ms - lane.shown_ms >= RETRY_MS:
@@ -525,7 +526,7 @@ class Sync:
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
-        if self.paths.of(link) is not None:
+        if self.paths.by_link.get(link) is not None:
             self._send(link, message)
 
     def spread_fork(self, raw: bytes) -> None:
@@ -617,13 +618,6 @@ class Sync:
             return False
         session.claims[stream] = 0
         return True
-
-    def _drop_claim(self, session: Session, stream: StreamName) -> None:
-        """It was said to be there and never came. Whoever has it may offer it again."""
-        del session.claims[stream], session.lanes[stream]
-        asked = self._asked.get(stream)
-        if asked is not None and asked[0] is session:
-            del self._asked[stream]
 
     def _ask(self, session: Session, stream: StreamName, now_ms: int) -> None:
         asked = self._asked.get(stream)

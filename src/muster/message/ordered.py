@@ -9,7 +9,7 @@ What is signed are the arguments as they were typed: `to` or `message` stands in
 its object, the text is one word or several, and a key or the wish to wait may be among them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -29,7 +29,15 @@ def is_ordered(body: MessageSend, scope: Scope, statement: Statement, name_of: N
         fits = bool(body.reply_to) and body.reply_to.startswith(statement.object)
     else:
         return False
-    return fits and any(statement.args == args_hash(args) for args in _typed(body, statement))
+    # The arguments that make this message, in every way in which they can be typed.
+    named = {"to" if statement.verb == "send" else "message": statement.object}
+    forms: list[Any] = [body.text, [body.text], body.text.split(" ")]
+    keys: tuple[dict[str, Any], ...] = ({"key": body.key},) if body.key else ({}, {"key": ""})
+    waits: tuple[dict[str, Any], ...] = ({}, {"wait": True}, {"wait": False})
+    return fits and any(
+        statement.args == args_hash({**named, "text": text, **key, **wait})
+        for text, key, wait in product(forms, keys, waits)
+    )
 
 
 def _is_for(typed: str, to: list[str], scope: Scope, name_of: Names) -> bool:
@@ -44,13 +52,3 @@ def _is_for(typed: str, to: list[str], scope: Scope, name_of: Names) -> bool:
     agent, _, name = typed.rpartition("@")
     wanted, _, machine = to[0].rpartition("@")
     return agent == wanted and name in (machine, name_of(machine))
-
-
-def _typed(body: MessageSend, statement: Statement) -> Iterator[dict[str, Any]]:
-    """The arguments that make this message, in every way in which they can be typed."""
-    named = {"to" if statement.verb == "send" else "message": statement.object}
-    forms: list[Any] = [body.text, [body.text], body.text.split(" ")]
-    keys: tuple[dict[str, Any], ...] = ({"key": body.key},) if body.key else ({}, {"key": ""})
-    waits: tuple[dict[str, Any], ...] = ({}, {"wait": True}, {"wait": False})
-    for text, key, wait in product(forms, keys, waits):
-        yield {**named, "text": text, **key, **wait}

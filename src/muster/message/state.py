@@ -9,7 +9,7 @@ Rule 3: order is the sender's clock and then the id: equal on every machine, wha
     waiting ──held cosign──▶ stored ──message.read──▶ read ──message.act──▶ acted
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Literal, NamedTuple
 
 from muster.log.entry import Entry, EntryId
@@ -142,7 +142,14 @@ def inbox(
 
     An agent also sees what is for its whole machine. Receipts are those of this machine's streams.
     """
-    seen = _seen(me.machine, agent, receipts)
+    seen: dict[bytes, tuple[bool, bool]] = {}
+    for receipt in receipts:
+        name = receipt.actor.partition("@")[0]
+        if receipt.machine != me.machine or (agent and name != agent):
+            continue
+        read, acted = seen.get(receipt.message, (False, False))
+        said = receipt.row
+        seen[receipt.message] = (read or bool(said.read), acted or bool(said.acted))
     items = []
     for message in messages:
         for_me = meant(message.row.to, message.stream.machine, me)
@@ -175,17 +182,3 @@ def _delivery(
         if STEPS.index(step.step) > STEPS.index(best.step):
             best = step
     return best
-
-
-def _seen(
-    machine: MachineId, agent: str, receipts: Iterable[Receipt]
-) -> Mapping[bytes, tuple[bool, bool]]:
-    seen: dict[bytes, tuple[bool, bool]] = {}
-    for receipt in receipts:
-        name = receipt.actor.partition("@")[0]
-        if receipt.machine != machine or (agent and name != agent):
-            continue
-        read, acted = seen.get(receipt.message, (False, False))
-        row = receipt.row
-        seen[receipt.message] = (read or bool(row.read), acted or bool(row.acted))
-    return seen

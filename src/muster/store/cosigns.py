@@ -24,8 +24,9 @@ class Cosigns:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[int, dict[_Key, Cosign]] = {}
-        self._waiting: dict[tuple[int, MachineId, Strength], Cosign] = {}
-        self._due = False
+        # What is not written yet, and whether a transaction that writes nothing else is to do it.
+        self.waiting: dict[tuple[int, MachineId, Strength], Cosign] = {}
+        self.due = False
 
     def of(self, head: Head) -> dict[_Key, Cosign]:
         """Return the newest cosigns of a stream."""
@@ -50,42 +51,34 @@ class Cosigns:
         if before is not None and before.size >= cosign.size:
             return False
         known[key] = cosign
-        self._waiting[head.id, *key] = cosign
-        self._due |= not may_wait
+        self.waiting[head.id, *key] = cosign
+        self.due |= not may_wait
         return True
 
     def drop(self, head: Head) -> None:
         """Forget what is in memory of a stream; its rows go with the stream."""
         self._known.pop(head.id, None)
-        for key in [k for k in self._waiting if k[0] == head.id]:
-            del self._waiting[key]
-
-    def waiting(self) -> list[Cosign]:
-        """Return what is not written yet."""
-        return list(self._waiting.values())
-
-    def flush_cosigns(self) -> None:
-        """Write with this transaction what waits."""
-        self._due |= bool(self._waiting)
+        for key in [k for k in self.waiting if k[0] == head.id]:
+            del self.waiting[key]
 
     def flush(self, *, writes: bool) -> None:
         """Write what waits, where something is due or the transaction writes anyway."""
-        if not self._waiting or not (writes or self._due):
+        if not self.waiting or not (writes or self.due):
             return
         rows = [
             (stream, *key, c.size, c.root, c.time_s, c.note)
-            for (stream, *key), c in self._waiting.items()
+            for (stream, *key), c in self.waiting.items()
         ]
         self._database.executemany(
             "insert or replace into cosign(stream, machine, strength, size, root, time_s, note) "
             "values(?, ?, ?, ?, ?, ?, ?)",
             rows,
         )
-        self._waiting.clear()
-        self._due = False
+        self.waiting.clear()
+        self.due = False
 
     def forget(self) -> None:
         """Drop what is in memory: the transaction was rolled back."""
         self._known.clear()
-        self._waiting.clear()
-        self._due = False
+        self.waiting.clear()
+        self.due = False

@@ -13,13 +13,12 @@ one stream is found by the numbers of its admissions: it costs what that stream 
 
 # ruff: noqa: S608 - table and column names are checked by `RowShape`, values are bound.
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from muster.log.fold import Affinity, Row, Table, Value
 from muster.store.row_shape import RowShape
-from muster.store.sqlite import Database, SqlValue, as_int
+from muster.store.sqlite import Database, SqlValue
 
 # The low bits of a history row's number count the changes of one entry to one table.
 CHANGE_BITS: Final = 12
@@ -51,23 +50,20 @@ class FoldTable:
         self.key_names = tuple(name for name, _ in table.key)
         self.row_names = tuple(name for name, _ in table.columns)
         self.names = (*self.key_names, *self.row_names)
-        self._write_sql(table)
-
-    def _write_sql(self, table: Table) -> None:
         name = table.name
         # Quoted, because `to` and `order` are good names for a column and keywords of SQL.
-        keys = ", ".join(map(_quote, ("stream", *self.key_names)))
-        every = ", ".join(map(_quote, ("stream", *self.names)))
-        match = " and ".join(f"{_quote(column)}=?" for column in ("stream", *self.key_names))
-        rows = ", ".join(map(_quote, self.row_names))
+        keys = ", ".join(map(quoted, ("stream", *self.key_names)))
+        every = ", ".join(map(quoted, ("stream", *self.names)))
+        match = " and ".join(f"{quoted(column)}=?" for column in ("stream", *self.key_names))
+        rows = ", ".join(map(quoted, self.row_names))
         self._nulls: Row = (None,) * len(self.row_names)
         self._get = f"select {rows or '1'} from {name} where {match}"
-        self._insert = f"into {name}({every}) values({_marks(1 + len(self.names))})"
+        self._insert = f"into {name}({every}) values({marks(1 + len(self.names))})"
         self._update = f"update {name} set %s where {match}"
         self._delete = f"delete from {name} where {match}"
         self._remember = (
             f"insert or replace into {name}_hist(id_, gone, {every}) "
-            f"values({_marks(3 + len(self.names))})"
+            f"values({marks(3 + len(self.names))})"
         )
         self._present = f"select {keys} from {name} where stream = ? order by {keys}"
         # What a cut itself wrote is needed by no other: it lies beyond every earlier end, and is of
@@ -82,9 +78,9 @@ class FoldTable:
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
         newest = f"select max(id_), gone, {every} from"
-        self._as_of = f"{newest} {name}_hist where id_ < ? group by {keys} order by {keys}"
+        self.as_of = f"{newest} {name}_hist where id_ < ? group by {keys} order by {keys}"
         self._stream_as_of = f"{newest} {runs}) {its} < ?2 group by {keys}"
-        self._all = f"select {every} from {name}"
+        self.every = f"select {every} from {name}"
 
     # --- while folding -----------------------------------------------------------------
 
@@ -96,7 +92,7 @@ class FoldTable:
             found = self._database.query(self._get, key)
         row: Row | None = None
         if found:
-            row = _values(found[0]) if self.row_names else ()
+            row = values_of(found[0]) if self.row_names else ()
             self.read_bytes += sum(len(value) for value in row if type(value) is str)
         self.cache[key] = row
         return row
@@ -130,7 +126,7 @@ class FoldTable:
                     # An index of columns that stay is not touched.
                     sql = self._updates.get(changed)
                     if sql is None:
-                        names = ", ".join(f"{_quote(self.row_names[at])} = ?" for at in changed)
+                        names = ", ".join(f"{quoted(self.row_names[at])} = ?" for at in changed)
                         sql = self._updates[changed] = self._update % names
                     writes.setdefault(sql, []).append(values)
             else:
@@ -166,9 +162,9 @@ class FoldTable:
             width = 1 + len(self.key_names)
             for _, gone, *row in self._database.query(self._stream_as_of, (stream, first)):
                 if not gone:
-                    before[_values(row[:width])] = _values(row[width:])
+                    before[values_of(row[:width])] = values_of(row[width:])
         for number, found in enumerate(changed):
-            key = _values(found)
+            key = values_of(found)
             self.put(key, before.get(key), at, number)
 
     # --- making and dropping -------------------------------------------------------------
@@ -176,15 +172,15 @@ class FoldTable:
     def create(self) -> None:
         """Make the table, its history and its indexes."""
         table = self.table
-        columns = [f"{_quote(name)} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
-        columns += [f"{_quote(name)} {_SQL_TYPE[kind]}" for name, kind in table.columns]
+        columns = [f"{quoted(name)} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
+        columns += [f"{quoted(name)} {_SQL_TYPE[kind]}" for name, kind in table.columns]
         lines = ", ".join(columns)
         keys, lie = ("stream", *self.key_names), "without rowid, "
         if table.ids:
             keys, lie = (*self.key_names, "stream"), ""
         self._database.execute(
             f"create table {table.name}(stream int not null, {lines}, "
-            f"primary key({', '.join(map(_quote, keys))})) {lie}strict"
+            f"primary key({', '.join(map(quoted, keys))})) {lie}strict"
         )
         self._database.execute(
             f"create table {table.name}_hist(id_ integer primary key, gone int not null, "
@@ -193,7 +189,7 @@ class FoldTable:
         for number, index in enumerate(table.indexes):
             self._database.execute(
                 f"create index {table.name}_by_{number} "
-                f"on {table.name}({', '.join(map(_quote, index))})"
+                f"on {table.name}({', '.join(map(quoted, index))})"
             )
 
     def clear(self, stream: int | None = None) -> None:
@@ -205,12 +201,6 @@ class FoldTable:
         self._database.execute(f"delete from {self.table.name}_hist{where}")
 
     # --- reading ---------------------------------------------------------------------------
-
-    def as_of(self, at: int) -> list[tuple[Value, ...]]:
-        """Return the rows, stream first, as they were right after admission `at`."""
-        self.flush()
-        found = self._database.query(self._as_of, ((at + 1) << CHANGE_BITS,))
-        return [_values(row[2:]) for row in found if not row[1]]
 
     def rows(
         self,
@@ -235,123 +225,34 @@ class FoldTable:
         for name in (*equals, *starts, *before, *columns, *(o.removeprefix("-") for o in order)):
             if name != "stream" and name not in self.names:
                 raise ValueError(f"the table {self.table.name} has no column {name}")
-        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
+        where = " and ".join(f"{quoted(name)} is ?" for name in equals) or "true"
         if streams is not None:
             # Of ids that begin so there are few: an index by stream would give all of the stream.
             stream = "+stream" if self.table.ids and begins else "stream"
             where += f" and {stream} in ({', '.join(f'{number:d}' for number in streams)})"
         for name in starts:
-            where += f" and {_quote(name)} >= ? and {_quote(name)} < ?"
+            where += f" and {quoted(name)} >= ? and {quoted(name)} < ?"
         if before:
-            where += f" and ({', '.join(map(_quote, before))}) < ({_marks(len(before))})"
+            where += f" and ({', '.join(map(quoted, before))}) < ({marks(len(before))})"
         bounds: list[Value] = [text + end for text in starts.values() for end in ("", _LAST)]
         bounds += before.values()
         by = ", ".join(
-            f"{_quote(column[1:])} desc" if column.startswith("-") else _quote(column)
+            f"{quoted(column[1:])} desc" if column.startswith("-") else quoted(column)
             for column in (order or ("stream", *self.key_names))
         )
-        wanted = ", ".join(("stream", *map(_quote, columns or self.names)))
+        wanted = ", ".join(("stream", *map(quoted, columns or self.names)))
         sql = f"select {wanted} from {self.table.name} where {where} order by {by} limit {limit:d}"
-        return [_values(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
-
-    def newest(self) -> list[tuple[Value, ...]]:
-        """Return, stream first, of each first column of the first index the row that is greatest.
-
-        As the index compares it. It costs what it returns, however many rows there are.
-        """
-        self.flush()
-        index = self.table.indexes[0]
-        name, key = self.table.name, _quote(index[0])
-        keys = self._database.query(
-            f"with recursive every(k) as (select min({key}) from {name} union all select (select "
-            f"min({key}) from {name} where {key} > every.k) from every where every.k is not null) "
-            "select k from every where k is not null"
-        )
-        by = ", ".join(f"{_quote(column)} desc" for column in index[1:])
-        sql = f"{self._all} where {key} = ? order by {by} limit 1"
-        return [_values(row) for key in keys for row in self._database.query(sql, key)]
-
-    def weight(self, column: str) -> tuple[int, int]:
-        """Return how many rows there are, and the bytes of this column; its texts are not read."""
-        self.flush()
-        sql = f"select count(*), sum(octet_length({_quote(column)})) from {self.table.name}"
-        ((count, size),) = self._database.query(sql)
-        return as_int(count), as_int(size or 0)
-
-    def newest_within(
-        self,
-        streams: Collection[int],
-        order: tuple[str, ...],
-        *,
-        limit: int,
-        column: str,
-        bytes_max: int,
-    ) -> list[tuple[Value, ...]]:
-        """Return the rows with the greatest of these columns, as many as a column's bytes allow."""
-        self.flush()
-        names = ", ".join(map(_quote, order))
-        where = f"stream in ({', '.join(f'{number:d}' for number in streams)})"
-        by = ", ".join(f"{_quote(name)} desc" for name in order)
-        name = self.table.name
-        last: tuple[SqlValue, ...] = ()
-        for *stamp, size in self._database.query(
-            f"select {names}, octet_length({_quote(column)}) from {name} where {where} "
-            f"order by {by} limit {limit:d}"
-        ):
-            bytes_max -= as_int(size)
-            if bytes_max < 0:
-                break
-            last = tuple(stamp)
-        if not last:
-            return []
-        sql = f"{self._all} where {where} and ({names}) >= ({_marks(len(last))}) order by {by}"
-        return [_values(row) for row in self._database.query(f"{sql} limit {limit:d}", last)]
-
-    def distinct(
-        self, columns: tuple[str, ...], equals: Mapping[str, Value]
-    ) -> list[tuple[Value, ...]]:
-        """Return what these columns hold, each once, where others hold these values."""
-        self.flush()
-        wanted = ", ".join(map(_quote, columns))
-        where = " and ".join(f"{_quote(name)} is ?" for name in equals) or "true"
-        sql = f"select distinct {wanted} from {self.table.name} where {where}"
-        return [_values(row) for row in self._database.query(sql, (*equals.values(),))]
-
-    def changes(
-        self, after: int, columns: tuple[str, ...], limit: int
-    ) -> list[tuple[int, bool, int, tuple[Value, ...]]]:
-        """Return what was put and deleted since change `after`: (number, gone, stream, columns)."""
-        self.flush()
-        wanted = ", ".join(map(_quote, columns))
-        sql = (
-            f"select id_, gone, stream, {wanted} from {self.table.name}_hist "
-            f"where id_ > ? order by id_ limit {limit:d}"
-        )
-        return [
-            (as_int(row[0]), bool(row[1]), as_int(row[2]), _values(row[3:]))
-            for row in self._database.query(sql, (after,))
-        ]
-
-    def digest(self, names: Mapping[int, str], only: Collection[str] | None) -> str:
-        """Return a hash over all rows by the name of their stream, equal on equal replicas."""
-        self.flush()
-        found = self._database.query(self._all)
-        rows = [(names[as_int(row[0])], *row[1:]) for row in found]
-        if only is not None:
-            rows = [row for row in rows if row[0] in only]
-        # Rows of one stream differ in their key, so nulls in later columns are never compared.
-        rows.sort(key=lambda row: row[: 1 + len(self.key_names)])
-        return hashlib.sha256(repr(rows).encode()).hexdigest()
+        return [values_of(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
 
 
-def _values(row: Iterable[SqlValue]) -> tuple[Value, ...]:
+def values_of(row: Iterable[SqlValue]) -> tuple[Value, ...]:
     # Strict tables hold no floats, so what comes back is what a fold may put.
     return tuple(row)  # type: ignore[arg-type]
 
 
-def _marks(count: int) -> str:
+def marks(count: int) -> str:
     return ", ".join("?" * count)
 
 
-def _quote(name: str) -> str:
+def quoted(name: str) -> str:
     return f'"{name}"'

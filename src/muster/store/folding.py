@@ -47,14 +47,6 @@ class _Bound:
     def get(self, table: str, key: Key) -> Row | None:
         return self.tables[table].get((self.stream, *key))
 
-    def fingerprint(self) -> str:
-        shape = (
-            [(t.name, t.key, t.columns, t.indexes, *("ids",) * t.ids) for t in self.fold.tables],
-            [(kind, schema(kind)) for kind in sorted(self.fold.kinds)],
-            getattr(self.fold, "version", 1),
-        )
-        return hashlib.sha256(repr(shape).encode()).hexdigest()
-
 
 class Folding:
     """All folds of a store and their tables."""
@@ -165,22 +157,28 @@ class Folding:
     def changed(self) -> list[str]:
         """Make the tables of folds that are new or changed; returns the names of these folds."""
         known = {
-            str(name): (str(fingerprint), str(tables))
-            for name, fingerprint, tables in self._database.query(
+            str(name): (str(before), str(tables))
+            for name, before, tables in self._database.query(
                 "select name, fingerprint, tables from fold"
             )
         }
         fresh = []
         for bound in self._bounds:
-            name = bound.fold.name
-            fingerprint, tables = known.pop(name, ("", ""))
-            if fingerprint != bound.fingerprint():
+            fold, name = bound.fold, bound.fold.name
+            shape = (
+                [(t.name, t.key, t.columns, t.indexes, *("ids",) * t.ids) for t in fold.tables],
+                [(kind, schema(kind)) for kind in sorted(fold.kinds)],
+                getattr(fold, "version", 1),
+            )
+            fingerprint = hashlib.sha256(repr(shape).encode()).hexdigest()
+            before, tables = known.pop(name, ("", ""))
+            if before != fingerprint:
                 self._drop(name, tables)
                 for table in bound.tables.values():
                     table.create()
                 self._database.execute(
                     "insert into fold(name, fingerprint, tables) values(?, ?, ?)",
-                    (name, bound.fingerprint(), ",".join(bound.tables)),
+                    (name, fingerprint, ",".join(bound.tables)),
                 )
                 fresh.append(name)
         # A fold that is gone leaves nothing: its tables would be stale when it comes back.

@@ -20,7 +20,7 @@ from muster.log.segment import Segment, weight
 from muster.log.stream import MachineId, StreamName
 from muster.store.contents import Contents
 from muster.store.entry_index import KEY_BYTES
-from muster.store.schema import pack, unpack
+from muster.store.schema import SEQ_MASK, pack, unpack
 from muster.store.sqlite import SqlValue, as_bytes, as_int
 from muster.store.streams import Head
 from muster.store.tree import StreamTree
@@ -98,7 +98,11 @@ class LogReader:
     def seals(self, stream: StreamName) -> list[Seal]:
         """Return the seals kept: the newest of each 256 entries."""
         head = self._streams.heads.get(stream)
-        return [] if head is None else self._streams.kept_seals(head)
+        return (
+            []
+            if head is None
+            else self._streams.seals(head, 0, SEQ_MASK, "and proof = x'' order by id")
+        )
 
     # --- entries ---------------------------------------------------------------------------
 
@@ -149,7 +153,9 @@ class LogReader:
         """Return the largest prefix in (start, end] that can be proved, with seal and proof."""
         seal = head.tip
         if (seal is None or seal.size < end) and head.frozen is not None:
-            seal = self._streams.branch_seal(head, end)
+            # The smallest over all of it, of what is stored here.
+            kept = self._streams.seals(head, end, head.held, "and proof = x'' order by id limit 1")
+            seal = kept[0] if kept else None
         if seal is not None and seal.size >= end:
             return end, seal, tuple(self.consistency(head.name, end, seal.size))
         ahead = self._streams.prefix_seal(head, start, end)

@@ -51,7 +51,12 @@ class RowShape:
         values = key + row
         shape = tuple(map(type, values))
         if shape != self._types and shape not in self._shapes:
-            self._learn(shape)
+            if len(shape) != len(self._types):
+                raise Skip("bad-row")
+            for at, (got, want) in enumerate(zip(shape, self._types, strict=True)):
+                if got is not want and (got is not _NONE or at < self._key_width):
+                    raise Skip("bad-row")
+            self._shapes.add(shape)
         for at in self._ints:
             number = values[at]
             if number is not None and not -SQL_INT_MAX <= number <= SQL_INT_MAX:  # type: ignore[operator]
@@ -63,11 +68,3 @@ class RowShape:
                     text.encode()  # type: ignore[union-attr]
                 except UnicodeEncodeError as error:
                     raise Skip("bad-row") from error
-
-    def _learn(self, shape: tuple[type, ...]) -> None:
-        if len(shape) != len(self._types):
-            raise Skip("bad-row")
-        for at, (got, want) in enumerate(zip(shape, self._types, strict=True)):
-            if got is not want and (got is not _NONE or at < self._key_width):
-                raise Skip("bad-row")
-        self._shapes.add(shape)

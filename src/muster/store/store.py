@@ -98,8 +98,9 @@ class Store:
         self.waits = False
         # There is little room: nothing new is to be begun. Whoever can see the disk says so.
         self.low = False
-        self._stamp = self._load_clock()
-        self._unsealed = self._find_unsealed()
+        self._stamp = clock.ZERO
+        self._unsealed: dict[int, Head] = {}
+        self._load_own()
         with self.transaction():
             fresh = self._folding.changed()
             if fresh and self._admission.next:
@@ -127,7 +128,7 @@ class Store:
         done = False
         try:
             yield
-            waiting = self._cosigns.waiting()
+            waiting = list(self._cosigns.waiting.values())
             self._flush()
             try:
                 self._database.commit()
@@ -196,7 +197,7 @@ class Store:
         """
         self._check_open("undoing")
         kept, stamp = mark
-        waiting = self._cosigns.waiting()
+        waiting = list(self._cosigns.waiting.values())
         again, self._done = self._done[:kept], []
         self._forget()
         self._database.begin()
@@ -225,13 +226,13 @@ class Store:
             self._streams.load()
             self._admission.load()
             self._index.forget()
-            self._stamp = self._load_clock()
-            self._unsealed = self._find_unsealed()
+            self._load_own()
 
-    def _load_clock(self) -> Stamp:
-        """Later than all that was written here, and than what was taken in, as far as it was heard.
+    def _load_own(self) -> None:
+        """Find our clock and our streams without a seal.
 
-        It is read off the newest entries: to remember it would cost each commit a page.
+        The clock is later than all that was written here, and than what was taken in, as far as it
+        was heard. It is read off the newest entries: to remember it would cost each commit a page.
         """
         stamp = clock.ZERO
         for head in self._streams.heads.values():
@@ -241,10 +242,8 @@ class Store:
                     continue
                 admitted = self._admission.of(head.id, head.held - 1)
                 stamp = clock.merge(stamp, entry.stamp, admitted[1] if admitted else 0)
-        return stamp
-
-    def _find_unsealed(self) -> dict[int, Head]:
-        return {
+        self._stamp = stamp
+        self._unsealed = {
             head.id: head
             for head in self._streams.heads.values()
             if head.name.machine == self.machine
@@ -355,11 +354,11 @@ class Store:
     @property
     def needs_tick(self) -> bool:
         """Whether something waits for a transaction that writes, or for `flush_cosigns`."""
-        return bool(self._cosigns.waiting())
+        return bool(self._cosigns.waiting)
 
     def flush_cosigns(self) -> None:
         """Write with this transaction what waited for one; call it now and then."""
-        self._cosigns.flush_cosigns()
+        self._cosigns.due |= self.needs_tick
 
     # --- rare ------------------------------------------------------------------------------------
 

@@ -20,9 +20,9 @@ from muster.log.entry import Entry
 from muster.log.seal import Seal
 from muster.log.stream import StreamName
 from muster.log.tree import HASH_BYTES, Range
-from muster.store.schema import TILE_WIDTH, pack, unpack
-from muster.store.sqlite import Database, SqlValue, as_bytes, as_int, as_text
-from muster.store.tree import Tiles
+from muster.store.schema import SEQ_MASK, TILE_WIDTH, pack, unpack
+from muster.store.sqlite import Database, as_bytes, as_int, as_text
+from muster.store.tree import Tiles, leaf_hashes
 
 
 @dataclass(slots=True)
@@ -78,14 +78,10 @@ class Streams:
         self._last_id = max(self.by_id, default=0)
 
     def _read_seals(self, head: Head) -> None:
-        first, last = pack(head.id, 0), pack(head.id + 1, 0) - 1
-        columns = "select size, root, note from seal where id between ? and ?"
-        tip = self._database.query(
-            f"{columns} and proof = x'' order by id desc limit 1", (first, pack(head.id, head.size))
-        )
-        latest = self._database.query(f"{columns} order by size desc limit 1", (first, last))
-        head.tip = _seal(head.name, tip)
-        head.latest = _seal(head.name, latest)
+        tip = self.seals(head, 0, head.size, "and proof = x'' order by id desc limit 1")
+        latest = self.seals(head, 0, SEQ_MASK, "order by size desc limit 1")
+        head.tip = tip[0] if tip else None
+        head.latest = latest[0] if latest else None
 
     def _keep(self, head: Head) -> None:
         self.heads[head.name] = head
@@ -134,7 +130,9 @@ class Streams:
         """Keep the tiles that the entries from `start` complete."""
         tail = head.tail
         if tail is None:
-            tail = head.tail = self._tiles.tail(head.id, start)
+            tail = head.tail = leaf_hashes(
+                self._database, head.id, start - start % TILE_WIDTH, start
+            )
         tile = (start - len(tail)) // TILE_WIDTH
         tail += ids
         while len(tail) >= TILE_WIDTH:
@@ -203,23 +201,19 @@ class Streams:
         seal = Seal(head.name, as_int(size), as_bytes(root), as_bytes(note))
         return unpack(as_int(row))[1], seal, hashes
 
-    def branch_seal(self, head: Head, end: int) -> Seal | None:
-        """Return the smallest kept seal over [0, end) or more of what is stored here."""
-        found = self._database.query(
-            "select size, root, note from seal where id between ? and ? and proof = x'' "
-            "order by id limit 1",
-            (pack(head.id, end), pack(head.id, head.held)),
-        )
-        return _seal(head.name, found)
+    def seals(self, head: Head, first: int, last: int, rest: str) -> list[Seal]:
+        """Return seals kept at the sizes from `first` to `last`; `rest` ends the question in SQL.
 
-    def kept_seals(self, head: Head) -> list[Seal]:
-        """Return the seals kept of the stream, by size."""
+        Those without a proof are of what is stored here, the others of what is ahead of it.
+        """
         found = self._database.query(
-            "select size, root, note from seal where id between ? and ? and proof = x'' "
-            "order by id",
-            (pack(head.id, 0), pack(head.id + 1, 0) - 1),
+            f"select size, root, note from seal where id between ? and ? {rest}",  # noqa: S608 - our own words
+            (pack(head.id, first), pack(head.id, last)),
         )
-        return [seal for row in found if (seal := _seal(head.name, [row])) is not None]
+        return [
+            Seal(head.name, as_int(size), as_bytes(root), as_bytes(note))
+            for size, root, note in found
+        ]
 
     def flush(self) -> None:
         """Write the heads that moved."""
@@ -238,10 +232,3 @@ class Streams:
             "insert or replace into seal(id, size, root, note, proof) values(?, ?, ?, ?, ?)",
             (pack(head.id, end), seal.size, seal.root, seal.note, proof),
         )
-
-
-def _seal(name: StreamName, found: list[tuple[SqlValue, ...]]) -> Seal | None:
-    if not found:
-        return None
-    size, root, note = found[0]
-    return Seal(name, as_int(size), as_bytes(root), as_bytes(note))

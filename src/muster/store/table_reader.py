@@ -2,7 +2,9 @@
 
 Rule: what a transaction has added is visible to its own reads, before the commit.
 """
+# ruff: noqa: S608 - table and column names are checked by `RowShape`, values are bound.
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
@@ -12,7 +14,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Value
 from muster.log.stream import MachineId, StreamName
 from muster.store.contents import Contents
-from muster.store.fold_tables import CHANGE_BITS, FoldTable
+from muster.store.fold_tables import CHANGE_BITS, FoldTable, marks, quoted, values_of
 from muster.store.schema import unpack
 from muster.store.sqlite import SqlValue, as_int
 
@@ -60,8 +62,7 @@ class TableReader:
         `begins` has columns and what they begin with, `below` what they come before; `columns`
         are the only ones that are read.
         """
-        self._contents.settle()
-        found = self._table(table)
+        found = self._flushed(table)
         values: dict[str, Value] = {}
         for column, value in equals.items():
             if isinstance(value, StreamName) or column == "stream":
@@ -100,9 +101,7 @@ class TableReader:
 
         Oldest first. It costs what all streams wrote meanwhile, not what they ever wrote.
         """
-        self._contents.settle()
-        found, head = self._table(table), self._streams.heads.get(first.stream)
-        found.flush()
+        found, head = self._flushed(table), self._streams.heads.get(first.stream)
         since = head and self._admission.of(head.id, first.header.seq)
         until = head and last and self._admission.of(head.id, last.header.seq)
         if not head or not since:
@@ -110,45 +109,81 @@ class TableReader:
         end = until[0] + 1 if until else self._admission.next
         columns = ", ".join(f'"{name}"' for name in found.names)
         rows = self._database.query(
-            f"select {columns} from {table}_hist where id_ >= ? and id_ < ? and stream = ? "  # noqa: S608 - a table's own names
+            f"select {columns} from {table}_hist where id_ >= ? and id_ < ? and stream = ? "
             f'and "{key}" = ? and gone = 0 order by id_',
             (since[0] << CHANGE_BITS, end << CHANGE_BITS, head.id, value),
         )
         return [dict(zip(found.names, row, strict=True)) for row in rows]
 
     def newest(self, table: str) -> list[dict[str, Any]]:
-        """Return of each key of a table's first index the greatest row, whoever wrote it."""
-        self._contents.settle()
-        found = self._table(table)
-        return self._named(found.names, found.newest())
+        """Return of each key of a table's first index the greatest row, whoever wrote it.
+
+        As the index compares it. It costs what it returns, however many rows there are.
+        """
+        found = self._flushed(table)
+        index = found.table.indexes[0]
+        key = quoted(index[0])
+        keys = self._database.query(
+            f"with recursive every(k) as (select min({key}) from {table} union all select (select "
+            f"min({key}) from {table} where {key} > every.k) from every where every.k is not null) "
+            "select k from every where k is not null"
+        )
+        by = ", ".join(f"{quoted(column)} desc" for column in index[1:])
+        sql = f"{found.every} where {key} = ? order by {by} limit 1"
+        rows = [values_of(row) for key in keys for row in self._database.query(sql, key)]
+        return self._named(found.names, rows)
 
     def weight(self, table: str, column: str) -> tuple[int, int]:
-        """Return how many rows a table has, and the bytes of one column of them."""
-        self._contents.settle()
-        return self._table(table).weight(column)
+        """Return how many rows a table has, and the bytes of one column; no text of it is read."""
+        name = self._flushed(table).table.name
+        sql = f"select count(*), sum(octet_length({quoted(column)})) from {name}"
+        ((count, size),) = self._database.query(sql)
+        return as_int(count), as_int(size or 0)
 
     def newest_within(
         self, table: str, writer: str, *, by: tuple[str, ...], limit: int, column: str, most: int
     ) -> list[dict[str, Any]]:
         """Return a machine's rows that are greatest `by` these, of a column so many bytes."""
-        self._contents.settle()
+        found = self._flushed(table)
         heads = self._streams.heads.values()
-        streams = [head.id for head in heads if head.name.machine == writer]
-        found = self._table(table)
-        rows = found.newest_within(streams, by, limit=limit, column=column, bytes_max=most)
-        return self._named(found.names, rows)
+        streams = ", ".join(str(head.id) for head in heads if head.name.machine == writer)
+        names = ", ".join(map(quoted, by))
+        order = ", ".join(f"{quoted(name)} desc" for name in by)
+        last: tuple[SqlValue, ...] = ()
+        for *stamp, size in self._database.query(
+            f"select {names}, octet_length({quoted(column)}) from {table} "
+            f"where stream in ({streams}) order by {order} limit {limit:d}"
+        ):
+            most -= as_int(size)
+            if most < 0:
+                break
+            last = tuple(stamp)
+        if not last:
+            return []
+        sql = (
+            f"{found.every} where stream in ({streams}) and ({names}) >= ({marks(len(last))}) "
+            f"order by {order} limit {limit:d}"
+        )
+        return self._named(found.names, map(values_of, self._database.query(sql, last)))
 
     def distinct(self, table: str, columns: tuple[str, ...], **equals: Any) -> list[dict[str, Any]]:
         """Return what these columns of everybody's rows hold, each once."""
-        self._contents.settle()
-        rows = self._table(table).distinct(columns, equals)
+        rows = self._distinct(table, columns, equals)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def writers(self, table: str, **equals: Value) -> set[MachineId]:
         """Return the machines with such rows; far cheaper than the rows themselves."""
-        self._contents.settle()
-        found = self._table(table).distinct(("stream",), equals)
+        found = self._distinct(table, ("stream",), equals)
         return {self._streams.by_id[as_int(number)].name.machine for (number,) in found}
+
+    def _distinct(
+        self, table: str, columns: tuple[str, ...], equals: Mapping[str, Value]
+    ) -> list[tuple[SqlValue, ...]]:
+        name = self._flushed(table).table.name
+        wanted = ", ".join(map(quoted, columns))
+        where = " and ".join(f"{quoted(column)} is ?" for column in equals) or "true"
+        sql = f"select distinct {wanted} from {name} where {where}"
+        return self._database.query(sql, (*equals.values(),))
 
     def changes(
         self, table: str, columns: tuple[str, ...], *, after: int, limit: int = ROWS_MAX
@@ -157,9 +192,16 @@ class TableReader:
 
         Of a row that is gone only the key is there.
         """
-        self._contents.settle()
-        found = self._table(table).changes(after, columns, limit)
-        return [(at, gone, self._streams.by_id[s].name, row) for at, gone, s, row in found]
+        name = self._flushed(table).table.name
+        found = self._database.query(
+            f"select id_, gone, stream, {', '.join(map(quoted, columns))} from {name}_hist "
+            f"where id_ > ? order by id_ limit {limit:d}",
+            (after,),
+        )
+        return [
+            (as_int(at), bool(gone), self._streams.by_id[as_int(stream)].name, values_of(row))
+            for at, gone, stream, *row in found
+        ]
 
     def row(self, table: str, stream: StreamName, *key: Value) -> dict[str, Any] | None:
         """Return a row's columns beside its key, None without one; far cheaper than `rows`."""
@@ -181,12 +223,12 @@ class TableReader:
         self, table: str, *, admission: int | None = None, time_ms: int | None = None
     ) -> list[dict[str, Any]]:
         """Return all rows as this machine had them after an admission, or at a time."""
-        self._contents.settle()
         if (admission is None) == (time_ms is None):
             raise ValueError("ask for an admission or for a time")
+        found = self._flushed(table)
         at = admission if admission is not None else self._admission.at(time_ms or 0)
-        found = self._table(table)
-        return self._named(found.names, found.as_of(at))
+        rows = self._database.query(found.as_of, ((at + 1) << CHANGE_BITS,))
+        return self._named(found.names, [values_of(row) for _, gone, *row in rows if not gone])
 
     def query(self, sql: str, bindings: tuple[SqlValue, ...] = ()) -> list[tuple[SqlValue, ...]]:
         """Return what a `select` of our own finds; tables name streams by number (`stream`)."""
@@ -202,9 +244,17 @@ class TableReader:
         self._contents.settle()
         names = {head.id: str(head.name) for head in self._streams.heads.values()}
         only = None if streams is None else {str(stream) for stream in streams}
-        return {
-            name: table.digest(names, only) for name, table in sorted(self._folding.tables.items())
-        }
+        digests = {}
+        for name, table in sorted(self._folding.tables.items()):
+            table.flush()
+            found = self._database.query(table.every)
+            rows = [(names[as_int(stream)], *row) for stream, *row in found]
+            if only is not None:
+                rows = [row for row in rows if row[0] in only]
+            # Rows of one stream differ in their key, so nulls in later columns are never compared.
+            rows.sort(key=itemgetter(slice(1 + len(table.key_names))))
+            digests[name] = hashlib.sha256(repr(rows).encode()).hexdigest()
+        return digests
 
     def skipped(self) -> list[Skipped]:
         """Return every entry that a fold could not use, with the reason."""
@@ -221,6 +271,13 @@ class TableReader:
         table = self._folding.tables.get(name)
         if table is None:
             raise NotFound(f"No fold of this store writes a table {name}.")
+        return table
+
+    def _flushed(self, name: str) -> FoldTable:
+        """The table, once SQLite has every row of it."""
+        self._contents.settle()
+        table = self._table(name)
+        table.flush()
         return table
 
     def _named(

@@ -44,10 +44,6 @@ class Tiles:
             level += 1
             hashes = self._roots(stream, level, index)
 
-    def tail(self, stream: int, size: int) -> list[bytes]:
-        """Return the leaf hashes after the last complete tile of a stream of `size` entries."""
-        return leaf_hashes(self._database, stream, size - size % TILE_WIDTH, size)
-
     def tile(self, stream: int, level: int, index: int) -> list[list[bytes]]:
         """Return the levels of a tile; an incomplete one has those nodes that are complete."""
         key = tile_id(stream, level, index)

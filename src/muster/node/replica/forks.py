@@ -123,7 +123,7 @@ class Forks:
         if differ <= 0 or (frozen is not None and frozen < differ):
             return
         old = self._disputes.get(stream)
-        if old is not None and self.sync.paths.of(old.link) is not None:
+        if old is not None and self.sync.paths.by_link.get(old.link) is not None:
             return
         now_ms = self._now_ms
         self._disputes[stream] = Dispute(link, Search(0, differ), now_ms, now_ms + DISPUTE_MS)
@@ -144,14 +144,14 @@ class Forks:
         self._now_ms = now_ms
         self._bury_some(wall_ms)
         for stream, dispute in list(self._disputes.items()):
-            if now_ms >= dispute.until_ms or self.sync.paths.of(dispute.link) is None:
+            if now_ms >= dispute.until_ms or self.sync.paths.by_link.get(dispute.link) is None:
                 del self._disputes[stream]
             elif now_ms - dispute.asked_ms >= RETRY_MS:
                 self._ask_next(stream)
 
     def on_question(self, link: int, message: Question, wall_ms: int) -> None:
         stream = StreamName.parse(message.stream)
-        session = self.sync.paths.of(link)
+        session = self.sync.paths.by_link.get(link)
         if session is None or not self.sync.may_hold(stream, session.peer):
             raise Refused(f"a question about {stream} from a machine that may not hold it")
         dispute = self._disputes.get(stream)

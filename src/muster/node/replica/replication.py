@@ -102,7 +102,10 @@ class Replication:
             case wire.Offer():
                 self._on_offer(link, message, now_ms, wall_ms)
             case wire.Want():
-                session, stream = self.sync.paths.of(link), StreamName.parse(message.stream)
+                session, stream = (
+                    self.sync.paths.by_link.get(link),
+                    StreamName.parse(message.stream),
+                )
                 own = session is not None and stream.machine == session.peer
                 # Who asks for entries of its own stream has fewer of them than we.
                 behind = (
