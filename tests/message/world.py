@@ -4,13 +4,13 @@ from typing import Any
 
 from tests.task.world import MemoryRows
 
+from muster.log import canon
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, compose
 from muster.log.fold import Skip
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.message.fold import MessageFold, ReceiptFold, ReceiptRow, message_of
-from muster.message.kinds import body_bytes
 from muster.message.state import Receipt, Sent
 
 ALICE = MachineId("a" * 64)
@@ -28,7 +28,7 @@ class Stream:
         self.entries: list[Entry] = []
 
     def append(self, body: Any, **changes: Any) -> Any:
-        return self.append_raw(kind_of(type(body)), body_bytes(body), **changes)
+        return self.append_raw(kind_of(type(body)), canon.encode(body), **changes)
 
     def append_raw(self, kind: str, raw: bytes, actor: str = "muster", at_ms: int = 1000) -> Any:
         entry = compose(

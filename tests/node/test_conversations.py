@@ -6,6 +6,7 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.log import canon
 from muster.log.stream import scope_group, scope_to
 from muster.message import kinds
 from muster.store.store import Draft
@@ -105,7 +106,7 @@ def test_an_answer_to_what_was_said_to_all_is_seen_by_all_and_is_for_its_writer(
 @proves("message.answers-go-back")
 def test_an_answer_to_an_agent_is_for_that_agent(world):
     hub, studio = world["hub"], world["studio"]
-    body = kinds.body_bytes(kinds.MessageSend([studio.id], "I am done"))
+    body = canon.encode(kinds.MessageSend([studio.id], "I am done"))
     with hub.core.store.transaction():
         draft = Draft("message.send", "shell@hub", (), body)
         (entry,) = hub.core.append_all(scope_to(studio.id), [draft])

@@ -7,6 +7,7 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.errors import Refused
+from muster.log import canon
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
 from muster.node import event as ev
@@ -39,7 +40,7 @@ def refused(answer: dict[str, Any], one: One, before: int) -> tuple[str, str]:
 
 def written(one: One, texts: list[str], *, to: str = "all", scope: str = FLEET) -> None:
     """Messages, as a burst brings them."""
-    bodies = [kinds.body_bytes(kinds.MessageSend([to], text)) for text in texts]
+    bodies = [canon.encode(kinds.MessageSend([to], text)) for text in texts]
     with one.core.store.transaction():
         one.core.append_all(scope, [Draft("message.send", "op:alice", (), b) for b in bodies])  # type: ignore[arg-type]
         one.core._sign()
@@ -344,7 +345,7 @@ def test_what_was_read_in_a_past_that_came_back_late_is_not_unread(world):
     world.cut("studio")
     written(hub, ["read before", "new"])
     first, _ = hub.entries("message.send")
-    read = kinds.body_bytes(kinds.MessageRead(first.id.hex()))
+    read = canon.encode(kinds.MessageRead(first.id.hex()))
     with studio.core.store.transaction():
         studio.core.append_all(FLEET, [Draft("message.read", "muster", (), read)])
         studio.core._sign()

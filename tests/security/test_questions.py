@@ -47,7 +47,7 @@ def test_lists_of_the_longest_messages_are_cut_and_say_so(world):
     group = scope_group(hub.id, "team")
     for n in range(120):
         for scope, to in ((scope_to(hub.id), [hub.id]), (group, ["all"])):
-            body = kinds.body_bytes(kinds.MessageSend(to, f"{n} {LONG}"))
+            body = canon.encode(kinds.MessageSend(to, f"{n} {LONG}"))
             write(bad, "message.send", body, scope)
         world.pass_ms(200)
     pushed(world)

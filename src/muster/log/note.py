@@ -93,17 +93,12 @@ def sign(text: str, name: str, signer: keys.Signer) -> bytes:
     return encode(Note(text, (Signature(name, key_id(name, TYPE_ED25519, signer.public), data),)))
 
 
-def check_name(name: str) -> None:
-    """Refuse what a key name must not contain. Raises: Malformed."""
-    if not name or _NOT_IN_NAME.search(name):
-        raise Malformed("A key name is empty, or holds a space or a plus.")
-
-
 def _signature(line: str) -> Signature:
     if not line.startswith(_DASH):
         raise Malformed("A signature line does not begin with an em dash and a space.")
     name, _, text = line[len(_DASH) :].partition(" ")
-    check_name(name)
+    if not name or _NOT_IN_NAME.search(name):
+        raise Malformed("A key name is empty, or holds a space or a plus.")
     try:
         data = b64decode(text, validate=True)
     except (Base64Error, ValueError) as error:

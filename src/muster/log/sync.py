@@ -506,23 +506,18 @@ class Sync:
             if told > lane.has and now_ms - lane.sent_ms >= RETRY_MS:
                 lane.sent_ms = now_ms
                 late.append(stream)
-        if (late or asking) and self._is_unanswered(session, now_ms):
-            links = list(session.paths)
+        # A peer that says nothing at all may be gone from the path we speak over; one that speaks
+        # to us over its own path, and answers nothing, hears us not. Each move that brings no
+        # answer doubles the wait: a path that is only slow must not be given up again and again.
+        heard = now_ms - session.heard_ms < RETRY_MS
+        patience_ms = max(session.patience_ms, UNANSWERED_MS if heard else 0)
+        links = list(session.paths)
+        unanswered = len(links) > 1 and now_ms - session.answered_ms >= patience_ms
+        if (late or asking) and unanswered:
             following = links[(links.index(session.link) + 1) % len(links)]
             session.patience_ms = min(2 * session.patience_ms, REFRESH_MS)
             self._move(session, following, now_ms)
         self._send_heads(session, late)
-
-    def _is_unanswered(self, session: Session, now_ms: int) -> bool:
-        """Whether the path we speak over is to be left for another.
-
-        A peer that says nothing at all may be gone from it; one that speaks to us over its own
-        path, and answers nothing, hears us not. Each move that brings no answer doubles the wait:
-        a path that is only slow must not be given up again and again.
-        """
-        heard = now_ms - session.heard_ms < RETRY_MS
-        patience_ms = max(session.patience_ms, UNANSWERED_MS if heard else 0)
-        return len(session.paths) > 1 and now_ms - session.answered_ms >= patience_ms
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
@@ -758,7 +753,12 @@ class Sync:
         news, of_itself = [], []
         for stream in self._grown:
             if session.peer == stream.machine:
-                if self._is_news_to_its_writer(session, stream):
+                # Where its key wrote this stream elsewhere, a machine should hear of a copy of
+                # itself. It is told once; growth is sent when it asked for the stream, and all of
+                # it at the refresh.
+                lane = session.lane(stream)
+                if not (lane.has or lane.claims or lane.shown):
+                    lane.has = lane.sent = lane.shown = self.replica.size(stream)
                     of_itself.append(stream)
                 continue
             if not self._is_news_for(session, stream, near[stream]):
@@ -780,17 +780,6 @@ class Sync:
         for link in session.paths:
             # Over each of them another copy of it may be listening.
             self._send_heads(session, of_itself, link)
-
-    def _is_news_to_its_writer(self, session: Session, stream: StreamName) -> bool:
-        """Whether its key wrote this stream elsewhere: a machine should hear of a copy of itself.
-
-        It is told once; growth is sent when it asked for the stream, and all of it at the refresh.
-        """
-        lane = session.lane(stream)
-        if lane.has or lane.claims or lane.shown:
-            return False
-        lane.has = lane.sent = lane.shown = self.replica.size(stream)
-        return True
 
     def _show_seal(self, session: Session, stream: StreamName, now_ms: int) -> None:
         """To a machine that may not hold the stream: its seal, with the proof from what it saw."""

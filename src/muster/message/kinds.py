@@ -20,7 +20,6 @@ import msgspec
 
 from muster import limits
 from muster.errors import Malformed
-from muster.log import canon
 from muster.log.kind import kind
 
 EVERYONE: Final = "all"
@@ -63,11 +62,6 @@ class MessageAct(Body, frozen=True):
     message: str
     result: str = "done"
     text: str = ""
-
-
-def body_bytes(body: Body) -> bytes:
-    """Canonical bytes of a body."""
-    return canon.encode(body)
 
 
 def check_send(body: MessageSend) -> MessageSend:

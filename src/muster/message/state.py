@@ -124,10 +124,24 @@ def deliveries(
 ) -> list[Delivery]:
     """Each recipient's step. `held_size` is how much of this stream a machine's cosign covers."""
     mine = [r for r in receipts if r.message == message.id]
-    return [
-        _delivery(message, machine, agent, held_size(machine), mine)
-        for machine, agent in recipients(message, peers)
-    ]
+    found = []
+    for machine, agent in recipients(message, peers):
+        best, held = Delivery(machine, agent, "waiting", 0), held_size(machine)
+        # A machine holds what it wrote itself.
+        if held > message.row.seq or machine == message.stream.machine:
+            best = Delivery(machine, agent, "stored", max(held, message.row.seq + 1))
+        for receipt in mine:
+            if receipt.machine != machine or (agent and receipt.actor.partition("@")[0] != agent):
+                continue
+            row = receipt.row
+            if row.acted:
+                step = Delivery(machine, agent, "acted", row.acted, row.acted_ms)
+            else:
+                step = Delivery(machine, agent, "read", row.read, row.read_ms)
+            if STEPS.index(step.step) > STEPS.index(best.step):
+                best = step
+        found.append(best)
+    return found
 
 
 def inbox(
@@ -162,23 +176,3 @@ def inbox(
         row, sender = message.row, message.stream.machine
         items.append(Item(message.id, sender, row.actor, row, read, acted))
     return sorted(items, key=lambda i: (i.row.at_ms, i.id))
-
-
-def _delivery(
-    message: Sent, machine: MachineId, agent: str, held: int, receipts: Iterable[Receipt]
-) -> Delivery:
-    best = Delivery(machine, agent, "waiting", 0)
-    # A machine holds what it wrote itself.
-    if held > message.row.seq or machine == message.stream.machine:
-        best = Delivery(machine, agent, "stored", max(held, message.row.seq + 1))
-    for receipt in receipts:
-        if receipt.machine != machine or (agent and receipt.actor.partition("@")[0] != agent):
-            continue
-        row = receipt.row
-        if row.acted:
-            step = Delivery(machine, agent, "acted", row.acted, row.acted_ms)
-        else:
-            step = Delivery(machine, agent, "read", row.read, row.read_ms)
-        if STEPS.index(step.step) > STEPS.index(best.step):
-            best = step
-    return best

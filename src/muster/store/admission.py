@@ -12,7 +12,7 @@ machines never agree on an order between streams.
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from muster.store.sqlite import Database, as_int
+from muster.store.sqlite import Database
 
 # Cutting a stream back changes any number of rows, and an admission has room for 4096 of them.
 CUT_NUMBERS: Final = 1 << 20
@@ -117,11 +117,6 @@ class AdmissionOrder:
         """Give the runs in order, from the one that holds `number`; some run must."""
         self.flush()
         return self.runs(after=self._holding(number).number - 1)
-
-    def entries(self) -> int:
-        """Return how many entries were ever admitted."""
-        self.flush()
-        return as_int(self._database.query("select coalesce(sum(entries), 0) from admission")[0][0])
 
     def _holding(self, number: int) -> Run:
         found = self._database.query(

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from muster.errors import unable
+from muster.errors import MusterError, unable
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -19,7 +19,7 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         handle, name = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
     except OSError as error:
-        raise unable(_sentence(path, error), error) from error
+        raise failed(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -30,7 +30,7 @@ def write_file(path: Path, data: bytes) -> None:
         sync_folder(path.parent)
     except OSError as error:
         Path(name).unlink(missing_ok=True)
-        raise unable(_sentence(path, error), error) from error
+        raise failed(path, error) from error
 
 
 def sync_handle(handle: int) -> None:
@@ -55,5 +55,7 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _sentence(path: Path, error: OSError) -> str:
-    return f"Writing {path} failed ({error.strerror}); check the disk and its free space."
+def failed(path: Path, error: OSError) -> MusterError:
+    """What to raise where the disk refused to write `path`."""
+    why = error.strerror or error
+    return unable(f"Writing {path} failed ({why}); check the disk and its free space.", error)

@@ -26,12 +26,11 @@ from muster.errors import (
     Exhausted,
     Forged,
     Malformed,
-    MusterError,
     NotFound,
     unable,
 )
 from muster.limits import BLOB_BYTES_MAX, BLOB_CLAIMS_MAX
-from muster.store.atomic_file import sync_folder, sync_handle, write_file
+from muster.store.atomic_file import failed, sync_folder, sync_handle, write_file
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 256 * 1024
@@ -51,7 +50,7 @@ class Incoming:
             folder.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
         except OSError as error:
-            raise _broken(folder, error) from error
+            raise failed(folder, error) from error
         self._path = Path(name)
         self._file = os.fdopen(handle, "wb")
 
@@ -64,7 +63,7 @@ class Incoming:
         try:
             return self._file.write(data)
         except OSError as error:
-            raise _broken(self._path, error) from error
+            raise failed(self._path, error) from error
 
     def keep(self, sha256: str | None = None, size: int | None = None) -> str:
         """Make it count; its name. Durable on return.
@@ -86,7 +85,7 @@ class Incoming:
             os.replace(self._path, path)
             sync_folder(path.parent)
         except OSError as error:
-            raise _broken(path, error) from error
+            raise failed(path, error) from error
         return name
 
     def __enter__(self) -> Self:
@@ -121,7 +120,7 @@ class Blobs:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _broken(path.parent, error) from error
+            raise failed(path.parent, error) from error
         write_file(path, data)
         return name
 
@@ -245,8 +244,3 @@ class Blobs:
         if not _NAME.fullmatch(sha256):
             raise Malformed(f"{sha256[:80]!r} is not the sha256 of a blob.")
         return self._folder / sha256[:2] / sha256[2:]
-
-
-def _broken(path: Path, error: OSError) -> MusterError:
-    why = error.strerror or error
-    return unable(f"Writing {path} failed ({why}); check the disk and its free space.", error)

@@ -40,7 +40,7 @@ from muster.log.tree import Range
 from muster.store.contents import Contents
 from muster.store.log_reader import LogReader
 from muster.store.schema import pack
-from muster.store.sqlite import MEMORY, SqlValue
+from muster.store.sqlite import MEMORY, SqlValue, as_int
 from muster.store.streams import Head
 from muster.store.table_reader import TableReader
 from muster.store.tree import StreamTree
@@ -445,7 +445,8 @@ class Store:
 
         It is one transaction of its own: use nothing else of the store until it is exhausted.
         """
-        total = self._admission.entries()
+        sql = "select coalesce(sum(entries), 0) from admission"
+        total = as_int(self._database.query(sql)[0][0])
         # It changes every table: to keep all of that in memory until the commit would be too much.
         self._database.spill(allowed=True)
         try:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
+from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
@@ -327,7 +328,7 @@ def _mark(core: Core, agent: str, found: Iterable[state.Sent]) -> None:
     actor = f"{agent}@{core.name}" if agent else "muster"
     drafts: dict[Scope, list[Draft]] = {}
     for message in found:
-        body = kinds.body_bytes(kinds.MessageRead(message.id.hex()))
+        body = canon.encode(kinds.MessageRead(message.id.hex()))
         draft = Draft("message.read", actor, (EntryId(message.id),), body)
         drafts.setdefault(_receipt_scope(core, message), []).append(draft)
     for scope, each in drafts.items():
