@@ -76,30 +76,27 @@ class Folding:
         """Fold consecutive entries of a stream; the first has the admission number `number`."""
         wanted = self._wanted
         for at, entry in enumerate(entries, number):
-            bounds = wanted.get(entry.header.kind)
-            if bounds is not None:
+            bounds = wanted.get(entry.header.kind, ())
+            if bounds:
                 self._folded_bytes += len(entry.body or b"")
-                for bound in bounds:
-                    self._apply_one(bound, stream, entry, at)
-
-    def _apply_one(self, bound: _Bound, stream: int, entry: Entry, at: int) -> None:
-        bound.stream = stream
-        tables = bound.tables
-        try:
-            changes: list[Change] = list(bound.fold.apply(entry, bound))
-            # What SQLite could not store as declared is refused.
-            if len(changes) > CHANGES_MAX:
-                raise Skip("too-many-rows")
-            for table, key, row in changes:
-                tables[table].shape.check(key, row)
-        except Skip as skip:
-            self._skip(bound, stream, entry, skip.reason)
-        except (Refused, *MISTAKES) as mistake:
-            self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
-        else:
-            for number, (name, key, row) in enumerate(changes):
-                written = self._written[name] = tables[name]
-                written.put((stream, *key), row, at, number)
+            for bound in bounds:
+                bound.stream = stream
+                tables = bound.tables
+                try:
+                    changes: list[Change] = list(bound.fold.apply(entry, bound))
+                    # What SQLite could not store as declared is refused.
+                    if len(changes) > CHANGES_MAX:
+                        raise Skip("too-many-rows")
+                    for table, key, row in changes:
+                        tables[table].shape.check(key, row)
+                except Skip as skip:
+                    self._skip(bound, stream, entry, skip.reason)
+                except (Refused, *MISTAKES) as mistake:
+                    self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
+                else:
+                    for change, (name, key, row) in enumerate(changes):
+                        written = self._written[name] = tables[name]
+                        written.put((stream, *key), row, at, change)
 
     def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
         row = pack(stream, entry.header.seq)

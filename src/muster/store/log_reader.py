@@ -36,16 +36,9 @@ class LogReader:
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._database, self._streams, self._tiles = (
-            contents.database,
-            contents.streams,
-            contents.tiles,
-        )
-        self._admission, self._index, self._cache = (
-            contents.admission,
-            contents.index,
-            contents.cache,
-        )
+        self._database, self._streams = contents.database, contents.streams
+        self._tiles, self._admission = contents.tiles, contents.admission
+        self._index, self._cache = contents.index, contents.cache
         self._cosigns = contents.cosigns
 
     # --- streams ---------------------------------------------------------------------------
@@ -53,10 +46,6 @@ class LogReader:
     def streams(self) -> list[StreamName]:
         """Return every stream that something is known of, in the order it was learned."""
         return [head.name for head in self._streams.heads.values()]
-
-    def streams_count(self) -> int:
-        """Return how many streams something is known of."""
-        return len(self._streams.heads)
 
     def knows(self, stream: StreamName) -> bool:
         """Return whether anything is here of a stream: entries, or a seal of it."""
