@@ -32,13 +32,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.figure import Figure
+from muster.log import canon
 from muster.log.admit import Taken, admit
 from muster.log.keys import Signer
 from muster.log.kind import kind_of
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, StreamName
 from muster.message.kinds import MessageRead, MessageSend
-from muster.message.kinds import body_bytes as message_bytes
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
 from muster.store.sqlite import Database
@@ -70,8 +70,8 @@ def _messages(rng: random.Random) -> list[Draft]:
     sent = [MessageSend(to, TEXT[:180] + rng.randbytes(8).hex()) for _ in range(2)]
     read = MessageRead(rng.randbytes(32).hex())
     return [
-        *(Draft("message.send", "claude@studio", (), message_bytes(each)) for each in sent),
-        Draft("message.read", "claude@studio", (), message_bytes(read)),
+        *(Draft("message.send", "claude@studio", (), canon.encode(each)) for each in sent),
+        Draft("message.read", "claude@studio", (), canon.encode(read)),
     ]
 
 

@@ -31,8 +31,9 @@ from bench.fleet import Fleet
 from bench.message import busy
 from bench.start import resident_mib
 from muster.channel.frame import Type
+from muster.log import canon
 from muster.log.stream import FLEET, Scope, scope_to
-from muster.message.kinds import MessageSend, body_bytes
+from muster.message.kinds import MessageSend
 from muster.node import event as ev
 from muster.node.daemon import GC_THRESHOLDS
 from muster.node.incarnations.members import FactsChanged
@@ -114,7 +115,7 @@ class World:
         """Messages to the worker."""
         for at in range(0, count, BATCH):
             texts = [f"{number} {TEXT[:180]}" for number in range(at, min(at + BATCH, count))]
-            bodies = [body_bytes(MessageSend([self.worker.id], text)) for text in texts]
+            bodies = [canon.encode(MessageSend([self.worker.id], text)) for text in texts]
             drafts = [Draft("message.send", "muster", (), body) for body in bodies]
             self._write(scope_to(self.worker.id), drafts)
             self.cores.pass_ms(100)
