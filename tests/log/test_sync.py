@@ -127,7 +127,7 @@ def test_who_was_told_to_stop_sends_no_more_of_that_stream_until_it_is_asked(tal
         attic 4               | build: attic[2:4]
         build wants attic never
         attic 6
-        wait GOSSIP           | build: attic=6
+        wait WITNESS          | build: attic=6
         build wants attic 4   | build: attic[4:6]
     """)
 
