@@ -364,7 +364,7 @@ STREAMS_OF_MACHINE_MAX: Final = 4096
 # Segments made for one link in one step: whoever asks for much waits, and the others do not.
 STEP_LINK_BYTES_MAX: Final = 8 * 1024 * 1024
 # Receipts of streams of which nothing is here; and names that anybody may say, as remembered.
-HEARSAY_COSIGNS_MAX: Final = 1024
+EARLY_RECEIPTS_MAX: Final = 1024
 NAMES_REMEMBERED_MAX: Final = 16_384
 # A head with its seal is about 600 bytes; 200 of them fit into a frame with room to spare.
 OFFER_HEADS_MAX: Final = 200

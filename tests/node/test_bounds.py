@@ -7,7 +7,7 @@ from tests.node.cores import LOCAL, Cores
 from tests.promise import proves
 
 from muster.channel.frame import Type
-from muster.limits import HEARSAY_COSIGNS_MAX, LINK_CALLS_OPEN_MAX, NAMES_REMEMBERED_MAX
+from muster.limits import EARLY_RECEIPTS_MAX, LINK_CALLS_OPEN_MAX, NAMES_REMEMBERED_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
 from muster.log.seal import make_cosign, make_seal
@@ -67,14 +67,14 @@ def rogue() -> Rogue:
 @proves("node.member-bounded", "store.log.streams-bounded")
 def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(rogue):
     core, before = rogue.hub.core, rogue.rows()
-    for _ in range(HEARSAY_COSIGNS_MAX // 100 + 3):
+    for _ in range(EARLY_RECEIPTS_MAX // 100 + 3):
         rogue.say(wire.Cosigns([rogue.cosign(rogue.name()) for _ in range(100)]))
     assert rogue.rows() == before
-    assert len(core.replication.hearsay) == HEARSAY_COSIGNS_MAX
+    assert len(core.replication.early) == EARLY_RECEIPTS_MAX
     session = core.sync.sessions[rogue.link]
     assert len(session.cosigns) + len(session.lanes) < 50
     rogue.hub.step(ev.LinkDown(rogue.link))
-    assert len(core.replication.hearsay) == 0
+    assert len(core.replication.early) == 0
     assert rogue.rows() == before
 
 
@@ -107,7 +107,7 @@ def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(ro
         )
     )
     assert note in {c.note for c in core.log.cosigns(stream)}
-    assert len(core.replication.hearsay) == 0
+    assert len(core.replication.early) == 0
 
 
 @proves("node.member-bounded", "store.log.streams-bounded")
@@ -199,13 +199,13 @@ def test_calls_that_wait_for_a_start_are_so_many_for_each_link_and_go_with_it(ro
     assert len(hub.core.part(Router).waiting) == LINK_CALLS_OPEN_MAX
 
 
-def test_hearsay_is_given_out_once_in_order_and_the_oldest_goes_first():
+def test_early_receipts_are_given_out_once_in_order_and_the_oldest_goes_first():
     said = EarlyReceipts()
     one, other = (StreamName(MachineId("a" * 64), Incarnation(f"{n:032x}"), FLEET) for n in (1, 2))
-    for n in range(HEARSAY_COSIGNS_MAX + 1):
+    for n in range(EARLY_RECEIPTS_MAX + 1):
         said.keep(7, one if n % 2 else other, str(n).encode())
     said.keep(8, one, b"x")
-    assert len(said) == HEARSAY_COSIGNS_MAX + 1
+    assert len(said) == EARLY_RECEIPTS_MAX + 1
     found = said.of(one)
     assert found[0] == (7, b"1")
     assert found[-1] == (8, b"x")

@@ -5,6 +5,7 @@ how it ended.
 Rule 2: only the standard library, because the shim imports this file on every start.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from muster.agent.mask import Secrets
@@ -12,7 +13,7 @@ from muster.agent.mask import Secrets
 Event = tuple[str, dict[str, Any]]
 
 
-class Driver:
+class Driver(ABC):
     """One attempt as the shim drives it."""
 
     is_plain: bool
@@ -32,9 +33,9 @@ class Driver:
         """What is told once the program runs."""
         return []
 
+    @abstractmethod
     def output(self, stream: str, data: bytes) -> list[Event]:
         """Take bytes of `stdout` or `stderr`; give the events that are ripe."""
-        raise NotImplementedError
 
     def flush(self) -> list[Event]:
         """What waits, when the output pauses."""
@@ -44,6 +45,6 @@ class Driver:
         """What is left when the program has ended."""
         return []
 
+    @abstractmethod
     def outcome(self, code: int | None) -> dict[str, Any]:
         """How it ended, as the fields of `Outcome`."""
-        raise NotImplementedError

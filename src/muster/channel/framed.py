@@ -9,6 +9,7 @@ Rule 4: while the gate is shut nobody writes, however many wait.
 """
 
 import asyncio
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 
@@ -42,9 +43,9 @@ class FramedLink(Link):
 
     # --- what goes -----------------------------------------------------------------------------
 
+    @abstractmethod
     def _write(self, frames: Sequence[bytes]) -> None:
         """Hand over all of them in one piece, and count them."""
-        raise NotImplementedError
 
     async def send_all(self, frames: Sequence[bytes]) -> None:
         check_size(*frames)
@@ -76,9 +77,9 @@ class FramedLink(Link):
             or len(self._frames) >= LINK_UNREAD_FRAMES_MAX
         )
 
+    @abstractmethod
     def _on_room(self) -> None:
         """A read ended the time in which nothing more could come."""
-        raise NotImplementedError
 
     def _take_frames(self, raw: bytearray) -> None:
         """Take what is whole off the bytes that came. Raises Malformed."""

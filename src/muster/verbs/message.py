@@ -296,12 +296,12 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
     else:
         yield from core.part(Mailbox).whole(ask.agent)
-        speaking = Speakers(core)
+        speakers = Speakers(core)
         unread = core.part(Mailbox).unread(ask.agent)
-        places = (p for p in unread if speaking.speaks(p.stream, p.seq))
+        places = (p for p in unread if speakers.speaks(p.stream, p.seq))
         oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
         found, receipts = oldest_fitting(oldest, text_of, room), []
-        there = core.part(Mailbox).count(speaking, ask.agent)
+        there = core.part(Mailbox).count(speakers, ask.agent)
         if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
             say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)

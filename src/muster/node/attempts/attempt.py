@@ -87,7 +87,7 @@ class Attempt:
         self._given: int | None = None
         # What is said beside the agent's own words.
         self._noted = ""
-        self._outfit = AttemptSetup(daemon, start)
+        self._setup = AttemptSetup(daemon, start)
         self._secrets = Secrets({})
         # The names of secrets that stand in what the agent said.
         self._masked: set[str] = set()
@@ -122,13 +122,13 @@ class Attempt:
             self._at("fetching")
             self._part = "machine"
             disk.check_room(Path(self.daemon.home.work))
-            self._outfit.look()
-            self._secrets = Secrets(self._outfit.hidden)
+            self._setup.look()
+            self._secrets = Secrets(self._setup.hidden)
             self._part = "repo" if self.start.open.repo else "machine"
             folder = await self._open()
             self._place = _identity(folder)
             self.start = await handing.taken(self.daemon, self.start, self._patiently)
-            self._outfit.start = self.start
+            self._setup.start = self.start
             self._given = await asyncio.to_thread(disk.given_bytes, folder)
             self._at("working")
             return await self._work(folder)
@@ -208,7 +208,7 @@ class Attempt:
     async def _work(self, folder: Path) -> Ended:
         if self._stopped:
             return self._halted()
-        order = self._outfit.order(folder)
+        order = self._setup.order(folder)
         self._secrets = Secrets(order.secrets)
         self._part = "agent"
         outcome = await self._run(order)
@@ -232,7 +232,7 @@ class Attempt:
             return self._ended("failed", outcome, reason=_NO_FOLDER)
         check = str(self.template.get("check", ""))
         if check:
-            checked = await self._run(self._outfit.check(folder, check))
+            checked = await self._run(self._setup.check(folder, check))
             if self._stop.is_set():
                 return self._halted(outcome)
             if checked.fault:

@@ -87,7 +87,7 @@ class EffectRunner:
         own = home.path / "agents.json"
         self.agents: Mapping[str, AgentEntry] = catalogue.load(own if own.exists() else None)
         self.runner = Runner(self.agents)
-        self._trials: dict[tuple[str, Pair], Attempt] = {}
+        self._attempts: dict[tuple[str, Pair], Attempt] = {}
         # Who does what takes time, and how it ends where this machine fails at it: nobody else
         # asks again for that.
         self._works: dict[type[ev.Effect], Work] = {
@@ -165,11 +165,11 @@ class EffectRunner:
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""
-        trials = list(self._trials.values())
-        for trial in trials:
-            trial.stop("the daemon is stopping")
-        if trials:
-            await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in trials], timeout=15)
+        attempts = list(self._attempts.values())
+        for attempt in attempts:
+            attempt.stop("the daemon is stopping")
+        if attempts:
+            await asyncio.wait([asyncio.ensure_future(t.over.wait()) for t in attempts], timeout=15)
 
     async def facts(self) -> Mapping[str, Any]:
         """What this machine is and has, now."""
@@ -196,18 +196,18 @@ class EffectRunner:
 
     @ev.effect(StartAttempt)
     def start_attempt(self, effect: StartAttempt) -> None:
-        trial = Attempt(self.daemon, effect)
-        self._trials[trial.task, trial.epoch] = trial
-        self.daemon.supervisor.run("attempt", self._attempt(trial))
+        attempt = Attempt(self.daemon, effect)
+        self._attempts[attempt.task, attempt.epoch] = attempt
+        self.daemon.supervisor.run("attempt", self._attempt(attempt))
 
     @ev.effect(StopAttempt)
     def stop_attempt(self, effect: StopAttempt) -> None:
-        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+        if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
             found.stop(effect.reason)
 
     @ev.effect(AnswerAttempt)
     def answer_attempt(self, effect: AnswerAttempt) -> None:
-        if (found := self._trials.get((effect.task, effect.epoch))) is not None:
+        if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
             found.answer(effect.ask, effect.by, allow=effect.allow)
 
     @ev.effect(RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase)
@@ -225,25 +225,25 @@ class EffectRunner:
 
     async def relieve(self) -> str:
         """End the attempt that wrote most of a full disk; its task, "" where none wrote much."""
-        trials = [trial for trial in self._trials.values() if not trial.fills]
-        sizes = [(await trial.written_bytes(), trial) for trial in trials]
-        size, trial = max(sizes, key=lambda each: each[0], default=(0, None))
-        if trial is None or size < disk.MUCH_BYTES:
+        attempts = [attempt for attempt in self._attempts.values() if not attempt.fills]
+        sizes = [(await attempt.written_bytes(), attempt) for attempt in attempts]
+        size, attempt = max(sizes, key=lambda each: each[0], default=(0, None))
+        if attempt is None or size < disk.MUCH_BYTES:
             return ""
         # It fails for that, and is not tried on another machine.
-        trial.fills = True
+        attempt.fills = True
         wrote = f"this attempt wrote {size >> 20} MiB of it"
-        trial.stop(f"the disk of this machine is full, and {wrote}")
-        return f"task {trial.task[:12]}"
+        attempt.stop(f"the disk of this machine is full, and {wrote}")
+        return f"task {attempt.task[:12]}"
 
-    async def _attempt(self, trial: Attempt) -> None:
+    async def _attempt(self, attempt: Attempt) -> None:
         # A mistake of ours must not leave a slot taken for ever by an attempt that never ends.
-        ended = trial.given_up()
+        ended = attempt.given_up()
         try:
-            ended = await trial.run()
+            ended = await attempt.run()
         finally:
-            trial.over.set()
-            self._trials.pop((trial.task, trial.epoch), None)
+            attempt.over.set()
+            self._attempts.pop((attempt.task, attempt.epoch), None)
             self.daemon.post(AttemptEnded(ended))
             self._tell_remains()
 

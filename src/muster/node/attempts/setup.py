@@ -27,7 +27,7 @@ from muster.task.instruction import StartAttempt
 
 
 class AttemptSetup:
-    """The outfit of one attempt. `hidden` is what must not be written down, by name."""
+    """What one attempt starts with. `hidden` is what must not be written down, by name."""
 
     def __init__(self, daemon: Runtime, start: StartAttempt) -> None:
         self.daemon = daemon

@@ -31,7 +31,7 @@ _Who = tuple[MachineId, Incarnation]
 class CloneDetector(Part):
     """What is known of the incarnations of each machine; everything is read off the store."""
 
-    name = "twins"
+    name = "clones"
 
     def __init__(self, core: "Core") -> None:
         self.core = core

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Rollbacks(Part):
     """Who asked for entries of its own, until it has them again."""
 
-    name = "setbacks"
+    name = "rollbacks"
 
     def __init__(self, core: "Core") -> None:
         self.core = core

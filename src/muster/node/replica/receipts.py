@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from muster.limits import HEARSAY_COSIGNS_MAX
+from muster.limits import EARLY_RECEIPTS_MAX
 from muster.log.seal import Cosign
 from muster.log.stream import MachineId, StreamName
 from muster.node.replica.membership import Membership
@@ -80,7 +80,7 @@ class EarlyReceipts:
 
     def keep(self, link: int, stream: StreamName, note: bytes) -> None:
         """Keep a note in mind, as far as there is place."""
-        empty = deque[tuple[StreamName, bytes]](maxlen=HEARSAY_COSIGNS_MAX)
+        empty = deque[tuple[StreamName, bytes]](maxlen=EARLY_RECEIPTS_MAX)
         self._links.setdefault(link, empty).append((stream, note))
 
     def of(self, stream: StreamName) -> list[tuple[int, bytes]]:

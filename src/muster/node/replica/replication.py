@@ -87,7 +87,7 @@ class Replication:
         self.longer: dict[StreamName, int] = {}
         self._known_cosigns: dict[bytes, Cosign] = {}
         self._faults: Counter[int] = Counter()
-        self.hearsay = EarlyReceipts()
+        self.early = EarlyReceipts()
         self.awaited = Awaited(store)
         self.intake = Intake(membership.machine)
         self.forks = Forks(store, membership, sync, self.counters, tell)
@@ -130,7 +130,7 @@ class Replication:
 
     def closed(self, link: int) -> None:
         self._faults.pop(link, None)
-        self.hearsay.closed(link)
+        self.early.closed(link)
         self.forks.closed(link)
 
     def _on_offer(self, link: int, offer: wire.Offer, now_ms: int, wall_ms: int) -> None:
@@ -238,7 +238,7 @@ class Replication:
 
     def _heard_before(self, stream: StreamName, now_ms: int) -> None:
         """Something of a stream is here now: what was said of it before may count."""
-        for link, note in self.hearsay.of(stream):
+        for link, note in self.early.of(stream):
             try:
                 self._on_cosign(link, note, now_ms)
             except Refused as error:
@@ -253,7 +253,7 @@ class Replication:
         stream = seals.peek_stream(note)
         if not self.store.log.knows(stream) and not self.forks.is_ours(stream):
             self.counters["cosign-of-unknown-stream"] += 1
-            self.hearsay.keep(link, stream, note)
+            self.early.keep(link, stream, note)
             return
         by = seals.peek_cosigner(note)
         seen, held = self.membership.key_of(by, "seen"), self.membership.key_of(by, "held")

@@ -154,12 +154,12 @@ class Mailbox(Part):
         """What this reader has not read, the oldest first; who speaks there was not asked."""
         return self._views[agent].places()
 
-    def count(self, speaking: Speakers, agent: str = "") -> int:
+    def count(self, speakers: Speakers, agent: str = "") -> int:
         """How many messages that were said to this reader it has not read."""
         view = self._views[agent]
-        doubted = {stream for stream in view.streams if not speaking.is_heard(stream)}
+        doubted = {stream for stream in view.streams if not speakers.is_heard(stream)}
         unsaid = sum(
-            not speaking.speaks(each.stream, each.seq)
+            not speakers.speaks(each.stream, each.seq)
             for each in (view.places() if doubted else ())
             if each.stream in doubted
         )

@@ -45,7 +45,7 @@ class Followers(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._owning = core.part(OwnerService)
+        self._owners = core.part(OwnerService)
         self.watchers: dict[str, list[Watcher]] = {}
         # Tasks that changed in this step, and their runs.
         self._changed: dict[str, str] = {}
@@ -75,7 +75,7 @@ class Followers(Part):
             return
         if kind in _MOVES and stream.machine == self.core.machine:
             # A task of ours got a machine, or lost it.
-            run = self._owning.owner.run_of(body.task)
+            run = self._owners.owner.run_of(body.task)
             if kind == "task.assign":
                 self.changed(run, body.task)
             else:

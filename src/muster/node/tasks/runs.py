@@ -57,11 +57,11 @@ class RunService(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self.owning, self.following = core.part(OwnerService), core.part(Followers)
+        self.owners, self.followers = core.part(OwnerService), core.part(Followers)
         self.runs: dict[str, Run] = {}
         self._moved: dict[str, None] = {}
         self._kept: yields.Kept = {}
-        self.bases = look = Bases(core, self.runs, self.moved, self.following.waits)
+        self.bases = look = Bases(core, self.runs, self.moved, self.followers.waits)
         core.on(Matched, lambda event: self.about(event.run, look.matched, event))
         core.on(BaseFound, lambda event: self.about(event.run, look.base_found, event))
         core.on(Settled, lambda end: self.about(end.run, self.settled, end) if end.run else None)
@@ -129,13 +129,13 @@ class RunService(Part):
             if not here:
                 return
             opened = EntryId(here[-1]["opened"])
-        for task in self.owning.owner.of_run(name):
+        for task in self.owners.owner.of_run(name):
             why = f"the run failed: {reason}"
-            about, cancel = self.owning.about, self.owning.owner.cancel
+            about, cancel = self.owners.about, self.owners.owner.cancel
             about(task, cancel, task, why, (opened,), self.core.now)
         body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
         self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
-        self.following.settled(name, "failed", reason)
+        self.followers.settled(name, "failed", reason)
 
     def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
         return self.core.tables.rows(table, writer=self.core.machine, **equals)
@@ -203,7 +203,7 @@ class RunService(Part):
                 self.core.do(MatchGlob(run.run, name, run.body.repo, commit, glob or ""))
         for slot, reason in plan.cancel:
             try:
-                self.owning.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
+                self.owners.owner.cancel(run.tasks[slot], reason, (run.opened,), self.core.now)
             except NotFound:
                 # It settled in this very step; its outcome is on the way.
                 continue
@@ -215,7 +215,7 @@ class RunService(Part):
             del self.runs[run.run]
             if not self.runs:
                 self._kept.clear()
-            self.following.settled(run.run, plan.settled, plan.reason)
+            self.followers.settled(run.run, plan.settled, plan.reason)
 
     def _open_phase(self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked) -> None:
         """Open a phase's tasks, all of them or none: what cannot be opened has failed."""
@@ -223,7 +223,7 @@ class RunService(Part):
             if len(run.tasks) + len(slots) > RUN_TASKS_MAX:
                 raise Refused(f"a run has at most {RUN_TASKS_MAX} tasks; make several runs of it")
             orders = self._orders(run, name, slots, ends, asked)
-            opened = self.owning.submit(orders)
+            opened = self.owners.submit(orders)
         except (Refused, NotFound) as error:
             run.bar(name, str(error))
             self.moved(run.run)
@@ -231,7 +231,7 @@ class RunService(Part):
         for slot, done in zip(slots, opened, strict=True):
             run.tasks[slot] = done.task
             run.tell(slot, "waiting" if run.spec.phases[slot.phase].by_human else "queued")
-            self.following.changed(run.run, done.task)
+            self.followers.changed(run.run, done.task)
 
     def _orders(
         self, run: Run, name: str, slots: list[Slot], ends: Ends, asked: Asked
@@ -323,7 +323,7 @@ class RunService(Part):
         if run.spec.phases[slot.phase].by_human:
             self.core.incidents.close(f"ask-{end.task[:32]}", f"the phase is {end.outcome}")
         run.tell(slot, state, self.core.membership.name_of(end.machine))
-        self.following.changed(run.run, end.task)
+        self.followers.changed(run.run, end.task)
         self.moved(run.run)
 
     def cancel(self, name: str, reason: str) -> None:

@@ -38,7 +38,7 @@ class TaskService(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._owning, self._running = core.part(OwnerService), core.part(RunService)
+        self._owners, self._running = core.part(OwnerService), core.part(RunService)
         self._adopt_at: int | None = None
         # Who waits for a task's outcome; it is told in the step that settles the task.
         self._awaited: dict[str, list[Callable[[Settled], None]]] = {}
@@ -70,7 +70,7 @@ class TaskService(Part):
 
     def _end(self, what: str) -> None:
         """End what is open here, where an operator ordered it."""
-        owner = self._owning.owner
+        owner = self._owners.owner
         if what not in self._running.runs and not owner.is_open(what):
             return
         by = ended_by(self.core, what)
@@ -85,7 +85,7 @@ class TaskService(Part):
         if self._adopt_at is None or core.now.boot_ms < self._adopt_at or core.part(Doubt).waits:
             return
         self._adopt_at = None
-        self._owning.adopt()
+        self._owners.adopt()
         core.guard.run("runs", "", runs.adopt)
         # What was ended while we were away, or before our own history was confirmed.
         ended = core.tables.query(
@@ -128,6 +128,6 @@ class TaskService(Part):
     def _read_back(self, _event: ReadBack) -> None:
         """Whoever waits hears what ended meanwhile, and the runs before them."""
         for task in list(self._awaited):
-            end = self._owning.ended(task)
+            end = self._owners.ended(task)
             if end is not None:
                 self.core.tell(end)
