@@ -74,8 +74,6 @@ class Flow:
         # What the bytes cost that wait, and those that were taken and are not granted again yet.
         self._cost = self._owed = 0
 
-    # --- what came -----------------------------------------------------------------------------
-
     def feed(self, type: Type, payload: bytes) -> None:
         """Take one frame in; never waits, never raises."""
         if self.closed is not None:
@@ -119,8 +117,6 @@ class Flow:
             self._granted += self._owed
             self._put(Type.CREDIT, self._owed.to_bytes(4, "big"))
             self._owed = 0
-
-    # --- what goes -----------------------------------------------------------------------------
 
     @property
     def room(self) -> int:

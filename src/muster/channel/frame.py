@@ -86,9 +86,6 @@ def decode(frame: bytes) -> Frame:
     return Frame(kind, channel, bytes(frame[_HEAD.size :]))
 
 
-# --- on a stream of bytes ------------------------------------------------------------------
-
-
 def prefixed(frame: bytes) -> bytes:
     """The frame as it goes onto a Unix socket."""
     return _LENGTH.pack(len(frame)) + frame

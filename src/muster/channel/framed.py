@@ -41,8 +41,6 @@ class FramedLink(Link):
         self._may_write = asyncio.Event()
         self._may_write.set()
 
-    # --- what goes -----------------------------------------------------------------------------
-
     @abstractmethod
     def _write(self, frames: Sequence[bytes]) -> None:
         """Hand over all of them in one piece, and count them."""
@@ -66,8 +64,6 @@ class FramedLink(Link):
             await self._may_write.wait()
         if self._over or self.ended is not None:
             raise Unreachable(gone(self.channel, self.ended or self._over))
-
-    # --- what came -----------------------------------------------------------------------------
 
     @property
     def full(self) -> bool:
@@ -126,8 +122,6 @@ class FramedLink(Link):
         if was_full and not self.full:
             self._on_room()
         return frame
-
-    # --- the end -------------------------------------------------------------------------------
 
     def end(self, reason: str) -> None:
         """No frame follows, and nobody waits to send one. The first reason counts."""

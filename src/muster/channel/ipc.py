@@ -59,8 +59,6 @@ class IpcLink(FramedLink, asyncio.Protocol):
         self._lost = asyncio.Event()
         self._silence: asyncio.TimerHandle | None = None
 
-    # --- what the user of a link calls ---
-
     @property
     def ready(self) -> bool:
         return (
@@ -87,8 +85,6 @@ class IpcLink(FramedLink, asyncio.Protocol):
             # The peer reads nothing, so the farewell cannot get out.
             self._transport.abort()
             await self._lost.wait()
-
-    # --- what the event loop calls ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, because the transports of uvloop are no subclasses.

@@ -64,8 +64,6 @@ class RelayLink(FramedLink):
         self._pulse = self._loop.call_later(KEEPALIVE_INTERVAL_MS / 1000, self._live)
         flow.moved = self._fed
 
-    # --- what the user of a link calls ---------------------------------------------------------
-
     async def prove(self, peer: str) -> None:
         """Shake hands with exactly this machine. Raises Unreachable, Refused, and is closed."""
         try:
@@ -113,8 +111,6 @@ class RelayLink(FramedLink):
             self._moved.clear()
             await self._moved.wait()
 
-    # --- what the conversation brings ------------------------------------------------------------
-
     def _fed(self) -> None:
         """The stream moved; what breaks a rule ends the link."""
         if self._over:
@@ -159,8 +155,6 @@ class RelayLink(FramedLink):
         except Malformed as error:
             self._break(str(error))
 
-    # --- what leaves ---------------------------------------------------------------------------
-
     def _write(self, frames: Sequence[bytes]) -> None:
         self._say(b"".join(map(prefixed, frames)))
         self.counters.count_out(frames)
@@ -183,8 +177,6 @@ class RelayLink(FramedLink):
             self._may_write.set()
         else:
             self._may_write.clear()
-
-    # --- life ------------------------------------------------------------------------------------
 
     def _live(self) -> None:
         """Say that we are here; end it when the far end does not."""

@@ -133,8 +133,6 @@ class CommandContext:
                 print(show.text(verb.name, value, self._how()))
         return code
 
-    # --- for verbs ----------------------------------------------------------------------------
-
     @cached_property
     def home(self) -> "Home":
         from muster.node.host.home import Home  # noqa: PLC0415 - a quick command needs none

@@ -174,9 +174,6 @@ def _read(path: Path, most: int = 1024) -> str:
     return (untrusted_files.read(path, most) or b"").decode("utf-8", "replace").strip()
 
 
-# --- the tree ------------------------------------------------------------------------------
-
-
 async def _write_tree(
     tree: Worktree, store: git.Git, top: str, looked: folders.Folders, deliver: list[str]
 ) -> str:

@@ -146,9 +146,6 @@ def _names(gitdir: Path, kind: str) -> Iterator[bytes]:
     return itertools.islice(names, limits.GIT_BASES_MAX)
 
 
-# --- sparse checkouts ------------------------------------------------------------------------
-
-
 async def hidden(inside: git.Git, gitdir: Path) -> list[bytes]:
     """The files that are not in the folder because the agent's checkout is sparse."""
     patterns = _patterns(gitdir)

@@ -161,8 +161,6 @@ class Worktrees:
             async with self._locks[store.stem]:
                 await repository.maintain(store)
 
-    # --- caches --------------------------------------------------------------------------------
-
     def cache_of(self, repo: str) -> Path:
         """Where the cache of a repository is, or would be."""
         return self._cache / f"{repository_name(repo)}.git"
@@ -202,8 +200,6 @@ class Worktrees:
             self._renewed[store] = before + 1
         await self._remove(aside)
         return True
-
-    # --- folders -------------------------------------------------------------------------------
 
     async def _fill(self, tree: Worktree, agent: str) -> Worktree:
         """Make the folder, whole or not at all."""

@@ -68,9 +68,6 @@ class Turn(Event):
     """What went on for longer than a step may have its next turn; it comes for each `Again`."""
 
 
-# --- what one part tells the others -------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class EntriesCame(Event):
     """Entries of a stream came from another machine."""
@@ -144,9 +141,6 @@ class OwnerTold(Event):
 
     verb: str
     args: Mapping[str, Any]
-
-
-# --- what the core wants done -------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,6 @@ class Installation:
         self.facts = {**self.facts, **facts}
         self.home.put_facts(self.facts)
 
-    # --- incarnations ---------------------------------------------------------------------
-
     def _incarnation(self) -> Incarnation:
         going, machine = None, self.identity.machine
         try:
@@ -175,8 +173,6 @@ class Installation:
         machine, boot = _read(_MACHINE_ID), _read("/proc/sys/kernel/random/boot_id")
         generation = _read(_GENERATION)
         return Mark(core.membership.incarnation, self._heads(core), machine, boot, generation)
-
-    # --- certificates ----------------------------------------------------------------------
 
     def credentials(self) -> Credentials:
         """What this machine shows of itself with each link."""

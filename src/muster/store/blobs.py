@@ -183,8 +183,6 @@ class Blobs:
         path.unlink(missing_ok=True)
         path.with_name(path.name + _CLAIMS).unlink(missing_ok=True)
 
-    # --- claims ----------------------------------------------------------------------------
-
     def claim(self, sha256: str, claim: str) -> None:
         """Remember under what this machine has the blob; durable on return."""
         path, known = self._path(sha256), self.claims(sha256)

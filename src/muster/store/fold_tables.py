@@ -82,8 +82,6 @@ class FoldTable:
         self._stream_as_of = f"{newest} {runs}) {its} < ?2 group by {keys}"
         self.every = f"select {every} from {name}"
 
-    # --- while folding -----------------------------------------------------------------
-
     def get(self, key: FullKey) -> Row | None:
         """Return the row at `key`, which begins with the stream."""
         try:
@@ -167,8 +165,6 @@ class FoldTable:
             key = values_of(found)
             self.put(key, before.get(key), at, number)
 
-    # --- making and dropping -------------------------------------------------------------
-
     def create(self) -> None:
         """Make the table, its history and its indexes."""
         table = self.table
@@ -199,8 +195,6 @@ class FoldTable:
         where = "" if stream is None else f" where stream = {stream:d}"
         self._database.execute(f"delete from {self.table.name}{where}")
         self._database.execute(f"delete from {self.table.name}_hist{where}")
-
-    # --- reading ---------------------------------------------------------------------------
 
     def rows(
         self,

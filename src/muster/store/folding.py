@@ -70,8 +70,6 @@ class Folding:
                 wanted.setdefault(kind, []).append(bound)
         self._wanted = {kind: tuple(bounds) for kind, bounds in wanted.items()}
 
-    # --- folding ---------------------------------------------------------------------------
-
     def apply(self, stream: int, entries: Iterable[Entry], number: int) -> None:
         """Fold consecutive entries of a stream; the first has the admission number `number`."""
         wanted = self._wanted
@@ -118,8 +116,6 @@ class Folding:
             (pack(stream, size), pack(stream + 1, 0) - 1, json.dumps(sorted(fed))),
         )
 
-    # --- keeping ---------------------------------------------------------------------------
-
     def flush(self) -> None:
         """Give SQLite every row and every skipped entry."""
         written, self._written = self._written, {}
@@ -148,8 +144,6 @@ class Folding:
         self._written.clear()
         for table in self.tables.values():
             table.forget()
-
-    # --- refolding -------------------------------------------------------------------------
 
     def changed(self) -> list[str]:
         """Make the tables of folds that are new or changed; returns the names of these folds."""

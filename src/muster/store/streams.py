@@ -88,8 +88,6 @@ class Streams:
         self.by_id[head.id] = head
         self.counts[head.name.machine] += 1
 
-    # --- looking up ----------------------------------------------------------------------
-
     def open(self, name: StreamName) -> Head:
         """Return the head, a new one of size 0 when the stream is new here."""
         head = self.heads.get(name)
@@ -115,8 +113,6 @@ class Streams:
         self.moved.pop(head.id, None)
         del self.heads[head.name], self.by_id[head.id]
         self.counts[head.name.machine] -= 1
-
-    # --- moving ----------------------------------------------------------------------------
 
     def grow(self, head: Head, entries: Sequence[Entry], after: Range, now_ms: int) -> None:
         """Move the head to `after`, its range with `entries`; `settle` does the rest of it."""

@@ -41,8 +41,6 @@ class TableReader:
         self._database, self._streams = contents.database, contents.streams
         self._admission, self._folding = contents.admission, contents.folding
 
-    # --- tables ----------------------------------------------------------------------------
-
     def rows(
         self,
         table: str,

@@ -161,9 +161,6 @@ def _answer(report: Report) -> Verified:
     )
 
 
-# --- export ---------------------------------------------------------------------------------------
-
-
 def _export(context: Context, source: Source, fleet: FleetId, folder: Path) -> Exported:
     """Write the format of docs/spec/log.md, section 8; everything is verified first."""
     if folder.exists():
@@ -225,9 +222,6 @@ def _write_stream(  # noqa: PLR0917 - two of them are what all streams fill toge
     cosigns = b"".join(head.note for head in stream.cosigns if head.upto <= size)
     (folder / f"{file}.cosigns").write_bytes(cosigns)
     return export.Listed(file, stream.name, size, grown.root())
-
-
-# --- rebuild --------------------------------------------------------------------------------------
 
 
 class Rebuilt(Struct, frozen=True):

@@ -27,8 +27,6 @@ from muster.verbs.revoke import SHUT_OUT, authority_of
 SEED: Final = "operator.seed"
 
 
-# --- inside the command --------------------------------------------------------------------------
-
 _ADD: Final = ("add",)
 _REVOKE: Final = ("revoke",)
 
@@ -117,9 +115,6 @@ def _add(context: Context, ask: Action) -> Any:
     key, _ = _own_key(context.home)
     record = sign_operator(authority, key, ask.name, clock.read().wall_ms)
     return context.ask("operator.record", {"record": record.decode()})
-
-
-# --- in the daemon -------------------------------------------------------------------------------
 
 
 class Known(Struct, frozen=True):

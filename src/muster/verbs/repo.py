@@ -116,9 +116,6 @@ async def _head(path: Path) -> str:
         return ""
 
 
-# --- git over streams -------------------------------------------------------------------------
-
-
 class Wanted(Request, frozen=True, forbid_unknown_fields=False):
     machine: Annotated[str, data()]
     repo: Annotated[str, data()]
@@ -177,9 +174,6 @@ def may_push(core: Core, call: Call, ask: Push) -> Allowed:
         core.counters["push-refused"] += 1
         raise Denied(refusal)
     return Allowed()
-
-
-# --- what became of settled work --------------------------------------------------------------
 
 
 class Branch(Request, frozen=True):

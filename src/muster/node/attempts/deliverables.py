@@ -111,9 +111,6 @@ def _copy(handle: int, path: str, blob: Incoming) -> Shape:
     raise Refused(f"{path} is neither a file nor a folder")
 
 
-# --- folders ---------------------------------------------------------------------------------
-
-
 def _pack(handle: int, blob: Incoming) -> None:
     out: Any = blob
     with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT) as tar:
@@ -167,9 +164,6 @@ def _inner_refusal(name: str) -> str:
     if "" in parts:
         return "is no plain path"
     return next(filter(None, (path_refusal(f"x/{part}") for part in parts)), "")
-
-
-# --- placing ---------------------------------------------------------------------------------
 
 
 class Target:

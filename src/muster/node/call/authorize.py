@@ -111,8 +111,6 @@ class Authorizer(Part):
         core.append(kinds.ORDER_DENY, denial)
         core.surviving.append((kinds.ORDER_DENY, denial))
 
-    # --- agents ---------------------------------------------------------------------------
-
     def allow_agent(self, capability: Capability, secrets: Secrets | None = None) -> None:
         """An attempt begins: its agent may ask for the verbs that its capability names.
 

@@ -155,8 +155,6 @@ class Streams:
         if sum(not isinstance(each, Served) or each.accepted for each in there) >= most:
             raise Conflict(f"this link has as many {what} as one may have; try again later")
 
-    # --- serving -------------------------------------------------------------------------------
-
     def open(self, call: ev.Perform) -> Served:
         """The stream of a call that is about to be handled. Raises: Malformed."""
         terms = _TERMS.get(call.verb, PLAIN)
@@ -184,8 +182,6 @@ class Streams:
             if stream.accepted:
                 stream.flow.close(end)
         return None if stream.accepted else value
-
-    # --- asking --------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def call(self, link: int, verb: str, args: Mapping[str, Any]) -> AsyncIterator[Stream]:
@@ -222,8 +218,6 @@ class Streams:
             raise Unreachable(f"no answer to {verb} within {ANSWER_S:.0f} s") from error
         finally:
             router.forget(link, channel)
-
-    # --- being in between ----------------------------------------------------------------------
 
     async def pass_on(self, here: Served, link: int, verb: str, args: Mapping[str, Any]) -> None:
         """Accept a stream, and join it to that of a verb of another machine.

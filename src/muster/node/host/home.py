@@ -57,8 +57,6 @@ class Home:
                 "with `muster join`"
             )
 
-    # --- paths -----------------------------------------------------------------------
-
     @property
     def socket(self) -> str:
         own = self.socket_of_session
@@ -98,8 +96,6 @@ class Home:
         )
         short = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         return str(Path(base) / short)
-
-    # --- seeds and files ---------------------------------------------------------------
 
     def create(self) -> None:
         """Raises: Broken where no folder can be."""

@@ -68,8 +68,6 @@ class Doubt(Part):
         # Up to then (ms) what became of what was made may be lost for good; 0 for never.
         self.floor_ms = 0
 
-    # --- beginning ------------------------------------------------------------------------
-
     def start(self) -> None:
         """Take up what an earlier start left; the incarnation is there by then."""
         core = self.core
@@ -116,8 +114,6 @@ class Doubt(Part):
         self.kept = kept
         raw = "" if kept is None else canon.encode(msgspec.to_builtins(kept)).decode()
         self.core.store.remember(KEPT, raw)
-
-    # --- meanwhile ------------------------------------------------------------------------
 
     @property
     def waits(self) -> bool:
@@ -173,8 +169,6 @@ class Doubt(Part):
             return f"{', '.join(names[:6])} to say how far its log goes"
         return "entries of its own log that others saw and nobody here holds"
 
-    # --- ending ---------------------------------------------------------------------------
-
     @property
     def needs_tick(self) -> bool:
         return self.waits
@@ -220,8 +214,6 @@ class Doubt(Part):
             core.store.remember(FLOOR, self.floor_ms)
         if waited:
             core.tell(ev.DoubtOver())
-
-    # --- what is known --------------------------------------------------------------------
 
     def _others(self) -> set[str]:
         return {str(m) for m in self.core.roster.machines} - {str(self.core.machine)}

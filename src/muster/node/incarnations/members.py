@@ -107,8 +107,6 @@ class Members(Part):
     def folds(fleet: FleetId) -> Sequence[Any]:
         return fleet_folds(fleet)
 
-    # --- incarnations -------------------------------------------------------------------
-
     def start(self) -> None:
         """Open this incarnation's stream if it is new; find out whether we must ask first."""
         core = self.core
@@ -171,8 +169,6 @@ class Members(Part):
             self._contradicted.add(machine)
             title = "a machine shows different histories"
             self.core.incidents.open(f"fork-{machine[:16]}", "critical", title, event.what)
-
-    # --- links ---------------------------------------------------------------------------
 
     def link_up(self, event: ev.LinkUp) -> None:
         core, now = self.core, self.core.now.boot_ms
@@ -255,8 +251,6 @@ class Members(Part):
             self.regressed(Regressed(*claim, proven=False))
         else:
             core.confirmed()
-
-    # --- roster ----------------------------------------------------------------------------
 
     def _on_roster(self, event: ev.RosterChanged) -> None:
         core, after, before = self.core, event.after, event.before

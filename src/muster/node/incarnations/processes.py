@@ -98,8 +98,6 @@ class Processes(Part):
             for _, raw in words.values()
         ]
 
-    # --- hearing --------------------------------------------------------------------------
-
     def heard(self, link: Link, raw: str) -> None:
         """A word came over a link, of its peer or of somebody else. Raises: Refused."""
         core, now_ms = self.core, self.core.now.boot_ms
@@ -173,8 +171,6 @@ class Processes(Part):
             "wall_ms": self.core.now.wall_ms,
         }
         return json.dumps(told).encode()
-
-    # --- telling --------------------------------------------------------------------------
 
     def _tell(self, machine: MachineId) -> None:
         if machine in self._told:

@@ -109,8 +109,6 @@ class Cascade:
         news, self._news = self._news, asyncio.Event()
         news.set()
 
-    # --- the ways there are -----------------------------------------------------------------------
-
     def _places(self) -> dict[str, tuple[Way, ...]]:
         """Whom to dial, and where: who was given to us, and every machine that says it listens.
 
@@ -152,8 +150,6 @@ class Cascade:
                     state = "up" if channel in linked else "worked"
                 rows.append(Tried(channel, address, state, error))
         return rows
-
-    # --- direct -----------------------------------------------------------------------------------
 
     def _shut_out(self, peer: str) -> bool:
         return bool({peer, self._core.machine} & self._core.membership.roster.revoked.keys())
@@ -226,8 +222,6 @@ class Cascade:
             await self._daemon.serve(link)
         except Malformed as error:
             await link.close(str(error))
-
-    # --- through others ---------------------------------------------------------------------------
 
     async def _keep_relayed(self, peer: str) -> None:
         """Reach a machine through another one, while there is no link of our own to it."""

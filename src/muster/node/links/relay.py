@@ -42,8 +42,6 @@ class Relays:
         self._links: dict[str, RelayLink] = {}
         self._begun: dict[str, deque[int]] = {}
 
-    # --- asking ----------------------------------------------------------------------------------
-
     def middles(self, peer: str) -> list[str]:
         """The machines that may have a link to `peer`, hubs first: those that we have one to."""
         core = self._daemon.core
@@ -81,8 +79,6 @@ class Relays:
             self._asking.discard(peer)
         raise last
 
-    # --- being asked -----------------------------------------------------------------------------
-
     async def serve(self, call: ev.Perform, stream: Served) -> None:
         """The middle of this call says that `from` wants a link: that machine must prove it."""
         daemon, peer = self._daemon, str(call.args.get("from", ""))
@@ -100,8 +96,6 @@ class Relays:
             daemon.core.counters["relays-unproven"] += 1
             return
         await self._serve(link, peer, middle)
-
-    # --- being the middle ------------------------------------------------------------------------
 
     async def carry(self, call: ev.Perform, stream: Served) -> None:
         """Join the asking machine and the one it wants, for as long as both stay."""
@@ -132,8 +126,6 @@ class Relays:
         if link is None or link.through:
             raise Malformed("a relayed link carries no relay")
         return link.peer
-
-    # --- both ends -------------------------------------------------------------------------------
 
     def direct(self, peer: str) -> None:
         """A link of our own to this machine is up: the relayed one is not needed any more."""
