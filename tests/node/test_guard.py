@@ -25,6 +25,7 @@ from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
 from muster.task.instruction import StartAttempt, StopAttempt
+from muster.task.ledger import Ledger
 from muster.verbs.message import Send
 
 MISTAKES = [
@@ -200,14 +201,14 @@ def test_an_owner_that_fails_at_one_task_cancels_it_and_keeps_the_others(monkeyp
 def test_a_task_whose_lease_cannot_be_ended_is_cancelled_and_said(monkeypatch, mistake):
     hub = Cores("hub")["hub"]
     bad, good = hub.submit(agent=["shell"], do="sleep 1"), hub.submit(agent=["shell"], do="sleep 1")
-    lose = type(hub.core.part(OwnerService).owner)._lose
+    lose = Ledger.lose
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
             raise mistake
         lose(self, task, *more)
 
-    monkeypatch.setattr("muster.task.ledger.Ledger._lose", fails)
+    monkeypatch.setattr(Ledger, "lose", fails)
     monkeypatch.setattr("muster.task.worker.Worker.beats", lambda *_: None)
     hub.world.pass_ms(35_000)
     assert tasks(hub)[bad] == "cancelled"
@@ -306,14 +307,14 @@ def test_an_attempt_whose_end_makes_no_entry_ends_as_failed():
 @proves("node.one-failure-is-one-unit")
 def test_assigning_that_fails_ends_the_task_that_was_next(monkeypatch):
     hub = Cores("hub")["hub"]
-    place = type(hub.core.part(OwnerService).owner)._place
+    place = Ledger.place
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.template["do"] == "bad":
             raise KeyError("bad")
         place(self, task, *more)
 
-    monkeypatch.setattr("muster.task.ledger.Ledger._place", fails)
+    monkeypatch.setattr(Ledger, "place", fails)
     bad = hub.submit(do="bad")
     good = hub.submit()
     assert tasks(hub) == {bad: "cancelled", good: "done"}
@@ -331,14 +332,14 @@ def test_a_task_that_cannot_be_taken_up_is_ended_and_the_others_are_taken_up(mon
         hub.submit(agent=["shell"], do="sleep 1"),
         hub.submit(agent=["shell"], needs={"label": "x"}),
     )
-    admit = type(hub.core.part(OwnerService).owner)._admit
+    admit = Ledger.admit
 
     def fails(self: Any, task: Any, *more: Any) -> None:
         if task.body.task == bad:
             raise mistake
         admit(self, task, *more)
 
-    monkeypatch.setattr("muster.task.ledger.Ledger._admit", fails)
+    monkeypatch.setattr(Ledger, "admit", fails)
     world.restart("hub")
     world.pass_ms(3_000)
     assert tasks(hub) == {bad: "cancelled", good: "queued"}

@@ -131,7 +131,7 @@ def test_rare_needs_leave_nothing_behind():
         world.submit(order(f"t{n}", template={"do": "x", "needs": {"machine": f"m{n}"}}))
         world.owner.cancel(f"t{n}", "enough", (), world.now)
         world.flush()
-    assert len(world.owner._queue._groups) < 100
+    assert len(world.owner._ledger.queue._groups) < 100
 
 
 # --- one order, one task -----------------------------------------------------------------------
@@ -672,15 +672,15 @@ def test_the_cost_of_a_task_does_not_grow_with_the_queue():
         world = World(machine(BUILD, slots={"": 1}))
         world.submit(*(order(f"t{n}", again=True) for n in range(count)))
         calls = 0
-        group = next(iter(world.owner._queue._groups.values()))
-        first = world.owner._queue._first
+        group = next(iter(world.owner._ledger.queue._groups.values()))
+        first = world.owner._ledger.queue._first
 
         def counted(*args):
             nonlocal calls
             calls += 1
             return first(*args)
 
-        world.owner._queue._first = counted
+        world.owner._ledger.queue._first = counted
         for n in range(50):
             world.finish(f"t{n}")
         assert len(group.heap) == count - 51

@@ -165,16 +165,16 @@ class Fleet(RuleBasedStateMachine):
     def slots_hold(self):
         held: dict[str, int] = {}
         owner = self.world.owner
-        for (who, _), slot in owner._queue._slots.items():
+        for (who, _), slot in owner._ledger.queue._slots.items():
             held[who] = held.get(who, 0) + slot.used
             assert slot.used >= 0
-        running = sum(1 for t in owner._tasks.values() if t.stage in {"running", "fencing"})
-        assert sum(held.values()) == running + len(owner._stopping)
+        running = sum(1 for t in owner._ledger.tasks.values() if t.stage in {"running", "fencing"})
+        assert sum(held.values()) == running + len(owner._ledger._stopping)
 
     @invariant()
     def memory_and_table_agree(self):
         live = {name: self.world.stream.task(name).state for name in self.tasks(*LIVE)}
-        assert live == {name: t.state for name, t in self.world.owner._tasks.items()}
+        assert live == {name: t.state for name, t in self.world.owner._ledger.tasks.items()}
 
     def teardown(self):
         """One machine stays and does its work, the fence and the remote answer: everything ends."""
@@ -197,7 +197,7 @@ class Fleet(RuleBasedStateMachine):
             self.flush()
             for name in self.tasks("leased"):
                 row = world.stream.task(name)
-                if row.machine == STUDIO and world.owner._tasks[name].stage == "running":
+                if row.machine == STUDIO and world.owner._ledger.tasks[name].stage == "running":
                     self.settle(world.finish(name))
             self.wait(limits.LEASE_MS)
         raise AssertionError(f"these never end: {self.tasks(*LIVE)}")

@@ -13,6 +13,7 @@ from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.task import kinds
 from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
+from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
 from muster.task.owner import Owner
 from muster.task.route import Machine
@@ -113,12 +114,13 @@ class World:
         self.owner = self._new_owner(incarnation_order)
 
     def _new_owner(self, incarnation_order: int) -> Owner:
-        owner = Owner(
+        ledger = Ledger(
             incarnation_order,
             settled_with_key=self._settled_with_key,
             is_mine=lambda task: self.stream.rows.get("task", (task,)) is not None,
             **self.options,
         )
+        owner = Owner(ledger)
         for each in self.machines:
             owner.machine_up(each)
         return owner

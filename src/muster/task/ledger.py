@@ -1,7 +1,7 @@
-"""The owner's book of live tasks, and the moves in it. owner.py says which event makes which move.
+"""The owner's ledger of live tasks, and the moves in it. owner.py says which event makes which.
 
 Each move keeps four things in step: the task, its slot in the queue, its alarm, and the draft that
-tells the log. Nothing else changes a `_Task`.
+tells the log. Nothing else changes a `Live`.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,10 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Ledger:
-    """Live tasks, the queue, alarms, and what is to be handed out."""
+    """Live tasks, the queue, alarms, and what is to be handed out.
+
+    `order` is this incarnation's place among its kind.
+    """
 
     def __init__(
         self,
@@ -47,150 +50,146 @@ class Ledger:
         lease_ms: int = limits.LEASE_MS,
     ) -> None:
         self._order = order
-        self._settled_with_key = settled_with_key
+        self.settled_with_key = settled_with_key
         self._is_mine = is_mine
-        self._lease_ms = lease_ms
-        self._tasks: dict[str, Live] = {}
-        self._dedupe: dict[str, str] = {}
+        self.lease_ms = lease_ms
+        self.tasks: dict[str, Live] = {}
+        self.dedupe: dict[str, str] = {}
         self._past = Past()
-        self._queue = Queue(self._past.success)
-        self._alarms = Alarms()
-        self._reputation = Reputation(self._queue, self._alarms, self._hear)
-        self._marks: dict[str, str] = {}
-        self._held: dict[str, set[str]] = {}
+        self.queue = Queue(self._past.success)
+        self.alarms = Alarms()
+        self.out: list[OwnerInstruction] = []
+        self.reputation = Reputation(self.queue, self.alarms, self.out.append)
+        self.marks: dict[str, str] = {}
+        self.held: dict[str, set[str]] = {}
         # Machines with a link that let a lease end in silence: nothing new until they are heard.
-        self._silent: dict[str, Machine] = {}
+        self.silent: dict[str, Machine] = {}
         # Cancelled attempts whose worker has not said yet that it stopped: task -> its slot.
         self._stopping: dict[str, tuple[str, str]] = {}
-        self._out: list[OwnerInstruction] = []
-        self._number = 0
-        # The task that is being given to a machine right now.
-        self.placing = ""
-
-    def _hear(self, each: OwnerInstruction) -> None:
-        """What a part of the book wants to be done; `_out` itself is another list after a flush."""
-        self._out.append(each)
 
     # --- a task begins ---------------------------------------------------------------------
 
-    def _admit(self, task: Live, group: int | None, now: Now) -> None:
+    def admit(self, task: Live, group: int | None, now: Now) -> None:
         body = task.body
-        self._tasks[body.task] = task
+        self.tasks[body.task] = task
         if task.dedupe:
-            self._dedupe[task.dedupe] = body.task
+            self.dedupe[task.dedupe] = body.task
         if body.deadline_ms:
             left = max(0, body.deadline_ms - now.wall_ms)
-            self._alarms.set("deadline/" + body.task, now.boot_ms + left)
+            self.alarms.set("deadline/" + body.task, now.boot_ms + left)
         if task.state == "queued":
-            self._enqueue(task, group)
+            self.enqueue(task, group)
 
-    def _enqueue(self, task: Live, group: int | None = None) -> None:
+    def enqueue(self, task: Live, group: int | None = None) -> None:
         task.state, task.stage, task.machine = "queued", "", ""
         body = task.body
         if group is None:
-            group = self._group(task)
-        self._queue.add(body.task, group, task.rank)
+            group = self.group(task)
+        self.queue.add(body.task, group, task.rank)
 
-    def _group(self, task: Live) -> int:
+    def group(self, task: Live) -> int:
         body, since = task.body, since_of(task.body.values)
-        return self._queue.group(body.template, body.repo, task.avoid, task.tried, since)
+        return self.queue.group(body.template, body.repo, task.avoid, task.tried, since)
 
     def _delay(self, task: Live, delay_ms: int, now: Now) -> None:
         task.state, task.stage, task.machine = "queued", "delayed", ""
-        self._alarms.set("retry/" + task.body.task, now.boot_ms + delay_ms)
+        self.alarms.set("retry/" + task.body.task, now.boot_ms + delay_ms)
 
     # --- a machine gets it -----------------------------------------------------------------
 
-    def _place(self, task: Live, choice: Choice, now: Now) -> None:
+    def place(self, task: Live, choice: Choice, now: Now) -> None:
         """Give the task its next epoch and a slot; with a repository, ask the fence first."""
         body = task.body
         task.epoch = (max(self._order, task.epoch[0]), task.epoch[1] + 1)
         task.machine, task.agent = choice.verdict.machine, choice.verdict.agent
         task.candidates = choice.candidates
-        self._queue.take(task.machine, pool_of(task.agent))
+        self.queue.take(task.machine, pool_of(task.agent))
         if body.repo:
             task.stage = "fencing"
-            self._alarms.set("fencing/" + body.task, now.boot_ms + self._lease_ms)
-            self._out.append(RaiseFence(body.task, task.epoch, task.machine, body.repo))
+            self.alarms.set("fencing/" + body.task, now.boot_ms + self.lease_ms)
+            self.out.append(RaiseFence(body.task, task.epoch, task.machine, body.repo))
         else:
-            self._assign(task, now)
+            self.assign(task, now)
 
-    def _assign(self, task: Live, now: Now) -> None:
+    def assign(self, task: Live, now: Now) -> None:
         body, machine = task.body, task.machine
-        mark = self._marks.get(machine, "")
+        mark = self.marks.get(machine, "")
         assign = kinds.TaskAssign(
-            body.task, task.epoch, machine, task.agent, self._lease_ms, mark, body.base,
+            body.task, task.epoch, machine, task.agent, self.lease_ms, mark, body.base,
             task.candidates,
         )  # fmt: skip
         causes = (task.opened,) if task.moved is None else (task.opened, task.moved)
         task.assigned = Draft(assign, causes, task.scope)
-        self._out.append(task.assigned)
+        self.out.append(task.assigned)
         task.state, task.candidates = "leased", []
         task.session = mark.rpartition(":")[0]
-        self._run(task, now)
+        self.run(task, now)
 
-    def _run(self, task: Live, now: Now) -> None:
+    def run(self, task: Live, now: Now) -> None:
         """The lease begins; the slot is taken already."""
         task.stage, task.progress = "running", ""
         task.began_ms = task.heard_ms = now.boot_ms
         task.moving_ms = 0
-        self._alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
-        self._held.setdefault(task.machine, set()).add(task.body.task)
-        self._alarms.set("lease/" + task.body.task, now.boot_ms + self._lease_ms)
+        self.alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
+        self.held.setdefault(task.machine, set()).add(task.body.task)
+        self.renew(task, now)
+
+    def renew(self, task: Live, now: Now) -> None:
+        self.alarms.set("lease/" + task.body.task, now.boot_ms + self.lease_ms)
 
     def _must_end_ms(self, task: Live) -> int:
         """When the attempt must have ended, on the boot clock."""
         return task.began_ms + owner_ms(task.body.template) + task.moving_ms
 
-    def _began_before(self, task: Live, wall_ms: int, now: Now) -> None:
+    def began_before(self, task: Live, wall_ms: int, now: Now) -> None:
         """It was given before we were restarted; nobody knows what of it was moving things."""
         elapsed_ms = max(0, now.wall_ms - wall_ms)
         task.began_ms = now.boot_ms - elapsed_ms
         task.moving_ms = min(elapsed_ms, limits.ATTEMPT_MOVING_MS_MAX)
-        self._alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
+        self.alarms.set("attempt/" + task.body.task, self._must_end_ms(task))
 
-    def _heard(self, task: Live, progress: str, now: Now) -> None:
+    def heard(self, task: Live, progress: str, now: Now) -> None:
         """The worker named it in a beat; moving things is not the agent's time."""
         if progress in MOVING:
             moved = task.moving_ms + now.boot_ms - task.heard_ms
             task.moving_ms = min(moved, limits.ATTEMPT_MOVING_MS_MAX)
         task.heard_ms, task.progress = now.boot_ms, progress
 
-    def _overstay(self, task: Live, now: Now) -> None:
+    def overstay(self, task: Live, now: Now) -> None:
         """The worker neither ended it in its time nor gave it up: somebody else gets it."""
         if (end_ms := self._must_end_ms(task)) > now.boot_ms:
-            self._alarms.set("attempt/" + task.body.task, end_ms)
+            self.alarms.set("attempt/" + task.body.task, end_ms)
             return
         allowed_s = (end_ms - task.began_ms) // 1000
         reason = f"the attempt was not over after {allowed_s} s, though its worker was heard"
         task.avoid |= {task.machine}
-        self._stop(task, reason, now)
-        self._lose(task, reason)
+        self.stop(task, reason, now)
+        self.lose(task, reason)
 
-    def _unreserve(self, task: Live, reason: str, delay_ms: int, now: Now) -> None:
+    def unreserve(self, task: Live, reason: str, delay_ms: int, now: Now) -> None:
         """The fence did not take it: the slot is free, the epoch is spent."""
-        self._release(task)
+        self.release(task)
         task.reason = reason[: limits.REASON_CHARS_MAX]
         self._delay(task, delay_ms, now)
 
-    def _release(self, task: Live) -> None:
+    def release(self, task: Live) -> None:
         """Give back slot and lease, whatever of them the task has."""
         name = task.body.task
         if task.stage in {"fencing", "running"}:
-            self._queue.release(task.machine, pool_of(task.agent))
+            self.queue.release(task.machine, pool_of(task.agent))
         if task.stage == "running":
-            self._held[task.machine].discard(name)
-            self._alarms.clear("lease/" + name)
-            self._alarms.clear("attempt/" + name)
+            self.held[task.machine].discard(name)
+            self.alarms.clear("lease/" + name)
+            self.alarms.clear("attempt/" + name)
         elif task.stage in {"fencing", "promoting"}:
-            self._alarms.clear(f"{task.stage}/{name}")
+            self.alarms.clear(f"{task.stage}/{name}")
 
-    def _is_holder(self, task: Live, machine: str, epoch: kinds.Epoch) -> bool:
+    def is_holder(self, task: Live, machine: str, epoch: kinds.Epoch) -> bool:
         return task.state == "leased" and task.machine == machine and task.epoch == epoch
 
     # --- an attempt ends -------------------------------------------------------------------
 
-    def _lose(self, task: Live, reason: str, entry: EntryId | None = None) -> None:
+    def lose(self, task: Live, reason: str, entry: EntryId | None = None) -> None:
         """The attempt is gone through no fault of the task."""
         task.losses += 1
         reason = reason[: limits.REASON_CHARS_MAX]
@@ -198,35 +197,35 @@ class Ledger:
         once = task.body.template.get("once") is True
         if once or task.losses >= limits.LOSSES_MAX:
             settle = kinds.TaskSettle(task.body.task, "lost", task.epoch, reason=reason)
-            self._settle(task, settle, causes)
+            self.settle(task, settle, causes)
             return
-        self._release(task)
+        self.release(task)
         task.reason = reason
         task.tried |= {task.machine}
         if task.avoid and not self._fits_somewhere(task):
             task.avoid = frozenset()
         task.moved = self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
-        self._enqueue(task)
+        self.enqueue(task)
 
-    def _failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
+    def failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
         """The attempt did not succeed: again, or that was the last one."""
         task.tries += 1
         self._past.remember(task.machine, task.agent, 0)
         reason = body.reason[: limits.REASON_CHARS_MAX]
         if task.tries > task.body.retries:
-            self._settle(task, settlement(task, body, "failed", reason), (entry,))
+            self.settle(task, settlement(task, body, "failed", reason), (entry,))
             return
         task.tried |= {task.machine}
         delay_ms = min(limits.RETRY_DELAY_MS_MIN << (task.tries - 1), limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, "failed", reason, delay_ms, now)
 
-    def _refused(
+    def refused(
         self, task: Live, entry: EntryId, body: kinds.AttemptRefuse, now: Now, never: str
     ) -> None:
         """The machine would not: another one, or the same one later when it was only busy."""
         part = fault.part_of(body.reason, task.agent, task.body.repo)
         if part:
-            self._reputation.blame(task.machine, part, body.text, now)
+            self.reputation.blame(task.machine, part, body.text, now)
         said = f"it could not begin: {body.text}" if part else f"{body.reason}: {body.text}"
         reason = said[: limits.REASON_CHARS_MAX]
         if never:
@@ -256,132 +255,132 @@ class Ledger:
     def _give_up(self, task: Live, reason: str, entry: EntryId) -> None:
         reason = reason[: limits.REASON_CHARS_MAX]
         settle = kinds.TaskSettle(task.body.task, "failed", task.epoch, reason=reason)
-        self._settle(task, settle, (entry,))
+        self.settle(task, settle, (entry,))
 
-    def _gone(self, machine: str) -> Machine | None:
+    def gone(self, machine: str) -> Machine | None:
         """Nothing new goes there; what it was. Who waited for it alone asks the others again."""
-        known = self._queue.machine_down(machine)
-        for name, task in self._tasks.items() if known is not None else ():
-            if task.avoid and name in self._queue and not self._fits_somewhere(task):
+        known = self.queue.machine_down(machine)
+        for name, task in self.tasks.items() if known is not None else ():
+            if task.avoid and name in self.queue and not self._fits_somewhere(task):
                 task.avoid = frozenset()
-                self._queue.remove(name)
-                self._enqueue(task)
+                self.queue.remove(name)
+                self.enqueue(task)
         return known
 
     def _fits_somewhere(self, task: Live) -> bool:
-        return any(verdict.fits for verdict in self._queue.candidates(self._group(task)))
+        return any(verdict.fits for verdict in self.queue.candidates(self.group(task)))
 
     def _again(  # noqa: PLR0917 - an attempt's end, and what is made of it
         self, task: Live, entry: EntryId, why: kinds.Why, reason: str, delay_ms: int, now: Now
     ) -> None:
-        self._release(task)
+        self.release(task)
         task.reason = reason
         body = kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
         task.moved = self._say(task, body, (entry,))
         if delay_ms:
             self._delay(task, delay_ms, now)
         else:
-            self._enqueue(task)
+            self.enqueue(task)
 
-    def _promote(self, task: Live, now: Now) -> None:
+    def promote(self, task: Live, now: Now) -> None:
         """Ask for the branch to move, again until there is an answer: asking twice is harmless."""
         assert task.result is not None
         body = task.body
         task.stage = "promoting"
-        self._alarms.set("promoting/" + body.task, now.boot_ms + self._lease_ms)
+        self.alarms.set("promoting/" + body.task, now.boot_ms + self.lease_ms)
         branch = branch_of(body.run or body.task, body.phase, body.instance)
         move = (body.repo, branch, task.result.commit, tuple(body.base.split()))
-        self._out.append(MoveBranch(body.task, task.epoch, *move, task.machine, task.agent))
+        self.out.append(MoveBranch(body.task, task.epoch, *move, task.machine, task.agent))
 
-    def _done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
+    def done(self, task: Live, entry: EntryId, body: kinds.AttemptFinish) -> None:
         self._past.remember(task.machine, task.agent, 1000)
-        self._reputation.absolve(task.machine, fault.parts(task.agent, task.body.repo))
-        self._settle(task, settlement(task, body, "done", ""), (entry,))
+        self.reputation.absolve(task.machine, fault.parts(task.agent, task.body.repo))
+        self.settle(task, settlement(task, body, "done", ""), (entry,))
 
-    def _late(self, entry: EntryId, machine: str, body: Ended) -> None:
+    def late(self, entry: EntryId, machine: str, body: Ended) -> None:
         """What came too late changes nothing; a result is recorded, and its slot is free."""
         slot = self._stopping.get(body.task)
         if slot is not None and slot[0] == machine:
-            self._free_slot(body.task)
+            self.free_slot(body.task)
         if isinstance(body, kinds.AttemptRefuse) or body.status == "killed":
             return
-        if body.task in self._tasks or self._is_mine(body.task):
+        if body.task in self.tasks or self._is_mine(body.task):
             late = kinds.TaskLate(body.task, body.epoch, machine, body.status, body.commit)
-            task = self._tasks.get(body.task)
-            self._out.append(Draft(late, (entry,), task.scope if task else FLEET))
+            task = self.tasks.get(body.task)
+            self.out.append(Draft(late, (entry,), task.scope if task else FLEET))
 
     # --- a task ends -----------------------------------------------------------------------
 
-    def _overdue(self, task: Live, now: Now) -> None:
-        self._stop(task, "the deadline passed", now)
+    def overdue(self, task: Live, now: Now) -> None:
+        self.stop(task, "the deadline passed", now)
         settle = kinds.TaskSettle(
             task.body.task, "failed", task.epoch, reason="the deadline passed"
         )
-        self._settle(task, settle, ())
+        self.settle(task, settle, ())
 
-    def _stop(self, task: Live, reason: str, now: Now) -> None:
+    def stop(self, task: Live, reason: str, now: Now) -> None:
         """Tell a worker to end it. Its slot stays taken until it has, or can run no longer."""
         if task.stage != "running":
             return
         name, pool = task.body.task, pool_of(task.agent)
         self._stopping[name] = (task.machine, pool)
-        self._queue.take(task.machine, pool)
-        self._alarms.set("ghost/" + name, now.boot_ms + self._lease_ms)
-        self._out.append(Stop(task.machine, name, task.epoch, reason))
+        self.queue.take(task.machine, pool)
+        self.alarms.set("ghost/" + name, now.boot_ms + self.lease_ms)
+        self.out.append(Stop(task.machine, name, task.epoch, reason))
 
-    def _free_slot(self, name: str) -> None:
+    def free_slot(self, name: str) -> None:
         """The stopped attempt is over for certain: its slot is free."""
         slot = self._stopping.pop(name, None)
         if slot is not None:
-            self._alarms.clear("ghost/" + name)
-            self._queue.release(*slot)
+            self.alarms.clear("ghost/" + name)
+            self.queue.release(*slot)
 
-    def _settle(self, task: Live, settle: kinds.TaskSettle, causes: tuple[EntryId, ...]) -> None:
+    def settle(self, task: Live, settle: kinds.TaskSettle, causes: tuple[EntryId, ...]) -> None:
         draft = self._say(task, settle, causes)
         if len(draft.raw) > limits.BODY_BYTES_MAX:
             # An entry that cannot be written must not stop the owner: the attempt has it all.
-            self._out.pop()
+            self.out.pop()
             reason = settle.reason or "the result was too large for its entry: see the attempt"
             settle = kinds.TaskSettle(
                 settle.task, settle.outcome, settle.epoch, reason=reason, commit=settle.commit
             )
             draft = self._say(task, settle, causes)
-        self._forget(task)
-        self._tell(task, draft)
+        self.forget(task)
+        self.tell(task, draft)
 
-    def _forget(self, task: Live) -> None:
+    def forget(self, task: Live) -> None:
         """The task is settled: it leaves memory, and no later event can touch it."""
         name = task.body.task
-        self._release(task)
-        self._queue.remove(name)
+        self.release(task)
+        self.queue.remove(name)
         if task.stage == "delayed":
-            self._alarms.clear("retry/" + name)
+            self.alarms.clear("retry/" + name)
         if task.body.deadline_ms:
-            self._alarms.clear("deadline/" + name)
-        if self._dedupe.get(task.dedupe) == name:
-            del self._dedupe[task.dedupe]
-        del self._tasks[name]
+            self.alarms.clear("deadline/" + name)
+        if self.dedupe.get(task.dedupe) == name:
+            del self.dedupe[task.dedupe]
+        del self.tasks[name]
 
     def _say(self, task: Live, body: kinds.Body, causes: tuple[EntryId, ...]) -> Draft:
         draft = Draft(body, (task.assigned or task.opened, *causes), task.scope)
-        self._out.append(draft)
+        self.out.append(draft)
         return draft
 
-    def _tell(self, task: Live, draft: Draft) -> None:
+    def tell(self, task: Live, draft: Draft) -> None:
         """Let the run go on; `draft` is the entry that ended the task."""
         body, end = task.body, draft.body
         place = (body.task, body.run, body.phase, body.instance)
         if isinstance(end, kinds.TaskSettle):
             result = (end.outcome, end.summary, end.commit, end.values)
-            self._out.append(Settled(*place, *result, draft, task.machine))
+            self.out.append(Settled(*place, *result, draft, task.machine))
         elif isinstance(end, kinds.TaskCancel):
-            self._out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
+            self.out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
 
-    def _ask(self, task: Live) -> None:
-        self._out.append(AskPerson(task.body.task, task.body.run, task.body.phase))
+    def ask(self, task: Live) -> None:
+        self.out.append(AskPerson(task.body.task, task.body.run, task.body.phase))
 
-    def _open_task(self, name: str) -> Live:
-        task = self._tasks.get(name)
+    def open_task(self, name: str) -> Live:
+        task = self.tasks.get(name)
         if task is None:
             raise NotFound(
                 f"no open task {name[:40]!r} here: it is settled, or another owner has it"

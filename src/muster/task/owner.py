@@ -30,8 +30,14 @@ from muster.task.route import Machine, Verdict, pool_of, since_of
 __all__ = ["Beat", "Ended", "Now", "Owner", "Restored", "Submission", "Submitted", "Why"]
 
 
-class Owner(Ledger):
-    """See the rules at the top of this file. `order` is this incarnation's place among its kind."""
+class Owner:
+    """See the rules at the top of this file."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._number = 0
+        # The task that is being given to a machine right now.
+        self.placing = ""
 
     # --- work comes in ---------------------------------------------------------------------
 
@@ -45,10 +51,10 @@ class Owner(Ledger):
             Refused: too many tasks are open.
 
         """
-        if len(self._tasks) + len(orders) > limits.OPEN_TASKS_MAX:
+        if len(self._ledger.tasks) + len(orders) > limits.OPEN_TASKS_MAX:
             raise Refused(
-                f"{len(self._tasks)} tasks are open, and {limits.OPEN_TASKS_MAX} is the most:"
-                " wait until some are settled, or cancel some"
+                f"{len(self._ledger.tasks)} tasks are open, and {limits.OPEN_TASKS_MAX} is"
+                " the most: wait until some are settled, or cancel some"
             )
         # Every order is checked before the first is opened: all of them, or none.
         groups = [self._check(order.body) for order in orders]
@@ -61,28 +67,28 @@ class Owner(Ledger):
             raise Refused(f"the task has {size} bytes; put what is large into the repository")
         if body.template.get("by") == "human":
             return None
-        return self._queue.group(body.template, body.repo, since=since_of(body.values))
+        return self._ledger.queue.group(body.template, body.repo, since=since_of(body.values))
 
     def _submit(self, order: Submission, group: int | None, now: Now) -> Submitted:
         body = order.body
         dedupe = "" if order.again and not body.key else dedupe_of(body, order.cause)
         if dedupe:
-            known = self._dedupe.get(dedupe)
+            known = self._ledger.dedupe.get(dedupe)
             if known is None and body.key:
-                known = self._settled_with_key(dedupe)
+                known = self._ledger.settled_with_key(dedupe)
             # The same task again is no duplicate: it was open in a stream that ended.
-            if known is not None and (known != body.task or known in self._tasks):
+            if known is not None and (known != body.task or known in self._ledger.tasks):
                 return Submitted(known, False)
             if not body.key:
                 body = msgspec.structs.replace(body, digest=dedupe)
         draft = Draft(body, order.causes, order.scope, order.actor)
-        self._out.append(draft)
+        self._ledger.out.append(draft)
         self._number += 1
         task = Live(body, draft, (-body.priority, now.wall_ms, self._number), dedupe, order.scope)
         if group is None:
             task.state = "waiting"
-            self._ask(task)
-        self._admit(task, group, now)
+            self._ledger.ask(task)
+        self._ledger.admit(task, group, now)
         return Submitted(body.task, True)
 
     def restore(self, rows: Iterable[Restored], now: Now) -> None:
@@ -96,11 +102,11 @@ class Owner(Ledger):
                 row.tries, row.losses, row.refusals,
                 EntryId(row.assigned) if row.assigned else None,
             )  # fmt: skip
-            self._admit(task, None, now)
+            self._ledger.admit(task, None, now)
             if row.state == "leased":
-                self._queue.take(task.machine, pool_of(task.agent))
-                self._run(task, now)
-                self._began_before(task, row.changed_ms, now)
+                self._ledger.queue.take(task.machine, pool_of(task.agent))
+                self._ledger.run(task, now)
+                self._ledger.began_before(task, row.changed_ms, now)
                 if found.ended is not None:
                     self.report(*found.ended, now)
 
@@ -108,49 +114,49 @@ class Owner(Ledger):
 
     def machine_up(self, machine: Machine) -> None:
         """A machine takes work, or said something new about itself."""
-        if machine.id in self._silent:
-            self._silent[machine.id] = machine
+        if machine.id in self._ledger.silent:
+            self._ledger.silent[machine.id] = machine
         else:
-            self._queue.machine_up(self._reputation.as_known(machine))
+            self._ledger.queue.machine_up(self._ledger.reputation.as_known(machine))
 
     def machine_down(self, machine: str) -> None:
         """No link: nothing new goes there. What it holds is its own until the lease ends."""
-        self._silent.pop(machine, None)
-        self._gone(machine)
+        self._ledger.silent.pop(machine, None)
+        self._ledger.gone(machine)
 
     def machine_removed(self, machine: str) -> None:
         """The machine is out of the fleet: whatever it holds goes elsewhere at once."""
         self.machine_down(machine)
-        for name in sorted(self._held.get(machine, ())):
-            self._lose(self._tasks[name], "machine removed from the fleet")
+        for name in sorted(self._ledger.held.get(machine, ())):
+            self._ledger.lose(self._ledger.tasks[name], "machine removed from the fleet")
 
     def beat(self, machine: str, mark: str, holds: Sequence[Beat], now: Now) -> None:
         """A worker lives: renew the leases it names, tell it which of them it does not hold."""
         session = mark.rpartition(":")[0]
-        if self._marks.get(machine, mark).rpartition(":")[0] != session:
-            self._reputation.absolve(machine)
-        self._marks[machine] = mark
-        if (known := self._silent.pop(machine, None)) is not None:
-            self._queue.machine_up(self._reputation.as_known(known))
+        if self._ledger.marks.get(machine, mark).rpartition(":")[0] != session:
+            self._ledger.reputation.absolve(machine)
+        self._ledger.marks[machine] = mark
+        if (known := self._ledger.silent.pop(machine, None)) is not None:
+            self._ledger.queue.machine_up(self._ledger.reputation.as_known(known))
         held, gone = [], []
         for lease in holds:
-            task = self._tasks.get(lease.task)
-            if task is not None and self._is_holder(task, machine, lease.epoch):
+            task = self._ledger.tasks.get(lease.task)
+            if task is not None and self._ledger.is_holder(task, machine, lease.epoch):
                 if task.stage == "running":
-                    self._alarms.set("lease/" + lease.task, now.boot_ms + self._lease_ms)
+                    self._ledger.renew(task, now)
                 task.session = session
-                self._heard(task, lease.progress, now)
+                self._ledger.heard(task, lease.progress, now)
                 held.append((lease.task, lease.epoch))
             else:
                 gone.append((lease.task, lease.epoch))
         named = {lease.task for lease in holds}
-        for name in sorted(self._held.get(machine, set()) - named):
-            task = self._tasks[name]
+        for name in sorted(self._ledger.held.get(machine, set()) - named):
+            task = self._ledger.tasks[name]
             # Its process died with the session that the lease was given to; no need to wait.
             if task.session and task.session != session and task.stage == "running":
-                self._lose(task, "the worker started anew")
+                self._ledger.lose(task, "the worker started anew")
         if holds:
-            self._out.append(BeatReply(machine, mark, tuple(held), tuple(gone)))
+            self._ledger.out.append(BeatReply(machine, mark, tuple(held), tuple(gone)))
 
     # --- what workers and people say ---------------------------------------------------------
 
@@ -167,24 +173,24 @@ class Owner(Ledger):
 
         `never`: why no other machine could accept either what this one refuses.
         """
-        task = self._tasks.get(body.task)
-        holds = task is not None and self._is_holder(task, machine, body.epoch)
+        task = self._ledger.tasks.get(body.task)
+        holds = task is not None and self._ledger.is_holder(task, machine, body.epoch)
         if isinstance(body, kinds.AttemptStart):
             return
         if task is None or not holds or task.stage != "running":
-            self._late(entry, machine, body)
+            self._ledger.late(entry, machine, body)
         elif isinstance(body, kinds.AttemptRefuse):
-            self._refused(task, entry, body, now, never)
+            self._ledger.refused(task, entry, body, now, never)
         elif body.status == "killed":
-            self._lose(task, body.reason or "the worker ended the attempt", entry)
+            self._ledger.lose(task, body.reason or "the worker ended the attempt", entry)
         elif body.status == "failed":
-            self._failed(task, entry, body, now)
+            self._ledger.failed(task, entry, body, now)
         elif body.commit and task.body.repo:
             task.ended, task.result = entry, body
-            self._release(task)
-            self._promote(task, now)
+            self._ledger.release(task)
+            self._ledger.promote(task, now)
         else:
-            self._done(task, entry, body)
+            self._ledger.done(task, entry, body)
 
     def decide(self, entry: EntryId, body: kinds.TaskDecide) -> None:
         """A person's decision; whether that person may decide was checked before.
@@ -194,7 +200,7 @@ class Owner(Ledger):
             Conflict: the task does not wait for a person.
 
         """
-        task = self._open_task(body.task)
+        task = self._ledger.open_task(body.task)
         if task.state != "waiting":
             raise Conflict(f"task {body.task[:8]} does not wait for a person; it is {task.state}")
         outcome: kinds.Outcome = "done" if body.verdict == "approve" else "failed"
@@ -202,7 +208,7 @@ class Owner(Ledger):
         settle = kinds.TaskSettle(
             body.task, outcome, summary=body.text, reason=reason, values=body.values
         )
-        self._settle(task, settle, (entry,))
+        self._ledger.settle(task, settle, (entry,))
 
     def cancel(self, name: str, reason: str, causes: tuple[Cite, ...], now: Now) -> None:
         """The task ends now; a worker that runs it is told to stop.
@@ -211,14 +217,14 @@ class Owner(Ledger):
             NotFound: no such task is open here.
 
         """
-        task = self._open_task(name)
+        task = self._ledger.open_task(name)
         reason = reason[: limits.REASON_CHARS_MAX]
         cites = (task.assigned or task.opened, *causes)
         draft = Draft(kinds.TaskCancel(name, reason), cites, task.scope)
-        self._out.append(draft)
-        self._stop(task, reason, now)
-        self._forget(task)
-        self._tell(task, draft)
+        self._ledger.out.append(draft)
+        self._ledger.stop(task, reason, now)
+        self._ledger.forget(task)
+        self._ledger.tell(task, draft)
 
     def retry(self, name: str) -> None:
         """A delayed task is tried now.
@@ -228,102 +234,104 @@ class Owner(Ledger):
             Conflict: somebody works on it.
 
         """
-        task = self._open_task(name)
+        task = self._ledger.open_task(name)
         if task.state != "queued" or task.stage == "fencing":
             raise Conflict(f"task {name[:8]} is {task.stage or task.state}: it cannot be retried")
-        self._alarms.clear("retry/" + name)
+        self._ledger.alarms.clear("retry/" + name)
         # Whoever says "now" has mended something, or wants to see what happens.
-        self._reputation.absolve_all()
+        self._ledger.reputation.absolve_all()
         task.avoid = frozenset()
-        self._queue.remove(name)
-        self._enqueue(task)
+        self._ledger.queue.remove(name)
+        self._ledger.enqueue(task)
 
     # --- the fence answers -------------------------------------------------------------------
 
     def fenced(self, answer: Fenced, now: Now) -> None:
         """The fence took the epoch, and the machine gets its lease; or it did not."""
-        task = self._tasks.get(answer.task)
+        task = self._ledger.tasks.get(answer.task)
         if task is None or task.stage != "fencing" or task.epoch != answer.epoch:
             return
         if answer.reason:
             task.epoch = max(task.epoch, answer.newest)
-            self._unreserve(task, answer.reason, limits.RETRY_DELAY_MS_MIN, now)
-        elif self._queue.is_up(task.machine):
-            self._assign(task, now)
+            self._ledger.unreserve(task, answer.reason, limits.RETRY_DELAY_MS_MIN, now)
+        elif self._ledger.queue.is_up(task.machine):
+            self._ledger.assign(task, now)
         else:
-            self._unreserve(task, "the machine went away", 0, now)
+            self._ledger.unreserve(task, "the machine went away", 0, now)
 
     def promoted(self, answer: Promoted, now: Now) -> None:
         """The branch is at the attempt's commit, and the task is done; or it did not move.
 
         Where it may not move `again` either, the attempt failed.
         """
-        task = self._tasks.get(answer.task)
+        task = self._ledger.tasks.get(answer.task)
         if task is None or task.stage != "promoting" or task.epoch != answer.epoch:
             return
         assert task.ended is not None
         assert task.result is not None
         if not answer.reason:
-            self._done(task, task.ended, task.result)
+            self._ledger.done(task, task.ended, task.result)
         elif answer.again:
-            self._alarms.set("promoting/" + answer.task, now.boot_ms + limits.RETRY_DELAY_MS_MIN)
+            after_ms = now.boot_ms + limits.RETRY_DELAY_MS_MIN
+            self._ledger.alarms.set("promoting/" + answer.task, after_ms)
         else:
             failed = msgspec.structs.replace(task.result, status="failed", reason=answer.reason)
-            self._failed(task, task.ended, failed, now)
+            self._ledger.failed(task, task.ended, failed, now)
 
     # --- time passes -------------------------------------------------------------------------
 
     def due(self, now: Now) -> list[str]:
         """What is to be rung now, each once; its last part is the task that it is about."""
-        return self._alarms.due(now.boot_ms)
+        return self._ledger.alarms.due(now.boot_ms)
 
     def ring(self, key: str, now: Now) -> None:
         """One thing that was due."""
         what, _, name = key.partition("/")
-        task = self._tasks.get(name)
+        task = self._ledger.tasks.get(name)
         if what == "ghost":
-            self._free_slot(name)
+            self._ledger.free_slot(name)
         elif what == "fault":
-            self._reputation.lift(name)
+            self._ledger.reputation.lift(name)
         elif task is None:
             return
         elif what == "lease":
             # Connected is not working: it would let the next lease end as well.
-            if (known := self._gone(task.machine)) is not None:
-                self._silent[task.machine] = known
-            self._lose(task, "the lease ended without a word")
+            if (known := self._ledger.gone(task.machine)) is not None:
+                self._ledger.silent[task.machine] = known
+            self._ledger.lose(task, "the lease ended without a word")
         elif what == "attempt":
-            self._overstay(task, now)
+            self._ledger.overstay(task, now)
         elif what == "retry":
-            self._enqueue(task)
+            self._ledger.enqueue(task)
         elif what == "fencing":
             self.fenced(Fenced(name, task.epoch, "the fence did not answer"), now)
         elif what == "promoting":
-            self._promote(task, now)
+            self._ledger.promote(task, now)
         elif what == "deadline":
-            self._overdue(task, now)
+            self._ledger.overdue(task, now)
 
     def flush(self, now: Now) -> list[OwnerInstruction]:
         """Assign what can be assigned; then every instruction since the last flush, in order."""
-        self._queue.tidy()
-        while (choice := self._queue.next()) is not None:
+        self._ledger.queue.tidy()
+        while (choice := self._ledger.queue.next()) is not None:
             self.placing = choice.task
-            self._place(self._tasks[choice.task], choice, now)
+            self._ledger.place(self._ledger.tasks[choice.task], choice, now)
         self.placing = ""
         return self.drain()
 
     def drain(self) -> list[OwnerInstruction]:
         """Every instruction so far; nothing new is assigned."""
-        out, self._out = self._out, []
+        out = self._ledger.out.copy()
+        self._ledger.out.clear()
         return out
 
     def of_run(self, run: str) -> list[str]:
         """The open tasks of a run."""
-        return [name for name, task in self._tasks.items() if task.body.run == run]
+        return [name for name, task in self._ledger.tasks.items() if task.body.run == run]
 
     def run_of(self, name: str) -> str:
         """The run of an open task, "" where it has none or is not open here."""
-        task = self._tasks.get(name)
+        task = self._ledger.tasks.get(name)
         return "" if task is None else task.body.run
 
     # --- questions ---------------------------------------------------------------------------
@@ -335,33 +343,33 @@ class Owner(Ledger):
             NotFound: no such task is open here.
 
         """
-        task = self._open_task(name)
+        task = self._ledger.open_task(name)
         verdicts: list[Verdict] = []
         if task.state != "waiting":
-            verdicts = self._queue.candidates(self._group(task))
+            verdicts = self._ledger.queue.candidates(self._ledger.group(task))
         return Why(task.state, task.stage, task.machine, task.epoch, task.reason, tuple(verdicts))
 
     def is_open(self, name: str) -> bool:
         """Whether a task of this name is open here."""
-        return name in self._tasks
+        return name in self._ledger.tasks
 
     def has_given(self, machine: str, name: str, epoch: kinds.Epoch) -> bool:
         """Whether this machine has the task now, under this epoch."""
-        task = self._tasks.get(name)
-        return task is not None and self._is_holder(task, machine, epoch)
+        task = self._ledger.tasks.get(name)
+        return task is not None and self._ledger.is_holder(task, machine, epoch)
 
     def holder(self, name: str) -> tuple[str, kinds.Epoch] | None:
         """The machine that may work on a task and push for it, under which epoch."""
-        task = self._tasks.get(name)
+        task = self._ledger.tasks.get(name)
         if task is None or task.stage != "running":
             return None
         return task.machine, task.epoch
 
     def faults(self) -> dict[str, list[str]]:
         """What machines failed at lately, as far as it counts: parts by machine."""
-        return self._reputation.known()
+        return self._ledger.reputation.known()
 
     def statistics(self) -> dict[str, int]:
         """Counts for status and metrics."""
-        held = sum(len(tasks) for tasks in self._held.values())
-        return {"open": len(self._tasks), "queued": len(self._queue), "held": held}
+        held = sum(len(tasks) for tasks in self._ledger.held.values())
+        return {"open": len(self._ledger.tasks), "queued": len(self._ledger.queue), "held": held}

@@ -41,6 +41,7 @@ from muster.task.instruction import (
     Settled,
     Stop,
 )
+from muster.task.ledger import Ledger
 from muster.task.open_task import Beat, Ended, Restored, Submission, Submitted
 from muster.task.owner import Owner
 from muster.task.state import LIVE
@@ -110,7 +111,7 @@ class OwnerService(Part):
         mine = first[0].stamp.ms if first else self.core.now.wall_ms
         newest = self._own_rows(order=("-epoch_order",), limit=1)
         highest = newest[0]["epoch_order"] if newest else 0
-        return Owner(
+        ledger = Ledger(
             mine if mine >= highest else highest + 1,
             settled_with_key=lambda key: next(
                 (r["task"] for r in self._own_rows(dedupe=key)), None
@@ -118,6 +119,7 @@ class OwnerService(Part):
             is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
         )
+        return Owner(ledger)
 
     def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
         return self.core.tables.rows("task", writer=self.core.machine, **equals)
