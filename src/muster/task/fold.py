@@ -120,14 +120,14 @@ RUN_TABLE: Final = Table(
     "run",
     (("run", "text"),),
     _columns(RunRow),
-    (("state",), ("dedupe",), ("stream", "opened_ms")),
+    (("state", "stream", "opened_ms"), ("dedupe",), ("stream", "opened_ms")),
     ids=True,
 )
 TASK_TABLE: Final = Table(
     "task",
     (("task", "text"),),
     _columns(TaskRow),
-    (("state",), ("run",), ("dedupe",), ("stream", "opened_ms")),
+    (("state", "stream", "opened_ms"), ("run",), ("dedupe",), ("stream", "opened_ms")),
     ids=True,
 )
 LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
