@@ -24,7 +24,7 @@ from muster.channel.flow import Flow
 from muster.channel.stream import Stream
 from muster.cli import git_hook
 from muster.errors import Denied, MusterError, NotFound, Refused, Unreachable
-from muster.git import cache, ref, repository, worktree
+from muster.git import cache, collection, ref, repository, worktree
 from muster.git import commit as commits
 from muster.git import serve as remote
 from muster.git.fence import Epoch, Update, attempt_ref, may_push_all
@@ -166,7 +166,7 @@ class Hub:
         try:
             if question["machine"] != "hub":
                 raise NotFound(f"There is no machine {question['machine']!r} in this fleet.")
-            repo = repository.find(self.repos, question["repo"]).path
+            repo = repository.find(self.repos, question["repo"])
         except MusterError as error:
             await reply(**failure(error))
             return
@@ -216,7 +216,7 @@ class Machine:
     def attempt(self, epoch: Epoch, text: str, task: str = "t1") -> tuple[worktree.Worktree, str]:
         tree = self.act(self.shop.open(ORIGIN, task, epoch, [], SIGNATURE))
         (tree.path / "result.txt").write_text(text)
-        return tree, self.act(self.shop.collect(tree, ["result.txt"], text, SIGNATURE)).commit
+        return tree, self.act(collection.collect(tree, ["result.txt"], text, SIGNATURE)).commit
 
     def push(self, tree: worktree.Worktree, made: str) -> str:
         return self.act(self.shop.push(tree, made))

@@ -22,6 +22,11 @@ def wait(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
+def git_in(cwd: Path, *args: str, stdin: bytes = b"") -> git.Answer:
+    """Muster's own git."""
+    return wait(git.run_async(args, cwd, stdin=stdin))
+
+
 def sh(cwd: Path, *args: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> str:
     """A person's own git, whatever its exit code must be 0."""
     person = {f"GIT_{who}_{what}": "alice" for who in ("AUTHOR", "COMMITTER") for what in ("NAME",)}
@@ -63,15 +68,15 @@ def plain(path: Path, source: Path) -> str:
 
 def refs(repo: Path) -> dict[str, str]:
     """Every ref and what it names: what 'nothing changed' is compared with."""
-    listed = git.run(["for-each-ref", "--format=%(refname) %(objectname)"], repo)
+    listed = git_in(repo, "for-each-ref", "--format=%(refname) %(objectname)")
     lines = listed.out.decode("utf-8", "backslashreplace").splitlines()
     return dict(line.split(" ") for line in lines)
 
 
 def blob(repo: Path, text: bytes) -> str:
-    return git.run(["hash-object", "-w", "--stdin"], repo, stdin=text).text
+    return git_in(repo, "hash-object", "-w", "--stdin", stdin=text).text
 
 
 def verify(repo: Path, id: str, maker: commits.Maker) -> None:
     """Check a commit of a repository as a promotion does."""
-    commits.check(git.run(["cat-file", "commit", id], repo).out, maker)
+    commits.check(git_in(repo, "cat-file", "commit", id).out, maker)

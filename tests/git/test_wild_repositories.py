@@ -18,7 +18,7 @@ from tests.git.wild import WILD, Source
 from tests.promise import proves
 
 from muster.errors import MusterError
-from muster.git import cache, ref, repository
+from muster.git import cache, collection, ref, repository
 from muster.git import commit as commits
 from muster.git.cache import Origin
 from muster.git.fence import BRANCH_PREFIX, Epoch
@@ -43,7 +43,7 @@ class Machine:
         await ref.register(self.repo, task, FIRST)
         tree = await self.shop.open(self.origin, task, FIRST, bases, SIGNATURE)
         (tree.path / f"{task}.new").write_text(f"{task}\n")
-        found = await self.shop.collect(tree, [f"{task}.new"], "work", SIGNATURE)
+        found = await collection.collect(tree, [f"{task}.new"], "work", SIGNATURE)
         assert found.changed == (f"{task}.new",)
         assert found.missing == ()
         await self.shop.push(tree, found.commit)

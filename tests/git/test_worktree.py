@@ -55,7 +55,7 @@ class Place:
         return wait(self.shop.open(origin, task, epoch, bases, SIGNATURE))
 
     def collect(self, tree: cache.Worktree, *deliver: str) -> collection.Collected:
-        return wait(self.shop.collect(tree, deliver, "Do the work", SIGNATURE))
+        return wait(collection.collect(tree, deliver, "Do the work", SIGNATURE))
 
     def show(self, commit_id: str, *args: str) -> str:
         return sh(self.root / "repos-cache" / "main.git", "show", *args, commit_id)

@@ -84,7 +84,7 @@ class EffectRunner:
         self.log.append("open")
         if self.opens and (error := self.opens.pop(0)):
             raise error
-        return SimpleNamespace(path=self.work)
+        return SimpleNamespace(path=self.work, collect=self.collect)
 
     async def collect(self, *_: object) -> Collected:
         self.log.append("collect")
@@ -109,6 +109,7 @@ class EffectRunner:
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Backoff, "failed", lambda _self: 1)
+    monkeypatch.setattr(attempt, "collect", lambda tree, *_: tree.collect())
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
 
     async def open(_origin: object, _task: str, _epoch: object, bases: Any, _by: object) -> Any:
         given.extend(base.label for base in bases)
-        return SimpleNamespace(path=effects.work)
+        return SimpleNamespace(path=effects.work, collect=effects.collect)
 
     effects.open = open  # type: ignore[method-assign]
     one = trial(home, effects)

@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from muster import limits, umask
 from muster.errors import (
@@ -138,35 +138,6 @@ def command(args: Sequence[str], *, hooks: bool = False) -> list[str]:
     return ["git", *(part for setting in settings for part in ("-c", setting)), *args]
 
 
-def run(
-    args: Sequence[str],
-    cwd: Path,
-    *,
-    env: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-    timeout_ms: int = limits.GIT_TIMEOUT_MS,
-    codes: Sequence[int] = (0,),
-) -> Answer:
-    """Run git and wait; an exit code not in `codes` raises what it means."""
-    words, whole = command(args), environment(env, cwd)
-    with _files(stdin) as files:
-        try:
-            process = subprocess.Popen(words, cwd=cwd, env=whole, start_new_session=True, **files)
-        except OSError as error:
-            raise _cannot_start(cwd, error) from error
-        try:
-            code = process.wait(timeout_ms / 1000)
-        except subprocess.TimeoutExpired as error:
-            raise _too_slow(args, timeout_ms) from error
-        finally:
-            if process.poll() is None:
-                # And the children it started; they share its process group.
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        return _answer(args, code, codes, **files)
-
-
 async def run_async(
     args: Sequence[str],
     cwd: Path,
@@ -177,9 +148,10 @@ async def run_async(
     codes: Sequence[int] = (0,),
     for_person: bool = False,
 ) -> Answer:
-    """`run` for the loop; a cancelled caller leaves no git process behind.
+    """Run git; an exit code not in `codes` raises what it means.
 
-    `for_person`: the files that it writes get the modes that an attempt would give them.
+    A cancelled caller leaves no git process behind. `for_person`: the files that it writes get the
+    modes that an attempt would give them.
     """
     words = umask.as_person(command(args)) if for_person else command(args)
     whole = environment(env, cwd)
@@ -194,13 +166,25 @@ async def run_async(
             async with asyncio.timeout(timeout_ms / 1000):
                 code = await process.wait()
         except TimeoutError as error:
-            raise _too_slow(args, timeout_ms) from error
+            after = f"{_verb(args)} gave no result in {timeout_ms // 1000} s and was ended"
+            raise Unreachable(f"git {after}; try again.") from error
         finally:
             if process.returncode is None:
+                # And the children it started; they share its process group.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        return _answer(args, code, codes, **files)
+        output, complaints = files["stdout"], files["stderr"]
+        complaints.seek(0)
+        said = complaints.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
+        size = output.seek(0, os.SEEK_END)
+        if size > limits.GIT_OUTPUT_BYTES_MAX:
+            raise Refused(f"git {_verb(args)} answered {size} bytes, which is more than we read.")
+        output.seek(0)
+        answer = Answer(code, output.read(), said)
+    if code not in codes:
+        raise fault.meaning(_verb(args), code, said, said + answer.out.decode("utf-8", "replace"))
+    return answer
 
 
 class Git(NamedTuple):
@@ -242,7 +226,14 @@ def object_id(text: str, what: str) -> str:
 @cache
 def check_version() -> tuple[int, int]:
     """The version of the installed git; one too old to fence is refused."""
-    text = run(["--version"], Path.cwd(), timeout_ms=10_000).text
+    asked = command(["--version"])
+    try:
+        done = subprocess.run(asked, env=environment(), capture_output=True, timeout=10, check=True)
+    except OSError as error:
+        raise _cannot_start(Path.cwd(), error) from error
+    except subprocess.SubprocessError as error:
+        raise Broken(f"git does not say its version: {error}; update git.") from error
+    text = done.stdout.decode("utf-8", "replace").strip()
     found = re.search(r"(\d+)\.(\d+)", text)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < VERSION_MIN:
@@ -279,30 +270,3 @@ def _verb(args: Sequence[str]) -> str:
         if not arg.startswith("-") and before != "-c":
             return arg
     return ""
-
-
-def _too_slow(args: Sequence[str], timeout_ms: int) -> MusterError:
-    return Unreachable(
-        f"git {_verb(args)} gave no result in {timeout_ms // 1000} s and was ended; try again."
-    )
-
-
-def _answer(
-    args: Sequence[str],
-    code: int,
-    codes: Sequence[int],
-    *,
-    stdout: IO[bytes],
-    stderr: IO[bytes],
-    **_: IO[bytes],
-) -> Answer:
-    stderr.seek(0)
-    said = stderr.read(limits.GIT_ERROR_BYTES_MAX).decode("utf-8", "replace")
-    size = stdout.seek(0, os.SEEK_END)
-    if size > limits.GIT_OUTPUT_BYTES_MAX:
-        raise Refused(f"git {_verb(args)} answered {size} bytes, which is more than we read.")
-    stdout.seek(0)
-    answer = Answer(code, stdout.read(), said)
-    if code not in codes:
-        raise fault.meaning(_verb(args), code, said, said + answer.out.decode("utf-8", "replace"))
-    return answer

@@ -26,7 +26,7 @@ class Signature(NamedTuple):
     machine: str
     """`studio`"""
     seconds: int
-    signer: openssh.Signs
+    signer: keys.Signer
 
 
 class Maker(NamedTuple):

@@ -12,9 +12,10 @@ import base64
 import binascii
 import hashlib
 import struct
-from typing import Final, Protocol
+from typing import Final
 
 from muster.errors import Malformed
+from muster.log import keys
 
 _NAMESPACE: Final = b"git"
 
@@ -28,19 +29,9 @@ _LINE: Final = 70
 _SIGNATURE_CHARS_MAX: Final = 2_000
 
 
-class Signs(Protocol):
-    """What this file needs of `muster.log.keys.Signer`."""
-
-    public: bytes
-
-    def sign(self, message: bytes) -> bytes:
-        """Return the 64-byte ed25519 signature."""
-
-
-def sign(signer: Signs, message: bytes) -> str:
+def sign(signer: keys.Signer, message: bytes) -> str:
     """The armoured signature of a message; ends with a newline."""
     signature = _string(_ALGORITHM) + _string(signer.sign(_signed(message)))
-    assert len(signer.public) == 32, "an ed25519 public key has 32 bytes"
     key = _string(_ALGORITHM) + _string(signer.public)
     fields = (key, _NAMESPACE, b"", _HASH, signature)
     blob = _MAGIC + struct.pack(">I", 1) + b"".join(map(_string, fields))
@@ -55,9 +46,8 @@ def open_signature(armoured: str, message: bytes) -> tuple[bytes, bytes, bytes]:
     The caller decides whether it trusts the key, and verifies with `muster.log.keys.verify`.
     """
     lines = armoured.strip().splitlines()
-    if len(armoured) > _SIGNATURE_CHARS_MAX or len(lines) < 3:
-        raise Malformed("This is not an SSH signature; sign the commit with the machine's key.")
-    if lines[0] != _BEGIN or lines[-1] != _END:
+    ends = (lines[0], lines[-1]) if len(lines) >= 3 else ()
+    if len(armoured) > _SIGNATURE_CHARS_MAX or ends != (_BEGIN, _END):
         raise Malformed("This is not an SSH signature; sign the commit with the machine's key.")
     try:
         blob = base64.b64decode("".join(lines[1:-1]), validate=True)

@@ -67,13 +67,6 @@ exec {python} -I -m muster.cli.git_hook reference-transaction
 """
 
 
-class Repository(NamedTuple):
-    """A bare repository of this hub."""
-
-    name: str
-    path: Path
-
-
 class Added(NamedTuple):
     """A repository that was just made: its default branch, and what of the source it has not."""
 
@@ -83,20 +76,18 @@ class Added(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def find(repos: Path, name: str) -> Repository:
-    """The repository of that name; NotFound when this hub has none."""
+def find(repos: Path, name: str) -> Path:
+    """Where the repository of that name is; NotFound when this hub has none."""
     path = repos / f"{repository_name(name)}.git"
     if not (path / "HEAD").is_file():
         raise NotFound(f"There is no repository {name!r} here; `muster repo add` makes one.")
-    return Repository(name, path)
+    return path
 
 
-def listing(repos: Path) -> list[Repository]:
+def listing(repos: Path) -> dict[str, Path]:
     """All repositories of this hub, by name."""
-    if not repos.is_dir():
-        return []
-    found = sorted(path for path in repos.glob("*.git") if not path.name.startswith("."))
-    return [Repository(path.name.removesuffix(".git"), path) for path in found]
+    found = sorted(repos.glob("*.git"))
+    return {path.stem: path for path in found if not path.name.startswith(".")}
 
 
 async def add(repos: Path, name: str, origin: str) -> Added:
@@ -126,8 +117,7 @@ def _begin(repos: Path) -> Path:
         repos.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=repos))
     except OSError as error:
-        what = f"A repository cannot be written under {repos}: {error}."
-        raise unable(what, error) from error
+        raise unable(f"A repository cannot be written under {repos}: {error}.", error) from error
 
 
 def _finish(unfinished: Path, target: Path) -> None:

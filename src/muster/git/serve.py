@@ -17,7 +17,6 @@ from muster.git import command as git
 from muster.git import repository
 
 Service = Literal["git-upload-pack", "git-receive-pack"]
-Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 SERVICES: Final[tuple[Service, ...]] = ("git-upload-pack", "git-receive-pack")
 _GRACE_S: Final = 5.0
@@ -30,7 +29,7 @@ class Server:
         self._process = process
         assert process.stdout is not None
         assert process.stdin is not None
-        self.pair: Pair = (process.stdout, process.stdin)
+        self.pair = (process.stdout, process.stdin)
         self._said = asyncio.create_task(self._read_errors())
 
     async def finish(self) -> None:

@@ -84,12 +84,6 @@ class Worktrees:
         """The cache of a repository, as its remote is now; a repository to run git in."""
         return await self._healing(origin, lambda: self._refresh(origin))
 
-    async def collect(
-        self, tree: Worktree, deliver: Sequence[str], message: str, signature: commits.Signature
-    ) -> collection.Collected:
-        """Turn the folder's contents into one signed commit (collection.py)."""
-        return await collection.collect(tree, deliver, message, signature)
-
     async def push(self, tree: Worktree, commit: str) -> str:
         """Push the commit as the attempt's ref, and see that it is there; the ref's name.
 

@@ -89,7 +89,7 @@ async def listing(daemon: Daemon, call: Perform, ask: Nothing) -> list[Kept]:
     One that only machines kept which count no more is there, too: it can be brought back.
     """
     roster = daemon.core.roster
-    here = {each.name: each.path for each in repository.listing(daemon.effects.repos)}
+    here = repository.listing(daemon.effects.repos)
     kept = {name: {daemon.core.name} for name in here}
     for machine, record in roster.machines.items():
         for name in roster.facts[machine].repositories if machine in roster.facts else ():
@@ -145,7 +145,7 @@ async def serve(daemon: Daemon, call: Perform, stream: Stream, ask: Wanted) -> N
 async def _serve(daemon: Daemon, stream: Stream, ask: Wanted, peer: str) -> None:
     found = repository.find(daemon.effects.repos, ask.repo)
     stream.accept()
-    server = await remote.serve(found.path, ask.service, peer=peer, sock=daemon.home.socket)
+    server = await remote.serve(found, ask.service, peer=peer, sock=daemon.home.socket)
     try:
         await stream.join(*server.pair)
         await server.finish()

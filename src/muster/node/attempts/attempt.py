@@ -32,6 +32,7 @@ from muster.agent.base import AgentEvent, AttemptOrder, Outcome
 from muster.agent.mask import Secrets
 from muster.errors import Conflict, Damaged, Exhausted, MusterError, Refused, Unreachable
 from muster.git.cache import Origin, Worktree
+from muster.git.collection import collect
 from muster.git.commit import Signature
 from muster.git.fence import Epoch
 from muster.node.attempts import blob_transfer as holder
@@ -268,7 +269,7 @@ class Attempt:
         message = f"{self.template.get('phase', 'task')}: {self._summary(outcome)}"
         tree, worktrees, signature = self._tree, self.daemon.effects.worktrees, self._signature()
         collected = await self._patiently(
-            lambda: worktrees.collect(tree, deliver, message, signature), NO_SPACE
+            lambda: collect(tree, deliver, message, signature), NO_SPACE
         )
         self._noted = attempt_body.left_out(collected)
         if collected.missing:

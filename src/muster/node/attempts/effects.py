@@ -135,7 +135,7 @@ class EffectRunner:
         now_s = clock.read().wall_ms / 1000
         for work in (
             asyncio.to_thread(repository.sweep, self.repos, now_s),
-            *(repository.maintain(each.path) for each in repository.listing(self.repos)),
+            *map(repository.maintain, repository.listing(self.repos).values()),
             self.worktrees.maintain(),
         ):
             try:
@@ -180,12 +180,11 @@ class EffectRunner:
         # Attempts say what is wrong with it; it must not keep us from saying what we are.
         with contextlib.suppress(MusterError):
             file = self.daemon.home.agent_variables()
-        repos = [each.name for each in repository.listing(self.repos)]
         facts = await probe(
             labels=config.labels,
             agents=agents,
             logins=logins_of(self.agents, agents, {**os.environ, **file}),
-            repositories=repos,
+            repositories=list(repository.listing(self.repos)),
             slots=config.slots,
         )
         ways = own_ways(config, self.daemon.machine.facts)
@@ -250,7 +249,7 @@ class EffectRunner:
     def place_of(self, repo: str) -> tuple[Path | None, str]:
         """Where a repository is: our own folder, or the address of the machine that keeps it."""
         try:
-            return repository.find(self.repos, repo).path, ""
+            return repository.find(self.repos, repo), ""
         except NotFound:
             core = self.daemon.core
             keeper = core.roster.keeper(repo, core.now.wall_ms)
