@@ -29,8 +29,8 @@ def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
     answer = stream.append(MessageSend([BOB], "more", reply_to=first.id.hex()))
     named = stream.append(MessageSend(["all"], "news", thread="release"))
     assert stream.rows.get("message", (0,)) == (first.id, f"{BOB}\nclaude@{BOB}", 1000)
-    row = message_of(first)
-    assert (row.to, row.text, row.seq) == ((BOB, f"claude@{BOB}"), "hello", 0)
+    said = message_of(first)
+    assert (said.to, said.text, said.stream) == ([BOB, f"claude@{BOB}"], "hello", stream.name)
     threads = [message_of(each).thread for each in (first, answer, named)]
     assert threads == [first.id.hex(), first.id.hex(), "release"]
 

@@ -10,8 +10,8 @@ from muster.log.entry import Entry, compose
 from muster.log.fold import Skip
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
-from muster.message.fold import MessageFold, ReceiptFold, ReceiptRow, message_of
-from muster.message.state import Receipt, Sent
+from muster.message.fold import Message, MessageFold, ReceiptFold, ReceiptRow, message_of
+from muster.message.state import Receipt
 
 ALICE = MachineId("a" * 64)
 BOB = MachineId("b" * 64)
@@ -43,9 +43,9 @@ class Stream:
                     self.skipped.append(skip.reason)
         return entry
 
-    def sent(self) -> list[Sent]:
+    def sent(self) -> list[Message]:
         there = self.rows.tables.get("message", {})
-        return [Sent(e, message_of(e)) for e in self.entries if (e.header.seq,) in there]
+        return [message_of(e) for e in self.entries if (e.header.seq,) in there]
 
     def receipts(self) -> list[Receipt]:
         table = self.rows.tables.get("receipt", {})

@@ -234,7 +234,7 @@ def test_a_message_is_found_by_the_beginning_of_its_id_and_never_by_less_than_on
     page = studio.call("inbox", {})["value"]
     for each in page:
         found = messages.find(studio.core, each["message"][:13])
-        assert found.row.text == each["text"]
+        assert found.text == each["text"]
     for bad in ("", "xyz", "%", each["message"] + "0", "ä"):
         answer = studio.order("ack", "*" if not bad.isascii() or not bad else bad, {"message": bad})
         assert answer["error"]["kind"] in {"NotFound", "Denied"}
@@ -397,9 +397,9 @@ def test_too_many_entries_that_begin_alike_are_not_all_looked_at(world, monkeypa
     hub, studio = world["hub"], world["studio"]
     written(hub, ["one"])
     (message,) = studio.call("inbox", {})["value"]
-    assert messages.find(studio.core, message["message"][:1]).row.text == "one"
+    assert messages.find(studio.core, message["message"][:1]).text == "one"
     monkeypatch.setattr(messages, "_ALIKE_MAX", 1)
     written(hub, [f"m{n}" for n in range(40)])
     with pytest.raises(Refused, match="give more of its id"):
         messages.find(studio.core, message["message"][:1])
-    assert messages.find(studio.core, message["message"][:16]).row.text == "one"
+    assert messages.find(studio.core, message["message"][:16]).text == "one"

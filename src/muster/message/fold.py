@@ -12,44 +12,30 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from muster.errors import Malformed
-from muster.log.entry import Entry
+from muster.log.entry import Entry, EntryId
 from muster.log.fold import Affinity, Change, Rows, Skip, Table, body_as
+from muster.log.stream import StreamName
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
 
 
 class Message(NamedTuple):
-    """What a message's entry says; `to` is one address per line."""
+    """A message: its entry, and what that says."""
 
-    seq: int
-    actor: str
-    recipients: str
+    entry: Entry
+    id: EntryId
+    stream: StreamName
+    to: list[str]
     thread: str
-    reply_to: str
     subject: str
-    about: str
     text: str
     at_ms: int
 
-    @property
-    def to(self) -> tuple[str, ...]:
-        """The addresses."""
-        return tuple(self.recipients.split("\n"))
-
 
 def message_of(entry: Entry) -> Message:
-    """What the entry of a message says. Raises: Skip where it is none."""
-    body, header = body_as(entry, MessageSend), entry.header
-    return Message(
-        header.seq,
-        header.actor,
-        "\n".join(body.to),
-        body.thread or body.reply_to or entry.id.hex(),
-        body.reply_to,
-        body.subject,
-        body.about,
-        body.text,
-        header.t[0],
-    )
+    """The message that an entry is. Raises: Skip where it is none."""
+    body = body_as(entry, MessageSend)
+    thread, at_ms = body.thread or body.reply_to or entry.id.hex(), entry.header.t[0]
+    return Message(entry, entry.id, entry.stream, body.to, thread, body.subject, body.text, at_ms)
 
 
 class ReceiptRow(NamedTuple):

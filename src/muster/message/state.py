@@ -12,30 +12,12 @@ Rule 3: order is the sender's clock and then the id: equal on every machine, wha
 from collections.abc import Callable, Collection, Iterable
 from typing import Final, Literal, NamedTuple
 
-from muster.log.entry import Entry, EntryId
-from muster.log.stream import MachineId, StreamName
+from muster.log.stream import MachineId
 from muster.message.fold import Message, ReceiptRow
 from muster.message.kinds import EVERYONE
 
 Step = Literal["waiting", "stored", "read", "acted"]
 STEPS: Final[tuple[Step, ...]] = ("waiting", "stored", "read", "acted")
-
-
-class Sent(NamedTuple):
-    """A message: its entry, and what that says."""
-
-    entry: Entry
-    row: Message
-
-    @property
-    def id(self) -> EntryId:
-        """The id of its entry."""
-        return self.entry.id
-
-    @property
-    def stream(self) -> StreamName:
-        """Where its sender wrote it."""
-        return self.entry.stream
 
 
 class Receipt(NamedTuple):
@@ -68,24 +50,21 @@ class Delivery(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A message in an inbox. `actor` is the sender's word; node/tasks/actor.py says who it was."""
+    """A message in an inbox, and what became of it there."""
 
-    id: bytes
-    sender: MachineId
-    actor: str
-    row: Message
+    message: Message
     read: bool
     acted: bool
 
 
-def recipients(message: Sent, peers: Iterable[Peer]) -> list[tuple[MachineId, str]]:
+def recipients(message: Message, peers: Iterable[Peer]) -> list[tuple[MachineId, str]]:
     """(machine, agent) of everyone a message is for; the agent is "" where none is named.
 
     The sender's machine is a recipient only when it is named itself.
     """
     found: list[tuple[MachineId, str]] = []
     known = list(peers)
-    for address in message.row.to:
+    for address in message.to:
         agent, at, machine = address.rpartition("@")
         if at:
             found.append((MachineId(machine), agent))
@@ -117,19 +96,19 @@ def meant(to: Iterable[str], sender: MachineId, me: Peer) -> set[str]:
 
 
 def deliveries(
-    message: Sent,
+    message: Message,
     peers: Iterable[Peer],
     held_size: Callable[[MachineId], int],
     receipts: Iterable[Receipt],
 ) -> list[Delivery]:
     """Each recipient's step. `held_size` is how much of this stream a machine's cosign covers."""
     mine = [r for r in receipts if r.message == message.id]
-    found = []
+    found, seq = [], message.entry.header.seq
     for machine, agent in recipients(message, peers):
         best, held = Delivery(machine, agent, "waiting", 0), held_size(machine)
         # A machine holds what it wrote itself.
-        if held > message.row.seq or machine == message.stream.machine:
-            best = Delivery(machine, agent, "stored", max(held, message.row.seq + 1))
+        if held > seq or machine == message.stream.machine:
+            best = Delivery(machine, agent, "stored", max(held, seq + 1))
         for receipt in mine:
             if receipt.machine != machine or (agent and receipt.actor.partition("@")[0] != agent):
                 continue
@@ -145,12 +124,7 @@ def deliveries(
 
 
 def inbox(
-    me: Peer,
-    agent: str,
-    messages: Iterable[Sent],
-    receipts: Iterable[Receipt],
-    *,
-    unread_only: bool = False,
+    me: Peer, agent: str, messages: Iterable[Message], receipts: Iterable[Receipt]
 ) -> list[Item]:
     """What an agent of this machine (or, with "", whoever is at it) received, oldest first.
 
@@ -166,13 +140,8 @@ def inbox(
         seen[receipt.message] = (read or bool(said.read), acted or bool(said.acted))
     items = []
     for message in messages:
-        for_me = meant(message.row.to, message.stream.machine, me)
+        for_me = meant(message.to, message.stream.machine, me)
         # A person at the machine sees what is for its agents too: it is their machine.
-        if not for_me or (agent and not for_me & {"", agent}):
-            continue
-        read, acted = seen.get(message.id, (False, False))
-        if unread_only and read:
-            continue
-        row, sender = message.row, message.stream.machine
-        items.append(Item(message.id, sender, row.actor, row, read, acted))
-    return sorted(items, key=lambda i: (i.row.at_ms, i.id))
+        if for_me and (not agent or for_me & {"", agent}):
+            items.append(Item(message, *seen.get(message.id, (False, False))))
+    return sorted(items, key=lambda i: (i.message.at_ms, i.message.id))

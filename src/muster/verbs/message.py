@@ -19,6 +19,7 @@ from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
+from muster.message.fold import Message
 from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
@@ -100,11 +101,11 @@ def reply(core: Core, call: Call, ask: Reply) -> Sent | Later:
     """
     message = messages.find(core, ask.message)
     scope, sender = message.stream.scope, message.stream.machine
-    agent, at, _ = message.row.actor.partition("@")
+    agent, at, _ = message.entry.header.actor.partition("@")
     body = kinds.MessageSend(
         ["all"] if is_group(scope) else [f"{agent}@{sender}" if at else sender],
         " ".join(ask.text),
-        thread=message.row.thread,
+        thread=message.thread,
         reply_to=message.id.hex(),
     )
     return _send(core, call, scope_to(sender) if scope.startswith("to.") else scope, body)
@@ -129,7 +130,7 @@ def ack(core: Core, call: Call, ask: Ack) -> Acted:
     """
     message = messages.find(core, ask.message)
     body = kinds.MessageAct(message.id.hex(), text=ask.note[:2000])
-    call.write(body, scope=_receipt_scope(core, message), cause=(EntryId(message.id),))
+    call.write(body, scope=_receipt_scope(core, message), cause=(message.id,))
     return Acted(message.id.hex())
 
 
@@ -305,37 +306,38 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
             say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)
-    items = {item.id: item for item in state.inbox(messages.me(core), ask.agent, found, receipts)}
+    listed = state.inbox(messages.me(core), ask.agent, found, receipts)
+    items = {item.message.id: item for item in listed}
     if ask.mark:
         _mark(core, ask.agent, [m for m in found if not items[m.id].read])
     return [
         Item(
             **who(core, message),
-            machine=core.membership.name_of(each.sender),
-            text=each.row.text,
-            t_ms=each.row.at_ms,
-            thread=each.row.thread,
-            subject=each.row.subject,
-            read=each.read,
-            acted=each.acted,
+            machine=core.membership.name_of(message.stream.machine),
+            text=message.text,
+            t_ms=message.at_ms,
+            thread=message.thread,
+            subject=message.subject,
+            read=items[message.id].read,
+            acted=items[message.id].acted,
         )
-        for message, each in ((message, items[message.id]) for message in found)
+        for message in found
     ]
 
 
-def _mark(core: Core, agent: str, found: Iterable[state.Sent]) -> None:
+def _mark(core: Core, agent: str, found: Iterable[Message]) -> None:
     """Say that these were shown: one batch for each stream that says so."""
     actor = f"{agent}@{core.name}" if agent else "muster"
     drafts: dict[Scope, list[Draft]] = {}
     for message in found:
         body = canon.encode(kinds.MessageRead(message.id.hex()))
-        draft = Draft("message.read", actor, (EntryId(message.id),), body)
+        draft = Draft("message.read", actor, (message.id,), body)
         drafts.setdefault(_receipt_scope(core, message), []).append(draft)
     for scope, each in drafts.items():
         core.append_all(scope, each)
 
 
-def _receipt_scope(core: Core, message: state.Sent) -> Scope:
+def _receipt_scope(core: Core, message: Message) -> Scope:
     """Where the sender can read what we say about its message."""
     scope, sender = message.stream.scope, message.stream.machine
     return scope_to(sender) if scope.startswith("to.") and sender != core.machine else scope
@@ -390,5 +392,5 @@ def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
                 messages.receipts(core, message.id),
             )
         ]
-        outgoing.append(Outgoing(message.id.hex(), message.row.text, message.row.at_ms, whom))
+        outgoing.append(Outgoing(message.id.hex(), message.text, message.at_ms, whom))
     return outgoing

@@ -8,7 +8,7 @@ from muster.errors import Conflict, NotFound, Refused
 from muster.fleet import kinds
 from muster.limits import FLEET_LIST_MAX, MESSAGES_SHOWN_MAX
 from muster.log.stream import Scope, group_owner, scope_group
-from muster.message.state import Sent
+from muster.message.fold import Message
 from muster.node.services import messages
 from muster.node.tasks.actor import said
 from muster.verbs.declaration import Call, Core, Request, Words, opt, pos, verb
@@ -124,8 +124,8 @@ def _thread(core: Core, call: Call, scope: Scope, room: Room, limit: int | None 
             Said(
                 **who(core, each),
                 machine=core.membership.name_of(each.stream.machine),
-                text=each.row.text,
-                t_ms=each.row.at_ms,
+                text=each.text,
+                t_ms=each.at_ms,
             )
             for each in shown
         ],
@@ -152,7 +152,7 @@ def keeper_of(core: Core, scope: Scope) -> str:
     return core.membership.name_of(group_owner(scope) or "")
 
 
-def who(core: Core, message: Sent) -> dict[str, Any]:
+def who(core: Core, message: Message) -> dict[str, Any]:
     """A message by its id, who it is from as far as it is proven, and what else it claims."""
     found = said(core, message.entry)
     claims = found.claims or UNSET
@@ -164,7 +164,7 @@ def rows_max(limit: int | None) -> int:
     return min(limit or SHOWN_MAX, MESSAGES_SHOWN_MAX)
 
 
-def newest(call: Call, found: list[Sent], limit: int, room: Room, what: str) -> list[Sent]:
+def newest(call: Call, found: list[Message], limit: int, room: Room, what: str) -> list[Message]:
     """The newest of what was found that may be shown; where there is more, that is said."""
     shown = newest_fitting(found[-limit:], text_of, room)
     if len(found) > len(shown):
@@ -178,6 +178,6 @@ def further(limit: int, before: str = "") -> str:
     return f"{before}--limit shows more" if limit < MESSAGES_SHOWN_MAX else ""
 
 
-def text_of(message: Sent) -> str:
+def text_of(message: Message) -> str:
     """What a message weighs in an answer."""
-    return message.row.text
+    return message.text

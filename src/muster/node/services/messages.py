@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from muster.errors import NotFound, Refused
 from muster.limits import RECEIPTS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
-from muster.message.fold import ReceiptRow, message_of
-from muster.message.state import Peer, Receipt, Sent, meant
+from muster.message.fold import Message, ReceiptRow, message_of
+from muster.message.state import Peer, Receipt, meant
 from muster.node.services.speakers import Speakers
 
 if TYPE_CHECKING:
@@ -25,15 +25,15 @@ _ALIKE_MAX: Final = 1_000
 _HEX: Final = re.compile("[0-9a-f]{1,64}")
 
 
-def find(core: "Core", text: str) -> Sent:
+def find(core: "Core", text: str) -> Message:
     """The one message whose id begins like this. Raises: NotFound, Refused."""
-    found: list[Sent] = []
+    found: list[Message] = []
     # What somebody typed may be no id at all.
     alike = core.log.entries_like(text) if _HEX.fullmatch(text) else iter(())
     for looked, entry in enumerate(alike, 1):
         if entry.header.kind == "message.send":
             there = core.tables.row("message", entry.stream, entry.header.seq) is not None
-            found += [Sent(entry, message_of(entry))] if there else []
+            found += [message_of(entry)] if there else []
         if len(found) > 1 or looked > _ALIKE_MAX:
             raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
     if not found:
@@ -41,18 +41,17 @@ def find(core: "Core", text: str) -> Sent:
     return found[0]
 
 
-def at(core: "Core", stream: StreamName, seq: int) -> Sent:
+def at(core: "Core", stream: StreamName, seq: int) -> Message:
     """The message that is known to stand at this place."""
-    entry = core.log.entry_at(stream, seq)
-    return Sent(entry, message_of(entry))
+    return message_of(core.log.entry_at(stream, seq))
 
 
-def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> list[Sent]:
+def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> list[Message]:
     """The newest messages for a reader, or the newest older than one; oldest first."""
     reader, found, speaks = me(core), [], Speakers(core).speaks
     below: dict[str, Any] = {}
     if before is not None:
-        below = {"at_ms": before.row.at_ms, "id": before.id}
+        below = {"at_ms": before.at_ms, "id": before.id}
     rows = core.tables.rows(
         "message",
         order=("-at_ms", "-id"),
@@ -71,7 +70,7 @@ def newest_for(core: "Core", agent: str, before: Sent | None, limit: int) -> lis
     return found[::-1]
 
 
-def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) -> list[Sent]:
+def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) -> list[Message]:
     """The newest messages of these streams, oldest first.
 
     Each stream's newest for itself: whoever writes much does not crowd out what others said.
