@@ -21,7 +21,6 @@ from muster.log.fork import (
     Search,
     decode_branch,
     encode_branch,
-    left_siblings,
     make_fork,
     open_fork,
     stream_of,
@@ -139,6 +138,10 @@ def test_an_answer_nobody_asked_for_changes_no_search():
 
 @proves("log.fork-proof")
 def test_the_left_siblings_cover_exactly_what_lies_before():
+    def left_siblings(index: int, size: int, path: list[bytes]) -> list[bytes]:
+        lefts = tree.siblings_left(index, size - 1)
+        return [sibling for sibling, left in zip(path, lefts, strict=True) if left]
+
     for size in range(1, 10):
         for index in range(size):
             path = tree.inclusion_proof(nodes(TEN[:size]), index, size)

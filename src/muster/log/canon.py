@@ -14,8 +14,7 @@ Struct may gain a field with a default, and old bodies stay readable.
 """
 
 import re
-from types import UnionType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -82,15 +81,7 @@ def decode(raw: bytes, what: str, *, size_max: int) -> Any:
     return value
 
 
-@overload
-def decode_as(
-    raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: bool = ...
-) -> T: ...
-@overload
-def decode_as(
-    raw: bytes, type_: UnionType, what: str, *, size_max: int, lenient: bool = ...
-) -> Any: ...
-def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool = False) -> Any:
+def decode_as(raw: bytes, type_: type[T], what: str, *, size_max: int, lenient: bool = False) -> T:
     """Like `decode`, into a msgspec Struct (or a union of tagged ones).
 
     Unknown fields are malformed, unless `lenient` says that the Struct reads over them.
@@ -110,16 +101,17 @@ def decode_as(raw: bytes, type_: Any, what: str, *, size_max: int, lenient: bool
         _check_size(raw, what, size_max)
     if _LONG_NUMBER not in raw.translate(_DIGITS) and (raw.isascii() or not _has_odd_key(raw)):
         try:
-            found = decoder.decode(raw)
+            found: T = decoder.decode(raw)
             if _encoder.encode(found) == raw:
                 return found
         except (ValueError, TypeError, OverflowError, RecursionError):
             pass
     decode(raw, what, size_max=size_max)
     try:
-        return decoder.decode(raw)
+        found = decoder.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Malformed(f"{what} does not have the fields it should: {error}.") from error
+    return found
 
 
 def _no_float(text: str) -> None:

@@ -142,17 +142,8 @@ def compose(  # noqa: PLR0917 - an entry has this many parts, and the call is ho
         f'"body":{{"sha256":"{digest}","size":{len(body)}}},"cause":[{cause_text}],'
         f'"kind":"{kind}","seq":{seq},"stream":"{name}","t":[{t[0]},{t[1]}],"v":1}}'
     ).encode()
-    header = Header(
-        actor,
-        stream.machine,
-        BodyRef(digest, len(body)),
-        causes,
-        kind,
-        seq,
-        name,
-        (t[0], t[1]),
-        VERSION,
-    )
+    body_ref, time = BodyRef(digest, len(body)), (t[0], t[1])
+    header = Header(actor, stream.machine, body_ref, causes, kind, seq, name, time, VERSION)
     return Entry(raw, header, EntryId(leaf_hash(raw)), salt, body)
 
 

@@ -59,16 +59,12 @@ def manifest(
         {"file": each.file, "root": each.root.hex(), "size": each.size, "stream": str(each.stream)}
         for each in streams
     ]
-    return (
-        canon.encode(
-            {
-                "closed": closed,
-                "fleet": fleet,
-                "records": [each.decode() for each in records],
-                "revocations": [each.decode() for each in revocations],
-                "streams": listed,
-                "v": VERSION,
-            }
-        )
-        + b"\n"
-    )
+    said = {
+        "closed": closed,
+        "fleet": fleet,
+        "records": [each.decode() for each in records],
+        "revocations": [each.decode() for each in revocations],
+        "streams": listed,
+        "v": VERSION,
+    }
+    return canon.encode(said) + b"\n"

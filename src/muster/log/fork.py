@@ -42,10 +42,7 @@ def encode_branch(branch: Branch) -> str:
 
 def decode_branch(text: str) -> Branch:
     """Raises: Malformed."""
-    found: Branch = canon.decode_as(
-        text.encode(), Branch, "branch of a fork", size_max=MESSAGE_BYTES_MAX
-    )
-    return found
+    return canon.decode_as(text.encode(), Branch, "branch of a fork", size_max=MESSAGE_BYTES_MAX)
 
 
 def make_fork(stream: StreamName, index: int, one: Branch, other: Branch) -> bytes:
@@ -60,7 +57,7 @@ def open_fork(raw: bytes, fleet: FleetId, public: bytes) -> ForkProof:
 
     Raises: Malformed; Forged where it does not show two entries at the first different index.
     """
-    proof: ForkProof = canon.decode_as(raw, ForkProof, "fork proof", size_max=MESSAGE_BYTES_MAX)
+    proof = canon.decode_as(raw, ForkProof, "fork proof", size_max=MESSAGE_BYTES_MAX)
     if proof.v != 1:
         raise Malformed(f"fork proof: version {proof.v} is not known here; update muster")
     stream = StreamName.parse(proof.stream)
@@ -77,7 +74,7 @@ def open_fork(raw: bytes, fleet: FleetId, public: bytes) -> ForkProof:
 
 def stream_of(raw: bytes) -> StreamName:
     """The stream a proof speaks of, unchecked: to find the key. Raises: Malformed."""
-    proof: ForkProof = canon.decode_as(raw, ForkProof, "fork proof", size_max=MESSAGE_BYTES_MAX)
+    proof = canon.decode_as(raw, ForkProof, "fork proof", size_max=MESSAGE_BYTES_MAX)
     return StreamName.parse(proof.stream)
 
 
@@ -92,26 +89,10 @@ def _open_branch(
         path = [bytes.fromhex(h) for h in branch.proof]
     except ValueError as error:
         raise Malformed(f"fork proof of {stream}: a hash is not hexadecimal") from error
-    if not 0 <= index < seal.size or not tree.verify_inclusion(
-        leaf, index, seal.size, path, seal.root
-    ):
+    if not tree.verify_inclusion(leaf, index, seal.size, path, seal.root):
         raise Forged(f"fork proof of {stream}: entry {index} is not under its seal")
-    return leaf, left_siblings(index, seal.size, path)
-
-
-def left_siblings(index: int, size: int, path: list[bytes]) -> list[bytes]:
-    """The hashes of an inclusion path (RFC 9162 §2.1.3.2) that lie left: they cover [0, index)."""
-    left: list[bytes] = []
-    node, last = index, size - 1
-    for sibling in path:
-        if node & 1 or node == last:
-            left.append(sibling)
-            while node and not node & 1:
-                node >>= 1
-                last >>= 1
-        node >>= 1
-        last >>= 1
-    return left
+    lefts = tree.siblings_left(index, seal.size - 1)
+    return leaf, [sibling for sibling, left in zip(path, lefts, strict=True) if left]
 
 
 @dataclass(slots=True)

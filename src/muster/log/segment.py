@@ -96,15 +96,8 @@ def encode(segment: Segment) -> bytes:
         parts += (item.raw, item.salt, item.body or b"")
     if len(rows) > SEGMENT_ENTRIES_MAX or len(segment.proof) > PROOF_HASHES_MAX:
         raise Malformed(f"A segment has {len(rows)} entries; the limit is {SEGMENT_ENTRIES_MAX}.")
-    frame = canon.encode(
-        _Frame(
-            rows,
-            [each.hex() for each in segment.proof],
-            segment.note.decode(),
-            segment.start,
-            str(segment.stream),
-        )
-    )
+    proof, note = [each.hex() for each in segment.proof], segment.note.decode()
+    frame = canon.encode(_Frame(rows, proof, note, segment.start, str(segment.stream)))
     raw = b"".join((len(frame).to_bytes(_LENGTH_BYTES, "big"), frame, *parts))
     _check_size(len(raw))
     return raw

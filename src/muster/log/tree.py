@@ -112,22 +112,30 @@ def verify_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> bool:
     """Whether `leaf` is number `index` of the `size` leaves under `root` (RFC 9162, 2.1.3.2)."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or any(len(each) != HASH_BYTES for each in proof):
         return False
-    fn, sn, node = index, size - 1, leaf
-    for sibling in proof:
-        if sn == 0 or len(sibling) != HASH_BYTES:
-            return False
-        if fn & 1 or fn == sn:
-            node = node_hash(sibling, node)
-            while fn and not fn & 1:
-                fn >>= 1
-                sn >>= 1
-        else:
-            node = node_hash(node, sibling)
-        fn >>= 1
-        sn >>= 1
-    return sn == 0 and node == root
+    lefts, node = siblings_left(index, size - 1), leaf
+    if len(proof) != len(lefts):
+        return False
+    for sibling, left in zip(proof, lefts, strict=True):
+        node = node_hash(sibling, node) if left else node_hash(node, sibling)
+    return node == root
+
+
+def siblings_left(index: int, last: int) -> list[bool]:
+    """Of each sibling on the way up from leaf `index`, whether it lies left (RFC 9162, 2.1.3.2).
+
+    `last` is the index of the last leaf. What lies left covers exactly the leaves [0, index).
+    """
+    lefts: list[bool] = []
+    while last:
+        lefts.append(bool(index & 1) or index == last)
+        while lefts[-1] and index and not index & 1:
+            index >>= 1
+            last >>= 1
+        index >>= 1
+        last >>= 1
+    return lefts
 
 
 def consistency_proof(subtrees: Subtrees, old: int, new: int) -> list[bytes]:
@@ -170,22 +178,14 @@ def verify_consistency(
         fn >>= 1
         sn >>= 1
     # A complete old tree is itself the first node; it need not be sent.
-    path = [old_root, *proof] if old & (old - 1) == 0 else proof
-    old_node = new_node = path[0]
-    for sibling in path[1:]:
-        if sn == 0:
-            return False
-        if fn & 1 or fn == sn:
-            old_node = node_hash(sibling, old_node)
-            new_node = node_hash(sibling, new_node)
-            while fn and not fn & 1:
-                fn >>= 1
-                sn >>= 1
-        else:
-            new_node = node_hash(new_node, sibling)
-        fn >>= 1
-        sn >>= 1
-    return sn == 0 and old_node == old_root and new_node == new_root
+    first, *path = [old_root, *proof] if old & (old - 1) == 0 else proof
+    lefts, old_node, new_node = siblings_left(fn, sn), first, first
+    if len(path) != len(lefts):
+        return False
+    for sibling, left in zip(path, lefts, strict=True):
+        old_node = node_hash(sibling, old_node) if left else old_node
+        new_node = node_hash(sibling, new_node) if left else node_hash(new_node, sibling)
+    return old_node == old_root and new_node == new_root
 
 
 def _split(width: int) -> int:

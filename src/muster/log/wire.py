@@ -9,6 +9,8 @@ to one that may not it carries the seal with a consistency proof, so that everyo
 `probe`, `root`, `prove` and `leaf` find the first entry in which two branches of one stream differ.
 """
 
+from typing import cast
+
 import msgspec
 
 from muster.log import canon
@@ -89,5 +91,5 @@ def encode(message: Message) -> bytes:
 
 def decode(raw: bytes) -> Message:
     """The message in `raw`. Raises: Malformed."""
-    found: Message = canon.decode_as(raw, Message, "sync message", size_max=MESSAGE_BYTES_MAX)
-    return found
+    forms = cast("type[Message]", Message)
+    return canon.decode_as(raw, forms, "sync message", size_max=MESSAGE_BYTES_MAX)
