@@ -250,7 +250,7 @@ def test_a_shim_without_subreaper_and_group_still_ends_what_it_saw(world, comman
     boot = (
         "import sys; sys.path.insert(0, sys.argv.pop(1)); from muster.agent import shim; "
         "from muster.agent import process_tree; "
-        "process_tree.become_subreaper = lambda: False; shim.main()"
+        "process_tree.prctl = lambda *_: False; shim.main()"
     )
     argv = [sys.executable, "-I", "-S", "-c", boot, str(Path(process_tree.__file__).parents[2])]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shim:

@@ -25,7 +25,8 @@ from typing import Any, Final
 from muster.channel import frame as frames
 from muster.channel.base import Link
 from muster.channel.frame import Type
-from muster.channel.http import Credentials, HttpChannel, join
+from muster.channel.http import HttpChannel, join
+from muster.channel.tls import Credentials
 from muster.errors import MusterError
 from muster.fleet import certificate
 from muster.fleet.certificate import CertificateChain

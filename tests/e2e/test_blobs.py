@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from muster.channel.frame import Type, decode, encode
-from muster.channel.http import Credentials, HttpChannel
+from muster.channel.http import HttpChannel
+from muster.channel.tls import Credentials
 from muster.cli import main as command
 from muster.errors import Conflict, Denied, MusterError, Unreachable
 from muster.fleet import certificate

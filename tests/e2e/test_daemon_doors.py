@@ -13,7 +13,8 @@ import pytest
 
 from muster.channel.base import Link
 from muster.channel.frame import Type, decode, encode, farewell, prefixed
-from muster.channel.http import Credentials, HttpChannel, join
+from muster.channel.http import HttpChannel, join
+from muster.channel.tls import Credentials
 from muster.errors import Denied, Unreachable
 from muster.fleet import certificate
 from muster.fleet.machine import Operator

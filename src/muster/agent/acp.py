@@ -15,6 +15,7 @@ done, and another machine may do better. What fails later is the agent's.
 import asyncio
 import contextlib
 import itertools
+import json
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from typing import Any, Final
 import msgspec
 
 import muster
-from muster.agent.driver_io import DriverPipe
+from muster.agent.driver import Event
 from muster.agent.lines import ORDER_BYTES_MAX, PROMPT_BYTES_MAX, Tail, cut, ended_by, last_line
 from muster.agent.mask import Secrets, Stream
 from muster.agent.policy import Decision, Policy, decide
@@ -63,12 +64,35 @@ STATUS: Final = {
 OPTIONS: Final = {"allow": ("allow_once",), "deny": ("reject_once", "reject_always")}
 
 
+class DriverPipe:
+    """The driver's own end of the shim's line format (shim.py): commands in, events out."""
+
+    def __init__(self, commands: asyncio.StreamReader) -> None:
+        self._commands = commands
+
+    async def hear(self) -> dict[str, Any] | None:
+        """The next message of the shim; None when there is none any more."""
+        line = await self._commands.readline()
+        message: dict[str, Any] | None = json.loads(line) if line else None
+        return message
+
+    def tell(self, events: list[Event]) -> None:
+        for kind, fields in events:
+            self.write({"event": [kind, fields]})
+
+    def write(self, message: dict[str, Any]) -> None:
+        # Blocking on purpose: a reader that is behind slows the agent down.
+        data = json.dumps(message, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"
+        while data:
+            data = data[os.write(1, data) :]
+
+
 class Session:
     """Our side of the conversation: records updates, answers permission requests."""
 
     def __init__(self, order: dict[str, Any], line: DriverPipe) -> None:
-        self._order = order
-        self._line = line
+        self.order = order
+        self.line = line
         self._policy = msgspec.convert(order.get("policy") or {}, type=Policy)
         self.asks: dict[str, asyncio.Future[str]] = {}
         self._ask_ids = itertools.count(1)
@@ -80,22 +104,22 @@ class Session:
         """Something that the agent tells; what is not an update is not ours to answer."""
         if method != "session/update":
             return
-        self._line.tell(self.transcript.update(mapping(params.get("update"))))
+        self.line.tell(self.transcript.update(mapping(params.get("update"))))
         if self._flush is None:
             self._flush = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self.flush)
 
     def flush(self) -> None:
         self._flush = None
-        self._line.tell(self.transcript.flush())
+        self.line.tell(self.transcript.flush())
 
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
         if method != "session/request_permission":
             return None
         options = mappings(params.get("options"))
-        self._line.tell(self.transcript.flush())
+        self.line.tell(self.transcript.flush())
         call = self.transcript.tool(mapping(params.get("toolCall")))
         kind, named = str(call.get("kind") or "other"), paths(call)
-        decision = decide(self._policy, kind, named, self._order["cwd"])
+        decision = decide(self._policy, kind, named, self.order["cwd"])
         # The policy decides on what was asked; what is written down holds no secret.
         shown = self.secrets.fields
         question = {
@@ -114,7 +138,7 @@ class Session:
             answer, by = "deny", "policy: the agent offers no permission for once"
         taken = option.get("optionId") if option else None
         chosen = {"answer": answer, "by": by, "option": cut(shown(str(taken or "")), 300)}
-        self._line.tell([("agent.decision", {**question, **chosen})])
+        self.line.tell([("agent.decision", {**question, **chosen})])
         outcome = {"outcome": "selected", "optionId": taken}
         return {"outcome": outcome if option else {"outcome": "cancelled"}}
 
@@ -126,9 +150,9 @@ class Session:
             return decision.answer, "policy"
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.asks[ask] = answer
-        self._line.tell([("agent.ask", question)])
+        self.line.tell([("agent.ask", question)])
         try:
-            async with asyncio.timeout(float(self._order["ask_timeout_s"])):
+            async with asyncio.timeout(float(self.order["ask_timeout_s"])):
                 return await answer, "person"
         except TimeoutError:
             return "deny", "nobody answered in time"
@@ -166,7 +190,7 @@ async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     peer = Peer(agent.stdout, agent.stdin, session.request, session.notice)
     listening = asyncio.create_task(peer.listen())
     watching = asyncio.create_task(_watch(agent, peer))
-    outcome = await _conversation(order, line, session, peer)
+    outcome = await _conversation(session, peer)
     watching.cancel()
     code = await _end(agent, listening)
     line.tell(session.transcript.end())
@@ -188,19 +212,17 @@ async def attempt(order: dict[str, Any], line: DriverPipe) -> dict[str, Any]:
     return {"tail": said, "said_bytes": total, "usage": used, "masked": masked, **outcome}
 
 
-async def _conversation(
-    order: dict[str, Any], line: DriverPipe, session: Session, peer: Peer
-) -> dict[str, Any]:
+async def _conversation(session: Session, peer: Peer) -> dict[str, Any]:
     """The outcome of everything that is said, whatever the agent answers or does not."""
     number = ""
-    login = str(order.get("login") or "")
     try:
         async with asyncio.timeout(HANDSHAKE_S_MAX):
-            number = await _open(order, peer)
-        return await _turn(order, line, session, peer, number)
+            number = await _open(session.order, peer)
+        return await _turn(session, peer, number)
     except RpcError as error:
         fault = "agent" if not number or error.code == AUTH_REQUIRED else ""
-        return {"status": "error", "fault": fault, "summary": _explain(error, login)}
+        summary = _explain(error, str(session.order.get("login") or ""))
+        return {"status": "error", "fault": fault, "summary": summary}
     except _Unusable as error:
         return {"status": "error", "fault": "agent", "summary": str(error)}
     except TimeoutError:
@@ -235,16 +257,15 @@ async def _open(order: dict[str, Any], peer: Peer) -> str:
     return number
 
 
-async def _turn(
-    order: dict[str, Any], line: DriverPipe, session: Session, peer: Peer, number: str
-) -> dict[str, Any]:
+async def _turn(session: Session, peer: Peer, number: str) -> dict[str, Any]:
+    order, line = session.order, session.line
     asked = cut(session.secrets.text(order["prompt"]), PROMPT_BYTES_MAX)
     shown = cut(session.secrets.text(number), TITLE_BYTES_MAX)
     prompt = {"agent": order["agent"], "text": asked, "session": shown}
     line.tell([("agent.prompt", prompt)])
     words = [{"type": "text", "text": order["prompt"]}]
     turn = asyncio.create_task(peer.ask("session/prompt", {"sessionId": number, "prompt": words}))
-    listening = asyncio.create_task(_listen(line, session, peer, number))
+    listening = asyncio.create_task(_listen(session, peer, number))
     try:
         response = mapping(await turn)
     finally:
@@ -265,9 +286,9 @@ async def _turn(
     return {"status": status, "exit_code": 0 if status == "ok" else 1, "summary": summary}
 
 
-async def _listen(line: DriverPipe, session: Session, peer: Peer, number: str) -> None:
+async def _listen(session: Session, peer: Peer, number: str) -> None:
     """Obey the shim during the turn: answers, and the wish to end."""
-    while (message := await line.hear()) is not None:
+    while (message := await session.line.hear()) is not None:
         match message:
             case {"answer": {"ask": str(ask), "answer": str(answer)}}:
                 session.answer(ask, answer)

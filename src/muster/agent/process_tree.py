@@ -45,11 +45,6 @@ def prctl(option: int, value: int) -> bool:
     return bool(ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) == 0)
 
 
-def become_subreaper() -> bool:
-    """From now on orphans below this process become its own children."""
-    return prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
 def bind(group: cgroup.Group | None) -> None:
     """For a child between fork and exec: what covers the sudden death of its parent."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,10 +17,6 @@ from muster.agent.driver import Driver, Event
 from muster.agent.lines import OUTCOME_BYTES_MAX, Splitter, Tail, cut
 from muster.agent.mask import Stream
 
-# A driver cuts its own events far below this, and its outcome is no longer than the shim's; a
-# longer line is a defect and is dropped.
-DRIVER_LINE_BYTES_MAX: Final = OUTCOME_BYTES_MAX
-
 BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {module} import main; main()"
 SOURCE_ROOT: Final = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -45,7 +41,8 @@ class RelayDriver(Driver):
         # As it came: with other escapes it would be longer than it was measured.
         line = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
         self.stdin = line.encode() + b"\n"
-        self._splitter = Splitter(DRIVER_LINE_BYTES_MAX)
+        # Its events are far below this: a longer line is a defect and is dropped.
+        self._splitter = Splitter(OUTCOME_BYTES_MAX)
         # What the driver tells is masked by itself; this is for what breaks out of it.
         self._stderr = Stream(self._secrets)
         self._complaints = Tail()

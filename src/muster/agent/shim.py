@@ -351,7 +351,9 @@ def main() -> None:
     line, _, rest = bytes(raw).partition(b"\n")
     order = json.loads(line)
     assert isinstance(order, dict)
-    Shim(order, rest, process_tree.become_subreaper()).run()
+    # From now on orphans below this process become its own children.
+    subreaper = process_tree.prctl(process_tree.PR_SET_CHILD_SUBREAPER, 1)
+    Shim(order, rest, subreaper).run()
 
 
 if __name__ == "__main__":

@@ -43,12 +43,14 @@ against every post.
 
 import asyncio
 import re
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
+from muster.channel.frame import check_size
 from muster.channel.tls import Credentials
 from muster.errors import Malformed, Refused, Unreachable
 from muster.limits import POST_TAKEN_MAX
@@ -83,6 +85,13 @@ class Link(Protocol):
 
         Raises Malformed (nothing was sent). A link that breaks meanwhile tells the receiver.
         """
+        assert self.ready, "somebody else is sending, or the link is gone"
+        check_size(*frames)
+        self._write(frames)
+
+    @abstractmethod
+    def _write(self, frames: Sequence[bytes]) -> None:
+        """Hand over all of them in one piece, and count them."""
 
     async def receive(self) -> bytes:
         """The next frame. Cancelling loses nothing. Raises Unreachable."""
@@ -121,16 +130,17 @@ class Channel(Protocol):
         """Wait for links at an address. Raises Broken and Conflict."""
 
 
-class Own(NamedTuple):
-    """What a machine brings to its channels.
+# Turns a peer's certificate (DER, signed by the fleet's authority) into a machine id, or raises
+# Refused. It is asked for every link, on both sides.
+Identify = Callable[[bytes], str]
 
-    `identify` turns a peer's certificate (DER, signed by the fleet's authority) into a machine id,
-    or raises Refused.
-    """
+
+class Own(NamedTuple):
+    """What a machine brings to its channels."""
 
     machine: str
     credentials: Credentials
-    identify: Callable[[bytes], str]
+    identify: Identify
 
 
 class MachineChannel(Channel, Protocol):

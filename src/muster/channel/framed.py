@@ -41,21 +41,12 @@ class FramedLink(Link):
         self._may_write = asyncio.Event()
         self._may_write.set()
 
-    @abstractmethod
-    def _write(self, frames: Sequence[bytes]) -> None:
-        """Hand over all of them in one piece, and count them."""
-
     async def send_all(self, frames: Sequence[bytes]) -> None:
         check_size(*frames)
         await self._wait_writable()
         self._write(frames)
         if not self._may_write.is_set():
             await self._wait_writable()
-
-    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
-        assert self.ready, "somebody else is sending, or the link is gone"
-        check_size(*frames)
-        self._write(frames)
 
     async def _wait_writable(self) -> None:
         # After each wake the gate may be shut again by the sender that woke first: without

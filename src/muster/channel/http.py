@@ -25,7 +25,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
@@ -45,6 +45,7 @@ from websockets.server import ServerProtocol
 
 from muster.address import check_address, join_address, split_address
 from muster.channel.base import (
+    Identify,
     Link,
     LinkOptions,
     LinkStatistics,
@@ -55,12 +56,7 @@ from muster.channel.base import (
     report,
 )
 from muster.channel.frame import check_size, short_reason
-from muster.channel.tls import (
-    Credentials,
-    client_context,
-    load_pair,
-    server_context,
-)
+from muster.channel.tls import Credentials, client_context, load_pair, server_context
 from muster.channel.unproven import (
     LINKED,
     SPEAKING,
@@ -92,9 +88,6 @@ from muster.limits import (
     LINK_UNSENT_BYTES_MAX,
     LINKS_UNPROVEN_MAX,
 )
-
-# Credentials belong to `tls`, and to everybody who opens an HttpChannel.
-__all__ = ["Credentials", "HttpChannel", "HttpLink", "HttpListener", "Options", "Timing", "join"]
 
 NAME: Final = "http"
 _ANY_HOST: Final = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, not bound to
@@ -148,8 +141,6 @@ class _Complaints(logging.Handler):
 _LOG: Final = logging.getLogger("muster.channel.http.websockets")
 _LOG.addHandler(_Complaints(logging.ERROR))
 _LOG.propagate = False
-
-Identify = Callable[[bytes], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +218,6 @@ class HttpLink(Link):
             or self._socket.transport.is_closing()
             or self._socket.transport.get_write_buffer_size()
         )
-
-    def send_all_nowait(self, frames: Sequence[bytes]) -> None:
-        assert self.ready, "somebody else is sending, or the link is gone"
-        check_size(*frames)
-        self._write(frames)
 
     def _write(self, frames: Sequence[bytes]) -> None:
         """In one piece: else each frame is a TLS record, a system call and a wake-up over there."""
@@ -423,9 +409,6 @@ class HttpChannel:
     def __init__(
         self, credentials: Credentials, identify: Identify, timing: Timing | None = None
     ) -> None:
-        """`identify` turns a certificate (DER, signed by the fleet's authority) into a machine
-        id, or raises Refused. It is asked for every link, on both sides.
-        """
         self.timing = timing or Timing()
         self.identify = identify
         self._ca_pem = credentials.ca_pem

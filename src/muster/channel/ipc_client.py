@@ -100,8 +100,5 @@ class Client(AbstractContextManager["Client"]):
         """For `select`: readable means that a frame has begun to arrive."""
         return self._socket.fileno()
 
-    def close(self) -> None:
-        self._socket.close()
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self._socket.close()

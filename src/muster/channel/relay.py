@@ -19,7 +19,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from muster.channel.base import gone
+from muster.channel.base import Identify, gone
 from muster.channel.flow import Flow
 from muster.channel.frame import farewell, prefixed, short_reason
 from muster.channel.framed import FramedLink
@@ -34,8 +34,6 @@ from muster.limits import (
 )
 
 NAME: Final = "relay"
-
-Identify = Callable[[bytes], str]
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -208,7 +206,6 @@ class RelayChannel:
     name: Final = NAME
 
     def __init__(self, credentials: Credentials, identify: Identify) -> None:
-        """`identify` is that of `http`: a certificate's machine id, or Refused."""
         self._identify = identify
         self.renew(credentials)
 

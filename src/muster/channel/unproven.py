@@ -19,7 +19,7 @@ import random
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from muster.limits import (
@@ -49,7 +49,6 @@ class UnprovenPeer:
     address: str
     end: Callable[[], None]
     stage: int = SILENT
-    paid: bool = field(default=True, repr=False)
 
 
 class UnprovenPeers:
