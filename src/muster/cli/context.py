@@ -125,7 +125,8 @@ class CommandContext:
                 code = max(code, error.exit_code)
         if self.json:
             show.put_json(answers)
-        for name, value in answers.items() if not self.json else ():
+            return code
+        for name, value in answers.items():
             print(paint(f"== {clean(name)}", "bold"))
             if isinstance(value, dict) and "error" in value:
                 print(safe(f"muster: {value['error']['text']}"))
@@ -139,15 +140,8 @@ class CommandContext:
 
         return Home()
 
-    def ask(
-        self,
-        verb: str,
-        args: Mapping[str, Any],
-        *,
-        on: str = "",
-        options: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return calls.last(self.stream(verb, args, on=on, options=options))
+    def ask(self, verb: str, args: Mapping[str, Any], **how: Any) -> Any:
+        return calls.last(self.stream(verb, args, **how))
 
     def stream(
         self,

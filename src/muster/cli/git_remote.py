@@ -14,7 +14,7 @@ docs/spec/git.md holds the call.
 
 import os
 import sys
-from typing import Final, NamedTuple
+from typing import Final
 
 from muster.cli import call, pipe
 from muster.errors import Malformed, MusterError, NotFound, Unreachable
@@ -23,24 +23,17 @@ from muster.printable import visible
 _SERVICES: Final = ("git-upload-pack", "git-receive-pack")
 
 
-class Address(NamedTuple):
-    """Where a repository is."""
-
-    machine: str
-    repo: str
-
-
 def main() -> int:
     """The program. Git speaks first, a line at a time."""
     try:
         if len(sys.argv) != 3:
             raise Malformed("this program is started by git, for addresses like muster::hub/site")
-        address = parse(sys.argv[2])
+        machine, repo = parse(sys.argv[2])
         while (line := read_line()) != "":
             if line == "capabilities\n":
                 write(b"connect\n\n")
             elif line.startswith("connect "):
-                return connect(address, line.removeprefix("connect ").strip())
+                return connect(machine, repo, line.removeprefix("connect ").strip())
             elif line != "\n":
                 raise Malformed(f"git asked for {line.strip()[:60]!r}, which we do not know")
     except (MusterError, ValueError, OSError) as error:
@@ -50,21 +43,21 @@ def main() -> int:
     return 0
 
 
-def parse(text: str) -> Address:
-    """`<machine>/<repository>`, also as `muster://<machine>/<repository>`. Raises Malformed."""
+def parse(text: str) -> tuple[str, str]:
+    """The names in `<machine>/<repository>`, also behind `muster://`. Raises Malformed."""
     machine, _, repo = text.removeprefix("muster://").partition("/")
     for name in (machine, repo):
         # The daemon checks names by its own rules; here only what could never be one.
         if not name or not set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-"):
             raise Malformed(f"{text[:80]!r} is not an address like muster::hub/site")
-    return Address(machine, repo)
+    return machine, repo
 
 
-def connect(address: Address, service: str) -> int:
+def connect(machine: str, repo: str, service: str) -> int:
     """Ask for the stream and carry it until one side is done; 0 when the far git ended well."""
     if service not in _SERVICES:
         raise Malformed(f"git asked for the service {service[:40]!r}, which we do not know")
-    args = {"machine": address.machine, "repo": address.repo, "service": service}
+    args = {"machine": machine, "repo": repo, "service": service}
     path = call.socket_path()
     try:
         client = call.begin(path, "git.connect", args)

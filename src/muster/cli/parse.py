@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, NoReturn
 
 from muster import __version__
@@ -68,7 +68,10 @@ def parse(words: Sequence[str]) -> Command:
         return parse([*rest[:1], "--help"])
     verb = VERBS.get(name)
     if verb is None:
-        raise Usage(_unknown(name))
+        harmless = [verb.name for verb in VERBS.values() if verb.harmless]
+        near = _alike(name, harmless, 2, 0.6)
+        hint = f"did you mean {near}?" if near else "`muster --help` lists the verbs"
+        raise Usage(f"there is no verb {name[:60]!r}; {hint}")
     parser = _parser(verb)
     found = parser.read(rest)
     _check_action(verb, found, parser.given)
@@ -118,13 +121,11 @@ def _check_action(verb: Verb, found: Mapping[str, Any], given: Collection[str]) 
             )
 
 
-def _unknown(name: str) -> str:
+def _alike(name: str, known: Iterable[str], most: int, cutoff: float) -> str:
     import difflib  # noqa: PLC0415 - only for a mistake
 
-    harmless = [verb.name for verb in VERBS.values() if verb.harmless]
-    near = difflib.get_close_matches(name, harmless, n=2, cutoff=0.6)
-    hint = f"did you mean `{'` or `'.join(near)}`?" if near else "`muster --help` lists the verbs"
-    return f"there is no verb {name[:60]!r}; {hint}"
+    near = difflib.get_close_matches(name, list(known), n=most, cutoff=cutoff)
+    return f"`{'` or `'.join(near)}`" if near else ""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -148,11 +149,9 @@ class _Parser(argparse.ArgumentParser):
         return vars(found)
 
     def _refuse_option(self, word: str) -> NoReturn:
-        import difflib  # noqa: PLC0415 - only for a mistake
-
         name = word.partition("=")[0]
-        near = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.7)
-        hint = f"did you mean `{near[0]}`" if near else "a text that begins with - stands behind --"
+        near = _alike(name, self._option_string_actions, 1, 0.7)
+        hint = f"did you mean {near}" if near else "a text that begins with - stands behind --"
         self.error(f"there is no option {name[:60]!r}; {hint}")
 
     def error(self, message: str) -> NoReturn:

@@ -22,17 +22,11 @@ _ESCAPE: Final = re.compile(r"\x1b\[[0-9;]*m")
 # Our own colours, and nothing else that begins with an escape.
 _OURS: Final = re.compile(r"(\x1b\[(?:0|1|2|31|32|33)m)")
 
-_DUMB: Final = frozenset({"", "dumb", "unknown"})
-
 _STATES: Final = {
     "done": "green", "up": "green", "here": "green", "stored": "green", "acted": "green",
     "running": "yellow", "waiting": "yellow", "failed": "red", "lost": "red",
     "cancelled": "red", "revoked": "red", "critical": "red", "warning": "yellow", "away": "dim",
 }  # fmt: skip
-
-
-# What machines call it, and what people do: a lease is how a machine comes to run a task.
-_SAID: Final = {"leased": "running"}
 
 
 def paint(text: str, colour: str) -> str:
@@ -44,8 +38,8 @@ def paint(text: str, colour: str) -> str:
 
 def state(name: Any) -> str:
     """The word for a state in its colour; `--json` keeps the one of the log."""
-    text = clean(name)
-    text = _SAID.get(text, text)
+    # What machines call it, and what people do: a lease is how a machine comes to run a task.
+    text = "running" if name == "leased" else clean(name)
     return paint(text, _STATES[text]) if text in _STATES else text
 
 
@@ -54,7 +48,7 @@ def obeys() -> bool:
 
     An editor's shell and some CI are terminals that show every escape as it is.
     """
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in _DUMB
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def clean(value: Any, width: int = 0) -> str:
