@@ -69,10 +69,7 @@ class Hub:
     def holder(self, task: str) -> str | None:
         return self.current[task][1] if task in self.current else None
 
-    def owner(self, task: str) -> str | None:
-        return OWNER
-
-    def run_owner(self, run: str) -> str | None:
+    def owner(self, what: str, name: str) -> str | None:
         return OWNER
 
     def writes(self, peer: str) -> bool:

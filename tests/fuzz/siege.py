@@ -23,7 +23,7 @@ from muster.fleet.facts import Facts
 from muster.fleet.statement import sign_statement
 from muster.limits import BODY_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX
 from muster.log import canon, wire
-from muster.log.kind import kinds
+from muster.log.kind import KINDS
 from muster.log.stream import FLEET, JOURNAL, Incarnation, Scope, scope_group, scope_to
 from muster.node import event as ev
 from muster.node.incarnations.members import FactsChanged
@@ -52,7 +52,7 @@ from tests.work import calls
 # Nobody waits longer than a second for a step, which `make siege` measures; this is less.
 STEP_CALLS_MAX: Final = 300_000
 # Whatever kind there is, also of those that come later.
-BODIES: Final[dict[str, Any]] = {name: each.body for name, each in kinds().items()}
+BODIES: Final[dict[str, Any]] = {name: each.body for name, each in sorted(KINDS.items())}
 SYNC: Final = (
     wire.Offer,
     wire.Want,

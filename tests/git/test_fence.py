@@ -32,11 +32,8 @@ class World:
     def holder(self, task: str) -> str | None:
         return {"t1": WORKER}.get(task)
 
-    def owner(self, task: str) -> str | None:
-        return {"t1": OWNER}.get(task)
-
-    def run_owner(self, run: str) -> str | None:
-        return {"r1": OWNER}.get(run)
+    def owner(self, what: str, name: str) -> str | None:
+        return {("task", "t1"): OWNER, ("run", "r1"): OWNER}.get((what, name))
 
     def writes(self, peer: str) -> bool:
         return peer == LAPTOP

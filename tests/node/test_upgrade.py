@@ -16,7 +16,7 @@ from tests.promise import proves
 from muster.fleet import assembly, facts, folds
 from muster.log import canon
 from muster.log import kind as kind_registry
-from muster.log.kind import Kind, kinds
+from muster.log.kind import KINDS, Kind
 from muster.message import fold as message_fold
 from muster.message.kinds import MessageRead
 from muster.node import event as ev
@@ -44,8 +44,8 @@ def with_field(body: type[msgspec.Struct], field: tuple[Any, ...]) -> type[msgsp
 
 def learns(monkeypatch, name: str, body: type[msgspec.Struct], *places: Any) -> None:
     """From here on this process is the newer version."""
-    known = kinds()[name]
-    monkeypatch.setitem(kind_registry._kinds, name, Kind(name, body, known.unknown))
+    known = KINDS[name]
+    monkeypatch.setitem(kind_registry.KINDS, name, Kind(name, body, known.unknown))
     monkeypatch.setitem(kind_registry._names, body, name)
     for place in places:
         monkeypatch.setattr(place, body.__name__, body)
@@ -60,9 +60,9 @@ def world() -> Cores:
 
 
 @proves("log.kinds-say-what-is-unknown")
-@pytest.mark.parametrize("kind", sorted(kinds()))
+@pytest.mark.parametrize("kind", sorted(KINDS))
 def test_what_a_newer_version_adds_is_read_over_or_refused_as_the_kind_says(kind):
-    assert NEWER["unknown"][kind] == kinds()[kind].unknown, "a kind does not change its mind"
+    assert NEWER["unknown"][kind] == KINDS[kind].unknown, "a kind does not change its mind"
 
 
 @proves("log.kinds-say-what-is-unknown")

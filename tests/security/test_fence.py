@@ -85,9 +85,9 @@ def test_a_task_that_nobody_ordered_has_no_owner_and_no_holder(world: World) -> 
     )
     world.write(world.bad, BUILD.machine, forged)
     membership = OwnerPushPolicy(world.target.core)
-    assert membership.owner(TASK) is None
+    assert membership.owner("task", TASK) is None
     assert membership.holder(TASK) is None
-    assert membership.run_owner(RUN) is None
+    assert membership.owner("run", RUN) is None
     assert not world.asks(BUILD.machine, f"refs/muster/attempt/{TASK}/1-1")
     assert not world.asks(BUILD.machine, f"refs/muster/fence/{TASK}")
 

@@ -58,12 +58,12 @@ class ShimAttempt:
     """A running attempt, behind its shim."""
 
     def __init__(
-        self,
-        shim: asyncio.subprocess.Process,
-        marker: str,
-        order: AttemptOrder,
-        on_event: OnEvent,
+        self, shim: asyncio.subprocess.Process, marker: str, order: AttemptOrder, on_event: OnEvent
     ) -> None:
+        assert shim.stdin is not None
+        assert shim.stdout is not None
+        assert shim.stderr is not None
+        self._stdin, self._stdout, self._errors = shim.stdin, shim.stdout, shim.stderr
         self._shim = shim
         self._marker = marker
         self._begun = False
@@ -85,7 +85,7 @@ class ShimAttempt:
 
     def cancel(self, reason: str) -> None:
         """Begin to end it; harmless when it has ended or was cancelled before."""
-        self._tell({"cancel": reason})
+        self.send(msgspec.json.encode({"cancel": reason}) + b"\n")
         self._watches.append(self._loop.call_later(self._obeys_s_max, self._force))
 
     def _force(self) -> None:
@@ -95,18 +95,17 @@ class ShimAttempt:
 
     def answer(self, ask: str, allow: bool) -> None:
         """Answer the `agent.ask` event with this id; an unknown id is ignored."""
-        self._tell({"answer": {"ask": ask, "answer": "allow" if allow else "deny"}})
+        said = {"ask": ask, "answer": "allow" if allow else "deny"}
+        self.send(msgspec.json.encode({"answer": said}) + b"\n")
 
     def abandon(self) -> None:
         """Close the pipe: the shim takes it for the daemon's death and ends everything."""
-        assert self._shim.stdin is not None
-        self._shim.stdin.close()
+        self._stdin.close()
 
-    def _tell(self, message: dict[str, Any]) -> None:
-        stdin = self._shim.stdin
-        assert stdin is not None
-        if not stdin.is_closing():
-            stdin.write(msgspec.json.encode(message) + b"\n")
+    def send(self, line: bytes) -> None:
+        """To a shim that may be killed at any moment: uvloop raises on a pipe that is closed."""
+        if not self._stdin.is_closing():
+            self._stdin.write(line)
 
     async def _follow(self) -> Outcome:
         complaints = asyncio.create_task(self._drain_stderr())
@@ -132,11 +131,9 @@ class ShimAttempt:
         return await self._settle()
 
     async def _read_lines(self) -> None:
-        stdout = self._shim.stdout
-        assert stdout is not None
         while self._outcome is None:
             try:
-                raw = await stdout.readline()
+                raw = await self._stdout.readline()
                 if not raw:
                     return
                 line = _decode(raw)
@@ -153,8 +150,7 @@ class ShimAttempt:
                 self._outcome = line.outcome
 
     async def _discard_rest(self) -> None:
-        assert self._shim.stdout is not None
-        while await self._shim.stdout.read(SHIM_LINE_BYTES_MAX):
+        while await self._stdout.read(SHIM_LINE_BYTES_MAX):
             pass
 
     async def _settle(self) -> Outcome:
@@ -177,9 +173,7 @@ class ShimAttempt:
         )
 
     async def _drain_stderr(self) -> None:
-        stderr = self._shim.stderr
-        assert stderr is not None
-        while data := await stderr.read(4096):
+        while data := await self._errors.read(4096):
             self._complaint = (self._complaint + self._stderr.feed(data))[-COMPLAINT_BYTES_MAX:]
 
 
@@ -228,10 +222,7 @@ async def _spawn(raw: bytes, order: AttemptOrder, marker: str, on_event: OnEvent
         start_new_session=True,
     )
     attempt = ShimAttempt(shim, marker, order, on_event)
-    assert shim.stdin is not None
-    # A shim may be killed at any moment; uvloop raises on a pipe that is closed already.
-    if not shim.stdin.is_closing():
-        shim.stdin.write(raw)
+    attempt.send(raw)
     try:
         async with asyncio.timeout(READY_S_MAX):
             await asyncio.shield(attempt.ready)

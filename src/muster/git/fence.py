@@ -21,7 +21,7 @@ Everything here is pure and imports nothing heavy, because git's hooks start wit
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from muster.errors import Malformed
 
@@ -77,11 +77,8 @@ class PushPolicy(Protocol):
     def holder(self, task: str) -> str | None:
         """The machine that holds the task's lease now."""
 
-    def owner(self, task: str) -> str | None:
-        """The machine that owns the task."""
-
-    def run_owner(self, run: str) -> str | None:
-        """The machine that owns the run."""
+    def owner(self, what: Literal["task", "run"], name: str) -> str | None:
+        """The machine that owns a task or a run."""
 
     def writes(self, peer: str) -> bool:
         """Whether an operator granted this machine the repository's ordinary branches."""
@@ -131,11 +128,11 @@ def may_push(peer: str, update: Update, policy: PushPolicy) -> str | None:
             return f"the lease of task {task} is held by another machine"
         return None
     if found := _FENCE.fullmatch(update.ref):
-        if policy.owner(found[1]) != peer:
+        if policy.owner("task", found[1]) != peer:
             return f"only the owner of task {found[1]} moves its fence"
         return None
     if found := _BRANCH.fullmatch(update.ref):
-        if policy.run_owner(found[1]) != peer:
+        if policy.owner("run", found[1]) != peer:
             return f"only the owner of run {found[1]} moves its branches"
         return None
     if _HEAD.fullmatch(update.ref) and ".." not in update.ref:

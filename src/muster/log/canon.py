@@ -27,12 +27,12 @@ _encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
+# Without this only brackets are left, and taking out pairs that touch lowers them by a level.
 # Brackets inside strings do not nest. A string always matches, even one that never ends, and
 # never gives a character back: the search stays linear on hostile input.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
-# Without this only brackets are left, and taking out pairs that touch lowers them by a level.
 _NO_BRACKET = re.compile(rb'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+"?)++', re.DOTALL)
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
+_OPENS = ord("[")
 # Numbers follow these characters in text without spaces. A hit may still lie inside a string.
 _SUSPECT_NUMBER = re.compile(rb"[:,\[]-?(?:[0-9]{16}|[0-9]+[.eE])")
 # The same for whole numbers, twenty times as quick: sixteen digits behind such a character.
@@ -40,8 +40,6 @@ _DIGITS = bytes.maketrans(b"0123456789:,[-", b"0000000000::::")
 _LONG_NUMBER = b":" + 16 * b"0"
 # Every string of a text that is JSON, and the colon behind it where it is a key.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"(:?)', re.DOTALL)
-_OPENERS = (b"[", b"{")
-_CLOSERS = (b"]", b"}")
 
 
 def encode(value: Any) -> bytes:
@@ -128,26 +126,20 @@ def _check_depth(raw: bytes, what: str) -> None:
     # Counting brackets is a cheap upper bound that nearly every honest text satisfies.
     if raw.count(b"[") + raw.count(b"{") <= JSON_DEPTH_MAX:
         return
-    left = _NO_BRACKET.sub(b"", raw).translate(_ONE_KIND)
+    left = brackets = _NO_BRACKET.sub(b"", raw).translate(_ONE_KIND)
     for _ in range(JSON_DEPTH_MAX):
         left = left.replace(b"[]", b"")
-    if not left:
-        return
     # Too deep, or no JSON at all: look where.
     depth = 0
-    for match in _TOKEN.finditer(raw):
-        token = match[0]
-        if token in _OPENERS:
-            depth += 1
-            if depth > JSON_DEPTH_MAX:
-                raise Malformed(f"{what} nests deeper than {JSON_DEPTH_MAX} levels.")
-        elif token in _CLOSERS:
-            depth -= 1
+    for bracket in brackets if left else b"":
+        depth += 1 if bracket == _OPENS else -1
+        if depth > JSON_DEPTH_MAX:
+            raise Malformed(f"{what} nests deeper than {JSON_DEPTH_MAX} levels.")
 
 
 def _is_suspect(raw: bytes) -> bool:
     """Whether walking the value is needed to know that it stays within the profile."""
-    if raw[:1] not in _OPENERS or _SUSPECT_NUMBER.search(raw) is not None:
+    if raw[:1] not in {b"[", b"{"} or _SUSPECT_NUMBER.search(raw) is not None:
         return True
     # A seal has an em dash; only in a key such a character matters.
     return not raw.isascii() and _has_odd_key(raw)

@@ -12,7 +12,7 @@ upgrade that knows more, what was skipped or read by half is read again (store/f
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,7 +28,8 @@ class Kind(NamedTuple):
     unknown: Unknown
 
 
-_kinds: dict[str, Kind] = {}
+KINDS: Final[dict[str, Kind]] = {}
+"""Every kind whose module was imported, by name."""
 _names: dict[type[msgspec.Struct], str] = {}
 
 
@@ -36,25 +37,20 @@ def kind(name: str, *, unknown: Unknown = "refuse") -> Callable[[T], T]:
     """Make the decorated Struct the body of this kind."""
 
     def register(body: T) -> T:
-        if name in _kinds:
-            raise ValueError(f"the kind {name} has a body already: {_kinds[name].body}")
+        if name in KINDS:
+            raise ValueError(f"the kind {name} has a body already: {KINDS[name].body}")
         if body.__struct_config__.forbid_unknown_fields != (unknown == "refuse"):
             raise ValueError(f"{body} and its kind {name} differ about unknown fields")
-        _kinds[name] = Kind(name, body, unknown)
+        KINDS[name] = Kind(name, body, unknown)
         _names[body] = name
         return body
 
     return register
 
 
-def kinds() -> dict[str, Kind]:
-    """Every kind whose module was imported, by name."""
-    return dict(sorted(_kinds.items()))
-
-
 def bodies_of(module: str) -> dict[str, type[msgspec.Struct]]:
     """The bodies that a module defines, by kind, in the order in which it does."""
-    return {name: each.body for name, each in _kinds.items() if each.body.__module__ == module}
+    return {name: each.body for name, each in KINDS.items() if each.body.__module__ == module}
 
 
 def kind_of(body: type[msgspec.Struct]) -> str:
@@ -65,7 +61,7 @@ def kind_of(body: type[msgspec.Struct]) -> str:
 def ignores_unknown(body: Any) -> bool:
     """Whether fields that are not known here may stand in such a body."""
     name = _names.get(body)
-    return name is not None and _kinds[name].unknown == "ignore"
+    return name is not None and KINDS[name].unknown == "ignore"
 
 
 def schema(name: str) -> str:
@@ -73,7 +69,7 @@ def schema(name: str) -> str:
 
     Without what people read: a mended sentence changes no body.
     """
-    known = _kinds.get(name)
+    known = KINDS.get(name)
     if known is None:
         return ""
     shape = _without_prose(msgspec.json.schema(known.body))

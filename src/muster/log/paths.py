@@ -56,10 +56,8 @@ class Paths:
 
     def with_process(self, peer: MachineId, process: str) -> Session | None:
         """The session with this process of a peer; none where it names none."""
-        for session in self.sessions.values():
-            if process and session.process == process and session.peer == peer:
-                return session
-        return None
+        those = (s for s in self.sessions.values() if s.peer == peer and s.process == process)
+        return next(those, None) if process else None
 
     def begin(self, session: Session) -> None:
         """A session with one link."""

@@ -1,6 +1,6 @@
 """What this machine knows about tasks, for the fence in git; see `git/fence.py`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from muster.errors import MusterError
 from muster.git.fence import Epoch
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class OwnerPushPolicy:
-    """Who may push what, as the tasks stand; what it is asked is git.fence's `Membership`."""
+    """Who may push what, as the tasks stand; what it is asked is git.fence's `PushPolicy`."""
 
     def __init__(self, core: "Core") -> None:
         self.core = core
@@ -34,11 +34,8 @@ class OwnerPushPolicy:
         # After a restore the worker of a settled task is asked for its work once more.
         return self.core.part(Branches).asked.get(task)
 
-    def owner(self, task: str) -> str | None:
-        return self.core.part(Ownership).owner("task", task)
-
-    def run_owner(self, run: str) -> str | None:
-        return self.core.part(Ownership).owner("run", run)
+    def owner(self, what: Literal["task", "run"], name: str) -> str | None:
+        return self.core.part(Ownership).owner(what, name)
 
     def writes(self, peer: str) -> bool:
         """Ordinary branches: only to a machine that was granted `push`."""
