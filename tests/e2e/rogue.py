@@ -216,6 +216,25 @@ async def _stranger(target: Machine, until_s: float) -> int:
     return told
 
 
+async def _flood(target: Machine, until_s: float) -> None:
+    """Two links without a key bring large frames as fast as they are taken."""
+    raw = frames.encode(Type.DATA, 5, bytes(FRAME_PAYLOAD_BYTES_MAX))
+
+    async def link() -> None:
+        while time.monotonic() < until_s:
+            with suppress(MusterError, OSError, TimeoutError):
+                async with asyncio.timeout(until_s - time.monotonic()):
+                    link = await join(f"127.0.0.1:{target.port}", lambda der: "")
+                    while True:
+                        await link.send(raw)
+
+    await asyncio.gather(link(), link())
+
+
+def _floods(fleet: Fleet, seconds: float) -> None:
+    asyncio.run(_flood(fleet.hub, time.monotonic() + seconds))
+
+
 async def _ask(machine: Machine, until_s: float) -> list[float]:
     """How long each of many questions took."""
     took = []
@@ -260,11 +279,15 @@ async def _play(fleet: Fleet, seconds: float, seed: int) -> dict[str, Any]:
     context = multiprocessing.get_context("fork")
     told = context.Queue()
     rogue = context.Process(target=_rogues, args=(fleet, seconds, seed, told), daemon=True)
+    # A few seconds of it are enough to fill a memory, and leave time for all else.
+    flood = context.Process(target=_floods, args=(fleet, min(4.0, seconds)), daemon=True)
     rogue.start()
+    flood.start()
     end = time.monotonic() + seconds
     took = await asyncio.gather(*(_ask(m, end) for m in honest))
     said, cut, strangers = await asyncio.to_thread(told.get, timeout=60)
     rogue.join(10)
+    flood.join(10)
     after = {m.name: (resident_mib(m), disk_mib(m)) for m in honest}
     return {
         "alive": all(m.alive for m in honest),

@@ -17,6 +17,7 @@ from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.permanent import permanent
 from muster.log import canon
+from muster.log.clock import Stamp
 from muster.log.stream import FLEET
 from muster.node.replica import membership
 from muster.node.services import operator_end
@@ -527,3 +528,73 @@ def test_that_the_disk_is_full_is_acknowledged_by_nobody(pair, monkeypatch):
     hub = pair["hub"]
     assert all(each["id"] for each in hub.call("incidents", {})["value"] if each["open"])
     assert hub.call("target", {"verb": VERB, "object": ""})["error"]["kind"] == "NotFound"
+
+
+def again(machine: One, entry: Any, times: int = 1) -> None:
+    """A member says a word again that somebody else signed."""
+    write(machine, *[(entry.header.kind, entry.body)] * times)
+    machine.core.sync.after_commit(machine.core.now.boot_ms)
+    machine.world.pass_ms(1_000)
+
+
+def still_open(machine: One) -> list[str]:
+    rows = machine.core.tables.rows("fleet_incident", stream=machine.core.membership.own(FLEET))
+    return sorted(str(row["key"]) for row in rows if row["open"])
+
+
+@proves("fleet.fork-closed")
+def test_an_old_word_that_is_said_again_ends_no_later_alarm(world):
+    hub, studio = world["hub"], world["studio"]
+    (fork,) = listed(hub)
+    assert close(studio, fork["fork"])["ok"]
+    world.pass_ms(2_000)
+    assert still_open(hub) == []
+    for machine, key in ((hub, "incarnation"), (studio, f"fork-{hub.id[:16]}")):
+        with machine.core.store.transaction():
+            machine.core.now = world.now()
+            machine.core.incidents.open(key, "critical", "something new")
+            machine.core.store.seal_dirty(machine.core.membership.signer("seal"))
+    again(studio, studio.entries(kinds.INCIDENT_ACKNOWLEDGE)[0])
+    assert still_open(hub) == ["incarnation"]
+    assert still_open(studio) == [f"fork-{hub.id[:16]}"]
+
+
+@proves("fleet.fork-closed")
+def test_a_word_said_five_hundred_times_while_a_machine_starts_is_answered_once(world):
+    hub, studio = world["hub"], world["studio"]
+    (fork,) = listed(hub)
+    world.cut("hub")
+    assert close(studio, fork["fork"])["ok"]
+    again(studio, studio.entries(kinds.INCIDENT_ACKNOWLEDGE)[0], times=500)
+    hub.incarnation = hub.core.membership.incarnation
+    world.restart("hub")
+    assert still_open(hub) == ["incarnation"]
+    before = hub.own_size
+    world.link("hub", "studio")
+    world.pass_ms(8_000)
+    assert still_open(hub) == []
+    assert hub.own_size - before < 10
+
+
+@proves("fleet.incident-acknowledged")
+def test_what_is_told_again_needs_somebody_again_though_our_clock_stands(world):
+    """A peer's clock that is ahead lets all that we say meanwhile have one time."""
+    hub, studio = world["hub"], world["studio"]
+    studio.core.store._stamp = Stamp(WALL_MS + world.ms + 300_000, 0)
+    assert studio.order("send", "all", {"text": ["hi"], "to": "all"})["ok"]
+    world.pass_ms(1_000)
+
+    def told() -> list[dict[str, Any]]:
+        with hub.core.store.transaction():
+            hub.core.now = world.now()
+            hub.core.incidents.open("full", "warning", "the disk is full")
+            hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
+        world.pass_ms(500)
+        return [i for i in hub.call("status", {})["value"]["incidents"] if i["key"] == "full"]
+
+    (first,) = told()
+    assert close(hub, first["id"])["ok"]
+    assert not [i for i in hub.call("status", {})["value"]["incidents"] if i["key"] == "full"]
+    world.pass_ms(10_000)
+    (second,) = told()
+    assert second["id"] != first["id"]

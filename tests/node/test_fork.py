@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import WALL_MS, Cores, One
 from tests.promise import proves
 
 from muster.fleet import kinds
@@ -19,6 +19,7 @@ from muster.log import canon
 from muster.log.stream import FLEET, StreamName, scope_group
 from muster.node.incarnations import republish
 from muster.node.replica import forks
+from muster.store.sqlite import Database
 
 ONCE = {"text": "once", "to": "all"}
 
@@ -325,3 +326,31 @@ def test_others_write_nothing_for_a_keepers_removals_however_many_it_forked_away
     for name in before:
         assert world[name].core.counters["said-again"] == 0
     assert world["studio"].own_size - before["studio"] < 10
+
+
+@proves("node.newest-by-index")
+def test_a_stream_that_ends_before_its_first_entry_costs_what_it_wrote(monkeypatch):
+    """It looked through the rows of everybody in each table that is kept by id."""
+    world = Cores("hub", "studio")
+    world.link("hub", "studio")
+    world.pass_ms(2_000)
+    hub, theirs = world["hub"], world["studio"].core.membership.own(FLEET)
+    asked: dict[str, Any] = {}
+    query = Database.query
+
+    def seen(self: Database, sql: str, bindings: Any = ()) -> Any:
+        asked[sql] = bindings
+        return query(self, sql, bindings)
+
+    monkeypatch.setattr(Database, "query", seen)
+    with hub.core.store.transaction():
+        hub.core.store.freeze(theirs, 0, b"{}", WALL_MS)
+    monkeypatch.undo()
+    assert hub.core.tables.rows("fleet_machine", stream=theirs) == []
+    steps = [
+        str(step)
+        for sql, bindings in asked.items()
+        for *_, step in hub.core.tables.query(f"explain query plan {sql}", bindings)
+    ]
+    assert len(steps) > 20
+    assert [step for step in steps if step.startswith("SCAN") and "runs" not in step] == []

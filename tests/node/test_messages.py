@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.node.cores import Cores, One
+from tests.node.cores import LOCAL, Cores, One
 from tests.promise import proves
 
+from muster.channel.frame import Type
 from muster.errors import Refused
 from muster.log import canon
 from muster.log.stream import FLEET, scope_group, scope_to
@@ -403,3 +404,28 @@ def test_too_many_entries_that_begin_alike_are_not_all_looked_at(world, monkeypa
     with pytest.raises(Refused, match="give more of its id"):
         messages.find(studio.core, message["message"][:1])
     assert messages.find(studio.core, message["message"][:16]).text == "one"
+
+
+@proves("message.inbox-pages")
+@pytest.mark.parametrize("readers", [mailbox.READERS_MAX, 3 * mailbox.READERS_MAX])
+def test_many_readers_at_once_are_all_answered(world, monkeypatch, readers):
+    """One more than are kept took the index of the next from it, which took that of the next."""
+    hub, studio = world["hub"], world["studio"]
+    written(hub, [f"m{number}" for number in range(10)])
+    world.pass_ms(2_000)
+    monkeypatch.setattr(mailbox, "_PAGE", 3)
+    effects = []
+    for number in range(readers):
+        raw = canon.encode({"args": {"agent": f"a{number}"}, "verb": "inbox"})
+        asked = ev.Arrived(LOCAL, Type.CALL, 100 + number, raw)
+        effects += studio.core.step([asked], world.now())
+    studio.answers.clear()
+    for _ in range(40 * readers):
+        world.carry_out(studio, [each for each in effects if isinstance(each, ev.Send)])
+        if not any(isinstance(each, ev.Again) for each in effects):
+            break
+        effects = studio.core.step([ev.Turn()], world.now())
+    assert len(studio.answers) == readers
+    assert {len(answer["value"]) for answer in studio.answers} == {10}
+    box = studio.core.part(Mailbox)
+    assert (len(box._views) <= mailbox.READERS_MAX + 1, box._asking) == (True, {})

@@ -66,13 +66,13 @@ def test_who_asks_meanwhile_is_answered_first(hub):
 
 
 @proves("node.turns")
-def test_those_that_go_on_have_their_turns_in_order_and_ask_for_one_each_time(hub):
+def test_those_that_go_on_have_their_turns_in_order_and_ask_for_the_next_each_time(hub):
     for channel in (8, 9, 10):
         asked(hub, channel)
     for _ in range(3 * TURNS):
         assert len(turns(hub)) > 0
         effects = hub.core.step([ev.Turn()], hub.world.now())
-        assert sum(isinstance(each, ev.Again) for each in effects) == bool(turns(hub))
+        assert any(isinstance(each, ev.Again) for each in effects) == bool(turns(hub))
     assert not turns(hub)
 
 
@@ -107,3 +107,41 @@ def test_one_link_has_so_many_under_way_and_a_turn_that_was_lost_comes_with_a_ti
     assert hub.answers[0]["error"]["kind"] == "Conflict"
     effects = hub.core.step([ev.Tick()], hub.world.now())
     assert any(isinstance(each, ev.Again) for each in effects)
+
+
+@proves("node.turns")
+def test_a_step_has_one_turn_however_many_ticks_and_callers_asked_for_one(hub, monkeypatch):
+    """Each tick between the turns added one more turn to every step after it."""
+    monkeypatch.setitem(globals(), "TURNS", 30)
+    effects, done = [], []
+    for channel in (8, 9, 10):
+        call = canon.encode({"args": {"ends": "well"}, "verb": "slowly"})
+        effects += hub.core.step([ev.Arrived(LOCAL, Type.CALL, channel, call)], hub.world.now())
+    took = []
+    while turns(hub):
+        asked_for = [ev.Turn() for each in effects if isinstance(each, ev.Again)]
+        before = [id(work) for _, _, work in turns(hub)]
+        effects = hub.core.step([ev.Tick(), *asked_for, ev.Tick()], hub.world.now())
+        after = [id(work) for _, _, work in turns(hub)]
+        took.append(after[-1:] != before[-1:] or len(after) < len(before))
+        done += [each for each in effects if isinstance(each, ev.Send)]
+        assert before[1:] == after[: len(before) - 1], "the next one had its turn, and no other"
+    assert len(done) == 3
+    assert len(took) == 3 * TURNS
+
+
+@proves("node.disk-full")
+def test_what_takes_turns_is_answered_while_a_turn_is_held_back_for_want_of_room(hub):
+    call = canon.encode({"args": {"ends": "well"}, "verb": "slowly"})
+    held = hub.core.step([ev.Arrived(LOCAL, Type.CALL, 8, call)], hub.world.now())
+    # The disk is full: this step waits with what it wants done, and no tick comes meanwhile.
+    assert any(isinstance(each, ev.Again) for each in held)
+    hub.core.step([ev.Turn()], hub.world.now())
+    effects = hub.core.questions([ev.Arrived(LOCAL, Type.CALL, 9, call)], hub.world.now())
+    for _ in range(3 * TURNS):
+        events = [ev.Turn() for each in effects if isinstance(each, ev.Again)]
+        if not events:
+            break
+        effects = hub.core.questions(events, hub.world.now())
+        hub.world.carry_out(hub, [each for each in effects if isinstance(each, ev.Send)])
+    assert [answer["value"] for answer in hub.answers] == 2 * [list(range(TURNS))]

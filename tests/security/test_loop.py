@@ -13,6 +13,7 @@ from muster.log.stream import JOURNAL
 from muster.node import event as ev
 from muster.node.counter import Counts
 from muster.node.daemon import Daemon
+from muster.node.event_queue import WAITING_BYTES_MAX, EventQueue
 from muster.node.supervisor import Supervisor
 from tests.promise import proves
 from tests.security.target import LOCAL, Target
@@ -37,7 +38,7 @@ class Stepping:
     post, _flush = Daemon.post, Daemon._flush
 
     def __init__(self) -> None:
-        self._events: list[ev.Event] = []
+        self._events = EventQueue()
         self._due = False
         self._stopping = asyncio.Event()
         self.room = type("Room", (), {"full": False})
@@ -75,6 +76,39 @@ def test_a_burst_of_segments_is_a_step_for_each_and_a_question_waits_for_one() -
         return daemon.steps
 
     assert [len(step) for step in asyncio.run(scenario())] == [1, 65, 2, 1]
+
+
+@proves("node.step-bounded-in-bytes")
+@pytest.mark.parametrize("size", [200_000, 1_000, 0])
+def test_links_that_bring_more_than_steps_take_are_read_no_further(size: int) -> None:
+    async def scenario() -> None:
+        queue, read = EventQueue(), 0
+
+        async def link(number: int) -> None:
+            nonlocal read
+            while True:
+                await queue.room()
+                queue.put(ev.Arrived(number, Type.DATA, 0, bytes(size)))
+                read += 1
+                await asyncio.sleep(0)
+
+        links = [asyncio.ensure_future(link(number)) for number in range(8)]
+        for _ in range(20_000 // max(1, size // 1_000)):
+            await asyncio.sleep(0)
+        # What the others had in their hands when one filled it is no more than a frame.
+        most = WAITING_BYTES_MAX // max(size, 256) + 1
+        assert (len(queue), read) == (most, most)
+        taken = 0
+        while taken < 3 * most:
+            taken += len(step := queue.take())
+            assert 0 < sum(max(size, 256) for _ in step) <= max(STEP_FRAMES_BYTES_MAX, size)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert len(queue) <= most + 8
+        for each in links:
+            each.cancel()
+
+    asyncio.run(scenario())
 
 
 async def _mistake(_daemon: Any, _call: Any, _ask: Any) -> Any:

@@ -107,6 +107,16 @@ def refused(target: Target, link: int, verb: str, args: Any = None, **more: Any)
     return check_sentence(answers[0])
 
 
+@pytest.mark.parametrize("verb", CALLABLE, ids=ids(CALLABLE))
+@proves("node.order-needs-statement")
+def test_no_option_beside_what_was_signed_says_something_else(verb: Verb) -> None:
+    """Whoever passes a call on could add one."""
+    for name in (arg.name for arg in verb.args if arg.unsigned and arg.kind == "flag"):
+        for signed in (False, True):
+            args, options = {**good(verb), name: signed}, {name: not signed}
+            assert getattr(arguments.read(verb, verb.load(), args, options), name) is signed
+
+
 # --- who may ask --------------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import is_target, open_statement
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
+from muster.log.fold import Change, Fold, Row, Rows, Skip, Table, body_as
 from muster.log.stream import FLEET, FleetId, StreamName
 
 
@@ -126,7 +126,7 @@ class FleetFold:
     """One fold: a name, its tables, and a handler for each kind of entry."""
 
     # It rises when the same entries give other rows: stores then fold them again.
-    version = 2
+    version = 3
 
     def __init__(
         self, name: str, fleet: FleetId, tables: tuple[Table, ...], handlers: dict[str, Handler]
@@ -295,8 +295,8 @@ def _group(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
 
 def _incident_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
     body = body_as(entry, kinds.IncidentOpen)
-    t_ms = entry.header.t[0]
     known = rows.get(INCIDENT.name, (body.key,))
+    t_ms = _told_ms(entry, known)
     times, opened_ms = 1, t_ms
     if known is not None and known[0] == 1:
         assert isinstance(known[4], int), "times is an int column"
@@ -311,8 +311,18 @@ def _incident_close(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Chang
     known = rows.get(INCIDENT.name, (body.key,))
     if known is None or known[0] != 1:
         raise Skip("incident-not-open")
-    row = (0, known[1], known[2], body.reason, known[4], known[5], entry.header.t[0])
+    row = (0, known[1], known[2], body.reason, known[4], known[5], _told_ms(entry, known))
     return [Change(INCIDENT.name, (body.key,), row)]
+
+
+def _told_ms(entry: Entry, known: Row | None) -> int:
+    """When an incident was told, later than ever before: by this time it is named.
+
+    A peer's clock that is ahead lets all that we say meanwhile have one time.
+    """
+    before = known[6] if known is not None else -1
+    assert isinstance(before, int), "t_ms is an int column"
+    return max(entry.header.t[0], before + 1)
 
 
 _FOLDS: Final[dict[str, tuple[tuple[Table, ...], dict[str, Handler]]]] = {

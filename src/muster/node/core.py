@@ -86,7 +86,8 @@ class Core:
         self.surviving: list[tuple[str, bytes]] = []
         # What parts remember of this step alone; it is taken back with what they wrote.
         self.of_step: dict[object, None] = {}
-        self._put_off: list[tuple[str, bytes]] = []
+        # Each once: whatever makes us say it may come again and again until we may.
+        self._put_off: dict[tuple[str, bytes], None] = {}
         self._fresh: deque[tuple[StreamName, Entry]] = deque()
         self._told: deque[ev.Event] = deque()
         self._when_done: dict[Callable[[], None], None] = {}
@@ -217,12 +218,12 @@ class Core:
         if self.settled:
             self.append(kind, raw)
         else:
-            self._put_off.append((kind, raw))
+            self._put_off[kind, raw] = None
 
     def confirmed(self) -> None:
         """Our head is confirmed: do what waited for it."""
         self.settled = True
-        put_off, self._put_off = self._put_off, []
+        put_off, self._put_off = self._put_off, {}
         for kind, body in put_off:
             self.append(kind, body)
         self.tell(ev.HeadConfirmed())
@@ -300,6 +301,7 @@ class Core:
     def questions(self, events: Iterable[ev.Event], now: Now) -> list[ev.Effect]:
         """Do what writes nothing, while a step waits for room; whatever would write is refused."""
         held, self.effects, self.now = self.effects, [], self.clock.read(now)
+        self.of_step.clear()
         for event in events:
             self._handle(event)
         effects, self.effects = self.effects, held

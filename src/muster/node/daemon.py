@@ -43,13 +43,13 @@ from muster.limits import (
     OUTBOX_BYTES_MAX,
     OUTBOX_STRANGER_BYTES_MAX,
     REPLY_PART_BYTES,
-    STEP_FRAMES_BYTES_MAX,
 )
 from muster.node import event as ev
 from muster.node.attempts.effects import EffectRunner
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
+from muster.node.event_queue import EventQueue
 from muster.node.host import clock, disk
 from muster.node.incarnations.members import FactsChanged, FreshCertificates
 from muster.node.installation import Installation
@@ -140,7 +140,7 @@ class Daemon:
         self.why_stopped = ""
         # It stopped for a mistake of ours: what the store holds is right, and a new one goes on.
         self.begins_anew = False
-        self._events: list[ev.Event] = []
+        self._events = EventQueue()
         self._due = False
         # Something waits for the next tick.
         self._tick_wanted = asyncio.Event()
@@ -230,20 +230,14 @@ class Daemon:
 
     def post(self, event: ev.Event) -> None:
         """Something happened; the core hears of it in this turn of the loop, or soon after."""
-        self._events.append(event)
+        self._events.put(event)
         if not self._due:
             self._due = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._due = False
-        count, room = 0, STEP_FRAMES_BYTES_MAX
-        for event in self._events:
-            room -= len(event.payload) if isinstance(event, ev.Arrived) else 0
-            if room < 0 and count:
-                break
-            count += 1
-        events, self._events = self._events[:count], self._events[count:]
+        events = self._events.take()
         if not events or self._stopping.is_set():
             return
         if self._events:
@@ -401,6 +395,7 @@ class Daemon:
                 raw = await link.receive()
                 if not local:
                     await self.room.there.wait()
+                await self._events.room()
                 frame = frames.decode(raw)
                 if not self.streams.feed(number, *frame):
                     self.post(ev.Arrived(number, frame.type, frame.channel, frame.payload))

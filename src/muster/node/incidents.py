@@ -76,15 +76,20 @@ class Incidents:
             self.close(event.key, "it is gone")
 
     def fork_acknowledged(self, _stream: StreamName, entry: Entry) -> None:
-        """What we told of a fork is over once an operator looked at it."""
+        """What we told of a fork is over once an operator looked at it.
+
+        Not what was told after that: anybody can say an old word again.
+        """
         me, own = self._membership.machine, self._membership.own(FLEET)
         if permanent(entry, self._membership.roster, me) is None:
             return
         said = read(entry)
+        signed_ms = said.signed(self._membership.fleet).issued_ms
         machine = said.what.stream.partition("/")[0]
         for key in (f"fork-{machine[:16]}", *(["incarnation"] if machine == me else [])):
-            if self._store.tables.rows("fleet_incident", stream=own, key=key, open=1):
-                self.close(key, f"an operator looked at the fork: {said.note}")
+            for row in self._store.tables.rows("fleet_incident", stream=own, key=key, open=1):
+                if row["t_ms"] <= signed_ms:
+                    self.close(key, f"an operator looked at the fork: {said.note}")
 
     def acknowledged(self, names: Collection[str], now_ms: int) -> dict[str, Looked]:
         """Of each of these incidents the first word that counts, where there is one."""

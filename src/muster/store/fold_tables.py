@@ -65,7 +65,6 @@ class FoldTable:
             f"insert or replace into {name}_hist(id_, gone, {every}) "
             f"values({marks(3 + len(self.names))})"
         )
-        self._present = f"select {keys} from {name} where stream = ? order by {keys}"
         # What a cut itself wrote is needed by no other: it lies beyond every earlier end, and is of
         # rows that the entries beyond it had written.
         bits = CHANGE_BITS
@@ -73,8 +72,9 @@ class FoldTable:
         runs = f"(select {span} from admission where stream = ?1"
         its = f"cross join {name}_hist on id_ >= low_ and id_ < end_ where id_"
         self._changed_since = (
-            f"select distinct {keys} from {runs} and start >= (select max(start) from admission "
-            f"where stream = ?1 and start < ?2 and entries > 0)) {its} >= ?3 order by {keys}"
+            f"select distinct {keys} from {runs} and start >= coalesce((select max(start) "
+            f"from admission where stream = ?1 and start < ?2 and entries > 0), 0)) {its} >= ?3 "
+            f"order by {keys}"
         )
         # SQLite promises that beside a lone max() the other columns are of the row that holds it.
         newest = f"select max(id_), gone, {every} from"
@@ -152,18 +152,19 @@ class FoldTable:
         `last` is the admission number of the last of them, `at` the first of the cut.
         """
         self.flush()
-        first = (last + 1) << CHANGE_BITS
+        first = (last + 1) << CHANGE_BITS if size else 0
         before: dict[FullKey, Row] = {}
-        if not size:
-            changed = self._database.query(self._present, (stream,))
-        elif changed := self._database.query(self._changed_since, (stream, size, first)):
+        changed = self._database.query(self._changed_since, (stream, size, first))
+        if size and changed:
             width = 1 + len(self.key_names)
             for _, gone, *row in self._database.query(self._stream_as_of, (stream, first)):
                 if not gone:
                     before[values_of(row[:width])] = values_of(row[width:])
         for number, found in enumerate(changed):
             key = values_of(found)
-            self.put(key, before.get(key), at, number)
+            was = before.get(key)
+            if was is not None or self.get(key) is not None:
+                self.put(key, was, at, number)
 
     def create(self) -> None:
         """Make the table, its history and its indexes."""

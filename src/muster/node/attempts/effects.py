@@ -67,6 +67,10 @@ _OURS: Final = "this machine failed at it; its daemon.log says how"
 REMAINS: Final = "left-behind"
 
 
+# Done outside of the loop, and answered by an event.
+_WORKS: Final = (RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase)
+
+
 class Work(NamedTuple):
     """How an effect that takes time is carried out; it ends as one event, also when it fails."""
 
@@ -105,6 +109,7 @@ class EffectRunner:
             MatchGlob: Work("match", self._match, lambda e: Matched(e.run, e.phase, (), _OURS)),
             FindBase: Work("base", self._find_base, lambda e: BaseFound(e.run, "", _OURS)),
         }
+        assert self._works.keys() == set(_WORKS)
         # Unknown until it was looked at once: what was told before a restart may be gone.
         self._told: dict[Path, str] | None = None
 
@@ -209,7 +214,7 @@ class EffectRunner:
         if (found := self._attempts.get((effect.task, effect.epoch))) is not None:
             found.answer(effect.ask, effect.by, allow=effect.allow)
 
-    @ev.effect(RaiseFence, MoveBranch, BringBack, MatchGlob, FindBase)
+    @ev.effect(*_WORKS)
     def begin(self, effect: ev.Effect) -> None:
         work = self._works[type(effect)]
         self.daemon.supervisor.run(work.name, self._end(work, effect))

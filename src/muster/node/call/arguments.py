@@ -32,7 +32,8 @@ def read(
     *_, request, _ = handler.__annotations__.values()
     known = {arg.name: arg for arg in (*verb.args, *verb.data)}
     given = {}
-    for source, unsigned in ((args, False), (options, True)):
+    # What was signed is read last: an option beside it, of whoever passed the call on, is nothing.
+    for source, unsigned in ((options, True), (args, False)):
         for name, value in source.items():
             # What need not be signed may be: among the arguments it is as good.
             if name in known and (known[name].unsigned or not unsigned):

@@ -148,8 +148,9 @@ class Router(Part):
                 self._begin(link, channel, request)
 
     def _turn(self, _event: ev.Turn) -> None:
-        """Let the next handler go on, if its caller is still there."""
-        if self._turns:
+        """Let the next handler go on, if its caller is still there; one in a step, however many."""
+        if self._turns and ev.Turn not in self.core.of_step:
+            self.core.of_step[ev.Turn] = None
             call, request, work = self._turns.pop(0)
             self.tick()
             if (link := self.core.links.get(call.link)) is not None:
@@ -225,8 +226,8 @@ class Router(Part):
         if sum(each.link == call.link for each, _, _ in self._turns) >= LINK_CALLS_OPEN_MAX:
             raise Conflict("enough calls of this link are under way; ask again when one has ended")
         self._turns.append((call, request, work))
-        if len(self._turns) == 1:
-            self.tick()
+        # Also where others wait: their turn may be held back with a step that found no room.
+        self.tick()
 
     def _is_here(self, on: str) -> bool:
         return on in (self.core.machine, self.core.name)

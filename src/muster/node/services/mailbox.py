@@ -133,6 +133,8 @@ class Mailbox(Part):
     def __init__(self, core: "Core") -> None:
         self._store, self._membership = core.store, core.membership
         self._views: dict[str, _View] = {}
+        # Readers whose question is under way: their view is not given to another.
+        self._asking: Counter[str] = Counter()
         # How much had come when all of it was looked at last.
         self._looked = 0
 
@@ -167,10 +169,16 @@ class Mailbox(Part):
 
     def whole(self, agent: str = "") -> Turns[None]:
         """Take in all that came, a page in each turn; what is asked below is asked after this."""
-        if agent in self._views:
-            self._views[agent] = self._views.pop(agent)
-        while self._look(agent):
+        while agent not in self._asking and len(self._asking) >= READERS_MAX:
             yield
+        self._asking[agent] += 1
+        try:
+            if agent in self._views:
+                self._views[agent] = self._views.pop(agent)
+            while self._look(agent):
+                yield
+        finally:
+            self._asking = +(self._asking - Counter([agent]))
 
     def _look(self, agent: str) -> bool:
         """Whether there is more to look at."""
@@ -182,7 +190,8 @@ class Mailbox(Part):
             more, spoiled = view.look()
             if not spoiled:
                 return more
-        elif view is None and len(self._views) == READERS_MAX:
-            del self._views[next(iter(self._views))]
+        elif view is None and len(self._views) >= READERS_MAX:
+            for other in [name for name in self._views if name not in self._asking][:1]:
+                del self._views[other]
         view = self._views[agent] = _View(self._store, me, agent)
         return view.look()[0]
