@@ -123,17 +123,61 @@ def test_no_registry_host_or_machine_path_is_committed():
 @proves("tidy.tests-measure-no-time")
 def test_no_test_asserts_how_long_something_took():
     """A machine under load makes it fail: tests/work.py counts work, a wait has a timeout."""
-    clocks = re.compile(r"perf_counter|process_time|thread_time|monotonic|timeit")
     timed = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
+        f"{path.relative_to(ROOT)}:{line}"
         for path in _python(ROOT / "tests")
         if path.name.startswith("test_")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Compare)
-        and isinstance(node.left, ast.BinOp)
-        and clocks.search(ast.unparse(node.left))
+        for line in _timed(path.read_text(encoding="utf-8"))
     ]
     assert timed == []
+
+
+@proves("tidy.tests-measure-no-time")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "assert time.monotonic() - began < 1",
+        "assert 1 > time.monotonic() - began",
+        "took = time.perf_counter() - began\nassert took < 1",
+        "took = time.perf_counter() - began\nassert 0 < took",
+        "took = [process_time() - began]\nassert max(took) < 1",
+    ],
+)
+def test_an_assert_of_how_long_something_took_is_found(text: str) -> None:
+    assert _timed(f"def test_x():\n    {text.replace(chr(10), chr(10) + ' ' * 4)}\n")
+
+
+def _timed(text: str) -> list[int]:
+    """The lines that compare what was read from a clock, or a name that such a difference got."""
+    clocks = re.compile(r"perf_counter|process_time|thread_time|monotonic|timeit")
+    found = []
+    tree = ast.parse(text)
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        nodes = list(ast.walk(function))
+        took = {
+            target.id
+            for node in nodes
+            if isinstance(node, ast.Assign) and _is_difference(node.value, clocks)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in nodes:
+            if isinstance(node, ast.Assert):
+                names = {each.id for each in ast.walk(node.test) if isinstance(each, ast.Name)}
+                if names & took or _is_difference(node.test, clocks):
+                    found.append(node.lineno)
+    return found
+
+
+def _is_difference(node: ast.AST, clocks: re.Pattern[str]) -> bool:
+    return any(
+        isinstance(each, ast.BinOp)
+        and isinstance(each.op, ast.Sub)
+        and clocks.search(ast.unparse(each))
+        for each in ast.walk(node)
+    )
 
 
 @proves("tidy.layers-hold")

@@ -100,6 +100,8 @@ class Target:
         self.other_effects: list[ev.Effect] = []
         self._parts: dict[tuple[int, int], bytes] = {}
         self._channel = 100
+        # A handler wants to go on: it has its turn with the next step.
+        self._again = False
         self.serving = Serving(self.core, self._take, lambda: self.now.boot_ms / 1000)
         self._take(self.core.start(self.now))
         facts = Facts("linux", "x86_64", cpus=2, memory_mib=4096, agents={"noop": "1"})
@@ -119,7 +121,8 @@ class Target:
 
     def step(self, *events: ev.Event) -> list[ev.Effect]:
         self.now = Now(self.now.boot_ms + 1, self.now.wall_ms + 1)
-        effects = self.core.step(events, self.now)
+        again, self._again = self._again, False
+        effects = self.core.step((*events, ev.Turn()) if again else events, self.now)
         self._take(effects)
         return effects
 
@@ -130,6 +133,8 @@ class Target:
         """The answers to a CALL frame with any payload."""
         self._channel += 1
         self.frame(link, Type.CALL, payload, self._channel)
+        while self._again and (link, self._channel) not in self.answers:
+            self.step()
         return self.answers.pop((link, self._channel), [])
 
     def call(self, link: int, verb: str, args: Any = None, **more: Any) -> list[dict[str, Any]]:
@@ -168,7 +173,9 @@ class Target:
     def _take(self, effects: Iterable[ev.Effect]) -> None:
         for effect in effects:
             if not isinstance(effect, ev.Send):
-                if not self.serving.carry_out(effect):
+                if isinstance(effect, ev.Again):
+                    self._again = True
+                elif not self.serving.carry_out(effect):
                     self.other_effects.append(effect)
                 continue
             frame = frames.decode(effect.frame)
