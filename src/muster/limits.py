@@ -35,7 +35,7 @@ NOTE_SIGNATURES_MAX: Final = 16
 NOTE_BYTES_MAX: Final = 8 * 1024
 # A segment travels in one frame, whose payload is at most 256 KiB.
 SEGMENT_ENCODED_BYTES_MAX: Final = 256 * 1024
-# Beyond a thousand entries a larger batch gains nothing (reference/ledger.md, section 3).
+# Beyond a thousand entries a larger batch gains nothing.
 SEGMENT_ENTRIES_MAX: Final = 1000
 # Of one writer at once: the history of months. Then 16 MiB a minute: ten thousand messages.
 INTAKE_BYTES_MAX: Final = 256 * 1024 * 1024

@@ -64,7 +64,7 @@ def rogue() -> Rogue:
     return Rogue()
 
 
-@proves("node.member-bounded", "store.log.streams-bounded")
+@proves("node.member-bounded", "store.streams-bounded")
 def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(rogue):
     core, before = rogue.hub.core, rogue.rows()
     for _ in range(EARLY_RECEIPTS_MAX // 100 + 3):
@@ -78,7 +78,7 @@ def test_receipts_of_streams_that_are_nowhere_make_no_row_and_go_with_the_link(r
     assert rogue.rows() == before
 
 
-@proves("store.log.streams-bounded", "log.sync-gossip")
+@proves("store.streams-bounded", "log.sync-gossip")
 def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(rogue):
     core = rogue.hub.core
     laptop = rogue.world["laptop"].core
@@ -110,7 +110,7 @@ def test_a_receipt_that_came_before_its_stream_counts_once_the_stream_is_here(ro
     assert len(core.replication.early) == 0
 
 
-@proves("node.member-bounded", "store.log.streams-bounded")
+@proves("node.member-bounded", "store.streams-bounded")
 def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_revoked(
     rogue, monkeypatch
 ):
@@ -144,7 +144,7 @@ def test_a_member_seals_so_many_streams_of_its_own_and_all_are_gone_when_it_is_r
     assert rogue.rows()["stream"] == after["stream"]
 
 
-@proves("store.log.streams-bounded")
+@proves("store.streams-bounded")
 def test_a_stream_that_is_dropped_is_gone_after_a_restart_and_can_be_met_again(rogue):
     core = rogue.hub.core
     name = rogue.name(rogue.studio.id, f"to.{rogue.world['laptop'].id}")

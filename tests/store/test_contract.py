@@ -262,7 +262,7 @@ def test_tiles_of_tiles_give_the_root_of_the_range():
             assert tree.root_at(StreamTree(tiles, 7), at + 1) == after.root()
 
 
-@proves("store.log.entry-by-id")
+@proves("store.entry-by-id")
 def test_every_entry_is_found_by_its_id(machines, monkeypatch):
     monkeypatch.setattr("muster.store.entry_index.RUN_ENTRIES", 50)
     a, b = machines(1), machines(2)
@@ -275,7 +275,7 @@ def test_every_entry_is_found_by_its_id(machines, monkeypatch):
         assert store.log.entry(EntryId(b"\0" * 32)) is None
 
 
-@proves("store.log.entry-by-id")
+@proves("store.entry-by-id")
 def test_an_entry_is_found_before_it_is_committed(machines):
     a = machines(1)
     with a.store.transaction():
@@ -312,7 +312,7 @@ def test_a_seal_of_a_stream_that_is_not_held_is_witnessed(machines):
     assert store.log.latest_seal(a.fleet) == new
 
 
-@proves("store.log.cosigns")
+@proves("store.cosigns")
 def test_of_the_cosigns_the_largest_is_kept(machines):
     a, b = machines(1), machines(2)
 

@@ -60,7 +60,7 @@ def asked(database, directory, entry_id):
     return database.asked - before
 
 
-@proves("store.log.entry-young")
+@proves("store.entry-young")
 def test_a_young_entry_is_found_with_one_question_and_an_old_one_with_no_more(database):
     ids = [entry_id(number) for number in range(RUNS * RUN)]
     directory = filled(database, ids)
@@ -71,7 +71,7 @@ def test_a_young_entry_is_found_with_one_question_and_an_old_one_with_no_more(da
     assert asked(database, directory, entry_id(10**9)) == 0
 
 
-@proves("store.log.entry-young")
+@proves("store.entry-young")
 def test_runs_that_are_too_many_for_the_memory_are_asked_of_the_disk(database, monkeypatch):
     monkeypatch.setattr("muster.store.entry_index.RUNS_KNOWN_MAX", 2)
     ids = [entry_id(number) for number in range(RUNS * RUN)]
@@ -89,7 +89,7 @@ def test_runs_that_are_too_many_for_the_memory_are_asked_of_the_disk(database, m
     assert len(directory._known) == 2
 
 
-@proves("store.log.entry-young")
+@proves("store.entry-young")
 def test_one_lookup_learns_few_runs_and_those_after_it_the_rest(database, monkeypatch):
     """The first lookup of an old one of a million entries read all runs: a step of 140 ms."""
     monkeypatch.setattr("muster.store.entry_index.RUNS_PER_LOOKUP", 2)
@@ -100,7 +100,7 @@ def test_one_lookup_learns_few_runs_and_those_after_it_the_rest(database, monkey
         assert len(directory._known) == learned
 
 
-@proves("store.log.entry-by-id")
+@proves("store.entry-by-id")
 def test_every_row_of_ids_that_begin_alike_is_given_the_newest_first(database):
     alike = [bytes(4) + number.to_bytes(4, "big") + bytes(24) for number in range(RUN)]
     ids = [*alike, *(bytes(32) for _ in range(3)), *map(entry_id, range(1, 2 * RUN)), bytes(32)]
@@ -114,7 +114,7 @@ def test_every_row_of_ids_that_begin_alike_is_given_the_newest_first(database):
     ]
 
 
-@proves("store.log.entry-by-id")
+@proves("store.entry-by-id")
 def test_a_key_that_lies_across_two_others_or_in_a_row_is_no_find(database, monkeypatch):
     monkeypatch.setattr("muster.store.entry_index.RUN_ENTRIES", 100)
     # All of it is one chunk, and nothing is known of it in memory.
@@ -127,7 +127,7 @@ def test_a_key_that_lies_across_two_others_or_in_a_row_is_no_find(database, monk
     assert list(rows(directory, ids[3])) == [pack(1, 3)]
 
 
-@proves("store.log.entry-by-id")
+@proves("store.entry-by-id")
 def test_a_run_that_was_taken_back_is_forgotten(database):
     ids = [entry_id(number) for number in range(2 * RUN)]
     directory = filled(database, ids[:RUN])
@@ -146,7 +146,7 @@ def test_a_run_that_was_taken_back_is_forgotten(database):
     assert next(rows(directory, ids[0])) == pack(1, 0)
 
 
-@proves("store.log.entry-begins")
+@proves("store.entry-begins")
 @pytest.mark.parametrize("known", [0, 128])
 def test_ids_that_begin_with_these_digits_are_found_wherever_they_lie(database, monkeypatch, known):
     monkeypatch.setattr("muster.store.entry_index.RUNS_KNOWN_MAX", known)

@@ -117,7 +117,7 @@ class Channel(Protocol):
     """A way to move bytes to a machine."""
 
     name: str
-    """One word, as in the table of DESIGN 3.3."""
+    """One word."""
 
     async def dial(self, address: str, *, peer: str = "") -> Link:
         """Open a link, proven on both sides on return.
@@ -191,7 +191,7 @@ class Post(Protocol):
     """A place where machines leave packets for each other."""
 
     name: str
-    """One word, as in the table of DESIGN 3.3."""
+    """One word."""
 
     async def put(self, packet: bytes, *, to: str) -> None:
         """Leave a packet for the machine `to`.

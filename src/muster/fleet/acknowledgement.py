@@ -5,7 +5,7 @@ its stream and the place of the first difference, everything else by the stream 
 its key there and when it was told last. What is told again, and an earlier difference that is
 proved later, is another incident and waits for a word of its own.
 Rule 2: the word counts for its signature, whoever passes it on: an operator's, also of one that was
-(ended.py); of what is no fork, also the word of whoever may order `acknowledge` now. It adds
+(operator_end.py); of what is no fork, also the word of whoever may order `acknowledge` now. It adds
 nothing to a stream and takes nothing away: it ends the alarm.
 Rule 3: `fork.close` is how versions before 0.2 said it of a fork. It is read for ever; what is said
 anew is `incident.acknowledge`.

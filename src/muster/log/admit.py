@@ -171,9 +171,9 @@ def check_signer(segment: Segment, seal: Seal, fleet: FleetId, public: bytes) ->
 
 
 def check_frozen(state: StreamState, segment: Segment) -> None:
-    """Refuse to let a forked stream grow, on either branch, before its owner decided."""
+    """Refuse to let a forked stream grow, on either branch."""
     if state.frozen and segment.end > state.common:
-        raise Refused(f"The stream {state.name} forked and is frozen until its owner decides.")
+        raise Refused(f"The stream {state.name} forked and is frozen for good.")
 
 
 def check_seal(end: int, root: bytes, seal: Seal, proof: Sequence[bytes]) -> bool:

@@ -60,7 +60,7 @@ from muster.node.services.full_disk import FullDisk
 from muster.node.supervisor import Supervisor, say
 from muster.node.verb import Verb
 
-DECLARED[__name__] = {"frames-after-a-tunnel": "A frame came for a stream that has ended here."}
+DECLARED[__name__] = {"frames-after-a-stream": "A frame came for a stream that has ended here."}
 
 TICK_S: Final = 0.1
 QUIET_TICK_S: Final = 0.5
@@ -280,7 +280,7 @@ class Daemon:
     @ev.effect(ev.Stray)
     def _stray(self, frame: ev.Stray) -> None:
         if not self.streams.feed(frame.link, frame.type, frame.channel, frame.payload):
-            self.core.counters["frames-after-a-tunnel"] += 1
+            self.core.counters["frames-after-a-stream"] += 1
 
     @ev.effect(ev.Join)
     def _join(self, effect: ev.Join) -> None:
