@@ -163,11 +163,11 @@ def decide(  # noqa: PLR0917 - the question has this many parts, in this order
     held = [g for g in grants if g.grant.to == key or g.grant.to in roles]
     fitting = [g for g in held if _covers(g.grant, verb, object)]
     bound = [g for g in fitting if not g.life_ms or life_ms <= g.life_ms]
-    membership = [g for g in bound if now_ms <= g.grant.until_ms]
-    if membership:
+    valid = [g for g in bound if now_ms <= g.grant.until_ms]
+    if valid:
         exact = [
             (g.grant.verb == ANYTHING, g.grant.object == ANYTHING, -g.grant.until_ms, g.id)
-            for g in membership
+            for g in valid
         ]
         return min(exact)[-1]
     who = who or (f"key {short(key)}" if len(key) == 64 else key.partition("@")[0])

@@ -248,7 +248,7 @@ class Daemon:
             self._step(lambda: self.core.questions(asked, clock.read()))
         elif self._step(lambda: self.core.step(events, clock.read())) and not self.room.full:
             self.supervisor.step(self.machine.note_heads)
-            if self.core.needs_tick:
+            if self.supervisor.step(lambda: self.core.needs_tick):
                 self._tick_wanted.set()
 
     def _step(self, work: Callable[[], list[ev.Effect]]) -> bool:

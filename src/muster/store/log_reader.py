@@ -47,6 +47,11 @@ class LogReader:
         """Return every stream that something is known of, in the order it was learned."""
         return [head.name for head in self._streams.heads.values()]
 
+    @property
+    def stream_count(self) -> int:
+        """Return how many they are; far cheaper than all of them."""
+        return len(self._streams.heads)
+
     def knows(self, stream: StreamName) -> bool:
         """Return whether anything is here of a stream: entries, or a seal of it."""
         return self._streams.heads.get(stream) is not None

@@ -97,7 +97,7 @@ class Membership:
         All that count: cut anywhere, whoever writes much would take back what others shut out. A
         document counts once, in however many streams a machine says it again.
         """
-        many = len(self._store.log.streams()) > STREAMS_READ_WHOLE_MAX
+        many = self._store.log.stream_count > STREAMS_READ_WHOLE_MAX
         if table in _NEWEST and not equals:
             found = self._newest_of_each(table)
         elif many and table in _ONE_COUNTS:
