@@ -104,7 +104,7 @@ class Client:
         return self.call(verb, args, statement=statement, **more)
 
     def close(self) -> None:
-        self._pipe.close()
+        self._pipe.__exit__()
 
     def __enter__(self) -> Self:
         return self
