@@ -147,7 +147,7 @@ def test_an_address_that_nobody_can_have_is_refused_and_not_dialled(
 def test_a_link_that_proves_nothing_is_cut_after_a_while_whatever_it_says(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.channel.http.LINK_UNPROVEN_MS_MAX", 300)
+    monkeypatch.setattr("muster.limits.LINK_UNPROVEN_MS_MAX", 300)
 
     async def scenario() -> None:
         async with hub() as far:

@@ -347,7 +347,7 @@ def test_on_windows_the_channel_says_what_it_needs(
 def test_so_many_programs_and_no_more_and_the_silent_ones_go_first(
     path: Path, loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ipc, "LINKS_LOCAL_MAX", 8)
+    monkeypatch.setattr(ipc.limits, "LINKS_LOCAL_MAX", 8)
 
     async def scenario() -> None:
         listener = await IpcChannel().listen(str(path), echo)
@@ -387,7 +387,7 @@ def test_so_many_programs_and_no_more_and_the_silent_ones_go_first(
 def test_a_program_that_says_nothing_is_cut_and_one_that_spoke_may_wait(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ipc, "LINK_LOCAL_SILENT_MS_MAX", 100)
+    monkeypatch.setattr(ipc.limits, "LINK_LOCAL_SILENT_MS_MAX", 100)
 
     async def scenario() -> None:
         listener = await IpcChannel().listen(str(path), echo)

@@ -154,8 +154,8 @@ def test_a_middle_that_repeats_or_leaves_out_what_was_sent_ends_the_link() -> No
 
 @proves("channel.relay-silence")
 def test_a_far_end_without_a_sign_of_life_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "KEEPALIVE_INTERVAL_MS", 20)
-    monkeypatch.setattr(relay, "KEEPALIVE_TIMEOUT_MS", 40)
+    monkeypatch.setattr(relay.limits, "KEEPALIVE_INTERVAL_MS", 20)
+    monkeypatch.setattr(relay.limits, "KEEPALIVE_TIMEOUT_MS", 40)
 
     async def scenario() -> None:
         wire = Wire(*honest())

@@ -43,6 +43,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 
+from muster import limits
 from muster.address import check_address, join_address, split_address
 from muster.channel.base import (
     Identify,
@@ -76,17 +77,6 @@ from muster.errors import (
     Refused,
     Unreachable,
     unable,
-)
-from muster.limits import (
-    FRAME_BYTES_MAX,
-    HANDSHAKE_TIMEOUT_MS,
-    KEEPALIVE_INTERVAL_MS,
-    KEEPALIVE_TIMEOUT_MS,
-    LINK_CLOSE_TIMEOUT_MS,
-    LINK_UNPROVEN_MS_MAX,
-    LINK_UNREAD_FRAMES_MAX,
-    LINK_UNSENT_BYTES_MAX,
-    LINKS_UNPROVEN_MAX,
 )
 
 NAME: Final = "http"
@@ -147,10 +137,10 @@ _LOG.propagate = False
 class Timing:
     """How patient a channel is; tests are less so."""
 
-    keepalive_interval_s: float = KEEPALIVE_INTERVAL_MS / 1000
-    keepalive_timeout_s: float = KEEPALIVE_TIMEOUT_MS / 1000
-    handshake_s: float = HANDSHAKE_TIMEOUT_MS / 1000
-    close_s: float = LINK_CLOSE_TIMEOUT_MS / 1000
+    keepalive_interval_s: float = limits.KEEPALIVE_INTERVAL_MS / 1000
+    keepalive_timeout_s: float = limits.KEEPALIVE_TIMEOUT_MS / 1000
+    handshake_s: float = limits.HANDSHAKE_TIMEOUT_MS / 1000
+    close_s: float = limits.LINK_CLOSE_TIMEOUT_MS / 1000
 
     def options(self) -> dict[str, Any]:
         """The arguments that a dialer and a listener share."""
@@ -162,9 +152,9 @@ class Timing:
             "ssl_handshake_timeout": self.handshake_s,
             # Frames are signed, hashed and mostly unique: deflate would cost and gain nothing.
             "compression": None,
-            "max_size": FRAME_BYTES_MAX,
-            "max_queue": LINK_UNREAD_FRAMES_MAX,
-            "write_limit": LINK_UNSENT_BYTES_MAX,
+            "max_size": limits.FRAME_BYTES_MAX,
+            "max_queue": limits.LINK_UNREAD_FRAMES_MAX,
+            "write_limit": limits.LINK_UNSENT_BYTES_MAX,
             "logger": _LOG,
         }
 
@@ -321,9 +311,9 @@ class HttpListener:
                     if link.peer:
                         self.door.leave(visitor, proved=True)
                     else:
-                        self.door.make_place(LINKED, LINKS_UNPROVEN_MAX)
+                        self.door.make_place(LINKED, limits.LINKS_UNPROVEN_MAX)
                         visitor.stage = LINKED
-                        late = loop.call_later(LINK_UNPROVEN_MS_MAX / 1000, visitor.end)
+                        late = loop.call_later(limits.LINK_UNPROVEN_MS_MAX / 1000, visitor.end)
                     self._hosting.adopt(link)
                     await connection.wait_closed()
             finally:

@@ -21,21 +21,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
+from muster import limits
 from muster.channel.base import Link, LinkTasks, OnLink
 from muster.channel.frame import farewell, prefixed, short_reason
 from muster.channel.framed import FramedLink
 from muster.channel.ipc_client import peer_uid
 from muster.channel.unproven import is_spare
 from muster.errors import Broken, Conflict, Denied, Malformed, Unreachable, unable
-from muster.limits import (
-    DESCRIPTORS_KEPT_LOCAL,
-    HANDSHAKE_TIMEOUT_MS,
-    LINK_CLOSE_TIMEOUT_MS,
-    LINK_LOCAL_SILENT_MS_MAX,
-    LINK_UNSENT_BYTES_MAX,
-    LINKS_LOCAL_MAX,
-    SOCKET_PATH_BYTES_MAX,
-)
 
 if sys.platform != "win32":
     import fcntl
@@ -79,7 +71,7 @@ class IpcLink(FramedLink, asyncio.Protocol):
             self._transport.close()
         self.cut(short_reason(reason))
         try:
-            async with asyncio.timeout(LINK_CLOSE_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(limits.LINK_CLOSE_TIMEOUT_MS / 1000):
                 await self._lost.wait()
         except TimeoutError:
             # The peer reads nothing, so the farewell cannot get out.
@@ -89,7 +81,7 @@ class IpcLink(FramedLink, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast, because the transports of uvloop are no subclasses.
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=LINK_UNSENT_BYTES_MAX)
+        self._transport.set_write_buffer_limits(high=limits.LINK_UNSENT_BYTES_MAX)
         connected = transport.get_extra_info("socket")
         uid, ours = peer_uid(connected), os.getuid()
         if uid != ours:
@@ -99,7 +91,8 @@ class IpcLink(FramedLink, asyncio.Protocol):
             if not self._listener.admit(self, connected.fileno()):
                 self._refuse("too many programs talk to this daemon; close some, and try again")
                 return
-            self._silence = self._loop.call_later(LINK_LOCAL_SILENT_MS_MAX / 1000, self.too_silent)
+            silent_s = limits.LINK_LOCAL_SILENT_MS_MAX / 1000
+            self._silence = self._loop.call_later(silent_s, self.too_silent)
             self._listener.hosting.adopt(self)
 
     def too_silent(self) -> None:
@@ -165,7 +158,8 @@ class IpcListener:
 
     def admit(self, link: IpcLink, descriptor: int) -> bool:
         """Whether there is a place for one more; the oldest that never spoke loses its own."""
-        if len(self.links) >= LINKS_LOCAL_MAX or not is_spare(descriptor, DESCRIPTORS_KEPT_LOCAL):
+        full = len(self.links) >= limits.LINKS_LOCAL_MAX
+        if full or not is_spare(descriptor, limits.DESCRIPTORS_KEPT_LOCAL):
             silent = next((each for each in self.links if not each.spoke), None)
             if silent is None:
                 return False
@@ -200,7 +194,7 @@ class IpcChannel:
             raise Denied(f"the ipc channel cannot prove machine {peer}; dial it by http")
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(limits.HANDSHAKE_TIMEOUT_MS / 1000):
                 _, link = await loop.create_unix_connection(IpcLink, address)
         except (OSError, TimeoutError) as error:
             raise Unreachable(
@@ -248,9 +242,9 @@ def _check_path(address: str) -> None:
     if sys.platform == "win32":
         raise Broken("the ipc channel needs Unix sockets with peer credentials; use Linux or macOS")
     size = len(os.fsencode(address))
-    if size > SOCKET_PATH_BYTES_MAX:
+    if size > limits.SOCKET_PATH_BYTES_MAX:
         raise Broken(
-            f"socket path of {size} bytes, the kernel takes {SOCKET_PATH_BYTES_MAX}:"
+            f"socket path of {size} bytes, the kernel takes {limits.SOCKET_PATH_BYTES_MAX}:"
             f" {address}; choose a shorter folder"
         )
 

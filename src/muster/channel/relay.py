@@ -19,19 +19,13 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from muster import limits
 from muster.channel.base import Identify, gone
 from muster.channel.flow import Flow
 from muster.channel.frame import farewell, prefixed, short_reason
 from muster.channel.framed import FramedLink
 from muster.channel.tls import Credentials, client_context, server_context
 from muster.errors import Denied, Forged, Malformed, Refused, Unreachable
-from muster.limits import (
-    HANDSHAKE_TIMEOUT_MS,
-    KEEPALIVE_INTERVAL_MS,
-    KEEPALIVE_TIMEOUT_MS,
-    LINK_CLOSE_TIMEOUT_MS,
-    LINK_UNSENT_BYTES_MAX,
-)
 
 NAME: Final = "relay"
 
@@ -59,13 +53,13 @@ class RelayLink(FramedLink):
         self._shaken = False
         self._moved = asyncio.Event()
         self._heard_s = self._said_s = self._loop.time()
-        self._pulse = self._loop.call_later(KEEPALIVE_INTERVAL_MS / 1000, self._live)
+        self._pulse = self._loop.call_later(limits.KEEPALIVE_INTERVAL_MS / 1000, self._live)
         flow.moved = self._fed
 
     async def prove(self, peer: str) -> None:
         """Shake hands with exactly this machine. Raises Unreachable, Refused, and is closed."""
         try:
-            async with asyncio.timeout(HANDSHAKE_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(limits.HANDSHAKE_TIMEOUT_MS / 1000):
                 self._on_room()
                 self._fed()
                 await self._until(lambda: self._shaken)
@@ -96,7 +90,7 @@ class RelayLink(FramedLink):
             self._say(farewell(reason))
         self.cut(short_reason(reason))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LINK_CLOSE_TIMEOUT_MS / 1000):
+            async with asyncio.timeout(limits.LINK_CLOSE_TIMEOUT_MS / 1000):
                 while self._unsent and not self._over:
                     self._moved.clear()
                     await self._moved.wait()
@@ -171,15 +165,15 @@ class RelayLink(FramedLink):
             del self._unsent[:room]
             self._said_s = self._loop.time()
             self._flow.put(part)
-        if len(self._unsent) <= LINK_UNSENT_BYTES_MAX or self.ended is not None:
+        if len(self._unsent) <= limits.LINK_UNSENT_BYTES_MAX or self.ended is not None:
             self._may_write.set()
         else:
             self._may_write.clear()
 
     def _live(self) -> None:
         """Say that we are here; end it when the far end does not."""
-        now_s, interval_s = self._loop.time(), KEEPALIVE_INTERVAL_MS / 1000
-        if now_s - self._heard_s >= interval_s + KEEPALIVE_TIMEOUT_MS / 1000:
+        now_s, interval_s = self._loop.time(), limits.KEEPALIVE_INTERVAL_MS / 1000
+        if now_s - self._heard_s >= interval_s + limits.KEEPALIVE_TIMEOUT_MS / 1000:
             self._break("the far end gave no sign of life")
             return
         if self._signs and self.ready and now_s - self._said_s >= interval_s / 2:

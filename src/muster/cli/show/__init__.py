@@ -9,7 +9,7 @@ Rule 3: what no file knows is shown as an indented list of its fields, never dro
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Final, NamedTuple
 
@@ -56,8 +56,7 @@ def declared(verb: Verb, value: Any) -> str:
     """An answer by the lines and columns that its verb declares, else by its fields."""
     rows = value.get(verb.rows) if isinstance(value, dict) else value
     if verb.columns and rows is not None:
-        table = [[_cell(row, each) for each in verb.columns] for row in rows]
-        return text_table([each.head or each.field for each in verb.columns], table, verb.nothing)
+        return listed(verb.columns, rows, verb.nothing)
     if not verb.says:
         return fields(value)
     lines = []
@@ -65,6 +64,12 @@ def declared(verb: Verb, value: Any) -> str:
         words = {name: _Word(each) for name, each in row.items()}
         lines += [each.text.format_map(words) for each in verb.says if _holds(row, each.when)]
     return "\n".join(lines)
+
+
+def listed(columns: Sequence[Column], rows: Iterable[Any], nothing: str) -> str:
+    """Rows as a table of these columns."""
+    table = [[_cell(row, each) for each in columns] for row in rows]
+    return text_table([each.head or each.field for each in columns], table, nothing)
 
 
 def _cell(row: Any, column: Column) -> str:

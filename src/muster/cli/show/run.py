@@ -1,30 +1,23 @@
 """What people read about runs."""
 
-from typing import Any
+from typing import Any, Final
 
+from muster.cli.show import listed
 from muster.cli.show.task import claimed, outcome, phase
-from muster.cli.text import Files, ago, clean, now_ms, paint, short, span, state, table
+from muster.cli.text import Files, clean, now_ms, paint, short, span, state, table
+from muster.node.verb import Column
+
+_RUNS: Final = (
+    Column("run", form="id"), Column("state", form="state"), Column("name"), Column("repo"),
+    Column("owner"), Column("opened_ms", "begun", "ago"), Column("summary", width=50),
+)  # fmt: skip
 
 
 def runs(value: Any, _files: Files) -> str:
     if isinstance(value, dict):
         return graph(value)
-    return table(
-        ("run", "state", "name", "repo", "owner", "begun", "summary"),
-        (
-            (
-                short(each["run"]),
-                state(each["state"]),
-                each["name"],
-                each["repo"],
-                each["owner"],
-                ago(each["opened_ms"]),
-                clean(each["summary"] or stands(each), 50),
-            )
-            for each in value
-        ),
-        "There is no run yet; `muster run SPEC` begins one.",
-    )
+    rows = ({**each, "summary": each["summary"] or stands(each)} for each in value)
+    return listed(_RUNS, rows, "There is no run yet; `muster run SPEC` begins one.")
 
 
 def stands(run: Any) -> str:

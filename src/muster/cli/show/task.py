@@ -1,27 +1,20 @@
 """What people read about tasks."""
 
-from typing import Any
+from typing import Any, Final
 
-from muster.cli.text import Files, ago, block, clean, clock, paint, pairs, short, state, table
+from muster.cli.show import listed
+from muster.cli.text import Files, block, clean, clock, paint, pairs, short, state, table
+from muster.node.verb import Column
+
+_TASKS: Final = (
+    Column("task", form="id"), Column("state", form="state"), Column("phase"), Column("machine"),
+    Column("agent"), Column("changed_ms", "changed", "ago"), Column("summary", width=60),
+)  # fmt: skip
 
 
 def tasks(value: Any, _files: Files) -> str:
-    return table(
-        ("task", "state", "phase", "machine", "agent", "changed", "summary"),
-        (
-            (
-                short(each["task"]),
-                state(each["state"]),
-                phase(each),
-                each["machine"],
-                each["agent"],
-                ago(each["changed_ms"]),
-                clean(outcome(each), 60),
-            )
-            for each in value
-        ),
-        "No task is open; `muster tasks --all` shows settled ones.",
-    )
+    rows = ({**each, "phase": phase(each), "summary": outcome(each)} for each in value)
+    return listed(_TASKS, rows, "No task is open; `muster tasks --all` shows settled ones.")
 
 
 def outcome(each: Any) -> str:
