@@ -422,7 +422,7 @@ def test_a_stranger_hears_nothing_of_us(noise: str, loop: str) -> None:
 def test_a_crowd_of_silent_connections_is_bounded_and_keeps_no_machine_out(
     loop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muster.channel.unproven.DOOR_KNOCKS_BURST", 10_000)
+    monkeypatch.setattr("muster.limits.DOOR_KNOCKS_BURST", 10_000)
 
     async def scenario() -> None:
         async with hub() as far:

@@ -54,7 +54,7 @@ def test_of_one_address_those_go_first_that_got_least_far():
 
 @proves("channel.door-fair")
 def test_behind_one_address_a_newcomer_survives_a_flood_often_enough_to_get_in(monkeypatch):
-    monkeypatch.setattr("muster.channel.unproven.DOOR_KNOCKS_BURST", 10_000)
+    monkeypatch.setattr("muster.limits.DOOR_KNOCKS_BURST", 10_000)
     survived = 0
     for seed in range(200):
         world = World(128)

@@ -101,7 +101,6 @@ class Shim:
         self._commands_early = commands
         self._to_child: Unsent | None = None
         self._pipes: dict[str, int] = {}
-        self._pipes_open: set[str] = set()
         self._child = 0
         self._code: int | None = None
         self._why = ""
@@ -191,12 +190,10 @@ class Shim:
     def _listen(self, name: str) -> None:
         fd = self._pipes[name]
         self._selector.register(fd, selectors.EVENT_READ, lambda: self._read_output(name))
-        self._pipes_open.add(name)
 
     def _hang_up(self, name: str) -> None:
-        if name in self._pipes_open:
+        if self._pipes[name] in self._selector.get_map():
             self._selector.unregister(self._pipes[name])
-            self._pipes_open.discard(name)
 
     # --- the loop's work
 
@@ -258,7 +255,7 @@ class Shim:
         for name in tuple(self._pipes):
             if full:
                 self._hang_up(name)
-            elif name not in self._pipes_open:
+            elif self._pipes[name] not in self._selector.get_map():
                 self._listen(name)
         if not self._why and now >= self._deadline:
             self._stop("timeout")

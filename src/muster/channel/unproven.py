@@ -22,13 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from muster.limits import (
-    DESCRIPTORS_KEPT,
-    DOOR_ADDRESSES_MAX,
-    DOOR_CONNECTIONS_MAX,
-    DOOR_KNOCKS_BURST,
-    DOOR_KNOCKS_PER_S,
-)
+from muster import limits
 
 if sys.platform != "win32":
     import resource
@@ -55,7 +49,7 @@ class UnprovenPeers:
     """Who is let in, and who goes for it. `draw(n)` gives a number below n."""
 
     def __init__(
-        self, visitors_max: int = DOOR_CONNECTIONS_MAX, draw: Draw = _CHANCE.randrange
+        self, visitors_max: int = limits.DOOR_CONNECTIONS_MAX, draw: Draw = _CHANCE.randrange
     ) -> None:
         self.turned_away = 0
         self._max = visitors_max
@@ -73,11 +67,11 @@ class UnprovenPeers:
         An address that knocks faster than any honest machine is turned away unheard.
         """
         group = group_of(address)
-        if len(self._patience) >= DOOR_ADDRESSES_MAX:
+        if len(self._patience) >= limits.DOOR_ADDRESSES_MAX:
             # Whoever comes from so many addresses gains a first burst with each, and no more.
             self._patience = {g: p for g, p in self._patience.items() if g in self._visitors}
-        left, at = self._patience.get(group, (float(DOOR_KNOCKS_BURST), now_s))
-        left = min(DOOR_KNOCKS_BURST, left + max(0.0, now_s - at) * DOOR_KNOCKS_PER_S)
+        left, at = self._patience.get(group, (float(limits.DOOR_KNOCKS_BURST), now_s))
+        left = min(limits.DOOR_KNOCKS_BURST, left + max(0.0, now_s - at) * limits.DOOR_KNOCKS_PER_S)
         self._patience[group] = (left - 1 if left >= 1 else left, now_s)
         if left < 1:
             self.turned_away += 1
@@ -98,7 +92,7 @@ class UnprovenPeers:
             del self._visitors[visitor.address]
         if proved and visitor.address in self._patience:
             left, at = self._patience[visitor.address]
-            self._patience[visitor.address] = (min(left + 1, DOOR_KNOCKS_BURST), at)
+            self._patience[visitor.address] = (min(left + 1, limits.DOOR_KNOCKS_BURST), at)
 
     def make_place(self, stage: int | None = None, places: int = 1) -> None:
         """Cut one of those that wait, of a stage or of any, where all places are taken: rule 2."""
@@ -137,7 +131,7 @@ def group_of(address: str) -> str:
     return str(found)
 
 
-def is_spare(descriptor: int, kept: int = DESCRIPTORS_KEPT) -> bool:
+def is_spare(descriptor: int, kept: int = limits.DESCRIPTORS_KEPT) -> bool:
     """Whether a new descriptor leaves enough of them for this machine's own work."""
     if sys.platform == "win32":
         return True

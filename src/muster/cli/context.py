@@ -199,14 +199,8 @@ class CommandContext:
         to = sign.target(self._plain, verb, args, on)
         signed = getattr(sign, verb.signs)(self._plain, args, to) if verb.signs else [options]
         object = str(options.pop("object", "")) or sign.object_of(verb, args)
-        return [
-            {
-                "on": to.machine,
-                "options": each,
-                "statement": sign.sign(verb.name, args, to, object),
-            }
-            for each in signed
-        ]
+        orders = ((each, sign.sign(verb.name, args, to, object)) for each in signed)
+        return [{"on": to.machine, "options": o, "statement": order} for o, order in orders]
 
     def running(self) -> bool:
         try:

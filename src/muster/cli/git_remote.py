@@ -12,6 +12,7 @@ Git closes its end when it is done, or the daemon does when the far git ended.
 docs/spec/git.md holds the call.
 """
 
+import io
 import os
 import sys
 from typing import Final
@@ -29,9 +30,11 @@ def main() -> int:
         if len(sys.argv) != 3:
             raise Malformed("this program is started by git, for addresses like muster::hub/site")
         machine, repo = parse(sys.argv[2])
-        while (line := read_line()) != "":
+        # Without a buffer: what follows `connect` is not ours.
+        commands = io.FileIO(0, closefd=False)
+        while line := commands.readline(1024).decode("utf-8", "replace"):
             if line == "capabilities\n":
-                write(b"connect\n\n")
+                os.write(1, b"connect\n\n")
             elif line.startswith("connect "):
                 return connect(machine, repo, line.removeprefix("connect ").strip())
             elif line != "\n":
@@ -67,28 +70,11 @@ def connect(machine: str, repo: str, service: str) -> int:
     with client:
         call.last(call.answers(client, path, "git.connect"))
         # An empty line tells git that from here on the bytes are the service's own.
-        write(b"\n")
+        os.write(1, b"\n")
         said = pipe.carry(client, 0, 1).removeprefix("muster: ")
     if said:
         print(visible(f"muster: {said}"), file=sys.stderr)
     return 1 if said else 0
-
-
-def read_line() -> str:
-    """One line of git's; byte by byte, because what follows `connect` is not ours."""
-    line = bytearray()
-    while len(line) < 1024 and not line.endswith(b"\n"):
-        if not (byte := os.read(0, 1)):
-            break
-        line += byte
-    return line.decode("utf-8", "replace")
-
-
-def write(data: bytes) -> None:
-    """All of the bytes to git."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
 
 
 if __name__ == "__main__":

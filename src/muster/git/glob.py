@@ -7,9 +7,8 @@ from others, and a pattern of many `**` must not stand still over a deep folder.
 import fnmatch
 import re
 from collections.abc import Iterable
-from typing import Final
-
-_ANY: Final = "**"
+from itertools import accumulate
+from operator import or_
 
 
 def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
@@ -20,7 +19,7 @@ def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
     folders = glob.endswith("/")
     # What each part of the pattern matches; None for `**`.
     pattern = [
-        None if part == _ANY else re.compile(fnmatch.translate(part))
+        None if part == "**" else re.compile(fnmatch.translate(part))
         for part in glob.rstrip("/").split("/")
     ]
     names = set[str]()
@@ -31,31 +30,13 @@ def matching(files: Iterable[str], glob: str) -> tuple[str, ...]:
 
 
 def _fits(parts: list[str], pattern: list[re.Pattern[str] | None]) -> bool:
-    at = _open(pattern, {0})
-    for part in parts:
-        on = set()
-        for place in at:
-            wanted = pattern[place] if place < len(pattern) else _END
-            if wanted is None:
-                on.add(place)
-            elif wanted.match(part):
-                on.add(place + 1)
-        if not on:
-            return False
-        at = _open(pattern, on)
-    return len(pattern) in at
-
-
-# Matches no part: behind the end of a pattern nothing more may come.
-_END: Final = re.compile(r"(?!)")
-
-
-def _open(pattern: list[re.Pattern[str] | None], at: set[int]) -> set[int]:
-    """These places in a pattern, and those behind a `**` that takes nothing more."""
-    found = set(at)
-    for place in at:
-        on = place
-        while on < len(pattern) and pattern[on] is None:
-            on += 1
-            found.add(on)
-    return found
+    # Of each number of parts, whether so many are what the pattern up to here matches.
+    fits = [True] + [False] * len(parts)
+    for wanted in pattern:
+        if wanted is None:
+            # Whatever fitted before `**` fits with any number of parts more.
+            fits = list(accumulate(fits, or_))
+        else:
+            pairs = zip(fits, parts, strict=False)
+            fits = [False, *(before and bool(wanted.match(part)) for before, part in pairs)]
+    return fits[-1]

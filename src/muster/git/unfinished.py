@@ -25,11 +25,7 @@ from muster.git import untrusted_files
 _REBASES: Final = ("rebase-merge", "rebase-apply/rebasing")
 # These stay behind when the work is finished and committed by hand.
 _SERIES: Final = {"rebase-apply": "`git am`", "sequencer": "series of picked or reverted commits"}
-_JOINED: Final = {
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-}
+_JOINED: Final = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _STASH: Final = "refs/stash"
 _ID: Final = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _PACKED: Final = re.compile(rb"^([0-9a-f]{40,64}) (refs/heads/[^\n]+)$", re.MULTILINE)

@@ -1,8 +1,8 @@
 """Where an attempt works: a folder of its own, made from its prerequisites, gone afterwards.
 
 Rule 1: every attempt has its own folder with its own `.git`; attempts share objects, nothing else.
-Rule 2: what an agent can write is never believed: git runs with the cache as its repository, so
-        no configuration, hook, filter or index an agent left behind is ever read.
+Rule 2: what an agent can write is never believed: the cache looks at it from outside
+        (collection.py), and pushes what it made of it as the attempt's ref.
 Rule 3: nothing of an attempt outlives it: `close` removes all of it, `clear` what a crash left.
         What cannot be removed is set aside and told (removal.py); nothing fails for it.
 Rule 4: a damaged cache is made anew, once, wherever an attempt meets it; attempts that are open
@@ -13,9 +13,6 @@ Rule 4: a damaged cache is made anew, once, wherever an attempt meets it; attemp
 and knows the remote's branches and tags as a clone would. A linked `git worktree` would cost the
 same, but shares branches, stash and configuration between attempts, and an agent could make the
 daemon run a program by writing one line into them.
-
-At the end the cache looks at the folder from outside (collection.py) and pushes what it made of
-it as the attempt's ref.
 """
 
 import asyncio

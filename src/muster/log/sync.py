@@ -458,8 +458,7 @@ class Sync:
     @property
     def needs_tick(self) -> bool:
         """Whether something is to be told with the next tick."""
-        late = any(session.late for session in self.sessions.values())
-        return self._untold or late
+        return self._untold or any(session.late for session in self.sessions.values())
 
     def tick(self, now_ms: int) -> None:
         """Offer again what was not confirmed; call it every `GOSSIP_MS` while links are up."""
@@ -521,7 +520,7 @@ class Sync:
 
     def say(self, link: int, message: wire.Message) -> None:
         """Send one message on a live link."""
-        if self.paths.by_link.get(link) is not None:
+        if link in self.paths.by_link:
             self._send(link, message)
 
     def spread_fork(self, raw: bytes) -> None:

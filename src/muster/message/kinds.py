@@ -67,9 +67,7 @@ class MessageAct(Body, frozen=True):
 def check_send(body: MessageSend) -> MessageSend:
     """The message, if it can be sent.
 
-    Raises:
-        Malformed: an address is none, there are too many, or the text is too long.
-
+    Raises: Malformed where an address is none, there are too many, or the text is too long.
     """
     if not body.to:
         raise Malformed("a message needs a recipient: a machine, an agent, a role, or all")
