@@ -193,13 +193,13 @@ async def _merged(cache: Path, bases: list[Base], signature: commits.Signature) 
         merged, before = first.commit, [first.label]
         for other in others:
             await git.run_async(["update-ref", "--no-deref", "HEAD", merged], scratch)
-            tree = await _merge(scratch, _listed(before), other)
+            tree = await _merge(scratch, git.listed(before, _LABELS_MAX), other)
             # The objects are the scratch folder's; what is kept must be the cache's.
             for path in (scratch / ".git" / "objects").glob("??/*"):
                 target = cache / "objects" / path.parent.name / path.name
                 target.parent.mkdir(exist_ok=True)
                 os.replace(path, target)
-            message = f"Merge {other.label} into {_listed(before)}"
+            message = f"Merge {other.label} into {git.listed(before, _LABELS_MAX)}"
             parents = [merged, other.commit]
             merged = await commits.write(cache, tree, parents, message, signature)
             before.append(other.label)
@@ -219,8 +219,7 @@ async def _merge(scratch: Path, before: str, other: Base) -> str:
         listed = await git.run_async(["diff", "-z", "--name-only", "--diff-filter=U"], scratch)
         # Where a file meets a folder, git calls the file by its commit, too.
         names = [_OF_COMMIT.sub(b"", name) for name in listed.out.split(b"\0") if name]
-        files = ", ".join(git.shown(name) for name in names[:5])
-        files += f" and {len(names) - 5} more" if len(names) > 5 else ""
+        files = git.listed(names, 5)
         raise Refused(
             f"The results of {before} and {other.label} conflict in "
             f"{files or git.reason(done.err)}; let one phase come after the other."
@@ -230,12 +229,6 @@ async def _merge(scratch: Path, before: str, other: Base) -> str:
     for left in (scratch / ".git").glob("MERGE_*"):
         left.unlink()
     return tree
-
-
-def _listed(labels: Sequence[str]) -> str:
-    """Names, as many as anybody reads."""
-    more = len(labels) - _LABELS_MAX
-    return ", ".join(labels[:_LABELS_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _bare(path: Path, config: str) -> None:

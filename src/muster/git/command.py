@@ -92,7 +92,7 @@ ZERO: Final = "0" * 40
 """The id that means 'no object'."""
 _OBJECT_ID: Final = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
-clean, reason, shown = fault.clean, fault.reason, fault.shown
+clean, listed, reason, shown = fault.clean, fault.listed, fault.reason, fault.shown
 
 
 class Answer(NamedTuple):

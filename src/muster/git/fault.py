@@ -5,6 +5,7 @@ Rule 2: what a person reads is one clean line, the one that decided, and what to
 """
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from muster.errors import (
@@ -107,6 +108,12 @@ def shown(raw: bytes) -> str:
     text = raw.decode("utf-8", "backslashreplace")
     plain = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return plain if len(plain) <= _NAME_CHARS_MAX else f"{plain[:_NAME_CHARS_MAX]}…"
+
+
+def listed(names: Sequence[str | bytes], most: int) -> str:
+    """Names, as many as anybody reads; those of files as `shown`."""
+    first = ", ".join(each if isinstance(each, str) else shown(each) for each in names[:most])
+    return first + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def reason(err: str) -> str:

@@ -162,9 +162,8 @@ async def _unclear(store: git.Git, gitdir: Path, made: str) -> list[str]:
     absent = await asyncio.to_thread(_absent, gitdir.parent, listed)
     if not absent:
         return []
-    shown = ", ".join(git.shown(name) for name in absent[:_SHOWN_MAX])
-    more = f" and {len(absent) - _SHOWN_MAX} more" if len(absent) > _SHOWN_MAX else ""
-    return [f"the removal, if one was meant, of what its sparse checkout lacks ({shown}{more})"]
+    what = f"of what its sparse checkout lacks ({git.listed(absent, _SHOWN_MAX)})"
+    return [f"the removal, if one was meant, {what}"]
 
 
 def _absent(root: Path, names: list[bytes]) -> list[bytes]:

@@ -14,6 +14,7 @@ Struct may gain a field with a default, and old bodies stay readable.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -55,7 +56,7 @@ def encode(value: Any) -> bytes:
     _check_depth(raw, "The value to encode")
     # msgspec spells NaN and the infinities as null, so only a null can hide one of them.
     if b"null" in raw:
-        _check_no_float(value)
+        _check_profile(value, "The value to encode")
     if _is_suspect(raw):
         _check_profile(_decoder.decode(raw), "The value to encode")
     return raw
@@ -155,25 +156,15 @@ def _check_profile(value: Any, what: str) -> None:
         raise Malformed(f"{what} holds the float {value!r}; the format has integers only.")
     if isinstance(value, int) and not -INT_ABS_MAX <= value <= INT_ABS_MAX:
         raise Malformed(f"{what} holds an integer beyond 2^53, which other readers would round.")
+    items: Iterable[Any] = ()
     if isinstance(value, dict):
-        for key, item in value.items():
-            if not key.isascii():
+        items = value.values()
+        for key in value:
+            if not str(key).isascii():
                 raise Malformed(f"{what} has the key {key!r}; keys are ASCII.")
-            _check_profile(item, what)
-    elif isinstance(value, list):
-        for item in value:
-            _check_profile(item, what)
-
-
-def _check_no_float(value: Any) -> None:
-    if isinstance(value, float):
-        raise Malformed(f"The value to encode holds the float {value!r}; write an integer.")
-    if isinstance(value, dict):
-        for item in value.values():
-            _check_no_float(item)
     elif isinstance(value, list | tuple | set | frozenset):
-        for item in value:
-            _check_no_float(item)
+        items = value
     elif isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            _check_no_float(getattr(value, name))
+        items = (getattr(value, name) for name in value.__struct_fields__)
+    for item in items:
+        _check_profile(item, what)

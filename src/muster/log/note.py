@@ -17,7 +17,6 @@ byte keeps statements of different meaning apart even under one name:
 
 import re
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NamedTuple
@@ -101,7 +100,7 @@ def _signature(line: str) -> Signature:
         raise Malformed("A key name is empty, or holds a space or a plus.")
     try:
         data = b64decode(text, validate=True)
-    except (Base64Error, ValueError) as error:
+    except ValueError as error:
         raise Malformed("A signature line does not end in base64.") from error
     # Spare bits in the last character would give one signature several spellings.
     if len(data) <= KEY_ID_BYTES or b64encode(data).decode() != text:

@@ -20,7 +20,6 @@ A cosigner is named `muster/<machine>` and signs a first line, a time line and t
 """
 
 from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
@@ -184,7 +183,7 @@ def _read_checkpoint(text: str) -> tuple[FleetId, StreamName, int, bytes]:
     size = int(size_text)
     try:
         root = b64decode(root_text, validate=True)
-    except (Base64Error, ValueError) as error:
+    except ValueError as error:
         raise Malformed(f"The checkpoint of {stream} has no root on its third line.") from error
     _check_head(size, root)
     # Leading zeros and spare base64 bits would give one checkpoint several spellings.

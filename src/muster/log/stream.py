@@ -51,36 +51,31 @@ class StreamName(NamedTuple):
     def parse(text: str) -> "StreamName":
         """Return the stream that `text` names. Raises: Malformed."""
         parts = text.split("/")
-        if len(parts) != 3:
-            raise Malformed(f"{_quote(text)} is not a stream name (machine/incarnation/scope).")
+        _require(len(parts) == 3, text, "a stream name (machine/incarnation/scope)")
         return StreamName(machine_id(parts[0]), incarnation(parts[1]), scope(parts[2]))
 
 
 def machine_id(text: str) -> MachineId:
     """Return `text` as a machine id. Raises: Malformed."""
-    if not _KEY.fullmatch(text):
-        raise Malformed(f"{_quote(text)} is not a machine id (64 lower-case hex digits).")
+    _require(_KEY.fullmatch(text), text, "a machine id (64 lower-case hex digits)")
     return MachineId(text)
 
 
 def fleet_id(text: str) -> FleetId:
     """Return `text` as a fleet id. Raises: Malformed."""
-    if not _KEY.fullmatch(text):
-        raise Malformed(f"{_quote(text)} is not a fleet id (64 lower-case hex digits).")
+    _require(_KEY.fullmatch(text), text, "a fleet id (64 lower-case hex digits)")
     return FleetId(text)
 
 
 def incarnation(text: str) -> Incarnation:
     """Return `text` as an incarnation. Raises: Malformed."""
-    if not _INCARNATION.fullmatch(text):
-        raise Malformed(f"{_quote(text)} is not an incarnation (32 lower-case hex digits).")
+    _require(_INCARNATION.fullmatch(text), text, "an incarnation (32 lower-case hex digits)")
     return Incarnation(text)
 
 
 def scope(text: str) -> Scope:
     """Return `text` as a scope. Raises: Malformed."""
-    if not _SCOPE.fullmatch(text):
-        raise Malformed(f"{_quote(text)} is not a scope (fleet, journal, to.… or g.…).")
+    _require(_SCOPE.fullmatch(text), text, "a scope (fleet, journal, to.… or g.…)")
     return Scope(text)
 
 
@@ -91,8 +86,7 @@ def scope_to(machine: MachineId) -> Scope:
 
 def scope_group(owner: MachineId, name: str) -> Scope:
     """Return the scope of the group `name` that `owner` keeps."""
-    if not _GROUP_NAME.fullmatch(name):
-        raise Malformed(f"{_quote(name)} is not a group name ([a-z0-9-], 1 to 32 characters).")
+    _require(_GROUP_NAME.fullmatch(name), name, "a group name ([a-z0-9-], 1 to 32 characters)")
     return Scope(f"g.{machine_id(owner)}.{name}")
 
 
@@ -116,6 +110,8 @@ def group_name(scope: Scope) -> str | None:
     return scope[67:] if is_group(scope) else None
 
 
-def _quote(text: str) -> str:
-    """Show a hostile name safely: escaped, and not longer than a line."""
-    return ascii(text if len(text) <= 80 else text[:80] + "…")
+def _require(fits: object, text: str, what: str) -> None:
+    if not fits:
+        # A hostile name is shown escaped, and not longer than a line.
+        shown = ascii(text if len(text) <= 80 else text[:80] + "…")
+        raise Malformed(f"{shown} is not {what}.")

@@ -94,18 +94,7 @@ def root_at(subtrees: Subtrees, size: int) -> bytes:
 def inclusion_proof(subtrees: Subtrees, index: int, size: int) -> list[bytes]:
     """Return the proof that leaf `index` is in the tree of `size` leaves."""
     assert 0 <= index < size
-    proof: list[bytes] = []
-    start, end = 0, size
-    while end - start > 1:
-        middle = start + _split(end - start)
-        if index < middle:
-            proof.append(_span(subtrees, middle, end))
-            end = middle
-        else:
-            proof.append(_span(subtrees, start, middle))
-            start = middle
-    proof.reverse()
-    return proof
+    return _siblings(subtrees, index, size)[1]
 
 
 def verify_inclusion(
@@ -144,23 +133,29 @@ def consistency_proof(subtrees: Subtrees, old: int, new: int) -> list[bytes]:
     It is empty when `old` is 0 or equals `new`: there is nothing to prove.
     """
     assert 0 <= old <= new
-    proof: list[bytes] = []
     if old in (0, new):
-        return proof
-    start, end, whole = 0, new, True
-    while old < end:
-        middle = start + _split(end - start)
-        if old <= middle:
-            proof.append(_span(subtrees, middle, end))
+        return []
+    start, proof = _siblings(subtrees, old - 1, new, old)
+    # The verifier knows the old root; it is only sent when it is not the whole old tree.
+    return [_span(subtrees, start, old), *proof] if start else proof
+
+
+def _siblings(subtrees: Subtrees, index: int, end: int, stop: int = 0) -> tuple[int, list[bytes]]:
+    """Where the subtree around `index` starts, and the hashes beside its way up to [0, end).
+
+    That subtree is the leaf itself, or the one that ends at `stop`.
+    """
+    start, found = 0, list[bytes]()
+    while end - start > 1 and end != stop:
+        # The largest power of two below the width: where RFC 6962 cuts.
+        middle = start + (1 << (end - start - 1).bit_length() - 1)
+        if index < middle:
+            found.append(_span(subtrees, middle, end))
             end = middle
         else:
-            proof.append(_span(subtrees, start, middle))
-            start, whole = middle, False
-    # The verifier knows the old root; it is only sent when it is not the whole old tree.
-    if not whole:
-        proof.append(_span(subtrees, start, end))
-    proof.reverse()
-    return proof
+            found.append(_span(subtrees, start, middle))
+            start = middle
+    return start, found[::-1]
 
 
 def verify_consistency(
@@ -186,11 +181,6 @@ def verify_consistency(
         old_node = node_hash(sibling, old_node) if left else old_node
         new_node = node_hash(sibling, new_node) if left else node_hash(new_node, sibling)
     return old_node == old_root and new_node == new_root
-
-
-def _split(width: int) -> int:
-    """Return the largest power of two below `width`: where RFC 6962 cuts."""
-    return 1 << (width - 1).bit_length() - 1
 
 
 def _span(subtrees: Subtrees, start: int, end: int) -> bytes:
