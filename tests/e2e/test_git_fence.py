@@ -340,8 +340,11 @@ def test_a_daemon_that_is_silent_or_hangs_up_is_a_no(hub, monkeypatch, tmp_path)
 
         path = str(tmp_path / "quiet.sock")
         listener = hub.run(ipc.IpcChannel().listen(path, on_link))
+        asked = {"MUSTER_PEER": STUDIO, "MUSTER_SOCK": path, "MUSTER_REPO": "main"}
+        for name, text in asked.items():
+            monkeypatch.setenv(name, text)
         with pytest.raises(Unreachable):
-            git_hook.ask(path, "main", STUDIO, [move])
+            git_hook.pre_receive([move])
         hub.run(listener.close())
 
 

@@ -72,7 +72,8 @@ class ShimAttempt:
         self._obeys_s_max = 2 * order.grace_s + OBEY_SLACK_S
         self._loop = asyncio.get_running_loop()
         self._watches = [self._loop.call_later(order.timeout_s + self._obeys_s_max, self._force)]
-        self._journal = Journal(on_event)
+        self._on_event = on_event
+        self._journal_bytes, self._journal_full = 0, False
         self._stderr = Stream(Secrets(order.secrets))
         self._outcome: Outcome | None = None
         self._complaint = b""
@@ -141,7 +142,7 @@ class ShimAttempt:
                 self._complaint += f"unreadable line: {error}".encode()
                 return
             if line.event is not None:
-                self._journal.take(*line.event)
+                self._write_down(*line.event)
             elif line.begun:
                 self._begun = True
             elif line.ready is not None and not self.ready.done():
@@ -176,16 +177,8 @@ class ShimAttempt:
         while data := await self._errors.read(4096):
             self._complaint = (self._complaint + self._stderr.feed(data))[-COMPLAINT_BYTES_MAX:]
 
-
-class Journal:
-    """What an attempt may write down, however much its program says."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._size = 0
-        self._full = False
-
-    def take(self, kind: str, fields: dict[str, Any]) -> None:
+    def _write_down(self, kind: str, fields: dict[str, Any]) -> None:
+        """An event as far as the journal has room for it, however much the program says."""
         size = len(msgspec.json.encode(fields))
         if size > EVENT_FIELDS_BYTES_MAX:
             # It would not fit into an entry; a driver cuts by itself before that.
@@ -194,14 +187,14 @@ class Journal:
                 n: cut(v, CUT_BYTES_MAX) if isinstance(v, str) else v for n, v in texts.items()
             }
             size = len(msgspec.json.encode(fields))
-        self._size += size + EVENT_FRAME_BYTES
+        self._journal_bytes += size + EVENT_FRAME_BYTES
         # How it ended is always said, and what was permitted as long as possible.
-        most = {"agent.end": self._size, "agent.ask": 2 * ATTEMPT_JOURNAL_BYTES_MAX}
+        most = {"agent.end": self._journal_bytes, "agent.ask": 2 * ATTEMPT_JOURNAL_BYTES_MAX}
         most["agent.decision"] = most["agent.ask"]
-        if self._size <= most.get(kind, ATTEMPT_JOURNAL_BYTES_MAX):
+        if self._journal_bytes <= most.get(kind, ATTEMPT_JOURNAL_BYTES_MAX):
             self._on_event(AgentEvent(kind, fields))
-        elif not self._full:
-            self._full = True
+        elif not self._journal_full:
+            self._journal_full = True
             text = "…[the journal of this attempt is full; what follows is not kept]"
             self._on_event(AgentEvent("agent.output", {"stream": "stderr", "text": text}))
 

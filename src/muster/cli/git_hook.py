@@ -45,7 +45,13 @@ def pre_receive(moves: list[Update]) -> None:
         raise Refused("this repository is pushed to as muster::<machine>/<name> only")
     if not moves:
         raise Refused("the push names no ref")
-    ask(path, os.environ.get("MUSTER_REPO", ""), peer, moves)
+    # Anything but the daemon's yes raises.
+    args = {
+        "peer": peer,
+        "repo": os.environ.get("MUSTER_REPO", ""),
+        "updates": list(map(list, moves)),
+    }
+    call.ask(path, "git.may-push", args, within_s=limits.GIT_HOOK_MS_MAX / 1000)
     for move in moves:
         if must_advance(move) and _git("merge-base", "--is-ancestor", move.old, move.new) is None:
             raise Refused(f"{move.ref} may only move forward, not be rewritten")
@@ -60,12 +66,6 @@ def reference_transaction(moves: list[Update]) -> None:
             continue
         if (reason := may_commit(move, partial(_git, "cat-file", "blob"))) is not None:
             raise Refused(reason)
-
-
-def ask(path: str, repo: str, peer: str, moves: list[Update]) -> None:
-    """One question to the daemon; anything but its yes raises."""
-    args = {"peer": peer, "repo": repo, "updates": [list(move) for move in moves]}
-    call.ask(path, "git.may-push", args, within_s=limits.GIT_HOOK_MS_MAX / 1000)
 
 
 def updates(raw: bytes) -> list[Update]:
