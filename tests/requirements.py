@@ -35,6 +35,7 @@ PROMISES: Final[dict[str, str]] = {
     "log.admit-duplicates": "Entries that are held already are skipped by position, however late and often they arrive.",
     "log.admit-takes": "A segment that follows what is held, under a genuine seal, is taken as far as it is new.",
     "log.body-once": "A body is read once while it is worked on; so many small ones are remembered and no large one.",
+    "log.fold-rows": "A table has the columns, in the types, that the class of its rows says; what no column can hold is refused.",
     "log.fold-body": "A fold reads a body only through a check; an erased or unreadable one is skipped with a reason.",
     "log.vectors-refused": "Every frozen vector of a wrong form is refused.",
     "log.vectors-accepted": "Every frozen vector is read, and written again, byte for byte.",

@@ -262,5 +262,5 @@ def check_refold(machine: Machine) -> None:
 
 
 def _digests(store: Store) -> dict[str, list[tuple[Any, ...]]]:
-    tables = [t.name for fold in all_folds(store.fleet, PARTS) for t in fold.tables]
-    return {name: sorted(map(repr, store.tables.rows(name, limit=10_000_000))) for name in tables}  # type: ignore[misc]
+    tables = [t for fold in all_folds(store.fleet, PARTS) for t in fold.tables]
+    return {t.name: sorted(map(repr, store.tables.rows(t, limit=10_000_000))) for t in tables}  # type: ignore[misc]

@@ -23,7 +23,7 @@ from tests.fleet.world import (
 from tests.promise import proves
 
 from muster.errors import Denied, Forged, Malformed
-from muster.fleet import kinds
+from muster.fleet import folds, kinds
 from muster.fleet.capability import Capability, check_capability, make_capability, read_token
 from muster.fleet.document import document_id
 from muster.fleet.grant import ANYTHING, Grant, agent_key, sign_give
@@ -171,7 +171,7 @@ def test_a_statement_for_another_grant_gives_nothing():
     )
     world.write(STUDIO, kinds.GRANT_GIVE, kinds.GrantGive(grant=grant(), statement=order.decode()))
     assert world.skipped == ["other-grant", "other-grant"]
-    assert list(world.select("fleet_grant")) == []
+    assert list(world.select(folds.GRANT)) == []
 
 
 @proves("fleet.delegation")

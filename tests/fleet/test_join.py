@@ -26,9 +26,9 @@ from tests.promise import proves
 
 from muster import limits
 from muster.errors import Conflict, Denied, Forged, Malformed, Refused
-from muster.fleet import kinds
+from muster.fleet import folds, kinds
 from muster.fleet.document import write_document
-from muster.fleet.invite import OpenInvite, open_invite, read_invite, token_hash, write_invite
+from muster.fleet.invite import open_invite, read_invite, token_hash, write_invite
 from muster.fleet.join import (
     Enrolment,
     Join,
@@ -108,9 +108,8 @@ class Hub:
         self.world: World = small_fleet()
         self.world.write(STUDIO, kinds.INVITE_OPEN, open_invite(TOKEN, "phone", ("mobile",), NOW))
 
-    def invite(self, sha256: str) -> OpenInvite | None:
-        rows = [row for row in self.world.select("fleet_invite") if row["sha256"] == sha256]
-        return OpenInvite(*(rows[0][f] for f in OpenInvite._fields)) if rows else None
+    def invite(self, sha256: str) -> folds.InviteRow | None:
+        return next(iter(self.world.select(folds.INVITE, sha256=sha256)), None)
 
     def join(self, raw: bytes, now_ms: int = NOW) -> bytes:
         join: Join = open_join(raw, FLEET_ID)
@@ -265,7 +264,7 @@ def test_entries_that_break_an_invites_rules_are_skipped():
     hub = Hub()
     use = kinds.InviteUse(machine=PHONE.machine, sha256=token_hash(TOKEN))
     hub.world.write(STUDIO, kinds.INVITE_USE, use)
-    before = list(hub.world.select("fleet_invite"))
+    before = list(hub.world.select(folds.INVITE))
     other = kinds.InviteUse(machine=LAPTOP.machine, sha256=token_hash(TOKEN))
     unknown = kinds.InviteUse(machine=LAPTOP.machine, sha256="0" * 64)
     hub.world.write(STUDIO, kinds.INVITE_USE, other)
@@ -274,7 +273,7 @@ def test_entries_that_break_an_invites_rules_are_skipped():
     # A machine cannot use another machine's invite by writing so in its own stream.
     hub.world.write(BUILD, kinds.INVITE_USE, other)
     assert hub.world.skipped == ["invite-used", "invite-unknown", "invite-known", "invite-unknown"]
-    assert list(hub.world.select("fleet_invite")) == before
+    assert list(hub.world.select(folds.INVITE)) == before
 
 
 def changed(answer: bytes, **fields: Any) -> bytes:

@@ -148,8 +148,8 @@ def test_what_was_acknowledged_before_stays_so_and_nothing_else_is_acknowledged_
         (STUDIO, kinds.MACHINE_REVOKE, shut()),
         (BUILD, kinds.INCIDENT_ACKNOWLEDGE, seen(BOB, 5)),
     )
-    rows = list(world.select(folds.ACKNOWLEDGED.name))
-    assert {(r["incident"], r["signer"]) for r in rows} == {(first, BOB.key), (second, BOB.key)}
+    rows = list(world.select(folds.ACKNOWLEDGED))
+    assert {(r.incident, r.signer) for r in rows} == {(first, BOB.key), (second, BOB.key)}
     assert world.roster.acknowledged(BOB.key, first)
     assert world.roster.acknowledged(BOB.key, second), "as long as nobody said what counts"
     world.write(STUDIO, kinds.OPERATOR_END, end(forks=(first,)))
@@ -165,7 +165,7 @@ def test_an_end_outlasts_the_stream_that_told_of_it_and_nobody_repeats_what_it_d
     told = world.write(LAPTOP, kinds.OPERATOR_END, end(ID["send"]))
     kept = permanent(told, world.roster, STUDIO.machine)
     assert kept is not None
-    assert [r["document"] for r in world.select(kept.table, **kept.row)] == [end(ID["send"]).end]
+    assert [r.document for r in world.select(kept.table, **kept.row)] == [end(ID["send"]).end]
     forged = world.write(LAPTOP, kinds.OPERATOR_END, end(by=OTHER_AUTHORITY))
     assert permanent(forged, world.roster, STUDIO.machine) is None
     bodies = {
@@ -196,5 +196,5 @@ def test_an_end_names_as_much_as_one_entry_carries():
 @proves("fleet.operator-end")
 def test_the_rows_of_a_stranger_about_ends_are_none():
     world = world_with((BUILD, kinds.OPERATOR_END, end(who=MALLORY)))
-    assert list(world.select(folds.ENDED.name))
+    assert list(world.select(folds.ENDED))
     assert world.roster.ended == {}

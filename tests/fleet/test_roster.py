@@ -29,6 +29,7 @@ from muster.fleet import kinds
 from muster.fleet.assembly import assemble
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
+from muster.fleet.folds import INCARNATION, INCIDENT
 from muster.fleet.grant import Grant
 from muster.fleet.machine import Identity
 from muster.log.stream import JOURNAL, Scope, scope_group, scope_to
@@ -125,7 +126,7 @@ def test_an_incarnation_says_where_the_earlier_one_ended():
     heads = {str(stream(LAPTOP)): kinds.Head(root="ab" * 32, size=7)}
     body = kinds.MachineOpen(record=LAPTOP_RECORD.raw.decode(), heads=heads)
     world.write(stream(LAPTOP, incarnation=1), kinds.MACHINE_OPEN, body)
-    rows = {row["incarnation"]: row["heads"] for row in world.select("fleet_incarnation")}
+    rows = {row.incarnation: row.heads for row in world.select(INCARNATION)}
     assert '"size":7' in rows[f"{1:032x}"]
 
 
@@ -300,7 +301,7 @@ def test_rows_in_any_order_make_the_same_roster():
         shuffled = list(world.rows.items())
         random.Random(seed).shuffle(shuffled)
         world.rows = dict(shuffled)
-        assert assemble(FLEET_ID, world.select) == wanted
+        assert assemble(FLEET_ID, world.select, world.distinct) == wanted
 
 
 @proves("fleet.roster-order")
@@ -342,13 +343,13 @@ def test_the_same_incident_while_open_is_counted_and_not_repeated():
     disk = kinds.IncidentOpen(key="disk-full", severity="critical", title="build has no space")
     for at in range(3):
         world.write(BUILD, kinds.INCIDENT_OPEN, disk, now_ms=NOW + at)
-    (row,) = world.select("fleet_incident")
-    assert (row["open"], row["times"], row["opened_ms"], row["t_ms"]) == (1, 3, NOW, NOW + 2)
+    (row,) = world.select(INCIDENT)
+    assert (row.open, row.times, row.opened_ms, row.t_ms) == (1, 3, NOW, NOW + 2)
     world.write(BUILD, kinds.INCIDENT_CLOSE, kinds.IncidentClose(key="disk-full", reason="cleaned"))
     world.write(BUILD, kinds.INCIDENT_CLOSE, kinds.IncidentClose(key="disk-full", reason="again"))
-    (row,) = world.select("fleet_incident")
-    assert (row["open"], row["detail"]) == (0, "cleaned")
+    (row,) = world.select(INCIDENT)
+    assert (row.open, row.detail) == (0, "cleaned")
     assert world.skipped == ["incident-not-open"]
     world.write(BUILD, kinds.INCIDENT_OPEN, disk, now_ms=NOW + 9)
-    (row,) = world.select("fleet_incident")
-    assert (row["open"], row["times"], row["opened_ms"]) == (1, 1, NOW + 9)
+    (row,) = world.select(INCIDENT)
+    assert (row.open, row.times, row.opened_ms) == (1, 1, NOW + 9)

@@ -21,6 +21,7 @@ from tests.promise import proves
 from muster import limits
 from muster.errors import Denied, Forged, Malformed
 from muster.fleet import kinds
+from muster.fleet.folds import DENIAL, ORDER, OrderRow
 from muster.fleet.statement import check_order, open_statement, sign_statement
 
 ARGS = {"command": "make test", "needs": {"label": "tests"}}
@@ -118,8 +119,8 @@ def test_a_statement_that_nobody_could_check_is_never_signed(changes: dict[str, 
         order(**changes)
 
 
-def taken(world: World) -> list[dict[str, Any]]:
-    return list(world.select("fleet_order"))
+def taken(world: World) -> list[OrderRow]:
+    return list(world.select(ORDER))
 
 
 def obey(raw: bytes) -> kinds.OrderTake:
@@ -131,7 +132,7 @@ def test_an_order_shown_again_does_nothing():
     world = small_fleet()
     world.write(BUILD, kinds.ORDER_TAKE, obey(order()))
     before = taken(world)
-    assert [(row["operator"], row["verb"]) for row in before] == [(ALICE.key, "run")]
+    assert [(row.operator, row.verb) for row in before] == [(ALICE.key, "run")]
     world.write(BUILD, kinds.ORDER_TAKE, obey(order()), now_ms=NOW + 1)
     assert world.skipped == ["replayed"]
     assert taken(world) == before
@@ -163,7 +164,7 @@ def test_an_order_whose_taking_is_stamped_late_is_spent_all_the_same():
     world = small_fleet()
     world.write(BUILD, kinds.ORDER_TAKE, obey(order()), now_ms=NOW + HOUR + 1)
     assert world.skipped == []
-    assert [row["t_ms"] for row in taken(world)] == [NOW + HOUR + 1]
+    assert [row.t_ms for row in taken(world)] == [NOW + HOUR + 1]
     world.write(BUILD, kinds.ORDER_TAKE, obey(order()), now_ms=NOW + HOUR + 2)
     assert world.skipped == ["replayed"]
 
@@ -191,8 +192,8 @@ def test_a_refusal_is_kept_with_who_asked_and_why():
         by=MALLORY.key, verb="run", object="project", reason="no grant", statement=""
     )
     world.write(BUILD, kinds.ORDER_DENY, body)
-    (row,) = world.select("fleet_denial")
-    assert (row["asker"], row["verb"], row["reason"]) == (MALLORY.key, "run", "no grant")
+    (row,) = world.select(DENIAL)
+    assert (row.asker, row.verb, row.reason) == (MALLORY.key, "run", "no grant")
 
 
 @proves("fleet.default-deny", "fleet.folds-total")
@@ -201,5 +202,5 @@ def test_a_refusal_of_anything_however_odd_is_kept():
     odd = kinds.OrderDeny(by="", verb="rm -rf /", object="ä\n\x00", reason="no", statement="x")
     world.write(BUILD, kinds.ORDER_DENY, odd)
     assert world.skipped == []
-    (row,) = world.select("fleet_denial")
-    assert (row["verb"], row["object"]) == ("rm -rf /", "ä\n\x00")
+    (row,) = world.select(DENIAL)
+    assert (row.verb, row.object) == ("rm -rf /", "ä\n\x00")

@@ -1,7 +1,7 @@
 """A small fleet for tests: an authority, two machines, two operators, and streams to write."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from muster.fleet import kinds
 from muster.fleet.assembly import assemble
@@ -20,7 +20,7 @@ from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, compose
-from muster.log.fold import Key, Row, Skip
+from muster.log.fold import R, Skip, Table
 from muster.log.stream import FLEET, Incarnation, MachineId, Scope, StreamName
 
 NOW = 1_790_000_000_000
@@ -102,12 +102,13 @@ def take(grant_id: str, by: Operator = ALICE) -> kinds.GrantTake:
 
 
 class _StreamRows:
-    def __init__(self, rows: dict[tuple[str, StreamName, Key], Row], name: StreamName) -> None:
+    def __init__(self, rows: dict[tuple[Any, ...], NamedTuple], stream: StreamName) -> None:
         self.rows = rows
-        self.name = name
+        self.stream = stream
 
-    def get(self, table: str, key: Key) -> Row | None:
-        return self.rows.get((table, self.name, key))
+    def get(self, table: Table[R], *key: Any) -> R | None:
+        found: Any = self.rows.get((table.name, self.stream, *key))
+        return found
 
 
 class World:
@@ -115,8 +116,8 @@ class World:
 
     def __init__(self) -> None:
         self.folds = fleet_folds(FLEET_ID)
-        self.tables = {table.name: table for fold in self.folds for table in fold.tables}
-        self.rows: dict[tuple[str, StreamName, Key], Row] = {}
+        self.tables = {table.row: table for fold in self.folds for table in fold.tables}
+        self.rows: dict[tuple[Any, ...], NamedTuple] = {}
         self.sizes: dict[StreamName, int] = {}
         self.skipped: list[str] = []
 
@@ -143,33 +144,32 @@ class World:
             if entry.header.kind not in fold.kinds:
                 continue
             try:
-                changes = list(fold.apply(entry, _StreamRows(self.rows, entry.stream)))
+                rows = list(fold.apply(entry, _StreamRows(self.rows, entry.stream)))
             except Skip as skip:
                 self.skipped.append(skip.reason)
                 continue
-            for table, key, row in changes:
-                declared = self.tables[table]
-                assert len(key) == len(declared.key)
-                assert row is not None, "the fleet's folds never delete"
-                assert len(row) == len(declared.columns)
-                for (_, affinity), value in zip(
-                    (*declared.key, *declared.columns), (*key, *row), strict=True
-                ):
+            for row in rows:
+                table = self.tables[type(row)]
+                assert row[0] == entry.stream
+                for (_, affinity), value in zip(table.columns, row[1:], strict=True):
                     assert type(value) is {"text": str, "int": int, "blob": bytes}[affinity]
-                self.rows[table, entry.stream, key] = row
+                self.rows[table.name, *row[: 1 + table.key]] = row
 
-    def select(self, table: str, /, **equals: str) -> Iterable[dict[str, Any]]:
-        declared = self.tables[table]
-        names = [name for name, _ in (*declared.key, *declared.columns)]
-        for (found, name, key), row in self.rows.items():
-            if found == table:
-                made = {"stream": str(name), **dict(zip(names, (*key, *row), strict=True))}
-                if equals.items() <= made.items():
-                    yield made
+    def select(self, table: Table[R], /, **equals: str) -> Iterable[R]:
+        for row in self.rows.values():
+            if isinstance(row, table.row) and equals.items() <= row._asdict().items():
+                yield row
+
+    def distinct(
+        self, table: Table[Any], columns: tuple[str, ...], /, **equals: str
+    ) -> Iterable[tuple[Any, ...]]:
+        return dict.fromkeys(
+            tuple(getattr(row, name) for name in columns) for row in self.select(table, **equals)
+        )
 
     @property
     def roster(self) -> Roster:
-        return assemble(FLEET_ID, self.select)
+        return assemble(FLEET_ID, self.select, self.distinct)
 
     def enrol(self, *records: MachineRecord) -> None:
         for each in records:

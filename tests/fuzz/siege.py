@@ -32,6 +32,7 @@ from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task import kinds as task_kinds
 from muster.task.evidence import task_args
+from muster.task.fold import RUN, TASK
 from muster.task.instruction import (
     Fenced,
     MoveBranch,
@@ -195,10 +196,9 @@ class Siege:
                 self.pending.append(effect)
         self._steps += 1
         if self._steps % 25 == 0:
-            for name in ("task", "run"):
-                self.shapes.learn(
-                    name, (r[name] for r in self.target.store.tables.rows(name)[-50:])
-                )
+            for table in (TASK, RUN):
+                rows = self.target.store.tables.rows(table)[-50:]
+                self.shapes.learn(table.name, (row.id for row in rows))
 
     def _relink(self, link: int) -> None:
         peer = BUILD.machine if link == MEMBER else ""
@@ -252,18 +252,18 @@ class Siege:
 
     def sequence(self) -> None:
         """What a lease holder may say: of a task that was really assigned to it, in a legal order."""
-        rows = [r for r in self.target.store.tables.rows("task") if r["machine"] == BUILD.machine]
-        live = [r for r in rows if r["state"] == "leased"] or rows
+        rows = [r for r in self.target.store.tables.rows(TASK) if r.machine == BUILD.machine]
+        live = [r for r in rows if r.state == "leased"] or rows
         if not live:
             return
         row = self.rng.choice(live)
-        epoch = [row["epoch_order"], row["epoch_count"]]
-        assigned = (row["assigned"],) if row["assigned"] else ()
+        epoch = [row.epoch_order, row.epoch_count]
+        assigned = (row.assigned,) if row.assigned else ()
         for kind in self.rng.choice((["attempt.start"], ["attempt.start", "attempt.finish"],
                                      ["attempt.finish"], ["attempt.refuse"])):  # fmt: skip
             drawn = self.shapes.of(task_kinds.KINDS[kind])
             drawn = drawn if isinstance(drawn, dict) else {}
-            body = {**drawn, "task": row["task"], "epoch": epoch}
+            body = {**drawn, "task": row.task, "epoch": epoch}
             self._write(kind, body, FLEET, assigned if self.rng.random() < 0.8 else self._causes())
         self._push(FLEET)
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from muster.task.fold import ATTEMPT, RUN
 from tests.fuzz.shapes import Shapes
 from tests.fuzz.siege import BODIES, Found, Siege
 from tests.promise import proves
@@ -32,8 +33,8 @@ def test_the_siege_reaches_leases_runs_and_every_kind_of_deed() -> None:
     runs: set[str] = set()
     for seed in (4, 5, 6):
         siege = play(seed, 1_500)
-        attempts |= {row["state"] for row in siege.target.store.tables.rows("attempt")}
-        runs |= {row["state"] for row in siege.target.store.tables.rows("run")}
+        attempts |= {row.state for row in siege.target.store.tables.rows(ATTEMPT)}
+        runs |= {row.state for row in siege.target.store.tables.rows(RUN)}
         assert len(siege.counts) == len(siege.deeds)
     assert {"running", "done", "failed", "refused"} <= attempts
     assert {"done", "failed", "open"} <= runs

@@ -1,6 +1,6 @@
 """How folds read bodies."""
 
-from typing import Any
+from typing import Any, Literal, NamedTuple, NewType
 
 import msgspec
 import pytest
@@ -12,7 +12,8 @@ from tests.promise import proves
 from muster.errors import Malformed
 from muster.limits import BODIES_REMEMBERED_MAX
 from muster.log import canon, fold
-from muster.log.fold import Skip, body_as
+from muster.log.fold import Skip, Table, body_as
+from muster.log.stream import MachineId, StreamName
 
 
 class Text(msgspec.Struct, forbid_unknown_fields=True):
@@ -147,3 +148,45 @@ def test_a_number_that_other_readers_round_is_skipped():
         body_as(entry(body=body), Flat)
     fine = body.replace(b"993", b"991")
     assert body_as(entry(body=fine), Flat).number == 2**53 - 1
+
+
+Name = NewType("Name", MachineId)
+
+
+class Row(NamedTuple):
+    stream: StreamName
+    id: Name
+    state: Literal["open", "done"]
+    times: int
+    entry: bytes
+
+
+@proves("log.fold-rows")
+def test_the_columns_of_a_table_are_those_of_its_row():
+    table = Table("thing", Row, key=2)
+    assert table.columns == (("id", "text"), ("state", "text"), ("times", "int"), ("entry", "blob"))
+    assert ("stream", *(name for name, _ in table.columns)) == Row._fields
+
+
+@proves("log.fold-rows")
+@pytest.mark.parametrize(
+    "sort", [float, bool, int | None, list[str], Literal["open", 1], NewType("Number", float), Any]
+)
+def test_what_no_column_can_hold_is_refused(sort):
+    class BadRow(NamedTuple):
+        stream: StreamName
+        key: str
+        bad: sort
+
+    with pytest.raises(ValueError, match="the column bad of the table thing cannot hold"):
+        Table("thing", BadRow).columns  # noqa: B018 - it raises
+
+
+@proves("log.fold-rows")
+def test_a_row_begins_with_the_stream_that_it_is_of():
+    class BadRow(NamedTuple):
+        key: str
+        stream: StreamName
+
+    with pytest.raises(ValueError, match="begins with something else"):
+        Table("thing", BadRow).columns  # noqa: B018 - it raises

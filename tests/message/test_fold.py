@@ -1,7 +1,5 @@
 """Messages and receipts become rows."""
 
-import copy
-
 import pytest
 from tests.message.world import ALICE, BOB, Stream
 from tests.promise import proves
@@ -10,17 +8,17 @@ from muster import limits
 from muster.errors import Malformed
 from muster.log.kind import bodies_of
 from muster.message import kinds
-from muster.message.fold import MessageFold, ReceiptFold, ReceiptRow, message_of
+from muster.message.fold import MESSAGE, RECEIPT, MessageFold, ReceiptFold, message_of
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send
 
 KINDS = bodies_of(kinds.__name__)
 
 
 def skips(stream, body, reason, **changes):
-    before = copy.deepcopy(stream.rows.tables)
+    before = dict(stream.rows.held)
     stream.append(body, **changes)
     assert stream.skipped == [reason]
-    assert stream.rows.tables == before
+    assert stream.rows.held == before
 
 
 def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
@@ -28,7 +26,7 @@ def test_a_message_is_a_row_at_its_entrys_place_and_begins_a_thread():
     first = stream.append(MessageSend([BOB, f"claude@{BOB}"], "hello"))
     answer = stream.append(MessageSend([BOB], "more", reply_to=first.id.hex()))
     named = stream.append(MessageSend(["all"], "news", thread="release"))
-    assert stream.rows.get("message", (0,)) == (first.id, f"{BOB}\nclaude@{BOB}", 1000)
+    assert stream.rows.get(MESSAGE, 0)[2:] == (first.id, f"{BOB}\nclaude@{BOB}", 1000)
     said = message_of(first)
     assert (said.to, said.text, said.stream) == ([BOB, f"claude@{BOB}"], "hello", stream.name)
     threads = [message_of(each).thread for each in (first, answer, named)]
@@ -43,7 +41,7 @@ def test_the_same_message_sent_twice_by_key_counts_once():
     stream.skipped.clear()
     stream.append(MessageSend([BOB], "pay"))
     stream.append(MessageSend([BOB], "pay"))
-    assert len(stream.rows.tables["message"]) == 3
+    assert len(stream.rows.every(MESSAGE)) == 3
 
 
 @proves("message.receipts-are-the-readers")
@@ -51,14 +49,14 @@ def test_the_first_receipt_counts_and_acting_means_having_read():
     stream = Stream(BOB)
     message = "ab" * 32
     stream.append(MessageAct(message, "done", "merged"), at_ms=50)
-    row = ReceiptRow(*stream.rows.get("receipt", (bytes.fromhex(message), "muster")))
+    row = stream.rows.get(RECEIPT, bytes.fromhex(message), "muster")
     assert (row.read_ms, row.acted_ms, row.result, row.text) == (50, 50, "done", "merged")
     skips(stream, MessageRead(message), "read-already")
     stream.skipped.clear()
     skips(stream, MessageAct(message, "declined"), "acted-already")
     stream.skipped.clear()
     stream.append(MessageRead(message), actor=f"claude@{'b' * 8}")
-    assert len(stream.rows.tables["receipt"]) == 2
+    assert len(stream.rows.every(RECEIPT)) == 2
 
 
 @proves("message.bad-ones-are-refused")
@@ -89,7 +87,7 @@ def test_a_body_that_is_none_is_skipped(kind, raw):
     stream = Stream(BOB)
     stream.append_raw(kind, raw)
     assert stream.skipped == ["bad-body"]
-    assert stream.rows.tables == {}
+    assert stream.rows.held == {}
 
 
 def test_a_receipt_for_what_is_no_id_is_skipped():

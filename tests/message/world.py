@@ -9,9 +9,16 @@ from muster.log.clock import Stamp
 from muster.log.entry import Entry, compose
 from muster.log.fold import Skip
 from muster.log.kind import kind_of
-from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
-from muster.message.fold import Message, MessageFold, ReceiptFold, ReceiptRow, message_of
-from muster.message.state import Receipt
+from muster.log.stream import MachineId
+from muster.message.fold import (
+    MESSAGE,
+    RECEIPT,
+    Message,
+    MessageFold,
+    ReceiptFold,
+    ReceiptRow,
+    message_of,
+)
 
 ALICE = MachineId("a" * 64)
 BOB = MachineId("b" * 64)
@@ -22,8 +29,8 @@ class Stream:
     """One machine's stream."""
 
     def __init__(self, machine: MachineId) -> None:
-        self.name = StreamName(machine, Incarnation("1" * 32), FLEET)
-        self.rows = MemoryRows()
+        self.rows = MemoryRows(machine)
+        self.name = self.rows.stream
         self.skipped: list[str] = []
         self.entries: list[Entry] = []
 
@@ -44,10 +51,8 @@ class Stream:
         return entry
 
     def sent(self) -> list[Message]:
-        there = self.rows.tables.get("message", {})
-        return [message_of(e) for e in self.entries if (e.header.seq,) in there]
+        there = {row.seq for row in self.rows.every(MESSAGE)}
+        return [message_of(e) for e in self.entries if e.header.seq in there]
 
-    def receipts(self) -> list[Receipt]:
-        table = self.rows.tables.get("receipt", {})
-        who = self.name.machine
-        return [Receipt(who, key[0], key[1], ReceiptRow(*row)) for key, row in table.items()]
+    def receipts(self) -> list[ReceiptRow]:
+        return self.rows.every(RECEIPT)

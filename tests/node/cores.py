@@ -36,6 +36,7 @@ from muster.node.parts import PARTS
 from muster.node.tasks import attempt_body
 from muster.store.store import Store
 from muster.task.evidence import task_args
+from muster.task.fold import TASK, TaskRow
 from muster.task.instruction import Now
 from muster.task.kinds import TaskOpen
 from muster.verbs.table import VERBS
@@ -162,8 +163,8 @@ class One:
     def sizes(self) -> dict[str, int]:
         return {str(s): self.core.log.size(s) for s in self.core.log.streams()}
 
-    def task(self, name: str) -> dict[str, Any]:
-        return max(self.core.tables.rows("task", task=name), key=lambda r: r["changed_ms"])  # type: ignore[no-any-return]
+    def task(self, name: str) -> TaskRow:
+        return max(self.core.tables.rows(TASK, task=name), key=lambda r: r.changed_ms)
 
     @property
     def notes(self) -> list[str]:

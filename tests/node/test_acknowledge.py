@@ -12,7 +12,7 @@ from tests.promise import proves
 from muster.fleet import folds, kinds
 from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
-from muster.fleet.folds import ACKNOWLEDGED
+from muster.fleet.folds import ACKNOWLEDGED, INCIDENT
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.machine import Operator
 from muster.fleet.permanent import permanent
@@ -90,10 +90,8 @@ def test_a_fork_alarms_every_holder_until_an_operator_closes_it(world):
         assert alarms(machine) == []
     # Nothing came back and nothing went: the stream stays where its branches part.
     assert {s: n for s, n in hub.sizes().items() if s == fork["stream"]} == sizes
-    rows = hub.core.tables.rows("fleet_incident", key="incarnation")
-    assert [r["open"] for r in rows if str(r["stream"]) == str(hub.core.membership.own(FLEET))] == [
-        0
-    ]
+    rows = hub.core.tables.rows(INCIDENT, key="incarnation")
+    assert [r.open for r in rows if r.stream == hub.core.membership.own(FLEET)] == [0]
 
 
 @proves("fleet.fork-closed")
@@ -164,7 +162,7 @@ def test_nobody_but_an_operator_closes_a_fork_and_it_is_closed_once(world):
     assert hub.call(VERB, args)["error"]["kind"] == "Denied"
     changed = world.sign(VERB, fork["fork"], hub, signed(fork["fork"], "another note"))
     assert hub.call(VERB, args, statement=changed)["error"]["kind"] == "Forged"
-    assert hub.core.tables.rows(ACKNOWLEDGED.name) == []
+    assert hub.core.tables.rows(ACKNOWLEDGED) == []
     assert alarms(hub)
     # Of the four, those that showed a statement were written down.
     assert hub.own_size - before == 3
@@ -220,7 +218,7 @@ def test_a_word_that_no_operator_signed_for_this_fork_counts_nowhere(world, kind
     world.pass_ms(500)
     assert not [e for e in hub.entries(kind) if permanent(e, hub.core.roster, hub.id)]
     assert counts(hub, fork["fork"]) is None
-    rows = hub.core.tables.rows("fleet_incident", key="incarnation", open=1)
+    rows = hub.core.tables.rows(INCIDENT, key="incarnation", open=1)
     assert len(rows) == 1, "what we told of it is not over"
     assert [each["state"] for each in listed(hub)] == ["open"]
     assert alarms(hub)
@@ -414,8 +412,8 @@ def test_a_machine_that_tells_without_end_what_is_over_elsewhere_costs_status_on
         write(hub, (kinds.INCIDENT_ACKNOWLEDGE, canon.encode({**body, "statement": statement})))
     read = hub.core.tables.rows
 
-    def rows(table: str, **how: Any) -> Any:
-        asked.append(how.get("limit", 0) if table == "fleet_incident" else 0)
+    def rows(table: Any, **how: Any) -> Any:
+        asked.append(how.get("limit", 0) if table is INCIDENT else 0)
         return read(table, **how)
 
     monkeypatch.setattr(hub.core.tables, "rows", rows)
@@ -471,7 +469,7 @@ def test_nobody_acknowledges_a_fork_by_a_grant(world):
     # Also not by writing the entry itself.
     body = new(world, fork, signer=BOB.statement)
     write(hub, (kinds.INCIDENT_ACKNOWLEDGE, canon.encode(body)))
-    assert hub.core.tables.rows(ACKNOWLEDGED.name, signer=BOB.key)
+    assert hub.core.tables.rows(ACKNOWLEDGED, signer=BOB.key)
     assert alarms(hub)
     assert [each["state"] for each in listed(hub)] == ["open"]
     assert permanent(hub.entries(kinds.INCIDENT_ACKNOWLEDGE)[-1], hub.core.roster, hub.id) is None
@@ -538,8 +536,8 @@ def again(machine: One, entry: Any, times: int = 1) -> None:
 
 
 def still_open(machine: One) -> list[str]:
-    rows = machine.core.tables.rows("fleet_incident", stream=machine.core.membership.own(FLEET))
-    return sorted(str(row["key"]) for row in rows if row["open"])
+    rows = machine.core.tables.rows(INCIDENT, stream=machine.core.membership.own(FLEET))
+    return sorted(row.key for row in rows if row.open)
 
 
 @proves("fleet.fork-closed")

@@ -10,6 +10,7 @@ from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.errors import Conflict, Malformed
+from muster.fleet.folds import DENIAL, ORDER
 from muster.limits import CALL_BYTES_MAX, CALL_HOPS_MAX, REPLY_PART_BYTES, STRANGER_CALLS_MAX
 from muster.log import canon
 from muster.log.stream import FLEET
@@ -210,7 +211,7 @@ class Half:
         core.append("message.send", b"{}", cause=call.cites, actor=call.actor)
         core.append("message.send", b"{}", scope="journal")
         core.do(ev.Note("half"))
-        assert core.tables.rows("fleet_order"), "it reads, too"
+        assert core.tables.rows(ORDER), "it reads, too"
         call.more({"half": True})
         if self.refuses:
             raise Conflict("not now")
@@ -240,8 +241,8 @@ def test_a_call_that_its_handler_refuses_midway_changes_nothing_and_spends_no_or
     assert hub.sizes() == {**before, own: before[own] + 3}
     assert [e.header.kind for e in hub.core.log.slice(hub.core.membership.own(FLEET), before[own])
             ] == ["order.take", "message.send", "order.deny"]  # fmt: skip
-    (denied,) = hub.core.tables.rows("fleet_denial")
-    assert (denied["verb"], denied["reason"]) == ("half", "not now")
+    (denied,) = hub.core.tables.rows(DENIAL)
+    assert (denied.verb, denied.reason) == ("half", "not now")
     assert b"muster/statement" not in (hub.entries("order.deny")[0].body or b"")
     # The reason is gone; the order was for this, and it counts once.
     half.refuses = False
@@ -266,7 +267,7 @@ def test_a_refused_order_among_many_is_written_down_though_the_rest_is_taken_bac
     before = hub.own_size
     assert kind(hub.call("half", {})) == "Conflict"
     assert hub.own_size == before + 1
-    assert [d["reason"] for d in hub.core.tables.rows("fleet_denial")] == ["a part of it"]
+    assert [d.reason for d in hub.core.tables.rows(DENIAL)] == ["a part of it"]
 
 
 @proves("node.strangers-cut")

@@ -5,6 +5,7 @@ from tests.node.cores import WALL_MS, Cores
 from tests.promise import proves
 
 from muster.channel.frame import Type
+from muster.fleet.folds import INCIDENT
 from muster.limits import CLOCK_SKEW_MS, EVIDENCE_AGE_MS_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -142,16 +143,16 @@ def test_a_live_task_outlives_a_clock_that_is_wrong_for_a_while_and_a_person_is_
     world.pass_ms(3_000)
     during = task()
     world.pass_ms(1_000)
-    said = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "clock")
-    assert said["open"]
-    assert ("ahead" if jump > 0 else "back") in said["title"]
-    assert said["stream"].startswith(hub.id)
+    said = next(r for r in hub.core.tables.rows(INCIDENT) if r.key == "clock")
+    assert said.open
+    assert ("ahead" if jump > 0 else "back") in said.title
+    assert said.stream.machine == hub.id
     stamps = [e.stamp.ms for e in hub.entries("incident.open")]
     assert all(abs(ms - WALL_MS) < 60_000 for ms in stamps), "nothing is dated by the wrong clock"
     world.now = true  # type: ignore[method-assign]
     world.pass_ms(3_000)
     for each in (before, during, task()):
         world.pass_ms(500)
-        assert hub.task(each)["state"] == "done", hub.task(each)
-    said = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "clock")
-    assert not said["open"]
+        assert hub.task(each).state == "done", hub.task(each)
+    said = next(r for r in hub.core.tables.rows(INCIDENT) if r.key == "clock")
+    assert not said.open

@@ -3,6 +3,7 @@
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.fleet.folds import INCIDENT
 from muster.log.stream import FLEET, Incarnation
 from muster.node.incarnations.clone import CloneDetector
 from muster.node.incarnations.processes import Processes
@@ -12,8 +13,8 @@ from muster.store.mark import Mark
 
 
 def alarms(world: Cores) -> set[str]:
-    rows = world["hub"].core.tables.rows("fleet_incident")
-    return {str(r["title"]) for r in rows if "two copies" in str(r["title"])}
+    rows = world["hub"].core.tables.rows(INCIDENT)
+    return {r.title for r in rows if "two copies" in r.title}
 
 
 def twin_of(world: Cores, image: bytes, *, answers: bool = True) -> One:

@@ -120,7 +120,7 @@ def test_what_an_owner_gives_itself_begins_in_the_same_step():
     hub = Cores("hub")["hub"]
     hub.world.pass_ms(300)
     task = hub.submit()
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
 
 
 @proves("node.receipts")
@@ -209,18 +209,22 @@ def test_what_cannot_be_removed_is_an_incident_until_it_is_gone():
 @proves("fleet.roster-is-whole")
 def test_the_roster_is_made_anew_after_every_kind_of_entry_that_it_is_made_from():
     core = Cores("hub")["hub"].core
-    asked: set[str] = set()
+    asked: set[Any] = set()
 
-    def rows(table: str, /, **equals: str) -> Any:
+    def rows(table: Any, /, **equals: str) -> Any:
         asked.add(table)
         return core.membership._rows(table, **equals)
 
-    assemble(core.membership.fleet, rows)
+    def distinct(table: Any, columns: Any, /, **equals: str) -> Any:
+        asked.add(table)
+        return core.tables.distinct(table, columns, **equals)
+
+    assemble(core.membership.fleet, rows, distinct)
     made_from = {
         kind
         for fold in fleet_folds(core.membership.fleet)
         for kind in fold.kinds
-        if asked & {table.name for table in fold.tables}
+        if asked & {*fold.tables}
     }
     # What was ordered and refused, and what a device was offered, stands beside what counts.
     beside = {kinds.ORDER_TAKE, kinds.ORDER_DENY, kinds.DEVICE_OPEN}

@@ -25,6 +25,7 @@ from muster.node.installation import resume_incarnation
 from muster.store.mark import Mark
 from muster.store.store import Draft
 from muster.task.evidence import task_args
+from muster.task.fold import TASK
 from muster.task.kinds import TaskOpen
 
 ARGS = {"text": ["pay"], "to": "all"}
@@ -167,7 +168,7 @@ def test_no_task_is_taken_meanwhile_and_another_machine_gets_it():
     starts = hub.entries("attempt.start")
     assert starts
     assert studio.id not in {e.header.author for e in starts}
-    assert all(hub.task(str(r["task"]))["state"] == "done" for r in hub.core.tables.rows("task"))
+    assert all(hub.task(r.task).state == "done" for r in hub.core.tables.rows(TASK))
 
 
 @proves("node.doubt-obeys-nothing")
@@ -429,7 +430,7 @@ def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
     image = hub.core.store.image()
     world.link("hub", "studio")
     world.pass_ms(2_000)
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     sizes = marked(hub)
     world.cut("hub")
     set_back(world, "hub", image, sizes)
@@ -438,7 +439,7 @@ def test_an_owner_in_doubt_takes_no_task_up_that_it_may_have_settled():
     assert not [e for e in hub.entries("task.open") if e.stream.incarnation == FRESH]
     world.link("hub", "studio")
     world.pass_ms(3_000)
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     assert len(hub.entries("attempt.start")) == 1, "it was not done again"
 
 

@@ -11,7 +11,7 @@ from tests.promise import proves
 from muster.fleet import kinds
 from muster.fleet.acknowledgement import VERB, name_of
 from muster.fleet.document import document_id
-from muster.fleet.folds import TAKEN
+from muster.fleet.folds import MACHINE, TAKEN
 from muster.fleet.grant import TAKE
 from muster.fleet.machine import Operator
 from muster.fleet.permanent import permanent
@@ -82,7 +82,7 @@ def taken(hub: One, by: Operator | None = None) -> str:
         body = kinds.GrantTake(grant, taking)
         hub.core.append(kinds.GRANT_TAKE, canon.encode(msgspec.to_builtins(body)))
         hub.core.store.seal_dirty(hub.core.membership.signer("seal"))
-    assert hub.core.tables.rows(TAKEN.name, id=grant), hub.core.tables.skipped()
+    assert hub.core.tables.rows(TAKEN, id=grant), hub.core.tables.skipped()
     return grant
 
 
@@ -113,7 +113,7 @@ def test_a_grant_that_was_taken_in_a_branch_stays_taken_after_the_rollback():
     world, grant = forked(taken)
     meets(world)
     for machine in world.machines.values():
-        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN, id=grant), machine.name
 
 
 NOBODY = Operator(b"nobody".ljust(32))
@@ -147,7 +147,7 @@ def test_what_a_revoked_operator_once_took_is_said_again():
     world, grant = forked(take_and_revoke)
     meets(world)
     for machine in world.machines.values():
-        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN, id=grant), machine.name
         assert not machine.core.roster.operators, machine.name
 
 
@@ -193,13 +193,13 @@ def test_what_a_crash_kept_from_being_said_again_is_said_at_the_next_start():
     hub = world["hub"]
     hub.core._hears[forks.RolledBack].clear()
     meets(world)
-    assert not hub.core.tables.rows(TAKEN.name, id=grant)
+    assert not hub.core.tables.rows(TAKEN, id=grant)
     hub.incarnation = hub.core.membership.incarnation
     world.restart("hub")
     world.link("hub", "studio")
     world.pass_ms(5_000)
     for machine in world.machines.values():
-        assert machine.core.tables.rows(TAKEN.name, id=grant), machine.name
+        assert machine.core.tables.rows(TAKEN, id=grant), machine.name
 
 
 @proves("fleet.what-lasts")
@@ -346,7 +346,7 @@ def test_a_stream_that_ends_before_its_first_entry_costs_what_it_wrote(monkeypat
     with hub.core.store.transaction():
         hub.core.store.freeze(theirs, 0, b"{}", WALL_MS)
     monkeypatch.undo()
-    assert hub.core.tables.rows("fleet_machine", stream=theirs) == []
+    assert hub.core.tables.rows(MACHINE, stream=theirs) == []
     steps = [
         str(step)
         for sql, bindings in asked.items()

@@ -11,6 +11,7 @@ from tests.promise import proves
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import Broken, Exhausted
+from muster.fleet.folds import INCIDENT
 from muster.limits import EVENTS_WAITING_MAX
 from muster.log import canon
 from muster.node import event as ev
@@ -79,10 +80,10 @@ def test_a_step_that_finds_no_room_is_released_whole_when_there_is_some():
     world.drain()
     assert len(world["studio"].entries("message.send")) == 1
     hub.step(HadNoRoom(5_000, ("task abc",), 3))
-    row = next(r for r in hub.core.tables.rows("fleet_incident") if r["key"] == "disk-full")
-    assert "6 s" in row["title"]
-    assert "task abc" in row["detail"]
-    assert "3 lines" in row["detail"]
+    row = next(r for r in hub.core.tables.rows(INCIDENT) if r.key == "disk-full")
+    assert "6 s" in row.title
+    assert "task abc" in row.detail
+    assert "3 lines" in row.detail
 
 
 @proves("node.disk-full")

@@ -24,6 +24,7 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
 from muster.task import kinds
+from muster.task.fold import RUN, TASK
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.task.ledger import Ledger
 from muster.verbs.message import Send
@@ -167,7 +168,7 @@ def test_an_answer_that_cannot_be_dealt_with_harms_nobody():
 
 
 def tasks(machine: One) -> dict[str, str]:
-    return {r["task"]: r["state"] for r in machine.core.tables.rows("task")}
+    return {r.task: r.state for r in machine.core.tables.rows(TASK)}
 
 
 @proves("node.one-failure-is-one-unit")
@@ -213,7 +214,7 @@ def test_a_task_whose_lease_cannot_be_ended_is_cancelled_and_said(monkeypatch, m
     hub.world.pass_ms(35_000)
     assert tasks(hub)[bad] == "cancelled"
     assert tasks(hub)[good] == "queued" or tasks(hub)[good] == "leased"
-    reason = next(r["reason"] for r in hub.core.tables.rows("task") if r["task"] == bad)
+    reason = next(r.reason for r in hub.core.tables.rows(TASK) if r.task == bad)
     assert reason
     assert alive(hub)
 
@@ -238,7 +239,7 @@ def test_a_run_that_cannot_go_on_fails_with_the_reason_and_another_one_is_done(
     hub.step(ev.Tick())
     assert state(hub, bad) == "failed"
     assert state(hub, good) == "done"
-    assert next(r["summary"] for r in hub.core.tables.rows("run") if r["run"] == bad)
+    assert next(r.summary for r in hub.core.tables.rows(RUN) if r.run == bad)
     assert bad not in hub.core.part(RunService).runs
     hub.world.restart("hub")
     hub.world.pass_ms(3_000)

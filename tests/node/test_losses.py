@@ -7,6 +7,7 @@ import pytest
 from tests.node.cores import Cores, One
 from tests.promise import proves
 
+from muster.fleet.folds import INCIDENT
 from muster.node.incarnations.members import FactsChanged
 from muster.node.services.losses import blobs_gone
 from muster.store.blobs import Blobs
@@ -42,8 +43,8 @@ def test_a_repository_that_is_gone_is_an_incident_everywhere_until_it_is_back():
     assert told(hub, "repository-docs") == []
     keeps(hub)
     keeps(hub, "other")
-    (row,) = hub.core.tables.rows("fleet_incident", key="repository-main")
-    assert row["times"] == 1, "it is said once"
+    (row,) = hub.core.tables.rows(INCIDENT, key="repository-main")
+    assert row.times == 1, "it is said once"
     keeps(hub, "docs", "main", "other")
     assert told(hub, "repository-") == told(studio, "repository-") == []
     assert told(studio, "incarnation") == []

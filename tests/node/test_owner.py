@@ -7,9 +7,9 @@ from tests.node.cores import Cores, attempt_ended
 from tests.promise import proves
 
 from muster.channel.frame import Type
+from muster.fleet.folds import INCIDENT
 from muster.limits import EVIDENCE_AGE_MS_MAX, LEASE_MS
 from muster.log import canon
-from muster.log.entry import EntryId
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.incarnations.members import FactsChanged
@@ -17,6 +17,7 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.service import TaskService
 from muster.store.table_reader import TableReader
 from muster.task import kinds
+from muster.task.fold import TASK
 from muster.task.instruction import StartAttempt, StopAttempt
 from muster.task.open_task import Beat
 
@@ -33,7 +34,7 @@ def fleet() -> Cores:
 
 def machine_of(world: Cores, task: str) -> str:
     row = world["hub"].task(task)
-    return world["hub"].core.membership.name_of(str(row["machine"]))
+    return world["hub"].core.membership.name_of(row.machine)
 
 
 @proves("node.silent-gets-nothing")
@@ -48,18 +49,18 @@ def test_a_machine_that_let_a_lease_end_in_silence_gets_nothing_until_it_is_hear
     world.pass_ms(LEASE_MS + 2_000)
     assert machine_of(world, first) == other
     row = hub.task(first)
-    assert (row["losses"], row["epoch_count"]) == (1, 2)
+    assert (row.losses, row.epoch_count) == (1, 2)
     tasks = [hub.submit() for _ in range(4)]
     world.pass_ms(200)
     assert {machine_of(world, task) for task in tasks} == {other}
-    assert {hub.task(task)["state"] for task in tasks} == {"done"}
+    assert {hub.task(task).state for task in tasks} == {"done"}
     world.frozen.clear()
     world.pass_ms(10_000)
     needs = {"machine": frozen}
     again = hub.submit(needs=needs)
     world.pass_ms(200)
-    assert hub.task(again)["state"] == "done", "it was heard again"
-    assert hub.task(first)["losses"] == 1
+    assert hub.task(again).state == "done", "it was heard again"
+    assert hub.task(first).losses == 1
 
 
 @proves("node.silent-gets-nothing")
@@ -73,15 +74,15 @@ def test_a_silent_machine_that_is_the_only_one_gets_its_work_back_when_it_is_hea
     assert machine_of(world, task) == "studio"
     world.frozen.add("studio")
     world.pass_ms(4 * LEASE_MS)
-    assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("queued", 1)
+    assert (hub.task(task).state, hub.task(task).losses) == ("queued", 1)
     world.frozen.clear()
     world.pass_ms(10_000)
     stops = [e for e in world["studio"].effects if isinstance(e, StopAttempt)]
     for stop in stops[:1]:
         world["studio"].step(attempt_ended(stop.task, stop.epoch, "killed"))
     world.pass_ms(10_000)
-    assert hub.task(task)["state"] == "leased"
-    assert hub.task(task)["losses"] == 1
+    assert hub.task(task).state == "leased"
+    assert hub.task(task).losses == 1
 
 
 @proves("node.heard-before-work")
@@ -93,10 +94,10 @@ def test_no_task_is_given_by_the_mark_of_a_process_that_died():
     world.pass_ms(1_000)
     world.restart("studio")
     task = hub.submit(agent=["shell"], do="true")
-    assert hub.task(task)["state"] == "queued"
+    assert hub.task(task).state == "queued"
     world.link("hub", "studio")
     world.pass_ms(1_000)
-    assert (machine_of(world, task), hub.task(task)["state"]) == ("studio", "leased")
+    assert (machine_of(world, task), hub.task(task).state) == ("studio", "leased")
     assert hub.entries("task.expire") == []
     starts = [e for e in world["studio"].effects if isinstance(e, StartAttempt)]
     assert [each.assign.epoch[1] for each in starts] == [1]
@@ -119,7 +120,7 @@ def test_no_task_is_given_by_the_mark_of_a_process_whose_link_still_seems_to_be_
     world.deliver("hub")
     task = hub.submit(agent=["shell"], do="true")
     world.pass_ms(1_000)
-    assert (machine_of(world, task), hub.task(task)["state"]) == ("studio", "leased")
+    assert (machine_of(world, task), hub.task(task).state) == ("studio", "leased")
     assert hub.entries("task.expire") == []
 
 
@@ -133,8 +134,8 @@ def test_a_task_ordered_of_a_machine_whose_clock_was_set_back_is_done():
     world.ms -= 3_600_000
     late = hub.submit()
     world.pass_ms(500)
-    assert hub.task(late)["state"] == "done"
-    assert hub.task(late)["refusals"] == 0
+    assert hub.task(late).state == "done"
+    assert hub.task(late).refusals == 0
 
 
 @proves("task.hopeless-fails")
@@ -147,8 +148,8 @@ def test_a_task_whose_order_can_convince_nobody_any_more_fails_and_says_so():
     world.link("hub", "studio")
     world.pass_ms(2_000)
     row = hub.task(task)
-    assert (row["state"], row["refusals"]) == ("failed", 0)
-    assert "give it again" in str(row["reason"])
+    assert (row.state, row.refusals) == ("failed", 0)
+    assert "give it again" in row.reason
     assert len(world["studio"].entries("attempt.refuse")) == 1
 
 
@@ -159,17 +160,17 @@ def test_a_worker_that_says_so_falsely_only_refuses():
     task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
     studio = world["studio"]
     row = hub.task(task)
-    assert row["state"] == "leased"
+    assert row.state == "leased"
     body = {
-        "epoch": [row["epoch_order"], row["epoch_count"]], "reason": "order-too-old",
+        "epoch": [row.epoch_order, row.epoch_count], "reason": "order-too-old",
         "task": task, "text": "so I say",
     }  # fmt: skip
     with studio.core.store.transaction():
-        studio.core.append("attempt.refuse", canon.encode(body), cause=(EntryId(row["assigned"]),))
+        studio.core.append("attempt.refuse", canon.encode(body), cause=(row.assigned,))
         studio.core.store.seal_dirty(studio.core.membership.signer("seal"))
     world.pass_ms(200)
-    assert (hub.task(task)["state"], hub.task(task)["refusals"]) != ("failed", 0)
-    assert hub.task(task)["refusals"] == 1
+    assert (hub.task(task).state, hub.task(task).refusals) != ("failed", 0)
+    assert hub.task(task).refusals == 1
 
 
 def _finish(studio, task: str, epoch, cause=()) -> None:
@@ -185,16 +186,16 @@ def test_only_who_once_had_a_task_is_recorded_as_late_and_only_once():
     hub, studio = world["hub"], world["studio"]
     task = hub.submit(agent=["shell"], do="sleep 60", needs={"machine": "studio"})
     row = hub.task(task)
-    epoch = (row["epoch_order"], row["epoch_count"])
+    epoch = (row.epoch_order, row.epoch_count)
     hub.order("cancel", task, {"what": task})
-    assert hub.task(task)["state"] == "cancelled"
+    assert hub.task(task).state == "cancelled"
     for number in range(5):
         _finish(studio, task, (epoch[0], epoch[1] + number))
-        _finish(studio, task, (number, 1), (EntryId(row["assigned"]),))
+        _finish(studio, task, (number, 1), (row.assigned,))
     world.pass_ms(500)
     assert hub.entries("task.late") == []
     for _ in range(5):
-        _finish(studio, task, epoch, (EntryId(row["assigned"]),))
+        _finish(studio, task, epoch, (row.assigned,))
         world.pass_ms(300)
     assert len(hub.entries("task.late")) == 1
 
@@ -205,12 +206,8 @@ def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mende
     hub = world["hub"]
 
     def incidents() -> list[tuple[str, str, bool]]:
-        rows = hub.core.tables.rows("fleet_incident")
-        return [
-            (str(r["title"]), str(r["detail"]), bool(r["open"]))
-            for r in rows
-            if str(r["key"]).startswith("fault-")
-        ]
+        rows = hub.core.tables.rows(INCIDENT)
+        return [(r.title, r.detail, bool(r.open)) for r in rows if r.key.startswith("fault-")]
 
     task = hub.submit(agent=["shell"], do="true")
     world.pass_ms(200)
@@ -224,14 +221,14 @@ def test_a_fault_goes_elsewhere_and_stands_among_the_incidents_until_it_is_mende
 
     end(first, reason="agent not logged in", fault="agent")
     assert machine_of(world, task) == other
-    assert hub.task(task)["tries"] == hub.task(task)["losses"] == 0
+    assert hub.task(task).tries == hub.task(task).losses == 0
     told = (f"{first} cannot run shell; its work goes elsewhere", "agent not logged in")
     assert incidents() == [(*told, True)]
     verdicts = hub.core.part(OwnerService).owner.why(task).verdicts
     (why,) = [v.reasons for v in verdicts if v.machine == world[first].id]
     assert why == ("could not do this task before: agent not logged in",)
     end(other, status="done")
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     again = hub.submit(agent=["shell"], do="true", needs={"machine": first})
     world.pass_ms(200)
     assert machine_of(world, again) == first, "nobody else fits"
@@ -251,11 +248,11 @@ def test_an_owner_that_is_restarted_leaves_no_incident_of_a_fault_open():
     )
     world.pass_ms(200)
     rows = hub.core.tables.rows
-    assert [r["key"] for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
+    assert [r.key for r in rows(INCIDENT, open=1) if r.key.startswith("fault-")]
     hub.core.part(OwnerService).start()
     hub.core.part(TaskService).start()
     world.pass_ms(5_000)
-    assert not [r for r in rows("fleet_incident", open=1) if str(r["key"]).startswith("fault-")]
+    assert not [r for r in rows(INCIDENT, open=1) if r.key.startswith("fault-")]
 
 
 @proves("task.start-reads-what-is-open")
@@ -267,13 +264,13 @@ def test_a_start_in_a_new_incarnation_adopts_what_is_open_and_reads_nothing_that
     settled = {hub.submit() for _ in range(30)}
     world.pass_ms(1_000)
     waits = hub.submit(needs={"label": "nowhere"})
-    assert {hub.task(task)["state"] for task in settled} == {"done"}
+    assert {hub.task(task).state for task in settled} == {"done"}
     read = list[str]()
     rows = TableReader.rows
 
     def spy(store, table, **more):
         found = rows(store, table, **more)
-        read.extend(str(row["task"]) for row in found if table == "task")
+        read.extend(row.task for row in found if table is TASK)
         return found
 
     monkeypatch.setattr(TableReader, "rows", spy)

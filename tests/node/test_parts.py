@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.node.cores import Cores, One
@@ -12,11 +12,11 @@ from tests.promise import proves
 
 import muster.node
 from muster.log.entry import Entry
-from muster.log.fold import Change, Rows, Table
+from muster.log.fold import Rows, Table
 from muster.log.stream import FleetId, StreamName
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.part import Part
+from muster.node.part import Part, all_folds
 from muster.node.parts import PARTS
 
 
@@ -34,15 +34,23 @@ class Ring(ev.Effect):
     times: int
 
 
+class BellRow(NamedTuple):
+    stream: StreamName
+    by: str
+    times: int
+
+
+BELL = Table("bell", BellRow)
+
+
 class _BellFold:
     name = "bell"
-    tables = (Table("bell", (("by", "text"),), (("times", "int"),)),)
+    tables = (BELL,)
     kinds = frozenset({"bell.rang"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
-        key = (entry.header.actor,)
-        times = rows.get("bell", key) or (0,)
-        return (Change("bell", key, (int(str(times[0])) + 1,)),)
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        row = rows.get(BELL, entry.header.actor) or BellRow(rows.stream, entry.header.actor, 0)
+        return (row._replace(times=row.times + 1),)
 
 
 class Bell(Part):
@@ -79,7 +87,7 @@ class Bell(Part):
 
     def _on_rang(self, stream: StreamName, _entry: Entry) -> None:
         self.seen.append("entry")
-        self.due = self.core.tables.rows("bell", stream=stream)[0]["times"]
+        self.due = self.core.tables.rows(BELL, stream=stream)[0].times
         self.dirty = True
 
 
@@ -99,14 +107,30 @@ def test_a_part_that_is_named_among_the_parts_has_its_tables_its_turns_and_its_e
     assert hub.notes == []
     assert bell.seen == ["entry", "flush"] * 2
     assert [each for each in hub.effects if isinstance(each, Ring)] == [Ring(1), Ring(2)]
-    (row,) = hub.core.tables.rows("bell")
-    assert (row["by"], row["times"]) == ("op:alice", 2)
+    (row,) = hub.core.tables.rows(BELL)
+    assert (row.by, row.times) == ("op:alice", 2)
     bell.seen.clear()
     hub.step(ev.Tick())
     assert bell.seen == ["tick"]
     hub.world.restart("hub")
-    assert hub.core.tables.rows("bell")[0]["times"] == 2
+    assert hub.core.tables.rows(BELL)[0].times == 2
     assert hub.core.part(Bell).seen == ["start"]
+
+
+@proves("log.fold-rows")
+def test_every_table_lies_in_the_database_as_the_class_of_its_rows_says():
+    hub, _ = _bells()
+    tables = [
+        t for fold in all_folds(hub.core.membership.fleet, (*PARTS, Bell)) for t in fold.tables
+    ]
+    assert BELL in tables
+    for table in tables:
+        asked = f"select name, lower(type), pk from pragma_table_info('{table.name}') order by cid"
+        (stream, *columns) = hub.core.tables.query(asked)
+        assert stream[:2] == ("stream", "int")
+        assert tuple((name, sort) for name, sort, _ in columns) == table.columns
+        keys = {name for name, _, key in (stream, *columns) if key}
+        assert keys == {*table.row._fields[: 1 + table.key]}
 
 
 @proves("node.a-service-is-one-file", "node.one-failure-is-one-unit")
@@ -136,7 +160,7 @@ def test_what_fails_in_a_part_is_told_under_its_name_and_keeps_no_other_from_its
     assert last.seen == ["start", "tick"]
     assert hub.core.counters["failed-deaf"] == 2
     assert (hub.core.counters["failed-bell"], hub.core.counters["failed-last"]) == (1, 1)
-    assert hub.core.tables.rows("bell") == []
+    assert hub.core.tables.rows(BELL) == []
 
 
 @proves("node.message-wakes-no-task")

@@ -65,7 +65,7 @@ def test_an_owner_whose_work_is_here_hears_every_beat_and_renews_its_lease(world
     assert world.beats("hub", 10 * BEAT_MS) >= 9
     assert [call for call in world.calls if call[1] == "hold"]
     assert world.beats("studio", 10 * BEAT_MS) <= 2, "the hub holds nothing of the studio's"
-    assert world["hub"].task(task)["losses"] == 0
+    assert world["hub"].task(task).losses == 0
 
 
 @proves("node.beats-where-work-is")

@@ -11,6 +11,7 @@ from muster.limits import REVOCATION_BYTES_MAX, REVOCATION_REASON_CHARS_MAX
 from muster.log import canon, wire
 from muster.log import segment as segments
 from muster.log.stream import FLEET, Incarnation, Scope, StreamName
+from muster.message.fold import MESSAGE
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.replica import forks as fork
@@ -361,8 +362,8 @@ def test_what_was_held_of_a_revoked_machine_counts_on_and_its_streams_end_there(
         for stream, size in held.items():
             if world[at].core.log.size(stream) or at == "hub":
                 assert (store.log.size(stream), store.log.frozen_at(stream)) == (size, size), at
-    (row,) = (hub := world["hub"].core).store.tables.rows("message")
-    kept = hub.store.log.entry(row["id"])
+    (row,) = (hub := world["hub"].core).store.tables.rows(MESSAGE)
+    kept = hub.store.log.entry(row.id)
     assert b"while I was trusted" in kept.body
 
 

@@ -16,6 +16,7 @@ from muster.node.tasks.followers import Followers
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.runs import RunService
 from muster.task import check as checks
+from muster.task.fold import RUN
 from muster.task.identity import branch_of
 from muster.task.instruction import (
     Fenced,
@@ -67,8 +68,8 @@ def hand_in(machine: One, spec: str, name: str = "chain") -> str:
 
 def state(machine: One, run: str) -> str:
     """As the newest of our rows says."""
-    rows = machine.core.tables.rows("run", run=run)
-    return str(max(rows, key=lambda r: r["changed_ms"])["state"])
+    rows = machine.core.tables.rows(RUN, run=run)
+    return max(rows, key=lambda r: r.changed_ms).state
 
 
 def wanted(machine: One, kind: type) -> list[Any]:
@@ -248,7 +249,7 @@ def test_a_run_goes_on_in_a_new_incarnation_and_is_settled_there_once_for_good(h
     hub.world.pass_ms(4_000)
     end(hub)
     assert state(hub, run) == "done"
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     kinds = ("run.open", "run.settle", "task.open", "task.settle", "task.assign")
     before = {kind: len(hub.entries(kind)) for kind in kinds}
     for _ in range(2):
@@ -443,7 +444,7 @@ def test_a_cancelled_run_stops_what_runs_and_opens_nothing_more(hub):
     assert (stop.task, stop.epoch) == (start.assign.task, start.assign.epoch)
     assert state(hub, run) == "cancelled"
     hub.step(attempt_ended(stop.task, stop.epoch, "done", commit=DONE))
-    assert hub.task(stop.task)["state"] == "cancelled"
+    assert hub.task(stop.task).state == "cancelled"
     assert wanted(hub, StartAttempt) == []
     again = hub.order("cancel", run, {"what": run})
     assert again["ok"] is False

@@ -5,6 +5,7 @@ from tests.node.cores import WALL_MS, Cores, One
 from tests.node.test_actor import says
 from tests.promise import proves
 
+from muster.fleet.folds import MemberRow
 from muster.log.stream import FLEET, StreamName, scope_group
 
 PLANS = "thread:plans"
@@ -85,10 +86,8 @@ def test_who_was_put_out_beyond_the_end_of_a_forked_stream_keeps_what_it_said_be
     assert world["laptop"].order("send", PLANS, {"to": PLANS, "text": ["before"]})["ok"]
     world.pass_ms(1_000)
     studio, keeper = world["studio"], world["hub"].core.membership.own(FLEET)
-    removal = {
-        "stream": str(keeper), "name": "plans", "machine": world["laptop"].id, "member": 0,
-        "since": "start", "cuts": "{}", "t_ms": WALL_MS + world.ms, "t_n": 0,
-    }  # fmt: skip
+    t_ms = WALL_MS + world.ms
+    removal = MemberRow(keeper, "plans", world["laptop"].id, 0, "start", "{}", t_ms, 0)
     studio.core.membership.left_out(keeper, [removal])
     studio.core.membership.stale()
     assert heard(studio) == ["before"]

@@ -55,13 +55,13 @@ def test_what_is_settled_already_is_a_conflict_and_what_never_was_is_not_found(v
     hub = world["hub"]
     task = hub.submit()
     world.pass_ms(5_000)
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     error = hub.order(verb, task, {k: v.format(task) for k, v in args.items()})["error"]
     assert (error["kind"], error["exit"]) == ("Conflict", 6)
     assert "is done already" in error["text"]
     error = hub.order(verb, "f" * 8, {k: v.format("f" * 8) for k, v in args.items()})["error"]
     assert (error["kind"], error["exit"]) == ("NotFound", 5)
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
 
 
 @proves("cli.what-is-settled-is-a-conflict")
@@ -74,7 +74,7 @@ def test_a_task_of_another_owner_is_not_found_here_and_the_sentence_names_the_ow
     error = hub.order("cancel", task, {"what": task})["error"]
     assert error["exit"] == 5
     assert "--on studio" in error["text"]
-    assert hub.task(task)["state"] == "queued"
+    assert hub.task(task).state == "queued"
 
 
 @proves("node.journals-stay-with-their-user")
@@ -154,9 +154,9 @@ def lost_and_done(world: Cores) -> str:
         world.link("hub", "lab")
         world.pass_ms(60_000)
     row = hub.task(task)
-    lab.step(AttemptEnded(AttemptFinish(task, (row["epoch_order"], row["epoch_count"]), "done")))
+    lab.step(AttemptEnded(AttemptFinish(task, (row.epoch_order, row.epoch_count), "done")))
     world.pass_ms(1_000)
-    assert hub.task(task)["state"] == "done"
+    assert hub.task(task).state == "done"
     return task
 
 
@@ -190,7 +190,7 @@ def test_why_tells_every_decision_on_a_task_and_reads_nothing_of_others(monkeypa
     ]
     kinds = [e["kind"] for e in hub.call("explain", {"task": task})["value"]["entries"]]
     assert kinds.count("task.assign") == 3
-    assert {row[0] for row in read} == {task}
+    assert {row[1] for row in read} == {task}
     assert hub.call("result", {"task": before[0]})["value"]["state"] == "done"
 
 

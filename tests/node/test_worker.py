@@ -40,7 +40,7 @@ def test_a_worker_that_was_killed_says_so_only_once_its_own_head_is_confirmed():
     world.pass_ms(1_000)
     assert studio.core.settled
     assert [e.header.author for e in studio.entries("attempt.finish")] == [studio.id]
-    assert world["hub"].task(task)["losses"] == 1
+    assert world["hub"].task(task).losses == 1
 
 
 @proves("node.short-leases-are-kept")
@@ -56,7 +56,7 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
     assert any(isinstance(e, StartAttempt) for e in studio.effects)
     for _ in range(20):
         world.pass_ms(1_000)
-    assert (hub.task(task)["state"], hub.task(task)["losses"]) == ("leased", 0)
+    assert (hub.task(task).state, hub.task(task).losses) == ("leased", 0)
 
 
 @proves("agent.noop")
@@ -68,7 +68,7 @@ def test_a_lease_shorter_than_the_pause_between_beats_is_renewed_in_time():
 def test_the_agent_that_does_nothing_ends_in_the_step_that_accepts_it(do, state):
     hub = Cores("hub")["hub"]
     task = hub.submit(do=do)
-    assert hub.task(task)["state"] == state
+    assert hub.task(task).state == state
     assert [e for e in hub.effects if isinstance(e, StartAttempt)] == []
 
 
@@ -81,7 +81,7 @@ def test_why_says_for_each_machine_that_lost_a_task_when_and_for_what():
     world.frozen.add("studio")
     for _ in range(60):
         world.pass_ms(1_000)
-    assert hub.task(task)["losses"] == 1
+    assert hub.task(task).losses == 1
     told = hub.call("why", {"task": task})["value"]["decisions"]
     assert [each["machine"] for each in told] == ["studio"]
     assert told[0]["left"]["reason"] == "the lease ended without a word"
@@ -114,7 +114,7 @@ def test_a_member_that_assigns_what_nobody_ordered_is_refused_so_often_and_no_mo
     # What an operator ordered is done meanwhile, also of this very owner.
     task = world["studio"].submit()
     world.pass_ms(3_000)
-    assert world["studio"].task(task)["state"] == "done"
+    assert world["studio"].task(task).state == "done"
     world.pass_ms(60_000)
     assigns("b", 5)
     assert len(hub.entries("attempt.refuse")) == UNPROVEN_PER_MINUTE_MAX + 5

@@ -17,6 +17,7 @@ import msgspec
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.fleet.facts import Facts
+from muster.fleet.folds import DENIAL
 from muster.fleet.machine import Identity, Operator
 from muster.fleet.statement import EVERY_MACHINE, sign_statement
 from muster.limits import CONFIRM_MS, FRAME_PAYLOAD_BYTES_MAX
@@ -208,11 +209,8 @@ class Target:
                 start += len(entries)
                 kept = [e.id.hex() for e in entries if e.header.kind not in REFUSALS]
                 kinds.setdefault(str(stream), []).extend(kept)
-        names = {t.name for fold in all_folds(FLEET_ID, PARTS) for t in fold.tables}
-        rows = {
-            name: sorted(map(repr, self.store.tables.rows(name)))
-            for name in sorted(names - {"fleet_denial"})
-        }
+        tables = [t for fold in all_folds(FLEET_ID, PARTS) for t in fold.tables if t is not DENIAL]
+        rows = {t.name: sorted(map(repr, self.store.tables.rows(t))) for t in tables}
         return {"entries": kinds, "rows": rows, "runs": sorted(self.core.part(RunService).runs)}
 
     def deeds(self) -> list[ev.Effect]:

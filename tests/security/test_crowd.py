@@ -7,17 +7,20 @@ import pytest
 
 from muster import limits
 from muster.channel.frame import Type
-from muster.fleet import kinds
+from muster.fleet import folds, kinds
 from muster.fleet.document import document_id
 from muster.fleet.facts import Facts
+from muster.fleet.folds import GRANT, TAKEN
 from muster.fleet.grant import Grant, sign_give, sign_take
 from muster.fleet.record import sign_binding, sign_record
 from muster.log import canon
 from muster.log.stream import FLEET, Incarnation, StreamName, group_owner, scope_group
 from muster.node import event as ev
 from muster.node.replica import membership
+from muster.node.tasks import worker
 from muster.node.tasks.worker import WorkerService
 from muster.store.table_reader import TableReader
+from muster.task.fold import ATTEMPT, TASK
 from tests.fleet.world import (
     ALICE,
     AUTHORITY,
@@ -132,9 +135,9 @@ def test_of_each_machine_so_many_rows_are_read_in_one_order(target):
     send(target, MEMBER, member)
     send(target, OTHER, other)
     order = ("-epoch_count",)
-    found = target.store.tables.rows_of_each("attempt", 2, order, task="ab" * 16)
-    assert [row["epoch_count"] for row in found] == [7, 6, 1]
-    assert len(target.store.tables.rows_of_each("attempt", 7, order, task="ab" * 16)) == 7
+    found = target.store.tables.rows_of_each(ATTEMPT, 2, order, task="ab" * 16)
+    assert [row.epoch_count for row in found] == [7, 6, 1]
+    assert len(target.store.tables.rows_of_each(ATTEMPT, 7, order, task="ab" * 16)) == 7
 
 
 @proves("store.no-crowding-out")
@@ -157,12 +160,10 @@ def test_an_assignment_is_taken_up_after_a_start_behind_any_number_of_a_members_
         }
         member.write("task.assign", canon.encode(assign), cause=(opened.id,))
     send(target, MEMBER, member)
-    assert (
-        len(target.store.tables.rows("task", state="leased", machine=STUDIO.machine, limit=9)) == 6
-    )
+    assert len(target.store.tables.rows(TASK, state="leased", machine=STUDIO.machine, limit=9)) == 6
     taken = list[str]()
     working = target.core.part(WorkerService)
-    monkeypatch.setattr(working, "_own_attempts", lambda _row: ())
+    monkeypatch.setattr(worker, "attempts_of", lambda *_attempt: [])
     monkeypatch.setattr(
         working, "_on_assign", lambda _stream, entry: taken.append(entry.header.author)
     )
@@ -264,15 +265,14 @@ def test_a_document_that_is_said_again_in_every_stream_is_read_once_and_the_newe
 def test_of_removals_beyond_forks_the_newest_of_each_keeper_are_kept(target, monkeypatch):
     monkeypatch.setattr(membership, "GROUP_ROWS_OF_KEEPER_MAX", 3)
     held = target.core.membership
-    row = {"member": 0, "since": "start", "cuts": "{}", "machine": STUDIO.machine, "t_n": 0}
     for keeper in (BUILD, LAPTOP):
         for number in range(6):
             stream = StreamName(keeper.machine, Incarnation(f"{number + 1:032x}"), FLEET)
-            rows = [{**row, "stream": str(stream), "name": f"t{number}", "t_ms": number}] * 2
-            held.left_out(stream, rows)
-    found = [each for each in held._rows("fleet_member") if not each["member"]]
-    assert sorted((str(r["name"]), str(r["stream"])[:4]) for r in found) == sorted(
-        (f"t{n}", keeper.machine[:4]) for keeper in (BUILD, LAPTOP) for n in (3, 4, 5)
+            row = folds.MemberRow(stream, f"t{number}", STUDIO.machine, 0, "start", "{}", number, 0)
+            held.left_out(stream, [row] * 2)
+    found = [each for each in held._rows(folds.MEMBER) if not each.member]
+    assert sorted((r.name, r.stream.machine) for r in found) == sorted(
+        (f"t{n}", keeper.machine) for keeper in (BUILD, LAPTOP) for n in (3, 4, 5)
     )
 
 
@@ -288,17 +288,16 @@ def test_what_a_member_signs_for_itself_is_not_even_looked_at(target):
         member.write(kinds.GRANT_GIVE, body(kinds.GrantGive(grant, raw)))
         member.write(kinds.GRANT_TAKE, taking(own, f"{number:064x}", number))
     send(target, MEMBER, member)
-    assert target.store.tables.rows("fleet_grant")
-    assert target.store.tables.rows("fleet_grant_taken")
-    looked, asked = list[Any](), target.store.tables.rows
+    assert target.store.tables.rows(GRANT)
+    assert target.store.tables.rows(TAKEN)
+    looked, asked = list[tuple[Any, str]](), target.store.tables.distinct
 
-    def rows(table: str, **named: Any) -> Any:
-        found = asked(table, **named)
-        looked.extend((table, row) for row in found)
-        return found
+    def distinct(table: Any, columns: tuple[str, ...], /, **named: Any) -> Any:
+        looked.extend((table, by) for by in named.values())
+        return asked(table, columns, **named)
 
-    target.store.tables.rows = rows  # type: ignore[method-assign,assignment]
+    target.store.tables.distinct = distinct  # type: ignore[method-assign]
     target.core.membership.changed()
-    assert target.core.roster.operators
-    mine = str(member.stream())
-    assert not [t for t, row in looked if row["stream"] == mine and t.startswith("fleet_grant")]
+    for key in target.core.roster.operators:
+        assert {(GRANT, key), (TAKEN, key)} <= {*looked}
+    assert own.public.hex() not in {by for _, by in looked}

@@ -82,8 +82,8 @@ def test_the_chain_of_a_task_shows_what_can_be_read_and_marks_the_rest(world):
     task = hub.submit(needs={"label": "here"}, agent=["shell"], do="sleep 100")
     world.pass_ms(500)
     row, started = hub.task(task), bad.entries("attempt.start")[-1]
-    assert row["state"] == "leased"
-    epoch = [row["epoch_order"], row["epoch_count"]]
+    assert row.state == "leased"
+    epoch = [row.epoch_order, row.epoch_count]
     causes = (*started.causes, started.id, *poison, *chain)
     end = {"epoch": epoch, "status": "done", "summary": "\u202e" * 10, "task": task}
     write(bad, "attempt.finish", canon.encode(end), cause=causes)

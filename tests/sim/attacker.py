@@ -24,6 +24,7 @@ from muster.log.tree import Range, consistency_proof
 from muster.node.core import Core
 from muster.node.tasks.owner import OwnerService
 from muster.task import kinds
+from muster.task.fold import RUN, TASK
 from muster.task.kinds import TaskAssign, TaskOpen
 from muster.task.open_task import Submission
 from tests.fuzz.shapes import Shapes
@@ -303,8 +304,8 @@ class Attacker:
 
     def _learn(self, core: Core) -> None:
         learn = self.shapes.learn
-        for name in ("task", "run"):
-            learn(name, [r[name] for r in core.tables.rows(name)[-20:]])
+        for table in (TASK, RUN):
+            learn(table.name, [row.id for row in core.tables.rows(table)[-20:]])
         learn("machine", [m.id for m in self.world.founders])
         learn("stream", [str(s) for s in core.log.streams()])
         learn("name", [m.name for m in self.world.founders])
@@ -314,19 +315,19 @@ class Attacker:
         self._learn(core)
         kind = self.rng.choice(list(BODIES))
         body = self.shapes.of(BODIES[kind])
-        leased = core.tables.rows("task", state="leased", machine=self.machine.id)
+        leased = core.tables.rows(TASK, state="leased", machine=self.machine.id)
         cause: tuple[EntryId, ...] = ()
         if leased and self.rng.random() < 0.5:
             row = self.rng.choice(leased)
             kind = self.rng.choice(("attempt.finish", "attempt.refuse", "attempt.start"))
             drawn = self.shapes.of(BODIES[kind])
-            epoch = [row["epoch_order"], row["epoch_count"]]
+            epoch = [row.epoch_order, row.epoch_count]
             body = {
                 **(drawn if isinstance(drawn, dict) else {}),
-                "task": row["task"],
+                "task": row.task,
                 "epoch": epoch,
             }
-            cause = (EntryId(row["assigned"]),)
+            cause = (row.assigned,)
         try:
             raw = canon.encode(body)
         except MusterError:

@@ -42,9 +42,10 @@ from muster.log.entry import Entry, EntryId
 from muster.log.stream import FLEET, JOURNAL, StreamName
 from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
+from muster.task.fold import RUN, TASK
 from muster.task.kinds import AttemptStart, TaskAssign, read
 from tests.sim.network import DIAL_MS_MAX
-from tests.sim.tally import KINDS, chained
+from tests.sim.tally import KINDS, TALLY, TallyRow, chained
 
 if TYPE_CHECKING:
     from tests.sim.machine import Machine
@@ -212,12 +213,12 @@ class Checker:
 
     def _is_of_a_run(self, machine: "Machine", task: str) -> bool:
         """Whether an acknowledged run, or one whose answer a crash kept from us, opened it."""
-        rows = _core(machine).store.tables.rows("task", task=task)
+        rows = _core(machine).store.tables.rows(TASK, task=task)
         runs = self.world.crowd.runs
         hostile = {m.id for m in self.world.machines.values() if m.hostile}
         return any(
             # Whoever is revoked is hostile from then on; what it was ordered before was ordered.
-            r["run"] in runs or (r["run"] and str(r["stream"])[:64] not in hostile)
+            r.run in runs or (r.run and r.stream.machine not in hostile)
             for r in rows
         )
 
@@ -342,12 +343,12 @@ class Checker:
             owner = world.machines[place]
             if owner.hostile or owner.id in world.revoked or owner.id in world.cloned:
                 continue
-            rows = _core(self.honest()[0]).store.tables.rows("task", task=task)
-            if any(r["state"] in SETTLED for r in rows):
+            rows = _core(self.honest()[0]).store.tables.rows(TASK, task=task)
+            if any(r.state in SETTLED for r in rows):
                 continue
             if not rows and owner.id in self.unsure:
                 continue
-            return f"task {task[:8]} of {place} is {[r['state'] for r in rows]}"
+            return f"task {task[:8]} of {place} is {[r.state for r in rows]}"
         return self._unsettled_run()
 
     def _unsettled_run(self) -> str:
@@ -357,10 +358,10 @@ class Checker:
             owner = world.machines[place]
             if owner.hostile or owner.id in world.revoked or owner.id in self.unsure:
                 continue
-            rows = _core(self.honest()[0]).store.tables.rows("run", run=run)
-            mine = [r for r in rows if str(r["stream"]).startswith(owner.id)]
-            if not any(r["state"] != "open" for r in mine):
-                return f"run {run[:8]} of {place} is {[r['state'] for r in mine]}"
+            rows = _core(self.honest()[0]).store.tables.rows(RUN, run=run)
+            mine = [r for r in rows if r.stream.machine == owner.id]
+            if not any(r.state != "open" for r in mine):
+                return f"run {run[:8]} of {place} is {[r.state for r in mine]}"
         return ""
 
     def finally_(self) -> None:
@@ -516,7 +517,7 @@ class Checker:
 
     def _check_tally(self, machine: "Machine") -> None:
         store = _core(machine).store
-        rows = {str(r["stream"]): r for r in store.tables.rows("tally")}
+        rows = {r.stream: r for r in store.tables.rows(TALLY)}
         for stream in store.log.streams():
             seen, chain, at, size = 0, b"", 0, store.log.size(stream)
             while at < size:
@@ -524,9 +525,9 @@ class Checker:
                     at += 1
                     if entry.header.kind in KINDS:
                         seen, chain = seen + 1, chained(chain, entry)
-            row = rows.get(str(stream), {"seen": 0, "chain": b""})
-            if (row["seen"], row["chain"]) != (seen, chain):
-                self.fail("I3", f"{machine.place} folded {row['seen']} of {seen} of {stream}")
+            row = rows.get(stream, TallyRow(stream, 0, 0, 0, b""))
+            if (row.seen, row.chain) != (seen, chain):
+                self.fail("I3", f"{machine.place} folded {row.seen} of {seen} of {stream}")
 
 
 def _core(machine: "Machine") -> Any:

@@ -6,10 +6,11 @@ over their ids. Whoever knows the stream's entries can compute what it must say.
 
 import hashlib
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from muster.log.entry import Entry
-from muster.log.fold import Change, Rows, Table
+from muster.log.fold import Rows, Table
+from muster.log.stream import StreamName
 
 KINDS: Final = frozenset(
     {
@@ -18,26 +19,29 @@ KINDS: Final = frozenset(
         "message.send", "incident.open",
     }
 )  # fmt: skip
-TABLE: Final = Table(
-    "tally",
-    key=(("one", "int"),),
-    columns=(("seen", "int"), ("last", "int"), ("chain", "blob")),
-)
+
+
+class TallyRow(NamedTuple):
+    stream: StreamName
+    one: int
+    seen: int
+    last: int
+    chain: bytes
+
+
+TALLY: Final = Table("tally", TallyRow)
 
 
 class Tally:
     """See the top of this file."""
 
     name = "tally"
-    tables = (TABLE,)
+    tables = (TALLY,)
     kinds = KINDS
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
-        row = rows.get("tally", (0,)) or (0, -1, b"")
-        seen, _, chain = row
-        assert isinstance(seen, int)
-        assert isinstance(chain, bytes)
-        yield Change("tally", (0,), (seen + 1, entry.header.seq, chained(chain, entry)))
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        row = rows.get(TALLY, 0) or TallyRow(rows.stream, 0, 0, -1, b"")
+        yield TallyRow(rows.stream, 0, row.seen + 1, entry.header.seq, chained(row.chain, entry))
 
 
 def chained(chain: bytes, entry: Entry) -> bytes:

@@ -1,10 +1,13 @@
 """What every store does, in a file or in memory."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import pytest
 from tests.promise import proves
 from tests.store.world import (
+    JOB,
+    NOTE,
     NOW_MS,
     OWNER,
     Machine,
@@ -24,10 +27,10 @@ from muster.log import tree
 from muster.log.admit import Taken, admit
 from muster.log.clock import Stamp
 from muster.log.entry import EntryId
-from muster.log.fold import Change, Table
+from muster.log.fold import Gone, Table
 from muster.log.seal import make_cosign, make_seal, open_seal
 from muster.log.segment import Segment
-from muster.log.stream import scope_to
+from muster.log.stream import JOURNAL, StreamName, scope_to
 from muster.store import folding
 from muster.store.schema import DDL
 from muster.store.sqlite import Database
@@ -60,7 +63,7 @@ def test_a_transaction_that_fails_leaves_nothing(machines, when):
         if when != "before sealing":
             a.store.seal_dirty(a.signer)
         if when == "after reading":
-            assert len(a.store.tables.rows("job")) == 2
+            assert len(a.store.tables.rows(JOB)) == 2
             assert a.store.log.root_at(a.fleet, 200)
         raise LookupError
     assert everything(a.store) == before
@@ -224,7 +227,7 @@ def test_bodies_before_a_place_are_withheld(machines):
     a.write(a.fleet, note("secret"), note("open"))
     assert b.take_segment(a.store.log.segment(a.fleet, 0, bodies_from=1), a)
     assert [e.body is None for e in b.store.log.slice(a.fleet, 0)] == [True, False]
-    assert [row["text"] for row in b.store.tables.rows("note")] == ["open"]
+    assert [row.text for row in b.store.tables.rows(NOTE)] == ["open"]
     assert b.store.tables.skipped()[0].reason == "no-body"
 
 
@@ -281,7 +284,7 @@ def test_an_entry_is_found_before_it_is_committed(machines):
     with a.store.transaction():
         (entry,) = a.store.append(a.fleet, [note("x")], NOW_MS)
         assert a.store.log.entry(entry.id) == entry
-        assert [row["text"] for row in a.store.tables.rows("note")] == ["x"]
+        assert [row.text for row in a.store.tables.rows(NOTE)] == ["x"]
 
 
 # --- seals and cosigns ----------------------------------------------------------------------
@@ -356,11 +359,28 @@ def test_a_poison_entry_stops_nothing(machines, body):
     a.write(a.fleet, Draft("note.put", "muster", (), body), note("after"), job("x", "open"))
     b.pull(a, a.fleet)
     for machine in (a, b):
-        assert [row["text"] for row in machine.store.tables.rows("note")] == ["after"]
+        assert [row.text for row in machine.store.tables.rows(NOTE)] == ["after"]
         assert jobs(machine) == [("x", "open", 1)]
         (skipped,) = machine.store.tables.skipped()
         assert (skipped.fold, skipped.seq) == ("notes", 0)
         assert skipped.reason in {"bad-body", "mistake-keyerror"}
+
+
+class WildRow(NamedTuple):
+    stream: StreamName
+    id: str
+    number: int
+    raw: bytes
+
+
+class OtherRow(NamedTuple):
+    stream: StreamName
+    id: str
+    number: int
+    raw: bytes
+
+
+WILD = Table("wild", WildRow)
 
 
 class Wild:
@@ -368,34 +388,41 @@ class Wild:
 
     name = "wild"
     kinds = frozenset({"note.put"})
-    tables = (Table("wild", (("id", "text"),), (("number", "int"), ("raw", "blob"))),)
+    tables = (WILD,)
 
     def __init__(self, changes):
         self.changes = changes
 
     def apply(self, entry, rows):
-        return self.changes
+        return [change(rows.stream) for change in self.changes]
+
+
+def row(*values, of=WildRow):
+    return lambda stream: of(stream, *values)
 
 
 @proves("store.bad-rows")
 @pytest.mark.parametrize(
     "change",
     [
-        Change("wild", ("x",), (1.5, b"")),
-        Change("wild", ("x",), (True, b"")),
-        Change("wild", ("x",), (2**63, b"")),
-        Change("wild", ("x",), (1, "text")),
-        Change("wild", ("x",), (1,)),
-        Change("wild", ("x", 1), (b"",)),
-        Change("wild", (None,), (1, b"")),
-        Change("wild", ("\ud800",), (1, b"")),
-        Change("wild", (), None),
-        Change("other", ("x",), (1, b"")),
-        "nonsense",
+        row("x", 1.5, b""),
+        row("x", True, b""),
+        row("x", None, b""),
+        row("x", 2**63, b""),
+        row("x", 1, "text"),
+        row(None, 1, b""),
+        row("\ud800", 1, b""),
+        row("x", 1, b"", of=OtherRow),
+        lambda stream: WildRow(stream._replace(scope=JOURNAL), "x", 1, b""),
+        lambda _stream: WildRow("x", "x", 1, b""),
+        lambda stream: WildRow._make((stream, "x", 1, b""))[:2],
+        lambda stream: Gone(WildRow(stream, "x", "text", b"")),
+        Gone,
+        lambda _stream: "nonsense",
     ],
 )
 def test_a_row_that_cannot_be_stored_is_skipped(change):
-    good = Change("wild", ("good",), (None, b""))
+    good = row("good", 1, b"")
     a = Machine(1)
     a.store = Store(
         MEMORY,
@@ -405,14 +432,14 @@ def test_a_row_that_cannot_be_stored_is_skipped(change):
         folds=[Wild([good, change]), Notes()],
     )
     a.write(a.fleet, note("x"))
-    assert a.store.tables.rows("wild") == []
-    assert len(a.store.tables.rows("note")) == 1
+    assert a.store.tables.rows(WILD) == []
+    assert len(a.store.tables.rows(NOTE)) == 1
     assert [s.fold for s in a.store.tables.skipped()] == ["wild"]
 
 
 @proves("store.bad-rows")
 def test_more_changes_than_one_entry_may_make_are_skipped():
-    many = [Change("wild", (str(at),), (at, b"")) for at in range(5000)]
+    many = [row(str(at), at, b"") for at in range(5000)]
     a = Machine(1)
     a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Wild(many)])
     a.write(a.fleet, note("x"))
@@ -439,7 +466,7 @@ def test_a_table_can_be_asked_as_of_the_past(machines):
         times.append(a.now_ms)
 
     def shown(**when):
-        return [(r["id"], r["state"]) for r in a.store.tables.as_of("job", **when)]
+        return [(r.id, r.state) for r in a.store.tables.as_of(JOB, **when)]
 
     past = [
         [],
@@ -480,35 +507,50 @@ def test_a_new_or_changed_fold_is_folded_from_the_first_entry(tmp_path):
         version = 2
 
         def apply(self, entry, rows):
-            return [c._replace(row=(c.row[0].upper(),)) for c in super().apply(entry, rows)]
+            return [r._replace(text=r.text.upper()) for r in super().apply(entry, rows)]
 
-    assert [r["text"] for r in opened(Upper()).tables.rows("note")] == ["X"]
+    assert [r.text for r in opened(Upper()).tables.rows(NOTE)] == ["X"]
     with pytest.raises(NotFound):
-        a.store.tables.rows("job")
+        a.store.tables.rows(JOB)
     a.write(a.fleet, job("y", "late"))
-    assert [r["state"] for r in opened(Tasks(), Notes()).tables.rows("job")] == ["late"]
+    assert [r.state for r in opened(Tasks(), Notes()).tables.rows(JOB)] == ["late"]
     assert a.store.tables.tables_digest()["note"] == whole["note"]
+
+
+class OddRow(NamedTuple):
+    stream: StreamName
+    order: str
+    to: int
+    group: str
 
 
 class Odd(Wild):
     """A fold whose columns have the names of keywords, and whose table the test chooses."""
 
     def __init__(self, table="odd"):
-        super().__init__([Change(table, ("x",), (1, "y"))])
-        self.tables = (
-            Table(table, (("order", "text"),), (("to", "int"), ("group", "text")), (("to",),)),
-        )
+        super().__init__([row("x", 1, "y", of=OddRow)])
+        self.tables = (Table(table, OddRow, indexes=(("to",),)),)
 
 
 def test_columns_may_have_the_names_of_keywords():
     a = Machine(1)
-    a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[Odd()])
+    fold = Odd()
+    a.store = Store(MEMORY, fleet=OWNER, machine=a.id, rng=a.random.randbytes, folds=[fold])
     a.write(a.fleet, note("x"))
-    found = a.store.tables.rows("odd", to=1, order=("-group",))
-    assert found == [{"stream": str(a.fleet), "order": "x", "to": 1, "group": "y"}]
-    assert a.store.tables.as_of("odd", admission=0) == found
+    (odd,) = fold.tables
+    found = a.store.tables.rows(odd, to=1, order=("-group",))
+    assert found == [OddRow(a.fleet, "x", 1, "y")]
+    assert a.store.tables.as_of(odd, admission=0) == found
     list(a.store.rebuild())
-    assert a.store.tables.rows("odd") == found
+    assert a.store.tables.rows(odd) == found
+
+
+@proves("log.fold-rows")
+def test_one_class_of_rows_is_of_one_table():
+    fold = Wild([])
+    fold.tables = (WILD, Table("wilder", WildRow))
+    with pytest.raises(ValueError, match="cannot have the table wild"):
+        Store(MEMORY, fleet=OWNER, machine=Machine(1).id, rng=bytes, folds=[fold])
 
 
 @pytest.mark.parametrize("name", ["note", "entry", "admission", "fold"])
@@ -605,11 +647,11 @@ def test_a_frozen_stream_grows_no_more_and_is_served_up_to_the_fork(machines):
 @proves("store.freeze", "store.as-of")
 def test_the_past_of_a_frozen_stream_can_still_be_asked(machines):
     a, b, _, _ = forked(machines)
-    before = b.store.tables.as_of("job", admission=13)
+    before = b.store.tables.as_of(JOB, admission=13)
     with b.store.transaction():
         b.store.freeze(a.fleet, 10, b"proof", b.now_ms + 1)
-    assert b.store.tables.as_of("job", admission=13) == before != b.store.tables.rows("job")
-    assert b.store.tables.as_of("job", time_ms=b.now_ms + 1) == b.store.tables.rows("job")
+    assert b.store.tables.as_of(JOB, admission=13) == before != b.store.tables.rows(JOB)
+    assert b.store.tables.as_of(JOB, time_ms=b.now_ms + 1) == b.store.tables.rows(JOB)
 
 
 @proves("store.freeze", "store.rebuild", "store.as-of")
@@ -620,11 +662,11 @@ def test_a_stream_that_is_cut_back_twice_has_the_same_past_after_a_rebuild():
     for common in (8, 4):
         with b.store.transaction():
             b.store.freeze(a.fleet, common, b"proof", b.now_ms)
-    pasts = [b.store.tables.as_of("job", admission=number) for number in (5, 11, 12, 1 << 21)]
+    pasts = [b.store.tables.as_of(JOB, admission=number) for number in (5, 11, 12, 1 << 21)]
     before = everything(b.store), b.store.tables.query("select * from job_hist")
     list(b.store.rebuild())
     assert (everything(b.store), b.store.tables.query("select * from job_hist")) == before
-    assert [b.store.tables.as_of("job", admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
+    assert [b.store.tables.as_of(JOB, admission=n) for n in (5, 11, 12, 1 << 21)] == pasts
 
 
 @proves("store.freeze")
@@ -654,10 +696,10 @@ def test_however_many_rows_a_cut_changes_the_past_keeps_each_of_them():
     before = everything(a.store)
     with a.store.transaction():
         a.store.freeze(a.fleet, 1, b"proof", a.now_ms)
-    assert a.store.tables.rows("job") == []
+    assert a.store.tables.rows(JOB) == []
     (gone,) = a.store.tables.query("select count(*) from job_hist where gone = 1")
     assert gone == (5_000,)
-    assert len(a.store.tables.as_of("job", admission=5_000)) == 5_000
+    assert len(a.store.tables.as_of(JOB, admission=5_000)) == 5_000
     assert everything(a.store) != before
 
 
@@ -672,7 +714,7 @@ def test_an_erased_body_is_gone_and_every_proof_stays_valid(machines):
     store = again(a) if a.path != MEMORY else a.store
     erased = store.log.entry_at(a.fleet, 1)
     assert (erased.id, erased.body, erased.salt) == (entries[1].id, None, b"")
-    assert [row["text"] for row in store.tables.rows("note")] == ["keep"]
+    assert [row.text for row in store.tables.rows(NOTE)] == ["keep"]
     proof = store.log.inclusion(a.fleet, 1, 3)
     assert tree.verify_inclusion(erased.id, 1, 3, proof, root)
     assert b"a secret nobody" not in store.image()
@@ -700,15 +742,17 @@ def test_rows_are_found_by_their_columns(machines):
     a = machines(1)
     a.write(a.fleet, job("x", "open"), job("y", "done"), job("z", "done"))
     a.write(a.journal, job("x", "done"))
-    found = a.store.tables.rows("job", state="done", stream=a.fleet, order=("-id",), limit=5)
-    assert [row["id"] for row in found] == ["z", "y"]
-    assert found[0]["stream"] == str(a.fleet)
-    assert a.store.tables.rows("job", stream=a.stream(scope_to(a.id))) == []
-    assert len(a.store.tables.rows("job", limit=3)) == 3
+    found = a.store.tables.rows(JOB, state="done", stream=a.fleet, order=("-id",), limit=5)
+    assert [row.id for row in found] == ["z", "y"]
+    assert found[0].stream == a.fleet
+    assert a.store.tables.rows(JOB, stream=a.stream(scope_to(a.id))) == []
+    assert len(a.store.tables.rows(JOB, limit=3)) == 3
     with pytest.raises(ValueError, match="no column"):
-        a.store.tables.rows("job", nothing=1)
+        a.store.tables.rows(JOB, nothing=1)
+    with pytest.raises(ValueError, match="no column"):
+        a.store.tables.rows(JOB, order=("-nothing",))
     with pytest.raises(NotFound):
-        a.store.tables.rows("nothing")
+        a.store.tables.rows(WILD)
 
 
 def test_settings_are_remembered(machines):
@@ -735,13 +779,13 @@ def test_large_rows_stay_in_memory_only_up_to_so_many_bytes(machines, monkeypatc
     """Twenty thousand texts of 32 KiB, which anybody may write, were kept at once."""
     monkeypatch.setattr(folding, "ROWS_CACHED_BYTES_MAX", 20_000)
     a = machines(1)
-    cache = a.store.tables._table("job").cache
+    cache = a.store.tables._table(JOB).cache
     a.write(a.journal, *(job(f"j{n}", "x" * 900) for n in range(20)))
     assert len(cache) == 20
     a.write(a.journal, *(job(f"k{n}", "x" * 900) for n in range(20)))
     assert cache == {}
     for _ in range(3):
         for number in range(20):
-            assert a.store.tables.row("job", a.journal, f"j{number}")["state"] == "x" * 900
+            assert a.store.tables.row(JOB, a.journal, f"j{number}").state == "x" * 900
         a.write(a.journal, note("what was read counts, too"))
     assert len(cache) <= 22

@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.promise import proves
-from tests.store.world import NOW_MS, OWNER, Machine, job, note
+from tests.store.world import NOTE, NOW_MS, OWNER, Machine, job, note
 
 from muster.errors import Broken
 from muster.store import sqlite
@@ -36,7 +36,7 @@ def whole(machine):
     size = store.log.size(machine.fleet)
     assert store.log.root_at(machine.fleet, size) == store.log.state(machine.fleet).range.root()
     digest = store.tables.tables_digest()
-    assert len(store.tables.rows("note")) == size // 2
+    assert len(store.tables.rows(NOTE)) == size // 2
     list(store.rebuild())
     assert store.tables.tables_digest() == digest
     assert store.tables.query("pragma integrity_check") == [("ok",)]

@@ -1,33 +1,44 @@
 """Where rows lie: what a commit writes of a table is what changed, not how large the table is."""
 
 import random
+from typing import NamedTuple
 
 import apsw
 from tests.promise import proves
 
 from muster.log.fold import Table
+from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.log.tree import Range
 from muster.store.fold_tables import FoldTable
 from muster.store.sqlite import Database
+from muster.store.streams import Head
 
 ROWS, CHANGED = 8_000, 50
+STREAM = StreamName(MachineId("a" * 64), Incarnation("0" * 32), FLEET)
+
+
+class Row(NamedTuple):
+    stream: StreamName
+    id: str
+    state: str
+    text: str
 
 
 def pages_of_a_commit(path, *, ids):
     """Pages that the commit writes in which the newest of many rows change."""
     database, draw = Database(path), random.Random(7)
-    table = FoldTable(
-        database, Table("job", (("id", "text"),), (("state", "text"), ("text", "text")), ids=ids)
-    )
+    heads = {1: Head(1, STREAM, 0, 0, Range(), None)}
+    table = FoldTable(database, heads, Table("job", Row, ids=ids))
     table.create()
     keys = [(1, draw.randbytes(16).hex()) for _ in range(ROWS)]
     database.begin()
     for number, key in enumerate(keys):
-        table.put(key, ("open", "x" * 200), number, 0)
+        table.put(key, Row(STREAM, key[1], "open", "x" * 200), number, 0)
     table.flush()
     database.commit()
     database.begin()
     for number, key in enumerate(keys[-CHANGED:], ROWS):
-        table.put(key, ("done", "x" * 200), number, 0)
+        table.put(key, Row(STREAM, key[1], "done", "x" * 200), number, 0)
     table.flush()
     connection = database._connection
     before = connection.status(apsw.SQLITE_DBSTATUS_CACHE_WRITE)[0]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.promise import proves
-from tests.store.world import Machine, drop, job, note
+from tests.store.world import JOB, Machine, drop, job, note
 
 from muster.log import canon, tree
 from muster.store.store import Draft
@@ -112,7 +112,7 @@ def test_a_transaction_that_fails_is_as_if_it_had_never_begun(batches, lost):
         with pytest.raises(LookupError), a.store.transaction():
             a.store.append(a.fleet, lost, a.now_ms)
             a.store.seal_dirty(a.signer)
-            a.store.tables.rows("job")
+            a.store.tables.rows(JOB)
             raise LookupError
         a.random.setstate(before)
         a.write(a.fleet, *batch)

@@ -8,7 +8,7 @@ import signal
 import apsw
 import pytest
 from tests.promise import proves
-from tests.store.world import NOW_MS, OWNER, Machine, everything, job, note
+from tests.store.world import NOTE, NOW_MS, OWNER, Machine, everything, job, note
 
 from muster.errors import Exhausted
 from muster.log.admit import admit
@@ -48,7 +48,7 @@ def test_an_ordinary_transaction_without_room_leaves_nothing_and_the_next_one_co
     a.write(a.fleet, note("after"))
     a.store.close()
     again = Machine(1, a.path)
-    assert [r["text"] for r in again.store.tables.rows("note")] == ["x", "after"]
+    assert [r.text for r in again.store.tables.rows(NOTE)] == ["x", "after"]
     again.store.close()
 
 

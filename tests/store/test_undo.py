@@ -2,7 +2,7 @@
 
 import pytest
 from tests.promise import proves
-from tests.store.world import NOW_MS, OWNER, again, drop, everything, job, note
+from tests.store.world import JOB, NOW_MS, OWNER, again, drop, everything, job, note
 
 from muster.log.clock import Stamp
 from muster.log.seal import make_cosign
@@ -22,13 +22,13 @@ def test_what_came_after_a_mark_is_taken_back_as_if_it_had_never_been(machines, 
         a.store.append(new, [note("a stream of its own")], NOW_MS + 90_000)
         a.store.remember("word", "lost")
         if read:
-            assert a.store.tables.rows("job", id="y") == []
+            assert a.store.tables.rows(JOB, id="y") == []
             assert a.store.log.entry(lost[0].id) == lost[0]
         a.store.undo(mark)
         assert a.store.log.size(a.fleet) == 1
         assert new not in a.store.log.streams()
         assert a.store.recall("word") is None
-        assert [r["state"] for r in a.store.tables.rows("job", id="y")] == ["kept"]
+        assert [r.state for r in a.store.tables.rows(JOB, id="y")] == ["kept"]
         after = a.store.append(a.fleet, [note("after")], NOW_MS + 1_000)
         a.store.seal_dirty(a.signer)
     assert a.store.log.slice(a.fleet, 0) == [*kept, *after]

@@ -3,13 +3,14 @@
 import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from muster.log import canon
 from muster.log.admit import Taken, admit
-from muster.log.entry import Entry
-from muster.log.fold import Change, Fold, Rows, Skip, Table, body_as
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Fold, Gone, Rows, Skip, Table, body_as
 from muster.log.keys import Signer
 from muster.log.segment import Segment
 from muster.log.stream import FLEET, JOURNAL, FleetId, Incarnation, MachineId, StreamName
@@ -28,32 +29,41 @@ class Note(msgspec.Struct, forbid_unknown_fields=True):
     text: str
 
 
+class JobRow(NamedTuple):
+    stream: StreamName
+    id: str
+    state: str
+    moves: int
+    entry: EntryId
+
+
+class NoteRow(NamedTuple):
+    stream: StreamName
+    seq: int
+    text: str
+
+
+JOB = Table("job", JobRow, indexes=(("state",),), ids=True)
+NOTE = Table("note", NoteRow)
+
+
 class Tasks:
     """Reads before it writes, counts moves, deletes: all a fold can do to its rows."""
 
     name = "tasks"
-    tables = (
-        Table(
-            "job",
-            (("id", "text"),),
-            (("state", "text"), ("moves", "int"), ("entry", "blob")),
-            indexes=(("state",),),
-            ids=True,
-        ),
-    )
+    tables = (JOB,)
     kinds = frozenset({"job.set", "job.drop"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         body = body_as(entry, Task)
-        before = rows.get("job", (body.id,))
+        before = rows.get(JOB, body.id)
         if entry.header.kind == "job.drop":
             if before is None:
                 raise Skip("no-such-job")
-            yield Change("job", (body.id,), None)
+            yield Gone(before)
             return
-        moves = before[1] if before is not None else 0
-        assert isinstance(moves, int)
-        yield Change("job", (body.id,), (body.state, moves + 1, entry.id))
+        moves = before.moves if before is not None else 0
+        yield JobRow(rows.stream, body.id, body.state, moves + 1, entry.id)
         if body.state == "half":
             # The change above must not count: an entry counts together or not at all.
             raise Skip("half-done")
@@ -61,14 +71,14 @@ class Tasks:
 
 class Notes:
     name = "notes"
-    tables = (Table("note", (("seq", "int"),), (("text", "text"),)),)
+    tables = (NOTE,)
     kinds = frozenset({"note.put"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         body = body_as(entry, Note)
         if body.text == "mistake":
             raise KeyError(body.text)
-        return [Change("note", (entry.header.seq,), (body.text,))]
+        return [NoteRow(rows.stream, entry.header.seq, body.text)]
 
 
 def folds() -> tuple[Fold, ...]:
@@ -144,7 +154,7 @@ def note(text: str) -> Draft:
 
 
 def jobs(machine: Machine) -> Sequence[tuple[object, ...]]:
-    return [(row["id"], row["state"], row["moves"]) for row in machine.store.tables.rows("job")]
+    return [(row.id, row.state, row.moves) for row in machine.store.tables.rows(JOB)]
 
 
 def again(machine):

@@ -8,6 +8,7 @@ from tests.task.world import BUILD, STUDIO, World, machine, of, order
 
 from muster import limits
 from muster.task import kinds
+from muster.task.fold import TASK
 from muster.task.instruction import Fenced, MoveBranch, Promoted, RaiseFence
 from muster.task.open_task import Beat
 from muster.task.state import LIVE
@@ -50,8 +51,7 @@ class Fleet(RuleBasedStateMachine):
         self.settle(out)
 
     def tasks(self, *states):
-        table = self.world.stream.rows.tables.get("task", {})
-        return sorted(k[0] for k in table if self.world.stream.task(k[0]).state in states)
+        return sorted(r.task for r in self.world.stream.rows.every(TASK) if r.state in states)
 
     @rule(repo=st.booleans(), retries=st.integers(0, 2), human=st.booleans(), n=st.integers(1, 3))
     def submit(self, repo, retries, human, n):

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from muster.fleet.facts import Facts
 from muster.log.clock import Stamp
 from muster.log.entry import Entry, EntryId, compose
-from muster.log.fold import Change, Skip
+from muster.log.fold import R, Skip, Table
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
+from muster.message.fold import MessageFold, ReceiptFold
 from muster.task import kinds
-from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
+from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
 from muster.task.ledger import Ledger
 from muster.task.open_task import Restored, Submission
@@ -24,20 +25,29 @@ STUDIO = "5" * 64
 
 
 class MemoryRows:
-    """The rows of one stream."""
+    """The rows of one stream, of folds that never delete one."""
 
-    def __init__(self) -> None:
-        self.tables: dict[str, dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+    def __init__(self, machine: str) -> None:
+        self.stream = StreamName(MachineId(machine), Incarnation("1" * 32), FLEET)
+        self._tables = {
+            table.row: table
+            for fold in (TaskFold, AttemptFold, DecisionFold, EndingFold, MessageFold, ReceiptFold)
+            for table in fold.tables
+        }
+        self.held: dict[tuple[Any, ...], NamedTuple] = {}
 
-    def get(self, table: str, key: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        return self.tables.get(table, {}).get(key)
+    def get(self, table: Table[R], *key: Any) -> R | None:
+        found: Any = self.held.get((table.name, *key))
+        return found
 
-    def apply(self, changes: Iterable[Change]) -> None:
-        for table, key, row in list(changes):
-            if row is None:
-                self.tables.get(table, {}).pop(key, None)
-            else:
-                self.tables.setdefault(table, {})[key] = row
+    def every(self, table: Table[R]) -> list[R]:
+        return [row for row in self.held.values() if isinstance(row, table.row)]
+
+    def apply(self, rows: Iterable[NamedTuple]) -> None:
+        for row in list(rows):
+            table = self._tables[type(row)]
+            assert row[0] == self.stream
+            self.held[table.name, *row[1 : 1 + table.key]] = row
 
 
 @dataclass
@@ -45,10 +55,13 @@ class Stream:
     """One machine's stream, folded as it grows."""
 
     machine: str
-    rows: MemoryRows = field(default_factory=MemoryRows)
+    rows: MemoryRows = field(init=False)
     entries: list[Entry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     folds: tuple[Any, ...] = (TaskFold(), AttemptFold(), DecisionFold(), EndingFold())
+
+    def __post_init__(self) -> None:
+        self.rows = MemoryRows(self.machine)
 
     def append(
         self, body: Any, causes: Iterable[EntryId] = (), at_ms: int = 1000, actor: str = "muster"
@@ -60,7 +73,7 @@ class Stream:
         self, kind: str, raw: bytes, causes: Iterable[EntryId] = (), at_ms: int = 1000,
         actor: str = "muster",
     ) -> Entry:  # fmt: skip
-        name = StreamName(MachineId(self.machine), Incarnation("1" * 32), FLEET)
+        name = self.rows.stream
         seq = len(self.entries)
         stamp = Stamp(at_ms, 0)
         entry = compose(name, seq, stamp, kind, actor, list(causes), raw, bytes(16))
@@ -74,9 +87,9 @@ class Stream:
         return entry
 
     def task(self, name: str) -> TaskRow:
-        row = self.rows.get("task", (name,))
+        row = self.rows.get(TASK, name)
         assert row is not None
-        return TaskRow(*row)
+        return row
 
 
 def machine(id: str, slots: dict[str, int] | None = None, **changes: Any) -> Machine:
@@ -117,7 +130,7 @@ class World:
         ledger = Ledger(
             incarnation_order,
             settled_with_key=self._settled_with_key,
-            is_mine=lambda task: self.stream.rows.get("task", (task,)) is not None,
+            is_mine=lambda task: self.stream.rows.get(TASK, task) is not None,
             **self.options,
         )
         owner = Owner(ledger)
@@ -126,10 +139,8 @@ class World:
         return owner
 
     def _settled_with_key(self, dedupe: str) -> str | None:
-        for key, row in self.stream.rows.tables.get("task", {}).items():
-            if TaskRow(*row).dedupe == dedupe:
-                return str(key[0])
-        return None
+        found = (row.task for row in self.stream.rows.every(TASK) if row.dedupe == dedupe)
+        return next(found, None)
 
     def tick(self) -> None:
         """Ring what is due, as the daemon does."""
@@ -173,21 +184,20 @@ class World:
         self.owner = self._new_owner(incarnation_order)
         bodies = {e.id: e.body for e in self.stream.entries}
         restored = []
-        for key, row in self.stream.rows.tables.get("task", {}).items():
-            task = TaskRow(*row)
+        for task in self.stream.rows.every(TASK):
             if task.state in {"queued", "waiting", "leased"}:
-                raw = bodies[EntryId(task.opened)]
+                raw = bodies[task.opened]
                 assert raw is not None
                 body = kinds.read(kinds.TaskOpen, raw)
-                restored.append(Restored(str(key[0]), task, body, ended=self._ended(key[0], task)))
+                restored.append(Restored(task, body, ended=self._ended(task)))
         self.owner.restore(restored, self.now)
 
-    def _ended(self, name: str, task: TaskRow) -> Any:
+    def _ended(self, task: TaskRow) -> Any:
         worker = self.workers.get(task.machine)
         for entry in worker.entries if worker else []:
             body = kinds.read(kinds.KINDS[entry.header.kind], entry.body or b"")
             if not isinstance(body, kinds.AttemptStart) and (body.task, body.epoch) == (
-                name, task.epoch,
+                task.task, task.epoch,
             ):  # fmt: skip
                 return entry.id, task.machine, body
         return None

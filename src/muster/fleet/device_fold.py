@@ -6,7 +6,7 @@ Rule 2: a key is bound only in the stream of the machine that its terms name.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -17,22 +17,33 @@ from muster.fleet.document import document_id
 from muster.fleet.statement import open_statement
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.fold import Change, Rows, Skip, Table, body_as
-from muster.log.stream import FleetId
+from muster.log.fold import Rows, Skip, Table, body_as
+from muster.log.stream import FleetId, StreamName
 
 T = TypeVar("T")
-Handler = Callable[[Entry, Rows, FleetId], Iterable[Change]]
+Handler = Callable[[Entry, Rows, FleetId], Iterable[NamedTuple]]
 
-DEVICE_OFFER: Final = Table(
-    "fleet_device_offer",
-    (("id", "text"),),
-    (("operator", "text"), ("statement", "text"), ("terms", "text"), ("t_ms", "int")),
-)
-DEVICE: Final = Table(
-    "fleet_device",
-    (("key", "text"), ("id", "text")),
-    (("operator", "text"), ("terms", "text"), ("t_ms", "int")),
-)
+
+class DeviceOfferRow(NamedTuple):
+    stream: StreamName
+    id: str
+    operator: str
+    statement: str
+    terms: str
+    t_ms: int
+
+
+class DeviceRow(NamedTuple):
+    stream: StreamName
+    key: str
+    id: str
+    operator: str
+    terms: str
+    t_ms: int
+
+
+DEVICE_OFFER: Final = Table("fleet_device_offer", DeviceOfferRow)
+DEVICE: Final = Table("fleet_device", DeviceRow, key=2)
 
 
 def checked(reason: str, opened: Callable[[bytes, FleetId], T], text: str, fleet: FleetId) -> T:
@@ -43,17 +54,17 @@ def checked(reason: str, opened: Callable[[bytes, FleetId], T], text: str, fleet
         raise Skip(reason) from error
 
 
-def _offer(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _offer(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.DeviceOpen)
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     if not adds(statement, body.terms):
         raise Skip("other-terms")
     terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
-    row = (statement.operator, body.statement, terms, entry.header.t[0])
-    return [Change(DEVICE_OFFER.name, (document_id(body.statement.encode()),), row)]
+    what = (statement.operator, body.statement, terms, entry.header.t[0])
+    return [DeviceOfferRow(rows.stream, document_id(body.statement.encode()), *what)]
 
 
-def _bind(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _bind(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.DeviceRecorded)
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     binding = checked("bad-record", open_device, body.binding, fleet)
@@ -64,8 +75,8 @@ def _bind(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
     if binding.machine != entry.stream.machine:
         raise Skip("not-mine")
     terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
-    row = (device.operator, terms, entry.header.t[0])
-    return [Change(DEVICE.name, (device.key, device.id), row)]
+    what = (device.operator, terms, entry.header.t[0])
+    return [DeviceRow(rows.stream, device.key, device.id, *what)]
 
 
 DEVICE_KINDS: Final[dict[str, Handler]] = {kinds.DEVICE_OPEN: _offer, kinds.DEVICE_RECORD: _bind}

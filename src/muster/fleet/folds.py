@@ -13,7 +13,7 @@ invite-unknown, invite-used, incident-not-open.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from muster.errors import Malformed
 from muster.fleet import kinds
@@ -26,100 +26,183 @@ from muster.fleet.operator_end import open_end
 from muster.fleet.record import open_operator, open_record, open_revocation
 from muster.fleet.statement import is_target, open_statement
 from muster.log import canon
-from muster.log.entry import Entry
-from muster.log.fold import Change, Fold, Row, Rows, Skip, Table, body_as
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import Fold, Rows, Skip, Table, body_as
 from muster.log.stream import FLEET, FleetId, StreamName
 
 
-def _newest(name: str, key: str, number: str, text: str) -> Table:
-    """Of these the newest counts, whoever passed it on; an index finds it.
-
-    For a machine may say the same document again in each of its thousands of streams.
-    """
-    index = (key, number, text)
-    return Table(name, ((key, "text"),), ((number, "int"), (text, "text")), (index,))
+class MachineRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    serial: int
+    record: str
 
 
-MACHINE: Final = _newest("fleet_machine", "machine", "serial", "record")
-INCARNATION: Final = Table(
-    "fleet_incarnation", (("incarnation", "text"),), (("heads", "text"), ("t_ms", "int"))
-)
-FACTS: Final = _newest("fleet_facts", "machine", "t_ms", "facts")
-LOGINS: Final = _newest("fleet_logins", "machine", "t_ms", "logins")
-REACH: Final = _newest("fleet_reach", "machine", "t_ms", "reach")
-REVOKED: Final = _newest("fleet_revoked", "key", "issued_ms", "revocation")
-OPERATOR: Final = _newest("fleet_operator", "operator", "issued_ms", "record")
-ENDED: Final = Table(
-    "fleet_operator_end", (("id", "text"),), (("operator", "text"), ("document", "text"))
-)
-GRANT: Final = Table(
-    "fleet_grant",
-    (("id", "text"),),
-    (
-        ("giver", "text"),
-        ("grantee", "text"),
-        ("verb", "text"),
-        ("object", "text"),
-        ("until_ms", "int"),
-    ),
-)
-# When it was signed: the stamp of an entry is whoever's who repeats it.
-TAKEN: Final = Table(
-    "fleet_grant_taken",
-    (("id", "text"), ("taker", "text")),
-    (("issued_ms", "int"),),
-    (("id", "taker"),),
-)
-INVITE: Final = Table(
-    "fleet_invite",
-    (("sha256", "text"),),
-    (("name", "text"), ("roles", "text"), ("until_ms", "int"), ("machine", "text")),
-)
-ORDER: Final = Table(
-    "fleet_order",
-    (("operator", "text"), ("nonce", "text")),
-    (
-        ("verb", "text"),
-        ("object", "text"),
-        ("args", "text"),
-        ("grant_id", "text"),
-        ("entry", "blob"),
-        ("t_ms", "int"),
-        ("until_ms", "int"),
-    ),
-    ids=True,
-)
-DENIAL: Final = Table(
-    "fleet_denial",
-    (("seq", "int"),),
-    (("asker", "text"), ("verb", "text"), ("object", "text"), ("reason", "text"), ("t_ms", "int")),
-)
-GROUP: Final = Table("fleet_group", (("name", "text"),), (("t_ms", "int"),))
-MEMBER: Final = Table(
-    "fleet_member",
-    (("name", "text"), ("machine", "text")),
-    (("member", "int"), ("since", "text"), ("cuts", "text"), ("t_ms", "int"), ("t_n", "int")),
-)
-# `fork` is 1 where `about` is a stream that forked after its first `common` entries.
+class IncarnationRow(NamedTuple):
+    stream: StreamName
+    incarnation: str
+    heads: str
+    t_ms: int
+
+
+class FactsRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    t_ms: int
+    facts: str
+
+
+class LoginsRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    t_ms: int
+    logins: str
+
+
+class ReachRow(NamedTuple):
+    stream: StreamName
+    machine: str
+    t_ms: int
+    reach: str
+
+
+class RevokedRow(NamedTuple):
+    stream: StreamName
+    key: str
+    issued_ms: int
+    revocation: str
+
+
+class OperatorRow(NamedTuple):
+    stream: StreamName
+    operator: str
+    issued_ms: int
+    record: str
+
+
+class EndedRow(NamedTuple):
+    stream: StreamName
+    id: str
+    operator: str
+    document: str
+
+
+class GrantRow(NamedTuple):
+    stream: StreamName
+    id: str
+    giver: str
+    grantee: str
+    verb: str
+    object: str
+    until_ms: int
+
+
+class TakenRow(NamedTuple):
+    stream: StreamName
+    id: str
+    taker: str
+    # When it was signed: the stamp of an entry is whoever's who repeats it.
+    issued_ms: int
+
+
+class InviteRow(NamedTuple):
+    stream: StreamName
+    sha256: str
+    name: str
+    roles: str
+    until_ms: int
+    # Who used it; "" before.
+    machine: str
+
+
+class OrderRow(NamedTuple):
+    stream: StreamName
+    operator: str
+    nonce: str
+    verb: str
+    object: str
+    args: str
+    grant_id: str
+    entry: EntryId
+    t_ms: int
+    until_ms: int
+
+
+class DenialRow(NamedTuple):
+    stream: StreamName
+    seq: int
+    asker: str
+    verb: str
+    object: str
+    reason: str
+    t_ms: int
+
+
+class GroupRow(NamedTuple):
+    stream: StreamName
+    name: str
+    t_ms: int
+
+
+class MemberRow(NamedTuple):
+    stream: StreamName
+    name: str
+    machine: str
+    member: int
+    since: str
+    cuts: str
+    t_ms: int
+    t_n: int
+
+
+class AcknowledgedRow(NamedTuple):
+    stream: StreamName
+    incident: str
+    signer: str
+    # 1 where `about` is a stream that forked after its first `common` entries.
+    fork: int
+    about: str
+    common: int
+    note: str
+    issued_ms: int
+
+
+class IncidentRow(NamedTuple):
+    stream: StreamName
+    key: str
+    open: int
+    severity: str
+    title: str
+    detail: str
+    times: int
+    opened_ms: int
+    t_ms: int
+
+
+# Of these the newest counts, whoever passed it on; an index finds it. For a machine may say the
+# same document again in each of its thousands of streams.
+MACHINE: Final = Table("fleet_machine", MachineRow, indexes=(MachineRow._fields[1:],))
+FACTS: Final = Table("fleet_facts", FactsRow, indexes=(FactsRow._fields[1:],))
+LOGINS: Final = Table("fleet_logins", LoginsRow, indexes=(LoginsRow._fields[1:],))
+REACH: Final = Table("fleet_reach", ReachRow, indexes=(ReachRow._fields[1:],))
+REVOKED: Final = Table("fleet_revoked", RevokedRow, indexes=(RevokedRow._fields[1:],))
+OPERATOR: Final = Table("fleet_operator", OperatorRow, indexes=(OperatorRow._fields[1:],))
+INCARNATION: Final = Table("fleet_incarnation", IncarnationRow)
+ENDED: Final = Table("fleet_operator_end", EndedRow)
+GRANT: Final = Table("fleet_grant", GrantRow)
+TAKEN: Final = Table("fleet_grant_taken", TakenRow, key=2, indexes=(("id", "taker"),))
+INVITE: Final = Table("fleet_invite", InviteRow)
+ORDER: Final = Table("fleet_order", OrderRow, key=2, ids=True)
+DENIAL: Final = Table("fleet_denial", DenialRow)
+GROUP: Final = Table("fleet_group", GroupRow)
+MEMBER: Final = Table("fleet_member", MemberRow, key=2)
 ACKNOWLEDGED: Final = Table(
     "fleet_acknowledged",
-    (("incident", "text"), ("signer", "text")),
-    (("fork", "int"), ("about", "text"), ("common", "int"), ("note", "text"), ("issued_ms", "int")),
-    (("incident", "signer"), ("signer", "fork")),
+    AcknowledgedRow,
+    key=2,
+    indexes=(("incident", "signer"), ("signer", "fork")),
 )
-INCIDENT: Final = Table(
-    "fleet_incident",
-    (("key", "text"),),
-    (
-        ("open", "int"),
-        ("severity", "text"),
-        ("title", "text"),
-        ("detail", "text"),
-        ("times", "int"),
-        ("opened_ms", "int"),
-        ("t_ms", "int"),
-    ),
-)
+INCIDENT: Final = Table("fleet_incident", IncidentRow)
 
 
 class FleetFold:
@@ -129,7 +212,11 @@ class FleetFold:
     version = 3
 
     def __init__(
-        self, name: str, fleet: FleetId, tables: tuple[Table, ...], handlers: dict[str, Handler]
+        self,
+        name: str,
+        fleet: FleetId,
+        tables: tuple[Table[Any], ...],
+        handlers: dict[str, Handler],
     ) -> None:
         self.name = name
         self.fleet = fleet
@@ -137,7 +224,7 @@ class FleetFold:
         self.kinds = frozenset(handlers)
         self._handlers = handlers
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         if entry.stream.scope != FLEET:
             raise Skip("wrong-scope")
         return self._handlers[entry.header.kind](entry, rows, self.fleet)
@@ -148,7 +235,7 @@ def fleet_folds(fleet: FleetId) -> tuple[Fold, ...]:
     return tuple(FleetFold(name, fleet, *what) for name, what in _FOLDS.items())
 
 
-def _machine_open(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _machine_open(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.MachineOpen)
     # Later in the stream it would rewrite what the incarnation claims to follow.
     if entry.header.seq != 0:
@@ -163,65 +250,70 @@ def _machine_open(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]
         raise Skip("bad-body") from error
     heads = canon.encode(body.heads).decode()
     return [
-        Change(MACHINE.name, (record.machine,), (record.serial, body.record)),
-        Change(INCARNATION.name, (entry.stream.incarnation,), (heads, entry.header.t[0])),
+        MachineRow(rows.stream, record.machine, record.serial, body.record),
+        IncarnationRow(rows.stream, entry.stream.incarnation, heads, entry.header.t[0]),
     ]
 
 
-def _document(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _document(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     """What the authority signed of a machine, of a key's end, or of an operator."""
-    key: str
+    row: MachineRow | RevokedRow | OperatorRow
+    known: MachineRow | RevokedRow | OperatorRow | None
     if entry.header.kind == kinds.MACHINE_RECORD:
         raw = body_as(entry, kinds.MachineRecorded).record
         machine = checked("bad-record", open_record, raw, fleet)
-        table, key, row = MACHINE, machine.machine, (machine.serial, raw)
+        row = MachineRow(rows.stream, machine.machine, machine.serial, raw)
+        known = rows.get(MACHINE, row.machine)
     elif entry.header.kind == kinds.MACHINE_REVOKE:
         raw = body_as(entry, kinds.MachineRevoke).revocation
         revocation = checked("bad-record", open_revocation, raw, fleet)
-        table, key, row = REVOKED, revocation.key, (revocation.issued_ms, raw)
+        row = RevokedRow(rows.stream, revocation.key, revocation.issued_ms, raw)
+        known = rows.get(REVOKED, row.key)
     else:
         raw = body_as(entry, kinds.OperatorRecorded).record
         operator = checked("bad-record", open_operator, raw, fleet)
-        table, key, row = OPERATOR, operator.operator, (operator.issued_ms, raw)
-    known = rows.get(table.name, (key,))
+        row = OperatorRow(rows.stream, operator.operator, operator.issued_ms, raw)
+        known = rows.get(OPERATOR, row.operator)
     # Of two documents of the same number the greater text counts, everywhere the same one.
-    if known is not None and (known[0], known[1]) > row:
+    if known is not None and known > row:
         raise Skip("stale")
-    return [Change(table.name, (key,), row)]
+    return [row]
 
 
-def _told(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _told(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     """What a machine says of itself: its facts, and in entries beside them what came later."""
     told: object
+    row: type[FactsRow | LoginsRow | ReachRow]
     if entry.header.kind == kinds.MACHINE_LOGINS:
-        table, told = LOGINS, body_as(entry, Logins).logins
+        row, told = LoginsRow, body_as(entry, Logins).logins
     elif entry.header.kind == kinds.MACHINE_REACH:
-        table, told = REACH, body_as(entry, Reach).reach
+        row, told = ReachRow, body_as(entry, Reach).reach
     else:
-        table, told = FACTS, body_as(entry, Facts)
-    row = (entry.header.t[0], canon.encode(told).decode())
-    return [Change(table.name, (entry.header.author,), row)]
+        row, told = FactsRow, body_as(entry, Facts)
+    text = canon.encode(told).decode()
+    return [row(rows.stream, entry.header.author, entry.header.t[0], text)]
 
 
-def _give(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _give(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.GrantGive)
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     grant = body.grant
     if not gives(statement, grant):
         raise Skip("other-grant")
-    row = (statement.operator, grant.to, grant.verb, grant.object, grant.until_ms)
-    return [Change(GRANT.name, (document_id(body.statement.encode()),), row)]
+    id_, giver = document_id(body.statement.encode()), statement.operator
+    to, verb, until_ms = grant.to, grant.verb, grant.until_ms
+    return [GrantRow(rows.stream, id_, giver, to, verb, grant.object, until_ms)]
 
 
-def _take(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _take(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.GrantTake)
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     if not takes(statement, body.id):
         raise Skip("other-grant")
-    return [Change(TAKEN.name, (body.id, statement.operator), (statement.issued_ms,))]
+    return [TakenRow(rows.stream, body.id, statement.operator, statement.issued_ms)]
 
 
-def _order(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _order(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.OrderTake)
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     if not is_target(statement, entry.stream.machine):
@@ -229,103 +321,98 @@ def _order(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[Change]:
     # Whether it was late is no question here: the stamps of a machine whose clock was set back
     # run ahead of its clock, and an order that it obeyed must be spent all the same.
     key = (statement.operator, statement.nonce)
-    if rows.get(ORDER.name, key) is not None:
+    if rows.get(ORDER, *key) is not None:
         raise Skip("replayed")
-    row = (
-        *(statement.verb, statement.object, statement.args),
-        *(body.grant, bytes(entry.id), entry.header.t[0], statement.until_ms),
-    )
-    return [Change(ORDER.name, key, row)]
+    row = OrderRow(
+        rows.stream, *key, statement.verb, statement.object, statement.args, body.grant,
+        entry.id, entry.header.t[0], statement.until_ms,
+    )  # fmt: skip
+    return [row]
 
 
-def _deny(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _deny(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.OrderDeny)
-    row = (body.by, body.verb, body.object, body.reason, entry.header.t[0])
-    return [Change(DENIAL.name, (entry.header.seq,), row)]
+    what, header = (body.by, body.verb, body.object, body.reason), entry.header
+    return [DenialRow(rows.stream, header.seq, *what, header.t[0])]
 
 
-def _acknowledge(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _acknowledge(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     """Who signed that a person looked at an incident."""
     said = read(entry)
     signed, fork = said.signed(fleet), isinstance(said.what, kinds.Fork)
     common = said.what.common if isinstance(said.what, kinds.Fork) else 0
-    row = (int(fork), said.what.stream, common, said.note, signed.issued_ms)
-    return [Change(ACKNOWLEDGED.name, (said.name, signed.operator), row)]
+    what = (int(fork), said.what.stream, common, said.note, signed.issued_ms)
+    return [AcknowledgedRow(rows.stream, said.name, signed.operator, *what)]
 
 
-def _end(entry: Entry, _rows: Rows, fleet: FleetId) -> Iterable[Change]:
+def _end(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     """What still counts of a revoked operator's key."""
     raw = body_as(entry, kinds.OperatorEnd).end
     end = checked("bad-record", open_end, raw, fleet)
-    return [Change(ENDED.name, (document_id(raw.encode()),), (end.operator, raw))]
+    return [EndedRow(rows.stream, document_id(raw.encode()), end.operator, raw)]
 
 
-def _invite_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _invite_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.InviteOpen)
     # Opened again, a used token would be good for a second machine.
-    if rows.get(INVITE.name, (body.sha256,)) is not None:
+    if rows.get(INVITE, body.sha256) is not None:
         raise Skip("invite-known")
-    row = (body.name, " ".join(body.roles), body.until_ms, "")
-    return [Change(INVITE.name, (body.sha256,), row)]
+    roles = " ".join(body.roles)
+    return [InviteRow(rows.stream, body.sha256, body.name, roles, body.until_ms, "")]
 
 
-def _invite_use(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _invite_use(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.InviteUse)
-    row = rows.get(INVITE.name, (body.sha256,))
+    row = rows.get(INVITE, body.sha256)
     if row is None:
         raise Skip("invite-unknown")
-    if row[3] != "":
+    if row.machine:
         raise Skip("invite-used")
-    return [Change(INVITE.name, (body.sha256,), (*row[:3], body.machine))]
+    return [row._replace(machine=body.machine)]
 
 
-def _group(entry: Entry, _rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _group(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     if entry.header.kind == kinds.GROUP_OPEN:
         name = body_as(entry, kinds.GroupOpen).name
-        return [Change(GROUP.name, (name,), (entry.header.t[0],))]
+        return [GroupRow(rows.stream, name, entry.header.t[0])]
     member, since, cuts = 0, "start", "{}"
     if entry.header.kind == kinds.GROUP_REMOVE:
         body: kinds.GroupAdd | kinds.GroupRemove = body_as(entry, kinds.GroupRemove)
     else:
         body = added = body_as(entry, kinds.GroupAdd)
         member, since, cuts = 1, added.since, canon.encode(added.cuts).decode()
-    row = (member, since, cuts, *entry.header.t)
-    return [Change(MEMBER.name, (body.name, body.machine), row)]
+    what = (member, since, cuts, *entry.header.t)
+    return [MemberRow(rows.stream, body.name, body.machine, *what)]
 
 
-def _incident_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _incident_open(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.IncidentOpen)
-    known = rows.get(INCIDENT.name, (body.key,))
+    known = rows.get(INCIDENT, body.key)
     t_ms = _told_ms(entry, known)
     times, opened_ms = 1, t_ms
-    if known is not None and known[0] == 1:
-        assert isinstance(known[4], int), "times is an int column"
-        assert isinstance(known[5], int), "opened_ms is an int column"
-        times, opened_ms = known[4] + 1, known[5]
-    row = (1, body.severity, body.title, body.detail, times, opened_ms, t_ms)
-    return [Change(INCIDENT.name, (body.key,), row)]
+    if known is not None and known.open:
+        times, opened_ms = known.times + 1, known.opened_ms
+    what = (body.severity, body.title, body.detail, times, opened_ms, t_ms)
+    return [IncidentRow(rows.stream, body.key, 1, *what)]
 
 
-def _incident_close(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[Change]:
+def _incident_close(entry: Entry, rows: Rows, _fleet: FleetId) -> Iterable[NamedTuple]:
     body = body_as(entry, kinds.IncidentClose)
-    known = rows.get(INCIDENT.name, (body.key,))
-    if known is None or known[0] != 1:
+    known = rows.get(INCIDENT, body.key)
+    if known is None or not known.open:
         raise Skip("incident-not-open")
-    row = (0, known[1], known[2], body.reason, known[4], known[5], _told_ms(entry, known))
-    return [Change(INCIDENT.name, (body.key,), row)]
+    return [known._replace(open=0, detail=body.reason, t_ms=_told_ms(entry, known))]
 
 
-def _told_ms(entry: Entry, known: Row | None) -> int:
+def _told_ms(entry: Entry, known: IncidentRow | None) -> int:
     """When an incident was told, later than ever before: by this time it is named.
 
     A peer's clock that is ahead lets all that we say meanwhile have one time.
     """
-    before = known[6] if known is not None else -1
-    assert isinstance(before, int), "t_ms is an int column"
-    return max(entry.header.t[0], before + 1)
+    return max(entry.header.t[0], 0 if known is None else known.t_ms + 1)
 
 
-_FOLDS: Final[dict[str, tuple[tuple[Table, ...], dict[str, Handler]]]] = {
+_FOLDS: Final[dict[str, tuple[tuple[Table[Any], ...], dict[str, Handler]]]] = {
     "fleet.who": (
         (MACHINE, INCARNATION, FACTS, REVOKED, OPERATOR),
         {

@@ -52,15 +52,6 @@ class Invite(NamedTuple):
         return f"Invite(fleet={self.fleet}, token=…, address={self.address!r})"
 
 
-class OpenInvite(NamedTuple):
-    """An invite's terms as the hub keeps them: a row of `fleet_invite` behind its hash."""
-
-    name: str
-    roles: str
-    until_ms: int
-    machine: str
-
-
 def write_invite(fleet: FleetId, token: bytes, address: str) -> str:
     """The invite string; `token` is 16 fresh random bytes, `address` is host:port."""
     assert len(token) == TOKEN_BYTES, "a token has 16 random bytes"

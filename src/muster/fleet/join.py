@@ -22,7 +22,8 @@ from muster.address import check_address
 from muster.errors import Conflict, Denied, Forged
 from muster.fleet.certificate import CertificateChain, issue, open_ca, tls_files
 from muster.fleet.document import check_fleet, read_document, write_document
-from muster.fleet.invite import Invite, OpenInvite, token_hash
+from muster.fleet.folds import InviteRow
+from muster.fleet.invite import Invite, token_hash
 from muster.fleet.kinds import INVITE_USE, MACHINE_RECORD, InviteUse, MachineRecorded
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex16, Hex32, Milliseconds
@@ -128,7 +129,7 @@ def enrol(
     authority: Authority,
     roster: Roster,
     join: Join,
-    invite: OpenInvite | None,
+    invite: InviteRow | None,
     *,
     hub: MachineRecord,
     address: str,

@@ -26,15 +26,15 @@ from muster.fleet.record import open_revocation
 from muster.fleet.roster import Roster
 from muster.fleet.statement import is_target, open_statement, signer_of
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import Skip, Table, body_as
 from muster.log.stream import FLEET, MachineId
 
 
 class Permanent(NamedTuple):
     """A fact, and the row (of any of our streams where `own`, else of any stream) that knows it."""
 
-    table: str
-    row: dict[str, str]
+    table: Table[Any]
+    row: dict[str, Any]
     own: bool = False
     # Whose signature it is: of each key but the authority's only so much is said again.
     signer: str = ""
@@ -72,11 +72,11 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
     if kind == kinds.MACHINE_REVOKE:
         raw = body_as(entry, kinds.MachineRevoke).revocation
         open_revocation(raw.encode(), roster.fleet)
-        return Permanent(folds.REVOKED.name, {"revocation": raw})
+        return Permanent(folds.REVOKED, {"revocation": raw})
     if kind == kinds.OPERATOR_END:
         raw = body_as(entry, kinds.OperatorEnd).end
         open_end(raw.encode(), roster.fleet)
-        return Permanent(folds.ENDED.name, {"document": raw})
+        return Permanent(folds.ENDED, {"document": raw})
     if kind == kinds.GRANT_TAKE:
         taking = body_as(entry, kinds.GrantTake)
         # Anybody can sign that he takes one: it counts of an operator, and of a key that may give.
@@ -88,7 +88,7 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         row = {"id": taking.id, "taker": taker.operator}
         if not takes(taker, taking.id):
             return None
-        return Permanent(folds.TAKEN.name, row, signer=taker.operator)
+        return Permanent(folds.TAKEN, row, signer=taker.operator)
     if kind in acknowledgement.KINDS:
         said = acknowledgement.read(entry)
         signer = signer_of(said.statement.encode())
@@ -96,14 +96,14 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         if not isinstance(said.what, kinds.Fork) or not roster.acknowledged(signer, said.name):
             return None
         row = {"incident": said.name, "signer": said.signed(roster.fleet).operator}
-        return Permanent(folds.ACKNOWLEDGED.name, row, signer=signer)
+        return Permanent(folds.ACKNOWLEDGED, row, signer=signer)
     if kind == kinds.GROUP_REMOVE:
         removal = body_as(entry, kinds.GroupRemove)
         if entry.header.author != me:
             return None
         row = {"name": removal.name, "machine": removal.machine}
         t_ms, t_n = entry.header.t
-        return Permanent(folds.MEMBER.name, row, own=True, since=(t_ms, t_n))
+        return Permanent(folds.MEMBER, row, own=True, since=(t_ms, t_n))
     order_raw = body_as(entry, kinds.OrderTake).statement.encode()
     if entry.header.author != me:
         return None
@@ -116,16 +116,16 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         return None
     row = {"operator": order.operator, "nonce": order.nonce}
     until_ms = order.until_ms
-    return Permanent(folds.ORDER.name, row, own=True, signer=order.operator, until_ms=until_ms)
+    return Permanent(folds.ORDER, row, own=True, signer=order.operator, until_ms=until_ms)
 
 
-def removals(entries: Iterable[Entry]) -> list[dict[str, Any]]:
-    """The rows of `fleet_member` that these entries of a keeper's stream amount to, of removals.
+def removals(entries: Iterable[Entry]) -> list[folds.MemberRow]:
+    """The memberships that these entries of a keeper's stream amount to, of removals.
 
     They count for who is left out, never for who is let in: what is beyond the end of a forked
     stream is genuine, and to leave out too many is safe. They are read off what is held anyway.
     """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], folds.MemberRow] = {}
     for entry in entries:
         if entry.header.kind != kinds.GROUP_REMOVE or entry.stream.scope != FLEET:
             continue
@@ -133,9 +133,7 @@ def removals(entries: Iterable[Entry]) -> list[dict[str, Any]]:
             body = body_as(entry, kinds.GroupRemove)
         except Skip:
             continue
-        t_ms, t_n = entry.header.t
-        rows[body.name, body.machine] = {
-            "stream": str(entry.stream), "name": body.name, "machine": body.machine, "member": 0,
-            "since": "start", "cuts": "{}", "t_ms": t_ms, "t_n": t_n,
-        }  # fmt: skip
+        rows[body.name, body.machine] = folds.MemberRow(
+            entry.stream, body.name, body.machine, 0, "start", "{}", *entry.header.t
+        )
     return list(rows.values())

@@ -1,7 +1,7 @@
 """What a fold is: a pure function that turns one stream's entries into rows.
 
 Rule 1: a fold is total. A body it cannot use raises `Skip` with a stable reason; nothing else.
-Rule 2: a fold reads only rows of the stream whose entry it is given, and only through `rows`.
+Rule 2: a fold reads and writes only rows of the stream whose entry it is given, `rows.stream`.
 Rule 3: a fold reads no clock, no other stream, no configuration: every rebuild gives equal tables.
 Rule 4: changes count together or not at all; a `Skip` after the first change takes it back.
 
@@ -12,28 +12,36 @@ writes for the same entries raises its `version` (absent means 1): the store the
 does when a body that the fold reads has changed (kind.py, rule 3).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
 from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
 from muster.log.kind import ignores_unknown
+from muster.log.stream import StreamName
 
 Affinity = Literal["text", "int", "blob"]
 Column = tuple[str, Affinity]
 Value = str | int | bytes | None
-Key = tuple[Value, ...]
-Row = tuple[Value, ...]
 
 T = TypeVar("T")
+R = TypeVar("R", bound=NamedTuple)
+
+# Where a row names no entry, or none yet.
+NO_ENTRY: Final = EntryId(b"")
+
+_AFFINITIES: Final[Mapping[Any, Affinity]] = {str: "text", int: "int", bytes: "blob"}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """One table of a fold; `key` names a row within its stream, `columns` are the rest of it.
+@dataclass(frozen=True, slots=True, eq=False)
+class Table(Generic[R]):
+    """One table of a fold, with the class of its rows, which no other table has.
+
+    Its first field is `stream`, whose the row is; so many after it are the `key` that names a row
+    within its stream. The annotations say what a column holds: text, a number or bytes.
 
     Keys that are `ids` come in no order, and are asked for whoever wrote them: such rows lie as
     they came, beside an index over their keys that ends with the stream. Kept by key, each would
@@ -41,27 +49,45 @@ class Table:
     """
 
     name: str
-    key: tuple[Column, ...]
-    columns: tuple[Column, ...]
+    row: type[R]
+    key: int = 1
     indexes: tuple[tuple[str, ...], ...] = ()
     ids: bool = False
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Every column after the stream. Raises: ValueError: the class is none of rows."""
+        stream, *fields = self.row.__annotations__.items()
+        if stream != ("stream", StreamName):
+            raise ValueError(f"a row of the table {self.name} begins with something else: {stream}")
+        return tuple((name, self._affinity(name, sort)) for name, sort in fields)
 
-class Change(NamedTuple):
-    """Put `row` at `key`; None deletes the row."""
+    def _affinity(self, column: str, sort: Any) -> Affinity:
+        # A NewType or a Literal is kept as what it is made of.
+        while hasattr(sort, "__supertype__"):
+            sort = sort.__supertype__
+        sorts = {*map(type, get_args(sort))} if get_origin(sort) is Literal else {sort}
+        if len(sorts) != 1 or not sorts <= _AFFINITIES.keys():
+            raise ValueError(f"the column {column} of the table {self.name} cannot hold {sort}")
+        return _AFFINITIES[sorts.pop()]
 
-    table: str
-    key: Key
-    row: Row | None
+
+class Gone(NamedTuple):
+    """Instead of a row: there is none any more where this one is."""
+
+    row: NamedTuple
 
 
 class Rows(Protocol):
-    """The rows of the stream that is being folded."""
+    """The rows of the stream that is being folded, whose name is `stream`."""
 
-    def get(self, table: str, key: Key) -> Row | None:
-        """Return the columns at `key` without the key itself, None when there is no row.
+    @property
+    def stream(self) -> StreamName: ...
 
-        They are as before this entry, whatever `apply` has yielded so far.
+    def get(self, table: Table[R], *key: Value) -> R | None:
+        """Return the row with this key, None when there is none.
+
+        It is as before this entry, whatever `apply` has yielded so far.
         """
 
 
@@ -81,15 +107,15 @@ class Fold(Protocol):
         """Return the name under which skipped entries are recorded."""
 
     @property
-    def tables(self) -> tuple[Table, ...]:
+    def tables(self) -> tuple[Table[Any], ...]:
         """Return the tables that only this fold writes."""
 
     @property
     def kinds(self) -> frozenset[str]:
         """Return the kinds of entries to be called for."""
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
-        """Return what `entry` changes.
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
+        """Return the rows that are new or other by `entry`, and what is `Gone`.
 
         Raises: Skip: the entry changes nothing, for this reason.
         """

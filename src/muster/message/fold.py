@@ -8,12 +8,12 @@ Rule 4: a row of `message` says where it stands, for whom and of when; its entry
 Rule 5: a receipt for a message that is not here yet is kept: arrival order is never an input.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from muster.errors import Malformed
 from muster.log.entry import Entry, EntryId
-from muster.log.fold import Affinity, Change, Rows, Skip, Table, body_as
+from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
 from muster.log.stream import StreamName
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send, is_id
 
@@ -38,71 +38,79 @@ def message_of(entry: Entry) -> Message:
     return Message(entry, entry.id, entry.stream, body.to, thread, body.subject, body.text, at_ms)
 
 
-class ReceiptRow(NamedTuple):
-    """Columns of `receipt`; 0 and b"" where it has not happened."""
+class MessageRow(NamedTuple):
+    stream: StreamName
+    # By place and not by id: ids are hashes, and each would dirty a page of its own at random.
+    seq: int
+    id: EntryId
+    recipients: str
+    at_ms: int
 
+
+class KeyRow(NamedTuple):
+    stream: StreamName
+    dedupe: str
+    id: EntryId
+
+
+class ReceiptRow(NamedTuple):
+    """0 and b"" where it has not happened."""
+
+    stream: StreamName
+    message: bytes
+    actor: str
     read_ms: int
     acted_ms: int
     result: str
     text: str
-    read: bytes
-    acted: bytes
+    read: EntryId
+    acted: EntryId
 
 
-_TYPES: Final[Mapping[Any, Affinity]] = {int: "int", str: "text", bytes: "blob"}
-
-
-# By place and not by id: ids are hashes, and each would dirty a page of its own at random.
-MESSAGE_TABLE: Final = Table(
-    "message", (("seq", "int"),), (("id", "blob"), ("recipients", "text"), ("at_ms", "int"))
-)
-KEY_TABLE: Final = Table("message_key", (("dedupe", "text"),), (("id", "blob"),), ids=True)
-RECEIPT_TABLE: Final = Table(
-    "receipt",
-    (("message", "blob"), ("actor", "text")),
-    tuple((name, _TYPES[type_]) for name, type_ in ReceiptRow.__annotations__.items()),
-    ids=True,
-)
+MESSAGE: Final = Table("message", MessageRow)
+MESSAGE_KEY: Final = Table("message_key", KeyRow, ids=True)
+RECEIPT: Final = Table("receipt", ReceiptRow, key=2, ids=True)
 
 
 class MessageFold:
     """What a stream's writer sent."""
 
     name = "message"
-    tables = (MESSAGE_TABLE, KEY_TABLE)
+    tables = (MESSAGE, MESSAGE_KEY)
     kinds = frozenset({"message.send"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
         try:
             body = check_send(body_as(entry, MessageSend))
         except Malformed as error:
             raise Skip("bad-message") from error
-        changes = []
-        if body.key:
-            if rows.get("message_key", (body.key,)) is not None:
-                raise Skip("same-key")
-            changes.append(Change("message_key", (body.key,), (entry.id,)))
-        row = (entry.id, "\n".join(body.to), entry.header.t[0])
-        return [*changes, Change("message", (entry.header.seq,), row)]
+        header = entry.header
+        row = MessageRow(rows.stream, header.seq, entry.id, "\n".join(body.to), header.t[0])
+        if not body.key:
+            return [row]
+        if rows.get(MESSAGE_KEY, body.key) is not None:
+            raise Skip("same-key")
+        return [KeyRow(rows.stream, body.key, entry.id), row]
 
 
 class ReceiptFold:
     """What a stream's writer read and acted on."""
 
     name = "receipt"
-    tables = (RECEIPT_TABLE,)
+    tables = (RECEIPT,)
     kinds = frozenset({"message.read", "message.act"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
         acted = entry.header.kind == "message.act"
         body = body_as(entry, MessageAct) if acted else body_as(entry, MessageRead)
         if not is_id(body.message):
             raise Skip("bad-message-id")
         key = (bytes.fromhex(body.message), entry.header.actor)
-        found = rows.get("receipt", key)
-        row = ReceiptRow._make(found) if found is not None else ReceiptRow(0, 0, "", "", b"", b"")
+        row = rows.get(RECEIPT, *key) or ReceiptRow(
+            rows.stream, *key, 0, 0, "", "", NO_ENTRY, NO_ENTRY
+        )
         now = entry.header.t[0]
         if isinstance(body, MessageAct):
             if row.acted:
@@ -112,4 +120,4 @@ class ReceiptFold:
             raise Skip("read-already")
         if not row.read:
             row = row._replace(read_ms=now, read=entry.id)
-        return [Change("receipt", key, row)]
+        return [row]

@@ -20,15 +20,6 @@ Step = Literal["waiting", "stored", "read", "acted"]
 STEPS: Final[tuple[Step, ...]] = ("waiting", "stored", "read", "acted")
 
 
-class Receipt(NamedTuple):
-    """A row of `receipt` with its key; `machine` is the writer of its stream."""
-
-    machine: MachineId
-    message: bytes
-    actor: str
-    row: ReceiptRow
-
-
 class Peer(NamedTuple):
     """A machine that may be a recipient: its id and its roles."""
 
@@ -99,7 +90,7 @@ def deliveries(
     message: Message,
     peers: Iterable[Peer],
     held_size: Callable[[MachineId], int],
-    receipts: Iterable[Receipt],
+    receipts: Iterable[ReceiptRow],
 ) -> list[Delivery]:
     """Each recipient's step. `held_size` is how much of this stream a machine's cosign covers."""
     mine = [r for r in receipts if r.message == message.id]
@@ -110,13 +101,13 @@ def deliveries(
         if held > seq or machine == message.stream.machine:
             best = Delivery(machine, agent, "stored", max(held, seq + 1))
         for receipt in mine:
-            if receipt.machine != machine or (agent and receipt.actor.partition("@")[0] != agent):
+            name = receipt.actor.partition("@")[0]
+            if receipt.stream.machine != machine or (agent and name != agent):
                 continue
-            row = receipt.row
-            if row.acted:
-                step = Delivery(machine, agent, "acted", row.acted, row.acted_ms)
+            if receipt.acted:
+                step = Delivery(machine, agent, "acted", receipt.acted, receipt.acted_ms)
             else:
-                step = Delivery(machine, agent, "read", row.read, row.read_ms)
+                step = Delivery(machine, agent, "read", receipt.read, receipt.read_ms)
             if STEPS.index(step.step) > STEPS.index(best.step):
                 best = step
         found.append(best)
@@ -124,7 +115,7 @@ def deliveries(
 
 
 def inbox(
-    me: Peer, agent: str, messages: Iterable[Message], receipts: Iterable[Receipt]
+    me: Peer, agent: str, messages: Iterable[Message], receipts: Iterable[ReceiptRow]
 ) -> list[Item]:
     """What an agent of this machine (or, with "", whoever is at it) received, oldest first.
 
@@ -133,11 +124,10 @@ def inbox(
     seen: dict[bytes, tuple[bool, bool]] = {}
     for receipt in receipts:
         name = receipt.actor.partition("@")[0]
-        if receipt.machine != me.machine or (agent and name != agent):
+        if receipt.stream.machine != me.machine or (agent and name != agent):
             continue
         read, acted = seen.get(receipt.message, (False, False))
-        said = receipt.row
-        seen[receipt.message] = (read or bool(said.read), acted or bool(said.acted))
+        seen[receipt.message] = (read or bool(receipt.read), acted or bool(receipt.acted))
     items = []
     for message in messages:
         for_me = meant(message.to, message.stream.machine, me)

@@ -1,13 +1,13 @@
 """What a person must see of this machine until it is over, and who looked at what."""
 
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from muster.errors import Denied
-from muster.fleet import kinds
+from muster.fleet import folds, kinds
 from muster.fleet.acknowledgement import VERB, name_of, read
 from muster.fleet.grant import ANYTHING
 from muster.fleet.permanent import permanent
@@ -35,9 +35,9 @@ class Looked(NamedTuple):
     issued_ms: int = 0
 
 
-def name(row: Mapping[str, Any]) -> str:
+def name(row: folds.IncidentRow) -> str:
     """What an incident of this row is called where somebody acknowledges it."""
-    return name_of(kinds.Told(str(row["key"]), str(row["stream"]), int(row["t_ms"])))
+    return name_of(kinds.Told(row.key, str(row.stream), row.t_ms))
 
 
 class Incidents:
@@ -57,15 +57,20 @@ class Incidents:
         """It is over."""
         self._write(kinds.INCIDENT_CLOSE, {"key": key[:64], "reason": reason[:500]})
 
+    def is_open(self, key: str, machine: str = "") -> bool:
+        """Whether we, or that machine, told of it and not yet that it is over."""
+        writer = machine or self._membership.machine
+        return bool(self._store.tables.rows(folds.INCIDENT, writer=writer, key=key, open=1))
+
     def close_anywhere(self, key: str, reason: str) -> None:
         """It is over, in whichever of our incarnations it was opened."""
         own, me = self._membership.own(FLEET), self._membership.machine
-        mine = self._store.tables.rows("fleet_incident", writer=me, key=key[:64], open=1)
+        mine = self._store.tables.rows(folds.INCIDENT, writer=me, key=key[:64], open=1)
         if not mine:
             return
-        if not any(row["stream"] == str(own) for row in mine):
+        if not any(row.stream == own for row in mine):
             # An incident is closed where it stands: said again here, and over.
-            self.open(key, mine[0]["severity"], mine[0]["title"])
+            self.open(key, mine[0].severity, mine[0].title)
         self.close(key, reason)
 
     def noticed(self, event: Noticed) -> None:
@@ -87,8 +92,8 @@ class Incidents:
         signed_ms = said.signed(self._membership.fleet).issued_ms
         machine = said.what.stream.partition("/")[0]
         for key in (f"fork-{machine[:16]}", *(["incarnation"] if machine == me else [])):
-            for row in self._store.tables.rows("fleet_incident", stream=own, key=key, open=1):
-                if row["t_ms"] <= signed_ms:
+            for row in self._store.tables.rows(folds.INCIDENT, stream=own, key=key, open=1):
+                if row.t_ms <= signed_ms:
                     self.close(key, f"an operator looked at the fork: {said.note}")
 
     def acknowledged(self, names: Collection[str], now_ms: int) -> dict[str, Looked]:

@@ -33,7 +33,7 @@ class Contents:
         self.streams = Streams(self.database, self.tiles)
         self.admission = AdmissionOrder(self.database)
         self.index = EntryIndex(self.database, self.admission)
-        self.folding = Folding(self.database, folds)
+        self.folding = Folding(self.database, self.streams.by_id, folds)
 
     def settle(self) -> None:
         """Bring tables, tiles and numbers up to the heads."""

@@ -2,7 +2,9 @@
 
 Rule 1: beside each table `x` lies `x_hist` with every row it ever held, in admission order; a
         deleted row is a history row marked `gone`.
-Rule 2: within a transaction rows are read from the cache and written once, just before anyone
+Rule 2: what a fold hands over is checked value by value. What SQLite cannot hold would otherwise
+        fail the transaction for every entry in it, for ever.
+Rule 3: within a transaction rows are read from the cache and written once, just before anyone
         asks SQLite for them.
 
 The key of every table has `stream` in it, the local number of the writer's stream. History
@@ -11,59 +13,73 @@ time of a commit), so a question about the past reads the history up to that mom
 one stream is found by the numbers of its admissions: it costs what that stream wrote, not all.
 """
 
-# ruff: noqa: S608 - table and column names are checked by `RowShape`, values are bound.
+# ruff: noqa: S608 - table and column names are checked by `FoldTable`, values are bound.
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Final
+import re
+from collections.abc import Iterable, Mapping
+from itertools import compress
+from operator import ne
+from typing import Any, Final, Generic
 
-from muster.log.fold import Affinity, Row, Table, Value
-from muster.store.row_shape import RowShape
-from muster.store.sqlite import Database, SqlValue
+from muster.log.fold import Affinity, R, Skip, Table
+from muster.log.stream import StreamName
+from muster.store.sqlite import Database, SqlValue, as_int
+from muster.store.streams import Head
 
+SQL_INT_MAX: Final = 2**63 - 1
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED: Final = frozenset({"stream", "id_", "gone"})
+_PYTHON_TYPE: Final[Mapping[Affinity, type]] = {"text": str, "int": int, "blob": bytes}
 # The low bits of a history row's number count the changes of one entry to one table.
 CHANGE_BITS: Final = 12
 CHANGES_MAX: Final = 1 << CHANGE_BITS
 
-_SQL_TYPE: Final[Mapping[Affinity, str]] = {"text": "text", "int": "int", "blob": "blob"}
-
-# No text that goes on after a beginning comes after this.
-_LAST: Final = "\U0010ffff"
-
-FullKey = tuple[Value, ...]
+FullKey = tuple[Any, ...]
 
 
-class FoldTable:
-    """One table of one fold, with its history."""
+class FoldTable(Generic[R]):
+    """One table of one fold, with its history; `heads` knows the streams by their numbers."""
 
-    def __init__(self, database: Database, table: Table) -> None:
-        self.table = table
-        self.shape = RowShape(table)
-        self.cache: dict[FullKey, Row | None] = {}
+    def __init__(self, database: Database, heads: Mapping[int, Head], table: Table[R]) -> None:
+        self.table, self.name, self.names = table, table.name, table.row._fields
+        if not 1 <= table.key < len(self.names):
+            raise ValueError(f"the table {table.name} needs a key")
+        for name in (table.name, *self.names[1:]):
+            if not _NAME.fullmatch(name) or name in _RESERVED or name.endswith("_hist"):
+                raise ValueError(f"{name!r} cannot be a name in the table {table.name}")
+        for index in table.indexes:
+            if not set(index) <= {*self.names}:
+                raise ValueError(f"an index of the table {table.name} names an unknown column")
+        kinds = [kind for _, kind in table.columns]
+        self._types = (StreamName, *(_PYTHON_TYPE[kind] for kind in kinds))
+        self._ints = [at for at, kind in enumerate(kinds, 1) if kind == "int"]
+        self._texts = [at for at, kind in enumerate(kinds, 1) if kind == "text"]
+        # How much of a row is its key, which begins with the stream.
+        self.width = 1 + table.key
+        self.cache: dict[FullKey, R | None] = {}
         # The texts of the rows that SQLite was asked for.
         self.read_bytes = 0
-        self._database = database
-        self._dirty: dict[FullKey, Row | None] = {}
+        self._database, self._heads = database, heads
+        self._dirty: dict[FullKey, R | None] = {}
         # What SQLite has at the keys of these, as far as it was asked.
-        self._before: dict[FullKey, Row | None] = {}
+        self._before: dict[FullKey, R | None] = {}
         self._updates: dict[tuple[int, ...], str] = {}
-        self._history: list[tuple[Value, ...]] = []
-        self.key_names = tuple(name for name, _ in table.key)
-        self.row_names = tuple(name for name, _ in table.columns)
-        self.names = (*self.key_names, *self.row_names)
-        name = table.name
+        self._history: list[FullKey] = []
+        self.key_names = self.names[: self.width]
+        self._places = range(len(self.names))
+        name = self.name
         # Quoted, because `to` and `order` are good names for a column and keywords of SQL.
-        keys = ", ".join(map(quoted, ("stream", *self.key_names)))
-        every = ", ".join(map(quoted, ("stream", *self.names)))
-        match = " and ".join(f"{quoted(column)}=?" for column in ("stream", *self.key_names))
-        rows = ", ".join(map(quoted, self.row_names))
-        self._nulls: Row = (None,) * len(self.row_names)
-        self._get = f"select {rows or '1'} from {name} where {match}"
-        self._insert = f"into {name}({every}) values({marks(1 + len(self.names))})"
+        keys = ", ".join(map(quoted, self.key_names))
+        every = ", ".join(map(quoted, self.names))
+        match = " and ".join(f"{quoted(column)}=?" for column in self.key_names)
+        self._nulls = (None,) * (len(self.names) - self.width)
+        self._get = f"select {every} from {name} where {match}"
+        self._insert = f"into {name}({every}) values({marks(len(self.names))})"
         self._update = f"update {name} set %s where {match}"
         self._delete = f"delete from {name} where {match}"
         self._remember = (
             f"insert or replace into {name}_hist(id_, gone, {every}) "
-            f"values({marks(3 + len(self.names))})"
+            f"values({marks(2 + len(self.names))})"
         )
         # What a cut itself wrote is needed by no other: it lies beyond every earlier end, and is of
         # rows that the entries beyond it had written.
@@ -82,20 +98,42 @@ class FoldTable:
         self._stream_as_of = f"{newest} {runs}) {its} < ?2 group by {keys}"
         self.every = f"select {every} from {name}"
 
-    def get(self, key: FullKey) -> Row | None:
-        """Return the row at `key`, which begins with the stream."""
+    def check(self, row: tuple[Any, ...], stream: StreamName) -> None:
+        """Refuse what SQLite could not store as declared, and a row of another stream.
+
+        Raises: Skip: the fold handed over such a row.
+        """
+        if tuple(map(type, row)) != self._types or (row[0] is not stream and row[0] != stream):
+            raise Skip("bad-row")
+        for at in self._ints:
+            if not -SQL_INT_MAX <= row[at] <= SQL_INT_MAX:
+                raise Skip("bad-row")
+        for at in self._texts:
+            if not row[at].isascii():
+                try:
+                    row[at].encode()
+                except UnicodeEncodeError as error:
+                    raise Skip("bad-row") from error
+
+    def get(self, key: FullKey) -> R | None:
+        """Return the row at `key`, which begins with the stream's number."""
         try:
             return self.cache[key]
         except KeyError:
             found = self._database.query(self._get, key)
-        row: Row | None = None
+        row: R | None = None
         if found:
-            row = values_of(found[0]) if self.row_names else ()
+            (row,) = self.made(found)
             self.read_bytes += sum(len(value) for value in row if type(value) is str)
         self.cache[key] = row
         return row
 
-    def put(self, key: FullKey, row: Row | None, at: int, change: int) -> None:
+    def made(self, found: Iterable[tuple[SqlValue, ...]]) -> list[R]:
+        """The rows that SQLite has so."""
+        make, heads = self.table.row._make, self._heads
+        return [make((heads[as_int(row[0])].name, *row[1:])) for row in found]
+
+    def put(self, key: FullKey, row: R | None, at: int, change: int) -> None:
         """Set the row at `key`, None deletes it, as change number `change` of admission `at`."""
         if key not in self._dirty and key in self.cache:
             self._before[key] = self.cache[key]
@@ -104,7 +142,7 @@ class FoldTable:
         if row is None:
             self._history.append((number, 1, *key, *self._nulls))
         else:
-            self._history.append((number, 0, *key, *row))
+            self._history.append((number, 0, key[0], *row[1:]))
 
     def flush(self) -> None:
         """Give SQLite what was put since."""
@@ -112,24 +150,24 @@ class FoldTable:
             return
         dirty, before, history = self._dirty, self._before, self._history
         self._dirty, self._before, self._history = {}, {}, []
-        writes: dict[str, list[tuple[Value, ...]]] = {}
+        writes: dict[str, list[FullKey]] = {}
         for key, row in dirty.items():
             was = before.get(key)
             if row is None:
                 writes.setdefault(self._delete, []).append(key)
             elif was is not None:
-                changed = tuple(at for at, value in enumerate(row) if value != was[at])
+                changed = tuple(compress(self._places, map(ne, row, was)))
                 if changed:
                     values = (*(row[at] for at in changed), *key)
                     # An index of columns that stay is not touched.
                     sql = self._updates.get(changed)
                     if sql is None:
-                        names = ", ".join(f"{quoted(self.row_names[at])} = ?" for at in changed)
+                        names = ", ".join(f"{quoted(self.names[at])} = ?" for at in changed)
                         sql = self._updates[changed] = self._update % names
                     writes.setdefault(sql, []).append(values)
             else:
                 verb = "insert " if key in before else "insert or replace "
-                writes.setdefault(verb + self._insert, []).append((*key, *row))
+                writes.setdefault(verb + self._insert, []).append((key[0], *row[1:]))
         for sql, rows in writes.items():
             self._database.executemany(sql, rows)
         self._database.executemany(self._remember, history)
@@ -153,15 +191,13 @@ class FoldTable:
         """
         self.flush()
         first = (last + 1) << CHANGE_BITS if size else 0
-        before: dict[FullKey, Row] = {}
+        before: dict[FullKey, R] = {}
         changed = self._database.query(self._changed_since, (stream, size, first))
         if size and changed:
-            width = 1 + len(self.key_names)
-            for _, gone, *row in self._database.query(self._stream_as_of, (stream, first)):
-                if not gone:
-                    before[values_of(row[:width])] = values_of(row[width:])
-        for number, found in enumerate(changed):
-            key = values_of(found)
+            found = self._database.query(self._stream_as_of, (stream, first))
+            kept = self.made(tuple(row) for _, gone, *row in found if not gone)
+            before = {(stream, *row[1 : self.width]): row for row in kept}
+        for number, key in enumerate(changed):
             was = before.get(key)
             if was is not None or self.get(key) is not None:
                 self.put(key, was, at, number)
@@ -169,24 +205,25 @@ class FoldTable:
     def create(self) -> None:
         """Make the table, its history and its indexes."""
         table = self.table
-        columns = [f"{quoted(name)} {_SQL_TYPE[kind]} not null" for name, kind in table.key]
-        columns += [f"{quoted(name)} {_SQL_TYPE[kind]}" for name, kind in table.columns]
-        lines = ", ".join(columns)
-        keys, lie = ("stream", *self.key_names), "without rowid, "
+        lines = ", ".join(
+            f"{quoted(name)} {kind}{' not null' * (at < table.key)}"
+            for at, (name, kind) in enumerate(table.columns)
+        )
+        keys, lie = self.key_names, "without rowid, "
         if table.ids:
-            keys, lie = (*self.key_names, "stream"), ""
+            keys, lie = (*keys[1:], "stream"), ""
         self._database.execute(
-            f"create table {table.name}(stream int not null, {lines}, "
+            f"create table {self.name}(stream int not null, {lines}, "
             f"primary key({', '.join(map(quoted, keys))})) {lie}strict"
         )
         self._database.execute(
-            f"create table {table.name}_hist(id_ integer primary key, gone int not null, "
+            f"create table {self.name}_hist(id_ integer primary key, gone int not null, "
             f"stream int not null, {lines}) strict"
         )
         for number, index in enumerate(table.indexes):
             self._database.execute(
-                f"create index {table.name}_by_{number} "
-                f"on {table.name}({', '.join(map(quoted, index))})"
+                f"create index {self.name}_by_{number} "
+                f"on {self.name}({', '.join(map(quoted, index))})"
             )
 
     def clear(self, stream: int | None = None) -> None:
@@ -194,55 +231,8 @@ class FoldTable:
         self.flush()
         self.forget()
         where = "" if stream is None else f" where stream = {stream:d}"
-        self._database.execute(f"delete from {self.table.name}{where}")
-        self._database.execute(f"delete from {self.table.name}_hist{where}")
-
-    def rows(
-        self,
-        equals: Mapping[str, Value],
-        order: tuple[str, ...],
-        limit: int,
-        streams: Collection[int] | None = None,
-        begins: Mapping[str, str] | None = None,
-        *,
-        below: Mapping[str, Value] | None = None,
-        columns: tuple[str, ...] = (),
-    ) -> list[tuple[Value, ...]]:
-        """Return rows, stream first, where the columns of `equals` hold those values.
-
-        With `streams` only theirs: whoever writes much does not crowd out what others wrote. With
-        `begins` only those where the columns begin with these texts, with `below` only those that
-        come before these values, compared in their order. With `columns` nothing else is read.
-        """
-        self.flush()
-        starts = dict(begins or {})
-        before = dict(below or {})
-        for name in (*equals, *starts, *before, *columns, *(o.removeprefix("-") for o in order)):
-            if name != "stream" and name not in self.names:
-                raise ValueError(f"the table {self.table.name} has no column {name}")
-        where = " and ".join(f"{quoted(name)} is ?" for name in equals) or "true"
-        if streams is not None:
-            # Of ids that begin so there are few: an index by stream would give all of the stream.
-            stream = "+stream" if self.table.ids and begins else "stream"
-            where += f" and {stream} in ({', '.join(f'{number:d}' for number in streams)})"
-        for name in starts:
-            where += f" and {quoted(name)} >= ? and {quoted(name)} < ?"
-        if before:
-            where += f" and ({', '.join(map(quoted, before))}) < ({marks(len(before))})"
-        bounds: list[Value] = [text + end for text in starts.values() for end in ("", _LAST)]
-        bounds += before.values()
-        by = ", ".join(
-            f"{quoted(column[1:])} desc" if column.startswith("-") else quoted(column)
-            for column in (order or ("stream", *self.key_names))
-        )
-        wanted = ", ".join(("stream", *map(quoted, columns or self.names)))
-        sql = f"select {wanted} from {self.table.name} where {where} order by {by} limit {limit:d}"
-        return [values_of(row) for row in self._database.query(sql, (*equals.values(), *bounds))]
-
-
-def values_of(row: Iterable[SqlValue]) -> tuple[Value, ...]:
-    # Strict tables hold no floats, so what comes back is what a fold may put.
-    return tuple(row)  # type: ignore[arg-type]
+        self._database.execute(f"delete from {self.name}{where}")
+        self._database.execute(f"delete from {self.name}_hist{where}")
 
 
 def marks(count: int) -> str:

@@ -13,19 +13,21 @@ A fold that raises anything but `Skip` has a mistake. That is recorded under `mi
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from muster.errors import MISTAKES, Refused
 from muster.limits import ROWS_CACHED_BYTES_MAX, ROWS_CACHED_MAX
 from muster.log.entry import Entry
-from muster.log.fold import Change, Fold, Key, Row, Skip
+from muster.log.fold import Fold, Gone, R, Skip, Table, Value
 from muster.log.kind import schema
+from muster.log.stream import StreamName
 from muster.store.admission import AdmissionOrder
 from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database
+from muster.store.streams import Head
 
 REASON_CHARS_MAX: Final = 64
 # Rows wait in memory while refolding; this many entries keep them at some ten megabytes.
@@ -37,64 +39,76 @@ Entries = Callable[[int, int, int], Iterable[Entry]]
 class _Bound:
     """A fold with its tables; to the fold it is the rows of the stream that is being folded."""
 
-    __slots__ = ("fold", "stream", "tables")
+    __slots__ = ("fold", "number", "stream", "tables")
 
-    def __init__(self, fold: Fold, database: Database) -> None:
+    stream: StreamName
+
+    def __init__(self, fold: Fold, database: Database, heads: Mapping[int, Head]) -> None:
         self.fold = fold
-        self.tables = {table.name: FoldTable(database, table) for table in fold.tables}
-        self.stream = 0
+        # By the classes of their rows.
+        self.tables = {t.row: FoldTable[Any](database, heads, t) for t in fold.tables}
+        self.number = 0
 
-    def get(self, table: str, key: Key) -> Row | None:
-        return self.tables[table].get((self.stream, *key))
+    def get(self, table: Table[R], *key: Value) -> R | None:
+        found: R | None = self.tables[table.row].get((self.number, *key))
+        return found
 
 
 class Folding:
     """All folds of a store and their tables."""
 
-    def __init__(self, database: Database, folds: Sequence[Fold]) -> None:
-        self._database = database
-        self._bounds = [_Bound(fold, database) for fold in folds]
+    def __init__(
+        self, database: Database, heads: Mapping[int, Head], folds: Sequence[Fold]
+    ) -> None:
+        self._database, self._heads = database, heads
+        self._bounds = [_Bound(fold, database, heads) for fold in folds]
         self._skipped: list[tuple[int, str, str]] = []
         # The tables with rows that SQLite may not have yet: most steps write few of them.
-        self._written: dict[str, FoldTable] = {}
+        self._written: dict[str, FoldTable[Any]] = {}
         # The bodies of the entries from which the rows in memory were made.
         self._folded_bytes = 0
-        self.tables: dict[str, FoldTable] = {}
+        self.tables: dict[str, FoldTable[Any]] = {}
         wanted: dict[str, list[_Bound]] = {}
         for bound in self._bounds:
-            taken = bound.tables.keys() & (self.tables.keys() | CORE_TABLES)
-            if taken:
-                raise ValueError(f"the fold {bound.fold.name} cannot have the table {min(taken)}")
-            self.tables |= bound.tables
+            for table in bound.fold.tables:
+                made, fold = bound.tables[table.row], bound.fold.name
+                if table.name in self.tables.keys() | CORE_TABLES or made.table is not table:
+                    raise ValueError(f"the fold {fold} cannot have the table {table.name}")
+                self.tables[table.name] = made
             for kind in bound.fold.kinds:
                 wanted.setdefault(kind, []).append(bound)
         self._wanted = {kind: tuple(bounds) for kind, bounds in wanted.items()}
 
-    def apply(self, stream: int, entries: Iterable[Entry], number: int) -> None:
-        """Fold consecutive entries of a stream; the first has the admission number `number`."""
-        wanted = self._wanted
-        for at, entry in enumerate(entries, number):
+    def apply(self, stream: int, entries: Iterable[Entry], first: int) -> None:
+        """Fold consecutive entries of a stream; the first has the admission number `first`."""
+        wanted, name = self._wanted, self._heads[stream].name
+        for at, entry in enumerate(entries, first):
             bounds = wanted.get(entry.header.kind, ())
             if bounds:
                 self._folded_bytes += len(entry.body or b"")
             for bound in bounds:
-                bound.stream = stream
+                bound.number, bound.stream = stream, name
                 tables = bound.tables
                 try:
-                    changes: list[Change] = list(bound.fold.apply(entry, bound))
-                    # What SQLite could not store as declared is refused.
+                    changes = list(bound.fold.apply(entry, bound))
                     if len(changes) > CHANGES_MAX:
                         raise Skip("too-many-rows")
-                    for table, key, row in changes:
-                        tables[table].shape.check(key, row)
+                    puts = []
+                    for change in changes:
+                        row = change.row if isinstance(change, Gone) else change
+                        table = tables[type(row)]
+                        # What SQLite could not store as declared is refused.
+                        table.check(row, name)
+                        key = (stream, *row[1 : table.width])
+                        puts.append((table, key, row if row is change else None))
                 except Skip as skip:
                     self._skip(bound, stream, entry, skip.reason)
                 except (Refused, *MISTAKES) as mistake:
                     self._skip(bound, stream, entry, f"mistake-{type(mistake).__name__.lower()}")
                 else:
-                    for change, (name, key, row) in enumerate(changes):
-                        written = self._written[name] = tables[name]
-                        written.put((stream, *key), row, at, change)
+                    for number, (table, key, kept) in enumerate(puts):
+                        self._written[table.name] = table
+                        table.put(key, kept, at, number)
 
     def _skip(self, bound: _Bound, stream: int, entry: Entry, reason: str) -> None:
         row = pack(stream, entry.header.seq)
@@ -157,7 +171,10 @@ class Folding:
         for bound in self._bounds:
             fold, name = bound.fold, bound.fold.name
             shape = (
-                [(t.name, t.key, t.columns, t.indexes, *("ids",) * t.ids) for t in fold.tables],
+                [
+                    (t.name, t.columns[: t.key], t.columns[t.key :], t.indexes, *("ids",) * t.ids)
+                    for t in fold.tables
+                ],
                 [(kind, schema(kind)) for kind in sorted(fold.kinds)],
                 getattr(fold, "version", 1),
             )
@@ -169,7 +186,7 @@ class Folding:
                     table.create()
                 self._database.execute(
                     "insert into fold(name, fingerprint, tables) values(?, ?, ?)",
-                    (name, fingerprint, ",".join(bound.tables)),
+                    (name, fingerprint, ",".join(table.name for table in fold.tables)),
                 )
                 fresh.append(name)
         # A fold that is gone leaves nothing: its tables would be stale when it comes back.
@@ -221,7 +238,7 @@ class Folding:
             for kind, bounds in wanted.items()
             if (kept := tuple(bound for bound in bounds if bound in only))
         }
-        self.tables = {name: table for bound in only for name, table in bound.tables.items()}
+        self.tables = {t.name: t for bound in only for t in bound.tables.values()}
         try:
             yield
         finally:

@@ -12,34 +12,38 @@ owner's `task.settle` cites the one that counted.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from muster.log.entry import Entry
-from muster.log.fold import Change, Key, Rows, Skip, Table, body_as
+from muster.log.entry import Entry, EntryId
+from muster.log.fold import NO_ENTRY, Rows, Skip, Table, body_as
+from muster.log.stream import StreamName
 from muster.task import kinds
 from muster.task.state import RUN_TRANSITIONS, TRANSITIONS, State
 
-R = TypeVar("R")
-
 
 class RunRow(NamedTuple):
-    """Columns of `run`; the key is (stream, run)."""
-
+    stream: StreamName
+    run: str
     name: str
     state: str
     repo: str
     opened_ms: int
     changed_ms: int
     summary: str
-    opened: bytes
-    settled: bytes
+    opened: EntryId
+    settled: EntryId
     # `key:<key>`, "" without one.
     dedupe: str
 
+    @property
+    def id(self) -> str:
+        """What a run is called where it stands beside a task."""
+        return self.run
+
 
 class TaskRow(NamedTuple):
-    """Columns of `task`; the key is (stream, task)."""
-
+    stream: StreamName
+    task: str
     state: State
     run: str
     phase: str
@@ -58,9 +62,14 @@ class TaskRow(NamedTuple):
     reason: str
     summary: str
     commit_id: str
-    opened: bytes
-    assigned: bytes
-    settled: bytes
+    opened: EntryId
+    assigned: EntryId
+    settled: EntryId
+
+    @property
+    def id(self) -> str:
+        """What a task is called where it stands beside a run."""
+        return self.task
 
     @property
     def epoch(self) -> kinds.Epoch:
@@ -68,9 +77,14 @@ class TaskRow(NamedTuple):
         return (self.epoch_order, self.epoch_count)
 
 
-class LateRow(NamedTuple):
-    """Columns of `late`; the key is (stream, task, epoch_order, epoch_count)."""
+Work = TypeVar("Work", TaskRow, RunRow)
 
+
+class LateRow(NamedTuple):
+    stream: StreamName
+    task: str
+    epoch_order: int
+    epoch_count: int
     machine: str
     status: str
     commit_id: str
@@ -79,8 +93,10 @@ class LateRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """Columns of `attempt`; the key is (worker's stream, task, epoch_order, epoch_count)."""
-
+    stream: StreamName
+    task: str
+    epoch_order: int
+    epoch_count: int
     state: str
     agent: str
     started_ms: int
@@ -88,181 +104,175 @@ class AttemptRow(NamedTuple):
     reason: str
     summary: str
     commit_id: str
-    started: bytes
-    ended: bytes
+    started: EntryId
+    ended: EntryId
+
+    @property
+    def epoch(self) -> kinds.Epoch:
+        return (self.epoch_order, self.epoch_count)
 
 
 class DecisionRow(NamedTuple):
-    """Columns of `decision`; the key is (person's stream, task)."""
-
+    stream: StreamName
+    task: str
     verdict: str
     text: str
     at_ms: int
-    entry: bytes
+    entry: EntryId
 
 
 class EndRow(NamedTuple):
-    """Columns of `ending`; the key is (person's stream, what)."""
-
+    stream: StreamName
+    what: str
     at_ms: int
-    entry: bytes
+    entry: EntryId
 
 
-_COLUMN_TYPES: Final = {int: "int", str: "text", bytes: "blob", State: "text"}
-
-
-def _columns(row: type[Any]) -> tuple[Any, ...]:
-    return tuple((name, _COLUMN_TYPES[type_]) for name, type_ in row.__annotations__.items())
-
-
-_EPOCH_KEY: Final = (("task", "text"), ("epoch_order", "int"), ("epoch_count", "int"))
-RUN_TABLE: Final = Table(
+RUN: Final = Table(
     "run",
-    (("run", "text"),),
-    _columns(RunRow),
-    (("state", "stream", "opened_ms"), ("dedupe",), ("stream", "opened_ms")),
+    RunRow,
+    indexes=(("state", "stream", "opened_ms"), ("dedupe",), ("stream", "opened_ms")),
     ids=True,
 )
-TASK_TABLE: Final = Table(
+TASK: Final = Table(
     "task",
-    (("task", "text"),),
-    _columns(TaskRow),
-    (("state", "stream", "opened_ms"), ("run",), ("dedupe",), ("stream", "opened_ms")),
+    TaskRow,
+    indexes=(("state", "stream", "opened_ms"), ("run",), ("dedupe",), ("stream", "opened_ms")),
     ids=True,
 )
-LATE_TABLE: Final = Table("late", _EPOCH_KEY, _columns(LateRow))
-ATTEMPT_TABLE: Final = Table("attempt", _EPOCH_KEY, _columns(AttemptRow), ids=True)
-DECISION_TABLE: Final = Table("decision", (("task", "text"),), _columns(DecisionRow))
-ENDING_TABLE: Final = Table("ending", (("what", "text"),), _columns(EndRow), (("what",),))
+LATE: Final = Table("late", LateRow, key=3)
+ATTEMPT: Final = Table("attempt", AttemptRow, key=3, ids=True)
+DECISION: Final = Table("decision", DecisionRow)
+ENDING: Final = Table("ending", EndRow, indexes=(("what",),))
 
 
 class TaskFold:
     """The owner's stream: runs and tasks."""
 
     name = "task"
-    tables = (RUN_TABLE, TASK_TABLE, LATE_TABLE)
+    tables = (RUN, TASK, LATE)
     kinds = frozenset(k for k in kinds.KINDS if k.startswith(("run.", "task."))) - {"task.decide"}
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
-        return _APPLY[entry.header.kind](entry, rows)
+        return (_APPLY[entry.header.kind](entry, rows),)
 
 
 class AttemptFold:
     """A worker's stream: its attempts."""
 
     name = "attempt"
-    tables = (ATTEMPT_TABLE,)
+    tables = (ATTEMPT,)
     kinds = frozenset(k for k in kinds.KINDS if k.startswith("attempt."))
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
         body = body_as(entry, kinds.KINDS[entry.header.kind])
         assert isinstance(body, kinds.AttemptStart | kinds.AttemptRefuse | kinds.AttemptFinish)
         key = (body.task, *body.epoch)
-        old = _old(AttemptRow, rows, "attempt", key)
+        old = rows.get(ATTEMPT, *key)
         now = entry.header.t[0]
         if old is not None and old.ended:
             raise Skip("attempt-over")
         if isinstance(body, kinds.AttemptStart):
             if old is not None:
                 raise Skip("attempt-started")
-            row = AttemptRow("running", body.agent, now, 0, "", "", "", entry.id, b"")
-            return (Change("attempt", key, row),)
-        row = old or AttemptRow("", "", 0, 0, "", "", "", b"", b"")
+            row = AttemptRow(
+                rows.stream, *key, "running", body.agent, now, 0, "", "", "", entry.id, NO_ENTRY
+            )
+            return (row,)
+        row = old or AttemptRow(rows.stream, *key, "", "", 0, 0, "", "", "", NO_ENTRY, NO_ENTRY)
         row = row._replace(ended_ms=now, ended=entry.id, reason=body.reason)
         if isinstance(body, kinds.AttemptRefuse):
-            return (Change("attempt", key, row._replace(state="refused", summary=body.text)),)
+            return (row._replace(state="refused", summary=body.text),)
         row = row._replace(state=body.status, summary=body.summary, commit_id=body.commit)
-        return (Change("attempt", key, row),)
+        return (row,)
 
 
 class DecisionFold:
     """A person's machine: decisions on tasks that wait for one. The first one counts."""
 
     name = "decision"
-    tables = (DECISION_TABLE,)
+    tables = (DECISION,)
     kinds = frozenset({"task.decide"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """See the rules at the top of this file."""
         body = body_as(entry, kinds.TaskDecide)
-        if rows.get("decision", (body.task,)) is not None:
+        if rows.get(DECISION, body.task) is not None:
             raise Skip("already-decided")
-        row = DecisionRow(body.verdict, body.text, entry.header.t[0], entry.id)
-        return (Change("decision", (body.task,), row),)
+        t_ms = entry.header.t[0]
+        return (DecisionRow(rows.stream, body.task, body.verdict, body.text, t_ms, entry.id),)
 
 
 class EndingFold:
     """A person's machine: work that was ended because its owner could not be asked."""
 
     name = "ending"
-    tables = (ENDING_TABLE,)
+    tables = (ENDING,)
     kinds = frozenset({"work.end"})
 
-    def apply(self, entry: Entry, rows: Rows) -> Iterable[Change]:  # noqa: ARG002 - a fold's shape
+    def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
         """The newest of a stream counts: a void one must not keep a good one out."""
         body = body_as(entry, kinds.WorkEnd)
-        return (Change("ending", (body.what,), EndRow(entry.header.t[0], entry.id)),)
+        return (EndRow(rows.stream, body.what, entry.header.t[0], entry.id),)
 
 
-def _old(row: Callable[..., R], rows: Rows, table: str, key: Key) -> R | None:
-    found = rows.get(table, key)
-    return None if found is None else row(*found)
-
-
-def _run_open(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+def _run_open(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.RunOpen)
-    if rows.get("run", (body.run,)) is not None:
+    if rows.get(RUN, body.run) is not None:
         raise Skip("run-exists")
     now = entry.header.t[0]
     dedupe = f"key:{body.key}" if body.key else ""
-    row = RunRow(body.name, "open", body.repo, now, now, "", entry.id, b"", dedupe)
-    return (Change("run", (body.run,), row),)
+    return RunRow(
+        rows.stream, body.run, body.name, "open", body.repo, now, now, "", entry.id, NO_ENTRY,
+        dedupe,
+    )  # fmt: skip
 
 
-def _run_settle(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+def _run_settle(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.RunSettle)
-    old = _old(RunRow, rows, "run", (body.run,))
+    old = rows.get(RUN, body.run)
     if old is None:
         raise Skip("no-such-run")
     state = RUN_TRANSITIONS.get((old.state, f"run.settle:{body.outcome}"))
     if state is None:
         raise Skip("illegal-transition")
-    row = old._replace(
+    return old._replace(
         state=state, summary=body.summary, changed_ms=entry.header.t[0], settled=entry.id
     )
-    return (Change("run", (body.run,), row),)
 
 
-def _open(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+def _open(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.TaskOpen)
-    if rows.get("task", (body.task,)) is not None:
+    if rows.get(TASK, body.task) is not None:
         raise Skip("task-exists")
     human = body.template.get("by") == "human"
     state = TRANSITIONS["", "task.open:human" if human else "task.open"]
     now = entry.header.t[0]
-    row = TaskRow(
-        state, body.run, body.phase, body.instance, 0, 0, "", "", body.priority, 0, 0, 0, now, now,
-        f"key:{body.key}" if body.key else body.digest, "", "", "", entry.id, b"", b"",
+    return TaskRow(
+        rows.stream, body.task, state, body.run, body.phase, body.instance, 0, 0, "", "",
+        body.priority, 0, 0, 0, now, now, f"key:{body.key}" if body.key else body.digest,
+        "", "", "", entry.id, NO_ENTRY, NO_ENTRY,
     )  # fmt: skip
-    return (Change("task", (body.task,), row),)
 
 
-def _late(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+def _late(entry: Entry, rows: Rows) -> NamedTuple:
     body = body_as(entry, kinds.TaskLate)
-    if rows.get("task", (body.task,)) is None:
+    if rows.get(TASK, body.task) is None:
         raise Skip("no-such-task")
     cited = bytes.fromhex(entry.header.cause[-1]) if entry.header.cause else b""
-    row = LateRow(body.machine, body.status, body.commit, entry.header.t[0], cited)
-    return (Change("late", (body.task, *body.epoch), row),)
+    return LateRow(
+        rows.stream, body.task, *body.epoch, body.machine, body.status, body.commit,
+        entry.header.t[0], cited,
+    )  # fmt: skip
 
 
-def _move(entry: Entry, rows: Rows) -> tuple[Change, ...]:
+def _move(entry: Entry, rows: Rows) -> NamedTuple:
     """An open task goes on; an attempt is ended by the epoch that holds the lease."""
     body, event = body_as(entry, kinds.KINDS[entry.header.kind]), entry.header.kind
     assert isinstance(body, _MOVES)
-    old = _old(TaskRow, rows, "task", (body.task,))
+    old = rows.get(TASK, body.task)
     if old is None:
         raise Skip("no-such-task")
     if isinstance(body, kinds.TaskSettle):
@@ -274,14 +284,13 @@ def _move(entry: Entry, rows: Rows) -> tuple[Change, ...]:
     if isinstance(body, kinds.TaskAssign):
         if body.epoch <= old.epoch:
             raise Skip("epoch-not-higher")
-        row = row._replace(
+        return row._replace(
             epoch_order=body.epoch[0], epoch_count=body.epoch[1], machine=body.machine,
             agent=body.agent, reason="", assigned=entry.id,
         )  # fmt: skip
-        return (Change("task", (body.task,), row),)
     row = row._replace(reason=body.reason)
     if isinstance(body, kinds.TaskCancel):
-        return (Change("task", (body.task,), row._replace(settled=entry.id)),)
+        return row._replace(settled=entry.id)
     if old.state == "leased" and body.epoch != old.epoch:
         raise Skip("stale-epoch")
     if isinstance(body, kinds.TaskExpire):
@@ -292,13 +301,13 @@ def _move(entry: Entry, rows: Rows) -> tuple[Change, ...]:
         row = row._replace(tries=old.tries + 1)
     elif body.why == "refused":
         row = row._replace(refusals=old.refusals + 1)
-    return (Change("task", (body.task,), row),)
+    return row
 
 
 _MOVES: Final = (
     kinds.TaskAssign | kinds.TaskExpire | kinds.TaskRetry | kinds.TaskCancel | kinds.TaskSettle
 )
-_APPLY: Final[dict[str, Callable[[Entry, Rows], tuple[Change, ...]]]] = {
+_APPLY: Final[dict[str, Callable[[Entry, Rows], NamedTuple]]] = {
     "run.open": _run_open,
     "run.settle": _run_settle,
     "task.open": _open,

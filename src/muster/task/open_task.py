@@ -49,7 +49,6 @@ class Submitted(NamedTuple):
 class Restored(NamedTuple):
     """What `restore` needs of a live task: its row, its opening, and an end of its attempt."""
 
-    task: str
     row: TaskRow
     body: kinds.TaskOpen
     scope: Scope = FLEET

@@ -93,14 +93,13 @@ class Owner:
 
     def restore(self, rows: Iterable[Restored], now: Now) -> None:
         """Take up the live tasks of the table, once, before anything else."""
-        for found in sorted(rows, key=lambda r: (r.row.opened_ms, r.task)):
+        for found in sorted(rows, key=lambda r: (r.row.opened_ms, r.row.task)):
             row, body = found.row, found.body
             self._number += 1
             task = Live(
-                body, EntryId(row.opened), (-row.priority, row.opened_ms, self._number),
+                body, row.opened, (-row.priority, row.opened_ms, self._number),
                 row.dedupe, found.scope, row.state, "", row.epoch, row.machine, row.agent,
-                row.tries, row.losses, row.refusals,
-                EntryId(row.assigned) if row.assigned else None,
+                row.tries, row.losses, row.refusals, row.assigned or None,
             )  # fmt: skip
             self._ledger.admit(task, None, now)
             if row.state == "leased":

@@ -44,12 +44,12 @@ class Delivered(Struct, frozen=True, kw_only=True):
 def artefacts(core: Core, call: Call, ask: OfTask) -> Delivered:
     """What a settled task delivered."""
     row = find_task(core, ask.task).row
-    task: Any = {name: str(row[name]) for name in ("task", "phase", "state")}
+    task: Any = {"task": row.task, "phase": row.phase, "state": row.state}
     body = settlement(core, row)
-    if row["state"] != "done" or body is None:
-        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it delivered nothing")
+    if row.state != "done" or body is None:
+        raise Conflict(f"task {row.task[:12]} is {row.state}: it delivered nothing")
     if body.commit:
-        branch = branch_of(str(row["run"]), str(row["phase"]), str(row["instance"]))
+        branch = branch_of(row.run, row.phase, row.instance)
         repo = holder.repository_of(core, row)
         return Delivered(
             **task, commit=body.commit, repo=repo, branch=branch, paths=list(body.artefacts)
@@ -90,7 +90,7 @@ async def bring(daemon: Daemon, call: Perform, ask: Bring) -> Brought:
     found = holder.sources(core, row)
     source = next((each for each in found if each.artefact.path == ask.path), None)
     if source is None:
-        raise NotFound(f"task {str(row['task'])[:12]} delivered no {ask.path[:80]!r}")
+        raise NotFound(f"task {row.task[:12]} delivered no {ask.path[:80]!r}")
     told_ms = 0
 
     def tell(artefact: Artefact, got: int) -> None:

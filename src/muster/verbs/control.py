@@ -142,9 +142,9 @@ def decide(core: Core, call: Call, ask: Decide) -> Decided:
 def _open(core: Core, text: str) -> str:
     """The task of ours that is meant. Raises: NotFound, Conflict where it is settled already."""
     held = find_task(core, text)
-    task = str(held.row["task"])
-    if held.row["state"] not in LIVE:
-        raise Conflict(f"task {task[:12]} is {held.row['state']} already; nothing was changed")
+    task = held.row.task
+    if held.row.state not in LIVE:
+        raise Conflict(f"task {task[:12]} is {held.row.state} already; nothing was changed")
     if held.owner != core.machine:
         name = core.membership.name_of(held.owner)
         raise NotFound(f"task {task[:12]} is owned by {name}: say it there, with --on {name}")

@@ -264,7 +264,7 @@ def offer(core: Core, call: Call, ask: Ticket) -> Offered:
             "linked, then give the same command again"
         )
     _check_offer(core, found)
-    spent = [str(row["key"]) for row in core.tables.rows(DEVICE.name, writer=core.machine)]
+    spent = [row.key for row in core.tables.rows(DEVICE, writer=core.machine)]
     return Offered(found.id, core.machine, spent)
 
 

@@ -7,9 +7,9 @@ from msgspec import Struct
 
 from muster.address import check_address
 from muster.errors import Conflict, Denied, Refused
+from muster.fleet import folds, kinds
 from muster.fleet import join as joining
-from muster.fleet import kinds
-from muster.fleet.invite import OpenInvite, open_invite, write_invite
+from muster.fleet.invite import open_invite, write_invite
 from muster.fleet.name import check_name
 from muster.limits import INVITE_HOURS_MAX
 from muster.log import canon
@@ -130,23 +130,15 @@ def _own_address(core: Core) -> str:
     return str(core.settings.get("address") or core.settings.get("listen") or "")
 
 
-def _open_invite(core: Core, sha256: str) -> OpenInvite | None:
-    for row in core.tables.rows("fleet_invite", sha256=sha256):
-        if str(row["stream"]).startswith(core.machine):
-            stream = StreamName.parse(str(row["stream"]))
-            floor_ms = core.part(Doubt).floor_ms
-            if floor_ms and _opened_ms(core, stream, sha256) <= floor_ms:
-                raise Denied(
-                    "the invitation was made before its hub lost a part of its log, and whether it "
-                    "was used then cannot be known: ask for a new one"
-                )
-            return OpenInvite(
-                str(row["name"]),
-                str(row["roles"]),
-                int(str(row["until_ms"])),
-                str(row["machine"] or ""),
-            )
-    return None
+def _open_invite(core: Core, sha256: str) -> folds.InviteRow | None:
+    found = core.tables.rows(folds.INVITE, writer=core.machine, sha256=sha256, limit=1)
+    floor_ms = core.part(Doubt).floor_ms
+    if found and floor_ms and _opened_ms(core, found[0].stream, sha256) <= floor_ms:
+        raise Denied(
+            "the invitation was made before its hub lost a part of its log, and whether it "
+            "was used then cannot be known: ask for a new one"
+        )
+    return found[0] if found else None
 
 
 def _opened_ms(core: Core, stream: StreamName, sha256: str) -> int:

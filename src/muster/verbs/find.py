@@ -10,58 +10,53 @@ from typing import Annotated, Final, NamedTuple
 from msgspec import Struct
 
 from muster.errors import NotFound, Refused
+from muster.log.fold import Table
 from muster.node.call.router import Router
 from muster.node.tasks.ended_work import OPEN
-from muster.node.tasks.ownership import Held, Ownership, What, writer_of
+from muster.node.tasks.ownership import Held, Ownership
 from muster.node.verb import at_once
+from muster.task.fold import RUN, TASK, RunRow, TaskRow, Work
 from muster.verbs.declaration import Core, Request, pos
 
 # As many as fit into a sentence.
 _NAMED_MAX = 6
 LIVE_OR_LOST: Final = OPEN | {"lost"}
-TASK: Final = pos("task id (its beginning is enough)", kind="task")
-_WORDS: dict[What, str] = {"task": "`muster tasks --all`", "run": "`muster runs`"}
+_WORDS: Final = {"task": "`muster tasks --all`", "run": "`muster runs`"}
 
 
-def find_task(core: Core, text: str) -> Held:
+def find_task(core: Core, text: str) -> Held[TaskRow]:
     """The task that is meant. Raises: NotFound, Refused where it may be several."""
-    found = _beginning(core, "task", text)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise Refused(f"more than one task begins with {text[:40]!r}; give more of its id")
-    runs = _beginning(core, "run", text)
+    if (found := _one(core, TASK, text)) is not None:
+        return found
+    runs = _beginning(core, RUN, text)
     if len(runs) != 1:
-        raise _missing(core, "task", text)
-    run = str(runs[0].row["run"])
-    tasks = at_once(core.part(Ownership).listing("task", _NAMED_MAX + 1, run=run)).rows
+        raise _missing(core, TASK, text)
+    run = runs[0].row.run
+    tasks = at_once(core.part(Ownership).listing(TASK, _NAMED_MAX + 1, run=run)).rows
     if len(tasks) == 1:
-        return _held(core, "task", str(tasks[0]["task"]))
-    parts = [(str(t["task"])[:12], t["phase"], t["instance"]) for t in tasks[:_NAMED_MAX]]
+        return _held(core, TASK, tasks[0].task)
+    parts = [(t.task[:12], t.phase, t.instance) for t in tasks[:_NAMED_MAX]]
     named = ", ".join(f"{id} ({phase}{of and f'[{of}]'})" for id, phase, of in parts)
     raise Refused(
-        f"{text[:40]!r} is the run {runs[0].row['name']}; say which of its tasks: "
+        f"{text[:40]!r} is the run {runs[0].row.name}; say which of its tasks: "
         f"{named or 'it has none yet'}{', …' if len(tasks) > _NAMED_MAX else ''}"
     )
 
 
-def find_run(core: Core, text: str) -> Held:
+def find_run(core: Core, text: str) -> Held[RunRow]:
     """The run that is meant. Raises: NotFound, Refused where it may be several."""
-    found = _beginning(core, "run", text)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise Refused(f"more than one run begins with {text[:40]!r}; give more of its id")
-    tasks = _beginning(core, "task", text)
-    if len(tasks) == 1 and tasks[0].row["run"]:
-        return _held(core, "run", str(tasks[0].row["run"]))
-    raise _missing(core, "run", text)
+    if (found := _one(core, RUN, text)) is not None:
+        return found
+    tasks = _beginning(core, TASK, text)
+    if len(tasks) == 1 and tasks[0].row.run:
+        return _held(core, RUN, tasks[0].row.run)
+    raise _missing(core, RUN, text)
 
 
 class OfTask(Request, frozen=True):
     """What is asked about a task, and of nothing else."""
 
-    task: Annotated[str, TASK]
+    task: Annotated[str, pos("task id (its beginning is enough)", kind="task")]
 
 
 class Claim(Struct, frozen=True):
@@ -71,18 +66,18 @@ class Claim(Struct, frozen=True):
     state: str
 
 
-def claims(core: Core, what: What, name: str) -> list[Claim]:
+def claims(core: Core, table: Table[Work], name: str) -> list[Claim]:
     """Who wrote about an id that is not theirs, and what they say it is."""
     return [
-        Claim(core.membership.name_of(writer_of(row)), str(row["state"]))
-        for row in core.part(Ownership).claims(what, name)
+        Claim(core.membership.name_of(row.stream.machine), row.state)
+        for row in core.part(Ownership).claims(table, name)
     ]
 
 
 class Meant(NamedTuple):
     """What is meant, by its full id, and its owner; `there`: the owner can be asked now."""
 
-    what: What
+    what: str
     id: str
     state: str
     open: bool
@@ -93,38 +88,45 @@ class Meant(NamedTuple):
 
 def whose(core: Core, text: str) -> Meant:
     """The task or run that is meant, and its owner. Raises: NotFound, Refused."""
-    what: What = "run" if _beginning(core, "run", text) else "task"
-    held = find_run(core, text) if what == "run" else find_task(core, text)
+    is_run = bool(_beginning(core, RUN, text))
+    held = find_run(core, text) if is_run else find_task(core, text)
     record = core.roster.machines.get(held.owner)  # type: ignore[call-overload]
     there = held.owner == core.machine or core.part(Router).reaches(held.owner)
     return Meant(
-        what,
-        str(held.row[what]),
-        str(held.row["state"]),
+        "run" if is_run else "task",
+        held.row.id,
+        held.row.state,
         # What its owner never settled can still be ended.
-        held.row["state"] in LIVE_OR_LOST and not held.row["settled"],
+        held.row.state in LIVE_OR_LOST and not held.row.settled,
         core.membership.name_of(held.owner),
         held.owner,
         record is not None and there,
     )
 
 
-def _beginning(core: Core, what: What, text: str) -> list[Held]:
+def _one(core: Core, table: Table[Work], text: str) -> Held[Work] | None:
+    found = _beginning(core, table, text)
+    if len(found) > 1:
+        raise Refused(f"more than one {table.name} begins with {text[:40]!r}; give more of its id")
+    return found[0] if found else None
+
+
+def _beginning(core: Core, table: Table[Work], text: str) -> list[Held[Work]]:
     if not text:
         return []
-    whole = core.part(Ownership).held(what, text)
-    return [whole] if whole is not None else core.part(Ownership).beginning(what, text)
+    whole = core.part(Ownership).held(table, text)
+    return [whole] if whole is not None else core.part(Ownership).beginning(table, text)
 
 
-def _held(core: Core, what: What, name: str) -> Held:
-    found = core.part(Ownership).held(what, name)
+def _held(core: Core, table: Table[Work], name: str) -> Held[Work]:
+    found = core.part(Ownership).held(table, name)
     if found is None:
-        raise _missing(core, what, name)
+        raise _missing(core, table, name)
     return found
 
 
-def _missing(core: Core, what: What, text: str) -> NotFound:
-    said = claims(core, what, text) if text else []
+def _missing(core: Core, table: Table[Work], text: str) -> NotFound:
+    said, what = claims(core, table, text) if text else [], table.name
     if said:
         names = ", ".join(sorted({each.machine for each in said}))
         return NotFound(f"{names} claims a {what} {text[:12]}, and no operator ordered it")

@@ -4,18 +4,16 @@ Rule 1: the reason stands in the owner's log; here it is read, never guessed.
 Rule 2: a question is shown as the person signs it, with what came before filled in.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from msgspec import Struct
 
 from muster.errors import Malformed
 from muster.limits import VALUE_INLINE_BYTES_MAX
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.node.tasks import results as yields
 from muster.node.tasks.ownership import Held
 from muster.task import kinds, large_value, values
+from muster.task.fold import TASK, TaskRow
 from muster.verbs.declaration import Core
 
 
@@ -26,37 +24,34 @@ class Left(Struct, frozen=True):
     reason: str
 
 
-def left(core: Core, held: Held) -> dict[tuple[int, int], Left]:
+def left(core: Core, held: Held[TaskRow]) -> dict[tuple[int, int], Left]:
     """For each epoch that ended without settling the task: when, and why its owner says."""
     return {
-        (int(row["epoch_order"]), int(row["epoch_count"])): Left(row["changed_ms"], row["reason"])
+        row.epoch: Left(row.changed_ms, row.reason)
         for row in rows(core, held)
         # A row is queued with a reason only after its lease ended or its attempt failed.
-        if row["state"] == "queued" and row["reason"]
+        if row.state == "queued" and row.reason
     }
 
 
-def rows(core: Core, held: Held) -> list[dict[str, Any]]:
+def rows(core: Core, held: Held[TaskRow]) -> list[TaskRow]:
     """Every row that its owner's streams had of the task, oldest first in each of them.
 
     A task is asked of once: what was written before it was opened, and after its end, is not read.
     """
-    found: list[dict[str, Any]] = []
-    task = str(held.row["task"])
-    for row in core.tables.rows("task", writer=held.owner, task=task):
-        opened, settled = core.log.entry(row["opened"]), core.log.entry(row["settled"])
+    found: list[TaskRow] = []
+    task = held.row.task
+    for row in core.tables.rows(TASK, writer=held.owner, task=task):
+        opened, settled = core.log.entry(row.opened), core.log.entry(row.settled)
         if opened is not None:
-            found += core.tables.history("task", opened, settled, "task", task)
+            found += core.tables.history(TASK, opened, settled, "task", task)
     return found
 
 
-def question(core: Core, row: Mapping[str, Any]) -> str:
+def question(core: Core, row: TaskRow) -> str:
     """What the phase of this task asks of a person; "" when it asks an agent."""
-    entry = core.log.entry(row["opened"])
-    try:
-        body = body_as(entry, kinds.TaskOpen) if entry is not None else None
-    except Skip:
-        body = None
+    entry = core.log.entry(row.opened)
+    body = body_or_none(entry, kinds.TaskOpen) if entry is not None else None
     if body is None or body.template.get("by") != "human":
         return ""
     text = str(body.template.get("do", ""))

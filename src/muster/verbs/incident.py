@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from muster.errors import Conflict, Denied, Exhausted, NotFound, Refused
 from muster.fleet import kinds
 from muster.fleet.acknowledgement import VERB
-from muster.fleet.folds import ACKNOWLEDGED
+from muster.fleet.folds import ACKNOWLEDGED, INCIDENT, IncidentRow
 from muster.log.stream import FLEET, StreamName
 from muster.node.incidents import Looked, name
 from muster.node.services.health import DISK_FULL
@@ -113,11 +113,11 @@ def forks(core: Core, call: Call, ask: Nothing) -> list[Fork]:
     proved = core.replication.forks.proved()
     found = dict(proved)
     for key in core.roster.operators_ever:
-        for row in core.tables.distinct(
-            ACKNOWLEDGED.name, ("incident", "about", "common"), signer=key, fork=1
+        for incident, about, common in core.tables.distinct(
+            ACKNOWLEDGED, ("incident", "about", "common"), signer=key, fork=1
         ):
-            if core.roster.acknowledged(key, row["incident"]):
-                found[row["incident"]] = kinds.Fork(row["common"], row["about"])
+            if core.roster.acknowledged(key, incident):
+                found[incident] = kinds.Fork(common, about)
     looked = core.incidents.acknowledged(found, core.now.wall_ms)
     rows = []
     for fork, what in found.items():
@@ -201,7 +201,7 @@ def listed(core: Core, limit: int, *, waiting: bool = False) -> tuple[list[Incid
         most = limit + 1
         while True:
             rows = core.tables.rows(
-                "fleet_incident", writer=writer, order=("-open", "-t_ms"), limit=most, **where
+                INCIDENT, writer=writer, order=("-open", "-t_ms"), limit=most, **where
             )
             found = [e for e in _newest(core, rows, writer) if not waiting or (e.open and not e.by)]
             if len(rows) < most or len(found) > limit or most > SHOWN_MAX:
@@ -219,13 +219,14 @@ def listed(core: Core, limit: int, *, waiting: bool = False) -> tuple[list[Incid
     return [every[number] for number in chosen[:limit]], cut or len(every) > limit
 
 
-def _newest(core: Core, rows: list[dict[str, Any]], writer: str) -> list[Incident]:
+def _newest(core: Core, rows: list[IncidentRow], writer: str) -> list[Incident]:
     """Of each incident of a machine what it said last: it may go on in another incarnation."""
     found, machine = [], core.membership.name_of(writer)
-    for key in dict.fromkeys(str(row["key"]) for row in rows):
-        same = core.tables.rows("fleet_incident", writer=writer, key=key)
-        row: dict[str, Any] = max(same, key=lambda each: int(str(each["t_ms"])))
-        each = Incident(**{**row, "title": row["title"][:_TITLE_CHARS_MAX]}, machine=machine)
+    for key in dict.fromkeys(row.key for row in rows):
+        same = core.tables.rows(INCIDENT, writer=writer, key=key)
+        row = max(same, key=lambda each: each.t_ms)
+        said = row._replace(title=row.title[:_TITLE_CHARS_MAX])[1:]
+        each = Incident(str(row.stream), *said, machine)
         found.append(replace(each, id=name(row)) if each.open else each)
     looked = core.incidents.acknowledged({each.id for each in found}, core.now.wall_ms)
     who = [looked.get(each.id, Looked()) for each in found]

@@ -16,7 +16,7 @@ from muster.log.entry import Entry
 from muster.log.stream import JOURNAL, StreamName
 from muster.node.event import Told
 from muster.node.tasks.followers import Followers
-from muster.node.tasks.ownership import Ownership, writer_of
+from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.worker import WorkerService
 from muster.verbs.declaration import (
     Call,
@@ -60,12 +60,12 @@ def where(core: Core, call: Call, ask: OfTask) -> Journals:
 
 def _journals(core: Core, task: str) -> Journals:
     row = find_task(core, task).row
-    begun = [writer_of(each) for each in core.part(Ownership).attempts(str(row["task"]))]
+    begun = [each.stream.machine for each in core.part(Ownership).attempts(row.task)]
     return Journals(
-        str(row["task"]),
-        str(row["state"]),
+        row.task,
+        row.state,
         [Keeper(each, core.membership.name_of(each), each == core.machine) for each in begun],
-        str(row["machine"]) if row["state"] == "leased" else "",
+        row.machine if row.state == "leased" else "",
     )
 
 

@@ -15,11 +15,10 @@ from muster.errors import Conflict, Malformed, NotFound, Refused
 from muster.fleet.record import ROLES
 from muster.limits import MESSAGES_SHOWN_MAX
 from muster.log import canon
-from muster.log.entry import EntryId
 from muster.log.fold import body_as
 from muster.log.stream import FLEET, Scope, StreamName, group_owner, is_group, scope_to
 from muster.message import kinds, state
-from muster.message.fold import Message
+from muster.message.fold import MESSAGE_KEY, Message
 from muster.node.services import messages
 from muster.node.services.mailbox import Mailbox
 from muster.node.services.presence import heard_ms_ago
@@ -172,8 +171,8 @@ def _same_key(core: Core, stream: StreamName, body: kinds.MessageSend) -> tuple[
 
     Raises: Conflict where it said something else: a key stands for one message.
     """
-    for found in core.tables.rows("message_key", stream=stream, dedupe=body.key):
-        entry = core.log.entry(EntryId(found["id"]))
+    for found in core.tables.rows(MESSAGE_KEY, stream=stream, dedupe=body.key):
+        entry = core.log.entry(found.id)
         if entry is None:
             continue
         said = body_as(entry, kinds.MessageSend)

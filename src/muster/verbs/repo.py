@@ -14,8 +14,9 @@ from muster.limits import GIT_PUSH_REFS_MAX
 from muster.node.attempts import blob_transfer as holder
 from muster.node.counter import DECLARED
 from muster.node.incarnations.members import FactsChanged
-from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.node.tasks.push_policy import OwnerPushPolicy
+from muster.task.fold import TASK
 from muster.verbs.declaration import (
     Call,
     Core,
@@ -207,18 +208,13 @@ class Pushed(Struct, frozen=True):
 async def again(daemon: Daemon, call: Perform, ask: Again) -> Pushed:
     """The commit of a settled attempt of ours, once more: its owner was set back, and asks."""
     core = daemon.core
-    held = core.part(Ownership).held("task", ask.task)
+    held = core.part(Ownership).held(TASK, ask.task)
     if held is None or held.owner != call.peer:
         raise Denied("only the owner of a task asks for its work")
-    order, count = ask.epoch
-    attempts = core.tables.rows(
-        "attempt", writer=core.machine, task=ask.task, epoch_order=order, epoch_count=count
-    )
-    done = [
-        str(row["commit_id"]) for row in attempts if row["state"] == "done" and row["commit_id"]
-    ]
+    attempts = attempts_of(core, core.machine, ask.task, ask.epoch)
+    done = [row.commit_id for row in attempts if row.state == "done" and row.commit_id]
     if not done:
         raise NotFound("this machine finished no such attempt")
     repo = holder.repository_of(core, held.row)
-    await daemon.effects.branches.push_again(repo, ask.task, Epoch(order, count), done[0])
+    await daemon.effects.branches.push_again(repo, ask.task, Epoch(*ask.epoch), done[0])
     return Pushed(done[0])

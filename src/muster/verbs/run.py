@@ -1,7 +1,7 @@
 """Verbs about runs: hand one in, show all of them, one with its graph, and one as it goes."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -9,16 +9,16 @@ from msgspec.structs import replace
 from muster.errors import Conflict, Malformed, MusterError, Refused
 from muster.limits import BODY_BYTES_MAX, KEY_CHARS_MAX
 from muster.log.fold import Skip, body_as
-from muster.log.stream import MachineId
 from muster.node.event import Told
 from muster.node.services.presence import presence
 from muster.node.tasks.followers import WATCHED, Followers, waiting
-from muster.node.tasks.ownership import Ownership, writer_of
+from muster.node.tasks.ownership import Ownership
 from muster.node.tasks.runs import RunService
 from muster.node.verb import Turns, at_once
 from muster.task import check as checks
 from muster.task import kinds
 from muster.task import template as orders
+from muster.task.fold import RUN, TASK, RunRow
 from muster.task.graph import Fact, PhaseProgress, Slot, plan
 from muster.task.identity import run_id
 from muster.task.problem import shown
@@ -149,16 +149,16 @@ def _keyed(core: Core, body: kinds.RunOpen) -> str | None:
 
     Raises: Conflict where that one was ordered with something else.
     """
-    for row in core.tables.rows("run", writer=core.machine, dedupe=f"key:{body.key}"):
-        entry = core.log.entry(row["opened"])
+    for row in core.tables.rows(RUN, writer=core.machine, dedupe=f"key:{body.key}"):
+        entry = core.log.entry(row.opened)
         if entry is None:
             continue
         if differs := _differs(body_as(entry, kinds.RunOpen), body):
             raise Conflict(
-                f"the key {shown(body.key)} is that of run {str(row['run'])[:12]}, which was "
+                f"the key {shown(body.key)} is that of run {row.run[:12]}, which was "
                 f"ordered with another {' and '.join(differs)}: take another key"
             )
-        return str(row["run"])
+        return row.run
     return None
 
 
@@ -211,18 +211,18 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
     """
     if not ask.run:
         limit = ask.limit or SHOWN_MAX
-        found = yield from core.part(Ownership).listing("run", limit)
+        found = yield from core.part(Ownership).listing(RUN, limit)
         if found.cut:
             say_cut(call, limit, "runs", "--limit shows more")
         return [_run_view(core, row) for row in found.rows]
     held = find_run(core, ask.run)
-    tasks = yield from _tasks(core, str(held.row["run"]))
+    tasks = yield from _tasks(core, held.row.run)
     queued = [at for at, each in enumerate(tasks) if each.state == "queued"]
     for at in queued[:_WAITING_MAX]:
         tasks[at] = replace(tasks[at], waits=waits_for(core, tasks[at].task)[0])
     view = replace(
         _run_view(core, held.row),
-        claims=claims(core, "run", str(held.row["run"])),
+        claims=claims(core, RUN, held.row.run),
         tasks=tasks,
     )
     document = _spec(core, held.row)
@@ -238,13 +238,13 @@ def runs(core: Core, call: Call, ask: Runs) -> Turns[list[RunView] | RunView]:
 
 def _tasks(core: Core, run: str) -> Turns[list[Task]]:
     """All tasks of a run, in the order in which they were opened."""
-    found = yield from core.part(Ownership).listing("task", LIMIT_MAX, run=run)
+    found = yield from core.part(Ownership).listing(TASK, LIMIT_MAX, run=run)
     return [task_view(core, row) for row in reversed(found.rows)]
 
 
-def _spec(core: Core, row: Mapping[str, Any]) -> Spec | None:
+def _spec(core: Core, row: RunRow) -> Spec | None:
     """What the run was ordered to do; None where that cannot be read here."""
-    entry = core.log.entry(row["opened"])
+    entry = core.log.entry(row.opened)
     try:
         return None if entry is None else read(body_as(entry, kinds.RunOpen).spec.encode()).spec
     except (MusterError, Skip):
@@ -283,12 +283,12 @@ def _progress(
     }
 
 
-def _run_view(core: Core, row: Mapping[str, Any]) -> RunView:
-    machine = MachineId(writer_of(row))
+def _run_view(core: Core, row: RunRow) -> RunView:
+    machine = row.stream.machine
     owner = core.membership.name_of(machine)
-    left = row["state"] == "open" and machine != core.machine
+    left = row.state == "open" and machine != core.machine
     return RunView(
-        **{name: row[name] for name in RunView.__struct_fields__[:7]},
+        **{name: getattr(row, name) for name in RunView.__struct_fields__[:7]},
         owner=owner,
         waits_for=owner if left and presence(core, machine) == "away" else UNSET,
     )
@@ -310,7 +310,7 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
     """Changes of a run as they happen, until it is settled."""
     core = daemon.core
     row = find_run(core, ask.run).row
-    run = str(row["run"])
+    run = row.run
     told = [{name: getattr(view, name) for name in WATCHED} for view in at_once(_tasks(core, run))]
     open_run, stop = core.part(RunService).runs.get(run), None
     if open_run is not None:
@@ -325,7 +325,7 @@ async def watch(daemon: Daemon, call: Perform, stream: Stream, ask: Watch) -> Ru
         for change in told:
             await stream.tell(change)
         if stop is None:
-            return RunEnd(run, str(row["state"]), str(row["summary"]))
+            return RunEnd(run, row.state, row.summary)
         waits = Waits(core, told if ask.waits else None)
         while True:
             change = await stream.hear(waits.in_s())

@@ -15,6 +15,7 @@ from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
 from muster.node.verb import Turns
+from muster.task.fold import TASK
 from muster.verbs.declaration import Call, Core, Request, opt, verb
 from muster.verbs.doubt import View, view
 from muster.verbs.incident import Incident, listed
@@ -94,7 +95,7 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
     leased = [
         row
         for task in worker.running()
-        for row in core.tables.rows("task", writer=worker.owner_of(task), task=task, state="leased")
+        for row in core.tables.rows(TASK, writer=worker.owner_of(task), task=task, state="leased")
     ]
     revoked, machines = core.roster.revoked.get(core.machine), core.roster.machines.items()
     links = ((record.name, core.link_to(machine)) for machine, record in machines)
@@ -117,9 +118,9 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
         owner=core.part(OwnerService).owner.statistics(),
         worker=worker.statistics(),
         works=[
-            Work(*(str(row[name]) for name in Work.__struct_fields__))
-            for row in sorted(leased, key=lambda row: str(row["task"]))
-            if worker.holds(str(row["task"])) == (row["epoch_order"], row["epoch_count"])
+            Work(*(str(getattr(row, name)) for name in Work.__struct_fields__))
+            for row in sorted(leased, key=lambda row: row.task)
+            if worker.holds(row.task) == row.epoch
         ],
         runs=len(core.part(RunService).runs),
         log=Log(len(sizes), sum(n for _, n in sizes), sum(mine)),

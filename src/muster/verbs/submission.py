@@ -18,6 +18,7 @@ from muster.node.tasks.service import TaskService
 from muster.node.verb import LATER, Later
 from muster.task import kinds
 from muster.task.evidence import task_args
+from muster.task.fold import TASK
 from muster.task.instruction import Settled
 from muster.task.open_task import Submission
 from muster.task.problem import shown
@@ -131,8 +132,8 @@ def _refuse_other_content(core: Core, bodies: list[kinds.TaskOpen]) -> None:
     known: dict[str, dict[str, Any]] = {}
     for body in bodies:
         if body.key not in known:
-            own = core.tables.rows("task", writer=core.machine, dedupe=f"key:{body.key}")
-            entry = core.log.entry(own[0]["opened"]) if own else None
+            own = core.tables.rows(TASK, writer=core.machine, dedupe=f"key:{body.key}")
+            entry = core.log.entry(own[0].opened) if own else None
             known[body.key] = task_args(body_as(entry, kinds.TaskOpen) if entry else body)
         if task_args(body) != known[body.key]:
             raise Conflict(

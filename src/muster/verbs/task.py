@@ -13,13 +13,14 @@ from muster.errors import Conflict, Malformed, NotFound
 from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import body_or_none
 from muster.node.services.presence import presence
 from muster.node.tasks.actor import said
 from muster.node.tasks.owner import OwnerService
-from muster.node.tasks.ownership import Held, Listing, Ownership, newest, writer_of
+from muster.node.tasks.ownership import Held, Listing, Ownership, newest
 from muster.node.verb import Turns
 from muster.task import kinds
+from muster.task.fold import TASK, TaskRow
 from muster.task.route import Verdict
 from muster.task.state import LIVE
 from muster.task.units import duration_ms
@@ -31,8 +32,6 @@ from muster.verbs.listing import Room, Rows, say_cut
 SHOWN_MAX: Final = 1_000
 # A handful of machines and people; what else is cited is shown by its digits.
 NAMES_MAX: Final = 1_000
-# The fields of a task's row that name entries of its owner.
-_OF_OWNER: Final = ("opened", "assigned", "settled")
 _AGO: Final = re.compile(r"([0-9]{1,6}[dhms])+")
 
 
@@ -75,15 +74,15 @@ def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
         muster tasks --at 10m    # as it was ten minutes ago
     """
     run, limit = ask.run, ask.limit or SHOWN_MAX
-    where = {"run": find_run(core, run).row["run"]} if run else {}
+    where = {"run": find_run(core, run).row.run} if run else {}
     every = bool(ask.all or run)
     if ask.at:
         found = _then(core, _moment(ask.at, core.now.wall_ms), every, where, limit)
     else:
-        found = yield from core.part(Ownership).listing("task", limit, LIVE, **where)
+        found = yield from core.part(Ownership).listing(TASK, limit, LIVE, **where)
         if every:
-            rest = yield from core.part(Ownership).listing("task", limit, **where)
-            over = [row for row in rest.rows if row["state"] not in LIVE]
+            rest = yield from core.part(Ownership).listing(TASK, limit, **where)
+            over = [row for row in rest.rows if row.state not in LIVE]
             both = [*found.rows, *over]
             found = Listing(both[:limit], found.cut or rest.cut or len(both) > limit)
     if found.cut:
@@ -91,14 +90,16 @@ def tasks(core: Core, call: Call, ask: Tasks) -> Turns[list[Task]]:
     return [task_view(core, row) for row in found.rows]
 
 
-def _then(core: Core, at_ms: int, every: bool, where: Mapping[str, object], limit: int) -> Listing:
+def _then(
+    core: Core, at_ms: int, every: bool, where: Mapping[str, str], limit: int
+) -> Listing[TaskRow]:
     """The tasks as this machine knew them at a moment."""
-    then = newest(core.tables.as_of("task", time_ms=at_ms), "task")
-    then.sort(key=lambda r: int(str(r["opened_ms"])), reverse=True)
-    found: list[dict[str, Any]] = []
+    then = newest(core.tables.as_of(TASK, time_ms=at_ms))
+    then.sort(key=lambda r: r.opened_ms, reverse=True)
+    found: list[TaskRow] = []
     for row in then:
-        if (every or row["state"] in LIVE) and row["run"] == where.get("run", row["run"]):
-            if core.part(Ownership).owner("task", str(row["task"])) != writer_of(row):
+        if (every or row.state in LIVE) and row.run == where.get("run", row.run):
+            if core.part(Ownership).owner(TASK, row.task) != row.stream.machine:
                 continue
             if len(found) == limit:
                 return Listing(found, True)
@@ -118,21 +119,20 @@ def _moment(text: str, now_ms: int) -> int:
     return int(zoned.timestamp() * 1000)
 
 
-def task_view(core: Core, row: Mapping[str, Any]) -> Task:
+def task_view(core: Core, row: TaskRow) -> Task:
     """A task's row as a person reads it."""
     return Task(**_viewed(core, row))
 
 
-def _viewed(core: Core, row: Mapping[str, Any]) -> dict[str, Any]:
+def _viewed(core: Core, row: TaskRow) -> dict[str, Any]:
     same = ("task", "state", "run", "phase", "instance", "agent", "tries", "losses", "reason",
             "summary", "opened_ms", "changed_ms")  # fmt: skip
-    machine = str(row["machine"])
     return {
-        **{name: row[name] for name in same},
-        "machine": core.membership.name_of(machine) if machine else "",
-        "epoch": (row["epoch_order"], row["epoch_count"]),
-        "commit": row["commit_id"],
-        "owner": core.membership.name_of(writer_of(row)),
+        **{name: getattr(row, name) for name in same},
+        "machine": core.membership.name_of(row.machine) if row.machine else "",
+        "epoch": row.epoch,
+        "commit": row.commit_id,
+        "owner": core.membership.name_of(row.stream.machine),
     }
 
 
@@ -150,21 +150,18 @@ def result(core: Core, call: Call, ask: OfTask) -> Result:
     row = find_task(core, ask.task).row
     body = settlement(core, row)
     if body is None:
-        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+        raise Conflict(f"task {row.task[:12]} is {row.state}: it has no result")
     return Result(
         **_viewed(core, row), values=body.values, artefacts=list(body.artefacts), usage=body.usage
     )
 
 
-def settlement(core: Core, row: Mapping[str, Any]) -> kinds.TaskSettle | None:
+def settlement(core: Core, row: TaskRow) -> kinds.TaskSettle | None:
     """What its owner wrote when the task ended; None without it, or where it cannot be read."""
-    entry = core.log.entry(row["settled"])
+    entry = core.log.entry(row.settled)
     if entry is None or entry.header.kind != "task.settle":
         return None
-    try:
-        return body_as(entry, kinds.TaskSettle)
-    except Skip:
-        return None
+    return body_or_none(entry, kinds.TaskSettle)
 
 
 class Candidate(Struct, frozen=True):
@@ -215,14 +212,14 @@ def why(core: Core, call: Call, ask: OfTask) -> Why:
         muster why 7d5e
     """
     held = find_task(core, ask.task)
-    row, task, now = held.row, str(held.row["task"]), None
+    row, task, now = held.row, held.row.task, None
     with contextlib.suppress(NotFound):
         now = core.part(OwnerService).owner.why(task)
     return Why(
         task=task_view(core, row),
         decisions=_decisions(core, held),
-        claims=claims(core, "task", task),
-        question=past.question(core, row) if row["state"] == "waiting" else UNSET,
+        claims=claims(core, TASK, task),
+        question=past.question(core, row) if row.state == "waiting" else UNSET,
         now=Now(now.state, now.stage, now.reason, _everybody(core, now.verdicts)) if now else UNSET,
     )
 
@@ -253,15 +250,14 @@ def _everybody(core: Core, verdicts: Iterable[Verdict]) -> list[Candidate]:
     return [*asked.values(), *away]
 
 
-def _decisions(core: Core, held: Held) -> list[Decision]:
+def _decisions(core: Core, held: Held[TaskRow]) -> list[Decision]:
     """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
     found, left = [], past.left(core, held)
     for entry in history(core, held):
         if entry.header.kind != "task.assign":
             continue
-        try:
-            body = body_as(entry, kinds.TaskAssign)
-        except Skip:
+        body = body_or_none(entry, kinds.TaskAssign)
+        if body is None:
             continue
         found.append(
             Decision(
@@ -279,14 +275,13 @@ def _decisions(core: Core, held: Held) -> list[Decision]:
     return found
 
 
-def history(core: Core, held: Held) -> list[Entry]:
+def history(core: Core, held: Held[TaskRow]) -> list[Entry]:
     """Every entry about a task that counts, oldest first: its owner's, and its workers'."""
-    named = [(row, name) for row in past.rows(core, held) for name in _OF_OWNER]
-    attempts = core.part(Ownership).attempts(str(held.row["task"]))
-    named += [(row, name) for row in attempts for name in ("started", "ended")]
     # Many rows name the same entry: it is read once.
-    ids = {row[name]: (row, name) for row, name in named if row[name]}
-    found = (core.log.entry(row[name]) for row, name in ids.values())
+    ids = {id for row in past.rows(core, held) for id in (row.opened, row.assigned, row.settled)}
+    for attempt in core.part(Ownership).attempts(held.row.task):
+        ids |= {attempt.started, attempt.ended}
+    found = (core.log.entry(id) for id in ids)
     entries = {entry.id: entry for entry in found if entry is not None}
     return sorted(entries.values(), key=lambda e: (e.header.t, e.id))
 
@@ -335,7 +330,7 @@ def explain(core: Core, call: Call, ask: OfTask) -> Explained:
     return Explained(
         task_view(core, held.row),
         [_entry_view(core, e, room) for e in ordered],
-        claims(core, "task", str(held.row["task"])),
+        claims(core, TASK, held.row.task),
         dict(islice(_names(core.roster), NAMES_MAX)),
     )
 

@@ -11,9 +11,9 @@ pass on what it may read itself, to who may read it, and sees to that as if the 
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import BLOB_SILENCE_MS_MAX
@@ -27,6 +27,7 @@ from muster.node.counter import DECLARED
 from muster.store.blobs import Blobs
 from muster.task import kinds
 from muster.task.artefact import Artefact, laid_over, named
+from muster.task.fold import ATTEMPT, TASK, TaskRow
 from muster.task.large_value import apart, parse
 
 if TYPE_CHECKING:
@@ -59,12 +60,12 @@ class Source(NamedTuple):
 # --- what the log says ---------------------------------------------------------------------------
 
 
-def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
+def sources(core: "Core", row: TaskRow) -> list[Source]:
     """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
-    entry = core.log.entry(row["settled"])
+    entry = core.log.entry(row.settled)
     body = _body(entry, kinds.TaskSettle)
     if entry is None or body is None:
-        raise Conflict(f"task {str(row['task'])[:12]} is {row['state']}: it has no result")
+        raise Conflict(f"task {row.task[:12]} is {row.state}: it has no result")
     found = named(body.commit, body.artefacts)
     if not found:
         return []
@@ -79,13 +80,13 @@ def sources(core: "Core", row: Mapping[str, Any]) -> list[Source]:
             who = (end.task, end.epoch, cause.stream.machine)
             ends += [cause] * (who == (given.task, given.epoch, given.machine))
     if not ends:
-        raise Malformed(f"the end of task {str(row['task'])[:12]} cites no attempt")
+        raise Malformed(f"the end of task {row.task[:12]} cites no attempt")
     return [Source(each, ends[0].id, ends[0].stream.machine) for each in found]
 
 
-def repository_of(core: "Core", row: Mapping[str, Any]) -> str:
+def repository_of(core: "Core", row: TaskRow) -> str:
     """The repository that a task works in, "" for none."""
-    opened = _body(core.log.entry(row["opened"]), kinds.TaskOpen)
+    opened = _body(core.log.entry(row.opened), kinds.TaskOpen)
     return "" if opened is None else opened.repo
 
 
@@ -105,7 +106,7 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
             continue
         after[phase], found[phase] = [], {}
         for row in _done(core, owner, opened.run, phase):
-            template = _body(core.log.entry(row["opened"]), kinds.TaskOpen)
+            template = _body(core.log.entry(row.opened), kinds.TaskOpen)
             after[phase] = _after(template)
             if template is None or template.template.get("by") != "human":
                 found[phase].update({s.artefact: s for s in sources(core, row)})
@@ -126,13 +127,13 @@ def _after(opened: kinds.TaskOpen | None) -> list[str]:
     return [str(phase) for phase in found] if isinstance(found, list) else []
 
 
-def _done(core: "Core", owner: str, run: str, phase: str) -> list[dict[str, Any]]:
+def _done(core: "Core", owner: str, run: str, phase: str) -> list[TaskRow]:
     """What counts of a phase: a task for each match, and of a race the first that was done."""
     rows = core.tables.rows(
-        "task", writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
+        TASK, writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
     )
-    done = list({row["task"]: row for row in rows}.values())
-    opened = _body(core.log.entry(done[0]["opened"]), kinds.TaskOpen) if done else None
+    done = list({row.task: row for row in rows}.values())
+    opened = _body(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
     return done[:1] if opened is not None and opened.template.get("race") else done
 
 
@@ -190,12 +191,8 @@ def is_named(core: "Core", sha256: str, claim: str) -> bool:
         found = [bytes.fromhex(rest)] if _ID.fullmatch(rest) else []
     else:
         task, _, epoch_there = rest.partition(" ")
-        rows = core.tables.rows("attempt", writer=core.machine, task=task)
-        found = [
-            row["ended"]
-            for row in rows
-            if epoch_there == kinds.epoch_text((row["epoch_order"], row["epoch_count"]))
-        ]
+        rows = core.tables.rows(ATTEMPT, writer=core.machine, task=task)
+        found = [row.ended for row in rows if epoch_there == kinds.epoch_text(row.epoch)]
     entries = [core.log.entry(each) for each in found]
     return any(entry is not None and _names(entry, sha256) for entry in entries)
 

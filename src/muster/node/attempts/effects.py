@@ -127,7 +127,7 @@ class EffectRunner:
         gone = machine.blobs.sweep(lambda name, claim: holder.is_named(core, name, claim))
         core.counters["blobs-swept"] += gone
         title = blobs_gone(core, machine.blobs)
-        if title or self._is_told(BLOBS):
+        if title or core.incidents.is_open(BLOBS):
             self.daemon.post(Noticed(BLOBS, title))
 
     async def upkeep(self) -> None:
@@ -151,7 +151,8 @@ class EffectRunner:
     def _tell_remains(self) -> None:
         """Name what could not be removed, once; and when it is gone."""
         remains = dict(self.worktrees.remains)
-        if self._told is None and not remains and not self._is_told(REMAINS):
+        incidents = self.daemon.core.incidents
+        if self._told is None and not remains and not incidents.is_open(REMAINS):
             self._told = {}
         if remains == self._told:
             return
@@ -163,10 +164,6 @@ class EffectRunner:
             title = f"{path}{more}: what an attempt left cannot be removed ({gits.clean(why)})"
             title += "; remove it as whoever owns what is in it"
         self.daemon.post(Noticed(REMAINS, title))
-
-    def _is_told(self, key: str) -> bool:
-        core = self.daemon.core
-        return bool(core.tables.rows("fleet_incident", writer=core.machine, key=key, open=1))
 
     async def close(self) -> None:
         """End every attempt and wait until nothing of it is left."""

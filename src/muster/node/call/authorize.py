@@ -93,8 +93,8 @@ class Authorizer(Part):
             return True
         store, own = self.core.store, self.core.membership.own(FLEET)
         # What an earlier life of ours took may come back in this very step: that is folded first.
-        return store.tables.has_row(ORDER.name, own, operator, nonce) or any(
-            store.tables.row(ORDER.name, stream, operator, nonce) is not None
+        return store.tables.has_row(ORDER, own, operator, nonce) or any(
+            store.tables.row(ORDER, stream, operator, nonce) is not None
             for stream in store.log.streams()
             if stream.machine == own.machine and stream.scope == FLEET and stream != own
         )

@@ -22,10 +22,12 @@ def shut_ms(core: "Core", key: str) -> list[int]:
         keys = (key, device.operator, device.terms.machine, device.terms.ticket)
         # Asked by taker: anybody can sign that he takes it, and write that down without end.
         found = [
-            row["issued_ms"]
+            issued_ms
             for taker in sorted(roster.operators_ever)
             if roster.took(taker, device.id)
-            for row in core.tables.distinct(TAKEN.name, ("issued_ms",), id=device.id, taker=taker)
+            for (issued_ms,) in core.tables.distinct(
+                TAKEN, ("issued_ms",), id=device.id, taker=taker
+            )
         ]
     return found + [roster.revoked[each].issued_ms for each in keys if each in roster.revoked]
 

@@ -177,9 +177,7 @@ class Processes(Part):
             return
         self._told.add(machine)
         core, key = self.core, f"{INCIDENT}-{machine[:16]}"
-        if machine != core.machine and core.tables.rows(
-            "fleet_incident", writer=machine, key=key, open=1
-        ):
+        if machine != core.machine and core.incidents.is_open(key, machine):
             # It told so itself. What others say of it may be said to keep us quiet.
             return
         title = title_of(core.membership.name_of(machine))

@@ -1,12 +1,11 @@
 """What is never forgotten, said again by whoever may once a stream that told of it is cut back."""
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muster.fleet.permanent import permanent
 from muster.limits import BODY_BYTES_MAX, LASTING_PER_SIGNER_MAX
 from muster.log import canon
-from muster.log.stream import StreamName
 from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.node.replica.forks import RolledBack
@@ -41,11 +40,10 @@ class Republisher(Part):
             fact = permanent(entry, core.roster, core.machine)
             if fact is None or entry.body is None:
                 continue
-            row: dict[str, Any] = fact.row
             known = any(
-                not fact.own or StreamName.parse(found["stream"]).machine == core.machine
-                for found in core.tables.rows(fact.table, **row)
-                if fact.since is None or (found["t_ms"], found["t_n"]) >= fact.since
+                not fact.own or found.stream.machine == core.machine
+                for found in core.tables.rows(fact.table, **fact.row)
+                if fact.since is None or (found.t_ms, found.t_n) >= fact.since
             )
             if known or (fact.until_ms is not None and fact.until_ms < core.now.wall_ms):
                 continue

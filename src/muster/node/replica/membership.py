@@ -5,18 +5,15 @@ at no other time; nothing here is believed because somebody said it on a link.
 Rule 2: an incarnation is chosen in one place, `renewed`, and every stream of ours carries it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from muster.errors import Refused
 from muster.fleet.assembly import assemble
-from muster.fleet.device_fold import DEVICE
 from muster.fleet.facts import Facts
 from muster.fleet.folds import (
-    ENDED,
     FACTS,
-    GRANT,
     GROUP,
     LOGINS,
     MACHINE,
@@ -24,7 +21,7 @@ from muster.fleet.folds import (
     OPERATOR,
     REACH,
     REVOKED,
-    TAKEN,
+    MemberRow,
 )
 from muster.fleet.kinds import MACHINE_OPEN, MachineOpen
 from muster.fleet.machine import Identity
@@ -38,7 +35,7 @@ from muster.limits import (
     STREAMS_READ_WHOLE_MAX,
 )
 from muster.log.entry import Entry
-from muster.log.fold import Skip, body_as
+from muster.log.fold import R, Skip, Table, body_as
 from muster.log.keys import Signer
 from muster.log.stream import FLEET, FleetId, Incarnation, MachineId, Scope, StreamName
 from muster.store.store import Store
@@ -46,21 +43,15 @@ from muster.store.table_reader import EVERY_ROW
 from muster.task.route import NOOP, Machine
 
 # What a machine may keep much of, in which order the newest of it comes first, and what is large.
-_NEWEST: Final = {
-    GROUP.name: (("t_ms",), "name"),
-    MEMBER.name: (("t_ms", "t_n"), "cuts"),
+_NEWEST: Final[dict[Table[Any], tuple[tuple[str, ...], str]]] = {
+    GROUP: (("t_ms",), "name"),
+    MEMBER: (("t_ms", "t_n"), "cuts"),
 }
 
-# Documents of which the newest for each key counts, and what counts of the others.
-_ONE_COUNTS: Final = {t.name for t in (MACHINE, FACTS, LOGINS, REACH, REVOKED, OPERATOR)}
-_COUNTED: Final[dict[str, tuple[str, ...]]] = {
-    GRANT.name: ("id", "giver", "grantee", "verb", "object", "until_ms"),
-    TAKEN.name: ("id", "taker"),
-    DEVICE.name: ("key", "operator", "id", "terms"),
-    ENDED.name: ("document",),
-}
+# Documents of which the newest for each key counts.
+_ONE_COUNTS: Final[tuple[Table[Any], ...]] = (MACHINE, FACTS, LOGINS, REACH, REVOKED, OPERATOR)
 
-_STAMP: Final = itemgetter("t_ms", "t_n")
+_STAMP: Final = attrgetter("t_ms", "t_n")
 
 
 class Membership:
@@ -81,17 +72,17 @@ class Membership:
         self._own: dict[Scope, StreamName] = {}
         self._keys: dict[tuple[MachineId, str], bytes | None] = {}
         # By keeper: thread, machine, and the removal as a row.
-        self._left_out: dict[MachineId, dict[tuple[str, str], Mapping[str, Any]]] = {}
+        self._left_out: dict[MachineId, dict[tuple[str, str], MemberRow]] = {}
         self._holders: dict[tuple[StreamName, MachineId], bool] = {}
         self.on_change: list[Callable[[Roster, Roster | None], object]] = []
 
     @property
     def roster(self) -> Roster:
         if self._roster is None:
-            self._roster = assemble(self.fleet, self._rows)
+            self._roster = assemble(self.fleet, self._rows, self._store.tables.distinct)
         return self._roster
 
-    def _rows(self, table: str, /, **equals: Any) -> Iterable[Mapping[str, Any]]:
+    def _rows(self, table: Table[R], /, **equals: Any) -> Iterable[R]:
         """The folded rows, and of memberships the removals beyond the ends of forked streams.
 
         All that count: cut anywhere, whoever writes much would take back what others shut out. A
@@ -102,15 +93,14 @@ class Membership:
             found = self._newest_of_each(table)
         elif many and table in _ONE_COUNTS:
             found = self._store.tables.newest(table)
-        elif many and table in _COUNTED:
-            found = self._store.tables.distinct(table, _COUNTED[table], **equals)
         else:
             found = self._store.tables.rows(table, limit=EVERY_ROW, **equals)
-        if table != MEMBER.name or not self._left_out:
-            return found
-        return [*found, *(row for rows in self._left_out.values() for row in rows.values())]
+        if table is MEMBER:
+            removed: list[Any] = [row for of in self._left_out.values() for row in of.values()]
+            found += removed
+        return found
 
-    def _newest_of_each(self, table: str) -> list[dict[str, Any]]:
+    def _newest_of_each(self, table: Table[R]) -> list[R]:
         """Of each keeper so many rows, the newest: all that are older are of nobody who is in.
 
         For of a thread and a machine the newest row counts: where it is cut off, so are the others.
@@ -129,7 +119,7 @@ class Membership:
             )
         ]
 
-    def left_out(self, stream: StreamName, rows: Sequence[Mapping[str, Any]]) -> None:
+    def left_out(self, stream: StreamName, rows: Sequence[MemberRow]) -> None:
         """Whom the keeper of threads removed beyond the end of its stream: the newest.
 
         It counts from the next `stale` or `changed` on: of many streams that end the roster is
@@ -139,7 +129,7 @@ class Membership:
             return
         kept = self._left_out.get(stream.machine, {})
         for row in rows:
-            key = (row["name"], row["machine"])
+            key = (row.name, row.machine)
             kept[key] = max(kept.get(key, row), row, key=_STAMP)
         if len(kept) > GROUP_ROWS_OF_KEEPER_MAX:
             newest = sorted(kept.items(), key=lambda each: _STAMP(each[1]), reverse=True)
@@ -150,7 +140,7 @@ class Membership:
         """When that was, where a machine is among them; at most one time."""
         rows = self._left_out.get(MachineId(keeper), {})
         row = rows.get((thread, machine))
-        return [] if row is None else [row["t_ms"]]
+        return [] if row is None else [row.t_ms]
 
     def stale(self) -> None:
         """Rows about the fleet changed; whoever asks from now on gets what they say now."""
@@ -234,8 +224,8 @@ class Membership:
 
     def revocation(self, key: str) -> str:
         """The document that shuts a key out, "" when there is none here."""
-        for row in self._store.tables.rows(REVOKED.name, key=key, limit=1):
-            return str(row["revocation"])
+        for row in self._store.tables.rows(REVOKED, key=key, limit=1):
+            return row.revocation
         return ""
 
     def name_of(self, machine: str) -> str:

@@ -18,6 +18,7 @@ from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.store.blobs import Blobs
 from muster.task.artefact import named
+from muster.task.fold import ATTEMPT
 from muster.task.kinds import AttemptFinish
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Losses(Part):
 
     def _tell(self, name: str, *, here: bool) -> None:
         core, key = self._core, f"{_REPOSITORY}{name}"[:64]
-        told = bool(core.tables.rows("fleet_incident", writer=core.machine, key=key, open=1))
+        told = core.incidents.is_open(key)
         if here and told:
             core.incidents.close_anywhere(key, "it is here again")
         elif not here and not told:
@@ -66,10 +67,10 @@ def blobs_gone(core: "Core", blobs: Blobs) -> str:
     """What to tell a person of deliverables of our own that are not here; "" where all are."""
     gone, first = 0, ""
     rows = core.tables.rows(
-        "attempt", writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
+        ATTEMPT, writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
     )
     for row in rows:
-        entry = core.log.entry(row["ended"])
+        entry = core.log.entry(row.ended)
         if entry is None or entry.header.kind != "attempt.finish":
             continue
         body = body_or_none(entry, AttemptFinish)
@@ -77,7 +78,7 @@ def blobs_gone(core: "Core", blobs: Blobs) -> str:
             for kept in named(body.commit, body.artefacts) if body else ():
                 if not blobs.has(kept.sha256):
                     gone += 1
-                    first = first or f"{kept.path} of task {row['task'][:12]}"
+                    first = first or f"{kept.path} of task {row.task[:12]}"
     if not gone:
         return ""
     return (

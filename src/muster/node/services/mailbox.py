@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
-from muster.message.fold import MessageFold, ReceiptFold
+from muster.message.fold import RECEIPT, MessageFold, ReceiptFold
 from muster.message.state import Peer, meant
 from muster.node.part import Part
 from muster.node.services.speakers import Speakers
@@ -75,7 +75,7 @@ class _View:
     def look(self) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
         found = self._store.tables.changes(
-            "receipt", ("message", "actor"), after=self._receipts, limit=_PAGE
+            RECEIPT, ("message", "actor"), after=self._receipts, limit=_PAGE
         )
         read: set[bytes] = set()
         for at, gone, stream, (message, actor) in found:
@@ -85,7 +85,7 @@ class _View:
             ):
                 if gone:
                     return False, True
-                read.add(message)  # type: ignore[arg-type]
+                read.add(message)
         rows: list[tuple[Any, ...]] = self._store.tables.query(
             _MESSAGES, (self._messages, _PAGE, self.me.machine, self._agent)
         )

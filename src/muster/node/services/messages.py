@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from muster.errors import NotFound, Refused
 from muster.limits import RECEIPTS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
-from muster.message.fold import Message, ReceiptRow, message_of
-from muster.message.state import Peer, Receipt, meant
+from muster.message.fold import MESSAGE, RECEIPT, Message, ReceiptRow, message_of
+from muster.message.state import Peer, meant
 from muster.node.services.speakers import Speakers
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def find(core: "Core", text: str) -> Message:
     alike = core.log.entries_like(text) if _HEX.fullmatch(text) else iter(())
     for looked, entry in enumerate(alike, 1):
         if entry.header.kind == "message.send":
-            there = core.tables.row("message", entry.stream, entry.header.seq) is not None
+            there = core.tables.row(MESSAGE, entry.stream, entry.header.seq) is not None
             found += [message_of(entry)] if there else []
         if len(found) > 1 or looked > _ALIKE_MAX:
             raise Refused(f"more than one message begins with {text[:40]!r}; give more of its id")
@@ -52,19 +52,12 @@ def newest_for(core: "Core", agent: str, before: Message | None, limit: int) -> 
     below: dict[str, Any] = {}
     if before is not None:
         below = {"at_ms": before.at_ms, "id": before.id}
-    rows = core.tables.rows(
-        "message",
-        order=("-at_ms", "-id"),
-        limit=_LOOKED_MAX,
-        below=below,
-        columns=("seq", "recipients"),
-    )
+    rows = core.tables.rows(MESSAGE, order=("-at_ms", "-id"), limit=_LOOKED_MAX, below=below)
     for row in rows:
-        stream = StreamName.parse(row["stream"])
-        for_me = meant(row["recipients"].split("\n"), stream.machine, reader)
+        for_me = meant(row.recipients.split("\n"), row.stream.machine, reader)
         for_it = for_me and (not agent or for_me & {"", agent})
-        if for_it and speaks(stream, row["seq"]):
-            found.append(at(core, stream, row["seq"]))
+        if for_it and speaks(row.stream, row.seq):
+            found.append(at(core, row.stream, row.seq))
             if len(found) == limit:
                 break
     return found[::-1]
@@ -77,26 +70,18 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
     """
     speaks = Speakers(core).speaks
     places = [
-        (row["at_ms"], row["id"], stream, row["seq"])
+        (row.at_ms, row.id, stream, row.seq)
         for stream in core.log.streams()
         if wanted(stream)
-        for row in core.tables.rows(
-            "message", stream=stream, order=("-seq",), limit=limit, columns=("seq", "at_ms", "id")
-        )
-        if speaks(stream, row["seq"])
+        for row in core.tables.rows(MESSAGE, stream=stream, order=("-seq",), limit=limit)
+        if speaks(stream, row.seq)
     ]
     return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
 
-def receipts(core: "Core", message: bytes) -> list[Receipt]:
+def receipts(core: "Core", message: bytes) -> list[ReceiptRow]:
     """What readers said of a message."""
-    found = []
-    rows = core.tables.rows_of_each("receipt", RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
-    for row in rows:
-        said = ReceiptRow(**{name: row[name] for name in ReceiptRow._fields})
-        machine = StreamName.parse(row["stream"]).machine
-        found.append(Receipt(machine, message, row["actor"], said))
-    return found
+    return core.tables.rows_of_each(RECEIPT, RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
 
 
 def held_size(core: "Core", stream: StreamName) -> Callable[[MachineId], int]:

@@ -52,19 +52,18 @@ def end(core: "Core", authority: Authority, key: str) -> None:
     roster, known = core.roster, set[str]()
     givers = roster.operators.keys() | {g.grant.to for g in roster.grants if g.grant.verb == GRANT}
     for giver in sorted(givers - {key}):
-        given = core.tables.rows(folds.GRANT.name, limit=EVERY_ROW, giver=giver)
-        given += core.tables.rows(DEVICE_OFFER.name, limit=EVERY_ROW, operator=giver)
-        known |= {row["id"] for row in given}
-    took = core.tables.rows(folds.TAKEN.name, limit=EVERY_ROW, taker=key)
-    taken = dict.fromkeys(row["id"] for row in took)
+        known |= {r.id for r in core.tables.rows(folds.GRANT, limit=EVERY_ROW, giver=giver)}
+        known |= {r.id for r in core.tables.rows(DEVICE_OFFER, limit=EVERY_ROW, operator=giver)}
+    took = core.tables.rows(folds.TAKEN, limit=EVERY_ROW, taker=key)
+    taken = dict.fromkeys(row.id for row in took)
     named = [id for id in taken if id in known]
     others = [id for id in taken if id not in known][:OPERATOR_END_NAMES_MAX]
     # What is known here first: whoever has the key acknowledges what never was.
     proven = core.replication.forks.proved()
-    told = {name(row) for row in core.tables.rows("fleet_incident", open=1)}
-    said = core.tables.distinct(folds.ACKNOWLEDGED.name, ("incident",), signer=key)
+    told = {name(row) for row in core.tables.rows(folds.INCIDENT, open=1)}
+    said = core.tables.distinct(folds.ACKNOWLEDGED, ("incident",), signer=key)
     seen = sorted(
-        dict.fromkeys(row["incident"] for row in said),
+        (incident for (incident,) in said),
         key=lambda each: (each not in proven, each not in told),
     )
     every = named + others

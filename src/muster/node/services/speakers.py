@@ -52,8 +52,8 @@ def _changed_ms(core: "Core", scope: Scope, machine: str, *, member: int) -> int
     """When the keeper of a thread last put a machine in or out; None where it never did."""
     owner = group_owner(scope)
     named: dict[str, Any] = {"name": group_name(scope), "machine": machine, "member": member}
-    rows = core.tables.rows(MEMBER.name, writer=str(owner), order=("-t_ms",), limit=1, **named)
-    found = [row["t_ms"] for row in rows]
+    rows = core.tables.rows(MEMBER, writer=str(owner), order=("-t_ms",), limit=1, **named)
+    found = [row.t_ms for row in rows]
     if not member:
         # A removal lasts, also beyond the end of the keeper's stream.
         found += core.membership.left_out_ms(str(owner), str(group_name(scope)), machine)

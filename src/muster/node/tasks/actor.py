@@ -135,9 +135,9 @@ def _is_first(core: "Core", took: Entry) -> bool:
     """Whether its machine took the order here for the first time, of all its incarnations."""
     order, store = _taken(core, took), core.store
     rows = store.tables.rows(
-        ORDER.name, writer=took.header.author, operator=order.operator, nonce=order.nonce
+        ORDER, writer=took.header.author, operator=order.operator, nonce=order.nonce
     )
-    entries = [store.log.entry(row["entry"]) for row in rows]
+    entries = [store.log.entry(row.entry) for row in rows]
     came = [
         store.log.admitted(each.stream, each.header.seq) for each in entries if each is not None
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.errors import Conflict, Refused
+from muster.fleet import folds
 from muster.node import event as ev
 from muster.node.part import Part
 from muster.node.tasks.attempt_body import AttemptEvent
@@ -60,9 +61,9 @@ class Approvals(Part):
             return
         self._tidy = True
         asked = {_incident(*key) for key in self._open}
-        for row in self.core.tables.rows("fleet_incident", writer=self.core.machine, open=1):
-            if row["key"].startswith(INCIDENT) and row["key"] not in asked:
-                self.core.incidents.close(row["key"], "the daemon was restarted")
+        for row in self.core.tables.rows(folds.INCIDENT, writer=self.core.machine, open=1):
+            if row.key.startswith(INCIDENT) and row.key not in asked:
+                self.core.incidents.close(row.key, "the daemon was restarted")
 
     def happened(self, event: AttemptEvent) -> None:
         """Take notice of an attempt's event: a question, a decision, or neither."""

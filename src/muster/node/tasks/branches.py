@@ -8,10 +8,9 @@ Rule 3: what cannot be brought back is an incident until it can: a result that i
 reported as there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
 
 from muster.limits import BRANCH_RETRY_MS, BRANCHES_LOOKED_FOR_MAX
 from muster.log.entry import Entry
@@ -21,6 +20,7 @@ from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.part import Part
 from muster.task import kinds
+from muster.task.fold import TASK, TaskRow
 from muster.task.identity import branch_of
 from muster.task.instruction import MoveBranch
 
@@ -91,22 +91,21 @@ class Branches(Part):
         for task, due_ms in list(self._due_ms.items()):
             if due_ms <= now_ms and task not in self.asked:
                 row = self._row(task)
-                opened = None if row is None else self.core.log.entry(row["opened"])
+                opened = None if row is None else self.core.log.entry(row.opened)
                 body = None if opened is None else body_or_none(opened, kinds.TaskOpen)
                 if row is None or body is None:
                     del self._due_ms[task]
                     continue
                 branch = branch_of(body.run or task, body.phase, body.instance)
-                epoch, bases = (row["epoch_order"], row["epoch_count"]), tuple(body.base.split())
-                made = (row["commit_id"], bases, row["machine"], row["agent"])
-                self.asked[task] = row["machine"]
-                self.core.do(BringBack(MoveBranch(task, epoch, body.repo, branch, *made)))
+                made = (row.commit_id, tuple(body.base.split()), row.machine, row.agent)
+                self.asked[task] = row.machine
+                self.core.do(BringBack(MoveBranch(task, row.epoch, body.repo, branch, *made)))
 
     def _machine_here(self, event: ev.MachineHere) -> None:
         """A worker is back: what it made may be brought back now."""
         for task in self._due_ms:
             row = self._row(task)
-            if row is not None and row["machine"] == event.machine:
+            if row is not None and row.machine == event.machine:
                 self._due_ms[task] = self.core.now.boot_ms
 
     def brought(self, event: BroughtBack) -> None:
@@ -119,13 +118,13 @@ class Branches(Part):
             if event.was_gone:
                 self.core.incidents.open(key, "notice", f"{event.branch} was brought back")
                 self.core.incidents.close(key, "the branch stands again")
-            elif self.core.tables.rows("fleet_incident", writer=self.core.machine, key=key, open=1):
+            elif self.core.incidents.is_open(key):
                 self.core.incidents.close(key, "the branch stands again")
             return
         self._due_ms[task] = self.core.now.boot_ms + BRANCH_RETRY_MS
         title = f"{event.branch} is gone from repository {event.repo}: {event.reason}"
         self.core.incidents.open(key, "warning", title)
 
-    def _row(self, task: str) -> Mapping[str, Any] | None:
-        rows = self.core.tables.rows("task", writer=self.core.machine, task=task, state="done")
-        return max(rows, key=itemgetter("changed_ms"), default=None)
+    def _row(self, task: str) -> TaskRow | None:
+        rows = self.core.tables.rows(TASK, writer=self.core.machine, task=task, state="done")
+        return max(rows, key=attrgetter("changed_ms"), default=None)

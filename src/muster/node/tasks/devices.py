@@ -45,11 +45,11 @@ def offers(core: "Core") -> Iterator[Offer]:
     seen = set[str]()
     # Anybody can sign terms; only an operator's are an offer.
     for key in sorted(core.roster.operators_ever):
-        for row in core.tables.rows(DEVICE_OFFER.name, operator=key):
-            if (id := row["id"]) not in seen:
+        for row in core.tables.rows(DEVICE_OFFER, operator=key):
+            if (id := row.id) not in seen:
                 seen.add(id)
-                terms = msgspec.json.decode(row["terms"], type=Terms)
-                yield Offer(id, key, row["statement"], terms)
+                terms = msgspec.json.decode(row.terms, type=Terms)
+                yield Offer(id, key, row.statement, terms)
 
 
 def known(core: "Core", machine: str = "") -> list[Known]:
@@ -79,13 +79,13 @@ def known(core: "Core", machine: str = "") -> list[Known]:
 def state(core: "Core", offer: Offer) -> State:
     id_, operator, _, terms = offer
     roster, now_ms = core.roster, core.now.wall_ms
-    taken = core.tables.rows(folds.TAKEN.name, limit=EVERY_ROW, id=id_)
-    takers = {r["taker"] for r in taken}
+    taken = core.tables.rows(folds.TAKEN, limit=EVERY_ROW, id=id_)
+    takers = {r.taker for r in taken}
     if operator not in roster.operators or any(roster.took(taker, id_) for taker in takers):
         return "revoked"
     if terms.machine not in roster.machines or roster.is_dead(terms.ticket):
         return "revoked"
-    keys = {r["key"] for r in core.tables.rows(DEVICE.name, id=id_)}
+    keys = {r.key for r in core.tables.rows(DEVICE, id=id_)}
     if len(keys) > 1:
         return "void"
     if keys and any(roster.is_dead(key) for key in keys):

@@ -8,8 +8,7 @@ Rule 3: the statement convinces, not who wrote it down: verb, object, reason, an
 grant are checked by each machine itself.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from muster.errors import MusterError
 from muster.fleet.statement import EVERY_MACHINE, check_order, open_statement
@@ -17,6 +16,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import MachineId
 from muster.node.counter import DECLARED
+from muster.task.fold import ENDING, TaskRow, Work
 from muster.task.kinds import WorkEnd
 from muster.task.state import LIVE
 
@@ -35,27 +35,29 @@ def cancel_args(what: str, reason: str) -> dict[str, str]:
     return {"what": what, **({"reason": reason} if reason else {})}
 
 
-def shown(core: "Core", row: Mapping[str, Any], *whats: str) -> dict[str, Any]:
-    """A row of the owner as it is to be shown; `whats` are its own id and that of its run."""
-    owner = row["stream"].partition("/")[0]
-    if row["state"] not in OPEN or owner == core.machine:
-        return dict(row)
-    said = "reason" if "reason" in row else "summary"
-    name = core.membership.name_of(owner)
-    for what in whats:
-        if by := ended_by(core, what) if what else "":
-            text = f"{by} ended it while {name}, its owner, could not be asked"
-            return {**row, "state": "cancelled", said: text}
-    if owner in core.roster.revoked:
+def shown(core: "Core", row: Work) -> Work:
+    """A row of the owner as it is to be shown: by what was said of it, and of a task's run."""
+    owner = row.stream.machine
+    if row.state not in OPEN or owner == core.machine:
+        return row
+    name, state = core.membership.name_of(owner), row.state
+    run = row.run if isinstance(row, TaskRow) else ""
+    if by := ended_by(core, row.id) or (run and ended_by(core, run)):
+        state, text = "cancelled", f"{by} ended it while {name}, its owner, could not be asked"
+    elif owner in core.roster.revoked:
         text = f"{name}, which owned it, is revoked; nobody takes it over: order it again"
-        return {**row, "state": "lost", said: text}
-    return dict(row)
+        state = "lost"
+    else:
+        return row
+    if isinstance(row, TaskRow):
+        return row._replace(state=state, reason=text)
+    return row._replace(state=state, summary=text)
 
 
 def ended_by(core: "Core", what: str) -> str:
     """The operator who ended this, "" where nobody did."""
-    for row in core.tables.rows("ending", what=what):
-        entry = core.log.entry(row["entry"])
+    for row in core.tables.rows(ENDING, what=what):
+        entry = core.log.entry(row.entry)
         if entry is not None and (name := orderer(core, entry)):
             return name
     return ""

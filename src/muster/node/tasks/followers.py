@@ -13,6 +13,7 @@ from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks.owner import OwnerService
 from muster.task import kinds
+from muster.task.fold import TASK
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -109,12 +110,12 @@ class Followers(Part):
 
     def _tell_task(self, run: str, task: str, moved: Mapping[str, Any]) -> None:
         own = self.core.membership.own(FLEET)
-        row = self.core.tables.row("task", own, task) if self.watchers.get(run) else None
+        row = self.core.tables.row(TASK, own, task) if self.watchers.get(run) else None
         if row is None:
             return
-        row["machine"] = self.core.membership.name_of(row["machine"])
-        row |= {"task": task, "commit": row["commit_id"], **moved}
-        self._say(run, {name: row[name] for name in WATCHED})
+        machine = self.core.membership.name_of(row.machine)
+        told = {"machine": machine, "commit": row.commit_id, **moved}
+        self._say(run, {n: told[n] if n in told else getattr(row, n) for n in WATCHED})
 
     def _say(self, run: str, change: dict[str, Any]) -> None:
         """Tell everybody who follows; one who cannot be told keeps no other from hearing of it."""

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec
 
+from muster.fleet import folds
 from muster.limits import LEASE_MS, REASON_CHARS_MAX
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import body_as, body_or_none
 from muster.log.stream import FLEET, FleetId, MachineId, StreamName
 from muster.node import event as ev
@@ -23,10 +24,18 @@ from muster.node.counter import DECLARED
 from muster.node.guard import SURVIVED
 from muster.node.part import Part
 from muster.node.tasks.drafts import write_each
-from muster.node.tasks.ownership import is_given
+from muster.node.tasks.ownership import attempts_of, is_given
 from muster.store.store import Store
 from muster.task import evidence, kinds
-from muster.task.fold import AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
+from muster.task.fold import (
+    LATE,
+    TASK,
+    AttemptFold,
+    DecisionFold,
+    EndingFold,
+    TaskFold,
+    TaskRow,
+)
 from muster.task.instruction import (
     AskPerson,
     BeatReply,
@@ -110,19 +119,17 @@ class OwnerService(Part):
         first = self.core.log.slice(self.core.membership.own(FLEET), 0, 1)
         mine = first[0].stamp.ms if first else self.core.now.wall_ms
         newest = self._own_rows(order=("-epoch_order",), limit=1)
-        highest = newest[0]["epoch_order"] if newest else 0
+        highest = newest[0].epoch_order if newest else 0
         ledger = Ledger(
             mine if mine >= highest else highest + 1,
-            settled_with_key=lambda key: next(
-                (r["task"] for r in self._own_rows(dedupe=key)), None
-            ),
+            settled_with_key=lambda key: next((r.task for r in self._own_rows(dedupe=key)), None),
             is_mine=lambda task: bool(self._own_rows(task=task)),
             lease_ms=int(self.core.settings.get("lease_ms") or LEASE_MS),
         )
         return Owner(ledger)
 
-    def _own_rows(self, **equals: Any) -> list[dict[str, Any]]:
-        return self.core.tables.rows("task", writer=self.core.machine, **equals)
+    def _own_rows(self, **equals: Any) -> list[TaskRow]:
+        return self.core.tables.rows(TASK, writer=self.core.machine, **equals)
 
     # --- starting ---------------------------------------------------------------------------
 
@@ -133,14 +140,14 @@ class OwnerService(Part):
         self._owned = bool(live) or bool(self._own_rows(limit=1))
         self.roster_changed()
 
-    def _take_up(self) -> list[dict[str, Any]]:
+    def _take_up(self) -> list[TaskRow]:
         self._owner = self._make()
-        own = str(self.core.membership.own(FLEET))
+        own = self.core.membership.own(FLEET)
         live = [r for state in sorted(LIVE) for r in self._own_rows(state=state)]
         restored: list[Restored] = []
         for row in live:
-            if row["stream"] == own:
-                task = row["task"]
+            if row.stream == own:
+                task = row.task
                 failure = self.core.guard.run("task", task[:12], self._read_back, row, restored)
                 if failure is not None:
                     self._end(task, failure.text)
@@ -150,48 +157,44 @@ class OwnerService(Part):
         # One of these tasks cannot be taken up: find it, for the others must go on.
         good: list[Restored] = []
         for each in restored:
-            short, restore = each.task[:12], self._make().restore
-            failure = self.core.guard.run("task", short, restore, [each], self.core.now)
+            task, restore = each.row.task, self._make().restore
+            failure = self.core.guard.run("task", task[:12], restore, [each], self.core.now)
             if failure is None:
                 good.append(each)
             else:
-                self._end(each.task, failure.text)
+                self._end(task, failure.text)
         self._owner = self._make()
         self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
         return live
 
-    def _read_back(self, row: dict[str, Any], restored: list[Restored]) -> None:
-        task = TaskRow(**{name: row[name] for name in TaskRow._fields})
-        (order, count), ended = task.epoch, None
-        attempts = self.core.tables.rows(
-            "attempt", writer=task.machine, task=row["task"], epoch_order=order, epoch_count=count
-        )
+    def _read_back(self, row: TaskRow, restored: list[Restored]) -> None:
+        ended, attempts = None, attempts_of(self.core, row.machine, row.task, row.epoch)
         # The end of the attempt that holds the task, where it came before we were stopped.
-        for attempt in attempts if task.state == "leased" else ():
-            entry = self.core.log.entry(attempt["ended"])
+        for attempt in attempts if row.state == "leased" else ():
+            entry = self.core.log.entry(attempt.ended)
             if entry is not None and ended is None:
-                ended = entry.id, task.machine, body_as(entry, _END_KINDS[entry.header.kind])
-        restored.append(Restored(row["task"], task, self._opening(row), FLEET, ended))
+                ended = entry.id, row.machine, body_as(entry, _END_KINDS[entry.header.kind])
+        restored.append(Restored(row, self._opening(row), FLEET, ended))
 
     def adopt(self) -> None:
         """Open the live tasks of earlier incarnations anew, in the present one."""
         # A restart forgets what machines failed at: nothing must say for ever that they do.
         held = {_fault_key(m, part) for m, parts in self.owner.faults().items() for part in parts}
         own = self.core.membership.own(FLEET)
-        for row in self.core.tables.rows("fleet_incident", stream=own, open=1):
-            if row["key"].startswith(_FAULT) and row["key"] not in held:
+        for told in self.core.tables.rows(folds.INCIDENT, stream=own, open=1):
+            if told.key.startswith(_FAULT) and told.key not in held:
                 reason = "the daemon was restarted; it is asked again"
-                self.core.incidents.close(row["key"], reason)
-        live = {r["task"]: r for state in sorted(LIVE) for r in self._own_rows(state=state)}
+                self.core.incidents.close(told.key, reason)
+        live = {r.task: r for state in sorted(LIVE) for r in self._own_rows(state=state)}
         for task, row in live.items():
             # Asked of each that is open: to ask for all that are settled would read them all.
             rows = self._own_rows(task=task)
-            if all(r["stream"] != str(own) and r["state"] in LIVE for r in rows):
+            if all(r.stream != own and r.state in LIVE for r in rows):
                 self.core.guard.run("task", task[:12], self._adopt_one, row)
 
-    def _adopt_one(self, row: dict[str, Any]) -> None:
+    def _adopt_one(self, row: TaskRow) -> None:
         body = self._opening(row)
-        again = Submission(body, body.run or body.task, (EntryId(row["opened"]),), again=True)
+        again = Submission(body, body.run or body.task, (row.opened,), again=True)
         self.submit([again])
 
     # --- what fails ---------------------------------------------------------------------------
@@ -217,28 +220,27 @@ class OwnerService(Part):
         self.core.tell(ReadBack())
 
     def _end(self, task: str, reason: str) -> None:
-        rows = [r for r in self._own_rows(task=task) if r["state"] in LIVE]
+        rows = [r for r in self._own_rows(task=task) if r.state in LIVE]
         for row in rows[-1:]:
-            cause = (EntryId(row["assigned"] or row["opened"]),)
+            cause = (row.assigned or row.opened,)
             body = kinds.body_bytes(kinds.TaskCancel(task, reason[:REASON_CHARS_MAX]))
             run, append = self.core.guard.run, self.core.append
             run("task", task[:12], append, "task.cancel", body, cause=cause)
-            if row["state"] == "leased":
-                epoch = (row["epoch_order"], row["epoch_count"])
-                stop = Stop(row["machine"], task, epoch, reason[:REASON_CHARS_MAX])
+            if row.state == "leased":
+                stop = Stop(row.machine, task, row.epoch, reason[:REASON_CHARS_MAX])
                 run("task", task[:12], self._carry_out, stop)
 
     def ended(self, task: str) -> Settled | None:
         """How a task of ours ended, None while it is live or where there is none."""
         rows = self._own_rows(task=task)
-        own = str(self.core.membership.own(FLEET))
+        own = self.core.membership.own(FLEET)
         # A stream that ended says for ever what was so at its end.
-        here = [row for row in rows if row["stream"] == own]
-        over = [row for row in here or rows if row["state"] not in LIVE]
+        here = [row for row in rows if row.stream == own]
+        over = [row for row in here or rows if row.state not in LIVE]
         return settled_of(self.core.store, over[-1]) if over else None
 
-    def _opening(self, row: Mapping[str, Any]) -> kinds.TaskOpen:
-        found = self.core.log.entry(row["opened"])
+    def _opening(self, row: TaskRow) -> kinds.TaskOpen:
+        found = self.core.log.entry(row.opened)
         assert found is not None, "a row names an entry that the store holds"
         return body_as(found, kinds.TaskOpen)
 
@@ -265,7 +267,7 @@ class OwnerService(Part):
             me, (order, count) = self.core.machine, body.epoch
             late: dict[str, Any] = {"task": body.task, "epoch_order": order, "epoch_count": count}
             given = is_given(self.core, entry, me, body.task, body.epoch)
-            if not given or self.core.tables.rows("late", writer=me, **late):
+            if not given or self.core.tables.rows(LATE, writer=me, **late):
                 # Not from who once had the task, or not the first of its kind. Whoever never had
                 # the task could fill our log with what came too late.
                 self.core.counters["reports-of-nobody"] += 1
@@ -282,7 +284,7 @@ class OwnerService(Part):
         if body.reason not in evidence.HOPELESS:
             return ""
         core, rows = self.core, self._own_rows(task=body.task)
-        opened = core.log.entry(rows[-1]["opened"]) if rows else None
+        opened = core.log.entry(rows[-1].opened) if rows else None
         if opened is None:
             return ""
         try:
@@ -392,13 +394,13 @@ def _task_of(each: object) -> str:
     return str(getattr(each, "task", ""))
 
 
-def settled_of(store: Store, row: Mapping[str, Any]) -> Settled:
+def settled_of(store: Store, row: TaskRow) -> Settled:
     """How a settled task ended, from its row and the entry that the row names."""
-    entry = store.log.entry(row["settled"])
+    entry = store.log.entry(row.settled)
     settled = entry is not None and entry.header.kind == "task.settle"
     body = body_or_none(entry, kinds.TaskSettle) if entry is not None and settled else None
-    place = (row["task"], row["run"], row["phase"], row["instance"])
-    end = (row["state"], row["summary"], row["commit_id"])
+    place = (row.task, row.run, row.phase, row.instance)
+    end = (row.state, row.summary, row.commit_id)
     return Settled(*place, *end, body.values if body else {}, entry.id if entry else None)
 
 

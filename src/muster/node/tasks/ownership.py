@@ -13,21 +13,22 @@ much does not crowd out what others wrote.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from collections.abc import Iterable
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 
 from muster.fleet.statement import Statement
 from muster.limits import ATTEMPTS_OF_TASK_MAX
 from muster.log.entry import Entry
-from muster.log.fold import body_or_none
-from muster.log.stream import FLEET, StreamName
+from muster.log.fold import Table, body_or_none
+from muster.log.stream import FLEET
 from muster.node.call.shut_out import is_after, was_told
 from muster.node.counter import DECLARED, labelled
 from muster.node.part import Part
 from muster.node.tasks.ended_work import shown
 from muster.node.verb import Turns
 from muster.task.evidence import Known, Unproven, check_ordered
+from muster.task.fold import ATTEMPT, RUN, TASK, AttemptRow, RunRow, TaskRow, Work
 from muster.task.kinds import TaskAssign
 
 if TYPE_CHECKING:
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 DECLARED[__name__] = {
     "unproven-<reason>": "An assignment or a report is not backed by the orders it needs."
 }
-
-What = Literal["task", "run"]
-Row = dict[str, Any]
 
 # Openings that were judged: many pages of a list. What is settled is asked for again and again by
 # nobody, and may be judged again.
@@ -53,18 +51,18 @@ _CERTAIN: Final = 0
 _ORDERED: Final = 1
 
 
-class Held(NamedTuple):
+class Held(NamedTuple, Generic[Work]):
     """A task or run of a machine: its newest row, and whether the id itself names the owner."""
 
-    row: Row
+    row: Work
     owner: str
     certain: bool
 
 
-class Listing(NamedTuple):
+class Listing(NamedTuple, Generic[Work]):
     """Rows, and whether there are more of them."""
 
-    rows: list[Row]
+    rows: list[Work]
     cut: bool
 
 
@@ -82,9 +80,9 @@ class Ownership(Part):
         self._never: set[bytes] = set()
         self._roster: object = None
 
-    def owner(self, what: What, name: str) -> str | None:
+    def owner(self, table: Table[Work], name: str) -> str | None:
         """The machine whose task or run this is; None when it is nobody's."""
-        found = self._owner(self._rows(what, name))
+        found = self._owner(self._rows(table, name))
         return None if found is None else found[0]
 
     def is_anothers(self, task: str, owner: str) -> bool:
@@ -93,77 +91,78 @@ class Ownership(Part):
         Looked into only where several wrote the id: this is asked for nearly every assignment. What
         we assign ourselves is ours, whatever others wrote about it.
         """
-        if owner == self.core.machine or len(self.core.tables.writers("task", task=task)) < 2:
+        if owner == self.core.machine or len(self.core.tables.writers(TASK, task=task)) < 2:
             return False
-        return self.owner("task", task) not in (None, owner)
+        return self.owner(TASK, task) not in (None, owner)
 
-    def held(self, what: What, name: str) -> Held | None:
+    def held(self, table: Table[Work], name: str) -> Held[Work] | None:
         """The task or run of this id, as its owner has it."""
-        return self._held(self._rows(what, name), what)
+        return self._held(self._rows(table, name))
 
-    def _held(self, rows: list[Row], what: What) -> Held | None:
+    def _held(self, rows: list[Work]) -> Held[Work] | None:
         found = self._owner(rows)
         if found is None:
             return None
         owner, rank = found
-        row = max((row for row in rows if writer_of(row) == owner), key=itemgetter("changed_ms"))
-        run = row["run"] if what == "task" else ""
-        return Held(shown(self.core, row, row[what], run), owner, rank == _CERTAIN)
+        its = (row for row in rows if row.stream.machine == owner)
+        row = max(its, key=attrgetter("changed_ms"))
+        return Held(shown(self.core, row), owner, rank == _CERTAIN)
 
-    def claims(self, what: What, name: str) -> list[Row]:
+    def claims(self, table: Table[Work], name: str) -> list[Work]:
         """What other machines wrote about this id: their newest rows."""
-        rows = self._rows(what, name)
+        rows = self._rows(table, name)
         found = self._owner(rows)
-        return newest((r for r in rows if found is None or writer_of(r) != found[0]), what)
+        return newest(r for r in rows if found is None or r.stream.machine != found[0])
 
-    def beginning(self, what: What, text: str) -> list[Held]:
+    def beginning(self, table: Table[Work], text: str) -> list[Held[Work]]:
         """The tasks or runs whose ids begin so; where an id names its owner, only such."""
-        names = set[str]()
+        names, key = set[str](), table.name
         for writer in sorted({stream.machine for stream in self.core.log.streams()}):
             rows = self.core.tables.rows(
-                what, writer=writer, begins={what: text}, order=(what,), limit=_ALIKE_MAX
+                table, writer=writer, begins={key: text}, order=(key,), limit=_ALIKE_MAX
             )
-            names |= {row[what] for row in rows}
-        every = [self.held(what, name) for name in sorted(names)]
+            names |= {row.id for row in rows}
+        every = [self.held(table, name) for name in sorted(names)]
         found = [each for each in every if each is not None]
         # Nobody can choose an id that names its owner: who squats a beginning has other ones.
         sure = [each for each in found if each.certain]
         return sure or [each for each in found if each.owner == self.core.machine] or found
 
     def listing(
-        self, what: What, limit: int, states: Iterable[str] = (), **equals: Any
-    ) -> Turns[Listing]:
+        self, table: Table[Work], limit: int, states: Iterable[str] = (), **equals: Any
+    ) -> Turns[Listing[Work]]:
         """The newest tasks or runs that are somebody's, in these states (or in any)."""
         wanted = frozenset(states)
-        rows: list[Row] = []
+        rows: list[Work] = []
         cut = False
         # Work is written for the whole fleet: in no other stream is a task of anybody's.
         for stream in (each for each in self.core.log.streams() if each.scope == FLEET):
             for state in wanted or (None,):
                 more = equals if state is None else {**equals, "state": state}
                 found = self.core.tables.rows(
-                    what, stream=stream, order=("-opened_ms",), limit=limit + 1, **more
+                    table, stream=stream, order=("-opened_ms",), limit=limit + 1, **more
                 )
                 cut = cut or len(found) > limit
                 rows += found
-        rows.sort(key=lambda row: (-row["opened_ms"], row[what]))
-        first = {(writer_of(row), row[what]): row for row in reversed(rows)}
+        rows.sort(key=lambda row: (-row.opened_ms, row.id))
+        first = {(row.stream.machine, row.id): row for row in reversed(rows)}
         if len(first) > _JUDGED_PER_TURN:
             yield
         # Those of these ids that several streams have a row of.
         names = json.dumps(sorted({name for _, name in first}))
+        key = f"{table.name}.{table.name}"
         query = self.core.tables.query(
-            f"select {what}.{what} from json_each(?) cross join {what} on {what}.{what} = value"  # noqa: S608 - a table
+            f"select {key} from json_each(?) cross join {table.name} on {key} = value"  # noqa: S608 - a table
             " group by 1 having count(*) > 1",
             (names,),
         )
-        several, listed = set(query), list[Row]()
+        several, listed = set(query), list[Work]()
         for number, ((writer, name), row) in enumerate(reversed(first.items()), 1):
             if number % _JUDGED_PER_TURN == 0:
                 yield
-            held = self._held(self._rows(what, name) if (name,) in several else [row], what)
+            held = self._held(self._rows(table, name) if (name,) in several else [row])
             # A stream that ended says for ever what was so at its end; the newest row counts.
-            if held is None or held.owner != writer or (wanted and held.row["state"] not in wanted):
+            if held is None or held.owner != writer or (wanted and held.row.state not in wanted):
                 continue
             if len(listed) == limit:
                 return Listing(listed, True)
@@ -172,41 +171,38 @@ class Ownership(Part):
 
     def assigned(self, entry: Entry, task: str, epoch: tuple[int, int]) -> bool:
         """Whether what a worker wrote of a task cites that its owner had given it the task."""
-        owner = self.owner("task", task)
+        owner = self.owner(TASK, task)
         return owner is not None and is_given(self.core, entry, owner, task, epoch)
 
-    def attempts(self, task: str) -> list[Row]:
+    def attempts(self, task: str) -> list[AttemptRow]:
         """What workers wrote of their attempts at a task that its owner had given them."""
         found = []
         for row in self.core.tables.rows_of_each(
-            "attempt", ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
+            ATTEMPT, ATTEMPTS_OF_TASK_MAX, ("started_ms",), task=task
         ):
-            entry = self.core.log.entry(row["started"] or row["ended"])
-            epoch = (row["epoch_order"], row["epoch_count"])
-            if entry is not None and self.assigned(entry, task, epoch):
+            entry = self.core.log.entry(row.started or row.ended)
+            if entry is not None and self.assigned(entry, task, row.epoch):
                 found.append(row)
         return found
 
     # --- judging ----------------------------------------------------------------------------
 
-    def _rows(self, what: What, name: str) -> list[Row]:
-        if what == "task":
-            return self.core.tables.rows("task", task=name)
-        return self.core.tables.rows("run", run=name)
+    def _rows(self, table: Table[Work], name: str) -> list[Work]:
+        return self.core.tables.rows(table, **{table.name: name})  # type: ignore[arg-type]
 
-    def _owner(self, rows: Iterable[Row]) -> tuple[str, int] | None:
+    def _owner(self, rows: Iterable[TaskRow | RunRow]) -> tuple[str, int] | None:
         """The owner, and how sure that is."""
         found = []
         for row in rows:
-            stream, opened = StreamName.parse(row["stream"]), row["opened"]
+            stream, opened = row.stream, row.opened
             rank = self._rank.get(opened)
             if rank is None:
                 entry = self.core.log.entry(opened)
                 rank = None if entry is None else self._judged(entry)
             ours = stream.machine == self.core.machine
-            run = str(row.get("run") or "") if "phase" in row else ""
+            run = row.run if isinstance(row, TaskRow) else ""
             # Nobody has a task in another machine's run.
-            if rank is None or (run and not ours and self.owner("run", run) != stream.machine):
+            if rank is None or (run and not ours and self.owner(RUN, run) != stream.machine):
                 continue
             found.append((rank, not ours, stream, opened))
         if not found:
@@ -269,6 +265,14 @@ class Ownership(Part):
             raise Unproven("key-shut-out", "its key was shut out before this came here")
 
 
+def attempts_of(core: "Core", machine: str, task: str, epoch: tuple[int, int]) -> list[AttemptRow]:
+    """What the streams of a machine say of its attempt at this epoch of a task."""
+    order, count = epoch
+    return core.tables.rows(
+        ATTEMPT, writer=machine, task=task, epoch_order=order, epoch_count=count
+    )
+
+
 def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int, int]) -> bool:
     """Whether an entry cites the owner's assignment of this epoch to its writer."""
     for cause in entry.causes:
@@ -281,20 +285,15 @@ def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int
     return False
 
 
-def writer_of(row: Mapping[str, Any]) -> str:
-    """The machine in whose stream this row is."""
-    return str(row["stream"]).partition("/")[0]
-
-
-def newest(rows: Iterable[Row], what: What) -> list[Row]:
+def newest(rows: Iterable[Work]) -> list[Work]:
     """Of each machine's tasks or runs the row that counts.
 
     An owner that began anew opened it again in its new stream; the old row stays as it was.
     """
-    found: dict[tuple[str, object], Row] = {}
+    found: dict[tuple[str, str], Work] = {}
     for row in rows:
-        key = (writer_of(row), row[what])
+        key = (row.stream.machine, row.id)
         known = found.get(key)
-        if known is None or row["changed_ms"] >= known["changed_ms"]:
+        if known is None or row.changed_ms >= known.changed_ms:
             found[key] = row
     return list(found.values())

@@ -7,6 +7,7 @@ from muster.git.fence import Epoch
 from muster.node.tasks.branches import Branches
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.ownership import Ownership
+from muster.task.fold import RUN, TASK
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -19,23 +20,22 @@ class OwnerPushPolicy:
         self.core = core
 
     def epoch(self, task: str) -> Epoch | None:
-        held = self.core.part(Ownership).held("task", task)
-        if held is None or not held.row["assigned"]:
-            return None
-        return Epoch(held.row["epoch_order"], held.row["epoch_count"])
+        held = self.core.part(Ownership).held(TASK, task)
+        return None if held is None or not held.row.assigned else Epoch(*held.row.epoch)
 
     def holder(self, task: str) -> str | None:
         holds = self.core.part(OwnerService).owner.holder(task)
         if holds is not None:
             return holds[0]
-        held = self.core.part(Ownership).held("task", task)
-        if held is not None and held.row["state"] == "leased":
-            return str(held.row["machine"])
+        held = self.core.part(Ownership).held(TASK, task)
+        if held is not None and held.row.state == "leased":
+            return held.row.machine
         # After a restore the worker of a settled task is asked for its work once more.
         return self.core.part(Branches).asked.get(task)
 
     def owner(self, what: Literal["task", "run"], name: str) -> str | None:
-        return self.core.part(Ownership).owner(what, name)
+        ownership = self.core.part(Ownership)
+        return ownership.owner(RUN, name) if what == "run" else ownership.owner(TASK, name)
 
     def writes(self, peer: str) -> bool:
         """Ordinary branches: only to a machine that was granted `push`."""

@@ -20,6 +20,7 @@ from muster.log.stream import MachineId
 from muster.store.store import Store
 from muster.task import kinds
 from muster.task.artefact import named as blobs_of
+from muster.task.fold import TASK
 from muster.task.identity import branch_of
 from muster.task.instruction import Draft, Settled
 from muster.task.large_value import Large, apart, parse
@@ -59,10 +60,10 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     """What counts of a phase, in order; nothing while none of it is done."""
     found: dict[str, Settlement] = {}
     race = False
-    for row in store.tables.rows("task", writer=owner, run=run, phase=phase, state="done"):
-        if each := _settlement(store, row["settled"], row["instance"]):
-            found[row["task"]] = each
-            opened = store.log.entry(row["opened"])
+    for row in store.tables.rows(TASK, writer=owner, run=run, phase=phase, state="done"):
+        if each := _settlement(store, row.settled, row.instance):
+            found[row.task] = each
+            opened = store.log.entry(row.opened)
             order = opened and body_or_none(opened, kinds.TaskOpen)
             race = race or bool(order and order.template.get("race"))
     done = sorted(found.values(), key=lambda each: each.instance)

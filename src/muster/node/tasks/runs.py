@@ -7,14 +7,14 @@ Rule 3: what fails is one run: it is settled as failed, with the reason, and its
 cancelled.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec
 
 from muster.errors import Conflict, NotFound, Refused
 from muster.limits import BODY_BYTES_MAX, GIT_BASES_MAX, REASON_CHARS_MAX, RUN_TASKS_MAX
 from muster.log.entry import EntryId
-from muster.log.fold import body_as
-from muster.log.stream import FLEET
+from muster.log.fold import R, Table, body_as
+from muster.log.stream import FLEET, StreamName
 from muster.node.part import Part
 from muster.node.tasks import results as yields
 from muster.node.tasks.bases import BaseFound, Bases, FindBase, Matched, MatchGlob
@@ -24,6 +24,7 @@ from muster.node.tasks.results import Settlement
 from muster.node.tasks.run import Ends, Run, Yields, opened_run
 from muster.task import graph, identity, kinds
 from muster.task import values as values_of
+from muster.task.fold import RUN, TASK, RunRow, TaskRow
 from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.open_task import Submission
@@ -79,19 +80,19 @@ class RunService(Part):
 
     def adopt(self) -> None:
         """Read our open runs back; one of an earlier incarnation is opened anew in this one."""
-        own = str(self.core.membership.own(FLEET))
-        found = self._own_rows("run", state="open")
-        for name in dict.fromkeys(row["run"] for row in found):
-            rows = self._own_rows("run", run=name)
+        own = self.core.membership.own(FLEET)
+        found = self._own_rows(RUN, state="open")
+        for name in dict.fromkeys(row.run for row in found):
+            rows = self._own_rows(RUN, run=name)
             # A stream that ended says "open" for ever; what counts is whether any of ours settled.
-            if rows and all(r["state"] == "open" for r in rows):
+            if rows and all(r.state == "open" for r in rows):
                 self.about(name, self._take_up, name, rows, own)
 
-    def _take_up(self, name: str, rows: list[dict[str, Any]], own: str) -> None:
-        here = [r for r in rows if r["stream"] == own]
+    def _take_up(self, name: str, rows: list[RunRow], own: StreamName) -> None:
+        here = [r for r in rows if r.stream == own]
         if name in self.runs and here:
             return
-        entry = self.core.log.entry((here or rows)[-1]["opened"])
+        entry = self.core.log.entry((here or rows)[-1].opened)
         if entry is None:
             return
         if name not in self.runs:
@@ -124,11 +125,11 @@ class RunService(Part):
         opened = run.opened if run is not None else None
         if opened is None:
             here = self._own_rows(
-                "run", run=name, state="open", stream=self.core.membership.own(FLEET)
+                RUN, run=name, state="open", stream=self.core.membership.own(FLEET)
             )
             if not here:
                 return
-            opened = EntryId(here[-1]["opened"])
+            opened = here[-1].opened
         for task in self.owners.owner.of_run(name):
             why = f"the run failed: {reason}"
             about, cancel = self.owners.about, self.owners.owner.cancel
@@ -137,26 +138,26 @@ class RunService(Part):
         self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
         self.followers.settled(name, "failed", reason)
 
-    def _own_rows(self, table: str, **equals: Any) -> list[dict[str, Any]]:
+    def _own_rows(self, table: Table[R], **equals: Any) -> list[R]:
         return self.core.tables.rows(table, writer=self.core.machine, **equals)
 
     def _read_tasks(self, run: Run) -> None:
-        rows = self._own_rows("task", run=run.run)
+        rows = self._own_rows(TASK, run=run.run)
         for row in sorted(rows, key=self._place):
-            slot = Slot(row["phase"], row["instance"])
-            run.tasks[slot] = row["task"]
-            run.tell(slot, row["state"], self.core.membership.name_of(row["machine"]))
-            if row["state"] not in LIVE and row["settled"]:
+            slot = Slot(row.phase, row.instance)
+            run.tasks[slot] = row.task
+            run.tell(slot, row.state, self.core.membership.name_of(row.machine))
+            if row.state not in LIVE and row.settled:
                 run.ended(slot, settled_of(self.core.store, row))
         for name, phase in run.spec.phases.items():
             found = tuple(s.instance for s in run.tasks if s.phase == name)
             if phase.each is not None and found:
                 run.progress.match(name, found)
 
-    def _place(self, row: Mapping[str, Any]) -> tuple[int, ...]:
+    def _place(self, row: TaskRow) -> tuple[int, ...]:
         """When a task was settled, in our log's own order: of two racers the first one won."""
-        entry = self.core.log.entry(row["settled"])
-        return (*entry.header.t, entry.header.seq) if entry else (row["opened_ms"], 0, 0)
+        entry = self.core.log.entry(row.settled)
+        return (*entry.header.t, entry.header.seq) if entry else (row.opened_ms, 0, 0)
 
     # --- going on ------------------------------------------------------------------------------
 

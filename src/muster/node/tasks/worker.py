@@ -18,7 +18,7 @@ from muster import limits
 from muster.errors import Malformed, MusterError
 from muster.limits import BEAT_MS, REASON_CHARS_MAX
 from muster.log import canon
-from muster.log.entry import Entry, EntryId
+from muster.log.entry import Entry
 from muster.log.fold import body_or_none
 from muster.log.stream import JOURNAL, MachineId, StreamName
 from muster.node import event as ev
@@ -33,8 +33,9 @@ from muster.node.tasks.approvals import Approvals
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent, AttemptStage
 from muster.node.tasks.drafts import write_each
 from muster.node.tasks.owner import OwnerService
-from muster.node.tasks.ownership import Ownership
+from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.task import evidence, kinds, template
+from muster.task.fold import ATTEMPT, TASK
 from muster.task.instruction import Draft, StartAttempt, StopAttempt
 from muster.task.open_task import Ended
 from muster.task.route import NOOP, Machine
@@ -100,29 +101,19 @@ class WorkerService(Part):
 
     def start(self) -> None:
         """What ran when we were stopped is over: our shims died with us. Say so."""
-        unfinished = []
-        for row in self.core.tables.rows("attempt", writer=self.core.machine, state="running"):
+        unfinished, core = [], self.core
+        for row in core.tables.rows(ATTEMPT, writer=core.machine, state="running"):
             # A stream that ended says "running" for ever; the end may stand in a later one.
-            if any(each["state"] != "running" for each in self._own_attempts(row)):
+            own = attempts_of(core, core.machine, row.task, row.epoch)
+            if any(each.state != "running" for each in own):
                 continue
-            entry = self.core.log.entry(row["started"])
+            entry = self.core.log.entry(row.started)
             assign = self._cause(entry, "task.assign") if entry is not None else None
-            epoch, owner = (row["epoch_order"], row["epoch_count"]), assign and assign.header.author
-            start = Unfinished(row["task"], epoch, EntryId(row["started"]), owner or "")
-            unfinished.append(start)
+            owner = assign.header.author if assign is not None else ""
+            unfinished.append(Unfinished(row.task, row.epoch, row.started, owner))
         self.worker.restore(unfinished)
         self._seen_ready = True
         self._recall_assignments()
-
-    def _own_attempts(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What our streams say of this epoch of a task."""
-        return self.core.tables.rows(
-            "attempt",
-            writer=self.core.machine,
-            task=row["task"],
-            epoch_order=row["epoch_order"],
-            epoch_count=row["epoch_count"],
-        )
 
     def _cause(self, entry: Entry, kind: str) -> Entry | None:
         """The first entry of a kind that this one cites."""
@@ -131,19 +122,13 @@ class WorkerService(Part):
 
     def _recall_assignments(self) -> None:
         """Assignments that came just before we were stopped, and that we never answered."""
-        rows = self.core.tables.rows_of_each(
-            "task",
-            limits.ASSIGNMENTS_RECALLED_MAX,
-            ("-changed_ms",),
-            state="leased",
-            machine=self.core.machine,
-        )
-        for row in rows:
-            if self._own_attempts(row):
+        most, order, me = limits.ASSIGNMENTS_RECALLED_MAX, ("-changed_ms",), self.core.machine
+        for row in self.core.tables.rows_of_each(TASK, most, order, state="leased", machine=me):
+            if attempts_of(self.core, me, row.task, row.epoch):
                 continue
-            entry = self.core.log.entry(row["assigned"])
+            entry = self.core.log.entry(row.assigned)
             if entry is not None:
-                about = row["task"][:12]
+                about = row.task[:12]
                 self.core.guard.run("attempt", about, self._on_assign, entry.stream, entry)
 
     # --- assignments ----------------------------------------------------------------------------
