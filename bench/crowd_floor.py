@@ -27,7 +27,7 @@ from muster.fleet.machine import Authority, Identity
 from muster.fleet.record import open_record, sign_binding, sign_record
 
 # A message of a few words in its segment, and a receipt in its frame.
-MESSAGE, RECEIPT = b"m" * 800, b"r" * 220
+MESSAGE, READING = b"m" * 800, b"r" * 220
 MESSAGES, GAP_S = 20, 0.25
 LENGTH = 4
 CREDENTIALS, KEYS = ("cert", "key", "ca"), ("public", "secret")
@@ -86,7 +86,7 @@ async def receive(folder: Path, port: int, number: int) -> None:
     def take(wire: Wire, frame: bytes) -> None:
         crypto_sign_open(frame, public)
         disk.commit(frame)
-        wire.send(crypto_sign(RECEIPT, secret))
+        wire.send(crypto_sign(READING, secret))
 
     def make() -> Wire:
         wire = Wire(take, lambda: None)

@@ -36,7 +36,7 @@ from muster.log.stream import FLEET, Scope, scope_to
 from muster.message.kinds import MessageSend
 from muster.node import event as ev
 from muster.node.daemon import GC_THRESHOLDS
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.owner import OwnerService
 from muster.store.store import Draft
 from muster.task.evidence import task_args

@@ -275,7 +275,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def processes(marker: bytes) -> list[int]:
-    """Processes whose environment holds this; without /proc nobody can tell, and none are named."""
+    """Lives whose environment holds this; without /proc nobody can tell, and none are named."""
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         try:

@@ -291,7 +291,7 @@ PROMISES: Final[dict[str, str]] = {
     "message.inbox": "An inbox holds what is for this machine or agent, in the senders' order, whatever arrived first.",
     "message.steps-have-proofs": "Stored is proven by the recipient machine's cosign, read and acted by its entries; nothing else counts.",
     "message.bad-ones-are-refused": "A message that cannot be delivered is refused before it is sent, and skipped with a reason when it comes.",
-    "message.receipts-are-the-readers": "That a message was read or acted on is said only by its recipient.",
+    "message.readings-are-the-readers": "That a message was read or acted on is said only by its recipient.",
     "message.thread-keeper": "The keeper of a thread stays in it.",
     "message.key-counts-once": "A message that is sent twice under one key counts once.",
     "message.answers-go-back": "An answer goes to whoever wrote the message and stands in its conversation; who did not get a message can neither answer nor act on it.",

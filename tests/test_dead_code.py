@@ -24,7 +24,7 @@ UNNAMED = {
     "channel.ipc.IpcLink.connection_lost": "asyncio calls it",
     "cli.parse._Parser.print_help": "argparse calls it",
     "limits.PACKET_BYTES_MAX": "what every mailbox takes (ADR 27)",
-    "log.segment.FRAME_BYTES_MAX": "what is left free by whoever packs by `weight`",
+    "log.segment.PROLOGUE_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
     "task.schema.text": "it writes the schema that is published",
     "store.table_reader.TableReader.tables_digest": "how tests and the simulator compare two replicas",

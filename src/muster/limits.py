@@ -135,7 +135,7 @@ MESSAGE_TEXT_BYTES_MAX: Final = 32 * 1024
 # Messages in one answer: of each it is looked who proves to have said it, and what became of it.
 MESSAGES_SHOWN_MAX: Final = 1_000
 # Who says of one message, on one machine, that it was read or acted on: its agents, and people.
-RECEIPTS_OF_MESSAGE_MAX: Final = 256
+READINGS_OF_MESSAGE_MAX: Final = 256
 # Chosen arbitrarily; a message to more machines goes to `all` or a group.
 MESSAGE_RECIPIENTS_MAX: Final = 64
 

@@ -20,7 +20,7 @@ from muster.node.event import Arrived
 from muster.node.host import clock
 from muster.node.host.home import Home
 from muster.task.instruction import Now
-from muster.verbs import service
+from muster.verbs import daemon
 
 
 def main() -> int:
@@ -47,7 +47,7 @@ def main() -> int:
 
         clock.read = moved
     try:
-        service._serve(Home(sys.argv[1]), lambda text: print(text, file=sys.stderr, flush=True))
+        daemon._serve(Home(sys.argv[1]), lambda text: print(text, file=sys.stderr, flush=True))
     except MusterError as error:
         print(f"muster: {error}", file=sys.stderr, flush=True)
         return error.exit_code

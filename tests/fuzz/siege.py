@@ -26,7 +26,7 @@ from muster.log import canon, wire
 from muster.log.kind import KINDS
 from muster.log.stream import FLEET, JOURNAL, Incarnation, Scope, scope_group, scope_to
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptEvent
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.branches import BringBack, BroughtBack

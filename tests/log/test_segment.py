@@ -55,7 +55,7 @@ def test_a_seal_object_is_written_as_its_note():
 @proves("log.segment-weighs")
 def test_entries_within_the_weight_always_fit():
     whole = [entry(seq, bytes(9000), STREAM) for seq in range(40)]
-    packed, left = [], SEGMENT_ENCODED_BYTES_MAX - segment.FRAME_BYTES_MAX
+    packed, left = [], SEGMENT_ENCODED_BYTES_MAX - segment.PROLOGUE_BYTES_MAX
     for each in whole:
         left -= segment.weight(each)
         if left < 0:

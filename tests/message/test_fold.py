@@ -1,4 +1,4 @@
-"""Messages and receipts become rows."""
+"""Messages and readings become rows."""
 
 import pytest
 from tests.message.world import ALICE, BOB, Stream
@@ -8,7 +8,7 @@ from muster import limits
 from muster.errors import Malformed
 from muster.log.kind import bodies_of
 from muster.message import kinds
-from muster.message.fold import MESSAGE, RECEIPT, MessageFold, ReceiptFold, message_of
+from muster.message.fold import MESSAGE, READING, MessageFold, ReadingFold, message_of
 from muster.message.kinds import MessageAct, MessageRead, MessageSend, check_send
 
 KINDS = bodies_of(kinds.__name__)
@@ -44,19 +44,19 @@ def test_the_same_message_sent_twice_by_key_counts_once():
     assert len(stream.rows.every(MESSAGE)) == 3
 
 
-@proves("message.receipts-are-the-readers")
+@proves("message.readings-are-the-readers")
 def test_the_first_receipt_counts_and_acting_means_having_read():
     stream = Stream(BOB)
     message = "ab" * 32
     stream.append(MessageAct(message, "done", "merged"), at_ms=50)
-    row = stream.rows.get(RECEIPT, bytes.fromhex(message), "muster")
+    row = stream.rows.get(READING, bytes.fromhex(message), "muster")
     assert (row.read_ms, row.acted_ms, row.result, row.text) == (50, 50, "done", "merged")
     skips(stream, MessageRead(message), "read-already")
     stream.skipped.clear()
     skips(stream, MessageAct(message, "declined"), "acted-already")
     stream.skipped.clear()
     stream.append(MessageRead(message), actor=f"claude@{'b' * 8}")
-    assert len(stream.rows.every(RECEIPT)) == 2
+    assert len(stream.rows.every(READING)) == 2
 
 
 @proves("message.bad-ones-are-refused")
@@ -95,4 +95,4 @@ def test_a_receipt_for_what_is_no_id_is_skipped():
 
 
 def test_the_folds_know_every_kind():
-    assert MessageFold.kinds | ReceiptFold.kinds == set(KINDS)
+    assert MessageFold.kinds | ReadingFold.kinds == set(KINDS)

@@ -22,8 +22,8 @@ def nobody(machine: MachineId) -> int:
     return 0
 
 
-def steps(message, held=nobody, receipts=()):
-    return [(d.machine, d.agent, d.step) for d in deliveries(message, PEERS, held, receipts)]
+def steps(message, held=nobody, readings=()):
+    return [(d.machine, d.agent, d.step) for d in deliveries(message, PEERS, held, readings)]
 
 
 def test_roles_and_all_mean_other_machines_and_names_mean_themselves():
@@ -51,26 +51,26 @@ def test_each_step_has_its_proof_and_nothing_else_counts():
     stored = deliveries(message, PEERS, lambda m: 2, [])
     assert stored == [Delivery(BOB, "", "stored", 2)]
     read = bob.append(MessageRead(sent.id.hex()), at_ms=70)
-    assert deliveries(message, PEERS, nobody, bob.receipts()) == [
+    assert deliveries(message, PEERS, nobody, bob.readings()) == [
         Delivery(BOB, "", "read", read.id, 70)
     ]
     acted = bob.append(MessageAct(sent.id.hex()), at_ms=80)
-    assert deliveries(message, PEERS, nobody, bob.receipts()) == [
+    assert deliveries(message, PEERS, nobody, bob.readings()) == [
         Delivery(BOB, "", "acted", acted.id, 80)
     ]
 
 
-@proves("message.receipts-are-the-readers")
+@proves("message.readings-are-the-readers")
 def test_a_receipt_of_somebody_else_proves_nothing():
     alice, carol, bob = Stream(ALICE), Stream(CAROL), Stream(BOB)
     sent = alice.append(MessageSend([f"claude@{BOB}"], "hello"))
     message = alice.sent()[0]
     carol.append(MessageAct(sent.id.hex()), actor="claude@bob")
     bob.append(MessageAct(sent.id.hex()), actor="codex@bob")
-    both = [*carol.receipts(), *bob.receipts()]
-    assert steps(message, receipts=both) == [(BOB, "claude", "waiting")]
+    both = [*carol.readings(), *bob.readings()]
+    assert steps(message, readings=both) == [(BOB, "claude", "waiting")]
     bob.append(MessageRead(sent.id.hex()), actor="claude@bob")
-    assert steps(message, receipts=bob.receipts()) == [(BOB, "claude", "read")]
+    assert steps(message, readings=bob.readings()) == [(BOB, "claude", "read")]
 
 
 @proves("message.inbox")
@@ -84,12 +84,12 @@ def test_an_inbox_holds_what_is_for_me_in_the_senders_order_whatever_came_first(
     everything = [*alice.sent(), *carol.sent()]
     for seed in range(5):
         random.Random(seed).shuffle(everything)
-        items = inbox(PEERS[1], "", everything, bob.receipts())
+        items = inbox(PEERS[1], "", everything, bob.readings())
         assert [i.message.text for i in items] == ["1", "2", "3"]
         codex = inbox(PEERS[1], "codex", everything, [])
         assert [i.message.text for i in codex] == ["1", "2"]
     bob.append(MessageRead(first.id.hex()))
-    left = inbox(PEERS[1], "", everything, bob.receipts())
+    left = inbox(PEERS[1], "", everything, bob.readings())
     assert [i.message.text for i in left if not i.read] == ["2", "3"]
 
 
@@ -98,6 +98,6 @@ def test_what_one_agent_read_is_still_unread_for_another():
     alice, bob = Stream(ALICE), Stream(BOB)
     sent = alice.append(MessageSend([BOB], "1"))
     bob.append(MessageAct(sent.id.hex()), actor="claude@bob")
-    claude = inbox(PEERS[1], "claude", alice.sent(), bob.receipts())
-    codex = inbox(PEERS[1], "codex", alice.sent(), bob.receipts())
+    claude = inbox(PEERS[1], "claude", alice.sent(), bob.readings())
+    codex = inbox(PEERS[1], "codex", alice.sent(), bob.readings())
     assert [(i.read, i.acted) for i in claude + codex] == [(True, True), (False, False)]

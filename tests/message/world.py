@@ -12,11 +12,11 @@ from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.message.fold import (
     MESSAGE,
-    RECEIPT,
+    READING,
     Message,
     MessageFold,
-    ReceiptFold,
-    ReceiptRow,
+    ReadingFold,
+    ReadingRow,
     message_of,
 )
 
@@ -42,7 +42,7 @@ class Stream:
             self.name, len(self.entries), Stamp(at_ms, 0), kind, actor, [], raw, bytes(16)
         )
         self.entries.append(entry)
-        for fold in (MessageFold(), ReceiptFold()):
+        for fold in (MessageFold(), ReadingFold()):
             if kind in fold.kinds:
                 try:
                     self.rows.apply(fold.apply(entry, self.rows))
@@ -54,5 +54,5 @@ class Stream:
         there = {row.seq for row in self.rows.every(MESSAGE)}
         return [message_of(e) for e in self.entries if e.header.seq in there]
 
-    def receipts(self) -> list[ReceiptRow]:
-        return self.rows.every(RECEIPT)
+    def readings(self) -> list[ReadingRow]:
+        return self.rows.every(READING)

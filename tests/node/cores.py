@@ -30,7 +30,7 @@ from muster.log.stream import FLEET, Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.part import Part, all_folds
 from muster.node.parts import PARTS
 from muster.node.tasks import attempt_body

@@ -22,7 +22,7 @@ from muster.git.collection import Collected
 from muster.node import event as ev
 from muster.node.attempts import attempt, deliverables
 from muster.node.attempts.attempt import Attempt
-from muster.node.attempts.effects import EffectRunner as NodeHands
+from muster.node.attempts.effect_runner import EffectRunner as NodeHands
 from muster.node.host import disk
 from muster.node.host.home import Home
 from muster.node.tasks.attempt_body import AttemptEvent

@@ -14,7 +14,7 @@ from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, JOURNAL, Incarnation, MachineId, StreamName
 from muster.node import event as ev
 from muster.node.call.router import Router
-from muster.node.replica.receipts import EarlyReceipts
+from muster.node.replica.waiting_receipts import EarlyReceipts
 
 
 class Rogue:

@@ -18,7 +18,7 @@ from muster.node import event as ev
 from muster.node.call.answers import Answers
 from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.followers import Followers
 from muster.verbs.declaration import Nothing
 from muster.verbs.table import VERBS

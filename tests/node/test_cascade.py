@@ -18,7 +18,7 @@ from muster.errors import Denied, MusterError, NotFound, Unreachable
 from muster.fleet.facts import Way
 from muster.node import event as ev
 from muster.node.host.config import Config
-from muster.node.incarnations.members import ShutOut
+from muster.node.incarnations.own_incarnation import ShutOut
 from muster.node.link import Link
 from muster.node.links.paths import Cascade
 

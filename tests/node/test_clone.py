@@ -6,7 +6,7 @@ from tests.promise import proves
 from muster.fleet.folds import INCIDENT
 from muster.log.stream import FLEET, Incarnation
 from muster.node.incarnations.clone import CloneDetector
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 from muster.node.installation import resume_incarnation
 from muster.node.replica.forks import Regressed
 from muster.store.mark import Mark
@@ -28,7 +28,7 @@ def twin_of(world: Cores, image: bytes, *, answers: bool = True) -> One:
     twin.incarnation = Incarnation("7" * 32)
     twin.boot(image)
     if not answers:
-        twin.core.part(Processes).heard = lambda *_: None
+        twin.core.part(Lives).heard = lambda *_: None
     world.link("hub", "twin")
     return twin
 

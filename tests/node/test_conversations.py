@@ -9,7 +9,7 @@ from tests.promise import proves
 from muster.log import canon
 from muster.log.stream import scope_group, scope_to
 from muster.message import kinds
-from muster.message.fold import RECEIPT
+from muster.message.fold import READING
 from muster.store.store import Draft
 
 
@@ -171,7 +171,7 @@ def test_a_second_word_of_a_reader_changes_nothing(world):
     message = send(hub, "studio")
     ok(ack(studio, message, "first"))
     ok(ack(studio, message, "second"))
-    (row,) = hub.core.tables.rows(RECEIPT, message=bytes.fromhex(message))
+    (row,) = hub.core.tables.rows(READING, message=bytes.fromhex(message))
     assert row.text == "first"
 
 

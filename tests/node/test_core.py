@@ -15,7 +15,7 @@ from muster.fleet.folds import fleet_folds
 from muster.limits import LINK_FAULTS_MAX
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.incarnations.members import FLEET_KINDS
+from muster.node.incarnations.own_incarnation import FLEET_KINDS
 from muster.node.incidents import Noticed
 
 PAYLOAD = canon.encode({"args": {}, "verb": "status"})

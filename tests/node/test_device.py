@@ -10,7 +10,7 @@ from tests.promise import proves
 from muster.fleet.device import Terms, read_string, sign_device, sign_terms, write_string
 from muster.fleet.grant import sign_take
 from muster.log.keys import Signer
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.task.evidence import task_args
 from muster.task.instruction import StartAttempt
 from muster.task.kinds import TaskOpen

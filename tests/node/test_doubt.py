@@ -20,7 +20,7 @@ from muster.log.seal import make_cosign, make_seal
 from muster.log.stream import FLEET, Incarnation, StreamName
 from muster.node import event as ev
 from muster.node.incarnations.doubt import FLOOR, Doubt
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.installation import resume_incarnation
 from muster.store.mark import Mark
 from muster.store.store import Draft

@@ -14,8 +14,8 @@ from muster.errors import NotFound
 from muster.git import commit as commits
 from muster.git import ref, repository
 from muster.git.fence import Epoch, attempt_ref
-from muster.node.attempts import effects
-from muster.node.attempts.effects import EffectRunner
+from muster.node.attempts import effect_runner
+from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.router import Router
 from muster.node.tasks.branches import BringBack, BroughtBack
 from muster.task.instruction import MoveBranch, Promoted
@@ -225,7 +225,7 @@ def test_a_settled_branch_that_is_gone_is_not_said_to_stand(owner):
 
 @proves("node.answers-bounded")
 def test_an_answer_that_does_not_come_in_time_is_waited_for_by_nobody(owner, monkeypatch):
-    monkeypatch.setattr(effects, "ANSWER_S", 0.01)
+    monkeypatch.setattr(effect_runner, "ANSWER_S", 0.01)
     owner.world.link("hub", "studio")
     owner.world.frozen.add("studio")
     asked = owner.effects.ask(

@@ -12,10 +12,10 @@ from tests.promise import proves
 import muster.node
 from muster.errors import Broken
 from muster.node import event as ev
-from muster.node.attempts.effects import EffectRunner
+from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Streams
 from muster.node.daemon import Daemon
-from muster.node.incarnations.members import Members
+from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.task.instruction import Effect
 
 
@@ -49,7 +49,7 @@ def test_every_effect_belongs_to_a_part_and_the_daemon_carries_it_out():
 
 @proves("node.effects-have-hands")
 def test_a_part_with_an_effect_that_nobody_carries_out_keeps_the_daemon_from_starting(monkeypatch):
-    monkeypatch.setattr(Members, "effects", (*Members.effects, _Sing))
+    monkeypatch.setattr(OwnIncarnation, "effects", (*OwnIncarnation.effects, _Sing))
     wants = Cores("hub")["hub"].core.wants
     with pytest.raises(Broken, match="nobody on this machine carries out _Sing"):
         ev.handlers(wants, *_hands())

@@ -19,7 +19,7 @@ from muster.log import canon
 from muster.log.fold import Skip
 from muster.node import event as ev
 from muster.node.call.router import Router
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService

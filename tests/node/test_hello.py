@@ -9,7 +9,7 @@ from tests.promise import proves
 from muster.channel.frame import Type
 from muster.limits import HELLO_BYTES_MAX
 from muster.node import event as ev
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 from muster.node.link import FEATURES
 
 
@@ -31,7 +31,7 @@ def told(at: One, of: One) -> dict:
 def test_each_machine_knows_what_its_peers_can(world):
     hub, studio = world["hub"], world["studio"]
     assert told(hub, studio)["features"] == sorted(FEATURES)
-    raw = hub.core.part(Processes).hello_bytes(studio.id, hub.core.part(Processes).word())
+    raw = hub.core.part(Lives).hello_bytes(studio.id, hub.core.part(Lives).word())
     assert len(raw) <= HELLO_BYTES_MAX - 100, "names that come later have room"
 
 
@@ -53,7 +53,7 @@ def test_what_a_peer_says_it_can_is_words_or_nothing(world, features, known):
 @proves("node.hello-says-what-it-can")
 def test_the_word_for_a_process_is_known_to_one_peer_alone(world):
     """Who could say it as well would be taken for another link to it, and get what is for it."""
-    hub, studio = world["hub"].core.part(Processes), world["studio"].core.part(Processes)
+    hub, studio = world["hub"].core.part(Lives), world["studio"].core.part(Lives)
     said = [(hub, "a"), (hub, "b"), (studio, "a"), (hub, "a")]
     words = [json.loads(who.hello_bytes(peer, ""))["process"] for who, peer in said]
     assert len({*words, hub.life, studio.life}) == 5

@@ -8,7 +8,7 @@ from tests.node.cores import Cores, One
 from tests.promise import proves
 
 from muster.fleet.folds import INCIDENT
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.services.losses import blobs_gone
 from muster.store.blobs import Blobs
 from muster.task import kinds

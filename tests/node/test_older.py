@@ -16,7 +16,7 @@ from muster.fleet.facts import Facts, Way
 from muster.limits import WAYS_MAX
 from muster.log import canon
 from muster.node.host.reach import places, said
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 
 KNOWN: dict[str, list[str]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "bodies.json").read_text()

@@ -15,7 +15,7 @@ from muster.fleet.named import everyone, meant
 from muster.fleet.record import open_record, sign_operator
 from muster.limits import INVITE_HOURS_MAX, OPERATORS_MAX
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged, FreshCertificates
+from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 
 BOB = Operator(b"bob".ljust(32))
 SEND = {"to": "all", "text": ["hi"]}

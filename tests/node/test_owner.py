@@ -12,7 +12,7 @@ from muster.limits import EVIDENCE_AGE_MS_MAX, LEASE_MS
 from muster.log import canon
 from muster.log.stream import Incarnation
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.owner import OwnerService
 from muster.node.tasks.service import TaskService
 from muster.store.table_reader import TableReader

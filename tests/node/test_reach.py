@@ -12,7 +12,7 @@ from muster.errors import Broken
 from muster.fleet.facts import Facts, Way
 from muster.node.host.config import Config
 from muster.node.host.reach import address_now, check_config, given, own_ways, places
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 
 
 def config(*args: Any, name: str = "", **options: Any) -> Config:

@@ -9,7 +9,7 @@ from tests.promise import proves
 
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks import runs
 from muster.node.tasks.bases import BaseFound, FindBase, Matched, MatchGlob
 from muster.node.tasks.followers import Followers

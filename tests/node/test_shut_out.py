@@ -7,7 +7,7 @@ from tests.promise import proves
 from muster.errors import Denied
 from muster.fleet.machine import Authority
 from muster.fleet.record import sign_revocation
-from muster.node.incarnations.members import ShutOut
+from muster.node.incarnations.own_incarnation import ShutOut
 
 
 def revocation(world: Cores, key: str, *, by: Authority | None = None) -> str:

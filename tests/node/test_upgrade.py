@@ -18,7 +18,7 @@ from muster.log import canon
 from muster.log import kind as kind_registry
 from muster.log.kind import KINDS, Kind
 from muster.message import fold as message_fold
-from muster.message.fold import RECEIPT
+from muster.message.fold import READING
 from muster.message.kinds import MessageRead
 from muster.node import event as ev
 
@@ -94,13 +94,13 @@ def test_an_entry_with_a_field_that_must_be_understood_counts_after_the_upgrade(
     (sent,) = hub.entries("message.send")
     write(world, "studio", "message.read", {**NEWER["read"], "message": sent.id.hex()})
     skipped = [(each.fold, each.reason) for each in hub.core.tables.skipped()]
-    assert skipped == [("receipt", "bad-body")]
-    assert hub.core.tables.rows(RECEIPT, message=bytes(sent.id)) == []
+    assert skipped == [("reading", "bad-body")]
+    assert hub.core.tables.rows(READING, message=bytes(sent.id)) == []
     newer = with_field(MessageRead, ("aloud", bool, False))
     learns(monkeypatch, "message.read", newer, message_fold)
     world.restart("hub")
     assert hub.core.tables.skipped() == []
-    assert len(hub.core.tables.rows(RECEIPT, message=bytes(sent.id))) == 1
+    assert len(hub.core.tables.rows(READING, message=bytes(sent.id))) == 1
 
 
 @proves("store.reads-again")

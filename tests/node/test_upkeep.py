@@ -13,7 +13,7 @@ from muster.errors import Conflict, Exhausted
 from muster.git import command as git
 from muster.git import ref, removal, repository
 from muster.node import event as ev
-from muster.node.attempts import effects as hand
+from muster.node.attempts import effect_runner as hand
 from muster.node.attempts import promotion
 from muster.node.counter import Counts
 from muster.node.host.home import Home

@@ -8,7 +8,7 @@ from tests.promise import proves
 
 from muster.errors import Malformed
 from muster.log import canon
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.attempt_body import AttemptEnded, AttemptEvent
 from muster.node.tasks.followers import Followers
 from muster.node.tasks.worker import WorkerService
@@ -267,7 +267,7 @@ def test_no_question_looks_through_all_that_ever_was(monkeypatch):
     ):  # fmt: skip
         assert hub.call(verb, args)["ok"]
     monkeypatch.undo()
-    growing = ("task", "run", "attempt", "receipt", "message", "fleet_order", "entry", "admission")
+    growing = ("task", "run", "attempt", "reading", "message", "fleet_order", "entry", "admission")
     found = []
     for sql, bindings in asked.items():
         steps = [r[-1] for r in hub.core.tables.query(f"explain query plan {sql}", bindings)]

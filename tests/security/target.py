@@ -24,7 +24,7 @@ from muster.limits import CONFIRM_MS, FRAME_PAYLOAD_BYTES_MAX
 from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.part import all_folds
 from muster.node.parts import PARTS
 from muster.node.tasks.runs import RunService

@@ -8,7 +8,7 @@ from muster.fleet.facts import Facts
 from muster.fleet.grant import Grant
 from muster.log import canon
 from muster.node import event as ev
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from tests.fleet.world import BUILD, HOUR, STUDIO, give
 from tests.promise import proves
 from tests.security.peer import Peer

@@ -10,7 +10,7 @@ from muster.limits import ANSWER_BYTES_MAX, CALL_BYTES_MAX
 from muster.log import canon
 from muster.log.stream import FLEET, scope_group, scope_to
 from muster.message import kinds
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from tests.node.cores import Cores, One
 from tests.promise import proves
 

@@ -17,7 +17,7 @@ from muster.log.stream import StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
 from muster.node import installation
-from muster.node.incarnations import clone, members, republish
+from muster.node.incarnations import clone, own_incarnation, republish
 from muster.node.replica import forks
 from muster.store.folding import Folding
 from muster.store.sqlite import Database
@@ -62,7 +62,7 @@ def _waits_for_nothing(self: Store, _waiting: Any) -> None:
 
 REMOVALS: dict[str, tuple[Patch, ...]] = {
     "incarnation-guard": ((installation, "doubts", lambda *_: []),),
-    "own-head-first": ((members.Members, "must_ask", lambda _self: False),),
+    "own-head-first": ((own_incarnation.OwnIncarnation, "must_ask", lambda _self: False),),
     "cursor-in-the-transaction": ((machines.Machine, "crash", None),),
     "seal-check": ((admit, "check_seal", lambda *_: True),),
     "signer-check": ((admit, "check_signer", _genuine_or_not),),

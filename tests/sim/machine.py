@@ -25,7 +25,7 @@ from muster.log.stream import Incarnation
 from muster.node import event as ev
 from muster.node.core import Core
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.members import FactsChanged, FreshCertificates
+from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.installation import resume_incarnation
 from muster.node.part import all_folds
 from muster.node.parts import PARTS

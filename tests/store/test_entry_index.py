@@ -3,7 +3,7 @@
 import pytest
 from tests.promise import proves
 
-from muster.store.admission import AdmissionOrder
+from muster.store.admission_order import AdmissionOrder
 from muster.store.entry_index import KEY_BYTES, EntryIndex
 from muster.store.schema import pack, prepare
 from muster.store.sqlite import MEMORY, Database

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from tests.promise import proves
 
 from muster import limits
-from muster.task.lease import Alarms, lease_end_ms, make_mark, worker_lease_ms
+from muster.task.alarms import Alarms
+from muster.task.lease import lease_end_ms, make_mark, worker_lease_ms
 
 times = st.integers(0, 10**9)
 

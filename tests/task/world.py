@@ -10,7 +10,7 @@ from muster.log.entry import Entry, EntryId, compose
 from muster.log.fold import R, Skip, Table
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
-from muster.message.fold import MessageFold, ReceiptFold
+from muster.message.fold import MessageFold, ReadingFold
 from muster.task import kinds
 from muster.task.fold import TASK, AttemptFold, DecisionFold, EndingFold, TaskFold, TaskRow
 from muster.task.instruction import Draft, Now, OwnerInstruction
@@ -31,7 +31,7 @@ class MemoryRows:
         self.stream = StreamName(MachineId(machine), Incarnation("1" * 32), FLEET)
         self._tables = {
             table.row: table
-            for fold in (TaskFold, AttemptFold, DecisionFold, EndingFold, MessageFold, ReceiptFold)
+            for fold in (TaskFold, AttemptFold, DecisionFold, EndingFold, MessageFold, ReadingFold)
             for table in fold.tables
         }
         self.held: dict[tuple[Any, ...], NamedTuple] = {}

@@ -39,7 +39,7 @@ _LENGTH_BYTES: Final = 4
 # "[4096,16,65536]," is the longest line of the table of entries.
 _ROW_BYTES_MAX: Final = 16
 # The note is quoted (each newline is two bytes), and each hash of a proof is 67 characters.
-FRAME_BYTES_MAX: Final = 2 * NOTE_BYTES_MAX + 67 * PROOF_HASHES_MAX + 512
+PROLOGUE_BYTES_MAX: Final = 2 * NOTE_BYTES_MAX + 67 * PROOF_HASHES_MAX + 512
 
 _Start = Annotated[int, msgspec.Meta(ge=0, le=STREAM_SIZE_MAX)]
 _HeaderSize = Annotated[int, msgspec.Meta(ge=0, le=HEADER_BYTES_MAX)]
@@ -81,7 +81,7 @@ def weight(item: Entry) -> int:
     """Return the most bytes that `item` adds to an encoded segment, for packing.
 
     Entries fit together while their weights sum to no more than
-    SEGMENT_ENCODED_BYTES_MAX - FRAME_BYTES_MAX.
+    SEGMENT_ENCODED_BYTES_MAX - PROLOGUE_BYTES_MAX.
     """
     return _ROW_BYTES_MAX + len(item.raw) + len(item.salt) + len(item.body or b"")
 

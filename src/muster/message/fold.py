@@ -1,11 +1,11 @@
-"""Messages and receipts become rows, each in the table of its own writer's stream.
+"""Messages and readings become rows, each in the table of its own writer's stream.
 
-Rule 1: `message` is keyed by (sender's stream, place in it), `receipt` by (reader's stream,
+Rule 1: `message` is keyed by (sender's stream, place in it), `reading` by (reader's stream,
 message, actor).
 Rule 2: a key is used once per stream: the second message with it is skipped (`same-key`).
-Rule 3: the first receipt counts. Acting on a message means having read it.
+Rule 3: the first reading counts. Acting on a message means having read it.
 Rule 4: a row of `message` says where it stands, for whom and of when; its entry says the rest.
-Rule 5: a receipt for a message that is not here yet is kept: arrival order is never an input.
+Rule 5: a reading for a message that is not here yet is kept: arrival order is never an input.
 """
 
 from collections.abc import Iterable
@@ -53,7 +53,7 @@ class KeyRow(NamedTuple):
     id: EntryId
 
 
-class ReceiptRow(NamedTuple):
+class ReadingRow(NamedTuple):
     """0 and b"" where it has not happened."""
 
     stream: StreamName
@@ -69,7 +69,7 @@ class ReceiptRow(NamedTuple):
 
 MESSAGE: Final = Table("message", MessageRow)
 MESSAGE_KEY: Final = Table("message_key", KeyRow, ids=True)
-RECEIPT: Final = Table("receipt", ReceiptRow, key=2, ids=True)
+READING: Final = Table("reading", ReadingRow, key=2, ids=True)
 
 
 class MessageFold:
@@ -94,11 +94,11 @@ class MessageFold:
         return [KeyRow(rows.stream, body.key, entry.id), row]
 
 
-class ReceiptFold:
+class ReadingFold:
     """What a stream's writer read and acted on."""
 
-    name = "receipt"
-    tables = (RECEIPT,)
+    name = "reading"
+    tables = (READING,)
     kinds = frozenset({"message.read", "message.act"})
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
@@ -108,7 +108,7 @@ class ReceiptFold:
         if not is_id(body.message):
             raise Skip("bad-message-id")
         key = (bytes.fromhex(body.message), entry.header.actor)
-        row = rows.get(RECEIPT, *key) or ReceiptRow(
+        row = rows.get(READING, *key) or ReadingRow(
             rows.stream, *key, 0, 0, "", "", NO_ENTRY, NO_ENTRY
         )
         now = entry.header.t[0]

@@ -2,7 +2,7 @@
 
 Rule 1: a message is one entry in its sender's stream; its id is the entry's id. Who may read it is
         the stream's scope: `to.<machine>`, a group, or the fleet. `to` says whom it is for.
-Rule 2: a receipt is an entry of the reader. Nobody else can say that something was read.
+Rule 2: a reading is an entry of the reader. Nobody else can say that something was read.
 Rule 3: text is data with an origin. No text of a message is an instruction of an operator.
 
 An address is one of

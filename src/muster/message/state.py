@@ -2,7 +2,7 @@
 
 Rule 1: *stored* is proven by the recipient machine's `held` cosign over the sender's stream, *read*
         and *acted* by an entry of the recipient. A channel's "sent" proves nothing and is no state.
-Rule 2: a receipt counts only from a machine that the message is for, and for an agent only from
+Rule 2: a reading counts only from a machine that the message is for, and for an agent only from
         that agent there.
 Rule 3: order is the sender's clock and then the id: equal on every machine, whatever came first.
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, Literal, NamedTuple
 
 from muster.log.stream import MachineId
-from muster.message.fold import Message, ReceiptRow
+from muster.message.fold import Message, ReadingRow
 from muster.message.kinds import EVERYONE
 
 Step = Literal["waiting", "stored", "read", "acted"]
@@ -90,24 +90,24 @@ def deliveries(
     message: Message,
     peers: Iterable[Peer],
     held_size: Callable[[MachineId], int],
-    receipts: Iterable[ReceiptRow],
+    readings: Iterable[ReadingRow],
 ) -> list[Delivery]:
     """Each recipient's step. `held_size` is how much of this stream a machine's cosign covers."""
-    mine = [r for r in receipts if r.message == message.id]
+    mine = [r for r in readings if r.message == message.id]
     found, seq = [], message.entry.header.seq
     for machine, agent in recipients(message, peers):
         best, held = Delivery(machine, agent, "waiting", 0), held_size(machine)
         # A machine holds what it wrote itself.
         if held > seq or machine == message.stream.machine:
             best = Delivery(machine, agent, "stored", max(held, seq + 1))
-        for receipt in mine:
-            name = receipt.actor.partition("@")[0]
-            if receipt.stream.machine != machine or (agent and name != agent):
+        for reading in mine:
+            name = reading.actor.partition("@")[0]
+            if reading.stream.machine != machine or (agent and name != agent):
                 continue
-            if receipt.acted:
-                step = Delivery(machine, agent, "acted", receipt.acted, receipt.acted_ms)
+            if reading.acted:
+                step = Delivery(machine, agent, "acted", reading.acted, reading.acted_ms)
             else:
-                step = Delivery(machine, agent, "read", receipt.read, receipt.read_ms)
+                step = Delivery(machine, agent, "read", reading.read, reading.read_ms)
             if STEPS.index(step.step) > STEPS.index(best.step):
                 best = step
         found.append(best)
@@ -115,19 +115,19 @@ def deliveries(
 
 
 def inbox(
-    me: Peer, agent: str, messages: Iterable[Message], receipts: Iterable[ReceiptRow]
+    me: Peer, agent: str, messages: Iterable[Message], readings: Iterable[ReadingRow]
 ) -> list[Item]:
     """What an agent of this machine (or, with "", whoever is at it) received, oldest first.
 
-    An agent also sees what is for its whole machine. Receipts are those of this machine's streams.
+    An agent also sees what is for its whole machine. Readings are those of this machine's streams.
     """
     seen: dict[bytes, tuple[bool, bool]] = {}
-    for receipt in receipts:
-        name = receipt.actor.partition("@")[0]
-        if receipt.stream.machine != me.machine or (agent and name != agent):
+    for reading in readings:
+        name = reading.actor.partition("@")[0]
+        if reading.stream.machine != me.machine or (agent and name != agent):
             continue
-        read, acted = seen.get(receipt.message, (False, False))
-        seen[receipt.message] = (read or bool(receipt.read), acted or bool(receipt.acted))
+        read, acted = seen.get(reading.message, (False, False))
+        seen[reading.message] = (read or bool(reading.read), acted or bool(reading.acted))
     items = []
     for message in messages:
         for_me = meant(message.to, message.stream.machine, me)

@@ -45,13 +45,13 @@ from muster.limits import (
     REPLY_PART_BYTES,
 )
 from muster.node import event as ev
-from muster.node.attempts.effects import EffectRunner
+from muster.node.attempts.effect_runner import EffectRunner
 from muster.node.call.streams import Served, Streams
 from muster.node.core import Core
 from muster.node.counter import DECLARED
 from muster.node.event_queue import EventQueue
 from muster.node.host import clock, disk
-from muster.node.incarnations.members import FactsChanged, FreshCertificates
+from muster.node.incarnations.own_incarnation import FactsChanged, FreshCertificates
 from muster.node.installation import Installation
 from muster.node.link import failure
 from muster.node.links.paths import Cascade

@@ -80,7 +80,7 @@ class Incidents:
         else:
             self.close(event.key, "it is gone")
 
-    def fork_acknowledged(self, _stream: StreamName, entry: Entry) -> None:
+    def on_acknowledgement(self, _stream: StreamName, entry: Entry) -> None:
         """What we told of a fork is over once an operator looked at it.
 
         Not what was told after that: anybody can say an old word again.

@@ -28,7 +28,7 @@ from muster.node.core import Core
 from muster.node.host import clock, reach
 from muster.node.host.home import Home
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.members import PRESENT
+from muster.node.incarnations.own_incarnation import PRESENT
 from muster.node.part import Part, all_folds
 from muster.node.verb import Verb
 from muster.store.blobs import Blobs

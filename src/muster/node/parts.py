@@ -11,8 +11,8 @@ from muster.node.call.frames import Frames
 from muster.node.call.router import Router
 from muster.node.incarnations.clone import CloneDetector
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.members import Members
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
+from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.node.incarnations.republish import Republisher
 from muster.node.incarnations.rollback import Rollbacks
 from muster.node.part import Part
@@ -32,10 +32,10 @@ from muster.node.tasks.worker import WorkerService
 
 PARTS: Final[tuple[type[Part], ...]] = (
     CloneDetector,
-    Members,
+    OwnIncarnation,
     Health,
     Losses,
-    Processes,
+    Lives,
     Doubt,
     Republisher,
     Rollbacks,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muster.log.fold import Fold
-from muster.store.admission import AdmissionOrder
+from muster.store.admission_order import AdmissionOrder
 from muster.store.cosigns import Cosigns
 from muster.store.entry_cache import EntryCache
 from muster.store.entry_index import EntryIndex

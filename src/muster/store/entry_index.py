@@ -17,7 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from muster.store.admission import AdmissionOrder
+from muster.store.admission_order import AdmissionOrder
 from muster.store.schema import pack
 from muster.store.sqlite import Database, as_bytes, as_int
 from muster.store.tree import leaf_hashes

@@ -23,7 +23,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Fold, Gone, R, Skip, Table, Value
 from muster.log.kind import schema
 from muster.log.stream import StreamName
-from muster.store.admission import AdmissionOrder
+from muster.store.admission_order import AdmissionOrder
 from muster.store.fold_tables import CHANGES_MAX, FoldTable
 from muster.store.schema import CORE_TABLES, pack
 from muster.store.sqlite import Database

@@ -14,6 +14,7 @@ from muster.errors import NotFound
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.task import fault, kinds
+from muster.task.alarms import Alarms
 from muster.task.duration import MOVING, owner_ms
 from muster.task.identity import branch_of
 from muster.task.instruction import (
@@ -26,7 +27,6 @@ from muster.task.instruction import (
     Settled,
     Stop,
 )
-from muster.task.lease import Alarms
 from muster.task.open_task import Ended, Live, settlement
 from muster.task.queue import Choice, Queue
 from muster.task.reputation import Past, Reputation

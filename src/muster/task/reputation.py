@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from muster import limits
+from muster.task.alarms import Alarms
 from muster.task.fault import Faults
 from muster.task.instruction import MachineFault, MachineMended, Now
-from muster.task.lease import Alarms
 from muster.task.queue import Queue
 from muster.task.route import SUCCESS_UNKNOWN, Machine
 

@@ -7,8 +7,8 @@ GROUPS: Final = ("The fleet", "Work", "Messages", "What is true")
 
 NOUNS: Final = (
     "setup", "enrolment", "role", "revoke", "grant", "operator", "device",
-    "service", "status", "machine", "link", "doctor", "target",
+    "daemon", "status", "machine", "link", "doctor", "target",
     "run", "plan", "spec", "task", "control", "question", "journal", "fetch", "blob", "submission",
-    "lease", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "completion",
+    "beat", "message", "thread", "audit", "tail", "incident", "doubt", "repo", "completion",
 )  # fmt: skip
 """The modules that declare verbs, in the order of the help page."""

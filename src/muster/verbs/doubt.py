@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from muster.errors import Conflict
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 from muster.node.verb import Line
 from muster.verbs.declaration import Call, Context, Core, Nothing, Request, pos, verb
 
@@ -32,7 +32,7 @@ def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
 
 def view(core: Core) -> View | None:
     """What the verb answers, for `status` as well."""
-    kept, beside = core.part(Doubt).kept, core.part(Processes).beside is not None
+    kept, beside = core.part(Doubt).kept, core.part(Lives).beside is not None
     if kept is None and not beside:
         return None
     reasons = ["another copy of this machine runs with the same key"] if beside else []

@@ -129,7 +129,7 @@ def ack(core: Core, call: Call, ask: Ack) -> Acted:
     """
     message = messages.find(core, ask.message)
     body = kinds.MessageAct(message.id.hex(), text=ask.note[:2000])
-    call.write(body, scope=_receipt_scope(core, message), cause=(message.id,))
+    call.write(body, scope=_reading_scope(core, message), cause=(message.id,))
     return Acted(message.id.hex())
 
 
@@ -290,7 +290,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         before = messages.find(core, ask.before) if ask.before else None
         all_of_it = messages.newest_for(core, ask.agent, before, limit)
         found = newest_fitting(all_of_it, text_of, room)
-        receipts = [r for message in found for r in messages.receipts(core, message.id)]
+        readings = [r for message in found for r in messages.readings(core, message.id)]
         if len(found) == limit or len(found) < len(all_of_it):
             first = found[0].id.hex()[:12]
             say_cut(call, len(found), "messages", f"--before {first} shows older ones")
@@ -300,12 +300,12 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         unread = core.part(Mailbox).unread(ask.agent)
         places = (p for p in unread if speakers.speaks(p.stream, p.seq))
         oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
-        found, receipts = oldest_fitting(oldest, text_of, room), []
+        found, readings = oldest_fitting(oldest, text_of, room), []
         there = core.part(Mailbox).count(speakers, ask.agent)
         if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
             say_cut(call, len(found), f"of {there} unread messages, the oldest,", more)
-    listed = state.inbox(messages.me(core), ask.agent, found, receipts)
+    listed = state.inbox(messages.me(core), ask.agent, found, readings)
     items = {item.message.id: item for item in listed}
     if ask.mark:
         _mark(core, ask.agent, [m for m in found if not items[m.id].read])
@@ -331,12 +331,12 @@ def _mark(core: Core, agent: str, found: Iterable[Message]) -> None:
     for message in found:
         body = canon.encode(kinds.MessageRead(message.id.hex()))
         draft = Draft("message.read", actor, (message.id,), body)
-        drafts.setdefault(_receipt_scope(core, message), []).append(draft)
+        drafts.setdefault(_reading_scope(core, message), []).append(draft)
     for scope, each in drafts.items():
         core.append_all(scope, each)
 
 
-def _receipt_scope(core: Core, message: Message) -> Scope:
+def _reading_scope(core: Core, message: Message) -> Scope:
     """Where the sender can read what we say about its message."""
     scope, sender = message.stream.scope, message.stream.machine
     return scope_to(sender) if scope.startswith("to.") and sender != core.machine else scope
@@ -388,7 +388,7 @@ def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
                 message,
                 messages.peers(core, message.stream),
                 messages.held_size(core, message.stream),
-                messages.receipts(core, message.id),
+                messages.readings(core, message.id),
             )
         ]
         outgoing.append(Outgoing(message.id.hex(), message.text, message.at_ms, whom))

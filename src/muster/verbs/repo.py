@@ -13,7 +13,7 @@ from muster.git.fence import Epoch, Update, may_push_all, repository_name
 from muster.limits import GIT_PUSH_REFS_MAX
 from muster.node.attempts import blob_transfer as holder
 from muster.node.counter import DECLARED
-from muster.node.incarnations.members import FactsChanged
+from muster.node.incarnations.own_incarnation import FactsChanged
 from muster.node.tasks.ownership import Ownership, attempts_of
 from muster.node.tasks.push_policy import OwnerPushPolicy
 from muster.task.fold import TASK

@@ -18,7 +18,7 @@ from muster.log.entry import Entry
 from muster.log.fold import Skip, body_as
 from muster.log.stream import FLEET, Incarnation, MachineId, StreamName
 from muster.node import event as ev
-from muster.node.incarnations.processes import title_of
+from muster.node.incarnations.lives import title_of
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
 

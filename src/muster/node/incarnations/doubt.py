@@ -24,7 +24,7 @@ from muster.log import canon
 from muster.log.stream import FLEET, StreamName
 from muster.node import event as ev
 from muster.node.counter import DECLARED
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 from muster.node.link import sentence
 from muster.node.part import Part
 
@@ -59,7 +59,7 @@ class Doubt(Part):
 
     def __init__(self, core: "Core") -> None:
         self.core = core
-        self._lives = core.part(Processes)
+        self._lives = core.part(Lives)
         self.kept: Kept | None = None
         # What the start found, and how much there was of our streams; see `Installation`.
         self.reasons: Sequence[str] = ()

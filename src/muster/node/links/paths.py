@@ -24,7 +24,7 @@ from muster.errors import Denied, Malformed, MusterError, NotFound
 from muster.fleet.facts import Way
 from muster.node.counter import DECLARED, labelled
 from muster.node.host import reach
-from muster.node.incarnations.members import ShutOut
+from muster.node.incarnations.own_incarnation import ShutOut
 from muster.node.link import Tried
 from muster.node.links.relay import Relays
 from muster.node.runtime import Runtime

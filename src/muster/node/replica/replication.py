@@ -29,7 +29,7 @@ from muster.node.event import Event
 from muster.node.replica.forks import Forks, Regressed
 from muster.node.replica.intake import Intake
 from muster.node.replica.membership import Membership
-from muster.node.replica.receipts import Awaited, Claims, EarlyReceipts
+from muster.node.replica.waiting_receipts import Awaited, Claims, EarlyReceipts
 from muster.store.store import Store
 
 DECLARED[__name__] = {

@@ -46,7 +46,7 @@ class Health(Part):
         core.on(HadNoRoom, self.had_no_room)
         core.on(Noticed, core.incidents.noticed)
         for kind in acknowledgement.KINDS:
-            core.on(kind, core.incidents.fork_acknowledged)
+            core.on(kind, core.incidents.on_acknowledgement)
 
     def had_no_room(self, event: HadNoRoom) -> None:
         """The disk was full and is not any more: a person should know before it is again."""

@@ -4,7 +4,7 @@ Rule 1: it is made of the changes of two tables since it last looked, a page wit
 a question costs what is new and not what there ever was; all of it can be made again.
 Rule 2: it is asked before the asking call writes: what that call may take back was never in it.
 
-A reader is an agent's name, or "" for whoever sits here, to whom everybody's receipts count.
+A reader is an agent's name, or "" for whoever sits here, to whom everybody's readings count.
 """
 
 from bisect import insort
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.log.stream import FleetId, StreamName
-from muster.message.fold import RECEIPT, MessageFold, ReceiptFold
+from muster.message.fold import READING, MessageFold, ReadingFold
 from muster.message.state import Peer, meant
 from muster.node.part import Part
 from muster.node.services.speakers import Speakers
@@ -32,16 +32,16 @@ READERS_MAX: Final = 16
 _PLACE_BITS: Final = 2 * SEQ_BITS
 _PLACE_MASK: Final = (1 << _PLACE_BITS) - 1
 
-# The messages of a page of changes, each with whether it was read: a cut or a receipt may have come
+# The messages of a page of changes, each with whether it was read: a cut or a reading may have come
 # before. What is no message any more has no id.
 _MESSAGES: Final = """
 with page as materialized (
   select id_, stream, seq from message_hist where id_ > ?1 order by id_ limit ?2)
 select
   page.id_, page.stream, stream.name, page.seq, message.id, message.recipients, message.at_ms,
-  exists(select 1 from receipt where receipt.message = message.id
-  and receipt.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
-  and (?4 = '' or receipt.actor = ?4 or substr(receipt.actor, 1, length(?4) + 1) = ?4 || '@'))
+  exists(select 1 from reading where reading.message = message.id
+  and reading.stream in (select id from stream where name >= ?3 || '/' and name < ?3 || '0')
+  and (?4 = '' or reading.actor = ?4 or substr(reading.actor, 1, length(?4) + 1) = ?4 || '@'))
 from page join stream on stream.id = page.stream
 left join message on message.stream = page.stream and message.seq = page.seq order by page.id_
 """
@@ -68,18 +68,18 @@ class _View:
         self._order: list[int] = []
         self._streams: dict[int, StreamName] = {}
         self._messages = -1
-        # Receipts of before are asked for with the message.
-        ((last,),) = store.tables.query("select coalesce(max(id_), -1) from receipt_hist")
-        self._receipts = int(last)  # type: ignore[arg-type]
+        # Readings of before are asked for with the message.
+        ((last,),) = store.tables.query("select coalesce(max(id_), -1) from reading_hist")
+        self._readings = int(last)  # type: ignore[arg-type]
 
     def look(self) -> tuple[bool, bool]:
         """Take in a page; whether there is more, and whether all is to be made anew instead."""
         found = self._store.tables.changes(
-            RECEIPT, ("message", "actor"), after=self._receipts, limit=_PAGE
+            READING, ("message", "actor"), after=self._readings, limit=_PAGE
         )
         read: set[bytes] = set()
         for at, gone, stream, (message, actor) in found:
-            self._receipts = at
+            self._readings = at
             if stream.machine == self.me.machine and (
                 not self._agent or str(actor).partition("@")[0] == self._agent
             ):
@@ -140,7 +140,7 @@ class Mailbox(Part):
 
     @staticmethod
     def folds(fleet: FleetId) -> Sequence[Any]:  # noqa: ARG004 - as of every part
-        return (MessageFold(), ReceiptFold())
+        return (MessageFold(), ReadingFold())
 
     @property
     def needs_tick(self) -> bool:

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from muster.errors import NotFound, Refused
-from muster.limits import RECEIPTS_OF_MESSAGE_MAX
+from muster.limits import READINGS_OF_MESSAGE_MAX
 from muster.log.stream import MachineId, StreamName
-from muster.message.fold import MESSAGE, RECEIPT, Message, ReceiptRow, message_of
+from muster.message.fold import MESSAGE, READING, Message, ReadingRow, message_of
 from muster.message.state import Peer, meant
 from muster.node.services.speakers import Speakers
 
@@ -79,9 +79,9 @@ def newest_in(core: "Core", wanted: Callable[[StreamName], bool], limit: int) ->
     return [at(core, stream, seq) for _, _, stream, seq in sorted(places)[-limit:]]
 
 
-def receipts(core: "Core", message: bytes) -> list[ReceiptRow]:
+def readings(core: "Core", message: bytes) -> list[ReadingRow]:
     """What readers said of a message."""
-    return core.tables.rows_of_each(RECEIPT, RECEIPTS_OF_MESSAGE_MAX, ("actor",), message=message)
+    return core.tables.rows_of_each(READING, READINGS_OF_MESSAGE_MAX, ("actor",), message=message)
 
 
 def held_size(core: "Core", stream: StreamName) -> Callable[[MachineId], int]:

@@ -26,7 +26,7 @@ from muster.node.call.authorize import Authorizer
 from muster.node.call.router import Router
 from muster.node.counter import DECLARED, labelled, spend
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.processes import MINUTE_MS
+from muster.node.incarnations.lives import MINUTE_MS
 from muster.node.part import Part
 from muster.node.tasks import attempt_body
 from muster.node.tasks.approvals import Approvals

@@ -1,6 +1,6 @@
 """Two copies of one machine that run at once: told by what each of them signs while it runs.
 
-Rule 1: each process says with each link which life it is (fleet/liveness.py), and passes on what it
+Rule 1: each process says with each link which life it is (fleet/life.py), and passes on what it
 hears of others, once: so the copies hear of each other wherever the two are linked.
 Rule 2: who hears of another life of its own key answers it by name. An answer that names *our* life
 proves that the other one runs now: nobody could know our life before this start. A life that ended,
@@ -19,7 +19,7 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 from muster.channel.frame import Type
-from muster.fleet.liveness import NOBODY, Liveness, open_life, sign_life
+from muster.fleet.life import NOBODY, Life, open_life, sign_life
 from muster.limits import (
     LIFE_ANSWER_MS,
     LIFE_SILENT_MS,
@@ -47,7 +47,7 @@ INCIDENT: Final = "clone"
 MINUTE_MS: Final = 60_000
 
 
-class Processes(Part):
+class Lives(Part):
     """The lives that are known; nothing of it outlasts this process."""
 
     name = "lives"
@@ -60,9 +60,7 @@ class Processes(Part):
         self._number = 0
         self._plain = ""
         # Of each machine the newest words, by life.
-        self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Liveness, bytes]]] = (
-            OrderedDict()
-        )
+        self._words: OrderedDict[MachineId, OrderedDict[str, tuple[Life, bytes]]] = OrderedDict()
         # The number of the newest word of each life, of more lives than words are kept of.
         self._numbers: OrderedDict[MachineId, OrderedDict[str, int]] = OrderedDict()
         # The other copies of this very machine, and when each was heard last.

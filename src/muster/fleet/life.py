@@ -19,7 +19,7 @@ from muster.log.stream import FleetId
 _LIFE: Final = "muster/life/v1"
 
 
-class Liveness(Struct, frozen=True, forbid_unknown_fields=True):
+class Life(Struct, frozen=True, forbid_unknown_fields=True):
     """`life` lives, and knows of `beside` ("0…" for none); a later word has a greater number."""
 
     beside: Hex16
@@ -36,13 +36,13 @@ def sign_life(
     identity: Identity, fleet: FleetId, life: str, *, beside: str = NOBODY, number: int = 0
 ) -> bytes:
     """The word of this process."""
-    body = Liveness(beside=beside, fleet=fleet, life=life, machine=identity.machine, number=number)
+    body = Life(beside=beside, fleet=fleet, life=life, machine=identity.machine, number=number)
     return write_document(_LIFE, body, identity.root)
 
 
-def open_life(raw: bytes, fleet: FleetId) -> Liveness:
+def open_life(raw: bytes, fleet: FleetId) -> Life:
     """The word in `raw`, when the machine that it names signed it. Raises: Refused."""
     what = "The word of a process"
-    document = read_document(raw, _LIFE, Liveness, what, size_max=limits.LIFE_BYTES_MAX)
+    document = read_document(raw, _LIFE, Life, what, size_max=limits.LIFE_BYTES_MAX)
     check_fleet(document.value.fleet, fleet, what)
     return document.check(document.value.machine)

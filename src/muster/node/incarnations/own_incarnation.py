@@ -33,7 +33,7 @@ from muster.log.stream import FLEET, FleetId, Incarnation, MachineId
 from muster.node import event as ev
 from muster.node.counter import DECLARED
 from muster.node.incarnations.doubt import Doubt
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 from muster.node.link import Link, channels, sentence, times
 from muster.node.part import Part
 from muster.node.replica.forks import Regressed
@@ -77,10 +77,10 @@ class FreshCertificates(ev.Effect):
     """Our record changed: show a certificate that says so, from the next handshake on."""
 
 
-class Members(Part):
+class OwnIncarnation(Part):
     """See the rules at the top of this file."""
 
-    name = "members"
+    name = "incarnation"
     effects = (FreshCertificates, ev.ReachedAt)
     vital = True
 
@@ -182,7 +182,7 @@ class Members(Part):
         if event.peer in core.roster.revoked or event.peer not in core.roster.machines:
             core.do(ev.Cut(event.link, "this machine is not in the fleet"))
             return
-        lives = core.part(Processes)
+        lives = core.part(Lives)
         for word in (lives.word(), *lives.known()):
             core.send(event.link, Type.HELLO, 0, lives.hello_bytes(event.peer, word))
         core.sync.open(event.link, MachineId(event.peer), now, event.through)
@@ -231,7 +231,7 @@ class Members(Part):
         core.clock.heard(times(core.links.values(), hubs))
         link.skew_ms = wall_ms - core.now.wall_ms
         if word:
-            core.part(Processes).heard(link, word)
+            core.part(Lives).heard(link, word)
 
     def _confirm(self, _event: ev.Tick) -> None:
         """Go on when those who may know more of our own stream have had the time to say so.

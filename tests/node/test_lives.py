@@ -9,7 +9,7 @@ from tests.promise import proves
 
 from muster.channel.frame import Type
 from muster.errors import Refused
-from muster.fleet.liveness import open_life, sign_life
+from muster.fleet.life import open_life, sign_life
 from muster.limits import (
     CONFIRM_MS,
     LIFE_SILENT_MS,
@@ -18,7 +18,7 @@ from muster.limits import (
     LIVES_REMEMBERED,
 )
 from muster.node import event as ev
-from muster.node.incarnations.processes import Processes
+from muster.node.incarnations.lives import Lives
 
 ARGS = {"text": ["pay"], "to": "all"}
 
@@ -52,8 +52,8 @@ def told(one: One) -> list[dict[str, Any]]:
 def test_two_copies_hear_of_each_other_within_a_second_and_everybody_says_so(apart):
     world, studio, twin = copies(apart=apart)
     world.pass_ms(1_000)
-    assert studio.core.part(Processes).beside == twin.core.part(Processes).life
-    assert twin.core.part(Processes).beside == studio.core.part(Processes).life
+    assert studio.core.part(Lives).beside == twin.core.part(Lives).life
+    assert twin.core.part(Lives).beside == studio.core.part(Lives).life
     for name in ("hub", "studio", "lap"):
         assert told(world[name]), name
         assert "two copies of studio" in told(world[name])[0]["title"]
@@ -89,9 +89,9 @@ def test_when_one_of_them_is_gone_the_other_goes_on_and_receipts_what_it_has():
     world.pass_ms(500)
     world.cut("twin")
     del world.machines["twin"]
-    assert twin.core.part(Processes).beside
+    assert twin.core.part(Lives).beside
     world.pass_ms(LIFE_SILENT_MS + 6_000)
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
     assert not [i for i in told(studio) if i["machine"] == "studio"]
     stored = next(m for m in hub.call("sent", {})["value"] if m["message"] == sent["message"])
     assert stored["to"][0]["state"] == "stored"
@@ -134,7 +134,7 @@ def test_nobody_else_can_make_a_machine_doubt_itself():
     link, _ = world.link("studio", "lap")
     world.pass_ms(CONFIRM_MS + 500)
     studio, lap = world["studio"], world["lap"]
-    mine = studio.core.part(Processes).life
+    mine = studio.core.part(Lives).life
     # A member's own words about our life, and what is not signed by whom it names.
     say(studio, link, word(lap, "1" * 32, beside=mine))
     say(studio, link, word(studio, "2" * 32, beside=mine).replace('"life":"2', '"life":"3'))
@@ -142,15 +142,15 @@ def test_nobody_else_can_make_a_machine_doubt_itself():
     # An old life of ours, recorded and shown again: it names none that began later.
     for number in range(3):
         say(studio, link, word(studio, "4" * 32, beside="5" * 32, number=number))
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
     # The same words twice, or earlier ones, bring nothing back.
     say(studio, link, word(studio, "6" * 32, beside=mine, number=9))
-    assert studio.core.part(Processes).beside == "6" * 32
+    assert studio.core.part(Lives).beside == "6" * 32
     world.pass_ms(LIFE_SILENT_MS + 200)
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
     for number in (9, 8):
         say(studio, link, word(studio, "6" * 32, beside=mine, number=number))
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
 
 
 @proves("node.copies-are-told")
@@ -168,20 +168,20 @@ def test_a_member_that_says_lives_without_end_fills_nothing_and_blames_nobody_wh
     assert studio.core.counters["lives-dropped"] == 0
     assert hub.core.counters["lives-dropped"] > LIVES_PER_MINUTE_MAX
     assert told(hub) == []
-    assert len(hub.core.part(Processes)._words[lap.identity.machine]) <= LIVES_PER_MACHINE
-    assert len(hub.core.part(Processes)._numbers[lap.identity.machine]) <= LIVES_REMEMBERED
+    assert len(hub.core.part(Lives)._words[lap.identity.machine]) <= LIVES_PER_MACHINE
+    assert len(hub.core.part(Lives)._numbers[lap.identity.machine]) <= LIVES_REMEMBERED
     stranger = world.stranger("hub")
     outsider = One(world, "outsider", 9)
     say(hub, stranger, word(outsider, "1" * 32))
     fresh = next(n for n, each in hub.core.links.items() if each.peer == world["studio"].id)
     say(hub, fresh, word(outsider, "1" * 32))
-    assert outsider.identity.machine not in hub.core.part(Processes)._words
+    assert outsider.identity.machine not in hub.core.part(Lives)._words
     # Who was silent meanwhile is heard, over the links of those who passed the flood on.
     say(hub, fresh, word(studio, "e" * 32))
-    assert "e" * 32 in hub.core.part(Processes)._words[studio.identity.machine]
+    assert "e" * 32 in hub.core.part(Lives)._words[studio.identity.machine]
     world.ms += 60_000
     say(hub, links[0], word(lap, "e" * 32))
-    assert "e" * 32 in hub.core.part(Processes)._words[lap.identity.machine], (
+    assert "e" * 32 in hub.core.part(Lives)._words[lap.identity.machine], (
         "a minute later it may again"
     )
 
@@ -210,16 +210,16 @@ def test_recorded_words_of_a_copy_that_ended_bring_it_back_for_nobody():
     link, _ = world.link("studio", "lap")
     world.pass_ms(CONFIRM_MS + 500)
     studio = world["studio"]
-    copy = word(studio, "6" * 32, beside=studio.core.part(Processes).life, number=9)
+    copy = word(studio, "6" * 32, beside=studio.core.part(Lives).life, number=9)
     say(studio, link, copy)
-    assert studio.core.part(Processes).beside
+    assert studio.core.part(Lives).beside
     world.pass_ms(LIFE_SILENT_MS + 200)
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
     # The words of its own earlier starts are genuine, and push the copy's out of those that are kept.
     for number in range(LIVES_PER_MACHINE + 1):
         say(studio, link, word(studio, f"{number:032x}"))
     say(studio, link, copy)
-    assert studio.core.part(Processes).beside is None
+    assert studio.core.part(Lives).beside is None
 
 
 @proves("node.copies-are-told")
@@ -246,8 +246,8 @@ def test_two_whose_neighbours_meet_later_hear_of_each_other_then():
     twin.boot(world["studio"].core.store.image())
     world.link("lap", "twin")
     world.pass_ms(1_000)
-    assert twin.core.part(Processes).beside is None
+    assert twin.core.part(Lives).beside is None
     world.link("hub", "lap")
     world.pass_ms(1_000)
-    assert twin.core.part(Processes).beside == world["studio"].core.part(Processes).life
-    assert world["studio"].core.part(Processes).beside == twin.core.part(Processes).life
+    assert twin.core.part(Lives).beside == world["studio"].core.part(Lives).life
+    assert world["studio"].core.part(Lives).beside == twin.core.part(Lives).life
