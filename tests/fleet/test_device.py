@@ -31,6 +31,7 @@ from tests.promise import proves
 from muster.errors import Denied, Malformed, Refused
 from muster.fleet import kinds
 from muster.fleet.device import (
+    _DEVICE,
     NEVER,
     Binding,
     Right,
@@ -41,7 +42,7 @@ from muster.fleet.device import (
     sign_terms,
     write_string,
 )
-from muster.fleet.document import document_id, write_document
+from muster.fleet.document import document_id
 from muster.fleet.grant import Grant
 from muster.fleet.machine import Operator
 from muster.fleet.record import sign_revocation
@@ -177,7 +178,7 @@ def test_a_key_whose_holder_did_not_agree_is_not_bound():
     own = msgspec.json.decode(recorded().binding.splitlines()[1])
     stolen = Binding(**{**own, "key": ALICE.key})
     with pytest.raises(Refused, match="did not agree"):
-        open_device(write_document("muster/device/v1", stolen, TICKET), FLEET_ID)
+        open_device(_DEVICE.write(stolen, TICKET), FLEET_ID)
 
 
 @proves("fleet.device-string-once")

@@ -33,10 +33,9 @@ from muster.fleet import kinds
 from muster.fleet.capability import make_capability, read_token
 from muster.fleet.certificate import hub_of, issue, open_ca, peer_of, renew_at_ms
 from muster.fleet.device import open_device, read_string, sign_device, write_string
-from muster.fleet.document import write_document
 from muster.fleet.folds import LOGINS
 from muster.fleet.invite import read_invite, write_invite
-from muster.fleet.join import _Request, open_answer, open_join, renew, sign_join, sign_renew
+from muster.fleet.join import _JOIN, _Request, open_answer, open_join, renew, sign_join, sign_renew
 from muster.fleet.record import (
     binding_of,
     open_binding,
@@ -204,7 +203,7 @@ def test_documents_beyond_their_bounds_are_refused_before_they_are_read():
 def test_a_good_signature_over_nonsense_inside_is_refused():
     body = _Request(binding="\u0000\u00e4", fleet=FLEET_ID, token="0" * 32)
     with pytest.raises(Malformed):
-        open_join(write_document("muster/join/v1", body, LAPTOP.root), FLEET_ID)
+        open_join(_JOIN.write(body, LAPTOP.root), FLEET_ID)
 
 
 VALUES = st.recursive(

@@ -27,7 +27,6 @@ from tests.promise import proves
 from muster import limits
 from muster.errors import Conflict, Denied, Forged, Malformed, Refused
 from muster.fleet import folds, kinds
-from muster.fleet.document import write_document
 from muster.fleet.invite import open_invite, read_invite, token_hash, write_invite
 from muster.fleet.join import (
     Enrolment,
@@ -201,12 +200,12 @@ def test_a_request_without_the_root_keys_signature_is_refused_and_the_token_stay
 @proves("fleet.possession-first")
 def test_an_old_binding_does_not_pass_for_a_new_request():
     """A binding is public; whoever has a token must still hold the root key."""
-    from muster.fleet.join import _Request
+    from muster.fleet.join import _JOIN, _Request
 
     hub = Hub()
     public = binding_of(record(PHONE, "phone"))
     body = _Request(binding=public.decode(), fleet=FLEET_ID, token=TOKEN.hex())
-    hub.refuses(write_document("muster/join/v1", body, LAPTOP.root), Forged, "not signed")
+    hub.refuses(_JOIN.write(body, LAPTOP.root), Forged, "not signed")
 
 
 @proves("fleet.other-fleet")
@@ -382,6 +381,8 @@ def test_a_renewal_under_another_name_is_refused_and_changes_nothing():
 @proves("fleet.renewal", "fleet.names")
 def test_a_renewal_that_binds_another_root_key_enrols_nobody():
     """Else a member could let anybody in without an invitation, under its own name."""
+    from muster.fleet.join import _RENEW
+
     hub = Hub()
     known = hub.world.roster.named("laptop")
     before = dict(hub.world.rows)
@@ -391,5 +392,5 @@ def test_a_renewal_that_binds_another_root_key_enrols_nobody():
         machine=LAPTOP.machine, nonce=NONCE.hex(), serial=known.serial,
     )  # fmt: skip
     with pytest.raises(Forged, match="another machine or name"):
-        hub.renew(write_document("muster/renew/v1", request, LAPTOP.root))
+        hub.renew(_RENEW.write(request, LAPTOP.root))
     assert hub.world.rows == before

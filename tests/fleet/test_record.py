@@ -25,7 +25,6 @@ from tests.promise import proves
 from muster.errors import Forged, Malformed
 from muster.fleet import record as records
 from muster.fleet.derive import PURPOSES, derive_key
-from muster.fleet.document import read_document, write_document
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.name import check_name
 from muster.log.keys import Signer, verify
@@ -91,14 +90,14 @@ def test_a_record_signed_by_another_authority_is_refused():
 @proves("fleet.record-two-signatures")
 def test_the_authority_cannot_enrol_a_key_whose_holder_did_not_sign():
     body = records.Binding(fleet=FLEET_ID, keys=LAPTOP.keys, machine=LAPTOP.machine, name="laptop")
-    forged = write_document("muster/binding/v1", body, BUILD.root)
+    forged = records._BINDING.write(body, BUILD.root)
     with pytest.raises(Forged):
         records.sign_record(AUTHORITY, forged, roles=(), serial=1, issued_ms=NOW)
     wrapped = records._RecordBody(
         binding=forged.decode(), fleet=FLEET_ID, issued_ms=NOW, roles=(), serial=1
     )
     with pytest.raises(Forged, match="binding"):
-        records.open_record(write_document("muster/record/v1", wrapped, AUTHORITY.record), FLEET_ID)
+        records.open_record(records._RECORD.write(wrapped, AUTHORITY.record), FLEET_ID)
 
 
 @proves("fleet.record-two-signatures")
@@ -115,7 +114,7 @@ def test_a_binding_that_uses_one_key_twice_is_refused():
     keys = {**STUDIO.keys, "git": STUDIO.keys["ssh"]}
     body = records.Binding(fleet=FLEET_ID, keys=keys, machine=STUDIO.machine, name="studio")
     with pytest.raises(Forged, match="one key for two purposes"):
-        records.open_binding(write_document("muster/binding/v1", body, STUDIO.root), FLEET_ID)
+        records.open_binding(records._BINDING.write(body, STUDIO.root), FLEET_ID)
 
 
 @proves("fleet.sub-keys")
@@ -123,7 +122,7 @@ def test_a_binding_that_leaves_a_purpose_out_is_refused():
     keys = {p: k for p, k in STUDIO.keys.items() if p != "git"}
     body = records.Binding(fleet=FLEET_ID, keys=keys, machine=STUDIO.machine, name="studio")
     with pytest.raises(Malformed, match="one key for each"):
-        records.open_binding(write_document("muster/binding/v1", body, STUDIO.root), FLEET_ID)
+        records.open_binding(records._BINDING.write(body, STUDIO.root), FLEET_ID)
 
 
 @proves("fleet.other-fleet")
@@ -157,9 +156,7 @@ def test_a_document_relabelled_as_another_kind_is_refused():
     relabelled = raw.replace(b"muster/operator/v1", b"muster/operator/v2", 1)
     with pytest.raises(Malformed, match="should begin with"):
         records.open_operator(relabelled, FLEET_ID)
-    document = read_document(
-        relabelled, "muster/operator/v2", records._OperatorBody, "It", size_max=9999
-    )
+    document = records._OPERATOR._replace(kind="muster/operator/v2").read(relabelled, FLEET_ID)
     with pytest.raises(Forged):
         document.check(FLEET_ID)
 
@@ -200,7 +197,7 @@ def test_a_name_that_could_be_a_path_is_refused(name: str):
         records.sign_binding(STUDIO, FLEET_ID, name)
     body = records.Binding(fleet=FLEET_ID, keys=STUDIO.keys, machine=STUDIO.machine, name=name)
     with pytest.raises(Malformed):
-        records.open_binding(write_document("muster/binding/v1", body, STUDIO.root), FLEET_ID)
+        records.open_binding(records._BINDING.write(body, STUDIO.root), FLEET_ID)
 
 
 @proves("fleet.names")

@@ -13,9 +13,8 @@ from muster.errors import Refused
 from muster.fleet.capability import read_token
 from muster.fleet.certificate import CertificateChain, issue, open_ca, tls_files
 from muster.fleet.derive import PURPOSES, derive_key, public_key
-from muster.fleet.document import read_document
 from muster.fleet.invite import read_invite, token_hash, write_invite
-from muster.fleet.join import RenewRequest, open_join
+from muster.fleet.join import _RENEW, open_join
 from muster.fleet.machine import Authority, Identity, Operator
 from muster.fleet.record import open_binding, open_operator, open_record, open_revocation
 from muster.fleet.statement import open_statement
@@ -28,8 +27,8 @@ FLEET = VECTORS["fleet"]
 
 
 def _renew(raw: bytes, fleet: str) -> object:
-    document = read_document(raw, "muster/renew/v1", RenewRequest, "It", size_max=9999)
-    return document.check(document.value.machine if document.value.fleet == fleet else fleet)
+    document = _RENEW.read(raw, fleet)
+    return document.check(document.value.machine)
 
 
 OPENERS: dict[str, Callable[[bytes, Any], object]] = {

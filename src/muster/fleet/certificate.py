@@ -25,11 +25,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from msgspec import Struct
 
 from muster import limits
 from muster.errors import Denied, Forged, Malformed
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form, check_fleet
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex32
 from muster.fleet.record import MachineRecord
@@ -38,7 +37,6 @@ from muster.log.stream import FleetId, MachineId
 # An arc that needs no registration: 2.25 and the UUIDv5 of "muster/fleet-certificate/v1".
 PIN_OID: Final = x509.ObjectIdentifier("2.25.112600727232667601822691043746932430822")
 
-_PIN: Final = "muster/x509/v1"
 _PIN_BYTES_MAX: Final = 1024
 _CERTIFICATE_BYTES_MAX: Final = 8 * 1024
 # What the library raises on a certificate that somebody bent.
@@ -60,9 +58,11 @@ _CA_FROM: Final = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 _CA_UNTIL: Final = dt.datetime(9999, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
 
 
-class _Pin(Struct, frozen=True, forbid_unknown_fields=True):
-    fleet: Hex32
+class _Pin(Contents, frozen=True):
     x509: Hex32
+
+
+_PIN: Final = Form("muster/x509/v1", _Pin, "The pin", _PIN_BYTES_MAX)
 
 
 class CertificateChain(NamedTuple):
@@ -201,7 +201,7 @@ _PIN_HEAD: Final = b"\x0c\x82"
 
 def _pin(authority: Authority, key: Ed25519PrivateKey) -> x509.UnrecognizedExtension:
     pin = _Pin(fleet=authority.fleet, x509=key.public_key().public_bytes_raw().hex())
-    text = write_document(_PIN, pin, authority.record)
+    text = _PIN.write(pin, authority.record)
     assert 256 <= len(text) < 65536, "a pin is some 300 bytes"
     return x509.UnrecognizedExtension(PIN_OID, _PIN_HEAD + len(text).to_bytes(2, "big") + text)
 
@@ -215,8 +215,7 @@ def _pinned_key(certificate: x509.Certificate, fleet: FleetId, what: str) -> byt
     der = extension.public_bytes()
     if der[:2] != _PIN_HEAD or int.from_bytes(der[2:4], "big") != len(der) - 4:
         raise Malformed(f"{pin_what} is damaged.")
-    document = read_document(der[4:], _PIN, _Pin, pin_what, size_max=_PIN_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, pin_what)
+    document = _PIN._replace(what=pin_what).read(der[4:], fleet)
     return bytes.fromhex(document.check(fleet).x509)
 
 

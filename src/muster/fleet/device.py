@@ -20,15 +20,14 @@ import binascii
 import hashlib
 from typing import Annotated, Final, NamedTuple
 
-import msgspec
 from msgspec import Meta, Struct
 
 from muster import limits
 from muster.errors import Forged, Malformed
-from muster.fleet.document import check_fleet, document_id, read_document, write_document
+from muster.fleet.document import Contents, Form, document_id
 from muster.fleet.grant import ANYTHING, GIVE, GRANT, TAKE, Given, Grant
 from muster.fleet.name import Hex32, Hex64, Milliseconds, Word
-from muster.fleet.statement import EVERY_MACHINE, Statement, args_hash, sign_statement
+from muster.fleet.statement import EVERY_MACHINE, Statement, sign_statement, tells_all
 from muster.log.keys import Signer, verify
 from muster.log.stream import FleetId, MachineId
 
@@ -37,7 +36,6 @@ ADD: Final = "device.add"
 # What no device holds, however it is asked for: with these it could make itself more.
 NEVER: Final = frozenset({ANYTHING, GRANT, GIVE, TAKE, ADD, "operator.add", "role"})
 
-_DEVICE: Final = "muster/device/v1"
 _PROOF: Final = b"muster/device-key/v1\n"
 _PREFIX: Final = "muster-device1"
 _CODE_CHARS: Final = 106
@@ -62,14 +60,16 @@ class Terms(Struct, frozen=True, forbid_unknown_fields=True):
     until_ms: Milliseconds
 
 
-class Binding(Struct, frozen=True, forbid_unknown_fields=True):
+class Binding(Contents, frozen=True):
     """The ticket's word: this key takes my place. `proof` shows that the key's holder agrees."""
 
-    fleet: Hex32
     key: Hex32
     machine: Hex32
     proof: Hex64
     ticket: Hex32
+
+
+_DEVICE: Final = Form("muster/device/v1", Binding, "The device's binding", limits.RECORD_BYTES_MAX)
 
 
 class Device(NamedTuple):
@@ -103,7 +103,7 @@ def sign_terms(
         verb=ADD,
         object=terms.machine,
         target=EVERY_MACHINE,
-        args=msgspec.to_builtins(terms),
+        args=terms,
         nonce=nonce,
         issued_ms=issued_ms,
         until_ms=min(terms.until_ms, issued_ms + limits.STATEMENT_LIFE_MS_MAX),
@@ -112,12 +112,8 @@ def sign_terms(
 
 def adds(statement: Statement, terms: Terms) -> bool:
     """Whether the statement gives exactly these terms, and none that a device never gets."""
-    return (
-        statement.verb == ADD
-        and statement.object == terms.machine
-        and statement.target == EVERY_MACHINE
-        and statement.args == args_hash(msgspec.to_builtins(terms))
-        and not any(right.verb in NEVER for right in terms.rights)
+    return tells_all(statement, ADD, terms.machine, terms) and not any(
+        right.verb in NEVER for right in terms.rights
     )
 
 
@@ -128,18 +124,16 @@ def sign_device(ticket: Signer, key: Signer, fleet: FleetId, machine: MachineId)
     binding = Binding(
         fleet=fleet, key=key.public.hex(), machine=machine, proof=proof, ticket=public
     )
-    return write_document(_DEVICE, binding, ticket)
+    return _DEVICE.write(binding, ticket)
 
 
 def open_device(raw: bytes, fleet: FleetId) -> Binding:
     """The binding in `raw`, signed by the ticket and agreed to by the key that it names."""
-    what = "The device's binding"
-    document = read_document(raw, _DEVICE, Binding, what, size_max=limits.RECORD_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
+    document = _DEVICE.read(raw, fleet)
     binding = document.check(document.value.ticket)
     proof = _proof(binding.fleet, binding.machine, binding.ticket)
     if not verify(bytes.fromhex(binding.key), proof, bytes.fromhex(binding.proof)):
-        raise Forged(f"{what} names a key whose holder did not agree.")
+        raise Forged(f"{document.what} names a key whose holder did not agree.")
     return binding
 
 

@@ -8,8 +8,6 @@ Rule 2: a key is bound only in the stream of the machine that its terms name.
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypeVar
 
-import msgspec
-
 from muster.errors import Refused
 from muster.fleet import kinds
 from muster.fleet.device import adds, device_of, open_device
@@ -59,7 +57,7 @@ def _offer(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     statement = checked("bad-statement", open_statement, body.statement, fleet)
     if not adds(statement, body.terms):
         raise Skip("other-terms")
-    terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
+    terms = canon.encode(body.terms).decode()
     what = (statement.operator, body.statement, terms, entry.header.t[0])
     return [DeviceOfferRow(rows.stream, document_id(body.statement.encode()), *what)]
 
@@ -74,7 +72,7 @@ def _bind(entry: Entry, rows: Rows, fleet: FleetId) -> Iterable[NamedTuple]:
     # A copied string is of no use on another machine.
     if binding.machine != entry.stream.machine:
         raise Skip("not-mine")
-    terms = canon.encode(msgspec.to_builtins(body.terms)).decode()
+    terms = canon.encode(body.terms).decode()
     what = (device.operator, terms, entry.header.t[0])
     return [DeviceRow(rows.stream, device.key, device.id, *what)]
 

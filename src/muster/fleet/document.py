@@ -11,7 +11,8 @@ Rule 3: one document has exactly one encoding, so equal hashes mean equal docume
 
 A document is text, so that it fits as a string into an entry's body and stays byte for byte
 what was signed. Who must have signed follows from the contents (the fleet's record key, the
-machine's root key, the operator's key): the caller names the key, never the document.
+machine's root key, the operator's key): the caller names the key, never the document. Every
+document names the fleet that it is for.
 """
 
 import hashlib
@@ -20,11 +21,20 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from muster import limits
 from muster.errors import Forged, Malformed
+from muster.fleet.name import Hex32
 from muster.log import canon
 from muster.log.keys import Signer, verify
 
-T = TypeVar("T", bound=msgspec.Struct)
+
+class Contents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every document says beside what is its own."""
+
+    fleet: Hex32
+
+
+T = TypeVar("T", bound=Contents)
 
 _SIGNATURE: Final = re.compile(rb"[0-9a-f]{128}\Z")
 
@@ -46,27 +56,36 @@ class Document(NamedTuple, Generic[T]):
         return self.value
 
 
-def write_document(kind: str, value: msgspec.Struct, signer: Signer) -> bytes:
-    """The document of this kind with these contents, signed."""
-    message = kind.encode("ascii") + b"\n" + canon.encode(msgspec.to_builtins(value))
-    return message + b"\n" + signer.sign(message).hex().encode("ascii") + b"\n"
+class Form(NamedTuple, Generic[T]):
+    """One kind of document: its first line, its contents, what a sentence calls it, its size."""
 
+    kind: str
+    type: type[T]
+    what: str
+    bytes_max: int = limits.RECORD_BYTES_MAX
 
-def read_document(
-    raw: bytes, kind: str, type_: type[T], what: str, *, size_max: int
-) -> Document[T]:
-    """The document in `raw`, its form checked; call `check` with the right key before use."""
-    if len(raw) > size_max:
-        raise Malformed(f"{what} has {len(raw)} bytes; at most {size_max} are read.")
-    lines = raw.split(b"\n")
-    if len(lines) != 4 or lines[3] != b"" or not _SIGNATURE.match(lines[2]):
-        raise Malformed(f"{what} is not a signed document of three lines: it is cut or damaged.")
-    if lines[0] != kind.encode("ascii"):
-        found = lines[0][:40].decode("ascii", "replace")
-        raise Malformed(f"{what} should begin with {kind!r} and begins with {found!r}.")
-    value = canon.decode_as(lines[1], type_, what, size_max=size_max)
-    message = raw[: len(lines[0]) + 1 + len(lines[1])]
-    return Document(value, what, message, bytes.fromhex(lines[2].decode("ascii")))
+    def write(self, value: T, signer: Signer) -> bytes:
+        """The document with these contents, signed."""
+        message = self.kind.encode("ascii") + b"\n" + canon.encode(value)
+        return message + b"\n" + signer.sign(message).hex().encode("ascii") + b"\n"
+
+    def read(self, raw: bytes, fleet: str) -> Document[T]:
+        """The document in `raw`, its form and fleet checked; `check` the right key before use."""
+        what = self.what
+        if len(raw) > self.bytes_max:
+            raise Malformed(f"{what} has {len(raw)} bytes; at most {self.bytes_max} are read.")
+        lines = raw.split(b"\n")
+        if len(lines) != 4 or lines[3] != b"" or not _SIGNATURE.match(lines[2]):
+            raise Malformed(
+                f"{what} is not a signed document of three lines: it is cut or damaged."
+            )
+        if lines[0] != self.kind.encode("ascii"):
+            found = lines[0][:40].decode("ascii", "replace")
+            raise Malformed(f"{what} should begin with {self.kind!r} and begins with {found!r}.")
+        value = canon.decode_as(lines[1], self.type, what, size_max=self.bytes_max)
+        check_fleet(value.fleet, fleet, what)
+        message = raw[: len(lines[0]) + 1 + len(lines[1])]
+        return Document(value, what, message, bytes.fromhex(lines[2].decode("ascii")))
 
 
 def check_fleet(found: str, fleet: str, what: str) -> None:

@@ -17,14 +17,13 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Annotated, Final, NamedTuple
 
-import msgspec
 from msgspec import Meta, Struct
 
 from muster import limits
 from muster.errors import Denied, Malformed
 from muster.fleet.document import document_id
 from muster.fleet.name import Milliseconds, Word, short
-from muster.fleet.statement import EVERY_MACHINE, Statement, args_hash, sign_statement
+from muster.fleet.statement import EVERY_MACHINE, Statement, sign_statement, tells_all
 from muster.log.keys import Signer
 from muster.log.stream import FleetId, MachineId
 
@@ -79,7 +78,7 @@ def sign_give(
         verb=GIVE,
         object=grant.verb,
         target=EVERY_MACHINE,
-        args=msgspec.to_builtins(grant),
+        args=grant,
         nonce=nonce,
         issued_ms=issued_ms,
         until_ms=until_ms,
@@ -105,22 +104,12 @@ def sign_take(
 
 def gives(statement: Statement, grant: Grant) -> bool:
     """Whether the statement gives exactly this grant."""
-    return (
-        statement.verb == GIVE
-        and statement.object == grant.verb
-        and statement.target == EVERY_MACHINE
-        and statement.args == args_hash(msgspec.to_builtins(grant))
-    )
+    return tells_all(statement, GIVE, grant.verb, grant)
 
 
 def takes(statement: Statement, grant_id: str) -> bool:
     """Whether the statement takes exactly this grant."""
-    return (
-        statement.verb == TAKE
-        and statement.object == grant_id
-        and statement.target == EVERY_MACHINE
-        and statement.args == args_hash({"id": grant_id})
-    )
+    return tells_all(statement, TAKE, grant_id, {"id": grant_id})
 
 
 def root_grant(operator: str, record: bytes) -> Given:

@@ -21,7 +21,7 @@ from muster import limits
 from muster.address import check_address
 from muster.errors import Conflict, Denied, Forged
 from muster.fleet.certificate import CertificateChain, issue, open_ca, tls_files
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form, check_fleet
 from muster.fleet.folds import InviteRow
 from muster.fleet.invite import Invite, token_hash
 from muster.fleet.kinds import INVITE_USE, MACHINE_RECORD, InviteUse, MachineRecorded
@@ -43,13 +43,9 @@ from muster.fleet.roster import Roster
 from muster.log import canon
 from muster.log.stream import FleetId, MachineId
 
-_JOIN: Final = "muster/join/v1"
-_RENEW: Final = "muster/renew/v1"
 
-
-class _Request(Struct, frozen=True, forbid_unknown_fields=True):
+class _Request(Contents, frozen=True):
     binding: str
-    fleet: Hex32
     token: Hex16
 
 
@@ -61,15 +57,18 @@ class Join(NamedTuple):
     sha256: str
 
 
-class RenewRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class RenewRequest(Contents, frozen=True):
     """A machine asks for fresh certificates, and with another binding for another record."""
 
     binding: str
-    fleet: Hex32
     issued_ms: Milliseconds
     machine: Hex32
     nonce: Hex16
     serial: Annotated[int, Meta(ge=1, le=limits.INT_ABS_MAX)]
+
+
+_JOIN: Final = Form("muster/join/v1", _Request, "The join request", limits.JOIN_BYTES_MAX)
+_RENEW: Final = Form("muster/renew/v1", RenewRequest, "The renew request", limits.JOIN_BYTES_MAX)
 
 
 class JoinAnswer(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,7 +107,7 @@ def sign_join(identity: Identity, invite: Invite, name: str) -> bytes:
     request = _Request(
         binding=binding.decode("ascii"), fleet=invite.fleet, token=invite.token.hex()
     )
-    return write_document(_JOIN, request, identity.root)
+    return _JOIN.write(request, identity.root)
 
 
 def open_join(raw: bytes, fleet: FleetId) -> Join:
@@ -116,9 +115,7 @@ def open_join(raw: bytes, fleet: FleetId) -> Join:
 
     The signature covers the token, so an old binding does not pass for a new request.
     """
-    what = "The join request"
-    document = read_document(raw, _JOIN, _Request, what, size_max=limits.JOIN_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
+    document = _JOIN.read(raw, fleet)
     raw_binding = document.value.binding.encode()
     binding = open_binding(raw_binding, fleet)
     request = document.check(binding.machine)
@@ -182,7 +179,7 @@ def sign_renew(identity: Identity, record: MachineRecord, *, nonce: bytes, issue
         nonce=nonce.hex(),
         serial=record.serial,
     )
-    return write_document(_RENEW, request, identity.root)
+    return _RENEW.write(request, identity.root)
 
 
 def renew(
@@ -200,9 +197,7 @@ def renew(
     is replayed yields certificates for the machine's own key, of no use to anyone else. Other keys
     are taken now and then: each is an entry, and a member could ask without end.
     """
-    what = "The renew request"
-    document = read_document(raw, _RENEW, RenewRequest, what, size_max=limits.JOIN_BYTES_MAX)
-    check_fleet(document.value.fleet, authority.fleet, what)
+    document, what = _RENEW.read(raw, authority.fleet), _RENEW.what
     if MachineId(document.value.machine) not in roster.known:
         raise Denied(f"{what} is from a machine that is not in this fleet: join it anew.")
     known = roster.machine(document.value.machine)

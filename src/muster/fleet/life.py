@@ -8,27 +8,23 @@ was started again can name the life before, which cannot name it.
 
 from typing import Final
 
-from msgspec import Struct
-
 from muster import limits
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form
 from muster.fleet.machine import Identity
 from muster.fleet.name import Hex16, Hex32, Size
 from muster.log.stream import FleetId
 
-_LIFE: Final = "muster/life/v1"
 
-
-class Life(Struct, frozen=True, forbid_unknown_fields=True):
+class Life(Contents, frozen=True):
     """`life` lives, and knows of `beside` ("0…" for none); a later word has a greater number."""
 
     beside: Hex16
-    fleet: Hex32
     life: Hex16
     machine: Hex32
     number: Size
 
 
+_LIFE: Final = Form("muster/life/v1", Life, "The word of a process", limits.LIFE_BYTES_MAX)
 NOBODY: Final = "0" * 32
 
 
@@ -37,12 +33,10 @@ def sign_life(
 ) -> bytes:
     """The word of this process."""
     body = Life(beside=beside, fleet=fleet, life=life, machine=identity.machine, number=number)
-    return write_document(_LIFE, body, identity.root)
+    return _LIFE.write(body, identity.root)
 
 
 def open_life(raw: bytes, fleet: FleetId) -> Life:
     """The word in `raw`, when the machine that it names signed it. Raises: Refused."""
-    what = "The word of a process"
-    document = read_document(raw, _LIFE, Life, what, size_max=limits.LIFE_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
+    document = _LIFE.read(raw, fleet)
     return document.check(document.value.machine)

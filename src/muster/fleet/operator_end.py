@@ -13,31 +13,34 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Annotated, Final, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from muster import limits
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form
 from muster.fleet.machine import Authority
 from muster.fleet.name import Hex32, Milliseconds
 from muster.log.stream import FleetId
 
-_END: Final = "muster/operator-end/v1"
 _OPENED_MAX: Final = 256
 
 Named = Annotated[tuple[Hex32, ...], Meta(max_length=limits.OPERATOR_END_NAMES_MAX)]
 
 
-class End(Struct, frozen=True, forbid_unknown_fields=True):
+class End(Contents, frozen=True):
     """The last word: the grants and terms that the key took, the incidents that it acknowledged.
 
     Those were forks only when the field got its name.
     """
 
-    fleet: Hex32
     forks: Named
     issued_ms: Milliseconds
     operator: Hex32
     taken: Named
+
+
+_END: Final = Form(
+    "muster/operator-end/v1", End, "The end of an operator's key", limits.OPERATOR_END_BYTES_MAX
+)
 
 
 class Ended(NamedTuple):
@@ -63,7 +66,7 @@ def sign_end(
         operator=operator,
         taken=tuple(taken)[: limits.OPERATOR_END_NAMES_MAX],
     )
-    raw = write_document(_END, end, authority.record)
+    raw = _END.write(end, authority.record)
     open_end(raw, authority.fleet)
     return raw
 
@@ -71,10 +74,7 @@ def sign_end(
 @lru_cache(maxsize=_OPENED_MAX)
 def open_end(raw: bytes, fleet: FleetId) -> End:
     """The end in `raw`, when the authority signed it."""
-    what = "The end of an operator's key"
-    document = read_document(raw, _END, End, what, size_max=limits.OPERATOR_END_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
-    return document.check(fleet)
+    return _END.read(raw, fleet).check(fleet)
 
 
 def ended(documents: Iterable[bytes], fleet: FleetId, revoked: Iterable[str]) -> dict[str, Ended]:

@@ -80,7 +80,7 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
     if kind == kinds.GRANT_TAKE:
         taking = body_as(entry, kinds.GrantTake)
         # Anybody can sign that he takes one: it counts of an operator, and of a key that may give.
-        key = signer_of(taking.statement.encode())
+        key = signer_of(taking.statement.encode(), roster.fleet)
         may_give = any(g.grant.to == key and g.grant.verb == GRANT for g in roster.grants)
         if not may_give and not roster.took(key, taking.id):
             return None
@@ -91,7 +91,7 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
         return Permanent(folds.TAKEN, row, signer=taker.operator)
     if kind in acknowledgement.KINDS:
         said = acknowledgement.read(entry)
-        signer = signer_of(said.statement.encode())
+        signer = signer_of(said.statement.encode(), roster.fleet)
         # To lose what was said of anything else is safe: it is an alarm again.
         if not isinstance(said.what, kinds.Fork) or not roster.acknowledged(signer, said.name):
             return None
@@ -108,7 +108,7 @@ def _lasting(entry: Entry, roster: Roster, me: MachineId) -> Permanent | None:
     if entry.header.author != me:
         return None
     # An order of a key that holds nothing any more needs no remembering: it is denied anyway.
-    key = signer_of(order_raw)
+    key = signer_of(order_raw, roster.fleet)
     if key not in roster.operators_ever and all(g.grant.to != key for g in roster.grants):
         return None
     order = open_statement(order_raw, roster.fleet)

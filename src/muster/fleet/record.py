@@ -18,11 +18,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from muster import limits
 from muster.errors import Forged, Malformed
 from muster.fleet.derive import PURPOSES
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form
 from muster.fleet.machine import Authority, Identity
 from muster.fleet.name import Hex32, Milliseconds, Name, Size, Text, check_name
 from muster.log.stream import FleetId, MachineId, StreamName
@@ -31,24 +32,17 @@ ROLES: Final = ("hub", "workstation", "mobile", "edge")
 Role = Literal["hub", "workstation", "mobile", "edge"]
 Roles = Annotated[tuple[Role, ...], Meta(max_length=len(ROLES))]
 
-_BINDING: Final = "muster/binding/v1"
-_RECORD: Final = "muster/record/v1"
-_OPERATOR: Final = "muster/operator/v1"
-_REVOCATION: Final = "muster/revocation/v1"
 
-
-class Binding(Struct, frozen=True, forbid_unknown_fields=True):
+class Binding(Contents, frozen=True):
     """What a machine says about itself."""
 
-    fleet: Hex32
     keys: dict[str, Hex32]
     machine: Hex32
     name: Name
 
 
-class _RecordBody(Struct, frozen=True, forbid_unknown_fields=True):
+class _RecordBody(Contents, frozen=True):
     binding: str
-    fleet: Hex32
     issued_ms: Milliseconds
     roles: Roles
     serial: Annotated[int, Meta(ge=1, le=limits.INT_ABS_MAX)]
@@ -71,28 +65,22 @@ class MachineRecord(Struct, frozen=True):
         return bytes.fromhex(self.keys[purpose])
 
 
-class _OperatorBody(Struct, frozen=True, forbid_unknown_fields=True):
-    fleet: Hex32
+class _OperatorBody(Contents, frozen=True):
     issued_ms: Milliseconds
     name: Name
     operator: Hex32
 
 
-class OperatorRecord(Struct, frozen=True):
+class OperatorRecord(_OperatorBody, frozen=True):
     """A person's key, and the name the fleet knows the person by."""
 
-    fleet: FleetId
-    operator: str
-    name: str
-    issued_ms: int
     raw: bytes
 
 
-class Revocation(Struct, frozen=True, forbid_unknown_fields=True):
+class Revocation(Contents, frozen=True):
     """A key that counts no more, and how much of its streams still does."""
 
     cuts: dict[str, Size]
-    fleet: Hex32
     issued_ms: Milliseconds
     key: Hex32
     name: Name
@@ -100,19 +88,25 @@ class Revocation(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Text
 
 
+_BINDING: Final = Form("muster/binding/v1", Binding, "The machine's binding")
+_RECORD: Final = Form("muster/record/v1", _RecordBody, "The machine record")
+_OPERATOR: Final = Form("muster/operator/v1", _OperatorBody, "The operator record")
+_REVOCATION: Final = Form(
+    "muster/revocation/v1", Revocation, "The revocation", limits.REVOCATION_BYTES_MAX
+)
+
+
 def sign_binding(identity: Identity, fleet: FleetId, name: str) -> bytes:
     """The machine's own word: this name and these sub-keys are mine, in this fleet."""
     check_name(name, "The machine name")
     binding = Binding(fleet=fleet, keys=identity.keys, machine=identity.machine, name=name)
-    return write_document(_BINDING, binding, identity.root)
+    return _BINDING.write(binding, identity.root)
 
 
 def open_binding(raw: bytes, fleet: FleetId) -> Binding:
     """The binding in `raw`, signed by the root key of the machine it names."""
-    what = "The machine's binding"
-    document = read_document(raw, _BINDING, Binding, what, size_max=limits.RECORD_BYTES_MAX)
-    value = document.value
-    check_fleet(value.fleet, fleet, what)
+    document = _BINDING.read(raw, fleet)
+    value, what = document.value, document.what
     check_name(value.name, "The machine name")
     if set(value.keys) != set(PURPOSES):
         raise Malformed(f"{what} must name one key for each of {', '.join(PURPOSES)}.")
@@ -133,15 +127,12 @@ def sign_record(
         roles=tuple(sorted(set(roles))),
         serial=serial,
     )
-    return write_document(_RECORD, body, authority.record)
+    return _RECORD.write(body, authority.record)
 
 
 def open_record(raw: bytes, fleet: FleetId) -> MachineRecord:
     """The machine in `raw`, when both the authority and the machine's root key signed it."""
-    what = "The machine record"
-    document = read_document(raw, _RECORD, _RecordBody, what, size_max=limits.RECORD_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
-    body = document.check(fleet)
+    body = _RECORD.read(raw, fleet).check(fleet)
     binding = open_binding(body.binding.encode(), fleet)
     return MachineRecord(
         fleet=fleet,
@@ -157,27 +148,21 @@ def open_record(raw: bytes, fleet: FleetId) -> MachineRecord:
 
 def binding_of(record: MachineRecord) -> bytes:
     """The exact binding inside an opened record; a renewal with the same keys signs it again."""
-    what = "The machine record"
-    body = read_document(record.raw, _RECORD, _RecordBody, what, size_max=limits.RECORD_BYTES_MAX)
-    return body.value.binding.encode()
+    return _RECORD.read(record.raw, record.fleet).value.binding.encode()
 
 
 def sign_operator(authority: Authority, key: str, name: str, issued_ms: int) -> bytes:
     """The record that makes the holder of `key` an operator of the fleet."""
     check_name(name, "The operator name")
     body = _OperatorBody(fleet=authority.fleet, issued_ms=issued_ms, name=name, operator=key)
-    raw = write_document(_OPERATOR, body, authority.record)
+    raw = _OPERATOR.write(body, authority.record)
     open_operator(raw, authority.fleet)
     return raw
 
 
 def open_operator(raw: bytes, fleet: FleetId) -> OperatorRecord:
     """The operator in `raw`, when the authority signed it."""
-    what = "The operator record"
-    document = read_document(raw, _OPERATOR, _OperatorBody, what, size_max=limits.RECORD_BYTES_MAX)
-    check_fleet(document.value.fleet, fleet, what)
-    body = document.check(fleet)
-    return OperatorRecord(fleet, body.operator, body.name, body.issued_ms, raw)
+    return OperatorRecord(raw=raw, **asdict(_OPERATOR.read(raw, fleet).check(fleet)))
 
 
 def sign_revocation(
@@ -200,7 +185,7 @@ def sign_revocation(
         of=of,
         reason=reason,
     )
-    raw = write_document(_REVOCATION, revocation, authority.record)
+    raw = _REVOCATION.write(revocation, authority.record)
     open_revocation(raw, authority.fleet)
     return raw
 
@@ -227,12 +212,8 @@ def fitting_cuts(
 
 def open_revocation(raw: bytes, fleet: FleetId) -> Revocation:
     """The revocation in `raw`, when the authority signed it."""
-    what = "The revocation"
-    size_max = limits.REVOCATION_BYTES_MAX
-    document = read_document(raw, _REVOCATION, Revocation, what, size_max=size_max)
-    check_fleet(document.value.fleet, fleet, what)
-    revocation = document.check(fleet)
+    revocation = _REVOCATION.read(raw, fleet).check(fleet)
     for stream in revocation.cuts:
         if StreamName.parse(stream).machine != revocation.key:
-            raise Malformed(f"{what} cuts stream {stream}, which its key never wrote.")
+            raise Malformed(f"{_REVOCATION.what} cuts stream {stream}, which its key never wrote.")
     return revocation

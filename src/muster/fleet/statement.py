@@ -15,11 +15,9 @@ import re
 from functools import lru_cache
 from typing import Any, Final, Literal
 
-from msgspec import Struct
-
 from muster import limits
 from muster.errors import Denied, Forged, Malformed
-from muster.fleet.document import check_fleet, read_document, write_document
+from muster.fleet.document import Contents, Form
 from muster.fleet.name import Hex16, Hex32, Milliseconds, Word
 from muster.log import canon
 from muster.log.keys import Signer
@@ -28,17 +26,14 @@ from muster.log.stream import FleetId, MachineId
 # A target that means every machine of the fleet, each of them once.
 EVERY_MACHINE: Final = "fleet"
 
-_STATEMENT: Final = "muster/statement/v1"
-
 _STATEMENTS_KEPT: Final = 2_048
 _MACHINE: Final = re.compile("[0-9a-f]{64}")
 
 
-class Statement(Struct, frozen=True, forbid_unknown_fields=True):
+class Statement(Contents, frozen=True):
     """An order and its bounds; `args` is the sha256 of the canonical arguments."""
 
     args: Hex32
-    fleet: Hex32
     issued_ms: Milliseconds
     nonce: Hex16
     object: Word
@@ -47,6 +42,9 @@ class Statement(Struct, frozen=True, forbid_unknown_fields=True):
     until_ms: Milliseconds
     verb: Word
     v: Literal[1] = 1
+
+
+_STATEMENT: Final = Form("muster/statement/v1", Statement, "The order", limits.STATEMENT_BYTES_MAX)
 
 
 def args_hash(args: Any) -> str:
@@ -78,7 +76,7 @@ def sign_statement(
         until_ms=until_ms,
         verb=verb,
     )
-    raw = write_document(_STATEMENT, statement, signer)
+    raw = _STATEMENT.write(statement, signer)
     open_statement(raw, fleet)
     return raw
 
@@ -87,11 +85,8 @@ def sign_statement(
 @lru_cache(maxsize=_STATEMENTS_KEPT)
 def open_statement(raw: bytes, fleet: FleetId) -> Statement:
     """The order in `raw`, signed by the key it names; says nothing about that key's grants."""
-    what = "The order"
-    size_max = limits.STATEMENT_BYTES_MAX
-    document = read_document(raw, _STATEMENT, Statement, what, size_max=size_max)
-    statement = document.value
-    check_fleet(statement.fleet, fleet, what)
+    document = _STATEMENT.read(raw, fleet)
+    statement, what = document.value, document.what
     if statement.target != EVERY_MACHINE and not _MACHINE.fullmatch(statement.target):
         raise Malformed(
             f"{what} has target {statement.target[:80]!r}: neither a machine nor 'fleet'."
@@ -102,13 +97,12 @@ def open_statement(raw: bytes, fleet: FleetId) -> Statement:
     return document.check(statement.operator)
 
 
-def signer_of(raw: bytes) -> str:
+def signer_of(raw: bytes, fleet: FleetId) -> str:
     """The key that a statement names as its signer. Whether it signed, `open_statement` says.
 
     This costs a fiftieth of it: whose key counts for nothing needs no further look.
     """
-    size_max = limits.STATEMENT_BYTES_MAX
-    return read_document(raw, _STATEMENT, Statement, "The order", size_max=size_max).value.operator
+    return _STATEMENT.read(raw, fleet).value.operator
 
 
 def check_order(
@@ -135,6 +129,12 @@ def check_order(
         raise Denied(
             f"The order to {verb} begins in {early_s} s: compare the two machines' clocks."
         )
+
+
+def tells_all(statement: Statement, verb: str, object: str, args: Any) -> bool:
+    """Whether the statement tells the whole fleet exactly this."""
+    said = (statement.verb, statement.object, statement.target, statement.args)
+    return said == (verb, object, EVERY_MACHINE, args_hash(args))
 
 
 def is_target(statement: Statement, machine: MachineId) -> bool:
