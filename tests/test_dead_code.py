@@ -27,7 +27,6 @@ UNNAMED = {
     "log.segment.PROLOGUE_BYTES_MAX": "what is left free by whoever packs by `weight`",
     "verbs.NOUNS": "`make table` imports them",
     "task.schema.text": "it writes the schema that is published",
-    "store.table_reader.TableReader.tables_digest": "how tests and the simulator compare two replicas",
 }
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 

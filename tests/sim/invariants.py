@@ -44,6 +44,7 @@ from muster.log.sync import REFRESH_MS
 from muster.log.tree import Range
 from muster.task.fold import RUN, TASK
 from muster.task.kinds import AttemptStart, TaskAssign, read
+from tests.digest import tables_digest
 from tests.sim.network import DIAL_MS_MAX
 from tests.sim.tally import KINDS, TALLY, TallyRow, chained
 
@@ -500,9 +501,9 @@ class Checker:
         for machine in self.honest():
             store = _core(machine).store
             fleet = [s for s in store.log.streams() if s.scope == "fleet"]
-            live = store.tables.tables_digest()
+            live = tables_digest(store)
             self._check_tally(machine)
-            shared = store.tables.tables_digest(fleet)
+            shared = tables_digest(store, fleet)
             key = ",".join(sorted(str(s) for s in fleet))
             other = digests.setdefault(key, (shared, machine.place))
             if other[0] != shared:
@@ -510,8 +511,8 @@ class Checker:
                 self.fail("I4", f"{machine.place} and {other[1]} have different tables {names}")
             for _ in store.rebuild():
                 pass
-            if store.tables.tables_digest() != live:
-                again = store.tables.tables_digest()
+            if tables_digest(store) != live:
+                again = tables_digest(store)
                 names = [t for t in live if live[t] != again[t]]
                 self.fail("I4", f"a rebuild on {machine.place} changes the tables {names}")
 

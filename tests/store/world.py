@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from tests.digest import tables_digest
 
 from muster.log import canon
 from muster.log.admit import Taken, admit
@@ -172,7 +173,7 @@ def everything(store):
         [(str(s), store.log.size(s), store.log.state(s).range.root()) for s in store.log.streams()],
         [store.log.slice(s, 0) for s in store.log.streams()],
         [store.log.seals(s) for s in store.log.streams()],
-        store.tables.tables_digest(),
+        tables_digest(store),
         [store.tables.query(f"select * from {name}_hist") for name in ("job", "note")],
         store.tables.skipped(),
         list(store.log.cosigned()),

@@ -54,7 +54,7 @@ class LogReader:
 
     def knows(self, stream: StreamName) -> bool:
         """Return whether anything is here of a stream: entries, or a seal of it."""
-        return self._streams.heads.get(stream) is not None
+        return stream in self._streams.heads
 
     def has_place(self, stream: StreamName) -> bool:
         """Return whether a stream may be kept: it is known, or its machine has few enough."""
@@ -62,41 +62,30 @@ class LogReader:
 
     def size(self, stream: StreamName) -> int:
         """Return how many entries count."""
-        head = self._streams.heads.get(stream)
-        return 0 if head is None else head.size
+        return self._streams.of(stream).size
 
     def state(self, stream: StreamName) -> StreamState:
         """Return what `admit` decides by; the range is a copy."""
-        head = self._streams.heads.get(stream)
-        if head is None:
-            return StreamState(stream, 0, trees.Range())
-        return StreamState(
-            stream, head.size, head.range.copy(), head.frozen is not None, head.frozen or 0
-        )
+        head = self._streams.of(stream)
+        forked = head.frozen is not None
+        return StreamState(stream, head.size, head.range.copy(), forked, head.frozen or 0)
 
     def frozen_at(self, stream: StreamName) -> int | None:
         """Return where a forked stream was cut back, None while it lives."""
-        head = self._streams.heads.get(stream)
-        return None if head is None else head.frozen
+        return self._streams.of(stream).frozen
 
     def seal_of(self, stream: StreamName) -> Seal | None:
         """Return the newest seal that covers nothing beyond what is held."""
-        head = self._streams.heads.get(stream)
-        return None if head is None else head.tip
+        return self._streams.of(stream).tip
 
     def latest_seal(self, stream: StreamName) -> Seal | None:
         """Return the newest seal known, which may be ahead of what is held."""
-        head = self._streams.heads.get(stream)
-        return None if head is None else head.latest
+        return self._streams.of(stream).latest
 
     def seals(self, stream: StreamName) -> list[Seal]:
         """Return the seals kept: the newest of each 256 entries."""
-        head = self._streams.heads.get(stream)
-        return (
-            []
-            if head is None
-            else self._streams.seals(head, 0, SEQ_MASK, "and proof = x'' order by id")
-        )
+        head = self._streams.of(stream)
+        return self._streams.seals(head, 0, SEQ_MASK, "and proof = x'' order by id")
 
     # --- entries ---------------------------------------------------------------------------
 
@@ -104,8 +93,8 @@ class LogReader:
         self, stream: StreamName, start: int, bytes_max: int = SEGMENT_SLICE_BYTES
     ) -> list[Entry]:
         """Return entries from `start` that together weigh at most `bytes_max`, at least one."""
-        head = self._streams.heads.get(stream)
-        if head is None or start >= head.size:
+        head = self._streams.of(stream)
+        if start >= head.size:
             return []
         found: list[Entry] = []
         room = bytes_max
@@ -127,11 +116,10 @@ class LogReader:
 
         Entries before `bodies_from` go without their bodies. None: nothing here is sealed.
         """
-        head = self._streams.heads.get(stream)
         entries = self.slice(stream, start, bytes_max)
-        if head is None or not entries:
+        if not entries:
             return None
-        cover = self._cover(head, start, start + len(entries))
+        cover = self._cover(self._streams.of(stream), start, start + len(entries))
         if cover is None:
             return None
         end, seal, proof = cover
@@ -182,8 +170,7 @@ class LogReader:
 
         Raises: NotFound: the stream has no such entry here.
         """
-        head = self._streams.heads.get(stream)
-        found = [] if head is None else list(self.read(head.id, seq, 1))
+        found = list(self.read(self._streams.of(stream).id, seq, 1))
         if not found:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
         return found[0]
@@ -191,9 +178,7 @@ class LogReader:
     def entries_of(self, stream: StreamName, start: int, kinds: Collection[str]) -> list[Entry]:
         """Return the entries of these kinds from `start` on, also where the stream was cut back."""
         self._contents.settle()
-        head = self._streams.heads.get(stream)
-        if head is None or start >= head.held:
-            return []
+        head = self._streams.of(stream)
         # SQLite looks through the headers: to parse all of them costs twenty times as much. In a
         # canonical header no text but a kind can hold these bytes, for its quotes are escaped.
         needles = [b'"kind":"%s"' % kind.encode() for kind in sorted(kinds)]
@@ -207,8 +192,7 @@ class LogReader:
     def admitted(self, stream: StreamName, seq: int) -> tuple[int, int] | None:
         """Return the admission number and time (ms) of an entry, None when it is not held."""
         self._contents.settle()
-        head = self._streams.heads.get(stream)
-        return None if head is None else self._admission.of(head.id, seq)
+        return self._admission.of(self._streams.of(stream).id, seq)
 
     @property
     def admissions(self) -> int:
@@ -269,24 +253,22 @@ class LogReader:
     def tree(self, stream: StreamName) -> StreamTree:
         """Return the Merkle tree of all that is stored of the stream, as of now."""
         self._contents.settle()
-        head = self._streams.heads.get(stream)
-        return StreamTree(self._tiles, 0 if head is None else head.id)
+        return StreamTree(self._tiles, self._streams.of(stream).id)
 
     def root_at(self, stream: StreamName, size: int) -> bytes:
         """Return the root over the first `size` entries. Raises: NotFound."""
-        head = self._streams.heads.get(stream)
-        number = 0 if head is None else head.id
-        root = self._contents.roots.get((number, size))
+        head = self._streams.of(stream)
+        root = self._contents.roots.get((head.id, size))
         if root is not None:
             return root
-        if head is not None and head.size == size:
+        if head.size == size:
             root = head.range.root()
         else:
-            self._check_held(stream, head, size)
+            self._check_held(head, size)
             root = trees.root_at(self.tree(stream), size)
         if len(self._contents.roots) >= ROOTS_KEPT:
             self._contents.roots.clear()
-        self._contents.roots[number, size] = root
+        self._contents.roots[head.id, size] = root
         return root
 
     def consistency(self, stream: StreamName, old: int, new: int) -> list[bytes]:
@@ -294,21 +276,20 @@ class LogReader:
 
         Raises: NotFound: not that much is held.
         """
-        head = self._streams.heads.get(stream)
         if old in (0, new):
             return []
-        self._check_held(stream, head, new)
+        self._check_held(self._streams.of(stream), new)
         return trees.consistency_proof(self.tree(stream), old, new)
 
     def inclusion(self, stream: StreamName, seq: int, size: int) -> list[bytes]:
         """Return the proof that entry `seq` is among the first `size`. Raises: NotFound."""
-        self._check_held(stream, self._streams.heads.get(stream), size)
+        self._check_held(self._streams.of(stream), size)
         return trees.inclusion_proof(self.tree(stream), seq, size)
 
-    def _check_held(self, stream: StreamName, head: Head | None, size: int) -> None:
-        held = 0 if head is None else head.held
-        if not 0 <= size <= held:
-            raise NotFound(f"Of {stream} {held} entries are here, not {size}.")
+    @staticmethod
+    def _check_held(head: Head, size: int) -> None:
+        if not 0 <= size <= head.held:
+            raise NotFound(f"Of {head.name} {head.held} entries are here, not {size}.")
 
     # --- what others vouch for ---------------------------------------------------------------
 
@@ -325,7 +306,4 @@ class LogReader:
 
     def cosigns(self, stream: StreamName) -> list[Cosign]:
         """Return the newest cosign of every machine and strength."""
-        head = self._streams.heads.get(stream)
-        if head is None:
-            return []
-        return list(self._cosigns.of(head).values())
+        return list(self._cosigns.of(self._streams.of(stream)).values())

@@ -426,8 +426,8 @@ class Store:
         Raises: NotFound: there is no such entry here.
         """
         self._check_open("erasing")
-        head = self._streams.heads.get(stream)
-        if head is None or not 0 <= seq < head.held:
+        head = self._streams.of(stream)
+        if not 0 <= seq < head.held:
             raise NotFound(f"The entry {seq} of {stream} is not on this machine.")
         self._contents.settle()
         row = pack(head.id, seq)

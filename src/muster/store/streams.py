@@ -15,6 +15,7 @@ rest: the writer may be gone by then.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from muster.log.entry import Entry
 from muster.log.seal import Seal
@@ -23,6 +24,9 @@ from muster.log.tree import HASH_BYTES, Range
 from muster.store.schema import SEQ_MASK, TILE_WIDTH, pack, unpack
 from muster.store.sqlite import Database, as_bytes, as_int, as_text
 from muster.store.tree import Tiles, leaf_hashes
+
+# No row has a number below 0, whatever `pack` makes of it.
+UNKNOWN: Final = -1
 
 
 @dataclass(slots=True)
@@ -87,6 +91,10 @@ class Streams:
         self.heads[head.name] = head
         self.by_id[head.id] = head
         self.counts[head.name.machine] += 1
+
+    def of(self, name: StreamName) -> Head:
+        """Return the head to read; where nothing is known of the stream, one that holds nothing."""
+        return self.heads.get(name) or Head(UNKNOWN, name, 0, 0, Range(), None)
 
     def open(self, name: StreamName) -> Head:
         """Return the head, a new one of size 0 when the stream is new here."""

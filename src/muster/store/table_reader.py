@@ -4,9 +4,8 @@ Rule: what a transaction has added is visible to its own reads, before the commi
 """
 # ruff: noqa: S608 - table and column names are checked by `FoldTable`, values are bound.
 
-import hashlib
-from collections.abc import Collection, Mapping
-from operator import attrgetter, itemgetter
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 from muster.errors import NotFound
@@ -68,13 +67,10 @@ class TableReader:
         for name in (*equals, *starts, *before, *(o.removeprefix("-") for o in order)):
             if name not in found.names:
                 raise ValueError(f"the table {table.name} has no column {name}")
-        values: list[Any] = []
-        for value in equals.values():
-            if isinstance(value, StreamName):
-                head = heads.get(value)
-                values.append(-1 if head is None else head.id)
-            else:
-                values.append(value)
+        values: list[Any] = [
+            self._streams.of(value).id if isinstance(value, StreamName) else value
+            for value in equals.values()
+        ]
         where = " and ".join(f"{quoted(name)} is ?" for name in equals) or "true"
         if writer:
             # Of ids that begin so there are few: an index by stream would give all of the stream.
@@ -115,10 +111,10 @@ class TableReader:
 
         Oldest first. It costs what all streams wrote meanwhile, not what they ever wrote.
         """
-        found, head = self._flushed(table), self._streams.heads.get(first.stream)
-        since = head and self._admission.of(head.id, first.header.seq)
-        until = head and last and self._admission.of(head.id, last.header.seq)
-        if not head or not since:
+        found, head = self._flushed(table), self._streams.of(first.stream)
+        since = self._admission.of(head.id, first.header.seq)
+        until = last and self._admission.of(head.id, last.header.seq)
+        if not since:
             return []
         end = until[0] + 1 if until else self._admission.next
         rows = self._database.query(
@@ -215,16 +211,14 @@ class TableReader:
     def row(self, table: Table[R], stream: StreamName, *key: Value) -> R | None:
         """Return the row with this key, None without one; far cheaper than `rows`."""
         self._contents.settle()
-        head = self._streams.heads.get(stream)
-        return None if head is None else self._table(table).get((head.id, *key))
+        return self._table(table).get((self._streams.of(stream).id, *key))
 
     def has_row(self, table: Table[Any], stream: StreamName, *key: Value) -> bool:
         """Return whether there is a row, by what is folded so far: not by this transaction's end.
 
         To fold what was just written for each such question would cost more than the question.
         """
-        head = self._streams.heads.get(stream)
-        return head is not None and self._table(table).get((head.id, *key)) is not None
+        return self._table(table).get((self._streams.of(stream).id, *key)) is not None
 
     def as_of(
         self, table: Table[R], *, admission: int | None = None, time_ms: int | None = None
@@ -242,26 +236,6 @@ class TableReader:
         self._contents.settle()
         self._folding.flush()
         return self._database.query(sql, bindings)
-
-    def tables_digest(self, streams: Collection[StreamName] | None = None) -> dict[str, str]:
-        """Return a hash per table, equal where replicas hold the same entries.
-
-        Replicas hold different scopes: name the streams to compare.
-        """
-        self._contents.settle()
-        names = {head.id: str(head.name) for head in self._streams.heads.values()}
-        only = None if streams is None else {str(stream) for stream in streams}
-        digests = {}
-        for name, table in sorted(self._folding.tables.items()):
-            table.flush()
-            found = self._database.query(table.every)
-            rows = [(names[as_int(stream)], *row) for stream, *row in found]
-            if only is not None:
-                rows = [row for row in rows if row[0] in only]
-            # Rows of one stream differ in their key, so nulls in later columns are never compared.
-            rows.sort(key=itemgetter(slice(table.width)))
-            digests[name] = hashlib.sha256(repr(rows).encode()).hexdigest()
-        return digests
 
     def skipped(self) -> list[Skipped]:
         """Return every entry that a fold could not use, with the reason."""
