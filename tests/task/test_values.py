@@ -9,7 +9,7 @@ from tests.task.specs import text
 from muster.errors import Malformed, NotFound
 from muster.limits import VALUE_BYTES_MAX, VARIABLE_BYTES_MAX
 from muster.task.spec import parse
-from muster.task.template import given_inputs, opening_refusal, phase_order
+from muster.task.template import given_inputs, largest_order, phase_order, size_refusal
 from muster.task.values import (
     PHASE_VALUES,
     Reference,
@@ -19,7 +19,6 @@ from muster.task.values import (
     misspelt,
     prompt,
     references,
-    sources,
     uses,
     variable,
 )
@@ -278,7 +277,7 @@ def test_an_order_is_what_the_text_says_and_nothing_else():
         "by": "human",
         "repo": "main",
     }
-    assert all(opening_refusal(spec, name) == "" for name in "abe")
+    assert all(size_refusal(spec, largest_order(spec, name, {}), {}) == "" for name in "abe")
 
 
 @proves("spec.same-order")
@@ -355,7 +354,7 @@ def test_an_order_of_no_phase_or_with_no_input_of_the_spec_is_refused():
 @proves("task.values-named")
 def test_a_phase_depends_on_the_phases_that_it_names_and_on_no_other():
     phases = ["build", "sign-off", "far"]
-    assert sources(["make test", "echo $HOME"], phases) == set()
-    assert sources(["say ${build.summary}", "${far.commit}"], phases) == {"build", "far"}
-    assert sources(['echo "$MUSTER_SIGN_OFF_SUMMARY"'], phases) == {"sign-off"}
-    assert sources(["echo $MUSTER_FARTHER_SUMMARY $${build.summary}"], phases) == set()
+    assert uses(["make test", "echo $HOME"]).sources(phases) == set()
+    assert uses(["say ${build.summary}", "${far.commit}"]).sources(phases) == {"build", "far"}
+    assert uses(['echo "$MUSTER_SIGN_OFF_SUMMARY"']).sources(phases) == {"sign-off"}
+    assert uses(["echo $MUSTER_FARTHER_SUMMARY $${build.summary}"]).sources(phases) == set()

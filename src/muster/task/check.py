@@ -18,10 +18,10 @@ from muster.task import route
 from muster.task.artefact import Artefact
 from muster.task.collision import collisions
 from muster.task.graph import cycles, prerequisites
-from muster.task.local_paths import keyed_texts, local_files
+from muster.task.local_paths import local_files
 from muster.task.problem import Problem, SpecErrors, did_you_mean, nearest, shown
 from muster.task.spec import Document, Phase, Spec, names, read
-from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size, texts_of
+from muster.task.template import EACH_PATH, largest_order, size_refusal, text_size
 from muster.task.units import duration_ms
 from muster.task.values import (
     EACH_VALUES,
@@ -159,7 +159,7 @@ class _Check:
         agents = {a for m in self.fleet.machines for a in m.facts.agents} if self.fleet else set()
         for name, phase in self.spec.phases.items():
             yield from self._names(name, phase, written)
-            for key, text in keyed_texts(phase):
+            for key, text in phase.texts.items():
                 for reference in references(text):
                     source, known = reference[0], {*written, *RESERVED}
                     if source not in known:
@@ -248,7 +248,7 @@ class _Check:
         if not self.repo and size > limits.ARTEFACT_NAMES_BYTES_MAX:
             what = "names more files than one entry can list; deliver one folder that holds them"
             yield self._at(name, "deliver", what)
-        if phase.each is not None and not uses(texts_of(phase)).names("each", "path"):
+        if phase.each is not None and not uses(phase.texts.values()).names("each", "path"):
             match = f"${variable('each', 'path')}" if phase.shell else EACH_PATH
             yield self._at(name, "each", f"is never used; say {match} in do")
         if phase.budget is not None:
@@ -274,7 +274,7 @@ class _Check:
             yield self._at(name, "budget", "does not go with agent: shell, which uses no tokens")
 
     def _references(self, name: str, phase: Phase) -> Iterator[Problem]:
-        for key, text in keyed_texts(phase):
+        for key, text in phase.texts.items():
             # Where several may do it, `do` is source only when the shell does.
             source = key == "check" or (key == "do" and phase.shell)
             perhaps = source and key == "do" and set(phase.agents) != {"shell"}
@@ -346,8 +346,8 @@ class _Check:
     def _order(self, name: str, phase: Phase) -> Iterator[Problem]:
         if phase.by_human:
             return
-        order = largest_order(self.spec, name)
-        if refusal := size_refusal(self.spec, order):
+        order = largest_order(self.spec, name, {})
+        if refusal := size_refusal(self.spec, order, {}):
             yield self._at(name, "", refusal)
         if self.fleet is None:
             return

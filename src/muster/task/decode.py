@@ -16,7 +16,6 @@ from collections.abc import Mapping as MappingType
 from functools import cache
 from typing import Any, Final, TypeVar
 
-import msgspec
 from msgspec import inspect
 
 from muster import limits
@@ -27,16 +26,8 @@ T = TypeVar("T")
 Places = MappingType[str, tuple[int, int]]
 
 
-def fit(tree: Node, type_: type[T]) -> tuple[T | None, Places, list[Problem]]:
-    """The value and the place of everything in it; no value when there are problems."""
-    plain, places, problems = glean(tree, type_)
-    if problems:
-        return None, places, problems
-    return msgspec.convert(plain, type_), places, []
-
-
 def glean(tree: Node, type_: type) -> tuple[Any, Places, list[Problem]]:
-    """What fits of a tree, without what does not: None, or absent, where a problem is."""
+    """What fits of a tree, and the place of everything: None, or absent, where a problem is."""
     reader = _Reader()
     plain = reader.take(tree, _type_info(type_), "")
     return plain, reader.places, reader.problems[: limits.SPEC_PROBLEMS_MAX]

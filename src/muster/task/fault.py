@@ -37,11 +37,15 @@ def parts(agent: str, repo: str) -> tuple[str, ...]:
 
 
 class Fault(NamedTuple):
-    """How often in a row, until when it counts (boot time), and what was said last."""
+    """How often in a row, until when it counts (boot time), and what was said last.
+
+    `lifted`: it does not count any more, but makes the next fault count longer.
+    """
 
     times: int
     until_ms: int
     reason: str
+    lifted: bool = False
 
     def __str__(self) -> str:
         again = "" if self.times == 1 else f" ({self.times} times in a row)"
@@ -53,35 +57,28 @@ class Faults:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], Fault] = {}
-        # What does not count any more, but makes the next fault count longer.
-        self._lifted: set[tuple[str, str]] = set()
 
     def blame(self, machine: str, part: str, reason: str, now_ms: int) -> Fault:
         """The machine failed at that part."""
         key = (machine, part)
         before = self._known.pop(key, None)
         times = before.times + 1 if before is not None else 1
-        most = limits.FAULT_MS_MAX
-        lasts_ms = min(limits.FAULT_MS_MIN << min(times - 1, 16), most)
+        lasts_ms = min(limits.FAULT_MS_MIN << min(times - 1, 16), limits.FAULT_MS_MAX)
         fault = self._known[key] = Fault(times, now_ms + lasts_ms, reason)
-        self._lifted.discard(key)
         if len(self._known) > limits.FAULTS_MAX:
-            oldest = next(iter(self._known))
-            del self._known[oldest]
-            self._lifted.discard(oldest)
+            del self._known[next(iter(self._known))]
         return fault
 
     def lift(self, machine: str, part: str) -> None:
         """Its time is over: it is asked like everybody, but not forgotten."""
-        if (machine, part) in self._known:
-            self._lifted.add((machine, part))
+        if (known := self._known.get((machine, part))) is not None:
+            self._known[machine, part] = known._replace(lifted=True)
 
     def forget(self, machine: str, which: Iterable[str] | None = None) -> list[str]:
         """It is as good as new, at these parts or at all; at which of them it was not."""
         found = [p for m, p in self._known if m == machine and (which is None or p in which)]
         for part in found:
             del self._known[machine, part]
-            self._lifted.discard((machine, part))
         return found
 
     def machines(self) -> list[str]:
@@ -93,5 +90,5 @@ class Faults:
         return {
             part: str(fault)
             for (name, part), fault in self._known.items()
-            if name == machine and (name, part) not in self._lifted
+            if name == machine and not fault.lifted
         }

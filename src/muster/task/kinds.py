@@ -14,7 +14,7 @@ A field is left out of the bytes where it has its default value, which keeps an 
 lets an older reader ignore nothing it ought to know: a new meaning gets a new kind.
 """
 
-from typing import Annotated, Any, Final, Literal, NewType, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -22,8 +22,6 @@ from muster import limits
 from muster.log import canon
 from muster.log.kind import bodies_of, kind, kind_of
 
-TaskId = NewType("TaskId", str)
-RunId = NewType("RunId", str)
 # (owner incarnation order, counter), compared left to right: a restored owner gets a higher order.
 Epoch = tuple[int, int]
 NO_EPOCH: Final[Epoch] = (0, 0)

@@ -18,7 +18,7 @@ from muster.task.alarms import Alarms
 from muster.task.duration import MOVING, owner_ms
 from muster.task.identity import branch_of
 from muster.task.instruction import (
-    AskPerson,
+    Cite,
     Draft,
     MoveBranch,
     Now,
@@ -45,8 +45,8 @@ class Ledger:
         self,
         order: int,
         *,
-        settled_with_key: Callable[[str], str | None] = lambda _dedupe: None,
-        is_mine: Callable[[str], bool] = bool,
+        settled_with_key: Callable[[str], str | None],
+        is_mine: Callable[[str], bool],
         lease_ms: int = limits.LEASE_MS,
     ) -> None:
         self._order = order
@@ -204,7 +204,7 @@ class Ledger:
         task.tried |= {task.machine}
         if task.avoid and not self._fits_somewhere(task):
             task.avoid = frozenset()
-        task.moved = self._say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
+        task.moved = self.say(task, kinds.TaskExpire(task.body.task, task.epoch, reason), causes)
         self.enqueue(task)
 
     def failed(self, task: Live, entry: EntryId, body: kinds.AttemptFinish, now: Now) -> None:
@@ -229,7 +229,7 @@ class Ledger:
         said = f"it could not begin: {body.text}" if part else f"{body.reason}: {body.text}"
         reason = said[: limits.REASON_CHARS_MAX]
         if never:
-            self._give_up(task, f"no machine may run it any more: {never}", entry)
+            self.give_up(task, f"no machine may run it any more: {never}", entry)
             return
         if body.reason == "busy":
             delay_ms = limits.BUSY_DELAY_MS << min(task.busy, 7)
@@ -239,23 +239,23 @@ class Ledger:
         # A machine in doubt of its own past refuses whatever it is: that says nothing of the task.
         task.refusals += body.reason != "in-doubt"
         if task.refusals >= limits.REFUSALS_MAX:
-            self._give_up(task, f"refused too often; last {reason}", entry)
+            self.give_up(task, f"refused too often; last {reason}", entry)
             return
         task.avoid |= {task.machine}
         delay_ms = 0
         if not self._fits_somewhere(task):
             if part and task.refusals >= limits.FAULTS_OF_TASK_MAX:
-                self._give_up(task, f"no machine could begin it: {body.text}", entry)
+                self.give_up(task, f"no machine could begin it: {body.text}", entry)
                 return
             # Everybody refused: what they missed may be there later, so ask them all again then.
             task.avoid = frozenset()
             delay_ms = min(limits.RETRY_DELAY_MS_MIN << task.refusals, limits.RETRY_DELAY_MS_MAX)
         self._again(task, entry, "refused", reason, delay_ms, now)
 
-    def _give_up(self, task: Live, reason: str, entry: EntryId) -> None:
+    def give_up(self, task: Live, reason: str, *causes: EntryId) -> None:
         reason = reason[: limits.REASON_CHARS_MAX]
         settle = kinds.TaskSettle(task.body.task, "failed", task.epoch, reason=reason)
-        self.settle(task, settle, (entry,))
+        self.settle(task, settle, causes)
 
     def gone(self, machine: str) -> Machine | None:
         """Nothing new goes there; what it was. Who waited for it alone asks the others again."""
@@ -276,7 +276,7 @@ class Ledger:
         self.release(task)
         task.reason = reason
         body = kinds.TaskRetry(task.body.task, task.epoch, why, reason, delay_ms)
-        task.moved = self._say(task, body, (entry,))
+        task.moved = self.say(task, body, (entry,))
         if delay_ms:
             self._delay(task, delay_ms, now)
         else:
@@ -311,13 +311,6 @@ class Ledger:
 
     # --- a task ends -----------------------------------------------------------------------
 
-    def overdue(self, task: Live, now: Now) -> None:
-        self.stop(task, "the deadline passed", now)
-        settle = kinds.TaskSettle(
-            task.body.task, "failed", task.epoch, reason="the deadline passed"
-        )
-        self.settle(task, settle, ())
-
     def stop(self, task: Live, reason: str, now: Now) -> None:
         """Tell a worker to end it. Its slot stays taken until it has, or can run no longer."""
         if task.stage != "running":
@@ -336,7 +329,7 @@ class Ledger:
             self.queue.release(*slot)
 
     def settle(self, task: Live, settle: kinds.TaskSettle, causes: tuple[EntryId, ...]) -> None:
-        draft = self._say(task, settle, causes)
+        draft = self.say(task, settle, causes)
         if len(draft.raw) > limits.BODY_BYTES_MAX:
             # An entry that cannot be written must not stop the owner: the attempt has it all.
             self.out.pop()
@@ -344,7 +337,7 @@ class Ledger:
             settle = kinds.TaskSettle(
                 settle.task, settle.outcome, settle.epoch, reason=reason, commit=settle.commit
             )
-            draft = self._say(task, settle, causes)
+            draft = self.say(task, settle, causes)
         self.forget(task)
         self.tell(task, draft)
 
@@ -361,7 +354,7 @@ class Ledger:
             del self.dedupe[task.dedupe]
         del self.tasks[name]
 
-    def _say(self, task: Live, body: kinds.Body, causes: tuple[EntryId, ...]) -> Draft:
+    def say(self, task: Live, body: kinds.Body, causes: tuple[Cite, ...]) -> Draft:
         draft = Draft(body, (task.assigned or task.opened, *causes), task.scope)
         self.out.append(draft)
         return draft
@@ -375,9 +368,6 @@ class Ledger:
             self.out.append(Settled(*place, *result, draft, task.machine))
         elif isinstance(end, kinds.TaskCancel):
             self.out.append(Settled(*place, "cancelled", end.reason, "", {}, draft, task.machine))
-
-    def ask(self, task: Live) -> None:
-        self.out.append(AskPerson(task.body.task, task.body.run, task.body.phase))
 
     def open_task(self, name: str) -> Live:
         task = self.tasks.get(name)

@@ -50,7 +50,7 @@ def local_files(
     `repo` is the repository it works in, "" without one.
     """
     for name, phase in spec.phases.items():
-        for key, text in () if pinned(phase) or phase.by_human else keyed_texts(phase):
+        for key, text in () if pinned(phase) or phase.by_human else phase.texts.items():
             for path in list(dict.fromkeys(m[0] for m in _PERSONAL.finditer(text)))[:_FOUND_MAX]:
                 what = f"names {shown(path)}, a file of one machine; put it into the repository, "
                 yield Finding(name, key, f"{what}or pin the phase with needs: {{machine: NAME}}")
@@ -64,21 +64,12 @@ def pinned(phase: Phase) -> str:
     return machines[0] if len(machines) == 1 else ""
 
 
-def keyed_texts(phase: Phase) -> Iterator[tuple[str, str]]:
-    """Every text of a phase that has one, with its key."""
-    yield "do", phase.do
-    if phase.check:
-        yield "check", phase.check
-    for name, value in (phase.env or {}).items():
-        yield f"env.{name}", value
-
-
 def _temporary(spec: Spec) -> Iterator[Finding]:
     first: dict[str, str] = {}
     for name, phase in spec.phases.items():
         if phase.by_human:
             continue
-        for key, text in keyed_texts(phase):
+        for key, text in phase.texts.items():
             for path in dict.fromkeys(m[0] for m in _TEMPORARY.finditer(text)):
                 other = first.setdefault(path, name)
                 here = pinned(phase)
@@ -103,7 +94,7 @@ def _deliverables(
     if not makers:
         return
     for name, phase in spec.phases.items():
-        for key, text in keyed_texts(phase):
+        for key, text in phase.texts.items():
             named = (m[0].removeprefix("./").rstrip("./") for m in _WORD.finditer(text))
             for path in dict.fromkeys(word for word in named if word in makers):
                 if name in makers[path] or before[name] & set(makers[path]):

@@ -22,7 +22,16 @@ from muster import limits
 from muster.errors import Conflict, Refused
 from muster.log.entry import EntryId
 from muster.task import kinds
-from muster.task.instruction import BeatReply, Cite, Draft, Fenced, Now, OwnerInstruction, Promoted
+from muster.task.instruction import (
+    AskPerson,
+    BeatReply,
+    Cite,
+    Draft,
+    Fenced,
+    Now,
+    OwnerInstruction,
+    Promoted,
+)
 from muster.task.ledger import Ledger, dedupe_of
 from muster.task.open_task import Beat, Ended, Live, Restored, Submission, Submitted, Why
 from muster.task.route import Machine, Verdict, pool_of, since_of
@@ -87,7 +96,7 @@ class Owner:
         task = Live(body, draft, (-body.priority, now.wall_ms, self._number), dedupe, order.scope)
         if group is None:
             task.state = "waiting"
-            self._ledger.ask(task)
+            self._ledger.out.append(AskPerson(body.task, body.run, body.phase))
         self._ledger.admit(task, group, now)
         return Submitted(body.task, True)
 
@@ -218,9 +227,7 @@ class Owner:
         """
         task = self._ledger.open_task(name)
         reason = reason[: limits.REASON_CHARS_MAX]
-        cites = (task.assigned or task.opened, *causes)
-        draft = Draft(kinds.TaskCancel(name, reason), cites, task.scope)
-        self._ledger.out.append(draft)
+        draft = self._ledger.say(task, kinds.TaskCancel(name, reason), causes)
         self._ledger.stop(task, reason, now)
         self._ledger.forget(task)
         self._ledger.tell(task, draft)
@@ -253,7 +260,7 @@ class Owner:
         if answer.reason:
             task.epoch = max(task.epoch, answer.newest)
             self._ledger.unreserve(task, answer.reason, limits.RETRY_DELAY_MS_MIN, now)
-        elif self._ledger.queue.is_up(task.machine):
+        elif task.machine in self._ledger.queue.machines:
             self._ledger.assign(task, now)
         else:
             self._ledger.unreserve(task, "the machine went away", 0, now)
@@ -307,7 +314,8 @@ class Owner:
         elif what == "promoting":
             self._ledger.promote(task, now)
         elif what == "deadline":
-            self._ledger.overdue(task, now)
+            self._ledger.stop(task, "the deadline passed", now)
+            self._ledger.give_up(task, "the deadline passed")
 
     def flush(self, now: Now) -> list[OwnerInstruction]:
         """Assign what can be assigned; then every instruction since the last flush, in order."""

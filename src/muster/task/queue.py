@@ -78,7 +78,8 @@ class Queue:
         self._numbers: dict[bytes, int] = {}
         self._groups: dict[int, _Group] = {}
         self._where: dict[str, int] = {}
-        self._machines: dict[str, Machine] = {}
+        # Those that take work, as they are known.
+        self.machines: dict[str, Machine] = {}
         self._slots: dict[tuple[str, str], _Slot] = {}
         self._next_number = 0
 
@@ -110,7 +111,7 @@ class Queue:
             number = self._numbers[key] = self._next_number
             self._next_number += 1
             group = self._groups[number] = _Group(key, wants)
-            for machine in self._machines.values():
+            for machine in self.machines.values():
                 self._judge(number, group, machine)
         return number
 
@@ -128,9 +129,9 @@ class Queue:
 
     def machine_up(self, machine: Machine) -> None:
         """A machine takes work, or its facts changed. Costs one look at each group."""
-        if self._machines.get(machine.id) == machine:
+        if self.machines.get(machine.id) == machine:
             return
-        self._machines[machine.id] = machine
+        self.machines[machine.id] = machine
         pools = {"", *machine.slots, *(pool_of(agent) for agent in machine.facts.agents)}
         for pool in pools | {p for m, p in self._slots if m == machine.id}:
             slot = self._slots.setdefault((machine.id, pool), _Slot(0))
@@ -141,7 +142,7 @@ class Queue:
 
     def machine_down(self, machine: str) -> Machine | None:
         """A machine takes no more work; what it holds keeps its slots. Returns what it was."""
-        known = self._machines.pop(machine, None)
+        known = self.machines.pop(machine, None)
         for number, group in self._groups.items():
             before = group.sound
             group.drop(machine)
@@ -163,14 +164,6 @@ class Queue:
         assert slot.used > 0
         slot.used -= 1
 
-    def machine(self, machine: str) -> Machine | None:
-        """What is known of a machine that takes work."""
-        return self._machines.get(machine)
-
-    def is_up(self, machine: str) -> bool:
-        """Whether the machine takes work."""
-        return machine in self._machines
-
     def next(self) -> Choice | None:
         """Take the first task that a free slot fits out of the queue, with the best machine."""
         best: tuple[Rank, int] | None = None
@@ -190,7 +183,7 @@ class Queue:
     def candidates(self, number: int) -> list[Verdict]:
         """Every machine's verdict on a task of this group, for `why`; best first."""
         wants = self._groups[number].wants
-        verdicts = [judge(wants, machine) for machine in self._machines.values()]
+        verdicts = [judge(wants, machine) for machine in self.machines.values()]
         return sorted(verdicts, key=lambda v: (not v.fits, -v.score, v.machine))
 
     def tidy(self) -> None:
@@ -232,26 +225,19 @@ class Queue:
         """The best group of a slot, after correcting what its heap remembers."""
         while slot.heap:
             rank, number = slot.heap[0]
-            group = self._groups.get(number)
-            if group is None or slot.listed.get(number) != rank:
-                heapq.heappop(slot.heap)
-                if group is None:
-                    slot.listed.pop(number, None)
-                continue
-            first = self._first(group, number)
-            if not group.takes(group.fits.get(machine)):
-                # It is offered again when nobody else is left.
-                heapq.heappop(slot.heap)
-                del slot.listed[number]
-                continue
+            group, first = self._groups.get(number), None
+            current = slot.listed.get(number) == rank
+            # Where the machine is put last, the group is offered again when nobody else is left.
+            if current and group is not None and group.takes(group.fits.get(machine)):
+                first = self._first(group, number)
             if first == rank:
                 return rank, number
-            if first is None:
-                heapq.heappop(slot.heap)
+            heapq.heappop(slot.heap)
+            if current:
                 del slot.listed[number]
-            else:
+            if first is not None:
                 slot.listed[number] = first
-                heapq.heapreplace(slot.heap, (first, number))
+                heapq.heappush(slot.heap, (first, number))
         return None
 
     def _choose(self, group: _Group) -> tuple[Verdict, list[Candidate]]:

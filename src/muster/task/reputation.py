@@ -80,7 +80,7 @@ class Reputation:
         return msgspec.structs.replace(machine, faults=self._faults.of(machine.id))
 
     def _judge_again(self, machine: str) -> None:
-        known = self._queue.machine(machine)
+        known = self._queue.machines.get(machine)
         if known is not None:
             self._queue.machine_up(self.as_known(known))
 

@@ -172,6 +172,12 @@ class Phase(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
         return listed(self.deliver)
 
     @property
+    def texts(self) -> dict[str, str]:
+        """Every text that it has, and in which a reference may stand, by its key."""
+        found = {"do": self.do, **({"check": self.check} if self.check else {})}
+        return found | {f"env.{name}": value for name, value in (self.env or {}).items()}
+
+    @property
     def by_human(self) -> bool:
         return self.by == "human"
 
@@ -229,11 +235,10 @@ def read(text: bytes) -> Document:
         SpecErrors: with every problem of form.
 
     """
-    tree = yaml.read(text)
-    spec, places, problems = decode.fit(tree, Spec)
-    if spec is None:
+    plain, places, problems = decode.glean(yaml.read(text), Spec)
+    if problems:
         raise SpecErrors(problems)
-    return Document(spec, places)
+    return Document(msgspec.convert(plain, Spec), places)
 
 
 def names(text: bytes) -> tuple[Document, frozenset[str]]:

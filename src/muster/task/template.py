@@ -80,11 +80,6 @@ def phase_order(
     return {key: value for key, value in order.items() if value not in (None, "", 0, [], {})}
 
 
-def texts_of(phase: Phase) -> tuple[str, ...]:
-    """Every text of a phase in which a reference may stand."""
-    return (phase.do, phase.check or "", *(phase.env or {}).values())
-
-
 def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str, str]:
     """The inputs that the phase names, with the default of each where none was given."""
     defaults = spec.inputs or {}
@@ -92,9 +87,8 @@ def _inputs_used(spec: Spec, part: Phase, given: Mapping[str, str]) -> dict[str,
     if unknown:
         raise Malformed(f"the spec {spec.name} has no input {shown(unknown[0])}; leave it out")
     every = every_input(spec, given)
-    named = {
-        ref.value for text in texts_of(part) for ref in references(text) if ref.source == "inputs"
-    }
+    asked = (each for text in part.texts.values() for each in references(text))
+    named = {each.value for each in asked if each.source == "inputs"}
     return {name: every[name] for name in sorted(named & set(every))}
 
 
@@ -132,25 +126,16 @@ def given_inputs(spec: Spec, given: object) -> dict[str, str]:
     return dict(given)
 
 
-def opening_refusal(spec: Spec, phase: str, given: Mapping[str, str] | None = None) -> str:
-    """Why a task of the phase would not fit into its entry, or "".
+def largest_order(spec: Spec, phase: str, given: Mapping[str, str]) -> dict[str, object]:
+    """The order of a task of the phase, as long as it is known to be before anything matched.
 
     A match of `each` is not known before: where a long one is named often, the run says so.
     """
-    return size_refusal(spec, largest_order(spec, phase, given), given)
-
-
-def largest_order(
-    spec: Spec, phase: str, given: Mapping[str, str] | None = None
-) -> dict[str, object]:
-    """The order of a task of the phase, as long as it is known to be before anything matched."""
     part = spec.phases[phase]
     return phase_order(spec, phase, "1" if part.race else "x" if part.each else "", given)
 
 
-def size_refusal(
-    spec: Spec, order: Mapping[str, object], given: Mapping[str, str] | None = None
-) -> str:
+def size_refusal(spec: Spec, order: Mapping[str, object], given: Mapping[str, str]) -> str:
     """Why this order would not fit into its entry, or ""."""
     size = len(_encode(order))
     inputs = sum(text_size(name) + text_size(t) + 2 for name, t in every_input(spec, given).items())
@@ -162,9 +147,9 @@ def size_refusal(
     return f"takes {size} bytes{beside}, at most {most}; put texts into files"
 
 
-def every_input(spec: Spec, given: Mapping[str, str] | None) -> dict[str, str]:
+def every_input(spec: Spec, given: Mapping[str, str]) -> dict[str, str]:
     """Every input of a run: what was given, else its default."""
-    return {**(spec.inputs or {}), **(given or {})}
+    return {**(spec.inputs or {}), **given}
 
 
 def text_size(text: str) -> int:

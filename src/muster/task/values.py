@@ -97,6 +97,12 @@ class Uses(NamedTuple):
         """Whether the phase is given this value."""
         return value in _GIVEN or name == "inputs" or self.names(name, value)
 
+    def sources(self, phases: Iterable[str]) -> set[str]:
+        """The phases whose values the texts name, as references or as variables."""
+        begins = {variable(phase, ""): phase for phase in phases} if self.variables else {}
+        found = {begins[b] for b in begins if any(v.startswith(b) for v in self.variables)}
+        return found.union(reference.source for reference in self.named)
+
 
 def uses(texts: Iterable[str]) -> Uses:
     """What the texts use."""
@@ -117,19 +123,6 @@ def withheld(known: Mapping[str, str]) -> frozenset[str]:
 def with_file(known: Mapping[str, str], value: str, path: str) -> dict[str, str]:
     """A phase's values, and the path of a file with one of them."""
     return {**known, value + _FILE_VALUE: path}
-
-
-def sources(texts: Iterable[str], phases: Iterable[str]) -> set[str]:
-    """The phases whose values the texts name, as references or as variables."""
-    found: set[str] = set()
-    for text in texts:
-        if "$" not in text and "MUSTER_" not in text:
-            continue
-        found.update(reference.source for reference in references(text))
-        variables = named_variables(text)
-        if variables:
-            found |= {p for p in phases if any(v.startswith(variable(p, "")) for v in variables)}
-    return found
 
 
 def variable(name: str, value: str) -> str:

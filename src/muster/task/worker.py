@@ -68,7 +68,6 @@ class Unfinished(NamedTuple):
 @dataclass(slots=True)
 class _Attempt:
     given: Assignment
-    pool: str
     state: Literal["asking", "running", "ending"]
     lease_end_ms: int
     started: Draft | None = None
@@ -80,17 +79,14 @@ class Worker:
     """See the rules at the top of this file. `session` is a fresh random word per process."""
 
     def __init__(self, machine: Machine, session: str) -> None:
-        self._machine = machine
+        # Whoever drives it says what became of the machine's facts; what runs goes on.
+        self.machine = machine
         self._session = session
         self._attempts: dict[str, _Attempt] = {}
         self._used: dict[str, int] = {}
         # The newest epoch seen of each task; what was settled long ago is dropped by age.
         self._seen: dict[tuple[str, str], kinds.Epoch] = {}
         self._out: list[WorkerInstruction] = []
-
-    def machine_is(self, machine: Machine) -> None:
-        """The machine's facts changed; what runs goes on."""
-        self._machine = machine
 
     def owners(self) -> set[str]:
         """Those that gave what is held now."""
@@ -115,7 +111,7 @@ class Worker:
     def accept(self, given: Assignment, now: Now) -> None:
         """Start what is proven, fits and has a slot and a lease; refuse or ask otherwise."""
         owner, task, epoch = given.owner, given.assign.task, given.assign.epoch
-        if given.assign.machine != self._machine.id or epoch <= self._seen.get(
+        if given.assign.machine != self.machine.id or epoch <= self._seen.get(
             (owner, task), (-1, -1)
         ):
             return
@@ -128,14 +124,13 @@ class Worker:
             self._refuse(given, *refusal)
             return
         end_ms = lease_end_ms(given.assign.mark, self._session, given.assign.lease_ms)
+        attempt = self._attempts[task] = _Attempt(given, "asking", end_ms)
         pool = pool_of(given.assign.agent)
-        attempt = _Attempt(given, pool, "asking", end_ms)
-        self._attempts[task] = attempt
         self._used[pool] = self._used.get(pool, 0) + 1
         if not self._begin(attempt, now):
             # Nobody knows how long this was under way: the answer to a beat will tell.
             attempt.lease_end_ms = now.boot_ms + given.assign.lease_ms
-            self._beat(given.owner, now)
+            self.beats([given.owner], now)
 
     def _refusal(self, given: Assignment) -> tuple[str, str] | None:
         if given.unproven is not None:
@@ -147,7 +142,7 @@ class Worker:
             return "busy", "the attempt before this one has not ended yet"
         try:
             wants = wants_of(given.opened.template, given.opened.repo)
-            verdict = judge(wants, self._machine)
+            verdict = judge(wants, self.machine)
         except Malformed as error:
             return "bad-needs", str(error)
         if not verdict.fits:
@@ -155,10 +150,10 @@ class Worker:
         if given.assign.agent not in wants.agents:
             # What the operator signed names the agents; the owner only chooses among them.
             return "other-agent", f"the task does not name agent {given.assign.agent}"
-        if given.assign.agent not in self._machine.facts.agents:
+        if given.assign.agent not in self.machine.facts.agents:
             return "misfit", f"no agent {given.assign.agent}"
         pool = pool_of(given.assign.agent)
-        if self._used.get(pool, 0) >= slots_of(self._machine, pool):
+        if self._used.get(pool, 0) >= slots_of(self.machine, pool):
             return "busy", "every slot is in use"
         return None
 
@@ -167,22 +162,17 @@ class Worker:
         left_ms = attempt.lease_end_ms - now.boot_ms
         if left_ms < min(START_LEFT_MS, attempt.given.assign.lease_ms // 4) or left_ms <= 0:
             return False
-        given = attempt.given
-        body = kinds.AttemptStart(
-            given.assign.task, given.assign.epoch, given.assign.agent, self._versions(given)
-        )
-        attempt.started = Draft(body, (given.entry,), given.scope)
-        attempt.state = "running"
-        start = StartAttempt(given.opened, given.assign, given.opened.values, given.owner)
-        self._out += [attempt.started, start]
-        return True
-
-    def _versions(self, given: Assignment) -> dict[str, str]:
-        """The versions of the tools that the task named."""
+        given, assign = attempt.given, attempt.given.assign
         needs = given.opened.template.get("needs") or {}
         named = needs.get("tools") or {} if isinstance(needs, Mapping) else {}
-        have = self._machine.facts.tools
-        return {tool: have[tool] for tool in sorted(named) if tool in have}
+        have = self.machine.facts.tools
+        versions = {tool: have[tool] for tool in sorted(named) if tool in have}
+        body = kinds.AttemptStart(assign.task, assign.epoch, assign.agent, versions)
+        attempt.started = Draft(body, (given.entry,), given.scope)
+        attempt.state = "running"
+        start = StartAttempt(given.opened, assign, given.opened.values, given.owner)
+        self._out += [attempt.started, start]
+        return True
 
     def _refuse(self, given: Assignment, reason: str, text: str) -> None:
         body = kinds.AttemptRefuse(
@@ -195,15 +185,12 @@ class Worker:
     def beats(self, owners: Iterable[str], now: Now) -> None:
         """Tell each owner that this machine lives; every BEAT_MS, and when a link comes up."""
         for owner in owners:
-            self._beat(owner, now)
-
-    def _beat(self, owner: str, now: Now) -> None:
-        holds = tuple(
-            Beat(task, a.given.assign.epoch, a.progress)
-            for task, a in self._attempts.items()
-            if a.given.owner == owner and a.state != "ending"
-        )
-        self._out.append(SendBeat(owner, make_mark(self._session, now.boot_ms), holds))
+            holds = tuple(
+                Beat(task, a.given.assign.epoch, a.progress)
+                for task, a in self._attempts.items()
+                if a.given.owner == owner and a.state != "ending"
+            )
+            self._out.append(SendBeat(owner, make_mark(self._session, now.boot_ms), holds))
 
     def beat_answered(
         self,
@@ -286,8 +273,9 @@ class Worker:
     def holds(self, task: str) -> kinds.Epoch | None:
         """The epoch under which this machine works on a task."""
         attempt = self._attempts.get(task)
-        running = attempt is not None and attempt.state == "running"
-        return attempt.given.assign.epoch if attempt is not None and running else None
+        if attempt is None or attempt.state != "running":
+            return None
+        return attempt.given.assign.epoch
 
     def owner_of(self, task: str) -> str:
         """The machine that gave us the task, "" where we do not have it."""
@@ -312,7 +300,7 @@ class Worker:
 
     def _drop(self, attempt: _Attempt) -> None:
         del self._attempts[attempt.given.assign.task]
-        self._used[attempt.pool] -= 1
+        self._used[pool_of(attempt.given.assign.agent)] -= 1
 
     def _of(self, owner: str, task: str, epoch: kinds.Epoch) -> _Attempt | None:
         """Our attempt; another owner than the one who assigned it has no say in it."""

@@ -130,9 +130,9 @@ def _check_fits(spec: Spec, body: kinds.RunOpen) -> None:
         )
     # Without values it was looked at when the spec was checked.
     for name in spec.phases if body.values else ():
-        if not spec.phases[name].by_human and (
-            refusal := orders.opening_refusal(spec, name, body.values)
-        ):
+        order = orders.largest_order(spec, name, body.values)
+        refusal = orders.size_refusal(spec, order, body.values)
+        if refusal and not spec.phases[name].by_human:
             raise Refused(f"phase {name} with what the run is given {refusal}")
 
 

@@ -29,7 +29,7 @@ from muster.task.graph import Slot
 from muster.task.instruction import Draft, Settled
 from muster.task.open_task import Submission
 from muster.task.state import LIVE
-from muster.task.template import phase_order, texts_of
+from muster.task.template import phase_order
 
 if TYPE_CHECKING:
     from muster.node.core import Core
@@ -249,10 +249,9 @@ class RunService(Part):
                 f"it starts from {len(bases)} commits, and {GIT_BASES_MAX} is the most that are "
                 "merged: let phases between gather a part of them each"
             )
-        used, strict = values_of.uses(texts_of(phase)), not phase.by_human
+        used, strict = values_of.uses(phase.texts.values()), not phase.by_human
         # The phases whose values it is given: those just before it, and those it names.
-        named = values_of.sources(texts_of(phase), run.spec.phases)
-        sources = named.union(phase.prerequisites)
+        sources = used.sources(run.spec.phases).union(phase.prerequisites)
         known = tuple(n for n in run.progress.order if n in sources and n in ends)
         # The phases of one layer come after the same ones, and mostly use the same of them.
         given = asked.get((known, used, strict))

@@ -204,7 +204,7 @@ class WorkerService(Part):
             self.worker.beat_answered(owner, str(args["mark"]), held, gone, self.core.now)
 
     def _facts_changed(self, _event: ev.RosterChanged) -> None:
-        self.worker.machine_is(self._me())
+        self.worker.machine = self._me()
 
     @property
     def needs_tick(self) -> bool:
