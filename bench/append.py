@@ -43,7 +43,7 @@ from muster.node.part import all_folds
 from muster.node.parts import PARTS
 from muster.store.sqlite import Database
 from muster.store.store import Draft, Store
-from muster.task.kinds import TaskAssign, TaskId, TaskOpen, TaskSettle
+from muster.task.kinds import TaskAssign, TaskOpen, TaskSettle
 from muster.task.kinds import body_bytes as task_bytes
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ def _messages(rng: random.Random) -> list[Draft]:
 
 
 def _task(rng: random.Random, number: int) -> list[Draft]:
-    task, machine = TaskId(f"t-{rng.randbytes(8).hex()}"), rng.randbytes(32).hex()
+    task, machine = f"t-{rng.randbytes(8).hex()}", rng.randbytes(32).hex()
     run = rng.randbytes(8).hex()
     template = {"agent": ["claude", "shell"], "check": "test -s NOTES.md", "do": TEXT[:100]}
     bodies = [

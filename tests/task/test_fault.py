@@ -7,9 +7,11 @@ from tests.task.world import order as order_once
 
 from muster import limits
 from muster.task import fault, kinds
-from muster.task.fault import Faults
-from muster.task.instruction import MachineFault, MachineMended
+from muster.task.alarms import Alarms
+from muster.task.instruction import MachineFault, MachineMended, Now
 from muster.task.lease import make_mark
+from muster.task.queue import Queue
+from muster.task.reputation import Past, Reputation
 from muster.task.route import judge, wants_of
 
 LAPTOP = "1" * 64
@@ -17,6 +19,12 @@ LAPTOP = "1" * 64
 
 def order(name, **changes):
     return order_once(name, again=True, **changes)
+
+
+def reputation():
+    """A reputation, its alarms, and what it says to a person."""
+    alarms, said = Alarms(), []
+    return Reputation(Queue(Past().success), alarms, said.append), alarms, said
 
 
 def two(**build):
@@ -70,12 +78,10 @@ def test_only_what_needs_the_part_that_failed_goes_elsewhere():
 def test_a_broken_copy_of_a_repository_is_held_against_work_in_it_alone():
     wants = {repo: wants_of({"agent": "shell"}, repo) for repo in ("main", "docs", "")}
     broken = machine(BUILD)
-    known = Faults()
+    known, _, _ = reputation()
     part = fault.part_of("fault-repo", "shell", "main")
-    known.blame(BUILD, part, "the cache is a file", 0)
-    broken = type(broken)(
-        **{**{f: getattr(broken, f) for f in broken.__struct_fields__}, "faults": known.of(BUILD)}
-    )
+    known.blame(BUILD, part, "the cache is a file", Now(0, 0))
+    broken = known.as_known(broken)
     assert {repo: bool(judge(each, broken).last) for repo, each in wants.items()} == {
         "main": True, "docs": False, "": False,
     }  # fmt: skip
@@ -153,28 +159,36 @@ def test_what_a_machine_failed_at_is_forgotten(how):
 
 @proves("task.faults-are-forgotten")
 def test_each_fault_in_a_row_counts_longer_up_to_a_bound_and_is_told_once():
-    known = Faults()
-    lasts = []
-    for n in range(12):
-        found = known.blame(BUILD, "machine", "no disk", n)
-        lasts.append(found.until_ms - n)
-        known.lift(BUILD, "machine")
-        assert known.of(BUILD) == {}
+    known, alarms, said = reputation()
+    build, now_ms, lasts = machine(BUILD), 0, []
+    for _ in range(12):
+        known.blame(BUILD, "machine", "no disk", Now(now_ms, 0))
+        began_ms = now_ms
+        while not (rung := alarms.due(now_ms)):
+            now_ms += limits.FAULT_MS_MIN
+        lasts.append(now_ms - began_ms)
+        assert rung == [f"fault/{BUILD}/machine"]
+        known.lift(f"{BUILD}/machine")
+        assert known.as_known(build).faults == {}
     assert lasts[:3] == [limits.FAULT_MS_MIN, 2 * limits.FAULT_MS_MIN, 4 * limits.FAULT_MS_MIN]
     assert lasts[-1] == limits.FAULT_MS_MAX
-    assert str(known.blame(BUILD, "machine", "no disk", 0)) == "no disk (13 times in a row)"
-    assert known.forget(BUILD, ["agent:shell"]) == []
-    assert known.forget(BUILD) == ["machine"]
-    assert str(known.blame(BUILD, "machine", "no disk", 0)) == "no disk"
+    known.blame(BUILD, "machine", "no disk", Now(0, 0))
+    assert known.as_known(build).faults == {"machine": "no disk (13 times in a row)"}
+    known.absolve(BUILD, ["agent:shell"])
+    assert said == [MachineFault(BUILD, "machine", "no disk")]
+    known.absolve(BUILD)
+    assert said[1:] == [MachineMended(BUILD, "machine")]
+    known.blame(BUILD, "machine", "no disk", Now(0, 0))
+    assert known.as_known(build).faults == {"machine": "no disk"}
 
 
 @proves("task.faults-are-forgotten")
 def test_what_is_known_has_a_bound(monkeypatch):
     monkeypatch.setattr(limits, "FAULTS_MAX", 3)
-    known = Faults()
+    known, _, _ = reputation()
     for n in range(9):
-        known.blame(f"m{n}", "machine", "x", 0)
-    assert known.machines() == ["m6", "m7", "m8"]
+        known.blame(f"m{n}", "machine", "x", Now(0, 0))
+    assert list(known.known()) == ["m6", "m7", "m8"]
 
 
 @proves("task.another-machine-next")

@@ -21,7 +21,7 @@ from muster.fleet.facts import Facts, Way
 from muster.fleet.grant import GRANT, Given, Grant, effective, root_grant
 from muster.fleet.operator_end import ended, took
 from muster.fleet.record import open_operator, open_record, open_revocation
-from muster.fleet.roster import Member, Roster
+from muster.fleet.roster import Roster
 from muster.limits import GROUP_ROWS_OF_KEEPER_MAX
 from muster.log.fold import R, Table
 from muster.log.stream import FleetId, MachineId, Scope, StreamName, scope_group
@@ -166,17 +166,17 @@ def _facts(rows: RowsOf) -> dict[MachineId, Facts]:
     return found
 
 
-def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
+def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, dict[str, int]]]:
     """The members of every group; the owner's later stamp counts, across its incarnations."""
     latest: dict[tuple[Scope, str], tuple[int, int, bool, str]] = {}
-    groups: dict[Scope, dict[MachineId, Member]] = {}
+    groups: dict[Scope, dict[MachineId, dict[str, int]]] = {}
     for group in rows(folds.GROUP):
         owner = group.stream.machine
-        groups[_scope(owner, group.name)] = {owner: Member({})}
+        groups[_scope(owner, group.name)] = {owner: {}}
     for row in rows(folds.MEMBER):
         owner = row.stream.machine
         scope = _scope(owner, row.name)
-        groups.setdefault(scope, {owner: Member({})})
+        groups.setdefault(scope, {owner: {}})
         cuts = row.cuts if row.since == "now" else "{}"
         # At the same stamp a removal counts.
         candidate = (row.t_ms, row.t_n, not row.member, cuts)
@@ -184,8 +184,7 @@ def _groups(rows: RowsOf) -> dict[Scope, dict[MachineId, Member]]:
         latest[key] = max(latest.get(key, candidate), candidate)
     for (scope, machine), (_, _, removed, cuts) in latest.items():
         if not removed and machine not in groups[scope]:
-            member = Member(msgspec.json.decode(cuts, type=dict[str, int]))
-            groups[scope][MachineId(machine)] = member
+            groups[scope][MachineId(machine)] = msgspec.json.decode(cuts, type=dict[str, int])
     return groups
 
 

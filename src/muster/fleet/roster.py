@@ -9,7 +9,7 @@ Rule 4: a machine outside a stream's scope never holds it; in doubt it does not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from muster.errors import Conflict, Denied, Forged, NotFound
 from muster.fleet.device import Device
@@ -28,12 +28,6 @@ from muster.log.stream import (
     direct_target,
     group_owner,
 )
-
-
-class Member(NamedTuple):
-    """A membership; `cuts` says from where on the member gets each stream that it names."""
-
-    cuts: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +53,8 @@ class Roster:
     revoked: Mapping[str, Revocation] = field(default_factory=dict)
     grants: tuple[Given, ...] = ()
     facts: Mapping[MachineId, Facts] = field(default_factory=dict)
-    groups: Mapping[Scope, Mapping[MachineId, Member]] = field(default_factory=dict)
+    # The members of each group, and from where on a member gets each stream that is named.
+    groups: Mapping[Scope, Mapping[MachineId, Mapping[str, int]]] = field(default_factory=dict)
     # The sub-keys of revoked machines.
     dead: frozenset[str] = frozenset()
 
@@ -142,8 +137,7 @@ class Roster:
         """From which entry on a member may have the bodies of a stream: 0 for its whole history."""
         if machine == stream.machine:
             return 0
-        member = self.groups.get(stream.scope, {}).get(machine)
-        return 0 if member is None else member.cuts.get(str(stream), 0)
+        return self.groups.get(stream.scope, {}).get(machine, {}).get(str(stream), 0)
 
     def decide(self, key: str, verb: str, object: str, now_ms: int, life_ms: int = 0) -> str:
         """The grant that lets a key, an agent (`name@<machine id>`) or a machine do this now.

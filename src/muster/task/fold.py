@@ -154,7 +154,6 @@ class TaskFold:
     kinds = frozenset(k for k in kinds.KINDS if k.startswith(("run.", "task."))) - {"task.decide"}
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
-        """See the rules at the top of this file."""
         return (_APPLY[entry.header.kind](entry, rows),)
 
 
@@ -166,7 +165,6 @@ class AttemptFold:
     kinds = frozenset(k for k in kinds.KINDS if k.startswith("attempt."))
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
-        """See the rules at the top of this file."""
         body = body_as(entry, kinds.KINDS[entry.header.kind])
         assert isinstance(body, kinds.AttemptStart | kinds.AttemptRefuse | kinds.AttemptFinish)
         key = (body.task, *body.epoch)
@@ -197,7 +195,6 @@ class DecisionFold:
     kinds = frozenset({"task.decide"})
 
     def apply(self, entry: Entry, rows: Rows) -> Iterable[NamedTuple]:
-        """See the rules at the top of this file."""
         body = body_as(entry, kinds.TaskDecide)
         if rows.get(DECISION, body.task) is not None:
             raise Skip("already-decided")

@@ -81,9 +81,9 @@ def plan(
 ) -> Plan:
     """What to do, from all that is known: see `Progress`. Raises: Malformed."""
     progress = Progress(spec)
-    for name, phase in spec.phases.items() if matches else ():
-        if phase.each is not None and name in (matches or {}):
-            progress.match(name, (matches or {})[name])
+    for name, paths in (matches or {}).items():
+        if name in spec.phases and spec.phases[name].each is not None:
+            progress.match(name, paths)
     for slot, fact in facts.items():
         progress.tell(slot, fact)
     for name, reason in (barred or {}).items():
@@ -121,7 +121,7 @@ class Progress:
         for name, phase in spec.phases.items():
             for before in phase.prerequisites:
                 self._behind[before].append(name)
-            slots = slots_of(name, phase, {})
+            slots = slots_of(name, phase, None)
             self._slots[name] = None if slots is None else dict.fromkeys(slots)
 
     # --- what becomes known ------------------------------------------------------------------
@@ -140,7 +140,7 @@ class Progress:
 
     def match(self, name: str, paths: Sequence[str]) -> None:
         """The paths of a phase with `each`, once."""
-        slots = slots_of(name, self.spec.phases[name], {name: paths}) or ()
+        slots = slots_of(name, self.spec.phases[name], paths) or ()
         self._slots[name] = dict.fromkeys(slots)
         found = (self.facts[slot].state for slot in slots if slot in self.facts)
         self._counts[name] = Counter(found)
@@ -329,10 +329,9 @@ def _waits(spec: Spec) -> dict[str, tuple[str, ...]]:
     return {name: phase.prerequisites for name, phase in spec.phases.items()}
 
 
-def slots_of(name: str, phase: Phase, matches: Matches) -> tuple[Slot, ...] | None:
-    """The slots of a phase; None while its matches are not known."""
+def slots_of(name: str, phase: Phase, paths: Sequence[str] | None) -> tuple[Slot, ...] | None:
+    """The slots of a phase; None while the paths that its `each` matches are not known."""
     if phase.each is not None:
-        paths = matches.get(name)
         return None if paths is None else tuple(Slot(name, path) for path in dict.fromkeys(paths))
     if phase.race is not None:
         return tuple(Slot(name, str(number)) for number in range(1, phase.race + 1))

@@ -39,7 +39,7 @@ _ALWAYS: Final = frozenset({"branch", "commit", "status", "summary", "path", "id
 _GIVEN: Final = _ALWAYS | {WITHHELD}
 # Behind the name of a value's variable: the variable that names a file with the value.
 FILE: Final = "_FILE"
-_FILE_VALUE: Final = "-file"
+FILE_VALUE: Final = "-file"
 
 _REFERENCE: Final = re.compile(r"\$(\$?)\{([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\}")
 _LOOSE: Final = re.compile(
@@ -118,11 +118,6 @@ def uses(texts: Iterable[str]) -> Uses:
 def withheld(known: Mapping[str, str]) -> frozenset[str]:
     """The values that a phase had and does not hand on."""
     return frozenset(known.get(WITHHELD, "").split())
-
-
-def with_file(known: Mapping[str, str], value: str, path: str) -> dict[str, str]:
-    """A phase's values, and the path of a file with one of them."""
-    return {**known, value + _FILE_VALUE: path}
 
 
 def variable(name: str, value: str) -> str:

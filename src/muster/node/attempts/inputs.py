@@ -99,7 +99,7 @@ def _in_files(folder: Path, start: StartAttempt, given: Values) -> Values:
             folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
             path = folder / values.variable(phase, value)
             path.write_text(values.bounded(phase, value, text), encoding="utf-8", newline="")
-            found[phase] = values.with_file(found[phase], value, str(path))
+            found[phase] = {**found[phase], value + values.FILE_VALUE: str(path)}
     return found
 
 
