@@ -10,7 +10,7 @@ The fleet is judged by route.py, the same code that assigns the task later.
 """
 
 from collections.abc import Collection, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from muster import limits
@@ -50,15 +50,9 @@ class Report(NamedTuple):
     base_at: tuple[int, int] = (1, 1)
 
 
-def check(
-    text: bytes,
-    fleet: route.Fleet | None = None,
-    files: Collection[str] | None = None,
-    *,
-    repo: str = "",
-) -> Report:
-    """Every problem of a spec. `fleet`: what it is for; `files`: the paths of the commit it starts
-    from. Without them the questions they answer are left open. `repo` counts before its own.
+def check(text: bytes, fleet: route.Fleet | None = None, *, repo: str = "") -> Report:
+    """Every problem of a spec. `fleet`: what it is for, without it the questions that it answers
+    are left open. `repo` counts before its own.
     """
     try:
         document = read(text)
@@ -67,7 +61,7 @@ def check(
         both = sorted((*errors.problems, *_names(text, fleet, repo)))
         return Report(None, tuple(both[: limits.SPEC_PROBLEMS_MAX]))
     # Cut while they are found: the search for the nearest word is slow enough to be an attack.
-    found = _Check(document, text, fleet, files, repo).problems()
+    found = _Check(document, text, fleet, repo).problems()
     problems = sorted(islice(found, limits.SPEC_PROBLEMS_MAX))
     failed = any(not problem.warning for problem in problems)
     base = document.problem("base", "")
@@ -80,24 +74,18 @@ def _names(text: bytes, fleet: route.Fleet | None, repo: str) -> list[Problem]:
         document, written = names(text)
     except SpecErrors:
         return []
-    found = _Check(document, text, fleet, None, repo).names(written)
+    found = _Check(document, text, fleet, repo).names(written)
     return list(islice(found, limits.SPEC_PROBLEMS_MAX))
 
 
-def admit(
-    text: bytes,
-    fleet: route.Fleet | None = None,
-    files: Collection[str] | None = None,
-    *,
-    repo: str = "",
-) -> Spec:
+def admit(text: bytes, fleet: route.Fleet | None = None, *, repo: str = "") -> Spec:
     """The spec, when it can run.
 
     Raises:
         SpecErrors: with every problem.
 
     """
-    report = check(text, fleet, files, repo=repo)
+    report = check(text, fleet, repo=repo)
     if report.spec is None:
         raise SpecErrors([problem for problem in report.problems if not problem.warning])
     return report.spec
@@ -107,12 +95,7 @@ class _Check:
     """One pass over one document; each method yields the problems of one kind."""
 
     def __init__(
-        self,
-        document: Document,
-        text: bytes,
-        fleet: route.Fleet | None,
-        files: Collection[str] | None,
-        repo: str,
+        self, document: Document, text: bytes, fleet: route.Fleet | None, repo: str
     ) -> None:
         self.document = document
         self.text = text
@@ -121,7 +104,6 @@ class _Check:
         # What was told beside the file stands in none of its lines.
         self.told = bool(repo) and repo != document.spec.repo
         self.fleet = fleet
-        self.files = files
         self.before = prerequisites(self.spec)
         self.yields = {variable(n, v): n for n in self.spec.phases for v in PHASE_VALUES}
 
@@ -146,12 +128,9 @@ class _Check:
             yield from self._times(name, phase)
             yield from self._references(name, phase)
             yield from self._order(name, phase)
-        both = (
-            local_files(self.spec, self.before, self.files, self.repo),
-            collisions(self.spec, self.before, self.repo),
-        )
-        for found in chain(*both):
-            yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
+        for look in (local_files, collisions):
+            for found in look(self.spec, self.before, self.repo):
+                yield self._at(found.phase, found.key, found.sentence, warning=found.warning)
 
     def names(self, written: Collection[str]) -> Iterator[Problem]:
         """What is named and is not there. `written` are names that some phase was given."""

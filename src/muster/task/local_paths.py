@@ -7,14 +7,14 @@ Rule 2: temporary folders are free to use within a phase and never between two, 
         pinned to the same machine: what one phase leaves for another is a deliverable.
 Rule 3: a phase that names what another delivers comes after it. Without `after`, it would start
         from a commit without the file. Where the run has a repository, the file may be in it from
-        the start: given the list of its files that is decided, else it is a warning.
+        the start: then it is a warning.
 
 What counts as a path is deliberately narrow: `/usr/bin/env`, `/dev/null`, `/login` in a prompt and
 `https://host/home/x` are none of these.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from muster.task.problem import shown
@@ -42,12 +42,9 @@ class Finding(NamedTuple):
     warning: bool = False
 
 
-def local_files(
-    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None, repo: str = ""
-) -> Iterator[Finding]:
+def local_files(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> Iterator[Finding]:
     """Every use of a file that may not be there. `before` has all prerequisites of a phase,
-    near and far; `files` are the paths of the commit the run starts from, None when unknown;
-    `repo` is the repository it works in, "" without one.
+    near and far; `repo` is the repository it works in, "" without one.
     """
     for name, phase in spec.phases.items():
         for key, text in () if pinned(phase) or phase.by_human else phase.texts.items():
@@ -55,7 +52,7 @@ def local_files(
                 what = f"names {shown(path)}, a file of one machine; put it into the repository, "
                 yield Finding(name, key, f"{what}or pin the phase with needs: {{machine: NAME}}")
     yield from _temporary(spec)
-    yield from _deliverables(spec, before, files, repo)
+    yield from _deliverables(spec, before, repo)
 
 
 def pinned(phase: Phase) -> str:
@@ -82,9 +79,7 @@ def _temporary(spec: Spec) -> Iterator[Finding]:
                 yield Finding(name, key, sentence)
 
 
-def _deliverables(
-    spec: Spec, before: Mapping[str, frozenset[str]], files: Collection[str] | None, repo: str
-) -> Iterator[Finding]:
+def _deliverables(spec: Spec, before: Mapping[str, frozenset[str]], repo: str) -> Iterator[Finding]:
     makers: dict[str, list[str]] = {}
     for name, phase in spec.phases.items():
         for path in phase.deliverables:
@@ -99,13 +94,9 @@ def _deliverables(
             for path in dict.fromkeys(word for word in named if word in makers):
                 if name in makers[path] or before[name] & set(makers[path]):
                     continue
-                committed = files if repo and files is not None else ()
-                if path in committed or any(file.startswith(f"{path}/") for file in committed):
-                    continue
                 maker = makers[path][0]
                 if name in before[maker]:
                     what = f"{maker} delivers, which runs after this phase; read it in a later one"
                 else:
                     what = f"{maker} delivers; add after: [{maker}]"
-                unsure = bool(repo) and files is None
-                yield Finding(name, key, f"reads {shown(path)}, which {what}", unsure)
+                yield Finding(name, key, f"reads {shown(path)}, which {what}", bool(repo))
