@@ -21,7 +21,7 @@ def blobs(tmp_path):
 @proves("store.blob")
 def test_a_blob_is_kept_under_its_hash(blobs):
     assert blobs.put(DATA) == NAME
-    assert blobs.put(DATA, NAME) == NAME
+    assert blobs.put(DATA) == NAME
     assert (blobs.get(NAME), blobs.has(NAME), list(blobs)) == (DATA, True, [NAME])
     blobs.drop(NAME)
     blobs.drop(NAME)
@@ -44,8 +44,9 @@ def test_a_write_that_fails_leaves_nothing(blobs, tmp_path, monkeypatch):
 
 @proves("store.blob-rot")
 def test_a_blob_that_came_as_other_bytes_is_refused(blobs):
-    with pytest.raises(Forged):
-        blobs.put(b"other", NAME)
+    with blobs.incoming() as arriving, pytest.raises(Forged):
+        arriving.write(b"other")
+        arriving.keep(NAME)
     assert list(blobs) == []
 
 

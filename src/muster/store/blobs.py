@@ -104,15 +104,12 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, data: bytes, sha256: str | None = None) -> str:
+    def put(self, data: bytes) -> str:
         """Keep `data` and return its sha256; durable on return, putting twice is harmless.
 
-        Raises: Forged: `sha256` was given and `data` is something else; nothing is kept.
-            Broken: the disk refused.
+        Raises: Broken: the disk refused.
         """
         name = hashlib.sha256(data).hexdigest()
-        if sha256 is not None and sha256 != name:
-            raise Forged(f"The blob {sha256} arrived as other bytes ({name}); fetch it again.")
         path = self._path(name)
         # A second put is the way a rotten blob is healed, so its bytes are looked at.
         if self.intact(name):
