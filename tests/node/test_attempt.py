@@ -1,7 +1,6 @@
 """One attempt, from its folder to its pushed commit, with hands that do what a test says."""
 
 import asyncio
-import dataclasses
 import errno
 import shutil
 from collections.abc import Callable
@@ -242,7 +241,7 @@ def test_a_conflict_names_the_phases_that_a_person_wrote(home):
     left, right, old = "1" * 40, "2" * 40, "3" * 40
     opened = msgspec.structs.replace(one.start.open, base=f"{left} {right} {old}")
     values = {"left": {"commit": left}, "right": {"commit": f"{old[:-1]}4\n{right}"}, "none": {}}
-    one.start = dataclasses.replace(one.start, open=opened, values=values)
+    one.start = msgspec.structs.replace(one.start, open=opened, values=values)
     asyncio.run(one.run())
     assert given == ["left", "right", "333333333333"]
 
@@ -268,7 +267,7 @@ def test_source_that_an_older_version_took_with_a_reference_fails_before_anythin
     effects = EffectRunner(home.path, OK, OK)
     one = trial(home, effects, **{key: "test '${a.summary}'"})
     given = msgspec.structs.replace(one.start.open, values={"a": {"summary": "fine"}})
-    one.start = dataclasses.replace(one.start, open=given)
+    one.start = msgspec.structs.replace(one.start, open=given)
     end = asyncio.run(one.run())
     assert end.status == "failed"
     assert "refers to ${a.summary} in shell source" in end.reason

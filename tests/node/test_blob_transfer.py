@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from msgspec.structs import replace
 from tests.node.desks import Desk, desks
 from tests.promise import proves
 
@@ -190,9 +191,7 @@ def test_an_entry_of_ones_own_about_a_known_hash_gets_nobody_the_blob(three):
     assert hub.core.log.entry(forged.id) is not None
     for server in (studio, hub):
         call = server.ask_for(forged.id, secret.artefact.sha256, laptop)
-        call = type(call)(
-            next(iter(laptop.far)), *[getattr(call, n) for n in list(call.__slots__)[1:]]
-        )
+        call = replace(call, link=next(iter(laptop.far)))
         with pytest.raises(NotFound):
             asyncio.run(server.serve_to(call))
     with pytest.raises(Unreachable):

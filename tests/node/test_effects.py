@@ -3,7 +3,6 @@
 import importlib
 import pkgutil
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import pytest
 from tests.node.cores import Cores
@@ -19,8 +18,7 @@ from muster.node.incarnations.own_incarnation import OwnIncarnation
 from muster.task.instruction import Effect
 
 
-@dataclass(frozen=True, slots=True)
-class _Sing(ev.Effect):
+class _Sing(ev.Effect, frozen=True):
     """Nobody can."""
 
 

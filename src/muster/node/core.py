@@ -134,7 +134,7 @@ class Core:
     @property
     def wants(self) -> set[type[ev.Effect]]:
         """What whoever drives this core must be able to carry out."""
-        own = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}
+        own: set[type[ev.Effect]] = {ev.Send, ev.Cut, ev.Stray, ev.Told, ev.Note}
         return own.union(*(part.effects for part in self._parts))
 
     # --- parts ----------------------------------------------------------------------------

@@ -10,7 +10,6 @@ starts, and not when it is wanted for the first time.
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from muster.channel.frame import Type
@@ -28,8 +27,7 @@ _MARK: Final = "__effect__"
 Handler = Callable[[Any], None]
 
 
-@dataclass(frozen=True, slots=True)
-class LinkUp(Event):
+class LinkUp(Event, frozen=True):
     """A link works. `peer` is what the channel proved; `local` is a program of the same user.
 
     `through` is the machine in the middle of a relayed link.
@@ -42,14 +40,12 @@ class LinkUp(Event):
     through: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LinkDown(Event):
+class LinkDown(Event, frozen=True):
     link: int
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived(Event):
+class Arrived(Event, frozen=True):
     """One frame came in."""
 
     link: int
@@ -58,93 +54,78 @@ class Arrived(Event):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Tick(Event):
+class Tick(Event, frozen=True):
     """Time passed; nothing else happened."""
 
 
-@dataclass(frozen=True, slots=True)
-class Turn(Event):
+class Turn(Event, frozen=True):
     """What went on for longer than a step may have its next turn; it comes for each `Again`."""
 
 
-@dataclass(frozen=True, slots=True)
-class EntriesCame(Event):
+class EntriesCame(Event, frozen=True):
     """Entries of a stream came from another machine."""
 
     stream: StreamName
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Committed(Event):
+class Committed(Event, frozen=True):
     """What the step wrote is durable. Whoever hears of it writes nothing, and may do effects."""
 
 
-@dataclass(frozen=True, slots=True)
-class RosterChanged(Event):
+class RosterChanged(Event, frozen=True):
     """Who is in the fleet, and what of them is known, was combined anew."""
 
     after: Roster
     before: Roster | None
 
 
-@dataclass(frozen=True, slots=True)
-class MachineHere(Event):
+class MachineHere(Event, frozen=True):
     """A link to a machine of the fleet came up."""
 
     machine: str
 
 
-@dataclass(frozen=True, slots=True)
-class MachineGone(Event):
+class MachineGone(Event, frozen=True):
     """No link leads to a machine any more, or one to another process of it."""
 
     machine: str
 
 
-@dataclass(frozen=True, slots=True)
-class MachineRemoved(Event):
+class MachineRemoved(Event, frozen=True):
     """A machine was revoked."""
 
     machine: str
 
 
-@dataclass(frozen=True, slots=True)
-class HeadConfirmed(Event):
+class HeadConfirmed(Event, frozen=True):
     """Nobody knows more of our own stream: what writes may be done."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewIncarnation(Event):
+class NewIncarnation(Event, frozen=True):
     """We write other streams from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class DoubtOver(Event):
+class DoubtOver(Event, frozen=True):
     """What was left alone while our own past was in doubt can be taken up."""
 
 
-@dataclass(frozen=True, slots=True)
-class DoubtLasts(Event):
+class DoubtLasts(Event, frozen=True):
     """Whoever asked at the beginning of the doubt can hear now what is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryDoubtful(Event):
+class MemoryDoubtful(Event, frozen=True):
     """Something failed half way: what is kept in memory may not be what the store says."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerTold(Event):
+class OwnerTold(Event, frozen=True):
     """The owner of tasks on this machine tells its worker what it would tell another's."""
 
     verb: str
     args: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Send(Effect):
+class Send(Effect, frozen=True):
     """Send a frame; `bulk` waits behind what is not."""
 
     link: int
@@ -152,16 +133,14 @@ class Send(Effect):
     bulk: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cut(Effect):
+class Cut(Effect, frozen=True):
     """Close a link."""
 
     link: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Perform(Effect):
+class Perform(Effect, frozen=True):
     """A call that has to wait for input or output: run its handler in the loop."""
 
     link: int
@@ -174,8 +153,7 @@ class Perform(Effect):
     ask: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Stray(Effect):
+class Stray(Effect, frozen=True):
     """A frame of a stream that the core knows nothing of: its call may just have been begun."""
 
     link: int
@@ -184,8 +162,7 @@ class Stray(Effect):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Told(Effect):
+class Told(Effect, frozen=True):
     """Something happened that whoever is served on this channel follows."""
 
     link: int
@@ -193,8 +170,7 @@ class Told(Effect):
     news: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Join(Effect):
+class Join(Effect, frozen=True):
     """A call that was passed on goes on as a stream: be in between, from the caller to `target`."""
 
     link: int
@@ -203,20 +179,17 @@ class Join(Effect):
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Again(Effect):
+class Again(Effect, frozen=True):
     """Something is not done yet: bring a Turn, behind what has come meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note(Effect):
+class Note(Effect, frozen=True):
     """Something for the daemon's own log; never more than a sentence, never a secret."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReachedAt(Effect):
+class ReachedAt(Effect, frozen=True):
     """Others reach us under this address from now on: remember it, and tell them."""
 
     address: str

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from muster.errors import Denied
@@ -19,8 +18,7 @@ from muster.store.sqlite import as_int
 from muster.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Noticed(ev.Event):
+class Noticed(ev.Event, frozen=True):
     """Something about this machine that a person must see; without a `title` it is over."""
 
     key: str

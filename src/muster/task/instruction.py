@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from muster.log.entry import EntryId
 from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
@@ -60,20 +62,15 @@ class Draft:
 Cite = EntryId | Draft
 
 
-class Event:
+class Event(Struct, frozen=True):
     """Something happened outside: what the core of a machine is told of."""
 
-    __slots__ = ()
 
-
-class Effect:
+class Effect(Struct, frozen=True):
     """Something is to be done outside, once everything it speaks of is durable."""
 
-    __slots__ = ()
 
-
-@dataclass(slots=True, frozen=True)
-class RaiseFence(Effect):
+class RaiseFence(Effect, frozen=True):
     """Owner: register a task's new epoch at its repository; answer with `Fenced`."""
 
     task: str
@@ -82,8 +79,7 @@ class RaiseFence(Effect):
     repo: str
 
 
-@dataclass(slots=True, frozen=True)
-class Fenced(Event):
+class Fenced(Event, frozen=True):
     """The repository's fence took (or refused, with the reason) a new epoch.
 
     `newest` is what the fence holds where it refused because of that.
@@ -95,8 +91,7 @@ class Fenced(Event):
     newest: Epoch = NO_EPOCH
 
 
-@dataclass(slots=True, frozen=True)
-class MoveBranch(Effect):
+class MoveBranch(Effect, frozen=True):
     """Owner: promote an attempt's commit by compare-and-set; answer with `Promoted`.
 
     It counts only where it is by that agent and signed by that machine.
@@ -112,8 +107,7 @@ class MoveBranch(Effect):
     agent: str
 
 
-@dataclass(slots=True, frozen=True)
-class Promoted(Event):
+class Promoted(Event, frozen=True):
     """The branch of a phase moved to `commit`; or did not, with the reason: `again` it may."""
 
     task: str
@@ -123,8 +117,7 @@ class Promoted(Event):
     again: bool = False
 
 
-@dataclass(slots=True, frozen=True)
-class StartAttempt(Effect):
+class StartAttempt(Effect, frozen=True):
     """Worker: run an agent on a task that this machine holds; it ends with one report.
 
     `attempt.start` is already among the drafts before this.
@@ -136,8 +129,7 @@ class StartAttempt(Effect):
     owner: str
 
 
-@dataclass(slots=True, frozen=True)
-class StopAttempt(Effect):
+class StopAttempt(Effect, frozen=True):
     """Worker: end the attempt's whole process tree; its end is reported when it is gone."""
 
     task: str
@@ -145,8 +137,7 @@ class StopAttempt(Effect):
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """Owner: tell the worker that it no longer holds this. It would find out by itself, later."""
 
     machine: str
@@ -155,8 +146,7 @@ class Stop:
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
-class BeatReply:
+class BeatReply(Struct, frozen=True):
     """Owner: answer a worker's beat. `gone` are the leases that it does not hold."""
 
     machine: str
@@ -165,8 +155,7 @@ class BeatReply:
     gone: tuple[tuple[str, Epoch], ...]
 
 
-@dataclass(slots=True, frozen=True)
-class AskPerson:
+class AskPerson(Struct, frozen=True):
     """Owner: a task waits for a person's decision."""
 
     task: str
@@ -174,8 +163,7 @@ class AskPerson:
     phase: str
 
 
-@dataclass(slots=True, frozen=True)
-class MachineFault:
+class MachineFault(Struct, frozen=True):
     """Owner: a machine failed at this part of itself, for the first time in a row."""
 
     machine: str
@@ -183,16 +171,14 @@ class MachineFault:
     reason: str
 
 
-@dataclass(slots=True, frozen=True)
-class MachineMended:
+class MachineMended(Struct, frozen=True):
     """Owner: what a machine failed at works again."""
 
     machine: str
     part: str
 
 
-@dataclass(slots=True, frozen=True)
-class Settled(Event):
+class Settled(Event, frozen=True):
     """Owner: a task has its outcome (or was cancelled); the run may go on. `cite` is the entry."""
 
     task: str

@@ -7,11 +7,12 @@ Rule 2: files with values lie beside the attempt's folder, not in it: they are n
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from muster.errors import Malformed, Unreachable
 from muster.limits import VALUE_BYTES_MAX, VALUE_INLINE_BYTES_MAX
@@ -44,7 +45,7 @@ async def taken(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> S
     Refused where one cannot be handed on.
     """
     given = await _whole(daemon, start, patiently)
-    return dataclasses.replace(start, values=_in_files(_folder(daemon, start), start, given))
+    return replace(start, values=_in_files(_folder(daemon, start), start, given))
 
 
 async def _whole(daemon: Runtime, start: StartAttempt, patiently: Patiently) -> Values:

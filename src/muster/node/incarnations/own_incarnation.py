@@ -11,7 +11,6 @@ any more; they are ended from then on (replica/forks.py, rule 5).
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -58,22 +57,19 @@ FLEET_KINDS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class FactsChanged(ev.Event):
+class FactsChanged(ev.Event, frozen=True):
     """The machine looked at itself again; `facts` as fleet/facts.py writes them."""
 
     facts: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ShutOut(ev.Event):
+class ShutOut(ev.Event, frozen=True):
     """A peer refused our link and showed a document: ours to check, whoever showed it."""
 
     proof: str
 
 
-@dataclass(frozen=True, slots=True)
-class FreshCertificates(ev.Effect):
+class FreshCertificates(ev.Effect, frozen=True):
     """Our record changed: show a certificate that says so, from the next handshake on."""
 
 

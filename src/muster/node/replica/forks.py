@@ -52,8 +52,7 @@ class Dispute:
     until_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Regressed(Event):
+class Regressed(Event, frozen=True):
     """Our incarnation is over: we were set back, or somebody else writes in our name.
 
     What is only claimed is not `proven`: anybody can claim.
@@ -64,8 +63,7 @@ class Regressed(Event):
     proven: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class RolledBack(Event):
+class RolledBack(Event, frozen=True):
     """Streams were cut back; what is never forgotten of the entries beyond their ends."""
 
     lost: list[Entry]

@@ -12,7 +12,6 @@ Rule 4: which streams ended, and where, is the business of forks.py.
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from muster.errors import Forged, Malformed, MusterError, Refused
 from muster.limits import COSIGNS_KNOWN, LINK_FAULTS_MAX, STREAMS_OF_MACHINE_MAX
@@ -45,16 +44,14 @@ DECLARED[__name__] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Contradicted(Event):
+class Contradicted(Event, frozen=True):
     """A writer showed two histories of what we may not hold."""
 
     stream: StreamName
     what: str
 
 
-@dataclass(frozen=True, slots=True)
-class OwnWanted(Event):
+class OwnWanted(Event, frozen=True):
     """A machine asks for entries of its own log: it was set back, or is a copy."""
 
     machine: MachineId

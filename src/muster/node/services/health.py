@@ -3,7 +3,6 @@
 Rule 1: it is told once, and again when it is over; nothing is decided here.
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from muster.fleet import acknowledgement
@@ -25,8 +24,7 @@ DISK_FULL: Final = "disk-full"
 CLOCK: Final = "clock"
 
 
-@dataclass(frozen=True, slots=True)
-class HadNoRoom(ev.Event):
+class HadNoRoom(ev.Event, frozen=True):
     """The disk was full for so long; what was ended to make room, and how many lines were lost."""
 
     for_ms: int

@@ -6,7 +6,6 @@ Rule 2: the fleet hears that somebody is needed, never what is asked: that stays
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from muster.errors import Conflict, Refused
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 INCIDENT: Final = "question-"
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerAttempt(ev.Effect):
+class AnswerAttempt(ev.Effect, frozen=True):
     """A person's answer to a permission that an agent asked for."""
 
     task: str

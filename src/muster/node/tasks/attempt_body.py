@@ -8,7 +8,6 @@ Rule 3: an event names the task and epoch it belongs to; an agent cannot say ano
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from muster import limits
@@ -43,8 +42,7 @@ _LARGE_MAX: Final = 8
 _LEFT_OUT_SHOWN_MAX: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEvent(ev.Event):
+class AttemptEvent(ev.Event, frozen=True):
     """An attempt of ours did something: for the journal."""
 
     task: str
@@ -54,8 +52,7 @@ class AttemptEvent(ev.Event):
     actor: str = "muster"
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptStage(ev.Event):
+class AttemptStage(ev.Event, frozen=True):
     """What an attempt of ours is at now; its owner hears of it with the next beat."""
 
     task: str
@@ -63,8 +60,7 @@ class AttemptStage(ev.Event):
     stage: Stage
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptEnded(ev.Event):
+class AttemptEnded(ev.Event, frozen=True):
     """An attempt of ours ended: it finished, or failed before its agent began (a refusal)."""
 
     body: Ended

@@ -28,8 +28,7 @@ class Again:
     at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class MatchGlob(ev.Effect):
+class MatchGlob(ev.Effect, frozen=True):
     """List what a glob matches; answer with `Matched`."""
 
     run: str
@@ -39,8 +38,7 @@ class MatchGlob(ev.Effect):
     glob: str
 
 
-@dataclass(frozen=True, slots=True)
-class Matched(ev.Event):
+class Matched(ev.Event, frozen=True):
     """What the glob of an `each:` phase matches in the commit it starts from."""
 
     run: str
@@ -52,8 +50,7 @@ class Matched(ev.Event):
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FindBase(ev.Effect):
+class FindBase(ev.Effect, frozen=True):
     """Find the commit that a run's `base` names; answer with `BaseFound`."""
 
     run: str
@@ -61,8 +58,7 @@ class FindBase(ev.Effect):
     base: str
 
 
-@dataclass(frozen=True, slots=True)
-class BaseFound(ev.Event):
+class BaseFound(ev.Event, frozen=True):
     """The commit that a run starts from; or why there is none: `again` the remote may be asked."""
 
     run: str

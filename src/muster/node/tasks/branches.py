@@ -8,7 +8,6 @@ Rule 3: what cannot be brought back is an incident until it can: a result that i
 reported as there.
 """
 
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
@@ -34,8 +33,7 @@ DECLARED[__name__] = {
 INCIDENT: Final = "branch-"
 
 
-@dataclass(frozen=True, slots=True)
-class BringBack(ev.Effect):
+class BringBack(ev.Effect, frozen=True):
     """See that a settled branch stands, with its worker's help where it does not.
 
     Answer with `BroughtBack`.
@@ -44,8 +42,7 @@ class BringBack(ev.Effect):
     move: MoveBranch
 
 
-@dataclass(frozen=True, slots=True)
-class BroughtBack(ev.Event):
+class BroughtBack(ev.Event, frozen=True):
     """The branch of a settled task stands; or is gone, and why it could not be brought back."""
 
     task: str

@@ -10,7 +10,6 @@ owner keeps in memory is read back from the tables, for nobody knows what became
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from muster.fleet import folds
@@ -71,8 +70,7 @@ _END_KINDS: Mapping[str, type[Ended]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ReadBack(ev.Event):
+class ReadBack(ev.Event, frozen=True):
     """What the owner keeps in memory of its tasks was read back from the tables."""
 
 

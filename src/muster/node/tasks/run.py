@@ -4,8 +4,10 @@ Rule: nothing here writes or asks anybody; runs.py does.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec.structs import replace
 
 from muster.log.entry import EntryId
 from muster.task import graph, kinds, template
