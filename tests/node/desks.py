@@ -58,9 +58,7 @@ class Desk:
         desk, far = self.far[link]
         if type is Type.CALL:
             asked = json.loads(payload)
-            call = ev.Perform(
-                far, channel, asked["verb"], asked["args"], self.core.machine, "muster"
-            )
+            call = ev.Perform(far, channel, asked["verb"], asked["args"], self.core.machine)
             desk._tasks.append(asyncio.create_task(desk.called(call)))
             return
         payload = self.spoil(type, payload)
@@ -131,7 +129,7 @@ class Desk:
 
     def ask_for(self, entry: EntryId, sha256: str, peer: "Desk") -> ev.Perform:
         args = {"entry": entry.hex(), "sha256": sha256}
-        return ev.Perform(0, 1, "blob.serve", args, peer.core.machine, "muster")
+        return ev.Perform(0, 1, "blob.serve", args, peer.core.machine)
 
     def files(self) -> list[str]:
         """Everything on the disk of this desk, half-written files included."""

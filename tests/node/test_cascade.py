@@ -150,7 +150,7 @@ def test_a_link_that_ended_is_dialled_again_though_the_core_hears_of_the_end_lat
 
     async def serve(link: MemoryLink) -> None:
         half.served.append(link.channel)
-        links[7] = Link(7, half.peer, False, link.channel, 0, 0)
+        links[7] = Link(7, half.peer, False, link.channel, 0)
         asyncio.get_running_loop().call_soon(links.clear)
         half.cascade.stir()
 

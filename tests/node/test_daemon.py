@@ -270,8 +270,8 @@ def test_so_many_calls_of_a_link_are_under_way_and_each_that_ends_makes_place():
 
     async def drive() -> None:
         half: Any = Half()
-        call: Any = ev.Perform(1, 1, "repo.list", {}, "peer", "muster")
-        other: Any = ev.Perform(2, 1, "repo.list", {}, "peer", "muster")
+        call: Any = ev.Perform(1, 1, "repo.list", {}, "peer")
+        other: Any = ev.Perform(2, 1, "repo.list", {}, "peer")
         for _ in range(LINK_CALLS_OPEN_MAX + 3):
             half.perform(call)
         assert half.refused == ["Conflict"] * 3

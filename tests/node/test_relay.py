@@ -54,7 +54,7 @@ class Spoke(Desk):
         """A call for a relay, as `studio` makes it over its link."""
         number = next(n for n in self.far if self.core.links[n].peer) if link is None else link
         peer = self.core.links[number].peer
-        return ev.Perform(number, 99, relay.ASK, {"to": to}, peer, "muster")
+        return ev.Perform(number, 99, relay.ASK, {"to": to}, peer)
 
 
 def _public(pem: bytes) -> bytes:
@@ -144,7 +144,7 @@ def test_the_middle_joins_nobody_but_two_other_live_machines_over_links_of_its_o
 def test_a_revoked_machine_is_neither_asked_for_nor_served(room: Room):
     hub, studio, laptop = room.hub, room.studio, room.laptop.core.machine
     call = hub.asked(laptop)
-    offered = ev.Perform(next(iter(studio.far)), 98, relay.SERVE, {"from": laptop}, "", "muster")
+    offered = ev.Perform(next(iter(studio.far)), 98, relay.SERVE, {"from": laptop}, "")
     args = {"name": "laptop", "reason": "stolen"}
     assert room.world["hub"].order("revoke", "laptop", args)["ok"]
     room.world.pass_ms(1_000)

@@ -169,7 +169,7 @@ def test_a_call_whose_link_went_before_it_was_begun_opens_no_stream(two):
     hub, studio = two
     (number,) = studio.far
     studio.gone.add(number)
-    call = ev.Perform(number, 31, "blob.serve", {}, hub.core.machine, "muster")
+    call = ev.Perform(number, 31, "blob.serve", {}, hub.core.machine)
     with pytest.raises(Unreachable, match="gone"):
         studio.streams.open(call)
     assert studio.open == []
@@ -181,7 +181,7 @@ def test_a_link_has_so_many_streams_and_one_that_ends_makes_place(two):
     link = next(iter(hub.far))
 
     async def scenario() -> None:
-        calls = [ev.Perform(link, n, "git.serve", {}, "", "muster") for n in range(1, 101)]
+        calls = [ev.Perform(link, n, "git.serve", {}, "") for n in range(1, 101)]
         open_ = [hub.streams.open(call) for call in calls]
         for stream in open_[:LINK_STREAMS_MAX]:
             stream.accept()
@@ -189,7 +189,7 @@ def test_a_link_has_so_many_streams_and_one_that_ends_makes_place(two):
             open_[-1].accept()
         with pytest.raises(Malformed, match="has a stream already"):
             hub.streams.open(calls[0])
-        relayed = hub.streams.open(ev.Perform(link, 500, "relay.serve", {}, "", "muster"))
+        relayed = hub.streams.open(ev.Perform(link, 500, "relay.serve", {}, ""))
         relayed.accept()
 
         async def nothing() -> None:
@@ -227,7 +227,7 @@ def test_what_a_step_told_waits_for_its_reader_and_what_was_too_much_is_said(two
     hub, _ = two
 
     async def scenario() -> None:
-        stream = hub.streams.open(ev.Perform(1, 7, "watch", {}, "", "muster"))
+        stream = hub.streams.open(ev.Perform(1, 7, "watch", {}, ""))
         for news in ("a", "a", "b", "a"):
             hub.streams.told(ev.Told(1, 7, news))
         assert [await stream.hear() for _ in range(3)] == ["a", "b", "a"]

@@ -125,7 +125,7 @@ async def _nothing(_daemon: Any, _call: Any, _ask: Any) -> Any:
 
 @proves("node.loop-verbs-answer")
 def test_whoever_asked_is_answered_once_whatever_goes_wrong() -> None:
-    call: Any = ev.Perform(1, 1, "x", {}, "", "muster")
+    call: Any = ev.Perform(1, 1, "x", {}, "")
     for handler, count in ((_mistake, 1), (_refusal, 1), (_nothing, 0)):
         half: Any = Half(handler)
         try:

@@ -16,18 +16,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar, get_args, get_origin
 
+from msgspec import Struct
+
 from muster import limits
 from muster.errors import Malformed
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
-from muster.log.kind import ignores_unknown
+from muster.log.kind import ignores_unknown, kind_of
 from muster.log.stream import StreamName
 
 Affinity = Literal["text", "int", "blob"]
 Column = tuple[str, Affinity]
 Value = str | int | bytes | None
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Struct)
 R = TypeVar("R", bound=NamedTuple)
 
 # Where a row names no entry, or none yet.
@@ -152,8 +154,10 @@ def body_as(entry: Entry, body_type: type[T]) -> T:
 _read: dict[tuple[EntryId, type[Any]], Any] = {}
 
 
-def body_or_none(entry: Entry, body_type: type[T]) -> T | None:
-    """As `body_as`, for whoever passes over what cannot be read: None."""
+def body_or_none(entry: Entry | None, body_type: type[T]) -> T | None:
+    """As `body_as`; None without an entry, for one of another kind, and what cannot be read."""
+    if entry is None or entry.header.kind != kind_of(body_type):
+        return None
     try:
         return body_as(entry, body_type)
     except Skip:

@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from msgspec import Struct
+
 from muster.channel import frame as frames
 from muster.channel.frame import Type
 from muster.errors import Unsettled
@@ -26,6 +28,7 @@ from muster.fleet.roster import Roster
 from muster.limits import NOTES_PER_MINUTE_MAX, STEP_REACTIONS_MAX, STEP_ROUNDS_MAX
 from muster.log import canon
 from muster.log.entry import Entry, EntryId
+from muster.log.kind import kind_of
 from muster.log.stream import FLEET, FleetId, Incarnation, Scope, StreamName
 from muster.log.sync import Sync
 from muster.node import event as ev
@@ -83,7 +86,7 @@ class Core:
         # The ways to a machine and how they went: who dials (node/links/paths.py) puts itself here.
         self.ways_to: Callable[[str], list[Tried]] = lambda _machine: []
         # What was written in this step, and is written again where the rest is taken back.
-        self.surviving: list[tuple[str, bytes]] = []
+        self.surviving: list[Struct] = []
         # What parts remember of this step alone; it is taken back with what they wrote.
         self.of_step: dict[object, None] = {}
         # Each once: whatever makes us say it may come again and again until we may.
@@ -198,6 +201,10 @@ class Core:
         """One entry in our stream of `scope`; durable when this step returns."""
         return self.append_all(scope, (Draft(kind, actor, tuple(cause), body),))[0]
 
+    def append_body(self, body: Struct, **about: Any) -> Entry:
+        """As `append`, of the kind whose body this is."""
+        return self.append(kind_of(type(body)), canon.encode(body), **about)
+
     def append_all(self, scope: Scope, drafts: Sequence[Draft]) -> list[Entry]:
         """Several entries at once, in order. Raises: Unsettled while our head is unconfirmed."""
         if not self.settled:
@@ -254,8 +261,8 @@ class Core:
         while len(self.of_step) > mark.of_step:
             self.of_step.popitem()
         self.membership.stale()
-        for kind, body in self.surviving[mark.surviving :]:
-            self.append(kind, body)
+        for body in self.surviving[mark.surviving :]:
+            self.append_body(body)
 
     # --- one step -----------------------------------------------------------------------------
 

@@ -42,7 +42,6 @@ class LinkUp(Event, frozen=True):
 
 class LinkDown(Event, frozen=True):
     link: int
-    reason: str = ""
 
 
 class Arrived(Event, frozen=True):
@@ -148,7 +147,6 @@ class Perform(Effect, frozen=True):
     verb: str
     args: Mapping[str, Any]
     peer: str
-    caller: str
     # The Request of its handler.
     ask: Any = None
 

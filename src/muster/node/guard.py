@@ -50,13 +50,6 @@ class Mark(NamedTuple):
     of_step: int
 
 
-class Failure(NamedTuple):
-    """What became of a unit that failed: one sentence, and whether the mistake is ours."""
-
-    text: str
-    mistake: bool
-
-
 class Guard:
     """See the rules at the top of this file."""
 
@@ -76,8 +69,8 @@ class Guard:
 
     def run(
         self, unit: str, about: str, work: Callable[P, object], *args: P.args, **named: P.kwargs
-    ) -> Failure | None:
-        """Do one unit of work; what it became when it failed, and then nothing of it was done.
+    ) -> str | None:
+        """Do one unit of work; a sentence when it failed, and then nothing of it was done.
 
         `about` names the subject for people: a task, an entry, a machine.
         Raises: Broken when the disk failed.
@@ -92,17 +85,17 @@ class Guard:
             return self.failed(unit, about, error)
         return None
 
-    def failed(self, unit: str, about: str, error: Exception) -> Failure:
-        """Count and tell what failed; whoever caught it has taken it back."""
+    def failed(self, unit: str, about: str, error: Exception) -> str:
+        """Count and tell what failed, a sentence; whoever caught it has taken it back."""
         mistake = not isinstance(error, MusterError)
         said = sentence(f"{type(error).__name__}: {error}" if mistake else str(error))
-        failure = Failure(f"this machine failed at it ({said})" if mistake else said, mistake)
+        failure = f"this machine failed at it ({said})" if mistake else said
         self._counters[labelled("failed", unit)] += 1
-        self._note(f"{unit} {about}: {failure.text}")
+        self._note(f"{unit} {about}: {failure}")
         if mistake:
             # As it is, line by line: whoever mends it needs the places.
             self._note("".join(traceback.format_exception(error)))
-        self._waiting.append((unit, about, failure.text))
+        self._waiting.append((unit, about, failure))
         return failure
 
     def report(self, boot_ms: int) -> None:

@@ -40,7 +40,6 @@ class Link:
     peer: str
     local: bool
     channel: str
-    up_ms: int
     heard_ms: int
     skew_ms: int = 0
     # The peer's wall clock less the time since our start, as it said with its newest hello.

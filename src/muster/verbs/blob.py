@@ -5,13 +5,14 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Struct, UnsetType
 
 from muster.errors import Conflict, NotFound
+from muster.log.fold import body_or_none
 from muster.node.attempts import blob_transfer as holder
 from muster.node.host import clock
 from muster.task.artefact import Artefact
 from muster.task.identity import branch_of
+from muster.task.kinds import TaskSettle
 from muster.verbs.declaration import Call, Core, Daemon, Perform, Request, Stream, data, pos, verb
 from muster.verbs.find import OfTask, find_task
-from muster.verbs.task import settlement
 
 # Often enough for a person, seldom enough for a socket.
 _TOLD_EVERY_MS: Final = 500
@@ -45,7 +46,7 @@ def artefacts(core: Core, call: Call, ask: OfTask) -> Delivered:
     """What a settled task delivered."""
     row = find_task(core, ask.task).row
     task: Any = {"task": row.task, "phase": row.phase, "state": row.state}
-    body = settlement(core, row)
+    body = body_or_none(core.log.entry(row.settled), TaskSettle)
     if row.state != "done" or body is None:
         raise Conflict(f"task {row.task[:12]} is {row.state}: it delivered nothing")
     if body.commit:

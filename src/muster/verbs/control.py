@@ -85,7 +85,7 @@ def _leave_word(core: Core, call: Call, ask: Cancel, known: Meant) -> Cancelled:
     if len(ask.reason) > REASON_CHARS_MAX:
         raise Malformed(f"a reason has at most {REASON_CHARS_MAX} characters")
     end = kinds.WorkEnd(known.id, call.statement.encode().hex(), ask.reason)
-    core.append("work.end", kinds.body_bytes(end), cause=call.cites[:1], actor=call.actor)
+    core.append_body(end, cause=call.cites[:1], actor=call.actor)
     run, task = (known.id, UNSET) if known.what == "run" else (UNSET, known.id)
     return Cancelled(run, task, left_for=known.owner)
 

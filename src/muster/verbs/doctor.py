@@ -66,7 +66,13 @@ def doctor(context: Context, ask: Nothing) -> Checks | Finding:
 
         muster doctor
     """
-    checks = [*_system(context.home), *_of_home(context.home)]
+    well, newest = "new enough", "install the newest apsw: pip install -U apsw"
+    checks = [
+        _guarded("SQLite", newest, check_version, well),
+        _guarded("git", "install git 2.29 or newer", gits.check_version, well),
+        *_agents(context.home),
+        *_of_home(context.home),
+    ]
     if os.path.exists(context.home.path / "seed"):
         checks += _of_daemon(context)
     # What is wrong with the past of a machine makes everything else doubtful.
@@ -85,13 +91,6 @@ def _guarded(name: str, mend: str, look: Callable[[], object], well: str) -> Che
 
 
 # --- the system -----------------------------------------------------------------------------------
-
-
-def _system(home: Home) -> Iterator[Check]:
-    well, newest = "new enough", "install the newest apsw: pip install -U apsw"
-    yield _guarded("SQLite", newest, check_version, well)
-    yield _guarded("git", "install git 2.29 or newer", gits.check_version, well)
-    yield from _agents(home)
 
 
 def _agents(home: Home) -> Iterator[Check]:

@@ -27,11 +27,6 @@ def doubt(core: Core, call: Call, ask: Nothing) -> View | None:
 
     That another copy of it runs is one of the reasons; nothing where all is known.
     """
-    return view(core)
-
-
-def view(core: Core) -> View | None:
-    """What the verb answers, for `status` as well."""
     kept, beside = core.part(Doubt).kept, core.part(Lives).beside is not None
     if kept is None and not beside:
         return None

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Final
 
-import msgspec
 from msgspec import Struct
 
 from muster.address import check_address
@@ -12,7 +11,6 @@ from muster.fleet import join as joining
 from muster.fleet.invite import open_invite, write_invite
 from muster.fleet.name import check_name
 from muster.limits import INVITE_HOURS_MAX
-from muster.log import canon
 from muster.log.stream import StreamName
 from muster.node.incarnations.doubt import Doubt
 from muster.node.verb import Line
@@ -121,8 +119,8 @@ def enrol(core: Core, call: Call, ask: Enrol) -> str:
 
 
 def _written(core: Core, enrolment: joining.Enrolment) -> str:
-    for kind, body in enrolment.entries:
-        core.append(kind, canon.encode(msgspec.to_builtins(body)))
+    for _, body in enrolment.entries:
+        core.append_body(body)
     return enrolment.answer.decode()
 
 

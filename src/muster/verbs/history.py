@@ -51,7 +51,7 @@ def rows(core: Core, held: Held[TaskRow]) -> list[TaskRow]:
 def question(core: Core, row: TaskRow) -> str:
     """What the phase of this task asks of a person; "" when it asks an agent."""
     entry = core.log.entry(row.opened)
-    body = body_or_none(entry, kinds.TaskOpen) if entry is not None else None
+    body = body_or_none(entry, kinds.TaskOpen)
     if body is None or body.template.get("by") != "human":
         return ""
     text = str(body.template.get("do", ""))

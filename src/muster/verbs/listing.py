@@ -6,13 +6,14 @@ Rule 2: an answer has room for so many bytes, whatever members wrote: a list tha
 than any answer can be is cut as one of too many rows is, and does not fail.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import takewhile
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final
 
 import msgspec
 
 from muster.limits import ANSWER_BYTES_MAX
+from muster.message.fold import Message
 from muster.verbs.declaration import Call
 
 # An answer of so many rows is a few megabytes, below what an answer may be.
@@ -22,8 +23,6 @@ _ROW_BYTES: Final = 600
 
 Rows = Annotated[int, msgspec.Meta(ge=1, le=LIMIT_MAX)] | None
 """How many rows are asked for; None: as many as is usual."""
-
-T = TypeVar("T")
 
 
 class Room:
@@ -41,14 +40,14 @@ class Room:
         return self._left >= 0 and self._rows >= 0
 
 
-def oldest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:
-    """The first rows, as many as there is room for."""
-    return list(takewhile(lambda row: room.has(value(row)), rows))
+def oldest_fitting(messages: Sequence[Message], room: Room) -> list[Message]:
+    """The first messages, as many as there is room for."""
+    return list(takewhile(lambda message: room.has(message.text), messages))
 
 
-def newest_fitting(rows: Sequence[T], value: Callable[[T], object], room: Room) -> list[T]:
-    """The last rows, as many as there is room for."""
-    return oldest_fitting(rows[::-1], value, room)[::-1]
+def newest_fitting(messages: Sequence[Message], room: Room) -> list[Message]:
+    """The last messages, as many as there is room for."""
+    return oldest_fitting(messages[::-1], room)[::-1]
 
 
 def say_cut(call: Call, limit: int, what: str, more: str) -> None:

@@ -35,8 +35,7 @@ from muster.verbs.thread import (
     keeper_of,
     newest,
     rows_max,
-    text_of,
-    who,
+    shown,
 )
 
 # What became of one is looked up at each of its recipients.
@@ -289,7 +288,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
     if ask.all:
         before = messages.find(core, ask.before) if ask.before else None
         all_of_it = messages.newest_for(core, ask.agent, before, limit)
-        found = newest_fitting(all_of_it, text_of, room)
+        found = newest_fitting(all_of_it, room)
         readings = [r for message in found for r in messages.readings(core, message.id)]
         if len(found) == limit or len(found) < len(all_of_it):
             first = found[0].id.hex()[:12]
@@ -300,7 +299,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         unread = core.part(Mailbox).unread(ask.agent)
         places = (p for p in unread if speakers.speaks(p.stream, p.seq))
         oldest = [messages.at(core, place.stream, place.seq) for place in islice(places, limit)]
-        found, readings = oldest_fitting(oldest, text_of, room), []
+        found, readings = oldest_fitting(oldest, room), []
         there = core.part(Mailbox).count(speakers, ask.agent)
         if there > len(found):
             more = f"--mark marks them as read, then the others come{further(limit, '; ')}"
@@ -311,10 +310,7 @@ def inbox(core: Core, call: Call, ask: Inbox) -> Turns[list[Item]]:
         _mark(core, ask.agent, [m for m in found if not items[m.id].read])
     return [
         Item(
-            **who(core, message),
-            machine=core.membership.name_of(message.stream.machine),
-            text=message.text,
-            t_ms=message.at_ms,
+            **shown(core, message),
             thread=message.thread,
             subject=message.subject,
             read=items[message.id].read,
@@ -372,9 +368,9 @@ def sent(core: Core, call: Call, ask: Listing) -> Turns[list[Outgoing]]:
     """
     limit = rows_max(ask.limit)
     found = messages.newest_in(core, lambda stream: stream.machine == core.machine, limit + 1)
-    shown = newest(call, found, limit, Room(MESSAGES_SHOWN_MAX), "messages")
+    listed = newest(call, found, limit, Room(MESSAGES_SHOWN_MAX), "messages")
     outgoing = []
-    for number, message in enumerate(shown, 1):
+    for number, message in enumerate(listed, 1):
         if number % _SENT_PER_TURN == 0:
             yield
         whom = [

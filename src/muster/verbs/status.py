@@ -16,8 +16,8 @@ from muster.node.tasks.runs import RunService
 from muster.node.tasks.worker import WorkerService
 from muster.node.verb import Turns
 from muster.task.fold import TASK
-from muster.verbs.declaration import Call, Core, Request, opt, verb
-from muster.verbs.doubt import View, view
+from muster.verbs.declaration import Call, Core, Nothing, Request, opt, verb
+from muster.verbs.doubt import View, doubt
 from muster.verbs.incident import Incident, listed
 
 INCIDENTS_SHOWN_MAX: Final = 5
@@ -106,7 +106,7 @@ def status(core: Core, call: Call, ask: Ask) -> Turns[Status]:
         fleet=core.membership.fleet,
         incarnation=core.membership.incarnation,
         settled=core.settled,
-        doubt=view(core),
+        doubt=doubt(core, call, Nothing()),
         revoked=None if revoked is None else Revoked(revoked.issued_ms, revoked.reason),
         operators=len(core.roster.operators),
         machines=Machines(

@@ -148,20 +148,12 @@ class Result(Task, frozen=True, kw_only=True):
 def result(core: Core, call: Call, ask: OfTask) -> Result:
     """What a settled task yielded."""
     row = find_task(core, ask.task).row
-    body = settlement(core, row)
+    body = body_or_none(core.log.entry(row.settled), kinds.TaskSettle)
     if body is None:
         raise Conflict(f"task {row.task[:12]} is {row.state}: it has no result")
     return Result(
         **_viewed(core, row), values=body.values, artefacts=list(body.artefacts), usage=body.usage
     )
-
-
-def settlement(core: Core, row: TaskRow) -> kinds.TaskSettle | None:
-    """What its owner wrote when the task ended; None without it, or where it cannot be read."""
-    entry = core.log.entry(row.settled)
-    if entry is None or entry.header.kind != "task.settle":
-        return None
-    return body_or_none(entry, kinds.TaskSettle)
 
 
 class Candidate(Struct, frozen=True):
@@ -254,8 +246,6 @@ def _decisions(core: Core, held: Held[TaskRow]) -> list[Decision]:
     """Each assignment of a task, with the candidates as they were, and why it came to nothing."""
     found, left = [], past.left(core, held)
     for entry in history(core, held):
-        if entry.header.kind != "task.assign":
-            continue
         body = body_or_none(entry, kinds.TaskAssign)
         if body is None:
             continue

@@ -115,20 +115,12 @@ def _thread(core: Core, call: Call, scope: Scope, room: Room, limit: int | None 
     those, name = core.roster.groups.get(scope, {}), scope.rpartition(".")[2]
     most = rows_max(limit)
     found = messages.newest_in(core, lambda stream: stream.scope == scope, most + 1)
-    shown = newest(call, found, most, room, f"messages of {name}")
+    newer = newest(call, found, most, room, f"messages of {name}")
     return Thread(
         name,
         keeper_of(core, scope) if group_owner(scope) else "",
         sorted(core.membership.name_of(m) for m in those),
-        [
-            Said(
-                **who(core, each),
-                machine=core.membership.name_of(each.stream.machine),
-                text=each.text,
-                t_ms=each.at_ms,
-            )
-            for each in shown
-        ],
+        [Said(**shown(core, each)) for each in newer],
     )
 
 
@@ -152,11 +144,18 @@ def keeper_of(core: Core, scope: Scope) -> str:
     return core.membership.name_of(group_owner(scope) or "")
 
 
-def who(core: Core, message: Message) -> dict[str, Any]:
-    """A message by its id, who it is from as far as it is proven, and what else it claims."""
+def shown(core: Core, message: Message) -> dict[str, Any]:
+    """A message as a `Said`: by its id, and who it is from as far as it is proven."""
     found = said(core, message.entry)
-    claims = found.claims or UNSET
-    return {"message": message.id.hex(), "by": found.name, "trust": found.trust, "claims": claims}
+    return {
+        "message": message.id.hex(),
+        "by": found.name,
+        "trust": found.trust,
+        "claims": found.claims or UNSET,
+        "machine": core.membership.name_of(message.stream.machine),
+        "text": message.text,
+        "t_ms": message.at_ms,
+    }
 
 
 def rows_max(limit: int | None) -> int:
@@ -166,18 +165,13 @@ def rows_max(limit: int | None) -> int:
 
 def newest(call: Call, found: list[Message], limit: int, room: Room, what: str) -> list[Message]:
     """The newest of what was found that may be shown; where there is more, that is said."""
-    shown = newest_fitting(found[-limit:], text_of, room)
-    if len(found) > len(shown):
+    newer = newest_fitting(found[-limit:], room)
+    if len(found) > len(newer):
         most = f"no answer has more than {MESSAGES_SHOWN_MAX}"
-        say_cut(call, len(shown), f"{what}, the newest,", further(limit) or most)
-    return shown
+        say_cut(call, len(newer), f"{what}, the newest,", further(limit) or most)
+    return newer
 
 
 def further(limit: int, before: str = "") -> str:
     """How to see more of a list that was cut, where a longer one can be had."""
     return f"{before}--limit shows more" if limit < MESSAGES_SHOWN_MAX else ""
-
-
-def text_of(message: Message) -> str:
-    """What a message weighs in an answer."""
-    return message.text

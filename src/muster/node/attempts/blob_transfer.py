@@ -13,13 +13,12 @@ import asyncio
 import re
 from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from muster.errors import Conflict, Denied, Forged, Malformed, MusterError, NotFound, Unreachable
 from muster.limits import BLOB_SILENCE_MS_MAX
 from muster.log.entry import Entry, EntryId
 from muster.log.fold import body_or_none
-from muster.log.kind import kind_of
 from muster.log.stream import MachineId
 from muster.node import event as ev
 from muster.node.call.streams import Served
@@ -41,7 +40,6 @@ DECLARED[__name__] = {
     "blob-not-there": "A machine that should have a blob did not give it.",
 }
 
-B = TypeVar("B", bound=kinds.Body)
 Told = Callable[[Artefact, int], None]
 
 _ID: Final = re.compile(r"[0-9a-f]{64}")
@@ -63,7 +61,7 @@ class Source(NamedTuple):
 def sources(core: "Core", row: TaskRow) -> list[Source]:
     """The blobs that a settled task yielded. Raises: Conflict where it has no result."""
     entry = core.log.entry(row.settled)
-    body = _body(entry, kinds.TaskSettle)
+    body = body_or_none(entry, kinds.TaskSettle)
     if entry is None or body is None:
         raise Conflict(f"task {row.task[:12]} is {row.state}: it has no result")
     found = named(body.commit, body.artefacts)
@@ -71,10 +69,11 @@ def sources(core: "Core", row: TaskRow) -> list[Source]:
         return []
     # The owner cites the assignment and then the end of the attempt, which names the blobs.
     causes = [core.log.entry(cause) for cause in entry.causes]
-    given = next((b for b in (_body(c, kinds.TaskAssign) for c in causes) if b is not None), None)
+    assigns = (body_or_none(cause, kinds.TaskAssign) for cause in causes)
+    given = next((each for each in assigns if each is not None), None)
     ends: list[Entry] = []
-    for cause in causes if given is not None else ():
-        end = _body(cause, kinds.AttemptFinish)
+    for cause in causes:
+        end = body_or_none(cause, kinds.AttemptFinish)
         # Only how the attempt ended that was assigned so.
         if cause is not None and end is not None and given is not None:
             who = (end.task, end.epoch, cause.stream.machine)
@@ -86,7 +85,7 @@ def sources(core: "Core", row: TaskRow) -> list[Source]:
 
 def repository_of(core: "Core", row: TaskRow) -> str:
     """The repository that a task works in, "" for none."""
-    opened = _body(core.log.entry(row.opened), kinds.TaskOpen)
+    opened = body_or_none(core.log.entry(row.opened), kinds.TaskOpen)
     return "" if opened is None else opened.repo
 
 
@@ -106,7 +105,7 @@ def handed_on(core: "Core", owner: str, opened: kinds.TaskOpen) -> list[Source]:
             continue
         after[phase], found[phase] = [], {}
         for row in _done(core, owner, opened.run, phase):
-            template = _body(core.log.entry(row.opened), kinds.TaskOpen)
+            template = body_or_none(core.log.entry(row.opened), kinds.TaskOpen)
             after[phase] = _after(template)
             if template is None or template.template.get("by") != "human":
                 found[phase].update({s.artefact: s for s in sources(core, row)})
@@ -133,12 +132,12 @@ def _done(core: "Core", owner: str, run: str, phase: str) -> list[TaskRow]:
         TASK, writer=owner, order=("changed_ms",), run=run, phase=phase, state="done"
     )
     done = list({row.task: row for row in rows}.values())
-    opened = _body(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
+    opened = body_or_none(core.log.entry(done[0].opened), kinds.TaskOpen) if done else None
     return done[:1] if opened is not None and opened.template.get("race") else done
 
 
 def _names(entry: Entry, sha256: str) -> bool:
-    body = _body(entry, kinds.AttemptFinish)
+    body = body_or_none(entry, kinds.AttemptFinish)
     if body is None:
         return False
     try:
@@ -290,8 +289,3 @@ async def _bring_from(daemon: "Runtime", machine: MachineId, source: Source, tol
             # The disk may take its time to be sure; the rest of the machine goes on.
             await asyncio.to_thread(blob.keep, artefact.sha256, artefact.size)
         blobs.claim(artefact.sha256, entry_claim(source.entry))
-
-
-def _body(entry: Entry | None, type_: type[B]) -> B | None:
-    named_so = entry is not None and entry.header.kind == kind_of(type_)
-    return body_or_none(entry, type_) if entry is not None and named_so else None

@@ -14,9 +14,7 @@ from msgspec import Struct
 from muster.channel.frame import Type
 from muster.errors import Conflict
 from muster.limits import CALL_HOPS_MAX, LINK_CALLS_OPEN_MAX, REPLY_PART_BYTES
-from muster.log import canon
 from muster.log.entry import Entry, EntryId
-from muster.log.kind import kind_of
 from muster.log.stream import FLEET, Scope
 from muster.node import event as ev
 from muster.node.link import Answer
@@ -62,8 +60,8 @@ class Call:
 
     def write(self, body: Struct, scope: Scope = FLEET, cause: Sequence[EntryId] = ()) -> Entry:
         """An entry that says this, by whoever asks and because of its order."""
-        kind, raw, causes = kind_of(type(body)), canon.encode(body), (*cause, *self.cites)
-        return self.core.append(kind, raw, scope=scope, cause=causes, actor=self.actor)
+        causes = (*cause, *self.cites)
+        return self.core.append_body(body, scope=scope, cause=causes, actor=self.actor)
 
     def more(self, value: Any) -> None:
         """One of several answers."""

@@ -16,7 +16,6 @@ from muster.fleet.capability import Capability, check_capability, read_token
 from muster.fleet.folds import ORDER
 from muster.fleet.statement import open_statement
 from muster.limits import DENIALS_PER_MINUTE_MAX
-from muster.log import canon
 from muster.log.entry import EntryId
 from muster.log.stream import FLEET
 from muster.node.counter import DECLARED, spend
@@ -53,13 +52,19 @@ class Authorizer(Part):
         self._secrets: dict[str, Secrets] = {}
         self._denied: deque[int] = deque()
 
-    def take(self, verb: str, object: str | None, args: Any, raw: str) -> OrderTaken:
+    def take(
+        self, verb: str, object: str | None, args: Any, raw: str, *, operators_only: bool = False
+    ) -> OrderTaken:
         """Obey a statement, spending its nonce; without `object` its own counts.
 
         Raises: Denied, Forged, Malformed; Conflict where it was obeyed before.
         """
         core = self.core
         statement = open_statement(raw.encode(), core.membership.fleet)
+        if operators_only and statement.operator not in core.roster.operators:
+            denied = f"only an operator may order {verb}, not whom an operator granted something"
+            self.deny(statement.operator, verb, statement.object, Denied(denied), raw)
+            raise Denied(denied)
         object = statement.object if object is None else object
         if self._spent(statement.operator, statement.nonce):
             raise Conflict(f"this order to {verb} was taken already: nothing was done again")
@@ -71,21 +76,11 @@ class Authorizer(Part):
         except Refused as error:
             self.deny(statement.operator, verb, object, error, raw)
             raise
-        body = canon.encode(kinds.OrderTake(grant, raw))
         actor = f"op:{core.roster.speaker(statement.operator)}"
-        entry = core.append(kinds.ORDER_TAKE, body, actor=actor)
+        entry = core.append_body(kinds.OrderTake(grant, raw), actor=actor)
         # No table shows it before this step ends.
         core.of_step[ORDER.name, statement.operator, statement.nonce] = None
         return OrderTaken(actor, entry.id, statement.operator, object)
-
-    def check_operator(self, verb: str, raw: str) -> None:
-        """Raises: Denied where an operator must order this, and another key did."""
-        statement = open_statement(raw.encode(), self.core.membership.fleet)
-        if statement.operator in self.core.roster.operators:
-            return
-        error = Denied(f"only an operator may order {verb}, not whom an operator granted something")
-        self.deny(statement.operator, verb, statement.object, error, raw)
-        raise error
 
     def _spent(self, operator: str, nonce: str) -> bool:
         """Whether we obeyed it before; another machine's rows say nothing about us."""
@@ -106,10 +101,9 @@ class Authorizer(Part):
         if not spend(self._denied, DENIALS_PER_MINUTE_MAX, 60_000, core.now.boot_ms):
             core.counters["denied-unrecorded"] += 1
             return
-        body = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
-        denial = canon.encode(body)
-        core.append(kinds.ORDER_DENY, denial)
-        core.surviving.append((kinds.ORDER_DENY, denial))
+        denial = kinds.OrderDeny(by, object[:64] or "*", str(error)[:500], verb[:64], raw)
+        core.append_body(denial)
+        core.surviving.append(denial)
 
     def allow_agent(self, capability: Capability, secrets: Secrets | None = None) -> None:
         """An attempt begins: its agent may ask for the verbs that its capability names.

@@ -185,7 +185,7 @@ class Router(Part):
             mark = before
             if verb.runs in ("async", "stream"):
                 what = (request.verb, request.args)
-                self.core.do(ev.Perform(link.id, channel, *what, link.peer, call.actor, ask))
+                self.core.do(ev.Perform(link.id, channel, *what, link.peer, ask))
                 return
             value = handler(self.core, call, ask)
             if isinstance(value, Generator):
@@ -255,11 +255,10 @@ class Router(Part):
                 f"{call.verb} needs an operator's signature: run it as the operator, on a machine "
                 "that holds the operator's key"
             )
-        if verb.operators_only:
-            self._orders.check_operator(call.verb, request.statement)
         named = request.args.get(verb.object, "*") if verb.object else "*"
         object = None if verb.object == "statement" else str(named)[:200]
-        order = self._orders.take(call.verb, object, request.args, request.statement)
+        what, only = (call.verb, object, request.args), verb.operators_only
+        order = self._orders.take(*what, request.statement, operators_only=only)
         call.actor, call.cites, call.statement = order.actor, (order.entry,), request.statement
         call.operator, call.object = order.operator, order.object
 
@@ -310,13 +309,10 @@ class Router(Part):
         self.core.send(link, Type.CALL, number, canon.encode({"args": dict(args), "verb": verb}))
         return lambda: self.forget(link, number)
 
-    def say(self, machine: str, verb: str, args: Mapping[str, Any]) -> bool:
-        """A call that nobody answers; False when there is no link to that machine."""
-        link = self.core.link_to(machine)
-        if link is None:
-            return False
-        self.core.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
-        return True
+    def say(self, machine: str, verb: str, args: Mapping[str, Any]) -> None:
+        """A call that nobody answers; it is lost when there is no link to that machine."""
+        if (link := self.core.link_to(machine)) is not None:
+            self.core.send(link, Type.CALL, 0, canon.encode({"args": dict(args), "verb": verb}))
 
     def forget(self, link: int, channel: int) -> None:
         """Nobody waits for this answer any more: nothing of it is kept."""

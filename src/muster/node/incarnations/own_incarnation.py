@@ -125,12 +125,12 @@ class OwnIncarnation(Part):
             for s in core.log.streams()
             if s.machine == core.machine and s.incarnation != own.incarnation
         }
-        body = kinds.MachineOpen(str(core.settings["record"]), dict(list(heads.items())[-64:]))
-        core.append(kinds.MACHINE_OPEN, canon.encode(msgspec.to_builtins(body)))
+        record = str(core.settings["record"])
+        core.append_body(kinds.MachineOpen(record, dict(list(heads.items())[-64:])))
         for raw in core.settings.get("operators", ()):
-            core.append(kinds.OPERATOR_RECORD, canon.encode({"record": raw}))
+            core.append_body(kinds.OperatorRecorded(raw))
         for raw in core.settings.get("machines", ()):
-            core.append(kinds.MACHINE_RECORD, canon.encode({"record": raw}))
+            core.append_body(kinds.MachineRecorded(raw))
         for kind, fields in told(self._facts).items():
             core.append(kind, canon.encode(fields))
 
@@ -168,10 +168,8 @@ class OwnIncarnation(Part):
 
     def link_up(self, event: ev.LinkUp) -> None:
         core, now = self.core, self.core.now.boot_ms
-        link = Link(
-            event.link, event.peer, event.local, event.channel, now, now, through=event.through
-        )
-        core.links[event.link] = link
+        place = (event.link, event.peer, event.local, event.channel)
+        link = core.links[event.link] = Link(*place, now, through=event.through)
         if not event.peer:
             return
         link.numbers = channels(core.machine, event.peer)

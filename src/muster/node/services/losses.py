@@ -70,10 +70,7 @@ def blobs_gone(core: "Core", blobs: Blobs) -> str:
         ATTEMPT, writer=core.machine, order=("-started_ms",), limit=BLOBS_LOOKED_FOR_MAX
     )
     for row in rows:
-        entry = core.log.entry(row.ended)
-        if entry is None or entry.header.kind != "attempt.finish":
-            continue
-        body = body_or_none(entry, AttemptFinish)
+        body = body_or_none(core.log.entry(row.ended), AttemptFinish)
         with contextlib.suppress(Malformed):
             for kept in named(body.commit, body.artefacts) if body else ():
                 if not blobs.has(kept.sha256):

@@ -9,15 +9,12 @@ knows to be given there is room for so many.
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from muster.fleet import folds, kinds
 from muster.fleet.device_fold import DEVICE_OFFER
 from muster.fleet.grant import GRANT
 from muster.fleet.machine import Authority
 from muster.fleet.operator_end import sign_end
 from muster.limits import OPERATOR_END_NAMES_MAX
-from muster.log import canon
 from muster.node.incarnations.doubt import Doubt
 from muster.node.incidents import name
 from muster.node.part import Part
@@ -75,5 +72,4 @@ def end(core: "Core", authority: Authority, key: str) -> None:
             forks=seen[:OPERATOR_END_NAMES_MAX],
             issued_ms=core.now.wall_ms,
         )
-        body = kinds.OperatorEnd(raw.decode())
-        core.append(kinds.OPERATOR_END, canon.encode(msgspec.to_builtins(body)))
+        core.append_body(kinds.OperatorEnd(raw.decode()))

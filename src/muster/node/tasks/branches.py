@@ -88,8 +88,7 @@ class Branches(Part):
         for task, due_ms in list(self._due_ms.items()):
             if due_ms <= now_ms and task not in self.asked:
                 row = self._row(task)
-                opened = None if row is None else self.core.log.entry(row.opened)
-                body = None if opened is None else body_or_none(opened, kinds.TaskOpen)
+                body = row and body_or_none(self.core.log.entry(row.opened), kinds.TaskOpen)
                 if row is None or body is None:
                     del self._due_ms[task]
                     continue

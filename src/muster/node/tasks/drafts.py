@@ -8,7 +8,6 @@ Rule 2: a draft that makes no entry keeps no other from being written; whoever a
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from muster.node.guard import Failure
 from muster.store.store import Draft as StoreDraft
 from muster.task.instruction import Draft
 
@@ -32,7 +31,7 @@ def write(core: "Core", drafts: Sequence[Draft]) -> None:
             draft.id = entry.id
 
 
-def write_each(core: "Core", drafts: list[Draft]) -> list[tuple[Draft, Failure]]:
+def write_each(core: "Core", drafts: list[Draft]) -> list[tuple[Draft, str]]:
     """Append and empty `drafts`; returns those that make no entry, and why."""
     if not drafts:
         return []

@@ -148,7 +148,7 @@ class OwnerService(Part):
                 task = row.task
                 failure = self.core.guard.run("task", task[:12], self._read_back, row, restored)
                 if failure is not None:
-                    self._end(task, failure.text)
+                    self._end(task, failure)
         failure = self.core.guard.run("tasks", "", self.owner.restore, restored, self.core.now)
         if failure is None:
             return live
@@ -160,7 +160,7 @@ class OwnerService(Part):
             if failure is None:
                 good.append(each)
             else:
-                self._end(task, failure.text)
+                self._end(task, failure)
         self._owner = self._make()
         self.core.guard.run("tasks", "", self.owner.restore, good, self.core.now)
         return live
@@ -201,7 +201,7 @@ class OwnerService(Part):
         """Do something about one task; when it fails that task ends, and the others go on."""
         failure = self.core.guard.run("task", task[:12], work, *args, **named)
         if failure is not None:
-            self.recover(task, failure.text)
+            self.recover(task, failure)
 
     def recover(self, task: str, reason: str) -> None:
         """End `task` (if it is one of ours, and live) and read all others back from the tables."""
@@ -220,12 +220,11 @@ class OwnerService(Part):
     def _end(self, task: str, reason: str) -> None:
         rows = [r for r in self._own_rows(task=task) if r.state in LIVE]
         for row in rows[-1:]:
-            cause = (row.assigned or row.opened,)
-            body = kinds.body_bytes(kinds.TaskCancel(task, reason[:REASON_CHARS_MAX]))
-            run, append = self.core.guard.run, self.core.append
-            run("task", task[:12], append, "task.cancel", body, cause=cause)
+            why, cause = reason[:REASON_CHARS_MAX], (row.assigned or row.opened,)
+            run, append = self.core.guard.run, self.core.append_body
+            run("task", task[:12], append, kinds.TaskCancel(task, why), cause=cause)
             if row.state == "leased":
-                stop = Stop(row.machine, task, row.epoch, reason[:REASON_CHARS_MAX])
+                stop = Stop(row.machine, task, row.epoch, why)
                 run("task", task[:12], self._carry_out, stop)
 
     def ended(self, task: str) -> Settled | None:
@@ -333,7 +332,7 @@ class OwnerService(Part):
         except SURVIVED as error:
             # The task that was next ends, so that it cannot happen again.
             failed = self.core.guard.failed("tasks", self.owner.placing[:12], error)
-            self.recover(self.owner.placing, failed.text)
+            self.recover(self.owner.placing, failed)
             return
         drafts = [each for each in instructions if isinstance(each, Draft)]
         stumbled = {_task_of(d.body): why for d, why in write_each(self.core, drafts)}
@@ -349,7 +348,7 @@ class OwnerService(Part):
             if failure is not None and not isinstance(each, BeatReply):
                 stumbled[_task_of(each)] = failure
         for task, why in stumbled.items():
-            self.recover(task, why.text)
+            self.recover(task, why)
 
     def _carry_out(self, each: OwnerInstruction) -> None:
         core = self.core
@@ -395,8 +394,7 @@ def _task_of(each: object) -> str:
 def settled_of(store: Store, row: TaskRow) -> Settled:
     """How a settled task ended, from its row and the entry that the row names."""
     entry = store.log.entry(row.settled)
-    settled = entry is not None and entry.header.kind == "task.settle"
-    body = body_or_none(entry, kinds.TaskSettle) if entry is not None and settled else None
+    body = body_or_none(entry, kinds.TaskSettle)
     place = (row.task, row.run, row.phase, row.instance)
     end = (row.state, row.summary, row.commit_id)
     return Settled(*place, *end, body.values if body else {}, entry.id if entry else None)

@@ -277,11 +277,11 @@ def is_given(core: "Core", entry: Entry, owner: str, task: str, epoch: tuple[int
     """Whether an entry cites the owner's assignment of this epoch to its writer."""
     for cause in entry.causes:
         found = core.log.entry(cause)
-        if found is None or (found.header.kind, found.header.author) != ("task.assign", owner):
-            continue
         body = body_or_none(found, TaskAssign)
-        if body and (body.task, body.epoch, body.machine) == (task, epoch, entry.header.author):
-            return True
+        if found is not None and body is not None and found.header.author == owner:
+            given = (body.task, body.epoch, body.machine)
+            if given == (task, epoch, entry.header.author):
+                return True
     return False
 
 

@@ -63,8 +63,7 @@ def settlements(store: Store, owner: str, run: str, phase: str) -> list[Settleme
     for row in store.tables.rows(TASK, writer=owner, run=run, phase=phase, state="done"):
         if each := _settlement(store, row.settled, row.instance):
             found[row.task] = each
-            opened = store.log.entry(row.opened)
-            order = opened and body_or_none(opened, kinds.TaskOpen)
+            order = body_or_none(store.log.entry(row.opened), kinds.TaskOpen)
             race = race or bool(order and order.template.get("race"))
     done = sorted(found.values(), key=lambda each: each.instance)
     if race and done:
@@ -87,10 +86,8 @@ def settlement(store: Store, end: Settled, kept: Kept) -> Settlement | None:
 
 def _settlement(store: Store, cite: EntryId | None, instance: str) -> Settlement | None:
     entry = store.log.entry(cite)
-    if entry is None or entry.header.kind != "task.settle":
-        return None
     body = body_or_none(entry, kinds.TaskSettle)
-    return None if body is None else Settlement(entry, body, instance)
+    return None if entry is None or body is None else Settlement(entry, body, instance)
 
 
 def digest(found: Mapping[str, Sequence[Settlement]]) -> str:

@@ -72,8 +72,7 @@ class RunService(Part):
 
     def open(self, body: kinds.RunOpen, causes: tuple[EntryId, ...], actor: str) -> str:
         """Begin a run; its spec was checked before."""
-        raw = kinds.body_bytes(body)
-        entry = self.core.append("run.open", raw, cause=causes, actor=actor)
+        entry = self.core.append_body(body, cause=causes, actor=actor)
         self.runs[body.run] = opened_run(body, entry.id)
         self.moved(body.run)
         return body.run
@@ -118,7 +117,7 @@ class RunService(Part):
         """Do something about one run; when it fails that run ends, and the others go on."""
         failure = self.core.guard.run("run", run[:12], work, *args, **named)
         if failure is not None:
-            self._fail(run, failure.text)
+            self._fail(run, failure)
 
     def _fail(self, name: str, reason: str) -> None:
         run = self.runs.pop(name, None)
@@ -134,8 +133,8 @@ class RunService(Part):
             why = f"the run failed: {reason}"
             about, cancel = self.owners.about, self.owners.owner.cancel
             about(task, cancel, task, why, (opened,), self.core.now)
-        body = kinds.body_bytes(kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX]))
-        self.core.guard.run("run", name[:12], self.core.append, "run.settle", body, cause=(opened,))
+        body = kinds.RunSettle(name, "failed", summary=reason[:REASON_CHARS_MAX])
+        self.core.guard.run("run", name[:12], self.core.append_body, body, cause=(opened,))
         self.followers.settled(name, "failed", reason)
 
     def _own_rows(self, table: Table[R], **equals: Any) -> list[R]:
@@ -210,9 +209,9 @@ class RunService(Part):
                 continue
         if plan.settled:
             outcome: Any = plan.settled
-            body = kinds.body_bytes(kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000]))
+            body = kinds.RunSettle(run.run, outcome, summary=plan.reason[:2000])
             causes = [c for c in (self._cite(e) for e in run.ends.values()) if c][-15:]
-            self.core.append("run.settle", body, cause=(run.opened, *causes))
+            self.core.append_body(body, cause=(run.opened, *causes))
             del self.runs[run.run]
             if not self.runs:
                 self._kept.clear()

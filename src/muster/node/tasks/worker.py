@@ -139,23 +139,20 @@ class WorkerService(Part):
         assign = body_or_none(entry, kinds.TaskAssign)
         if assign is None or assign.machine != self.core.machine:
             return
-        opening = self._cause(entry, "task.open")
-        opened = body_or_none(opening, kinds.TaskOpen) if opening is not None else None
+        opened = body_or_none(self._cause(entry, "task.open"), kinds.TaskOpen)
         if opened is None:
             self.core.counters["assignment-without-opening"] += 1
             return
-        unproven = self._check(entry, assign.task)
-        if unproven is not None and not self._may_refuse(stream.machine):
-            self.core.counters["assignments-unanswered"] += 1
-            return
-        self._gave_ms[stream.machine] = self.core.now.boot_ms
+        unproven, now_ms = self._check(entry, assign.task), self.core.now.boot_ms
+        if unproven is not None:
+            refused = self._refused.setdefault(stream.machine, deque())
+            if not spend(refused, limits.UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, now_ms):
+                # No refusal is written: its lease on us just ends.
+                self.core.counters["assignments-unanswered"] += 1
+                return
+        self._gave_ms[stream.machine] = now_ms
         given = Assignment(stream.machine, entry.id, assign, opened, unproven, stream.scope)
         self.worker.accept(given, self.core.now)
-
-    def _may_refuse(self, owner: MachineId) -> bool:
-        """Whether one more refusal is written for this owner; else its lease on us just ends."""
-        now_ms, spent = self.core.now.boot_ms, self._refused.setdefault(owner, deque())
-        return spend(spent, limits.UNPROVEN_PER_MINUTE_MAX, MINUTE_MS, now_ms)
 
     def _check(self, entry: Entry, task: str) -> evidence.Unproven | None:
         core = self.core
@@ -253,7 +250,7 @@ class WorkerService(Part):
         body, guard = event.body, self.core.guard
         failure = guard.run("attempt", body.task[:12], self.ended, body)
         if failure is not None:
-            reason = failure.text[:REASON_CHARS_MAX]
+            reason = failure[:REASON_CHARS_MAX]
             short = kinds.AttemptFinish(body.task, body.epoch, "failed", reason=reason)
             guard.run("attempt", body.task[:12], self.ended, short)
 
@@ -275,7 +272,7 @@ class WorkerService(Part):
         """Append drafts; an end that makes no entry is replaced by one that says so."""
         for draft, failure in write_each(self.core, drafts):
             if isinstance(draft.body, kinds.AttemptFinish):
-                text = failure.text[:REASON_CHARS_MAX]
+                text = failure[:REASON_CHARS_MAX]
                 body = kinds.AttemptFinish(draft.body.task, draft.body.epoch, "failed", reason=text)
                 write_each(self.core, [Draft(body, draft.causes, draft.scope, draft.actor)])
 
